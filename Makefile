@@ -1,0 +1,68 @@
+# All that is needed is make and Python 3.11 or newer: each target makes .venv and installs what it uses.
+# `make PYTHON=/path/to/python test` chooses the Python.
+
+VENV := .venv
+BIN := $(VENV)/bin
+FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+# The environment is shared, so its installations must not run side by side.
+.NOTPARALLEL:
+.PHONY: help demo test lint types bench soak clean
+
+help:
+	@echo 'make demo    the examples, twice and after an edit: what runs, what is replayed, and why'
+	@echo 'make test    the tests'
+	@echo 'make lint    ruff and import-linter'
+	@echo 'make types   mypy'
+	@echo 'make bench   side by side with other caches; ROWS="small chat" selects'
+	@echo 'make soak    the tests that run long'
+	@echo 'make clean   remove everything that these have made'
+
+demo: $(VENV)/installed-demo
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed-test
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: $(VENV)/installed-lint
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/lint-imports --no-cache
+
+types: $(VENV)/installed-dev
+	@$(BIN)/mypy
+
+bench: $(VENV)/installed-bench
+	@$(BIN)/python -m bench $(ROWS)
+
+soak: $(VENV)/installed-test
+	@$(BIN)/python -m pytest -q -m soak --hypothesis-profile=soak
+
+clean:
+	@rm -rf $(VENV) build dist .demo .bench bench/results.json
+	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip knows dependency groups since 25.1; what a Python brings along is often older.
+$(VENV)/made:
+	@python=; \
+	for each in $(if $(PYTHON),'$(PYTHON)',python3 python3.14 python3.13 python3.12 python3.11 python); do \
+	  if "$$each" -c '$(FITS)' >/dev/null 2>&1; then python="$$each"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'No Python 3.11 or newer with its venv module was found. Install one (on Debian and Ubuntu:' >&2; \
+	  echo 'apt install python3 python3-venv), or name one: make PYTHON=/path/to/python ...' >&2; \
+	  exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml $(VENV)/made
+	@echo "Installing what '$*' needs"
+	@$(BIN)/python -m pip install --quiet --editable . --group $*
+	@touch $@

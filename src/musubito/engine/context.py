@@ -1,0 +1,247 @@
+"""Where a step call stands: its engine, its run, the step body around it, its merge context, what holds around it.
+
+All of it is one immutable `Scope` in one context variable, so that tasks and `asyncio.to_thread` inherit it and one look
+finds everything. A `Frame` is a step body that is running; what happens inside is handed up to it. A `Run` is one
+top-level piece of work and keeps which samples it has given.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import AbstractEventLoop
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from musubito.model import MusubitoResult
+from musubito.store.base import Attempted, Read, SampleNode, Use
+
+if TYPE_CHECKING:
+    from musubito.engine.engine import MusubitoEngine
+    from musubito.engine.journal import Line
+
+__all__ = [
+    "SCOPE",
+    "Ambient", 
+    "Frame",
+    "HandUp",
+    "Run",
+    "Samples",
+    "Scope",
+    "add_control_flow",
+    "control_flow",
+]
+
+
+class Ambient(Protocol):
+    """What holds around steps without being an argument; an adapter for a framework fills it."""
+
+    def inputs(self) -> Mapping[str, object]:
+        """What counts as input of every step in this scope (a user, a context, a configuration); canonical values."""
+
+    def observe(self, kind: str, key: str) -> Any:
+        """The digest (bytes) of what a read would find now, None if it is not there; may be awaitable."""
+
+
+class HandUp(NamedTuple):
+    """What a call leaves behind for the execution around it."""
+
+    uses: Iterable[Use]
+    reads: Iterable[Read]
+    valid_from: float | None
+    valid_until: float | None
+    not_replayable: str | None
+    samples: bool
+    """Whether it is a sample or holds some."""
+
+
+class Frame:
+    """A step body that is running, and everything it depends on besides its input."""
+
+    __slots__ = (
+        "call",
+        "engine",
+        "flight",
+        "idempotency_key",
+        "lock",
+        "loop",
+        "node",
+        "not_replayable",
+        "outer",
+        "reads",
+        "samples",
+        "tokens",
+        "uses",
+        "valid_from",
+        "valid_until",
+    )
+
+    def __init__(
+        self, engine: MusubitoEngine, outer: Frame | None, node: bytes, call: int, loop: AbstractEventLoop | None
+    ) -> None:
+        self.engine = engine
+        self.outer = outer
+        self.node = node
+        self.call = call
+        self.loop = loop
+        self.flight: bytes | None = None
+        self.idempotency_key: str | None = None
+        self.lock = threading.Lock()
+        self.uses: list[Use] = []
+        self.reads: list[Read] = []
+        self.valid_from: float | None = None
+        self.valid_until: float | None = None
+        self.not_replayable: str | None = None
+        self.samples = False
+        self.tokens: dict[str, list[int]] = {}
+
+    def take(self, given: HandUp) -> None:
+        """What a call inside depended on, this one depends on too. Calls may end in several threads at once."""
+        with self.lock:
+            self.uses += given.uses
+            self.reads += given.reads
+            self.valid_from = _latest(self.valid_from, given.valid_from)
+            self.valid_until = _earliest(self.valid_until, given.valid_until)
+            self.not_replayable = self.not_replayable or given.not_replayable
+            self.samples = self.samples or given.samples
+
+    def enclosing(self) -> Iterator[Frame]:
+        """This frame and all around it, from the inside out."""
+        frame: Frame | None = self
+        while frame is not None:
+            yield frame
+            frame = frame.outer
+
+
+def _latest(a: float | None, b: float | None) -> float | None:
+    return a if b is None else b if a is None else max(a, b)
+
+
+def _earliest(a: float | None, b: float | None) -> float | None:
+    return a if b is None else b if a is None else min(a, b)
+
+
+class Run:
+    """One top-level piece of work."""
+
+    __slots__ = ("calls", "finished_at", "lines", "name", "number", "samples", "started_at", "status", "tags", "written")
+
+    def __init__(self, number: int, started_at: float, name: str | None = None, tags: str | None = None) -> None:
+        self.number = number
+        self.started_at = started_at
+        self.name = name
+        self.tags = tags
+        self.finished_at: float | None = None
+        self.status = "running"
+        self.calls = count(1)
+        self.written = False
+        self.samples: Samples | None = None
+        # Kept only for a run that somebody holds in his hands.
+        self.lines: list[Line] | None = None
+
+    def sampling(self) -> Samples:
+        """What it has given so far; most runs never ask."""
+        with _SAMPLES_LOCK:
+            if self.samples is None:
+                self.samples = Samples()
+            return self.samples
+
+
+_SAMPLES_LOCK: Final = threading.Lock()
+
+
+class Samples:
+    """Which samples a run has given, so that each is given at most once.
+
+    `given`: pool -> numbers. `shared`: executions that hold samples and were given as a whole; a DETERMINISTIC one may be
+    given again. `attempts`: samples given inside failed attempts at a call, which the next execution of it remembers.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.given: defaultdict[bytes, set[int]] = defaultdict(set)
+        self.shared: set[int] = set()
+        self.attempts: defaultdict[Attempted, list[Attempted]] = defaultdict(list)
+
+    def next_number(self, pool: bytes) -> int:
+        """The lowest number that was not given yet; it counts as given from now on."""
+        with self.lock:
+            given = self.given[pool]
+            number = next(n for n in range(len(given) + 1) if n not in given)
+            given.add(number)
+            return number
+
+    def give_back(self, pool: bytes, number: int) -> None:
+        """The call failed, so its sample is still to be given."""
+        with self.lock:
+            self.given[pool].discard(number)
+
+    def give(self, tree: Mapping[int, SampleNode], root: int) -> bool:
+        """Give an execution with all samples nested in it; False, and nothing is given, if one was given already."""
+        with self.lock:
+            nested = list(self._nested(tree, root))
+            again = tree[root].pool is None and root in self.shared
+            if not again and any(a.sample in self.given[a.pool] for a in nested):
+                return False
+            for pool, sample in nested:
+                self.given[pool].add(sample)
+            self.shared.update(tree)
+            return True
+
+    def remember(self, execution: int) -> None:
+        """An execution that holds samples has just run in this run: its samples are given already."""
+        with self.lock:
+            self.shared.add(execution)
+
+    def failed(self, call: Attempted, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
+        """The samples given inside a failed attempt at a call."""
+        with self.lock:
+            for tree, root in trees:
+                node = tree[root]
+                if node.pool is not None:
+                    self.attempts[call].append(Attempted(node.pool, node.sample))
+                self.attempts[call] += self._nested(tree, root)
+
+    def attempts_before(self, call: Attempted) -> tuple[Attempted, ...]:
+        """What `failed` has kept for this call; kept no longer."""
+        with self.lock:
+            return tuple(dict.fromkeys(self.attempts.pop(call, ())))
+
+    def _nested(self, tree: Mapping[int, SampleNode], root: int) -> Iterator[Attempted]:
+        """The samples in an execution, itself left out, that giving it would give."""
+        yield from tree[root].attempts
+        for called in tree[root].called:
+            inner = tree[called]
+            if inner.pool is not None:
+                yield Attempted(inner.pool, inner.sample)
+            if inner.pool is not None or called not in self.shared:
+                yield from self._nested(tree, called)
+
+
+_CONTROL_FLOW: tuple[type[BaseException], ...] = ()
+
+
+def control_flow() -> tuple[type[BaseException], ...]:
+    """Exceptions by which a framework steers: no failures, at whatever depth they pass through a step."""
+    return _CONTROL_FLOW
+
+
+def add_control_flow(*exceptions: type[BaseException]) -> None:
+    """A framework's adapter registers its exceptions."""
+    global _CONTROL_FLOW
+    _CONTROL_FLOW = tuple(dict.fromkeys((*_CONTROL_FLOW, *exceptions)))
+
+
+class Scope(NamedTuple):
+    """Where a call stands."""
+
+    engine: MusubitoEngine | None = None
+    run: Run | None = None
+    frame: Frame | None = None
+    parents: tuple[MusubitoResult[Any], ...] | None = None
+    ambient: Ambient | None = None
+
+
+SCOPE: Final[ContextVar[Scope]] = ContextVar("musubito", default=Scope())  # noqa: B039 - it is immutable

@@ -1,0 +1,98 @@
+"""Which engine a step call uses: the one in use here, else the one in use in this process, else a default one.
+
+The default engine is opened at first use, on the store that `MUSUBITO_URL` names or on `.musubito/musubito.db`, and
+closed at exit. Where it cannot be opened, steps run unrecorded, with one warning.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Sequence
+from contextvars import Token
+from types import TracebackType
+from typing import Any, Final
+
+from musubito.engine.context import SCOPE, Scope
+from musubito.engine.engine import MusubitoEngine
+from musubito.errors import StoreError
+from musubito.store.base import Change, Found, Keys, Query
+from musubito.store.sqlite import SQLiteStorage
+
+__all__ = ["current_engine", "use_musubito_engine"]
+
+_IN_USE: Final[list[use_musubito_engine]] = []
+_LOCK: Final = threading.Lock()
+_default: MusubitoEngine | None = None
+
+
+class use_musubito_engine:  # noqa: N801 - it reads as a function, and is also a context manager
+    """Use this engine from now on; as a context manager, until its end.
+
+    In this thread or task and those that inherit from it, it is the innermost that counts; in other threads, the one
+    that was put to use last.
+    """
+
+    def __init__(self, engine: MusubitoEngine) -> None:
+        if not isinstance(engine, MusubitoEngine):
+            raise TypeError(f"use_musubito_engine takes a MusubitoEngine, not {engine!r}")
+        self.engine = engine
+        before = SCOPE.get()
+        self._token: Token[Scope] | None = SCOPE.set(Scope(engine, None, before.frame, before.parents, before.ambient))
+        with _LOCK:
+            _IN_USE.append(self)
+
+    def __enter__(self) -> MusubitoEngine:
+        return self.engine
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with _LOCK:
+            _IN_USE.remove(self)
+        if self._token is not None:
+            SCOPE.reset(self._token)
+            self._token = None
+
+
+def current_engine() -> MusubitoEngine:
+    """The engine that a step called here uses."""
+    engine = SCOPE.get().engine
+    if engine is not None:
+        return engine
+    if _IN_USE:
+        return _IN_USE[-1].engine
+    return _default or _open_default()
+
+
+def _open_default() -> MusubitoEngine:
+    global _default
+    with _LOCK:
+        if _default is None:
+            url = os.environ.get("MUSUBITO_URL")
+            try:
+                _default = MusubitoEngine.from_url(url) if url else MusubitoEngine(SQLiteStorage())
+            except StoreError as error:
+                _default = MusubitoEngine(_NoStore(error))
+            atexit.register(_default.close)
+        return _default
+
+
+class _NoStore:
+    """In the place of a store that could not be opened: says why, whatever it is asked."""
+
+    def __init__(self, why: StoreError) -> None:
+        self._why = str(why)
+
+    def newest(self, keys: Keys, namespace: str) -> Found | None:
+        raise StoreError(self._why)
+
+    def find(self, query: Query) -> Any:
+        raise StoreError(self._why)
+
+    def write(self, changes: Sequence[Change]) -> list[Any]:
+        raise StoreError(self._why)
+
+    def close(self) -> None:
+        """There is nothing to close."""

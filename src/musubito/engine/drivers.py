@@ -1,0 +1,200 @@
+"""Who performs what a story asks for: `run` in this thread, `arun` on an event loop.
+
+On an event loop, reads happen in place (a WAL reader waits for nobody; it takes some microseconds), and writes on the
+engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is finished even
+if the task is cancelled: the cancellation is kept until the story has dealt with the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import Token
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+from musubito.engine.context import SCOPE, Scope
+from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
+from musubito.engine.flights import Landed, Start
+from musubito.errors import StoreError
+
+if TYPE_CHECKING:
+    from musubito.engine.engine import MusubitoEngine
+    from musubito.engine.protocol import Telling
+
+__all__ = ["arun", "perform", "run"]
+
+T = TypeVar("T")
+
+
+def run(story: Telling[T], engine: MusubitoEngine) -> T:
+    """Perform the story in this thread."""
+    try:
+        return _perform_from(story, story.send(None), engine)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _perform_from(story: Telling[T], effect: Effect, engine: MusubitoEngine) -> T:
+    """Perform this effect and all that follow. Raises StopIteration with the story's result, as the story does."""
+    store = engine.storage
+    while True:
+        try:
+            if type(effect) is Newest:
+                answer: Any = store.newest(*effect)
+            else:
+                answer = perform(effect, engine)
+        except BaseException as error:
+            effect = story.throw(error)
+        else:
+            effect = story.send(answer)
+
+
+def perform(effect: Effect, engine: MusubitoEngine) -> Any:
+    """Perform one effect in this thread and give back its answer."""
+    match effect:
+        case Newest(keys, namespace):
+            return engine.storage.newest(keys, namespace)
+        case Find(query):
+            return engine.storage.find(query)
+        case Write(change):
+            return engine.storage.write((change,))[0]
+        case Invoke(function, scope):
+            return _invoke(function, scope)
+        case Probe(function):
+            return _probe(function)
+        case Join(key, frame):
+            joined = engine.flights.join(key, frame, asyncio._get_running_loop())
+            return joined if isinstance(joined, Start) else _wait(joined, engine)
+        case Pause(seconds):
+            return time.sleep(seconds)
+        case _:
+            assert_never(effect)
+
+
+def _invoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
+    token = SCOPE.set(scope)
+    try:
+        return Returned(function())
+    except BaseException as error:
+        return Raised(_from_the_step(error))
+    finally:
+        SCOPE.reset(token)
+
+
+def _probe(function: Callable[[], Any]) -> Returned[Any] | Raised:
+    try:
+        value = function()
+        if inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
+            raise TypeError("an awaitable answer needs an async step")
+        return Returned(value)
+    except Exception as error:
+        return Raised(error)
+
+
+def _wait(future: Future[Landed], engine: MusubitoEngine) -> Landed:
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+        engine.flights.leave_waiting(future)
+
+
+def _from_the_step(error: BaseException) -> BaseException:
+    """The user's traceback begins in the user's function: our own frame is taken off."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return error
+
+
+async def arun(story: Telling[T], engine: MusubitoEngine) -> T:
+    """Perform the story in this task."""
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        effect = story.send(None)
+        while True:
+            try:
+                if type(effect) is Newest:
+                    answer: Any = engine.storage.newest(*effect)
+                elif type(effect) is Write:
+                    answer, late = await _write(effect, engine)
+                    cancelled = cancelled or late
+                elif cancelled is not None and type(effect) is not Find:
+                    raise cancelled
+                else:
+                    answer = await _aperform(effect, engine)
+            except GeneratorExit as error:
+                # The loop is being closed: nothing can be awaited any more.
+                _perform_from(story, story.throw(error), engine)
+            except BaseException as error:
+                effect = story.throw(error)
+            else:
+                effect = story.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+    if cancelled is not None:
+        raise cancelled
+    return result
+
+
+async def _aperform(effect: Effect, engine: MusubitoEngine) -> Any:
+    match effect:
+        case Find(query):
+            return engine.storage.find(query)
+        case Invoke(function, scope):
+            return await _ainvoke(function, scope)
+        case Probe(function):
+            return await _aprobe(function)
+        case Join(key, frame):
+            joined = engine.flights.join(key, frame, None)
+            return joined if isinstance(joined, Start) else await _await(joined, engine)
+        case Pause(seconds):
+            return await asyncio.sleep(seconds)
+        case _:
+            return perform(effect, engine)
+
+
+async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
+    token: Token[Scope] = SCOPE.set(scope)
+    try:
+        return Returned(await function())
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        return Raised(_from_the_step(error))
+    finally:
+        SCOPE.reset(token)
+
+
+async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
+    try:
+        value = function()
+        return Returned(await value if inspect.isawaitable(value) else value)
+    except Exception as error:
+        return Raised(error)
+
+
+async def _await(future: Future[Landed], engine: MusubitoEngine) -> Landed:
+    try:
+        return await asyncio.wrap_future(future)
+    finally:
+        engine.flights.leave_waiting(future)
+
+
+async def _write(effect: Write, engine: MusubitoEngine) -> tuple[Any, asyncio.CancelledError | None]:
+    """The answer, and a cancellation that came while it was being written."""
+    writing = engine.writer.submit(effect.change)
+    cancelled: asyncio.CancelledError | None = None
+    while not writing.done():
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except StoreError:
+            break
+    return writing.result(), cancelled

@@ -1,0 +1,254 @@
+"""The engine: a store, a namespace, and what one process needs to run steps against them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from musubito.engine.context import SCOPE, Run, Scope
+from musubito.engine.drivers import arun, run
+from musubito.engine.explain import Explanation, explain
+from musubito.engine.external import EffectStory
+from musubito.engine.flights import Flights
+from musubito.engine.journal import Journal
+from musubito.engine.keeper import LEASE_SECONDS, Keeper
+from musubito.engine.process import this_host, this_process
+from musubito.engine.protocol import Call, Story
+from musubito.engine.writer import Writer
+from musubito.errors import MusubitoWarning, StoreError
+from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.keys import head
+from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
+from musubito.store.base import Holder, Invalidate, Store
+from musubito.store.sqlite import SQLiteStorage
+
+__all__ = ["MusubitoEngine"]
+
+T = TypeVar("T")
+LOGGER: Final = logging.getLogger("musubito")
+
+
+class MusubitoEngine:
+    """Runs steps against a store, in one namespace; results are shared within a namespace and never beyond.
+
+    `now_provider` gives the time in seconds since the epoch, for ages and times to live (leases use the real clock).
+    With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is logged, warned of once
+    and counted in `faults`.
+    """
+
+    def __init__(
+        self,
+        storage: Store,
+        *,
+        namespace: str = "default",
+        now_provider: Callable[[], float] | None = None,
+        strict: bool = False,
+    ) -> None:
+        if not namespace:
+            raise ValueError("namespace must not be empty")
+        self.storage = storage
+        self.namespace = namespace
+        self.strict = strict
+        self.now = now_provider or time.time
+        self.url: str | None = None
+        self.faults = 0
+        self._heads: dict[tuple[str, bytes, str | None], Callable[[], Any]] = {}
+        self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
+        self._closed = False
+        self._begin_process()
+        _ENGINES.add(self)
+
+    def _begin_process(self) -> None:
+        """What belongs to this process alone: after a fork, the child's own."""
+        self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
+        self.flights = Flights()
+        self.journal = Journal(self.owner)
+        self.keeper = Keeper(self)
+        self.writer = Writer(self.storage)
+        self._run_numbers = itertools.count(1)
+        self._process = this_process()
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> MusubitoEngine:
+        """An engine on the store that the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path`.
+
+        It can be pickled, and reconnects where it is unpickled.
+        """
+        scheme, separator, path = url.partition("://")
+        if scheme != "sqlite" or not separator or len(path) < 2:
+            raise ValueError(f"{url!r} names no store; use sqlite:///path/to/musubito.db")
+        engine = cls(SQLiteStorage(path[1:]), **options)
+        engine.url = url
+        return engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.url is None:
+            raise TypeError("only an engine made by MusubitoEngine.from_url can be pickled")
+        if self.now.__class__ is not time.time.__class__ or self.now is not time.time:
+            raise TypeError("an engine with a now_provider of its own cannot be pickled")
+        return partial(type(self).from_url, namespace=self.namespace, strict=self.strict), (self.url,)
+
+    def __repr__(self) -> str:
+        return f"MusubitoEngine({self.storage!r}, namespace={self.namespace!r})"
+
+    # -- running -------------------------------------------------------------------------------------------------------
+    def execute(
+        self,
+        operation_name: str,
+        inputs: Mapping[str, object],
+        func: Callable[..., T],
+        semantics: StepConfiguration | None = None,
+        *,
+        operation_version: str | None = None,
+    ) -> MusubitoResult[T]:
+        """`func(**inputs)`, replayed or run; what a decorated function does, without a decorator."""
+        call = self._call(operation_name, inputs, func, semantics, operation_version)
+        return self.perform(call)
+
+    async def execute_async(
+        self,
+        operation_name: str,
+        inputs: Mapping[str, object],
+        func: Callable[..., Awaitable[T]],
+        semantics: StepConfiguration | None = None,
+        *,
+        operation_version: str | None = None,
+    ) -> MusubitoResult[T]:
+        """`await func(**inputs)`, replayed or run."""
+        call = self._call(operation_name, inputs, func, semantics, operation_version)
+        return await self.aperform(call)
+
+    def perform(self, call: Call) -> MusubitoResult[Any]:
+        """One call of a sync step."""
+        return run(self.story(call).tell(), self)
+
+    async def aperform(self, call: Call) -> MusubitoResult[Any]:
+        """One call of an async step."""
+        return await arun(self.story(call).tell(), self)
+
+    def story(self, call: Call) -> Story:
+        """The call's story, in the scope that it is made in."""
+        scope = SCOPE.get()
+        if scope.engine is not self:
+            scope = Scope(self, None, scope.frame, scope.parents, scope.ambient)
+        effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+        return (EffectStory if effect else Story)(self, call, scope)
+
+    def _call(
+        self,
+        name: str,
+        inputs: Mapping[str, object],
+        func: Callable[..., Any],
+        semantics: StepConfiguration | None,
+        operation_version: str | None,
+    ) -> Call:
+        tracker = self._trackers.get(func)
+        if tracker is None:
+            tracker = self._trackers[func] = CodeTracker(func)
+        definition = StepDefinition(func, name, semantics or StepConfiguration(), operation_version)
+        fingerprint = tracker.current()
+        arguments = dict(inputs)
+        return Call(definition, fingerprint, self.head(definition, fingerprint.digest), arguments, lambda: func(**arguments))
+
+    def head(self, definition: StepDefinition, fingerprint: bytes) -> Callable[[], Any]:
+        """What all keys of this step begin with."""
+        which = definition.name, fingerprint, definition.operation_version
+        try:
+            return self._heads[which]
+        except KeyError:
+            made = self._heads[which] = head(self.namespace, definition.name, fingerprint, definition.operation_version)
+            return made
+
+    def explain(self, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:
+        """Whether `step(*args, **kwargs)` would be replayed, and why (not); nothing is run.
+
+        Raises TypeError if it is no step, `InputError` as the call would, and `StoreError`.
+        """
+        make: Callable[..., Call] | None = getattr(step, "__musubito_call__", None)
+        if make is None:
+            raise TypeError(f"{step!r} is not a step; decorate it with @musubito_step")
+        receiver = getattr(step, "__self__", None)
+        return explain(self, make(self, args if receiver is None else (receiver, *args), kwargs))
+
+    # -- lineage -------------------------------------------------------------------------------------------------------
+    def invalidate(self, what: object) -> int:
+        """No stored result of a step, an operation (by name) or a node (by id) is replayed any more, nor is any that
+        called it. Gives back how many executions of it there were. Raises `StoreError`."""
+        step = getattr(what, "__musubito_step__", None)
+        if isinstance(step, StepDefinition):
+            change = Invalidate(self.namespace, step.name, None)
+        elif isinstance(what, str) and len(what) == 64 and set(what) <= set("0123456789abcdef"):
+            change = Invalidate(self.namespace, None, bytes.fromhex(what))
+        elif isinstance(what, str):
+            change = Invalidate(self.namespace, what, None)
+        else:
+            raise TypeError(f"invalidate takes a step, an operation's name or a node id, not {what!r}")
+        count: int = self.storage.write([change])[0]
+        return count
+
+    # -- what the protocol asks of it ------------------------------------------------------------------------------------
+    def new_run(self, name: str | None = None, tags: str | None = None) -> Run:
+        """A run that begins now."""
+        return Run(next(self._run_numbers), self.now(), name, tags)
+
+    def holder(self) -> Holder:
+        """This engine as the holder of a lease."""
+        return Holder(self.owner, this_host(), os.getpid(), self._process, time.time() + LEASE_SECONDS)
+
+    def keep(self, key: bytes) -> None:
+        """A lease of this key is held; the keeper renews it."""
+        self.flights.leased(key)
+        self.keeper.wake()
+
+    def disown(self, lease: tuple[bytes, bytes]) -> None:
+        """A lease that could not be given back; the keeper tries again."""
+        self.keeper.orphans.append(lease)
+        self.keeper.wake()
+
+    def report(self, fault: StoreError) -> None:
+        """The store failed and the step goes on unrecorded; raised if strict."""
+        if self.strict:
+            raise fault
+        self.faults += 1
+        if self.faults == 1:
+            warnings.warn(f"steps run unrecorded: {fault}", MusubitoWarning, stacklevel=2)
+        self.log(fault)
+
+    def log(self, fault: StoreError) -> None:
+        """A fault that concerns no step."""
+        LOGGER.warning("the store failed: %s", fault)
+
+    def close(self) -> None:
+        """Write what is buffered and let go of the store; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self.writer.close()
+            self.keeper.stop()
+            self.storage.close()
+
+    def __enter__(self) -> MusubitoEngine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+_ENGINES: Final[weakref.WeakSet[MusubitoEngine]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for engine in _ENGINES:
+        engine._begin_process()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,155 @@
+"""How a call of an EXTERNAL_EFFECT begins: the intent is durable before the function runs, the outcome after it.
+
+Everything hangs on the effect key, so that neither an edit of the code nor of anything upstream repeats an effect:
+
+    nothing known, or certainly failed      -> intend, run
+    done                                    -> replay (unless the policy forces, or it is too old)
+    begun, and its holder is alive          -> wait
+    begun, and its holder is gone; unknown  -> as the policy says: raise, run again, or ask
+
+A lease of an effect is never taken over, and without a store an effect is refused before it runs.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from musubito.engine import process
+from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
+from musubito.engine.flights import Failed, Landed, Start
+from musubito.engine.protocol import Begun, Story, Telling
+from musubito.errors import EffectOutcomeUnknown, StoreError
+from musubito.identity.keys import effect_key, idempotency_key
+from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
+from musubito.store.base import Busy, Claimed, Done, EffectQuery, EffectRow, Holds, Intent, Point, Read, ReadsOf, SampleTree
+
+__all__ = ["EffectStory"]
+
+PAUSE: Final = 0.02
+
+
+class EffectStory(Story):
+    """One call of an external effect."""
+
+    __slots__ = ("_effect_key",)
+
+    def _pool_of_samples(self) -> bytes | None:
+        # Identical effects of one run are numbered like samples, whatever code and parents they have.
+        return self._key_of(-1)
+
+    def _key_of(self, number: int) -> bytes:
+        definition = self.call.definition
+        digest = self._identity.input_digest
+        return effect_key(self.engine.namespace, definition.name, definition.operation_version, digest, number)
+
+    def _begin(self) -> Telling[MusubitoResult[Any] | Begun]:
+        self._effect_key = self._key_of(self._number)
+        while True:
+            joined: Start | Landed = yield Join(self._effect_key, self.frame())
+            if joined is Start.MINE:
+                return (yield from self._intend())
+            if joined is Start.CYCLE:
+                raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
+            if isinstance(joined, Failed):
+                self._hand_up(joined.handed_up)
+                raise joined.error
+
+    def _without_store(self, fault: StoreError) -> Begun:
+        raise StoreError(f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}") from fault
+
+    def _never_ran(self, begun: Begun) -> Telling[None]:
+        # Cut short between the intent and the function: this attempt certainly did nothing.
+        yield from self._record(self._failure(begun, "cut short before it ran", "failed", self.engine.now(), 0.0))
+
+    def _intend(self) -> Telling[MusubitoResult[Any] | Begun]:
+        while True:
+            row: EffectRow | None = yield Find(EffectQuery(self._effect_key, self.keys, self.engine.namespace))
+            if row is not None and row.outcome is None and _is_alive(row):
+                yield Pause(PAUSE)
+                continue
+            known = None if row is None else (yield from self._known(row))
+            if isinstance(known, MusubitoResult):
+                return known
+            begun = yield from self._intent(row)
+            if begun is None:
+                continue
+            if known is None:
+                return begun
+            return (yield from self._succeeded(begun, known.value, self.engine.now(), 0.0))
+
+    def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
+        """Durably, before anything runs; None if somebody else was faster."""
+        attempt, settled = (0, 0) if row is None else (row.attempt, row.settled_attempts)
+        intent = Intent(
+            self._effect_key,
+            self.call.definition.name,
+            self.engine.namespace,
+            attempt + 1,
+            time.time(),
+            self.engine.holder(),
+        )
+        answer: Claimed | Busy | Done = yield Write(intent)
+        if not isinstance(answer, Claimed):
+            yield Pause(PAUSE)
+            return None
+        self.engine.keep(self._effect_key)
+        self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
+        return Begun(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
+
+    def _known(self, row: EffectRow) -> Telling[MusubitoResult[Any] | EffectHappened | None]:
+        """What an earlier attempt came to; None: the effect may run."""
+        if row.outcome == "done":
+            return (yield from self._done(row))
+        if row.outcome == "failed":
+            self._reason = ReplayReason.NODE_FAILED
+            return None
+        why = "whoever began it is gone" if row.outcome is None else "its last attempt failed or was cut short"
+        on_unknown = self.call.definition.semantics.on_unknown
+        return None if on_unknown == "rerun" else (yield from self._ask(row, why))
+
+    def _done(self, row: EffectRow) -> Telling[MusubitoResult[Any] | EffectHappened | None]:
+        """Replay it. What was done stays done, whatever became of its code, its parents and the steps inside it."""
+        semantics, found = self.call.definition.semantics, row.found
+        if semantics.force_reexecution:
+            self._reason = ReplayReason.FORCE_REEXECUTION
+            return None
+        if found is None:
+            return (yield from self._ask(row, "it took place, but its record is gone"))
+        if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
+            self._reason = ReplayReason.TTL_EXPIRED
+            return None
+        value = yield from self._open(found)
+        if isinstance(value, ReplayReason):
+            return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
+        reads: list[Read] = (yield Find(ReadsOf(found.execution))) if found.holds & Holds.READS else []
+        if found.holds & Holds.SAMPLES:
+            self._run.sampling().give((yield Find(SampleTree(found.execution))), found.execution)
+        reason = ReplayReason.EXACT_HIT if found.settled else ReplayReason.EARLY_CUTOFF_HIT
+        if not found.settled and not (yield Write(Point(self.place(), found.execution))):
+            return None
+        return self._replayed(found, value.value, reads, reason)
+
+    def _ask(self, row: EffectRow, why: str) -> Telling[EffectHappened | None]:
+        """The policy's callable finds out; without one, nobody knows."""
+        reconcile = self.call.definition.semantics.on_unknown
+        name = self.call.definition.name
+        if not callable(reconcile):
+            raise EffectOutcomeUnknown(name, self._effect_key.hex(), why)
+        key = idempotency_key(self._effect_key, row.settled_attempts - (row.outcome == "done"))
+        found_out = yield Probe(lambda: reconcile(key))
+        if isinstance(found_out, Raised):
+            raise found_out.error
+        match found_out.value:
+            case EffectHappened():
+                return found_out.value
+            case EffectNeverHappened():
+                return None
+            case other:
+                problem = "on_unknown must give back EffectHappened or EffectNeverHappened"
+                raise TypeError(f"{name}: {problem}, not {other!r}")
+
+
+def _is_alive(row: EffectRow) -> bool:
+    """Whether whoever began it may still end it."""
+    return row.holder is not None and row.holder.expires_at >= time.time() and not process.is_dead(row.holder)

@@ -1,0 +1,152 @@
+"""Single-flight within one process: a missing result is computed by one call while the others wait for it.
+
+A flight lands with `LOOK_AGAIN` (the result is in the store, or the next one may try), `RUN_YOURSELF` (the outcome is
+nothing that could have been replayed) or `Failed` (a plain failure, passed on). A call whose wait would close a cycle is
+told so and runs unrecorded: an enclosing step holds its key, two workers wait for each other, or it would block the very
+event loop that the holder needs.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Iterator
+from concurrent.futures import Future
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from musubito.engine.context import Frame, HandUp
+
+__all__ = ["Failed", "Flights", "Landed", "Landing", "Start"]
+
+
+class Start(Enum):
+    """How a call goes on that finds no result."""
+
+    MINE = "compute it"
+    CYCLE = "waiting would never end"
+
+
+class Landing(Enum):
+    """How those who waited go on."""
+
+    LOOK_AGAIN = "look again"
+    RUN_YOURSELF = "run yourself"
+
+
+class Failed(NamedTuple):
+    """The function raised, and this is what the failed call depended on."""
+
+    error: BaseException
+    handed_up: HandUp
+
+
+Landed: TypeAlias = Landing | Failed
+
+
+class _Flight:
+    __slots__ = ("frame", "leased", "waiters")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.leased = False
+        self.waiters: list[Future[Landed]] = []
+
+
+class _Waiting:
+    """A call that waits: its frame, the key, and the event loop that it blocks, if it does."""
+
+    __slots__ = ("blocks", "frame", "key")
+
+    def __init__(self, frame: Frame, key: bytes, blocks: AbstractEventLoop | None) -> None:
+        self.frame = frame
+        self.key = key
+        self.blocks = blocks
+
+
+class Flights:
+    """The flights of one engine."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: dict[bytes, _Flight] = {}
+        self._waiting: dict[Future[Landed], _Waiting] = {}
+
+    def join(self, key: bytes, frame: Frame, blocks: AbstractEventLoop | None) -> Start | Future[Landed]:
+        """Begin a flight, or a future to wait for. `frame` is the caller's own, about to run; `blocks` is the event loop
+        that runs in this thread if waiting would block it."""
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is None:
+                self._flights[key] = _Flight(frame)
+                frame.flight = key
+                return Start.MINE
+            if self._closes_cycle(flight.frame, frame, blocks):
+                return Start.CYCLE
+            future: Future[Landed] = Future()
+            flight.waiters.append(future)
+            self._waiting[future] = _Waiting(frame, key, blocks)
+            return future
+
+    def leave_waiting(self, future: Future[Landed]) -> None:
+        """A wait is over, whatever ended it."""
+        with self._lock:
+            self._waiting.pop(future, None)
+
+    def leased(self, key: bytes) -> None:
+        """The flight's key is held in the store, too."""
+        with self._lock:
+            self._flights[key].leased = True
+
+    def land(self, frame: Frame, landed: Landed) -> None:
+        """End the flight that this frame holds, if it holds one."""
+        key, frame.flight = frame.flight, None
+        if key is None:
+            return
+        with self._lock:
+            flight = self._flights.pop(key)
+        for future in flight.waiters:
+            # A waiter that was cancelled has cancelled its future.
+            if future.set_running_or_notify_cancel():
+                future.set_result(landed)
+
+    def any_leased(self) -> bool:
+        """Whether the keeper has anything to keep."""
+        with self._lock:
+            return any(flight.leased for flight in self._flights.values())
+
+    def held_up_by(self, frame: Frame) -> list[bytes]:
+        """The leased keys that cannot be given back before this frame goes on."""
+        with self._lock:
+            frames = set(frame.enclosing())
+            grew = True
+            while grew:
+                before = len(frames)
+                for waiting in self._waiting.values():
+                    flight = self._flights.get(waiting.key)
+                    if flight is not None and flight.frame in frames:
+                        frames.update(waiting.frame.enclosing())
+                grew = len(frames) > before
+            return [f.flight for f in frames if f.flight is not None and f.flight in self._flights and self._flights[f.flight].leased]
+
+    def _closes_cycle(self, holder: Frame, caller: Frame, blocks: AbstractEventLoop | None) -> bool:
+        """Whether the holder cannot go on before the caller does."""
+        mine = set(caller.enclosing())
+        seen: set[Frame] = set()
+        ahead = [holder]
+        while ahead:
+            frame = ahead.pop()
+            if frame in mine or (blocks is not None and frame.loop is blocks):
+                return True
+            if frame not in seen:
+                seen.add(frame)
+                ahead += self._waits_inside(frame)
+        return False
+
+    def _waits_inside(self, frame: Frame) -> Iterator[Frame]:
+        """The holders that this frame waits for: by a call inside it, or since a call blocks its event loop."""
+        for waiting in self._waiting.values():
+            if waiting.blocks is not None and waiting.blocks is frame.loop or frame in waiting.frame.enclosing():
+                flight = self._flights.get(waiting.key)
+                if flight is not None:
+                    yield flight.frame

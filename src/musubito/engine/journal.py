@@ -1,0 +1,80 @@
+"""The ledger's lines, buffered: a replay appends one tuple, a background thread writes them once a second.
+
+A crash may lose the last second of lines, never a node.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from musubito.model import ReplayReason
+from musubito.store.base import CallLine, Ledger, RunLine
+
+if TYPE_CHECKING:
+    from musubito.engine.context import Run
+
+__all__ = ["Journal", "Line"]
+
+
+class Line(NamedTuple):
+    """One call of a run, as it is buffered."""
+
+    run: Run
+    call: int
+    parent: int | None
+    operation: str
+    node: bytes
+    execution: int | None
+    outcome: str
+    reason: ReplayReason
+    at: float
+    duration_ms: float
+    saved_ms: float
+    saved_tokens: int
+
+
+Entry: TypeAlias = "Line | Run"
+
+
+class Journal:
+    """The lines of one engine that are not written yet."""
+
+    def __init__(self, owner: bytes) -> None:
+        self._owner = owner
+        self._entries: deque[Entry] = deque()
+        self.append = self._entries.append
+
+    def run_id(self, run: Run) -> bytes:
+        """Unique, and in the order of time within a process."""
+        return self._owner + run.number.to_bytes(5, "big")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def drain(self) -> Ledger:
+        """All that is buffered; the caller writes it."""
+        runs: dict[bytes, RunLine] = {}
+        calls: list[CallLine] = []
+        for _ in range(len(self._entries)):
+            entry = self._entries.popleft()
+            run = entry.run if isinstance(entry, Line) else entry
+            run_id = self.run_id(run)
+            if not run.written or entry is run:
+                run.written = True
+                runs[run_id] = RunLine(run_id, run.name, run.tags, run.started_at, run.finished_at, run.status)
+            if isinstance(entry, Line):
+                calls.append(CallLine(
+                    run_id,
+                    entry.call,
+                    entry.parent,
+                    entry.node,
+                    entry.execution,
+                    entry.outcome,
+                    entry.reason.name,
+                    entry.at,
+                    entry.duration_ms,
+                    entry.saved_ms,
+                    entry.saved_tokens,
+                ))
+        return Ledger(list(runs.values()), calls)

@@ -1,0 +1,76 @@
+"""The one background thread of an engine: it renews all leases that the engine holds, gives back those that could not be
+given back when they should have been, and writes the ledger's lines.
+
+It starts when there is first something to do, and never keeps a process from ending.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from musubito.errors import StoreError
+from musubito.store.base import Change, Release, Renew
+
+if TYPE_CHECKING:
+    from musubito.engine.engine import MusubitoEngine
+
+__all__ = ["LEASE_SECONDS", "Keeper"]
+
+TICK: Final = 0.5
+LEASE_SECONDS: Final = 30.0
+
+
+class Keeper:
+    """Keeps one engine's leases and ledger."""
+
+    def __init__(self, engine: MusubitoEngine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._renewed = time.monotonic()
+        self.orphans: list[tuple[bytes, bytes]] = []
+
+    def wake(self) -> None:
+        """There is something to keep."""
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._stop.is_set():
+                    self._thread = threading.Thread(target=self._work, name="musubito-keeper", daemon=True)
+                    self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, and end."""
+        self._stop.set()
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        self._tick(last=True)
+
+    def _work(self) -> None:
+        while not self._stop.wait(TICK):
+            self._tick(last=False)
+
+    def _tick(self, *, last: bool) -> None:
+        engine = self._engine
+        changes: list[Change] = []
+        orphans, self.orphans = self.orphans, []
+        changes += [Release(lease) for lease in orphans]
+        now = time.monotonic()
+        if not last and now - self._renewed >= LEASE_SECONDS / 3 and engine.flights.any_leased():
+            changes.append(Renew(engine.owner, time.time() + LEASE_SECONDS))
+            self._renewed = now
+        if len(engine.journal):
+            changes.append(engine.journal.drain())
+        if not changes:
+            return
+        try:
+            engine.storage.write(changes)
+        except StoreError as fault:
+            # The ledger's lines are lost, leases are tried again; nobody's work depends on either.
+            self.orphans += orphans
+            self._renewed = now - LEASE_SECONDS
+            engine.log(fault)

@@ -1,0 +1,620 @@
+"""The story of one step call.
+
+    identify -> look for an execution that may answer -> replay it
+                                                      -> or claim the missing result, run the function, commit
+
+`Story.tell` is that story, as a generator that yields effects (`engine.effects`) and never blocks; a driver performs
+them and sends the answers back. It is written once, for sync and async, for every store. External effects begin
+differently (`engine.external`), streams run their function piece by piece (`stream`); the rest is the same for all.
+
+Wherever the store fails, the user's work goes on: the function runs, unrecorded, and the fault is reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from musubito.engine import process
+from musubito.engine.context import Ambient, Frame, HandUp, Run, Scope, control_flow
+from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
+from musubito.engine.journal import Line
+from musubito.engine.flights import Failed, Landed, Landing, Start
+from musubito.errors import ArtifactUnreadable, EncodingError, InputError, MusubitoWarning, StoreError
+from musubito.identity.canonical import canonical
+from musubito.identity.codecs import decode_value, encode_value
+from musubito.identity.digest import argument_digests, content_digest, digest_input
+from musubito.identity.keys import Identity, parents_of
+from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
+from musubito.policy import decide
+from musubito.store.base import (
+    Attempted,
+    Began,
+    Busy,
+    Claim,
+    Claimed,
+    CodeRecord,
+    Commit,
+    Committed,
+    Done,
+    EffectOutcome,
+    Fail,
+    Found,
+    Holds,
+    Keys,
+    Others,
+    ParentRef,
+    PayloadOf,
+    Place,
+    Point,
+    Read,
+    ReadsOf,
+    Release,
+    SampleTree,
+    Use,
+    Waits,
+)
+
+if TYPE_CHECKING:
+    from musubito.engine.engine import MusubitoEngine
+    from musubito.identity.fingerprint import Fingerprint
+
+__all__ = ["Begun", "Call", "Story", "Telling"]
+
+T = TypeVar("T")
+Telling: TypeAlias = Generator[Effect, Any, T]
+
+FIRST_PAUSE: Final = 0.002
+LONGEST_PAUSE: Final = 0.1
+CANCELLATIONS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+LONGEST_ERROR: Final = 2000
+
+
+class Call(NamedTuple):
+    """One call of a step, with its arguments bound and its code identified."""
+
+    definition: StepDefinition
+    fingerprint: Fingerprint
+    head: Callable[[], Any]
+    arguments: Mapping[str, object]
+    function: Callable[[], Any]
+
+
+class Begun(NamedTuple):
+    """An execution is about to run. No `moment`: it runs unrecorded."""
+
+    moment: Claimed | None
+    lease: tuple[bytes, bytes] | None = None
+    effect: tuple[bytes, int] | None = None
+
+
+UNRECORDED: Final = Begun(None)
+_AGAIN: Final = MusubitoResult(None, "", "", "")
+"""Instead of a hit: what was found became INVALID before the hit could be written, so look again."""
+
+
+def identify(call: Call, scope: Scope) -> tuple[Identity, str | None]:
+    """The identity of a call in its scope, and why it cannot be replayed if that is clear already."""
+    operation = call.definition.name
+    given = digest_input(operation, call.arguments)
+    digest = given.digest
+    if scope.ambient is not None:
+        digest = _with_ambient(operation, digest, scope.ambient)
+    results = given.results if scope.parents is None else scope.parents
+    across = call.definition.semantics.allow_cross_parent_reuse is True
+    if not results and not given.results:
+        return Identity(call.head, digest, (), across), None
+    try:
+        parents = parents_of(results)
+    except ValueError:
+        problem = "a MusubitoResult whose ids no step has given out"
+        raise InputError(operation, "a MusubitoResult", "$", problem) from None
+    unstorable = any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results))
+    return Identity(call.head, digest, parents, across), "a parent's output could not be stored" if unstorable else None
+
+
+def _with_ambient(operation: str, digest: bytes, ambient: Ambient) -> bytes:
+    try:
+        around = canonical(dict(ambient.inputs()))
+    except EncodingError as error:
+        raise InputError(operation, "what holds around the step", error.path, error.problem) from error
+    return sha256(b"ambient" + digest + around).digest()
+
+
+def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
+    """The payload of an output, or why it cannot be stored."""
+    try:
+        return encode_value(value), None
+    except EncodingError as error:
+        problem = f"its output cannot be stored: {error}"
+        warnings.warn(f"{operation}: {problem}; the value is returned, and not replayed.", MusubitoWarning, stacklevel=2)
+        return None, problem
+
+
+def _total(tokens: Mapping[str, Sequence[int]]) -> int | None:
+    return sum(map(sum, tokens.values())) if tokens else None
+
+
+def _effect(begun: Begun, outcome: str) -> EffectOutcome | None:
+    return None if begun.effect is None else EffectOutcome(*begun.effect, outcome)
+
+
+class Story:
+    """One call, from its arguments to its result."""
+
+    __slots__ = (
+        "_began_at",
+        "_frame",
+        "_identity",
+        "_number",
+        "_place",
+        "_pool",
+        "_reason",
+        "_run",
+        "_seen",
+        "_unstorable",
+        "call",
+        "engine",
+        "keys",
+        "scope",
+    )
+
+    def __init__(self, engine: MusubitoEngine, call: Call, scope: Scope) -> None:
+        self._began_at = time.perf_counter()
+        self.engine = engine
+        self.call = call
+        self.scope = scope
+        self._identity, self._unstorable = identity, _ = identify(call, scope)
+        self._run = scope.run or engine.new_run()
+        self._frame: Frame | None = None
+        self._place: Place | None = None
+        self._seen = 0
+        self._reason = ReplayReason.NODE_NOT_FOUND
+        self._pool = self._pool_of_samples()
+        self._number = 0 if self._pool is None else self._run.sampling().next_number(self._pool)
+        self.keys = Keys(*identity.keys(self._number))
+
+    def _pool_of_samples(self) -> bytes | None:
+        stochastic = self.call.definition.semantics.step_type is StepType.STOCHASTIC
+        return self._identity.pool() if stochastic else None
+
+    # -- the story -----------------------------------------------------------------------------------------------------
+    def tell(self) -> Telling[MusubitoResult[Any]]:
+        """Replay or run."""
+        begun: MusubitoResult[Any] | Begun = UNRECORDED
+        try:
+            begun = yield from self.begin()
+            if isinstance(begun, MusubitoResult):
+                return begun
+            # The node is described now: the function may change its arguments in place.
+            self.place()
+            started_at, clock = self.engine.now(), time.perf_counter()
+            try:
+                outcome = yield Invoke(self.call.function, self.body_scope())
+            except BaseException:
+                yield from self._never_ran(begun)
+                raise
+            return (yield from self.finish(begun, outcome, started_at, (time.perf_counter() - clock) * 1000))
+        except BaseException:
+            if isinstance(begun, Begun):
+                yield from self._abandon(begun)
+            raise
+        finally:
+            self._land(Landing.LOOK_AGAIN)
+
+    def begin(self) -> Telling[MusubitoResult[Any] | Begun]:
+        """A result to replay, or the right to run."""
+        try:
+            try:
+                return (yield from self._begin())
+            except StoreError as fault:
+                return self._without_store(fault)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _without_store(self, fault: StoreError) -> Begun:
+        self.engine.report(fault)
+        return UNRECORDED
+
+    def _begin(self) -> Telling[MusubitoResult[Any] | Begun]:
+        alone = self.call.definition.semantics.force_reexecution
+        while True:
+            hit = yield from self.look()
+            if hit is not None:
+                return hit
+            if alone:
+                return Begun((yield Find(Began())))
+            joined: Start | Landed = yield Join(self._flight_key(), self.frame())
+            if joined is Start.CYCLE:
+                return UNRECORDED
+            if joined is Start.MINE:
+                return (yield from self._lead())
+            if isinstance(joined, Failed):
+                self._hand_up(joined.handed_up)
+                self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, None)
+                raise joined.error
+            alone = joined is Landing.RUN_YOURSELF
+
+    def look(self) -> Telling[MusubitoResult[Any] | None]:
+        """The newest execution that may be replayed: with this reuse key, else, if the policy allows, this cross key."""
+        keys, definition = self.keys, self.call.definition
+        self._reason = ReplayReason.NODE_NOT_FOUND
+        while True:
+            newest: Found | None = yield Newest(keys, self.engine.namespace)
+            if newest is not None:
+                self._seen = newest.execution
+                hit = yield from self._try(newest, ReplayReason.EARLY_CUTOFF_HIT)
+                if hit is not None and hit is not _AGAIN:
+                    return hit
+                if hit is _AGAIN:
+                    continue
+            if newest is None and not self._identity.across:
+                return None
+            if definition.semantics.force_reexecution:
+                return None
+            hit = yield from self._look_further(newest)
+            if hit is not _AGAIN:
+                return hit
+
+    def _look_further(self, newest: Found | None) -> Telling[MusubitoResult[Any] | None]:
+        self._seen = (yield Find(Began())).executions
+        ttl = self.call.definition.semantics.ttl_seconds
+        oldest = float("-inf") if ttl is None else self.engine.now() - ttl
+        passed = {newest.execution} if newest is not None else set()
+        wanted = [(False, ReplayReason.EARLY_CUTOFF_HIT), (True, ReplayReason.CROSS_PARENT_HIT)]
+        for across, reason in wanted if self._identity.across else wanted[:1]:
+            for found in (yield Find(Others(self.keys, self.engine.namespace, across, oldest))):
+                if found.execution not in passed:
+                    passed.add(found.execution)
+                    hit = yield from self._try(found, reason)
+                    if hit is not None:
+                        return hit
+        return None
+
+    def _try(self, found: Found, reason: ReplayReason) -> Telling[MusubitoResult[Any] | None]:
+        """Replay this execution; None if it may not be, with `_reason` saying why, `_AGAIN` if it became INVALID."""
+        decision = decide(found, self.call.definition.semantics, self.engine.now())
+        if not decision.replay:
+            return self._refused(decision.reason)
+        reads: Sequence[Read] = ()
+        if found.holds & Holds.READS:
+            reads = yield Find(ReadsOf(found.execution))
+            if not (yield from self._unchanged(reads)):
+                return self._refused(ReplayReason.READ_CHANGED)
+        value = yield from self._open(found)
+        if isinstance(value, ReplayReason):
+            return self._refused(value)
+        if found.holds & Holds.SAMPLES:
+            tree = yield Find(SampleTree(found.execution))
+            if not self._run.sampling().give(tree, found.execution):
+                return self._refused(ReplayReason.NOT_REPLAYABLE)
+        if found.settled:
+            reason = ReplayReason.EXACT_HIT
+        elif not (yield Write(Point(self.place(), found.execution))):
+            return _AGAIN
+        elif found.producer == self.keys.node:
+            reason = ReplayReason.EXACT_HIT
+        return self._replayed(found, value.value, reads, reason)
+
+    def _refused(self, reason: ReplayReason) -> None:
+        # The newest says it best: those tried after it are only older.
+        if self._reason is ReplayReason.NODE_NOT_FOUND:
+            self._reason = reason
+
+    def _unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
+        ambient = self.scope.ambient
+        for read in reads:
+            if ambient is None:
+                return False
+            seen = yield Probe(lambda read=read: ambient.observe(read.kind, read.key))
+            if isinstance(seen, Raised) or seen.value != read.digest:
+                return False
+        return True
+
+    def _open(self, found: Found) -> Telling[Returned[Any] | ReplayReason]:
+        """The stored value, after a check that its bytes are those that were stored."""
+        payload = found.payload
+        if payload is None and found.artifact is not None:
+            payload = yield Find(PayloadOf(self.engine.namespace, found.artifact))
+        if payload is None:
+            return ReplayReason.ARTIFACT_MISSING
+        if content_digest(payload) != found.artifact:
+            return ReplayReason.ARTIFACT_CORRUPT
+        try:
+            return Returned(decode_value(payload, self.call.fingerprint.classes))
+        except ArtifactUnreadable:
+            return ReplayReason.ARTIFACT_UNREADABLE
+
+    def _replayed(self, found: Found, value: Any, reads: Sequence[Read], reason: ReplayReason) -> MusubitoResult[Any]:
+        if self.scope.frame is not None:
+            since = found.started_at if found.valid_from is None else max(found.valid_from, found.started_at)
+            self._hand_up(HandUp(
+                uses=(Use(self.keys.node, self.keys.reuse, found.execution),),
+                reads=reads,
+                valid_from=since,
+                valid_until=self._expiry(found.started_at, found.valid_until),
+                not_replayable=None,
+                samples=found.pool is not None or bool(found.holds & Holds.SAMPLES),
+            ))
+        self._note("replayed", reason, found.execution, found.duration_ms, found.tokens)
+        artifact = found.artifact or b""
+        return MusubitoResult(value, artifact.hex(), found.producer.hex(), self.keys.node.hex())
+
+    # -- single-flight -------------------------------------------------------------------------------------------------
+    def _lead(self) -> Telling[MusubitoResult[Any] | Begun]:
+        """Of all in this process: claim the result in the store, and wait while another process computes it."""
+        frame, key = self.frame(), self._flight_key()
+        pause, over = FIRST_PAUSE, None
+        held: list[bytes] = []
+        try:
+            while True:
+                claim = Claim(
+                    key,
+                    self.keys,
+                    self._identity.across,
+                    self._seen,
+                    self.engine.holder(),
+                    self.call.definition.name,
+                    time.time(),
+                    over,
+                )
+                answer: Claimed | Busy | Done = yield Write(claim)
+                if isinstance(answer, Claimed):
+                    self.engine.keep(key)
+                    return Begun(answer, (key, claim.holder.owner))
+                if isinstance(answer, Busy):
+                    if process.is_dead(answer.holder):
+                        over = answer.holder.owner
+                        continue
+                    held = self.engine.flights.held_up_by(frame)
+                    if held and (yield Write(Waits(held, key, time.time()))):
+                        return UNRECORDED
+                    yield Pause(pause)
+                    pause = min(pause * 1.5, LONGEST_PAUSE)
+                hit = yield from self.look()
+                if hit is not None:
+                    return hit
+        finally:
+            if held:
+                yield Write(Waits(held, None, time.time()))
+
+    def _flight_key(self) -> bytes:
+        return self.keys.cross if self._identity.across else self.keys.reuse
+
+    def _land(self, landed: Landed) -> None:
+        if self._frame is not None:
+            self.engine.flights.land(self._frame, landed)
+
+    def _never_ran(self, begun: Begun) -> Telling[None]:
+        """The story was ended in the moment before the function began."""
+        yield from self._abandon(begun)
+
+    def _abandon(self, begun: Begun) -> Telling[None]:
+        """Something ended the story before its result was recorded: nothing may stay claimed."""
+        if begun.lease is not None and self._frame is not None and self._frame.flight is not None:
+            try:
+                yield Write(Release(begun.lease))
+            except StoreError:
+                self.engine.disown(begun.lease)
+
+    # -- the execution -------------------------------------------------------------------------------------------------
+    def body_scope(self) -> Scope:
+        """Where the step's body stands: a merge context around the call does not reach into it."""
+        return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
+
+    def finish(self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float) -> Telling[MusubitoResult[Any]]:
+        """Record what the function did, and give its value back or raise its error."""
+        match outcome:
+            case Returned(value):
+                return (yield from self._succeeded(begun, value, started_at, duration_ms))
+            case Raised(error):
+                yield from self._failed(begun, error, started_at, duration_ms)
+                raise error
+
+    def _succeeded(self, begun: Begun, value: Any, started_at: float, duration_ms: float) -> Telling[MusubitoResult[Any]]:
+        frame = self.frame()
+        payload, problem = _encode(self.call.definition.name, value)
+        if payload is None:
+            artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
+        else:
+            artifact = content_digest(payload)
+            artifact_id = artifact.hex()
+        not_replayable = problem or frame.not_replayable or self._unstorable
+        committed: Committed | None = None
+        if begun.moment is not None:
+            attempts = self._attempts_before()
+            commit = Commit(
+                place=self.place(),
+                began=begun.moment,
+                started_at=started_at,
+                duration_ms=duration_ms,
+                artifact=artifact,
+                payload=payload,
+                valid_from=frame.valid_from,
+                valid_until=frame.valid_until,
+                not_replayable=not_replayable,
+                pool=self._pool,
+                uses=frame.uses,
+                reads=frame.reads,
+                attempts=attempts,
+                holds=self._holds(frame, attempts, begun),
+                tokens=_total(frame.tokens),
+                lease=begun.lease,
+                effect=_effect(begun, "done"),
+            )
+            committed = yield from self._record(commit)
+            if committed is not None and commit.holds & Holds.SAMPLES:
+                self._run.sampling().remember(committed.execution)
+        self._hand_up(HandUp(
+            uses=frame.uses if committed is None else (Use(self.keys.node, self.keys.reuse, committed.execution),),
+            reads=frame.reads,
+            valid_from=started_at if frame.valid_from is None else max(frame.valid_from, started_at),
+            valid_until=self._expiry(started_at, frame.valid_until),
+            not_replayable=not_replayable,
+            samples=frame.samples or self._pool is not None,
+        ))
+        self._note("ran", self._reason, committed and committed.execution, duration_ms, _total(frame.tokens))
+        self._land(Landing.LOOK_AGAIN if committed is not None and not_replayable is None else Landing.RUN_YOURSELF)
+        node_id = self.keys.node.hex()
+        return MusubitoResult(value, artifact_id, node_id, node_id)
+
+    def _record(self, change: Commit | Fail) -> Telling[Committed | None]:
+        """Write what happened; None if the store fails, in which case the work goes on without it."""
+        try:
+            committed: Committed = yield Write(change)
+        except StoreError as fault:
+            if change.lease is not None:
+                self.engine.disown(change.lease)
+            self.engine.report(fault)
+            return None
+        return committed
+
+    def _failed(self, begun: Begun, error: BaseException, started_at: float, duration_ms: float) -> Telling[None]:
+        """A failure is an execution; a framework's control flow and a cancellation are none."""
+        frame = self.frame()
+        self._give_back()
+        if frame.samples:
+            yield from self._remember_attempt(frame)
+        handed_up = HandUp(
+            uses=frame.uses,
+            reads=frame.reads,
+            valid_from=started_at if frame.valid_from is None else max(frame.valid_from, started_at),
+            valid_until=self._expiry(started_at, frame.valid_until),
+            not_replayable=frame.not_replayable,
+            samples=frame.samples,
+        )
+        self._hand_up(handed_up)
+        cancelled = isinstance(error, CANCELLATIONS)
+        passing = cancelled or isinstance(error, control_flow())
+        recorded: Committed | None = None
+        if begun.effect is not None or (begun.moment is not None and not passing):
+            definite = isinstance(error, self.call.definition.semantics.definite_failures)
+            failure = f"{type(error).__qualname__}: {error}"[:LONGEST_ERROR]
+            change = self._failure(begun, failure, "failed" if definite else "unknown", started_at, duration_ms)
+            recorded = yield from self._record(change)
+        elif begun.lease is not None:
+            yield from self._abandon(begun)
+        outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
+        self._note(outcome, self._reason, recorded and recorded.execution, duration_ms, _total(frame.tokens))
+        if cancelled:
+            self._land(Landing.LOOK_AGAIN)
+        else:
+            self._land(Landing.RUN_YOURSELF if passing else Failed(error, handed_up))
+
+    def _failure(self, begun: Begun, error: str, effect: str, started_at: float, duration_ms: float) -> Fail:
+        frame = self.frame()
+        return Fail(
+            place=self.place(),
+            started_at=started_at,
+            duration_ms=duration_ms,
+            error=error,
+            pool=self._pool,
+            uses=frame.uses,
+            tokens=_total(frame.tokens),
+            lease=begun.lease,
+            effect=_effect(begun, effect),
+        )
+
+    def _remember_attempt(self, frame: Frame) -> Telling[None]:
+        trees = []
+        for use in frame.uses:
+            try:
+                trees.append(((yield Find(SampleTree(use.execution))), use.execution))
+            except StoreError as fault:
+                self.engine.report(fault)
+        self._run.sampling().failed(Attempted(self._identity.pool(), self._number), trees)
+
+    def _attempts_before(self) -> Sequence[Attempted]:
+        if self._run.samples is None:
+            return ()
+        return self._run.samples.attempts_before(Attempted(self._identity.pool(), self._number))
+
+    # -- parts of it ---------------------------------------------------------------------------------------------------
+    def frame(self) -> Frame:
+        """The body of this call, to which what happens inside is handed up."""
+        if self._frame is None:
+            loop = asyncio._get_running_loop()
+            self._frame = Frame(self.engine, self.scope.frame, self.keys.node, next(self._run.calls), loop)
+        return self._frame
+
+    def place(self) -> Place:
+        """The node of this call, as the store is told of it."""
+        if self._place is None:
+            fingerprint, definition = self.call.fingerprint, self.call.definition
+            self._place = Place(
+                keys=self.keys,
+                namespace=self.engine.namespace,
+                operation=definition.name,
+                code=CodeRecord(
+                    fingerprint.digest,
+                    [(part.name, part.digest, part.source) for part in fingerprint.parts],
+                    fingerprint.untracked,
+                    fingerprint.state,
+                ),
+                input_hash=self._identity.input_digest,
+                step_type=definition.semantics.step_type.value,
+                sample=self._number,
+                arguments=argument_digests(self.call.arguments),
+                parents=[ParentRef(*parent) for parent in self._identity.parents],
+            )
+        return self._place
+
+    def _holds(self, frame: Frame, attempts: Sequence[Attempted], begun: Begun) -> Holds:
+        holds = Holds.NOTHING
+        if frame.samples or attempts:
+            holds |= Holds.SAMPLES
+        if frame.reads:
+            holds |= Holds.READS
+        if frame.uses:
+            holds |= Holds.CALLS
+        if begun.effect is not None:
+            holds |= Holds.EFFECT
+        return holds
+
+    def _expiry(self, started_at: float, valid_until: float | None) -> float | None:
+        ttl = self.call.definition.semantics.ttl_seconds
+        own = None if ttl is None else started_at + ttl
+        return valid_until if own is None else own if valid_until is None else min(own, valid_until)
+
+    def _give_back(self) -> None:
+        if self._pool is not None:
+            self._run.sampling().give_back(self._pool, self._number)
+
+    def _hand_up(self, given: HandUp) -> None:
+        outer = self.scope.frame
+        if outer is None:
+            return
+        if outer.engine is not self.engine:
+            given = given._replace(uses=(), not_replayable="it called a step of another engine", samples=False)
+        outer.take(given)
+
+    def _note(self, outcome: str, reason: ReplayReason, execution: int | None, duration_ms: float, tokens: int | None) -> None:
+        """A line for the ledger."""
+        engine, run, outer = self.engine, self._run, self.scope.frame
+        call = next(run.calls) if self._frame is None else self._frame.call
+        spent = (time.perf_counter() - self._began_at) * 1000
+        replayed = outcome == "replayed"
+        line = Line(
+            run,
+            call,
+            None if outer is None or self.scope.run is None else outer.call,
+            self.call.definition.name,
+            self.keys.node,
+            execution,
+            outcome,
+            reason,
+            engine.now(),
+            spent if replayed else duration_ms,
+            duration_ms if replayed else 0.0,
+            (tokens or 0) if replayed else 0,
+        )
+        engine.journal.append(line)
+        engine.keeper.wake()
+        if run.lines is not None:
+            run.lines.append(line)

@@ -1,0 +1,94 @@
+"""The errors of Musubito, by whose fault it is.
+
+Every error is a `MusubitoError`, says in its text what is wrong and what to do about it, and carries the facts as
+attributes. An error of the user's own step is never one of these: it is re-raised untouched.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtifactUnreadable",
+    "EffectOutcomeUnknown",
+    "EncodingError",
+    "InputError",
+    "IntegrityError",
+    "LeaseLost",
+    "MusubitoError",
+    "MusubitoWarning",
+    "SchemaError",
+    "StoreError",
+]
+
+
+class MusubitoError(Exception):
+    """The root of all errors that Musubito raises itself."""
+
+
+class MusubitoWarning(UserWarning):
+    """Something was not recorded, or not as the user may expect; the user's own work went on."""
+
+
+class EncodingError(MusubitoError):
+    """A value that has no canonical encoding.
+
+    `path` leads to it from the outermost value (`$.messages[3].content`), `problem` says what is wrong with it.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class InputError(MusubitoError):
+    """An argument that cannot be identified; raised before anything runs.
+
+    `argument` is the parameter's name, `path` leads from it to the offending value.
+    """
+
+    def __init__(self, operation: str, argument: str, path: str, problem: str) -> None:
+        super().__init__(
+            f"{operation}: argument {argument!r} cannot be identified: {path}: {problem}. Pass plain data "
+            "(or a dataclass or pydantic model), or give the class a `__musubito_identity__()` method."
+        )
+        self.operation = operation
+        self.argument = argument
+        self.path = path
+        self.problem = problem
+
+
+class StoreError(MusubitoError):
+    """The database cannot be opened, read or written."""
+
+
+class SchemaError(StoreError):
+    """The database was written by a newer Musubito, or is not one of its databases."""
+
+
+class IntegrityError(MusubitoError):
+    """Stored bytes that do not have the digest under which they are stored."""
+
+
+class ArtifactUnreadable(MusubitoError):
+    """A stored payload that does not decode: a format from elsewhere, or a class that is not there any more."""
+
+
+class LeaseLost(MusubitoError):
+    """A lease that was held ran out before the work was recorded."""
+
+
+class EffectOutcomeUnknown(MusubitoError):
+    """An external effect was begun and nobody knows whether it took place.
+
+    Raised instead of running it once more. The remedy is a policy with `on_unknown="rerun"` (the remote side ignores a
+    repeated idempotency key) or with a callable that finds out (`on_unknown=reconcile`).
+    """
+
+    def __init__(self, operation: str, effect_key: str, why: str) -> None:
+        super().__init__(
+            f"{operation}: whether the effect {effect_key[:12]} took place is unknown ({why}). Find out, then set "
+            'on_unknown="rerun" or on_unknown=<a callable that reconciles> in its StepConfiguration.'
+        )
+        self.operation = operation
+        self.effect_key = effect_key
+        self.why = why

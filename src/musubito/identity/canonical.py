@@ -1,0 +1,116 @@
+"""The identity encoding: equal bytes for what counts as the same value, different bytes for anything else.
+
+A format byte, then msgpack. Types count: 1, 1.0 and True differ, as do list and tuple, or an enum and its value. The
+order of dicts and sets does not count. A class says for itself what identifies its instances with a
+`__musubito_identity__()` method. A `MusubitoResult` counts by its artifact id as long as its value still is what was
+stored, and by its value if that was changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+from warnings import warn
+
+from musubito.errors import EncodingError, MusubitoWarning
+from musubito.identity.codecs import encode_value, take_apart
+from musubito.identity.kinds import KINDS
+from musubito.identity.packing import SORTED, Code, Packer, Unsupported
+from musubito.identity.records import MISSING, name_of, static
+from musubito.model import UNSTORABLE, MusubitoResult
+
+__all__ = ["IDENTITY_FORMAT", "IdentityPacker", "TextDigest", "canonical", "warn_of_changes"]
+
+IDENTITY_FORMAT = b"\x11"
+
+_IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range))
+_MOST_WARNED = 10_000
+_warned: set[str] = set()
+
+
+def canonical(value: object) -> bytes:
+    """The identity encoding of `value`; `EncodingError` if it has none."""
+    packer = IdentityPacker()
+    packed = packer.pack(value)
+    warn_of_changes(packer.changed)
+    return IDENTITY_FORMAT + packed
+
+
+class TextDigest(bytes):
+    """The SHA-256 that stands for a long text."""
+
+    __slots__ = ()
+
+
+class IdentityPacker(Packer):
+    """Writes identities; `results` are the results it met, `changed` the artifact ids of those that count by value."""
+
+    option = SORTED
+
+    __slots__ = ("changed",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed: tuple[str, ...] = ()
+
+    def split(self, value: Any) -> tuple[int, object]:
+        cls = type(value)
+        kind = KINDS.get(cls)
+        if kind is not None:
+            return kind.code, kind.split(value)
+        if cls is MusubitoResult:
+            self.results.append(value)
+            if _counts_by_id(value):
+                return Code.RESULT_BY_ID, value.artifact_id
+            self.changed = (*self.changed, value.artifact_id)
+            return Code.RESULT_BY_VALUE, [value.value]
+        if cls is TextDigest:
+            return Code.TEXT_DIGEST, bytes(value)
+        if static(cls, "__musubito_identity__") is not MISSING:
+            try:
+                said = cls.__musubito_identity__(value)
+            except Exception as error:
+                raise Unsupported(f"its __musubito_identity__() raised {error!r}") from error
+            return Code.IDENTITY, [*name_of(cls), said]
+        return take_apart(value)
+
+
+def warn_of_changes(artifact_ids: Iterable[str]) -> None:
+    """One warning for each artifact whose value was changed after a step returned it."""
+    for artifact_id in artifact_ids:
+        if artifact_id in _warned:
+            continue
+        if len(_warned) >= _MOST_WARNED:
+            _warned.clear()
+        _warned.add(artifact_id)
+        warn(
+            f"the value of result {artifact_id[:12]} was changed after its step returned it, so it counts by value "
+            "and no longer as that result",
+            MusubitoWarning,
+            stacklevel=3,
+        )
+
+
+def _counts_by_id(result: MusubitoResult[Any]) -> bool:
+    artifact_id = result.artifact_id
+    return artifact_id.startswith(UNSTORABLE) or _immutable(result.value) or _encodes_to(result.value, artifact_id)
+
+
+def _immutable(value: object) -> bool:
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(map(_immutable, value))  # type: ignore[call-overload]
+    return False
+
+
+def _encodes_to(value: object, artifact_id: str) -> bool:
+    try:
+        return sha256(encode_value(value)).hexdigest() == artifact_id
+    except EncodingError:
+        return False

@@ -1,0 +1,182 @@
+"""The artifact encoding: a format byte, then msgpack, from which an equal value of the same type comes back.
+
+Dict order is kept; sets are written in the order of their elements' bytes, so that equal values give equal bytes in every
+process. Sharing is not kept: a list that occurs twice comes back as two lists. What is read may be any bytes at all:
+`decode_value` gives back a value or raises `ArtifactUnreadable`, builds only the types of this package's tables, and runs
+no code of the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from io import IOBase
+from typing import Any
+
+from ormsgpack import unpackb
+
+from musubito.errors import ArtifactUnreadable
+from musubito.identity.extras import EXTRA_JOINERS, split_extra
+from musubito.identity.kinds import JOINERS, KINDS
+from musubito.identity.packing import IN_ORDER, Code, Packer, Unsupported
+from musubito.identity.records import rebuild, split_record, unfit
+
+__all__ = ["decode_value", "encode_value", "take_apart"]
+
+_FORMAT = b"\xa1"
+_RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC, Code.RESULT))
+_MEMBERS = (Code.ENUM, Code.FLAG)
+
+# ormsgpack reads nested containers on the C stack, up to 1022 levels for each payload, and each ext holds a payload of its
+# own. What the writer makes fits these limits; what anybody else made must not overflow the stack.
+_TRUSTED_EXTS = 2
+_MAX_NESTING = 256
+_ROOM = 3400
+_SHORT = 48
+
+
+def encode_value(value: object) -> bytes:
+    """The bytes from which `decode_value` makes an equal value again; `EncodingError` if there are none."""
+    return _FORMAT + _ArtifactPacker().pack(value)
+
+
+def decode_value(payload: bytes, classes: Mapping[tuple[str, str], type]) -> object:
+    """The value that was encoded; `ArtifactUnreadable` for anything else.
+
+    `classes` are those that the step's code reaches, by module and qualified name; others are looked for in modules that
+    are imported already.
+    """
+    if payload[:1] != _FORMAT:
+        raise ArtifactUnreadable("the payload is in no format that this version of Musubito reads")
+    reader = _Reader(classes)
+    try:
+        return unpackb(memoryview(payload)[1:], ext_hook=reader.join)
+    except Exception as error:
+        if reader.interrupt is not None:
+            raise reader.interrupt from None
+        why = reader.problem or error
+        raise ArtifactUnreadable(f"the payload does not decode: {why}") from why
+
+
+def take_apart(value: object) -> tuple[int, object]:
+    """The ext code and parts of a value that msgpack has no type for; `Unsupported` if it has none here either."""
+    kind = KINDS.get(type(value))
+    if kind is not None:
+        return kind.code, kind.split(value)
+    taken = split_record(value) or split_extra(value)
+    if taken is None:
+        raise Unsupported(_describe(value))
+    return taken
+
+
+def _describe(value: object) -> str:
+    cls = type(value)
+    name = f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
+    if isinstance(value, Iterator):
+        return f"a {name} can be read only once and has no encoding (make it a list)"
+    if isinstance(value, IOBase):
+        return f"an open file ({name}) has no encoding (pass its path or its content)"
+    if isinstance(value, type):
+        return f"the class {value.__qualname__} itself is no value that can be encoded"
+    if callable(value):
+        return f"a {name} is code, and has no encoding"
+    return f"a value of type {name} has no encoding"
+
+
+class _ArtifactPacker(Packer):
+    option = IN_ORDER
+
+    __slots__ = ()
+
+    def split(self, value: object) -> tuple[int, object]:
+        code, parts = take_apart(value)
+        if code in _RECORDS and (why := unfit(value)):
+            raise Unsupported(why)
+        return code, parts
+
+
+class _Reader:
+    """Puts together what one payload holds."""
+
+    __slots__ = ("classes", "depth", "interrupt", "problem", "room")
+
+    def __init__(self, classes: Mapping[tuple[str, str], type]) -> None:
+        self.classes = classes
+        self.depth = 0
+        self.room = _ROOM
+        self.problem: Exception | None = None
+        self.interrupt: BaseException | None = None
+
+    def join(self, code: int, data: bytes) -> Any:
+        try:
+            self.depth += 1
+            levels = 0 if self.depth <= _TRUSTED_EXTS else _nesting(data)
+            self.room -= levels + 1
+            if self.room < 0:
+                raise ValueError("nested too deeply")
+            parts = unpackb(data, ext_hook=self.join)
+            if code in _RECORDS:
+                value: Any = rebuild(code, parts, self.classes)
+                if code in _MEMBERS and encode_value(value._value_) != encode_value(parts[3]):
+                    raise LookupError(f"{parts[1]}.{parts[2]} has another value now")
+            else:
+                holds, joiner = JOINERS.get(code) or EXTRA_JOINERS[code]
+                if type(parts) is not holds:
+                    raise TypeError(f"the parts of ext code {code} are no {holds.__name__}")
+                value = joiner(parts)
+            self.room += levels + 1
+            self.depth -= 1
+            return value
+        except Exception as error:
+            self.problem = self.problem or error
+            raise
+        except BaseException as interrupt:  # ormsgpack would put a ValueError in its place
+            self.interrupt = interrupt
+            raise
+
+
+_FIXED_SIZES = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8} | {
+    0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17
+}  # fmt: skip
+_LENGTH_SIZES = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)} | {
+    0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)
+}  # fmt: skip
+_COUNT_SIZES = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+
+
+def _nesting(data: bytes) -> int:
+    """How deep arrays and maps nest in `data`, at most `_MAX_NESTING`; the payloads of exts are not entered."""
+    if len(data) < _SHORT:
+        return len(data)
+    open_items = [1]
+    deepest = position = 0
+    while open_items:
+        if not open_items[-1]:
+            open_items.pop()
+            continue
+        open_items[-1] -= 1
+        head = data[position]
+        position += 1
+        count = -1
+        if head < 0x80 or head >= 0xE0:
+            continue
+        if head < 0x90:
+            count = 2 * (head & 15)
+        elif head < 0xA0:
+            count = head & 15
+        elif head < 0xC0:
+            position += head & 31
+        elif head in _FIXED_SIZES:
+            position += _FIXED_SIZES[head]
+        elif head in _LENGTH_SIZES:
+            width, extra = _LENGTH_SIZES[head]
+            position += width + extra + int.from_bytes(data[position : position + width], "big")
+        else:
+            width, each = _COUNT_SIZES[head]
+            count = each * int.from_bytes(data[position : position + width], "big")
+            position += width
+        if count >= 0:
+            open_items.append(count)
+            deepest = max(deepest, len(open_items) - 1)
+            if deepest > _MAX_NESTING:
+                raise ValueError("nested too deeply")
+    return deepest

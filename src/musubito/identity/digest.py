@@ -1,0 +1,88 @@
+"""Digests of inputs and of payloads.
+
+`digest_input` runs at every call of every step. Arguments of plain data, which are most, go through ormsgpack in one go;
+all others through an `IdentityPacker`, which gives the same bytes for plain data. A long text counts by its SHA-256: hashing
+it is several times cheaper than having it packed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from ormsgpack import packb
+
+from musubito.errors import EncodingError, InputError
+from musubito.identity.canonical import IDENTITY_FORMAT, IdentityPacker, TextDigest, warn_of_changes
+from musubito.identity.packing import SORTED
+from musubito.model import MusubitoResult
+
+__all__ = ["InputDigest", "argument_digests", "content_digest", "digest_input"]
+
+_LONG_TEXT = 4096
+_SHORT_DIGEST = 16
+_MOSTLY_PLAIN = frozenset((str, int, float, bool, type(None), list, dict))
+
+
+class InputDigest(NamedTuple):
+    """The SHA-256 of a call's arguments, and the results found in them in the order in which they count."""
+
+    digest: bytes
+    results: Sequence[MusubitoResult[Any]]
+
+
+def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest:
+    """What identifies the arguments of a call of `operation`; `InputError` for one that cannot be identified."""
+    for value in arguments.values():
+        kind = type(value)
+        if kind not in _MOSTLY_PLAIN or (kind is str and len(value) >= _LONG_TEXT):  # type: ignore[arg-type]
+            break
+    else:
+        try:
+            packed = packb(arguments, None, SORTED)
+        except TypeError:
+            pass
+        else:
+            if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed):
+                # What InputDigest(...) would do, without its Python-level constructor.
+                return tuple.__new__(InputDigest, (sha256(IDENTITY_FORMAT + packed).digest(), ()))
+    return _digest_with_care(operation, arguments)
+
+
+def argument_digests(arguments: Mapping[str, object]) -> dict[str, bytes]:
+    """A short digest of each argument, by which the one that changed can be told."""
+    return {
+        name: sha256(IDENTITY_FORMAT + IdentityPacker().pack(_shorten(value))).digest()[:_SHORT_DIGEST]
+        for name, value in arguments.items()
+    }
+
+
+def content_digest(payload: bytes) -> bytes:
+    """The SHA-256 of an encoded payload: its artifact id, and the proof that it is intact."""
+    return sha256(payload).digest()
+
+
+def _digest_with_care(operation: str, arguments: Mapping[str, object]) -> InputDigest:
+    packer = IdentityPacker()
+    try:
+        packed = packer.pack({name: _shorten(value) for name, value in arguments.items()})
+    except EncodingError as error:
+        raise _input_error(operation, arguments, error) from error.__cause__
+    warn_of_changes(packer.changed)
+    return InputDigest(sha256(IDENTITY_FORMAT + packed).digest(), packer.results)
+
+
+def _shorten(value: object) -> object:
+    if type(value) is str and len(value) >= _LONG_TEXT:
+        return TextDigest(sha256(value.encode("utf-8", "surrogatepass")).digest())
+    return value
+
+
+def _input_error(operation: str, arguments: Mapping[str, object], error: EncodingError) -> InputError:
+    for name, value in arguments.items():
+        try:
+            IdentityPacker().pack_slowly(value)
+        except EncodingError as found:
+            return InputError(operation, name, found.path, found.problem)
+    return InputError(operation, "*", error.path, error.problem)

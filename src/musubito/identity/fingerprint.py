@@ -1,0 +1,74 @@
+"""The code fingerprint: what a step's function is, with all that it reaches, as one digest.
+
+A `CodeTracker` is kept with a step. `current()` is asked at each call: the closure (`musubito.identity.closure`) is
+walked once, and with it comes a check, generated as code, that nothing of what was walked has been bound, replaced or
+changed since. While the check holds, the fingerprint that is kept is the answer; else the closure is walked again. So
+a helper defined again in a notebook cell, a patched attribute and a prompt dictionary changed in place count at the
+next call, and a call in between costs a fraction of a microsecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+
+from musubito.identity.closure import CodePart, Closure, reach
+
+__all__ = ["CodePart", "CodeTracker", "Fingerprint"]
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a function and all that it reaches amount to.
+
+    `digest` is the same in every process that reaches the same code and constants. `parts` says what was reached,
+    `untracked` what could only be counted by its type, `state` what the reached code itself writes and what therefore
+    does not count as a constant. `classes` are the classes by which results may be rebuilt, by module and qualname.
+    """
+
+    digest: bytes
+    parts: tuple[CodePart, ...]
+    untracked: tuple[str, ...]
+    state: tuple[str, ...]
+    classes: Mapping[tuple[str, str], type]
+
+
+class CodeTracker:
+    """Keeps the fingerprint of one function and notices when it is no longer true.
+
+    `owner` is the receiver's class where the function is a method: the members that it reaches through its first
+    parameter count too. Nothing is looked at before the first call of `current()`.
+    """
+
+    __slots__ = ("_held", "_lock", "_owner", "function")
+
+    def __init__(self, function: Callable[..., Any], *, owner: type | None = None) -> None:
+        self.function = function
+        self._owner = owner
+        self._lock = RLock()
+        self._held: tuple[Callable[[], bool], Fingerprint, Closure] | None = None
+
+    def current(self) -> Fingerprint:
+        """The fingerprint as of now. Cheap while nothing has changed; safe to call from any thread."""
+        held = self._held
+        if held is not None and held[0]():
+            return held[1]
+        return self._renew()
+
+    def _renew(self) -> Fingerprint:
+        with self._lock:
+            held = self._held
+            if held is not None and held[0]():
+                return held[1]
+            closure = reach(self.function, self._owner)
+            for _ in range(ATTEMPTS):
+                if closure.unchanged():
+                    break
+                closure = reach(self.function, self._owner)
+            fingerprint = Fingerprint(closure.digest, closure.parts, closure.untracked, closure.state, closure.classes)
+            self._held = closure.unchanged, fingerprint, closure
+            return fingerprint

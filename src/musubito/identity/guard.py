@@ -1,0 +1,99 @@
+"""A check, generated as code, that nothing of what a walk has read was bound, replaced or changed since.
+
+Each binding is compared by `is`, so no `__eq__` of the user's is ever called and a value that is equal but of another
+type is noticed. Containers are compared item by item, again by `is`. What is neither (an array, a frame, an object
+that speaks for itself) is described anew and its bytes compared. The check never raises: whatever goes wrong while it
+looks is a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import is_
+from typing import Any
+
+__all__ = ["Guard"]
+
+CHUNK = 200
+
+
+class Guard:
+    """Collects conditions while the closure is walked, then becomes a function."""
+
+    __slots__ = ("_bound", "_names", "_seen", "_terms")
+
+    def __init__(self) -> None:
+        self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object()}
+        self._names: dict[int, str] = {}
+        self._terms: list[str] = []
+        self._seen: set[str] = set()
+
+    def _name(self, value: object) -> str:
+        """The name of a value in the check; it is kept alive, so its id stays its own."""
+        if value is None or value is True or value is False:
+            return repr(value)
+        name = self._names.get(id(value))
+        if name is None:
+            name = self._names[id(value)] = f"v{len(self._names)}"
+            self._bound[name] = value
+        return name
+
+    def _term(self, term: str) -> None:
+        if term not in self._seen:
+            self._seen.add(term)
+            self._terms.append(term)
+
+    def item(self, mapping: Mapping[str, Any], key: object, value: object) -> None:
+        """`mapping[key] is value`; a missing key raises, which is a change."""
+        shown = repr(key) if type(key) is str else self._name(key)
+        self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}")
+
+    def absent(self, mapping: Mapping[str, Any], key: str) -> None:
+        self._term(f"{key!r} not in {self._name(mapping)}")
+
+    def attribute(self, thing: object, name: str, value: object) -> None:
+        self._term(f"{self._name(thing)}.{name} is {self._name(value)}")
+
+    def kind(self, thing: object, cls: type) -> None:
+        self._term(f"type({self._name(thing)}) is {self._name(cls)}")
+
+    def items(self, container: Any, values: tuple[object, ...]) -> None:
+        """A sequence, or a set that was not changed, holds exactly these, in this order."""
+        name, held = self._name(container), self._name(values)
+        if len(values) <= 4 and isinstance(container, list):
+            self._term(f"len({name}) == {len(values)}")
+            for number, value in enumerate(values):
+                self._term(f"{name}[{number}] is {self._name(value)}")
+        else:
+            self._term(f"len({name}) == {len(values)} and all(map(is_, {name}, {held}))")
+
+    def mapping(self, container: Any, keys: tuple[object, ...], values: tuple[object, ...]) -> None:
+        """A mapping holds exactly these keys, with these values."""
+        name = self._name(container)
+        self._term(f"len({name}) == {len(keys)}")
+        if len(keys) <= 12 and all(type(key) is str for key in keys):
+            for key, value in zip(keys, values, strict=True):
+                self.item(container, key, value)
+        else:
+            self._term(f"all(map(is_, {name}, {self._name(keys)})) and all(map(is_, {name}.values(), {self._name(values)}))")
+
+    def within(self, container: Any, keys: Iterable[object]) -> None:
+        """A mapping holds no other keys than these."""
+        self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
+
+    def same(self, describe: Callable[[], object], said: object) -> None:
+        """`describe()` still says what it said."""
+        self._term(f"{self._name(describe)}() == {self._name(said)}")
+
+    def build(self) -> Callable[[], bool]:
+        chunks = [self._terms[start : start + CHUNK] for start in range(0, len(self._terms), CHUNK)]
+        lines: list[str] = []
+        for number, chunk in enumerate(chunks):
+            lines += [f"def c{number}():", f"    return {' and '.join(chunk)}"]
+        called = " and ".join(f"c{number}()" for number in range(len(chunks)))
+        if len(chunks) == 1:
+            lines, called = [], " and ".join(chunks[0])
+        lines += ["def check():", "    try:", f"        return {called or True}", "    except Exception:", "        return False"]
+        exec(compile("\n".join(lines), "<musubito: what a step reaches>", "exec"), self._bound)
+        check: Callable[[], bool] = self._bound["check"]
+        return check

@@ -1,0 +1,158 @@
+"""Whose code it is: the user's, the standard library's, another package's, or Musubito's own.
+
+User code is everything outside the standard library and site-packages, and besides every module of the step's own
+top-level package and of every editable install, wherever they lie. What has no file (a notebook cell, `exec`) is user
+code as well, unless its module is somebody else's. Musubito is never user code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import site
+import sys
+import sysconfig
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+__all__ = ["Origin", "Origins", "module_name"]
+
+OWN = frozenset({"musubito", "musubito_langgraph"})
+SITE = frozenset({"site-packages", "dist-packages"})
+
+
+class Origin(Enum):
+    """Whose code it is."""
+
+    USER = "user"
+    STDLIB = "standard library"
+    OTHER = "other package"
+
+
+class Origins:
+    """Tells whose code a thing is, seen from a step whose module belongs to the package `own`."""
+
+    __slots__ = ("_known", "_own")
+
+    def __init__(self, own: str) -> None:
+        self._own = own.partition(".")[0]
+        self._known: dict[tuple[str, str | None], Origin] = {}
+
+    def of_function(self, function: FunctionType) -> Origin:
+        """By where its code was compiled, not by what `functools.wraps` made it say of itself."""
+        name = function.__globals__.get("__name__")
+        return self._of(name if isinstance(name, str) else "", function.__code__.co_filename)
+
+    def of_class(self, cls: type) -> Origin:
+        name = module_name(cls)
+        return self._of(name, _file_of(name))
+
+    def of_module(self, module: ModuleType) -> Origin:
+        return self._of(module.__name__, _file_of_module(module))
+
+    def of_name(self, name: str, file: str | None) -> Origin:
+        return self._of(name, file)
+
+    def _of(self, name: str, file: str | None) -> Origin:
+        key = (name, file)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._judge(name, file)
+        return known
+
+    def _judge(self, name: str, file: str | None) -> Origin:
+        top = name.partition(".")[0]
+        if top in OWN:
+            return Origin.OTHER
+        if top and top == self._own:
+            return Origin.USER
+        if file is None or not os.path.isabs(file) or file.startswith("<"):
+            file = _file_of(name) or file
+        if file is None:
+            return Origin.STDLIB if top in sys.stdlib_module_names else Origin.USER
+        if file.startswith("<frozen ") or file == "built-in":
+            return Origin.STDLIB
+        if file.startswith("<"):
+            return Origin.STDLIB if top in sys.stdlib_module_names and top != "__main__" else Origin.USER
+        return _of_path(file)
+
+
+def module_name(thing: Any) -> str:
+    """The `__module__` of a class or function, or "" where it has none that is text."""
+    name = getattr(thing, "__module__", None)
+    return name if isinstance(name, str) else ""
+
+
+def _file_of(name: str) -> str | None:
+    module = sys.modules.get(name)
+    return None if module is None else _file_of_module(module)
+
+
+def _file_of_module(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    if isinstance(file, str):
+        return os.path.abspath(file)
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(spec, "origin", None)
+    if isinstance(origin, str):
+        return "built-in" if origin in ("built-in", "frozen") else origin
+    paths = list(getattr(module, "__path__", ()))
+    return os.path.join(os.path.abspath(paths[0]), "__init__.py") if paths else None
+
+
+@cache
+def _of_path(file: str) -> Origin:
+    path = os.path.realpath(file)
+    if any(path.startswith(root) for root in _editable_roots()):
+        below = next(path[len(root) :] for root in _editable_roots() if path.startswith(root))
+        if SITE.isdisjoint(Path(below).parts):
+            return Origin.USER
+    for each in (file, path):
+        if not SITE.isdisjoint(Path(each).parts) or any(each.startswith(root) for root in _site_roots()):
+            return Origin.OTHER
+    if any(path.startswith(root) for root in _stdlib_roots()):
+        return Origin.STDLIB
+    return Origin.USER
+
+
+def _root(path: str) -> str:
+    return os.path.join(os.path.realpath(path), "")
+
+
+@cache
+def _stdlib_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({_root(paths[which]) for which in ("stdlib", "platstdlib") if paths.get(which)} | {_root(os.path.dirname(os.__file__))})
+
+
+@cache
+def _site_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    found = {paths[which] for which in ("purelib", "platlib") if paths.get(which)}
+    found.update(site.getsitepackages())
+    if isinstance(user := site.getusersitepackages(), str):
+        found.add(user)
+    stdlib = set(_stdlib_roots())
+    return tuple(root for root in map(_root, found) if root not in stdlib)
+
+
+@cache
+def _editable_roots() -> tuple[str, ...]:
+    """Where editable installs have their sources (PEP 610)."""
+    roots: set[str] = set()
+    for folder in {path for path in sys.path if not SITE.isdisjoint(Path(path).parts)} | set(_site_roots()):
+        for record in Path(folder).glob("*.dist-info/direct_url.json"):
+            try:
+                said = json.loads(record.read_text("utf-8"))
+            except (OSError, ValueError):
+                continue  # an unreadable record makes no promise of an editable install
+            if isinstance(said, dict) and said.get("dir_info", {}).get("editable") and isinstance(said.get("url"), str):
+                url = urlsplit(said["url"])
+                if url.scheme == "file":
+                    roots.add(_root(url2pathname(url.path)))
+    return tuple(roots)

@@ -1,0 +1,273 @@
+"""Instances of user classes: enums, dataclasses, namedtuples and pydantic models.
+
+What is written is the class's name and the whole state of the instance: every slot and everything in its `__dict__`, be
+it a field or not. An instance is put together from its state without running a line of the class: no `__init__`, no
+`__new__`, no validator, no `__setattr__`. A class is found by name among what the step's code reached and what is
+imported already, by looking into `__dict__`s only; nothing is imported and no `__getattr__` is asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from enum import Enum, EnumType, Flag
+from types import (
+    BuiltinFunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, Generic, NamedTuple
+from weakref import WeakKeyDictionary
+
+from musubito.identity.packing import Code, Unsupported
+from musubito.model import MusubitoResult
+
+__all__ = ["MISSING", "find_class", "name_of", "rebuild", "split_record", "static", "unfit"]
+
+_MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+_NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
+_QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+_HEAP_TYPE = 1 << 9
+_MADE_IN_C = (GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType)
+MISSING = object()
+_PYDANTIC_SLOTS = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+
+
+def static(cls: type, name: str) -> Any:
+    """The class attribute as it lies there, with no descriptor or metaclass being asked; `MISSING` if none."""
+    for base in _MRO(cls):
+        namespace = _NAMESPACE(base)
+        if name in namespace:
+            return namespace[name]
+    return MISSING
+
+
+class Plan(NamedTuple):
+    """What there is to know about the instances of one class."""
+
+    code: int
+    name: tuple[str, str]
+    fields: list[str]
+    slots: dict[str, MemberDescriptorType]
+    has_dict: bool
+    unfit: str
+    """Why an instance cannot be put together again; empty if it can."""
+
+
+_PLANS: WeakKeyDictionary[type, Plan | None] = WeakKeyDictionary()
+
+
+def plan_of(cls: type) -> Plan | None:
+    """How instances of `cls` are encoded, or `None` for a class that is none of those this module knows."""
+    try:
+        return _PLANS[cls]
+    except KeyError:
+        pass
+    plan = _PLANS[cls] = _make_plan(cls)
+    return plan
+
+
+def name_of(cls: type) -> tuple[str, str]:
+    """The module and qualified name under which a class is written."""
+    module = _NAMESPACE(cls).get("__module__", "builtins")
+    return (module if isinstance(module, str) else "", _QUALNAME(cls))
+
+
+def _make_plan(cls: type) -> Plan | None:
+    mro = _MRO(cls)
+    if issubclass(type(cls), EnumType):
+        flag = Flag in mro
+        unfit = ""
+        if flag and (
+            static(cls, "_missing_") is not _NAMESPACE(Flag)["_missing_"]
+            or static(cls, "_member_type_") not in (object, int)
+            or type(cls) is not EnumType
+        ):
+            unfit = "a Flag that makes its members itself"
+        return Plan(Code.FLAG if flag else Code.ENUM, name_of(cls), [], {}, False, unfit)
+    if cls is MusubitoResult:
+        code, fields = Code.RESULT, list(static(cls, "__dataclass_fields__"))
+    elif tuple in mro:
+        names = static(cls, "_fields")
+        if type(names) is not tuple or not all(type(name) is str for name in names):
+            return None
+        if not all(map(_is_plain, (base for base in mro if base is not tuple))):
+            return None
+        return Plan(Code.NAMEDTUPLE, name_of(cls), list(names), {}, _has_dict(mro), _unfit(cls))
+    elif _is_pydantic(mro):
+        code = Code.PYDANTIC
+        known = static(cls, "__pydantic_fields__")
+        fields = list(known if type(known) is dict else static(cls, "model_fields"))
+    elif static(cls, "__dataclass_fields__") is not MISSING:
+        code = Code.DATACLASS
+        fields = [
+            name
+            for name, field in static(cls, "__dataclass_fields__").items()
+            if field._field_type.name == "_FIELD"  # neither ClassVar nor InitVar; as in dataclasses.fields
+        ]
+    else:
+        return None
+    if not all(map(_is_plain, mro)):
+        return None  # its instances hold more than slots and a __dict__
+    slots = {
+        name: attribute
+        for base in mro
+        for name, attribute in _NAMESPACE(base).items()
+        if type(attribute) is MemberDescriptorType and not (code == Code.PYDANTIC and name in _PYDANTIC_SLOTS)
+    }
+    return Plan(code, name_of(cls), fields, slots, _has_dict(mro), _unfit(cls))
+
+
+def _is_plain(cls: type) -> bool:
+    """Whether a class adds nothing to its instances but slots and a `__dict__`: object, or one made in Python."""
+    if cls is object or cls is Generic:
+        return True
+    namespace = _NAMESPACE(cls)
+    if not cls.__flags__ & _HEAP_TYPE or isinstance(namespace.get("__new__"), BuiltinFunctionType):
+        return False
+    return not any(
+        type(attribute) in _MADE_IN_C and attribute.__objclass__ is cls and name not in ("__dict__", "__weakref__")
+        for name, attribute in namespace.items()
+    )
+
+
+def _has_dict(mro: tuple[type, ...]) -> bool:
+    return any(type(_NAMESPACE(base).get("__dict__")) is GetSetDescriptorType for base in mro)
+
+
+def _unfit(cls: type) -> str:
+    return "its class has a __del__" if static(cls, "__del__") is not MISSING else ""
+
+
+def _is_pydantic(mro: tuple[type, ...]) -> bool:
+    pydantic = sys.modules.get("pydantic.main")
+    return pydantic is not None and getattr(pydantic, "BaseModel", None) in mro
+
+
+def _state(value: object, plan: Plan) -> dict[str, object]:
+    state: dict[str, object] = {}
+    for name, slot in plan.slots.items():
+        try:
+            state[name] = slot.__get__(value)
+        except AttributeError:
+            continue  # never set, or deleted: the absence is kept
+    if plan.has_dict:
+        held: dict[str, object] = object.__getattribute__(value, "__dict__")
+        if not state:
+            return held
+        if not state.keys().isdisjoint(held):
+            raise Unsupported("a slot and an attribute of the same name")
+        state.update(held)
+    return state
+
+
+def split_record(value: Any) -> tuple[int, list[object]] | None:
+    """The ext code and parts of an instance, or `None` if its class is not one that is known here."""
+    cls = type(value)
+    plan = plan_of(cls)
+    if plan is None:
+        return None
+    code, (module, qualname), fields = plan[:3]
+    if code == Code.ENUM:
+        return code, [module, qualname, value._name_, value._value_]
+    if code == Code.FLAG:
+        return code, [module, qualname, value._name_, value._value_]
+    if code == Code.NAMEDTUPLE:
+        if tuple.__len__(value) != len(fields):
+            raise Unsupported("a namedtuple that does not have its fields")
+        if plan.has_dict and object.__getattribute__(value, "__dict__"):
+            raise Unsupported("a namedtuple with attributes of its own")
+        return code, [module, qualname, fields, list(tuple.__iter__(value))]
+    if code == Code.PYDANTIC:
+        chosen, extra, private = [object.__getattribute__(value, name) for name in _PYDANTIC_SLOTS]
+        return code, [module, qualname, fields, sorted(chosen), extra, private, _state(value, plan)]
+    return code, [module, qualname, fields, _state(value, plan)]
+
+
+def unfit(value: object) -> str:
+    """Why this instance cannot be put together again from its parts; empty if it can."""
+    plan = plan_of(type(value))
+    return plan.unfit if plan is not None else ""
+
+
+def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str], type]) -> type:
+    """The class of that name, if the step's code reached it or its module is imported; `LookupError` if not."""
+    if type(module) is not str or type(qualname) is not str:
+        raise TypeError("a class name that is no text")
+    reached = classes.get((module, qualname))
+    if reached is not None:
+        return reached
+    found: Any = sys.modules.get(module)
+    if found is None or ModuleType not in _MRO(type(found)):
+        raise LookupError(f"the module {module!r} of class {qualname!r} is not imported")
+    namespace: Mapping[str, Any] = object.__getattribute__(found, "__dict__")
+    for part in qualname.split("."):
+        found = namespace.get(part)
+        if type not in _MRO(type(found)):
+            raise LookupError(f"there is no class {module}.{qualname}")
+        namespace = _NAMESPACE(found)
+    if name_of(found) != (module, qualname):
+        raise LookupError(f"{module}.{qualname} is another class now")
+    cls: type = found
+    return cls
+
+
+def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]) -> object:
+    """The instance that `split_record` took apart; raises if its class is gone or is another now."""
+    if code == Code.RESULT:
+        cls: type = MusubitoResult
+    else:
+        cls = find_class(parts[0], parts[1], classes)
+    plan = plan_of(cls)
+    if plan is None or plan.code != code or plan.unfit:
+        raise TypeError(f"{parts[1]} is not the kind of class it was")
+    if code in (Code.ENUM, Code.FLAG):
+        return _member(cls, parts, code)
+    fields, state = parts[2], parts[-1]
+    if type(fields) is not list or not all(type(name) is str for name in fields) or fields != plan.fields:
+        raise TypeError(f"the fields of {parts[1]} have changed")
+    if code == Code.NAMEDTUPLE:
+        if type(state) is not list or len(state) != len(fields):
+            raise TypeError("a namedtuple that does not have its fields")
+        return tuple.__new__(cls, state)
+    if type(state) is not dict:
+        raise TypeError("an instance without a state")
+    value: object = object.__new__(cls)
+    if code == Code.PYDANTIC:
+        _, _, _, chosen, extra, private, state = parts
+        if type(chosen) is not list or not isinstance(extra, dict | None) or not isinstance(private, dict | None):
+            raise TypeError("a pydantic model that is none")
+        for name, held in zip(_PYDANTIC_SLOTS, (set(chosen), extra, private), strict=True):
+            static(cls, name).__set__(value, held)
+    _set_state(value, state, plan)
+    return value
+
+
+def _set_state(value: object, state: dict[Any, Any], plan: Plan) -> None:
+    held: dict[str, object] = {}
+    for name, part in state.items():
+        if type(name) is not str:
+            raise TypeError("an attribute name that is no text")
+        slot = plan.slots.get(name)
+        if slot is not None:
+            slot.__set__(value, part)
+        else:
+            held[name] = part
+    if held:
+        if not plan.has_dict:
+            raise TypeError("attributes that the class has no room for")
+        object.__getattribute__(value, "__dict__").update(held)
+
+
+def _member(cls: Any, parts: list[Any], code: int) -> object:
+    _, _, name, value = parts
+    members: Mapping[str, Enum] = static(cls, "_member_map_")
+    member: Any = members.get(name) if type(name) is str else None
+    if member is None and code == Code.FLAG and type(value) is int:
+        return cls(value)  # a combination; Flag's own _missing_ makes it
+    if member is None:
+        raise LookupError(f"{parts[1]} has no member {name!r} any more")
+    return member

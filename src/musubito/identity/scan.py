@@ -1,0 +1,379 @@
+"""What the text of one function names: what it reads from outside itself, what it writes there, what it imports.
+
+Names are resolved as Python resolves them (scopes, `global`, `nonlocal`, class bodies, comprehensions), so that a local
+of the same name is never taken for the global. A read is a root and the attributes that follow it; a bare root means
+that the value itself is handed around. A write says which container is changed, and at which key if that is literal.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from types import CodeType
+from typing import Final, NamedTuple
+
+from musubito.identity.source import FunctionNode
+
+__all__ = ["ADDERS", "DYNAMIC", "MUTATORS", "Key", "Read", "Root", "Scan", "Write", "mangled", "private_class", "scan"]
+
+ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
+MUTATORS: Final = ADDERS | frozenset(
+    "append appendleft extend extendleft insert remove popleft popitem clear sort reverse rotate add discard update subtract "
+    "intersection_update difference_update symmetric_difference_update move_to_end".split()
+)
+DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+class Root(Enum):
+    """Where a name leads."""
+
+    GLOBAL = "global"
+    CLOSURE = "closure"
+    RECEIVER = "receiver"
+    SUPER = "super"
+    IMPORT = "import"
+
+
+class Key(NamedTuple):
+    """One step into a container: an attribute, or an item by its literal key."""
+
+    attribute: bool
+    key: str | int | bool | bytes | float | None
+
+
+class Read(NamedTuple):
+    root: Root
+    name: str
+    attributes: tuple[str, ...] = ()
+
+
+class Write(NamedTuple):
+    """`path` leads from the root to the container; `key` is what is written in it, None if it is not literal.
+
+    `rebinds`: the root's name itself is written (`global n`, `nonlocal n`).
+    """
+
+    root: Root
+    name: str
+    path: tuple[Key, ...] = ()
+    key: Key | None = None
+    rebinds: bool = False
+
+
+@dataclass(slots=True)
+class Scan:
+    reads: set[Read] = field(default_factory=set)
+    writes: set[Write] = field(default_factory=set)
+    imports: set[str] = field(default_factory=set)
+    """Modules (with leading dots where relative) that the function imports itself."""
+    given: frozenset[str] = frozenset()
+    reads_docs: bool = False
+    dynamic: bool = False
+
+
+class Place(NamedTuple):
+    """Where an expression leads. Not `exact`: the path ends above an item whose key is not literal."""
+
+    root: Root
+    name: str
+    path: tuple[Key, ...] = ()
+    exact: bool = True
+
+    def down(self, key: Key) -> Place:
+        return self._replace(path=(*self.path, key)) if self.exact else self
+
+
+def private_class(qualname: str) -> str | None:
+    """The class that private names in a function of this qualname are mangled with."""
+    parts = qualname.split(".")
+    for here, following in zip(reversed(parts[:-1]), reversed(parts[1:]), strict=True):
+        if here != "<locals>" and following != "<locals>":
+            return here
+    return None
+
+
+def mangled(name: str, cls: str | None) -> str:
+    if cls is None or not name.startswith("__") or name.endswith("__") or not cls.strip("_"):
+        return name
+    return f"_{cls.lstrip('_')}{name}"
+
+
+def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
+    """What `function`, whose code is `code`, names. `given` are the names whose values it gives away."""
+    visitor = _Visitor(code)
+    visitor.run(function)
+    visitor.found.given = given
+    return visitor.found
+
+
+class _Scope:
+    """The names that one function, class body or comprehension binds."""
+
+    def __init__(self, parent: _Scope | None, node: ast.AST) -> None:
+        self.parent = parent
+        self.is_class = isinstance(node, ast.ClassDef)
+        self.locals: set[str] = set()
+        self.outer: dict[str, bool] = {}
+        """name -> whether it is declared `global` (else `nonlocal`)"""
+        self.imports: dict[str, Read] = {}
+        self.aliases: dict[str, list[ast.expr | None]] = {}
+        self._bind(node)
+
+    def _bind(self, node: ast.AST) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            a = node.args
+            for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))):
+                self._local(arg.arg, None)
+            body: Iterable[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
+        elif isinstance(node, ast.ClassDef):
+            body = node.body
+        else:
+            body = [each.target for each in node.generators]  # type: ignore[attr-defined]
+        pending = list(body)
+        while pending:
+            self._statement(pending.pop(), pending, comprehension=isinstance(node, COMPREHENSIONS))
+        self.locals -= self.outer.keys()
+
+    def _local(self, name: str, value: ast.expr | None) -> None:
+        self.locals.add(name)
+        self.aliases.setdefault(name, []).append(value)
+
+    def _statement(self, node: ast.AST, pending: list[ast.AST], *, comprehension: bool) -> None:
+        match node:
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                self.outer.update(dict.fromkeys(names, isinstance(node, ast.Global)))
+            case ast.Import(names=names):
+                for each in names:
+                    bound = each.asname or each.name.partition(".")[0]
+                    self._local(bound, None)
+                    self.imports[bound] = Read(Root.IMPORT, each.name if each.asname else bound)
+            case ast.ImportFrom(names=names):
+                for each in names:
+                    self._local(each.asname or each.name, None)
+                    module = "." * node.level + (node.module or "")
+                    self.imports[each.asname or each.name] = Read(Root.IMPORT, module, (each.name,))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                self._local(node.name, None)
+                pending += node.decorator_list
+            case ast.Lambda():
+                pass
+            case ast.Name(ctx=ast.Store() | ast.Del()):
+                self._local(node.id, None)
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                self._local(name, node.value)
+                pending.append(node.value)
+            case ast.NamedExpr():
+                self._local(node.target.id, None)
+                pending.append(node.value)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                self._local(name, None)
+                pending += ast.iter_child_nodes(node)
+            case ast.MatchMapping(rest=str(name)):
+                self._local(name, None)
+                pending += ast.iter_child_nodes(node)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp() if not comprehension:
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.NamedExpr):
+                        self._local(inner.target.id, None)
+            case _:
+                pending += ast.iter_child_nodes(node)
+
+    def alias(self, name: str) -> ast.expr | None:
+        """What a local stands for that is bound once, to an expression."""
+        bound = self.aliases.get(name, [])
+        return bound[0] if len(bound) == 1 else None
+
+
+class _Visitor:
+    def __init__(self, code: CodeType) -> None:
+        self.found = Scan()
+        self._free = frozenset(code.co_freevars)
+        self._class = private_class(code.co_qualname)
+        self._receiver: str | None = None
+        self._root: _Scope | None = None
+        self._scope: _Scope
+
+    def run(self, function: FunctionNode) -> None:
+        first = [*function.args.posonlyargs, *function.args.args][:1]
+        self._receiver = first[0].arg if first else None
+        self._scope = self._root = _Scope(None, function)
+        body: Iterable[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else function.body
+        for each in body:
+            self._visit(each)
+
+    # -- names -------------------------------------------------------------------------------------------------------
+
+    def _resolve(self, name: str) -> tuple[_Scope | None, Root | None]:
+        """(the scope whose local it is, None) or (None, where it leads outside of the function)."""
+        scope: _Scope | None = self._scope
+        first = True
+        while scope is not None:
+            if (declared := scope.outer.get(name)) is not None and declared:
+                return None, Root.GLOBAL
+            if name in scope.locals and (first or not scope.is_class):
+                return scope, None
+            first = False
+            scope = scope.parent
+        name = mangled(name, self._class)
+        return None, Root.CLOSURE if name in self._free else Root.GLOBAL
+
+    def _place(self, node: ast.expr, depth: int = 0) -> Place | None:
+        """Where an expression leads, if it is a path of attributes and items from outside the function."""
+        match node:
+            case ast.Name(id=name):
+                scope, root = self._resolve(name)
+                if root is not None:
+                    return Place(root, mangled(name, self._class))
+                assert scope is not None
+                if (imported := scope.imports.get(name)) is not None:
+                    return Place(Root.IMPORT, imported.name, tuple(Key(True, each) for each in imported.attributes))
+                if scope is self._root and name == self._receiver and len(scope.aliases[name]) == 1:
+                    return Place(Root.RECEIVER, name)
+                value = scope.alias(name)
+                return self._place(value, depth + 1) if value is not None and depth < 8 else None
+            case ast.Attribute(value=value, attr=attr):
+                place = self._place(value, depth)
+                return place and place.down(Key(True, mangled(attr, self._class)))
+            case ast.Subscript(value=value, slice=ast.Constant(value=str() | int() | bytes() | float() | None as item)):
+                place = self._place(value, depth)
+                return place and place.down(Key(False, item))
+            case ast.Subscript(value=value):
+                place = self._place(value, depth)
+                return place and place._replace(exact=False)
+            case ast.Call(func=ast.Name(id="super")):
+                return Place(Root.SUPER, "super")
+            case ast.Call(func=ast.Name(id="type"), args=[value]):
+                place = self._place(value, depth)
+                return place if place is not None and place.root is Root.RECEIVER and not place.path else None
+            case ast.Call(func=ast.Name(id="getattr"), args=[value, ast.Constant(value=str(attr)), *_]):
+                place = self._place(value, depth)
+                return place and place.down(Key(True, attr))
+            case ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[first, *_]):
+                place = self._place(value, depth)
+                if place is not None and isinstance(first, ast.Constant) and isinstance(first.value, str | int):
+                    return place.down(Key(False, first.value))
+                return place and place._replace(exact=False)
+            case _:
+                return None
+
+    def _read(self, place: Place) -> None:
+        attributes: list[str] = []
+        for key in place.path:
+            if not key.attribute:
+                break
+            attributes.append(str(key.key))
+        self.found.reads.add(Read(place.root, place.name, tuple(attributes)))
+
+    def _write(self, container: ast.expr, key: Key | None) -> None:
+        place = self._place(container)
+        if place is not None:
+            self.found.writes.add(Write(place.root, place.name, place.path, key if place.exact else None))
+
+    # -- the walk ----------------------------------------------------------------------------------------------------
+
+    def _visit(self, node: ast.AST) -> None:
+        pending: list[ast.AST] = [node]
+        while pending:
+            pending.extend(self._step(pending.pop()))
+
+    def _step(self, node: ast.AST) -> Iterator[ast.AST]:
+        match node:
+            case ast.Name(id=name, ctx=ctx):
+                scope, root = self._resolve(name)
+                if root is not None and not isinstance(ctx, ast.Load):
+                    self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True))
+                if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
+                    place = self._place(node)
+                    if place is not None:
+                        self._read(place)
+                if root is Root.GLOBAL and name in DYNAMIC:
+                    self.found.dynamic = True
+            case ast.Attribute(value=value, attr=attr, ctx=ctx):
+                self.found.reads_docs |= attr == "__doc__"
+                if not isinstance(ctx, ast.Load):
+                    self._write(value, Key(True, mangled(attr, self._class)))
+                    yield value
+                elif (place := self._place(node)) is not None and isinstance(_base(node), ast.Name | ast.Call):
+                    self._read(place)
+                    yield from self._inside(value)
+                else:
+                    yield value
+            case ast.Subscript(value=value, slice=index, ctx=ast.Store() | ast.Del()):
+                key = index.value if isinstance(index, ast.Constant) else ...
+                literal = isinstance(key, str | int | bytes | float | None)
+                self._write(value, Key(False, key) if literal else None)  # type: ignore[arg-type]
+                yield from (value, index)
+            case ast.AugAssign(target=ast.Attribute() | ast.Subscript() as target):
+                yield from (target, node.value)
+            case ast.Call(func=ast.Attribute(value=value, attr=method), args=args) if method in MUTATORS:
+                key = args[0].value if args and isinstance(args[0], ast.Constant) else ...
+                literal = method in ADDERS and isinstance(key, str | int | bytes | float | None)
+                self._write(value, Key(False, key) if literal else None)  # type: ignore[arg-type]
+                yield from ast.iter_child_nodes(node)
+            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
+                self._write(value, Key(True, attr))
+                yield from ast.iter_child_nodes(node)
+            case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):
+                self.found.reads_docs |= attr == "__doc__"
+                if (place := self._place(node)) is not None:
+                    self._read(place)
+                    yield from (node.func, *rest)
+                else:
+                    yield from ast.iter_child_nodes(node)
+            case ast.Call(func=ast.Attribute(attr="getdoc")):
+                self.found.reads_docs = True
+                yield from ast.iter_child_nodes(node)
+            case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self._receiver:
+                yield node.func
+            case ast.Import(names=names):
+                self.found.imports.update(each.name for each in names)
+            case ast.ImportFrom():
+                self.found.imports.add("." * node.level + (node.module or ""))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                yield from getattr(node, "decorator_list", ())
+                yield from (*node.args.defaults, *filter(None, node.args.kw_defaults))
+                self._nested(node, [node.body] if isinstance(node, ast.Lambda) else node.body)
+            case ast.ClassDef():
+                yield from (*node.decorator_list, *node.bases, *(each.value for each in node.keywords))
+                self._nested(node, node.body)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                yield node.generators[0].iter
+                parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+                for number, each in enumerate(node.generators):
+                    parts += [*([each.iter] if number else []), each.target, *each.ifs]
+                self._nested(node, parts)
+            case ast.AnnAssign():
+                yield from filter(None, (node.target, node.value))
+                if self._scope.is_class:
+                    yield node.annotation
+            case _:
+                yield from ast.iter_child_nodes(node)
+
+    def _nested(self, node: ast.AST, body: Iterable[ast.AST]) -> None:
+        outer, self._scope = self._scope, _Scope(self._scope, node)
+        outer_class = self._class
+        if isinstance(node, ast.ClassDef):
+            self._class = node.name
+        for each in body:
+            self._visit(each)
+        self._scope, self._class = outer, outer_class
+
+    def _inside(self, node: ast.expr) -> Iterator[ast.AST]:
+        """What is still to be looked at within a path that was read."""
+        while isinstance(node, ast.Attribute | ast.Subscript):
+            if isinstance(node, ast.Subscript):
+                yield node.slice
+            node = node.value
+        if isinstance(node, ast.Call):
+            yield from (*node.args, *(each.value for each in node.keywords))
+            if isinstance(node.func, ast.Attribute):
+                yield node.func.value
+
+
+def _base(node: ast.expr) -> ast.expr:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node

@@ -1,0 +1,168 @@
+"""The source of a function, believed only where it compiles to the very code that the function runs.
+
+A function object's code is the truth. The text that `linecache` or the disk offers may be of an earlier or a later
+edit, of another notebook cell, or of another lambda on the same line, so each candidate in the text is compiled and
+compared with the code object: instructions, constants, names and nested code, but not its place in the file. What has
+no candidate that agrees has no source, and is known by its bytecode.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import warnings
+from collections.abc import Iterator
+from threading import Lock
+from types import CodeType
+from typing import Any, NamedTuple, TypeAlias
+
+__all__ = ["FunctionNode", "Source", "same_code", "source_of"]
+
+FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+LAMBDA = "<lambda>"
+FILES_KEPT = 256
+
+
+class Source(NamedTuple):
+    """A function's syntax tree and the text that it was read from."""
+
+    node: FunctionNode
+    text: str
+
+
+class _File(NamedTuple):
+    """A text with every function in it: by name, each with its code, its node and its place."""
+
+    text: str
+    functions: dict[str, list[tuple[CodeType, FunctionNode]]]
+
+
+_files: dict[str, tuple[str, tuple[_File, ...]]] = {}
+_lock = Lock()
+
+
+def source_of(code: CodeType) -> Source | None:
+    """The source that compiles to this code, or None."""
+    for file in _candidates(code):
+        agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
+        if agree:
+            _, node = min(agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset))
+            return Source(node, _text(file.text, node))
+    return None
+
+
+def same_code(a: CodeType, b: CodeType) -> bool:
+    """Whether two code objects do the same; where they were written does not matter."""
+    return (
+        a.co_code == b.co_code
+        and a.co_name == b.co_name
+        and a.co_names == b.co_names
+        and a.co_varnames == b.co_varnames
+        and a.co_freevars == b.co_freevars
+        and a.co_cellvars == b.co_cellvars
+        and a.co_argcount == b.co_argcount
+        and a.co_posonlyargcount == b.co_posonlyargcount
+        and a.co_kwonlyargcount == b.co_kwonlyargcount
+        and a.co_flags == b.co_flags
+        and a.co_exceptiontable == b.co_exceptiontable
+        and len(a.co_consts) == len(b.co_consts)
+        and all(map(_same_constant, a.co_consts, b.co_consts))
+    )
+
+
+def _same_constant(a: Any, b: Any) -> bool:
+    if isinstance(a, CodeType) and isinstance(b, CodeType):
+        return same_code(a, b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_same_constant, a, b))
+    if isinstance(a, frozenset):
+        return sorted(map(_typed, a)) == sorted(map(_typed, b))
+    return _typed(a) == _typed(b)
+
+
+def _typed(value: Any) -> str:
+    """A constant as text; unlike `==` it tells 1, 1.0 and True apart, and 0.0 from -0.0."""
+    return f"{type(value).__name__}:{value.hex() if isinstance(value, float) else repr(value)}"
+
+
+def _place(code: CodeType) -> tuple[int | None, ...]:
+    return next((p for p in code.co_positions() if p[0] is not None and p[2] is not None), ())
+
+
+def _candidates(code: CodeType) -> Iterator[_File]:
+    """What linecache holds, then what the file says now if that differs."""
+    name = code.co_filename
+    with _lock:
+        text = "".join(linecache.getlines(name))
+        held = _files.get(name)
+        if held is None or held[0] != text:
+            held = text, _parse(text, name)
+            if len(_files) >= FILES_KEPT:
+                _files.pop(next(iter(_files)))
+            _files[name] = held
+    yield from held[1]
+    if not name.startswith("<"):
+        with _lock:
+            linecache.checkcache(name)
+            now = "".join(linecache.getlines(name))
+        if now != text:
+            yield from _parse(now, name)
+
+
+def _parse(text: str, name: str) -> tuple[_File, ...]:
+    if not text:
+        return ()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+            module = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()  # not (or no longer) a Python file: then there is no source here
+    nodes = _nodes(tree)
+    functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
+    for code in _codes(module):
+        for node in nodes.get((code.co_name, code.co_firstlineno), ()):
+            if code.co_name != LAMBDA or _inside(code, node):
+                functions.setdefault(code.co_name, []).append((code, node))
+    return (_File(text, functions),)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    pending = [code]
+    while pending:
+        for constant in pending.pop().co_consts:
+            if isinstance(constant, CodeType):
+                yield constant
+                pending.append(constant)
+
+
+def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
+    found: dict[tuple[str, int], list[FunctionNode]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                found.setdefault((node.name, first), []).append(node)
+            case ast.Lambda():
+                found.setdefault((LAMBDA, node.lineno), []).append(node)
+    return found
+
+
+def _inside(code: CodeType, node: ast.Lambda | FunctionNode) -> bool:
+    """Whether a lambda's code was compiled from this node: the widest place in its code is the node's body."""
+    assert isinstance(node, ast.Lambda)
+    body = node.body
+    span = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
+    places = [(p[0], p[2], p[1], p[3]) for p in code.co_positions() if None not in p and p[3] != 0]
+    starts = [(line, column) for line, column, _, _ in places]
+    ends = [(line, column) for _, _, line, column in places]
+    return bool(places) and (min(starts), max(ends)) == span  # type: ignore[type-var]
+
+
+def _text(text: str, node: FunctionNode) -> str:
+    lines = text.splitlines(keepends=True)
+    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+    return "".join(lines[first - 1 : node.end_lineno])

@@ -1,0 +1,121 @@
+"""Runs: what was replayed, what ran, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from musubito.engine.context import SCOPE, Run, Scope
+from musubito.engine.current import current_engine
+from musubito.engine.engine import MusubitoEngine
+from musubito.engine.journal import Line
+from musubito.errors import MusubitoError
+from musubito.engine.explain import why_missing
+from musubito.model import ReplayReason
+
+__all__ = ["CallRecord", "RunRecord", "record_usage", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call of a run.
+
+    `outcome` is "replayed", "ran", "failed", "suspended" (a framework's control flow passed through) or "cancelled";
+    `duration_ms` what it took now, `saved_ms` what the replayed execution took when it ran.
+    """
+
+    operation: str
+    outcome: str
+    reason: ReplayReason
+    node_id: str
+    duration_ms: float
+    saved_ms: float
+    saved_tokens: int
+
+
+class RunRecord:
+    """What `with run() as r` gives: the run's id, and its calls so far."""
+
+    def __init__(self, engine: MusubitoEngine, run: Run) -> None:
+        self._engine = engine
+        self._run = run
+
+    @property
+    def run_id(self) -> str:
+        """The id under which the ledger has it."""
+        return self._engine.journal.run_id(self._run).hex()
+
+    @property
+    def name(self) -> str | None:
+        """The name it was given."""
+        return self._run.name
+
+    @property
+    def calls(self) -> list[CallRecord]:
+        """The calls that have ended, in that order."""
+        return [self._record(line) for line in self._run.lines or ()]
+
+    def _record(self, line: Line) -> CallRecord:
+        reason = line.reason
+        if reason is ReplayReason.NODE_NOT_FOUND:
+            reason = why_missing(self._engine, line.operation, line.node)
+        return CallRecord(
+            line.operation,
+            line.outcome,
+            reason,
+            line.node.hex(),
+            line.duration_ms,
+            line.saved_ms,
+            line.saved_tokens,
+        )
+
+
+@contextmanager
+def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> Iterator[RunRecord]:
+    """Group the calls inside into one run; within a run each sample of a STOCHASTIC step is given at most once.
+
+    Inside another run it joins that one's samples, as a part of it has to. `tags` must be plain JSON data.
+    """
+    try:
+        tagged = json.dumps(tags) if tags is not None else None
+    except (TypeError, ValueError) as error:
+        raise MusubitoError(f"the tags of a run must be plain JSON data: {error}") from error
+    engine, scope = current_engine(), SCOPE.get()
+    outer = scope.run if scope.engine is engine else None
+    this = engine.new_run(name, tagged)
+    this.lines = []
+    if outer is not None:
+        this.samples = outer.sampling()
+    engine.journal.append(this)
+    engine.keeper.wake()
+    token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient))
+    try:
+        yield RunRecord(engine, this)
+    except BaseException:
+        this.status = "failed"
+        raise
+    else:
+        this.status = "finished"
+    finally:
+        SCOPE.reset(token)
+        this.finished_at = engine.now()
+        engine.journal.append(this)
+
+
+def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> None:
+    """Called inside a step: what the model that it asked has used. Adds up over several calls.
+
+    Raises `MusubitoError` outside a step.
+    """
+    frame = SCOPE.get().frame
+    if frame is None:
+        raise MusubitoError("record_usage is called inside a step")
+    if input_tokens < 0 or output_tokens < 0:
+        raise ValueError("numbers of tokens are not negative")
+    with frame.lock:
+        used = frame.tokens.setdefault(model, [0, 0])
+        used[0] += input_tokens
+        used[1] += output_tokens

@@ -1,0 +1,27 @@
+"""Merge contexts: who the parents of a step are, said explicitly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from musubito.engine.context import SCOPE
+from musubito.model import MusubitoResult
+
+__all__ = ["musubito_merge"]
+
+
+@contextmanager
+def musubito_merge(*results: MusubitoResult[object]) -> Iterator[None]:
+    """The steps called inside have exactly these parents: a set, none means no parents.
+
+    It does not reach into a step's body. Anything but a `MusubitoResult` is a `TypeError`.
+    """
+    for result in results:
+        if not isinstance(result, MusubitoResult):
+            raise TypeError(f"musubito_merge takes what steps gave back, MusubitoResults, not {result!r}")
+    token = SCOPE.set(SCOPE.get()._replace(parents=results))
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)

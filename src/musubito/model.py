@@ -1,0 +1,159 @@
+"""The plain values that everything above them speaks in. Nothing here does anything.
+
+Ids are 32-byte digests inside and hexadecimal text to the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, NewType, Protocol, TypeVar, runtime_checkable
+
+__all__ = [
+    "UNSTORABLE",
+    "Digest",
+    "EffectHappened",
+    "EffectNeverHappened",
+    "MusubitoResult",
+    "NodeStatus",
+    "ReplayDecision",
+    "ReplayReason",
+    "StepConfiguration",
+    "StepDefinition",
+    "StepLike",
+    "StepType",
+]
+
+T_co = TypeVar("T_co", covariant=True)
+
+Digest = NewType("Digest", bytes)
+
+UNSTORABLE = "unstorable-"
+"""What the artifact id of an output begins with that could not be stored; such an id never repeats."""
+
+
+class StepType(Enum):
+    """What a step's function is, and with it what may be done with its results."""
+
+    DETERMINISTIC = "deterministic"
+    """Equal inputs, equal answers: one stored result serves every call."""
+    STOCHASTIC = "stochastic"
+    """Each answer is a sample: within one run each stored sample is given at most once."""
+    EXTERNAL_EFFECT = "external_effect"
+    """It changes the world: never repeated because code or anything upstream was edited."""
+
+
+class NodeStatus(Enum):
+    """What a reader is told about a node."""
+
+    RUNNING = "RUNNING"
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+    STALE = "STALE"
+    INVALID = "INVALID"
+    EXTERNAL = "EXTERNAL"
+
+
+class ReplayReason(Enum):
+    """Why a call was replayed (the three hits) or run (all others)."""
+
+    EXACT_HIT = "exact hit"
+    EARLY_CUTOFF_HIT = "early cutoff hit"
+    CROSS_PARENT_HIT = "cross parent hit"
+    NODE_NOT_FOUND = "node not found"
+    CODE_CHANGED = "code changed"
+    INPUT_CHANGED = "input changed"
+    UPSTREAM_CHANGED = "upstream changed"
+    NODE_FAILED = "node failed"
+    NODE_INVALID = "node invalid"
+    NODE_RUNNING = "node running"
+    FORCE_REEXECUTION = "force reexecution"
+    TTL_EXPIRED = "ttl expired"
+    READ_CHANGED = "read changed"
+    ARTIFACT_MISSING = "artifact missing"
+    ARTIFACT_CORRUPT = "artifact corrupt"
+    ARTIFACT_UNREADABLE = "artifact unreadable"
+    DEPENDENCY_EXPIRED = "dependency expired"
+    NOT_REPLAYABLE = "not replayable"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayDecision:
+    """Whether a call is replayed, and why (not)."""
+
+    replay: bool
+    reason: ReplayReason
+
+
+@dataclass(frozen=True, slots=True)
+class EffectHappened:
+    """What a reconcile callable gives back when the effect did take place; `value` becomes the step's result."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class EffectNeverHappened:
+    """What a reconcile callable gives back when the effect did not take place, so that it may run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepConfiguration:
+    """How a step may be replayed.
+
+    `ttl_seconds`: age, counted from the start of the execution, from which on it is not replayed.
+    `allow_cross_parent_reuse`: a result may answer whatever the parents were; `None` means the default of where the
+    step is used (off in the core, on for graph nodes).
+    `definite_failures`: exceptions of an EXTERNAL_EFFECT that prove that nothing happened outside.
+    `on_unknown`: what to do when an effect's outcome is unknown: "raise" `EffectOutcomeUnknown`, "rerun" with the same
+    idempotency key, or a callable that takes the idempotency key and gives back `EffectHappened` or
+    `EffectNeverHappened`.
+    """
+
+    step_type: StepType = StepType.DETERMINISTIC
+    force_reexecution: bool = False
+    ttl_seconds: float | None = None
+    allow_cross_parent_reuse: bool | None = None
+    definite_failures: tuple[type[BaseException], ...] = ()
+    on_unknown: str | Callable[[str], Any] = "raise"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.step_type, StepType):
+            raise TypeError(f"step_type must be a StepType, not {self.step_type!r}")
+        if self.ttl_seconds is not None and not self.ttl_seconds >= 0:
+            raise ValueError(f"ttl_seconds must be None or a number of seconds >= 0, not {self.ttl_seconds!r}")
+        if not callable(self.on_unknown) and self.on_unknown not in ("raise", "rerun"):
+            raise ValueError(f'on_unknown must be "raise", "rerun" or a callable, not {self.on_unknown!r}')
+
+
+@dataclass(frozen=True, slots=True)
+class MusubitoResult(Generic[T_co]):
+    """What a step call gives back: the value and where it comes from.
+
+    `artifact_id` addresses the value by its content, `node_id` is this call's place in the lineage, and
+    `producer_node_id` is the node under which the function actually ran.
+    """
+
+    value: T_co
+    artifact_id: str
+    producer_node_id: str
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepDefinition:
+    """What a decorated step is made of; every step carries it as `__musubito_step__`."""
+
+    function: Callable[..., Any]
+    name: str
+    semantics: StepConfiguration
+    operation_version: str | None
+
+
+@runtime_checkable
+class StepLike(Protocol):
+    """Anything that carries a `StepDefinition`."""
+
+    @property
+    def __musubito_step__(self) -> StepDefinition: ...

@@ -1,0 +1,504 @@
+"""What a store must do, and the values that it is asked with and answers with.
+
+A store keeps executions (never changed, except that INVALID is set and never taken back), nodes that point at them, and
+the artifacts they produced. Its five verbs:
+
+- `newest(keys)` is the hot read: the newest execution with `keys.reuse`, with its payload.
+- `find(query)` answers every other question of the protocol, one frozen query value each.
+- `write(changes)` performs changes in order in ONE transaction and answers each; it is the only way to change anything.
+- `open` (construction) and `close`.
+
+All are thread-safe. A read never waits for a writer of the same process. `write` either answers every change or raises
+`StoreError` and has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+__all__ = [
+    "Answer",
+    "Attempted",
+    "Began",
+    "Busy",
+    "CallLine",
+    "Change",
+    "Claim",
+    "Claimed",
+    "CodeOf",
+    "CodeRecord",
+    "Commit",
+    "Committed",
+    "Done",
+    "EdgeKind",
+    "EffectOutcome",
+    "EffectQuery",
+    "EffectRow",
+    "Fail",
+    "Found",
+    "Holder",
+    "HolderOf",
+    "Holds",
+    "Intent",
+    "Invalidate",
+    "Keys",
+    "Ledger",
+    "Neighbour",
+    "Neighbours",
+    "Others",
+    "Outcome",
+    "ParentRef",
+    "PayloadOf",
+    "Place",
+    "Point",
+    "Query",
+    "Read",
+    "ReadsOf",
+    "Release",
+    "Renew",
+    "RunLine",
+    "SampleNode",
+    "SampleTree",
+    "Store",
+    "Use",
+    "Waits",
+]
+
+
+class Outcome(IntEnum):
+    """How an execution ended."""
+
+    FAILED = 0
+    SUCCEEDED = 1
+
+
+class Holds(IntFlag):
+    """What an execution holds that a replay has to look at; 0 for nearly all."""
+
+    NOTHING = 0
+    SAMPLES = 1
+    READS = 2
+    CALLS = 4
+    EFFECT = 8
+
+
+class EdgeKind(IntEnum):
+    """Why a node hangs on another; call edges follow from what the executions used."""
+
+    DATA = 0
+    STATE = 1
+
+
+class Keys(NamedTuple):
+    """The three identities of a call (see `identity.keys`)."""
+
+    node: bytes
+    reuse: bytes
+    cross: bytes
+
+
+class Found(NamedTuple):
+    """An execution that may answer a call. A tuple and no dataclass: one is made on every replay."""
+
+    execution: int
+    producer: bytes
+    artifact: bytes | None
+    payload: bytes | None
+    started_at: float
+    duration_ms: float
+    valid_from: float | None
+    valid_until: float | None
+    not_replayable: str | None
+    invalid: int
+    outcome: int
+    holds: int
+    pool: bytes | None
+    sample: int
+    tokens: int | None
+    settled: int
+    """1 if the node that was asked for points at this execution, was asked with this reuse key last, and is not STALE:
+    nothing has to be written for a replay."""
+
+
+class ParentRef(NamedTuple):
+    """A data parent as the child saw it."""
+
+    node: bytes
+    artifact: bytes
+    kind: EdgeKind = EdgeKind.DATA
+
+
+class CodeRecord(NamedTuple):
+    """The closure of a fingerprint, kept once: (part, digest, source or None)."""
+
+    fingerprint: bytes
+    parts: Sequence[tuple[str, bytes, str | None]]
+    untracked: Sequence[str]
+    state: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node as it is asked for: its identity, and what a reader is told about it."""
+
+    keys: Keys
+    namespace: str
+    operation: str
+    code: CodeRecord
+    input_hash: bytes
+    step_type: str
+    sample: int
+    arguments: Mapping[str, bytes]
+    parents: Sequence[ParentRef]
+
+
+class Use(NamedTuple):
+    """A call made inside an execution: the node and reuse key that were asked for, and the execution that answered."""
+
+    node: bytes
+    asked: bytes
+    execution: int
+
+
+class Read(NamedTuple):
+    """Something that an execution read besides its input; digest None: it was not there."""
+
+    kind: str
+    key: str
+    digest: bytes | None
+
+
+class Attempted(NamedTuple):
+    """A sample given inside a failed attempt."""
+
+    pool: bytes
+    sample: int
+
+
+# -- queries -------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Others:
+    """`Found`s beside the newest, without payloads, newest first: those that succeeded with this reuse key, then, if
+    `across`, those with this cross key. Those that started before `oldest` are left out."""
+
+    keys: Keys
+    namespace: str
+    across: bool
+    oldest: float
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadOf:
+    """The payload of an artifact, or None."""
+
+    namespace: str
+    artifact: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadsOf:
+    """The `Read`s of an execution (what it was handed up included)."""
+
+    execution: int
+
+
+class SampleNode(NamedTuple):
+    """One execution in a tree of samples."""
+
+    execution: int
+    pool: bytes | None
+    sample: int
+    attempts: tuple[Attempted, ...]
+    called: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTree:
+    """`Mapping[int, SampleNode]`: the execution and all below it along calls that hold samples."""
+
+    execution: int
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The `Claimed` moment for a call that takes no lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectQuery:
+    """The `EffectRow` of an effect key, or None."""
+
+    effect_key: bytes
+    keys: Keys
+    namespace: str
+
+
+class Neighbour(NamedTuple):
+    """A node of an operation, with what tells it from another."""
+
+    node: bytes
+    code: bytes
+    input_hash: bytes
+    arguments: Mapping[str, bytes]
+    parents: frozenset[bytes]
+    started_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """`Sequence[Neighbour]`: the newest `limit` nodes of an operation, newest first; of those before `node` if it is
+    given and known."""
+
+    namespace: str
+    operation: str
+    node: bytes | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeOf:
+    """`Mapping[str, bytes]`: the parts of a fingerprint that is known, else nothing."""
+
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HolderOf:
+    """The `Holder` of a lease, or None."""
+
+    key: bytes
+
+
+Query: TypeAlias = CodeOf | HolderOf | Neighbours | Others | PayloadOf | ReadsOf | SampleTree | Began | EffectQuery
+
+
+# -- changes and their answers ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease. `process` names the process beyond its pid (start time, host boot), "" where unknown."""
+
+    owner: bytes
+    host: str
+    pid: int
+    process: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Take the lease of a missing result -> `Claimed`, `Busy` or `Done`.
+
+    `seen` is the newest execution that the caller has looked at (0: none); if there is a newer one, the claim answers
+    `Done` and the caller looks again. `over` names a holder known to be dead, whose lease may be taken over; so may
+    one that ran out before `now` (the real clock).
+    """
+
+    key: bytes
+    keys: Keys
+    across: bool
+    seen: int
+    holder: Holder
+    operation: str
+    now: float
+    over: bytes | None = None
+
+
+class Claimed(NamedTuple):
+    """The moment at which an execution begins, in the store's own order of events."""
+
+    executions: int
+    invalidations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else computes it."""
+
+    holder: Holder
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """There is something newer to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectOutcome:
+    """What became of an effect: "done", "failed" (certainly did not happen) or "unknown"."""
+
+    effect_key: bytes
+    attempt: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A successful execution -> `Committed`: node, edges, artifact, execution, marks and the lease's end, all or nothing."""
+
+    place: Place
+    began: Claimed
+    started_at: float
+    duration_ms: float
+    artifact: bytes | None
+    payload: bytes | None
+    valid_from: float | None
+    valid_until: float | None
+    not_replayable: str | None
+    pool: bytes | None
+    uses: Sequence[Use]
+    reads: Sequence[Read]
+    attempts: Sequence[Attempted]
+    holds: Holds
+    tokens: int | None
+    lease: tuple[bytes, bytes] | None
+    effect: EffectOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """A failed execution -> `Committed`. Replaces nothing and is never replayed."""
+
+    place: Place
+    started_at: float
+    duration_ms: float
+    error: str
+    pool: bytes | None
+    uses: Sequence[Use]
+    tokens: int | None
+    lease: tuple[bytes, bytes] | None
+    effect: EffectOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """`invalid`: it was committed INVALID, since something it used was replaced or invalidated while it ran."""
+
+    execution: int
+    invalid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The node is answered by this execution from now on -> bool: False if it became INVALID meanwhile."""
+
+    place: Place
+    execution: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give a lease back without a result -> None."""
+
+    lease: tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Extend all leases of an owner -> None."""
+
+    owner: bytes
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """These held keys wait for that key in another process -> bool: whether that closes a cycle of waits.
+
+    With no `awaited` the waits of `held` are over.
+    """
+
+    held: Sequence[bytes]
+    awaited: bytes | None
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidate:
+    """Set INVALID by hand -> int, the number of executions concerned: of an operation, or of one node."""
+
+    namespace: str
+    operation: str | None
+    node: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An effect is about to run; durable when answered -> `Claimed`, `Busy` or `Done` (look again).
+
+    `attempt` is the number of this attempt, one more than the attempt that was seen.
+    """
+
+    effect_key: bytes
+    operation: str
+    namespace: str
+    attempt: int
+    at: float
+    holder: Holder
+
+
+class EffectRow(NamedTuple):
+    """What is known of an effect. outcome None: begun, and not ended as far as the store knows."""
+
+    attempt: int
+    settled_attempts: int
+    outcome: str | None
+    holder: Holder | None
+    found: Found | None
+
+
+class RunLine(NamedTuple):
+    """A run, as far as the ledger knows it; written again when it ends."""
+
+    run_id: bytes
+    name: str | None
+    tags: str | None
+    started_at: float
+    finished_at: float | None
+    status: str
+
+
+class CallLine(NamedTuple):
+    """One call of a run."""
+
+    run_id: bytes
+    call: int
+    parent: int | None
+    node: bytes
+    execution: int | None
+    outcome: str
+    reason: str
+    at: float
+    duration_ms: float
+    saved_ms: float
+    saved_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Lines of the ledger -> None."""
+
+    runs: Sequence[RunLine]
+    calls: Sequence[CallLine]
+
+
+Change: TypeAlias = Claim | Commit | Fail | Point | Release | Renew | Waits | Invalidate | Intent | Ledger
+Answer: TypeAlias = Claimed | Busy | Done | Committed | bool | int | None
+
+
+class Store(Protocol):
+    """See the module's text."""
+
+    def newest(self, keys: Keys, namespace: str) -> Found | None:
+        """The newest execution with this reuse key, failed ones included."""
+
+    def find(self, query: Query) -> Any:
+        """The answer that the query's class names."""
+
+    def write(self, changes: Sequence[Change]) -> list[Any]:
+        """Perform all changes in one transaction, in order, and answer each (see `Answer`)."""
+
+    def close(self) -> None:
+        """Let go of the database; a second call does nothing."""

@@ -1,0 +1,496 @@
+"""The store in memory: the rules of the data, as plainly as they can be said.
+
+This is what the other stores are held against. Each rule of replaying and invalidating that concerns stored
+data stands here once, as a loop over dictionaries; nothing is indexed and nothing is fast. A write works on a
+copy of the tables and publishes it when every change has been made, so that a read takes no lock and a write
+that raises has changed nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, assert_never
+
+from musubito.errors import StoreError
+from musubito.store.base import (
+    Answer,
+    Began,
+    Busy,
+    CallLine,
+    Change,
+    Claim,
+    Claimed,
+    Commit,
+    Committed,
+    Done,
+    EdgeKind,
+    EffectOutcome,
+    EffectQuery,
+    EffectRow,
+    Fail,
+    Found,
+    Holder,
+    Holds,
+    Intent,
+    Invalidate,
+    Keys,
+    Ledger,
+    Others,
+    Outcome,
+    PayloadOf,
+    Place,
+    Point,
+    Query,
+    Read,
+    ReadsOf,
+    Release,
+    Renew,
+    RunLine,
+    SampleNode,
+    SampleTree,
+    Use,
+    Waits,
+)
+
+__all__ = ["MemoryStore"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Execution:
+    """One actual run, numbered in the order of commits, with the change that told of it."""
+
+    number: int
+    told: Commit | Fail
+    invalid: bool = False
+
+    @property
+    def keys(self) -> Keys:
+        return self.told.place.keys
+
+    @property
+    def succeeded(self) -> bool:
+        return isinstance(self.told, Commit)
+
+    @property
+    def artifact(self) -> bytes | None:
+        return self.told.artifact if isinstance(self.told, Commit) else None
+
+    @property
+    def holds(self) -> Holds:
+        return self.told.holds if isinstance(self.told, Commit) else Holds.NOTHING
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.told.pool is not None or Holds.SAMPLES in self.holds
+
+    def differs(self, other: _Execution) -> bool:
+        """Whether they gave different answers. One that could not be stored equals nothing but itself."""
+        return self.number != other.number and (self.artifact is None or self.artifact != other.artifact)
+
+
+class _Node(NamedTuple):
+    """A place in the graph. A stub has neither a reuse key nor an execution."""
+
+    reuse: bytes | None = None
+    execution: int | None = None
+    stale: bool = False
+
+
+class _Effect(NamedTuple):
+    """The present attempt of an effect; `settled` counts the attempts whose end is known."""
+
+    attempt: int
+    settled: int = 0
+    outcome: str | None = None
+    execution: int | None = None
+
+
+@dataclass(slots=True)
+class _Tables:
+    """All that is stored, and what may be done with it."""
+
+    executions: dict[int, _Execution] = field(default_factory=dict)
+    nodes: dict[bytes, _Node] = field(default_factory=dict)
+    edges: dict[tuple[bytes, bytes, EdgeKind], bytes] = field(default_factory=dict)
+    artifacts: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
+    invalidations: dict[int, Invalidate] = field(default_factory=dict)
+    effects: dict[bytes, _Effect] = field(default_factory=dict)
+    leases: dict[bytes, Holder] = field(default_factory=dict)
+    waits: dict[bytes, bytes] = field(default_factory=dict)
+    runs: dict[bytes, RunLine] = field(default_factory=dict)
+    calls: dict[tuple[bytes, int], CallLine] = field(default_factory=dict)
+
+    def copy(self) -> _Tables:
+        """Rows are never changed in place, so the tables alone are copied."""
+        return _Tables(**{table.name: dict(getattr(self, table.name)) for table in fields(self)})
+
+    # -- reading ---------------------------------------------------------------------------------------------
+    def moment(self) -> Claimed:
+        return Claimed(len(self.executions), len(self.invalidations))
+
+    def newest_first(self, which: Callable[[_Execution], bool]) -> Iterator[_Execution]:
+        return (e for e in reversed(self.executions.values()) if which(e))
+
+    def newest(self, keys: Keys, namespace: str) -> Found | None:
+        newest = next(self.newest_first(lambda e: e.keys.reuse == keys.reuse), None)
+        return newest and self.found(newest, keys, self.payload(namespace, newest.artifact))
+
+    def others(self, query: Others) -> list[Found]:
+        def fits(e: _Execution) -> bool:
+            return e.succeeded and e.told.started_at >= query.oldest
+
+        keys = query.keys
+        same = self.newest_first(lambda e: fits(e) and e.keys.reuse == keys.reuse)
+        wide = self.newest_first(
+            lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse
+        )
+        return [self.found(e, keys, None) for e in (*same, *(wide if query.across else ()))]
+
+    def payload(self, namespace: str, artifact: bytes | None) -> bytes | None:
+        return None if artifact is None else self.artifacts.get((namespace, artifact))
+
+    def found(self, e: _Execution, asked: Keys, payload: bytes | None) -> Found:
+        told, node = e.told, self.nodes.get(asked.node)
+        success = told if isinstance(told, Commit) else None
+        return Found(
+            execution=e.number,
+            producer=e.keys.node,
+            artifact=e.artifact,
+            payload=payload,
+            started_at=told.started_at,
+            duration_ms=told.duration_ms,
+            valid_from=success and success.valid_from,
+            valid_until=success and success.valid_until,
+            not_replayable=success.not_replayable if success else "it failed",
+            invalid=int(e.invalid),
+            outcome=Outcome.SUCCEEDED if success else Outcome.FAILED,
+            holds=e.holds,
+            pool=told.pool,
+            sample=told.place.sample,
+            tokens=told.tokens,
+            settled=int(node == _Node(asked.reuse, e.number, stale=False)),
+        )
+
+    def reads(self, execution: int) -> list[Read]:
+        e = self.executions.get(execution)
+        return list(dict.fromkeys(e.told.reads)) if e and isinstance(e.told, Commit) else []
+
+    def sample_tree(self, root: int) -> Mapping[int, SampleNode]:
+        tree: dict[int, SampleNode] = {}
+        ahead = [root] if root in self.executions else []
+        while ahead:
+            e = self.executions[ahead.pop()]
+            called = sorted(
+                {use.execution for use in e.told.uses if self.executions[use.execution].is_sampled}
+            )
+            attempts = tuple(sorted(set(e.told.attempts))) if isinstance(e.told, Commit) else ()
+            tree[e.number] = SampleNode(e.number, e.told.pool, e.told.place.sample, attempts, tuple(called))
+            ahead += [number for number in called if number not in tree]
+        return tree
+
+    def effect(self, query: EffectQuery) -> EffectRow | None:
+        effect = self.effects.get(query.effect_key)
+        if effect is None:
+            return None
+        found = None
+        if effect.outcome == "done" and effect.execution is not None:
+            e = self.executions[effect.execution]
+            found = self.found(e, query.keys, self.payload(query.namespace, e.artifact))
+        return EffectRow(
+            effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found
+        )
+
+    # -- executions and nodes --------------------------------------------------------------------------------
+    def commit(self, change: Commit) -> Committed:
+        place = change.place
+        self.ask_for(place)
+        self.check_uses(change.uses)
+        invalid = self.invalidated_since(change.began, place) or (
+            Holds.EFFECT not in change.holds and any(self.outdated(change.began, use) for use in change.uses)
+        )
+        if change.artifact is not None and change.payload is not None:
+            self.artifacts[place.namespace, change.artifact] = change.payload
+        number = self.add(change, invalid)
+        if not invalid:
+            self.replaced(place.keys.reuse, number)
+        invalid = self.executions[number].invalid
+        if not invalid:
+            self.answer(place, number)
+        return Committed(number, invalid)
+
+    def fail(self, change: Fail) -> Committed:
+        self.ask_for(change.place)
+        self.check_uses(change.uses)
+        return Committed(self.add(change, invalid=False), invalid=False)
+
+    def point(self, change: Point) -> bool:
+        e, node = self.executions.get(change.execution), self.nodes.get(change.place.keys.node)
+        if e is None or e.invalid:
+            return False
+        if node is None or node.execution != e.number:
+            self.replaced(change.place.keys.reuse, e.number)
+        self.ask_for(change.place)
+        self.answer(change.place, e.number)
+        return True
+
+    def add(self, change: Commit | Fail, invalid: bool) -> int:
+        """A new execution; with it end the lease under which it ran and its attempt at an effect."""
+        number = len(self.executions) + 1
+        self.executions[number] = _Execution(number, change, invalid)
+        if change.lease:
+            self.release(*change.lease)
+        if change.effect:
+            self.end_effect(change.effect, number)
+        return number
+
+    def check_uses(self, uses: Sequence[Use]) -> None:
+        if unknown := {use.execution for use in uses} - self.executions.keys():
+            raise StoreError(f"it used executions {sorted(unknown)}, which are not in this store")
+
+    def ask_for(self, place: Place) -> None:
+        """The node exists from now on, and so do its parents, be it as stubs."""
+        node = self.nodes.get(place.keys.node)
+        if node is None or node.reuse is None:
+            self.nodes[place.keys.node] = _Node(place.keys.reuse)
+        for parent in place.parents:
+            self.nodes.setdefault(parent.node, _Node())
+            self.edges.setdefault((parent.node, place.keys.node, parent.kind), parent.artifact)
+
+    def answer(self, place: Place, execution: int) -> None:
+        """The node points at this execution; what lies below is STALE if it gave another artifact before."""
+        before = self.nodes[place.keys.node].execution
+        if before is not None and self.executions[execution].differs(self.executions[before]):
+            self.mark_stale(place.keys.node)
+        self.nodes[place.keys.node] = _Node(place.keys.reuse, execution, stale=False)
+        for parent in place.parents:
+            self.edges[parent.node, place.keys.node, parent.kind] = parent.artifact
+
+    # -- INVALID and STALE -----------------------------------------------------------------------------------
+    def invalidated_since(self, began: Claimed, place: Place) -> bool:
+        """Whether the operation or the node was invalidated by hand while it ran."""
+        return any(
+            (what.operation == place.operation and what.namespace == place.namespace)
+            or what.node == place.keys.node
+            for number, what in self.invalidations.items()
+            if number > began.invalidations
+        )
+
+    def outdated(self, began: Claimed, use: Use) -> bool:
+        """Whether what a call was given is INVALID by now, or was replaced since the caller began."""
+        used, node = self.executions[use.execution], self.nodes.get(use.node)
+        if used.invalid:
+            return True
+        newer = any(
+            e.succeeded and not e.invalid and e.keys.reuse in (use.asked, used.keys.reuse) and e.differs(used)
+            for e in self.executions.values()
+            if e.number > max(began.executions, used.number)
+        )
+        answers = node.execution if node and node.reuse == use.asked else None
+        return newer or (answers is not None and self.executions[answers].differs(used))
+
+    def replaced(self, reuse: bytes, number: int) -> None:
+        """What called another artifact that was asked for, or ran, under this reuse key becomes INVALID."""
+        new = self.executions[number]
+        for e in list(self.executions.values()):
+            for use in e.told.uses:
+                used = self.executions[use.execution]
+                under = use.asked == reuse or used.keys.reuse == reuse == new.keys.reuse
+                if under and used.differs(new):
+                    self.set_invalid(e.number)
+
+    def set_invalid(self, number: int) -> None:
+        """And what called it, outward. An effect has happened: nothing that was replaced makes it INVALID."""
+        ahead, passed = [number], set[int]()
+        while ahead:
+            e = self.executions[ahead.pop()]
+            if e.number not in passed and Holds.EFFECT not in e.holds:
+                passed.add(e.number)
+                self.executions[e.number] = replace(e, invalid=True)
+                ahead += self.callers(e.number)
+
+    def callers(self, number: int) -> list[int]:
+        return [
+            e.number for e in self.executions.values() if any(use.execution == number for use in e.told.uses)
+        ]
+
+    def invalidate(self, change: Invalidate) -> int:
+        """By hand: an operation, or a node with all that ran there and what it points at; effects too."""
+        self.invalidations[len(self.invalidations) + 1] = change
+        pointed = self.nodes.get(change.node, _Node()).execution if change.node else None
+        named = [
+            e.number
+            for e in self.executions.values()
+            if (e.told.place.operation == change.operation and e.told.place.namespace == change.namespace)
+            or e.keys.node == change.node
+            or e.number == pointed
+        ]
+        for number in named:
+            self.executions[number] = replace(self.executions[number], invalid=True)
+            for caller in self.callers(number):
+                self.set_invalid(caller)
+        for key, effect in self.effects.items():
+            if effect.execution in named:
+                self.effects[key] = effect._replace(outcome="failed")
+        for node_id, node in list(self.nodes.items()):
+            if node.execution is not None and self.executions[node.execution].invalid:
+                self.mark_stale(node_id)
+        return len(named)
+
+    def mark_stale(self, node_id: bytes) -> None:
+        """All nodes below, along data edges."""
+        below: set[bytes] = set()
+        ahead = [node_id]
+        while ahead:
+            above = ahead.pop()
+            children = {
+                child for parent, child, kind in self.edges if parent == above and kind is EdgeKind.DATA
+            }
+            ahead += children - below
+            below |= children
+        for child in below:
+            self.nodes[child] = self.nodes[child]._replace(stale=True)
+
+    # -- leases, waits, effects ------------------------------------------------------------------------------
+    def claim(self, change: Claim) -> Claimed | Busy | Done:
+        keys = change.keys
+        for e in self.executions.values():
+            fits = e.keys.reuse == keys.reuse or (change.across and e.keys.cross == keys.cross)
+            if fits and e.number > change.seen:
+                return Done()
+        held = self.leases.get(change.key)
+        if held and held.expires_at >= change.now and held.owner != change.over:
+            return Busy(held)
+        self.leases[change.key] = change.holder
+        return self.moment()
+
+    def release(self, key: bytes, owner: bytes) -> None:
+        held = self.leases.get(key)
+        if held and held.owner == owner:
+            del self.leases[key]
+
+    def renew(self, change: Renew) -> None:
+        for key, held in self.leases.items():
+            if held.owner == change.owner:
+                self.leases[key] = replace(held, expires_at=change.expires_at)
+
+    def wait(self, change: Waits) -> bool:
+        for key in change.held:
+            self.waits.pop(key, None)
+            if change.awaited is not None:
+                self.waits[key] = change.awaited
+        key, passed = change.awaited, set[bytes]()
+        while key is not None and key not in passed:
+            if key in change.held:
+                return True
+            passed.add(key)
+            lease = self.leases.get(key)
+            key = self.waits.get(key) if lease and lease.expires_at >= change.now else None
+        return False
+
+    def intend(self, change: Intent) -> Claimed | Busy | Done:
+        key, effect, held = (
+            change.effect_key,
+            self.effects.get(change.effect_key),
+            self.leases.get(change.effect_key),
+        )
+        if effect and effect.attempt >= change.attempt:
+            return Done()
+        if held and held.owner != change.holder.owner and held.expires_at >= change.at:
+            return Busy(held)
+        self.effects[key] = _Effect(change.attempt, effect.settled if effect else 0)
+        self.leases[key] = change.holder
+        return self.moment()
+
+    def end_effect(self, end: EffectOutcome, execution: int) -> None:
+        effect = self.effects.get(end.effect_key)
+        if effect and effect.attempt == end.attempt:
+            settled = effect.settled + (end.outcome != "unknown")
+            self.effects[end.effect_key] = _Effect(end.attempt, settled, end.outcome, execution)
+
+    def perform(self, change: Change) -> Answer:
+        match change:
+            case Claim():
+                return self.claim(change)
+            case Commit():
+                return self.commit(change)
+            case Fail():
+                return self.fail(change)
+            case Point():
+                return self.point(change)
+            case Waits():
+                return self.wait(change)
+            case Invalidate():
+                return self.invalidate(change)
+            case Intent():
+                return self.intend(change)
+            case Release():
+                self.release(*change.lease)
+            case Renew():
+                self.renew(change)
+            case Ledger():
+                self.runs.update({line.run_id: line for line in change.runs})
+                self.calls.update({(line.run_id, line.call): line for line in change.calls})
+            case _:
+                assert_never(change)
+        return None
+
+
+class MemoryStore:
+    """A `Store` that is gone with its process; for tests, and to read."""
+
+    def __init__(self) -> None:
+        self._tables = _Tables()
+        self._writing = threading.Lock()
+        self._closed = False
+
+    def newest(self, keys: Keys, namespace: str) -> Found | None:
+        """See `Store`."""
+        return self._opened().newest(keys, namespace)
+
+    def find(self, query: Query) -> Any:
+        """See `Store`."""
+        tables = self._opened()
+        match query:
+            case Others():
+                return tables.others(query)
+            case PayloadOf():
+                return tables.payload(query.namespace, query.artifact)
+            case ReadsOf():
+                return tables.reads(query.execution)
+            case SampleTree():
+                return tables.sample_tree(query.execution)
+            case Began():
+                return tables.moment()
+            case EffectQuery():
+                return tables.effect(query)
+            case _:
+                assert_never(query)
+
+    def write(self, changes: Sequence[Change]) -> list[Any]:
+        """See `Store`."""
+        with self._writing:
+            tables = self._opened().copy()
+            answers: list[Any] = [tables.perform(change) for change in changes]
+            self._tables = tables
+        return answers
+
+    def close(self) -> None:
+        """See `Store`."""
+        self._closed = True
+
+    @property
+    def runs(self) -> list[RunLine]:
+        """The runs of the ledger, as they were written last."""
+        return list(self._tables.runs.values())
+
+    @property
+    def calls(self) -> list[CallLine]:
+        """The calls of the ledger."""
+        return list(self._tables.calls.values())
+
+    def _opened(self) -> _Tables:
+        if self._closed:
+            raise StoreError("the store was closed")
+        return self._tables

@@ -1,0 +1,364 @@
+-- Every query of the relational stores, by name. One comment line each says what it answers.
+
+-- name: newest
+-- The newest execution with this reuse key, its payload, and whether the asked node points at it already.
+SELECT e.id, n.node_id, e.artifact, a.payload, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
+  n.node_id = :node AND n.execution = e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
+    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+LEFT JOIN _artifacts a ON a.namespace = :namespace AND a.digest = e.artifact
+WHERE e.reuse_key = :reuse
+ORDER BY e.id DESC LIMIT 1;
+
+-- name: settled
+-- Whether the asked node, which is not the producer, points at this execution and needs no write.
+SELECT 1 FROM _nodes n
+WHERE n.node_id = :node AND n.execution = :execution AND coalesce(n.reuse_key, n.node_id) = :reuse
+  AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id);
+
+-- name: others
+-- All executions that succeeded with this reuse key, newest first, without payloads.
+SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
+  coalesce(q.execution = e.id AND coalesce(q.reuse_key, q.node_id) = :reuse
+    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = q.id), 0)
+FROM _executions e JOIN _nodes n ON n.id = e.node
+LEFT JOIN _nodes q ON q.node_id = :node
+WHERE e.reuse_key = :reuse AND e.outcome = 1 AND e.started_at >= :oldest
+ORDER BY e.id DESC;
+
+-- name: others_across
+-- All executions that succeeded with this cross key but another reuse key, newest first, without payloads.
+SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
+  coalesce(q.execution = e.id AND coalesce(q.reuse_key, q.node_id) = :reuse
+    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = q.id), 0)
+FROM _executions e JOIN _nodes n ON n.id = e.node
+LEFT JOIN _nodes q ON q.node_id = :node
+WHERE e.id IN (
+    SELECT id FROM _executions WHERE cross_key = :cross
+    UNION ALL
+    SELECT id FROM _executions WHERE reuse_key = :cross AND cross_key IS NULL
+  )
+  AND e.reuse_key <> :reuse AND e.outcome = 1 AND e.started_at >= :oldest
+ORDER BY e.id DESC;
+
+-- name: execution
+-- One execution with its payload.
+SELECT e.id, n.node_id, e.artifact, a.payload, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
+  coalesce(q.execution = e.id AND coalesce(q.reuse_key, q.node_id) = :reuse
+    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = q.id), 0)
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+LEFT JOIN _nodes q ON q.node_id = :node
+LEFT JOIN _artifacts a ON a.namespace = :namespace AND a.digest = e.artifact
+WHERE e.id = :execution;
+
+-- name: payload
+-- The payload of an artifact.
+SELECT payload FROM _artifacts WHERE namespace = :namespace AND digest = :artifact;
+
+-- name: reads
+-- What an execution read.
+SELECT kind, key, digest FROM _reads WHERE execution = :execution;
+
+-- name: sample_tree
+-- An execution and all below it along calls that hold samples or are one.
+WITH RECURSIVE tree (id) AS (
+  VALUES (:execution)
+  UNION
+  SELECT u.called FROM tree t
+  JOIN _uses u ON u.execution = t.id
+  JOIN _executions c ON c.id = u.called
+  WHERE c.pool IS NOT NULL OR c.holds & 1
+)
+SELECT e.id, e.pool, e.sample, u.called
+FROM tree t
+JOIN _executions e ON e.id = t.id
+LEFT JOIN _uses u ON u.execution = e.id AND u.called IN (SELECT id FROM tree)
+ORDER BY e.id, u.called;
+
+-- name: attempts
+-- The samples given inside failed attempts before an execution.
+SELECT pool, sample FROM _attempts WHERE execution = :execution ORDER BY pool, sample;
+
+-- name: began
+-- The present moment in the store's order of events.
+SELECT coalesce((SELECT max(id) FROM _executions), 0), coalesce((SELECT max(id) FROM _invalidations), 0);
+
+-- name: claim
+-- Take a lease unless there is something newer to look at, or a live holder.
+INSERT INTO _leases (key, owner, operation, host, pid, process, started_at, expires_at)
+SELECT :key, :owner, :operation, :host, :pid, :process, :now, :expires_at
+WHERE NOT EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :reuse AND id > :seen)
+ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, operation = excluded.operation, host = excluded.host,
+  pid = excluded.pid, process = excluded.process, started_at = excluded.started_at, expires_at = excluded.expires_at
+WHERE _leases.expires_at < :now OR _leases.owner = :over
+RETURNING coalesce((SELECT max(id) FROM _executions), 0), coalesce((SELECT max(id) FROM _invalidations), 0);
+
+-- name: take
+-- Take a lease that the caller knows to be free.
+INSERT INTO _leases (key, owner, operation, host, pid, process, started_at, expires_at)
+VALUES (:key, :owner, :operation, :host, :pid, :process, :now, :expires_at)
+ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, host = excluded.host, pid = excluded.pid,
+  process = excluded.process, started_at = excluded.started_at, expires_at = excluded.expires_at;
+
+-- name: newer_across
+-- Whether there is something newer to look at under a cross key.
+SELECT 1 FROM _executions WHERE id > :seen AND cross_key = :cross
+UNION ALL
+SELECT 1 FROM _executions WHERE id > :seen AND reuse_key = :cross
+LIMIT 1;
+
+-- name: holder
+-- Who holds a lease.
+SELECT owner, host, pid, process, expires_at FROM _leases WHERE key = :key;
+
+-- name: release
+-- Give a lease back.
+DELETE FROM _leases WHERE key = :key AND owner = :owner;
+
+-- name: renew
+-- Extend all leases of an owner.
+UPDATE _leases SET expires_at = :expires_at WHERE owner = :owner;
+
+-- name: wait_for
+-- A held key waits for a key in another process.
+INSERT INTO _waits (held, awaited) VALUES (:held, :awaited)
+ON CONFLICT (held) DO UPDATE SET awaited = excluded.awaited;
+
+-- name: wait_over
+-- A held key waits no longer.
+DELETE FROM _waits WHERE held = :held;
+
+-- name: waits_from
+-- All held keys that can be reached from an awaited key, along waits of live leases.
+WITH RECURSIVE chain (key) AS (
+  VALUES (:awaited)
+  UNION
+  SELECT w.awaited FROM chain c
+  JOIN _waits w ON w.held = c.key
+  JOIN _leases l ON l.key = w.held AND l.expires_at >= :now
+)
+SELECT key FROM chain;
+
+-- name: namespace
+-- The number of a namespace.
+SELECT id FROM _namespaces WHERE name = :name;
+
+-- name: add_namespace
+-- A new namespace.
+INSERT INTO _namespaces (name) VALUES (:name) RETURNING id;
+
+-- name: operation
+-- The number of an operation.
+SELECT id FROM _operations WHERE namespace = :namespace AND name = :name;
+
+-- name: add_operation
+-- A new operation.
+INSERT INTO _operations (namespace, name) VALUES (:namespace, :name) RETURNING id;
+
+-- name: code
+-- The number of a fingerprint.
+SELECT id FROM _codes WHERE fingerprint = :fingerprint;
+
+-- name: add_code
+-- A new fingerprint.
+INSERT INTO _codes (fingerprint, untracked, state) VALUES (:fingerprint, :untracked, :state) RETURNING id;
+
+-- name: code_parts
+-- The parts of a fingerprint's closure.
+SELECT p.part, p.digest FROM _codes c JOIN _code_parts p ON p.code = c.id WHERE c.fingerprint = :fingerprint;
+
+-- name: neighbours
+-- The newest nodes of an operation, before a given one if it is known.
+SELECT n.id, n.node_id, c.fingerprint, n.input_hash, n.arguments, e.started_at
+FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id AND o.name = :operation
+JOIN _nodes n ON n.operation = o.id
+JOIN _codes c ON c.id = n.code
+LEFT JOIN _executions e ON e.id = n.execution
+WHERE s.name = :namespace AND n.id < coalesce((SELECT id FROM _nodes WHERE node_id = :node), 9223372036854775807)
+ORDER BY n.id DESC LIMIT :limit;
+
+-- name: parents
+-- The data parents of a node.
+SELECT p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent WHERE g.child = :child AND g.kind = 0;
+
+-- name: add_code_part
+-- One part of a fingerprint's closure.
+INSERT INTO _code_parts (code, part, digest, source) VALUES (:code, :part, :digest, :source)
+ON CONFLICT DO NOTHING;
+
+-- name: node
+-- A node: its number, where it points, what was asked for last, and whether it is only a stub.
+SELECT id, execution, coalesce(reuse_key, node_id), operation IS NULL FROM _nodes WHERE node_id = :node;
+
+-- name: add_node
+-- A new node.
+INSERT INTO _nodes (node_id, reuse_key, operation, code, input_hash, step_type, sample, arguments)
+VALUES (:node, :reuse, :operation, :code, :input_hash, :step_type, :sample, :arguments) RETURNING id;
+
+-- name: fill_stub
+-- A stub becomes a node, since it was asked for in this store.
+UPDATE _nodes SET reuse_key = :reuse, operation = :operation, code = :code, input_hash = :input_hash,
+  step_type = :step_type, sample = :sample, arguments = :arguments
+WHERE id = :id;
+
+-- name: add_stub
+-- A parent that is not in this store.
+INSERT INTO _nodes (node_id) VALUES (:node) RETURNING id;
+
+-- name: point
+-- The node is answered by this execution, under this reuse key.
+UPDATE _nodes SET execution = :execution, reuse_key = :reuse WHERE id = :id;
+
+-- name: add_edge
+-- A parent of a node, and the artifact that the node saw of it.
+INSERT INTO _edges (parent, child, kind, artifact) VALUES (:parent, :child, :kind, :artifact)
+ON CONFLICT (parent, child, kind) DO UPDATE SET artifact = excluded.artifact;
+
+-- name: add_artifact
+-- Keep an artifact once; bytes that differ from what its digest promises are replaced.
+INSERT INTO _artifacts (namespace, digest, codec, payload, size, created_at)
+VALUES (:namespace, :digest, :codec, :payload, :size, :created_at)
+ON CONFLICT (namespace, digest) DO UPDATE SET codec = excluded.codec, payload = excluded.payload, size = excluded.size
+WHERE _artifacts.payload <> excluded.payload;
+
+-- name: add_execution
+-- A new execution.
+INSERT INTO _executions (node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, error,
+  valid_from, valid_until, not_replayable, invalid, holds, tokens)
+VALUES (:node, :reuse, :cross, :pool, :sample, :outcome, :started_at, :duration_ms, :artifact, :error,
+  :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens) RETURNING id;
+
+-- name: add_use
+-- A call made inside an execution.
+INSERT INTO _uses (execution, called, node, asked) VALUES (:execution, :called, :node, :asked)
+ON CONFLICT DO NOTHING;
+
+-- name: add_read
+-- Something an execution read.
+INSERT INTO _reads (execution, kind, key, digest) VALUES (:execution, :kind, :key, :digest)
+ON CONFLICT DO NOTHING;
+
+-- name: add_attempt
+-- A sample given inside a failed attempt before an execution.
+INSERT INTO _attempts (execution, pool, sample) VALUES (:execution, :pool, :sample) ON CONFLICT DO NOTHING;
+
+-- name: used
+-- What decides whether a used execution is outdated.
+SELECT reuse_key, artifact, invalid FROM _executions WHERE id = :execution;
+
+-- name: newer_with_another_artifact
+-- Whether a reuse key was answered otherwise since.
+SELECT 1 FROM _executions
+WHERE reuse_key = :reuse AND id > :since AND outcome = 1 AND invalid = 0 AND (artifact IS NULL OR artifact IS NOT :artifact)
+LIMIT 1;
+
+-- name: moved
+-- Whether a node that was asked for this reuse key points at another artifact by now.
+SELECT 1 FROM _nodes n JOIN _executions e ON e.id = n.execution
+WHERE n.node_id = :node AND coalesce(n.reuse_key, n.node_id) = :reuse AND e.id <> :execution
+  AND (e.artifact IS NULL OR e.artifact IS NOT :artifact)
+LIMIT 1;
+
+-- name: invalidated_since
+-- Whether an operation or a node was invalidated by hand after a moment.
+SELECT 1 FROM _invalidations WHERE id > :since AND (operation = :operation OR node = :node) LIMIT 1;
+
+-- name: callers_of_others
+-- Executions that called, under this reuse key, something with another artifact.
+SELECT u.execution FROM _executions x JOIN _uses u ON u.called = x.id
+WHERE x.reuse_key = :reuse AND (:own OR u.asked IS NULL) AND x.id <> :execution AND (x.artifact IS NULL OR x.artifact IS NOT :artifact)
+UNION
+SELECT u.execution FROM _uses u JOIN _executions x ON x.id = u.called
+WHERE u.asked = :reuse AND x.id <> :execution AND (x.artifact IS NULL OR x.artifact IS NOT :artifact);
+
+-- name: set_invalid
+-- An execution and all that called it, directly or through others, become INVALID; external effects stand.
+WITH RECURSIVE outward (id) AS (
+  SELECT id FROM _executions WHERE id = :execution AND holds & 8 = 0
+  UNION
+  SELECT u.execution FROM outward o
+  JOIN _uses u ON u.called = o.id
+  JOIN _executions e ON e.id = u.execution
+  WHERE e.holds & 8 = 0
+)
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
+
+-- name: set_invalid_by_hand
+-- One execution becomes INVALID, whatever it is.
+UPDATE _executions SET invalid = 1 WHERE id = :execution;
+
+-- name: callers
+-- The executions that called this one.
+SELECT execution FROM _uses WHERE called = :execution;
+
+-- name: mark_stale
+-- All nodes below a node along data edges become STALE.
+WITH RECURSIVE below (id) AS (
+  SELECT child FROM _edges WHERE parent = :node AND kind = 0
+  UNION
+  SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+)
+INSERT INTO _stale (node) SELECT id FROM below WHERE true ON CONFLICT DO NOTHING;
+
+-- name: unstale
+-- A node is answered again.
+DELETE FROM _stale WHERE node = :node;
+
+-- name: invalidate_operation
+-- All executions of an operation. Looks through them all: it is done by hand.
+SELECT e.id FROM _nodes n JOIN _executions e ON e.node = n.id WHERE n.operation = :operation;
+
+-- name: invalidate_node
+-- All executions that ran at a node, and the one it points at.
+SELECT e.id FROM _executions e WHERE e.node = :node
+UNION
+SELECT n.execution FROM _nodes n WHERE n.id = :node AND n.execution IS NOT NULL;
+
+-- name: add_invalidation
+-- Remember what was invalidated by hand.
+INSERT INTO _invalidations (operation, node) VALUES (:operation, :node);
+
+-- name: nodes_pointing_at_invalid
+-- Nodes whose answer is INVALID.
+SELECT n.id FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.invalid = 1;
+
+-- name: effect
+-- What is known of an effect.
+SELECT attempt, settled, outcome, execution FROM _effects WHERE effect_key = :effect_key;
+
+-- name: intend
+-- An effect is about to run, unless this attempt was made already.
+INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at)
+VALUES (:effect_key, :operation, :attempt, 0, :at)
+ON CONFLICT (effect_key) DO UPDATE SET attempt = :attempt, intent_at = :at, outcome = NULL, outcome_at = NULL
+WHERE _effects.attempt < :attempt
+RETURNING attempt;
+
+-- name: end_effect
+-- What became of an attempt.
+UPDATE _effects SET outcome = :outcome, outcome_at = :at, execution = :execution,
+  settled = settled + (:outcome <> 'unknown')
+WHERE effect_key = :effect_key AND attempt = :attempt;
+
+-- name: effect_may_run_again
+-- The effect of an execution that was invalidated by hand.
+UPDATE _effects SET outcome = 'failed' WHERE execution = :execution;
+
+-- name: add_run
+-- A run, or what is known of it by now.
+INSERT INTO _runs (run_id, name, tags, started_at, finished_at, status)
+VALUES (:run_id, :name, :tags, :started_at, :finished_at, :status)
+ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = excluded.status;
+
+-- name: add_call
+-- One call of a run.
+INSERT INTO _calls (run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens)
+VALUES (:run_id, :call, :parent, :node, :execution, :outcome, :reason, :at, :duration_ms, :saved_ms, :saved_tokens)
+ON CONFLICT DO NOTHING;

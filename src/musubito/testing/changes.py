@@ -1,0 +1,206 @@
+"""Short ways to say a change to a store, with keys that hang together as those of real calls do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+from musubito.store.base import (
+    Began,
+    Claim,
+    Claimed,
+    CodeRecord,
+    Commit,
+    Fail,
+    Found,
+    Holder,
+    Holds,
+    Intent,
+    Keys,
+    Others,
+    ParentRef,
+    Place,
+    Point,
+    Store,
+    Use,
+)
+
+__all__ = [
+    "START",
+    "claim",
+    "commit",
+    "digest",
+    "fail",
+    "failed",
+    "found",
+    "holder",
+    "intent",
+    "is_invalid",
+    "is_stale",
+    "others",
+    "parent",
+    "place",
+    "pointed",
+    "ran",
+    "use",
+]
+
+START = Claimed(0, 0)
+"""The moment before anything was stored."""
+
+
+def digest(*parts: object) -> bytes:
+    """32 bytes that stand for these parts."""
+    return sha256(repr(parts).encode()).digest()
+
+
+def place(
+    operation: str,
+    parents: Sequence[ParentRef] = (),
+    *,
+    argument: str = "",
+    sample: int = 0,
+    namespace: str = "default",
+) -> Place:
+    """A call of an operation; without parents its three keys are one and the same."""
+    data = [p for p in parents if not p.kind]
+    base = (namespace, operation, argument, sample)
+    node = digest(*base, *sorted(p.node for p in data))
+    reuse = digest(*base, *sorted(p.artifact for p in data))
+    return Place(
+        keys=Keys(node, reuse, digest(*base)),
+        namespace=namespace,
+        operation=operation,
+        code=CodeRecord(digest("code", operation), [(operation, digest("part", operation), "pass")], [], []),
+        input_hash=digest("input", argument),
+        step_type="deterministic",
+        sample=sample,
+        arguments={"argument": digest("argument", argument)},
+        parents=parents,
+    )
+
+
+def parent(of: Place, output: str) -> ParentRef:
+    """A data parent that gave this output."""
+    return ParentRef(of.keys.node, digest(output))
+
+
+def use(of: Place, execution: int) -> Use:
+    """A call that was answered by this execution."""
+    return Use(of.keys.node, of.keys.reuse, execution)
+
+
+def commit(at: Place, output: str | None, **more: Any) -> Commit:
+    """A success that gave this output (None: it could not be stored), begun before anything was stored."""
+    plain = Commit(
+        place=at,
+        began=START,
+        started_at=100.0,
+        duration_ms=1.0,
+        artifact=None if output is None else digest(output),
+        payload=None if output is None else output.encode(),
+        valid_from=None,
+        valid_until=None,
+        not_replayable=None,
+        pool=None,
+        uses=(),
+        reads=(),
+        attempts=(),
+        holds=Holds.NOTHING,
+        tokens=None,
+        lease=None,
+    )
+    return replace(plain, **more)
+
+
+def fail(at: Place, **more: Any) -> Fail:
+    """A failure."""
+    plain = Fail(
+        place=at,
+        started_at=100.0,
+        duration_ms=1.0,
+        error="ValueError: no",
+        pool=None,
+        uses=(),
+        tokens=None,
+        lease=None,
+    )
+    return replace(plain, **more)
+
+
+def holder(owner: str, expires_at: float = 20.0) -> Holder:
+    """Somebody who holds a lease."""
+    return Holder(owner.encode(), "host", 17, "started then", expires_at)
+
+
+def claim(at: Place, owner: str, **more: Any) -> Claim:
+    """A claim of the result of a call, at the time 10."""
+    plain = Claim(
+        key=at.keys.reuse,
+        keys=at.keys,
+        across=False,
+        seen=0,
+        holder=holder(owner),
+        operation=at.operation,
+        now=10.0,
+    )
+    return replace(plain, **more)
+
+
+def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
+    """An attempt at an effect, at the time 10."""
+    plain = Intent(
+        effect_key=digest(effect),
+        operation=effect,
+        namespace="default",
+        attempt=attempt,
+        at=10.0,
+        holder=holder(owner),
+    )
+    return replace(plain, **more)
+
+
+# -- with a store --------------------------------------------------------------------------------------------
+def ran(store: Store, at: Place, output: str | None, **more: Any) -> int:
+    """Commits a success that begins now, unless said otherwise; its execution."""
+    (answer,) = store.write([commit(at, output, **{"began": store.find(Began()), **more})])
+    execution: int = answer.execution
+    return execution
+
+
+def failed(store: Store, at: Place, **more: Any) -> int:
+    """Commits a failure; its execution."""
+    (answer,) = store.write([fail(at, **more)])
+    execution: int = answer.execution
+    return execution
+
+
+def pointed(store: Store, at: Place, execution: int) -> bool:
+    """Points a node at an execution; whether that was allowed."""
+    (answer,) = store.write([Point(at, execution)])
+    allowed: bool = answer
+    return allowed
+
+
+def found(store: Store, at: Place) -> Found:
+    """The newest execution for a call, which must be there."""
+    newest = store.newest(at.keys, at.namespace)
+    assert newest is not None
+    return newest
+
+
+def others(store: Store, at: Place, *, across: bool = False, oldest: float = float("-inf")) -> list[Found]:
+    """The `Others` for a call."""
+    return list(store.find(Others(at.keys, at.namespace, across, oldest)))
+
+
+def is_invalid(store: Store, at: Place, execution: int) -> bool:
+    """Whether a success that ran for this call is INVALID."""
+    return bool(next(f.invalid for f in others(store, at) if f.execution == execution))
+
+
+def is_stale(store: Store, at: Place) -> bool:
+    """Whether a node that is answered by its newest execution is STALE."""
+    return not found(store, at).settled

@@ -1,0 +1,980 @@
+"""What every store passes, ours and anyone's.
+
+    class TestMine(StoreConformance):
+        def open_store(self, directory): return MyStore(directory / "mine.db")
+
+`StoreConformance` holds a test for each rule of `musubito.store.base`, named after it;
+`PersistentStoreConformance` adds what holds for a store that outlives its process, where `open_store` with the
+same directory opens the same store again. The tests know a store by its protocol alone, and an execution that
+is INVALID or a node that is STALE by what they answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito.errors import StoreError
+from musubito.store.base import (
+    Attempted,
+    Began,
+    Busy,
+    CallLine,
+    Claimed,
+    Committed,
+    Done,
+    EdgeKind,
+    EffectOutcome,
+    EffectQuery,
+    EffectRow,
+    Found,
+    Holds,
+    Invalidate,
+    Ledger,
+    Outcome,
+    ParentRef,
+    PayloadOf,
+    Place,
+    Point,
+    Read,
+    ReadsOf,
+    Release,
+    Renew,
+    RunLine,
+    SampleNode,
+    SampleTree,
+    Store,
+    Use,
+    Waits,
+)
+from musubito.testing.changes import (
+    START,
+    claim,
+    commit,
+    digest,
+    fail,
+    failed,
+    found,
+    holder,
+    intent,
+    is_invalid,
+    is_stale,
+    others,
+    parent,
+    place,
+    pointed,
+    ran,
+    use,
+)
+
+__all__ = ["PersistentStoreConformance", "StoreConformance"]
+
+F, G, H = place("f"), place("g"), place("h")
+ONE, TWO = place("one"), place("two")
+BELOW_ONE = place("child", [parent(ONE, "same")])
+BELOW_TWO = place("child", [parent(TWO, "same")])
+"""A call below another parent that gave the same: another node, one reuse key."""
+ELSEWHERE = place("child", [parent(ONE, "other")])
+"""The node of BELOW_ONE, asked under another reuse key."""
+EFFECT = place("send")
+SAMPLES, A_CALL, AN_EFFECT = Holds.SAMPLES, Holds.CALLS, Holds.EFFECT
+
+
+def done(effect: Place, outcome: str = "done", attempt: int = 1) -> EffectOutcome:
+    return EffectOutcome(digest(effect.operation), attempt, outcome)
+
+
+def invalidate(
+    store: Store, operation: str | None = None, node: Place | None = None, namespace: str = "default"
+) -> int:
+    (count,) = store.write([Invalidate(namespace, operation, node and node.keys.node)])
+    assert isinstance(count, int)
+    return count
+
+
+def one(answers: list[Any]) -> Any:
+    (answer,) = answers
+    return answer
+
+
+class StoreConformance:
+    """Subclass it and say how a fresh store is opened."""
+
+    def open_store(self, directory: Path) -> Store:
+        """A store that keeps what it has to keep in this directory."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        store = self.open_store(tmp_path)
+        yield store
+        store.close()
+
+    # -- the newest ------------------------------------------------------------------------------------------
+    def test_nothing_is_found_in_an_empty_store(self, store: Store) -> None:
+        assert store.newest(F.keys, "default") is None
+        assert others(store, F, across=True) == []
+        assert store.find(PayloadOf("default", digest("x"))) is None
+        assert list(store.find(ReadsOf(1))) == []
+        assert dict(store.find(SampleTree(1))) == {}
+        assert store.find(EffectQuery(digest("send"), EFFECT.keys, "default")) is None
+        assert store.find(Began()) == START
+
+    def test_executions_are_numbered_in_the_order_of_commits_failed_ones_included(self, store: Store) -> None:
+        assert [ran(store, F, "x"), failed(store, G), ran(store, H, "y")] == [1, 2, 3]
+        assert store.find(Began()) == Claimed(3, 0)
+
+    def test_a_success_is_found_with_all_that_was_committed(self, store: Store) -> None:
+        at = place("f", [parent(ONE, "same")], sample=3)
+        more = {
+            "valid_from": 90.0,
+            "valid_until": 200.0,
+            "not_replayable": "why not",
+            "pool": digest("pool"),
+            "tokens": 12,
+        }
+        ran(store, at, "x", **more, duration_ms=2.5, holds=SAMPLES | Holds.READS)
+        assert found(store, at) == Found(
+            1,
+            at.keys.node,
+            digest("x"),
+            b"x",
+            100.0,
+            2.5,
+            90.0,
+            200.0,
+            "why not",
+            0,
+            Outcome.SUCCEEDED,
+            3,
+            digest("pool"),
+            3,
+            12,
+            1,
+        )
+
+    def test_a_failure_is_found_if_it_is_the_newest(self, store: Store) -> None:
+        ran(store, F, "x")
+        failed(store, F, pool=digest("pool"), tokens=3)
+        newest = found(store, F)
+        assert (newest.execution, newest.outcome, newest.artifact, newest.payload) == (
+            2,
+            Outcome.FAILED,
+            None,
+            None,
+        )
+        assert (newest.producer, newest.pool, newest.tokens, newest.settled) == (
+            F.keys.node,
+            digest("pool"),
+            3,
+            0,
+        )
+        assert (newest.invalid, newest.holds) == (0, 0)
+        failed(store, G)
+        assert found(store, G).settled == 0
+
+    def test_the_newest_with_the_reuse_key_is_found_whichever_node_it_ran_under(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        ran(store, BELOW_TWO, "y")
+        assert (found(store, BELOW_ONE).execution, found(store, BELOW_ONE).producer) == (
+            2,
+            BELOW_TWO.keys.node,
+        )
+        assert store.newest(ELSEWHERE.keys, "default") is None
+
+    def test_an_invalid_execution_is_found_as_such(self, store: Store) -> None:
+        ran(store, F, "x")
+        invalidate(store, "f")
+        assert found(store, F).invalid == 1
+
+    # -- settled ---------------------------------------------------------------------------------------------
+    def test_a_commit_settles_the_node_it_ran_at(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        assert found(store, BELOW_ONE).settled == 1
+        assert found(store, BELOW_TWO).settled == 0
+
+    def test_a_point_settles_the_node_that_was_asked(self, store: Store) -> None:
+        e = ran(store, BELOW_ONE, "x")
+        assert pointed(store, BELOW_TWO, e)
+        assert found(store, BELOW_TWO).settled == found(store, BELOW_ONE).settled == 1
+
+    def test_a_node_that_was_last_asked_under_another_reuse_key_is_not_settled(self, store: Store) -> None:
+        e = ran(store, BELOW_ONE, "x")
+        assert pointed(store, ELSEWHERE, e)
+        assert found(store, BELOW_ONE).settled == 0
+        assert pointed(store, BELOW_ONE, e)
+        assert found(store, BELOW_ONE).settled == 1
+
+    def test_a_node_that_points_elsewhere_is_not_settled(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        ran(store, BELOW_TWO, "x")
+        assert found(store, BELOW_ONE).settled == 0
+
+    def test_others_and_effects_say_whether_they_are_settled(self, store: Store) -> None:
+        store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
+        failed(store, EFFECT)
+        assert others(store, EFFECT)[0].settled == 1
+        assert self.effect(store).found.settled == 1
+
+    # -- others ----------------------------------------------------------------------------------------------
+    def test_others_are_the_successes_newest_first_without_payloads(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        ran(store, BELOW_TWO, "y")
+        failed(store, BELOW_ONE)
+        assert [
+            (f.execution, f.producer, f.artifact, f.payload)
+            for f in others(store, BELOW_ONE)
+            if f.execution < 2
+        ] == [(1, BELOW_ONE.keys.node, digest("x"), None)]
+        assert [f.execution for f in others(store, BELOW_ONE)] == [2, 1]
+
+    def test_others_leave_out_what_started_before_the_oldest(self, store: Store) -> None:
+        ran(store, F, "x", started_at=99.0)
+        ran(store, F, "y", started_at=100.0)
+        ran(store, F, "z", started_at=101.0)
+        assert [f.execution for f in others(store, F, oldest=100.0)] == [3, 2]
+
+    def test_others_go_across_if_asked_after_those_with_the_reuse_key_none_twice(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        ran(store, ELSEWHERE, "y")
+        failed(store, ELSEWHERE)
+        ran(store, BELOW_TWO, "z")
+        ran(store, ELSEWHERE, "old", started_at=1.0)
+        assert [f.execution for f in others(store, ELSEWHERE, oldest=50.0)] == [2]
+        assert [f.execution for f in others(store, ELSEWHERE, across=True, oldest=50.0)] == [2, 4, 1]
+
+    def test_a_call_without_parents_is_found_across(self, store: Store) -> None:
+        ran(store, place("child"), "x")
+        ran(store, BELOW_ONE, "y")
+        assert [f.execution for f in others(store, ELSEWHERE, across=True)] == [2, 1]
+        assert [f.execution for f in others(store, place("child"), across=True)] == [1, 2]
+
+    # -- artifacts, reads, samples ---------------------------------------------------------------------------
+    def test_an_artifact_is_kept_once_for_each_namespace(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, place("f", namespace="mine"), "y")
+        assert store.find(PayloadOf("default", digest("x"))) == b"x"
+        assert store.find(PayloadOf("mine", digest("x"))) is None
+        newest = store.newest(F.keys, "mine")
+        assert newest is not None and (newest.artifact, newest.payload) == (digest("x"), None)
+
+    def test_a_payload_that_differs_is_replaced(self, store: Store) -> None:
+        ran(store, F, "x", payload=b"bad")
+        ran(store, G, "x")
+        assert found(store, F).payload == store.find(PayloadOf("default", digest("x"))) == b"x"
+
+    def test_an_empty_payload_is_a_payload(self, store: Store) -> None:
+        ran(store, F, "")
+        assert found(store, F).payload == store.find(PayloadOf("default", digest(""))) == b""
+
+    def test_an_artifact_of_none_is_found_as_none(self, store: Store) -> None:
+        ran(store, F, None)
+        assert (found(store, F).artifact, found(store, F).payload, found(store, F).settled) == (None, None, 1)
+
+    def test_reads_are_kept_absent_ones_included(self, store: Store) -> None:
+        reads = [
+            Read("store", "k", digest("v")),
+            Read("store", "gone", None),
+            Read("config", "k", digest("w")),
+        ]
+        ran(store, F, "x", reads=reads)
+        ran(store, G, "y")
+        assert set(store.find(ReadsOf(1))) == set(reads)
+        assert list(store.find(ReadsOf(2))) == []
+
+    def test_two_reads_of_one_key_that_saw_different_values_are_both_kept(self, store: Store) -> None:
+        reads = [Read("store", "k", digest("v")), Read("store", "k", None), Read("store", "k", digest("w"))]
+        ran(store, F, "x", reads=[*reads, *reads])
+        assert set(store.find(ReadsOf(1))) == set(reads)
+
+    def test_a_sample_tree_holds_all_below_that_hold_samples(self, store: Store) -> None:
+        pool = digest("pool")
+        tried = [Attempted(pool, 2), Attempted(pool, 1), Attempted(pool, 1)]
+        leaf = ran(store, place("leaf", sample=4), "x", pool=pool, attempts=tried)
+        plain = ran(store, F, "x")
+        under_plain = ran(store, place("under", sample=1), "x", pool=pool)
+        middle = ran(store, G, "x", holds=SAMPLES | A_CALL, uses=[use(F, plain), use(F, leaf), use(H, leaf)])
+        hidden = ran(store, ONE, "x", holds=A_CALL, uses=[use(F, under_plain)])
+        root = ran(store, H, "x", holds=SAMPLES, uses=[use(G, middle), use(F, leaf), use(ONE, hidden)])
+        attempts = (Attempted(pool, 1), Attempted(pool, 2))
+        assert dict(store.find(SampleTree(root))) == {
+            root: SampleNode(root, None, 0, (), (leaf, middle)),
+            middle: SampleNode(middle, None, 0, (), (leaf,)),
+            leaf: SampleNode(leaf, pool, 4, attempts, ()),
+        }
+        assert dict(store.find(SampleTree(plain))) == {plain: SampleNode(plain, None, 0, (), ())}
+
+    # -- committed INVALID -----------------------------------------------------------------------------------
+    def outer(self, store: Store, *uses: Use, began: Claimed | None = None, **more: Any) -> bool:
+        """Commits an outer execution; whether it was committed INVALID."""
+        answer = one(store.write([commit(H, "out", uses=uses, began=began or store.find(Began()), **more)]))
+        assert answer == Committed(found(store, H).execution, bool(found(store, H).invalid))
+        invalid: bool = answer.invalid
+        return invalid
+
+    def test_what_used_something_current_is_committed_valid(self, store: Store) -> None:
+        assert not self.outer(store, use(F, ran(store, F, "x")))
+
+    def test_what_used_something_invalid_by_now_is_committed_invalid(self, store: Store) -> None:
+        e = ran(store, F, "x")
+        invalidate(store, "f")
+        assert self.outer(store, use(F, e))
+
+    def test_what_used_something_replaced_since_is_committed_invalid(self, store: Store) -> None:
+        e, began = ran(store, F, "x"), store.find(Began())
+        ran(store, F, "y")
+        assert self.outer(store, use(F, e), began=began)
+
+    def test_an_equal_artifact_since_replaces_nothing(self, store: Store) -> None:
+        e, began = ran(store, F, "x"), store.find(Began())
+        ran(store, F, "x")
+        assert not self.outer(store, use(F, e), began=began)
+
+    def test_a_failure_since_replaces_nothing(self, store: Store) -> None:
+        e, began = ran(store, F, "x"), store.find(Began())
+        failed(store, F)
+        assert not self.outer(store, use(F, e), began=began)
+
+    def test_what_was_committed_invalid_since_replaces_nothing(self, store: Store) -> None:
+        e, began = ran(store, F, "x"), store.find(Began())
+        gone = ran(store, G, "x")
+        invalidate(store, "g")
+        ran(store, F, "y", uses=[use(G, gone)])
+        assert not self.outer(store, use(F, e), began=began)
+
+    def test_what_is_newer_but_older_than_its_beginning_does_not_count(self, store: Store) -> None:
+        e = ran(store, BELOW_ONE, "x")
+        ran(store, BELOW_TWO, "y")
+        assert not self.outer(store, use(BELOW_ONE, e))
+
+    def test_what_is_older_than_what_was_used_does_not_count(self, store: Store) -> None:
+        ran(store, F, "y")
+        assert not self.outer(store, use(F, ran(store, F, "x")), began=START)
+
+    def test_what_could_not_be_stored_equals_no_other(self, store: Store) -> None:
+        e, began = ran(store, F, None), store.find(Began())
+        assert not self.outer(store, use(F, e), began=began)
+        ran(store, F, None)
+        assert self.outer(store, use(F, e), began=began)
+
+    def test_what_asked_for_a_key_that_was_answered_otherwise_since_is_committed_invalid(
+        self, store: Store
+    ) -> None:
+        e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
+        # At another node, so that only the key tells.
+        ran(store, place("child", [parent(TWO, "other")]), "y")
+        assert not self.outer(store, use(BELOW_ONE, e), began=began)
+        assert self.outer(store, use(ELSEWHERE, e), began=began)
+
+    def test_what_asked_a_node_that_moved_to_another_artifact_is_committed_invalid(
+        self, store: Store
+    ) -> None:
+        old, e = ran(store, BELOW_ONE, "x"), ran(store, BELOW_TWO, "y")
+        began = store.find(Began())
+        assert not self.outer(store, use(BELOW_TWO, e), began=began)
+        pointed(store, BELOW_TWO, old)
+        assert self.outer(store, use(BELOW_TWO, e), began=began)
+
+    def test_a_node_that_was_asked_under_another_key_since_does_not_count(self, store: Store) -> None:
+        across = ran(store, place("child"), "y")
+        e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
+        pointed(store, ELSEWHERE, across)
+        assert not self.outer(store, use(BELOW_ONE, e), began=began)
+
+    def test_a_node_that_failed_since_does_not_count(self, store: Store) -> None:
+        e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
+        pointed(store, ELSEWHERE, e)
+        failed(store, BELOW_ONE)
+        assert others(store, ELSEWHERE, across=True)[0].settled == 1
+        assert not self.outer(store, use(BELOW_ONE, e), began=began)
+
+    def test_what_began_before_its_operation_was_invalidated_is_committed_invalid(self, store: Store) -> None:
+        began = store.find(Began())
+        assert invalidate(store, "h") == 0
+        assert store.find(Began()) == Claimed(0, 1)
+        assert self.outer(store, began=began)
+        assert not self.outer(store)
+
+    def test_what_began_before_its_node_was_invalidated_is_committed_invalid(self, store: Store) -> None:
+        ran(store, H, "x")
+        began = store.find(Began())
+        assert invalidate(store, node=H) == 1
+        assert self.outer(store, began=began)
+        assert not self.outer(store)
+
+    def test_a_node_that_is_not_there_yet_can_be_invalidated_while_it_runs(self, store: Store) -> None:
+        began = store.find(Began())
+        assert invalidate(store, node=H) == 0
+        assert store.find(Began()).invalidations == 1
+        assert self.outer(store, began=began)
+
+    def test_invalidating_something_else_does_not_count(self, store: Store) -> None:
+        ran(store, H, "x")
+        began = store.find(Began())
+        invalidate(store, "h", namespace="another")
+        invalidate(store, "f")
+        invalidate(store, node=F)
+        assert not self.outer(store, began=began)
+
+    def test_what_is_committed_invalid_replaces_nothing(self, store: Store) -> None:
+        e = ran(store, H, "x")
+        caller = ran(store, G, "z", uses=[use(H, e)])
+        child = place("child", [parent(H, "x")])
+        ran(store, child, "c")
+        began = store.find(Began())
+        gone = ran(store, F, "y")
+        invalidate(store, "f")
+        assert self.outer(store, use(F, gone), began=began)
+        assert not is_invalid(store, G, caller)
+        assert not is_stale(store, child)
+        # The node keeps its pointer.
+        assert [(f.execution, f.settled) for f in others(store, H)][-1] == (e, 1)
+
+    def test_a_commit_that_replaces_what_it_called_itself_is_invalid(self, store: Store) -> None:
+        inner = ran(store, H, "x")
+        assert self.outer(store, use(H, inner))
+        assert found(store, H).settled == 0
+
+    def test_an_unknown_execution_cannot_be_used(self, store: Store) -> None:
+        for change in (commit(H, "x", uses=[use(F, 7)]), fail(H, uses=[use(F, 7)])):
+            with pytest.raises(StoreError):
+                store.write([change])
+        assert store.newest(H.keys, "default") is None
+
+    # -- what is replaced makes INVALID ----------------------------------------------------------------------
+    def test_what_called_a_replaced_one_becomes_invalid(self, store: Store) -> None:
+        caller = ran(store, G, "out", uses=[use(F, ran(store, F, "x"))])
+        ran(store, F, "y")
+        assert is_invalid(store, G, caller)
+        assert not is_invalid(store, F, 1)
+
+    def test_what_called_it_through_others_becomes_invalid_at_any_depth(self, store: Store) -> None:
+        at, inner = F, ran(store, F, "x")
+        for level in range(40):
+            outer = place("outer", argument=str(level))
+            at, inner = outer, ran(store, outer, "out", uses=[use(at, inner)])
+        ran(store, F, "y")
+        assert is_invalid(store, at, inner)
+
+    def test_an_equal_artifact_makes_nothing_invalid(self, store: Store) -> None:
+        caller = ran(store, G, "out", uses=[use(F, ran(store, F, "x"))])
+        ran(store, F, "x")
+        assert not is_invalid(store, G, caller)
+
+    def test_what_cannot_be_stored_replaces_and_is_replaced(self, store: Store) -> None:
+        for before, after in (("x", None), (None, None), (None, "x")):
+            caller = ran(store, G, "out", uses=[use(F, ran(store, F, before))])
+            ran(store, F, after)
+            assert is_invalid(store, G, caller)
+
+    def test_every_earlier_one_is_replaced(self, store: Store) -> None:
+        first = ran(store, F, "x")
+        ran(store, F, "y")
+        caller = ran(store, G, "out", uses=[use(F, first)], began=store.find(Began()))
+        pointed(store, F, first)
+        again = ran(store, H, "out", uses=[use(F, first)])
+        ran(store, F, "y")
+        assert is_invalid(store, H, again)
+        assert is_invalid(store, G, caller)
+
+    def test_another_node_with_the_reuse_key_replaces_too(self, store: Store) -> None:
+        caller = ran(store, G, "out", uses=[use(BELOW_ONE, ran(store, BELOW_ONE, "x"))])
+        ran(store, BELOW_TWO, "y")
+        assert is_invalid(store, G, caller)
+
+    def test_another_reuse_key_at_the_node_replaces_nothing(self, store: Store) -> None:
+        caller = ran(store, G, "out", uses=[use(BELOW_ONE, ran(store, BELOW_ONE, "x"))])
+        ran(store, ELSEWHERE, "y")
+        assert not is_invalid(store, G, caller)
+
+    def test_what_asked_for_the_key_is_invalid_whatever_answered_it(self, store: Store) -> None:
+        e = ran(store, BELOW_ONE, "x")
+        caller = ran(store, G, "out", uses=[use(ELSEWHERE, e)])
+        ran(store, ELSEWHERE, "y")
+        assert is_invalid(store, G, caller)
+
+    def test_each_key_under_which_a_node_was_asked_counts(self, store: Store) -> None:
+        e = ran(store, BELOW_ONE, "x")
+        caller = ran(store, G, "out", uses=[use(BELOW_ONE, e), use(ELSEWHERE, e)])
+        ran(store, ELSEWHERE, "y")
+        assert is_invalid(store, G, caller)
+
+    def test_a_failure_makes_nothing_invalid(self, store: Store) -> None:
+        caller = ran(store, G, "out", uses=[use(F, ran(store, F, "x"))])
+        failed(store, F)
+        assert not is_invalid(store, G, caller)
+
+    def test_a_failed_caller_becomes_invalid_too(self, store: Store) -> None:
+        e = ran(store, F, "x")
+        failed(store, G, uses=[use(F, e)])
+        ran(store, F, "y")
+        assert found(store, G).invalid == 1
+
+    def test_nothing_that_was_replaced_makes_an_effect_invalid(self, store: Store) -> None:
+        inner = ran(store, F, "x")
+        effect = ran(store, EFFECT, "sent", holds=AN_EFFECT, uses=[use(F, inner)])
+        above = ran(store, G, "out", uses=[use(EFFECT, effect)])
+        ran(store, F, "y")
+        assert not is_invalid(store, EFFECT, effect)
+        assert not is_invalid(store, G, above)
+
+    def test_an_effect_is_not_committed_invalid_for_what_it_used(self, store: Store) -> None:
+        e, began = ran(store, F, "x"), store.find(Began())
+        ran(store, F, "y")
+        assert not self.outer(store, use(F, e), began=began, holds=AN_EFFECT)
+
+    def test_an_effect_that_began_before_it_was_invalidated_is_committed_invalid(self, store: Store) -> None:
+        began = store.find(Began())
+        invalidate(store, "h")
+        assert self.outer(store, began=began, holds=AN_EFFECT)
+
+    # -- pointing --------------------------------------------------------------------------------------------
+    def test_what_is_unknown_or_invalid_is_not_pointed_at(self, store: Store) -> None:
+        assert not pointed(store, F, 7)
+        e = ran(store, F, "x")
+        other = ran(store, BELOW_ONE, "y")
+        invalidate(store, "f")
+        assert not pointed(store, BELOW_ONE, e)
+        assert found(store, BELOW_ONE) == found(store, BELOW_ONE)._replace(execution=other, settled=1)
+
+    def test_pointing_makes_invalid_what_asked_for_the_key_and_got_another_artifact(
+        self, store: Store
+    ) -> None:
+        first = ran(store, BELOW_ONE, "x")
+        across = ran(store, ELSEWHERE, "y")
+        caller = ran(store, G, "out", uses=[use(BELOW_ONE, across)])
+        through = ran(store, H, "out", uses=[use(G, caller)])
+        pointed(store, BELOW_ONE, first)
+        assert is_invalid(store, G, caller)
+        assert is_invalid(store, H, through)
+
+    def test_pointing_back_makes_invalid_what_called_its_successor(self, store: Store) -> None:
+        first, second = ran(store, BELOW_ONE, "x"), ran(store, BELOW_TWO, "y")
+        caller = ran(store, G, "out", uses=[use(place("child", [parent(TWO, "else")]), second)])
+        pointed(store, BELOW_TWO, first)
+        assert is_invalid(store, G, caller)
+
+    def test_pointing_under_another_key_counts_only_what_asked_for_it(self, store: Store) -> None:
+        across = ran(store, ELSEWHERE, "z")
+        e = ran(store, BELOW_ONE, "x")
+        caller = ran(store, G, "out", uses=[use(ELSEWHERE, e)])
+        asked = ran(store, H, "out", uses=[use(BELOW_ONE, e)])
+        pointed(store, BELOW_TWO, across)
+        assert not is_invalid(store, G, caller)
+        assert is_invalid(store, H, asked)
+
+    def test_pointing_at_what_is_pointed_at_already_changes_nothing(self, store: Store) -> None:
+        first = ran(store, BELOW_ONE, "x")
+        second = ran(store, BELOW_TWO, "y")
+        caller = ran(store, G, "out", uses=[use(BELOW_TWO, second)])
+        assert pointed(store, BELOW_ONE, first)
+        assert not is_invalid(store, G, caller)
+
+    # -- failing ---------------------------------------------------------------------------------------------
+    def test_a_failure_leaves_the_node_where_it_pointed(self, store: Store) -> None:
+        e = ran(store, BELOW_ONE, "x")
+        failed(store, ELSEWHERE)
+        assert found(store, BELOW_ONE) == found(store, BELOW_ONE)._replace(execution=e, settled=1)
+
+    # -- STALE -----------------------------------------------------------------------------------------------
+    CHILD = place("child", [parent(F, "x")])
+    GRANDCHILD = place("grandchild", [parent(CHILD, "c")])
+
+    def family(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, self.CHILD, "c")
+        ran(store, self.GRANDCHILD, "g")
+        assert not is_stale(store, self.GRANDCHILD)
+
+    def test_another_artifact_makes_all_nodes_below_stale(self, store: Store) -> None:
+        self.family(store)
+        ran(store, F, "y")
+        assert is_stale(store, self.CHILD)
+        assert is_stale(store, self.GRANDCHILD)
+        assert not is_stale(store, F)
+
+    def test_an_equal_artifact_makes_nothing_stale(self, store: Store) -> None:
+        self.family(store)
+        ran(store, F, "x")
+        failed(store, F)
+        assert not is_stale(store, self.CHILD)
+
+    def test_what_cannot_be_stored_makes_stale(self, store: Store) -> None:
+        self.family(store)
+        ran(store, F, None)
+        assert is_stale(store, self.CHILD)
+        ran(store, self.CHILD, "c")
+        ran(store, F, None)
+        assert is_stale(store, self.CHILD)
+
+    def test_being_answered_again_ends_stale(self, store: Store) -> None:
+        self.family(store)
+        ran(store, F, "y")
+        assert pointed(store, self.CHILD, found(store, self.CHILD).execution)
+        ran(store, self.GRANDCHILD, "g")
+        assert not is_stale(store, self.CHILD)
+        assert not is_stale(store, self.GRANDCHILD)
+
+    def test_what_lies_below_a_stale_node_is_made_stale_again(self, store: Store) -> None:
+        self.family(store)
+        ran(store, F, "y")
+        ran(store, self.GRANDCHILD, "g")
+        ran(store, F, "z")
+        assert is_stale(store, self.GRANDCHILD)
+
+    def test_pointing_at_another_artifact_makes_stale(self, store: Store) -> None:
+        first, second = ran(store, BELOW_ONE, "x"), ran(store, BELOW_TWO, "y")
+        child = place("grandchild", [parent(BELOW_TWO, "y")])
+        ran(store, child, "c")
+        assert pointed(store, BELOW_TWO, second)
+        assert not is_stale(store, child)
+        assert pointed(store, BELOW_TWO, first)
+        assert is_stale(store, child)
+
+    def test_another_reuse_key_makes_stale_as_well(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        child = place("grandchild", [parent(BELOW_ONE, "x")])
+        ran(store, child, "c")
+        ran(store, ELSEWHERE, "y")
+        assert is_stale(store, child)
+
+    def test_state_edges_make_nothing_stale(self, store: Store) -> None:
+        ran(store, F, "x")
+        reader = place("reader", [ParentRef(F.keys.node, digest("x"), EdgeKind.STATE)])
+        ran(store, reader, "r")
+        ran(store, F, "y")
+        assert not is_stale(store, reader)
+
+    def test_an_unknown_parent_becomes_a_node_once_it_runs(self, store: Store) -> None:
+        ran(store, self.GRANDCHILD, "g")
+        ran(store, self.CHILD, "c")
+        ran(store, F, "x")
+        assert not is_stale(store, self.GRANDCHILD)
+        ran(store, F, "y")
+        assert is_stale(store, self.GRANDCHILD)
+
+    # -- by hand ---------------------------------------------------------------------------------------------
+    def test_invalidating_an_operation_concerns_its_executions_in_the_namespace(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, place("f", argument="other"), "x")
+        failed(store, F)
+        elsewhere = place("f", namespace="another")
+        ran(store, elsewhere, "x")
+        ran(store, G, "x")
+        assert invalidate(store, "f") == 3
+        assert is_invalid(store, F, 1) and found(store, F).invalid
+        assert not found(store, elsewhere).invalid and not found(store, G).invalid
+        assert store.find(Began()).invalidations == 1
+
+    def test_invalidating_a_node_concerns_what_ran_there_and_what_it_points_at(self, store: Store) -> None:
+        here, moved = ran(store, BELOW_ONE, "x"), ran(store, BELOW_TWO, "x")
+        pointed(store, BELOW_ONE, moved)
+        elsewhere = ran(store, place("child"), "x")
+        assert invalidate(store, node=BELOW_ONE) == 2
+        assert is_invalid(store, BELOW_ONE, here) and is_invalid(store, BELOW_ONE, moved)
+        assert not is_invalid(store, place("child"), elsewhere)
+
+    def test_invalidating_goes_outward_along_calls(self, store: Store) -> None:
+        e = ran(store, F, "x")
+        caller = ran(store, G, "out", uses=[use(F, e)])
+        above = ran(store, H, "out", uses=[use(G, caller)])
+        assert invalidate(store, "f") == 1
+        assert is_invalid(store, G, caller) and is_invalid(store, H, above)
+
+    def test_invalidating_makes_effects_invalid_that_are_named_and_no_others(self, store: Store) -> None:
+        effect = ran(store, EFFECT, "sent", holds=AN_EFFECT, uses=[use(F, ran(store, F, "x"))])
+        above = ran(store, G, "out", uses=[use(EFFECT, effect)])
+        invalidate(store, "f")
+        assert not is_invalid(store, EFFECT, effect) and not is_invalid(store, G, above)
+        invalidate(store, "send")
+        assert is_invalid(store, EFFECT, effect) and is_invalid(store, G, above)
+
+    def test_invalidating_makes_stale_what_lies_below(self, store: Store) -> None:
+        self.family(store)
+        invalidate(store, "f")
+        assert is_stale(store, self.CHILD) and is_stale(store, self.GRANDCHILD)
+        assert not found(store, self.GRANDCHILD).invalid
+
+    def test_invalidating_twice_concerns_the_same(self, store: Store) -> None:
+        ran(store, F, "x")
+        assert invalidate(store, "f") == invalidate(store, "f") == 1
+
+    # -- leases ----------------------------------------------------------------------------------------------
+    def test_a_missing_result_is_claimed_by_one(self, store: Store) -> None:
+        assert one(store.write([claim(F, "me")])) == Claimed(0, 0)
+        assert one(store.write([claim(F, "you")])) == Busy(holder("me"))
+        assert one(store.write([claim(F, "me")])) == Busy(holder("me"))
+        assert one(store.write([claim(G, "you")])) == Claimed(0, 0)
+
+    def test_a_claim_tells_the_moment(self, store: Store) -> None:
+        ran(store, F, "x")
+        invalidate(store, "f")
+        assert one(store.write([claim(G, "me")])) == Claimed(1, 1)
+
+    def test_a_lease_that_ran_out_is_taken(self, store: Store) -> None:
+        store.write([claim(F, "me")])
+        assert one(store.write([claim(F, "you", now=20.0)])) == Busy(holder("me"))
+        assert one(store.write([claim(F, "you", now=20.5, holder=holder("you", 30.0))])) == Claimed(0, 0)
+        assert one(store.write([claim(F, "me", now=20.5)])) == Busy(holder("you", 30.0))
+
+    def test_the_lease_of_a_dead_holder_is_taken_and_of_no_other(self, store: Store) -> None:
+        store.write([claim(F, "me")])
+        assert one(store.write([claim(F, "you", over=b"she")])) == Busy(holder("me"))
+        assert one(store.write([claim(F, "you", over=b"me")])) == Claimed(0, 0)
+
+    def test_a_claim_is_done_if_there_is_something_newer(self, store: Store) -> None:
+        ran(store, BELOW_TWO, "x")
+        assert one(store.write([claim(BELOW_ONE, "me")])) == Done()
+        assert one(store.write([claim(BELOW_ONE, "me", seen=1)])) == Claimed(1, 0)
+        failed(store, BELOW_TWO)
+        assert one(store.write([claim(BELOW_ONE, "you", seen=1)])) == Done()
+        assert one(store.write([claim(BELOW_ONE, "you", seen=2)])) == Busy(holder("me"))
+
+    def test_a_claim_across_is_done_if_there_is_something_newer_across(self, store: Store) -> None:
+        for other in (ELSEWHERE, place("child")):
+            e = ran(store, other, "x")
+            key = {"key": BELOW_ONE.keys.cross, "seen": e - 1}
+            assert one(store.write([claim(BELOW_ONE, "me", **key, across=True)])) == Done()
+            assert one(store.write([claim(BELOW_ONE, "me", **{**key, "seen": e}, across=True)])) == Claimed(
+                e, 0
+            )
+            store.write([Release((BELOW_ONE.keys.cross, b"me"))])
+            assert one(store.write([claim(BELOW_ONE, "me", **key)])) == Claimed(e, 0)
+            store.write([Release((BELOW_ONE.keys.cross, b"me"))])
+
+    def test_a_success_and_a_failure_end_the_lease_of_their_owner(self, store: Store) -> None:
+        for change in (commit(F, "x", lease=(F.keys.reuse, b"me")), fail(F, lease=(F.keys.reuse, b"me"))):
+            store.write([claim(F, "me", seen=9), change])
+            assert isinstance(one(store.write([claim(F, "you", seen=9)])), Claimed)
+            store.write([change])
+            assert one(store.write([claim(F, "me", seen=9)])) == Busy(holder("you"))
+            store.write([Release((F.keys.reuse, b"you"))])
+
+    def test_a_lease_is_released_by_its_owner_alone(self, store: Store) -> None:
+        store.write([claim(F, "me")])
+        assert store.write([Release((F.keys.reuse, b"you")), Release((G.keys.reuse, b"me"))]) == [None, None]
+        assert one(store.write([claim(F, "you")])) == Busy(holder("me"))
+        store.write([Release((F.keys.reuse, b"me"))])
+        assert one(store.write([claim(F, "you")])) == Claimed(0, 0)
+
+    def test_all_leases_of_an_owner_are_renewed_together(self, store: Store) -> None:
+        store.write([claim(F, "me"), claim(G, "me"), claim(H, "you")])
+        assert store.write([Renew(b"me", 50.0)]) == [None]
+        assert one(store.write([claim(F, "she", now=40.0)])) == Busy(holder("me", 50.0))
+        assert one(store.write([claim(G, "she", now=40.0)])) == Busy(holder("me", 50.0))
+        assert one(store.write([claim(H, "she", now=40.0)])) == Claimed(0, 0)
+
+    def test_of_many_threads_one_claims(self, store: Store) -> None:
+        with ThreadPoolExecutor(8) as threads:
+            answers = [a for [a] in threads.map(lambda i: store.write([claim(F, f"worker {i}")]), range(24))]
+        assert sum(isinstance(a, Claimed) for a in answers) == 1
+        assert sum(isinstance(a, Busy) for a in answers) == 23
+
+    # -- waits -----------------------------------------------------------------------------------------------
+    def wait(self, store: Store, held: Place, awaited: Place | None, now: float = 10.0) -> bool:
+        closes: bool = one(store.write([Waits([held.keys.reuse], awaited and awaited.keys.reuse, now)]))
+        return closes
+
+    def test_waits_that_lead_back_close_a_cycle(self, store: Store) -> None:
+        store.write([claim(F, "me"), claim(G, "you"), claim(H, "she")])
+        assert not self.wait(store, F, G)
+        assert not self.wait(store, G, H)
+        assert self.wait(store, H, F)
+
+    def test_waiting_for_a_key_that_is_held_closes_a_cycle(self, store: Store) -> None:
+        store.write([claim(F, "me")])
+        assert self.wait(store, F, F)
+
+    def test_each_held_key_waits(self, store: Store) -> None:
+        store.write([claim(F, "me"), claim(G, "me"), claim(H, "you")])
+        assert not one(store.write([Waits([F.keys.reuse, G.keys.reuse], H.keys.reuse, 10.0)]))
+        assert self.wait(store, H, F)
+        assert self.wait(store, H, G)
+
+    def test_waits_of_a_lease_that_ran_out_lead_nowhere(self, store: Store) -> None:
+        store.write([claim(F, "me"), claim(G, "you", holder=holder("you", 30.0))])
+        self.wait(store, F, G)
+        assert self.wait(store, G, F, now=20.0)
+        assert not self.wait(store, G, F, now=20.5)
+
+    def test_waits_of_a_key_without_a_lease_lead_nowhere(self, store: Store) -> None:
+        store.write([claim(G, "you")])
+        self.wait(store, F, G)
+        assert not self.wait(store, G, F)
+
+    def test_waits_end(self, store: Store) -> None:
+        store.write([claim(F, "me"), claim(G, "you")])
+        self.wait(store, F, G)
+        assert not self.wait(store, F, None)
+        assert not self.wait(store, G, F)
+
+    def test_a_later_wait_takes_the_place_of_an_earlier(self, store: Store) -> None:
+        store.write([claim(F, "me"), claim(G, "you"), claim(H, "she")])
+        self.wait(store, F, G)
+        self.wait(store, F, H)
+        assert not self.wait(store, G, F)
+        assert self.wait(store, H, F)
+
+    def test_a_cycle_that_is_not_ones_own_ends(self, store: Store) -> None:
+        store.write([claim(F, "me"), claim(G, "you"), claim(H, "she")])
+        self.wait(store, F, G)
+        self.wait(store, G, F)
+        assert not self.wait(store, H, F)
+
+    # -- external effects ------------------------------------------------------------------------------------
+    def effect(self, store: Store) -> Any:
+        return store.find(EffectQuery(digest("send"), EFFECT.keys, "default"))
+
+    def test_an_intent_is_known_with_its_holder(self, store: Store) -> None:
+        ran(store, F, "x")
+        assert one(store.write([intent("send", "me")])) == Claimed(1, 0)
+        assert self.effect(store) == EffectRow(1, 0, None, holder("me"), None)
+
+    def test_an_attempt_that_was_made_already_is_done(self, store: Store) -> None:
+        store.write([intent("send", "me", 2)])
+        for attempt in (1, 2):
+            assert one(store.write([intent("send", "you", attempt)])) == Done()
+            assert one(store.write([intent("send", "me", attempt)])) == Done()
+        assert self.effect(store) == EffectRow(2, 0, None, holder("me"), None)
+
+    def test_an_intent_is_busy_while_another_holds_the_lease(self, store: Store) -> None:
+        store.write([intent("send", "me")])
+        assert one(store.write([intent("send", "you", 2, at=20.0)])) == Busy(holder("me"))
+        assert self.effect(store) == EffectRow(1, 0, None, holder("me"), None)
+        assert one(store.write([intent("send", "me", 2)])) == Claimed(0, 0)
+        assert one(store.write([intent("send", "you", 3, at=20.5)])) == Claimed(0, 0)
+        assert self.effect(store) == EffectRow(3, 0, None, holder("you"), None)
+
+    def test_a_done_effect_is_found_with_its_payload(self, store: Store) -> None:
+        store.write([intent("send", "me")])
+        lease = (digest("send"), b"me")
+        store.write([commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT), lease=lease)])
+        ran(store, EFFECT, "later")
+        row = self.effect(store)
+        assert row[:4] == (1, 1, "done", None)
+        assert (row.found.execution, row.found.payload, row.found.holds) == (1, b"sent", AN_EFFECT)
+        assert store.find(EffectQuery(digest("send"), F.keys, "another")).found.payload is None
+
+    def test_a_failed_or_unknown_effect_is_known_as_such(self, store: Store) -> None:
+        store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed"))])
+        assert self.effect(store) == EffectRow(1, 1, "failed", holder("me"), None)
+        store.write([intent("send", "me", 2), fail(EFFECT, effect=done(EFFECT, "unknown", 2))])
+        assert self.effect(store) == EffectRow(2, 1, "unknown", holder("me"), None)
+        store.write([intent("send", "me", 3)])
+        assert self.effect(store) == EffectRow(3, 1, None, holder("me"), None)
+
+    def test_what_became_of_an_earlier_attempt_says_nothing_of_the_present_one(self, store: Store) -> None:
+        store.write(
+            [intent("send", "me"), intent("send", "me", 2), commit(EFFECT, "sent", effect=done(EFFECT))]
+        )
+        assert self.effect(store) == EffectRow(2, 0, None, holder("me"), None)
+
+    def test_an_effect_that_is_invalidated_may_run_again(self, store: Store) -> None:
+        store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
+        invalidate(store, "send")
+        assert self.effect(store) == EffectRow(1, 1, "failed", holder("me"), None)
+
+    def test_an_effect_that_called_what_is_invalidated_may_not(self, store: Store) -> None:
+        uses = [use(F, ran(store, F, "x"))]
+        store.write(
+            [intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT), uses=uses)]
+        )
+        invalidate(store, "f")
+        assert self.effect(store).outcome == "done"
+
+    def test_an_attempt_that_runs_while_it_is_invalidated_may_not_run_again(self, store: Store) -> None:
+        store.write(
+            [intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed")), intent("send", "me", 2)]
+        )
+        invalidate(store, "send")
+        assert self.effect(store) == EffectRow(2, 1, None, holder("me"), None)
+
+    # -- writing ---------------------------------------------------------------------------------------------
+    def test_changes_are_made_and_answered_in_order(self, store: Store) -> None:
+        answers = store.write(
+            [claim(F, "me"), commit(F, "x"), Point(F, 1), claim(F, "you"), Invalidate("default", "f", None)]
+        )
+        assert answers == [Claimed(0, 0), Committed(1, False), True, Done(), 1]
+        assert store.write([]) == []
+
+    def test_a_write_that_raises_has_changed_nothing(self, store: Store) -> None:
+        before = ran(store, F, "x")
+        store.write([claim(G, "me")])
+        changes = [commit(H, "z"), commit(F, "y"), Release((G.keys.reuse, b"me")), intent("send", "me")]
+        with pytest.raises(StoreError):
+            store.write([*changes, Invalidate("default", "f", None), commit(G, "x", uses=[use(F, 70)])])
+        assert found(store, F) == found(store, F)._replace(execution=before, invalid=0, settled=1)
+        assert store.newest(H.keys, "default") is None
+        assert one(store.write([claim(G, "you")])) == Busy(holder("me"))
+        assert self.effect(store) is None
+        assert store.find(Began()) == Claimed(1, 0)
+        # Also not in what a store may remember of names.
+        assert ran(store, H, "z") == 2
+
+    def test_a_ledger_is_taken_and_taken_again(self, store: Store) -> None:
+        run = RunLine(digest("run"), "name", None, 1.0, None, "running")
+        call = CallLine(digest("run"), 1, None, F.keys.node, None, "ran", "node not found", 1.0, 2.0, 0.0, 0)
+        assert store.write([Ledger([run], [call])]) == [None]
+        assert store.write(
+            [Ledger([run._replace(finished_at=2.0, status="done")], [call._replace(call=2)])]
+        ) == [None]
+
+    def test_reads_go_on_while_others_write(self, store: Store) -> None:
+        ran(store, F, "x")
+
+        def work(worker: int) -> bool:
+            for turn in range(5):
+                ran(store, place("f", argument=f"{worker} {turn}"), "y")
+                if found(store, F).payload != b"x":
+                    return False
+            return True
+
+        with ThreadPoolExecutor(4) as threads:
+            assert all(threads.map(work, range(4)))
+        assert store.find(Began()).executions == 21
+
+    def test_closing_twice_does_nothing(self, store: Store) -> None:
+        store.close()
+        store.close()
+        with pytest.raises(StoreError):
+            store.write([commit(F, "x")])
+        with pytest.raises(StoreError):
+            store.newest(F.keys, "default")
+
+
+class PersistentStoreConformance(StoreConformance):
+    """For a store that is still there when it is opened again."""
+
+    def test_what_was_written_is_there_when_it_is_opened_again(self, store: Store, tmp_path: Path) -> None:
+        ran(store, BELOW_ONE, "x", reads=[Read("store", "k", None)])
+        pointed(store, BELOW_TWO, 1)
+        store.write([claim(F, "me"), intent("send", "me")])
+        invalidate(store, "g")
+        before = found(store, BELOW_TWO)
+        store.close()
+        again = self.open_store(tmp_path)
+        try:
+            assert found(again, BELOW_TWO) == before
+            assert list(again.find(ReadsOf(1))) == [Read("store", "k", None)]
+            assert one(again.write([claim(F, "you")])) == Busy(holder("me"))
+            assert self.effect(again) == EffectRow(1, 0, None, holder("me"), None)
+            assert again.find(Began()) == Claimed(1, 1)
+        finally:
+            again.close()
+
+    def test_two_that_are_open_at_once_see_each_others_writes(self, store: Store, tmp_path: Path) -> None:
+        other = self.open_store(tmp_path)
+        try:
+            assert other.newest(F.keys, "default") is None
+            ran(store, F, "x")
+            assert found(other, F).payload == b"x"
+            assert one(store.write([claim(G, "me")])) == Claimed(1, 0)
+            assert one(other.write([claim(G, "you")])) == Busy(holder("me"))
+            invalidate(other, "f")
+            assert found(store, F).invalid == 1
+        finally:
+            other.close()

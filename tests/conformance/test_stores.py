@@ -1,0 +1,20 @@
+"""The stores that come with Musubito pass the suite that every store passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from musubito.store.base import Store
+from musubito.store.memory import MemoryStore
+from musubito.store.sqlite import SQLiteStorage
+from musubito.testing.conformance import PersistentStoreConformance, StoreConformance
+
+
+class TestMemory(StoreConformance):
+    def open_store(self, directory: Path) -> Store:
+        return MemoryStore()
+
+
+class TestSQLite(PersistentStoreConformance):
+    def open_store(self, directory: Path) -> Store:
+        return SQLiteStorage(directory / "musubito.db")

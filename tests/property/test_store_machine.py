@@ -1,0 +1,335 @@
+"""The same random changes made in `SQLiteStorage` and in the reference: all answers and reads must be equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from musubito.errors import StoreError
+from musubito.store.base import (
+    Attempted,
+    Began,
+    Change,
+    Claimed,
+    Commit,
+    Committed,
+    EdgeKind,
+    EffectOutcome,
+    EffectQuery,
+    Fail,
+    Holds,
+    Invalidate,
+    Others,
+    ParentRef,
+    PayloadOf,
+    Place,
+    Point,
+    Query,
+    Read,
+    ReadsOf,
+    Release,
+    Renew,
+    SampleTree,
+    Store,
+    Use,
+    Waits,
+)
+from musubito.store.memory import MemoryStore
+from musubito.store.sqlite import SQLiteStorage
+from musubito.testing.changes import START, claim, commit, digest, fail, holder, intent, parent, place, use
+
+A, B, CHILD = place("a"), place("b"), place("child", [parent(place("a"), "x")])
+STATE = ParentRef(A.keys.node, digest("x"), EdgeKind.STATE)
+PLACES = {
+    "a": A,
+    "b": B,
+    "a with another argument": place("a", argument="other"),
+    "a in another namespace": place("a", namespace="another"),
+    "child of a:x": CHILD,
+    "child of a:y": place("child", [parent(A, "y")]),
+    "child of b:x": place("child", [parent(B, "x")]),
+    "child of b:y": place("child", [parent(B, "y")]),
+    "child of none": place("child"),
+    "grandchild of a:x, b:x": place("grandchild", [parent(CHILD, "x"), parent(B, "x")]),
+    "grandchild of b:x, b:x": place(
+        "grandchild", [parent(place("child", [parent(B, "x")]), "x"), parent(B, "x")]
+    ),
+    "grandchild of a:y": place("grandchild", [parent(CHILD, "y"), STATE]),
+    "never seen": place("never seen"),
+    "send": place("send"),
+    "pay": place("pay"),
+}
+"""By name, since a failing example prints names. Some share a node, some a reuse key, some only a cross key."""
+OPERATIONS = ["a", "b", "child", "grandchild", "never seen"]
+OUTPUTS = ["x", "y", None]
+EFFECTS = ["send", "pay"]
+OWNERS = ["me", "you", "she"]
+POOLS = ["pool", "another pool"]
+
+Calls: TypeAlias = list[tuple[str, int, bool]]
+Lease: TypeAlias = tuple[str, str] | None
+Effect: TypeAlias = tuple[str, int, str] | None
+
+places = st.sampled_from([name for name in PLACES if name not in ("never seen", "send", "pay")])
+owners = st.sampled_from(OWNERS)
+times = st.sampled_from([10.0, 20.0, 30.0, 40.0])
+KEYS = {
+    "a": A.keys.reuse,
+    "b": B.keys.reuse,
+    "child": CHILD.keys.reuse,
+    "any child": CHILD.keys.cross,
+    "send": digest("send"),
+}
+keys = st.sampled_from(list(KEYS))
+leases = st.none() | st.tuples(keys, owners)
+outcomes = st.none() | st.tuples(
+    st.sampled_from(EFFECTS), st.integers(1, 3), st.sampled_from(["done", "failed", "unknown"])
+)
+reads = st.lists(
+    st.builds(
+        Read,
+        st.sampled_from(["store", "config"]),
+        st.sampled_from(["k", "l"]),
+        st.sampled_from([None, b"v", b"w"]),
+    ),
+    max_size=3,
+)
+attempts = st.lists(st.tuples(st.sampled_from(POOLS), st.integers(0, 2)), max_size=3)
+holds = st.sampled_from(
+    [Holds.NOTHING, Holds.NOTHING, Holds.CALLS, Holds.SAMPLES, Holds.EFFECT, Holds.EFFECT | Holds.SAMPLES]
+)
+back = st.integers(0, 5)
+"""How many executions back; mostly the latest ones."""
+calls = st.lists(st.tuples(places, back, st.booleans()), max_size=3)
+
+
+def held(lease: Lease) -> tuple[bytes, bytes] | None:
+    return lease and (KEYS[lease[0]], lease[1].encode())
+
+
+def ended(effect: Effect) -> EffectOutcome | None:
+    return effect and EffectOutcome(digest(effect[0]), *effect[1:])
+
+
+class Stores(RuleBasedStateMachine):
+    """Both stores, side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = TemporaryDirectory()
+        self.reference = MemoryStore()
+        self.tested: Store = self.open()
+        self.committed: list[Place] = []
+        self.moments = [START]
+
+    def open(self) -> Store:
+        return SQLiteStorage(Path(self.directory.name) / "musubito.db")
+
+    def teardown(self) -> None:
+        self.tested.close()
+        self.directory.cleanup()
+
+    def write(self, *changes: Change) -> list[Any]:
+        answers = self.reference.write(changes)
+        assert self.tested.write(changes) == answers
+        for change, answer in zip(changes, answers, strict=True):
+            if isinstance(answer, Committed) and isinstance(change, Commit | Fail):
+                self.committed.append(change.place)
+            if isinstance(answer, Claimed):
+                self.moments.append(answer)
+        return answers
+
+    def used(self, calls: Calls) -> list[Use]:
+        """Calls of executions that are there: where they ran, or somewhere else."""
+        uses = []
+        for at, how_far, where_it_ran in calls:
+            number = len(self.committed) - how_far
+            if number > 0:
+                uses.append(use(self.committed[number - 1] if where_it_ran else PLACES[at], number))
+        return uses
+
+    @initialize(outputs=st.lists(st.sampled_from(OUTPUTS), min_size=6, max_size=6))
+    def some_history(self, outputs: list[str | None]) -> None:
+        self.write(*(commit(at, output) for at, output in zip(PLACES.values(), outputs, strict=False)))
+
+    @rule(
+        at=places,
+        output=st.sampled_from(OUTPUTS),
+        calls=calls,
+        ago=st.integers(0, 3),
+        started=times,
+        lease=leases,
+        reads=reads,
+    )
+    def succeed(
+        self,
+        at: str,
+        output: str | None,
+        calls: Calls,
+        ago: int,
+        started: float,
+        lease: Lease,
+        reads: list[Read],
+    ) -> None:
+        uses, began = self.used(calls), self.moments[max(-ago - 1, -len(self.moments))]
+        more = {"began": began, "started_at": started, "lease": held(lease), "reads": reads}
+        self.write(commit(PLACES[at], output, uses=uses, **more))
+
+    @rule(
+        at=places,
+        holds=holds,
+        pool=st.sampled_from(["", *POOLS]),
+        attempts=attempts,
+        calls=calls,
+        effect=outcomes,
+    )
+    def succeed_with_samples_or_effects(
+        self, at: str, holds: Holds, pool: str, attempts: list[tuple[str, int]], calls: Calls, effect: Effect
+    ) -> None:
+        more = {
+            "pool": digest(pool) if pool else None,
+            "attempts": [Attempted(digest(p), n) for p, n in attempts],
+        }
+        uses, began = self.used(calls), self.moments[-1]
+        self.write(
+            commit(
+                PLACES[at], "s", holds=holds, uses=uses, began=began, effect=ended(effect), tokens=3, **more
+            )
+        )
+
+    @rule(at=places, calls=calls, lease=leases, effect=outcomes)
+    def go_wrong(self, at: str, calls: Calls, lease: Lease, effect: Effect) -> None:
+        self.write(fail(PLACES[at], uses=self.used(calls), lease=held(lease), effect=ended(effect)))
+
+    @rule(at=places, how_far=back)
+    def point(self, at: str, how_far: int) -> None:
+        self.write(Point(PLACES[at], len(self.committed) - how_far))
+
+    @rule(at=places, across=st.booleans(), which=st.integers(0, 2))
+    def point_at_what_fits(self, at: str, across: bool, which: int) -> None:
+        asked = PLACES[at]
+        for other in self.reference.find(Others(asked.keys, asked.namespace, across, 0.0))[which : which + 1]:
+            self.write(Point(asked, other.execution))
+
+    @rule(operation=st.sampled_from(OPERATIONS), namespace=st.sampled_from(["default", "another"]))
+    def invalidate_operation(self, operation: str, namespace: str) -> None:
+        self.write(Invalidate(namespace, operation, None))
+
+    @rule(at=st.sampled_from(list(PLACES)))
+    def invalidate_node(self, at: str) -> None:
+        self.write(Invalidate(PLACES[at].namespace, None, PLACES[at].keys.node))
+
+    @rule()
+    def begin(self) -> None:
+        self.moments.append(self.reference.find(Began()))
+
+    @rule(
+        at=places,
+        key=keys,
+        owner=owners,
+        across=st.booleans(),
+        ago=st.integers(0, 3),
+        now=times,
+        over=st.none() | owners,
+    )
+    def claim(
+        self, at: str, key: str, owner: str, across: bool, ago: int, now: float, over: str | None
+    ) -> None:
+        more = {"seen": max(len(self.committed) - ago, 0), "over": over.encode() if over else None}
+        self.write(
+            claim(
+                PLACES[at],
+                owner,
+                key=KEYS[key],
+                across=across,
+                now=now,
+                holder=holder(owner, now + 10),
+                **more,
+            )
+        )
+
+    @rule(key=keys, owner=owners)
+    def release(self, key: str, owner: str) -> None:
+        self.write(Release((KEYS[key], owner.encode())))
+
+    @rule(owner=owners, until=times)
+    def renew(self, owner: str, until: float) -> None:
+        self.write(Renew(owner.encode(), until))
+
+    @rule(waiting=st.lists(keys, max_size=2), awaited=st.none() | keys, now=times)
+    def wait(self, waiting: list[str], awaited: str | None, now: float) -> None:
+        self.write(Waits([KEYS[key] for key in waiting], KEYS[awaited] if awaited else None, now))
+
+    @rule(effect=st.sampled_from(EFFECTS), owner=owners, attempt=st.integers(1, 4), at=times)
+    def intend(self, effect: str, owner: str, attempt: int, at: float) -> None:
+        self.write(intent(effect, owner, attempt, at=at, holder=holder(owner, at + 10)))
+
+    @rule(
+        effect=st.sampled_from(EFFECTS), outcome=st.sampled_from(["done", "failed", "unknown"]), calls=calls
+    )
+    def end_the_present_attempt(self, effect: str, outcome: str, calls: Calls) -> None:
+        row = self.reference.find(EffectQuery(digest(effect), A.keys, "default"))
+        end, uses = ended((effect, row.attempt if row else 1, outcome)), self.used(calls)
+        if outcome == "done":
+            self.write(
+                commit(
+                    PLACES[effect], "sent", holds=Holds.EFFECT, effect=end, uses=uses, began=self.moments[-1]
+                )
+            )
+        else:
+            self.write(fail(PLACES[effect], effect=end, uses=uses))
+
+    @rule(at=places, output=st.sampled_from(OUTPUTS), operation=st.sampled_from(OPERATIONS))
+    def write_what_raises(self, at: str, output: str | None, operation: str) -> None:
+        asked = PLACES[at]
+        unknown = use(asked, len(self.committed) + 5)
+        changes = [
+            commit(asked, output),
+            Invalidate("default", operation, None),
+            commit(asked, "x", uses=[unknown]),
+        ]
+        for store in (self.reference, self.tested):
+            with pytest.raises(StoreError):
+                store.write(changes)
+
+    @rule()
+    def open_again(self) -> None:
+        self.tested.close()
+        self.tested = self.open()
+
+    @invariant()
+    def every_read_is_equal(self) -> None:
+        for at in PLACES.values():
+            assert self.tested.newest(at.keys, at.namespace) == self.reference.newest(at.keys, at.namespace)
+            self.agree(Others(at.keys, at.namespace, False, 0.0))
+            self.agree(Others(at.keys, at.namespace, True, 30.0))
+            self.agree(Others(at.keys, at.namespace, True, 0.0))
+        for effect in EFFECTS:
+            self.agree(EffectQuery(digest(effect), PLACES[effect].keys, "default"))
+            self.agree(EffectQuery(digest(effect), A.keys, "another"))
+        for output in ("x", "y", "s"):
+            for namespace in ("default", "another", "never seen"):
+                self.agree(PayloadOf(namespace, digest(output)))
+        for execution in range(len(self.committed) + 2):
+            self.agree(SampleTree(execution))
+            assert set(self.tested.find(ReadsOf(execution))) == set(self.reference.find(ReadsOf(execution)))
+        self.agree(Began())
+
+    def agree(self, query: Query) -> None:
+        assert self.tested.find(query) == self.reference.find(query), query
+
+
+TestStores = Stores.TestCase
+TestStores.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow],
+)
