@@ -18,7 +18,7 @@ help:
 	@echo 'make lint    ruff and import-linter'
 	@echo 'make types   mypy'
 	@echo 'make bench   side by side with other caches; ROWS="small chat" selects'
-	@echo 'make soak    the tests that run long'
+	@echo 'make soak    the tests with many more examples, and those that run long'
 	@echo 'make clean   remove everything that these have made'
 
 demo: $(VENV)/installed-demo
@@ -39,7 +39,7 @@ bench: $(VENV)/installed-bench
 	@$(BIN)/python -m bench $(ROWS)
 
 soak: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -q -m soak --hypothesis-profile=soak
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "soak or not soak" --hypothesis-profile=soak
 
 clean:
 	@rm -rf $(VENV) build dist .demo .bench bench/results.json

@@ -4,9 +4,9 @@
     python digest.py FOLDER                   your own .txt, .md, .rst and .py files
     python digest.py FOLDER --output out.md   where to write it
 
-Five steps: `split` each file into sentences, `weigh` the words of all files, `rank` the sentences of each file (TextRank
-over TF-IDF vectors), `choose` the best, and `compose` the report. Run it again and nothing runs. Edit a helper, and the
-steps that use it run again, with those below whose input came out differently.
+Five steps: `split` each file into sentences, `weigh` the words of all files, `rank` each file's sentences
+(TextRank over TF-IDF vectors), `choose` the best, and `compose` the report. Run it again and nothing runs.
+Edit a helper, and the steps that use it run again, with those below whose input came out differently.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ Sentences = list[str]
 
 SUFFIXES = frozenset({".md", ".py", ".rst", ".txt"})
 STOP_WORDS = frozenset(
-    "a all also an and any are as at be been but by can do does for from has have if in into is it its may more no not of "
-    "on one only or other same should so such than that the their them then there these they this to use used using was "
-    "when where which will with you".split()
+    "a all also an and any are as at be been but by can do does for from has have if in into is it its may "
+    "more no not of on one only or other same should so such than that the their them then there these they "
+    "this to use used using was when where which will with you".split()
 )
 # Of each file; and of all files, for the head of the report.
 CHOSEN = 3
 IN_BRIEF = 10
 
 
-# -- split -----------------------------------------------------------------------------------------------------------
+# -- split ---------------------------------------------------------------------------------------------------
 @musubito_step()
 def split(name: str, text: str) -> Sentences:
     """Return the sentences of a file's prose; of a Python file, of its docstrings."""
@@ -88,10 +88,10 @@ def sentences(paragraph: str) -> Iterator[str]:
             yield text
 
 
-# -- weigh -----------------------------------------------------------------------------------------------------------
+# -- weigh ---------------------------------------------------------------------------------------------------
 @musubito_step()
 def weigh(documents: list[Sentences]) -> dict[str, float]:
-    """Return how much a word tells: the rarer it is among all sentences, the more (inverse document frequency)."""
+    """Return how much each word tells: the rarer it is among all sentences, the more (its IDF)."""
     everything = [sentence for document in documents for sentence in document]
     seen = Counter(word for sentence in everything for word in sorted(set(words(sentence))))
     return {word: math.log((1 + len(everything)) / (1 + count)) for word, count in sorted(seen.items())}
@@ -103,10 +103,10 @@ def words(sentence: str) -> Sentences:
     return [re.sub(r"(?<=[a-z]{3})(ing|ed|es|s)$", "", word) for word in found if word not in STOP_WORDS]
 
 
-# -- rank ------------------------------------------------------------------------------------------------------------
+# -- rank ----------------------------------------------------------------------------------------------------
 @musubito_step()
 def rank(document: MusubitoResult[Sentences], weights: MusubitoResult[dict[str, float]]) -> list[float]:
-    """Return a score for each sentence: the more of the others it resembles, and the better those, the higher."""
+    """Return a score for each sentence: the more it is like others, and the better those, the higher."""
     vectors = [vector(sentence, weights.value) for sentence in document.value]
     return page_rank(similarities(vectors), len(vectors))
 
@@ -144,9 +144,11 @@ def page_rank(rows: list[dict[int, float]], size: int, damping: float = 0.85) ->
     return scores
 
 
-# -- choose ----------------------------------------------------------------------------------------------------------
+# -- choose --------------------------------------------------------------------------------------------------
 @musubito_step()
-def choose(document: MusubitoResult[Sentences], scores: MusubitoResult[list[float]]) -> list[tuple[float, str]]:
+def choose(
+    document: MusubitoResult[Sentences], scores: MusubitoResult[list[float]]
+) -> list[tuple[float, str]]:
     """Return the best sentences of a file with their scores, in the order of the file, none like another."""
     order = sorted(range(len(document.value)), key=lambda number: (-scores.value[number], number))
     chosen: list[int] = []
@@ -162,7 +164,7 @@ def alike(one: str, other: str) -> bool:
     return len(a & b) >= 0.6 * min(len(a), len(b))
 
 
-# -- compose ---------------------------------------------------------------------------------------------------------
+# -- compose -------------------------------------------------------------------------------------------------
 @musubito_step()
 def compose(title: str, chosen: list[tuple[str, list[tuple[float, str]]]]) -> str:
     """Return the report: what stands out over all files, then each file."""
@@ -174,29 +176,31 @@ def compose(title: str, chosen: list[tuple[str, list[tuple[float, str]]]]) -> st
     return "\n".join(lines) + "\n"
 
 
-# -- all of it -------------------------------------------------------------------------------------------------------
-def files_in(folder: Path | None) -> tuple[str, Path, list[Path]]:
-    """Return a title, the folder and its files; without a folder, those of the standard library."""
+# -- all of it -----------------------------------------------------------------------------------------------
+def files_in(folder: Path | None, output: Path) -> tuple[str, list[tuple[str, str]]]:
+    """Return a title, and the files with their text; without a folder, those of the standard library."""
     if folder is None:
-        library = Path(sysconfig.get_path("stdlib"))
-        return "The Python standard library", library, sorted(library.glob("*.py"))
-    found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
-    return folder.resolve().name, folder, found
+        root = Path(sysconfig.get_path("stdlib"))
+        title, paths = "The Python standard library", sorted(root.glob("*.py"))
+    else:
+        root = folder.resolve()
+        found = (path for path in root.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+        # The report may lie in the folder that it is about.
+        title, paths = root.name, sorted(path for path in found if path != output.resolve())
+    return title, [(p.relative_to(root).as_posix(), p.read_text("utf-8", errors="replace")) for p in paths]
 
 
-def digest(folder: Path | None, progress: Progress) -> str:
+def digest(title: str, files: list[tuple[str, str]], progress: Progress) -> str:
     """Run the pipeline and return the report."""
-    title, root, paths = files_in(folder)
-    files = [(path.relative_to(root).as_posix(), path.read_text("utf-8", errors="replace")) for path in paths]
-    documents = [split(name, text) for name, text in progress.track(files, description="split")]
-    with musubito_merge(*documents):
-        weights = weigh([document.value for document in documents])
-    scores = [rank(document, weights) for document in progress.track(documents, description="rank")]
-    pairs = list(zip(documents, scores, strict=True))
-    chosen = [choose(*pair) for pair in progress.track(pairs, description="choose")]
-    best = [(name, picked.value) for (name, _), picked in zip(files, chosen, strict=True) if picked.value]
-    with musubito_merge(*chosen):
-        return compose(title, best).value
+    split_up = [(name, split(name, text)) for name, text in progress.track(files, description="split")]
+    # A file without prose has nothing to choose from.
+    documents = [(name, document) for name, document in split_up if document.value]
+    with musubito_merge(*(document for _, document in documents)):
+        weights = weigh([document.value for _, document in documents])
+    ranked = [(name, d, rank(d, weights)) for name, d in progress.track(documents, description="rank")]
+    chosen = [(name, choose(d, scores)) for name, d, scores in progress.track(ranked, description="choose")]
+    with musubito_merge(*(best for _, best in chosen)):
+        return compose(title, [(name, best.value) for name, best in chosen]).value
 
 
 def table_of(calls: list[CallRecord]) -> Table:
@@ -217,26 +221,31 @@ def table_of(calls: list[CallRecord]) -> Table:
 def figures(calls: list[CallRecord]) -> tuple[str, str, str, str, str]:
     """Return one row of the table, without its head."""
     replayed = sum(call.outcome == "replayed" for call in calls)
-    reasons = Counter(call.reason.name for call in calls)
-    why = ", ".join(name if count == len(calls) else f"{name} {count}" for name, count in reasons.most_common())
-    took, saved = (sum(each) / 1000 for each in ([c.duration_ms for c in calls], [c.saved_ms for c in calls]))
+    reasons = Counter(call.reason.value for call in calls).most_common()
+    why = reasons[0][0] if len(reasons) == 1 else "\n".join(f"{reason}: {count}" for reason, count in reasons)
+    took, saved = sum(call.duration_ms for call in calls) / 1000, sum(call.saved_ms for call in calls) / 1000
     return str(len(calls) - replayed), str(replayed), why, f"{took:.2f} s", f"{saved:.2f} s"
 
 
 def main() -> None:
     """Digest, write the report, tell what it took."""
     parser = argparse.ArgumentParser(description="Digest a folder of text.")
-    parser.add_argument("folder", type=Path, nargs="?", help="default: the Python standard library's documentation")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="default: the Python standard library's documentation"
+    )
     parser.add_argument("--output", type=Path, default=Path("digest.md"), help="default: digest.md")
     arguments = parser.parse_args()
     if arguments.folder is not None and not arguments.folder.is_dir():
         parser.error(f"{arguments.folder} is no folder")
+    title, files = files_in(arguments.folder, arguments.output)
+    if not files:
+        parser.error(f"{arguments.folder} holds no {', '.join(sorted(SUFFIXES))} files")
 
     console = Console()
     began = time.perf_counter()
     columns = TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with run("digest") as work, Progress(*columns, console=console) as progress:
-        report = digest(arguments.folder, progress)
+        report = digest(title, files, progress)
     arguments.output.write_text(report, "utf-8")
     console.print(table_of(work.calls))
     console.print(f"{arguments.output} written, {time.perf_counter() - began:.2f} s in all", highlight=False)

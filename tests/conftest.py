@@ -6,6 +6,6 @@ from hypothesis import HealthCheck, settings
 
 # No deadline: on a shared machine the slowest example is slow for reasons of its own.
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("soak", settings.get_profile("ci"), max_examples=5_000, stateful_step_count=100)
+settings.register_profile("soak", settings.get_profile("ci"), max_examples=2_000, stateful_step_count=100)
 # `pytest --hypothesis-profile=soak` comes later and wins.
 settings.load_profile("ci")

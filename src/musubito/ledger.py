@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,21 +57,27 @@ class RunRecord:
     @property
     def calls(self) -> list[CallRecord]:
         """The calls that have ended, in that order."""
-        return [self._record(line) for line in self._run.lines or ()]
+        lines = list(self._run.lines or ())
+        missing: defaultdict[str, list[bytes]] = defaultdict(list)
+        for line in lines:
+            if line.reason is ReplayReason.NODE_NOT_FOUND:
+                missing[line.operation].append(line.node)
+        reasons: dict[bytes, ReplayReason] = {}
+        for operation, nodes in missing.items():
+            reasons |= why_missing(self._engine, operation, nodes)
+        return [_record(line, reasons.get(line.node, line.reason)) for line in lines]
 
-    def _record(self, line: Line) -> CallRecord:
-        reason = line.reason
-        if reason is ReplayReason.NODE_NOT_FOUND:
-            reason = why_missing(self._engine, line.operation, line.node)
-        return CallRecord(
-            line.operation,
-            line.outcome,
-            reason,
-            line.node.hex(),
-            line.duration_ms,
-            line.saved_ms,
-            line.saved_tokens,
-        )
+
+def _record(line: Line, reason: ReplayReason) -> CallRecord:
+    return CallRecord(
+        line.operation,
+        line.outcome,
+        reason if line.reason is ReplayReason.NODE_NOT_FOUND else line.reason,
+        line.node.hex(),
+        line.duration_ms,
+        line.saved_ms,
+        line.saved_tokens,
+    )
 
 
 @contextmanager

@@ -132,8 +132,8 @@ class _Caller:
         tracker = self._tracker if self._receiver is None else self._tracker_of(arguments)
         fingerprint = tracker.current()
         definition = self._definition
-        head = engine.head(definition, fingerprint.digest)
-        return Call(definition, fingerprint, head, arguments, functools.partial(self._function, *args, **kwargs))
+        head, code = engine.identified(definition, fingerprint)
+        return Call(definition, fingerprint, head, code, arguments, functools.partial(self._function, *args, **kwargs))
 
     def _tracker_of(self, arguments: dict[str, Any]) -> CodeTracker:
         """A method's code is that of its receiver's class."""

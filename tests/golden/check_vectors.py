@@ -7,22 +7,21 @@ only ever added: a line that no longer holds means that stored results are lost,
 from __future__ import annotations
 
 import sys
-from collections import Counter, OrderedDict, defaultdict, deque  # noqa: F401  (named by the expressions)
+from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone  # noqa: F401
-from decimal import Decimal  # noqa: F401
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from enum import Enum, Flag, IntEnum, StrEnum
-from fractions import Fraction  # noqa: F401
+from fractions import Fraction
 from hashlib import sha256
-from pathlib import Path
-from pathlib import PosixPath, PurePosixPath, PureWindowsPath  # noqa: F401
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
-from uuid import UUID  # noqa: F401
-from zoneinfo import ZoneInfo  # noqa: F401
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import decode_value, encode_value
-from musubito.model import MusubitoResult  # noqa: F401
+from musubito.model import MusubitoResult
 
 VECTORS = Path(__file__).with_name("identity_vectors.tsv")
 
@@ -154,7 +153,7 @@ MusubitoResult("v", "a" * 64, "b" * 64, "c" * 64)
 
 def encodings(expression: str) -> tuple[str, str]:
     """Both encodings of what an expression gives (of long ones the beginning and a digest)."""
-    value = eval(expression)  # noqa: S307  (the expressions of this file)
+    value = eval(expression)
     payload = encode_value(value)
     assert encode_value(decode_value(payload, {})) == payload, expression
     return _short(canonical(value)), _short(payload)

@@ -30,6 +30,9 @@ def test_the_frozen_vectors_hold(seed: str) -> None:
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_the_frozen_vectors_hold_under_another_python(version: str) -> None:
     python = shutil.which(f"python{version}")
-    if python is None or subprocess.run([python, "-c", "import ormsgpack"], capture_output=True, check=False).returncode:
+    if (
+        python is None
+        or subprocess.run([python, "-c", "import ormsgpack"], capture_output=True, check=False).returncode
+    ):
         pytest.skip(f"no Python {version} with ormsgpack")
     check(python, "7")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import struct
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -12,7 +11,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from fractions import Fraction
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -24,6 +23,9 @@ from musubito.errors import ArtifactUnreadable
 from musubito.identity.canonical import IDENTITY_FORMAT, IdentityPacker, canonical
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import digest_input
+
+if TYPE_CHECKING:
+    import random
 
 
 class Colour(Enum):
@@ -84,7 +86,9 @@ def strictly_equal(a: Any, b: Any, ordered: bool = False) -> bool:
     if isinstance(a, Decimal):
         return a.as_tuple() == b.as_tuple()
     if isinstance(a, datetime | time):
-        return a.replace(tzinfo=None) == b.replace(tzinfo=None) and a.fold == b.fold and same(a.tzinfo, b.tzinfo)
+        return (
+            a.replace(tzinfo=None) == b.replace(tzinfo=None) and a.fold == b.fold and same(a.tzinfo, b.tzinfo)
+        )
     if isinstance(a, timezone):
         return repr(a) == repr(b)
     if isinstance(a, ZoneInfo):
@@ -113,13 +117,66 @@ def strictly_equal(a: Any, b: Any, ordered: bool = False) -> bool:
 
 # Few distinct leaves, so that pairs of values that differ in one respect only come up often.
 close = st.sampled_from(
-    [None, True, False, 0, 1, -1, 196, 0.0, -0.0, 1.0, float("nan"), float("inf"), "", "1", "a", "\u00e9", "e\u0301"]
-    + ["\ud800", "\u0104", b"", b"1", b"a", 2**63, 2**64, -(2**63) - 1, 1j, complex(-0.0, 1), Decimal(1), Decimal("1.0")]
-    + [Fraction(1), Fraction(1, 3), Colour.RED, Colour.BLUE, Level.LOW, Word.A, range(1), range(0, 1, 2), UUID(int=1)]
-    + [date(2024, 1, 1), datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), time(1), time(1, fold=1)]
-    + [datetime(2024, 1, 1, tzinfo=ZoneInfo("UTC")), datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin"))]
-    + [timedelta(1), timezone.utc, timezone(timedelta(0), "UTC"), timezone(timedelta(0), "Z"), ZoneInfo("UTC")]
-    + [PurePosixPath("a"), PureWindowsPath("a"), (), frozenset(), Pair(1, 2), (1, 2), Box(1), OtherBox(1)]
+    [
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        196,
+        0.0,
+        -0.0,
+        1.0,
+        float("nan"),
+        float("inf"),
+        "",
+        "1",
+        "a",
+        "é",
+        "é",
+        "�",
+        "Ą",
+        b"",
+        b"1",
+        b"a",
+        2**63,
+        2**64,
+        -(2**63) - 1,
+        1j,
+        complex(-0.0, 1),
+        Decimal(1),
+        Decimal("1.0"),
+        Fraction(1),
+        Fraction(1, 3),
+        Colour.RED,
+        Colour.BLUE,
+        Level.LOW,
+        Word.A,
+        range(1),
+        range(0, 1, 2),
+        UUID(int=1),
+        date(2024, 1, 1),
+        datetime(2024, 1, 1),
+        datetime(2024, 1, 1, tzinfo=UTC),
+        time(1),
+        time(1, fold=1),
+        datetime(2024, 1, 1, tzinfo=ZoneInfo("UTC")),
+        datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
+        timedelta(1),
+        UTC,
+        timezone(timedelta(0), "UTC"),
+        timezone(timedelta(0), "Z"),
+        ZoneInfo("UTC"),
+        PurePosixPath("a"),
+        PureWindowsPath("a"),
+        (),
+        frozenset(),
+        Pair(1, 2),
+        (1, 2),
+        Box(1),
+        OtherBox(1),
+    ]
 )
 
 
@@ -229,7 +286,10 @@ def test_both_writers_give_the_same_bytes(value: Any) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.dictionaries(st.text(max_size=4), close_values, max_size=3), st.dictionaries(st.text(max_size=4), close, max_size=3))
+@given(
+    st.dictionaries(st.text(max_size=4), close_values, max_size=3),
+    st.dictionaries(st.text(max_size=4), close, max_size=3),
+)
 def test_input_digests_differ_with_the_arguments(a: dict[str, Any], b: dict[str, Any]) -> None:
     assert (digest_input("f", a) == digest_input("f", b)) == strictly_equal(a, b)
 
@@ -263,7 +323,10 @@ def test_mutated_bytes_decode_or_are_unreadable(value: Any, data: st.DataObject)
     assert set(sys.modules) == before
 
 
-@pytest.mark.parametrize("head", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x05"])
+@pytest.mark.parametrize(
+    "head",
+    [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x05"],
+)
 def test_lying_lengths_are_unreadable(head: bytes) -> None:
     with pytest.raises(ArtifactUnreadable):
         decode_value(encode_value(None)[:1] + head * 50, {})

@@ -1,4 +1,4 @@
-"""The same random changes made in `SQLiteStorage` and in the reference: all answers and reads must be equal."""
+"""The same random changes, made in `SQLiteStorage` and in the reference, are answered and read alike."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from musubito.store.base import (
     Began,
     Change,
     Claimed,
+    CodeOf,
     Commit,
     Committed,
     EdgeKind,
     EffectOutcome,
     EffectQuery,
     Fail,
+    HolderOf,
     Holds,
     Invalidate,
+    Neighbours,
     Others,
     ParentRef,
     PayloadOf,
@@ -42,19 +45,17 @@ from musubito.store.base import (
 )
 from musubito.store.memory import MemoryStore
 from musubito.store.sqlite import SQLiteStorage
-from musubito.testing.changes import START, claim, commit, digest, fail, holder, intent, parent, place, use
+from musubito.testing.changes import claim, commit, digest, fail, holder, intent, parent, place, use
 
 A, B, CHILD = place("a"), place("b"), place("child", [parent(place("a"), "x")])
 STATE = ParentRef(A.keys.node, digest("x"), EdgeKind.STATE)
 PLACES = {
     "a": A,
     "b": B,
-    "a with another argument": place("a", argument="other"),
     "a in another namespace": place("a", namespace="another"),
     "child of a:x": CHILD,
     "child of a:y": place("child", [parent(A, "y")]),
     "child of b:x": place("child", [parent(B, "x")]),
-    "child of b:y": place("child", [parent(B, "y")]),
     "child of none": place("child"),
     "grandchild of a:x, b:x": place("grandchild", [parent(CHILD, "x"), parent(B, "x")]),
     "grandchild of b:x, b:x": place(
@@ -65,11 +66,11 @@ PLACES = {
     "send": place("send"),
     "pay": place("pay"),
 }
-"""By name, since a failing example prints names. Some share a node, some a reuse key, some only a cross key."""
-OPERATIONS = ["a", "b", "child", "grandchild", "never seen"]
+"""By name, for failing examples to read well. Some share a node, some a reuse key, some only a cross key."""
+OPERATIONS = ["child", "grandchild", "send", "unheard of"]
 OUTPUTS = ["x", "y", None]
 EFFECTS = ["send", "pay"]
-OWNERS = ["me", "you", "she"]
+OWNERS = ["me", "you"]
 POOLS = ["pool", "another pool"]
 
 Calls: TypeAlias = list[tuple[str, int, bool]]
@@ -78,10 +79,9 @@ Effect: TypeAlias = tuple[str, int, str] | None
 
 places = st.sampled_from([name for name in PLACES if name not in ("never seen", "send", "pay")])
 owners = st.sampled_from(OWNERS)
-times = st.sampled_from([10.0, 20.0, 30.0, 40.0])
+times = st.sampled_from([10.0, 20.0, 30.0])
 KEYS = {
     "a": A.keys.reuse,
-    "b": B.keys.reuse,
     "child": CHILD.keys.reuse,
     "any child": CHILD.keys.cross,
     "send": digest("send"),
@@ -104,7 +104,7 @@ attempts = st.lists(st.tuples(st.sampled_from(POOLS), st.integers(0, 2)), max_si
 holds = st.sampled_from(
     [Holds.NOTHING, Holds.NOTHING, Holds.CALLS, Holds.SAMPLES, Holds.EFFECT, Holds.EFFECT | Holds.SAMPLES]
 )
-back = st.integers(0, 5)
+back = st.integers(0, 3)
 """How many executions back; mostly the latest ones."""
 calls = st.lists(st.tuples(places, back, st.booleans()), max_size=3)
 
@@ -126,7 +126,6 @@ class Stores(RuleBasedStateMachine):
         self.reference = MemoryStore()
         self.tested: Store = self.open()
         self.committed: list[Place] = []
-        self.moments = [START]
 
     def open(self) -> Store:
         return SQLiteStorage(Path(self.directory.name) / "musubito.db")
@@ -141,9 +140,12 @@ class Stores(RuleBasedStateMachine):
         for change, answer in zip(changes, answers, strict=True):
             if isinstance(answer, Committed) and isinstance(change, Commit | Fail):
                 self.committed.append(change.place)
-            if isinstance(answer, Claimed):
-                self.moments.append(answer)
         return answers
+
+    def moment(self, ago: int) -> Claimed:
+        """The present one, or that before some executions and the latest invalidation."""
+        now: Claimed = self.reference.find(Began())
+        return Claimed(max(now.executions - ago, 0), max(now.invalidations - (ago > 1), 0))
 
     def used(self, calls: Calls) -> list[Use]:
         """Calls of executions that are there: where they ran, or somewhere else."""
@@ -177,7 +179,7 @@ class Stores(RuleBasedStateMachine):
         lease: Lease,
         reads: list[Read],
     ) -> None:
-        uses, began = self.used(calls), self.moments[max(-ago - 1, -len(self.moments))]
+        uses, began = self.used(calls), self.moment(ago)
         more = {"began": began, "started_at": started, "lease": held(lease), "reads": reads}
         self.write(commit(PLACES[at], output, uses=uses, **more))
 
@@ -196,7 +198,7 @@ class Stores(RuleBasedStateMachine):
             "pool": digest(pool) if pool else None,
             "attempts": [Attempted(digest(p), n) for p, n in attempts],
         }
-        uses, began = self.used(calls), self.moments[-1]
+        uses, began = self.used(calls), self.moment(0)
         self.write(
             commit(
                 PLACES[at], "s", holds=holds, uses=uses, began=began, effect=ended(effect), tokens=3, **more
@@ -217,17 +219,10 @@ class Stores(RuleBasedStateMachine):
         for other in self.reference.find(Others(asked.keys, asked.namespace, across, 0.0))[which : which + 1]:
             self.write(Point(asked, other.execution))
 
-    @rule(operation=st.sampled_from(OPERATIONS), namespace=st.sampled_from(["default", "another"]))
-    def invalidate_operation(self, operation: str, namespace: str) -> None:
-        self.write(Invalidate(namespace, operation, None))
-
-    @rule(at=st.sampled_from(list(PLACES)))
-    def invalidate_node(self, at: str) -> None:
-        self.write(Invalidate(PLACES[at].namespace, None, PLACES[at].keys.node))
-
-    @rule()
-    def begin(self) -> None:
-        self.moments.append(self.reference.find(Began()))
+    @rule(what=st.sampled_from([*OPERATIONS, *PLACES]), namespace=st.sampled_from(["default", "another"]))
+    def invalidate(self, what: str, namespace: str) -> None:
+        node = PLACES[what].keys.node if what in PLACES else None
+        self.write(Invalidate(namespace, None if node else what, node))
 
     @rule(
         at=places,
@@ -279,7 +274,7 @@ class Stores(RuleBasedStateMachine):
         if outcome == "done":
             self.write(
                 commit(
-                    PLACES[effect], "sent", holds=Holds.EFFECT, effect=end, uses=uses, began=self.moments[-1]
+                    PLACES[effect], "sent", holds=Holds.EFFECT, effect=end, uses=uses, began=self.moment(0)
                 )
             )
         else:
@@ -289,7 +284,7 @@ class Stores(RuleBasedStateMachine):
     def write_what_raises(self, at: str, output: str | None, operation: str) -> None:
         asked = PLACES[at]
         unknown = use(asked, len(self.committed) + 5)
-        changes = [
+        changes: list[Change] = [
             commit(asked, output),
             Invalidate("default", operation, None),
             commit(asked, "x", uses=[unknown]),
@@ -312,13 +307,21 @@ class Stores(RuleBasedStateMachine):
             self.agree(Others(at.keys, at.namespace, True, 0.0))
         for effect in EFFECTS:
             self.agree(EffectQuery(digest(effect), PLACES[effect].keys, "default"))
-            self.agree(EffectQuery(digest(effect), A.keys, "another"))
+            self.agree(EffectQuery(digest(effect), A.keys, "default"))
         for output in ("x", "y", "s"):
             for namespace in ("default", "another", "never seen"):
                 self.agree(PayloadOf(namespace, digest(output)))
         for execution in range(len(self.committed) + 2):
             self.agree(SampleTree(execution))
             assert set(self.tested.find(ReadsOf(execution))) == set(self.reference.find(ReadsOf(execution)))
+        for operation in OPERATIONS:
+            neighbours = Neighbours("default", operation, None, 99)
+            # In any order: since when a node counts that was a stub first is a store's own business.
+            tested, reference = self.tested.find(neighbours), self.reference.find(neighbours)
+            assert sorted(tested, key=lambda n: n.node) == sorted(reference, key=lambda n: n.node)
+            self.agree(CodeOf(digest("code", operation)))
+        for key in KEYS.values():
+            self.agree(HolderOf(key))
         self.agree(Began())
 
     def agree(self, query: Query) -> None:
@@ -327,8 +330,8 @@ class Stores(RuleBasedStateMachine):
 
 TestStores = Stores.TestCase
 TestStores.settings = settings(
-    max_examples=40,
-    stateful_step_count=30,
+    max_examples=80,
+    stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow],

@@ -107,6 +107,15 @@ class Frame:
             self.not_replayable = self.not_replayable or given.not_replayable
             self.samples = self.samples or given.samples
 
+    def saw_a_change(self) -> str | None:
+        """Why it is not replayable if it read the same twice and differently: no state of a store would repeat that."""
+        if not self.reads:
+            return None
+        with self.lock:
+            distinct = set(self.reads)
+        changed = len({(read.kind, read.key) for read in distinct}) < len(distinct)
+        return "what it read changed while it ran" if changed else None
+
     def enclosing(self) -> Iterator[Frame]:
         """This frame and all around it, from the inside out."""
         frame: Frame | None = self
@@ -126,7 +135,7 @@ def _earliest(a: float | None, b: float | None) -> float | None:
 class Run:
     """One top-level piece of work."""
 
-    __slots__ = ("calls", "finished_at", "lines", "name", "number", "samples", "started_at", "status", "tags", "written")
+    __slots__ = ("calls", "finished_at", "lines", "name", "number", "samples", "started_at", "status", "tags")
 
     def __init__(self, number: int, started_at: float, name: str | None = None, tags: str | None = None) -> None:
         self.number = number
@@ -136,7 +145,6 @@ class Run:
         self.finished_at: float | None = None
         self.status = "running"
         self.calls = count(1)
-        self.written = False
         self.samples: Samples | None = None
         # Kept only for a run that somebody holds in his hands.
         self.lines: list[Line] | None = None

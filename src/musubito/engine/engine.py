@@ -25,10 +25,10 @@ from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, Story
 from musubito.engine.writer import Writer
 from musubito.errors import MusubitoWarning, StoreError
-from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
-from musubito.store.base import Holder, Invalidate, Store
+from musubito.store.base import CodeRecord, Holder, Invalidate, Store
 from musubito.store.sqlite import SQLiteStorage
 
 __all__ = ["MusubitoEngine"]
@@ -61,7 +61,7 @@ class MusubitoEngine:
         self.now = now_provider or time.time
         self.url: str | None = None
         self.faults = 0
-        self._heads: dict[tuple[str, bytes, str | None], Callable[[], Any]] = {}
+        self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
         self._closed = False
         self._begin_process()
@@ -76,6 +76,7 @@ class MusubitoEngine:
         self.writer = Writer(self.storage)
         self._run_numbers = itertools.count(1)
         self._process = this_process()
+        self._holder = Holder(self.owner, "", 0, "", 0.0)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> MusubitoEngine:
@@ -157,16 +158,19 @@ class MusubitoEngine:
         definition = StepDefinition(func, name, semantics or StepConfiguration(), operation_version)
         fingerprint = tracker.current()
         arguments = dict(inputs)
-        return Call(definition, fingerprint, self.head(definition, fingerprint.digest), arguments, lambda: func(**arguments))
+        begin, code = self.identified(definition, fingerprint)
+        return Call(definition, fingerprint, begin, code, arguments, lambda: func(**arguments))
 
-    def head(self, definition: StepDefinition, fingerprint: bytes) -> Callable[[], Any]:
-        """What all keys of this step begin with."""
-        which = definition.name, fingerprint, definition.operation_version
-        try:
-            return self._heads[which]
-        except KeyError:
-            made = self._heads[which] = head(self.namespace, definition.name, fingerprint, definition.operation_version)
-            return made
+    def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
+        """What all keys of this step begin with, and its code as the store is told of it."""
+        which = definition.name, fingerprint.digest, definition.operation_version
+        made = self._identified.get(which)
+        if made is None:
+            begin = head(self.namespace, definition.name, fingerprint.digest, definition.operation_version)
+            parts = [(part.name, part.digest, part.source) for part in fingerprint.parts]
+            code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
+            made = self._identified[which] = begin, code
+        return made
 
     def explain(self, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:
         """Whether `step(*args, **kwargs)` would be replayed, and why (not); nothing is run.
@@ -201,12 +205,15 @@ class MusubitoEngine:
         return Run(next(self._run_numbers), self.now(), name, tags)
 
     def holder(self) -> Holder:
-        """This engine as the holder of a lease."""
-        return Holder(self.owner, this_host(), os.getpid(), self._process, time.time() + LEASE_SECONDS)
+        """This engine as the holder of a lease that is taken now."""
+        until = time.time() + LEASE_SECONDS
+        if until - self._holder.expires_at > 1:
+            self._holder = Holder(self.owner, this_host(), os.getpid(), self._process, until)
+        return self._holder
 
-    def keep(self, key: bytes) -> None:
-        """A lease of this key is held; the keeper renews it."""
-        self.flights.leased(key)
+    def keep(self, key: bytes, operation: str) -> None:
+        """This key is claimed; the keeper sees to it that it stays so."""
+        self.flights.claimed(key, operation)
         self.keeper.wake()
 
     def disown(self, lease: tuple[bytes, bytes]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from musubito.engine import drivers, process
 from musubito.engine.context import SCOPE, Scope
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "explain", "why_missing"]
 
-NEIGHBOURS = 64
+NEIGHBOURS: Final = 500
 """How many earlier nodes of an operation are compared."""
 
 
@@ -95,7 +95,7 @@ def explain(engine: MusubitoEngine, call: Call) -> Explanation:
     if not decision.replay:
         if decision.reason is ReplayReason.NODE_NOT_FOUND and _is_running(engine, question):
             decision = no(ReplayReason.NODE_RUNNING)
-        found = _nearest(engine, question.neighbour(), call.definition.name, None)
+        found = _nearest(engine, question.neighbour(), call.definition.name)
         if found is not None:
             this, other = question.neighbour(), found
             nearest = other.node.hex()
@@ -115,20 +115,23 @@ def explain(engine: MusubitoEngine, call: Call) -> Explanation:
     )
 
 
-def why_missing(engine: MusubitoEngine, operation: str, node: bytes) -> ReplayReason:
-    """Why nothing was found for a node that ran: what differs from the nearest node before it."""
+def why_missing(engine: MusubitoEngine, operation: str, nodes: Iterable[bytes]) -> dict[bytes, ReplayReason]:
+    """For nodes that ran since nothing was found for them, why: what differs from the nearest node before."""
     try:
         rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, None, NEIGHBOURS))
-        this = next((row for row in rows if row.node == node), None)
-        nearest = None if this is None else _nearest(engine, this, operation, node)
     except StoreError as fault:
         engine.log(fault)
-        return ReplayReason.NODE_NOT_FOUND
-    return ReplayReason.NODE_NOT_FOUND if this is None or nearest is None else _reason(this, nearest)
+        return {}
+    wanted = set(nodes)
+    return {
+        this.node: _reason(this, min(earlier, key=lambda row, this=this: _distance(this, row)))
+        for i, this in enumerate(rows)
+        if this.node in wanted and (earlier := rows[i + 1 :])
+    }
 
 
-def _nearest(engine: MusubitoEngine, this: Neighbour, operation: str, before: bytes | None) -> Neighbour | None:
-    rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, before, NEIGHBOURS))
+def _nearest(engine: MusubitoEngine, this: Neighbour, operation: str) -> Neighbour | None:
+    rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, this.node, NEIGHBOURS))
     return min((row for row in rows if row.node != this.node), key=lambda row: _distance(this, row), default=None)
 
 

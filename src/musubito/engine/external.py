@@ -93,7 +93,7 @@ class EffectStory(Story):
         if not isinstance(answer, Claimed):
             yield Pause(PAUSE)
             return None
-        self.engine.keep(self._effect_key)
+        self.engine.keep(self._effect_key, self.call.definition.name)
         self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
         return Begun(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
 

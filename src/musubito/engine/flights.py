@@ -45,11 +45,12 @@ Landed: TypeAlias = Landing | Failed
 
 
 class _Flight:
-    __slots__ = ("frame", "leased", "waiters")
+    __slots__ = ("frame", "operation", "waiters")
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self.leased = False
+        # Set once the key is claimed in the store.
+        self.operation: str | None = None
         self.waiters: list[Future[Landed]] = []
 
 
@@ -93,10 +94,9 @@ class Flights:
         with self._lock:
             self._waiting.pop(future, None)
 
-    def leased(self, key: bytes) -> None:
-        """The flight's key is held in the store, too."""
-        with self._lock:
-            self._flights[key].leased = True
+    def claimed(self, key: bytes, operation: str) -> None:
+        """The flight's key is claimed in the store, too."""
+        self._flights[key].operation = operation
 
     def land(self, frame: Frame, landed: Landed) -> None:
         """End the flight that this frame holds, if it holds one."""
@@ -110,13 +110,13 @@ class Flights:
             if future.set_running_or_notify_cancel():
                 future.set_result(landed)
 
-    def any_leased(self) -> bool:
-        """Whether the keeper has anything to keep."""
+    def held(self) -> list[tuple[bytes, str]]:
+        """All keys that are claimed in the store, each with its operation."""
         with self._lock:
-            return any(flight.leased for flight in self._flights.values())
+            return [(key, flight.operation) for key, flight in self._flights.items() if flight.operation is not None]
 
-    def held_up_by(self, frame: Frame) -> list[bytes]:
-        """The leased keys that cannot be given back before this frame goes on."""
+    def held_up_by(self, frame: Frame) -> list[tuple[bytes, str]]:
+        """Those of them that cannot be given back before this frame goes on."""
         with self._lock:
             frames = set(frame.enclosing())
             grew = True
@@ -127,7 +127,11 @@ class Flights:
                     if flight is not None and flight.frame in frames:
                         frames.update(waiting.frame.enclosing())
                 grew = len(frames) > before
-            return [f.flight for f in frames if f.flight is not None and f.flight in self._flights and self._flights[f.flight].leased]
+            return [
+                (key, flight.operation)
+                for key, flight in self._flights.items()
+                if flight.frame in frames and flight.operation is not None
+            ]
 
     def _closes_cycle(self, holder: Frame, caller: Frame, blocks: AbstractEventLoop | None) -> bool:
         """Whether the holder cannot go on before the caller does."""

@@ -58,14 +58,12 @@ class Journal:
         calls: list[CallLine] = []
         for _ in range(len(self._entries)):
             entry = self._entries.popleft()
-            run = entry.run if isinstance(entry, Line) else entry
-            run_id = self.run_id(run)
-            if not run.written or entry is run:
-                run.written = True
-                runs[run_id] = RunLine(run_id, run.name, run.tags, run.started_at, run.finished_at, run.status)
-            if isinstance(entry, Line):
+            if not isinstance(entry, Line):
+                run_id = self.run_id(entry)
+                runs[run_id] = RunLine(run_id, entry.name, entry.tags, entry.started_at, entry.finished_at, entry.status)
+            else:
                 calls.append(CallLine(
-                    run_id,
+                    self.run_id(entry.run),
                     entry.call,
                     entry.parent,
                     entry.node,

@@ -31,6 +31,7 @@ class Keeper:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._renewed = time.monotonic()
+        self._shown: set[tuple[bytes, str]] = set()
         self.orphans: list[tuple[bytes, bytes]] = []
 
     def wake(self) -> None:
@@ -60,9 +61,11 @@ class Keeper:
         orphans, self.orphans = self.orphans, []
         changes += [Release(lease) for lease in orphans]
         now = time.monotonic()
-        if not last and now - self._renewed >= LEASE_SECONDS / 3 and engine.flights.any_leased():
-            changes.append(Renew(engine.owner, time.time() + LEASE_SECONDS))
+        held = [] if last else engine.flights.held()
+        if held and (now - self._renewed >= LEASE_SECONDS / 3 or not self._shown.issuperset(held)):
+            changes.append(Renew(engine.holder(), held, time.time()))
             self._renewed = now
+        self._shown = set(held)
         if len(engine.journal):
             changes.append(engine.journal.drain())
         if not changes:

@@ -55,6 +55,7 @@ from musubito.store.base import (
     Read,
     ReadsOf,
     Release,
+    Renew,
     SampleTree,
     Use,
     Waits,
@@ -73,6 +74,9 @@ FIRST_PAUSE: Final = 0.002
 LONGEST_PAUSE: Final = 0.1
 CANCELLATIONS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 LONGEST_ERROR: Final = 2000
+# Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
+READS: Final = int(Holds.READS)
+SAMPLES: Final = int(Holds.SAMPLES)
 
 
 class Call(NamedTuple):
@@ -81,6 +85,7 @@ class Call(NamedTuple):
     definition: StepDefinition
     fingerprint: Fingerprint
     head: Callable[[], Any]
+    code: CodeRecord
     arguments: Mapping[str, object]
     function: Callable[[], Any]
 
@@ -283,14 +288,14 @@ class Story:
         if not decision.replay:
             return self._refused(decision.reason)
         reads: Sequence[Read] = ()
-        if found.holds & Holds.READS:
+        if found.holds & READS:
             reads = yield Find(ReadsOf(found.execution))
             if not (yield from self._unchanged(reads)):
                 return self._refused(ReplayReason.READ_CHANGED)
         value = yield from self._open(found)
         if isinstance(value, ReplayReason):
             return self._refused(value)
-        if found.holds & Holds.SAMPLES:
+        if found.holds & SAMPLES:
             tree = yield Find(SampleTree(found.execution))
             if not self._run.sampling().give(tree, found.execution):
                 return self._refused(ReplayReason.NOT_REPLAYABLE)
@@ -298,7 +303,7 @@ class Story:
             reason = ReplayReason.EXACT_HIT
         elif not (yield Write(Point(self.place(), found.execution))):
             return _AGAIN
-        elif found.producer == self.keys.node:
+        elif found.producer == self.keys.node and reason is not ReplayReason.CROSS_PARENT_HIT:
             reason = ReplayReason.EXACT_HIT
         return self._replayed(found, value.value, reads, reason)
 
@@ -324,7 +329,7 @@ class Story:
             payload = yield Find(PayloadOf(self.engine.namespace, found.artifact))
         if payload is None:
             return ReplayReason.ARTIFACT_MISSING
-        if content_digest(payload) != found.artifact:
+        if type(payload) is not bytes or content_digest(payload) != found.artifact:
             return ReplayReason.ARTIFACT_CORRUPT
         try:
             return Returned(decode_value(payload, self.call.fingerprint.classes))
@@ -340,7 +345,7 @@ class Story:
                 valid_from=since,
                 valid_until=self._expiry(found.started_at, found.valid_until),
                 not_replayable=None,
-                samples=found.pool is not None or bool(found.holds & Holds.SAMPLES),
+                samples=found.pool is not None or bool(found.holds & SAMPLES),
             ))
         self._note("replayed", reason, found.execution, found.duration_ms, found.tokens)
         artifact = found.artifact or b""
@@ -366,15 +371,18 @@ class Story:
                 )
                 answer: Claimed | Busy | Done = yield Write(claim)
                 if isinstance(answer, Claimed):
-                    self.engine.keep(key)
+                    self.engine.keep(key, claim.operation)
                     return Begun(answer, (key, claim.holder.owner))
                 if isinstance(answer, Busy):
                     if process.is_dead(answer.holder):
                         over = answer.holder.owner
                         continue
-                    held = self.engine.flights.held_up_by(frame)
-                    if held and (yield Write(Waits(held, key, time.time()))):
-                        return UNRECORDED
+                    holding = self.engine.flights.held_up_by(frame)
+                    if holding:
+                        held = [each for each, _ in holding]
+                        yield Write(Renew(self.engine.holder(), holding, time.time()))
+                        if (yield Write(Waits(held, key, time.time()))):
+                            return UNRECORDED
                     yield Pause(pause)
                     pause = min(pause * 1.5, LONGEST_PAUSE)
                 hit = yield from self.look()
@@ -425,7 +433,7 @@ class Story:
         else:
             artifact = content_digest(payload)
             artifact_id = artifact.hex()
-        not_replayable = problem or frame.not_replayable or self._unstorable
+        not_replayable = problem or frame.not_replayable or self._unstorable or frame.saw_a_change()
         committed: Committed | None = None
         if begun.moment is not None:
             attempts = self._attempts_before()
@@ -449,7 +457,7 @@ class Story:
                 effect=_effect(begun, "done"),
             )
             committed = yield from self._record(commit)
-            if committed is not None and commit.holds & Holds.SAMPLES:
+            if committed is not None and commit.holds & SAMPLES:
                 self._run.sampling().remember(committed.execution)
         self._hand_up(HandUp(
             uses=frame.uses if committed is None else (Use(self.keys.node, self.keys.reuse, committed.execution),),
@@ -546,17 +554,12 @@ class Story:
     def place(self) -> Place:
         """The node of this call, as the store is told of it."""
         if self._place is None:
-            fingerprint, definition = self.call.fingerprint, self.call.definition
+            definition = self.call.definition
             self._place = Place(
                 keys=self.keys,
                 namespace=self.engine.namespace,
                 operation=definition.name,
-                code=CodeRecord(
-                    fingerprint.digest,
-                    [(part.name, part.digest, part.source) for part in fingerprint.parts],
-                    fingerprint.untracked,
-                    fingerprint.state,
-                ),
+                code=self.call.code,
                 input_hash=self._identity.input_digest,
                 step_type=definition.semantics.step_type.value,
                 sample=self._number,

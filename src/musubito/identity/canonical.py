@@ -1,33 +1,37 @@
 """The identity encoding: equal bytes for what counts as the same value, different bytes for anything else.
 
-A format byte, then msgpack. Types count: 1, 1.0 and True differ, as do list and tuple, or an enum and its value. The
-order of dicts and sets does not count. A class says for itself what identifies its instances with a
-`__musubito_identity__()` method. A `MusubitoResult` counts by its artifact id as long as its value still is what was
-stored, and by its value if that was changed since.
+A format byte, then msgpack. Types count: 1, 1.0 and True differ, as do list and tuple, or an enum and its
+value. The order of dicts and sets does not count. A class says for itself what identifies its instances
+with a `__musubito_identity__()` method. A `MusubitoResult` counts by its artifact id as long as its value
+still is what was stored, and by its value if that was changed since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import date, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from warnings import warn
 
 from musubito.errors import EncodingError, MusubitoWarning
 from musubito.identity.codecs import encode_value, take_apart
 from musubito.identity.kinds import KINDS
-from musubito.identity.packing import SORTED, Code, Packer, Unsupported
+from musubito.identity.packing import SORTED, Code, Packer, UnsupportedError
 from musubito.identity.records import MISSING, name_of, static
 from musubito.model import UNSTORABLE, MusubitoResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["IDENTITY_FORMAT", "IdentityPacker", "TextDigest", "canonical", "warn_of_changes"]
 
 IDENTITY_FORMAT = b"\x11"
 
-_IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range))
+_IMMUTABLE = frozenset(
+    (str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range)
+)
 _MOST_WARNED = 10_000
 _warned: set[str] = set()
 
@@ -47,7 +51,7 @@ class TextDigest(bytes):
 
 
 class IdentityPacker(Packer):
-    """Writes identities; `results` are the results it met, `changed` the artifact ids of those that count by value."""
+    """Writes identities; `results` are those it met, `changed` the ids of those that count by value."""
 
     option = SORTED
 
@@ -58,6 +62,7 @@ class IdentityPacker(Packer):
         self.changed: tuple[str, ...] = ()
 
     def split(self, value: Any) -> tuple[int, object]:
+        """As in `Packer`, with results, `__musubito_identity__()` and long texts counted as they should."""
         cls = type(value)
         kind = KINDS.get(cls)
         if kind is not None:
@@ -74,7 +79,7 @@ class IdentityPacker(Packer):
             try:
                 said = cls.__musubito_identity__(value)
             except Exception as error:
-                raise Unsupported(f"its __musubito_identity__() raised {error!r}") from error
+                raise UnsupportedError(f"its __musubito_identity__() raised {error!r}") from error
             return Code.IDENTITY, [*name_of(cls), said]
         return take_apart(value)
 
@@ -88,8 +93,8 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
             _warned.clear()
         _warned.add(artifact_id)
         warn(
-            f"the value of result {artifact_id[:12]} was changed after its step returned it, so it counts by value "
-            "and no longer as that result",
+            f"the value of result {artifact_id[:12]} was changed after its step returned it, so it counts by "
+            "value and no longer as that result",
             MusubitoWarning,
             stacklevel=3,
         )
@@ -97,7 +102,11 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
 
 def _counts_by_id(result: MusubitoResult[Any]) -> bool:
     artifact_id = result.artifact_id
-    return artifact_id.startswith(UNSTORABLE) or _immutable(result.value) or _encodes_to(result.value, artifact_id)
+    return (
+        artifact_id.startswith(UNSTORABLE)
+        or _immutable(result.value)
+        or _encodes_to(result.value, artifact_id)
+    )
 
 
 def _immutable(value: object) -> bool:

@@ -1,10 +1,14 @@
-"""The artifact encoding: a format byte, then msgpack, from which an equal value of the same type comes back.
+"""The artifact encoding: a format byte, then msgpack, from which an equal value of the same type comes
+back.
 
-Dict order is kept; sets are written in the order of their elements' bytes, so that equal values give equal bytes in every
-process. Sharing is not kept: a list that occurs twice comes back as two lists. What is read may be any bytes at all:
-`decode_value` gives back a value or raises `ArtifactUnreadable`, builds only the types of this package's tables, and runs
-no code of the user's.
+Dict order is kept; sets are written in the order of their elements' bytes, so that equal values give equal
+bytes in every process. Sharing is not kept: a list that occurs twice comes back as two lists. What is read
+may be any bytes at all: `decode_value` gives back a value or raises `ArtifactUnreadable`, builds only the
+types of this package's tables, and runs no code of the user's.
 """
+
+# ruff: noqa: BLE001, TRY300, TRY301
+# Whatever stored bytes make others raise, they are unreadable.
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from ormsgpack import unpackb
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.extras import EXTRA_JOINERS, split_extra
 from musubito.identity.kinds import JOINERS, KINDS
-from musubito.identity.packing import IN_ORDER, Code, Packer, Unsupported
+from musubito.identity.packing import IN_ORDER, Code, Packer, UnsupportedError
 from musubito.identity.records import rebuild, split_record, unfit
 
 __all__ = ["decode_value", "encode_value", "take_apart"]
@@ -26,8 +30,8 @@ _FORMAT = b"\xa1"
 _RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC, Code.RESULT))
 _MEMBERS = (Code.ENUM, Code.FLAG)
 
-# ormsgpack reads nested containers on the C stack, up to 1022 levels for each payload, and each ext holds a payload of its
-# own. What the writer makes fits these limits; what anybody else made must not overflow the stack.
+# ormsgpack reads nested containers on the C stack, up to 1022 levels for each payload, and each ext holds a
+# payload of its own. What the writer makes fits these limits; what others made must not overflow the stack.
 _TRUSTED_EXTS = 2
 _MAX_NESTING = 256
 _ROOM = 3400
@@ -42,8 +46,8 @@ def encode_value(value: object) -> bytes:
 def decode_value(payload: bytes, classes: Mapping[tuple[str, str], type]) -> object:
     """The value that was encoded; `ArtifactUnreadable` for anything else.
 
-    `classes` are those that the step's code reaches, by module and qualified name; others are looked for in modules that
-    are imported already.
+    `classes` are those that the step's code reaches, by module and qualified name; others are looked for in
+    modules that are imported already.
     """
     if payload[:1] != _FORMAT:
         raise ArtifactUnreadable("the payload is in no format that this version of Musubito reads")
@@ -58,13 +62,13 @@ def decode_value(payload: bytes, classes: Mapping[tuple[str, str], type]) -> obj
 
 
 def take_apart(value: object) -> tuple[int, object]:
-    """The ext code and parts of a value that msgpack has no type for; `Unsupported` if it has none here either."""
+    """The ext code and parts of a value that msgpack has no type for, or `UnsupportedError`."""
     kind = KINDS.get(type(value))
     if kind is not None:
         return kind.code, kind.split(value)
     taken = split_record(value) or split_extra(value)
     if taken is None:
-        raise Unsupported(_describe(value))
+        raise UnsupportedError(_describe(value))
     return taken
 
 
@@ -90,7 +94,7 @@ class _ArtifactPacker(Packer):
     def split(self, value: object) -> tuple[int, object]:
         code, parts = take_apart(value)
         if code in _RECORDS and (why := unfit(value)):
-            raise Unsupported(why)
+            raise UnsupportedError(why)
         return code, parts
 
 
@@ -144,7 +148,7 @@ _COUNT_SIZES = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
 def _nesting(data: bytes) -> int:
-    """How deep arrays and maps nest in `data`, at most `_MAX_NESTING`; the payloads of exts are not entered."""
+    """How deep arrays and maps nest in `data` at most; the payloads of exts are not entered."""
     if len(data) < _SHORT:
         return len(data)
     open_items = [1]

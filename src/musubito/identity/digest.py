@@ -1,22 +1,25 @@
 """Digests of inputs and of payloads.
 
-`digest_input` runs at every call of every step. Arguments of plain data, which are most, go through ormsgpack in one go;
-all others through an `IdentityPacker`, which gives the same bytes for plain data. A long text counts by its SHA-256: hashing
-it is several times cheaper than having it packed first.
+`digest_input` runs at every call of every step. Arguments of plain data, which are most, go through
+ormsgpack in one go; all others through an `IdentityPacker`, which gives the same bytes for plain data. A
+long text counts by its SHA-256: hashing it is several times cheaper than having it packed first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ormsgpack import packb
 
 from musubito.errors import EncodingError, InputError
 from musubito.identity.canonical import IDENTITY_FORMAT, IdentityPacker, TextDigest, warn_of_changes
 from musubito.identity.packing import SORTED
-from musubito.model import MusubitoResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from musubito.model import MusubitoResult
 
 __all__ = ["InputDigest", "argument_digests", "content_digest", "digest_input"]
 
@@ -33,7 +36,7 @@ class InputDigest(NamedTuple):
 
 
 def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest:
-    """What identifies the arguments of a call of `operation`; `InputError` for one that cannot be identified."""
+    """What identifies the arguments of a call of `operation`; `InputError` for one that has no identity."""
     for value in arguments.values():
         kind = type(value)
         if kind not in _MOSTLY_PLAIN or (kind is str and len(value) >= _LONG_TEXT):  # type: ignore[arg-type]

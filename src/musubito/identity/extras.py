@@ -1,25 +1,32 @@
 """numpy arrays and scalars, pandas objects and Pillow images.
 
-None of these libraries is ever imported here: a value of theirs exists only where its library is loaded, and where it is
-not, its stored bytes do not decode. What cannot be told to come back exactly is refused: dtypes, scalars and
-images are put together again at once and compared; of pandas, only the kinds of columns and indexes named here are taken.
+None of these libraries is ever imported here: a value of theirs exists only where its library is loaded,
+and where it is not, its stored bytes do not decode. What cannot be told to come back exactly is refused:
+dtypes, scalars and images are put together again at once and compared; of pandas, only the kinds of columns
+and indexes named here are taken.
 """
+
+# ruff: noqa: SLF001
+# A masked array of pandas shows its parts only as private attributes.
 
 from __future__ import annotations
 
 import re
 import sys
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from musubito.identity.kinds import Joiner
-from musubito.identity.packing import Code, Unsupported
+from musubito.identity.packing import Code, UnsupportedError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from musubito.identity.kinds import Joiner
 
 __all__ = ["EXTRA_JOINERS", "split_extra"]
 
 _DTYPE = re.compile(r"[<>|][biufcmMSUV]\d+(\[\d*[A-Za-z]+\])?")
-_BITS = {"1": 1, "L": 8, "P": 8, "LA": 16, "PA": 16, "RGB": 24, "RGBA": 32, "RGBX": 32, "CMYK": 32, "YCbCr": 24} | {
-    "LAB": 24, "HSV": 24, "I": 32, "F": 32, "I;16": 16, "La": 16, "RGBa": 32
+_BITS = {"1": 1, "L": 8, "P": 8, "LA": 16, "PA": 16, "RGB": 24, "RGBA": 32, "RGBX": 32, "CMYK": 32} | {
+    "YCbCr": 24, "LAB": 24, "HSV": 24, "I": 32, "F": 32, "I;16": 16, "La": 16, "RGBa": 32
 }  # fmt: skip
 """Bits per pixel of `Image.tobytes()`; the rows of mode "1" are filled up to whole bytes."""
 
@@ -50,7 +57,7 @@ def _dtype_parts(dtype: Any) -> object:
     if dtype.names is not None:
         fields = [dtype.fields[name] for name in dtype.names]
         if sum(field[0].itemsize for field in fields) != dtype.itemsize:
-            raise Unsupported(f"a numpy dtype with padding, which can hold anything: {dtype}")
+            raise UnsupportedError(f"a numpy dtype with padding, which can hold anything: {dtype}")
         parts: object = [
             list(dtype.names),
             [_dtype_parts(field[0]) for field in fields],
@@ -67,15 +74,23 @@ def _dtype_parts(dtype: Any) -> object:
     except (TypeError, ValueError):
         same = None
     # Byte order shows in `str` only; equality is what tells extension dtypes with the code of another one.
-    if same is None or same != dtype or type(same) is not type(dtype) or dtype.metadata or same.type is np.longdouble:
-        raise Unsupported(f"a numpy dtype that has no encoding: {dtype}")
+    if (
+        same is None
+        or same != dtype
+        or type(same) is not type(dtype)
+        or same.type is not dtype.type
+        or dtype.metadata
+        or same.type is np.longdouble
+    ):
+        raise UnsupportedError(f"a numpy dtype that has no encoding: {dtype}")
     return parts
 
 
 def _join_dtype(parts: Any) -> Any:
     np: Any = _loaded("numpy")
     if type(parts) is str:
-        if not _DTYPE.fullmatch(parts) or parts[1:] in ("f16", "c32"):  # these have padding with anything in it
+        # The long floats have padding with anything in it.
+        if not _DTYPE.fullmatch(parts) or parts[1:] in ("f16", "c32"):
             raise ValueError(f"not a plain dtype: {parts!r}")
         return np.dtype(parts)
     if len(parts) == 2:
@@ -93,7 +108,7 @@ def _split_numpy(value: Any) -> tuple[int, object] | None:
         return None
     parts = [_dtype_parts(value.dtype), value.tobytes()]
     if type(same := _join_scalar(parts)) is not type(value) or same.tobytes() != parts[1]:
-        raise Unsupported(f"a numpy scalar that does not come back exactly: {type(value).__name__}")
+        raise UnsupportedError(f"a numpy scalar that does not come back exactly: {type(value).__name__}")
     return Code.NUMPY_SCALAR, parts
 
 
@@ -123,7 +138,9 @@ def _split_pandas(value: Any) -> tuple[int, object] | None:
     if value is pd.NaT or value is pd.NA:
         return Code.PANDAS_MISSING, "NaT" if value is pd.NaT else "NA"
     if cls is pd.Timestamp:
-        return _checked(Code.PANDAS_TIMESTAMP, [int(value.asm8.view("i8")), value.unit, value.fold, value.tzinfo], value)
+        return _checked(
+            Code.PANDAS_TIMESTAMP, [int(value.asm8.view("i8")), value.unit, value.fold, value.tzinfo], value
+        )
     if cls is pd.Timedelta:
         return _checked(Code.PANDAS_TIMEDELTA, [int(value.asm8.view("i8")), value.unit], value)
     if cls is pd.DataFrame:
@@ -141,13 +158,13 @@ def _split_pandas(value: Any) -> tuple[int, object] | None:
 def _checked(code: int, parts: list[object], value: Any) -> tuple[int, object]:
     same = EXTRA_JOINERS[code][1](parts)
     if type(same) is not type(value) or repr(same) != repr(value) or same != value:
-        raise Unsupported(f"a {type(value).__name__} that does not come back exactly")
+        raise UnsupportedError(f"a {type(value).__name__} that does not come back exactly")
     return code, parts
 
 
 def _ordinary(value: Any) -> None:
     if not value.flags.allows_duplicate_labels:
-        raise Unsupported("a pandas object with flags set")
+        raise UnsupportedError("a pandas object with flags set")
 
 
 def _column_parts(array: Any) -> list[object]:
@@ -162,12 +179,17 @@ def _column_parts(array: Any) -> list[object]:
         stored = array.to_numpy(f"M8[{array.unit}]") if zone is not None else array.to_numpy()
         return ["time", _array_parts(stored), zone]
     if type(dtype) is pd.StringDtype:
-        return ["string", dtype.storage, dtype.na_value is pd.NA, [None if pd.isna(item) else item for item in array]]
+        return [
+            "string",
+            dtype.storage,
+            dtype.na_value is pd.NA,
+            [None if pd.isna(item) else item for item in array],
+        ]
     if type(dtype) is pd.CategoricalDtype:
         return ["category", _array_parts(array.codes), _index_parts(dtype.categories), bool(dtype.ordered)]
     if type(array) in (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray):
         return ["masked", type(array).__name__, _array_parts(array._data), _array_parts(array._mask)]
-    raise Unsupported(f"a pandas column of dtype {dtype} has no encoding")
+    raise UnsupportedError(f"a pandas column of dtype {dtype} has no encoding")
 
 
 def _join_column(parts: list[Any]) -> Any:
@@ -210,11 +232,11 @@ def _index_parts(index: Any) -> list[object]:
     if type(index) in (pd.DatetimeIndex, pd.TimedeltaIndex):
         text = None if freq is None else index.freqstr
         if freq is not None and pd.tseries.frequencies.to_offset(text) != freq:
-            raise Unsupported("a pandas index with a frequency that has no name")
+            raise UnsupportedError("a pandas index with a frequency that has no name")
         return ["times", _column_parts(index.array), text, index.name]
     if type(index) in (pd.Index, pd.CategoricalIndex):
         return ["plain", _column_parts(index.array), index.name]
-    raise Unsupported(f"a pandas {type(index).__name__} has no encoding")
+    raise UnsupportedError(f"a pandas {type(index).__name__} has no encoding")
 
 
 def _join_index(parts: list[Any]) -> Any:
@@ -276,14 +298,16 @@ def _join_missing(name: str) -> Any:
 
 def _image_parts(image: Any) -> list[object]:
     if image.mode not in _BITS:
-        raise Unsupported(f"a Pillow image of mode {image.mode} has no encoding")
+        raise UnsupportedError(f"a Pillow image of mode {image.mode} has no encoding")
     data = image.tobytes()
     palette = image.palette
     colours = None if palette is None else [palette.mode, bytes(palette.palette)]
     parts = [image.mode, list(image.size), data, colours, image.info]
     same = _join_image(parts)
-    if same.tobytes() != data or (palette is not None and same.getpalette("RGBA") != image.getpalette("RGBA")):
-        raise Unsupported("a Pillow image that does not come back exactly")
+    if same.tobytes() != data or (
+        palette is not None and same.getpalette("RGBA") != image.getpalette("RGBA")
+    ):
+        raise UnsupportedError("a Pillow image that does not come back exactly")
     return parts
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import RLock
 from typing import Any
 
 from musubito.identity.closure import CodePart, Closure, reach
@@ -44,12 +43,11 @@ class CodeTracker:
     parameter count too. Nothing is looked at before the first call of `current()`.
     """
 
-    __slots__ = ("_held", "_lock", "_owner", "function")
+    __slots__ = ("_held", "_owner", "function")
 
     def __init__(self, function: Callable[..., Any], *, owner: type | None = None) -> None:
         self.function = function
         self._owner = owner
-        self._lock = RLock()
         self._held: tuple[Callable[[], bool], Fingerprint, Closure] | None = None
 
     def current(self) -> Fingerprint:
@@ -60,15 +58,11 @@ class CodeTracker:
         return self._renew()
 
     def _renew(self) -> Fingerprint:
-        with self._lock:
-            held = self._held
-            if held is not None and held[0]():
-                return held[1]
+        """Walks without a lock: the walk may import, and two threads that walk at once find the same."""
+        for _ in range(ATTEMPTS):
             closure = reach(self.function, self._owner)
-            for _ in range(ATTEMPTS):
-                if closure.unchanged():
-                    break
-                closure = reach(self.function, self._owner)
-            fingerprint = Fingerprint(closure.digest, closure.parts, closure.untracked, closure.state, closure.classes)
-            self._held = closure.unchanged, fingerprint, closure
-            return fingerprint
+            if closure.unchanged():
+                break  # else another thread changed something while this one looked
+        fingerprint = Fingerprint(closure.digest, closure.parts, closure.untracked, closure.state, closure.classes)
+        self._held = closure.unchanged, fingerprint, closure
+        return fingerprint

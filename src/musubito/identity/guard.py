@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["Guard"]
 
 CHUNK = 200
+EXACT = (dict, MappingProxyType)
 
 
 class Guard:
@@ -30,8 +32,8 @@ class Guard:
 
     def _name(self, value: object) -> str:
         """The name of a value in the check; it is kept alive, so its id stays its own."""
-        if value is None or value is True or value is False:
-            return repr(value)
+        if value is None:
+            return "None"
         name = self._names.get(id(value))
         if name is None:
             name = self._names[id(value)] = f"v{len(self._names)}"
@@ -43,10 +45,13 @@ class Guard:
             self._seen.add(term)
             self._terms.append(term)
 
-    def item(self, mapping: Mapping[str, Any], key: object, value: object) -> None:
+    def item(self, mapping: Mapping[Any, Any], key: object, value: object) -> None:
         """`mapping[key] is value`; a missing key raises, which is a change."""
         shown = repr(key) if type(key) is str else self._name(key)
-        self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}")
+        if type(mapping) in EXACT:
+            self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}")
+        else:  # by way of `dict`, so that a class of its own does not make a default or run code
+            self._term(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}")
 
     def absent(self, mapping: Mapping[str, Any], key: str) -> None:
         self._term(f"{key!r} not in {self._name(mapping)}")
@@ -57,25 +62,33 @@ class Guard:
     def kind(self, thing: object, cls: type) -> None:
         self._term(f"type({self._name(thing)}) is {self._name(cls)}")
 
-    def items(self, container: Any, values: tuple[object, ...]) -> None:
-        """A sequence, or a set that was not changed, holds exactly these, in this order."""
-        name, held = self._name(container), self._name(values)
-        if len(values) <= 4 and isinstance(container, list):
+    def items(self, container: Any, base: type[Any], values: tuple[object, ...]) -> None:
+        """A sequence, or a set that was not changed, holds exactly these, in this order. `base` is its builtin type."""
+        name = self._name(container)
+        if type(container) is list and len(values) <= 4:
             self._term(f"len({name}) == {len(values)}")
             for number, value in enumerate(values):
                 self._term(f"{name}[{number}] is {self._name(value)}")
-        else:
-            self._term(f"len({name}) == {len(values)} and all(map(is_, {name}, {held}))")
+            return
+        count, items = f"len({name})", name
+        if type(container) is not base:
+            count, items = f"{self._name(base.__len__)}({name})", f"{self._name(base.__iter__)}({name})"
+        self._term(f"{count} == {len(values)} and all(map(is_, {items}, {self._name(values)}))")
 
     def mapping(self, container: Any, keys: tuple[object, ...], values: tuple[object, ...]) -> None:
         """A mapping holds exactly these keys, with these values."""
         name = self._name(container)
-        self._term(f"len({name}) == {len(keys)}")
-        if len(keys) <= 12 and all(type(key) is str for key in keys):
+        if type(container) in EXACT and len(keys) <= 12 and all(type(key) is str for key in keys):
+            self._term(f"len({name}) == {len(keys)}")
             for key, value in zip(keys, values, strict=True):
                 self.item(container, key, value)
-        else:
-            self._term(f"all(map(is_, {name}, {self._name(keys)})) and all(map(is_, {name}.values(), {self._name(values)}))")
+            return
+        held, items = name, f"{name}.values()"
+        if type(container) not in EXACT:
+            held, items = f"{self._name(dict.keys)}({name})", f"{self._name(dict.values)}({name})"
+        self._term(
+            f"len({held}) == {len(keys)} and all(map(is_, {held}, {self._name(keys)})) and all(map(is_, {items}, {self._name(values)}))"
+        )
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """A mapping holds no other keys than these."""

@@ -1,25 +1,25 @@
-"""The builtin and standard-library types that have an encoding: how each is taken apart and put together again.
+"""The builtin and standard-library types that have an encoding: how each is taken apart and put together
+again.
 
-`KINDS` is the whole registry, by exact type; a subclass is another type and not covered. What `split` gives is plain
-data or again values with a kind of their own. `join` gets these parts from stored bytes that may be anything: it may
-raise whatever it likes, and must not call anything that the parts name.
+`KINDS` is the whole registry, by exact type; a subclass is another type and not covered. What `split` gives
+is plain data or again values with a kind of their own. `join` gets these parts from stored bytes that may
+be anything: it may raise whatever it likes, and must not call anything that the parts name.
 """
 
 from __future__ import annotations
 
-import os
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from sys import modules
 from typing import Any, NamedTuple
 from uuid import UUID, SafeUUID
 
-from musubito.identity.packing import Code, Unsupported
+from musubito.identity.packing import Code, UnsupportedError
 
 __all__ = ["JOINERS", "KINDS", "Joiner", "Kind"]
 
@@ -49,7 +49,7 @@ def _int_parts(value: int) -> bytes:
 
 def _no_attributes(value: Any) -> None:
     if getattr(value, "__dict__", None):
-        raise Unsupported(f"this {type(value).__qualname__} has attributes of its own")
+        raise UnsupportedError(f"this {type(value).__qualname__} has attributes of its own")
 
 
 def _flat(value: dict[Any, Any]) -> list[object]:
@@ -67,7 +67,7 @@ def _defaultdict_parts(value: defaultdict[Any, Any]) -> list[object]:
     if factory is None:
         return [None, dict(value)]
     if not isinstance(factory, type) or _FACTORIES.get(factory.__name__) is not factory:
-        raise Unsupported("only a defaultdict of a builtin type (list, int, ...) can be encoded")
+        raise UnsupportedError("only a defaultdict of a builtin type (list, int, ...) can be encoded")
     return [factory.__name__, dict(value)]
 
 
@@ -91,7 +91,7 @@ def _join_counter(parts: dict[Any, Any]) -> Counter[Any]:
 
 def _zone(zone: tzinfo | None) -> tzinfo | None:
     if zone is not None and type(zone) is not timezone and type(zone) is not zoneinfo.ZoneInfo:
-        raise Unsupported(f"the time zone class {type(zone).__qualname__} has no encoding (use zoneinfo)")
+        raise UnsupportedError(f"the time zone {type(zone).__qualname__} has no encoding: use zoneinfo")
     return zone
 
 
@@ -122,14 +122,14 @@ def _zoneinfo_parts(value: zoneinfo.ZoneInfo) -> str:
     try:
         value.__reduce__()  # refuses those that were read from a file object, whose key proves nothing
     except Exception as error:
-        raise Unsupported("a ZoneInfo that was read from a file object") from error
+        raise UnsupportedError("a ZoneInfo that was read from a file object") from error
     return value.key
 
 
 def _join_zoneinfo(key: str) -> zoneinfo.ZoneInfo:
-    # With no such file, ZoneInfo would import the tzdata package to look there.
-    known = not zoneinfo.TZPATH or "tzdata" in modules
-    if not (known or any(os.path.isfile(os.path.join(root, key)) for root in zoneinfo.TZPATH)):
+    # Without a file of that name, ZoneInfo would import the part of the tzdata package that the key names.
+    package = ".".join(("tzdata.zoneinfo", *key.split("/")[:-1]))
+    if package not in modules and not any(Path(root, key).is_file() for root in zoneinfo.TZPATH):
         raise LookupError(f"no time zone {key!r}")
     return zoneinfo.ZoneInfo(key)
 
@@ -190,7 +190,9 @@ KINDS: dict[type, Kind] = {
     date: Kind(Code.DATE, lambda v: [v.year, v.month, v.day], list, lambda p: date(*p)),
     time: Kind(Code.TIME, _time_parts, list, _join_time),
     datetime: Kind(Code.DATETIME, _datetime_parts, list, _join_datetime),
-    timedelta: Kind(Code.TIMEDELTA, lambda v: [v.days, v.seconds, v.microseconds], list, lambda p: timedelta(*p)),
+    timedelta: Kind(
+        Code.TIMEDELTA, lambda v: [v.days, v.seconds, v.microseconds], list, lambda p: timedelta(*p)
+    ),
     timezone: Kind(Code.TIMEZONE, _timezone_parts, list, lambda p: timezone(*p)),
     zoneinfo.ZoneInfo: Kind(Code.ZONEINFO, _zoneinfo_parts, str, _join_zoneinfo),
     UUID: Kind(Code.UUID, _uuid_parts, list, _join_uuid),

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["Origin", "Origins", "module_name"]
+__all__ = ["Origin", "Origins", "is_own", "module_name"]
 
 OWN = frozenset({"musubito", "musubito_langgraph"})
 SITE = frozenset({"site-packages", "dist-packages"})
@@ -67,10 +67,12 @@ class Origins:
 
     def _judge(self, name: str, file: str | None) -> Origin:
         top = name.partition(".")[0]
-        if top in OWN:
+        if is_own(name):
             return Origin.OTHER
         if top and top == self._own:
             return Origin.USER
+        if top == "__main__" and file is not None and file.startswith("<"):
+            return Origin.USER  # a cell or a prompt, whatever program it runs in
         if file is None or not os.path.isabs(file) or file.startswith("<"):
             file = _file_of(name) or file
         if file is None:
@@ -78,8 +80,13 @@ class Origins:
         if file.startswith("<frozen ") or file == "built-in":
             return Origin.STDLIB
         if file.startswith("<"):
-            return Origin.STDLIB if top in sys.stdlib_module_names and top != "__main__" else Origin.USER
+            return Origin.STDLIB if top in sys.stdlib_module_names else Origin.USER
         return _of_path(file)
+
+
+def is_own(name: str) -> bool:
+    """Whether a module of this name is Musubito's."""
+    return name.partition(".")[0] in OWN
 
 
 def module_name(thing: Any) -> str:

@@ -1,29 +1,36 @@
 """Values to msgpack: the one writer beneath both encodings (identity and artifact).
 
-Theory of operation. `Packer.pack` hands the whole value to ormsgpack. What msgpack has no type for reaches `_default`,
-which asks `split` for an ext code and plain parts and packs those into the ext's payload. Three things ormsgpack cannot
-do right: it writes a bytearray or memoryview as if it were bytes, it takes only str keys, and it refuses lone
-surrogates. Whenever one of these is met, the whole value is written again by `Packer._walk`, in Python, which also keeps
-the path for errors and finds cycles. Both writers give the same bytes for whatever both can write, so which of them ran
-cannot be seen in the result. Different values never get equal bytes: each type has an ext code of its own.
+Theory of operation. `Packer.pack` hands the whole value to ormsgpack. What msgpack has no type for reaches
+`_default`, which asks `split` for an ext code and plain parts and packs those into the ext's payload. Three
+things ormsgpack cannot do right: it writes a bytearray or memoryview as if it were bytes, it takes only str
+keys, and it refuses lone surrogates. Whenever one of these is met, the whole value is written again by
+`Packer._walk`, in Python, which also keeps the path for errors and finds cycles. Both writers give the same
+bytes for whatever both can write, so which of them ran cannot be seen in the result. Different values never
+get equal bytes: each type has an ext code of its own.
 
 Values of ormsgpack's own `Ext` and `Fragment` types are raw msgpack and taken as what they say.
 """
 
+# ruff: noqa: TRY301
+# What is raised inside leaves through the handlers around it.
+
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
 from operator import itemgetter
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ormsgpack
 from ormsgpack import Ext, packb
 
 from musubito.errors import EncodingError
-from musubito.model import MusubitoResult
 
-__all__ = ["IN_ORDER", "SORTED", "Code", "Packer", "Unsupported"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from musubito.model import MusubitoResult
+
+__all__ = ["IN_ORDER", "SORTED", "Code", "Packer", "UnsupportedError"]
 
 
 class Code:
@@ -75,8 +82,17 @@ class Code:
 
 
 HEADED = frozenset(
-    (Code.DEFAULTDICT, Code.DEQUE, Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC, Code.RESULT, Code.RESULT_BY_VALUE)
-    + (Code.IDENTITY, Code.ENUM)
+    (
+        Code.DEFAULTDICT,
+        Code.DEQUE,
+        Code.NAMEDTUPLE,
+        Code.DATACLASS,
+        Code.PYDANTIC,
+        Code.RESULT,
+        Code.RESULT_BY_VALUE,
+        Code.IDENTITY,
+        Code.ENUM,
+    )
 )
 """Codes whose parts are a list of what the value itself holds: the path to a part has no index in it."""
 
@@ -103,7 +119,7 @@ _third = itemgetter(2)
 _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """What `split` raises for a value it cannot take apart; the walk adds the path to it."""
 
 
@@ -116,11 +132,11 @@ class Packer:
 
     def __init__(self) -> None:
         self.results: list[MusubitoResult[Any]] = []
-        """Where `split` may gather the results it meets; they end up in the order in which they are written."""
+        """Where `split` may gather the results it meets; they end up in the order they are written in."""
         self._depth = 0
         self._interrupt: BaseException | None = None
 
-    def split(self, value: Any) -> tuple[int, object]:
+    def split(self, value: Any) -> tuple[int, Any]:
         """The ext code and the parts of a value that msgpack has no type for."""
         raise NotImplementedError
 
@@ -143,7 +159,7 @@ class Packer:
         self._active: set[int] = set()
         try:
             return self._walk(value)
-        except Unsupported as error:
+        except UnsupportedError as error:
             raise EncodingError(self._where(), str(error)) from error.__cause__
         except RecursionError as error:
             raise EncodingError(self._where(), "nested too deeply for what is left of the stack") from error
@@ -203,9 +219,9 @@ class Packer:
             except TypeError:
                 return self._walk_ext(value)
         if id(value) in self._active:
-            raise Unsupported("it contains itself")
+            raise UnsupportedError("it contains itself")
         if len(self._active) >= MAX_DEPTH:
-            raise Unsupported(f"nested more than {MAX_DEPTH} levels deep")
+            raise UnsupportedError(f"nested more than {MAX_DEPTH} levels deep")
         self._active.add(id(value))
         if kind is list:
             out = self._walk_list(value)
@@ -253,13 +269,13 @@ class Packer:
             return _ext(Code.SET if kind is set else Code.FROZENSET, data)
         code, parts = self.split(value)
         if code in HEADED:
-            assert type(parts) is list
-            return _ext(code, _array_header(len(parts)) + b"".join(map(self._walk, parts)))
+            headed = list(parts)
+            return _ext(code, _array_header(len(headed)) + b"".join(map(self._walk, headed)))
         return _ext(code, self._walk(parts))
 
 
 def _holds_buffer(value: object) -> bool:
-    """Whether a bytearray or memoryview is among the lists and dicts of `value` (exts look after their own parts)."""
+    """Whether a bytearray or memoryview is in the lists and dicts of `value`; exts see to their own parts."""
     level: list[Any] = [value]
     while True:
         kinds = set(map(type, level))
@@ -269,7 +285,9 @@ def _holds_buffer(value: object) -> bool:
             return False
         below: list[Any] = []
         if list in kinds:
-            below.extend(chain.from_iterable(level if kinds == {list} else [v for v in level if type(v) is list]))
+            below.extend(
+                chain.from_iterable(level if kinds == {list} else [v for v in level if type(v) is list])
+            )
         if dict in kinds:
             dicts = level if kinds == {dict} else [v for v in level if type(v) is dict]
             below.extend(chain.from_iterable(map(dict.values, dicts)))

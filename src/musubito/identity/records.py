@@ -1,15 +1,18 @@
 """Instances of user classes: enums, dataclasses, namedtuples and pydantic models.
 
-What is written is the class's name and the whole state of the instance: every slot and everything in its `__dict__`, be
-it a field or not. An instance is put together from its state without running a line of the class: no `__init__`, no
-`__new__`, no validator, no `__setattr__`. A class is found by name among what the step's code reached and what is
-imported already, by looking into `__dict__`s only; nothing is imported and no `__getattr__` is asked.
+What is written is the class's name and the whole state of the instance: every slot and everything in its
+`__dict__`, be it a field or not. An instance is put together from its state without running a line of the
+class: no `__init__`, no `__new__`, no validator, no `__setattr__`. A class is found by name among what the
+step's code reached and what is imported already, by looking into `__dict__`s only; nothing is imported and
+no `__getattr__` is asked.
 """
+
+# ruff: noqa: SLF001
+# What dataclasses keeps of a field is private to it.
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 from enum import Enum, EnumType, Flag
 from types import (
     BuiltinFunctionType,
@@ -19,11 +22,14 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
-from musubito.identity.packing import Code, Unsupported
+from musubito.identity.packing import Code, UnsupportedError
 from musubito.model import MusubitoResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = ["MISSING", "find_class", "name_of", "rebuild", "split_record", "static", "unfit"]
 
@@ -37,7 +43,7 @@ _PYDANTIC_SLOTS = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_
 
 
 def static(cls: type, name: str) -> Any:
-    """The class attribute as it lies there, with no descriptor or metaclass being asked; `MISSING` if none."""
+    """The class attribute as it lies there, no descriptor or metaclass being asked; `MISSING` if none."""
     for base in _MRO(cls):
         namespace = _NAMESPACE(base)
         if name in namespace:
@@ -122,14 +128,16 @@ def _make_plan(cls: type) -> Plan | None:
 
 
 def _is_plain(cls: type) -> bool:
-    """Whether a class adds nothing to its instances but slots and a `__dict__`: object, or one made in Python."""
+    """Whether a class adds nothing to its instances but slots and a `__dict__`: it was made in Python."""
     if cls is object or cls is Generic:
         return True
     namespace = _NAMESPACE(cls)
     if not cls.__flags__ & _HEAP_TYPE or isinstance(namespace.get("__new__"), BuiltinFunctionType):
         return False
     return not any(
-        type(attribute) in _MADE_IN_C and attribute.__objclass__ is cls and name not in ("__dict__", "__weakref__")
+        type(attribute) in _MADE_IN_C
+        and attribute.__objclass__ is cls
+        and name not in ("__dict__", "__weakref__")
         for name, attribute in namespace.items()
     )
 
@@ -159,7 +167,7 @@ def _state(value: object, plan: Plan) -> dict[str, object]:
         if not state:
             return held
         if not state.keys().isdisjoint(held):
-            raise Unsupported("a slot and an attribute of the same name")
+            raise UnsupportedError("a slot and an attribute of the same name")
         state.update(held)
     return state
 
@@ -177,9 +185,9 @@ def split_record(value: Any) -> tuple[int, list[object]] | None:
         return code, [module, qualname, value._name_, value._value_]
     if code == Code.NAMEDTUPLE:
         if tuple.__len__(value) != len(fields):
-            raise Unsupported("a namedtuple that does not have its fields")
+            raise UnsupportedError("a namedtuple that does not have its fields")
         if plan.has_dict and object.__getattribute__(value, "__dict__"):
-            raise Unsupported("a namedtuple with attributes of its own")
+            raise UnsupportedError("a namedtuple with attributes of its own")
         return code, [module, qualname, fields, list(tuple.__iter__(value))]
     if code == Code.PYDANTIC:
         chosen, extra, private = [object.__getattribute__(value, name) for name in _PYDANTIC_SLOTS]
@@ -194,7 +202,7 @@ def unfit(value: object) -> str:
 
 
 def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str], type]) -> type:
-    """The class of that name, if the step's code reached it or its module is imported; `LookupError` if not."""
+    """The class of that name, reached by the step's code or in an imported module; else `LookupError`."""
     if type(module) is not str or type(qualname) is not str:
         raise TypeError("a class name that is no text")
     reached = classes.get((module, qualname))
@@ -238,7 +246,11 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
     value: object = object.__new__(cls)
     if code == Code.PYDANTIC:
         _, _, _, chosen, extra, private, state = parts
-        if type(chosen) is not list or not isinstance(extra, dict | None) or not isinstance(private, dict | None):
+        if (
+            type(chosen) is not list
+            or not isinstance(extra, dict | None)
+            or not isinstance(private, dict | None)
+        ):
             raise TypeError("a pydantic model that is none")
         for name, held in zip(_PYDANTIC_SLOTS, (set(chosen), extra, private), strict=True):
             static(cls, name).__set__(value, held)

@@ -247,7 +247,9 @@ class _Visitor:
                 return Place(Root.SUPER, "super")
             case ast.Call(func=ast.Name(id="type"), args=[value]):
                 place = self._place(value, depth)
-                return place if place is not None and place.root is Root.RECEIVER and not place.path else None
+                if place is None or place.root is not Root.RECEIVER or place.path:
+                    return None
+                return place.down(Key(True, "__class__"))
             case ast.Call(func=ast.Name(id="getattr"), args=[value, ast.Constant(value=str(attr)), *_]):
                 place = self._place(value, depth)
                 return place and place.down(Key(True, attr))

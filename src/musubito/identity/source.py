@@ -8,6 +8,8 @@ no candidate that agrees has no source, and is known by its bytecode.
 
 from __future__ import annotations
 
+import __future__
+
 import ast
 import linecache
 import warnings
@@ -20,6 +22,8 @@ __all__ = ["FunctionNode", "Source", "same_code", "source_of"]
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 LAMBDA = "<lambda>"
+REMARKS = __future__.annotations.compiler_flag
+"""Flags that say nothing of what the code does; `exec` hands this one down to what it compiles."""
 FILES_KEPT = 256
 
 
@@ -63,7 +67,7 @@ def same_code(a: CodeType, b: CodeType) -> bool:
         and a.co_argcount == b.co_argcount
         and a.co_posonlyargcount == b.co_posonlyargcount
         and a.co_kwonlyargcount == b.co_kwonlyargcount
-        and a.co_flags == b.co_flags
+        and (a.co_flags ^ b.co_flags) | REMARKS == REMARKS
         and a.co_exceptiontable == b.co_exceptiontable
         and len(a.co_consts) == len(b.co_consts)
         and all(map(_same_constant, a.co_consts, b.co_consts))
@@ -159,7 +163,7 @@ def _inside(code: CodeType, node: ast.Lambda | FunctionNode) -> bool:
     places = [(p[0], p[2], p[1], p[3]) for p in code.co_positions() if None not in p and p[3] != 0]
     starts = [(line, column) for line, column, _, _ in places]
     ends = [(line, column) for _, _, line, column in places]
-    return bool(places) and (min(starts), max(ends)) == span  # type: ignore[type-var]
+    return bool(places) and (min(starts), max(ends)) == span
 
 
 def _text(text: str, node: FunctionNode) -> str:

@@ -22,6 +22,8 @@ from musubito.store.base import (
     Change,
     Claim,
     Claimed,
+    CodeOf,
+    CodeRecord,
     Commit,
     Committed,
     Done,
@@ -32,11 +34,14 @@ from musubito.store.base import (
     Fail,
     Found,
     Holder,
+    HolderOf,
     Holds,
     Intent,
     Invalidate,
     Keys,
     Ledger,
+    Neighbour,
+    Neighbours,
     Others,
     Outcome,
     PayloadOf,
@@ -78,12 +83,12 @@ class _Execution:
         return self.told.artifact if isinstance(self.told, Commit) else None
 
     @property
-    def holds(self) -> Holds:
+    def holds(self) -> int:
         return self.told.holds if isinstance(self.told, Commit) else Holds.NOTHING
 
     @property
     def is_sampled(self) -> bool:
-        return self.told.pool is not None or Holds.SAMPLES in self.holds
+        return self.told.pool is not None or bool(self.holds & Holds.SAMPLES)
 
     def differs(self, other: _Execution) -> bool:
         """Whether they gave different answers. One that could not be stored equals nothing but itself."""
@@ -91,8 +96,9 @@ class _Execution:
 
 
 class _Node(NamedTuple):
-    """A place in the graph. A stub has neither a reuse key nor an execution."""
+    """A place in the graph as it was asked for first, and the reuse key asked for last; a stub has none."""
 
+    place: Place | None = None
     reuse: bytes | None = None
     execution: int | None = None
     stale: bool = False
@@ -115,6 +121,7 @@ class _Tables:
     nodes: dict[bytes, _Node] = field(default_factory=dict)
     edges: dict[tuple[bytes, bytes, EdgeKind], bytes] = field(default_factory=dict)
     artifacts: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
+    codes: dict[bytes, CodeRecord] = field(default_factory=dict)
     invalidations: dict[int, Invalidate] = field(default_factory=dict)
     effects: dict[bytes, _Effect] = field(default_factory=dict)
     leases: dict[bytes, Holder] = field(default_factory=dict)
@@ -135,7 +142,7 @@ class _Tables:
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         newest = next(self.newest_first(lambda e: e.keys.reuse == keys.reuse), None)
-        return newest and self.found(newest, keys, self.payload(namespace, newest.artifact))
+        return None if newest is None else self.found(newest, keys, self.payload(namespace, newest.artifact))
 
     def others(self, query: Others) -> list[Found]:
         def fits(e: _Execution) -> bool:
@@ -161,8 +168,8 @@ class _Tables:
             payload=payload,
             started_at=told.started_at,
             duration_ms=told.duration_ms,
-            valid_from=success and success.valid_from,
-            valid_until=success and success.valid_until,
+            valid_from=success.valid_from if success else None,
+            valid_until=success.valid_until if success else None,
             not_replayable=success.not_replayable if success else "it failed",
             invalid=int(e.invalid),
             outcome=Outcome.SUCCEEDED if success else Outcome.FAILED,
@@ -170,7 +177,7 @@ class _Tables:
             pool=told.pool,
             sample=told.place.sample,
             tokens=told.tokens,
-            settled=int(node == _Node(asked.reuse, e.number, stale=False)),
+            settled=int(node is not None and node[1:] == (asked.reuse, e.number, False)),
         )
 
     def reads(self, execution: int) -> list[Read]:
@@ -202,13 +209,35 @@ class _Tables:
             effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found
         )
 
+    def neighbours(self, query: Neighbours) -> list[Neighbour]:
+        nodes = list(self.nodes.items())
+        if query.node in self.nodes:
+            nodes = nodes[: list(self.nodes).index(query.node)]
+        return [
+            Neighbour(
+                node_id,
+                node.place.code.fingerprint,
+                node.place.input_hash,
+                node.place.arguments,
+                frozenset(p for p, child, kind in self.edges if child == node_id and kind is EdgeKind.DATA),
+                None if node.execution is None else self.executions[node.execution].told.started_at,
+            )
+            for node_id, node in reversed(nodes)
+            if node.place
+            and (node.place.namespace, node.place.operation) == (query.namespace, query.operation)
+        ][: query.limit]
+
+    def code(self, fingerprint: bytes) -> Mapping[str, bytes]:
+        code = self.codes.get(fingerprint)
+        return {part: digest for part, digest, _ in code.parts} if code else {}
+
     # -- executions and nodes --------------------------------------------------------------------------------
     def commit(self, change: Commit) -> Committed:
         place = change.place
         self.ask_for(place)
         self.check_uses(change.uses)
         invalid = self.invalidated_since(change.began, place) or (
-            Holds.EFFECT not in change.holds and any(self.outdated(change.began, use) for use in change.uses)
+            not change.holds & Holds.EFFECT and any(self.outdated(change.began, use) for use in change.uses)
         )
         if change.artifact is not None and change.payload is not None:
             self.artifacts[place.namespace, change.artifact] = change.payload
@@ -229,7 +258,7 @@ class _Tables:
         e, node = self.executions.get(change.execution), self.nodes.get(change.place.keys.node)
         if e is None or e.invalid:
             return False
-        if node is None or node.execution != e.number:
+        if node is None or (node.reuse, node.execution) != (change.place.keys.reuse, e.number):
             self.replaced(change.place.keys.reuse, e.number)
         self.ask_for(change.place)
         self.answer(change.place, e.number)
@@ -252,18 +281,19 @@ class _Tables:
     def ask_for(self, place: Place) -> None:
         """The node exists from now on, and so do its parents, be it as stubs."""
         node = self.nodes.get(place.keys.node)
-        if node is None or node.reuse is None:
-            self.nodes[place.keys.node] = _Node(place.keys.reuse)
+        if node is None or node.place is None:
+            self.nodes[place.keys.node] = _Node(place, place.keys.reuse)
+            self.codes.setdefault(place.code.fingerprint, place.code)
         for parent in place.parents:
             self.nodes.setdefault(parent.node, _Node())
             self.edges.setdefault((parent.node, place.keys.node, parent.kind), parent.artifact)
 
     def answer(self, place: Place, execution: int) -> None:
         """The node points at this execution; what lies below is STALE if it gave another artifact before."""
-        before = self.nodes[place.keys.node].execution
-        if before is not None and self.executions[execution].differs(self.executions[before]):
+        node = self.nodes[place.keys.node]
+        if node.execution is not None and self.executions[execution].differs(self.executions[node.execution]):
             self.mark_stale(place.keys.node)
-        self.nodes[place.keys.node] = _Node(place.keys.reuse, execution, stale=False)
+        self.nodes[place.keys.node] = _Node(node.place, place.keys.reuse, execution, stale=False)
         for parent in place.parents:
             self.edges[parent.node, place.keys.node, parent.kind] = parent.artifact
 
@@ -305,7 +335,7 @@ class _Tables:
         ahead, passed = [number], set[int]()
         while ahead:
             e = self.executions[ahead.pop()]
-            if e.number not in passed and Holds.EFFECT not in e.holds:
+            if e.number not in passed and not e.holds & Holds.EFFECT:
                 passed.add(e.number)
                 self.executions[e.number] = replace(e, invalid=True)
                 ahead += self.callers(e.number)
@@ -380,13 +410,13 @@ class _Tables:
             self.waits.pop(key, None)
             if change.awaited is not None:
                 self.waits[key] = change.awaited
-        key, passed = change.awaited, set[bytes]()
-        while key is not None and key not in passed:
-            if key in change.held:
+        ahead, passed = change.awaited, set[bytes]()
+        while ahead is not None and ahead not in passed:
+            if ahead in change.held:
                 return True
-            passed.add(key)
-            lease = self.leases.get(key)
-            key = self.waits.get(key) if lease and lease.expires_at >= change.now else None
+            passed.add(ahead)
+            lease = self.leases.get(ahead)
+            ahead = self.waits.get(ahead) if lease and lease.expires_at >= change.now else None
         return False
 
     def intend(self, change: Intent) -> Claimed | Busy | Done:
@@ -465,6 +495,12 @@ class MemoryStore:
                 return tables.moment()
             case EffectQuery():
                 return tables.effect(query)
+            case Neighbours():
+                return tables.neighbours(query)
+            case CodeOf():
+                return tables.code(query.fingerprint)
+            case HolderOf():
+                return tables.leases.get(query.key)
             case _:
                 assert_never(query)
 

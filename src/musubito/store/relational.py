@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any, Protocol, assert_never
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, assert_never
 
 from musubito.store.base import (
     Attempted,
@@ -54,9 +54,13 @@ from musubito.store.base import (
     Waits,
 )
 
-__all__ = ["Database", "Numbers", "answer", "newest", "perform"]
+__all__ = ["Database", "Numbers", "answer", "moment_unless_newer", "newest", "perform"]
 
-CODEC = "msgpack"
+CODEC: Final = "msgpack"
+INLINE: Final = 1000
+"""Up to this many bytes a payload lies in its execution's row: a page of its own costs a miss some 10 us."""
+LOOKED_AT: Final = 20_000
+"""Among how many of the newest nodes the neighbours of a node are looked for."""
 Row = tuple[Any, ...]
 
 
@@ -65,6 +69,9 @@ class Database(Protocol):
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[Row]:
         """All rows of a named query."""
+
+    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """A named query that gives no rows, once for each."""
 
 
 class Numbers:
@@ -127,9 +134,9 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
     """The answer that the query's class names."""
     match query:
         case Others(keys, _, across, oldest):
-            where = {"node": keys.node, "reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
+            where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
             rows = db.rows("others", where) + (db.rows("others_across", where) if across else [])
-            return [Found(*row) for row in rows]
+            return _settled(db, keys, [Found(*row) for row in rows])
         case PayloadOf(namespace, artifact):
             where = {"namespace": numbers.known_namespace(db, namespace), "artifact": artifact}
             rows = db.rows("payload", where)
@@ -158,11 +165,18 @@ def newest(db: Database, keys: Keys, namespace: int | None) -> Found | None:
     if not rows:
         return None
     found = Found(*rows[0])
-    if not found.settled and found.producer != keys.node:
-        where = {"node": keys.node, "reuse": keys.reuse, "execution": found.execution}
-        if db.rows("settled", where):
-            found = found._replace(settled=1)
-    return found
+    return found if found.settled or found.producer == keys.node else _settled(db, keys, [found])[0]
+
+
+def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
+    """With `settled` where the asked node points at it already."""
+    rows = db.rows("node", {"node": keys.node})
+    if not rows:
+        return founds
+    _, pointed, asked, _, stale = rows[0]
+    if asked != keys.reuse or stale:
+        return founds
+    return [found._replace(settled=1) if found.execution == pointed else found for found in founds]
 
 
 def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
@@ -171,6 +185,7 @@ def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
         "operation": query.operation,
         "node": query.node,
         "limit": query.limit,
+        "looked_at": LOOKED_AT,
     })
     return [
         Neighbour(
@@ -209,9 +224,9 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
     if not rows:
         return None
     attempt, settled, outcome, execution = rows[0]
-    where = {"execution": execution, "node": keys.node, "reuse": keys.reuse, "namespace": namespace}
-    found = db.rows("execution", where) if outcome == "done" else []
-    return EffectRow(attempt, settled, outcome, _holder(db, effect_key), Found(*found[0]) if found else None)
+    found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
+    done = _settled(db, keys, [Found(*row) for row in found])
+    return EffectRow(attempt, settled, outcome, _holder(db, effect_key), done[0] if done else None)
 
 
 def _holder(db: Database, key: bytes) -> Holder | None:
@@ -233,8 +248,8 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             return _point(db, numbers, change)
         case Release((key, owner)):
             db.rows("release", {"key": key, "owner": owner})
-        case Renew(owner, expires_at):
-            db.rows("renew", {"owner": owner, "expires_at": expires_at})
+        case Renew(holder, held, now):
+            db.many("renew", [_lease(holder, key, operation, now) for key, operation in held])
         case Waits():
             return _waits(db, change)
         case Invalidate():
@@ -244,8 +259,7 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
         case Ledger(runs, calls):
             for run in runs:
                 db.rows("add_run", run._asdict())
-            for call in calls:
-                db.rows("add_call", call._asdict())
+            db.many("add_call", [call._asdict() for call in calls])
         case _:
             assert_never(change)
     return None
@@ -254,7 +268,8 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
 def _claim(db: Database, claim: Claim) -> Claimed | Busy | Done:
     if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
         return Done()
-    rows = db.rows("claim", {"reuse": claim.keys.reuse, "seen": claim.seen, **_lease(claim)})
+    lease = _lease(claim.holder, claim.key, claim.operation, claim.now)
+    rows = db.rows("claim", {"reuse": claim.keys.reuse, "seen": claim.seen, "over": claim.over, **lease})
     if rows:
         return Claimed(*rows[0])
     holder = _holder(db, claim.key)
@@ -262,36 +277,52 @@ def _claim(db: Database, claim: Claim) -> Claimed | Busy | Done:
     return Busy(holder) if holder is not None else Done()
 
 
-def _lease(claim: Claim) -> dict[str, Any]:
-    holder = claim.holder
+def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
+    """The moment at which a claimed execution begins; None if there is something newer to look at."""
+    if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
+        return None
+    newer, executions, invalidations = db.rows("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})[0]
+    return None if newer else Claimed(executions, invalidations)
+
+
+def _lease(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, Any]:
     return {
-        "key": claim.key,
+        "key": key,
         "owner": holder.owner,
-        "operation": claim.operation,
+        "operation": operation,
         "host": holder.host,
         "pid": holder.pid,
         "process": holder.process,
-        "now": claim.now,
+        "now": now,
         "expires_at": holder.expires_at,
-        "over": claim.over,
     }
 
 
 def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
-    place = change.place
-    node, pointed, _ = _node(db, numbers, place)
-    invalid = _outdated(db, numbers, change, node)
-    if change.artifact is not None:
+    place, artifact = change.place, change.artifact
+    ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations}
+    execution, new, invalidations, before, asked = db.rows("ahead", ahead)[0]
+    node = _find_node(db, numbers, place)
+    invalid = bool(invalidations and _invalidated(db, numbers, change, node)) or any(
+        _outdated(db, change.began, use) for use in change.uses
+    )
+    if node is None:
+        number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
+    else:
+        number = node.number
+    inline = change.payload is not None and len(change.payload) <= INLINE
+    if change.payload is not None and not inline:
         db.rows("add_artifact", {
             "namespace": numbers.namespace(db, place.namespace),
-            "digest": change.artifact,
+            "digest": artifact,
             "codec": CODEC,
             "payload": change.payload,
-            "size": len(change.payload or b""),
+            "size": len(change.payload),
             "created_at": change.started_at,
         })
-    execution: int = db.rows("add_execution", {
-        "node": node,
+    db.rows("add_execution", {
+        "execution": execution,
+        "node": number,
         "reuse": place.keys.reuse,
         "cross": _unless(place.keys.cross, place.keys.reuse),
         "pool": change.pool,
@@ -299,7 +330,8 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         "outcome": Outcome.SUCCEEDED,
         "started_at": change.started_at,
         "duration_ms": change.duration_ms,
-        "artifact": change.artifact,
+        "artifact": artifact,
+        "payload": change.payload if inline else None,
         "error": None,
         "valid_from": change.valid_from,
         "valid_until": change.valid_until,
@@ -307,24 +339,28 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         "invalid": invalid,
         "holds": change.holds,
         "tokens": change.tokens,
-    })[0][0]
+    })
     _add_uses(db, execution, change.uses)
     for read in change.reads:
         db.rows("add_read", {"execution": execution, **read._asdict()})
     for attempt in change.attempts:
         db.rows("add_attempt", {"execution": execution, **attempt._asdict()})
     if not invalid:
-        _replaced(db, place.keys.reuse, execution, change.artifact, own=True)
-        _answer_at(db, place, node, pointed, execution, change.artifact)
+        if before or asked:
+            _replaced(db, place.keys.reuse, execution, artifact, own=True)
+        if node is not None:
+            _answer_at(db, place, node, execution, artifact)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
     return Committed(execution, invalid)
 
 
 def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
-    node, _, _ = _node(db, numbers, place)
-    execution: int = db.rows("add_execution", {
-        "node": node,
+    execution, new, *_ = db.rows("ahead", {"reuse": place.keys.reuse, "since": 0})[0]
+    node = _find_node(db, numbers, place)
+    db.rows("add_execution", {
+        "execution": execution,
+        "node": _add_node(db, numbers, place, new, None, ran=True) if node is None else node.number,
         "reuse": place.keys.reuse,
         "cross": _unless(place.keys.cross, place.keys.reuse),
         "pool": change.pool,
@@ -333,6 +369,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
         "started_at": change.started_at,
         "duration_ms": change.duration_ms,
         "artifact": None,
+        "payload": None,
         "error": change.error,
         "valid_from": None,
         "valid_until": None,
@@ -340,7 +377,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
         "invalid": False,
         "holds": Holds.NOTHING,
         "tokens": change.tokens,
-    })[0][0]
+    })
     _add_uses(db, execution, change.uses)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
     return Committed(execution, invalid=False)
@@ -351,11 +388,15 @@ def _point(db: Database, numbers: Numbers, change: Point) -> bool:
     if not used or used[0][2]:
         return False
     reuse, artifact, _ = used[0]
-    node, pointed, _ = _node(db, numbers, change.place)
-    if pointed != change.execution:
-        asked = change.place.keys.reuse
+    place, asked = change.place, change.place.keys.reuse
+    node = _find_node(db, numbers, place)
+    if node is None or node.pointed != change.execution:
         _replaced(db, asked, change.execution, artifact, own=reuse == asked)
-    _answer_at(db, change.place, node, pointed, change.execution, artifact)
+    if node is None:
+        new = db.rows("ahead", {"reuse": asked, "since": 0})[0][1]
+        _add_node(db, numbers, place, new, change.execution, ran=False)
+    else:
+        _answer_at(db, place, node, change.execution, artifact)
     return True
 
 
@@ -363,17 +404,36 @@ def _unless(key: bytes, same: bytes) -> bytes | None:
     return None if key == same else key
 
 
-def _node(db: Database, numbers: Numbers, place: Place) -> tuple[int, int | None, bytes]:
-    """The node's number, the execution it points at, and what it was asked for last; a new one gets its edges."""
+class _Node(NamedTuple):
+    number: int
+    pointed: int | None
+
+
+def _find_node(db: Database, numbers: Numbers, place: Place) -> _Node | None:
+    """A node that is there, with the edges that this call sees; None if it has to be added."""
+    rows = db.rows("node", {"node": place.keys.node})
+    if not rows:
+        return None
+    number, pointed, asked, stub, _ = rows[0]
+    if stub:
+        db.rows("fill_stub", {"id": number, **_about(db, numbers, place)})
+    if stub or asked != place.keys.reuse:
+        _add_edges(db, number, place)
+    return _Node(number, pointed)
+
+
+def _add_node(db: Database, numbers: Numbers, place: Place, number: int, execution: int | None, *, ran: bool) -> int:
     keys = place.keys
-    rows = db.rows("node", {"node": keys.node})
-    if rows and not rows[0][3]:
-        number, pointed, asked, _ = rows[0]
-        if asked != keys.reuse:
-            _add_edges(db, number, place)
-        return number, pointed, asked
-    about = {
-        "reuse": _unless(keys.reuse, keys.node),
+    listed = None if ran and keys.node == keys.reuse else 1
+    node = {"id": number, "node": keys.node, "execution": execution, "listed": listed, **_about(db, numbers, place)}
+    db.rows("add_node", node)
+    _add_edges(db, number, place)
+    return number
+
+
+def _about(db: Database, numbers: Numbers, place: Place) -> dict[str, Any]:
+    return {
+        "reuse": _unless(place.keys.reuse, place.keys.node),
         "operation": numbers.operation(db, place.namespace, place.operation),
         "code": numbers.code(db, place.code),
         "input_hash": place.input_hash,
@@ -381,13 +441,6 @@ def _node(db: Database, numbers: Numbers, place: Place) -> tuple[int, int | None
         "sample": place.sample,
         "arguments": json.dumps({name: digest.hex() for name, digest in place.arguments.items()}),
     }
-    if rows:
-        number = rows[0][0]
-        db.rows("fill_stub", {"id": number, **about})
-    else:
-        number = db.rows("add_node", {"node": keys.node, **about})[0][0]
-    _add_edges(db, number, place)
-    return number, None, keys.reuse
 
 
 def _add_edges(db: Database, child: int, place: Place) -> None:
@@ -402,7 +455,7 @@ def _number_of(db: Database, node: bytes) -> int:
     return number
 
 
-def _add_uses(db: Database, execution: int, uses: tuple[Use, ...] | Any) -> None:
+def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
     for use in uses:
         reuse = db.rows("used", {"execution": use.execution})[0][0]
         db.rows("add_use", {
@@ -413,24 +466,31 @@ def _add_uses(db: Database, execution: int, uses: tuple[Use, ...] | Any) -> None
         })
 
 
-def _outdated(db: Database, numbers: Numbers, change: Commit, node: int) -> bool:
-    """Whether what this execution was built on was invalidated, or replaced by another artifact, since it began."""
-    place, began = change.place, change.began
-    where = {"since": began.invalidations, "operation": numbers.operation(db, place.namespace, place.operation), "node": node}
-    if db.rows("invalidated_since", where):
+def _invalidated(db: Database, numbers: Numbers, change: Commit, node: _Node | None) -> bool:
+    """Whether its operation or its node was invalidated by hand since it began."""
+    operation = numbers.operation(db, change.place.namespace, change.place.operation)
+    number = None if node is None else node.number
+    where = {"since": change.began.invalidations, "operation": operation, "node": number}
+    return bool(db.rows("invalidated_since", where))
+
+
+def _outdated(db: Database, began: Claimed, use: Use) -> bool:
+    """Whether what was used is INVALID by now, or was replaced by another artifact since its caller began."""
+    reuse, artifact, invalid = db.rows("used", {"execution": use.execution})[0]
+    if invalid:
         return True
-    for use in change.uses:
-        reuse, artifact, invalid = db.rows("used", {"execution": use.execution})[0]
-        if invalid:
+    since = max(began.executions, use.execution)
+    for key in {use.asked, reuse}:
+        if db.rows("newer_with_another_artifact", {"reuse": key, "since": since, "artifact": artifact}):
             return True
-        since = max(began.executions, use.execution)
-        for key in {use.asked, reuse}:
-            if db.rows("newer_with_another_artifact", {"reuse": key, "since": since, "artifact": artifact}):
-                return True
-        where = {"node": use.node, "reuse": use.asked, "execution": use.execution, "artifact": artifact}
-        if db.rows("moved", where):
-            return True
-    return False
+    rows = db.rows("node", {"node": use.node})
+    if not rows:
+        return False
+    _, pointed, asked, _, _ = rows[0]
+    if asked != use.asked or pointed is None or pointed == use.execution:
+        return False
+    answer = db.rows("used", {"execution": pointed})[0][1]
+    return answer is None or bool(answer != artifact)
 
 
 def _replaced(db: Database, reuse: bytes, execution: int, artifact: bytes | None, *, own: bool) -> None:
@@ -440,15 +500,16 @@ def _replaced(db: Database, reuse: bytes, execution: int, artifact: bytes | None
         db.rows("set_invalid", {"execution": caller})
 
 
-def _answer_at(db: Database, place: Place, node: int, pointed: int | None, execution: int, artifact: bytes | None) -> None:
+def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact: bytes | None) -> None:
     """The node points at this execution; if it answered otherwise before, all nodes below become STALE."""
-    if pointed is not None:
-        if pointed != execution:
-            before = db.rows("used", {"execution": pointed})[0][1]
+    if node.pointed is not None:
+        if node.pointed != execution:
+            before = db.rows("used", {"execution": node.pointed})[0][1]
             if before is None or before != artifact:
-                db.rows("mark_stale", {"node": node})
-        db.rows("unstale", {"node": node})
-    db.rows("point", {"id": node, "execution": execution, "reuse": _unless(place.keys.reuse, place.keys.node)})
+                db.rows("mark_stale", {"node": node.number})
+        db.rows("unstale", {"node": node.number})
+    reuse = _unless(place.keys.reuse, place.keys.node)
+    db.rows("point", {"id": node.number, "execution": execution, "reuse": reuse})
 
 
 def _end(db: Database, lease: tuple[bytes, bytes] | None, effect: EffectOutcome | None, execution: int, at: float) -> None:
@@ -500,15 +561,5 @@ def _intend(db: Database, numbers: Numbers, intent: Intent) -> Claimed | Busy | 
     where = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
     if not db.rows("intend", where):
         return Done()
-    holder = intent.holder
-    db.rows("take", {
-        "key": intent.effect_key,
-        "owner": holder.owner,
-        "operation": intent.operation,
-        "host": holder.host,
-        "pid": holder.pid,
-        "process": holder.process,
-        "now": intent.at,
-        "expires_at": holder.expires_at,
-    })
+    db.rows("take", _lease(intent.holder, intent.effect_key, intent.operation, intent.at))
     return Claimed(*db.rows("began", {})[0])

@@ -112,7 +112,7 @@ def commit(at: Place, output: str | None, **more: Any) -> Commit:
         tokens=None,
         lease=None,
     )
-    return replace(plain, **more)
+    return plain._replace(**more)
 
 
 def fail(at: Place, **more: Any) -> Fail:
@@ -127,7 +127,7 @@ def fail(at: Place, **more: Any) -> Fail:
         tokens=None,
         lease=None,
     )
-    return replace(plain, **more)
+    return plain._replace(**more)
 
 
 def holder(owner: str, expires_at: float = 20.0) -> Holder:
@@ -146,7 +146,7 @@ def claim(at: Place, owner: str, **more: Any) -> Claim:
         operation=at.operation,
         now=10.0,
     )
-    return replace(plain, **more)
+    return plain._replace(**more)
 
 
 def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
@@ -159,7 +159,7 @@ def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
         at=10.0,
         holder=holder(owner),
     )
-    return replace(plain, **more)
+    return plain._replace(**more)
 
 
 # -- with a store --------------------------------------------------------------------------------------------

@@ -3,14 +3,15 @@
     class TestMine(StoreConformance):
         def open_store(self, directory): return MyStore(directory / "mine.db")
 
-`StoreConformance` holds a test for each rule of `musubito.store.base`, named after it;
-`PersistentStoreConformance` adds what holds for a store that outlives its process, where `open_store` with the
-same directory opens the same store again. The tests know a store by its protocol alone, and an execution that
-is INVALID or a node that is STALE by what they answer.
+`StoreConformance` holds a test for each rule of `musubito.store.base`, named after it. For a store that
+outlives its process `PersistentStoreConformance` adds what holds when it is opened again; there `open_store`
+with the same directory opens the same store. The tests know a store by its protocol alone, and an execution
+that is INVALID or a node that is STALE by what they answer.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,9 @@ from musubito.store.base import (
     Began,
     Busy,
     CallLine,
+    Change,
     Claimed,
+    CodeOf,
     Committed,
     Done,
     EdgeKind,
@@ -32,9 +35,12 @@ from musubito.store.base import (
     EffectQuery,
     EffectRow,
     Found,
+    HolderOf,
     Holds,
     Invalidate,
     Ledger,
+    Neighbour,
+    Neighbours,
     Outcome,
     ParentRef,
     PayloadOf,
@@ -91,7 +97,7 @@ def done(effect: Place, outcome: str = "done", attempt: int = 1) -> EffectOutcom
 def invalidate(
     store: Store, operation: str | None = None, node: Place | None = None, namespace: str = "default"
 ) -> int:
-    (count,) = store.write([Invalidate(namespace, operation, node and node.keys.node)])
+    (count,) = store.write([Invalidate(namespace, operation, node.keys.node if node else None)])
     assert isinstance(count, int)
     return count
 
@@ -259,8 +265,6 @@ class StoreConformance:
         ran(store, place("f", namespace="mine"), "y")
         assert store.find(PayloadOf("default", digest("x"))) == b"x"
         assert store.find(PayloadOf("mine", digest("x"))) is None
-        newest = store.newest(F.keys, "mine")
-        assert newest is not None and (newest.artifact, newest.payload) == (digest("x"), None)
 
     def test_a_payload_that_differs_is_replaced(self, store: Store) -> None:
         ran(store, F, "x", payload=b"bad")
@@ -307,6 +311,53 @@ class StoreConformance:
             leaf: SampleNode(leaf, pool, 4, attempts, ()),
         }
         assert dict(store.find(SampleTree(plain))) == {plain: SampleNode(plain, None, 0, (), ())}
+
+    # -- what else is asked ----------------------------------------------------------------------------------
+    def test_neighbours_are_the_nodes_of_an_operation_newest_first(self, store: Store) -> None:
+        first, second, third = (place("f", [parent(ONE, "x")], argument=a) for a in "123")
+        ran(store, first, "x", started_at=1.0)
+        ran(store, G, "x")
+        ran(store, place("f", namespace="another"), "x")
+        ran(store, second, "x", started_at=2.0)
+        failed(store, third)
+        ran(store, first, "y", started_at=3.0)
+        expected = [
+            Neighbour(
+                p.keys.node,
+                p.code.fingerprint,
+                p.input_hash,
+                p.arguments,
+                frozenset([ONE.keys.node]),
+                started_at,
+            )
+            for p, started_at in ((third, None), (second, 2.0), (first, 3.0))
+        ]
+        assert list(store.find(Neighbours("default", "f", None, 9))) == expected
+        assert list(store.find(Neighbours("default", "f", None, 2))) == expected[:2]
+        assert list(store.find(Neighbours("default", "f", second.keys.node, 9))) == expected[2:]
+        assert list(store.find(Neighbours("default", "f", F.keys.node, 9))) == expected
+        assert list(store.find(Neighbours("default", "never", None, 9))) == []
+
+    def test_a_stub_is_no_neighbour_and_a_state_edge_no_parent(self, store: Store) -> None:
+        state = ParentRef(TWO.keys.node, digest("x"), EdgeKind.STATE)
+        ran(store, place("one", [parent(ONE, "x"), state]), "y")
+        (only,) = store.find(Neighbours("default", "one", None, 9))
+        assert only.parents == {ONE.keys.node}
+        failed(store, ONE)
+        known = store.find(Neighbours("default", "one", None, 9))
+        assert {n.node for n in known} == {only.node, ONE.keys.node}
+
+    def test_the_code_of_a_fingerprint_is_kept(self, store: Store) -> None:
+        ran(store, F, "x")
+        failed(store, G)
+        for at in (F, G):
+            assert dict(store.find(CodeOf(at.code.fingerprint))) == {p: d for p, d, _ in at.code.parts}
+        assert dict(store.find(CodeOf(H.code.fingerprint))) == {}
+
+    def test_the_holder_of_a_lease_is_known(self, store: Store) -> None:
+        store.write([claim(F, "me")])
+        assert store.find(HolderOf(F.keys.reuse)) == holder("me")
+        assert store.find(HolderOf(G.keys.reuse)) is None
 
     # -- committed INVALID -----------------------------------------------------------------------------------
     def outer(self, store: Store, *uses: Use, began: Claimed | None = None, **more: Any) -> bool:
@@ -368,6 +419,11 @@ class StoreConformance:
         # At another node, so that only the key tells.
         ran(store, place("child", [parent(TWO, "other")]), "y")
         assert not self.outer(store, use(BELOW_ONE, e), began=began)
+        assert self.outer(store, use(ELSEWHERE, e), began=began)
+
+    def test_what_was_used_counts_under_its_own_key_too(self, store: Store) -> None:
+        e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
+        ran(store, BELOW_TWO, "y")
         assert self.outer(store, use(ELSEWHERE, e), began=began)
 
     def test_what_asked_a_node_that_moved_to_another_artifact_is_committed_invalid(
@@ -567,6 +623,14 @@ class StoreConformance:
         assert not is_invalid(store, G, caller)
         assert is_invalid(store, H, asked)
 
+    def test_pointing_at_the_same_under_another_key_makes_invalid_too(self, store: Store) -> None:
+        first, second = ran(store, BELOW_TWO, "x"), ran(store, BELOW_ONE, "y")
+        caller = ran(store, G, "out", uses=[use(BELOW_ONE, second)])
+        pointed(store, ELSEWHERE, first)
+        assert not is_invalid(store, G, caller)
+        pointed(store, BELOW_ONE, first)
+        assert is_invalid(store, G, caller)
+
     def test_pointing_at_what_is_pointed_at_already_changes_nothing(self, store: Store) -> None:
         first = ran(store, BELOW_ONE, "x")
         second = ran(store, BELOW_TWO, "y")
@@ -618,6 +682,13 @@ class StoreConformance:
         ran(store, self.GRANDCHILD, "g")
         assert not is_stale(store, self.CHILD)
         assert not is_stale(store, self.GRANDCHILD)
+
+    def test_a_node_that_had_failed_is_not_stale_once_it_succeeds(self, store: Store) -> None:
+        ran(store, F, "x")
+        failed(store, self.CHILD)
+        ran(store, F, "y")
+        ran(store, self.CHILD, "c")
+        assert not is_stale(store, self.CHILD)
 
     def test_what_lies_below_a_stale_node_is_made_stale_again(self, store: Store) -> None:
         self.family(store)
@@ -776,7 +847,9 @@ class StoreConformance:
 
     # -- waits -----------------------------------------------------------------------------------------------
     def wait(self, store: Store, held: Place, awaited: Place | None, now: float = 10.0) -> bool:
-        closes: bool = one(store.write([Waits([held.keys.reuse], awaited and awaited.keys.reuse, now)]))
+        closes: bool = one(
+            store.write([Waits([held.keys.reuse], awaited.keys.reuse if awaited else None, now)])
+        )
         return closes
 
     def test_waits_that_lead_back_close_a_cycle(self, store: Store) -> None:
@@ -857,7 +930,9 @@ class StoreConformance:
         row = self.effect(store)
         assert row[:4] == (1, 1, "done", None)
         assert (row.found.execution, row.found.payload, row.found.holds) == (1, b"sent", AN_EFFECT)
-        assert store.find(EffectQuery(digest("send"), F.keys, "another")).found.payload is None
+        assert store.find(EffectQuery(digest("send"), F.keys, "default")).found == row.found._replace(
+            settled=0
+        )
 
     def test_a_failed_or_unknown_effect_is_known_as_such(self, store: Store) -> None:
         store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed"))])
@@ -904,7 +979,12 @@ class StoreConformance:
     def test_a_write_that_raises_has_changed_nothing(self, store: Store) -> None:
         before = ran(store, F, "x")
         store.write([claim(G, "me")])
-        changes = [commit(H, "z"), commit(F, "y"), Release((G.keys.reuse, b"me")), intent("send", "me")]
+        changes: list[Change] = [
+            commit(H, "z"),
+            commit(F, "y"),
+            Release((G.keys.reuse, b"me")),
+            intent("send", "me"),
+        ]
         with pytest.raises(StoreError):
             store.write([*changes, Invalidate("default", "f", None), commit(G, "x", uses=[use(F, 70)])])
         assert found(store, F) == found(store, F)._replace(execution=before, invalid=0, settled=1)
@@ -927,15 +1007,20 @@ class StoreConformance:
         ran(store, F, "x")
 
         def work(worker: int) -> bool:
-            for turn in range(5):
+            for turn in range(60):
                 ran(store, place("f", argument=f"{worker} {turn}"), "y")
                 if found(store, F).payload != b"x":
                     return False
             return True
 
-        with ThreadPoolExecutor(4) as threads:
-            assert all(threads.map(work, range(4)))
-        assert store.find(Began()).executions == 21
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(4) as threads:
+                assert all(threads.map(work, range(4)))
+        finally:
+            sys.setswitchinterval(interval)
+        assert store.find(Began()).executions == 241
 
     def test_closing_twice_does_nothing(self, store: Store) -> None:
         store.close()

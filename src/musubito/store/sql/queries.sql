@@ -2,41 +2,29 @@
 
 -- name: newest
 -- The newest execution with this reuse key, its payload, and whether the asked node points at it already.
-SELECT e.id, n.node_id, e.artifact, a.payload, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
   n.node_id = :node AND n.execution = e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
     AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
-LEFT JOIN _artifacts a ON a.namespace = :namespace AND a.digest = e.artifact
+LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = :namespace AND a.digest = e.artifact
 WHERE e.reuse_key = :reuse
 ORDER BY e.id DESC LIMIT 1;
 
--- name: settled
--- Whether the asked node, which is not the producer, points at this execution and needs no write.
-SELECT 1 FROM _nodes n
-WHERE n.node_id = :node AND n.execution = :execution AND coalesce(n.reuse_key, n.node_id) = :reuse
-  AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id);
-
 -- name: others
--- All executions that succeeded with this reuse key, newest first, without payloads.
-SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
-  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
-  coalesce(q.execution = e.id AND coalesce(q.reuse_key, q.node_id) = :reuse
-    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = q.id), 0)
+-- All executions that succeeded with this reuse key, newest first; larger payloads are left out.
+SELECT e.id, n.node_id, e.artifact, e.payload, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e JOIN _nodes n ON n.id = e.node
-LEFT JOIN _nodes q ON q.node_id = :node
 WHERE e.reuse_key = :reuse AND e.outcome = 1 AND e.started_at >= :oldest
 ORDER BY e.id DESC;
 
 -- name: others_across
--- All executions that succeeded with this cross key but another reuse key, newest first, without payloads.
-SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
-  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
-  coalesce(q.execution = e.id AND coalesce(q.reuse_key, q.node_id) = :reuse
-    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = q.id), 0)
+-- All executions that succeeded with this cross key but another reuse key, newest first; larger payloads are left out.
+SELECT e.id, n.node_id, e.artifact, e.payload, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e JOIN _nodes n ON n.id = e.node
-LEFT JOIN _nodes q ON q.node_id = :node
 WHERE e.id IN (
     SELECT id FROM _executions WHERE cross_key = :cross
     UNION ALL
@@ -47,14 +35,11 @@ ORDER BY e.id DESC;
 
 -- name: execution
 -- One execution with its payload.
-SELECT e.id, n.node_id, e.artifact, a.payload, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
-  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
-  coalesce(q.execution = e.id AND coalesce(q.reuse_key, q.node_id) = :reuse
-    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = q.id), 0)
+SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
-LEFT JOIN _nodes q ON q.node_id = :node
-LEFT JOIN _artifacts a ON a.namespace = :namespace AND a.digest = e.artifact
+LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = :namespace AND a.digest = e.artifact
 WHERE e.id = :execution;
 
 -- name: payload
@@ -89,6 +74,11 @@ SELECT pool, sample FROM _attempts WHERE execution = :execution ORDER BY pool, s
 -- The present moment in the store's order of events.
 SELECT coalesce((SELECT max(id) FROM _executions), 0), coalesce((SELECT max(id) FROM _invalidations), 0);
 
+-- name: moment
+-- Whether there is something newer to look at, and the present moment in the store's order of events.
+SELECT EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :reuse AND id > :seen),
+  coalesce((SELECT max(id) FROM _executions), 0), coalesce((SELECT max(id) FROM _invalidations), 0);
+
 -- name: claim
 -- Take a lease unless there is something newer to look at, or a live holder.
 INSERT INTO _leases (key, owner, operation, host, pid, process, started_at, expires_at)
@@ -122,8 +112,12 @@ SELECT owner, host, pid, process, expires_at FROM _leases WHERE key = :key;
 DELETE FROM _leases WHERE key = :key AND owner = :owner;
 
 -- name: renew
--- Extend all leases of an owner.
-UPDATE _leases SET expires_at = :expires_at WHERE owner = :owner;
+-- A key goes on being held: its lease is extended, or shown if it was held by other means so far.
+INSERT INTO _leases (key, owner, operation, host, pid, process, started_at, expires_at)
+VALUES (:key, :owner, :operation, :host, :pid, :process, :now, :expires_at)
+ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, operation = excluded.operation, host = excluded.host,
+  pid = excluded.pid, process = excluded.process, expires_at = excluded.expires_at
+WHERE _leases.owner = excluded.owner OR _leases.expires_at < :now;
 
 -- name: wait_for
 -- A held key waits for a key in another process.
@@ -174,14 +168,22 @@ INSERT INTO _codes (fingerprint, untracked, state) VALUES (:fingerprint, :untrac
 SELECT p.part, p.digest FROM _codes c JOIN _code_parts p ON p.code = c.id WHERE c.fingerprint = :fingerprint;
 
 -- name: neighbours
--- The newest nodes of an operation, before a given one if it is known.
+-- Of the newest nodes, or of the newest before a given one if it is known, those of an operation. Looks at so many
+-- and no more: an index by operation would cost every miss a page.
 SELECT n.id, n.node_id, c.fingerprint, n.input_hash, n.arguments, e.started_at
 FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
-JOIN _nodes n ON n.operation = o.id
+CROSS JOIN (
+  SELECT coalesce(
+    (SELECT id FROM _nodes WHERE node_id = :node AND listed = 1),
+    (SELECT node FROM _executions WHERE reuse_key = :node LIMIT 1),
+    (SELECT max(id) + 1 FROM _nodes)
+  ) AS id
+) b
+JOIN _nodes n ON n.id < b.id AND n.id >= b.id - :looked_at AND n.operation = o.id
 JOIN _codes c ON c.id = n.code
 LEFT JOIN _executions e ON e.id = n.execution
-WHERE s.name = :namespace AND n.id < coalesce((SELECT id FROM _nodes WHERE node_id = :node), 9223372036854775807)
+WHERE s.name = :namespace
 ORDER BY n.id DESC LIMIT :limit;
 
 -- name: parents
@@ -193,14 +195,28 @@ SELECT p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent WHERE g.child = 
 INSERT INTO _code_parts (code, part, digest, source) VALUES (:code, :part, :digest, :source)
 ON CONFLICT DO NOTHING;
 
+-- name: ahead
+-- Before a commit: the next execution's and the next node's number (RETURNING costs more), and what of the rest has to be looked at more closely.
+SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1, coalesce((SELECT max(id) FROM _nodes), 0) + 1,
+  EXISTS (SELECT 1 FROM _invalidations WHERE id > :since),
+  EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :reuse),
+  EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse);
+
 -- name: node
--- A node: its number, where it points, what was asked for last, and whether it is only a stub.
-SELECT id, execution, coalesce(reuse_key, node_id), operation IS NULL FROM _nodes WHERE node_id = :node;
+-- A node: its number, where it points, what was asked for last, whether it is only a stub, whether it is STALE.
+SELECT n.id, n.execution, coalesce(n.reuse_key, n.node_id), n.operation IS NULL,
+  EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
+FROM (
+  SELECT id FROM _nodes WHERE node_id = :node AND listed = 1
+  UNION ALL
+  SELECT node FROM _executions WHERE reuse_key = :node
+) f JOIN _nodes n ON n.id = f.id AND n.node_id = :node
+LIMIT 1;
 
 -- name: add_node
 -- A new node.
-INSERT INTO _nodes (node_id, reuse_key, operation, code, input_hash, step_type, sample, arguments)
-VALUES (:node, :reuse, :operation, :code, :input_hash, :step_type, :sample, :arguments) RETURNING id;
+INSERT INTO _nodes (id, node_id, reuse_key, operation, code, input_hash, step_type, sample, arguments, execution, listed)
+VALUES (:id, :node, :reuse, :operation, :code, :input_hash, :step_type, :sample, :arguments, :execution, :listed);
 
 -- name: fill_stub
 -- A stub becomes a node, since it was asked for in this store.
@@ -210,7 +226,7 @@ WHERE id = :id;
 
 -- name: add_stub
 -- A parent that is not in this store.
-INSERT INTO _nodes (node_id) VALUES (:node) RETURNING id;
+INSERT INTO _nodes (node_id, listed) VALUES (:node, 1) RETURNING id;
 
 -- name: point
 -- The node is answered by this execution, under this reuse key.
@@ -230,10 +246,10 @@ WHERE _artifacts.payload <> excluded.payload;
 
 -- name: add_execution
 -- A new execution.
-INSERT INTO _executions (node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, error,
-  valid_from, valid_until, not_replayable, invalid, holds, tokens)
-VALUES (:node, :reuse, :cross, :pool, :sample, :outcome, :started_at, :duration_ms, :artifact, :error,
-  :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens) RETURNING id;
+INSERT INTO _executions (id, node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, payload,
+  error, valid_from, valid_until, not_replayable, invalid, holds, tokens)
+VALUES (:execution, :node, :reuse, :cross, :pool, :sample, :outcome, :started_at, :duration_ms, :artifact, :payload,
+  :error, :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens);
 
 -- name: add_use
 -- A call made inside an execution.
@@ -257,13 +273,6 @@ SELECT reuse_key, artifact, invalid FROM _executions WHERE id = :execution;
 -- Whether a reuse key was answered otherwise since.
 SELECT 1 FROM _executions
 WHERE reuse_key = :reuse AND id > :since AND outcome = 1 AND invalid = 0 AND (artifact IS NULL OR artifact IS NOT :artifact)
-LIMIT 1;
-
--- name: moved
--- Whether a node that was asked for this reuse key points at another artifact by now.
-SELECT 1 FROM _nodes n JOIN _executions e ON e.id = n.execution
-WHERE n.node_id = :node AND coalesce(n.reuse_key, n.node_id) = :reuse AND e.id <> :execution
-  AND (e.artifact IS NULL OR e.artifact IS NOT :artifact)
 LIMIT 1;
 
 -- name: invalidated_since

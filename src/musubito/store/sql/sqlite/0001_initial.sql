@@ -36,7 +36,9 @@ CREATE TABLE _artifacts (
 ) WITHOUT ROWID;
 
 -- reuse_key: what was asked for last, NULL where it equals node_id (no parents). execution: what answers here, NULL
--- while nothing succeeded. operation: NULL for a stub, a parent that is not in this store.
+-- while nothing succeeded. operation: NULL for a stub, a parent that is not in this store. listed: NULL for a node
+-- without parents that something ran under: its executions' reuse key is its id, so that their index finds it, and a
+-- miss has one random page less to write.
 CREATE TABLE _nodes (
   id INTEGER PRIMARY KEY,
   node_id BLOB NOT NULL,
@@ -47,13 +49,14 @@ CREATE TABLE _nodes (
   step_type TEXT,
   sample INTEGER NOT NULL DEFAULT 0,
   arguments TEXT,
-  execution INTEGER REFERENCES _executions
+  execution INTEGER REFERENCES _executions,
+  listed INTEGER
 );
-CREATE UNIQUE INDEX _nodes_by_node_id ON _nodes (node_id);
-CREATE INDEX _nodes_by_operation ON _nodes (operation);
+CREATE UNIQUE INDEX _nodes_by_node_id ON _nodes (node_id) WHERE listed = 1;
 
 -- Never changed, but for `invalid`. cross_key: NULL where it equals reuse_key (no parents). pool: what the sample was
--- drawn from, NULL for a DETERMINISTIC step. holds: 1 samples, 2 reads, 4 calls, 8 an external effect.
+-- drawn from, NULL for a DETERMINISTIC step. holds: 1 samples, 2 reads, 4 calls, 8 an external effect. payload: that
+-- of a small artifact, so that it needs no page of its own; larger ones are in _artifacts, once each.
 CREATE TABLE _executions (
   id INTEGER PRIMARY KEY,
   node INTEGER NOT NULL REFERENCES _nodes,
@@ -65,6 +68,7 @@ CREATE TABLE _executions (
   started_at REAL NOT NULL,
   duration_ms REAL NOT NULL,
   artifact BLOB,
+  payload BLOB,
   error TEXT,
   valid_from REAL,
   valid_until REAL,
@@ -179,7 +183,15 @@ CREATE TABLE _waits (
 
 CREATE VIEW artifacts AS
   SELECT n.name AS namespace, lower(hex(a.digest)) AS artifact_id, a.codec, a.payload, a.size, a.created_at
-  FROM _artifacts a JOIN _namespaces n ON n.id = a.namespace;
+  FROM _artifacts a JOIN _namespaces n ON n.id = a.namespace
+  UNION ALL
+  SELECT s.name, lower(hex(e.artifact)), 'msgpack', e.payload, length(e.payload), min(e.started_at)
+  FROM _executions e
+  JOIN _nodes n ON n.id = e.node
+  JOIN _operations o ON o.id = n.operation
+  JOIN _namespaces s ON s.id = o.namespace
+  WHERE e.payload IS NOT NULL
+  GROUP BY s.id, e.artifact;
 
 CREATE VIEW executions AS
   SELECT e.id AS execution_id, lower(hex(n.node_id)) AS node_id, lower(hex(e.reuse_key)) AS reuse_key,
@@ -201,7 +213,7 @@ CREATE VIEW nodes AS
     n.arguments, n.execution AS execution_id,
     CASE
       WHEN n.operation IS NULL THEN 'EXTERNAL'
-      WHEN EXISTS (SELECT 1 FROM _leases l WHERE l.key = coalesce(n.reuse_key, n.node_id)) THEN 'RUNNING'
+      WHEN EXISTS (SELECT 1 FROM _leases l WHERE l.key = coalesce(n.reuse_key, n.node_id) AND l.expires_at >= unixepoch()) THEN 'RUNNING'
       WHEN n.execution IS NULL THEN 'FAILED'
       WHEN e.invalid THEN 'INVALID'
       WHEN EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id) THEN 'STALE'
@@ -228,7 +240,11 @@ CREATE VIEW edges AS
   FROM _nodes o JOIN _uses u ON u.execution = o.execution JOIN _nodes i ON i.id = u.node JOIN _executions e ON e.id = u.called;
 
 CREATE VIEW runs AS
-  SELECT lower(hex(run_id)) AS run_id, name, tags, started_at, finished_at, status FROM _runs;
+  SELECT lower(hex(run_id)) AS run_id, name, tags, started_at, finished_at, status FROM _runs
+  UNION ALL
+  -- A call outside of a run is a run of its own, and its first line.
+  SELECT lower(hex(run_id)), NULL, NULL, at, at, CASE outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE outcome END
+  FROM _calls c WHERE call = 1 AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id);
 
 CREATE VIEW calls AS
   SELECT lower(hex(run_id)) AS run_id, call AS call_id, parent AS parent_call_id, lower(hex(node)) AS node_id,

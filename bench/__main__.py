@@ -1,0 +1,96 @@
+"""Measures all rows, or those named: `python -m bench small chat`. Prints, and writes bench/results.json."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from bench import effects, growth, replay, tasks
+from bench.goals import Goal, Ratio, duration
+from bench.machine import facts
+from bench.measure import Sample
+from bench.rows import Row
+
+ROWS: Final = {**replay.ROWS, **tasks.ROWS, **effects.ROWS, **growth.ROWS}
+# Beside the sources, because temporary folders often lie in memory, where fsync costs nothing.
+WORKSHOP = Path(__file__).resolve().parent.parent / ".bench"
+RESULTS = Path(__file__).resolve().with_name("results.json")
+
+
+def main(names: list[str]) -> None:
+    """Measure, print, write."""
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        sys.exit(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    console = Console()
+    on = facts()
+    console.print(", ".join(f"{what} {value}" for what, value in on.items()), style="dim", highlight=False)
+    results = {}
+    for name, row in ROWS.items():
+        if not names or name in names:
+            with console.status(f"{row.title} ..."):
+                samples = measured(row)
+            console.print(table_of(name, row, samples))
+            results[name] = as_json(row, samples)
+    RESULTS.write_text(json.dumps({"machine": on, "rows": results}, indent=2) + "\n", "utf-8")
+    console.print(f"{RESULTS} written", highlight=False)
+
+
+def measured(row: Row) -> dict[str, Sample]:
+    """Measure a row in a folder of its own."""
+    WORKSHOP.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=WORKSHOP))
+    try:
+        return row.measure(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def table_of(name: str, row: Row, samples: dict[str, Sample]) -> Table:
+    """One row: its contenders, and below them whether the goals are reached."""
+    table = Table(
+        title=f"[bold]{name}[/]: {row.title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for head in ("", "median", "mean", "99 %", "goal", "measured"):
+        table.add_column(head, justify="left" if head in ("", "goal") else "right", no_wrap=True)
+    for contender, sample in samples.items():
+        goals = [goal for goal in row.goals if goal.subject == contender]
+        table.add_row(
+            contender,
+            *(duration(each) for each in (sample.median, sample.mean, sample.p99)),
+            "\n".join(map(str, goals)),
+            "\n".join(verdict(goal, samples) for goal in goals),
+        )
+    return table
+
+
+def verdict(goal: Goal, samples: dict[str, Sample]) -> str:
+    """What was measured, and by its colour whether that is good."""
+    value = goal.value(samples)
+    text = f"{value:.2f} ×" if isinstance(goal, Ratio) else duration(value)
+    return f"[{'green' if value <= goal.most else 'red'}]{text}[/]"
+
+
+def as_json(row: Row, samples: dict[str, Sample]) -> dict[str, object]:
+    """One row, for those who compute with it."""
+    return {
+        "title": row.title,
+        "seconds": {contender: asdict(sample) for contender, sample in samples.items()},
+        "goals": [
+            {"subject": goal.subject, "goal": str(goal), "value": goal.value(samples), "most": goal.most}
+            for goal in row.goals
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,80 @@
+"""Fills a database through the engine, many nodes to a transaction: a million of them take a minute or two.
+
+The identities are those of real calls, because real calls are made; only their commits wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
+from musubito.store.base import Change, Claim, Claimed, Commit, Committed, Found, Keys
+
+__all__ = ["bulk_engine", "fill", "item"]
+
+TOGETHER = 5_000
+
+
+class Collecting(SQLiteStorage):
+    """A store for one thread that makes new calls only: finds nothing, grants every claim, commits later."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._collected: list[Change] = []
+        self._numbers_given = count(1)
+
+    def newest(self, keys: Keys, namespace: str) -> Found | None:  # noqa: ARG002 - the interface's
+        """Find nothing: every call is new."""
+        return None
+
+    def write(self, changes: Sequence[Change]) -> list[Any]:
+        """Keep commits for later; nothing else is worth keeping."""
+        return [self._answer(change) for change in changes]
+
+    def _answer(self, change: Change) -> object:
+        if isinstance(change, Claim):
+            return Claimed(0, 0)
+        if isinstance(change, Commit):
+            self._collected.append(change)
+            if len(self._collected) >= TOGETHER:
+                self.flush()
+            return Committed(next(self._numbers_given), False)
+        return None
+
+    def flush(self) -> None:
+        """Commit all that was kept."""
+        collected, self._collected = self._collected, []
+        super().write(collected)
+
+    def close(self) -> None:
+        """Commit what is left, and close."""
+        self.flush()
+        super().close()
+
+
+@contextmanager
+def bulk_engine(path: Path) -> Iterator[MusubitoEngine]:
+    """An engine in use that only makes new nodes, fast."""
+    engine = MusubitoEngine(Collecting(path), strict=True)
+    engine.journal.append = lambda _: None
+    try:
+        with use_musubito_engine(engine):
+            yield engine
+    finally:
+        engine.close()
+
+
+def item(number: int) -> dict[str, object]:
+    """The step of which there are many nodes."""
+    return {"answer": number, "text": "hello"}
+
+
+def fill(path: Path, nodes: int) -> None:
+    """Make a database with so many nodes of `item`, one for each number from 0."""
+    with bulk_engine(path) as engine:
+        for number in range(nodes):
+            engine.execute("bench.item", {"number": number}, item)

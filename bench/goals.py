@@ -1,0 +1,70 @@
+"""What the rows are held to: a ratio to a contender, or a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bench.measure import Sample
+
+__all__ = ["Difference", "Goal", "Ratio", "Seconds", "duration"]
+
+
+UNITS: Final = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The median of `subject`, as a multiple of the median of `against`, is at most `most`."""
+
+    most: float
+    against: str
+    subject: str = "musubito"
+
+    def value(self, samples: dict[str, Sample]) -> float:
+        """What was measured."""
+        return samples[self.subject].median / samples[self.against].median
+
+    def __str__(self) -> str:
+        return f"≤ {self.most:g} × {self.against}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """The median of `subject` is at most `most` seconds."""
+
+    most: float
+    subject: str = "musubito"
+
+    def value(self, samples: dict[str, Sample]) -> float:
+        """What was measured."""
+        return samples[self.subject].median
+
+    def __str__(self) -> str:
+        return f"≤ {duration(self.most)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The mean of `subject` is at most `most` seconds above that of `over`; means, as work is put off."""
+
+    most: float
+    over: str
+    subject: str = "musubito"
+
+    def value(self, samples: dict[str, Sample]) -> float:
+        """What was measured."""
+        return samples[self.subject].mean - samples[self.over].mean
+
+    def __str__(self) -> str:
+        return f"≤ {duration(self.most)} above {self.over}"
+
+
+Goal = Ratio | Seconds | Difference
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit."""
+    unit, size = next((each for each in UNITS if abs(seconds) >= each[1]), UNITS[-1])
+    value = seconds / size
+    return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"

@@ -1,0 +1,112 @@
+"""How it is measured: contenders take turns, each call is timed, medians count, means show the tail.
+
+What the clock costs itself is taken off. The garbage collector runs between the turns, not within them.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from time import perf_counter_ns
+
+__all__ = ["Call", "Sample", "interleave", "interleave_async"]
+
+Call = Callable[[int], object]
+"""One call to be timed. Its argument is a number that no other call of the same contender gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one contender took, in seconds a call."""
+
+    median: float
+    mean: float
+    p99: float
+    calls: int
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Sample:
+        """Of at least one call."""
+        ordered = sorted(seconds)
+        return cls(
+            statistics.median(ordered),
+            statistics.fmean(ordered),
+            ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)],
+            len(ordered),
+        )
+
+    def shared_by(self, many: int) -> Sample:
+        """The same, for each of so many that were done in one call."""
+        return Sample(self.median / many, self.mean / many, self.p99 / many, self.calls * many)
+
+
+def interleave(contenders: Mapping[str, Call], *, rounds: int, calls: int) -> dict[str, Sample]:
+    """Time `calls` calls of each contender in turn, `rounds` times over, after a turn that does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    numbers = {name: count() for name in contenders}
+    for turn in range(rounds + 1):
+        for name, call in contenders.items():
+            seconds = _turn(call, numbers[name], calls)
+            if turn:
+                taken[name] += seconds
+    return {name: Sample.of(seconds) for name, seconds in taken.items()}
+
+
+async def interleave_async(
+    contenders: Mapping[str, Callable[[int], Awaitable[object]]], *, rounds: int, calls: int
+) -> dict[str, Sample]:
+    """The same for calls that are awaited."""
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    numbers = {name: count() for name in contenders}
+    for turn in range(rounds + 1):
+        for name, call in contenders.items():
+            seconds = await _turn_async(call, numbers[name], calls)
+            if turn:
+                taken[name] += seconds
+    return {name: Sample.of(seconds) for name, seconds in taken.items()}
+
+
+def _turn(call: Call, numbers: count[int], calls: int) -> list[float]:
+    gc.collect()
+    gc.disable()
+    try:
+        taken = []
+        for _ in range(calls):
+            number = next(numbers)
+            began = perf_counter_ns()
+            call(number)
+            taken.append(perf_counter_ns() - began)
+    finally:
+        gc.enable()
+    return [max(each - clock_ns(), 1) / 1e9 for each in taken]
+
+
+async def _turn_async(
+    call: Callable[[int], Awaitable[object]], numbers: count[int], calls: int
+) -> list[float]:
+    gc.collect()
+    gc.disable()
+    try:
+        taken = []
+        for _ in range(calls):
+            number = next(numbers)
+            began = perf_counter_ns()
+            await call(number)
+            taken.append(perf_counter_ns() - began)
+    finally:
+        gc.enable()
+    return [max(each - clock_ns(), 1) / 1e9 for each in taken]
+
+
+@cache
+def clock_ns() -> int:
+    """What it takes to look at the clock twice."""
+    readings = []
+    for _ in range(10_001):
+        began = perf_counter_ns()
+        readings.append(perf_counter_ns() - began)
+    return statistics.median_low(readings)

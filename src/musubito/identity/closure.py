@@ -1,0 +1,218 @@
+"""What a function reaches: the walk over functions, classes, modules, constants and objects.
+
+Everything that is reached becomes a record: bytes of its own, and labelled links to what it reaches in turn. Plain
+data is written into the link; everything else is numbered as it is first met, so cycles end and neither addresses nor
+hash order leave a trace. The digest is over all records in that order. As the walk reads, it notes in a `Guard` what
+must stay as it is for the digest to stay true.
+
+What is written by the reached code is known only when all of it is known; so the walk is repeated until it finds
+nothing more that is written.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from musubito.identity.annotations import annotated_classes
+from musubito.identity.describe import describe, is_atom, plain
+from musubito.identity.description import Description
+from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
+from musubito.identity.guard import Guard
+from musubito.identity.normalise import tokens
+from musubito.identity.origin import Origin, Origins, module_name
+from musubito.identity.state import Written
+
+__all__ = ["Closure", "CodePart", "Walk", "reach"]
+
+VERSION = b"musubito code 1"
+ROUNDS = 20
+LONGEST_SHOWN = 1_000_000
+SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
+
+
+@dataclass(frozen=True, slots=True)
+class CodePart:
+    """One thing that was reached. `name` is stable and meant for people; `source` is its text where that may be shown."""
+
+    name: str
+    digest: bytes
+    source: str | None
+
+
+class Closure(NamedTuple):
+    """What a walk found, and the check that it is still true.
+
+    `written` is kept with it: it holds what containers held when they were first seen.
+    """
+
+    digest: bytes
+    parts: tuple[CodePart, ...]
+    untracked: tuple[str, ...]
+    state: tuple[str, ...]
+    classes: Mapping[tuple[str, str], type]
+    unchanged: Callable[[], bool]
+    written: Written
+
+
+def reach(function: Callable[..., Any], owner: type | None) -> Closure:
+    """Walks what `function` reaches; `owner` is the receiver's class where it is a method."""
+    facts = Facts(Written(), {})
+    for _ in range(ROUNDS):
+        before = facts.size()
+        walk = Walk(function, owner, facts)
+        walk.run()
+        if facts.size() == before:
+            return walk.closure()
+    raise RuntimeError(f"what {_called(function)} writes does not settle")  # each round adds to finitely many places
+
+
+@dataclass(slots=True)
+class Facts:
+    """What holds for the closure as a whole, and is known only when all of it was walked."""
+
+    written: Written
+    given: dict[int, FunctionType]
+    """Functions that are handed to somebody: their docstrings and annotations count."""
+    docs: bool = False
+    """Whether reached code reads docstrings: then all of them count."""
+
+    def size(self) -> tuple[int, int, bool]:
+        return self.written.size, len(self.given), self.docs
+
+
+class _Waiting(NamedTuple):
+    value: Any
+    name: str
+    member: bool
+
+
+class Walk:
+    """One walk. `link` is how a record refers to what it reaches; the queue holds what is still to be described."""
+
+    def __init__(self, function: Callable[..., Any], owner: type | None, facts: Facts) -> None:
+        self.function = function
+        self.owner = owner
+        self.facts = facts
+        self.written = facts.written
+        self.docs = facts.docs
+        """Whether docstrings count in this walk."""
+        self.guard = Guard()
+        self.origins = Origins(module_of(function) if isinstance(function, FunctionType) else module_name(function))
+        self.classes: dict[tuple[str, str], type] = {}
+        self.owners: dict[int, tuple[type, bool]] = {}
+        """Functions that are methods: of which class, and whether their receiver is the class itself."""
+        self._index: dict[tuple[int, bool], int] = {}
+        self._names: list[str] = []
+        self._kept: list[Any] = []
+        """What was numbered, so that its id stays its own."""
+        self._namespaces: dict[int, Namespace] = {}
+        self._queue: deque[_Waiting] = deque()
+        self._digest = sha256(VERSION)
+        self._parts: dict[str, CodePart] = {}
+        self._untracked: set[str] = set()
+        self._state: set[str] = set()
+
+    def run(self) -> None:
+        self.link(self.function, _called(self.function), member=self.owner is not None)
+        while self._queue:
+            waiting = self._queue.popleft()
+            value, name, member = waiting
+            text = None
+            if isinstance(value, FunctionType) and self.origins.of_function(value) is Origin.USER:
+                description = describe_function(self, value, name, member)
+                source = text_of(value.__code__).source
+                text = None if source is None else source.text
+            elif isinstance(value, ModuleType) and self.origins.of_module(value) is Origin.USER:
+                description = describe_names(self, value.__dict__, name)
+            elif isinstance(value, Namespace):
+                description = describe_names(self, value.names, name)
+            else:
+                description = describe(self, value, name)
+            self._record(name, description, text)
+
+    def closure(self) -> Closure:
+        classes = {**self.classes, **annotated_classes(self.function, self.owner, list(self.classes.values()))}
+        untracked, state = tuple(sorted(self._untracked)), tuple(sorted(self._state))
+        parts = tuple(self._parts.values())
+        return Closure(self._digest.digest(), parts, untracked, state, classes, self.guard.build(), self.written)
+
+    # -- for those who describe --------------------------------------------------------------------------------------
+
+    def link(self, value: Any, name: str, *, member: bool = False) -> bytes:
+        """A reference to `value`: plain data is written out, all else is numbered and described later.
+
+        `member`: a function that is reached through the receiver of the step.
+        """
+        if is_atom(value):
+            return b"a" + sha256(tokens(value)).digest()
+        if (data := plain(self, value)) is not None:
+            return b"p" + sha256(data).digest()
+        key = id(value), member
+        number = self._index.get(key)
+        if number is None:
+            number = self._index[key] = len(self._index)
+            self._kept.append(value)
+            self._names.append(name)
+            self._queue.append(_Waiting(value, name, member))
+        return b"r%d" % number
+
+    def constant(self, value: Any, name: str) -> bytes:
+        """A reference to what is bound to a name; plain data becomes a part of its own."""
+        reference = self.link(value, self.called(value, name))
+        if not reference.startswith(b"r"):
+            self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _shown(name, value)))
+        return reference
+
+    def called(self, value: Any, name: str) -> str:
+        """What a part is called: functions, classes and modules by their own name, all else by where it is bound."""
+        if isinstance(value, ModuleType):
+            return value.__name__
+        return _called(value) if isinstance(value, FunctionType | type) else name
+
+    def namespace(self, names: dict[str, Any]) -> Namespace:
+        return self._namespaces.setdefault(id(names), Namespace(names))
+
+    def not_tracked(self, name: str, value: Any) -> None:
+        self._untracked.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
+
+    def not_found(self, module: str, error: BaseException) -> None:
+        self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
+
+    def is_state(self, name: str) -> None:
+        self._state.add(name)
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    def _record(self, name: str, description: Description, text: str | None) -> None:
+        own, whole = sha256(description.own), sha256(description.own)
+        for label, reference in description.links:
+            own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
+            whole.update(tokens(label, reference))
+        self._digest.update(whole.digest())
+        if description.named:
+            return
+        part, number = name, 2
+        while part in self._parts:
+            part, number = f"{name}#{number}", number + 1
+        self._parts[part] = CodePart(part, own.digest(), text)
+
+
+def _called(value: Any) -> str:
+    qualname = getattr(value, "__qualname__", None) or type(value).__qualname__
+    module = module_of(value) if isinstance(value, FunctionType) else module_name(value)
+    return f"{module}.{qualname}"
+
+
+def _shown(name: str, value: Any) -> str | None:
+    """The text of a constant, unless it is called like a secret or has something in it that is."""
+    if any(word in name.lower() for word in SECRET):
+        return None
+    shown = value if isinstance(value, str) else repr(value)
+    if len(shown) > LONGEST_SHOWN or (not isinstance(value, str) and any(word in shown.lower() for word in SECRET)):
+        return None
+    return shown

@@ -1,0 +1,45 @@
+"""A record of something that was reached, and how to look at a thing without running its code."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from musubito.model import StepDefinition
+
+__all__ = ["ABSENT", "Description", "fields_of", "static", "step_of"]
+
+ABSENT: Any = object()
+
+
+class Description(NamedTuple):
+    """A record: bytes of its own, and labelled references to what it reaches. `named`: it counts by its name alone."""
+
+    own: bytes
+    links: list[tuple[str, bytes]]
+    named: bool = False
+
+
+def static(value: Any, name: str) -> Any:
+    """An attribute that is really there, or ABSENT; looked up without running the object's own `__getattr__`."""
+    for cls in type(value).__mro__:
+        if name in vars(cls):
+            return vars(cls)[name]
+    held = fields_of(value) if not isinstance(value, type) else None
+    return ABSENT if held is None else held.get(name, ABSENT)
+
+
+def fields_of(value: Any, where: str = "__dict__") -> dict[Any, Any] | None:
+    """An object's `__dict__` (or another dict that it keeps its fields in), if it has one."""
+    try:
+        held = object.__getattribute__(value, where)
+    except AttributeError:
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def step_of(value: Any) -> StepDefinition | None:
+    """The definition that a step carries, or None for anything else."""
+    if static(value, "__musubito_step__") is ABSENT:
+        return None
+    step = value.__musubito_step__
+    return step if isinstance(step, StepDefinition) else None

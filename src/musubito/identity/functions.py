@@ -1,0 +1,348 @@
+"""What one of the user's functions amounts to: its code, and everything that its code names, wherever that leads."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from musubito.identity.bytecode import global_names, scan_bytecode
+from musubito.identity.description import ABSENT, Description, step_of
+from musubito.identity.imports import absolute, imported, lazy_attribute
+from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
+from musubito.identity.origin import Origin, module_name
+from musubito.identity.scan import Key, Read, Root, Scan, scan
+from musubito.identity.source import Source, source_of
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+
+__all__ = ["Namespace", "describe_function", "describe_names", "module_of", "text_of"]
+
+CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
+PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
+"""Names of a module that say where it lies: a checkout elsewhere is the same code."""
+
+Links: TypeAlias = list[tuple[str, bytes]]
+
+
+class Text(NamedTuple):
+    """What the code of a function is and names."""
+
+    source: Source | None
+    scan: Scan
+
+
+class Namespace:
+    """A function's globals that are no module's."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+
+
+_texts: WeakKeyDictionary[CodeType, dict[int, Text]] = WeakKeyDictionary()
+
+
+def text_of(code: CodeType) -> Text:
+    kept = _texts.setdefault(code, {})  # equal code may stand in several files, with other comments
+    text = kept.get(id(code))
+    if text is None:
+        source = source_of(code)
+        if source is None:
+            found = scan_bytecode(code)
+        else:
+            found = scan(source.node, code, handed_on(source.node))
+            seen = {read.name for read in found.reads if read.root is Root.GLOBAL}
+            found.reads |= {Read(Root.GLOBAL, name) for name in global_names(code) - seen}
+        text = kept[id(code)] = Text(source, found)
+    return text
+
+
+def module_of(function: FunctionType) -> str:
+    name = function.__globals__.get("__name__")
+    return name if isinstance(name, str) else module_name(function)
+
+
+def describe_function(walk: Walk, function: FunctionType, name: str, member: bool) -> Description:
+    """`member`: it is reached through the receiver of the step, whose class is known."""
+    code = function.__code__
+    walk.guard.attribute(function, "__code__", code)
+    text = text_of(code)
+    member = member or _is_method_of(walk.owner, function)
+    signature = id(function) in walk.facts.given
+    own = tokens("function", signature)
+    if text.source is None:
+        own += normalised_bytecode(code)
+    else:
+        own += normalised(text.source.node, docs=walk.docs, signature=signature)
+    if walk.docs or signature:
+        doc = function.__doc__
+        own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
+        walk.guard.attribute(function, "__doc__", doc)
+    walk.facts.docs |= text.scan.reads_docs
+    _writes(walk, function, text.scan, member)
+    links: Links = []
+    cells = _cells(walk, function, name, links)
+    for read in sorted(text.scan.reads, key=lambda each: (each.root.value, each.name, each.attributes)):
+        label = ".".join((read.name, *read.attributes))
+        value: Any = ABSENT
+        match read.root:
+            case Root.GLOBAL:
+                value, bound = _global(walk, function, read.name, label, links), f"{module_of(function)}.{read.name}"
+            case Root.CLOSURE:
+                value, bound = cells.get(read.name, ABSENT), f"{name}:{read.name}"
+            case Root.IMPORT:
+                bound = read.name
+                _imported(walk, function, read, links)
+            case Root.RECEIVER | Root.SUPER:
+                bound = read.name
+                if member:
+                    _member(walk, read, links)
+        if value is not ABSENT:
+            if read.name in text.scan.given and isinstance(value, FunctionType):
+                walk.facts.given[id(value)] = value
+            _follow(walk, value, read.attributes, label, bound, links)
+    if text.scan.dynamic:
+        links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
+    _parameters(walk, function, name, links)
+    if function.__dict__:
+        _function_fields(walk, function, name, links)
+    return Description(own, links)
+
+
+def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
+    """All of a module, where code gets at its names by other ways than by naming them."""
+    exempt = walk.written.names(names)
+    walk.guard.within(names, [*names, *exempt])
+    links: Links = []
+    for each in sorted(names):
+        if each in exempt:
+            walk.is_state(f"{name}.{each}")
+        elif not (each.startswith("__") and each.endswith("__")):
+            walk.guard.item(names, each, names[each])
+            links.append((each, walk.constant(names[each], f"{name}.{each}")))
+    return Description(tokens("module", name), links)
+
+
+# -- the function object -------------------------------------------------------------------------------------------------
+
+
+def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        if walk.written.names(cell):
+            walk.is_state(f"{name}:{variable}")
+            continue
+        values[variable] = _contents(cell)
+        if values[variable] is ABSENT:
+            walk.guard.same(lambda cell=cell: _contents(cell) is ABSENT, True)  # type: ignore[misc]
+            links.append((f"closure {variable}", b"unbound"))
+        else:
+            walk.guard.attribute(cell, "cell_contents", values[variable])
+    return values
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return ABSENT if cell is None else cell.cell_contents
+    except ValueError:
+        return ABSENT
+
+
+def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
+    walk.guard.attribute(function, "__defaults__", function.__defaults__)
+    walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
+    for number, value in enumerate(function.__defaults__ or ()):
+        links.append((f"default {number}", walk.constant(value, f"{name}(default {number})")))
+    keywords = function.__kwdefaults__
+    if keywords:
+        walk.guard.mapping(keywords, tuple(keywords), tuple(keywords.values()))
+        for each, value in sorted(keywords.items()):
+            links.append((f"default {each}", walk.constant(value, f"{name}(default {each})")))
+
+
+def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
+    """What was set as attributes on a function, `__wrapped__` too."""
+    fields, exempt = function.__dict__, walk.written.names(function)
+    walk.guard.attribute(function, "__dict__", fields)
+    walk.guard.within(fields, [*fields, *exempt])
+    for each in sorted(fields):
+        if each in exempt:
+            walk.is_state(f"{name}.{each}")
+        elif not each.startswith("__musubito"):
+            walk.guard.item(fields, each, fields[each])
+            links.append((f"field {each}", walk.constant(fields[each], f"{name}.{each}")))
+
+
+# -- what it writes ------------------------------------------------------------------------------------------------------
+
+
+def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> None:
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
+    owner = walk.owners.get(id(function))
+    if owner is None and member and walk.owner is not None:
+        owner = walk.owner, function.__code__.co_varnames[:1] == ("cls",)
+    for write in found.writes:
+        root: Any = ABSENT
+        match write.root:
+            case Root.GLOBAL if write.rebinds:
+                walk.written.add_name(function.__globals__, write.name)
+            case Root.GLOBAL:
+                root = function.__globals__.get(write.name, ABSENT)
+            case Root.CLOSURE if write.rebinds:
+                walk.written.add_name(cells[write.name], write.name)
+            case Root.CLOSURE:
+                root = _contents(cells.get(write.name))
+            case Root.IMPORT:
+                root = sys.modules.get(absolute(write.name, function), ABSENT)
+            case Root.RECEIVER if owner is not None:
+                _member_write(walk, *owner, write.path, write.key, function.__name__)
+        if root is not ABSENT:
+            walk.written.add(root, write.path, write.key)
+
+
+def _member_write(walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], key: Key | None, method: str) -> None:
+    if path and path[0] == Key(True, "__class__"):
+        path, to_class = path[1:], True
+    if to_class:
+        walk.written.add(cls, path, key)
+    elif method not in CONSTRUCTORS:
+        walk.written.add_member(cls, path, key)
+
+
+# -- what it reads -------------------------------------------------------------------------------------------------------
+
+
+def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
+    names = function.__globals__
+    if name in walk.written.names(names):
+        walk.is_state(f"{module_of(function)}.{name}")
+        return ABSENT
+    if name in PLACES:
+        return ABSENT
+    value = names.get(name, ABSENT)
+    if value is not ABSENT:
+        walk.guard.item(names, name, value)
+        return value
+    walk.guard.absent(names, name)
+    builtins: dict[str, Any] = function.__builtins__  # type: ignore[attr-defined]
+    value = builtins.get(name, ABSENT)
+    if value is ABSENT:
+        walk.guard.absent(builtins, name)
+        links.append((label, b"unbound"))
+    else:
+        walk.guard.item(builtins, name, value)
+    return value
+
+
+def _follow(walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links) -> None:
+    """Links what a chain of attributes leads to: through modules, then the thing itself."""
+    rest = list(attributes)
+    while rest and isinstance(value, ModuleType):
+        names, attribute = value.__dict__, rest.pop(0)
+        name = f"{value.__name__}.{attribute}"
+        if attribute == "__dict__":
+            break
+        if attribute in PLACES:
+            return
+        if attribute in walk.written.names(names):
+            walk.is_state(name)
+            return
+        found = names.get(attribute, ABSENT)
+        if found is not ABSENT:
+            walk.guard.item(names, attribute, found)
+        else:
+            walk.guard.absent(names, attribute)
+            user = walk.origins.of_module(value) is Origin.USER
+            found = lazy_attribute(walk, value, attribute) if user else ABSENT
+            if found is ABSENT:
+                links.append((label, tokens("unbound" if user else "named", name)))
+                return
+        value = found
+    if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Origin.USER:
+        _function_fields(walk, value, name, links)
+    links.append((label, walk.constant(value, name)))
+
+
+def _imported(walk: Walk, function: FunctionType, read: Read, links: Links) -> None:
+    """What the function imports itself. Of other packages only the name counts, imported yet or not, unless the user's
+    own code was put there."""
+    module = absolute(read.name, function)
+    full = ".".join((module, *read.attributes))
+    value: Any = imported(walk, module)
+    if value is not None and walk.origins.of_module(value) is Origin.USER:
+        walk.guard.item(sys.modules, module, value)
+        _follow(walk, value, read.attributes, full, full, links)
+        return
+    links.append((f"import {module}", tokens("named", full)))
+    for attribute in read.attributes:
+        if not isinstance(value, ModuleType) or attribute not in value.__dict__:
+            return
+        walk.guard.item(value.__dict__, attribute, value.__dict__[attribute])
+        value = value.__dict__[attribute]
+    if isinstance(value, FunctionType) and walk.origins.of_function(value) is Origin.USER:
+        links.append((full, walk.link(value, walk.called(value, full))))
+
+
+def _all_names(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
+    module = sys.modules.get(module_of(function))
+    if module is not None and module.__dict__ is function.__globals__:
+        return module
+    return walk.namespace(function.__globals__)
+
+
+# -- receivers -----------------------------------------------------------------------------------------------------------
+
+
+def _is_method_of(owner: type | None, function: FunctionType) -> bool:
+    """Whether a function was defined in the body of the receiver's class, under whatever decorators it lies now."""
+    if owner is None:
+        return False
+    prefix = function.__qualname__.rpartition(".")[0]
+    return any(prefix == cls.__qualname__ and module_of(function) == module_name(cls) for cls in owner.__mro__)
+
+
+def _member(walk: Walk, read: Read, links: Links) -> None:
+    owner = walk.owner
+    assert owner is not None
+    attributes = [each for each in read.attributes if each != "__class__"]
+    if read.root is Root.RECEIVER and (not attributes or attributes[0] == "__dict__"):
+        links.append(("receiver", walk.link(owner, walk.called(owner, ""))))
+    if not attributes:
+        return
+    walk.guard.attribute(owner, "__mro__", owner.__mro__)
+    for cls in owner.__mro__:
+        if walk.origins.of_class(cls) is not Origin.USER:
+            continue
+        members, name = vars(cls), attributes[0]
+        bound = f"{walk.called(cls, '')}.{name}"
+        if name not in members:
+            walk.guard.absent(members, name)
+            continue
+        if name in walk.written.names(cls):
+            walk.is_state(bound)
+        else:
+            walk.guard.item(members, name, members[name])
+            links += _of_receiver(walk, cls, members[name], f"{read.root.value}.{name}", bound)
+        if read.root is Root.RECEIVER:
+            return
+
+
+def _of_receiver(walk: Walk, cls: type, member: Any, label: str, name: str) -> Links:
+    """A member that is reached through the receiver: its functions reach others so in turn."""
+    step = step_of(member)
+    inside = [member, *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func"))]
+    functions = [step.function if step is not None else None, *inside]
+    links = [] if isinstance(member, FunctionType) else [(label, walk.constant(member, name))]
+    for each in functions:
+        if isinstance(each, FunctionType) and walk.origins.of_function(each) is Origin.USER:
+            walk.owners.setdefault(id(each), (cls, isinstance(member, classmethod)))
+            links.append((f"{label}()", walk.link(each, walk.called(each, name), member=True)))
+        elif isinstance(each, FunctionType) and each is member:
+            links.append((label, walk.constant(member, name)))
+    return links

@@ -1,0 +1,61 @@
+"""Modules that a function imports itself, while it runs.
+
+The user's own modules are imported when they are looked at, as the function would import them: otherwise an edit of
+them would go unseen until then. Modules of others are never imported here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from musubito.identity.description import ABSENT
+from musubito.identity.origin import Origin
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+
+__all__ = ["absolute", "imported", "lazy_attribute"]
+
+
+def absolute(name: str, function: FunctionType) -> str:
+    """The full name of what `function` imports by a name that may be relative."""
+    if not name.startswith("."):
+        return name
+    package = function.__globals__.get("__package__")
+    if not isinstance(package, str):
+        package = str(function.__globals__.get("__name__", "")).rpartition(".")[0]
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return name  # beyond the top: the import would fail in the same way
+
+
+def imported(walk: Walk, name: str) -> ModuleType | None:
+    """The module, imported now if it is the user's; None where there is none, or somebody else's not imported yet."""
+    found = sys.modules.get(name)
+    if found is not None:
+        return found
+    walk.guard.absent(sys.modules, name)
+    top = name.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+        if spec is None or walk.origins.of_name(top, spec.origin) is not Origin.USER:
+            return None
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # a module that fails would fail in the function too, which may expect that
+        walk.not_found(name, error)
+        return None
+
+
+def lazy_attribute(walk: Walk, module: ModuleType, attribute: str) -> Any:
+    """An attribute that a module of the user's makes on demand (PEP 562), or a submodule; ABSENT if there is none."""
+    try:
+        found = getattr(module, attribute)
+    except Exception:
+        return (imported(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None) or ABSENT
+    walk.guard.same(lambda: getattr(module, attribute) is found, True)
+    return found

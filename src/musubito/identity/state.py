@@ -1,0 +1,145 @@
+"""What the reached code itself writes: state, and not a constant.
+
+Where the key or the attribute that is written is literal, only that is exempt. Else the container counts with what it
+held when any step of this process first saw it: the step's own writes do not make it miss, and two processes that
+begin with different contents differ.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from threading import Lock
+from types import ModuleType
+from typing import Any
+from weakref import WeakValueDictionary
+
+from musubito.identity.description import ABSENT
+from musubito.identity.scan import Key
+
+__all__ = ["CONTAINERS", "FirstSeen", "Written", "first_seen", "step_into"]
+
+CONTAINERS = (list, dict, set, bytearray, deque)
+
+
+class FirstSeen:
+    """A container with a copy of what it held; it keeps the container, so that its id stays its own."""
+
+    __slots__ = ("__weakref__", "container", "copy")
+
+    def __init__(self, container: Any) -> None:
+        self.container = container
+        self.copy = _copied(container, 0)
+
+
+_seen: WeakValueDictionary[int, FirstSeen] = WeakValueDictionary()
+_lock = Lock()
+
+
+def first_seen(container: Any) -> FirstSeen:
+    """The same for everyone who asks in this process, as long as one of them keeps it."""
+    with _lock:
+        seen = _seen.get(id(container))
+        if seen is None:
+            seen = _seen[id(container)] = FirstSeen(container)
+        return seen
+
+
+def _copied(value: Any, depth: int) -> Any:
+    """Containers copied through and through, everything else as it is."""
+    if depth > 50:
+        return value
+    match value:
+        case dict():
+            return {key: _copied(each, depth + 1) for key, each in dict.items(value)}
+        case list():
+            return [_copied(each, depth + 1) for each in list.__iter__(value)]
+        case deque():
+            return [_copied(each, depth + 1) for each in value]
+        case set():
+            return set(set.__iter__(value))
+        case bytearray():
+            return bytes(value)
+        case tuple() if type(value) is tuple:
+            return tuple(_copied(each, depth + 1) for each in value)
+        case _:
+            return value
+
+
+def step_into(container: Any, key: Key) -> Any:
+    """What lies at `key`, or ABSENT. Runs no code of the user's."""
+    if key.attribute:
+        if isinstance(container, type):
+            name = str(key.key)
+            return next((vars(cls)[name] for cls in container.__mro__ if name in vars(cls)), ABSENT)
+        try:
+            fields = object.__getattribute__(container, "__dict__")
+        except AttributeError:
+            return ABSENT
+        return fields.get(key.key, ABSENT) if isinstance(fields, dict) else ABSENT
+    if isinstance(container, dict):
+        try:
+            return dict.get(container, key.key, ABSENT)
+        except TypeError:
+            return ABSENT
+    if isinstance(container, list) and type(key.key) is int and -len(container) <= key.key < len(container):
+        return list.__getitem__(container, key.key)
+    return ABSENT
+
+
+class Written:
+    """Everything that is known to be written, by container. Grows until a walk finds nothing more."""
+
+    __slots__ = ("_kept", "_members", "_names", "_whole", "size")
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Any] = {}
+        self._names: dict[int, set[Any]] = defaultdict(set)
+        self._whole: dict[int, FirstSeen] = {}
+        self._members: dict[type, set[tuple[tuple[Key, ...], Key | None]]] = defaultdict(set)
+        self.size = 0
+        """How much is known."""
+
+    def add(self, root: Any, path: tuple[Key, ...], key: Key | None) -> None:
+        """Something is written at `key` of what `path` leads to."""
+        container = root
+        for step in path:
+            container = step_into(container, step)
+            if container is ABSENT:
+                return
+        if key is None or (key.attribute and isinstance(container, CONTAINERS)):
+            if isinstance(container, CONTAINERS) and id(container) not in self._whole:
+                self._whole[id(container)] = first_seen(container)
+                self.size += 1
+        elif key.attribute or isinstance(container, dict):
+            self.add_name(container, key.key)
+        elif isinstance(container, CONTAINERS):
+            self.add(container, (), None)
+
+    def add_name(self, container: Any, name: object) -> None:
+        if isinstance(container, ModuleType):
+            container = container.__dict__
+        if name not in self._names[id(container)]:
+            self._kept[id(container)] = container
+            self._names[id(container)].add(name)
+            self.size += 1
+
+    def add_member(self, cls: type, path: tuple[Key, ...], key: Key | None) -> None:
+        """A method of `cls` writes this in its receiver."""
+        if (path, key) not in self._members[cls]:
+            self._members[cls].add((path, key))
+            self.size += 1
+
+    def of_instance(self, instance: Any) -> None:
+        """Applies to `instance` what the methods of its classes write in their receivers."""
+        for cls in type(instance).__mro__:
+            for path, key in self._members.get(cls, ()):
+                self.add(instance, path, key)
+
+    def names(self, container: Any) -> frozenset[Any]:
+        return frozenset(self._names.get(id(container), ()))
+
+    def whole(self, container: Any) -> FirstSeen | None:
+        return self._whole.get(id(container))
+
+    def touches(self, container: Any) -> bool:
+        return id(container) in self._names or id(container) in self._whole

@@ -1,0 +1,463 @@
+"""What changes in a living process counts at the next call; what the step itself writes does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import linecache
+import logging
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito.identity.fingerprint import CodeTracker
+from musubito.model import StepConfiguration, StepDefinition
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    made: list[str] = []
+
+    def make(text: str) -> Any:
+        name = f"living_{next(_numbers)}"
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        made.append(name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield make
+    for name in made:
+        del sys.modules[name]
+
+
+PROGRAM = """
+import functools, threading, types
+PROMPT = "a"
+TABLE = {"k": [1, 2], "n": 1}
+ITEMS = ["a", "b"]
+WORDS = {"x", "y"}
+RAW = bytearray(b"abc")
+def deepest(x, *, scale=2): return x * scale
+def helper(x, times=2): return deepest(x) + times
+class Inner:
+    K = 1
+    def go(self): return self.K
+class Tool:
+    LIMIT = 3
+    inner = Inner()
+    def __init__(self): self.n = 1; self.extra = [1]
+    def run(self, x): return x + self.n + self.LIMIT
+class Slotted:
+    __slots__ = ("a", "b")
+    def __init__(self): self.a = 1
+SLOTTED = Slotted()
+TOOL = Tool()
+BY = functools.partial(helper, times=3)
+MIXED = [helper, {"f": deepest}]
+SPACE = types.SimpleNamespace(a=1)
+def make(k):
+    def closed(x): return x + k
+    return closed
+CLOSED = make(1)
+def step(x): return PROMPT, TABLE, ITEMS, WORDS, RAW, helper(x), TOOL.run(x), BY, MIXED, CLOSED(x), SPACE, SLOTTED, len(x), maybe(x)
+"""
+
+
+def other_code(x: Any, *, scale: int = 2) -> Any:
+    return x - scale
+
+
+def change(text: str) -> Callable[[Any], None]:
+    return lambda m: exec(text, {"m": m, "types": types})
+
+
+CHANGES = [
+    "m.PROMPT = 'b'",
+    "m.TABLE['k'].append(3)",
+    "m.TABLE['n'] = True",
+    "m.TABLE['n'] = 1.0",
+    "m.TABLE['new'] = 1",
+    "del m.TABLE['n']",
+    "m.ITEMS[0] = 'z'",
+    "m.ITEMS.reverse()",
+    "m.WORDS.add('z')",
+    "m.RAW[0] = 0",
+    "m.deepest = lambda x: 0",
+    "m.deepest.__code__ = (lambda x, *, scale: 1).__code__",
+    "m.deepest.__kwdefaults__ = {'scale': 3}",
+    "m.deepest.__kwdefaults__['scale'] = 3",
+    "m.helper.__defaults__ = (5,)",
+    "m.Tool.LIMIT = 4",
+    "m.Tool.run = lambda self, x: 0",
+    "m.Tool.run.__code__ = (lambda self, x: 1).__code__",
+    "m.Tool.__call__ = lambda self: 0",
+    "m.Inner.K = 2",
+    "m.Tool.inner = None",
+    "m.TOOL.n = 2",
+    "m.TOOL.extra.append(2)",
+    "m.TOOL.new = 1",
+    "m.TOOL.run = lambda x: 0",
+    "m.TOOL.__class__ = m.Inner",
+    "m.TOOL.__dict__ = {'n': 7}",
+    "m.Tool.__bases__ = (m.Inner,)",
+    "m.SLOTTED.a = 2",
+    "m.SLOTTED.b = 2",
+    "m.BY.keywords['times'] = 4",
+    "m.MIXED[1]['f'] = m.helper",
+    "m.MIXED.append(1)",
+    "m.CLOSED.__closure__[0].cell_contents = 2",
+    "m.SPACE.a = 2",
+    "m.len = lambda x: 0",
+    "m.maybe = lambda x: 0",
+    "m.step.__code__ = (lambda x: 1).__code__",
+]
+
+
+@pytest.mark.parametrize("text", CHANGES)
+def test_a_change_counts_at_the_next_call(module: Callable[[str], Any], text: str) -> None:
+    m = module(PROGRAM if "__bases__" not in text else PROGRAM.replace("class Tool:", "class Root: pass\nclass Tool(Root):"))
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    assert tracker.current() is before
+    change(text)(m)
+    after = tracker.current()
+    assert after.digest != before.digest
+    assert tracker.current() is after
+    assert CodeTracker(m.step).current().digest == after.digest
+
+
+def test_a_helper_defined_again_in_a_cell_counts_by_its_own_code() -> None:
+    cells: dict[str, Any] = {"__name__": "__main__"}
+
+    def cell(number: int, text: str, *, known: bool = True) -> None:
+        name = f"<cell {number}>"
+        if known:
+            linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        exec(compile(text, name, "exec"), cells)
+
+    cell(1, "def helper(x):\n    return x + 1\n")
+    cell(2, "def step(x):\n    return helper(x)\n")
+    tracker = CodeTracker(cells["step"])
+    first = tracker.current()
+    assert any(part.name == "__main__.helper" and part.source == "def helper(x):\n    return x + 1\n" for part in first.parts)
+    cell(3, "def helper(x):\n    return x + 2\n")
+    second = tracker.current()
+    cell(4, "def helper(x):\n    return x + 1\n")
+    assert second.digest != first.digest
+    assert tracker.current().digest == first.digest
+    linecache.cache["<cell 4>"] = linecache.cache["<cell 3>"]
+    cell(4, "def helper(x):\n    return x + 3\n", known=False)  # the text that is kept is of another edit
+    third = tracker.current()
+    assert third.digest not in (first.digest, second.digest)
+    assert next(part for part in third.parts if part.name == "__main__.helper").source is None
+
+
+def test_a_file_edited_after_its_import_does_not_lend_its_new_text_to_the_old_code(module: Callable[[str], Any]) -> None:
+    text = "def helper(x):\n    return x + 1\ndef step(x):\n    return helper(x)\n"
+    m = module(text)
+    expected = CodeTracker(m.step).current().digest
+    path = Path(m.__file__)
+    path.write_text(text.replace("x + 1", "x + 2"))
+    linecache.checkcache(str(path))
+    edited = module(text.replace("x + 1", "x + 2"))
+    fresh = CodeTracker(m.step).current()
+    assert fresh.digest != CodeTracker(edited.step).current().digest
+    assert all("x + 2" not in (part.source or "") for part in fresh.parts)
+    assert fresh.digest == expected  # read once already, so the text that agrees is still known
+
+
+def test_code_that_moved_in_an_edited_file_is_still_found(module: Callable[[str], Any]) -> None:
+    text = "def step(x):\n    return x + 1\n"
+    m = module(text)
+    Path(m.__file__).write_text("# one\n# more\n" + text)
+    linecache.clearcache()
+    assert CodeTracker(m.step).current().parts[0].source == text
+
+
+WRITES = """
+import functools, collections
+calls = []
+counts = {"x": 0, "limit": 1}
+table = {}
+tally = collections.Counter()
+n = 0
+class Agent:
+    total = 0
+    def __init__(self): self.n = 0; self.log = []; self.model = "m"; self.stats = {"a": 0}
+    def run(self, x):
+        self.n += 1
+        self.log.append(x)
+        self.stats["a"] += 1
+        type(self).total += 1
+        return self.model
+agent = Agent()
+class Box: pass
+box = Box()
+box.last = None
+def bump(x):
+    global n
+    n += 1
+    calls.append(x)
+    counts["x"] += 1
+    table[x] = x
+    table.setdefault("seen", []).append(x)
+    tally[x] += 1
+    alias = calls
+    alias.append(x)
+    box.last = x
+    helper_with_state.count = 1
+def helper_with_state(): return helper_with_state.count
+helper_with_state.count = 0
+def make():
+    held = 0
+    kept = []
+    def inner(x):
+        nonlocal held
+        held += 1
+        kept.append(x)
+        return held
+    return inner
+inner = make()
+@functools.cache
+def cached(x): return x
+class Lazy:
+    @functools.cached_property
+    def value(self): return 1
+lazy = Lazy()
+def step(x):
+    bump(x)
+    agent.run(x)
+    inner(x)
+    helper_with_state()
+    lazy.value
+    return cached(x), calls, counts, table, tally, n
+"""
+
+
+def test_what_the_step_writes_does_not_make_it_miss(module: Callable[[str], Any]) -> None:
+    m = module(WRITES)
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    for number in range(3):
+        m.step(number)
+        assert tracker.current().digest == before.digest, number
+    assert CodeTracker(m.step).current().digest == before.digest
+    assert m.n == 3 and m.agent.n == 3
+    state = " ".join(before.state)
+    for each in ("calls", "counts['x']", "table", "tally", ".n", "agent.n", "agent.log", "agent.stats['a']", "Agent.total", "inner:held", "box.last"):
+        assert each in state, each
+
+
+@pytest.mark.parametrize("text", ["m.counts['limit'] = 2", "m.agent.model = 'other'", "m.agent.stats['b'] = 1", "m.calls = ['new']", "m.box.other = 1"])
+def test_what_lies_beside_the_written_counts(module: Callable[[str], Any], text: str) -> None:
+    m = module(WRITES)
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    change(text)(m)
+    assert tracker.current().digest != before.digest
+
+
+def test_a_container_that_two_steps_write_counts_as_the_process_first_saw_it(module: Callable[[str], Any]) -> None:
+    text = "calls = []\ndef a(x): calls.append(x)\ndef b(x): calls.append(-x)\n"
+    first, second = module(text), module(text)
+    one, other = CodeTracker(first.a), CodeTracker(first.b)
+    one.current()
+    first.a(1)
+    assert other.current().digest == CodeTracker(second.b).current().digest
+
+
+def test_a_binding_of_an_equal_value_is_the_same(module: Callable[[str], Any]) -> None:
+    m = module(PROGRAM)
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    m.TABLE = {"n": 1, "k": [1, 2]}
+    m.PROMPT = "".join(["a"])
+    m.TOOL = m.Tool()
+    assert tracker.current().digest == before.digest
+
+
+class Liar:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Raiser(Liar):
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("cls", [Liar, Raiser])
+def test_no_equality_of_the_users_is_believed(module: Callable[[str], Any], cls: type) -> None:
+    m = module("THINGS = [None]\nBY = {}\ndef step(x): return THINGS, BY\n")
+    m.THINGS[0], m.BY["k"] = cls(1), cls(1)
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    assert tracker.current() is before
+    m.THINGS[0] = cls(2)
+    between = tracker.current()
+    m.BY["k"] = cls(2)
+    assert len({before.digest, between.digest, tracker.current().digest}) == 3
+
+
+def test_arrays_count_by_content(module: Callable[[str], Any]) -> None:
+    numpy = pytest.importorskip("numpy")
+    m = module("WEIGHTS = None\ndef step(x): return WEIGHTS\n")
+    m.WEIGHTS = numpy.arange(5)
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    assert tracker.current() is before
+    m.WEIGHTS[3] = 7
+    assert tracker.current().digest != before.digest
+
+
+def test_secrets_leave_no_trace_and_models_count(module: Callable[[str], Any]) -> None:
+    pydantic = pytest.importorskip("pydantic")
+    text = """
+import pydantic
+class Settings(pydantic.BaseModel):
+    '''The schema says this.'''
+    key: pydantic.SecretStr
+    model: str = "m"
+    _private: int = pydantic.PrivateAttr(default=1)
+    @pydantic.field_validator("model")
+    @classmethod
+    def check(cls, v): return v + "!"
+SETTINGS = Settings(key="hush-hush")
+API_KEY = "hush-plain"
+def step(x): return SETTINGS, API_KEY
+"""
+    m = module(text)
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    assert tracker.current() is before
+    assert all("hush" not in (part.source or "") for part in before.parts if part.name != "step")
+    m.SETTINGS.key = pydantic.SecretStr("another")
+    assert tracker.current().digest == before.digest
+    m.SETTINGS._private = 2
+    private = tracker.current()
+    assert private.digest != before.digest
+    m.SETTINGS.model = "n"
+    assert tracker.current().digest != private.digest
+    for old, new in (("The schema says this.", "And now that."), ('v + "!"', 'v + "?"'), ("model: str", "model: object"), ('= "m"', '= "q"')):
+        name = m.__name__
+        changed = text.replace(old, new)
+        other = types.ModuleType(name)
+        linecache.cache[f"<{new}>"] = (len(changed), None, changed.splitlines(keepends=True), f"<{new}>")
+        exec(compile(changed, f"<{new}>", "exec"), other.__dict__)
+        assert CodeTracker(other.step).current().digest != before.digest, new
+
+
+def test_what_cannot_be_identified_is_said_and_stays_the_same(module: Callable[[str], Any]) -> None:
+    m = module("import threading, logging\nLOCK = threading.Lock()\nLOG = logging.getLogger('a.b')\ndef step(x):\n    with LOCK: LOG.info(x)\n")
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    assert [each.partition(":")[0].rpartition(".")[2] for each in before.untracked] == ["LOCK", "LOG"]
+    m.LOG.setLevel(logging.DEBUG)
+    m.LOCK = threading.Lock()
+    assert tracker.current().digest == before.digest
+
+
+def test_a_mock_counts_by_what_it_answers(module: Callable[[str], Any]) -> None:
+    from unittest.mock import MagicMock
+
+    m = module("def helper(x): return x\ndef step(x): return helper(x)\n")
+    tracker = CodeTracker(m.step)
+    real = tracker.current()
+    m.helper = MagicMock(return_value=1)
+    mocked = tracker.current()
+    m.step(1)
+    assert tracker.current().digest == mocked.digest != real.digest
+    m.helper.return_value = 2
+    assert tracker.current().digest != mocked.digest
+
+
+class FakeStep:
+    def __init__(self, definition: StepDefinition) -> None:
+        self.__musubito_step__ = definition
+
+
+def test_a_reached_step_counts_by_code_name_version_and_ttl(module: Callable[[str], Any]) -> None:
+    m = module("def inner(x): return x\ndef other(x): return -x\ndef step(x): return STEP(x)\n")
+
+    def digest(**changes: Any) -> bytes:
+        said = {"function": m.inner, "name": "n", "semantics": StepConfiguration(), "operation_version": None, **changes}
+        m.STEP = FakeStep(StepDefinition(**said))
+        return tracker.current().digest
+
+    tracker = CodeTracker(m.step)
+    found = [
+        digest(),
+        digest(function=m.other),
+        digest(name="o"),
+        digest(operation_version="1"),
+        digest(semantics=StepConfiguration(ttl_seconds=1)),
+    ]
+    assert len(set(found)) == 5
+    assert digest() == found[0] == digest(semantics=StepConfiguration(force_reexecution=True))
+
+
+def test_cycles_end(module: Callable[[str], Any]) -> None:
+    text = "LOOP = [1]\nLOOP.append(LOOP)\nclass A:\n    def __init__(self): self.me = self\nME = A()\ndef even(n): return n == 0 or odd(n - 1)\ndef odd(n): return even(n - 1), LOOP, ME\n"
+    m, other = module(text), module(text)
+    assert len(CodeTracker(m.even).current().digest) == 32
+    assert CodeTracker(m.even).current().digest != CodeTracker(other.odd).current().digest
+
+
+def test_a_module_imported_in_the_body_is_patched(module: Callable[[str], Any]) -> None:
+    lib = module("def f(): return 1\n")
+    m = module(f"def step(x):\n    from {lib.__name__} import f\n    import json\n    return f(), json.dumps(x)\n")
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    lib.f = lambda: 2
+    assert tracker.current().digest != before.digest
+
+
+def test_a_patched_function_of_the_standard_library_counts(module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    m = module("import json\ndef step(x): return json.dumps(x)\n")
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    monkeypatch.setattr(json, "dumps", other_code)
+    assert tracker.current().digest != before.digest
+    monkeypatch.undo()
+    assert tracker.current().digest == before.digest
+
+
+def test_threads_see_one_fingerprint(module: Callable[[str], Any]) -> None:
+    m = module(PROGRAM)
+    tracker = CodeTracker(m.step)
+    expected = CodeTracker(m.step).current().digest
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(tracker.current().digest)) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert found == [expected] * 8
+
+
+def test_nothing_is_read_before_the_first_call(module: Callable[[str], Any]) -> None:
+    m = module("def step(x): return later(x)\n")
+    tracker = CodeTracker(m.step)
+    m.later = other_code
+    assert any(part.name.endswith("other_code") for part in tracker.current().parts)
