@@ -95,10 +95,11 @@ def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> It
     this = engine.new_run(name, tagged)
     this.lines = []
     if outer is not None:
-        this.samples = outer.sampling()
+        this.samples = outer.samples
     engine.journal.append(this)
     engine.keeper.wake()
     token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient))
+    engine.open.enter(this)
     try:
         yield RunRecord(engine, this)
     except BaseException:
@@ -108,6 +109,7 @@ def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> It
         this.status = "finished"
     finally:
         SCOPE.reset(token)
+        engine.open.leave(this)
         this.finished_at = engine.now()
         engine.journal.append(this)
 

@@ -34,7 +34,7 @@ class _StreamStory(Story):
 
     __slots__ = ()
 
-    def _begin(self) -> Telling[MusubitoResult[Any] | Begun]:
+    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         hit = yield from self.look()
         return Begun((yield Find(Began()))) if hit is None else hit
 
@@ -75,7 +75,7 @@ class MusubitoStream(Generic[T]):
     def _stream(self) -> Iterator[T]:
         engine = self._engine
         recording = _Recording(engine, self._call, self._scope)
-        begun = run(recording.story.begin(), engine)
+        begun: MusubitoResult[Any] | Begun = run(recording.story.begin(), engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             yield from begun.value
@@ -97,7 +97,7 @@ class MusubitoStream(Generic[T]):
     async def _astream(self) -> AsyncIterator[T]:
         engine = self._engine
         recording = _Recording(engine, self._call, self._scope)
-        begun = await arun(recording.story.begin(), engine)
+        begun: MusubitoResult[Any] | Begun = await arun(recording.story.begin(), engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             for chunk in begun.value:
@@ -157,6 +157,6 @@ class _Recording:
                 return
         self.chunks.append(chunk)
 
-    def end(self, begun: Begun, outcome: Returned[Any] | Raised) -> Telling[MusubitoResult[Any]]:
-        """Record the stream; raises what it raised."""
+    def end(self, begun: Begun, outcome: Returned[Any] | Raised) -> Telling[MusubitoResult[Any] | Raised]:
+        """Record the stream; gives back what it raised."""
         return self.story.finish(begun, outcome, self._started_at, (time.perf_counter() - self._clock) * 1000)

@@ -96,7 +96,7 @@ CLAIMS = """
 @musubito_step()
 def slow(n):
     log("run")
-    if sys.argv[1] == "die":
+    if not os.path.exists(f"{DATABASE}.live"):
         say("inside")
         time.sleep(60)
     return n
@@ -112,9 +112,10 @@ say(time.monotonic() - began)
 
 def test_a_dead_holders_lease_is_taken_over_at_once_on_the_same_host(tmp_path):
     worker = program(tmp_path, CLAIMS)
-    holder = start(worker, "die")
+    holder = start(worker)
     assert heard(holder) == "inside"
-    waiter = start(worker, "live")
+    (tmp_path / "musubito.db.live").touch()
+    waiter = start(worker)
     time.sleep(1.0)
     # While the holder lives, nobody takes its key away.
     assert log_of(tmp_path) == ["run"]
@@ -123,5 +124,5 @@ def test_a_dead_holders_lease_is_taken_over_at_once_on_the_same_host(tmp_path):
     said, _ = waiter.communicate(timeout=10)
     assert float(said) < 10
     assert log_of(tmp_path) == ["run", "run"]
-    assert float(run_program(worker, "live")[0]) < 1
+    assert float(run_program(worker)[0]) < 1
     assert log_of(tmp_path) == ["run", "run"]

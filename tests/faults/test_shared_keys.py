@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -38,7 +37,8 @@ use_musubito_engine(engine)
 keys = list(range(int(sys.argv[2])))
 random.Random(os.getpid()).shuffle(keys)
 say("up")
-open(sys.argv[3]).read()
+while not os.path.exists(sys.argv[3]):
+    time.sleep(0.001)
 how = sys.argv[1]
 if how == "plain":
     results = [value(n) for n in keys]
@@ -60,11 +60,9 @@ engine.close()
 def share(tmp_path: Path, how: str, processes: int, keys: int) -> None:
     worker = program(tmp_path, WORKER)
     gate = tmp_path / "gate"
-    os.mkfifo(gate)
     running = [start(worker, how, keys, gate) for _ in range(processes)]
     assert [heard(process) for process in running] == ["up"] * processes
-    # None has a lead: a pipe opens for all that wait for it at once.
-    gate.write_text("")
+    gate.touch()
     answers = []
     for process in running:
         answer, faults = finish(process, timeout=120)

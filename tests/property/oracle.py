@@ -74,6 +74,8 @@ class Oracle:
         self.points: dict[Hashable, Truth] = {}
         self.executions: dict[int, Truth] = {}
         self.fresh = False
+        self._judging: set[Truth] = set()
+        self._judged: dict[tuple[Truth, bool, bool], str | None] = {}
         self.replays = self.runs = 0
         self._known: dict[tuple[str, Hashable], Hashable] = {}
 
@@ -121,6 +123,21 @@ class Oracle:
 
         `strict`: nor was anything it used superseded since it was given last; `ever`: nor before that, nor elsewhere.
         """
+        if e in self._judging:
+            # It stands in the place of what it called itself.
+            return None
+        if not self._judging:
+            self._judged.clear()
+        key = e, strict, ever
+        if key not in self._judged:
+            self._judging.add(e)
+            try:
+                self._judged[key] = self._wrong(e, strict=strict, ever=ever)
+            finally:
+                self._judging.discard(e)
+        return self._judged[key]
+
+    def _wrong(self, e: Truth, *, strict: bool, ever: bool) -> str | None:
         by_hand = max(self.by_hand.get(e.step.name, 0), self.by_hand.get(e.place.node, 0))
         if e.condemned or (e.artifact and by_hand > e.began):
             return f"{e.step.name} was invalidated"

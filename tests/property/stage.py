@@ -8,27 +8,41 @@ take turns at every effect: threads in the order that a seed decides, or tasks o
 from __future__ import annotations
 
 import asyncio
+import linecache
 import random
-import time
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_merge, musubito_step, run, use_musubito_engine
 from musubito.ambient import ambient, note_read
-from musubito.engine.context import SCOPE
-from musubito.engine.effects import Effect, Invoke, Join, Newest, Pause, Returned, Write
+from musubito.engine.context import SCOPE, Run
+from musubito.engine.effects import Effect, Invoke, Join, Newest, Pause, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Start
 from musubito.engine.journal import Line
 from musubito.engine.protocol import Story, Telling
-from musubito.model import MusubitoResult, StepDefinition
+from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.store.base import Change, Claimed, Commit, Found, Keys, Point, Query, Store
 from tests.property.oracle import Oracle, Place, RunTruth, Truth
 from tests.property.turns import Turns
-from tests.property.world import Call, Event, Notes, Play, Read, Script, Step, StepFailed, Violation, World, polling
+from tests.property.world import (
+    ASK,
+    Call,
+    Event,
+    Notes,
+    Play,
+    Script,
+    Step,
+    StepFailed,
+    Violation,
+    Worker,
+    World,
+    polling,
+)
 
 STAGE: ContextVar[Stage] = ContextVar("stage")
 SECONDS = 30.0
@@ -54,7 +68,8 @@ class WatchedStore:
         return answers
 
     def close(self) -> None:
-        self._store.close()
+        # Two engines may share a store; the stage closes it when both are done.
+        self._stage.left_open.append(self._store)
 
 
 class LateWriter:
@@ -124,6 +139,7 @@ class WatchedStory:
         number = story._number
         self.place = Place(stage.numbered(("node", what, nodes, number)), ("reuse", what, artifacts, number))
         self.cross = ("cross", what, number)
+        self.tainted = any(result.artifact_id.startswith(UNSTORABLE) for result in (*above, *([value] if is_result else [])))
         for kind, real, true in zip(("node", "reuse", "cross"), story.keys, (*self.place, self.cross), strict=True):
             # Without parents the three are one.
             oracle.same(kind, real, true)
@@ -134,6 +150,7 @@ class WatchedStory:
         self.began: int | None = None
         self.truth: Truth | None = None
         self.found: dict[int, bool] = {}
+        self.unseen: set[int] = set()
         self.ready: set[Truth] | None = None
 
     # -- the story, watched --------------------------------------------------------------------------------------------
@@ -164,7 +181,7 @@ class WatchedStory:
         elif isinstance(effect, Write):
             stage.writing[id(effect.change)] = self
         stage.switch()
-        self._look_at_found()
+        self._look_around()
         if isinstance(effect, Invoke):
             self._must_run()
         if isinstance(effect, Join) and not stage.is_async:
@@ -182,10 +199,10 @@ class WatchedStory:
     def _wait(self, future: Future[Landed]) -> Landed:
         try:
             while not future.done():
-                if not self.stage.taking_turns:
+                if not self.stage.turns:
                     raise Violation("a call waits for itself")
                 self.stage.switch()
-                self._look_at_found()
+                self._look_around()
             return future.result()
         finally:
             future.cancel()
@@ -197,28 +214,32 @@ class WatchedStory:
             self.ready = None
         if isinstance(answer, Claimed):
             self.began = oracle.tick()
-        found = [answer] if isinstance(answer, Found) else answer if isinstance(answer, list) else []
-        for each in found:
+        for each in answer if isinstance(answer, list) else [answer]:
             if isinstance(each, Found) and each.execution in oracle.executions:
                 self.found.setdefault(each.execution, False)
-        self._look_at_found()
+                if each.settled and oracle.holders[self.place][-1:] != [oracle.executions[each.execution]]:
+                    # Given with nothing written, it would be the answer here all the same.
+                    self.unseen.add(each.execution)
+        self._look_around()
         if isinstance(answer, Failed) and self.outer is not None:
-            self.outer.within.append(self.stage.failed[answer.error])
+            self.outer.within.append(self.stage.failed[answer.error, self.story._flight_key()])
         if isinstance(effect, Invoke):
             self._came_back(answer)
 
     # -- replayed ------------------------------------------------------------------------------------------------------
-    def _look_at_found(self) -> None:
+    def _look_around(self) -> None:
         """Which of the executions that were found were right to give at some moment, and which of those that are there
-        could be given all the while since the last look."""
+        could have been given all the while since the last look."""
+        if self.truth is not None and self.truth.artifact:
+            return
         for execution, right in self.found.items():
             if not right:
                 self.found[execution] = self.oracle.wrong(self.oracle.executions[execution]) is None
-        if self.sample is not None or not self.step.force:
-            now = self.oracle.ready(self.place.reuse, self.run, self._given())
-            self.ready = now if self.ready is None else self.ready & now
+        if not self._forced():
+            ready = self.oracle.ready(self.place.reuse, self.run, self._given())
+            self.ready = ready if self.ready is None else self.ready & ready
 
-    def _given(self) -> Mapping[bytes, set[int]]:
+    def _given(self) -> dict[bytes, set[int]]:
         samples = self.story._run.samples
         return {} if samples is None else samples.given
 
@@ -232,15 +253,13 @@ class WatchedStory:
             if truth is None:
                 raise Violation(f"{self.step.name} was answered by a failed execution")
             self._check_replay(truth, line.execution, result)
-            if oracle.holders[self.place][-1:] != [truth]:
-                # Nothing had to be written, so nothing was seen.
+            if line.execution in self.unseen:
                 oracle.answers(self.place, truth)
         else:
             assert self.truth is not None
             truth = self.truth
-        oracle.same("artifact", result.artifact_id.encode(), oracle.artifact(result))
-        stage.number_of[result.node_id] = self.place.node
-        place: Hashable = (id(self.story._run), stage.position())
+        oracle.same("artifact", result.artifact_id.encode(), truth.artifact)
+        place: Hashable = oracle.tick()
         if self.outer is not None:
             if line.execution is None:
                 self.outer.within.append(truth)
@@ -255,7 +274,9 @@ class WatchedStory:
         oracle = self.oracle
         if truth.place.reuse != self.place.reuse and not (self.step.across and truth.cross == self.cross):
             raise Violation(f"{self.step.name} was answered by an execution of something else: {truth.place}, not {self.place}")
-        if oracle.artifact(result) != truth.artifact:
+        if not truth.replayable:
+            raise Violation(f"{self.step.name} was replayed over an output that was never stored")
+        if truth.artifact != ("is", repr(result.value)):
             raise Violation(f"{self.step.name} gave back {result.value!r}, and {truth.artifact} was stored")
         if not self.found.get(execution):
             raise Violation(f"a replay of {self.step.name} that is wrong: {oracle.wrong(truth)}")
@@ -278,24 +299,235 @@ class WatchedStory:
     def _forced(self) -> bool:
         return self.story.call.definition.semantics.force_reexecution
 
-    def _came_back(self, outcome: Any) -> None:
-        truth, outer, key = self.truth, self.outer, (self.step.name, self.place.reuse)
+    def _came_back(self, outcome: Returned[Any] | Raised) -> None:
+        truth, outer = self.truth, self.outer
         assert truth is not None
+        attempts = self.run.attempts[self.story._identity.pool(), self.story._number]
+        truth.replayable = all(inner.replayable for inner in (*(used for _, used, _ in truth.inner), *truth.within))
         if isinstance(outcome, Returned):
-            truth.attempts = self.run.attempts.pop(key, [])
+            truth.attempts = list(attempts)
+            attempts.clear()
+            truth.replayable &= self.step.storable and not self.tainted
+            truth.artifact = ("is", repr(outcome.value)) if self.step.storable else ("unstorable", truth.began)
             return
+        attempts += self.oracle.numbers(truth, self.run)
+        self.stage.failed[outcome.error, self.story._flight_key()] = truth
         if outer is not None:
             outer.within.append(truth)
-        self.stage.failed[outcome.error] = truth
-        self.run.attempts[key] += self.oracle.numbers(truth, self.run)
 
     def wrote(self, change: Change, answer: Any) -> None:
         """What this call wrote has been written."""
-        truth, oracle = self.truth, self.oracle
         if isinstance(change, Commit):
-            assert truth is not None
-            truth.replayable = change.not_replayable is None
-            truth.artifact = ("is", self.stage.shown(change)) if change.artifact else ("unstorable", self.story.keys)
-            oracle.recorded(truth, answer.execution, invalid=answer.invalid)
+            assert self.truth is not None
+            self.oracle.recorded(self.truth, answer.execution, invalid=answer.invalid)
         elif isinstance(change, Point) and answer:
-            oracle.answers(self.place, oracle.executions[change.execution])
+            self.oracle.answers(self.place, self.oracle.executions[change.execution])
+
+
+class Stage:
+    """A world, played on the engine. `open_store` gives another store on the same data each time."""
+
+    def __init__(self, world: World, open_store: Callable[[], Store], *, is_async: bool, with_source: bool) -> None:
+        self.world, self.is_async, self._with_source = world, is_async, with_source
+        world.player = self
+        self.rng = random.Random(world.program.seed)
+        self.oracle = Oracle(world)
+        self.by_name = {step.name: step for step in world.all_steps()}
+        self.frames: dict[Any, Truth] = {}
+        self.failed: dict[tuple[BaseException, bytes], Truth] = {}
+        self.writing: dict[int, WatchedStory] = {}
+        self.number_of: dict[str, int] = {}
+        self.left_open: list[Store] = []
+        self.turns: Turns | None = None
+        self._numbers: dict[Hashable, int] = {}
+        self._runs: dict[int, tuple[Run, RunTruth]] = {}
+        self._texts: list[str] = []
+        self._names: dict[str, Any] = {"STAGE": STAGE, "__name__": "program"}
+        self.engines = [WatchedEngine(open_store(), self) for _ in range(2)]
+        for step in world.all_steps():
+            self.changed(step)
+
+    def close(self) -> None:
+        for engine in self.engines:
+            engine.close()
+        for store in self.left_open:
+            store.close()
+        for name in self._texts:
+            linecache.cache.pop(name, None)
+
+    # -- what the watched stories ask --------------------------------------------------------------------------------
+    def numbered(self, what: Hashable) -> int:
+        return self._numbers.setdefault(what, len(self._numbers))
+
+    def run_of(self, run: Run) -> RunTruth:
+        # The run is kept, so that its id stays its own.
+        return self._runs.setdefault(id(run), (run, RunTruth()))[1]
+
+    def wrote(self, change: Change, answer: Any) -> None:
+        story = self.writing.pop(id(change), None)
+        if story is not None:
+            story.wrote(change, answer)
+
+    def switch(self) -> None:
+        if self.turns is not None:
+            self.turns.switch()
+
+    # -- the player --------------------------------------------------------------------------------------------------
+    def call(self, step: Any, value: Any, merged: list[Any] | None) -> Any:
+        if merged is None:
+            return step(value)
+        if self.is_async:
+            return self._acall(step, value, merged)
+        with musubito_merge(*merged):
+            return step(value)
+
+    async def _acall(self, step: Any, value: Any, merged: list[Any]) -> Any:
+        with musubito_merge(*merged):
+            return await step(value)
+
+    def depth(self) -> int:
+        frame = SCOPE.get().frame
+        return 0 if frame is None else sum(1 for _ in frame.enclosing())
+
+    def pause(self) -> None:
+        self.switch()
+
+    async def apause(self) -> None:
+        for _ in range(self.rng.randrange(3)):
+            await asyncio.sleep(0)
+
+    def read(self, key: str) -> Any:
+        value = self.world.stored.get(key)
+        note_read("store", key, self.observe("store", key))
+        frame = SCOPE.get().frame
+        if frame is not None:
+            self.frames[frame].reads.append((key, value))
+        return value
+
+    def inputs(self) -> Mapping[str, object]:
+        return {}
+
+    def observe(self, kind: str, key: str) -> bytes | None:
+        value = self.world.stored.get(key)
+        return None if value is None else sha256(repr(value).encode()).digest()
+
+    def changed(self, step: Step) -> None:
+        """Define it anew, as an edit would."""
+        text = self.text(step)
+        name = f"<program {self.world.program.seed}, text {len(self._texts)}>"
+        self._texts.append(name)
+        if self._with_source:
+            linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
+        exec(compile(text, name, "exec"), self._names)
+        kind = StepType.STOCHASTIC if step.stochastic else StepType.DETERMINISTIC
+        semantics = StepConfiguration(kind, step.force, step.ttl, step.across)
+        version = f"prompt {step.prompt}" if step.prompt else None
+        decorated = musubito_step(semantics, name=step.name, operation_version=version)(self._names[step.name])
+        self._names[step.name] = decorated
+
+    def text(self, step: Step) -> str:
+        """The code of a step."""
+        later, do = ("async ", "await notes.a") if self.is_async else ("", "notes.")
+        lines = [f"{later}def {step.name}(value):"]
+        lines.append(f"    notes = STAGE.get().world.begin({step.number}, {step.version}, value)")
+        for line in step.lines:
+            if isinstance(line, Call):
+                lines.append(f"    {do}call(s{line.step}, {line.argument!r}, {line.parents!r}, {line.handling!r})")
+            else:
+                lines.append(f"    notes.read({line.key!r})")
+        return "\n".join([*lines, f"    return {do}leave()", ""])
+
+    def invalidate(self, what: Any) -> None:
+        """A step, or a node by its id."""
+        self.engines[0].invalidate(what.name if isinstance(what, Step) else what)
+        self.oracle.invalidated(what.name if isinstance(what, Step) else self.number_of[what])
+
+    # -- playing -----------------------------------------------------------------------------------------------------
+    def play(self, play: Play) -> list[list[Any] | None]:
+        """What each script has seen; None for those that failed."""
+        self.world.polls = play.polls
+        seen: list[list[Any] | None] = [None] * len(play.workers)
+        STAGE.set(self)
+        contexts: dict[Hashable, Context] = {}
+        with ExitStack() as after:
+            for worker in play.workers:
+                if (worker.run, worker.engine) not in contexts:
+                    contexts[worker.run, worker.engine] = self._context(worker, after)
+            scripts = [
+                (number, self.world.script(worker), contexts[worker.run, worker.engine].copy())
+                for number, worker in enumerate(play.workers)
+            ]
+            if self.is_async:
+                asyncio.run(self._atogether(scripts, play.events, seen))
+            else:
+                self._together(scripts, play.events, seen)
+        return seen
+
+    def _context(self, worker: Worker, after: ExitStack) -> Context:
+        """Inside the engine, what holds around, and the run."""
+        context = copy_context()
+        stack = ExitStack()
+        after.callback(context.run, stack.close)
+
+        def enter() -> None:
+            stack.enter_context(use_musubito_engine(self.engines[worker.engine]))
+            stack.enter_context(ambient(self))
+            if worker.run is not None:
+                stack.enter_context(run())
+
+        context.run(enter)
+        return context
+
+    def _together(self, scripts: Sequence[tuple[int, Script, Context]], events: Sequence[Event], seen: list[Any]) -> None:
+        def work(number: int, script: Script) -> None:
+            notes = Notes(self.world, None, 0, 0)
+            try:
+                for line in script.lines:
+                    if isinstance(line, Call):
+                        notes.call(self._names[f"s{line.step}"], *line[1:])
+                if script.polls:
+                    for _ in polling(notes):
+                        notes.call(self._names["poll"], *ASK)
+            except StepFailed:
+                return
+            seen[number] = notes.seen
+
+        happening = [partial(self.world.happen, event) for event in events]
+        if len(scripts) == 1 and not events:
+            number, script, context = scripts[0]
+            context.run(work, number, script)
+            return
+        self.turns = Turns(self.rng)
+        try:
+            self.turns.play([(partial(work, number, script), context) for number, script, context in scripts], happening)
+        finally:
+            self.turns = None
+
+    async def _atogether(self, scripts: Sequence[tuple[int, Script, Context]], events: Sequence[Event], seen: list[Any]) -> None:
+        async def work(number: int, script: Script) -> None:
+            notes = Notes(self.world, None, 0, 0)
+            try:
+                for line in script.lines:
+                    if isinstance(line, Call):
+                        await notes.acall(self._names[f"s{line.step}"], *line[1:])
+                if script.polls:
+                    for _ in polling(notes):
+                        await notes.acall(self._names["poll"], *ASK)
+            except StepFailed:
+                return
+            seen[number] = notes.seen
+
+        async def happening() -> None:
+            for event in events:
+                for _ in range(self.rng.randrange(60)):
+                    await asyncio.sleep(0)
+                self.world.happen(event)
+
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(work(number, script), context=context) for number, script, context in scripts]
+        tasks.append(loop.create_task(happening()))
+        try:
+            async with asyncio.timeout(SECONDS):
+                await asyncio.gather(*tasks)
+        except TimeoutError:
+            raise Violation("the workers never come to an end") from None

@@ -120,7 +120,7 @@ class Program:
     repeat: int = 0
 
     @property
-    def parallel(self) -> bool:
+    def is_parallel(self) -> bool:
         return any(isinstance(each, Play) and (len(each.workers) > 1 or each.events) for each in self.happens)
 
 
@@ -141,9 +141,11 @@ class Step:
 class Player(Protocol):
     """How a step is called, and what happens outside of its code."""
 
+    def call(self, step: Any, value: Any, merged: list[Any] | None) -> Any: ...
     def read(self, key: str) -> Any: ...
     def depth(self) -> int: ...
     def pause(self) -> None: ...
+    async def apause(self) -> None: ...
     def changed(self, step: Step) -> None: ...
     def invalidate(self, what: Step | Any) -> None: ...
 
@@ -172,6 +174,11 @@ class World:
         self.trace.append((step, self.player.depth(), outcome, repr(value)))
         if outcome != "failed" and node not in self.nodes:
             self.nodes.append(node)
+
+    def script(self, worker: Worker) -> Script:
+        """What a worker plays. Outside of a run a loop that polls would go on for ever."""
+        script = self.program.scripts[worker.script]
+        return replace(script, polls=False) if worker.run is None else script
 
     def code_of(self, step: Step) -> Hashable:
         """What identifies a step's code: its own, and that of the steps that it reaches, with their times to live."""
@@ -257,22 +264,42 @@ class Notes:
         merged = None if parents is None else [self.given[p % len(self.given)] for p in parents if self.given]
         return value, merged
 
-    def call(self, step: Callable[[Any, list[Any] | None], Any], line: Call) -> None:
-        """`step` takes the argument and the parents of a merge context."""
-        self.world.player.pause()
-        if self.world.player.depth() >= DEEPEST:
+    def call(self, step: Any, argument: tuple[str, int], parents: tuple[int, ...] | None, handling: str) -> None:
+        """Call a step, whatever the player takes for one."""
+        player = self.world.player
+        player.pause()
+        if player.depth() >= DEEPEST:
             self.seen.append("deep")
             return
-        value, merged = self.prepared(line.argument, line.parents)
+        value, merged = self.prepared(argument, parents)
         for attempt in (1, 2):
             try:
-                self.took(step(value, merged))
+                self.took(player.call(step, value, merged))
             except StepFailed:
-                if not self.goes_on(line.handling, attempt):
+                if not self.goes_on(handling, attempt):
                     raise
             else:
                 return
-            if line.handling == "catch":
+            if handling == "catch":
+                return
+
+    async def acall(self, step: Any, argument: tuple[str, int], parents: tuple[int, ...] | None, handling: str) -> None:
+        """As `call`, with a step that is awaited."""
+        player = self.world.player
+        await player.apause()
+        if player.depth() >= DEEPEST:
+            self.seen.append("deep")
+            return
+        value, merged = self.prepared(argument, parents)
+        for attempt in (1, 2):
+            try:
+                self.took(await player.call(step, value, merged))
+            except StepFailed:
+                if not self.goes_on(handling, attempt):
+                    raise
+            else:
+                return
+            if handling == "catch":
                 return
 
     def goes_on(self, handling: str, attempt: int) -> bool:
@@ -284,6 +311,11 @@ class Notes:
     def took(self, result: Any) -> None:
         self.given.append(result)
         self.seen.append(result.value)
+
+    async def aleave(self) -> Any:
+        """As `leave`."""
+        await self.world.player.apause()
+        return self.leave()
 
     def leave(self) -> Any:
         """The answer of a step's body."""
@@ -303,12 +335,17 @@ class Notes:
         return answer if step.storable else Opaque(answer)
 
 
-def polling(world: World) -> Iterator[int]:
-    """The turns of a loop that polls; it must come to its end."""
-    for turn in range(30):
-        if turn == 25:
-            raise Violation("a loop that polls does not end: it is given the same sample again and again")
-        yield turn
+ASK: tuple[Any, ...] = (("const", 0), (), "call")
+"""How a script polls."""
+
+
+def polling(notes: Notes) -> Iterator[None]:
+    """The turns of a loop that polls until it is told "ready"; it must come to its end."""
+    for _ in range(25):
+        yield
+        if notes.seen[-1] == "ready":
+            return
+    raise Violation("a loop that polls does not end: it is given the same samples again and again")
 
 
 # -- making them up ------------------------------------------------------------------------------------------------------

@@ -71,7 +71,9 @@ def make(k):
     def closed(x): return x + k
     return closed
 CLOSED = make(1)
-def step(x): return PROMPT, TABLE, ITEMS, WORDS, RAW, helper(x), TOOL.run(x), BY, MIXED, CLOSED(x), SPACE, SLOTTED, len(x), maybe(x)
+def step(x):
+    data = PROMPT, TABLE, ITEMS, WORDS, RAW, BY, MIXED, SPACE, SLOTTED
+    return data, helper(x), TOOL.run(x), CLOSED(x), len(x), maybe(x)
 """
 
 
@@ -127,7 +129,11 @@ CHANGES = [
 
 @pytest.mark.parametrize("text", CHANGES)
 def test_a_change_counts_at_the_next_call(module: Callable[[str], Any], text: str) -> None:
-    m = module(PROGRAM if "__bases__" not in text else PROGRAM.replace("class Tool:", "class Root: pass\nclass Tool(Root):"))
+    m = module(
+        PROGRAM
+        if "__bases__" not in text
+        else PROGRAM.replace("class Tool:", "class Root: pass\nclass Tool(Root):")
+    )
     tracker = CodeTracker(m.step)
     before = tracker.current()
     assert tracker.current() is before
@@ -151,7 +157,10 @@ def test_a_helper_defined_again_in_a_cell_counts_by_its_own_code() -> None:
     cell(2, "def step(x):\n    return helper(x)\n")
     tracker = CodeTracker(cells["step"])
     first = tracker.current()
-    assert any(part.name == "__main__.helper" and part.source == "def helper(x):\n    return x + 1\n" for part in first.parts)
+    assert any(
+        part.name == "__main__.helper" and part.source == "def helper(x):\n    return x + 1\n"
+        for part in first.parts
+    )
     cell(3, "def helper(x):\n    return x + 2\n")
     second = tracker.current()
     cell(4, "def helper(x):\n    return x + 1\n")
@@ -164,7 +173,9 @@ def test_a_helper_defined_again_in_a_cell_counts_by_its_own_code() -> None:
     assert next(part for part in third.parts if part.name == "__main__.helper").source is None
 
 
-def test_a_file_edited_after_its_import_does_not_lend_its_new_text_to_the_old_code(module: Callable[[str], Any]) -> None:
+def test_a_file_edited_after_its_import_does_not_lend_its_new_text_to_the_old_code(
+    module: Callable[[str], Any],
+) -> None:
     text = "def helper(x):\n    return x + 1\ndef step(x):\n    return helper(x)\n"
     m = module(text)
     expected = CodeTracker(m.step).current().digest
@@ -256,11 +267,32 @@ def test_what_the_step_writes_does_not_make_it_miss(module: Callable[[str], Any]
     assert CodeTracker(m.step).current().digest == before.digest
     assert m.n == 3 and m.agent.n == 3
     state = " ".join(before.state)
-    for each in ("calls", "counts['x']", "table", "tally", ".n", "agent.n", "agent.log", "agent.stats['a']", "Agent.total", "inner:held", "box.last"):
+    for each in (
+        "calls",
+        "counts['x']",
+        "table",
+        "tally",
+        ".n",
+        "agent.n",
+        "agent.log",
+        "agent.stats['a']",
+        "Agent.total",
+        "inner:held",
+        "box.last",
+    ):
         assert each in state, each
 
 
-@pytest.mark.parametrize("text", ["m.counts['limit'] = 2", "m.agent.model = 'other'", "m.agent.stats['b'] = 1", "m.calls = ['new']", "m.box.other = 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m.counts['limit'] = 2",
+        "m.agent.model = 'other'",
+        "m.agent.stats['b'] = 1",
+        "m.calls = ['new']",
+        "m.box.other = 1",
+    ],
+)
 def test_what_lies_beside_the_written_counts(module: Callable[[str], Any], text: str) -> None:
     m = module(WRITES)
     tracker = CodeTracker(m.step)
@@ -269,7 +301,9 @@ def test_what_lies_beside_the_written_counts(module: Callable[[str], Any], text:
     assert tracker.current().digest != before.digest
 
 
-def test_a_container_that_two_steps_write_counts_as_the_process_first_saw_it(module: Callable[[str], Any]) -> None:
+def test_a_container_that_two_steps_write_counts_as_the_process_first_saw_it(
+    module: Callable[[str], Any],
+) -> None:
     text = "calls = []\ndef a(x): calls.append(x)\ndef b(x): calls.append(-x)\n"
     first, second = module(text), module(text)
     one, other = CodeTracker(first.a), CodeTracker(first.b)
@@ -357,17 +391,41 @@ def step(x): return SETTINGS, API_KEY
     assert private.digest != before.digest
     m.SETTINGS.model = "n"
     assert tracker.current().digest != private.digest
-    for old, new in (("The schema says this.", "And now that."), ('v + "!"', 'v + "?"'), ("model: str", "model: object"), ('= "m"', '= "q"')):
-        name = m.__name__
-        changed = text.replace(old, new)
-        other = types.ModuleType(name)
-        linecache.cache[f"<{new}>"] = (len(changed), None, changed.splitlines(keepends=True), f"<{new}>")
-        exec(compile(changed, f"<{new}>", "exec"), other.__dict__)
-        assert CodeTracker(other.step).current().digest != before.digest, new
+
+    def elsewhere(changed: str) -> bytes:
+        file = f"<{next(_numbers)}>"
+        other = types.ModuleType(m.__name__)
+        linecache.cache[file] = (len(changed), None, changed.splitlines(keepends=True), file)
+        exec(compile(changed, file, "exec", dont_inherit=True), other.__dict__)
+        return CodeTracker(other.step).current().digest
+
+    assert elsewhere(text) == elsewhere(text)
+    for old, new in (
+        ("The schema says this.", "And now that."),
+        ('v + "!"', 'v + "?"'),
+        ("model: str", "model: object"),
+        ('= "m"', '= "q"'),
+    ):
+        assert elsewhere(text.replace(old, new)) != elsewhere(text), new
+
+
+def test_a_member_that_appears_nearer_to_the_receiver_counts(module: Callable[[str], Any]) -> None:
+    m = module(
+        "class Base:\n    K = 1\nclass Agent(Base):\n    def answer(self): return self.K, self.given\n"
+    )
+    tracker = CodeTracker(m.Agent.answer, owner=m.Agent)
+    digests = [tracker.current().digest]
+    m.Agent.K = 2
+    digests.append(tracker.current().digest)
+    m.Base.given = 3
+    digests.append(tracker.current().digest)
+    assert len(set(digests)) == 3
 
 
 def test_what_cannot_be_identified_is_said_and_stays_the_same(module: Callable[[str], Any]) -> None:
-    m = module("import threading, logging\nLOCK = threading.Lock()\nLOG = logging.getLogger('a.b')\ndef step(x):\n    with LOCK: LOG.info(x)\n")
+    m = module(
+        "import threading, logging\nLOCK = threading.Lock()\nLOG = logging.getLogger('a.b')\ndef step(x):\n    with LOCK: LOG.info(x)\n"
+    )
     tracker = CodeTracker(m.step)
     before = tracker.current()
     assert [each.partition(":")[0].rpartition(".")[2] for each in before.untracked] == ["LOCK", "LOG"]
@@ -399,7 +457,13 @@ def test_a_reached_step_counts_by_code_name_version_and_ttl(module: Callable[[st
     m = module("def inner(x): return x\ndef other(x): return -x\ndef step(x): return STEP(x)\n")
 
     def digest(**changes: Any) -> bytes:
-        said = {"function": m.inner, "name": "n", "semantics": StepConfiguration(), "operation_version": None, **changes}
+        said = {
+            "function": m.inner,
+            "name": "n",
+            "semantics": StepConfiguration(),
+            "operation_version": None,
+            **changes,
+        }
         m.STEP = FakeStep(StepDefinition(**said))
         return tracker.current().digest
 
@@ -424,14 +488,18 @@ def test_cycles_end(module: Callable[[str], Any]) -> None:
 
 def test_a_module_imported_in_the_body_is_patched(module: Callable[[str], Any]) -> None:
     lib = module("def f(): return 1\n")
-    m = module(f"def step(x):\n    from {lib.__name__} import f\n    import json\n    return f(), json.dumps(x)\n")
+    m = module(
+        f"def step(x):\n    from {lib.__name__} import f\n    import json\n    return f(), json.dumps(x)\n"
+    )
     tracker = CodeTracker(m.step)
     before = tracker.current()
     lib.f = lambda: 2
     assert tracker.current().digest != before.digest
 
 
-def test_a_patched_function_of_the_standard_library_counts(module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patched_function_of_the_standard_library_counts(
+    module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import json
 
     m = module("import json\ndef step(x): return json.dumps(x)\n")

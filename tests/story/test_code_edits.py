@@ -94,7 +94,7 @@ class Tool(Base, metaclass=Meta):
 TOOL = Tool(5)
 def step(x): return TOOL.run(x)
 '''
-METHOD = '''
+METHOD = """
 def outside(x): return x
 class Base:
     def also(self): return 5
@@ -106,20 +106,35 @@ class Agent(Base):
     def unused(self): return 1
 step = Agent.answer
 OWNER = Agent
-'''
+"""
 DYNAMIC = METHOD.replace("return self._ask(x) + self.MODEL", "return getattr(self, x)() + self.MODEL")
-LOCAL = '''
+DECORATED = """
+def loud(f):
+    def inner(*a): return f(*a)
+    return inner
+class Agent:
+    def answer(self, x): return self._ask(x)
+    @loud
+    def _ask(self, x): return self._deeper(x) or 1
+    def _deeper(self, x): return 3 or self.last
+    def unused(self): return 5
+    @property
+    def last(self): return 1
+step = Agent.answer
+OWNER = Agent
+"""
+LOCAL = """
 def step(x):
     import lib.deep as d
     from lib.other import thing as t
     return d.f(x) + t(x)
-'''
+"""
 LIB = {
     "lib/__init__.py": "",
     "lib/deep.py": "def f(x):\n    return g(x)\ndef g(x):\n    return x\ndef unrelated(): return 1\n",
     "lib/other.py": "CONST = 5\ndef thing(x):\n    return x + CONST\nUNUSED = 2\n",
 }
-KINDS = '''
+KINDS = """
 import functools, re, operator, dataclasses, enum, types, string, collections, typing, contextlib
 def base(x, k): return x + k
 P = functools.partial(base, k=3)
@@ -169,7 +184,7 @@ class Later:
     @functools.cached_property
     def value(self): return 13
 def step(x): return (USED)
-'''
+"""
 
 
 def kinds(used: str) -> str:
@@ -196,17 +211,44 @@ CASES = [
     differs("type of a constant", BASE, '{"deep": 1}', '{"deep": True}'),
     differs("shadowed builtin", BASE, "UNRELATED", "def str(x): return 'no'\nUNRELATED"),
     differs("constant becomes a list", BASE, '["x", "y"]', '("x", "y")'),
-    differs("docstring that is read", BASE.replace("PROMPT +", "helper.__doc__ +"), "Says how.", "Says nothing."),
+    differs(
+        "docstring that is read", BASE.replace("PROMPT +", "helper.__doc__ +"), "Says how.", "Says nothing."
+    ),
     differs("f-string", "def step(x): return f'a {x!r:>3}'", ":>3", ":>4"),
     differs("literal kind", "def step(x): return 1", "1", "1.0"),
     differs("sign of zero", "def step(x): return 0.0", "0.0", "-0.0"),
     differs("await", "async def f(): return 1\nasync def step(x): return await f()", "await f()", "f()"),
-    differs("nested docstring of a decorated tool", "def tool(f): return f\ndef step(x):\n    @tool\n    def t():\n        'old'\n    return t", "old", "new"),
-    differs("docstring of a tool handed on", "def bind(*a): return a\ndef t():\n    'old'\ndef step(x): return bind([t])", "'old'", "'new'"),
-    differs("annotation of a tool handed on", "def bind(*a): return a\ndef t(x: int): pass\ndef step(x): return bind(t)", "x: int", "x: str"),
-    same("docstring of what map calls", "def t(x):\n    'old'\ndef step(x): return list(map(t, x))", "'old'", "'new'"),
+    differs(
+        "nested docstring of a decorated tool",
+        "def tool(f): return f\ndef step(x):\n    @tool\n    def t():\n        'old'\n    return t",
+        "old",
+        "new",
+    ),
+    differs(
+        "docstring of a tool handed on",
+        "def bind(*a): return a\ndef t():\n    'old'\ndef step(x): return bind([t])",
+        "'old'",
+        "'new'",
+    ),
+    differs(
+        "annotation of a tool handed on",
+        "def bind(*a): return a\ndef t(x: int): pass\ndef step(x): return bind(t)",
+        "x: int",
+        "x: str",
+    ),
+    same(
+        "docstring of what map calls",
+        "def t(x):\n    'old'\ndef step(x): return list(map(t, x))",
+        "'old'",
+        "'new'",
+    ),
     differs("global in a comprehension", "K = 1\ndef step(x): return [K for _ in x]", "K = 1", "K = 2"),
-    same("a local of the same name", "K = 1\ndef step(x):\n    K = x\n    return [K for _ in x]", "K = 1", "K = 2"),
+    same(
+        "a local of the same name",
+        "K = 1\ndef step(x):\n    K = x\n    return [K for _ in x]",
+        "K = 1",
+        "K = 2",
+    ),
     differs("class member", CLASS, "outside(x)) + self.n", "outside(x)) - self.n"),
     differs("inherited method", CLASS, "x * self.SCALE", "x + self.SCALE"),
     differs("class attribute of a base", CLASS, "SCALE = 2", "SCALE = 3"),
@@ -218,25 +260,87 @@ CASES = [
     differs("field of an object", CLASS, "TOOL = Tool(5)", "TOOL = Tool(6)"),
     same("docstring of a class", CLASS, '"""A tool."""', '"""Another."""'),
     same("unread global", CLASS, "LIMIT = 3", "LIMIT = 4"),
-    same("method that the step does not reach", METHOD, "def unused(self): return 1", "def unused(self): return 2"),
+    same(
+        "method that the step does not reach",
+        METHOD,
+        "def unused(self): return 1",
+        "def unused(self): return 2",
+    ),
     same("class attribute not read", METHOD, "not read", "never read"),
     differs("class attribute read", METHOD, '"large"', '"small"'),
     differs("method reached by self", METHOD, "return outside(x)", "return outside(x) or 1"),
-    differs("behind a method reached by self", METHOD, "def outside(x): return x", "def outside(x): return 1"),
+    differs(
+        "behind a method reached by self", METHOD, "def outside(x): return x", "def outside(x): return 1"
+    ),
+    differs("decorated method reached by self", DECORATED, "return 1", "return 2"),
+    differs("behind a decorated method reached by self", DECORATED, "return 3", "return 4"),
+    same("beside a decorated method", DECORATED, "return 5", "return 6"),
+    same("where the file lies", "def step(x): return __file__", "", ""),
     differs("by super", METHOD, "return 5", "return 6"),
-    differs("override appears", METHOD, "class Agent(Base):", "class Agent(Base):\n    def also(self): return 9"),
+    differs(
+        "override appears", METHOD, "class Agent(Base):", "class Agent(Base):\n    def also(self): return 9"
+    ),
     differs("dynamic receiver", DYNAMIC, "def unused(self): return 1", "def unused(self): return 2"),
     differs("imported in the body", LOCAL, "return g(x)", "return g(x) + 1", "lib/deep.py", **LIB),
-    differs("behind an import in the body", LOCAL, "def g(x):\n    return x", "def g(x):\n    return -x", "lib/deep.py", **LIB),
+    differs(
+        "behind an import in the body",
+        LOCAL,
+        "def g(x):\n    return x",
+        "def g(x):\n    return -x",
+        "lib/deep.py",
+        **LIB,
+    ),
     differs("constant behind an import in the body", LOCAL, "CONST = 5", "CONST = 6", "lib/other.py", **LIB),
     same("unrelated in an imported module", LOCAL, "UNUSED = 2", "UNUSED = 3", "lib/other.py", **LIB),
-    same("unrelated function in an imported module", LOCAL, "unrelated(): return 1", "unrelated(): return 2", "lib/deep.py", **LIB),
-    differs("module attribute", "import lib.other\nimport lib\ndef step(x): return lib.other.CONST", "CONST = 5", "CONST = 6", "lib/other.py", **LIB),
-    differs("module attribute function", "import lib.deep as m\ndef step(x): return m.f(x)", "return x\n", "return 2\n", "lib/deep.py", **LIB),
-    differs("module got at dynamically", "import lib.deep as m\ndef step(x): return getattr(m, x)()", "return 1", "return 2", "lib/deep.py", **LIB),
-    differs("module's __dict__", "import lib.deep as m\ndef step(x): return m.__dict__[x]()", "return 1", "return 2", "lib/deep.py", **LIB),
+    same(
+        "unrelated function in an imported module",
+        LOCAL,
+        "unrelated(): return 1",
+        "unrelated(): return 2",
+        "lib/deep.py",
+        **LIB,
+    ),
+    differs(
+        "module attribute",
+        "import lib.other\nimport lib\ndef step(x): return lib.other.CONST",
+        "CONST = 5",
+        "CONST = 6",
+        "lib/other.py",
+        **LIB,
+    ),
+    differs(
+        "module attribute function",
+        "import lib.deep as m\ndef step(x): return m.f(x)",
+        "return x\n",
+        "return 2\n",
+        "lib/deep.py",
+        **LIB,
+    ),
+    differs(
+        "module got at dynamically",
+        "import lib.deep as m\ndef step(x): return getattr(m, x)()",
+        "return 1",
+        "return 2",
+        "lib/deep.py",
+        **LIB,
+    ),
+    differs(
+        "module's __dict__",
+        "import lib.deep as m\ndef step(x): return m.__dict__[x]()",
+        "return 1",
+        "return 2",
+        "lib/deep.py",
+        **LIB,
+    ),
     differs("globals()", "def a(): return 1\ndef step(x): return globals()[x]()", "return 1", "return 2"),
-    differs("literal getattr", "import lib.deep as m\ndef step(x): return getattr(m, 'g')(x)", "return x\n", "return 2\n", "lib/deep.py", **LIB),
+    differs(
+        "literal getattr",
+        "import lib.deep as m\ndef step(x): return getattr(m, 'g')(x)",
+        "return x\n",
+        "return 2\n",
+        "lib/deep.py",
+        **LIB,
+    ),
     differs("partial's function", kinds("P(x)"), "x + k\nP", "x - k\nP"),
     differs("partial's argument", kinds("P(x)"), "k=3", "k=4"),
     differs("cached", kinds("cached(x)"), "x + 1", "x - 1"),
@@ -244,6 +348,8 @@ CASES = [
     differs("wrapper", kinds("wrapped(x)"), "inner(*a): return f(*a)", "inner(*a): return f(*a, 1)"),
     differs("first lambda of a line", kinds("ONE(x)"), "x + 3", "x - 3"),
     same("second lambda of a line", kinds("ONE(x)"), "x + 4", "x - 4"),
+    differs("the other lambda of a line", kinds("TWO(x)"), "x + 4", "x - 4"),
+    same("the other lambda of a line stays", kinds("TWO(x)"), "x + 3", "x - 3"),
     differs("pattern", kinds("PATTERN"), '"a+"', '"b+"'),
     differs("pattern's flags", kinds("PATTERN"), ", re.I", ""),
     differs("template", kinds("TEMPLATE"), "hi $x", "ho $x"),
@@ -264,23 +370,73 @@ CASES = [
     differs("closure", kinds("CLOSED(x)"), "make(12)", "make(13)"),
     differs("nested in data", kinds("NESTED"), "x + 2", "x - 2"),
     differs("cached property", kinds("Later().value"), "return 13", "return 14"),
-    differs("what code counts from, in a whole container", "calls = []\ndef step(x): calls.append(x)", "[]", "[1]"),
-    same("what code writes by name", "counts = {'x': 0, 'k': 1}\ndef step(x): counts['x'] += 1", "'x': 0", "'x': 5"),
-    differs("beside what code writes by name", "counts = {'x': 0, 'k': 1}\ndef step(x): counts['x'] += 1", "'k': 1", "'k': 2"),
+    differs(
+        "what code counts from, in a whole container", "calls = []\ndef step(x): calls.append(x)", "[]", "[1]"
+    ),
+    same(
+        "what code writes by name",
+        "counts = {'x': 0, 'k': 1}\ndef step(x): counts['x'] += 1",
+        "'x': 0",
+        "'x': 5",
+    ),
+    differs(
+        "beside what code writes by name",
+        "counts = {'x': 0, 'k': 1}\ndef step(x): counts['x'] += 1",
+        "'k': 1",
+        "'k': 2",
+    ),
     same("global that code writes", "n = 0\ndef step(x):\n    global n\n    n += 1", "n = 0", "n = 1"),
-    differs("exec'd without source", "s = {}\nexec('def step(x): return x + 1', s)\nstep = s['step']", "x + 1", "x + 2"),
-    differs("reached by exec'd code", "def h(): return 1\ns = {'h': h}\nexec('def step(x): return h()', s)\nstep = s['step']", "return 1\n", "return 2\n"),
-    differs("assigned docstring read by name", "def step(x): return step.__doc__\nstep.__doc__ = 'a'", "'a'", "'b'"),
-    differs("match statement", "class A:\n    k = 1\ndef step(x):\n    match x:\n        case A(): return 1", "k = 1", "k = 2"),
-    differs("function attribute", "def h(): pass\nh.flag = 1\ndef step(x): return h.flag", "flag = 1", "flag = 2"),
-    differs("schema of a typed dict", "import typing\nclass T(typing.TypedDict):\n    a: int\ndef step(x): return T(a=1)", "a: int", "a: str"),
-    differs("private name", "class A:\n    __k = 1\n    def m(self): return self.__k\nOWNER = A\nstep = A.m", "__k = 1", "__k = 2"),
+    differs(
+        "exec'd without source",
+        "s = {}\nexec('def step(x): return x + 1', s)\nstep = s['step']",
+        "x + 1",
+        "x + 2",
+    ),
+    differs(
+        "reached by exec'd code",
+        "def h(): return 1\ns = {'h': h}\nexec('def step(x): return h()', s)\nstep = s['step']",
+        "return 1\n",
+        "return 2\n",
+    ),
+    differs(
+        "assigned docstring read by name",
+        "def step(x): return step.__doc__\nstep.__doc__ = 'a'",
+        "'a'",
+        "'b'",
+    ),
+    differs(
+        "match statement",
+        "class A:\n    k = 1\ndef step(x):\n    match x:\n        case A(): return 1",
+        "k = 1",
+        "k = 2",
+    ),
+    differs(
+        "function attribute", "def h(): pass\nh.flag = 1\ndef step(x): return h.flag", "flag = 1", "flag = 2"
+    ),
+    differs(
+        "schema of a typed dict",
+        "import typing\nclass T(typing.TypedDict):\n    a: int\ndef step(x): return T(a=1)",
+        "a: int",
+        "a: str",
+    ),
+    differs(
+        "private name",
+        "class A:\n    __k = 1\n    def m(self): return self.__k\nOWNER = A\nstep = A.m",
+        "__k = 1",
+        "__k = 2",
+    ),
 ]
 
 
 def run(folders: list[Path], seed: int) -> dict[str, str]:
     environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONDONTWRITEBYTECODE": "1"}
-    ran = subprocess.run([sys.executable, "-c", DRIVER, *map(str, folders)], capture_output=True, text=True, env=environment, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-c", DRIVER, *map(str, folders)],
+        capture_output=True, check=False,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
     lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("[")]
     found = {Path(folder).name: digest for folder, digest in lines}
     for number, folder in enumerate(folders):
@@ -309,6 +465,8 @@ def digests(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], d
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
-def test_an_edit_changes_the_digest_exactly_if_it_matters(number: int, digests: tuple[dict[str, str], dict[str, str]]) -> None:
+def test_an_edit_changes_the_digest_exactly_if_it_matters(
+    number: int, digests: tuple[dict[str, str], dict[str, str]]
+) -> None:
     before, after = digests
     assert (before[str(number)] != after[str(number)]) is CASES[number].changes

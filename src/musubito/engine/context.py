@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from asyncio import AbstractEventLoop
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -27,6 +27,7 @@ __all__ = [
     "Ambient", 
     "Frame",
     "HandUp",
+    "Open",
     "Run",
     "Samples",
     "Scope",
@@ -70,6 +71,7 @@ class Frame:
         "node",
         "not_replayable",
         "outer",
+        "reaches",
         "reads",
         "samples",
         "tokens",
@@ -79,12 +81,20 @@ class Frame:
     )
 
     def __init__(
-        self, engine: MusubitoEngine, outer: Frame | None, node: bytes, call: int, loop: AbstractEventLoop | None
+        self,
+        engine: MusubitoEngine,
+        outer: Frame | None,
+        node: bytes,
+        call: int,
+        reaches: Collection[str],
+        loop: AbstractEventLoop | None,
     ) -> None:
         self.engine = engine
         self.outer = outer
         self.node = node
         self.call = call
+        # The operations that its code reaches.
+        self.reaches = reaches
         self.loop = loop
         self.flight: bytes | None = None
         self.idempotency_key: str | None = None
@@ -135,7 +145,7 @@ def _earliest(a: float | None, b: float | None) -> float | None:
 class Run:
     """One top-level piece of work."""
 
-    __slots__ = ("calls", "finished_at", "lines", "name", "number", "samples", "started_at", "status", "tags")
+    __slots__ = ("_samples", "calls", "finished_at", "lines", "name", "number", "started_at", "status", "tags")
 
     def __init__(self, number: int, started_at: float, name: str | None = None, tags: str | None = None) -> None:
         self.number = number
@@ -145,19 +155,31 @@ class Run:
         self.finished_at: float | None = None
         self.status = "running"
         self.calls = count(1)
-        self.samples: Samples | None = None
         # Kept only for a run that somebody holds in his hands.
         self.lines: list[Line] | None = None
+        self._samples: Samples | None = None
 
-    def sampling(self) -> Samples:
+    @property
+    def samples(self) -> Samples:
         """What it has given so far; most runs never ask."""
-        with _SAMPLES_LOCK:
-            if self.samples is None:
-                self.samples = Samples()
-            return self.samples
+        samples = self._samples
+        if samples is None:
+            with _LOCK:
+                samples = self._samples = self._samples or Samples()
+        return samples
+
+    @samples.setter
+    def samples(self, samples: Samples) -> None:
+        self._samples = samples
+
+    @property
+    def gives_samples(self) -> bool:
+        """Whether it ever asked."""
+        return self._samples is not None
 
 
-_SAMPLES_LOCK: Final = threading.Lock()
+_LOCK: Final = threading.RLock()
+"""For all samples: what is looked up and given under it takes microseconds."""
 
 
 class Samples:
@@ -168,44 +190,48 @@ class Samples:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.given: defaultdict[bytes, set[int]] = defaultdict(set)
         self.shared: set[int] = set()
         self.attempts: defaultdict[Attempted, list[Attempted]] = defaultdict(list)
 
+    def together(self) -> Sequence[Samples]:
+        """All in which a sample must not have been given before, and counts as given from now on."""
+        return (self,)
+
     def next_number(self, pool: bytes) -> int:
         """The lowest number that was not given yet; it counts as given from now on."""
-        with self.lock:
-            given = self.given[pool]
+        with _LOCK:
+            given = set[int]().union(*(each.given[pool] for each in self.together()))
             number = next(n for n in range(len(given) + 1) if n not in given)
-            given.add(number)
+            self._give(Attempted(pool, number))
             return number
 
     def give_back(self, pool: bytes, number: int) -> None:
         """The call failed, so its sample is still to be given."""
-        with self.lock:
-            self.given[pool].discard(number)
+        with _LOCK:
+            for each in self.together():
+                each.given[pool].discard(number)
 
     def give(self, tree: Mapping[int, SampleNode], root: int) -> bool:
         """Give an execution with all samples nested in it; False, and nothing is given, if one was given already."""
-        with self.lock:
+        with _LOCK:
             nested = list(self._nested(tree, root))
             again = tree[root].pool is None and root in self.shared
-            if not again and any(a.sample in self.given[a.pool] for a in nested):
+            if not again and any(a.sample in each.given[a.pool] for a in nested for each in self.together()):
                 return False
-            for pool, sample in nested:
-                self.given[pool].add(sample)
+            for sample in nested:
+                self._give(sample)
             self.shared.update(tree)
             return True
 
     def remember(self, execution: int) -> None:
         """An execution that holds samples has just run in this run: its samples are given already."""
-        with self.lock:
+        with _LOCK:
             self.shared.add(execution)
 
     def failed(self, call: Attempted, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
         """The samples given inside a failed attempt at a call."""
-        with self.lock:
+        with _LOCK:
             for tree, root in trees:
                 node = tree[root]
                 if node.pool is not None:
@@ -214,8 +240,12 @@ class Samples:
 
     def attempts_before(self, call: Attempted) -> tuple[Attempted, ...]:
         """What `failed` has kept for this call; kept no longer."""
-        with self.lock:
+        with _LOCK:
             return tuple(dict.fromkeys(self.attempts.pop(call, ())))
+
+    def _give(self, sample: Attempted) -> None:
+        for each in self.together():
+            each.given[sample.pool].add(sample.sample)
 
     def _nested(self, tree: Mapping[int, SampleNode], root: int) -> Iterator[Attempted]:
         """The samples in an execution, itself left out, that giving it would give."""
@@ -226,6 +256,73 @@ class Samples:
                 yield Attempted(inner.pool, inner.sample)
             if inner.pool is not None or called not in self.shared:
                 yield from self._nested(tree, called)
+
+
+class Strays(Samples):
+    """For calls made in a thread that inherited no context while runs are open: each may belong to any of them, so a
+    sample is given to none of them twice."""
+
+    def __init__(self, runs: Collection[Run]) -> None:
+        super().__init__()
+        self._runs = runs
+
+    def together(self) -> Sequence[Samples]:
+        """Itself and all that is open."""
+        return (self, *(run.samples for run in tuple(self._runs)))
+
+
+class Open:
+    """What is open in an engine: runs, and step bodies that are running.
+
+    A thread that was started without its caller's context (`ThreadPoolExecutor.submit`) does not know where it stands. Its
+    calls are taken for calls of every open body whose code reaches their step: too many dependencies are a cost, one
+    too few would be a wrong replay.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[Run, int] = {}
+        self._frames: dict[Frame, Frame] = {}
+        self._strays: Run | None = None
+
+    def enter(self, run: Run, frame: Frame | None = None) -> None:
+        """A run, or a body within one, begins."""
+        with self._lock:
+            self._runs[run] = self._runs.get(run, 0) + 1
+            if frame is not None:
+                self._frames[frame] = frame
+
+    def leave(self, run: Run, frame: Frame | None = None) -> None:
+        """It ended."""
+        with self._lock:
+            left = self._runs.pop(run) - 1
+            if left:
+                self._runs[run] = left
+            if not self._runs:
+                self._strays = None
+            if frame is not None:
+                del self._frames[frame]
+
+    def stray(self, fresh: Run, operation: str) -> Run:
+        """The run of a call that does not know its own: `fresh`, with the samples of all that is open if it may have come
+        from there: from a run that somebody began, or from a body whose code reaches its step."""
+        if self._runs:
+            with self._lock:
+                begun = any(run.lines is not None for run in self._runs)
+                if begun or any(operation in frame.reaches for frame in self._frames):
+                    self._strays = self._strays or fresh
+                    if self._strays is fresh:
+                        fresh.samples = Strays(self._runs)
+                    else:
+                        fresh.samples = self._strays.samples
+        return fresh
+
+    def reaching(self, operation: str) -> list[Frame]:
+        """The open bodies that a call of this operation may have come from."""
+        if not self._frames:
+            return []
+        with self._lock:
+            return [frame for frame in self._frames if operation in frame.reaches]
 
 
 _CONTROL_FLOW: tuple[type[BaseException], ...] = ()

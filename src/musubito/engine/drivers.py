@@ -29,13 +29,15 @@ __all__ = ["arun", "perform", "run"]
 T = TypeVar("T")
 
 
-def run(story: Telling[T], engine: MusubitoEngine) -> T:
-    """Perform the story in this thread."""
+def run(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
+    """Perform the story in this thread; raises the error that it gives back."""
     try:
-        return _perform_from(story, story.send(None), engine)
+        result = _perform_from(story, story.send(None), engine)
     except StopIteration as stop:
-        result: T = stop.value
-        return result
+        result = stop.value
+    if isinstance(result, Raised):
+        raise result.error
+    return result
 
 
 def _perform_from(story: Telling[T], effect: Effect, engine: MusubitoEngine) -> T:
@@ -112,8 +114,8 @@ def _from_the_step(error: BaseException) -> BaseException:
     return error
 
 
-async def arun(story: Telling[T], engine: MusubitoEngine) -> T:
-    """Perform the story in this task."""
+async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
+    """Perform the story in this task; raises the error that it gives back."""
     cancelled: asyncio.CancelledError | None = None
     try:
         effect = story.send(None)
@@ -136,7 +138,9 @@ async def arun(story: Telling[T], engine: MusubitoEngine) -> T:
             else:
                 effect = story.send(answer)
     except StopIteration as stop:
-        result: T = stop.value
+        result: T | Raised = stop.value
+    if isinstance(result, Raised):
+        raise result.error
     if cancelled is not None:
         raise cancelled
     return result

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from musubito.engine.context import SCOPE, Run, Scope
+from musubito.engine.context import SCOPE, Open, Run, Scope
 from musubito.engine.drivers import arun, run
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.external import EffectStory
@@ -71,6 +71,7 @@ class MusubitoEngine:
         """What belongs to this process alone: after a fork, the child's own."""
         self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
         self.flights = Flights()
+        self.open = Open()
         self.journal = Journal(self.owner)
         self.keeper = Keeper(self)
         self.writer = Writer(self.storage)

@@ -88,7 +88,7 @@ class _Question(Story):
 def explain(engine: MusubitoEngine, call: Call) -> Explanation:
     """See `Explanation`. Raises `InputError` as the call would, and `StoreError`."""
     scope = SCOPE.get()
-    question = _Question(engine, call, Scope(engine, None, None, scope.parents, scope.ambient))
+    question = _Question(engine, call, Scope(engine, engine.new_run(), None, scope.parents, scope.ambient))
     effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
     decision = _effect(engine, question) if effect else question.ask()
     nearest, arguments, code = None, (), ()
@@ -158,7 +158,7 @@ def _parts(call: Call) -> dict[str, bytes]:
 
 
 def _is_running(engine: MusubitoEngine, question: _Question) -> bool:
-    holder: Holder | None = engine.storage.find(HolderOf(question.keys.reuse))
+    holder: Holder | None = engine.storage.find(HolderOf(question.flight_key()))
     return holder is not None and holder.expires_at >= time.time() and not process.is_dead(holder)
 
 

@@ -43,7 +43,7 @@ class EffectStory(Story):
         digest = self._identity.input_digest
         return effect_key(self.engine.namespace, definition.name, definition.operation_version, digest, number)
 
-    def _begin(self) -> Telling[MusubitoResult[Any] | Begun]:
+    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         self._effect_key = self._key_of(self._number)
         while True:
             joined: Start | Landed = yield Join(self._effect_key, self.frame())
@@ -52,8 +52,7 @@ class EffectStory(Story):
             if joined is Start.CYCLE:
                 raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
             if isinstance(joined, Failed):
-                self._hand_up(joined.handed_up)
-                raise joined.error
+                return self._passed_on(joined)
 
     def _without_store(self, fault: StoreError) -> Begun:
         raise StoreError(f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}") from fault
@@ -124,7 +123,7 @@ class EffectStory(Story):
             return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
         reads: list[Read] = (yield Find(ReadsOf(found.execution))) if found.holds & Holds.READS else []
         if found.holds & Holds.SAMPLES:
-            self._run.sampling().give((yield Find(SampleTree(found.execution))), found.execution)
+            self._run.samples.give((yield Find(SampleTree(found.execution))), found.execution)
         reason = ReplayReason.EXACT_HIT if found.settled else ReplayReason.EARLY_CUTOFF_HIT
         if not found.settled and not (yield Write(Point(self.place(), found.execution))):
             return None

@@ -21,14 +21,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine import process
-from musubito.engine.context import Ambient, Frame, HandUp, Run, Scope, control_flow
+from musubito.engine.context import Frame, HandUp, Run, Scope, control_flow
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.journal import Line
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.errors import ArtifactUnreadable, EncodingError, InputError, MusubitoWarning, StoreError
-from musubito.identity.canonical import canonical
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
+from musubito.identity.fingerprint import Fingerprint, code_of_classes
 from musubito.identity.keys import Identity, parents_of
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
 from musubito.policy import decide
@@ -63,7 +63,6 @@ from musubito.store.base import (
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
-    from musubito.identity.fingerprint import Fingerprint
 
 __all__ = ["Begun", "Call", "Story", "Telling"]
 
@@ -107,9 +106,15 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, str | None]:
     """The identity of a call in its scope, and why it cannot be replayed if that is clear already."""
     operation = call.definition.name
     given = digest_input(operation, call.arguments)
-    digest = given.digest
+    digest, classes = given.digest, given.classes
     if scope.ambient is not None:
-        digest = _with_ambient(operation, digest, scope.ambient)
+        around = digest_input(operation, {"what holds around the step": dict(scope.ambient.inputs())})
+        digest = sha256(b"ambient" + digest + around.digest).digest()
+        classes = {*classes, *around.classes}
+    if classes:
+        code = code_of_classes(classes, call.definition.function.__module__)
+        if code:
+            digest = sha256(b"classes" + digest + code).digest()
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not given.results:
@@ -121,14 +126,6 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, str | None]:
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     unstorable = any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results))
     return Identity(call.head, digest, parents, across), "a parent's output could not be stored" if unstorable else None
-
-
-def _with_ambient(operation: str, digest: bytes, ambient: Ambient) -> bytes:
-    try:
-        around = canonical(dict(ambient.inputs()))
-    except EncodingError as error:
-        raise InputError(operation, "what holds around the step", error.path, error.problem) from error
-    return sha256(b"ambient" + digest + around).digest()
 
 
 def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
@@ -175,13 +172,13 @@ class Story:
         self.call = call
         self.scope = scope
         self._identity, self._unstorable = identity, _ = identify(call, scope)
-        self._run = scope.run or engine.new_run()
+        self._run = scope.run or engine.open.stray(engine.new_run(), call.definition.name)
         self._frame: Frame | None = None
         self._place: Place | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
         self._pool = self._pool_of_samples()
-        self._number = 0 if self._pool is None else self._run.sampling().next_number(self._pool)
+        self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool)
         self.keys = Keys(*identity.keys(self._number))
 
     def _pool_of_samples(self) -> bytes | None:
@@ -189,19 +186,21 @@ class Story:
         return self._identity.pool() if stochastic else None
 
     # -- the story -----------------------------------------------------------------------------------------------------
-    def tell(self) -> Telling[MusubitoResult[Any]]:
+    def tell(self) -> Telling[MusubitoResult[Any] | Raised]:
         """Replay or run."""
-        begun: MusubitoResult[Any] | Begun = UNRECORDED
+        begun: MusubitoResult[Any] | Raised | Begun = UNRECORDED
         try:
             begun = yield from self.begin()
-            if isinstance(begun, MusubitoResult):
+            if not isinstance(begun, Begun):
                 return begun
             # The node is described now: the function may change its arguments in place.
             self.place()
             started_at, clock = self.engine.now(), time.perf_counter()
+            scope = self.body_scope()
             try:
-                outcome = yield Invoke(self.call.function, self.body_scope())
+                outcome = yield Invoke(self.call.function, scope)
             except BaseException:
+                self.engine.open.leave(self._run, self.frame())
                 yield from self._never_ran(begun)
                 raise
             return (yield from self.finish(begun, outcome, started_at, (time.perf_counter() - clock) * 1000))
@@ -212,8 +211,8 @@ class Story:
         finally:
             self._land(Landing.LOOK_AGAIN)
 
-    def begin(self) -> Telling[MusubitoResult[Any] | Begun]:
-        """A result to replay, or the right to run."""
+    def begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
+        """A result to replay, an error to pass on, or the right to run."""
         try:
             try:
                 return (yield from self._begin())
@@ -227,7 +226,7 @@ class Story:
         self.engine.report(fault)
         return UNRECORDED
 
-    def _begin(self) -> Telling[MusubitoResult[Any] | Begun]:
+    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         alone = self.call.definition.semantics.force_reexecution
         while True:
             hit = yield from self.look()
@@ -235,16 +234,21 @@ class Story:
                 return hit
             if alone:
                 return Begun((yield Find(Began())))
-            joined: Start | Landed = yield Join(self._flight_key(), self.frame())
+            joined: Start | Landed = yield Join(self.flight_key(), self.frame())
             if joined is Start.CYCLE:
                 return UNRECORDED
             if joined is Start.MINE:
                 return (yield from self._lead())
             if isinstance(joined, Failed):
-                self._hand_up(joined.handed_up)
-                self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, None)
-                raise joined.error
+                return self._passed_on(joined)
             alone = joined is Landing.RUN_YOURSELF
+
+    def _passed_on(self, failed: Failed) -> Raised:
+        """The failure of the call that this one waited for."""
+        self._give_back()
+        self._hand_up(failed.handed_up)
+        self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, None)
+        return Raised(failed.error)
 
     def look(self) -> Telling[MusubitoResult[Any] | None]:
         """The newest execution that may be replayed: with this reuse key, else, if the policy allows, this cross key."""
@@ -297,7 +301,7 @@ class Story:
             return self._refused(value)
         if found.holds & SAMPLES:
             tree = yield Find(SampleTree(found.execution))
-            if not self._run.sampling().give(tree, found.execution):
+            if not self._run.samples.give(tree, found.execution):
                 return self._refused(ReplayReason.NOT_REPLAYABLE)
         if found.settled:
             reason = ReplayReason.EXACT_HIT
@@ -326,7 +330,7 @@ class Story:
         """The stored value, after a check that its bytes are those that were stored."""
         payload = found.payload
         if payload is None and found.artifact is not None:
-            payload = yield Find(PayloadOf(self.engine.namespace, found.artifact))
+            payload = yield Find(PayloadOf(found.execution))
         if payload is None:
             return ReplayReason.ARTIFACT_MISSING
         if type(payload) is not bytes or content_digest(payload) != found.artifact:
@@ -337,7 +341,7 @@ class Story:
             return ReplayReason.ARTIFACT_UNREADABLE
 
     def _replayed(self, found: Found, value: Any, reads: Sequence[Read], reason: ReplayReason) -> MusubitoResult[Any]:
-        if self.scope.frame is not None:
+        if self.scope.frame is not None or self.engine.open.reaching(self.call.definition.name):
             since = found.started_at if found.valid_from is None else max(found.valid_from, found.started_at)
             self._hand_up(HandUp(
                 uses=(Use(self.keys.node, self.keys.reuse, found.execution),),
@@ -354,8 +358,9 @@ class Story:
     # -- single-flight -------------------------------------------------------------------------------------------------
     def _lead(self) -> Telling[MusubitoResult[Any] | Begun]:
         """Of all in this process: claim the result in the store, and wait while another process computes it."""
-        frame, key = self.frame(), self._flight_key()
-        pause, over = FIRST_PAUSE, None
+        frame, key = self.frame(), self.flight_key()
+        # A lease of this engine's own is one that could not be given back: in this process the flight is held here.
+        pause, over = FIRST_PAUSE, self.engine.owner
         held: list[bytes] = []
         try:
             while True:
@@ -392,7 +397,7 @@ class Story:
             if held:
                 yield Write(Waits(held, None, time.time()))
 
-    def _flight_key(self) -> bytes:
+    def flight_key(self) -> bytes:
         return self.keys.cross if self._identity.across else self.keys.reuse
 
     def _land(self, landed: Landed) -> None:
@@ -413,17 +418,20 @@ class Story:
 
     # -- the execution -------------------------------------------------------------------------------------------------
     def body_scope(self) -> Scope:
-        """Where the step's body stands: a merge context around the call does not reach into it."""
+        """Where the step's body stands, which is open from now on: a merge context around the call does not reach into
+        it."""
+        self.engine.open.enter(self._run, self.frame())
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
 
-    def finish(self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float) -> Telling[MusubitoResult[Any]]:
-        """Record what the function did, and give its value back or raise its error."""
+    def finish(self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float) -> Telling[MusubitoResult[Any] | Raised]:
+        """Record what the function did, and give its value or its error back."""
+        self.engine.open.leave(self._run, self.frame())
         match outcome:
             case Returned(value):
                 return (yield from self._succeeded(begun, value, started_at, duration_ms))
             case Raised(error):
                 yield from self._failed(begun, error, started_at, duration_ms)
-                raise error
+                return outcome
 
     def _succeeded(self, begun: Begun, value: Any, started_at: float, duration_ms: float) -> Telling[MusubitoResult[Any]]:
         frame = self.frame()
@@ -458,7 +466,7 @@ class Story:
             )
             committed = yield from self._record(commit)
             if committed is not None and commit.holds & SAMPLES:
-                self._run.sampling().remember(committed.execution)
+                self._run.samples.remember(committed.execution)
         self._hand_up(HandUp(
             uses=frame.uses if committed is None else (Use(self.keys.node, self.keys.reuse, committed.execution),),
             reads=frame.reads,
@@ -536,10 +544,10 @@ class Story:
                 trees.append(((yield Find(SampleTree(use.execution))), use.execution))
             except StoreError as fault:
                 self.engine.report(fault)
-        self._run.sampling().failed(Attempted(self._identity.pool(), self._number), trees)
+        self._run.samples.failed(Attempted(self._identity.pool(), self._number), trees)
 
     def _attempts_before(self) -> Sequence[Attempted]:
-        if self._run.samples is None:
+        if not self._run.gives_samples:
             return ()
         return self._run.samples.attempts_before(Attempted(self._identity.pool(), self._number))
 
@@ -548,7 +556,14 @@ class Story:
         """The body of this call, to which what happens inside is handed up."""
         if self._frame is None:
             loop = asyncio._get_running_loop()
-            self._frame = Frame(self.engine, self.scope.frame, self.keys.node, next(self._run.calls), loop)
+            self._frame = Frame(
+                self.engine,
+                self.scope.frame,
+                self.keys.node,
+                next(self._run.calls),
+                self.call.fingerprint.steps,
+                loop,
+            )
         return self._frame
 
     def place(self) -> Place:
@@ -587,11 +602,14 @@ class Story:
 
     def _give_back(self) -> None:
         if self._pool is not None:
-            self._run.sampling().give_back(self._pool, self._number)
+            self._run.samples.give_back(self._pool, self._number)
 
     def _hand_up(self, given: HandUp) -> None:
         outer = self.scope.frame
         if outer is None:
+            for frame in self.engine.open.reaching(self.call.definition.name):
+                if frame is not self._frame:
+                    frame.take(given)
             return
         if outer.engine is not self.engine:
             given = given._replace(uses=(), not_replayable="it called a step of another engine", samples=False)

@@ -1,7 +1,7 @@
 """What a function names, from its bytecode: where there is no source, and as a second look where there is.
 
-Names are exact; a chain of attributes is what directly follows a name. Of writes it sees `global`, attributes and
-items of a named thing, and calls of methods that change a container.
+Names are exact; a chain of attributes is what directly follows a name. Of writes it sees `global`, attributes
+and items of a named thing, and calls of methods that change a container.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import CodeType
 
 from musubito.identity.scan import ADDERS, DYNAMIC, MUTATORS, Key, Read, Root, Scan, Write
 
-__all__ = ["global_names", "scan_bytecode"]
+__all__ = ["codes", "global_names", "scan_bytecode"]
 
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
@@ -21,6 +21,7 @@ IGNORED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRE
 
 
 def codes(code: CodeType) -> Iterator[CodeType]:
+    """The code itself and all code nested in it."""
     pending = [code]
     while pending:
         each = pending.pop()
@@ -34,6 +35,7 @@ def global_names(code: CodeType) -> set[str]:
 
 
 def scan_bytecode(code: CodeType) -> Scan:
+    """What the code names, as far as its instructions tell."""
     found = Scan()
     free = frozenset(code.co_freevars)
     for each in codes(code):
@@ -46,7 +48,9 @@ def scan_bytecode(code: CodeType) -> Scan:
                 found.dynamic |= value in DYNAMIC
             elif name in CLOSURES and value in free:
                 _chain(found, Root.CLOSURE, value, instructions[number + 1 :])
-            elif receiver is not None and (value == receiver or (isinstance(value, tuple) and receiver in value)):
+            elif receiver is not None and (
+                value == receiver or (isinstance(value, tuple) and receiver in value)
+            ):
                 last = value == receiver or value[-1] == receiver
                 _chain(found, Root.RECEIVER, receiver, instructions[number + 1 :] if last else [])
             elif name == "IMPORT_NAME":
@@ -55,7 +59,7 @@ def scan_bytecode(code: CodeType) -> Scan:
                 found.writes.add(Write(Root.GLOBAL, value, rebinds=True))
             elif name in ("STORE_DEREF", "DELETE_DEREF") and value in free:
                 found.writes.add(Write(Root.CLOSURE, value, rebinds=True))
-            if value == "__doc__" or value == "getdoc":
+            if value in {"__doc__", "getdoc"}:
                 found.reads_docs = True
     found.given = frozenset(read.name for read in found.reads)
     return found
@@ -70,19 +74,25 @@ def _chain(found: Scan, root: Root, name: str, following: list[dis.Instruction])
     found.reads.add(Read(root, name, tuple(attributes)))
     rest = following[len(attributes) : len(attributes) + 4]
     path = tuple(Key(True, each) for each in attributes)
-    constant = rest[0].argval if rest and "CONST" in rest[0].opname or (rest and rest[0].opname == "LOAD_SMALL_INT") else ...
+    constant = rest[0].argval if rest and rest[0].opname in ("LOAD_CONST", "LOAD_SMALL_INT") else ...
     literal = Key(False, constant) if isinstance(constant, str | int | None) else None
     if attributes and attributes[-1] in MUTATORS:
         found.writes.add(Write(root, name, path[:-1], literal if attributes[-1] in ADDERS else None))
     elif rest and rest[0].opname in ("STORE_ATTR", "DELETE_ATTR"):
         found.writes.add(Write(root, name, path, Key(True, rest[0].argval)))
-    elif rest and rest[0].opname == "COPY" and attributes == [] and len(rest) > 1 and rest[1].opname in ATTRIBUTES:
+    elif (
+        rest
+        and rest[0].opname == "COPY"
+        and attributes == []
+        and len(rest) > 1
+        and rest[1].opname in ATTRIBUTES
+    ):
         if any(each.opname == "STORE_ATTR" and each.argval == rest[1].argval for each in following[:10]):
             found.writes.add(Write(root, name, path, Key(True, rest[1].argval)))
-    elif literal is not None and any(each.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") for each in rest[1:2]):
-        found.writes.add(Write(root, name, path, literal))
-    elif literal is not None and [each.opname for each in rest[1:3]] == ["COPY", "COPY"]:
-        found.writes.add(Write(root, name, path, literal))
+    elif literal is not None:
+        after = [each.opname for each in rest[1:3]]
+        if after[:1] in (["STORE_SUBSCR"], ["DELETE_SUBSCR"]) or after == ["COPY", "COPY"]:
+            found.writes.add(Write(root, name, path, literal))
 
 
 def _imports(found: Scan, module: str, level: object, names: object) -> None:

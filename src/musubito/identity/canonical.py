@@ -16,7 +16,7 @@ from uuid import UUID
 from warnings import warn
 
 from musubito.errors import EncodingError, MusubitoWarning
-from musubito.identity.codecs import encode_value, take_apart
+from musubito.identity.codecs import FORMAT, RECORDS, ArtifactPacker, take_apart
 from musubito.identity.kinds import KINDS
 from musubito.identity.packing import SORTED, Code, Packer, UnsupportedError
 from musubito.identity.records import MISSING, name_of, static
@@ -51,7 +51,8 @@ class TextDigest(bytes):
 
 
 class IdentityPacker(Packer):
-    """Writes identities; `results` are those it met, `changed` the ids of those that count by value."""
+    """Writes identities; `results` are those it met, `changed` the ids of those that count by value, `classes`
+    those of the records it met, in results too."""
 
     option = SORTED
 
@@ -69,7 +70,7 @@ class IdentityPacker(Packer):
             return kind.code, kind.split(value)
         if cls is MusubitoResult:
             self.results.append(value)
-            if _counts_by_id(value):
+            if self._counts_by_id(value):
                 return Code.RESULT_BY_ID, value.artifact_id
             self.changed = (*self.changed, value.artifact_id)
             return Code.RESULT_BY_VALUE, [value.value]
@@ -80,8 +81,29 @@ class IdentityPacker(Packer):
                 said = cls.__musubito_identity__(value)
             except Exception as error:
                 raise UnsupportedError(f"its __musubito_identity__() raised {error!r}") from error
+            self.classes.add(cls)
             return Code.IDENTITY, [*name_of(cls), said]
-        return take_apart(value)
+        code, parts = take_apart(value)
+        if code in RECORDS:
+            self.classes.add(cls)
+        return code, parts
+
+    def _counts_by_id(self, result: MusubitoResult[Any]) -> bool:
+        artifact_id = result.artifact_id
+        return (
+            artifact_id.startswith(UNSTORABLE)
+            or _immutable(result.value)
+            or self._encodes_to(result.value, artifact_id)
+        )
+
+    def _encodes_to(self, value: object, artifact_id: str) -> bool:
+        packer = ArtifactPacker()
+        try:
+            payload = FORMAT + packer.pack(value)
+        except EncodingError:
+            return False
+        self.classes |= packer.classes
+        return sha256(payload).hexdigest() == artifact_id
 
 
 def warn_of_changes(artifact_ids: Iterable[str]) -> None:
@@ -100,15 +122,6 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
         )
 
 
-def _counts_by_id(result: MusubitoResult[Any]) -> bool:
-    artifact_id = result.artifact_id
-    return (
-        artifact_id.startswith(UNSTORABLE)
-        or _immutable(result.value)
-        or _encodes_to(result.value, artifact_id)
-    )
-
-
 def _immutable(value: object) -> bool:
     kind = type(value)
     if kind in _IMMUTABLE:
@@ -116,10 +129,3 @@ def _immutable(value: object) -> bool:
     if kind is tuple or kind is frozenset:
         return all(map(_immutable, value))  # type: ignore[call-overload]
     return False
-
-
-def _encodes_to(value: object, artifact_id: str) -> bool:
-    try:
-        return sha256(encode_value(value)).hexdigest() == artifact_id
-    except EncodingError:
-        return False

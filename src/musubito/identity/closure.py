@@ -1,18 +1,18 @@
 """What a function reaches: the walk over functions, classes, modules, constants and objects.
 
-Everything that is reached becomes a record: bytes of its own, and labelled links to what it reaches in turn. Plain
-data is written into the link; everything else is numbered as it is first met, so cycles end and neither addresses nor
-hash order leave a trace. The digest is over all records in that order. As the walk reads, it notes in a `Guard` what
-must stay as it is for the digest to stay true.
+Everything that is reached becomes a record: bytes of its own, and labelled links to what it reaches in turn.
+Plain data is written into the link; everything else is numbered as it is first met, so cycles end and neither
+addresses nor hash order leave a trace. The digest is over all records in that order. As the walk reads, it
+notes in a `Guard` what must stay as it is for the digest to stay true.
 
-What is written by the reached code is known only when all of it is known; so the walk is repeated until it finds
-nothing more that is written.
+What is written by the reached code is known only when all of it is known; so the walk is repeated until it
+finds nothing more that is written.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from types import FunctionType, ModuleType
@@ -37,7 +37,9 @@ SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credent
 
 @dataclass(frozen=True, slots=True)
 class CodePart:
-    """One thing that was reached. `name` is stable and meant for people; `source` is its text where that may be shown."""
+    """One thing that was reached. `name` is stable and meant for people; `source` is its text where that may
+    be shown.
+    """
 
     name: str
     digest: bytes
@@ -55,6 +57,7 @@ class Closure(NamedTuple):
     untracked: tuple[str, ...]
     state: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
+    steps: frozenset[str]
     unchanged: Callable[[], bool]
     written: Written
 
@@ -68,7 +71,9 @@ def reach(function: Callable[..., Any], owner: type | None) -> Closure:
         walk.run()
         if facts.size() == before:
             return walk.closure()
-    raise RuntimeError(f"what {_called(function)} writes does not settle")  # each round adds to finitely many places
+    raise RuntimeError(
+        f"what {_called(function)} writes does not settle"
+    )  # each round adds to finitely many places
 
 
 @dataclass(slots=True)
@@ -92,7 +97,9 @@ class _Waiting(NamedTuple):
 
 
 class Walk:
-    """One walk. `link` is how a record refers to what it reaches; the queue holds what is still to be described."""
+    """One walk. `link` is how a record refers to what it reaches; the queue holds what is still to be
+    described.
+    """
 
     def __init__(self, function: Callable[..., Any], owner: type | None, facts: Facts) -> None:
         self.function = function
@@ -102,8 +109,11 @@ class Walk:
         self.docs = facts.docs
         """Whether docstrings count in this walk."""
         self.guard = Guard()
-        self.origins = Origins(module_of(function) if isinstance(function, FunctionType) else module_name(function))
+        self.origins = Origins(
+            module_of(function) if isinstance(function, FunctionType) else module_name(function)
+        )
         self.classes: dict[tuple[str, str], type] = {}
+        self.steps: set[str] = set()
         self.owners: dict[int, tuple[type, bool]] = {}
         """Functions that are methods: of which class, and whether their receiver is the class itself."""
         self._index: dict[tuple[int, bool], int] = {}
@@ -118,6 +128,7 @@ class Walk:
         self._state: set[str] = set()
 
     def run(self) -> None:
+        """Walks until nothing that was reached is left to be described."""
         self.link(self.function, _called(self.function), member=self.owner is not None)
         while self._queue:
             waiting = self._queue.popleft()
@@ -136,12 +147,25 @@ class Walk:
             self._record(name, description, text)
 
     def closure(self) -> Closure:
-        classes = {**self.classes, **annotated_classes(self.function, self.owner, list(self.classes.values()))}
+        """What was found."""
+        classes = {
+            **self.classes,
+            **annotated_classes(self.function, self.owner, list(self.classes.values())),
+        }
         untracked, state = tuple(sorted(self._untracked)), tuple(sorted(self._state))
         parts = tuple(self._parts.values())
-        return Closure(self._digest.digest(), parts, untracked, state, classes, self.guard.build(), self.written)
+        return Closure(
+            self._digest.digest(),
+            parts,
+            untracked,
+            state,
+            classes,
+            frozenset(self.steps),
+            self.guard.build(),
+            self.written,
+        )
 
-    # -- for those who describe --------------------------------------------------------------------------------------
+    # -- for those who describe ------------------------------------------------------------------------------
 
     def link(self, value: Any, name: str, *, member: bool = False) -> bytes:
         """A reference to `value`: plain data is written out, all else is numbered and described later.
@@ -168,30 +192,42 @@ class Walk:
             self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _shown(name, value)))
         return reference
 
+    def links(self, pairs: Iterable[tuple[Any, Any]], name: str) -> list[tuple[str, bytes]]:
+        """References to several things that are reached from what is called `name`, by their labels."""
+        return [(str(label), self.link(each, self.called(each, f"{name}.{label}"))) for label, each in pairs]
+
     def called(self, value: Any, name: str) -> str:
-        """What a part is called: functions, classes and modules by their own name, all else by where it is bound."""
+        """What a part is called: functions, classes and modules by their own name, all else by where it is
+        bound.
+        """
         if isinstance(value, ModuleType):
             return value.__name__
         return _called(value) if isinstance(value, FunctionType | type) else name
 
     def namespace(self, names: dict[str, Any]) -> Namespace:
+        """One and the same object for the same globals."""
         return self._namespaces.setdefault(id(names), Namespace(names))
 
     def not_tracked(self, name: str, value: Any) -> None:
+        """`value` could only be counted by its type."""
         self._untracked.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
     def not_found(self, module: str, error: BaseException) -> None:
+        """A module that the code imports itself cannot be looked into."""
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
 
     def is_state(self, name: str) -> None:
+        """The reached code itself writes this."""
         self._state.add(name)
 
-    # -- records -----------------------------------------------------------------------------------------------------
+    # -- records ---------------------------------------------------------------------------------------------
 
     def _record(self, name: str, description: Description, text: str | None) -> None:
         own, whole = sha256(description.own), sha256(description.own)
         for label, reference in description.links:
-            own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
+            own.update(
+                tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference)
+            )
             whole.update(tokens(label, reference))
         self._digest.update(whole.digest())
         if description.named:
@@ -213,6 +249,8 @@ def _shown(name: str, value: Any) -> str | None:
     if any(word in name.lower() for word in SECRET):
         return None
     shown = value if isinstance(value, str) else repr(value)
-    if len(shown) > LONGEST_SHOWN or (not isinstance(value, str) and any(word in shown.lower() for word in SECRET)):
+    if len(shown) > LONGEST_SHOWN or (
+        not isinstance(value, str) and any(word in shown.lower() for word in SECRET)
+    ):
         return None
     return shown

@@ -24,10 +24,10 @@ from musubito.identity.kinds import JOINERS, KINDS
 from musubito.identity.packing import IN_ORDER, Code, Packer, UnsupportedError
 from musubito.identity.records import rebuild, split_record, unfit
 
-__all__ = ["decode_value", "encode_value", "take_apart"]
+__all__ = ["FORMAT", "RECORDS", "ArtifactPacker", "decode_value", "encode_value", "take_apart"]
 
-_FORMAT = b"\xa1"
-_RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC, Code.RESULT))
+FORMAT = b"\xa1"
+RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC, Code.RESULT))
 _MEMBERS = (Code.ENUM, Code.FLAG)
 
 # ormsgpack reads nested containers on the C stack, up to 1022 levels for each payload, and each ext holds a
@@ -40,7 +40,7 @@ _SHORT = 48
 
 def encode_value(value: object) -> bytes:
     """The bytes from which `decode_value` makes an equal value again; `EncodingError` if there are none."""
-    return _FORMAT + _ArtifactPacker().pack(value)
+    return FORMAT + ArtifactPacker().pack(value)
 
 
 def decode_value(payload: bytes, classes: Mapping[tuple[str, str], type]) -> object:
@@ -49,7 +49,7 @@ def decode_value(payload: bytes, classes: Mapping[tuple[str, str], type]) -> obj
     `classes` are those that the step's code reaches, by module and qualified name; others are looked for in
     modules that are imported already.
     """
-    if payload[:1] != _FORMAT:
+    if payload[:1] != FORMAT:
         raise ArtifactUnreadable("the payload is in no format that this version of Musubito reads")
     reader = _Reader(classes)
     try:
@@ -86,15 +86,20 @@ def _describe(value: object) -> str:
     return f"a value of type {name} has no encoding"
 
 
-class _ArtifactPacker(Packer):
+class ArtifactPacker(Packer):
+    """Writes artifacts; `classes` are those of the records it met."""
+
     option = IN_ORDER
 
     __slots__ = ()
 
     def split(self, value: object) -> tuple[int, object]:
+        """As in `Packer`; an instance that could not be put together again is refused."""
         code, parts = take_apart(value)
-        if code in _RECORDS and (why := unfit(value)):
-            raise UnsupportedError(why)
+        if code in RECORDS:
+            if why := unfit(value):
+                raise UnsupportedError(why)
+            self.classes.add(type(value))
         return code, parts
 
 
@@ -118,7 +123,7 @@ class _Reader:
             if self.room < 0:
                 raise ValueError("nested too deeply")
             parts = unpackb(data, ext_hook=self.join)
-            if code in _RECORDS:
+            if code in RECORDS:
                 value: Any = rebuild(code, parts, self.classes)
                 if code in _MEMBERS and encode_value(value._value_) != encode_value(parts[3]):
                     raise LookupError(f"{parts[1]}.{parts[2]} has another value now")

@@ -1,9 +1,10 @@
 """What a value that code reaches amounts to, by what kind of thing it is.
 
-The user's classes count with all their members, the user's objects by class and fields. Values of the standard library
-count by content where they have one. Things of other packages count by name, their objects by type and the fields that
-are data, by the declared fields of a dataclass or pydantic model, or by what `__musubito_identity__()` says. What is
-left (clients, locks, loggers) counts by type and is not tracked. Secrets count by type alone.
+The user's classes count with all their members, the user's objects by class and fields. Values of the
+standard library count by content where they have one. Things of other packages count by name, their objects
+by type and the fields that are data, by the declared fields of a dataclass or pydantic model, or by what
+`__musubito_identity__()` says. What is left (clients, locks, loggers) counts by type and is not tracked.
+Secrets count by type alone.
 """
 
 from __future__ import annotations
@@ -13,23 +14,21 @@ import functools
 import operator
 import re
 import string
-import sys
 import types
 import typing
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable
 from enum import Enum
-from hashlib import sha256
 from types import EllipsisType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.classes import describe_class
-from musubito.identity.description import ABSENT, Description, fields_of, static, step_of
+from musubito.identity.description import ABSENT, ATOMS, Description, step_of
 from musubito.identity.normalise import tokens
-from musubito.identity.origin import Origin, is_own, module_name
+from musubito.identity.objects import counts, describe_object, fields_linked
+from musubito.identity.origin import Origin, module_name
 from musubito.model import StepDefinition
 
 if TYPE_CHECKING:
@@ -37,15 +36,13 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "is_atom", "plain"]
 
-ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})
 SEQUENCES = (list, tuple, set, frozenset, deque)
 GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
-UNCHANGING = frozenset({"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"})
 DEPTH = 100
-LARGE = 4096
 
 
 def is_atom(value: Any) -> bool:
+    """Whether it is one immutable constant."""
     return type(value) in ATOMS
 
 
@@ -111,56 +108,61 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
             return how(walk, value, name)
     if typing.get_origin(value) is not None:
         parts = (typing.get_origin(value), *typing.get_args(value))
-        return Description(tokens("generic"), _links(walk, enumerate(parts), name))
+        return Description(tokens("generic"), walk.links(enumerate(parts), name))
     if module_name(cls) == "typing":
-        return Description(tokens("typing", cls.__qualname__, str(getattr(value, "__name__", "")) or repr(value)), [])
+        return Description(
+            tokens("typing", cls.__qualname__, str(getattr(value, "__name__", "")) or repr(value)), []
+        )
     if cls is object or value is NotImplemented:
         return Description(tokens("type", cls.__qualname__), [])
     if cls is slice:
-        return Description(tokens("slice"), _links(walk, [("", value.start), ("", value.stop), ("", value.step)], name))
-    return _object(walk, value, name)
+        return Description(
+            tokens("slice"), walk.links([("", value.start), ("", value.stop), ("", value.step)], name)
+        )
+    return describe_object(walk, value, name)
 
 
-# -- callables -----------------------------------------------------------------------------------------------------------
+# -- callables -----------------------------------------------------------------------------------------------
 
 
 def _step(walk: Walk, step: StepDefinition) -> Description:
+    walk.steps.add(step.name)
     own = tokens("step", step.name, step.operation_version) + tokens(step.semantics.ttl_seconds)
-    links = _links(walk, [("function", step.function)], walk.called(step.function, step.name))
+    links = walk.links([("function", step.function)], walk.called(step.function, step.name))
     return Description(own, links)
 
 
 def _by_name(value: Any) -> Description:
-    return Description(tokens("named", module_name(value), getattr(value, "__qualname__", type(value).__qualname__)), [], named=True)
+    return Description(
+        tokens("named", module_name(value), getattr(value, "__qualname__", type(value).__qualname__)),
+        [],
+        named=True,
+    )
 
 
 def _function(walk: Walk, value: FunctionType, name: str) -> Description:
-    """A function of somebody else's: by the name of its code, with what it was wrapped around and closed over."""
+    """A function of somebody else's: by the name of its code, with what it was wrapped around and closed
+    over.
+    """
     module = value.__globals__.get("__name__")
     own = tokens("named", module if isinstance(module, str) else "", value.__code__.co_qualname)
     walk.guard.attribute(value, "__code__", value.__code__)
     links: list[tuple[str, bytes]] = []
     if not value.__closure__ and not value.__dict__:
         return Description(own, links, named=True)
-    registry = getattr(value, "registry", None)
-    if module == "functools" and isinstance(registry, types.MappingProxyType):  # functools.singledispatch
-        held = tuple(registry), tuple(registry.values())
-        walk.guard.mapping(registry, *held)
-        pairs = sorted(zip(*held, strict=True), key=lambda pair: (module_name(pair[0]), pair[0].__qualname__))
-        for number, (cls, each) in enumerate(pairs):
-            links += [(f"{number}", walk.link(cls, walk.called(cls, name))), (f"{number} does", walk.link(each, walk.called(each, name)))]
-        return Description(own, links)
     for variable, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
         try:
             held_now = cell.cell_contents
         except ValueError:
             continue
         walk.guard.attribute(cell, "cell_contents", held_now)
-        if _counts(walk, held_now):
-            links.append((f"closure {variable}", walk.link(held_now, walk.called(held_now, f"{name}:{variable}"))))
+        if counts(walk, held_now):
+            links.append(
+                (f"closure {variable}", walk.link(held_now, walk.called(held_now, f"{name}:{variable}")))
+            )
     if value.__defaults__:
         walk.guard.attribute(value, "__defaults__", value.__defaults__)
-        links += _links(walk, [("default", each) for each in value.__defaults__ if _counts(walk, each)], name)
+        links += walk.links([("default", each) for each in value.__defaults__ if counts(walk, each)], name)
     wrapped = value.__dict__.get("__wrapped__", ABSENT)
     if wrapped is not ABSENT:
         walk.guard.item(value.__dict__, "__wrapped__", wrapped)
@@ -173,23 +175,25 @@ def _partial(walk: Walk, value: Any, name: str) -> Description:
     walk.guard.attribute(value, "keywords", value.keywords)
     walk.guard.mapping(value.keywords, tuple(value.keywords), tuple(value.keywords.values()))
     pairs = [("function", value.func), *enumerate(value.args), *sorted(value.keywords.items())]
-    return Description(tokens(type(value).__name__, len(value.args)), _links(walk, pairs, name))
+    return Description(tokens(type(value).__name__, len(value.args)), walk.links(pairs, name))
 
 
 def _method(walk: Walk, value: types.MethodType, name: str) -> Description:
-    return Description(tokens("method"), _links(walk, [("function", value.__func__), ("self", value.__self__)], name))
+    return Description(
+        tokens("method"), walk.links([("function", value.__func__), ("self", value.__self__)], name)
+    )
 
 
 def _cached(walk: Walk, value: Any, name: str) -> Description:
     walk.guard.attribute(value, "__wrapped__", value.__wrapped__)
     own = tokens("cached", *(repr(each) for each in sorted(value.cache_parameters().items())))
-    return Description(own, _links(walk, [("function", value.__wrapped__)], name))
+    return Description(own, walk.links([("function", value.__wrapped__)], name))
 
 
 def _wrapper(attributes: tuple[str, ...]) -> Callable[[Walk, Any, str], Description]:
     def how(walk: Walk, value: Any, name: str) -> Description:
         pairs = [(each, getattr(value, each)) for each in attributes]
-        return Description(tokens(type(value).__name__), _links(walk, pairs, name))
+        return Description(tokens(type(value).__name__), walk.links(pairs, name))
 
     return how
 
@@ -200,31 +204,33 @@ def _builtin(walk: Walk, value: Any, name: str) -> Description:
     if bound is None or isinstance(bound, ModuleType):
         return description
     if isinstance(bound, type):
-        return Description(description.own, _links(walk, [("self", bound)], name))
-    if _counts(walk, bound):
-        return Description(description.own, _links(walk, [("self", bound)], name))
+        return Description(description.own, walk.links([("self", bound)], name))
+    if counts(walk, bound):
+        return Description(description.own, walk.links([("self", bound)], name))
     return Description(description.own + tokens(module_name(type(bound)), type(bound).__qualname__), [])
 
 
 def _getter(walk: Walk, value: Any, name: str) -> Description:
     _, parts = value.__reduce__()[:2]
-    return Description(tokens(type(value).__name__), _links(walk, enumerate(parts), name))
+    return Description(tokens(type(value).__name__), walk.links(enumerate(parts), name))
 
 
-# -- data ----------------------------------------------------------------------------------------------------------------
+# -- data ----------------------------------------------------------------------------------------------------
 
 
-def _pattern(walk: Walk, value: re.Pattern[Any], name: str) -> Description:
+def _pattern(_walk: Walk, value: re.Pattern[Any], _name: str) -> Description:
     return Description(tokens("pattern", value.pattern, value.flags), [])
 
 
 def _member(walk: Walk, value: Enum, name: str) -> Description:
     own = tokens("member", value._name_)
-    return Description(own, _links(walk, [("class", type(value)), ("value", value._value_)], name))
+    return Description(own, walk.links([("class", type(value)), ("value", value._value_)], name))
 
 
 def _container(walk: Walk, value: Any, name: str) -> Description:
-    """A builtin container, or an object of a class derived from one, with something in it that is not plain data."""
+    """A builtin container, or an object of a class derived from one, with something in it that is not plain
+    data.
+    """
     cls = type(value)
     own, links = tokens("container", _base(cls).__name__), []
     seen = walk.written.whole(value)
@@ -261,220 +267,61 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
             walk.guard.items(value, base, held)
         if isinstance(content, set | frozenset):
             held = tuple(sorted(held, key=lambda each: _sortable(walk, each)))
-        links += _links(walk, enumerate(held), name)
+        links += walk.links(enumerate(held), name)
     if cls is not _base(cls):
-        more = _object(walk, value, name)
+        more = describe_object(walk, value, name)
         return Description(own + more.own, [*links, *more.links])
     return Description(own, links)
 
 
 def _base(cls: type) -> type:
-    return next(each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object)
+    return next(
+        each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object
+    )
 
 
 def _sortable(walk: Walk, value: Any) -> bytes:
     if is_atom(value):
         return b"0" + tokens(value)
     data = plain(walk, value)
-    return b"1" + data if data is not None else b"2" + tokens(module_name(value), getattr(value, "__qualname__", type(value).__qualname__), str(getattr(value, "name", "")))
+    return (
+        b"1" + data
+        if data is not None
+        else b"2"
+        + tokens(
+            module_name(value),
+            getattr(value, "__qualname__", type(value).__qualname__),
+            str(getattr(value, "name", "")),
+        )
+    )
 
 
 def _subclass_of_atom(walk: Walk, value: Any, name: str) -> Description:
     base = next(each for each in type(value).__mro__ if each in ATOMS)
-    more = _object(walk, value, name)
+    more = describe_object(walk, value, name)
     exact = base.__str__(value) if base is str else base(value) if base is not bytes else bytes(value)
     return Description(tokens("atom", exact) + more.own, more.links)
 
 
 def _namespace(walk: Walk, value: Any, name: str) -> Description:
-    links = _links(walk, [("class", type(value))], name)
-    return Description(tokens("namespace"), [*links, *_fields(walk, value, name)])
+    links = walk.links([("class", type(value))], name)
+    return Description(tokens("namespace"), [*links, *fields_linked(walk, value, name)])
 
 
 def _exception(walk: Walk, value: BaseException, name: str) -> Description:
-    return Description(tokens("exception"), [*_links(walk, [("class", type(value)), *enumerate(value.args)], name), *_fields(walk, value, name)])
+    return Description(
+        tokens("exception"),
+        [
+            *walk.links([("class", type(value)), *enumerate(value.args)], name),
+            *fields_linked(walk, value, name),
+        ],
+    )
 
 
 def _proxy(walk: Walk, value: types.MappingProxyType[Any, Any], name: str) -> Description:
     inner = dict(value)
     walk.guard.mapping(value, tuple(inner), tuple(inner.values()))
     return Description(tokens("proxy"), [("of", walk.link(inner, name))])
-
-
-def _not_tracked(walk: Walk, value: Any, name: str) -> Description:
-    walk.not_tracked(name, value)
-    return Description(tokens("type", module_name(type(value)), type(value).__qualname__), [])
-
-
-# -- objects -------------------------------------------------------------------------------------------------------------
-
-
-def _object(walk: Walk, value: Any, name: str) -> Description:
-    cls = type(value)
-    walk.guard.kind(value, cls)
-    origin = walk.origins.of_class(cls)
-    links = [("class", walk.link(cls, walk.called(cls, name)))]
-    if static(value, "__musubito_identity__") is not ABSENT:
-        try:
-            said = _said(value)
-        except Exception as error:
-            walk.not_tracked(f"{name} ({error})", value)
-            return Description(tokens("says nothing"), links)
-        walk.guard.same(lambda: _said(value), said)
-        return Description(tokens("says", said), links)
-    if _is_secret(cls):
-        return Description(tokens("secret"), links)
-    mock = sys.modules.get("unittest.mock")
-    if mock is not None and isinstance(value, mock.NonCallableMock):
-        return _mock(walk, value, name, links)
-    if origin is Origin.USER:
-        return Description(tokens("object"), [*links, *_fields(walk, value, name)])
-    if _declares(cls):
-        return Description(tokens("object"), [*links, *_declared(walk, value, name)])
-    described = _encoded(value)
-    if described is not None:
-        if module_name(cls) not in UNCHANGING:
-            walk.guard.same(lambda: _encoded(value), described)
-        return Description(tokens("data", described), links)
-    if origin is Origin.STDLIB or is_own(module_name(cls)):
-        return _not_tracked(walk, value, name)
-    walk.not_tracked(name, value)
-    return Description(tokens("object", *_said_names(value)), [*links, *_fields(walk, value, name, only_data=True)])
-
-
-def _declares(cls: type) -> bool:
-    """Whether a class declares its fields: a dataclass or a pydantic model."""
-    return is_dataclass(cls) or any("__pydantic_fields__" in vars(each) for each in cls.__mro__)
-
-
-def _said_names(value: Any) -> list[str]:
-    """What things of other packages are called that are neither functions nor classes (numpy's ufuncs, Cython's functions)."""
-    found = []
-    for each in ("__module__", "__qualname__", "__name__"):
-        said = getattr(value, each) if static(value, each) is not ABSENT else None
-        found.append(said if isinstance(said, str) else "")
-    return found
-
-
-def _encoded(value: Any) -> bytes | None:
-    """What the canonical encoding makes of it; long encodings by their digest."""
-    try:
-        data = canonical(value)
-    except EncodingError:
-        return None
-    return data if len(data) <= LARGE else sha256(data).digest()
-
-
-def _said(value: Any) -> bytes:
-    return canonical(value.__musubito_identity__())
-
-
-def _is_secret(cls: type) -> bool:
-    return any(each.__name__ in ("SecretStr", "SecretBytes", "Secret", "_SecretBase") and module_name(each).startswith("pydantic") for each in cls.__mro__)
-
-
-def _mock(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> Description:
-    """A mock of `unittest` counts by what it answers, not by what it was asked."""
-    state = vars(value)
-    for each in ("_mock_return_value", "_mock_side_effect"):
-        answer = state.get(each)
-        if each in state:
-            walk.guard.item(state, each, answer)
-        if not isinstance(answer, type(value)) and "sentinel" not in type(answer).__name__.lower() and not hasattr(answer, "__next__"):
-            links.append((each, walk.link(answer, f"{name}.{each}")))
-    return Description(tokens("mock"), links)
-
-
-def _fields(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
-    """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
-    links: list[tuple[str, bytes]] = []
-    walk.written.of_instance(value)
-    exempt = walk.written.names(value) | _lazy_names(type(value))
-    for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
-        held = fields_of(value, where)
-        if held is None:
-            continue
-        walk.guard.attribute(value, where, held)
-        if exempt:
-            walk.guard.within(held, [*held, *exempt])
-        else:
-            walk.guard.mapping(held, tuple(held), tuple(held.values()))
-        for each in sorted(held, key=str):
-            if each in exempt:
-                walk.is_state(f"{name}.{each}")
-                continue
-            inner = held[each]
-            if exempt:
-                walk.guard.item(held, each, inner)
-            if not only_data or _counts(walk, inner):
-                links.append((str(each), walk.link(inner, walk.called(inner, f"{name}.{each}"))))
-    for slot in sorted(_slots(type(value)) - exempt):
-        inner = getattr(value, slot, ABSENT)
-        if inner is ABSENT:
-            walk.guard.same(lambda slot=slot: getattr(value, slot, ABSENT) is ABSENT, True)  # type: ignore[misc]
-            continue
-        walk.guard.attribute(value, slot, inner)
-        if not only_data or _counts(walk, inner):
-            links.append((slot, walk.link(inner, walk.called(inner, f"{name}.{slot}"))))
-    return links
-
-
-def _slots(cls: type) -> set[str]:
-    return {
-        name
-        for each in cls.__mro__
-        for name, member in vars(each).items()
-        if isinstance(member, types.MemberDescriptorType) and not name.startswith("__pydantic")
-    }
-
-
-def _lazy_names(cls: type) -> frozenset[str]:
-    """What `functools.cached_property` keeps in an object: computed, not configured."""
-    return frozenset(
-        name for each in cls.__mro__ for name, member in vars(each).items() if isinstance(member, functools.cached_property)
-    )
-
-
-def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
-    """The declared fields of somebody else's dataclass or pydantic model; those it excludes itself are left out."""
-    cls = type(value)
-    if is_dataclass(cls):
-        names = [each.name for each in fields(cls)]
-    else:
-        names = [each for each, field in cls.__pydantic_fields__.items() if not getattr(field, "exclude", None)]
-    links = []
-    held = fields_of(value)
-    for each in sorted(names):
-        inner = held.get(each, ABSENT) if held is not None else getattr(value, each, ABSENT)
-        if inner is ABSENT:
-            continue
-        if held is not None:
-            walk.guard.item(held, each, inner)
-        else:
-            walk.guard.attribute(value, each, inner)
-        links.append((each, walk.link(inner, walk.called(inner, f"{name}.{each}"))))
-    return links
-
-
-def _counts(walk: Walk, value: Any, depth: int = 0) -> bool:
-    """Whether a field of somebody else's object can be identified."""
-    if depth > DEPTH:
-        return False
-    if is_atom(value) or isinstance(value, functools.partial | types.MethodType | functools._lru_cache_wrapper):
-        return True
-    if isinstance(value, FunctionType | type):
-        return True
-    if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(type(value)) is Origin.USER:
-        return True
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        return all(_counts(walk, each, depth + 1) for each in value)
-    if isinstance(value, dict):
-        return all(_counts(walk, each, depth + 1) for each in value.values())
-    return _declares(type(value)) or _encoded(value) is not None
-
-
-def _links(walk: Walk, pairs: Iterable[tuple[Any, Any]], name: str) -> list[tuple[str, bytes]]:
-    return [(str(label), walk.link(each, walk.called(each, f"{name}.{label}"))) for label, each in pairs]
 
 
 KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
@@ -487,8 +334,19 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
     ((classmethod, staticmethod), _wrapper(("__func__",))),
     (functools.cached_property, _wrapper(("func",))),
     (functools.singledispatchmethod, _wrapper(("dispatcher", "func"))),
-    ((types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType), _builtin),
-    ((types.MethodWrapperType, types.MemberDescriptorType, types.GetSetDescriptorType), lambda walk, value, name: _by_name(value)),
+    (
+        (
+            types.BuiltinFunctionType,
+            types.MethodDescriptorType,
+            types.WrapperDescriptorType,
+            types.ClassMethodDescriptorType,
+        ),
+        _builtin,
+    ),
+    (
+        (types.MethodWrapperType, types.MemberDescriptorType, types.GetSetDescriptorType),
+        lambda _walk, value, _name: _by_name(value),
+    ),
     (GETTERS, _getter),
     (Enum, _member),
     (re.Pattern, _pattern),
@@ -497,5 +355,5 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
     (types.MappingProxyType, _proxy),
     ((types.SimpleNamespace, string.Template, argparse.Namespace), _namespace),
     (BaseException, _exception),
-    (typing.TypeVar, lambda walk, value, name: Description(tokens("typevar", value.__name__), [])),
+    (typing.TypeVar, lambda _walk, value, _name: Description(tokens("typevar", value.__name__), [])),
 ]

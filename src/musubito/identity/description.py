@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 from musubito.model import StepDefinition
 
-__all__ = ["ABSENT", "Description", "fields_of", "static", "step_of"]
+__all__ = ["ABSENT", "ATOMS", "Description", "fields_of", "static", "step_of"]
 
 ABSENT: Any = object()
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})
 
 
 class Description(NamedTuple):
-    """A record: bytes of its own, and labelled references to what it reaches. `named`: it counts by its name alone."""
+    """A record: bytes of its own, and labelled references to what it reaches. `named`: it counts by its name
+    alone.
+    """
 
     own: bytes
     links: list[tuple[str, bytes]]
@@ -20,7 +24,7 @@ class Description(NamedTuple):
 
 
 def static(value: Any, name: str) -> Any:
-    """An attribute that is really there, or ABSENT; looked up without running the object's own `__getattr__`."""
+    """An attribute that is really there, or ABSENT; looked up without running its own `__getattr__`."""
     for cls in type(value).__mro__:
         if name in vars(cls):
             return vars(cls)[name]

@@ -17,7 +17,7 @@ from musubito.identity.canonical import IDENTITY_FORMAT, IdentityPacker, TextDig
 from musubito.identity.packing import SORTED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from musubito.model import MusubitoResult
 
@@ -29,10 +29,12 @@ _MOSTLY_PLAIN = frozenset((str, int, float, bool, type(None), list, dict))
 
 
 class InputDigest(NamedTuple):
-    """The SHA-256 of a call's arguments, and the results found in them in the order in which they count."""
+    """The SHA-256 of a call's arguments, the results found in them in the order in which they count, and the classes of
+    the records in them and in those results."""
 
     digest: bytes
     results: Sequence[MusubitoResult[Any]]
+    classes: Collection[type]
 
 
 def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest:
@@ -49,7 +51,7 @@ def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest
         else:
             if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed):
                 # What InputDigest(...) would do, without its Python-level constructor.
-                return tuple.__new__(InputDigest, (sha256(IDENTITY_FORMAT + packed).digest(), ()))
+                return tuple.__new__(InputDigest, (sha256(IDENTITY_FORMAT + packed).digest(), (), ()))
     return _digest_with_care(operation, arguments)
 
 
@@ -73,7 +75,7 @@ def _digest_with_care(operation: str, arguments: Mapping[str, object]) -> InputD
     except EncodingError as error:
         raise _input_error(operation, arguments, error) from error.__cause__
     warn_of_changes(packer.changed)
-    return InputDigest(sha256(IDENTITY_FORMAT + packed).digest(), packer.results)
+    return InputDigest(sha256(IDENTITY_FORMAT + packed).digest(), packer.results, packer.classes)
 
 
 def _shorten(value: object) -> object:

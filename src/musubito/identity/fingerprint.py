@@ -1,21 +1,25 @@
 """The code fingerprint: what a step's function is, with all that it reaches, as one digest.
 
-A `CodeTracker` is kept with a step. `current()` is asked at each call: the closure (`musubito.identity.closure`) is
-walked once, and with it comes a check, generated as code, that nothing of what was walked has been bound, replaced or
-changed since. While the check holds, the fingerprint that is kept is the answer; else the closure is walked again. So
-a helper defined again in a notebook cell, a patched attribute and a prompt dictionary changed in place count at the
-next call, and a call in between costs a fraction of a microsecond.
+A `CodeTracker` is kept with a step. `current()` is asked at each call: the closure
+(`musubito.identity.closure`) is walked once, and with it comes a check, generated as code, that nothing of
+what was walked has been bound, replaced or changed since. While the check holds, the fingerprint that is kept
+is the answer; else the closure is walked again. So a helper defined again in a notebook cell, a patched
+attribute and a prompt dictionary changed in place count at the next call, and a call in between costs a
+fraction of a microsecond.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from musubito.identity.closure import CodePart, Closure, reach
+from musubito.identity.closure import Closure, CodePart, reach
+from musubito.identity.origin import Origin, Origins
 
-__all__ = ["CodePart", "CodeTracker", "Fingerprint"]
+__all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes"]
 
 ATTEMPTS = 5
 
@@ -24,9 +28,10 @@ ATTEMPTS = 5
 class Fingerprint:
     """What a function and all that it reaches amount to.
 
-    `digest` is the same in every process that reaches the same code and constants. `parts` says what was reached,
-    `untracked` what could only be counted by its type, `state` what the reached code itself writes and what therefore
-    does not count as a constant. `classes` are the classes by which results may be rebuilt, by module and qualname.
+    `digest` is the same in every process that reaches the same code and constants. `parts` says what was
+    reached, `untracked` what could only be counted by its type, `state` what the reached code itself writes
+    and what therefore does not count as a constant. `classes` are the classes by which results may be
+    rebuilt, by module and qualname. `steps` are the names of the operations that the code reaches.
     """
 
     digest: bytes
@@ -34,13 +39,14 @@ class Fingerprint:
     untracked: tuple[str, ...]
     state: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
+    steps: frozenset[str]
 
 
 class CodeTracker:
     """Keeps the fingerprint of one function and notices when it is no longer true.
 
-    `owner` is the receiver's class where the function is a method: the members that it reaches through its first
-    parameter count too. Nothing is looked at before the first call of `current()`.
+    `owner` is the receiver's class where the function is a method: the members that it reaches through its
+    first parameter count too. Nothing is looked at before the first call of `current()`.
     """
 
     __slots__ = ("_held", "_owner", "function")
@@ -59,10 +65,34 @@ class CodeTracker:
 
     def _renew(self) -> Fingerprint:
         """Walks without a lock: the walk may import, and two threads that walk at once find the same."""
+        closure = reach(self.function, self._owner)
         for _ in range(ATTEMPTS):
-            closure = reach(self.function, self._owner)
             if closure.unchanged():
-                break  # else another thread changed something while this one looked
-        fingerprint = Fingerprint(closure.digest, closure.parts, closure.untracked, closure.state, closure.classes)
+                break
+            closure = reach(self.function, self._owner)  # another thread changed something meanwhile
+        fingerprint = Fingerprint(
+            closure.digest, closure.parts, closure.untracked, closure.state, closure.classes, closure.steps
+        )
         self._held = closure.unchanged, fingerprint, closure
         return fingerprint
+
+
+_CLASSES: WeakKeyDictionary[type, CodeTracker] = WeakKeyDictionary()
+_origins = cache(Origins)
+
+
+def code_of_classes(classes: Iterable[type], seen_from: str) -> bytes:
+    """What the user's among these classes amount to, for a step of the module `seen_from`; empty if there are
+    none.
+
+    A step that is given an instance may call its methods without ever naming its class.
+    """
+    whose = _origins(seen_from)
+    digests = set()
+    for cls in classes:
+        if whose.of_class(cls) is Origin.USER:
+            tracker = _CLASSES.get(cls)
+            if tracker is None:
+                tracker = _CLASSES[cls] = CodeTracker(cls)
+            digests.add(tracker.current().digest)
+    return b"".join(sorted(digests))

@@ -1,15 +1,16 @@
-"""What one of the user's functions amounts to: its code, and everything that its code names, wherever that leads."""
+"""What one of the user's functions amounts to: its code, and everything that its code names, wherever that
+leads.
+"""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
-from musubito.identity.bytecode import global_names, scan_bytecode
+from musubito.identity.bytecode import scan_bytecode
 from musubito.identity.description import ABSENT, Description, step_of
 from musubito.identity.imports import absolute, imported, lazy_attribute
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
@@ -49,21 +50,18 @@ _texts: WeakKeyDictionary[CodeType, dict[int, Text]] = WeakKeyDictionary()
 
 
 def text_of(code: CodeType) -> Text:
+    """The source of the code, if it has one, and what it names."""
     kept = _texts.setdefault(code, {})  # equal code may stand in several files, with other comments
     text = kept.get(id(code))
     if text is None:
         source = source_of(code)
-        if source is None:
-            found = scan_bytecode(code)
-        else:
-            found = scan(source.node, code, handed_on(source.node))
-            seen = {read.name for read in found.reads if read.root is Root.GLOBAL}
-            found.reads |= {Read(Root.GLOBAL, name) for name in global_names(code) - seen}
+        found = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
         text = kept[id(code)] = Text(source, found)
     return text
 
 
 def module_of(function: FunctionType) -> str:
+    """Where a function was defined, whatever `functools.wraps` made it say of itself."""
     name = function.__globals__.get("__name__")
     return name if isinstance(name, str) else module_name(function)
 
@@ -90,19 +88,19 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     cells = _cells(walk, function, name, links)
     for read in sorted(text.scan.reads, key=lambda each: (each.root.value, each.name, each.attributes)):
         label = ".".join((read.name, *read.attributes))
-        value: Any = ABSENT
+        value, bound = ABSENT, read.name
         match read.root:
             case Root.GLOBAL:
-                value, bound = _global(walk, function, read.name, label, links), f"{module_of(function)}.{read.name}"
+                value, bound = (
+                    _global(walk, function, read.name, label, links),
+                    f"{module_of(function)}.{read.name}",
+                )
             case Root.CLOSURE:
                 value, bound = cells.get(read.name, ABSENT), f"{name}:{read.name}"
             case Root.IMPORT:
-                bound = read.name
                 _imported(walk, function, read, links)
-            case Root.RECEIVER | Root.SUPER:
-                bound = read.name
-                if member:
-                    _member(walk, read, links)
+            case Root.RECEIVER | Root.SUPER if member:
+                _member(walk, read, links)
         if value is not ABSENT:
             if read.name in text.scan.given and isinstance(value, FunctionType):
                 walk.facts.given[id(value)] = value
@@ -129,7 +127,7 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
     return Description(tokens("module", name), links)
 
 
-# -- the function object -------------------------------------------------------------------------------------------------
+# -- the function object -------------------------------------------------------------------------------------
 
 
 def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
@@ -179,7 +177,7 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
             links.append((f"field {each}", walk.constant(fields[each], f"{name}.{each}")))
 
 
-# -- what it writes ------------------------------------------------------------------------------------------------------
+# -- what it writes ------------------------------------------------------------------------------------------
 
 
 def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> None:
@@ -206,7 +204,9 @@ def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> No
             walk.written.add(root, write.path, write.key)
 
 
-def _member_write(walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], key: Key | None, method: str) -> None:
+def _member_write(
+    walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], key: Key | None, method: str
+) -> None:
     if path and path[0] == Key(True, "__class__"):
         path, to_class = path[1:], True
     if to_class:
@@ -215,7 +215,7 @@ def _member_write(walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], 
         walk.written.add_member(cls, path, key)
 
 
-# -- what it reads -------------------------------------------------------------------------------------------------------
+# -- what it reads -------------------------------------------------------------------------------------------
 
 
 def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
@@ -270,8 +270,9 @@ def _follow(walk: Walk, value: Any, attributes: tuple[str, ...], label: str, nam
 
 
 def _imported(walk: Walk, function: FunctionType, read: Read, links: Links) -> None:
-    """What the function imports itself. Of other packages only the name counts, imported yet or not, unless the user's
-    own code was put there."""
+    """What the function imports itself. Of other packages only the name counts, imported yet or not, unless
+    the user's own code was put there.
+    """
     module = absolute(read.name, function)
     full = ".".join((module, *read.attributes))
     value: Any = imported(walk, module)
@@ -296,20 +297,25 @@ def _all_names(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
     return walk.namespace(function.__globals__)
 
 
-# -- receivers -----------------------------------------------------------------------------------------------------------
+# -- receivers -----------------------------------------------------------------------------------------------
 
 
 def _is_method_of(owner: type | None, function: FunctionType) -> bool:
-    """Whether a function was defined in the body of the receiver's class, under whatever decorators it lies now."""
+    """Whether a function was defined in the body of the receiver's class, under whatever decorators it lies
+    now.
+    """
     if owner is None:
         return False
     prefix = function.__qualname__.rpartition(".")[0]
-    return any(prefix == cls.__qualname__ and module_of(function) == module_name(cls) for cls in owner.__mro__)
+    return any(
+        prefix == cls.__qualname__ and module_of(function) == module_name(cls) for cls in owner.__mro__
+    )
 
 
 def _member(walk: Walk, read: Read, links: Links) -> None:
     owner = walk.owner
-    assert owner is not None
+    if owner is None:
+        return
     attributes = [each for each in read.attributes if each != "__class__"]
     if read.root is Root.RECEIVER and (not attributes or attributes[0] == "__dict__"):
         links.append(("receiver", walk.link(owner, walk.called(owner, ""))))

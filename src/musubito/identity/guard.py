@@ -1,9 +1,9 @@
 """A check, generated as code, that nothing of what a walk has read was bound, replaced or changed since.
 
-Each binding is compared by `is`, so no `__eq__` of the user's is ever called and a value that is equal but of another
-type is noticed. Containers are compared item by item, again by `is`. What is neither (an array, a frame, an object
-that speaks for itself) is described anew and its bytes compared. The check never raises: whatever goes wrong while it
-looks is a change.
+Each binding is compared by `is`, so no `__eq__` of the user's is ever called and a value that is equal but of
+another type is noticed. Containers are compared item by item, again by `is`. What is neither (an array, a
+frame, an object that speaks for itself) is described anew and its bytes compared. The check never raises:
+whatever goes wrong while it looks is a change.
 """
 
 from __future__ import annotations
@@ -51,19 +51,26 @@ class Guard:
         if type(mapping) in EXACT:
             self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}")
         else:  # by way of `dict`, so that a class of its own does not make a default or run code
-            self._term(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}")
+            self._term(
+                f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}"
+            )
 
     def absent(self, mapping: Mapping[str, Any], key: str) -> None:
+        """`mapping` has no such key."""
         self._term(f"{key!r} not in {self._name(mapping)}")
 
     def attribute(self, thing: object, name: str, value: object) -> None:
+        """`thing.name is value`."""
         self._term(f"{self._name(thing)}.{name} is {self._name(value)}")
 
     def kind(self, thing: object, cls: type) -> None:
+        """`type(thing) is cls`, whatever it says of itself."""
         self._term(f"type({self._name(thing)}) is {self._name(cls)}")
 
     def items(self, container: Any, base: type[Any], values: tuple[object, ...]) -> None:
-        """A sequence, or a set that was not changed, holds exactly these, in this order. `base` is its builtin type."""
+        """A sequence, or a set that was not changed, holds exactly these, in this order. `base` is its
+        builtin type.
+        """
         name = self._name(container)
         if type(container) is list and len(values) <= 4:
             self._term(f"len({name}) == {len(values)}")
@@ -86,9 +93,9 @@ class Guard:
         held, items = name, f"{name}.values()"
         if type(container) not in EXACT:
             held, items = f"{self._name(dict.keys)}({name})", f"{self._name(dict.values)}({name})"
-        self._term(
-            f"len({held}) == {len(keys)} and all(map(is_, {held}, {self._name(keys)})) and all(map(is_, {items}, {self._name(values)}))"
-        )
+        self._term(f"len({held}) == {len(keys)}")
+        self._term(f"all(map(is_, {held}, {self._name(keys)}))")
+        self._term(f"all(map(is_, {items}, {self._name(values)}))")
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """A mapping holds no other keys than these."""
@@ -99,6 +106,7 @@ class Guard:
         self._term(f"{self._name(describe)}() == {self._name(said)}")
 
     def build(self) -> Callable[[], bool]:
+        """The check; it says whether all still is as it was."""
         chunks = [self._terms[start : start + CHUNK] for start in range(0, len(self._terms), CHUNK)]
         lines: list[str] = []
         for number, chunk in enumerate(chunks):
@@ -106,7 +114,13 @@ class Guard:
         called = " and ".join(f"c{number}()" for number in range(len(chunks)))
         if len(chunks) == 1:
             lines, called = [], " and ".join(chunks[0])
-        lines += ["def check():", "    try:", f"        return {called or True}", "    except Exception:", "        return False"]
-        exec(compile("\n".join(lines), "<musubito: what a step reaches>", "exec"), self._bound)
+        lines += [
+            "def check():",
+            "    try:",
+            f"        return {called or True}",
+            "    except Exception:",
+            "        return False",
+        ]
+        exec(compile("\n".join(lines), "<musubito: what a step reaches>", "exec"), self._bound)  # noqa: S102 - of our own text only
         check: Callable[[], bool] = self._bound["check"]
         return check

@@ -1,7 +1,7 @@
 """Modules that a function imports itself, while it runs.
 
-The user's own modules are imported when they are looked at, as the function would import them: otherwise an edit of
-them would go unseen until then. Modules of others are never imported here.
+The user's own modules are imported when they are looked at, as the function would import them: otherwise an
+edit of them would go unseen until then. Modules of others are never imported here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def absolute(name: str, function: FunctionType) -> str:
 
 
 def imported(walk: Walk, name: str) -> ModuleType | None:
-    """The module, imported now if it is the user's; None where there is none, or somebody else's not imported yet."""
+    """The module, imported now if it is the user's; None where there is none, or somebody else's not imported
+    yet.
+    """
     found = sys.modules.get(name)
     if found is not None:
         return found
@@ -46,16 +48,23 @@ def imported(walk: Walk, name: str) -> ModuleType | None:
         if spec is None or walk.origins.of_name(top, spec.origin) is not Origin.USER:
             return None
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a module that fails would fail in the function too, which may expect that
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a module that fails would fail in the function too, which may expect that
         walk.not_found(name, error)
         return None
 
 
 def lazy_attribute(walk: Walk, module: ModuleType, attribute: str) -> Any:
-    """An attribute that a module of the user's makes on demand (PEP 562), or a submodule; ABSENT if there is none."""
+    """An attribute that a module of the user's makes on demand (PEP 562), or a submodule; ABSENT if there is
+    none.
+    """
     try:
         found = getattr(module, attribute)
     except Exception:
-        return (imported(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None) or ABSENT
+        return (
+            imported(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None
+        ) or ABSENT
     walk.guard.same(lambda: getattr(module, attribute) is found, True)
     return found

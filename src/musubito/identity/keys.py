@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Identity", "Parent", "effect_key", "head", "idempotency_key", "parents_of"]
 
 VERSION: Final = 1
+ID_LENGTH: Final = 32
 
 
 class Parent(NamedTuple):
@@ -40,13 +41,20 @@ def head(namespace: str, operation: str, fingerprint: bytes, operation_version: 
 
 def parents_of(results: Iterable[MusubitoResult[object]]) -> list[Parent]:
     """Sorted, each once. Raises ValueError for ids that no step has given out."""
-    return sorted({Parent(bytes.fromhex(r.node_id), _artifact(r.artifact_id)) for r in results})
+    return sorted({Parent(_id(r.node_id), _artifact(r.artifact_id)) for r in results})
 
 
 def _artifact(artifact_id: str) -> bytes:
     if artifact_id.startswith(UNSTORABLE):
         return sha256(artifact_id.encode()).digest()
-    return bytes.fromhex(artifact_id)
+    return _id(artifact_id)
+
+
+def _id(text: str) -> bytes:
+    raw = bytes.fromhex(text)
+    if len(raw) != ID_LENGTH:
+        raise ValueError(f"{text!r} is no id")
+    return raw
 
 
 class Identity(NamedTuple):

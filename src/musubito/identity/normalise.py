@@ -1,11 +1,13 @@
 """Code as bytes: what a function does, without how it was written down.
 
-From the syntax tree: comments, layout, docstrings and annotations do not count. The walk is our own and skips empty
-fields, so that a field which a newer Python adds to its nodes does not change what older code amounts to. Annotations
-and docstrings do count where a program can tell: in the bodies of nested classes with bases or decorators (fields,
-schemas), in nested functions that are decorated or handed on, and everywhere if the caller says `docs`.
+From the syntax tree: comments, layout, docstrings and annotations do not count. The walk is our own and skips
+empty fields, so that a field which a newer Python adds to its nodes does not change what older code amounts
+to. Annotations and docstrings do count where a program can tell: in the bodies of nested classes with bases
+or decorators (fields, schemas), in nested functions that are decorated or handed on, and everywhere if the
+caller says `docs`.
 
-From bytecode, where there is no source: instructions, constants and names, together with the interpreter's version.
+From bytecode, where there is no source: instructions, constants and names, together with the interpreter's
+version.
 """
 
 from __future__ import annotations
@@ -21,13 +23,26 @@ from musubito.identity.source import FunctionNode
 
 __all__ = ["handed_on", "normalised", "normalised_bytecode", "tokens"]
 
-SKIPPED = frozenset({"ctx", "type_comment", "kind", "type_ignores", "type_params", "returns", "annotation", "simple", "decorator_list"})
+SKIPPED = frozenset(
+    {
+        "ctx",
+        "type_comment",
+        "kind",
+        "type_ignores",
+        "type_params",
+        "returns",
+        "annotation",
+        "simple",
+        "decorator_list",
+    }
+)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 END = object()
 
 
 def normalised(function: FunctionNode, *, docs: bool = False, signature: bool = False) -> bytes:
-    """What `function` does. Its own decorators and defaults are left out: they are values, and counted as such.
+    """What `function` does. Its own decorators and defaults are left out: they are values, and counted as
+    such.
 
     `docs` keeps every docstring; `signature` keeps the function's own docstring and annotations.
     """
@@ -72,7 +87,13 @@ def normalised_bytecode(code: CodeType) -> bytes:
     pending = [code]
     while pending:
         each = pending.pop()
-        fixed = (each.co_code, each.co_argcount, each.co_posonlyargcount, each.co_kwonlyargcount, each.co_flags)
+        fixed = (
+            each.co_code,
+            each.co_argcount,
+            each.co_posonlyargcount,
+            each.co_kwonlyargcount,
+            each.co_flags,
+        )
         out += tokens(each.co_name, *fixed, each.co_exceptiontable)
         for names in (each.co_names, each.co_varnames, each.co_freevars, each.co_cellvars):
             out += tokens(len(names), *names)
@@ -84,7 +105,9 @@ def normalised_bytecode(code: CodeType) -> bytes:
 
 
 class _Writer:
-    """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python recurses."""
+    """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python
+    recurses.
+    """
 
     def __init__(self, docs: bool, given: frozenset[str]) -> None:
         self.out = bytearray()
@@ -154,9 +177,15 @@ class _Writer:
                 for name, value in reversed(list(_fields(node))):
                     self._stack += [value, name]
 
-    def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, keep: bool) -> Iterator[ast.stmt]:
+    def _body(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, keep: bool
+    ) -> Iterator[ast.stmt]:
         for number, each in enumerate(node.body):
-            doc = isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) and isinstance(each.value.value, str)
+            doc = (
+                isinstance(each, ast.Expr)
+                and isinstance(each.value, ast.Constant)
+                and isinstance(each.value.value, str)
+            )
             if not isinstance(each, ast.Pass) and not (doc and (number or not (keep or self._docs))):
                 yield each
 

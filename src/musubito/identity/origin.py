@@ -1,8 +1,8 @@
 """Whose code it is: the user's, the standard library's, another package's, or Musubito's own.
 
-User code is everything outside the standard library and site-packages, and besides every module of the step's own
-top-level package and of every editable install, wherever they lie. What has no file (a notebook cell, `exec`) is user
-code as well, unless its module is somebody else's. Musubito is never user code.
+User code is everything outside the standard library and site-packages, and besides every module of the step's
+own top-level package and of every editable install, wherever they lie. What has no file (a notebook cell,
+`exec`) is user code as well, unless its module is somebody else's. Musubito is never user code.
 """
 
 from __future__ import annotations
@@ -49,13 +49,16 @@ class Origins:
         return self._of(name if isinstance(name, str) else "", function.__code__.co_filename)
 
     def of_class(self, cls: type) -> Origin:
+        """By the module that it says it is of."""
         name = module_name(cls)
         return self._of(name, _file_of(name))
 
     def of_module(self, module: ModuleType) -> Origin:
+        """By the file that it was loaded from."""
         return self._of(module.__name__, _file_of_module(module))
 
     def of_name(self, name: str, file: str | None) -> Origin:
+        """By a module's name and file, loaded or not."""
         return self._of(name, file)
 
     def _of(self, name: str, file: str | None) -> Origin:
@@ -134,7 +137,10 @@ def _root(path: str) -> str:
 @cache
 def _stdlib_roots() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    return tuple({_root(paths[which]) for which in ("stdlib", "platstdlib") if paths.get(which)} | {_root(os.path.dirname(os.__file__))})
+    return tuple(
+        {_root(paths[which]) for which in ("stdlib", "platstdlib") if paths.get(which)}
+        | {_root(os.path.dirname(os.__file__))}
+    )
 
 
 @cache
@@ -158,7 +164,11 @@ def _editable_roots() -> tuple[str, ...]:
                 said = json.loads(record.read_text("utf-8"))
             except (OSError, ValueError):
                 continue  # an unreadable record makes no promise of an editable install
-            if isinstance(said, dict) and said.get("dir_info", {}).get("editable") and isinstance(said.get("url"), str):
+            if (
+                isinstance(said, dict)
+                and said.get("dir_info", {}).get("editable")
+                and isinstance(said.get("url"), str)
+            ):
                 url = urlsplit(said["url"])
                 if url.scheme == "file":
                     roots.add(_root(url2pathname(url.path)))

@@ -128,9 +128,11 @@ class Packer:
 
     option: ClassVar[int] = IN_ORDER
 
-    __slots__ = ("_active", "_depth", "_interrupt", "_path", "results")
+    __slots__ = ("_active", "_depth", "_interrupt", "_path", "classes", "results")
 
     def __init__(self) -> None:
+        self.classes: set[type] = set()
+        """Where `split` gathers the classes whose instances it meets: their methods are code of the call."""
         self.results: list[MusubitoResult[Any]] = []
         """Where `split` may gather the results it meets; they end up in the order they are written in."""
         self._depth = 0

@@ -1,8 +1,10 @@
-"""What the text of one function names: what it reads from outside itself, what it writes there, what it imports.
+"""What the text of one function names: what it reads from outside itself, what it writes there, what it
+imports.
 
-Names are resolved as Python resolves them (scopes, `global`, `nonlocal`, class bodies, comprehensions), so that a local
-of the same name is never taken for the global. A read is a root and the attributes that follow it; a bare root means
-that the value itself is handed around. A write says which container is changed, and at which key if that is literal.
+Names are resolved as Python resolves them (scopes, `global`, `nonlocal`, class bodies, comprehensions), so
+that a local of the same name is never taken for the global. A read is a root and the attributes that follow
+it; a bare root means that the value itself is handed around. A write says which container is changed, and at
+which key if that is literal.
 """
 
 from __future__ import annotations
@@ -16,12 +18,27 @@ from typing import Final, NamedTuple
 
 from musubito.identity.source import FunctionNode
 
-__all__ = ["ADDERS", "DYNAMIC", "MUTATORS", "Key", "Read", "Root", "Scan", "Write", "mangled", "private_class", "scan"]
+__all__ = [
+    "ADDERS",
+    "DYNAMIC",
+    "MUTATORS",
+    "Key",
+    "Read",
+    "Root",
+    "Scan",
+    "Write",
+    "mangled",
+    "private_class",
+    "scan",
+]
 
 ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 MUTATORS: Final = ADDERS | frozenset(
-    "append appendleft extend extendleft insert remove popleft popitem clear sort reverse rotate add discard update subtract "
-    "intersection_update difference_update symmetric_difference_update move_to_end".split()
+    (
+        "append appendleft extend extendleft insert remove popleft popitem clear sort reverse rotate add "
+        "discard update subtract intersection_update difference_update symmetric_difference_update "
+        "move_to_end"
+    ).split()
 )
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -45,6 +62,8 @@ class Key(NamedTuple):
 
 
 class Read(NamedTuple):
+    """A name that is read, and the attributes that directly follow it."""
+
     root: Root
     name: str
     attributes: tuple[str, ...] = ()
@@ -65,6 +84,8 @@ class Write(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
+    """What one function names."""
+
     reads: set[Read] = field(default_factory=set)
     writes: set[Write] = field(default_factory=set)
     imports: set[str] = field(default_factory=set)
@@ -96,6 +117,7 @@ def private_class(qualname: str) -> str | None:
 
 
 def mangled(name: str, cls: str | None) -> str:
+    """A private name as it is kept in objects of the class."""
     if cls is None or not name.startswith("__") or name.endswith("__") or not cls.strip("_"):
         return name
     return f"_{cls.lstrip('_')}{name}"
@@ -168,7 +190,11 @@ class _Scope:
             case ast.NamedExpr():
                 self._local(node.target.id, None)
                 pending.append(node.value)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            case (
+                ast.ExceptHandler(name=str(name))
+                | ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+            ):
                 self._local(name, None)
                 pending += ast.iter_child_nodes(node)
             case ast.MatchMapping(rest=str(name)):
@@ -204,7 +230,7 @@ class _Visitor:
         for each in body:
             self._visit(each)
 
-    # -- names -------------------------------------------------------------------------------------------------------
+    # -- names -----------------------------------------------------------------------------------------------
 
     def _resolve(self, name: str) -> tuple[_Scope | None, Root | None]:
         """(the scope whose local it is, None) or (None, where it leads outside of the function)."""
@@ -227,9 +253,12 @@ class _Visitor:
                 scope, root = self._resolve(name)
                 if root is not None:
                     return Place(root, mangled(name, self._class))
-                assert scope is not None
+                if scope is None:
+                    return None
                 if (imported := scope.imports.get(name)) is not None:
-                    return Place(Root.IMPORT, imported.name, tuple(Key(True, each) for each in imported.attributes))
+                    return Place(
+                        Root.IMPORT, imported.name, tuple(Key(True, each) for each in imported.attributes)
+                    )
                 if scope is self._root and name == self._receiver and len(scope.aliases[name]) == 1:
                     return Place(Root.RECEIVER, name)
                 value = scope.alias(name)
@@ -237,7 +266,9 @@ class _Visitor:
             case ast.Attribute(value=value, attr=attr):
                 place = self._place(value, depth)
                 return place and place.down(Key(True, mangled(attr, self._class)))
-            case ast.Subscript(value=value, slice=ast.Constant(value=str() | int() | bytes() | float() | None as item)):
+            case ast.Subscript(
+                value=value, slice=ast.Constant(value=str() | int() | bytes() | float() | None as item)
+            ):
                 place = self._place(value, depth)
                 return place and place.down(Key(False, item))
             case ast.Subscript(value=value):
@@ -255,7 +286,11 @@ class _Visitor:
                 return place and place.down(Key(True, attr))
             case ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[first, *_]):
                 place = self._place(value, depth)
-                if place is not None and isinstance(first, ast.Constant) and isinstance(first.value, str | int):
+                if (
+                    place is not None
+                    and isinstance(first, ast.Constant)
+                    and isinstance(first.value, str | int)
+                ):
                     return place.down(Key(False, first.value))
                 return place and place._replace(exact=False)
             case _:
@@ -274,7 +309,7 @@ class _Visitor:
         if place is not None:
             self.found.writes.add(Write(place.root, place.name, place.path, key if place.exact else None))
 
-    # -- the walk ----------------------------------------------------------------------------------------------------
+    # -- the walk --------------------------------------------------------------------------------------------
 
     def _visit(self, node: ast.AST) -> None:
         pending: list[ast.AST] = [node]
@@ -287,7 +322,9 @@ class _Visitor:
                 scope, root = self._resolve(name)
                 if root is not None and not isinstance(ctx, ast.Load):
                     self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True))
-                if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
+                if root is not None or (
+                    scope is not None and (name in scope.imports or name == self._receiver)
+                ):
                     place = self._place(node)
                     if place is not None:
                         self._read(place)
@@ -298,7 +335,9 @@ class _Visitor:
                 if not isinstance(ctx, ast.Load):
                     self._write(value, Key(True, mangled(attr, self._class)))
                     yield value
-                elif (place := self._place(node)) is not None and isinstance(_base(node), ast.Name | ast.Call):
+                elif (place := self._place(node)) is not None and isinstance(
+                    _base(node), ast.Name | ast.Call
+                ):
                     self._read(place)
                     yield from self._inside(value)
                 else:
@@ -315,7 +354,9 @@ class _Visitor:
                 literal = method in ADDERS and isinstance(key, str | int | bytes | float | None)
                 self._write(value, Key(False, key) if literal else None)  # type: ignore[arg-type]
                 yield from ast.iter_child_nodes(node)
-            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
+            case ast.Call(
+                func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]
+            ):
                 self._write(value, Key(True, attr))
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):
@@ -371,8 +412,7 @@ class _Visitor:
             node = node.value
         if isinstance(node, ast.Call):
             yield from (*node.args, *(each.value for each in node.keywords))
-            if isinstance(node.func, ast.Attribute):
-                yield node.func.value
+            yield node.func.value if isinstance(node.func, ast.Attribute) else node.func
 
 
 def _base(node: ast.expr) -> ast.expr:

@@ -1,13 +1,12 @@
 """The source of a function, believed only where it compiles to the very code that the function runs.
 
-A function object's code is the truth. The text that `linecache` or the disk offers may be of an earlier or a later
-edit, of another notebook cell, or of another lambda on the same line, so each candidate in the text is compiled and
-compared with the code object: instructions, constants, names and nested code, but not its place in the file. What has
-no candidate that agrees has no source, and is known by its bytecode.
+A function object's code is the truth. The text that `linecache` or the disk offers may be of an earlier or a
+later edit, of another notebook cell, or of another lambda on the same line, so each candidate in the text is
+compiled and compared with the code object: instructions, constants, names and nested code, but not its place
+in the file. What has no candidate that agrees has no source, and is known by its bytecode.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -50,7 +49,9 @@ def source_of(code: CodeType) -> Source | None:
     for file in _candidates(code):
         agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
         if agree:
-            _, node = min(agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset))
+            _, node = min(
+                agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset)
+            )
             return Source(node, _text(file.text, node))
     return None
 
@@ -155,9 +156,10 @@ def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
     return found
 
 
-def _inside(code: CodeType, node: ast.Lambda | FunctionNode) -> bool:
-    """Whether a lambda's code was compiled from this node: the widest place in its code is the node's body."""
-    assert isinstance(node, ast.Lambda)
+def _inside(code: CodeType, node: FunctionNode) -> bool:
+    """Whether a lambda's code was compiled from this node: the widest place in it is the node's body."""
+    if not isinstance(node, ast.Lambda):
+        return False
     body = node.body
     span = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
     places = [(p[0], p[2], p[1], p[3]) for p in code.co_positions() if None not in p and p[3] != 0]

@@ -1,8 +1,8 @@
 """What the reached code itself writes: state, and not a constant.
 
-Where the key or the attribute that is written is literal, only that is exempt. Else the container counts with what it
-held when any step of this process first saw it: the step's own writes do not make it miss, and two processes that
-begin with different contents differ.
+Where the key or the attribute that is written is literal, only that is exempt. Else the container counts with
+what it held when any step of this process first saw it: the step's own writes do not make it miss, and two
+processes that begin with different contents differ.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class Written:
             self.add(container, (), None)
 
     def add_name(self, container: Any, name: object) -> None:
+        """One literal name in `container` is written."""
         if isinstance(container, ModuleType):
             container = container.__dict__
         if name not in self._names[id(container)]:
@@ -136,10 +137,13 @@ class Written:
                 self.add(instance, path, key)
 
     def names(self, container: Any) -> frozenset[Any]:
+        """The names in `container` that are written, and exempt."""
         return frozenset(self._names.get(id(container), ()))
 
     def whole(self, container: Any) -> FirstSeen | None:
+        """What `container` counts with if it is written at keys that are not literal."""
         return self._whole.get(id(container))
 
     def touches(self, container: Any) -> bool:
+        """Whether anything in `container` is written."""
         return id(container) in self._names or id(container) in self._whole

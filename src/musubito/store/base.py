@@ -193,10 +193,9 @@ class Others:
 
 @dataclass(frozen=True, slots=True)
 class PayloadOf:
-    """The payload of an artifact, or None."""
+    """The payload of what an execution gave, or None."""
 
-    namespace: str
-    artifact: bytes
+    execution: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,21 @@ class ByteLocks:
             self._held[offset] = owner
             return True
 
+    def is_held(self, key: bytes) -> bool:
+        """Whether anybody holds it."""
+        offset = _offset(key)
+        with self._lock:
+            if offset in self._held:
+                return True
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, offset)
+            except OSError as error:
+                if error.errno in BUSY:
+                    return True
+                raise
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
+            return False
+
     def give_back(self, key: bytes, owner: bytes) -> None:
         """Nothing if this owner does not hold it."""
         offset = _offset(key)

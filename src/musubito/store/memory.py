@@ -113,6 +113,13 @@ class _Effect(NamedTuple):
     execution: int | None = None
 
 
+class _Given(NamedTuple):
+    """A reuse key that has several artifacts was answered by this execution again."""
+
+    asked: bytes
+    execution: int
+
+
 @dataclass(slots=True)
 class _Tables:
     """All that is stored, and what may be done with it."""
@@ -120,9 +127,8 @@ class _Tables:
     executions: dict[int, _Execution] = field(default_factory=dict)
     nodes: dict[bytes, _Node] = field(default_factory=dict)
     edges: dict[tuple[bytes, bytes, EdgeKind], bytes] = field(default_factory=dict)
-    artifacts: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     codes: dict[bytes, CodeRecord] = field(default_factory=dict)
-    invalidations: dict[int, Invalidate] = field(default_factory=dict)
+    invalidations: dict[int, Invalidate | _Given] = field(default_factory=dict)
     effects: dict[bytes, _Effect] = field(default_factory=dict)
     leases: dict[bytes, Holder] = field(default_factory=dict)
     waits: dict[bytes, bytes] = field(default_factory=dict)
@@ -140,9 +146,9 @@ class _Tables:
     def newest_first(self, which: Callable[[_Execution], bool]) -> Iterator[_Execution]:
         return (e for e in reversed(self.executions.values()) if which(e))
 
-    def newest(self, keys: Keys, namespace: str) -> Found | None:
+    def newest(self, keys: Keys) -> Found | None:
         newest = next(self.newest_first(lambda e: e.keys.reuse == keys.reuse), None)
-        return None if newest is None else self.found(newest, keys, self.payload(namespace, newest.artifact))
+        return None if newest is None else self.found(newest, keys, self.payload(newest.number))
 
     def others(self, query: Others) -> list[Found]:
         def fits(e: _Execution) -> bool:
@@ -155,8 +161,9 @@ class _Tables:
         )
         return [self.found(e, keys, None) for e in (*same, *(wide if query.across else ()))]
 
-    def payload(self, namespace: str, artifact: bytes | None) -> bytes | None:
-        return None if artifact is None else self.artifacts.get((namespace, artifact))
+    def payload(self, execution: int) -> bytes | None:
+        e = self.executions.get(execution)
+        return e.told.payload if e and isinstance(e.told, Commit) else None
 
     def found(self, e: _Execution, asked: Keys, payload: bytes | None) -> Found:
         told, node = e.told, self.nodes.get(asked.node)
@@ -204,7 +211,7 @@ class _Tables:
         found = None
         if effect.outcome == "done" and effect.execution is not None:
             e = self.executions[effect.execution]
-            found = self.found(e, query.keys, self.payload(query.namespace, e.artifact))
+            found = self.found(e, query.keys, self.payload(e.number))
         return EffectRow(
             effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found
         )
@@ -239,8 +246,6 @@ class _Tables:
         invalid = self.invalidated_since(change.began, place) or (
             not change.holds & Holds.EFFECT and any(self.outdated(change.began, use) for use in change.uses)
         )
-        if change.artifact is not None and change.payload is not None:
-            self.artifacts[place.namespace, change.artifact] = change.payload
         number = self.add(change, invalid)
         if not invalid:
             self.replaced(place.keys.reuse, number)
@@ -260,9 +265,15 @@ class _Tables:
             return False
         if node is None or (node.reuse, node.execution) != (change.place.keys.reuse, e.number):
             self.replaced(change.place.keys.reuse, e.number)
+            self.given_again(change.place.keys.reuse, e)
         self.ask_for(change.place)
         self.answer(change.place, e.number)
         return True
+
+    def given_again(self, asked: bytes, e: _Execution) -> None:
+        others = (x for x in self.executions.values() if x.succeeded and x.keys.reuse == asked)
+        if e.keys.reuse != asked or any(e.artifact is None or x.artifact != e.artifact for x in others):
+            self.invalidations[len(self.invalidations) + 1] = _Given(asked, e.number)
 
     def add(self, change: Commit | Fail, invalid: bool) -> int:
         """A new execution; with it end the lease under which it ran and its attempt at an effect."""
@@ -304,12 +315,12 @@ class _Tables:
             (what.operation == place.operation and what.namespace == place.namespace)
             or what.node == place.keys.node
             for number, what in self.invalidations.items()
-            if number > began.invalidations
+            if number > began.invalidations and isinstance(what, Invalidate)
         )
 
     def outdated(self, began: Claimed, use: Use) -> bool:
         """Whether what a call was given is INVALID by now, or was replaced since the caller began."""
-        used, node = self.executions[use.execution], self.nodes.get(use.node)
+        used = self.executions[use.execution]
         if used.invalid:
             return True
         newer = any(
@@ -317,8 +328,11 @@ class _Tables:
             for e in self.executions.values()
             if e.number > max(began.executions, used.number)
         )
-        answers = node.execution if node and node.reuse == use.asked else None
-        return newer or (answers is not None and self.executions[answers].differs(used))
+        return newer or any(
+            what.asked == use.asked and self.executions[what.execution].differs(used)
+            for number, what in self.invalidations.items()
+            if number > began.invalidations and isinstance(what, _Given)
+        )
 
     def replaced(self, reuse: bytes, number: int) -> None:
         """What called another artifact that was asked for, or ran, under this reuse key becomes INVALID."""
@@ -401,9 +415,10 @@ class _Tables:
             del self.leases[key]
 
     def renew(self, change: Renew) -> None:
-        for key, held in self.leases.items():
-            if held.owner == change.owner:
-                self.leases[key] = replace(held, expires_at=change.expires_at)
+        for key, _ in change.held:
+            held = self.leases.get(key)
+            if held is None or held.owner == change.holder.owner or held.expires_at < change.now:
+                self.leases[key] = change.holder
 
     def wait(self, change: Waits) -> bool:
         for key in change.held:
@@ -477,7 +492,7 @@ class MemoryStore:
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         """See `Store`."""
-        return self._opened().newest(keys, namespace)
+        return self._opened().newest(keys)
 
     def find(self, query: Query) -> Any:
         """See `Store`."""
@@ -486,7 +501,7 @@ class MemoryStore:
             case Others():
                 return tables.others(query)
             case PayloadOf():
-                return tables.payload(query.namespace, query.artifact)
+                return tables.payload(query.execution)
             case ReadsOf():
                 return tables.reads(query.execution)
             case SampleTree():

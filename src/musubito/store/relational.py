@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, assert_never
 
+from musubito.errors import StoreError
 from musubito.store.base import (
     Attempted,
     Began,
@@ -137,12 +138,12 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
             where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
             rows = db.rows("others", where) + (db.rows("others_across", where) if across else [])
             return _settled(db, keys, [Found(*row) for row in rows])
-        case PayloadOf(namespace, artifact):
-            where = {"namespace": numbers.known_namespace(db, namespace), "artifact": artifact}
-            rows = db.rows("payload", where)
+        case PayloadOf(execution):
+            rows = db.rows("payload", {"execution": execution})
             return rows[0][0] if rows else None
         case ReadsOf(execution):
-            return [Read(*row) for row in db.rows("reads", {"execution": execution})]
+            rows = db.rows("reads", {"execution": execution})
+            return [Read(kind, key, digest or None) for kind, key, digest in rows]
         case SampleTree(execution):
             return _sample_tree(db, execution)
         case Began():
@@ -272,9 +273,12 @@ def _claim(db: Database, claim: Claim) -> Claimed | Busy | Done:
     rows = db.rows("claim", {"reuse": claim.keys.reuse, "seen": claim.seen, "over": claim.over, **lease})
     if rows:
         return Claimed(*rows[0])
+    if moment_unless_newer(db, claim) is None:
+        return Done()
     holder = _holder(db, claim.key)
-    # No lease and none of ours: the claim was refused because there is something newer.
-    return Busy(holder) if holder is not None else Done()
+    if holder is None:
+        raise StoreError("a claim was refused, and nobody holds it")
+    return Busy(holder)
 
 
 def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
@@ -303,8 +307,10 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations}
     execution, new, invalidations, before, asked = db.rows("ahead", ahead)[0]
     node = _find_node(db, numbers, place)
-    invalid = bool(invalidations and _invalidated(db, numbers, change, node)) or any(
-        _outdated(db, change.began, use) for use in change.uses
+    # What an effect did stays done, whatever became of the steps inside it.
+    effect = change.holds & Holds.EFFECT
+    invalid = bool(invalidations and _invalidated(db, numbers, change, node)) or (
+        not effect and any(_outdated(db, change.began, use) for use in change.uses)
     )
     if node is None:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
@@ -341,14 +347,18 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         "tokens": change.tokens,
     })
     _add_uses(db, execution, change.uses)
-    for read in change.reads:
-        db.rows("add_read", {"execution": execution, **read._asdict()})
+    for kind, key, digest in change.reads:
+        db.rows("add_read", {"execution": execution, "kind": kind, "key": key, "digest": digest or b""})
     for attempt in change.attempts:
         db.rows("add_attempt", {"execution": execution, **attempt._asdict()})
     if not invalid:
-        if before or asked:
+        if before or asked or any(use.asked == place.keys.reuse for use in change.uses):
             _replaced(db, place.keys.reuse, execution, artifact, own=True)
-        if node is not None:
+            # It may have called what it replaces.
+            invalid = bool(_used(db, execution)[2])
+        if invalid and node is None:
+            db.rows("point", {"id": number, "execution": None, "reuse": _unless(place.keys.reuse, place.keys.node)})
+        elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
     return Committed(execution, invalid)
@@ -390,8 +400,9 @@ def _point(db: Database, numbers: Numbers, change: Point) -> bool:
     reuse, artifact, _ = used[0]
     place, asked = change.place, change.place.keys.reuse
     node = _find_node(db, numbers, place)
-    if node is None or node.pointed != change.execution:
+    if node is None or (node.pointed, node.asked) != (change.execution, asked):
         _replaced(db, asked, change.execution, artifact, own=reuse == asked)
+        db.rows("add_answer", {"asked": asked, "artifact": artifact, "across": reuse != asked})
     if node is None:
         new = db.rows("ahead", {"reuse": asked, "since": 0})[0][1]
         _add_node(db, numbers, place, new, change.execution, ran=False)
@@ -407,6 +418,7 @@ def _unless(key: bytes, same: bytes) -> bytes | None:
 class _Node(NamedTuple):
     number: int
     pointed: int | None
+    asked: bytes
 
 
 def _find_node(db: Database, numbers: Numbers, place: Place) -> _Node | None:
@@ -419,7 +431,7 @@ def _find_node(db: Database, numbers: Numbers, place: Place) -> _Node | None:
         db.rows("fill_stub", {"id": number, **_about(db, numbers, place)})
     if stub or asked != place.keys.reuse:
         _add_edges(db, number, place)
-    return _Node(number, pointed)
+    return _Node(number, pointed, asked)
 
 
 def _add_node(db: Database, numbers: Numbers, place: Place, number: int, execution: int | None, *, ran: bool) -> int:
@@ -457,13 +469,21 @@ def _number_of(db: Database, node: bytes) -> int:
 
 def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
     for use in uses:
-        reuse = db.rows("used", {"execution": use.execution})[0][0]
+        reuse = _used(db, use.execution)[0]
         db.rows("add_use", {
             "execution": execution,
             "called": use.execution,
             "node": _number_of(db, use.node),
-            "asked": _unless(use.asked, reuse),
+            "asked": b"" if use.asked == reuse else use.asked,
         })
+
+
+def _used(db: Database, execution: int) -> Row:
+    """(reuse key, artifact, invalid) of an execution."""
+    rows = db.rows("used", {"execution": execution})
+    if not rows:
+        raise StoreError(f"execution {execution}, which was used, is not in this store")
+    return rows[0]
 
 
 def _invalidated(db: Database, numbers: Numbers, change: Commit, node: _Node | None) -> bool:
@@ -476,21 +496,14 @@ def _invalidated(db: Database, numbers: Numbers, change: Commit, node: _Node | N
 
 def _outdated(db: Database, began: Claimed, use: Use) -> bool:
     """Whether what was used is INVALID by now, or was replaced by another artifact since its caller began."""
-    reuse, artifact, invalid = db.rows("used", {"execution": use.execution})[0]
+    reuse, artifact, invalid = _used(db, use.execution)
     if invalid:
         return True
     since = max(began.executions, use.execution)
     for key in {use.asked, reuse}:
         if db.rows("newer_with_another_artifact", {"reuse": key, "since": since, "artifact": artifact}):
             return True
-    rows = db.rows("node", {"node": use.node})
-    if not rows:
-        return False
-    _, pointed, asked, _, _ = rows[0]
-    if asked != use.asked or pointed is None or pointed == use.execution:
-        return False
-    answer = db.rows("used", {"execution": pointed})[0][1]
-    return answer is None or bool(answer != artifact)
+    return bool(db.rows("answered_since", {"asked": use.asked, "since": began.invalidations, "artifact": artifact}))
 
 
 def _replaced(db: Database, reuse: bytes, execution: int, artifact: bytes | None, *, own: bool) -> None:
@@ -504,10 +517,10 @@ def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact
     """The node points at this execution; if it answered otherwise before, all nodes below become STALE."""
     if node.pointed is not None:
         if node.pointed != execution:
-            before = db.rows("used", {"execution": node.pointed})[0][1]
+            before = _used(db, node.pointed)[1]
             if before is None or before != artifact:
                 db.rows("mark_stale", {"node": node.number})
-        db.rows("unstale", {"node": node.number})
+    db.rows("unstale", {"node": node.number})
     reuse = _unless(place.keys.reuse, place.keys.node)
     db.rows("point", {"id": node.number, "execution": execution, "reuse": reuse})
 
@@ -537,10 +550,8 @@ def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> int:
         where = {"operation": operation, "node": None}
         named = db.rows("invalidate_operation", where)
     else:
-        rows = db.rows("node", {"node": change.node})
-        if not rows:
-            return 0
-        where = {"operation": None, "node": rows[0][0]}
+        # A node that is not there may be running for the first time: as a stub it is remembered.
+        where = {"operation": None, "node": _number_of(db, change.node or b"")}
         named = db.rows("invalidate_node", where)
     db.rows("add_invalidation", where)
     for (execution,) in named:
@@ -554,12 +565,14 @@ def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> int:
 
 
 def _intend(db: Database, numbers: Numbers, intent: Intent) -> Claimed | Busy | Done:
+    made = db.rows("effect", {"effect_key": intent.effect_key})
+    if made and made[0][0] >= intent.attempt:
+        return Done()
     held = _holder(db, intent.effect_key)
     if held is not None and held.owner != intent.holder.owner and held.expires_at >= intent.at:
         return Busy(held)
     operation = numbers.operation(db, intent.namespace, intent.operation)
     where = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
-    if not db.rows("intend", where):
-        return Done()
+    db.rows("intend", where)
     db.rows("take", _lease(intent.holder, intent.effect_key, intent.operation, intent.at))
     return Claimed(*db.rows("began", {})[0])

@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -39,6 +40,7 @@ from musubito.store.base import (
     Fail,
     Found,
     Holder,
+    HolderOf,
     Intent,
     Keys,
     Ledger,
@@ -61,6 +63,8 @@ _LASTING: Final = {Intent, Commit, Fail}
 _ENDING: Final = (Commit, Fail, Release)
 _UNSEEN: Final = (Ledger, Renew)
 """Changes that no `newest` shows."""
+UNNAMED: Final = Holder(b"", "", 0, "", float("inf"))
+"""Whoever holds a lock: the kernel takes it away when he dies."""
 READER: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -65536")
 WRITER: Final = (
     "PRAGMA synchronous = NORMAL",
@@ -167,7 +171,8 @@ class SQLiteStorage:
         return relational.newest(connection, keys, number)
 
     def _keep(self, keys: Keys, found: Found | None) -> None:
-        if found is None or (found.payload is not None and len(found.payload) > KEPT_BYTES):
+        payload = None if found is None else found.payload
+        if found is None or (payload is not None and (type(payload) is not bytes or len(payload) > KEPT_BYTES)):
             return
         if len(self._kept) >= KEPT_ROWS:
             del self._kept[next(iter(self._kept))]
@@ -178,6 +183,8 @@ class SQLiteStorage:
         if self._forked:
             self._reconnect()
         reader = self._reader
+        if type(query) is HolderOf and self._locks is not None and self._locks.is_held(query.key):
+            return UNNAMED
         try:
             with reader.lock:
                 # One snapshot for all statements of the answer.
@@ -200,27 +207,29 @@ class SQLiteStorage:
                 kinds = set(map(type, changes))
                 if locks is not None and kinds == _CLAIMS:
                     return [self._claim(writer, locks, change) for change in changes]
-                if kinds.isdisjoint(_LASTING) or not any(map(_must_last, changes)):
-                    answers = self._transaction(writer, changes)
-                else:
+                try:
+                    if kinds.isdisjoint(_LASTING) or not any(map(_must_last, changes)):
+                        return self._transaction(writer, changes)
                     writer.execute("PRAGMA synchronous = FULL")
                     try:
-                        answers = self._transaction(writer, changes)
+                        return self._transaction(writer, changes)
                     finally:
                         writer.execute("PRAGMA synchronous = NORMAL")
-                if locks is not None:
-                    for change in changes:
-                        if isinstance(change, _ENDING) and change.lease is not None:
-                            locks.give_back(*change.lease)
-                return answers
+                finally:
+                    # Recorded or not, the work is over: who waits for it need not wait until it can be written.
+                    if locks is not None:
+                        for change in changes:
+                            if isinstance(change, _ENDING) and change.lease is not None:
+                                locks.give_back(*change.lease)
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
     def _claim(self, writer: _Connection, locks: ByteLocks, claim: Claim) -> Claimed | Busy | Done:
         """A claim by lock needs no transaction: what it has to see is committed before the lock is given back."""
         if not locks.take(claim.key, claim.holder.owner):
-            # Whoever it is: the kernel takes the lock away when he dies.
-            return Busy(Holder(b"", "", 0, "", float("inf")))
+            if relational.moment_unless_newer(writer, claim) is None:
+                return Done()
+            return Busy(UNNAMED)
         try:
             moment = relational.moment_unless_newer(writer, claim)
         except BaseException:
@@ -285,6 +294,7 @@ def _prepare(path: Path, busy_timeout: float) -> None:
         with closing(sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)) as connection:
             version = _check_schema(path, connection)
             if version < max(STEPS):
+                _use_wal(connection, time.monotonic() + busy_timeout)
                 _migrate(path, connection)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
@@ -302,18 +312,27 @@ def _create(path: Path) -> bool:
 
 
 def _check_header(path: Path) -> None:
+    """Without SQLite, which would play in or take back what another program left unfinished."""
     with path.open("rb") as file:
-        head = file.read(len(HEADER))
-    if head and head != HEADER:
+        head = file.read(105)
+    if head and not head.startswith(HEADER):
         raise StoreError(f"{path} is not a SQLite database; it was left as it is. Name another db_path.")
+    # The application id, and how many entries the first page has: on it lies the list of tables.
+    if head[68:72] != APPLICATION_ID.to_bytes(4, "big") and any(head[103:105]):
+        raise _foreign(path)
+
+
+def _foreign(path: Path) -> SchemaError:
+    return SchemaError(f"{path} is a database of another program; it was left as it is. Name another db_path.")
 
 
 def _check_schema(path: Path, connection: sqlite3.Connection) -> int:
+    # Asked first: whoever sees tables that somebody else is just making sees the application id that came with them.
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and application != APPLICATION_ID:
-        raise SchemaError(f"{path} is a database of another program; it was left as it is. Name another db_path.")
+        raise _foreign(path)
     if version > max(STEPS):
         raise SchemaError(
             f"{path} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
@@ -322,9 +341,21 @@ def _check_schema(path: Path, connection: sqlite3.Connection) -> int:
     return version
 
 
+def _use_wal(connection: sqlite3.Connection, until: float) -> None:
+    """Where SQLite changes the journal mode it waits for nobody; several processes may be opening a new file at once."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     """Each step in a transaction of its own; whoever comes second finds it done."""
-    connection.execute("PRAGMA journal_mode = WAL")
     for target, script in STEPS.items():
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -94,40 +93,40 @@ def use(of: Place, execution: int) -> Use:
 
 def commit(at: Place, output: str | None, **more: Any) -> Commit:
     """A success that gave this output (None: it could not be stored), begun before anything was stored."""
-    plain = Commit(
-        place=at,
-        began=START,
-        started_at=100.0,
-        duration_ms=1.0,
-        artifact=None if output is None else digest(output),
-        payload=None if output is None else output.encode(),
-        valid_from=None,
-        valid_until=None,
-        not_replayable=None,
-        pool=None,
-        uses=(),
-        reads=(),
-        attempts=(),
-        holds=Holds.NOTHING,
-        tokens=None,
-        lease=None,
-    )
-    return plain._replace(**more)
+    plain = {
+        "place": at,
+        "began": START,
+        "started_at": 100.0,
+        "duration_ms": 1.0,
+        "artifact": None if output is None else digest(output),
+        "payload": None if output is None else output.encode(),
+        "valid_from": None,
+        "valid_until": None,
+        "not_replayable": None,
+        "pool": None,
+        "uses": (),
+        "reads": (),
+        "attempts": (),
+        "holds": Holds.NOTHING,
+        "tokens": None,
+        "lease": None,
+    }
+    return Commit(**{**plain, **more})
 
 
 def fail(at: Place, **more: Any) -> Fail:
     """A failure."""
-    plain = Fail(
-        place=at,
-        started_at=100.0,
-        duration_ms=1.0,
-        error="ValueError: no",
-        pool=None,
-        uses=(),
-        tokens=None,
-        lease=None,
-    )
-    return plain._replace(**more)
+    plain = {
+        "place": at,
+        "started_at": 100.0,
+        "duration_ms": 1.0,
+        "error": "ValueError: no",
+        "pool": None,
+        "uses": (),
+        "tokens": None,
+        "lease": None,
+    }
+    return Fail(**{**plain, **more})
 
 
 def holder(owner: str, expires_at: float = 20.0) -> Holder:
@@ -137,29 +136,29 @@ def holder(owner: str, expires_at: float = 20.0) -> Holder:
 
 def claim(at: Place, owner: str, **more: Any) -> Claim:
     """A claim of the result of a call, at the time 10."""
-    plain = Claim(
-        key=at.keys.reuse,
-        keys=at.keys,
-        across=False,
-        seen=0,
-        holder=holder(owner),
-        operation=at.operation,
-        now=10.0,
-    )
-    return plain._replace(**more)
+    plain = {
+        "key": at.keys.reuse,
+        "keys": at.keys,
+        "across": False,
+        "seen": 0,
+        "holder": holder(owner),
+        "operation": at.operation,
+        "now": 10.0,
+    }
+    return Claim(**{**plain, **more})
 
 
 def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
     """An attempt at an effect, at the time 10."""
-    plain = Intent(
-        effect_key=digest(effect),
-        operation=effect,
-        namespace="default",
-        attempt=attempt,
-        at=10.0,
-        holder=holder(owner),
-    )
-    return plain._replace(**more)
+    plain = {
+        "effect_key": digest(effect),
+        "operation": effect,
+        "namespace": "default",
+        "attempt": attempt,
+        "at": 10.0,
+        "holder": holder(owner),
+    }
+    return Intent(**{**plain, **more})
 
 
 # -- with a store --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 -- The newest execution with this reuse key, its payload, and whether the asked node points at it already.
 SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
-  n.node_id = :node AND n.execution = e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
+  n.node_id = :node AND n.execution IS e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
     AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
@@ -13,16 +13,16 @@ WHERE e.reuse_key = :reuse
 ORDER BY e.id DESC LIMIT 1;
 
 -- name: others
--- All executions that succeeded with this reuse key, newest first; larger payloads are left out.
-SELECT e.id, n.node_id, e.artifact, e.payload, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+-- All executions that succeeded with this reuse key, newest first, without payloads.
+SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.reuse_key = :reuse AND e.outcome = 1 AND e.started_at >= :oldest
 ORDER BY e.id DESC;
 
 -- name: others_across
--- All executions that succeeded with this cross key but another reuse key, newest first; larger payloads are left out.
-SELECT e.id, n.node_id, e.artifact, e.payload, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+-- All executions that succeeded with this cross key but another reuse key, newest first, without payloads.
+SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.id IN (
@@ -43,8 +43,12 @@ LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = :namespace AND a.d
 WHERE e.id = :execution;
 
 -- name: payload
--- The payload of an artifact.
-SELECT payload FROM _artifacts WHERE namespace = :namespace AND digest = :artifact;
+-- The payload of what an execution gave.
+SELECT coalesce(e.payload, a.payload) FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = o.namespace AND a.digest = e.artifact
+WHERE e.id = :execution;
 
 -- name: reads
 -- What an execution read.
@@ -60,7 +64,7 @@ WITH RECURSIVE tree (id) AS (
   JOIN _executions c ON c.id = u.called
   WHERE c.pool IS NOT NULL OR c.holds & 1
 )
-SELECT e.id, e.pool, e.sample, u.called
+SELECT DISTINCT e.id, e.pool, e.sample, u.called
 FROM tree t
 JOIN _executions e ON e.id = t.id
 LEFT JOIN _uses u ON u.execution = e.id AND u.called IN (SELECT id FROM tree)
@@ -200,7 +204,7 @@ ON CONFLICT DO NOTHING;
 SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1, coalesce((SELECT max(id) FROM _nodes), 0) + 1,
   EXISTS (SELECT 1 FROM _invalidations WHERE id > :since),
   EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :reuse),
-  EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse);
+  EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x'');
 
 -- name: node
 -- A node: its number, where it points, what was asked for last, whether it is only a stub, whether it is STALE.
@@ -282,10 +286,11 @@ SELECT 1 FROM _invalidations WHERE id > :since AND (operation = :operation OR no
 -- name: callers_of_others
 -- Executions that called, under this reuse key, something with another artifact.
 SELECT u.execution FROM _executions x JOIN _uses u ON u.called = x.id
-WHERE x.reuse_key = :reuse AND (:own OR u.asked IS NULL) AND x.id <> :execution AND (x.artifact IS NULL OR x.artifact IS NOT :artifact)
+WHERE x.reuse_key = :reuse AND (:own OR u.asked = x'') AND x.id <> :execution
+  AND (x.artifact IS NULL OR x.artifact IS NOT :artifact)
 UNION
 SELECT u.execution FROM _uses u JOIN _executions x ON x.id = u.called
-WHERE u.asked = :reuse AND x.id <> :execution AND (x.artifact IS NULL OR x.artifact IS NOT :artifact);
+WHERE u.asked = :reuse AND u.asked <> x'' AND x.id <> :execution AND (x.artifact IS NULL OR x.artifact IS NOT :artifact);
 
 -- name: set_invalid
 -- An execution and all that called it, directly or through others, become INVALID; external effects stand.
@@ -334,6 +339,19 @@ SELECT n.execution FROM _nodes n WHERE n.id = :node AND n.execution IS NOT NULL;
 -- Remember what was invalidated by hand.
 INSERT INTO _invalidations (operation, node) VALUES (:operation, :node);
 
+-- name: add_answer
+-- Remember that this artifact was given again, under a reuse key that has several.
+INSERT INTO _invalidations (asked, artifact)
+SELECT :asked, :artifact
+WHERE :across OR EXISTS (
+  SELECT 1 FROM _executions WHERE reuse_key = :asked AND outcome = 1 AND (artifact IS NULL OR artifact IS NOT :artifact)
+);
+
+-- name: answered_since
+-- Whether a reuse key was answered by another artifact after a moment.
+SELECT 1 FROM _invalidations
+WHERE id > :since AND asked = :asked AND (artifact IS NULL OR artifact IS NOT :artifact) LIMIT 1;
+
 -- name: nodes_pointing_at_invalid
 -- Nodes whose answer is INVALID.
 SELECT n.id FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.invalid = 1;
@@ -346,9 +364,9 @@ SELECT attempt, settled, outcome, execution FROM _effects WHERE effect_key = :ef
 -- An effect is about to run, unless this attempt was made already.
 INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at)
 VALUES (:effect_key, :operation, :attempt, 0, :at)
-ON CONFLICT (effect_key) DO UPDATE SET attempt = :attempt, intent_at = :at, outcome = NULL, outcome_at = NULL
-WHERE _effects.attempt < :attempt
-RETURNING attempt;
+ON CONFLICT (effect_key) DO UPDATE SET attempt = :attempt, intent_at = :at, outcome = NULL, outcome_at = NULL,
+  execution = NULL
+WHERE _effects.attempt < :attempt;
 
 -- name: end_effect
 -- What became of an attempt.
@@ -358,7 +376,7 @@ WHERE effect_key = :effect_key AND attempt = :attempt;
 
 -- name: effect_may_run_again
 -- The effect of an execution that was invalidated by hand.
-UPDATE _effects SET outcome = 'failed' WHERE execution = :execution;
+UPDATE _effects SET outcome = 'failed' WHERE execution = :execution AND outcome = 'done';
 
 -- name: add_run
 -- A run, or what is known of it by now.

@@ -81,23 +81,25 @@ CREATE TABLE _executions (
 CREATE INDEX _executions_by_reuse_key ON _executions (reuse_key);
 CREATE INDEX _executions_by_cross_key ON _executions (cross_key) WHERE cross_key IS NOT NULL;
 
--- asked: the reuse key that was asked for, NULL where it is the called execution's own.
+-- asked: the reuse key that was asked for, empty where it is the called execution's own.
 CREATE TABLE _uses (
   execution INTEGER NOT NULL REFERENCES _executions,
   called INTEGER NOT NULL REFERENCES _executions,
   node INTEGER NOT NULL REFERENCES _nodes,
-  asked BLOB,
-  PRIMARY KEY (execution, called, node)
+  asked BLOB NOT NULL,
+  PRIMARY KEY (execution, called, node, asked)
 ) WITHOUT ROWID;
 CREATE INDEX _uses_by_called ON _uses (called);
-CREATE INDEX _uses_by_asked ON _uses (asked) WHERE asked IS NOT NULL;
+CREATE INDEX _uses_by_asked ON _uses (asked) WHERE asked <> x'';
+
+-- digest: empty where it was not there. The same key may have been read twice with different answers.
 
 CREATE TABLE _reads (
   execution INTEGER NOT NULL REFERENCES _executions,
   kind TEXT NOT NULL,
   key TEXT NOT NULL,
-  digest BLOB,
-  PRIMARY KEY (execution, kind, key)
+  digest BLOB NOT NULL,
+  PRIMARY KEY (execution, kind, key, digest)
 ) WITHOUT ROWID;
 
 -- Samples that were given inside the failed attempts before an execution.
@@ -121,11 +123,14 @@ CREATE INDEX _edges_by_child ON _edges (child);
 -- Nodes below something that changed: a statement for lineage, read by no lookup.
 CREATE TABLE _stale (node INTEGER PRIMARY KEY REFERENCES _nodes);
 
--- What was invalidated by hand, so that what was running then is committed INVALID.
+-- What makes an execution INVALID that was running then, besides newer executions: an operation or a node that was
+-- invalidated by hand, or an older artifact that was given again under a reuse key that has several.
 CREATE TABLE _invalidations (
   id INTEGER PRIMARY KEY,
   operation INTEGER REFERENCES _operations,
-  node INTEGER REFERENCES _nodes
+  node INTEGER REFERENCES _nodes,
+  asked BLOB,
+  artifact BLOB
 );
 
 CREATE TABLE _runs (
@@ -204,7 +209,7 @@ CREATE VIEW executions AS
 
 CREATE VIEW uses AS
   SELECT u.execution AS execution_id, u.called AS called_execution_id,
-    lower(hex(coalesce(u.asked, e.reuse_key))) AS asked_reuse_key, lower(hex(n.node_id)) AS asked_node_id
+    lower(hex(iif(u.asked = x'', e.reuse_key, u.asked))) AS asked_reuse_key, lower(hex(n.node_id)) AS asked_node_id
   FROM _uses u JOIN _executions e ON e.id = u.called JOIN _nodes n ON n.id = u.node;
 
 CREATE VIEW nodes AS
@@ -252,7 +257,7 @@ CREATE VIEW calls AS
   FROM _calls;
 
 CREATE VIEW reads AS
-  SELECT execution AS execution_id, kind, key, lower(hex(digest)) AS digest FROM _reads;
+  SELECT execution AS execution_id, kind, key, nullif(lower(hex(digest)), '') AS digest FROM _reads;
 
 CREATE VIEW code AS
   SELECT code AS code_id, part, lower(hex(digest)) AS digest, source FROM _code_parts;

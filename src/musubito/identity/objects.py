@@ -1,0 +1,231 @@
+"""What an object amounts to that is neither plain data, nor code, nor a container.
+
+The user's objects count by class and fields, without the fields that their own methods write. Objects of the
+standard library count by content where the encoding has one. Those of other packages count by the declared
+fields of a dataclass or pydantic model, by content, or by type and those fields that can be identified. What
+is left is not tracked; secrets count by type alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections import deque
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from musubito.errors import EncodingError
+from musubito.identity.canonical import canonical
+from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, static
+from musubito.identity.normalise import tokens
+from musubito.identity.origin import Origin, is_own, module_name
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+
+__all__ = ["counts", "describe_object", "encoded", "fields_linked", "not_tracked"]
+
+UNCHANGING = frozenset(
+    {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
+)
+DEPTH = 100
+LARGE = 4096
+
+
+def describe_object(walk: Walk, value: Any, name: str) -> Description:
+    """The record of an object."""
+    cls = type(value)
+    walk.guard.kind(value, cls)
+    origin = walk.origins.of_class(cls)
+    links = [("class", walk.link(cls, walk.called(cls, name)))]
+    if static(value, "__musubito_identity__") is not ABSENT:
+        try:
+            said = _said(value)
+        except Exception as error:
+            walk.not_tracked(f"{name} ({error})", value)
+            return Description(tokens("says nothing"), links)
+        walk.guard.same(lambda: _said(value), said)
+        return Description(tokens("says", said), links)
+    if _is_secret(cls):
+        return Description(tokens("secret"), links)
+    mock = sys.modules.get("unittest.mock")
+    if mock is not None and isinstance(value, mock.NonCallableMock):
+        return _mock(walk, value, name, links)
+    if origin is Origin.USER:
+        return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
+    if _declares(cls):
+        return Description(tokens("object"), [*links, *_declared(walk, value, name)])
+    described = encoded(value)
+    if described is not None:
+        if module_name(cls) not in UNCHANGING:
+            walk.guard.same(lambda: encoded(value), described)
+        return Description(tokens("data", described), links)
+    if origin is Origin.STDLIB or is_own(module_name(cls)):
+        return not_tracked(walk, value, name)
+    names, inner = _said_names(value), fields_linked(walk, value, name, only_data=True)
+    if not inner and not any(names):
+        walk.not_tracked(name, value)
+    return Description(tokens("object", *names), [*links, *inner])
+
+
+def _declares(cls: type) -> bool:
+    """Whether a class declares its fields: a dataclass or a pydantic model."""
+    return is_dataclass(cls) or any("__pydantic_fields__" in vars(each) for each in cls.__mro__)
+
+
+def _said_names(value: Any) -> list[str]:
+    """What things of other packages are called that are neither functions nor classes (numpy's ufuncs,
+    Cython's functions).
+    """
+    found = []
+    for each in ("__module__", "__qualname__", "__name__"):
+        said = getattr(value, each) if static(value, each) is not ABSENT else None
+        found.append(said if isinstance(said, str) else "")
+    return found
+
+
+def encoded(value: Any) -> bytes | None:
+    """What the canonical encoding makes of it; long encodings by their digest."""
+    try:
+        data = canonical(value)
+    except EncodingError:
+        return None
+    return data if len(data) <= LARGE else sha256(data).digest()
+
+
+def _said(value: Any) -> bytes:
+    return canonical(value.__musubito_identity__())
+
+
+def _is_secret(cls: type) -> bool:
+    return any(
+        each.__name__ in ("SecretStr", "SecretBytes", "Secret", "_SecretBase")
+        and module_name(each).startswith("pydantic")
+        for each in cls.__mro__
+    )
+
+
+def _mock(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> Description:
+    """A mock of `unittest` counts by what it answers, not by what it was asked."""
+    state = vars(value)
+    for each in ("_mock_return_value", "_mock_side_effect"):
+        answer = state.get(each)
+        if each in state:
+            walk.guard.item(state, each, answer)
+        if (
+            not isinstance(answer, type(value))
+            and "sentinel" not in type(answer).__name__.lower()
+            and not hasattr(answer, "__next__")
+        ):
+            links.append((each, walk.link(answer, f"{name}.{each}")))
+    return Description(tokens("mock"), links)
+
+
+def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
+    """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
+    links: list[tuple[str, bytes]] = []
+    walk.written.of_instance(value)
+    exempt = walk.written.names(value) | _lazy_names(type(value))
+    for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
+        held = fields_of(value, where)
+        if held is None:
+            continue
+        walk.guard.attribute(value, where, held)
+        if exempt:
+            walk.guard.within(held, [*held, *exempt])
+        else:
+            walk.guard.mapping(held, tuple(held), tuple(held.values()))
+        for each in sorted(held, key=str):
+            if each in exempt:
+                walk.is_state(f"{name}.{each}")
+                continue
+            inner = held[each]
+            if exempt:
+                walk.guard.item(held, each, inner)
+            if only_data and not counts(walk, inner):
+                walk.not_tracked(f"{name}.{each}", inner)
+            else:
+                links.append((str(each), walk.link(inner, walk.called(inner, f"{name}.{each}"))))
+    for slot in sorted(_slots(type(value)) - exempt):
+        inner = getattr(value, slot, ABSENT)
+        if inner is ABSENT:
+            walk.guard.same(lambda slot=slot: getattr(value, slot, ABSENT) is ABSENT, True)  # type: ignore[misc]
+            continue
+        walk.guard.attribute(value, slot, inner)
+        if only_data and not counts(walk, inner):
+            walk.not_tracked(f"{name}.{slot}", inner)
+        else:
+            links.append((slot, walk.link(inner, walk.called(inner, f"{name}.{slot}"))))
+    return links
+
+
+def _slots(cls: type) -> set[str]:
+    return {
+        name
+        for each in cls.__mro__
+        for name, member in vars(each).items()
+        if isinstance(member, types.MemberDescriptorType) and not name.startswith("__pydantic")
+    }
+
+
+def _lazy_names(cls: type) -> frozenset[str]:
+    """What `functools.cached_property` keeps in an object: computed, not configured."""
+    return frozenset(
+        name
+        for each in cls.__mro__
+        for name, member in vars(each).items()
+        if isinstance(member, functools.cached_property)
+    )
+
+
+def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
+    """The declared fields of somebody else's dataclass or pydantic model; those it excludes itself are left
+    out.
+    """
+    cls = type(value)
+    if is_dataclass(cls):
+        names = [each.name for each in fields(cls)]
+    else:
+        names = [
+            each for each, field in cls.__pydantic_fields__.items() if not getattr(field, "exclude", None)
+        ]
+    links = []
+    held = fields_of(value)
+    for each in sorted(names):
+        inner = held.get(each, ABSENT) if held is not None else getattr(value, each, ABSENT)
+        if inner is ABSENT:
+            continue
+        if held is not None:
+            walk.guard.item(held, each, inner)
+        else:
+            walk.guard.attribute(value, each, inner)
+        links.append((each, walk.link(inner, walk.called(inner, f"{name}.{each}"))))
+    return links
+
+
+def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
+    """Whether a field of somebody else's object can be identified."""
+    if depth > DEPTH:
+        return False
+    if type(value) in ATOMS or isinstance(
+        value, functools.partial | types.MethodType | functools._lru_cache_wrapper
+    ):
+        return True
+    if isinstance(value, FunctionType | type):
+        return True
+    if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(type(value)) is Origin.USER:
+        return True
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return all(counts(walk, each, depth + 1) for each in value)
+    if isinstance(value, dict):
+        return all(counts(walk, each, depth + 1) for each in value.values())
+    return _declares(type(value)) or encoded(value) is not None
+
+
+def not_tracked(walk: Walk, value: Any, name: str) -> Description:
+    """The record of what counts by its type alone, and is listed as such."""
+    walk.not_tracked(name, value)
+    return Description(tokens("type", module_name(type(value)), type(value).__qualname__), [])

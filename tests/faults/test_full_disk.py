@@ -1,0 +1,222 @@
+"""A full disk takes nobody's work down: values are returned, one warning says so, and it works again with space."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import warnings
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from musubito import (
+    MusubitoEngine,
+    MusubitoWarning,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    StoreError,
+    musubito_step,
+    use_musubito_engine,
+)
+from tests.faults.children import program, run_program, time_limit
+
+RAN: Counter[object] = Counter()
+
+
+@musubito_step()
+def bulk(n):
+    RAN[n] += 1
+    return f"{n} " * 30_000
+
+
+@musubito_step()
+async def abulk(n):
+    RAN[n] += 1
+    return f"{n} " * 30_000
+
+
+@musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT))
+def effect(n):
+    RAN["effect", n] += 1
+    return n
+
+
+@pytest.fixture
+def storage(tmp_path):
+    RAN.clear()
+    return SQLiteStorage(tmp_path / "musubito.db")
+
+
+def fill(storage: SQLiteStorage) -> None:
+    pages = storage._writer.execute("PRAGMA page_count").fetchone()[0]
+    storage._writer.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def make_room(storage: SQLiteStorage) -> None:
+    storage._writer.execute("PRAGMA max_page_count = 1000000")
+
+
+def intact(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_values_are_returned_with_one_warning_and_each_fault_is_counted(storage, caplog):
+    with MusubitoEngine(storage) as engine, use_musubito_engine(engine):
+        assert bulk(0).value == "0 " * 30_000
+        fill(storage)
+        with pytest.warns(MusubitoWarning, match="unrecorded.*full") as warned:
+            assert [bulk(n).value for n in (1, 2, 1)] == [f"{n} " * 30_000 for n in (1, 2, 1)]
+        assert len(warned) == 1
+        assert engine.faults == 3
+        assert RAN == {0: 1, 1: 2, 2: 1}
+        assert sum("full" in record.message for record in caplog.records) >= 3
+        # What was recorded before is still there.
+        assert bulk(0).value == "0 " * 30_000
+        make_room(storage)
+        assert [bulk(n).value for n in (1, 1, 2, 2)] == [f"{n} " * 30_000 for n in (1, 1, 2, 2)]
+        assert RAN == {0: 1, 1: 3, 2: 2}
+        assert engine.faults == 3
+    assert intact(storage.db_path)
+
+
+def test_tasks_go_on_too(storage):
+    async def main(first):
+        return [r.value for r in await asyncio.gather(*map(abulk, range(first, first + 5)))]
+
+    expected = [f"{n} " * 30_000 for n in range(5, 10)]
+    with MusubitoEngine(storage) as engine, use_musubito_engine(engine):
+        asyncio.run(main(0))
+        fill(storage)
+        with pytest.warns(MusubitoWarning) as warned:
+            assert asyncio.run(main(5)) == expected
+        assert len(warned) == 1
+        make_room(storage)
+        assert asyncio.run(main(5)) == expected
+        again = dict(RAN)
+        assert asyncio.run(main(5)) == expected
+        assert again == RAN, "it records again"
+    assert intact(storage.db_path)
+
+
+def test_a_strict_engine_raises(storage):
+    with MusubitoEngine(storage, strict=True) as engine, use_musubito_engine(engine):
+        bulk(0)
+        fill(storage)
+        with pytest.raises(StoreError, match="full"):
+            bulk(1)
+        make_room(storage)
+        assert bulk(1).value == "1 " * 30_000
+    assert intact(storage.db_path)
+
+
+def test_an_effect_is_refused_before_it_runs(storage):
+    with MusubitoEngine(storage) as engine, use_musubito_engine(engine):
+        effect(0)
+        # Until not even a row fits.
+        fill(storage)
+        writer = storage._writer
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            for n in range(10_000):
+                row = f"INSERT INTO _effects VALUES (randomblob(32), 1, {n}, 0, 0, NULL, NULL, NULL)"
+                writer.execute(row)
+        with pytest.raises(StoreError, match="refused"):
+            effect(1)
+        assert ("effect", 1) not in RAN
+        make_room(storage)
+        assert effect(1).value == 1
+        assert RAN["effect", 1] == 1
+
+
+SMALL = """
+@musubito_step()
+def bulk(n):
+    log(n)
+    # Nothing that can be stored in little space.
+    return os.urandom(60_000).hex()
+
+
+@musubito_step()
+def small(n):
+    return n
+
+
+warnings.simplefilter("always")
+with warnings.catch_warnings(record=True) as warned:
+    engine = MusubitoEngine(SQLiteStorage(DATABASE))
+    use_musubito_engine(engine)
+    for n in range(40):
+        assert len(bulk(n).value) == 120_000
+        assert small(n).value == n
+    faults = engine.faults
+    # A key whose result could not be recorded is not taken for one that somebody is computing.
+    began = time.monotonic()
+    assert len(bulk(39).value) == 120_000
+    assert time.monotonic() - began < 5, time.monotonic() - began
+    os.remove(os.path.join(os.path.dirname(DATABASE), "ballast"))
+    last = bulk(39).value
+    assert bulk(39).value == last, "it records again"
+    engine.close()
+assert len(warned) == 1, [str(w.message) for w in warned]
+say(faults)
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a small disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be made here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(tmp_path, small_disk):
+    path = program(tmp_path, SMALL)
+    database = small_disk / "musubito.db"
+    (small_disk / "ballast").write_bytes(bytes(2_000_000))
+    faults = int(run_program(path, DATABASE=str(database))[0])
+    assert faults > 0
+    assert intact(database)
+
+
+def test_a_disk_that_is_really_full_for_an_engine_with_a_table_of_leases(tmp_path, small_disk):
+    path = program(tmp_path, "from musubito.store import sqlite\nsqlite.locks_beside = lambda path: None\n" + SMALL)
+    database = small_disk / "musubito.db"
+    (small_disk / "ballast").write_bytes(bytes(2_000_000))
+    assert int(run_program(path, DATABASE=str(database))[0]) > 0
+    assert intact(database)
+
+
+def test_opening_on_a_full_disk_is_an_error_that_names_it(small_disk):
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(StoreError, match="musubito.db"):
+        SQLiteStorage(small_disk / "musubito.db")
+    ballast.unlink()
+    with MusubitoEngine(SQLiteStorage(small_disk / "musubito.db")) as engine, use_musubito_engine(engine):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            bulk(1)
+
+
+def test_a_database_that_hangs_on_a_full_disk_hangs_nobody(tmp_path, small_disk):
+    with time_limit(20), MusubitoEngine(SQLiteStorage(small_disk / "musubito.db")) as engine, use_musubito_engine(engine):
+        (small_disk / "ballast").write_bytes(bytes(3_600_000))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MusubitoWarning)
+            for n in range(30):
+                assert bulk(n).value == f"{n} " * 30_000
+            for n in range(30):
+                assert bulk(n).value == f"{n} " * 30_000

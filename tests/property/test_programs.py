@@ -1,0 +1,197 @@
+"""Random programs on the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito import SQLiteStorage
+from musubito.store.base import Store
+from musubito.store.memory import MemoryStore
+from tests.property.reference_model import Asked, Collected, Model, Result
+from tests.property.stage import Stage
+from tests.property.world import ASK, Call, Event, Maker, Notes, Play, Program, Script, Step, StepFailed, Violation, Worker, World, polling, shrink, told
+
+
+class ModelPlayer:
+    """Plays a world, one worker at a time, by the rules of the reference model."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.player = self
+        self.model = Model(lambda: world.now, world.stored.get, world.note)
+
+    def call(self, step: Step, value: Any, merged: list[Result] | None) -> Result:
+        asked = Asked(step.name, self.world.code_of(step), step.stochastic, step.across, step.ttl, step.force)
+        return self.model.call(asked, value, merged, lambda given: self.body(step, given), storable=lambda _: step.storable)
+
+    def body(self, step: Step, value: Any) -> Any:
+        notes = self.world.begin(step.number, step.version, value)
+        self.lines(notes, step.lines)
+        return notes.leave()
+
+    def lines(self, notes: Notes, lines: Any) -> None:
+        for line in lines:
+            if isinstance(line, Call):
+                notes.call(self.world.steps[line.step], *line[1:])
+            else:
+                notes.read(line.key)
+
+    def read(self, key: str) -> Any:
+        return self.model.read(key)
+
+    def depth(self) -> int:
+        return len(self.model.bodies)
+
+    def pause(self) -> None:
+        """There is nobody else."""
+
+    async def apause(self) -> None:
+        raise NotImplementedError
+
+    def changed(self, step: Step) -> None:
+        """It is looked at in each call."""
+
+    def invalidate(self, what: Any) -> None:
+        self.model.invalidate(what.name if isinstance(what, Step) else what)
+
+    def play(self, play: Play) -> list[list[Any] | None]:
+        self.world.polls = play.polls
+        (worker,) = play.workers
+        if worker.run is None:
+            return [self.script(self.world.script(worker))]
+        with self.model.running():
+            return [self.script(self.world.script(worker))]
+
+    def script(self, script: Script) -> list[Any] | None:
+        notes = Notes(self.world, None, 0, 0)
+        try:
+            self.lines(notes, script.lines)
+            if script.polls:
+                for _ in polling(notes):
+                    notes.call(self.world.poll, *ASK)
+        except StepFailed:
+            return None
+        return notes.seen
+
+
+class BarePlayer(ModelPlayer):
+    """Plays a world as if there were no Musubito: each call runs."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.calls = 0
+
+    def call(self, step: Step, value: Any, merged: list[Result] | None) -> Result:
+        self.calls += 1
+        self.model.bodies.append(Collected())
+        try:
+            answer = self.body(step, value)
+        except StepFailed:
+            self.model.bodies.pop()
+            self.world.note(step.name, "failed", None, None)
+            raise
+        self.model.bodies.pop()
+        self.world.note(step.name, "ran", answer, self.calls)
+        return Result(answer, (), ())
+
+
+class Life:
+    """One life of a program on the engine, beside the model's where only one worker plays at a time."""
+
+    def __init__(self, program: Program, folder: Path) -> None:
+        seed = program.seed
+        self.program = program
+        self.world = World(program)
+        memory, path = MemoryStore(), folder / f"{seed}.db"
+        open_store: Callable[[], Store] = (lambda: memory) if seed % 3 == 0 else (lambda: SQLiteStorage(path))
+        self.stage = Stage(self.world, open_store, is_async=seed % 4 == 1, with_source=seed % 5 == 0)
+        self.model = None if program.is_parallel else ModelPlayer(World(program))
+
+    def live(self) -> None:
+        try:
+            self.stage.oracle.fresh = True
+            for each in self.program.happens:
+                if isinstance(each, Play):
+                    self.play(each)
+                    self.stage.oracle.fresh = False
+                else:
+                    self.happen(each)
+            self.repeat()
+        finally:
+            self.stage.close()
+
+    def play(self, play: Play) -> list[list[Any] | None]:
+        first = self.stage.oracle.fresh
+        self.stage.oracle.fresh = first and all(worker.run is not None for worker in play.workers)
+        seen = self.stage.play(play)
+        if self.model is not None:
+            self.compare("the model", seen, self.model.play(play), self.model.world)
+            if first and all(step.stochastic for step in self.program.steps):
+                bare = BarePlayer(World(self.program))
+                self.compare("bare Python", seen, bare.play(play), bare.world)
+        return seen
+
+    def happen(self, event: Event) -> None:
+        self.world.happen(event)
+        if self.model is not None:
+            self.model.world.happen(event)
+
+    def compare(self, who: str, seen: list[Any], expected: list[Any], other: World) -> None:
+        """Call by call: who was called, how deep inside, whether it was replayed or ran, and what it gave."""
+        for number, (ours, theirs) in enumerate(zip(self.world.trace, other.trace)):
+            if ours != theirs:
+                raise Violation(f"call {number} was {ours}, and with {who} {theirs}")
+        if (len(self.world.trace), repr(seen)) != (len(other.trace), repr(expected)):
+            raise Violation(f"{seen} after {len(self.world.trace)} calls, and with {who} {expected} after {len(other.trace)}")
+
+    def repeat(self) -> None:
+        """An identical run replays everything and answers the same."""
+        self.world.calm()
+        if self.model is not None:
+            self.model.world.calm()
+        again = Play((Worker(self.program.repeat),), polls=2)
+        first = self.play(again)
+        runs = self.stage.oracle.runs
+        second = self.play(again)
+        if all(step.storable for step in self.program.steps):
+            if self.stage.oracle.runs != runs:
+                raise Violation("an identical run ran something again")
+            if first != second:
+                raise Violation(f"an identical run answered {second}, not {first}")
+
+
+def lived(program: Program, folder: Path) -> Life:
+    life = Life(program, folder)
+    try:
+        life.live()
+    except Violation:
+        raise
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error}") from error
+    return life
+
+
+def held(program: Program, folder: Path) -> Life:
+    """Live it; if something is wrong, tell the smallest program that shows it."""
+    try:
+        return lived(program, folder / "first")
+    except Violation as violation:
+        where = count()
+
+        def fails(smaller: Program) -> bool:
+            try:
+                lived(smaller, folder / f"smaller {next(where)}")
+            except Violation as found:
+                nonlocal last
+                last = found
+                return True
+            return False
+
+        last = violation
+        smallest = shrink(program, fails)
+        pytest.fail(f"{last}\n(seed {program.seed}, at first: {violation})\n{told(smallest)}")

@@ -1,0 +1,307 @@
+"""An external effect is never repeated because something was edited, nor when nobody knows whether it took place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from musubito import (
+    EffectHappened,
+    EffectNeverHappened,
+    EffectOutcomeUnknown,
+    MusubitoEngine,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    StoreError,
+    current_idempotency_key,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
+from musubito.store.base import Commit, Intent
+from tests.soundness.test_failures import Faulty
+from tests.soundness.test_single_flight import Gate
+from tests.soundness.world import A, Failing, World, forced, in_a_run, parent, under, with_policy
+
+EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
+
+
+def sending(w: World, *, fails: int = 0, **policy: Any) -> Callable[..., Any]:
+    """A step that sends something, and fails after it has the first times."""
+
+    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, **policy), name="send")
+    def send(x: object) -> int:
+        number = w.count("send")
+        w.data.setdefault("keys", []).append(current_idempotency_key())
+        if number <= w.data["fails"]:
+            raise Failing
+        return number
+
+    w.data["fails"] = fails
+    return send
+
+
+def test_an_edit_of_its_code_does_not_repeat_an_effect(w: World) -> None:
+    def edited(x: int) -> int:
+        return w.count("send") + 100
+
+    assert sending(w)(0).value == 1
+    assert musubito_step(EFFECT, name="send")(edited)(0).value == 1
+    assert w.ran["send"] == 1
+
+
+def test_nothing_upstream_repeats_an_effect(w: World) -> None:
+    send = sending(w)
+    for parents in ([A], [parent("P", 1)], []):
+        assert under(parents, send, 0).value == 1
+    assert w.ran["send"] == 1
+
+
+def test_other_input_and_another_operation_version_are_other_effects(w: World) -> None:
+    def send(x: int) -> int:
+        return w.count("send")
+
+    one = musubito_step(EFFECT, name="send")(send)
+    two = musubito_step(EFFECT, name="send", operation_version="2")(send)
+    assert [one(0).value, one(1).value, two(0).value, one(0).value, two(0).value] == [1, 2, 3, 1, 3]
+
+
+def test_identical_effects_of_one_run_are_numbered(w: World) -> None:
+    send = sending(w)
+    for _ in range(2):
+        assert in_a_run(lambda: send(0), lambda: send(0)) == [1, 2]
+    assert len(set(w.data["keys"])) == 2
+
+
+def test_an_error_leaves_the_outcome_unknown(w: World) -> None:
+    send = sending(w, fails=1)
+    with pytest.raises(Failing):
+        send(0)
+    for _ in range(2):
+        with pytest.raises(EffectOutcomeUnknown):
+            send(0)
+    assert w.ran["send"] == 1
+
+
+def test_force_does_not_override_an_unknown_outcome(w: World) -> None:
+    send = sending(w, fails=1)
+    with pytest.raises(Failing):
+        send(0)
+    with pytest.raises(EffectOutcomeUnknown):
+        forced(send)(0)
+    assert w.ran["send"] == 1
+
+
+def test_force_repeats_what_was_done(w: World) -> None:
+    send = sending(w)
+    assert [send(0).value, forced(send)(0).value, send(0).value] == [1, 2, 2]
+    assert len(set(w.data["keys"])) == 2, "a new effect has a new idempotency key"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, SystemExit])
+def test_an_effect_that_was_cut_short_is_unknown(w: World, error: type[BaseException]) -> None:
+    @musubito_step(EFFECT, name="send")
+    def send(x: int) -> int:
+        w.count("send")
+        raise w.data["error"]
+
+    w.data["error"] = error()
+    with pytest.raises(error):
+        send(0)
+    with pytest.raises(EffectOutcomeUnknown):
+        send(0)
+    assert w.ran["send"] == 1
+
+
+def test_a_definite_failure_may_run_again(w: World) -> None:
+    send = sending(w, fails=1, definite_failures=(Failing,))
+    with pytest.raises(Failing):
+        send(0)
+    assert [send(0).value, send(0).value] == [2, 2]
+    assert len(set(w.data["keys"])) == 2
+
+
+def test_rerun_repeats_with_the_same_idempotency_key(w: World) -> None:
+    send = sending(w, fails=2, on_unknown="rerun")
+    for _ in range(2):
+        with pytest.raises(Failing):
+            send(0)
+    assert [send(0).value, send(0).value] == [3, 3]
+    assert len(set(w.data["keys"])) == 1
+    assert None not in w.data["keys"]
+
+
+def test_reconcile_says_that_it_happened(w: World) -> None:
+    asked = []
+
+    def reconcile(key: str) -> EffectHappened:
+        asked.append(key)
+        return EffectHappened(70)
+
+    send = sending(w, fails=9, on_unknown=reconcile)
+    with pytest.raises(Failing):
+        send(0)
+    assert [send(0).value, send(0).value] == [70, 70]
+    assert (w.ran["send"], asked) == (1, w.data["keys"])
+
+
+def test_reconcile_says_that_it_did_not(w: World) -> None:
+    send = sending(w, fails=1, on_unknown=lambda key: EffectNeverHappened())
+    with pytest.raises(Failing):
+        send(0)
+    assert [send(0).value, send(0).value] == [2, 2]
+
+
+def test_reconcile_that_says_something_else_is_an_error(w: World) -> None:
+    send = sending(w, fails=1, on_unknown=lambda key: True)
+    with pytest.raises(Failing):
+        send(0)
+    with pytest.raises(TypeError, match="EffectHappened"):
+        send(0)
+    assert w.ran["send"] == 1
+
+
+@pytest.mark.parametrize("fails", ["newest", Intent])
+def test_an_effect_that_cannot_be_recorded_is_refused(w: World, fails: str | type) -> None:
+    send = sending(w)
+    store = Faulty(SQLiteStorage(w.path), fails)
+    if fails == "newest":
+        store.find = _gone  # type: ignore[method-assign]
+    with use_musubito_engine(MusubitoEngine(store)) as engine:
+        with pytest.raises(StoreError, match="refused"):
+            send(0)
+        assert w.ran["send"] == 0
+        engine.close()
+
+
+def _gone(query: object) -> object:
+    raise StoreError("the disk is gone")
+
+
+@pytest.mark.filterwarnings("ignore::musubito.MusubitoWarning")
+def test_an_outcome_that_could_not_be_recorded_is_unknown(w: World) -> None:
+    send = sending(w)
+    store = Faulty(SQLiteStorage(w.path), Commit)
+    with use_musubito_engine(MusubitoEngine(store)) as engine:
+        assert send(0).value == 1
+        store.fails = None
+        with pytest.raises(EffectOutcomeUnknown):
+            send(0)
+        engine.close()
+    assert w.ran["send"] == 1
+
+
+def test_an_outer_step_that_replays_does_not_repeat_the_effect_inside(w: World) -> None:
+    send = sending(w)
+
+    @musubito_step(name="o")
+    def o(x: int) -> int:
+        return send(x).value
+
+    o(0)
+    o(0)
+    forced(o)(0)
+    w.engine.invalidate(o)
+    o(0)
+    assert w.ran["send"] == 1
+
+
+def test_what_was_built_inside_an_effect_and_replaced_does_not_repeat_it(w: World) -> None:
+    @musubito_step(name="s")
+    def s(x: int) -> int:
+        return w.draw("s")
+
+    @musubito_step(EFFECT, name="send")
+    def send(x: int) -> int:
+        w.count("send")
+        return s(0).value
+
+    send(0)
+    forced(s)(0)
+    assert send(0).value == 1
+    assert w.ran["send"] == 1
+
+
+def test_an_effect_invalidated_by_hand_may_run_again(w: World) -> None:
+    send = sending(w)
+    send(0)
+    w.engine.invalidate(send)
+    assert send(0).value == 2
+
+
+def test_the_ttl_of_an_effect_lets_it_run_again(w: World) -> None:
+    send = with_policy(sending(w), ttl_seconds=5)
+    assert send(0).value == 1
+    w.now += 4
+    assert send(0).value == 1
+    w.now += 1
+    assert send(0).value == 2
+
+
+@pytest.mark.filterwarnings("ignore::musubito.MusubitoWarning")
+def test_an_effect_whose_output_cannot_be_stored_is_not_repeated(w: World) -> None:
+    @musubito_step(EFFECT, name="send")
+    def send(x: int) -> object:
+        w.count("send")
+        return threading.Lock()
+
+    send(0)
+    with pytest.raises(EffectOutcomeUnknown, match="result is lost"):
+        send(0)
+    assert w.ran["send"] == 1
+
+
+def test_an_effect_asked_for_at_once_happens_once(w: World) -> None:
+    gate = Gate()
+
+    @musubito_step(EFFECT, name="send")
+    def send(x: int) -> int:
+        number = w.count("send")
+        gate.pass_through()
+        return number
+
+    def elsewhere() -> int:
+        with use_musubito_engine(w.another_engine()) as engine:
+            value = send(0).value
+            engine.close()
+            return int(value)
+
+    workers = [w.start(lambda: send(0).value)]
+    assert gate.reached.wait(20)
+    workers += [w.start(lambda: send(0).value), w.start(elsewhere)]
+    threading.Event().wait(0.1)
+    gate.opened.set()
+    assert [worker.result() for worker in workers] == [1, 1, 1]
+
+
+def test_there_is_no_idempotency_key_outside_of_an_effect(w: World) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str | None:
+        return current_idempotency_key()
+
+    assert current_idempotency_key() is None
+    assert f(0).value is None
+
+
+def test_a_generator_cannot_be_an_effect() -> None:
+    with pytest.raises(TypeError, match="EXTERNAL_EFFECT"):
+
+        @musubito_step(EFFECT)
+        def send():  # type: ignore[no-untyped-def]
+            yield 1
+
+
+def test_explain_tells_of_effects_without_running_them(w: World) -> None:
+    send = sending(w, fails=1, definite_failures=())
+    assert not w.engine.explain(send, 0).decision.replay
+    with pytest.raises(Failing):
+        send(0)
+    assert not w.engine.explain(send, 0).decision.replay
+    with run():
+        send(1)
+    assert w.engine.explain(send, 1).decision.replay
+    assert w.ran["send"] == 2

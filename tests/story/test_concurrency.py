@@ -1,0 +1,234 @@
+"""Threads and tasks: what is computed once, what a cancellation leaves behind, and what never blocks a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from musubito import MusubitoEngine, MusubitoResult, musubito_step, run
+
+RAN: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran() -> None:
+    RAN.clear()
+
+
+@musubito_step(name="work")
+def work(x: int) -> int:
+    RAN.append(f"work {x}")
+    time.sleep(0.005)
+    return x
+
+
+@musubito_step(name="later")
+async def later(x: int) -> int:
+    RAN.append(f"later {x}")
+    await asyncio.sleep(0.005)
+    return x
+
+
+def test_threads_compute_each_key_once(engine: MusubitoEngine) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        results = [result.value for result in pool.map(work, [i % 10 for i in range(80)])]
+    assert results == [i % 10 for i in range(80)]
+    assert sorted(RAN) == [f"work {i}" for i in range(10)]
+
+
+def test_tasks_compute_each_key_once(engine: MusubitoEngine) -> None:
+    async def main() -> list[int]:
+        return [result.value for result in await asyncio.gather(*(later(i % 10) for i in range(80)))]
+
+    assert asyncio.run(main()) == [i % 10 for i in range(80)]
+    assert sorted(RAN) == [f"later {i}" for i in range(10)]
+
+
+def test_steps_inside_threads_of_a_step_are_inside_of_it(engine: MusubitoEngine) -> None:
+    @musubito_step(name="fan")
+    async def fan(n: int) -> list[int]:
+        RAN.append("fan")
+        results = await asyncio.gather(*(asyncio.to_thread(work, i) for i in range(n)))
+        return [result.value for result in results]
+
+    assert asyncio.run(fan(4)).value == [0, 1, 2, 3]  # type: ignore[arg-type]
+    engine.invalidate("work")
+    RAN.clear()
+    asyncio.run(fan(4))  # type: ignore[arg-type]
+    assert sorted(RAN) == ["fan", *(f"work {i}" for i in range(4))]
+
+
+def test_steps_in_a_pool_that_inherits_nothing_are_inside_of_it_too(engine: MusubitoEngine) -> None:
+    @musubito_step(name="fan")
+    def fan(n: int) -> list[int]:
+        RAN.append("fan")
+        with ThreadPoolExecutor(2) as pool:
+            return [result.value for result in pool.map(work, range(n))]
+
+    assert fan(3).value == [0, 1, 2]
+    engine.invalidate("work")
+    RAN.clear()
+    fan(3)
+    assert sorted(RAN) == ["fan", *(f"work {i}" for i in range(3))]
+
+
+def test_a_cancelled_step_keeps_the_work_that_was_done_and_frees_its_key(engine: MusubitoEngine) -> None:
+    @musubito_step(name="long")
+    async def long(x: int) -> int:
+        RAN.append("long")
+        value = (await later(x)).value
+        await asyncio.sleep(30 if RAN.count("long") == 1 else 0)
+        return value
+
+    async def main() -> int:
+        task = asyncio.create_task(long(1))
+        while "later 1" not in RAN:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return (await asyncio.wait_for(long(1), 10)).value
+
+    assert asyncio.run(main()) == 1
+    assert RAN == ["long", "later 1", "long"]
+    assert engine.flights._flights == {}
+
+
+def test_a_step_cancelled_while_it_is_recorded_is_recorded_and_cancelled(engine: MusubitoEngine) -> None:
+    """At every moment from before the function ran until after its result was written."""
+
+    @musubito_step(name="quick")
+    async def quick(x: int) -> int:
+        RAN.append(f"quick {x}")
+        await asyncio.sleep(0)
+        return x
+
+    async def main() -> None:
+        for moment in range(12):
+            task = asyncio.create_task(quick(moment))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.0002 * moment)
+            task.cancel()
+            try:
+                result = await task
+            except asyncio.CancelledError:
+                pass
+            else:
+                assert result.value == moment
+        for moment in range(12):
+            assert (await asyncio.wait_for(quick(moment), 10)).value == moment
+
+    asyncio.run(main())
+    assert engine.flights._flights == {}
+    assert engine.flights._waiting == {}
+    assert engine.faults == 0
+
+
+def test_timeouts_and_task_groups(engine: MusubitoEngine) -> None:
+    @musubito_step(name="stuck")
+    async def stuck(x: int) -> int:
+        RAN.append("stuck")
+        await asyncio.sleep(30)
+        return x
+
+    @musubito_step(name="failing")
+    async def failing(x: int) -> int:
+        await asyncio.sleep(0.01)
+        raise ValueError(x)
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await stuck(0)
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(stuck(0))
+                group.create_task(failing(0))
+        assert caught.group_contains(ValueError)
+
+    asyncio.run(main())
+    assert RAN == ["stuck", "stuck"]
+    assert engine.flights._flights == {}
+
+
+def test_a_loop_that_is_closed_leaves_nothing_claimed(engine: MusubitoEngine) -> None:
+    @musubito_step(name="forgotten")
+    async def forgotten(x: int) -> int:
+        RAN.append("forgotten")
+        await asyncio.sleep(30 if len(RAN) == 1 else 0)
+        return x
+
+    async def main() -> None:
+        task = asyncio.create_task(forgotten(0))
+        await asyncio.sleep(0.02)
+        assert not task.done()
+
+    asyncio.run(main())
+    assert asyncio.run(forgotten(0)).value == 0  # type: ignore[arg-type]
+    assert RAN == ["forgotten"] * 2
+
+
+def test_a_step_in_a_thread_and_one_on_a_loop_share_a_flight(engine: MusubitoEngine) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    async def body(x: int) -> int:
+        RAN.append("body")
+        inside.set()
+        while not go_on.is_set():
+            await asyncio.sleep(0.001)
+        return x
+
+    def in_a_loop() -> MusubitoResult[int]:
+        return asyncio.run(engine.execute_async("body", {"x": 1}, body))
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(in_a_loop)
+        assert inside.wait(20)
+        second = pool.submit(in_a_loop)
+        time.sleep(0.05)
+        go_on.set()
+        assert first.result(20).value == second.result(20).value == 1
+    assert RAN == ["body"]
+
+
+def test_a_replay_on_a_loop_takes_no_thread(engine: MusubitoEngine) -> None:
+    async def main() -> None:
+        await later(0)
+        before = asyncio.get_running_loop().time()
+        steps = 0
+
+        async def ticking() -> None:
+            nonlocal steps
+            while True:
+                steps += 1
+                await asyncio.sleep(0)
+
+        ticker = asyncio.create_task(ticking())
+        for _ in range(200):
+            await later(0)
+        ticker.cancel()
+        # A replay never gives the loop away: it has nothing to wait for.
+        assert steps <= 1
+        assert asyncio.get_running_loop().time() - before < 5
+
+    asyncio.run(main())
+    assert RAN == ["later 0"]
+
+
+def test_runs_of_tasks_are_their_own(engine: MusubitoEngine) -> None:
+    async def one(name: str) -> list[str]:
+        with run(name) as r:
+            await later(0)
+            await later(1)
+            return [call.operation for call in r.calls]
+
+    async def main() -> list[list[str]]:
+        return await asyncio.gather(one("a"), one("b"))
+
+    assert asyncio.run(main()) == [["later", "later"]] * 2

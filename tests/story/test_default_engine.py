@@ -1,0 +1,168 @@
+"""With no engine in use, a default one is opened at first use; where it cannot be, steps run unrecorded."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import musubito
+from musubito import MusubitoEngine, SQLiteStorage, StoreError, musubito_step, use_musubito_engine
+
+LIBRARY = str(Path(musubito.__file__).parents[1])
+PROGRAM = """
+import sys
+from musubito import musubito_step
+@musubito_step()
+def f(x):
+    print("ran", x)
+    return x
+for x in map(int, sys.argv[1:]):
+    print(f(x).value)
+"""
+
+
+def program(folder: Path, *args: str, text: str = PROGRAM, **environment: str) -> subprocess.CompletedProcess[str]:
+    (folder / "main.py").write_text(text)
+    env = {name: value for name, value in os.environ.items() if name != "MUSUBITO_URL"}
+    env |= {"PYTHONPATH": LIBRARY, **environment}
+    return subprocess.run([sys.executable, "main.py", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_it_is_opened_where_the_program_runs(tmp_path: Path) -> None:
+    assert program(tmp_path, "1", "1").stdout.split() == ["ran", "1", "1", "1"]
+    assert program(tmp_path, "1").stdout.split() == ["1"]
+    assert (tmp_path / ".musubito" / "musubito.db").is_file()
+    assert program(tmp_path).stdout == ""
+
+
+def test_a_program_that_calls_no_step_makes_no_file(tmp_path: Path) -> None:
+    done = program(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / ".musubito").exists()
+
+
+def test_the_url_names_the_store(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/elsewhere/state.db"
+    for url in ("sqlite:///relative/state.db", f"sqlite:////{str(tmp_path).lstrip('/')}/elsewhere/state.db"):
+        assert program(tmp_path, "1", MUSUBITO_URL=url).stdout.split() == ["ran", "1", "1"]
+        assert program(tmp_path, "1", MUSUBITO_URL=url).stdout.split() == ["1"]
+    assert (tmp_path / "relative" / "state.db").is_file()
+    assert (tmp_path / "elsewhere" / "state.db").is_file()
+    assert not (tmp_path / ".musubito").exists()
+
+
+def test_where_it_cannot_be_opened_steps_run_unrecorded_with_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    done = program(tmp_path, "1", "1", "2", MUSUBITO_URL="sqlite:///file/state.db")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["ran", "1", "1", "ran", "1", "1", "ran", "2", "2"]
+    assert done.stderr.count("MusubitoWarning") == 1
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    precious = b"my precious notes\n" * 100
+    (tmp_path / "notes.txt").write_bytes(precious)
+    done = program(tmp_path, "1", MUSUBITO_URL="sqlite:///notes.txt")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["ran", "1", "1"]
+    assert "notes.txt" in done.stderr
+    assert (tmp_path / "notes.txt").read_bytes() == precious
+    with pytest.raises(StoreError, match="notes.txt"):
+        SQLiteStorage(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "sqlite:/x", "sqlite://", "sqlite:///", "state.db"])
+def test_a_url_that_names_no_store(url: str) -> None:
+    with pytest.raises(ValueError, match="names no store"):
+        MusubitoEngine.from_url(url)
+
+
+def test_an_engine_from_a_url_is_pickled_and_reconnects(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/state.db"
+    engine = MusubitoEngine.from_url(url, namespace="mine")
+    engine.execute("f", {"x": 1}, abs_of)
+    again = pickle.loads(pickle.dumps(engine))
+    assert (again.url, again.namespace, again.strict) == (url, "mine", False)
+    assert again.owner != engine.owner
+    assert again.execute("f", {"x": 1}, abs_of).value == 1
+    engine.close()
+    again.close()
+    with pytest.raises(TypeError, match="from_url"):
+        pickle.dumps(MusubitoEngine(SQLiteStorage(tmp_path / "other.db")))
+
+
+def abs_of(x: int) -> int:
+    return abs(x)
+
+
+def test_the_innermost_engine_in_use_counts(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    @musubito_step(name="f")
+    def f(x: int) -> int:
+        ran.append("f")
+        return x
+
+    one, two = (MusubitoEngine(SQLiteStorage(tmp_path / name)) for name in ("one.db", "two.db"))
+    with use_musubito_engine(one) as used:
+        assert used is one
+        f(0)
+        with use_musubito_engine(two):
+            f(0)
+        f(0)
+    assert len(ran) == 2
+    with use_musubito_engine(two):
+        f(0)
+    assert len(ran) == 2
+    one.close()
+    two.close()
+
+
+def test_using_an_engine_from_now_on(tmp_path: Path) -> None:
+    text = f"""
+import threading
+from musubito import *
+from musubito.engine.current import current_engine
+engine = MusubitoEngine(SQLiteStorage({str(tmp_path / "mine.db")!r}))
+use_musubito_engine(engine)
+assert current_engine() is engine
+seen = []
+thread = threading.Thread(target=lambda: seen.append(current_engine()))
+thread.start(); thread.join()
+assert seen == [engine]
+"""
+    done = program(tmp_path, text=text)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / ".musubito").exists()
+
+
+@pytest.mark.parametrize("wrong", [None, "sqlite:///x", SQLiteStorage])
+def test_only_engines_can_be_used(wrong: object) -> None:
+    with pytest.raises(TypeError, match="MusubitoEngine"):
+        use_musubito_engine(wrong)  # type: ignore[arg-type]
+
+
+def test_what_a_short_program_did_is_all_written(tmp_path: Path) -> None:
+    """Its ledger too, though it ends at once."""
+    program(tmp_path, "1", "2")
+    storage = SQLiteStorage(tmp_path / ".musubito" / "musubito.db")
+    assert storage._reader.execute("SELECT count(*) FROM calls").fetchall() == [(2,)]
+    assert storage._reader.execute("SELECT count(*) FROM runs").fetchall() == [(2,)]
+    storage.close()
+
+
+def test_a_closed_engine_is_closed_once(tmp_path: Path) -> None:
+    engine = MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"))
+    engine.close()
+    engine.close()
+    assert "namespace='default'" in repr(engine)
+
+
+def test_a_namespace_has_a_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="namespace"):
+        MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"), namespace="")

@@ -1,0 +1,347 @@
+"""Generators are streamed as they go, recorded when they are exhausted, and replayed chunk by chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from musubito import (
+    MusubitoEngine,
+    MusubitoError,
+    MusubitoResult,
+    MusubitoStream,
+    MusubitoWarning,
+    StepConfiguration,
+    StepType,
+    current_node_id,
+    musubito_merge,
+    musubito_step,
+    record_usage,
+    run,
+)
+
+RAN: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran() -> None:
+    RAN.clear()
+
+
+@musubito_step()
+def counting(n: int) -> Iterator[int]:
+    RAN.append("begin")
+    for i in range(n):
+        RAN.append(i)
+        yield i
+    RAN.append("end")
+
+
+@musubito_step()
+async def acounting(n: int) -> AsyncIterator[int]:
+    RAN.append("begin")
+    for i in range(n):
+        await asyncio.sleep(0)
+        RAN.append(i)
+        yield i
+    RAN.append("end")
+
+
+async def collect(stream: Any) -> list[Any]:
+    return [chunk async for chunk in stream]
+
+
+def test_chunks_come_as_they_are_made(engine: MusubitoEngine) -> None:
+    stream = counting(3)
+    assert isinstance(stream, MusubitoStream)
+    assert RAN == []
+    chunks = iter(stream)
+    assert (next(chunks), RAN) == (0, ["begin", 0])
+    assert (next(chunks), RAN) == (1, ["begin", 0, 1])
+    with pytest.raises(MusubitoError, match="exhausted"):
+        _ = stream.result
+    assert list(chunks) == [2]
+    assert RAN == ["begin", 0, 1, 2, "end"]
+    assert isinstance(stream.result, MusubitoResult)
+    assert stream.result.value == [0, 1, 2]
+
+
+def test_a_replay_gives_the_same_chunks(engine: MusubitoEngine) -> None:
+    first, second, other = counting(2), counting(2), counting(3)
+    assert [list(first), list(second), list(other)] == [[0, 1], [0, 1], [0, 1, 2]]
+    assert RAN.count("begin") == 2
+    assert second.result == first.result
+    chunks = iter(counting(2))
+    assert next(chunks) == 0
+    assert list(chunks) == [1]
+
+
+def test_async_generators(engine: MusubitoEngine) -> None:
+    async def main() -> None:
+        stream = acounting(2)
+        seen = []
+        async for chunk in stream:
+            seen.append((chunk, len(RAN)))
+        assert seen == [(0, 2), (1, 3)]
+        again = acounting(2)
+        assert await collect(again) == [0, 1] == again.result.value
+        assert again.result == stream.result
+
+    asyncio.run(main())
+    assert RAN.count("begin") == 1
+
+
+def test_an_empty_stream_is_a_result_too(engine: MusubitoEngine) -> None:
+    for _ in range(2):
+        stream = counting(0)
+        assert list(stream) == stream.result.value == []
+    assert RAN == ["begin", "end"]
+
+
+def test_a_stream_is_iterated_once(engine: MusubitoEngine) -> None:
+    stream = counting(1)
+    list(stream)
+    with pytest.raises(MusubitoError, match="once"):
+        list(stream)
+
+
+def test_closed_early_it_is_no_success(engine: MusubitoEngine) -> None:
+    closed: list[str] = []
+
+    @musubito_step(name="f")
+    def f(n: int) -> Iterator[int]:
+        RAN.append("f")
+        try:
+            yield from range(n)
+        finally:
+            closed.append("closed")
+
+    stream = f(3)
+    for _ in stream:
+        break
+    del stream, _
+    assert closed == ["closed"]
+    assert list(f(3)) == [0, 1, 2]
+    assert RAN == ["f", "f"]
+    assert list(f(3)) == [0, 1, 2]
+    assert RAN == ["f", "f"]
+
+
+def test_async_closed_early_it_is_no_success(engine: MusubitoEngine) -> None:
+    async def main() -> None:
+        chunks = acounting(3).__aiter__()
+        assert await anext(chunks) == 0
+        await chunks.aclose()  # type: ignore[attr-defined]
+        assert await collect(acounting(3)) == [0, 1, 2]
+        assert await collect(acounting(3)) == [0, 1, 2]
+
+    asyncio.run(main())
+    assert RAN.count("begin") == 2
+
+
+def test_a_stream_that_is_cancelled_is_no_success(engine: MusubitoEngine) -> None:
+    @musubito_step(name="slow")
+    async def slow(n: int) -> AsyncIterator[int]:
+        RAN.append("slow")
+        yield 0
+        await asyncio.sleep(0.01 if RAN.count("slow") > 1 else 30)
+        yield 1
+
+    async def main() -> None:
+        task = asyncio.create_task(collect(slow(0)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await collect(slow(0)) == [0, 1]
+
+    asyncio.run(main())
+    assert RAN == ["slow", "slow"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
+def test_a_failing_stream_raises_what_it_raised(engine: MusubitoEngine, error: BaseException) -> None:
+    planned: list[BaseException] = [error]
+
+    @musubito_step(name="f")
+    def f(n: int) -> Iterator[int]:
+        RAN.append("f")
+        yield 1
+        if planned:
+            raise planned.pop()
+        yield 2
+
+    stream = f(0)
+    chunks = iter(stream)
+    assert next(chunks) == 1
+    with pytest.raises(type(error)) as caught:
+        next(chunks)
+    assert caught.value is error
+    with pytest.raises(MusubitoError):
+        _ = stream.result
+    assert list(f(0)) == [1, 2]
+    assert len(RAN) == 2
+
+
+def test_two_equal_streams_zipped(engine: MusubitoEngine) -> None:
+    pairs = list(zip(counting(3), counting(3), strict=True))
+    assert pairs == [(0, 0), (1, 1), (2, 2)]
+    assert list(counting(3)) == [0, 1, 2]
+    assert RAN.count("begin") == 2
+
+
+def test_two_equal_async_streams_at_once(engine: MusubitoEngine) -> None:
+    async def main() -> list[list[int]]:
+        return await asyncio.gather(collect(acounting(3)), collect(acounting(3)))
+
+    assert asyncio.run(main()) == [[0, 1, 2]] * 2
+
+
+def test_a_chunk_changed_by_whoever_is_given_it(engine: MusubitoEngine) -> None:
+    @musubito_step(name="lists")
+    def lists(n: int) -> Iterator[list[int]]:
+        RAN.append("lists")
+        for i in range(n):
+            yield [i]
+
+    stream = lists(2)
+    for chunk in stream:
+        chunk.append(99)
+    assert stream.result.value == [[0], [1]]
+    for chunk in lists(2):
+        chunk.append(98)
+    assert list(lists(2)) == [[0], [1]]
+    assert RAN == ["lists"]
+
+
+def test_a_chunk_changed_by_the_generator(engine: MusubitoEngine) -> None:
+    """What was given stays as it was given: the same list handed out and grown."""
+
+    @musubito_step(name="growing")
+    def growing(n: int) -> Iterator[list[int]]:
+        chunk: list[int] = []
+        for i in range(n):
+            chunk.append(i)
+            yield chunk
+
+    first = [list(chunk) for chunk in growing(3)]
+    assert first == [list(chunk) for chunk in growing(3)] == [[0], [0, 1], [0, 1, 2]]
+
+
+def test_a_chunk_that_cannot_be_stored(engine: MusubitoEngine) -> None:
+    @musubito_step(name="objects")
+    def objects(n: int) -> Iterator[object]:
+        RAN.append("objects")
+        yield object()
+        yield 1
+
+    for number in (1, 2):
+        with pytest.warns(MusubitoWarning, match="cannot be stored"):
+            assert len(list(objects(0))) == 2
+        assert len(RAN) == number
+
+
+def test_steps_in_a_generator_are_inside_of_it(engine: MusubitoEngine) -> None:
+    """And what the consumer calls between two chunks is not."""
+
+    @musubito_step(name="inner")
+    def inner(x: int) -> int:
+        return x
+
+    @musubito_step(name="consumer")
+    def consumer(x: int) -> int:
+        return x
+
+    @musubito_step(name="outer")
+    def outer(n: int) -> Iterator[Any]:
+        RAN.append(current_node_id())
+        for i in range(n):
+            yield inner(i).value
+
+    stream = outer(2)
+    for chunk in stream:
+        assert current_node_id() is None
+        consumer(chunk)
+    assert RAN == [stream.result.node_id]
+    rows = engine.storage._reader.execute(  # type: ignore[attr-defined]
+        "SELECT count(*) FROM edges WHERE kind = 'call' AND child_node_id = ?", (stream.result.node_id,)
+    ).fetchall()
+    assert rows == [(2,)]
+
+
+def test_each_chunk_is_made_in_the_generators_own_context(engine: MusubitoEngine) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="outside")
+
+    @musubito_step(name="f")
+    def f(n: int) -> Iterator[str]:
+        variable.set("inside")
+        for _ in range(n):
+            yield variable.get()
+
+    seen = []
+    for chunk in f(2):
+        seen.append((chunk, variable.get()))
+    assert seen == [("inside", "outside")] * 2
+
+
+def test_an_edit_inside_a_stream_reaches_its_outer_step(engine: MusubitoEngine) -> None:
+    planned = [1]
+
+    @musubito_step(StepConfiguration(force_reexecution=False), name="source")
+    def source(n: int) -> Iterator[int]:
+        RAN.append("source")
+        yield from range(n)
+
+    @musubito_step(name="outer")
+    def outer(n: int) -> int:
+        RAN.append("outer")
+        return sum(source(n))
+
+    assert [outer(3).value, outer(3).value] == [3, 3]
+    engine.invalidate(source)
+    assert outer(3).value == 3
+    assert RAN == ["outer", "source", "outer", "source"]
+    assert planned == [1]
+
+
+def test_streams_are_parents(engine: MusubitoEngine) -> None:
+    @musubito_step(name="total")
+    def total(chunks: MusubitoResult[list[int]]) -> int:
+        RAN.append("total")
+        return sum(chunks.value)
+
+    for _ in range(2):
+        stream = counting(3)
+        list(stream)
+        assert total(stream.result).value == 3
+        with musubito_merge(stream.result):
+            total(stream.result)
+    assert RAN.count("total") == 1
+
+
+def test_stochastic_streams_are_samples(engine: MusubitoEngine) -> None:
+    @musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="drawn")
+    def drawn(n: int) -> Iterator[int]:
+        RAN.append("drawn")
+        yield len(RAN)
+
+    for _ in range(2):
+        with run():
+            assert [list(drawn(0)), list(drawn(0))] == [[1], [2]]
+    assert len(RAN) == 2
+
+
+def test_streams_are_lines_of_the_ledger(engine: MusubitoEngine) -> None:
+    @musubito_step(name="f")
+    def f(n: int) -> Iterator[int]:
+        record_usage(input_tokens=3, output_tokens=4)
+        yield n
+
+    with run() as r:
+        list(f(0))
+        list(f(0))
+    assert [(call.operation, call.outcome, call.saved_tokens) for call in r.calls] == [("f", "ran", 0), ("f", "replayed", 7)]

@@ -1,0 +1,70 @@
+"""The ledger's lines, from the buffer to what a store is told."""
+
+from __future__ import annotations
+
+from musubito.engine.context import Run
+from musubito.engine.journal import Journal, Line
+from musubito.model import ReplayReason
+from musubito.store.base import CallLine, Ledger, RunLine
+
+OWNER = b"o" * 12
+
+
+def line(run: Run, call: int) -> Line:
+    return Line(run, call, None, "f", b"n" * 32, 7, "ran", ReplayReason.INPUT_CHANGED, 5.0, 1.5, 0.0, 0)
+
+
+def test_nothing_is_nothing() -> None:
+    journal = Journal(OWNER)
+    assert len(journal) == 0
+    assert journal.drain() == Ledger([], [])
+
+
+def test_lines_come_out_once_and_in_order() -> None:
+    journal, run = Journal(OWNER), Run(3, 1.0)
+    for call in (1, 2, 3):
+        journal.append(line(run, call))
+    assert len(journal) == 3
+    ledger = journal.drain()
+    run_id = journal.run_id(run)
+    assert [each.call for each in ledger.calls] == [1, 2, 3]
+    assert ledger.calls[0] == CallLine(run_id, 1, None, b"n" * 32, 7, "ran", "INPUT_CHANGED", 5.0, 1.5, 0.0, 0)
+    assert (len(journal), journal.drain()) == (0, Ledger([], []))
+
+
+def test_a_run_is_written_as_it_is_known_last() -> None:
+    journal, run = Journal(OWNER), Run(1, 1.0, "name", '{"a": 1}')
+    journal.append(run)
+    run_id = journal.run_id(run)
+    assert journal.drain().runs == [RunLine(run_id, "name", '{"a": 1}', 1.0, None, "running")]
+    journal.append(run)
+    run.status, run.finished_at = "finished", 2.0
+    journal.append(run)
+    assert journal.drain().runs == [RunLine(run_id, "name", '{"a": 1}', 1.0, 2.0, "finished")]
+
+
+def test_ids_of_runs_are_unique_and_in_order() -> None:
+    journal = Journal(OWNER)
+    ids = [journal.run_id(Run(number, 0.0)) for number in (1, 2, 255, 256, 70_000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 5
+    assert all(each.startswith(OWNER) and len(each) == len(ids[0]) for each in ids)
+    assert Journal(b"p" * 12).run_id(Run(1, 0.0)) not in ids
+
+
+def test_what_is_appended_while_it_is_drained_waits_for_the_next_time() -> None:
+    journal, run = Journal(OWNER), Run(1, 0.0)
+
+    class Late(Line):
+        __slots__ = ()
+
+        @property
+        def operation(self) -> str:  # type: ignore[override]
+            return "late"
+
+    journal.append(line(run, 1))
+    journal.append(line(run, 2))
+    first = journal.drain()
+    journal.append(line(run, 3))
+    assert [each.call for each in first.calls] == [1, 2]
+    assert [each.call for each in journal.drain().calls] == [3]
