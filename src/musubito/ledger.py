@@ -56,15 +56,15 @@ class RunRecord:
 
     @property
     def calls(self) -> list[CallRecord]:
-        """The calls that have ended, in that order."""
+        """The calls that have ended, in that order. A reason compares with what ran before this run."""
         lines = list(self._run.lines or ())
-        missing: defaultdict[str, list[bytes]] = defaultdict(list)
+        missing: defaultdict[str, set[bytes]] = defaultdict(set)
         for line in lines:
             if line.reason is ReplayReason.NODE_NOT_FOUND:
-                missing[line.operation].append(line.node)
+                missing[line.operation].add(line.node)
         reasons: dict[bytes, ReplayReason] = {}
         for operation, nodes in missing.items():
-            reasons |= why_missing(self._engine, operation, nodes)
+            reasons |= why_missing(self._engine, operation, nodes, self._run.started_at)
         return [_record(line, reasons.get(line.node, line.reason)) for line in lines]
 
 

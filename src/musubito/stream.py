@@ -80,6 +80,7 @@ class MusubitoStream(Generic[T]):
             self._result = begun
             yield from begun.value
             return
+        recording.open()
         generator = recording.context.run(self._call.function)
         try:
             while True:
@@ -103,6 +104,7 @@ class MusubitoStream(Generic[T]):
             for chunk in begun.value:
                 yield chunk
             return
+        recording.open()
         generator = recording.context.run(self._call.function)
         try:
             while True:
@@ -141,9 +143,12 @@ class _Recording:
         self.story = _StreamStory(engine, call, scope if scope.engine is engine else scope._replace(engine=engine, run=None))
         self.chunks: list[Any] = []
         self.context = copy_context()
-        self.context.run(SCOPE.set, self.story.body_scope())
+
+    def open(self) -> None:
+        """The generator is about to begin: its node is described before it can change its arguments in place."""
         self.story.place()
-        self._started_at = engine.now()
+        self.context.run(SCOPE.set, self.story.body_scope())
+        self._started_at = self.story.engine.now()
         self._clock = time.perf_counter()
 
     def add(self, chunk: Any) -> None:

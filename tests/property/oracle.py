@@ -76,7 +76,7 @@ class Oracle:
         self.fresh = False
         self._judging: set[Truth] = set()
         self._judged: dict[tuple[Truth, bool, bool], str | None] = {}
-        self.replays = self.runs = 0
+        self.replays = self.runs = self.unrecorded = 0
         self._known: dict[tuple[str, Hashable], Hashable] = {}
 
     def tick(self) -> int:

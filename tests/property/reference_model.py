@@ -221,7 +221,8 @@ class Model:
         tainted = [p for p in (*above, *([argument] if is_result else [])) if p.artifact[0] == "unstorable"]
         replayable = inside.replayable and storable(value) and not tainted
         if not recorded:
-            self.hand_up(inside.uses, inside.reads, max(inside.since, at), min(inside.until, until), replayable=replayable)
+            # What is not stored cannot be invalidated, so nothing that was built on it may be replayed.
+            self.hand_up(inside.uses, inside.reads, max(inside.since, at), min(inside.until, until), replayable=False)
             self.told(asked.operation, "ran", value, node)
             return Result(value, artifact, node)
         before = list(dict.fromkeys(run.attempts.pop(sample, [])))

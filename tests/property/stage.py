@@ -154,23 +154,25 @@ class WatchedStory:
         self.ready: set[Truth] | None = None
 
     # -- the story, watched --------------------------------------------------------------------------------------------
-    def tell(self) -> Telling[MusubitoResult[Any]]:
+    def tell(self) -> Telling[MusubitoResult[Any] | Raised]:
         telling = self.story.tell()
         try:
             effect = telling.send(None)
             while True:
                 try:
                     answer = yield from self._perform(effect)
+                    self._answered(effect, answer)
                 except BaseException as error:
                     effect = telling.throw(error)
                 else:
-                    self._answered(effect, answer)
                     effect = telling.send(answer)
         except StopIteration as stop:
-            result: MusubitoResult[Any] = stop.value
-        except StepFailed:
+            result: MusubitoResult[Any] | Raised = stop.value
+        except StepFailed as failure:
+            result = Raised(failure)
+        if isinstance(result, Raised):
             self.stage.world.note(self.step.name, "failed", None, None)
-            raise
+            return result
         self._ended(result)
         return result
 
@@ -222,7 +224,7 @@ class WatchedStory:
                     self.unseen.add(each.execution)
         self._look_around()
         if isinstance(answer, Failed) and self.outer is not None:
-            self.outer.within.append(self.stage.failed[answer.error, self.story._flight_key()])
+            self.outer.within.append(self.stage.failed[answer.error, self.story.flight_key()])
         if isinstance(effect, Invoke):
             self._came_back(answer)
 
@@ -240,8 +242,7 @@ class WatchedStory:
             self.ready = ready if self.ready is None else self.ready & ready
 
     def _given(self) -> dict[bytes, set[int]]:
-        samples = self.story._run.samples
-        return {} if samples is None else samples.given
+        return self.story._run.samples.given
 
     def _ended(self, result: MusubitoResult[Any]) -> None:
         line, oracle, stage = self.engine.last, self.oracle, self.stage
@@ -262,11 +263,15 @@ class WatchedStory:
         place: Hashable = oracle.tick()
         if self.outer is not None:
             if line.execution is None:
+                # What is not in the store cannot be invalidated.
+                truth.replayable = False
                 self.outer.within.append(truth)
             else:
                 self.outer.inner.append((self.place, truth, truth.artifact))
             place = (self.outer.began, len(self.outer.inner) - 1)
-        if line.execution is not None:
+        if line.execution is None:
+            oracle.unrecorded += 1
+        else:
             oracle.give(self.run, truth, place, replayed=replayed)
         stage.world.note(self.step.name, line.outcome, result.value, result.node_id)
 
@@ -311,7 +316,7 @@ class WatchedStory:
             truth.artifact = ("is", repr(outcome.value)) if self.step.storable else ("unstorable", truth.began)
             return
         attempts += self.oracle.numbers(truth, self.run)
-        self.stage.failed[outcome.error, self.story._flight_key()] = truth
+        self.stage.failed[outcome.error, self.story.flight_key()] = truth
         if outer is not None:
             outer.within.append(truth)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from musubito import (
+    InputError,
     MusubitoEngine,
     MusubitoError,
     MusubitoResult,
@@ -345,3 +346,23 @@ def test_streams_are_lines_of_the_ledger(engine: MusubitoEngine) -> None:
         list(f(0))
         list(f(0))
     assert [(call.operation, call.outcome, call.saved_tokens) for call in r.calls] == [("f", "ran", 0), ("f", "replayed", 7)]
+
+
+def test_nothing_stays_open_when_a_stream_has_ended(engine: MusubitoEngine) -> None:
+    @musubito_step(name="bad")
+    def bad(n: int) -> Iterator[int]:
+        yield n
+        raise ValueError(n)
+
+    list(counting(2))
+    list(counting(2))
+    chunks = iter(counting(5))
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]
+    with pytest.raises(ValueError):
+        list(bad(1))
+    with pytest.raises(InputError):
+        list(counting(object()))  # type: ignore[arg-type]
+    counting(7)
+    assert engine.open._runs == {}
+    assert engine.open._frames == {}

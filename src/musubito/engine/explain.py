@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,19 +115,27 @@ def explain(engine: MusubitoEngine, call: Call) -> Explanation:
     )
 
 
-def why_missing(engine: MusubitoEngine, operation: str, nodes: Iterable[bytes]) -> dict[bytes, ReplayReason]:
-    """For nodes that ran since nothing was found for them, why: what differs from the nearest node before."""
+def why_missing(engine: MusubitoEngine, operation: str, nodes: Collection[bytes], before: float) -> dict[bytes, ReplayReason]:
+    """For nodes that ran since nothing was found for them, why: what differs from the nearest that ran before a time."""
+    limit = NEIGHBOURS + len(nodes)
     try:
-        rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, None, NEIGHBOURS))
+        rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, None, limit))
     except StoreError as fault:
         engine.log(fault)
         return {}
-    wanted = set(nodes)
-    return {
-        this.node: _reason(this, min(earlier, key=lambda row, this=this: _distance(this, row)))
-        for i, this in enumerate(rows)
-        if this.node in wanted and (earlier := rows[i + 1 :])
-    }
+    earlier = [row for row in rows if row.started_at is not None and row.started_at < before]
+    by_input = {row.input_hash: row for row in reversed(earlier)}
+    codes = {row.code for row in earlier}
+    reasons: dict[bytes, ReplayReason] = {}
+    for this in rows:
+        if this.node not in nodes or not earlier:
+            continue
+        nearest = by_input.get(this.input_hash)
+        if nearest is not None:
+            reasons[this.node] = _reason(this, nearest)
+        else:
+            reasons[this.node] = ReplayReason.INPUT_CHANGED if this.code in codes else ReplayReason.CODE_CHANGED
+    return reasons
 
 
 def _nearest(engine: MusubitoEngine, this: Neighbour, operation: str) -> Neighbour | None:

@@ -58,8 +58,7 @@ class Keeper:
     def _tick(self, *, last: bool) -> None:
         engine = self._engine
         changes: list[Change] = []
-        orphans, self.orphans = self.orphans, []
-        changes += [Release(lease) for lease in orphans]
+        self._give_back_orphans()
         now = time.monotonic()
         held = [] if last else engine.flights.held()
         if held and (now - self._renewed >= LEASE_SECONDS / 3 or not self._shown.issuperset(held)):
@@ -74,6 +73,15 @@ class Keeper:
             engine.storage.write(changes)
         except StoreError as fault:
             # The ledger's lines are lost, leases are tried again; nobody's work depends on either.
-            self.orphans += orphans
             self._renewed = now - LEASE_SECONDS
             engine.log(fault)
+
+    def _give_back_orphans(self) -> None:
+        """On their own: where claims are no rows, they are given back even if nothing can be written."""
+        orphans, self.orphans = self.orphans, []
+        if orphans:
+            try:
+                self._engine.storage.write([Release(lease) for lease in orphans])
+            except StoreError as fault:
+                self.orphans += orphans
+                self._engine.log(fault)

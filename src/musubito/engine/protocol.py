@@ -393,6 +393,8 @@ class Story:
                 hit = yield from self.look()
                 if hit is not None:
                     return hit
+                if isinstance(answer, Done) and self._seen == claim.seen:
+                    raise StoreError("the database contradicts itself: it holds something newer that cannot be found")
         finally:
             if held:
                 yield Write(Waits(held, None, time.time()))
@@ -472,7 +474,8 @@ class Story:
             reads=frame.reads,
             valid_from=started_at if frame.valid_from is None else max(frame.valid_from, started_at),
             valid_until=self._expiry(started_at, frame.valid_until),
-            not_replayable=not_replayable,
+            # What is not in the store cannot be invalidated, so nothing that was built on it may be replayed.
+            not_replayable=not_replayable or ("a call inside it ran unrecorded" if committed is None else None),
             samples=frame.samples or self._pool is not None,
         ))
         self._note("ran", self._reason, committed and committed.execution, duration_ms, _total(frame.tokens))

@@ -37,12 +37,15 @@ class ByteLocks:
         self._lock = threading.Lock()
         self._held: dict[int, bytes] = {}
 
-    def take(self, key: bytes, owner: bytes) -> bool:
-        """Whether the key is this owner's from now on; False if anybody holds it."""
+    def take(self, key: bytes, owner: bytes, over: bytes | None = None) -> bool:
+        """Whether the key is this owner's from now on; False if anybody but `over` holds it."""
         offset = _offset(key)
         with self._lock:
             if offset in self._held:
-                return False
+                if self._held[offset] != over:
+                    return False
+                self._held[offset] = owner
+                return True
             try:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
             except OSError as error:

@@ -64,6 +64,14 @@ LOOKED_AT: Final = 20_000
 """Among how many of the newest nodes the neighbours of a node are looked for."""
 Row = tuple[Any, ...]
 
+# What the columns of a `Found` may be. A payload may be anything: its digest tells.
+_BYTES: Final = (bytes, type(None))
+_TIME: Final = (float, type(None))
+_FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
+    *(int, bytes, _BYTES, object, float, float, _TIME, _TIME),
+    *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int),
+)
+
 
 class Database(Protocol):
     """One connection inside a transaction."""
@@ -137,7 +145,7 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
         case Others(keys, _, across, oldest):
             where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
             rows = db.rows("others", where) + (db.rows("others_across", where) if across else [])
-            return _settled(db, keys, [Found(*row) for row in rows])
+            return _settled(db, keys, [_found(row) for row in rows])
         case PayloadOf(execution):
             rows = db.rows("payload", {"execution": execution})
             return rows[0][0] if rows else None
@@ -165,8 +173,22 @@ def newest(db: Database, keys: Keys, namespace: int | None) -> Found | None:
     rows = db.rows("newest", {"node": keys.node, "reuse": keys.reuse, "namespace": namespace})
     if not rows:
         return None
-    found = Found(*rows[0])
+    found = _found(rows[0])
     return found if found.settled or found.producer == keys.node else _settled(db, keys, [found])[0]
+
+
+_KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
+
+
+def _found(row: Row) -> Found:
+    """Raises ValueError for a row that holds what nobody has written there."""
+    types = tuple(map(type, row))
+    if types not in _KNOWN_TYPES:
+        for value, allowed in zip(row, _FOUND_TYPES, strict=True):
+            if not isinstance(value, allowed):
+                raise ValueError(f"an execution holds {value!r:.50} where {allowed} belongs")
+        _KNOWN_TYPES.add(types)
+    return Found(*row)
 
 
 def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
@@ -226,7 +248,7 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
         return None
     attempt, settled, outcome, execution = rows[0]
     found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
-    done = _settled(db, keys, [Found(*row) for row in found])
+    done = _settled(db, keys, [_found(row) for row in found])
     return EffectRow(attempt, settled, outcome, _holder(db, effect_key), done[0] if done else None)
 
 

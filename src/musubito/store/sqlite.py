@@ -59,6 +59,7 @@ KEPT_ROWS: Final = 256
 KEPT_BYTES: Final = 65_536
 STEPS: Final = schema_steps("sqlite")
 _CLAIMS: Final = {Claim}
+_RELEASES: Final = {Release}
 _LASTING: Final = {Intent, Commit, Fail}
 _ENDING: Final = (Commit, Fail, Release)
 _UNSEEN: Final = (Ledger, Renew)
@@ -72,6 +73,10 @@ WRITER: Final = (
     # Rarer checkpoints shorten the mean commit: 65 us at 4000 pages against 80 us at the default of 1000.
     "PRAGMA wal_autocheckpoint = 4000",
 )
+
+
+_FAULTS: Final = (sqlite3.Error, LookupError, TypeError, ValueError, OverflowError)
+"""Beside what SQLite notices itself: a damaged file gives rows that are missing or hold something else."""
 
 
 def _text(raw: bytes) -> str:
@@ -124,7 +129,7 @@ class SQLiteStorage:
             self._reader = _Connection(self.db_path, self.busy_timeout, READER)
             self._writer = _Connection(self.db_path, self.busy_timeout, WRITER)
             self._locks = locks_beside(self.db_path)
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             raise self._fault(error) from error
         except OSError as error:
             raise StoreError(f"{self.db_path}-locks: {error.strerror or error}") from error
@@ -134,7 +139,7 @@ class SQLiteStorage:
         self._numbers = relational.Numbers()
         self._forked = False
 
-    def _fault(self, error: sqlite3.Error) -> StoreError:
+    def _fault(self, error: Exception) -> StoreError:
         return StoreError(f"{self.db_path}: {error}")
 
     def _reconnect(self) -> None:
@@ -163,7 +168,7 @@ class SQLiteStorage:
                     writer.lock.release()
             with self._reader.lock:
                 return self._newest(self._reader, self._read_numbers, keys, namespace)
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             raise self._fault(error) from error
 
     def _newest(self, connection: _Connection, numbers: relational.Numbers, keys: Keys, namespace: str) -> Found | None:
@@ -193,7 +198,7 @@ class SQLiteStorage:
                     return relational.answer(reader, self._read_numbers, query)
                 finally:
                     reader.execute("COMMIT")
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             raise self._fault(error) from error
 
     def write(self, changes: Sequence[Change]) -> list[Any]:
@@ -207,26 +212,33 @@ class SQLiteStorage:
                 kinds = set(map(type, changes))
                 if locks is not None and kinds == _CLAIMS:
                     return [self._claim(writer, locks, change) for change in changes]
+                over = kinds == _RELEASES
                 try:
-                    if kinds.isdisjoint(_LASTING) or not any(map(_must_last, changes)):
-                        return self._transaction(writer, changes)
-                    writer.execute("PRAGMA synchronous = FULL")
-                    try:
-                        return self._transaction(writer, changes)
-                    finally:
-                        writer.execute("PRAGMA synchronous = NORMAL")
+                    answers = self._lastingly(writer, changes, kinds)
+                    over = True
                 finally:
-                    # Recorded or not, the work is over: who waits for it need not wait until it can be written.
-                    if locks is not None:
+                    # A release alone never fails for locks: who waits need not wait until something can be written.
+                    if over and locks is not None:
                         for change in changes:
                             if isinstance(change, _ENDING) and change.lease is not None:
                                 locks.give_back(*change.lease)
-        except sqlite3.Error as error:
+                return answers
+        except _FAULTS as error:
             raise self._fault(error) from error
+
+    def _lastingly(self, writer: _Connection, changes: Sequence[Change], kinds: set[type]) -> list[Any]:
+        """One transaction, on the disk when it ends if it must be."""
+        if kinds.isdisjoint(_LASTING) or not any(map(_must_last, changes)):
+            return self._transaction(writer, changes)
+        writer.execute("PRAGMA synchronous = FULL")
+        try:
+            return self._transaction(writer, changes)
+        finally:
+            writer.execute("PRAGMA synchronous = NORMAL")
 
     def _claim(self, writer: _Connection, locks: ByteLocks, claim: Claim) -> Claimed | Busy | Done:
         """A claim by lock needs no transaction: what it has to see is committed before the lock is given back."""
-        if not locks.take(claim.key, claim.holder.owner):
+        if not locks.take(claim.key, claim.holder.owner, claim.over):
             if relational.moment_unless_newer(writer, claim) is None:
                 return Done()
             return Busy(UNNAMED)
@@ -298,7 +310,7 @@ def _prepare(path: Path, busy_timeout: float) -> None:
                 _migrate(path, connection)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
-    except sqlite3.Error as error:
+    except _FAULTS as error:
         raise StoreError(f"{path}: {error}") from error
 
 

@@ -52,15 +52,8 @@ def test_ids_of_runs_are_unique_and_in_order() -> None:
     assert Journal(b"p" * 12).run_id(Run(1, 0.0)) not in ids
 
 
-def test_what_is_appended_while_it_is_drained_waits_for_the_next_time() -> None:
+def test_what_is_appended_after_a_drain_waits_for_the_next() -> None:
     journal, run = Journal(OWNER), Run(1, 0.0)
-
-    class Late(Line):
-        __slots__ = ()
-
-        @property
-        def operation(self) -> str:  # type: ignore[override]
-            return "late"
 
     journal.append(line(run, 1))
     journal.append(line(run, 2))

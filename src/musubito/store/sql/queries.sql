@@ -1,7 +1,8 @@
 -- Every query of the relational stores, by name. One comment line each says what it answers.
 
 -- name: newest
--- The newest execution with this reuse key, its payload, and whether the asked node points at it already.
+-- The newest execution with this reuse key, its payload, and whether the asked node points at it already. The row must
+-- say itself that it has this key: SQLite takes an index at its word, and a bit in it may have flipped.
 SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
   n.node_id = :node AND n.execution IS e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
@@ -9,15 +10,15 @@ SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
 LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = :namespace AND a.digest = e.artifact
-WHERE e.reuse_key = :reuse
-ORDER BY e.id DESC LIMIT 1;
+WHERE e.id = (SELECT max(id) FROM _executions WHERE reuse_key = :reuse) AND +e.reuse_key = :reuse;
 
 -- name: others
 -- All executions that succeeded with this reuse key, newest first, without payloads.
 SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e JOIN _nodes n ON n.id = e.node
-WHERE e.reuse_key = :reuse AND e.outcome = 1 AND e.started_at >= :oldest
+WHERE e.id IN (SELECT id FROM _executions WHERE reuse_key = :reuse)
+  AND +e.reuse_key = :reuse AND e.outcome = 1 AND e.started_at >= :oldest
 ORDER BY e.id DESC;
 
 -- name: others_across
@@ -30,7 +31,7 @@ WHERE e.id IN (
     UNION ALL
     SELECT id FROM _executions WHERE reuse_key = :cross AND cross_key IS NULL
   )
-  AND e.reuse_key <> :reuse AND e.outcome = 1 AND e.started_at >= :oldest
+  AND coalesce(e.cross_key, e.reuse_key) = :cross AND e.reuse_key <> :reuse AND e.outcome = 1 AND e.started_at >= :oldest
 ORDER BY e.id DESC;
 
 -- name: execution
