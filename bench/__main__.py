@@ -57,9 +57,7 @@ def measured(row: Row) -> dict[str, Sample]:
 
 def table_of(name: str, row: Row, samples: dict[str, Sample]) -> Table:
     """One row: its contenders, and below them whether the goals are reached."""
-    table = Table(
-        title=f"[bold]{name}[/]: {row.title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(title=f"[bold]{name}[/]: {row.title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for head in ("", "median", "mean", "99 %", "goal", "measured"):
         table.add_column(head, justify="left" if head in ("", "goal") else "right", no_wrap=True)
     for contender, sample in samples.items():

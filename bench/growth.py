@@ -35,9 +35,7 @@ FORCED: Final = StepConfiguration(force_reexecution=True)
 def replay_among_many(folder: Path) -> dict[str, Sample]:
     """Replay nodes picked evenly from databases of different sizes, after warming them."""
     with ExitStack() as stack:
-        contenders = {
-            f"{size:,} nodes": stack.enter_context(replaying(folder / str(size), size)) for size in SIZES
-        }
+        contenders = {f"{size:,} nodes": stack.enter_context(replaying(folder / str(size), size)) for size in SIZES}
         return interleave(contenders, rounds=10, calls=2_000)
 
 
@@ -92,8 +90,7 @@ def layered(top: MusubitoResult[int]) -> None:
         layer = []
         for number in range(LAYER):
             parents = {
-                above[(number * step) % len(above)].node_id: above[(number * step) % len(above)]
-                for step in (1, 3, 7)
+                above[(number * step) % len(above)].node_id: above[(number * step) % len(above)] for step in (1, 3, 7)
             }
             with musubito_merge(*parents.values()):
                 layer.append(below(start + number))

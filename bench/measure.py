@@ -85,9 +85,7 @@ def _turn(call: Call, numbers: count[int], calls: int) -> list[float]:
     return [max(each - clock_ns(), 1) / 1e9 for each in taken]
 
 
-async def _turn_async(
-    call: Callable[[int], Awaitable[object]], numbers: count[int], calls: int
-) -> list[float]:
+async def _turn_async(call: Callable[[int], Awaitable[object]], numbers: count[int], calls: int) -> list[float]:
     gc.collect()
     gc.disable()
     try:

@@ -49,9 +49,7 @@ def cached(folder: Path, function: Function) -> Iterator[dict[str, Function]]:
     cache.close()
 
 
-def replayed(
-    folder: Path, functions: dict[str, Function], argument: object, *, calls: int
-) -> dict[str, Sample]:
+def replayed(folder: Path, functions: dict[str, Function], argument: object, *, calls: int) -> dict[str, Sample]:
     """Measure the same call over and over: replays, once the first has run."""
 
     def repeat(function: Function) -> Call:
@@ -129,10 +127,7 @@ def text_of(size: int, *, seed: int) -> str:
     """So many characters that look like words."""
     source = random.Random(seed)
     letters = "etaoinshrdlucmfwypvbgkqjxz"
-    words = [
-        "".join(source.choices(letters, weights=range(26, 0, -1), k=source.randint(2, 9)))
-        for _ in range(2_000)
-    ]
+    words = ["".join(source.choices(letters, weights=range(26, 0, -1), k=source.randint(2, 9))) for _ in range(2_000)]
     return " ".join(source.choices(words, k=size // 4))[:size]
 
 

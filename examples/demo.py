@@ -81,9 +81,7 @@ def main() -> None:
         check("quickstart printed the same, and ran nothing again", same_values(first_values, second_values)),
         check("the replayed report is the first one, byte for byte", first.report == again.report),
         check("the first run ran, its replay ran nothing", first.ran > 0 == again.ran),
-        check(
-            "after the edit of a helper some steps ran, most were replayed", 0 < edited.ran < edited.replayed
-        ),
+        check("after the edit of a helper some steps ran, most were replayed", 0 < edited.ran < edited.replayed),
         check(
             "after the edit of a comment nothing ran",
             commented.ran == 0 and commented.report == edited.report,
@@ -140,9 +138,7 @@ def table_of(runs: list[Ran]) -> Table:
     for head in ("ran", "replayed", "time saved", "process took"):
         table.add_column(head, justify="right")
     for each in runs:
-        table.add_row(
-            each.what, str(each.ran), str(each.replayed), f"{each.saved:.2f} s", f"{each.took:.2f} s"
-        )
+        table.add_row(each.what, str(each.ran), str(each.replayed), f"{each.saved:.2f} s", f"{each.took:.2f} s")
     return table
 
 

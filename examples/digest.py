@@ -146,9 +146,7 @@ def page_rank(rows: list[dict[int, float]], size: int, damping: float = 0.85) ->
 
 # -- choose --------------------------------------------------------------------------------------------------
 @musubito_step()
-def choose(
-    document: MusubitoResult[Sentences], scores: MusubitoResult[list[float]]
-) -> list[tuple[float, str]]:
+def choose(document: MusubitoResult[Sentences], scores: MusubitoResult[list[float]]) -> list[tuple[float, str]]:
     """Return the best sentences of a file with their scores, in the order of the file, none like another."""
     order = sorted(range(len(document.value)), key=lambda number: (-scores.value[number], number))
     chosen: list[int] = []
@@ -230,9 +228,7 @@ def figures(calls: list[CallRecord]) -> tuple[str, str, str, str, str]:
 def main() -> None:
     """Digest, write the report, tell what it took."""
     parser = argparse.ArgumentParser(description="Digest a folder of text.")
-    parser.add_argument(
-        "folder", type=Path, nargs="?", help="default: the Python standard library's documentation"
-    )
+    parser.add_argument("folder", type=Path, nargs="?", help="default: the Python standard library's documentation")
     parser.add_argument("--output", type=Path, default=Path("digest.md"), help="default: digest.md")
     arguments = parser.parse_args()
     if arguments.folder is not None and not arguments.folder.is_dir():

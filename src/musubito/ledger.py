@@ -12,9 +12,9 @@ from typing import Any
 from musubito.engine.context import SCOPE, Run, Scope
 from musubito.engine.current import current_engine
 from musubito.engine.engine import MusubitoEngine
+from musubito.engine.explain import why_missing
 from musubito.engine.journal import Line
 from musubito.errors import MusubitoError
-from musubito.engine.explain import why_missing
 from musubito.model import ReplayReason
 
 __all__ = ["CallRecord", "RunRecord", "record_usage", "run"]

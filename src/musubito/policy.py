@@ -17,17 +17,23 @@ class Execution(Protocol):
     """What the decision looks at."""
 
     @property
-    def outcome(self) -> int: ...
+    def outcome(self) -> int:
+        """1 if it succeeded, 0 if it failed."""
     @property
-    def invalid(self) -> int: ...
+    def invalid(self) -> int:
+        """1 if it is INVALID."""
     @property
-    def not_replayable(self) -> str | None: ...
+    def not_replayable(self) -> str | None:
+        """Why it may not be replayed, None if it may."""
     @property
-    def started_at(self) -> float: ...
+    def started_at(self) -> float:
+        """Seconds since the epoch."""
     @property
-    def valid_from(self) -> float | None: ...
+    def valid_from(self) -> float | None:
+        """Before this, something nested inside it lies in the future."""
     @property
-    def valid_until(self) -> float | None: ...
+    def valid_until(self) -> float | None:
+        """From this on, something nested inside it has expired."""
 
 
 # Made once: a decision is taken on every call.

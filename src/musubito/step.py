@@ -23,6 +23,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+# A coroutine function is also a function that returns a coroutine: the first overload that fits is meant.
+# mypy: disable-error-code="overload-overlap"
+
+
 class _Decorator:
     """`@musubito_step(...)`: typed for each kind of callable."""
 
@@ -32,7 +36,9 @@ class _Decorator:
         self._name = name
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, MusubitoResult[T]]]: ...
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, T]]
+    ) -> Callable[P, Coroutine[Any, Any, MusubitoResult[T]]]: ...
     @overload
     def __call__(self, function: Callable[P, AsyncIterator[T]]) -> Callable[P, MusubitoStream[T]]: ...
     @overload
@@ -50,7 +56,9 @@ class _Decorator:
 
 
 @overload
-def musubito_step(semantics: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, Coroutine[Any, Any, MusubitoResult[T]]]: ...
+def musubito_step(
+    semantics: Callable[P, Coroutine[Any, Any, T]], /
+) -> Callable[P, Coroutine[Any, Any, MusubitoResult[T]]]: ...
 @overload
 def musubito_step(semantics: Callable[P, AsyncIterator[T]], /) -> Callable[P, MusubitoStream[T]]: ...
 @overload
@@ -87,7 +95,9 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
     caller = _Caller(definition)
     streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     if streams and definition.semantics.step_type is StepType.EXTERNAL_EFFECT:
-        raise TypeError(f"{definition.name}: a generator cannot be an EXTERNAL_EFFECT; let a function collect its chunks")
+        raise TypeError(
+            f"{definition.name}: a generator cannot be an EXTERNAL_EFFECT; let a function collect its chunks"
+        )
     if streams:
 
         @functools.wraps(function)

@@ -60,14 +60,14 @@ class MusubitoStream(Generic[T]):
         return self._result
 
     def __iter__(self) -> Iterator[T]:
-        self._start("__iter__", "async for")
+        self._start()
         return self._stream()
 
     def __aiter__(self) -> AsyncIterator[T]:
-        self._start("__aiter__", "for")
+        self._start()
         return self._astream()
 
-    def _start(self, method: str, other: str) -> None:
+    def _start(self) -> None:
         if self._started:
             raise MusubitoError(f"{self._call.definition.name}: a stream can be iterated once; call the step again")
         self._started = True
@@ -75,7 +75,7 @@ class MusubitoStream(Generic[T]):
     def _stream(self) -> Iterator[T]:
         engine = self._engine
         recording = _Recording(engine, self._call, self._scope)
-        begun: MusubitoResult[Any] | Begun = run(recording.story.begin(), engine)
+        begun: Any = run(recording.story.begin(), engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             yield from begun.value
@@ -140,7 +140,9 @@ class _Recording:
     """What a stream has given so far, and the context in which its generator runs."""
 
     def __init__(self, engine: MusubitoEngine, call: Call, scope: Scope) -> None:
-        self.story = _StreamStory(engine, call, scope if scope.engine is engine else scope._replace(engine=engine, run=None))
+        self.story = _StreamStory(
+            engine, call, scope if scope.engine is engine else scope._replace(engine=engine, run=None)
+        )
         self.chunks: list[Any] = []
         self.context = copy_context()
 

@@ -212,7 +212,11 @@ def test_opening_on_a_full_disk_is_an_error_that_names_it(small_disk):
 
 
 def test_a_database_that_hangs_on_a_full_disk_hangs_nobody(tmp_path, small_disk):
-    with time_limit(20), MusubitoEngine(SQLiteStorage(small_disk / "musubito.db")) as engine, use_musubito_engine(engine):
+    with (
+        time_limit(20),
+        MusubitoEngine(SQLiteStorage(small_disk / "musubito.db")) as engine,
+        use_musubito_engine(engine),
+    ):
         (small_disk / "ballast").write_bytes(bytes(3_600_000))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MusubitoWarning)

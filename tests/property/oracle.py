@@ -48,6 +48,8 @@ class Truth:
     within: list[Truth] = field(default_factory=list)
     """Calls inside that left no result: they failed, or went unrecorded."""
     attempts: list[tuple[bytes, int]] = field(default_factory=list)
+    burdened: bool = False
+    """It was handed up what other calls depended on, so it may run again where that would not be needed."""
     condemned: bool = False
     """Invalidated by hand, or committed INVALID."""
 
@@ -179,10 +181,14 @@ class Oracle:
             e
             for e in self.under[reuse]
             if e.replayable
+            and not self.is_burdened(e)
             and not self.holds_given(e, run, given)
             and not self.wrong(e, strict=True)
             and not self.wrong(e, strict=True, ever=True)
         }
+
+    def is_burdened(self, e: Truth) -> bool:
+        return e.burdened or any(map(self.is_burdened, (*(used for _, used, _ in e.inner), *e.within)))
 
     def holds_given(self, e: Truth, run: RunTruth, given: dict[bytes, set[int]]) -> bool:
         if not e.step.stochastic and e in run.shared:

@@ -53,7 +53,9 @@ class Collected:
     until: float = inf
     replayable: bool = True
 
-    def take(self, uses: Iterable[Use], reads: Iterable[tuple[str, Any]], since: float, until: float, *, replayable: bool) -> None:
+    def take(
+        self, uses: Iterable[Use], reads: Iterable[tuple[str, Any]], since: float, until: float, *, replayable: bool
+    ) -> None:
         self.uses += uses
         self.reads += reads
         self.since, self.until = max(self.since, since), min(self.until, until)
@@ -213,7 +215,9 @@ class Model:
             for use in inside.uses:
                 run.attempts[sample] += [use.execution.sample] if use.execution.asked.stochastic else []
                 run.attempts[sample] += run.nested(use.execution)
-            self.hand_up(inside.uses, inside.reads, max(inside.since, at), min(inside.until, until), replayable=inside.replayable)
+            self.hand_up(
+                inside.uses, inside.reads, max(inside.since, at), min(inside.until, until), replayable=inside.replayable
+            )
             self.told(asked.operation, "failed", None, node)
             raise
         self.bodies.pop()
@@ -226,7 +230,9 @@ class Model:
             self.told(asked.operation, "ran", value, node)
             return Result(value, artifact, node)
         before = list(dict.fromkeys(run.attempts.pop(sample, [])))
-        new = Execution(len(self.executions), asked, node, reuse, cross, sample, artifact, value, at, inside, replayable, before)
+        new = Execution(
+            len(self.executions), asked, node, reuse, cross, sample, artifact, value, at, inside, replayable, before
+        )
         new.invalid = any(what in (asked.operation, node) for what in self.by_hand[invalidations:]) or any(
             self.outdated(moment, use) for use in inside.uses
         )
@@ -261,7 +267,9 @@ class Model:
         self.told(asked.operation, how, value, node)
         return Result(value, e.artifact, node)
 
-    def hand_up(self, uses: Iterable[Use], reads: Iterable[tuple[str, Any]], since: float, until: float, *, replayable: bool) -> None:
+    def hand_up(
+        self, uses: Iterable[Use], reads: Iterable[tuple[str, Any]], since: float, until: float, *, replayable: bool
+    ) -> None:
         """The body around a call depends on what the call depended on."""
         if self.bodies:
             self.bodies[-1].take(list(uses), list(reads), since, until, replayable=replayable)

@@ -18,7 +18,15 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_merge, musubito_step, run, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    StepConfiguration,
+    StepType,
+    musubito_merge,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
 from musubito.ambient import ambient, note_read
 from musubito.engine.context import SCOPE, Run
 from musubito.engine.effects import Effect, Invoke, Join, Newest, Pause, Raised, Returned, Write
@@ -139,7 +147,9 @@ class WatchedStory:
         number = story._number
         self.place = Place(stage.numbered(("node", what, nodes, number)), ("reuse", what, artifacts, number))
         self.cross = ("cross", what, number)
-        self.tainted = any(result.artifact_id.startswith(UNSTORABLE) for result in (*above, *([value] if is_result else [])))
+        self.tainted = any(
+            result.artifact_id.startswith(UNSTORABLE) for result in (*above, *([value] if is_result else []))
+        )
         for kind, real, true in zip(("node", "reuse", "cross"), story.keys, (*self.place, self.cross), strict=True):
             # Without parents the three are one.
             oracle.same(kind, real, true)
@@ -170,11 +180,19 @@ class WatchedStory:
             result: MusubitoResult[Any] | Raised = stop.value
         except StepFailed as failure:
             result = Raised(failure)
+        self._burden()
         if isinstance(result, Raised):
             self.stage.world.note(self.step.name, "failed", None, None)
             return result
         self._ended(result)
         return result
+
+    def _burden(self) -> None:
+        """Outside of all bodies, it is taken for a call of every open one that reaches it: these depend on too much."""
+        if self.story.scope.frame is None:
+            for frame in self.engine.open.reaching(self.step.name):
+                if frame in self.stage.frames:
+                    self.stage.frames[frame].burdened = True
 
     def _perform(self, effect: Effect) -> Generator[Effect, Any, Any]:
         stage = self.stage
@@ -278,7 +296,9 @@ class WatchedStory:
     def _check_replay(self, truth: Truth, execution: int, result: MusubitoResult[Any]) -> None:
         oracle = self.oracle
         if truth.place.reuse != self.place.reuse and not (self.step.across and truth.cross == self.cross):
-            raise Violation(f"{self.step.name} was answered by an execution of something else: {truth.place}, not {self.place}")
+            raise Violation(
+                f"{self.step.name} was answered by an execution of something else: {truth.place}, not {self.place}"
+            )
         if not truth.replayable:
             raise Violation(f"{self.step.name} was replayed over an output that was never stored")
         if truth.artifact != ("is", repr(result.value)):
@@ -307,6 +327,7 @@ class WatchedStory:
     def _came_back(self, outcome: Returned[Any] | Raised) -> None:
         truth, outer = self.truth, self.outer
         assert truth is not None
+        self._burden()
         attempts = self.run.attempts[self.story._identity.pool(), self.story._number]
         truth.replayable = all(inner.replayable for inner in (*(used for _, used, _ in truth.inner), *truth.within))
         if isinstance(outcome, Returned):
@@ -433,7 +454,9 @@ class Stage:
     def text(self, step: Step) -> str:
         """The code of a step."""
         later, do = ("async ", "await notes.a") if self.is_async else ("", "notes.")
-        lines = [f"{later}def {step.name}(value):"]
+        # Equal code objects share what is known of their text, so what has a source must not equal what has none.
+        lines = ["# This has a source."] if self._with_source else []
+        lines.append(f"{later}def {step.name}(value):")
         lines.append(f"    notes = STAGE.get().world.begin({step.number}, {step.version}, value)")
         for line in step.lines:
             if isinstance(line, Call):
@@ -483,7 +506,9 @@ class Stage:
         context.run(enter)
         return context
 
-    def _together(self, scripts: Sequence[tuple[int, Script, Context]], events: Sequence[Event], seen: list[Any]) -> None:
+    def _together(
+        self, scripts: Sequence[tuple[int, Script, Context]], events: Sequence[Event], seen: list[Any]
+    ) -> None:
         def work(number: int, script: Script) -> None:
             notes = Notes(self.world, None, 0, 0)
             try:
@@ -504,11 +529,15 @@ class Stage:
             return
         self.turns = Turns(self.rng)
         try:
-            self.turns.play([(partial(work, number, script), context) for number, script, context in scripts], happening)
+            self.turns.play(
+                [(partial(work, number, script), context) for number, script, context in scripts], happening
+            )
         finally:
             self.turns = None
 
-    async def _atogether(self, scripts: Sequence[tuple[int, Script, Context]], events: Sequence[Event], seen: list[Any]) -> None:
+    async def _atogether(
+        self, scripts: Sequence[tuple[int, Script, Context]], events: Sequence[Event], seen: list[Any]
+    ) -> None:
         async def work(number: int, script: Script) -> None:
             notes = Notes(self.world, None, 0, 0)
             try:

@@ -86,9 +86,7 @@ def strictly_equal(a: Any, b: Any, ordered: bool = False) -> bool:
     if isinstance(a, Decimal):
         return a.as_tuple() == b.as_tuple()
     if isinstance(a, datetime | time):
-        return (
-            a.replace(tzinfo=None) == b.replace(tzinfo=None) and a.fold == b.fold and same(a.tzinfo, b.tzinfo)
-        )
+        return a.replace(tzinfo=None) == b.replace(tzinfo=None) and a.fold == b.fold and same(a.tzinfo, b.tzinfo)
     if isinstance(a, timezone):
         return repr(a) == repr(b)
     if isinstance(a, ZoneInfo):

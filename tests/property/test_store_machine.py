@@ -59,9 +59,7 @@ PLACES = {
     "child of b:x": place("child", [parent(B, "x")]),
     "child of none": place("child"),
     "grandchild of a:x, b:x": place("grandchild", [parent(CHILD, "x"), parent(B, "x")]),
-    "grandchild of b:x, b:x": place(
-        "grandchild", [parent(place("child", [parent(B, "x")]), "x"), parent(B, "x")]
-    ),
+    "grandchild of b:x, b:x": place("grandchild", [parent(place("child", [parent(B, "x")]), "x"), parent(B, "x")]),
     "grandchild of a:y": place("grandchild", [parent(CHILD, "y"), STATE]),
     "never seen": place("never seen"),
     "send": place("send"),
@@ -202,11 +200,7 @@ class Stores(RuleBasedStateMachine):
             "attempts": [Attempted(digest(p), n) for p, n in attempts],
         }
         uses, began = self.used(calls), self.moment(0)
-        self.write(
-            commit(
-                PLACES[at], "s", holds=holds, uses=uses, began=began, effect=ended(effect), tokens=3, **more
-            )
-        )
+        self.write(commit(PLACES[at], "s", holds=holds, uses=uses, began=began, effect=ended(effect), tokens=3, **more))
 
     @rule(at=places, calls=calls, lease=leases, effect=outcomes)
     def go_wrong(self, at: str, calls: Calls, lease: Lease, effect: Effect) -> None:
@@ -236,9 +230,7 @@ class Stores(RuleBasedStateMachine):
         now=times,
         over=st.none() | owners,
     )
-    def claim(
-        self, at: str, key: str, owner: str, across: bool, ago: int, now: float, over: str | None
-    ) -> None:
+    def claim(self, at: str, key: str, owner: str, across: bool, ago: int, now: float, over: str | None) -> None:
         more = {"seen": max(len(self.committed) - ago, 0), "over": over.encode() if over else None}
         self.write(
             claim(
@@ -268,18 +260,12 @@ class Stores(RuleBasedStateMachine):
     def intend(self, effect: str, owner: str, attempt: int, at: float) -> None:
         self.write(intent(effect, owner, attempt, at=at, holder=holder(owner, at + 10)))
 
-    @rule(
-        effect=st.sampled_from(EFFECTS), outcome=st.sampled_from(["done", "failed", "unknown"]), calls=calls
-    )
+    @rule(effect=st.sampled_from(EFFECTS), outcome=st.sampled_from(["done", "failed", "unknown"]), calls=calls)
     def end_the_present_attempt(self, effect: str, outcome: str, calls: Calls) -> None:
         row = self.reference.find(EffectQuery(digest(effect), A.keys, "default"))
         end, uses = ended((effect, row.attempt if row else 1, outcome)), self.used(calls)
         if outcome == "done":
-            self.write(
-                commit(
-                    PLACES[effect], "sent", holds=Holds.EFFECT, effect=end, uses=uses, began=self.moment(0)
-                )
-            )
+            self.write(commit(PLACES[effect], "sent", holds=Holds.EFFECT, effect=end, uses=uses, began=self.moment(0)))
         else:
             self.write(fail(PLACES[effect], effect=end, uses=uses))
 

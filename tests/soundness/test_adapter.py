@@ -41,7 +41,7 @@ class Framework:
     def inputs(self) -> Mapping[str, object]:
         return self.around
 
-    def observe(self, kind: str, key: str) -> bytes | None | Awaitable[bytes | None]:
+    def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:
         self.looks += 1
         assert kind == "store"
         return self._later(key) if self.awaitable else self.digest(key)
@@ -104,7 +104,7 @@ def _around(inner: Callable[..., MusubitoResult[Any]], name: str) -> Any:
     return outer
 
 
-# -- what is around a step is its input ------------------------------------------------------------------------------------
+# -- what is around a step is its input --------------------------------------------------------------------------------
 @DEPTHS
 def test_what_is_around_a_step_is_part_of_its_identity(w: World, fw: Framework, depth: int) -> None:
     @musubito_step(name="f")
@@ -176,7 +176,7 @@ def test_what_is_around_reaches_into_threads_and_tasks_that_inherit_it(w: World,
     assert w.ran["f"] == 4
 
 
-# -- what it reads is looked at again --------------------------------------------------------------------------------------
+# -- what it reads is looked at again ----------------------------------------------------------------------------------
 @DEPTHS
 def test_reads_are_checked_before_a_replay(w: World, fw: Framework, depth: int) -> None:
     @musubito_step(name="f")
@@ -270,7 +270,7 @@ def test_a_sync_step_cannot_await_and_runs(w: World, fw: Framework) -> None:
     assert w.ran["f"] == 2
 
 
-# -- what cannot be repeated -----------------------------------------------------------------------------------------------
+# -- what cannot be repeated -------------------------------------------------------------------------------------------
 @DEPTHS
 def test_a_write_makes_every_open_step_not_replayable(w: World, fw: Framework, depth: int) -> None:
     @musubito_step(name="f")
@@ -328,7 +328,7 @@ def test_outside_of_a_step_reads_and_writes_are_nobodys(w: World, fw: Framework)
         fw.put("fact", 1)
 
 
-# -- how it steers ---------------------------------------------------------------------------------------------------------
+# -- how it steers -----------------------------------------------------------------------------------------------------
 @DEPTHS
 def test_control_flow_is_no_failure_at_any_depth(w: World, fw: Framework, depth: int) -> None:
     @musubito_step(name="f")
@@ -400,7 +400,7 @@ def test_other_exceptions_are_failures(w: World, fw: Framework) -> None:
     assert w.rows("SELECT outcome FROM executions") == [("failed",)]
 
 
-# -- explain looks, and does no more ---------------------------------------------------------------------------------------
+# -- explain looks, and does no more -----------------------------------------------------------------------------------
 @DEPTHS
 def test_explain_sees_what_is_around_and_what_was_read(w: World, fw: Framework, depth: int) -> None:
     @musubito_step(name="f")

@@ -130,9 +130,7 @@ CHANGES = [
 @pytest.mark.parametrize("text", CHANGES)
 def test_a_change_counts_at_the_next_call(module: Callable[[str], Any], text: str) -> None:
     m = module(
-        PROGRAM
-        if "__bases__" not in text
-        else PROGRAM.replace("class Tool:", "class Root: pass\nclass Tool(Root):")
+        PROGRAM if "__bases__" not in text else PROGRAM.replace("class Tool:", "class Root: pass\nclass Tool(Root):")
     )
     tracker = CodeTracker(m.step)
     before = tracker.current()
@@ -158,8 +156,7 @@ def test_a_helper_defined_again_in_a_cell_counts_by_its_own_code() -> None:
     tracker = CodeTracker(cells["step"])
     first = tracker.current()
     assert any(
-        part.name == "__main__.helper" and part.source == "def helper(x):\n    return x + 1\n"
-        for part in first.parts
+        part.name == "__main__.helper" and part.source == "def helper(x):\n    return x + 1\n" for part in first.parts
     )
     cell(3, "def helper(x):\n    return x + 2\n")
     second = tracker.current()
@@ -410,9 +407,7 @@ def step(x): return SETTINGS, API_KEY
 
 
 def test_a_member_that_appears_nearer_to_the_receiver_counts(module: Callable[[str], Any]) -> None:
-    m = module(
-        "class Base:\n    K = 1\nclass Agent(Base):\n    def answer(self): return self.K, self.given\n"
-    )
+    m = module("class Base:\n    K = 1\nclass Agent(Base):\n    def answer(self): return self.K, self.given\n")
     tracker = CodeTracker(m.Agent.answer, owner=m.Agent)
     digests = [tracker.current().digest]
     m.Agent.K = 2
@@ -488,9 +483,7 @@ def test_cycles_end(module: Callable[[str], Any]) -> None:
 
 def test_a_module_imported_in_the_body_is_patched(module: Callable[[str], Any]) -> None:
     lib = module("def f(): return 1\n")
-    m = module(
-        f"def step(x):\n    from {lib.__name__} import f\n    import json\n    return f(), json.dumps(x)\n"
-    )
+    m = module(f"def step(x):\n    from {lib.__name__} import f\n    import json\n    return f(), json.dumps(x)\n")
     tracker = CodeTracker(m.step)
     before = tracker.current()
     lib.f = lambda: 2

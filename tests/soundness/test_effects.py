@@ -210,20 +210,35 @@ def test_an_outer_step_that_replays_does_not_repeat_the_effect_inside(w: World) 
     assert w.ran["send"] == 1
 
 
-def test_what_was_built_inside_an_effect_and_replaced_does_not_repeat_it(w: World) -> None:
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_was_built_inside_an_effect_and_replaced_does_not_repeat_it(w: World, deep: bool) -> None:
+    """And what was built on the effect stands with it."""
+
     @musubito_step(name="s")
     def s(x: int) -> int:
         return w.draw("s")
 
+    @musubito_step(name="middle")
+    def middle(x: int) -> int:
+        return s(0).value
+
+    inside = middle if deep else s
+
     @musubito_step(EFFECT, name="send")
     def send(x: int) -> int:
         w.count("send")
-        return s(0).value
+        return inside(0).value
 
-    send(0)
+    @musubito_step(name="o")
+    def o(x: int) -> int:
+        w.count("o")
+        return send(x).value
+
+    o(0)
     forced(s)(0)
     assert send(0).value == 1
-    assert w.ran["send"] == 1
+    assert o(0).value == 1
+    assert w.ran == {"o": 1, "send": 1, "s": 2}
 
 
 def test_an_effect_invalidated_by_hand_may_run_again(w: World) -> None:

@@ -21,7 +21,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.store.base import Change, Claim, Commit, Fail, Found, Keys, Point
+from musubito.store.base import Claim, Commit, Fail, Found, Keys, Point
 from tests.soundness.world import A, Failing, Watched, World, forced, parent, under
 
 
@@ -43,7 +43,9 @@ def test_a_failure_is_raised_untouched_and_never_replayed(w: World) -> None:
         assert w.ran["f"] == number
 
 
-@pytest.mark.parametrize("error", [StopIteration("done"), StopAsyncIteration(), GeneratorExit(), KeyboardInterrupt(), SystemExit(3)])
+@pytest.mark.parametrize(
+    "error", [StopIteration("done"), StopAsyncIteration(), GeneratorExit(), KeyboardInterrupt(), SystemExit(3)]
+)
 def test_every_exception_goes_through_as_it_is(w: World, error: BaseException) -> None:
     @musubito_step(name="f")
     def f(x: int) -> int:
@@ -73,7 +75,9 @@ def test_a_node_keeps_its_last_success(w: World) -> None:
     assert w.rows("SELECT outcome FROM executions ORDER BY execution_id") == [("succeeded",), ("failed",)]
     with run() as r:
         assert f(0).value == 1
-    assert (w.ran["f"], r.calls[0].reason) == (2, ReplayReason.EARLY_CUTOFF_HIT) or r.calls[0].reason is ReplayReason.EXACT_HIT
+    assert (w.ran["f"], r.calls[0].reason) == (2, ReplayReason.EARLY_CUTOFF_HIT) or r.calls[
+        0
+    ].reason is ReplayReason.EXACT_HIT
 
 
 def test_a_caught_failure_is_called_again_when_the_outer_step_runs(w: World) -> None:
@@ -95,7 +99,7 @@ def test_a_caught_failure_is_called_again_when_the_outer_step_runs(w: World) -> 
     assert w.ran == {"o": 2, "s": 2}
 
 
-# -- outputs that cannot be stored -----------------------------------------------------------------------------------------
+# -- outputs that cannot be stored -------------------------------------------------------------------------------------
 @pytest.mark.filterwarnings("ignore::musubito.MusubitoWarning")
 def test_an_output_that_cannot_be_stored_is_returned_and_not_replayed(w: World) -> None:
     @musubito_step(name="f")
@@ -166,7 +170,7 @@ def test_nothing_below_an_output_that_cannot_be_stored_is_replayed(w: World, mer
     assert w.rows("SELECT DISTINCT replayable FROM executions WHERE node_id = ?", child.node_id) != [("yes",)]
 
 
-# -- parents that are not there --------------------------------------------------------------------------------------------
+# -- parents that are not there ----------------------------------------------------------------------------------------
 def test_a_parent_that_is_not_in_this_store_becomes_a_stub(w: World) -> None:
     @musubito_step(name="f")
     def f(x: object) -> int:
@@ -197,7 +201,7 @@ def test_a_stub_becomes_a_node_when_it_is_asked_for(w: World, tmp_path: Any) -> 
     assert w.ran["g"] == 1
 
 
-# -- faults of the store ---------------------------------------------------------------------------------------------------
+# -- faults of the store -----------------------------------------------------------------------------------------------
 class Faulty(Watched):
     """Fails at what it is told to."""
 
@@ -320,7 +324,7 @@ def test_a_fault_is_one_warning_and_is_counted(w: World) -> None:
         engine.close()
 
 
-# -- cancellation ----------------------------------------------------------------------------------------------------------
+# -- cancellation ------------------------------------------------------------------------------------------------------
 def test_an_interrupted_step_leaves_nothing_claimed(w: World) -> None:
     @musubito_step(name="f")
     def f(x: int) -> int:

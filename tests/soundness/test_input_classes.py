@@ -127,7 +127,9 @@ def test_an_edited_method_of_an_argument_runs_the_step_again(
     assert w.ran[step] == 2
 
 
-def test_an_edited_helper_of_an_argument_s_method_runs_the_step_again(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edited_helper_of_an_argument_s_method_runs_the_step_again(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     call = steps(w)["direct"]
     before = call().value
     monkeypatch.setitem(globals(), "helper", lambda text: text + "?")

@@ -8,7 +8,7 @@ from musubito import MusubitoResult, ReplayReason, musubito_step, run
 from tests.soundness.world import ACROSS, A, B, Failing, World, forced, in_a_run, parent, ttl, under
 
 
-# -- a result in the place of another --------------------------------------------------------------------------------------
+# -- a result in the place of another ----------------------------------------------------------------------------------
 def test_inner_step_runs_again_differently(w: World) -> None:
     @musubito_step(name="s")
     def s(x: int) -> int:
@@ -190,7 +190,7 @@ def test_newer_result_comes_back_with_the_clock(w: World) -> None:
     assert o(0).value == 2
 
 
-# -- while something runs --------------------------------------------------------------------------------------------------
+# -- while something runs ----------------------------------------------------------------------------------------------
 def test_inner_step_runs_again_meanwhile(w: World) -> None:
     @musubito_step(name="s")
     def s(x: int) -> int:
@@ -328,7 +328,7 @@ def test_late_result_marks_nothing(w: World) -> None:
     assert w.ran["o"] == 1, "invalidated by a result that never counted"
 
 
-# -- by hand ---------------------------------------------------------------------------------------------------------------
+# -- by hand -----------------------------------------------------------------------------------------------------------
 def test_invalidating_a_second_node(w: World) -> None:
     @musubito_step(name="f")
     def f(x: object) -> int:
@@ -390,7 +390,7 @@ def test_invalid_is_never_taken_back(w: World) -> None:
     assert w.rows("SELECT invalid FROM executions ORDER BY execution_id") == [(1,), (0,)]
 
 
-# -- STALE is a statement for lineage --------------------------------------------------------------------------------------
+# -- STALE is a statement for lineage ----------------------------------------------------------------------------------
 def test_stale_inner_step_is_no_reason_to_run_again(w: World) -> None:
     @musubito_step(name="p")
     def p(x: int) -> object:

@@ -72,6 +72,19 @@ def test_reuse_across_parents_only_where_the_policy_allows_it(w: World) -> None:
     assert [call.reason for call in r.calls[1:]] == [ReplayReason.CROSS_PARENT_HIT] * 2
 
 
+def test_parents_of_other_content_never_answer_where_the_policy_does_not_allow_it(w: World) -> None:
+    """Not even where there is an earlier result for these parents, which may not be replayed."""
+
+    @musubito_step(name="f")
+    def f(x: int) -> int:
+        return w.count("f")
+
+    under([parent("P", 1)], f, 0)
+    node = under([parent("Q", 2)], f, 0).node_id
+    w.engine.invalidate(node)
+    assert under([parent("Q", 2)], f, 0).value == 3
+
+
 def test_other_input_runs_across_parents_too(w: World) -> None:
     @musubito_step(ACROSS, name="f")
     def f(x: int) -> int:

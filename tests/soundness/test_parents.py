@@ -11,7 +11,12 @@ from tests.soundness.world import A, B, C, World, parent, under
 
 
 def edges(w: World, child: MusubitoResult[object]) -> set[str]:
-    return {each for (each,) in w.rows("SELECT parent_node_id FROM edges WHERE child_node_id = ? AND kind = 'data'", child.node_id)}
+    return {
+        each
+        for (each,) in w.rows(
+            "SELECT parent_node_id FROM edges WHERE child_node_id = ? AND kind = 'data'", child.node_id
+        )
+    }
 
 
 def test_the_parents_are_those_of_the_merge_and_no_others(w: World) -> None:

@@ -199,7 +199,8 @@ def test_after_control_flow_each_runs_for_itself(w: World, monkeypatch: pytest.M
 
 
 def test_what_could_not_be_replayed_is_not_shared(w: World) -> None:
-    gate = Gate()
+    """Each runs for itself, and not one after the other."""
+    gate, others = Gate(), threading.Barrier(2)
 
     @musubito_step(name="f")
     def f(x: int) -> int:
@@ -207,6 +208,8 @@ def test_what_could_not_be_replayed_is_not_shared(w: World) -> None:
         not_replayable("it wrote somewhere")
         if number == 1:
             gate.pass_through()
+        else:
+            others.wait(10)
         return number
 
     assert sorted(worker.result().value for worker in at_once(w, gate, [lambda: f(0)] * 3)) == [1, 2, 3]
@@ -256,7 +259,7 @@ def test_the_same_sample_of_two_runs_is_one_flight(w: World) -> None:
     assert w.ran["s"] == 1
 
 
-# -- waits that would never end --------------------------------------------------------------------------------------------
+# -- waits that would never end ----------------------------------------------------------------------------------------
 def test_recursion_onto_its_own_key(w: World) -> None:
     @musubito_step(name="f")
     def f(x: int) -> object:
@@ -319,7 +322,7 @@ def test_two_processes_that_nest_the_other_way_round(w: World) -> None:
     nested_the_other_way_round(w, elsewhere)
 
 
-# -- asyncio ---------------------------------------------------------------------------------------------------------------
+# -- asyncio -----------------------------------------------------------------------------------------------------------
 def test_tasks_that_ask_at_once_compute_once(w: World) -> None:
     @musubito_step(name="f")
     async def f(x: int) -> int:

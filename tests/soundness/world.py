@@ -90,7 +90,7 @@ class World:
     def clock(self) -> float:
         return self.now
 
-    # -- what steps do ---------------------------------------------------------------------------------------------------
+    # -- what steps do -------------------------------------------------------------------------------------------------
     def count(self, name: str) -> int:
         """The step runs; gives back how often it has by now."""
         with self.lock:
@@ -119,7 +119,7 @@ class World:
         if hook is not None:
             hook()
 
-    # -- an adapter's side -----------------------------------------------------------------------------------------------
+    # -- an adapter's side ---------------------------------------------------------------------------------------------
     def inputs(self) -> Mapping[str, object]:
         return self.around
 
@@ -127,7 +127,7 @@ class World:
         self.observed.append((kind, key))
         return self.digest(key)
 
-    # -- what tests do ---------------------------------------------------------------------------------------------------
+    # -- what tests do -------------------------------------------------------------------------------------------------
     @contextmanager
     def __call__(self) -> Iterator[World]:
         with use_musubito_engine(self.engine), ambient(self):

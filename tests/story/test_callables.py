@@ -87,7 +87,7 @@ def test_arguments_that_cannot_be_identified(engine: MusubitoEngine, bad: object
     assert RAN == []
 
 
-# -- methods ---------------------------------------------------------------------------------------------------------------
+# -- methods -----------------------------------------------------------------------------------------------------------
 @dataclass
 class Scorer:
     weight: int
@@ -210,7 +210,11 @@ def test_a_method_of_an_instance_patched(engine: MusubitoEngine, monkeypatch: py
 
 
 def test_class_methods_and_static_methods(engine: MusubitoEngine) -> None:
-    assert [Scorer.of_class(1).value, Overriding.of_class(1).value, Scorer(5).of_class(1).value] == ["Scorer", "Overriding", "Scorer"]
+    assert [Scorer.of_class(1).value, Overriding.of_class(1).value, Scorer(5).of_class(1).value] == [
+        "Scorer",
+        "Overriding",
+        "Scorer",
+    ]
     assert [Scorer.of_nothing(1).value, Overriding.of_nothing(1).value, Scorer(5).of_nothing(1).value] == [1, 1, 1]
     assert RAN == ["of_class", "of_class", "of_nothing"]
 

@@ -211,9 +211,7 @@ CASES = [
     differs("type of a constant", BASE, '{"deep": 1}', '{"deep": True}'),
     differs("shadowed builtin", BASE, "UNRELATED", "def str(x): return 'no'\nUNRELATED"),
     differs("constant becomes a list", BASE, '["x", "y"]', '("x", "y")'),
-    differs(
-        "docstring that is read", BASE.replace("PROMPT +", "helper.__doc__ +"), "Says how.", "Says nothing."
-    ),
+    differs("docstring that is read", BASE.replace("PROMPT +", "helper.__doc__ +"), "Says how.", "Says nothing."),
     differs("f-string", "def step(x): return f'a {x!r:>3}'", ":>3", ":>4"),
     differs("literal kind", "def step(x): return 1", "1", "1.0"),
     differs("sign of zero", "def step(x): return 0.0", "0.0", "-0.0"),
@@ -269,17 +267,13 @@ CASES = [
     same("class attribute not read", METHOD, "not read", "never read"),
     differs("class attribute read", METHOD, '"large"', '"small"'),
     differs("method reached by self", METHOD, "return outside(x)", "return outside(x) or 1"),
-    differs(
-        "behind a method reached by self", METHOD, "def outside(x): return x", "def outside(x): return 1"
-    ),
+    differs("behind a method reached by self", METHOD, "def outside(x): return x", "def outside(x): return 1"),
     differs("decorated method reached by self", DECORATED, "return 1", "return 2"),
     differs("behind a decorated method reached by self", DECORATED, "return 3", "return 4"),
     same("beside a decorated method", DECORATED, "return 5", "return 6"),
     same("where the file lies", "def step(x): return __file__", "", ""),
     differs("by super", METHOD, "return 5", "return 6"),
-    differs(
-        "override appears", METHOD, "class Agent(Base):", "class Agent(Base):\n    def also(self): return 9"
-    ),
+    differs("override appears", METHOD, "class Agent(Base):", "class Agent(Base):\n    def also(self): return 9"),
     differs("dynamic receiver", DYNAMIC, "def unused(self): return 1", "def unused(self): return 2"),
     differs("imported in the body", LOCAL, "return g(x)", "return g(x) + 1", "lib/deep.py", **LIB),
     differs(
@@ -370,9 +364,7 @@ CASES = [
     differs("closure", kinds("CLOSED(x)"), "make(12)", "make(13)"),
     differs("nested in data", kinds("NESTED"), "x + 2", "x - 2"),
     differs("cached property", kinds("Later().value"), "return 13", "return 14"),
-    differs(
-        "what code counts from, in a whole container", "calls = []\ndef step(x): calls.append(x)", "[]", "[1]"
-    ),
+    differs("what code counts from, in a whole container", "calls = []\ndef step(x): calls.append(x)", "[]", "[1]"),
     same(
         "what code writes by name",
         "counts = {'x': 0, 'k': 1}\ndef step(x): counts['x'] += 1",
@@ -410,9 +402,7 @@ CASES = [
         "k = 1",
         "k = 2",
     ),
-    differs(
-        "function attribute", "def h(): pass\nh.flag = 1\ndef step(x): return h.flag", "flag = 1", "flag = 2"
-    ),
+    differs("function attribute", "def h(): pass\nh.flag = 1\ndef step(x): return h.flag", "flag = 1", "flag = 2"),
     differs(
         "schema of a typed dict",
         "import typing\nclass T(typing.TypedDict):\n    a: int\ndef step(x): return T(a=1)",
@@ -432,7 +422,8 @@ def run(folders: list[Path], seed: int) -> dict[str, str]:
     environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONDONTWRITEBYTECODE": "1"}
     ran = subprocess.run(
         [sys.executable, "-c", DRIVER, *map(str, folders)],
-        capture_output=True, check=False,
+        capture_output=True,
+        check=False,
         text=True,
         env=environment,
         timeout=120,

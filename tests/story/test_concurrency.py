@@ -166,7 +166,8 @@ def test_a_loop_that_is_closed_leaves_nothing_claimed(engine: MusubitoEngine) ->
 
     async def main() -> None:
         task = asyncio.create_task(forgotten(0))
-        await asyncio.sleep(0.02)
+        while not RAN:
+            await asyncio.sleep(0.001)
         assert not task.done()
 
     asyncio.run(main())

@@ -30,7 +30,9 @@ def program(folder: Path, *args: str, text: str = PROGRAM, **environment: str) -
     (folder / "main.py").write_text(text)
     env = {name: value for name, value in os.environ.items() if name != "MUSUBITO_URL"}
     env |= {"PYTHONPATH": LIBRARY, **environment}
-    return subprocess.run([sys.executable, "main.py", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "main.py", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+    )
 
 
 def test_it_is_opened_where_the_program_runs(tmp_path: Path) -> None:

@@ -48,7 +48,14 @@ def everything(engine: MusubitoEngine) -> list[Any]:
     tables = [name for (name,) in reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()]
     rows = [(name, reader.execute(f"SELECT * FROM {name}").fetchall()) for name in tables]
     files = sorted(Path(storage.db_path).parent.glob("musubito.db*"))
-    return [rows, [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files if not path.name.endswith("-shm")]]
+    return [
+        rows,
+        [
+            (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+            for path in files
+            if not path.name.endswith("-shm")
+        ],
+    ]
 
 
 def quiet(engine: MusubitoEngine) -> None:
@@ -155,7 +162,10 @@ def test_what_is_not_tracked_and_what_is_state(engine: MusubitoEngine) -> None:
 
 def test_each_reason_that_policy_and_state_give(tmp_path: Path) -> None:
     now = [100.0]
-    with MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"), now_provider=lambda: now[0]) as engine, use_musubito_engine(engine):
+    with (
+        MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"), now_provider=lambda: now[0]) as engine,
+        use_musubito_engine(engine),
+    ):
         planned = [ValueError()]
 
         @musubito_step(StepConfiguration(ttl_seconds=5), name="timed")
@@ -181,7 +191,9 @@ def test_each_reason_that_policy_and_state_give(tmp_path: Path) -> None:
         with pytest.raises(ValueError):
             timed(-1)
         assert reason(timed, -1) is ReplayReason.NODE_FAILED
-        forcing = musubito_step(StepConfiguration(force_reexecution=True), name="outer")(outer.__musubito_step__.function)  # type: ignore[attr-defined]
+        forcing = musubito_step(StepConfiguration(force_reexecution=True), name="outer")(
+            outer.__musubito_step__.function
+        )  # type: ignore[attr-defined]
         assert reason(forcing, 2) is ReplayReason.FORCE_REEXECUTION
 
 

@@ -90,7 +90,9 @@ def test_an_edited_prompt_runs_what_reads_it(engine: MusubitoEngine, load: Load)
 
 
 def test_an_edited_step_that_answers_otherwise_runs_what_is_below(engine: MusubitoEngine, load: Load) -> None:
-    assert after(load, "len(PROMPT) + len(part)", "len(PROMPT) * len(part)") == [each for each in ALL if each != "split"]
+    assert after(load, "len(PROMPT) + len(part)", "len(PROMPT) * len(part)") == [
+        each for each in ALL if each != "split"
+    ]
 
 
 def test_an_edit_that_is_taken_back_replays(engine: MusubitoEngine, load: Load) -> None:
@@ -115,7 +117,9 @@ def test_below_a_changed_parent_everything_runs(engine: MusubitoEngine, load: Lo
 
 
 def test_reuse_across_parents_scores_only_what_is_new(engine: MusubitoEngine, load: Load) -> None:
-    text = PROGRAM.replace('@musubito_step()\ndef score', "@musubito_step(StepConfiguration(allow_cross_parent_reuse=True))\ndef score")
+    text = PROGRAM.replace(
+        "@musubito_step()\ndef score", "@musubito_step(StepConfiguration(allow_cross_parent_reuse=True))\ndef score"
+    )
     program = load(text.replace("import musubito_step,", "import StepConfiguration, musubito_step,"))
     program.main()
     assert program.main("ab,c,newer")[1] == ["pipeline", "split", "score newer", "total"]

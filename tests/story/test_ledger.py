@@ -55,7 +55,7 @@ def test_calls_in_the_order_in_which_they_ended(engine: MusubitoEngine) -> None:
         ("asks", "ran", ReplayReason.NODE_NOT_FOUND),
         ("outer", "ran", ReplayReason.NODE_NOT_FOUND),
         ("f", "replayed", ReplayReason.EXACT_HIT),
-        ("f", "failed", ReplayReason.INPUT_CHANGED),
+        ("f", "failed", ReplayReason.NODE_NOT_FOUND),
     ]
     assert r.calls[2].node_id == result.node_id
 
@@ -82,9 +82,25 @@ def test_why_it_ran(engine: MusubitoEngine) -> None:
         f(1)
     assert [call.reason for call in r.calls] == [
         ReplayReason.NODE_NOT_FOUND,
-        ReplayReason.INPUT_CHANGED,
+        ReplayReason.NODE_NOT_FOUND,
         ReplayReason.FORCE_REEXECUTION,
         ReplayReason.NODE_INVALID,
+    ]
+
+
+def test_why_it_ran_compares_with_what_ran_before_the_run(engine: MusubitoEngine) -> None:
+    f(1)
+    edited = musubito_step(name="f")(lambda x: x + 0)
+    with run() as r:
+        f(2)
+        f(3)
+        edited(1)
+        f(2)
+    assert [call.reason for call in r.calls] == [
+        ReplayReason.INPUT_CHANGED,
+        ReplayReason.INPUT_CHANGED,
+        ReplayReason.CODE_CHANGED,
+        ReplayReason.EXACT_HIT,
     ]
 
 
@@ -98,14 +114,20 @@ def test_runs_and_calls_are_written(engine: MusubitoEngine, tmp_path: Path) -> N
     storage = SQLiteStorage(tmp_path / "musubito.db")
     rows = storage._reader.execute
     named = rows("SELECT run_id, name, tags, status FROM runs WHERE name IS NOT NULL").fetchall()
-    assert [(row[0], row[1], json.loads(row[2]), row[3]) for row in named] == [(r.run_id, "named", {"a": 1}, "finished")]
+    assert [(row[0], row[1], json.loads(row[2]), row[3]) for row in named] == [
+        (r.run_id, "named", {"a": 1}, "finished")
+    ]
     assert rows("SELECT count(*) FROM runs WHERE status = 'failed'").fetchall() == [(1,)]
-    calls = rows("SELECT call_id, parent_call_id, outcome, reason FROM calls WHERE run_id = ? ORDER BY call_id", (r.run_id,)).fetchall()
+    calls = rows(
+        "SELECT call_id, parent_call_id, outcome, reason FROM calls WHERE run_id = ? ORDER BY call_id", (r.run_id,)
+    ).fetchall()
     parent = next(call for call, outer_call, *_ in calls if outer_call is None)
     assert sorted(outer_call for _, outer_call, *_ in calls if outer_call is not None) == [parent, parent]
     assert {outcome for _, _, outcome, _ in calls} == {"ran"}
     assert rows("SELECT count(*) FROM calls").fetchall() == [(5,)]
-    assert rows("SELECT count(*) FROM calls c WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.run_id = c.run_id)").fetchall() == [(0,)]
+    assert rows(
+        "SELECT count(*) FROM calls c WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.run_id = c.run_id)"
+    ).fetchall() == [(0,)]
     storage.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import musubito
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
-PROGRAM = '''
+PROGRAM = """
 import asyncio, sys
 from musubito import MusubitoResult, musubito_merge, musubito_step
 
@@ -37,7 +37,7 @@ async def main() -> None:
     print(summary.value, summary.node_id, summary.artifact_id)
 
 asyncio.run(main())
-'''
+"""
 
 
 def test_a_second_process_prints_the_same_and_runs_nothing(tmp_path: Path) -> None:
@@ -46,7 +46,9 @@ def test_a_second_process_prints_the_same_and_runs_nothing(tmp_path: Path) -> No
     def process(seed: str) -> tuple[str, list[str]]:
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": LIBRARY}
         environment.pop("MUSUBITO_URL", None)
-        done = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "main.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout, sorted(done.stderr.split())
 

@@ -267,7 +267,7 @@ def test_steps_in_a_generator_are_inside_of_it(engine: MusubitoEngine) -> None:
     for chunk in stream:
         assert current_node_id() is None
         consumer(chunk)
-    assert RAN == [stream.result.node_id]
+    assert [stream.result.node_id] == RAN
     rows = engine.storage._reader.execute(  # type: ignore[attr-defined]
         "SELECT count(*) FROM edges WHERE kind = 'call' AND child_node_id = ?", (stream.result.node_id,)
     ).fetchall()
@@ -345,7 +345,10 @@ def test_streams_are_lines_of_the_ledger(engine: MusubitoEngine) -> None:
     with run() as r:
         list(f(0))
         list(f(0))
-    assert [(call.operation, call.outcome, call.saved_tokens) for call in r.calls] == [("f", "ran", 0), ("f", "replayed", 7)]
+    assert [(call.operation, call.outcome, call.saved_tokens) for call in r.calls] == [
+        ("f", "ran", 0),
+        ("f", "replayed", 7),
+    ]
 
 
 def test_nothing_stays_open_when_a_stream_has_ended(engine: MusubitoEngine) -> None:

@@ -74,7 +74,14 @@ def test_which_reason_goes_first() -> None:
     stored = Stored(outcome=0, invalid=1, not_replayable="x", valid_from=200, valid_until=0)
     policy = StepConfiguration(force_reexecution=True, ttl_seconds=0)
     order = []
-    for change in (None, {"force_reexecution": False}, {"outcome": 1}, {"invalid": 0}, {"not_replayable": None}, {"ttl_seconds": None}):
+    for change in (
+        None,
+        {"force_reexecution": False},
+        {"outcome": 1},
+        {"invalid": 0},
+        {"not_replayable": None},
+        {"ttl_seconds": None},
+    ):
         if change is not None:
             on_policy = {name: value for name, value in change.items() if hasattr(policy, name)}
             on_stored = {name: value for name, value in change.items() if hasattr(stored, name)}

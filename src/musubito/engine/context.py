@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCOPE",
-    "Ambient", 
+    "Ambient",
     "Frame",
     "HandUp",
     "Open",
@@ -116,15 +116,6 @@ class Frame:
             self.valid_until = _earliest(self.valid_until, given.valid_until)
             self.not_replayable = self.not_replayable or given.not_replayable
             self.samples = self.samples or given.samples
-
-    def saw_a_change(self) -> str | None:
-        """Why it is not replayable if it read the same twice and differently: no state of a store would repeat that."""
-        if not self.reads:
-            return None
-        with self.lock:
-            distinct = set(self.reads)
-        changed = len({(read.kind, read.key) for read in distinct}) < len(distinct)
-        return "what it read changed while it ran" if changed else None
 
     def enclosing(self) -> Iterator[Frame]:
         """This frame and all around it, from the inside out."""

@@ -47,6 +47,8 @@ def _perform_from(story: Telling[T], effect: Effect, engine: MusubitoEngine) -> 
         try:
             if type(effect) is Newest:
                 answer: Any = store.newest(*effect)
+            elif type(effect) is Write:
+                answer = store.write((effect.change,))[0]
             else:
                 answer = perform(effect, engine)
         except BaseException as error:
@@ -117,6 +119,7 @@ def _from_the_step(error: BaseException) -> BaseException:
 async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
     """Perform the story in this task; raises the error that it gives back."""
     cancelled: asyncio.CancelledError | None = None
+    result: T | Raised
     try:
         effect = story.send(None)
         while True:
@@ -132,13 +135,14 @@ async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
                     answer = await _aperform(effect, engine)
             except GeneratorExit as error:
                 # The loop is being closed: nothing can be awaited any more.
-                _perform_from(story, story.throw(error), engine)
+                result = _perform_from(story, story.throw(error), engine)
+                break
             except BaseException as error:
                 effect = story.throw(error)
             else:
                 effect = story.send(answer)
     except StopIteration as stop:
-        result: T | Raised = stop.value
+        result = stop.value
     if isinstance(result, Raised):
         raise result.error
     if cancelled is not None:

@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import secrets
-import threading
 import time
 import warnings
 import weakref

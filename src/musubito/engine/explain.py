@@ -91,7 +91,9 @@ def explain(engine: MusubitoEngine, call: Call) -> Explanation:
     question = _Question(engine, call, Scope(engine, engine.new_run(), None, scope.parents, scope.ambient))
     effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
     decision = _effect(engine, question) if effect else question.ask()
-    nearest, arguments, code = None, (), ()
+    nearest: str | None = None
+    arguments: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
     if not decision.replay:
         if decision.reason is ReplayReason.NODE_NOT_FOUND and _is_running(engine, question):
             decision = no(ReplayReason.NODE_RUNNING)
@@ -115,7 +117,9 @@ def explain(engine: MusubitoEngine, call: Call) -> Explanation:
     )
 
 
-def why_missing(engine: MusubitoEngine, operation: str, nodes: Collection[bytes], before: float) -> dict[bytes, ReplayReason]:
+def why_missing(
+    engine: MusubitoEngine, operation: str, nodes: Collection[bytes], before: float
+) -> dict[bytes, ReplayReason]:
     """For nodes that ran since nothing was found for them, why: what differs from the nearest that ran before a time."""
     limit = NEIGHBOURS + len(nodes)
     try:

@@ -22,7 +22,19 @@ from musubito.engine.protocol import Begun, Story, Telling
 from musubito.errors import EffectOutcomeUnknown, StoreError
 from musubito.identity.keys import effect_key, idempotency_key
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
-from musubito.store.base import Busy, Claimed, Done, EffectQuery, EffectRow, Holds, Intent, Point, Read, ReadsOf, SampleTree
+from musubito.store.base import (
+    Busy,
+    Claimed,
+    Done,
+    EffectQuery,
+    EffectRow,
+    Holds,
+    Intent,
+    Point,
+    Read,
+    ReadsOf,
+    SampleTree,
+)
 
 __all__ = ["EffectStory"]
 
@@ -55,7 +67,9 @@ class EffectStory(Story):
                 return self._passed_on(joined)
 
     def _without_store(self, fault: StoreError) -> Begun:
-        raise StoreError(f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}") from fault
+        raise StoreError(
+            f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}"
+        ) from fault
 
     def _never_ran(self, begun: Begun) -> Telling[None]:
         # Cut short between the intent and the function: this attempt certainly did nothing.

@@ -150,7 +150,7 @@ class Flights:
     def _waits_inside(self, frame: Frame) -> Iterator[Frame]:
         """The holders that this frame waits for: by a call inside it, or since a call blocks its event loop."""
         for waiting in self._waiting.values():
-            if waiting.blocks is not None and waiting.blocks is frame.loop or frame in waiting.frame.enclosing():
+            if (waiting.blocks is not None and waiting.blocks is frame.loop) or frame in waiting.frame.enclosing():
                 flight = self._flights.get(waiting.key)
                 if flight is not None:
                     yield flight.frame

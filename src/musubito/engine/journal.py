@@ -60,19 +60,23 @@ class Journal:
             entry = self._entries.popleft()
             if not isinstance(entry, Line):
                 run_id = self.run_id(entry)
-                runs[run_id] = RunLine(run_id, entry.name, entry.tags, entry.started_at, entry.finished_at, entry.status)
+                runs[run_id] = RunLine(
+                    run_id, entry.name, entry.tags, entry.started_at, entry.finished_at, entry.status
+                )
             else:
-                calls.append(CallLine(
-                    self.run_id(entry.run),
-                    entry.call,
-                    entry.parent,
-                    entry.node,
-                    entry.execution,
-                    entry.outcome,
-                    entry.reason.name,
-                    entry.at,
-                    entry.duration_ms,
-                    entry.saved_ms,
-                    entry.saved_tokens,
-                ))
+                calls.append(
+                    CallLine(
+                        self.run_id(entry.run),
+                        entry.call,
+                        entry.parent,
+                        entry.node,
+                        entry.execution,
+                        entry.outcome,
+                        entry.reason.name,
+                        entry.at,
+                        entry.duration_ms,
+                        entry.saved_ms,
+                        entry.saved_tokens,
+                    )
+                )
         return Ledger(list(runs.values()), calls)

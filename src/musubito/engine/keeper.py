@@ -37,10 +37,13 @@ class Keeper:
     def wake(self) -> None:
         """There is something to keep."""
         if self._thread is None:
-            with self._lock:
-                if self._thread is None and not self._stop.is_set():
-                    self._thread = threading.Thread(target=self._work, name="musubito-keeper", daemon=True)
-                    self._thread.start()
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._work, name="musubito-keeper", daemon=True)
+                self._thread.start()
 
     def stop(self) -> None:
         """Write what is left, and end."""

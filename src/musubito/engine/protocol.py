@@ -17,14 +17,15 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine import process
-from musubito.engine.context import Frame, HandUp, Run, Scope, control_flow
+from musubito.engine.context import Frame, HandUp, Scope, control_flow
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
-from musubito.engine.journal import Line
 from musubito.engine.flights import Failed, Landed, Landing, Start
+from musubito.engine.journal import Line
 from musubito.errors import ArtifactUnreadable, EncodingError, InputError, MusubitoWarning, StoreError
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
@@ -134,7 +135,9 @@ def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
         return encode_value(value), None
     except EncodingError as error:
         problem = f"its output cannot be stored: {error}"
-        warnings.warn(f"{operation}: {problem}; the value is returned, and not replayed.", MusubitoWarning, stacklevel=2)
+        warnings.warn(
+            f"{operation}: {problem}; the value is returned, and not replayed.", MusubitoWarning, stacklevel=2
+        )
         return None, problem
 
 
@@ -290,19 +293,23 @@ class Story:
         """Replay this execution; None if it may not be, with `_reason` saying why, `_AGAIN` if it became INVALID."""
         decision = decide(found, self.call.definition.semantics, self.engine.now())
         if not decision.replay:
-            return self._refused(decision.reason)
+            self._refused(decision.reason)
+            return None
         reads: Sequence[Read] = ()
         if found.holds & READS:
             reads = yield Find(ReadsOf(found.execution))
             if not (yield from self._unchanged(reads)):
-                return self._refused(ReplayReason.READ_CHANGED)
+                self._refused(ReplayReason.READ_CHANGED)
+                return None
         value = yield from self._open(found)
         if isinstance(value, ReplayReason):
-            return self._refused(value)
+            self._refused(value)
+            return None
         if found.holds & SAMPLES:
             tree = yield Find(SampleTree(found.execution))
             if not self._run.samples.give(tree, found.execution):
-                return self._refused(ReplayReason.NOT_REPLAYABLE)
+                self._refused(ReplayReason.NOT_REPLAYABLE)
+                return None
         if found.settled:
             reason = ReplayReason.EXACT_HIT
         elif not (yield Write(Point(self.place(), found.execution))):
@@ -321,7 +328,7 @@ class Story:
         for read in reads:
             if ambient is None:
                 return False
-            seen = yield Probe(lambda read=read: ambient.observe(read.kind, read.key))
+            seen: Returned[Any] | Raised = yield Probe(partial(ambient.observe, read.kind, read.key))
             if isinstance(seen, Raised) or seen.value != read.digest:
                 return False
         return True
@@ -343,14 +350,16 @@ class Story:
     def _replayed(self, found: Found, value: Any, reads: Sequence[Read], reason: ReplayReason) -> MusubitoResult[Any]:
         if self.scope.frame is not None or self.engine.open.reaching(self.call.definition.name):
             since = found.started_at if found.valid_from is None else max(found.valid_from, found.started_at)
-            self._hand_up(HandUp(
-                uses=(Use(self.keys.node, self.keys.reuse, found.execution),),
-                reads=reads,
-                valid_from=since,
-                valid_until=self._expiry(found.started_at, found.valid_until),
-                not_replayable=None,
-                samples=found.pool is not None or bool(found.holds & SAMPLES),
-            ))
+            self._hand_up(
+                HandUp(
+                    uses=(Use(self.keys.node, self.keys.reuse, found.execution),),
+                    reads=reads,
+                    valid_from=since,
+                    valid_until=self._expiry(found.started_at, found.valid_until),
+                    not_replayable=None,
+                    samples=found.pool is not None or bool(found.holds & SAMPLES),
+                )
+            )
         self._note("replayed", reason, found.execution, found.duration_ms, found.tokens)
         artifact = found.artifact or b""
         return MusubitoResult(value, artifact.hex(), found.producer.hex(), self.keys.node.hex())
@@ -425,7 +434,9 @@ class Story:
         self.engine.open.enter(self._run, self.frame())
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
 
-    def finish(self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float) -> Telling[MusubitoResult[Any] | Raised]:
+    def finish(
+        self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
+    ) -> Telling[MusubitoResult[Any] | Raised]:
         """Record what the function did, and give its value or its error back."""
         self.engine.open.leave(self._run, self.frame())
         match outcome:
@@ -435,7 +446,9 @@ class Story:
                 yield from self._failed(begun, error, started_at, duration_ms)
                 return outcome
 
-    def _succeeded(self, begun: Begun, value: Any, started_at: float, duration_ms: float) -> Telling[MusubitoResult[Any]]:
+    def _succeeded(
+        self, begun: Begun, value: Any, started_at: float, duration_ms: float
+    ) -> Telling[MusubitoResult[Any]]:
         frame = self.frame()
         payload, problem = _encode(self.call.definition.name, value)
         if payload is None:
@@ -443,7 +456,7 @@ class Story:
         else:
             artifact = content_digest(payload)
             artifact_id = artifact.hex()
-        not_replayable = problem or frame.not_replayable or self._unstorable or frame.saw_a_change()
+        not_replayable = problem or frame.not_replayable or self._unstorable
         committed: Committed | None = None
         if begun.moment is not None:
             attempts = self._attempts_before()
@@ -469,16 +482,18 @@ class Story:
             committed = yield from self._record(commit)
             if committed is not None and commit.holds & SAMPLES:
                 self._run.samples.remember(committed.execution)
-        self._hand_up(HandUp(
-            uses=frame.uses if committed is None else (Use(self.keys.node, self.keys.reuse, committed.execution),),
-            reads=frame.reads,
-            valid_from=started_at if frame.valid_from is None else max(frame.valid_from, started_at),
-            valid_until=self._expiry(started_at, frame.valid_until),
-            # What is not in the store cannot be invalidated, so nothing that was built on it may be replayed.
-            not_replayable=not_replayable or ("a call inside it ran unrecorded" if committed is None else None),
-            samples=frame.samples or self._pool is not None,
-        ))
-        self._note("ran", self._reason, committed and committed.execution, duration_ms, _total(frame.tokens))
+        self._hand_up(
+            HandUp(
+                uses=frame.uses if committed is None else (Use(self.keys.node, self.keys.reuse, committed.execution),),
+                reads=frame.reads,
+                valid_from=started_at if frame.valid_from is None else max(frame.valid_from, started_at),
+                valid_until=self._expiry(started_at, frame.valid_until),
+                # What is not in the store cannot be invalidated, so nothing that was built on it may be replayed.
+                not_replayable=not_replayable or ("a call inside it ran unrecorded" if committed is None else None),
+                samples=frame.samples or self._pool is not None,
+            )
+        )
+        self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _total(frame.tokens))
         self._land(Landing.LOOK_AGAIN if committed is not None and not_replayable is None else Landing.RUN_YOURSELF)
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
@@ -520,7 +535,7 @@ class Story:
         elif begun.lease is not None:
             yield from self._abandon(begun)
         outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
-        self._note(outcome, self._reason, recorded and recorded.execution, duration_ms, _total(frame.tokens))
+        self._note(outcome, self._reason, recorded.execution if recorded else None, duration_ms, _total(frame.tokens))
         if cancelled:
             self._land(Landing.LOOK_AGAIN)
         else:
@@ -618,7 +633,9 @@ class Story:
             given = given._replace(uses=(), not_replayable="it called a step of another engine", samples=False)
         outer.take(given)
 
-    def _note(self, outcome: str, reason: ReplayReason, execution: int | None, duration_ms: float, tokens: int | None) -> None:
+    def _note(
+        self, outcome: str, reason: ReplayReason, execution: int | None, duration_ms: float, tokens: int | None
+    ) -> None:
         """A line for the ledger."""
         engine, run, outer = self.engine, self._run, self.scope.frame
         call = next(run.calls) if self._frame is None else self._frame.call

@@ -19,9 +19,7 @@ from musubito.identity.origin import module_name
 __all__ = ["annotated_classes"]
 
 
-def annotated_classes(
-    function: Any, owner: type | None, reached: Iterable[type]
-) -> dict[tuple[str, str], type]:
+def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]) -> dict[tuple[str, str], type]:
     """By module and qualname; builtins are left out."""
     found: dict[tuple[str, str], type] = {}
     pending: list[type] = []
@@ -42,17 +40,13 @@ def annotated_classes(
         for each in cls.__mro__[1:]:
             pending.append(each)
         for annotation in annotations_of(cls).values():
-            pending += _classes(
-                annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls}
-            )
+            pending += _classes(annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls})
     return found
 
 
 def _closure(function: Any) -> dict[str, Any]:
     code, held = getattr(function, "__code__", None), {}
-    for name, cell in zip(
-        getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False
-    ):
+    for name, cell in zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
         try:
             held[name] = cell.cell_contents
         except ValueError:

@@ -48,9 +48,7 @@ def scan_bytecode(code: CodeType) -> Scan:
                 found.dynamic |= value in DYNAMIC
             elif name in CLOSURES and value in free:
                 _chain(found, Root.CLOSURE, value, instructions[number + 1 :])
-            elif receiver is not None and (
-                value == receiver or (isinstance(value, tuple) and receiver in value)
-            ):
+            elif receiver is not None and (value == receiver or (isinstance(value, tuple) and receiver in value)):
                 last = value == receiver or value[-1] == receiver
                 _chain(found, Root.RECEIVER, receiver, instructions[number + 1 :] if last else [])
             elif name == "IMPORT_NAME":
@@ -80,13 +78,7 @@ def _chain(found: Scan, root: Root, name: str, following: list[dis.Instruction])
         found.writes.add(Write(root, name, path[:-1], literal if attributes[-1] in ADDERS else None))
     elif rest and rest[0].opname in ("STORE_ATTR", "DELETE_ATTR"):
         found.writes.add(Write(root, name, path, Key(True, rest[0].argval)))
-    elif (
-        rest
-        and rest[0].opname == "COPY"
-        and attributes == []
-        and len(rest) > 1
-        and rest[1].opname in ATTRIBUTES
-    ):
+    elif rest and rest[0].opname == "COPY" and attributes == [] and len(rest) > 1 and rest[1].opname in ATTRIBUTES:
         if any(each.opname == "STORE_ATTR" and each.argval == rest[1].argval for each in following[:10]):
             found.writes.add(Write(root, name, path, Key(True, rest[1].argval)))
     elif literal is not None:

@@ -29,9 +29,7 @@ __all__ = ["IDENTITY_FORMAT", "IdentityPacker", "TextDigest", "canonical", "warn
 
 IDENTITY_FORMAT = b"\x11"
 
-_IMMUTABLE = frozenset(
-    (str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range)
-)
+_IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range))
 _MOST_WARNED = 10_000
 _warned: set[str] = set()
 

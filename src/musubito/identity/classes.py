@@ -23,29 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["annotations_of", "describe_class"]
 
 DERIVED = frozenset(
-    (
-        "__dict__ __weakref__ __module__ __qualname__ __doc__ __annotations__ __annotate__ "
-        "__annotate_func__ __annotations_cache__ __static_attributes__ __firstlineno__ __abstractmethods__ "
-        "_abc_impl __parameters__ __orig_bases__ __type_params__ __dataclass_fields__ __dataclass_params__ "
-        "__conditional_annotations__ __signature__ __class_vars__ __private_attributes__ __abstract__ "
-        "__protocol_attrs__ __non_callable_proto_members__ _is_protocol _is_runtime_protocol __classcell__ "
-        "__readonly_keys__ __mutable_keys__ __closed__ __extra_items__"
-    ).split()
+    ["__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__static_attributes__", "__firstlineno__", "__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__", "__type_params__", "__dataclass_fields__", "__dataclass_params__", "__conditional_annotations__", "__signature__", "__class_vars__", "__private_attributes__", "__abstract__", "__protocol_attrs__", "__non_callable_proto_members__", "_is_protocol", "_is_runtime_protocol", "__classcell__", "__readonly_keys__", "__mutable_keys__", "__closed__", "__extra_items__"]
 )
 PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 ENUM_DERIVED = frozenset(
-    (
-        "_member_map_ _value2member_map_ _member_names_ _member_type_ _value_repr_ _unhashable_values_ "
-        "_unhashable_values_map_ _hashable_values_ _new_member_ _use_args_ _flag_mask_ _all_bits_ "
-        "_singles_mask_ _inverted_ _boundary_ __new__ __new_member__ _sort_order_ _generate_next_value_ "
-        "__set_name__"
-    ).split()
+    ["_member_map_", "_value2member_map_", "_member_names_", "_member_type_", "_value_repr_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "_new_member_", "_use_args_", "_flag_mask_", "_all_bits_", "_singles_mask_", "_inverted_", "_boundary_", "__new__", "__new_member__", "_sort_order_", "_generate_next_value_", "__set_name__"]
 )
 GENERATED = frozenset(
-    (
-        "__init__ __repr__ __eq__ __lt__ __le__ __gt__ __ge__ __hash__ __setattr__ __delattr__ __replace__ "
-        "__getstate__ __setstate__ __new__ _make _replace __getnewargs__ _asdict __match_args__"
-    ).split()
+    ["__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__setattr__", "__delattr__", "__replace__", "__getstate__", "__setstate__", "__new__", "_make", "_replace", "__getnewargs__", "_asdict", "__match_args__"]
 )
 
 
@@ -113,8 +98,7 @@ def _is_described(cls: type) -> bool:
 
 def _is_schema(cls: type) -> bool:
     return any(
-        each in dir(cls)
-        for each in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
+        each in dir(cls) for each in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
     )
 
 
@@ -144,10 +128,7 @@ def _claim(walk: Walk, cls: type, member: Any) -> None:
     for each in (
         member,
         inner,
-        *(
-            getattr(member, part, None)
-            for part in ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")
-        ),
+        *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")),
     ):
         if isinstance(each, FunctionType):
             walk.owners.setdefault(
@@ -161,7 +142,5 @@ def annotations_of(cls: Any) -> dict[str, Any]:
         import annotationlib
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    held = (
-        vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
-    )
+    held = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
     return dict(held) if isinstance(held, dict) else {}

@@ -71,9 +71,7 @@ def reach(function: Callable[..., Any], owner: type | None) -> Closure:
         walk.run()
         if facts.size() == before:
             return walk.closure()
-    raise RuntimeError(
-        f"what {_called(function)} writes does not settle"
-    )  # each round adds to finitely many places
+    raise RuntimeError(f"what {_called(function)} writes does not settle")  # each round adds to finitely many places
 
 
 @dataclass(slots=True)
@@ -109,9 +107,7 @@ class Walk:
         self.docs = facts.docs
         """Whether docstrings count in this walk."""
         self.guard = Guard()
-        self.origins = Origins(
-            module_of(function) if isinstance(function, FunctionType) else module_name(function)
-        )
+        self.origins = Origins(module_of(function) if isinstance(function, FunctionType) else module_name(function))
         self.classes: dict[tuple[str, str], type] = {}
         self.steps: set[str] = set()
         self.owners: dict[int, tuple[type, bool]] = {}
@@ -225,9 +221,7 @@ class Walk:
     def _record(self, name: str, description: Description, text: str | None) -> None:
         own, whole = sha256(description.own), sha256(description.own)
         for label, reference in description.links:
-            own.update(
-                tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference)
-            )
+            own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
             whole.update(tokens(label, reference))
         self._digest.update(whole.digest())
         if description.named:
@@ -249,8 +243,6 @@ def _shown(name: str, value: Any) -> str | None:
     if any(word in name.lower() for word in SECRET):
         return None
     shown = value if isinstance(value, str) else repr(value)
-    if len(shown) > LONGEST_SHOWN or (
-        not isinstance(value, str) and any(word in shown.lower() for word in SECRET)
-    ):
+    if len(shown) > LONGEST_SHOWN or (not isinstance(value, str) and any(word in shown.lower() for word in SECRET)):
         return None
     return shown

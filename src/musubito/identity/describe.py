@@ -110,15 +110,11 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
         parts = (typing.get_origin(value), *typing.get_args(value))
         return Description(tokens("generic"), walk.links(enumerate(parts), name))
     if module_name(cls) == "typing":
-        return Description(
-            tokens("typing", cls.__qualname__, str(getattr(value, "__name__", "")) or repr(value)), []
-        )
+        return Description(tokens("typing", cls.__qualname__, str(getattr(value, "__name__", "")) or repr(value)), [])
     if cls is object or value is NotImplemented:
         return Description(tokens("type", cls.__qualname__), [])
     if cls is slice:
-        return Description(
-            tokens("slice"), walk.links([("", value.start), ("", value.stop), ("", value.step)], name)
-        )
+        return Description(tokens("slice"), walk.links([("", value.start), ("", value.stop), ("", value.step)], name))
     return describe_object(walk, value, name)
 
 
@@ -157,9 +153,7 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
             continue
         walk.guard.attribute(cell, "cell_contents", held_now)
         if counts(walk, held_now):
-            links.append(
-                (f"closure {variable}", walk.link(held_now, walk.called(held_now, f"{name}:{variable}")))
-            )
+            links.append((f"closure {variable}", walk.link(held_now, walk.called(held_now, f"{name}:{variable}"))))
     if value.__defaults__:
         walk.guard.attribute(value, "__defaults__", value.__defaults__)
         links += walk.links([("default", each) for each in value.__defaults__ if counts(walk, each)], name)
@@ -179,9 +173,7 @@ def _partial(walk: Walk, value: Any, name: str) -> Description:
 
 
 def _method(walk: Walk, value: types.MethodType, name: str) -> Description:
-    return Description(
-        tokens("method"), walk.links([("function", value.__func__), ("self", value.__self__)], name)
-    )
+    return Description(tokens("method"), walk.links([("function", value.__func__), ("self", value.__self__)], name))
 
 
 def _cached(walk: Walk, value: Any, name: str) -> Description:
@@ -275,9 +267,7 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
 
 
 def _base(cls: type) -> type:
-    return next(
-        each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object
-    )
+    return next(each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object)
 
 
 def _sortable(walk: Walk, value: Any) -> bytes:

@@ -304,9 +304,7 @@ def _image_parts(image: Any) -> list[object]:
     colours = None if palette is None else [palette.mode, bytes(palette.palette)]
     parts = [image.mode, list(image.size), data, colours, image.info]
     same = _join_image(parts)
-    if same.tobytes() != data or (
-        palette is not None and same.getpalette("RGBA") != image.getpalette("RGBA")
-    ):
+    if same.tobytes() != data or (palette is not None and same.getpalette("RGBA") != image.getpalette("RGBA")):
         raise UnsupportedError("a Pillow image that does not come back exactly")
     return parts
 

@@ -204,9 +204,7 @@ def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> No
             walk.written.add(root, write.path, write.key)
 
 
-def _member_write(
-    walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], key: Key | None, method: str
-) -> None:
+def _member_write(walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], key: Key | None, method: str) -> None:
     if path and path[0] == Key(True, "__class__"):
         path, to_class = path[1:], True
     if to_class:
@@ -307,9 +305,7 @@ def _is_method_of(owner: type | None, function: FunctionType) -> bool:
     if owner is None:
         return False
     prefix = function.__qualname__.rpartition(".")[0]
-    return any(
-        prefix == cls.__qualname__ and module_of(function) == module_name(cls) for cls in owner.__mro__
-    )
+    return any(prefix == cls.__qualname__ and module_of(function) == module_name(cls) for cls in owner.__mro__)
 
 
 def _member(walk: Walk, read: Read, links: Links) -> None:

@@ -51,9 +51,7 @@ class Guard:
         if type(mapping) in EXACT:
             self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}")
         else:  # by way of `dict`, so that a class of its own does not make a default or run code
-            self._term(
-                f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}"
-            )
+            self._term(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}")
 
     def absent(self, mapping: Mapping[str, Any], key: str) -> None:
         """`mapping` has no such key."""

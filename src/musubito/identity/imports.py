@@ -63,8 +63,6 @@ def lazy_attribute(walk: Walk, module: ModuleType, attribute: str) -> Any:
     try:
         found = getattr(module, attribute)
     except Exception:
-        return (
-            imported(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None
-        ) or ABSENT
+        return (imported(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None) or ABSENT
     walk.guard.same(lambda: getattr(module, attribute) is found, True)
     return found

@@ -89,9 +89,13 @@ class Identity(NamedTuple):
         return key.digest()
 
 
-def effect_key(namespace: str, operation: str, operation_version: str | None, input_digest: bytes, number: int) -> bytes:
+def effect_key(
+    namespace: str, operation: str, operation_version: str | None, input_digest: bytes, number: int
+) -> bytes:
     """What an external effect hangs on: neither its code nor anything upstream."""
-    return sha256(ormsgpack.packb(["effect", VERSION, namespace, operation, operation_version, input_digest, number])).digest()
+    return sha256(
+        ormsgpack.packb(["effect", VERSION, namespace, operation, operation_version, input_digest, number])
+    ).digest()
 
 
 def idempotency_key(effect: bytes, settled_attempts: int) -> str:

@@ -35,8 +35,7 @@ class Kind(NamedTuple):
 
 
 _FACTORIES: dict[str, type] = {
-    factory.__name__: factory
-    for factory in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
+    factory.__name__: factory for factory in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
 }
 _PATHS: dict[str, type[PurePosixPath | PureWindowsPath]] = {
     path.__name__: path for path in (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
@@ -190,9 +189,7 @@ KINDS: dict[type, Kind] = {
     date: Kind(Code.DATE, lambda v: [v.year, v.month, v.day], list, lambda p: date(*p)),
     time: Kind(Code.TIME, _time_parts, list, _join_time),
     datetime: Kind(Code.DATETIME, _datetime_parts, list, _join_datetime),
-    timedelta: Kind(
-        Code.TIMEDELTA, lambda v: [v.days, v.seconds, v.microseconds], list, lambda p: timedelta(*p)
-    ),
+    timedelta: Kind(Code.TIMEDELTA, lambda v: [v.days, v.seconds, v.microseconds], list, lambda p: timedelta(*p)),
     timezone: Kind(Code.TIMEZONE, _timezone_parts, list, lambda p: timezone(*p)),
     zoneinfo.ZoneInfo: Kind(Code.ZONEINFO, _zoneinfo_parts, str, _join_zoneinfo),
     UUID: Kind(Code.UUID, _uuid_parts, list, _join_uuid),

@@ -177,9 +177,7 @@ class _Writer:
                 for name, value in reversed(list(_fields(node))):
                     self._stack += [value, name]
 
-    def _body(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, keep: bool
-    ) -> Iterator[ast.stmt]:
+    def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, keep: bool) -> Iterator[ast.stmt]:
         for number, each in enumerate(node.body):
             doc = (
                 isinstance(each, ast.Expr)

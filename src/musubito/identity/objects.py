@@ -189,9 +189,7 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     if is_dataclass(cls):
         names = [each.name for each in fields(cls)]
     else:
-        names = [
-            each for each, field in cls.__pydantic_fields__.items() if not getattr(field, "exclude", None)
-        ]
+        names = [each for each, field in cls.__pydantic_fields__.items() if not getattr(field, "exclude", None)]
     links = []
     held = fields_of(value)
     for each in sorted(names):
@@ -210,9 +208,7 @@ def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
     """Whether a field of somebody else's object can be identified."""
     if depth > DEPTH:
         return False
-    if type(value) in ATOMS or isinstance(
-        value, functools.partial | types.MethodType | functools._lru_cache_wrapper
-    ):
+    if type(value) in ATOMS or isinstance(value, functools.partial | types.MethodType | functools._lru_cache_wrapper):
         return True
     if isinstance(value, FunctionType | type):
         return True

@@ -164,11 +164,7 @@ def _editable_roots() -> tuple[str, ...]:
                 said = json.loads(record.read_text("utf-8"))
             except (OSError, ValueError):
                 continue  # an unreadable record makes no promise of an editable install
-            if (
-                isinstance(said, dict)
-                and said.get("dir_info", {}).get("editable")
-                and isinstance(said.get("url"), str)
-            ):
+            if isinstance(said, dict) and said.get("dir_info", {}).get("editable") and isinstance(said.get("url"), str):
                 url = urlsplit(said["url"])
                 if url.scheme == "file":
                     roots.add(_root(url2pathname(url.path)))

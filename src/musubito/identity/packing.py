@@ -287,9 +287,7 @@ def _holds_buffer(value: object) -> bool:
             return False
         below: list[Any] = []
         if list in kinds:
-            below.extend(
-                chain.from_iterable(level if kinds == {list} else [v for v in level if type(v) is list])
-            )
+            below.extend(chain.from_iterable(level if kinds == {list} else [v for v in level if type(v) is list]))
         if dict in kinds:
             dicts = level if kinds == {dict} else [v for v in level if type(v) is dict]
             below.extend(chain.from_iterable(map(dict.values, dicts)))

@@ -135,9 +135,7 @@ def _is_plain(cls: type) -> bool:
     if not cls.__flags__ & _HEAP_TYPE or isinstance(namespace.get("__new__"), BuiltinFunctionType):
         return False
     return not any(
-        type(attribute) in _MADE_IN_C
-        and attribute.__objclass__ is cls
-        and name not in ("__dict__", "__weakref__")
+        type(attribute) in _MADE_IN_C and attribute.__objclass__ is cls and name not in ("__dict__", "__weakref__")
         for name, attribute in namespace.items()
     )
 
@@ -246,11 +244,7 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
     value: object = object.__new__(cls)
     if code == Code.PYDANTIC:
         _, _, _, chosen, extra, private, state = parts
-        if (
-            type(chosen) is not list
-            or not isinstance(extra, dict | None)
-            or not isinstance(private, dict | None)
-        ):
+        if type(chosen) is not list or not isinstance(extra, dict | None) or not isinstance(private, dict | None):
             raise TypeError("a pydantic model that is none")
         for name, held in zip(_PYDANTIC_SLOTS, (set(chosen), extra, private), strict=True):
             static(cls, name).__set__(value, held)

@@ -34,11 +34,7 @@ __all__ = [
 
 ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 MUTATORS: Final = ADDERS | frozenset(
-    (
-        "append appendleft extend extendleft insert remove popleft popitem clear sort reverse rotate add "
-        "discard update subtract intersection_update difference_update symmetric_difference_update "
-        "move_to_end"
-    ).split()
+    ["append", "appendleft", "extend", "extendleft", "insert", "remove", "popleft", "popitem", "clear", "sort", "reverse", "rotate", "add", "discard", "update", "subtract", "intersection_update", "difference_update", "symmetric_difference_update", "move_to_end"]
 )
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -190,11 +186,7 @@ class _Scope:
             case ast.NamedExpr():
                 self._local(node.target.id, None)
                 pending.append(node.value)
-            case (
-                ast.ExceptHandler(name=str(name))
-                | ast.MatchAs(name=str(name))
-                | ast.MatchStar(name=str(name))
-            ):
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
                 self._local(name, None)
                 pending += ast.iter_child_nodes(node)
             case ast.MatchMapping(rest=str(name)):
@@ -256,9 +248,7 @@ class _Visitor:
                 if scope is None:
                     return None
                 if (imported := scope.imports.get(name)) is not None:
-                    return Place(
-                        Root.IMPORT, imported.name, tuple(Key(True, each) for each in imported.attributes)
-                    )
+                    return Place(Root.IMPORT, imported.name, tuple(Key(True, each) for each in imported.attributes))
                 if scope is self._root and name == self._receiver and len(scope.aliases[name]) == 1:
                     return Place(Root.RECEIVER, name)
                 value = scope.alias(name)
@@ -266,9 +256,7 @@ class _Visitor:
             case ast.Attribute(value=value, attr=attr):
                 place = self._place(value, depth)
                 return place and place.down(Key(True, mangled(attr, self._class)))
-            case ast.Subscript(
-                value=value, slice=ast.Constant(value=str() | int() | bytes() | float() | None as item)
-            ):
+            case ast.Subscript(value=value, slice=ast.Constant(value=str() | int() | bytes() | float() | None as item)):
                 place = self._place(value, depth)
                 return place and place.down(Key(False, item))
             case ast.Subscript(value=value):
@@ -286,11 +274,7 @@ class _Visitor:
                 return place and place.down(Key(True, attr))
             case ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[first, *_]):
                 place = self._place(value, depth)
-                if (
-                    place is not None
-                    and isinstance(first, ast.Constant)
-                    and isinstance(first.value, str | int)
-                ):
+                if place is not None and isinstance(first, ast.Constant) and isinstance(first.value, str | int):
                     return place.down(Key(False, first.value))
                 return place and place._replace(exact=False)
             case _:
@@ -322,9 +306,7 @@ class _Visitor:
                 scope, root = self._resolve(name)
                 if root is not None and not isinstance(ctx, ast.Load):
                     self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True))
-                if root is not None or (
-                    scope is not None and (name in scope.imports or name == self._receiver)
-                ):
+                if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
                     place = self._place(node)
                     if place is not None:
                         self._read(place)
@@ -335,9 +317,7 @@ class _Visitor:
                 if not isinstance(ctx, ast.Load):
                     self._write(value, Key(True, mangled(attr, self._class)))
                     yield value
-                elif (place := self._place(node)) is not None and isinstance(
-                    _base(node), ast.Name | ast.Call
-                ):
+                elif (place := self._place(node)) is not None and isinstance(_base(node), ast.Name | ast.Call):
                     self._read(place)
                     yield from self._inside(value)
                 else:
@@ -354,9 +334,7 @@ class _Visitor:
                 literal = method in ADDERS and isinstance(key, str | int | bytes | float | None)
                 self._write(value, Key(False, key) if literal else None)  # type: ignore[arg-type]
                 yield from ast.iter_child_nodes(node)
-            case ast.Call(
-                func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]
-            ):
+            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
                 self._write(value, Key(True, attr))
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):

@@ -49,9 +49,7 @@ def source_of(code: CodeType) -> Source | None:
     for file in _candidates(code):
         agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
         if agree:
-            _, node = min(
-                agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset)
-            )
+            _, node = min(agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset))
             return Source(node, _text(file.text, node))
     return None
 

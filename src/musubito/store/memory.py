@@ -156,9 +156,7 @@ class _Tables:
 
         keys = query.keys
         same = self.newest_first(lambda e: fits(e) and e.keys.reuse == keys.reuse)
-        wide = self.newest_first(
-            lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse
-        )
+        wide = self.newest_first(lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse)
         return [self.found(e, keys, None) for e in (*same, *(wide if query.across else ()))]
 
     def payload(self, execution: int) -> bytes | None:
@@ -196,9 +194,7 @@ class _Tables:
         ahead = [root] if root in self.executions else []
         while ahead:
             e = self.executions[ahead.pop()]
-            called = sorted(
-                {use.execution for use in e.told.uses if self.executions[use.execution].is_sampled}
-            )
+            called = sorted({use.execution for use in e.told.uses if self.executions[use.execution].is_sampled})
             attempts = tuple(sorted(set(e.told.attempts))) if isinstance(e.told, Commit) else ()
             tree[e.number] = SampleNode(e.number, e.told.pool, e.told.place.sample, attempts, tuple(called))
             ahead += [number for number in called if number not in tree]
@@ -212,9 +208,7 @@ class _Tables:
         if effect.outcome == "done" and effect.execution is not None:
             e = self.executions[effect.execution]
             found = self.found(e, query.keys, self.payload(e.number))
-        return EffectRow(
-            effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found
-        )
+        return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found)
 
     def neighbours(self, query: Neighbours) -> list[Neighbour]:
         nodes = list(self.nodes.items())
@@ -230,8 +224,7 @@ class _Tables:
                 None if node.execution is None else self.executions[node.execution].told.started_at,
             )
             for node_id, node in reversed(nodes)
-            if node.place
-            and (node.place.namespace, node.place.operation) == (query.namespace, query.operation)
+            if node.place and (node.place.namespace, node.place.operation) == (query.namespace, query.operation)
         ][: query.limit]
 
     def code(self, fingerprint: bytes) -> Mapping[str, bytes]:
@@ -312,8 +305,7 @@ class _Tables:
     def invalidated_since(self, began: Claimed, place: Place) -> bool:
         """Whether the operation or the node was invalidated by hand while it ran."""
         return any(
-            (what.operation == place.operation and what.namespace == place.namespace)
-            or what.node == place.keys.node
+            (what.operation == place.operation and what.namespace == place.namespace) or what.node == place.keys.node
             for number, what in self.invalidations.items()
             if number > began.invalidations and isinstance(what, Invalidate)
         )
@@ -355,9 +347,7 @@ class _Tables:
                 ahead += self.callers(e.number)
 
     def callers(self, number: int) -> list[int]:
-        return [
-            e.number for e in self.executions.values() if any(use.execution == number for use in e.told.uses)
-        ]
+        return [e.number for e in self.executions.values() if any(use.execution == number for use in e.told.uses)]
 
     def invalidate(self, change: Invalidate) -> int:
         """By hand: an operation, or a node with all that ran there and what it points at; effects too."""
@@ -388,9 +378,7 @@ class _Tables:
         ahead = [node_id]
         while ahead:
             above = ahead.pop()
-            children = {
-                child for parent, child, kind in self.edges if parent == above and kind is EdgeKind.DATA
-            }
+            children = {child for parent, child, kind in self.edges if parent == above and kind is EdgeKind.DATA}
             ahead += children - below
             below |= children
         for child in below:

@@ -203,13 +203,16 @@ def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
 
 
 def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
-    rows = db.rows("neighbours", {
-        "namespace": query.namespace,
-        "operation": query.operation,
-        "node": query.node,
-        "limit": query.limit,
-        "looked_at": LOOKED_AT,
-    })
+    rows = db.rows(
+        "neighbours",
+        {
+            "namespace": query.namespace,
+            "operation": query.operation,
+            "node": query.node,
+            "limit": query.limit,
+            "looked_at": LOOKED_AT,
+        },
+    )
     return [
         Neighbour(
             node,
@@ -340,34 +343,40 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         number = node.number
     inline = change.payload is not None and len(change.payload) <= INLINE
     if change.payload is not None and not inline:
-        db.rows("add_artifact", {
-            "namespace": numbers.namespace(db, place.namespace),
-            "digest": artifact,
-            "codec": CODEC,
-            "payload": change.payload,
-            "size": len(change.payload),
-            "created_at": change.started_at,
-        })
-    db.rows("add_execution", {
-        "execution": execution,
-        "node": number,
-        "reuse": place.keys.reuse,
-        "cross": _unless(place.keys.cross, place.keys.reuse),
-        "pool": change.pool,
-        "sample": place.sample,
-        "outcome": Outcome.SUCCEEDED,
-        "started_at": change.started_at,
-        "duration_ms": change.duration_ms,
-        "artifact": artifact,
-        "payload": change.payload if inline else None,
-        "error": None,
-        "valid_from": change.valid_from,
-        "valid_until": change.valid_until,
-        "not_replayable": change.not_replayable,
-        "invalid": invalid,
-        "holds": change.holds,
-        "tokens": change.tokens,
-    })
+        db.rows(
+            "add_artifact",
+            {
+                "namespace": numbers.namespace(db, place.namespace),
+                "digest": artifact,
+                "codec": CODEC,
+                "payload": change.payload,
+                "size": len(change.payload),
+                "created_at": change.started_at,
+            },
+        )
+    db.rows(
+        "add_execution",
+        {
+            "execution": execution,
+            "node": number,
+            "reuse": place.keys.reuse,
+            "cross": _unless(place.keys.cross, place.keys.reuse),
+            "pool": change.pool,
+            "sample": place.sample,
+            "outcome": Outcome.SUCCEEDED,
+            "started_at": change.started_at,
+            "duration_ms": change.duration_ms,
+            "artifact": artifact,
+            "payload": change.payload if inline else None,
+            "error": None,
+            "valid_from": change.valid_from,
+            "valid_until": change.valid_until,
+            "not_replayable": change.not_replayable,
+            "invalid": invalid,
+            "holds": change.holds,
+            "tokens": change.tokens,
+        },
+    )
     _add_uses(db, execution, change.uses)
     for kind, key, digest in change.reads:
         db.rows("add_read", {"execution": execution, "kind": kind, "key": key, "digest": digest or b""})
@@ -390,26 +399,29 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
     execution, new, *_ = db.rows("ahead", {"reuse": place.keys.reuse, "since": 0})[0]
     node = _find_node(db, numbers, place)
-    db.rows("add_execution", {
-        "execution": execution,
-        "node": _add_node(db, numbers, place, new, None, ran=True) if node is None else node.number,
-        "reuse": place.keys.reuse,
-        "cross": _unless(place.keys.cross, place.keys.reuse),
-        "pool": change.pool,
-        "sample": place.sample,
-        "outcome": Outcome.FAILED,
-        "started_at": change.started_at,
-        "duration_ms": change.duration_ms,
-        "artifact": None,
-        "payload": None,
-        "error": change.error,
-        "valid_from": None,
-        "valid_until": None,
-        "not_replayable": "it failed",
-        "invalid": False,
-        "holds": Holds.NOTHING,
-        "tokens": change.tokens,
-    })
+    db.rows(
+        "add_execution",
+        {
+            "execution": execution,
+            "node": _add_node(db, numbers, place, new, None, ran=True) if node is None else node.number,
+            "reuse": place.keys.reuse,
+            "cross": _unless(place.keys.cross, place.keys.reuse),
+            "pool": change.pool,
+            "sample": place.sample,
+            "outcome": Outcome.FAILED,
+            "started_at": change.started_at,
+            "duration_ms": change.duration_ms,
+            "artifact": None,
+            "payload": None,
+            "error": change.error,
+            "valid_from": None,
+            "valid_until": None,
+            "not_replayable": "it failed",
+            "invalid": False,
+            "holds": Holds.NOTHING,
+            "tokens": change.tokens,
+        },
+    )
     _add_uses(db, execution, change.uses)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
     return Committed(execution, invalid=False)
@@ -479,7 +491,12 @@ def _about(db: Database, numbers: Numbers, place: Place) -> dict[str, Any]:
 
 def _add_edges(db: Database, child: int, place: Place) -> None:
     for parent in place.parents:
-        where = {"parent": _number_of(db, parent.node), "child": child, "kind": parent.kind, "artifact": parent.artifact}
+        where = {
+            "parent": _number_of(db, parent.node),
+            "child": child,
+            "kind": parent.kind,
+            "artifact": parent.artifact,
+        }
         db.rows("add_edge", where)
 
 
@@ -492,12 +509,15 @@ def _number_of(db: Database, node: bytes) -> int:
 def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
     for use in uses:
         reuse = _used(db, use.execution)[0]
-        db.rows("add_use", {
-            "execution": execution,
-            "called": use.execution,
-            "node": _number_of(db, use.node),
-            "asked": b"" if use.asked == reuse else use.asked,
-        })
+        db.rows(
+            "add_use",
+            {
+                "execution": execution,
+                "called": use.execution,
+                "node": _number_of(db, use.node),
+                "asked": b"" if use.asked == reuse else use.asked,
+            },
+        )
 
 
 def _used(db: Database, execution: int) -> Row:
@@ -547,7 +567,9 @@ def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact
     db.rows("point", {"id": node.number, "execution": execution, "reuse": reuse})
 
 
-def _end(db: Database, lease: tuple[bytes, bytes] | None, effect: EffectOutcome | None, execution: int, at: float) -> None:
+def _end(
+    db: Database, lease: tuple[bytes, bytes] | None, effect: EffectOutcome | None, execution: int, at: float
+) -> None:
     if lease is not None:
         db.rows("release", {"key": lease[0], "owner": lease[1]})
     if effect is not None:

@@ -211,7 +211,7 @@ class SQLiteStorage:
                 locks = self._locks
                 kinds = set(map(type, changes))
                 if locks is not None and kinds == _CLAIMS:
-                    return [self._claim(writer, locks, change) for change in changes]
+                    return [self._claim(writer, locks, change) for change in changes if isinstance(change, Claim)]
                 over = kinds == _RELEASES
                 try:
                     answers = self._lastingly(writer, changes, kinds)

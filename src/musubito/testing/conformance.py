@@ -233,9 +233,7 @@ class StoreConformance:
         ran(store, BELOW_TWO, "y")
         failed(store, BELOW_ONE)
         assert [
-            (f.execution, f.producer, f.artifact, f.payload)
-            for f in others(store, BELOW_ONE)
-            if f.execution < 2
+            (f.execution, f.producer, f.artifact, f.payload) for f in others(store, BELOW_ONE) if f.execution < 2
         ] == [(1, BELOW_ONE.keys.node, digest("x"), None)]
         assert [f.execution for f in others(store, BELOW_ONE)] == [2, 1]
 
@@ -410,9 +408,7 @@ class StoreConformance:
         ran(store, F, None)
         assert self.outer(store, use(F, e), began=began)
 
-    def test_what_asked_for_a_key_that_was_answered_otherwise_since_is_committed_invalid(
-        self, store: Store
-    ) -> None:
+    def test_what_asked_for_a_key_that_was_answered_otherwise_since_is_committed_invalid(self, store: Store) -> None:
         e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
         # At another node, so that only the key tells.
         ran(store, place("child", [parent(TWO, "other")]), "y")
@@ -424,9 +420,7 @@ class StoreConformance:
         ran(store, BELOW_TWO, "y")
         assert self.outer(store, use(ELSEWHERE, e), began=began)
 
-    def test_what_asked_a_node_that_moved_to_another_artifact_is_committed_invalid(
-        self, store: Store
-    ) -> None:
+    def test_what_asked_a_node_that_moved_to_another_artifact_is_committed_invalid(self, store: Store) -> None:
         old, e = ran(store, BELOW_ONE, "x"), ran(store, BELOW_TWO, "y")
         began = store.find(Began())
         assert not self.outer(store, use(BELOW_TWO, e), began=began)
@@ -595,9 +589,7 @@ class StoreConformance:
         assert not pointed(store, BELOW_ONE, e)
         assert found(store, BELOW_ONE) == found(store, BELOW_ONE)._replace(execution=other, settled=1)
 
-    def test_pointing_makes_invalid_what_asked_for_the_key_and_got_another_artifact(
-        self, store: Store
-    ) -> None:
+    def test_pointing_makes_invalid_what_asked_for_the_key_and_got_another_artifact(self, store: Store) -> None:
         first = ran(store, BELOW_ONE, "x")
         across = ran(store, ELSEWHERE, "y")
         caller = ran(store, G, "out", uses=[use(BELOW_ONE, across)])
@@ -797,9 +789,7 @@ class StoreConformance:
             e = ran(store, other, "x")
             key = {"key": BELOW_ONE.keys.cross, "seen": e - 1}
             assert one(store.write([claim(BELOW_ONE, "me", **key, across=True)])) == Done()
-            assert one(store.write([claim(BELOW_ONE, "me", **{**key, "seen": e}, across=True)])) == Claimed(
-                e, 0
-            )
+            assert one(store.write([claim(BELOW_ONE, "me", **{**key, "seen": e}, across=True)])) == Claimed(e, 0)
             store.write([Release((BELOW_ONE.keys.cross, b"me"))])
             assert one(store.write([claim(BELOW_ONE, "me", **key)])) == Claimed(e, 0)
             store.write([Release((BELOW_ONE.keys.cross, b"me"))])
@@ -827,9 +817,7 @@ class StoreConformance:
 
     # -- waits -----------------------------------------------------------------------------------------------
     def wait(self, store: Store, held: Place, awaited: Place | None, now: float = 10.0) -> bool:
-        closes: bool = one(
-            store.write([Waits([held.keys.reuse], awaited.keys.reuse if awaited else None, now)])
-        )
+        closes: bool = one(store.write([Waits([held.keys.reuse], awaited.keys.reuse if awaited else None, now)]))
         return closes
 
     def hold(self, store: Store, *held: tuple[Place, str]) -> None:
@@ -909,9 +897,7 @@ class StoreConformance:
         row = self.effect(store)
         assert row[:4] == (1, 1, "done", None)
         assert (row.found.execution, row.found.payload, row.found.holds) == (1, b"sent", AN_EFFECT)
-        assert store.find(EffectQuery(digest("send"), F.keys, "default")).found == row.found._replace(
-            settled=0
-        )
+        assert store.find(EffectQuery(digest("send"), F.keys, "default")).found == row.found._replace(settled=0)
 
     def test_a_failed_or_unknown_effect_is_known_as_such(self, store: Store) -> None:
         store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed"))])
@@ -922,9 +908,7 @@ class StoreConformance:
         assert self.effect(store) == EffectRow(3, 1, None, holder("me"), None)
 
     def test_what_became_of_an_earlier_attempt_says_nothing_of_the_present_one(self, store: Store) -> None:
-        store.write(
-            [intent("send", "me"), intent("send", "me", 2), commit(EFFECT, "sent", effect=done(EFFECT))]
-        )
+        store.write([intent("send", "me"), intent("send", "me", 2), commit(EFFECT, "sent", effect=done(EFFECT))])
         assert self.effect(store) == EffectRow(2, 0, None, holder("me"), None)
 
     def test_an_effect_that_is_invalidated_may_run_again(self, store: Store) -> None:
@@ -934,16 +918,12 @@ class StoreConformance:
 
     def test_an_effect_that_called_what_is_invalidated_may_not(self, store: Store) -> None:
         uses = [use(F, ran(store, F, "x"))]
-        store.write(
-            [intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT), uses=uses)]
-        )
+        store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT), uses=uses)])
         invalidate(store, "f")
         assert self.effect(store).outcome == "done"
 
     def test_an_attempt_that_runs_while_it_is_invalidated_may_not_run_again(self, store: Store) -> None:
-        store.write(
-            [intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed")), intent("send", "me", 2)]
-        )
+        store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed")), intent("send", "me", 2)])
         invalidate(store, "send")
         assert self.effect(store) == EffectRow(2, 1, None, holder("me"), None)
 
@@ -978,9 +958,7 @@ class StoreConformance:
         run = RunLine(digest("run"), "name", None, 1.0, None, "running")
         call = CallLine(digest("run"), 1, None, F.keys.node, None, "ran", "node not found", 1.0, 2.0, 0.0, 0)
         assert store.write([Ledger([run], [call])]) == [None]
-        assert store.write(
-            [Ledger([run._replace(finished_at=2.0, status="done")], [call._replace(call=2)])]
-        ) == [None]
+        assert store.write([Ledger([run._replace(finished_at=2.0, status="done")], [call._replace(call=2)])]) == [None]
 
     def test_reads_go_on_while_others_write(self, store: Store) -> None:
         ran(store, F, "x")

@@ -30,7 +30,7 @@ def read(key: str, digest: bytes | None) -> Read:
     return Read("store", key, digest)
 
 
-# -- frames ----------------------------------------------------------------------------------------------------------------
+# -- frames ------------------------------------------------------------------------------------------------------------
 def test_a_frame_takes_everything() -> None:
     f = frame()
     f.take(handed(uses=[Use(b"n", b"r", 1)], reads=[read("a", b"1")]))
@@ -61,15 +61,6 @@ def test_one_reason_is_enough_and_the_first_is_kept() -> None:
     assert f.not_replayable == "first"
 
 
-def test_what_changed_while_it_was_read() -> None:
-    f = frame()
-    assert f.saw_a_change() is None
-    f.take(handed(reads=[read("a", b"1"), read("b", None), read("a", b"1"), Read("config", "a", b"2")]))
-    assert f.saw_a_change() is None
-    f.take(handed(reads=[read("b", b"1")]))
-    assert f.saw_a_change() is not None
-
-
 def test_a_frame_takes_from_several_threads() -> None:
     f = frame()
 
@@ -93,7 +84,7 @@ def test_frames_from_the_inside_out() -> None:
     assert list(inner.enclosing()) == [inner, middle, outer]
 
 
-# -- samples ---------------------------------------------------------------------------------------------------------------
+# -- samples -----------------------------------------------------------------------------------------------------------
 def tree(*nodes: tuple[int, bytes | None, int, list[tuple[bytes, int]], list[int]]) -> Mapping[int, SampleNode]:
     return {
         execution: SampleNode(execution, pool, sample, tuple(Attempted(*a) for a in attempts), tuple(called))
@@ -169,7 +160,7 @@ def test_a_run_that_draws_no_samples_keeps_none() -> None:
     assert run.gives_samples
 
 
-# -- control flow ----------------------------------------------------------------------------------------------------------
+# -- control flow ------------------------------------------------------------------------------------------------------
 def test_control_flow_is_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "_CONTROL_FLOW", ())
     add_control_flow(KeyError, ValueError)

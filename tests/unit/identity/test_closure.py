@@ -30,9 +30,7 @@ def scanned(text: str, *, bytecode: bool = False) -> Any:
 
 
 def reads(text: str, **how: bool) -> set[str]:
-    return {
-        f"{read.root.value}:{'.'.join((read.name, *read.attributes))}" for read in scanned(text, **how).reads
-    }
+    return {f"{read.root.value}:{'.'.join((read.name, *read.attributes))}" for read in scanned(text, **how).reads}
 
 
 @pytest.mark.parametrize("bytecode", [False, True])
@@ -195,9 +193,7 @@ def uses(x: int) -> Any:
 
 def test_parts_have_stable_names_and_text() -> None:
     parts = {part.name: part for part in reach(uses, None).parts}
-    assert set(parts) == {
-        f"{__name__}.{name}" for name in ("uses", "helper", "doubled", "LIMIT", "SECRET_KEY")
-    }
+    assert set(parts) == {f"{__name__}.{name}" for name in ("uses", "helper", "doubled", "LIMIT", "SECRET_KEY")}
     assert parts[f"{__name__}.LIMIT"].source == "3"
     assert parts[f"{__name__}.SECRET_KEY"].source is None
     assert parts[f"{__name__}.helper"].source == "def helper(x: int) -> int:\n    return x + LIMIT\n"

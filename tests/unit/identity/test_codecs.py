@@ -181,9 +181,7 @@ def test_a_local_class_is_found_among_those_that_were_reached() -> None:
     assert decode_value(payload, {(Local.__module__, Local.__qualname__): Local}) == Local(1)
 
 
-@pytest.mark.parametrize(
-    "value", [Closing(1), Partial(print), type("L", (list,), {})(), type("D", (dict,), {})(a=1)]
-)
+@pytest.mark.parametrize("value", [Closing(1), Partial(print), type("L", (list,), {})(), type("D", (dict,), {})(a=1)])
 def test_what_does_not_come_back_exactly_is_refused(value: object) -> None:
     with pytest.raises(EncodingError):
         encode_value([value])
@@ -258,9 +256,7 @@ def test_nothing_is_imported_and_no_module_is_asked(module: types.ModuleType) ->
     assert set(sys.modules) == before
 
 
-@pytest.mark.parametrize(
-    "payload", [b"", b"\x00", b"\xa1", b"\x11\xc0", b"\xa1\x91", b"\xa1\xc1", b"\xa1\xd4\x7f\xc0"]
-)
+@pytest.mark.parametrize("payload", [b"", b"\x00", b"\xa1", b"\x11\xc0", b"\xa1\x91", b"\xa1\xc1", b"\xa1\xd4\x7f\xc0"])
 def test_other_bytes_are_unreadable(payload: bytes) -> None:
     with pytest.raises(ArtifactUnreadable):
         decode_value(payload, {})

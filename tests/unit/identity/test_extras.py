@@ -193,9 +193,7 @@ def test_pandas_scalars(value: Any) -> None:
     assert repr(again(value)) == repr(value)
 
 
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"]
-)
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"])
 def test_images(mode: str) -> None:
     image = Image.new(mode, (9, 3))
     image.putpixel((1, 1), image.getpixel((0, 0)))

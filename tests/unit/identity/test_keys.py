@@ -20,7 +20,9 @@ def digest(text: str) -> bytes:
 
 def identity(*parents: tuple[str, str], input_digest: str = "input", across: bool = False, **changed: Any) -> Identity:
     named = {"namespace": "ns", "operation": "op", "fingerprint": digest("code"), "operation_version": None} | changed
-    return Identity(head(**named), digest(input_digest), sorted(Parent(digest(n), digest(a)) for n, a in parents), across)
+    return Identity(
+        head(**named), digest(input_digest), sorted(Parent(digest(n), digest(a)) for n, a in parents), across
+    )
 
 
 def result(node: str, artifact: str) -> MusubitoResult[Any]:
@@ -89,12 +91,14 @@ def test_the_pool_is_as_wide_as_the_reuse() -> None:
 
 
 names = st.text(max_size=5)
-heads = st.fixed_dictionaries({
-    "namespace": names,
-    "operation": names,
-    "fingerprint": st.binary(min_size=32, max_size=32),
-    "operation_version": st.none() | names,
-})
+heads = st.fixed_dictionaries(
+    {
+        "namespace": names,
+        "operation": names,
+        "fingerprint": st.binary(min_size=32, max_size=32),
+        "operation_version": st.none() | names,
+    }
+)
 
 
 @given(st.lists(st.tuples(heads, st.integers(0, 2**40)), min_size=2, max_size=4, unique_by=repr))
@@ -104,7 +108,7 @@ def test_different_calls_have_different_keys(calls: list[tuple[dict[str, Any], i
         assert not set(a) & set(b)
 
 
-# -- parents from results --------------------------------------------------------------------------------------------------
+# -- parents from results ----------------------------------------------------------------------------------------------
 def test_parents_of_results() -> None:
     p, q = result("11" * 32, "aa" * 32), result("00" * 32, "bb" * 32)
     assert parents_of([p, q, p]) == [Parent(b"\x00" * 32, b"\xbb" * 32), Parent(b"\x11" * 32, b"\xaa" * 32)]
@@ -124,10 +128,16 @@ def test_ids_that_nobody_gave_out(wrong: str) -> None:
         parents_of([result("aa" * 32, wrong)])
 
 
-# -- effects ---------------------------------------------------------------------------------------------------------------
+# -- effects -----------------------------------------------------------------------------------------------------------
 def test_an_effect_hangs_on_what_it_is_asked_to_do() -> None:
     base: tuple[Any, ...] = ("ns", "op", None, digest("input"), 0)
-    others = [("x", *base[1:]), ("ns", "x", *base[2:]), ("ns", "op", "1", *base[3:]), (*base[:3], digest("x"), 0), (*base[:4], 1)]
+    others = [
+        ("x", *base[1:]),
+        ("ns", "x", *base[2:]),
+        ("ns", "op", "1", *base[3:]),
+        (*base[:3], digest("x"), 0),
+        (*base[:4], 1),
+    ]
     assert len({effect_key(*each) for each in (base, *others)}) == 6
     assert effect_key(*base) == effect_key(*base)
 
