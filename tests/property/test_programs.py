@@ -148,6 +148,7 @@ class Life:
                     self.stage.oracle.fresh = False
                 else:
                     self.happen(each)
+            self.stage.oracle.fresh = False
             self.repeat()
         finally:
             self.stage.close()

@@ -139,12 +139,13 @@ def test_timeouts_and_task_groups(engine: MusubitoEngine) -> None:
 
     @musubito_step(name="failing")
     async def failing(x: int) -> int:
-        await asyncio.sleep(0.01)
+        while len(RAN) < 2:
+            await asyncio.sleep(0.001)
         raise ValueError(x)
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
+            async with asyncio.timeout(0.5):
                 await stuck(0)
         with pytest.raises(ExceptionGroup) as caught:
             async with asyncio.TaskGroup() as group:
