@@ -6,6 +6,10 @@ attributes. An error of the user's own step is never one of these: it is re-rais
 
 from __future__ import annotations
 
+import logging
+import warnings
+from typing import Final
+
 __all__ = [
     "ArtifactUnreadable",
     "EffectOutcomeUnknown",
@@ -17,7 +21,10 @@ __all__ = [
     "MusubitoWarning",
     "SchemaError",
     "StoreError",
+    "warn",
 ]
+
+LOGGER: Final = logging.getLogger("musubito")
 
 
 class MusubitoError(Exception):
@@ -26,6 +33,14 @@ class MusubitoError(Exception):
 
 class MusubitoWarning(UserWarning):
     """Something was not recorded, or not as the user may expect; the user's own work went on."""
+
+
+def warn(message: str) -> None:
+    """One `MusubitoWarning`. Where warnings are errors it is logged: the work that it tells of is done and paid for."""
+    try:
+        warnings.warn(message, MusubitoWarning, stacklevel=3)
+    except MusubitoWarning:
+        LOGGER.warning(message)
 
 
 class EncodingError(MusubitoError):

@@ -7,14 +7,21 @@ only ever added: a line that no longer holds means that stored results are lost,
 from __future__ import annotations
 
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from enum import Enum, Flag, IntEnum, StrEnum
+from fractions import Fraction
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import decode_value, encode_value
+from musubito.model import MusubitoResult
 
 VECTORS = Path(__file__).with_name("identity_vectors.tsv")
 

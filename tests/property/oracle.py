@@ -126,8 +126,8 @@ class Oracle:
         `strict`: nor was anything it used superseded since it was given last; `ever`: nor before that, nor elsewhere.
         """
         if e in self._judging:
-            # It stands in the place of what it called itself.
-            return None
+            # It stands in the place of what it called itself: whether that lets it be given is left open.
+            return f"{e.step.name} called itself" if strict else None
         if not self._judging:
             self._judged.clear()
         key = e, strict, ever

@@ -163,7 +163,7 @@ class WatchedStory:
         self.unseen: set[int] = set()
         self.ready: set[Truth] | None = None
 
-    # -- the story, watched --------------------------------------------------------------------------------------------
+    # -- the story, watched ----------------------------------------------------------------------------------
     def tell(self) -> Telling[MusubitoResult[Any] | Raised]:
         telling = self.story.tell()
         try:
@@ -246,7 +246,7 @@ class WatchedStory:
         if isinstance(effect, Invoke):
             self._came_back(answer)
 
-    # -- replayed ------------------------------------------------------------------------------------------------------
+    # -- replayed --------------------------------------------------------------------------------------------
     def _look_around(self) -> None:
         """Which of the executions that were found were right to give at some moment, and which of those that are there
         could have been given all the while since the last look."""
@@ -308,7 +308,7 @@ class WatchedStory:
         oracle.check_sample_is_new(truth)
         oracle.replays += 1
 
-    # -- run -------------------------------------------------------------------------------------------------------------
+    # -- run -------------------------------------------------------------------------------------------------
     def _begins(self, effect: Invoke) -> None:
         frame = effect.scope.frame
         assert frame is not None
@@ -368,6 +368,7 @@ class Stage:
         self._numbers: dict[Hashable, int] = {}
         self._runs: dict[int, tuple[Run, RunTruth]] = {}
         self._texts: list[str] = []
+        self._functions: dict[str, tuple[str, Callable[..., Any]]] = {}
         self._names: dict[str, Any] = {"STAGE": STAGE, "__name__": "program"}
         self.engines = [WatchedEngine(open_store(), self) for _ in range(2)]
         for step in world.all_steps():
@@ -381,7 +382,7 @@ class Stage:
         for name in self._texts:
             linecache.cache.pop(name, None)
 
-    # -- what the watched stories ask --------------------------------------------------------------------------------
+    # -- what the watched stories ask ------------------------------------------------------------------------
     def numbered(self, what: Hashable) -> int:
         return self._numbers.setdefault(what, len(self._numbers))
 
@@ -398,7 +399,7 @@ class Stage:
         if self.turns is not None:
             self.turns.switch()
 
-    # -- the player --------------------------------------------------------------------------------------------------
+    # -- the player ------------------------------------------------------------------------------------------
     def call(self, step: Any, value: Any, merged: list[Any] | None) -> Any:
         if merged is None:
             return step(value)
@@ -440,15 +441,18 @@ class Stage:
     def changed(self, step: Step) -> None:
         """Define it anew, as an edit would."""
         text = self.text(step)
-        name = f"<program {self.world.program.seed}, text {len(self._texts)}>"
-        self._texts.append(name)
-        if self._with_source:
-            linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
-        exec(compile(text, name, "exec"), self._names)
+        held = self._functions.get(step.name)
+        if held is None or held[0] != text:
+            name = f"<program {self.world.program.seed}, text {len(self._texts)}>"
+            self._texts.append(name)
+            if self._with_source:
+                linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
+            exec(compile(text, name, "exec"), self._names)
+            held = self._functions[step.name] = text, self._names[step.name]
         kind = StepType.STOCHASTIC if step.stochastic else StepType.DETERMINISTIC
         semantics = StepConfiguration(kind, step.force, step.ttl, step.across)
         version = f"prompt {step.prompt}" if step.prompt else None
-        decorated = musubito_step(semantics, name=step.name, operation_version=version)(self._names[step.name])
+        decorated = musubito_step(semantics, name=step.name, operation_version=version)(held[1])
         self._names[step.name] = decorated
 
     def text(self, step: Step) -> str:
@@ -470,7 +474,7 @@ class Stage:
         self.engines[0].invalidate(what.name if isinstance(what, Step) else what)
         self.oracle.invalidated(what.name if isinstance(what, Step) else self.number_of[what])
 
-    # -- playing -----------------------------------------------------------------------------------------------------
+    # -- playing ---------------------------------------------------------------------------------------------
     def play(self, play: Play) -> list[list[Any] | None]:
         """What each script has seen; None for those that failed."""
         self.world.polls = play.polls

@@ -268,9 +268,14 @@ def test_workers_at_once_are_given_nothing_wrong_and_run_nothing_needless(seeds:
 
 @pytest.mark.soak
 @chunks(100_000, 20_000, 1_000)
-@pytest.mark.parametrize("parallel", [False, True], ids=["one worker", "workers at once"])
-def test_many_more(seeds: range, parallel: bool, tmp_path: Path) -> None:
-    hold_all(seeds, tmp_path, parallel=parallel)
+def test_many_more_with_one_worker(seeds: range, tmp_path: Path) -> None:
+    hold_all(seeds, tmp_path, parallel=False)
+
+
+@pytest.mark.soak
+@chunks(100_000, 20_000, 1_000)
+def test_many_more_with_workers_at_once(seeds: range, tmp_path: Path) -> None:
+    hold_all(seeds, tmp_path, parallel=True)
 
 
 def test_what_was_built_on_an_unrecorded_call_is_not_replayed_after_invalidate(tmp_path: Path) -> None:

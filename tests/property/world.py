@@ -40,7 +40,7 @@ class Opaque:
         return f"Opaque({self.content})"
 
 
-# -- the description -----------------------------------------------------------------------------------------------------
+# -- the description -----------------------------------------------------------------------------------------
 class Read(NamedTuple):
     """Read what is stored under this key."""
 
@@ -124,7 +124,7 @@ class Program:
         return any(isinstance(each, Play) and (len(each.workers) > 1 or each.events) for each in self.happens)
 
 
-# -- the life of a program -----------------------------------------------------------------------------------------------
+# -- the life of a program -----------------------------------------------------------------------------------
 class Step:
     """A step as it is at present."""
 
@@ -240,7 +240,7 @@ class World:
 
 
 class Notes:
-    """What the body of a step, or a script, has at hand: it reads and calls through this, and answers with `leave()`."""
+    """What the body of a step, or a script, has at hand: it reads, calls and answers through this."""
 
     def __init__(self, world: World, step: Step | None, version: int, value: Any, *, fails: bool = False) -> None:
         self.world, self.step, self.version, self.value, self.fails = world, step, version, value, fails
@@ -348,7 +348,7 @@ def polling(notes: Notes) -> Iterator[None]:
     raise Violation("a loop that polls does not end: it is given the same samples again and again")
 
 
-# -- making them up ------------------------------------------------------------------------------------------------------
+# -- making them up ------------------------------------------------------------------------------------------
 class Maker:
     """Makes a program from a seed."""
 
@@ -434,7 +434,7 @@ class Maker:
         return Program(self.seed, steps, scripts, tuple(happens), rng.randrange(2))
 
 
-# -- making them small ---------------------------------------------------------------------------------------------------
+# -- making them small ---------------------------------------------------------------------------------------
 def shrink(program: Program, fails: Callable[[Program], bool], tries: int = 400) -> Program:
     """The smallest program like this one that still fails, as far as that many tries lead."""
     again = True

@@ -15,7 +15,7 @@ import pytest
 from musubito import InputError, MusubitoResult, ReplayReason, musubito_step, run
 from musubito.ambient import add_control_flow, ambient, not_replayable, note_read
 from musubito.engine import context
-from tests.soundness.world import STOCHASTIC, Failing, World
+from tests.soundness.world import STOCHASTIC, A, B, Failing, World
 
 DEPTHS = pytest.mark.parametrize("depth", [0, 1, 2])
 
@@ -212,8 +212,6 @@ def test_absent_keys_are_checked_before_a_replay(w: World, fw: Framework, depth:
 
 @DEPTHS
 def test_reads_are_checked_across_parents_and_at_other_nodes(w: World, fw: Framework, depth: int) -> None:
-    from tests.soundness.world import A, B
-
     @musubito_step(name="f")
     def f(x: object) -> object:
         return fw.get("fact")
@@ -238,7 +236,7 @@ def test_a_read_of_a_replayed_inner_step_counts_for_the_outer(w: World, fw: Fram
 
 
 @pytest.mark.parametrize("awaitable", [False, True])
-def test_async_steps_look_again_too(w: World, fw: Framework, awaitable: bool) -> None:
+def test_async_steps_look_again_too(w: World, fw: Framework, *, awaitable: bool) -> None:
     @musubito_step(name="f")
     async def f(x: int) -> object:
         w.count("f")

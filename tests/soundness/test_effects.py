@@ -211,7 +211,7 @@ def test_an_outer_step_that_replays_does_not_repeat_the_effect_inside(w: World) 
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_what_was_built_inside_an_effect_and_replaced_does_not_repeat_it(w: World, deep: bool) -> None:
+def test_what_was_built_inside_an_effect_and_replaced_does_not_repeat_it(w: World, *, deep: bool) -> None:
     """And what was built on the effect stands with it."""
 
     @musubito_step(name="s")

@@ -6,11 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 import pytest
 
-from musubito import musubito_step, run, use_musubito_engine
+from musubito import MusubitoResult, musubito_step, run, use_musubito_engine
 from musubito.ambient import add_control_flow, not_replayable
 from musubito.engine import context
 from tests.soundness.world import ACROSS, STOCHASTIC, A, B, Failing, Worker, World, forced, parent, under
@@ -281,6 +282,39 @@ def test_recursion_onto_its_own_key_through_another_step(w: World) -> None:
         return f(0).value
 
     assert w.elsewhere(lambda: f(0).value) == 7
+
+
+def test_recursion_onto_its_own_key_through_a_pool_that_inherits_nothing(w: World) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> int:
+        if w.count("f") == 1:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(f, 0).result().value
+        return 7
+
+    assert w.elsewhere(lambda: f(0).value) == 7
+
+
+def test_two_that_nest_the_other_way_round_through_pools(w: World) -> None:
+    both = threading.Barrier(2)
+
+    def through_a_pool(step: Callable[[int], MusubitoResult[int]]) -> int:
+        if w.ran["f"] + w.ran["g"] <= 2:
+            both.wait(20)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(step, 0).result().value
+
+    @musubito_step(name="f")
+    def f(x: int) -> int:
+        return 1 + (through_a_pool(g) if w.count("f") == 1 else 0)
+
+    @musubito_step(name="g")
+    def g(x: int) -> int:
+        return 1 + (through_a_pool(f) if w.count("g") == 1 else 0)
+
+    workers = [w.start(lambda: f(0).value), w.start(lambda: g(0).value)]
+    for worker in workers:
+        assert worker.result() >= 1
 
 
 def nested_the_other_way_round(w: World, second: Callable[[Callable[[], int]], int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -31,6 +32,14 @@ async def later(x: int) -> int:
     RAN.append(f"later {x}")
     await asyncio.sleep(0.005)
     return x
+
+
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if true():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never happened")
 
 
 def test_threads_compute_each_key_once(engine: MusubitoEngine) -> None:
@@ -86,8 +95,7 @@ def test_a_cancelled_step_keeps_the_work_that_was_done_and_frees_its_key(engine:
 
     async def main() -> int:
         task = asyncio.create_task(long(1))
-        while "later 1" not in RAN:
-            await asyncio.sleep(0.001)
+        await until(lambda: "later 1" in RAN)
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -139,8 +147,7 @@ def test_timeouts_and_task_groups(engine: MusubitoEngine) -> None:
 
     @musubito_step(name="failing")
     async def failing(x: int) -> int:
-        while len(RAN) < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: len(RAN) >= 2)
         raise ValueError(x)
 
     async def main() -> None:
@@ -167,8 +174,7 @@ def test_a_loop_that_is_closed_leaves_nothing_claimed(engine: MusubitoEngine) ->
 
     async def main() -> None:
         task = asyncio.create_task(forgotten(0))
-        while not RAN:
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(RAN))
         assert not task.done()
 
     asyncio.run(main())
@@ -182,8 +188,7 @@ def test_a_step_in_a_thread_and_one_on_a_loop_share_a_flight(engine: MusubitoEng
     async def body(x: int) -> int:
         RAN.append("body")
         inside.set()
-        while not go_on.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(go_on.wait, 20)
         return x
 
     def in_a_loop() -> MusubitoResult[int]:

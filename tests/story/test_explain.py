@@ -114,7 +114,13 @@ def test_the_argument_that_differs(engine: MusubitoEngine) -> None:
 
 
 def test_the_code_that_differs(engine: MusubitoEngine, load: Load) -> None:
-    text = "from musubito import musubito_step\ndef helper(x): return x + 1\ndef other(x): return x\n@musubito_step()\ndef step(x): return helper(other(x))\n"
+    text = """
+from musubito import musubito_step
+def helper(x): return x + 1
+def other(x): return x
+@musubito_step()
+def step(x): return helper(other(x))
+"""
     load(text).step(1)
     explained = engine.explain(load(text.replace("x + 1", "x + 2")).step, 1)
     assert explained.decision.reason is ReplayReason.CODE_CHANGED
@@ -198,7 +204,7 @@ def test_each_reason_that_policy_and_state_give(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("across", [False, True])
-def test_a_node_that_is_running(engine: MusubitoEngine, across: bool) -> None:
+def test_a_node_that_is_running(engine: MusubitoEngine, *, across: bool) -> None:
     inside, go_on = threading.Event(), threading.Event()
     gate: Any = (inside, go_on)
 

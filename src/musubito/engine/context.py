@@ -7,6 +7,7 @@ top-level piece of work and keeps which samples it has given.
 
 from __future__ import annotations
 
+import os
 import threading
 from asyncio import AbstractEventLoop
 from collections import defaultdict
@@ -62,6 +63,7 @@ class Frame:
     """A step body that is running, and everything it depends on besides its input."""
 
     __slots__ = (
+        "around",
         "call",
         "engine",
         "flight",
@@ -70,7 +72,6 @@ class Frame:
         "loop",
         "node",
         "not_replayable",
-        "outer",
         "reaches",
         "reads",
         "samples",
@@ -90,7 +91,8 @@ class Frame:
         loop: AbstractEventLoop | None,
     ) -> None:
         self.engine = engine
-        self.outer = outer
+        # The body that it was called in; more than one where that is not known (see `Open`).
+        self.around: Sequence[Frame] = () if outer is None else (outer,)
         self.node = node
         self.call = call
         # The operations that its code reaches.
@@ -119,10 +121,13 @@ class Frame:
 
     def enclosing(self) -> Iterator[Frame]:
         """This frame and all around it, from the inside out."""
-        frame: Frame | None = self
-        while frame is not None:
+        seen: dict[Frame, None] = {self: None}
+        ahead = [self]
+        for frame in ahead:
             yield frame
-            frame = frame.outer
+            new = [each for each in frame.around if each not in seen]
+            seen.update(dict.fromkeys(new))
+            ahead += new
 
 
 def _latest(a: float | None, b: float | None) -> float | None:
@@ -171,6 +176,9 @@ class Run:
 
 _LOCK: Final = threading.RLock()
 """For all samples: what is looked up and given under it takes microseconds."""
+if hasattr(os, "register_at_fork"):
+    # A child must not find it locked by a thread that it does not have.
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 class Samples:
@@ -293,6 +301,7 @@ class Open:
                 self._strays = None
             if frame is not None:
                 del self._frames[frame]
+                frame.around = ()
 
     def stray(self, fresh: Run, operation: str) -> Run:
         """The run of a call that does not know its own: `fresh`, with the samples of all that is open if it may have come

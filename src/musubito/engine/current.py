@@ -96,3 +96,8 @@ class _NoStore:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+if hasattr(os, "register_at_fork"):
+    # A child must not find it locked by a thread that it does not have.
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

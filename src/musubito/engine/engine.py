@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import secrets
 import time
-import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -23,7 +21,7 @@ from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, Story
 from musubito.engine.writer import Writer
-from musubito.errors import MusubitoWarning, StoreError
+from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
@@ -33,7 +31,6 @@ from musubito.store.sqlite import SQLiteStorage
 __all__ = ["MusubitoEngine"]
 
 T = TypeVar("T")
-LOGGER: Final = logging.getLogger("musubito")
 
 
 class MusubitoEngine:
@@ -227,7 +224,7 @@ class MusubitoEngine:
             raise fault
         self.faults += 1
         if self.faults == 1:
-            warnings.warn(f"steps run unrecorded: {fault}", MusubitoWarning, stacklevel=2)
+            warn(f"steps run unrecorded: {fault}")
         self.log(fault)
 
     def log(self, fault: StoreError) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
@@ -26,7 +25,7 @@ from musubito.engine.context import Frame, HandUp, Scope, control_flow
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.journal import Line
-from musubito.errors import ArtifactUnreadable, EncodingError, InputError, MusubitoWarning, StoreError
+from musubito.errors import ArtifactUnreadable, EncodingError, InputError, StoreError, warn
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
 from musubito.identity.fingerprint import Fingerprint, code_of_classes
@@ -135,10 +134,16 @@ def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
         return encode_value(value), None
     except EncodingError as error:
         problem = f"its output cannot be stored: {error}"
-        warnings.warn(
-            f"{operation}: {problem}; the value is returned, and not replayed.", MusubitoWarning, stacklevel=2
-        )
+        warn(f"{operation}: {problem}; the value is returned, and not replayed.")
         return None, problem
+
+
+def _said(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except Exception as unsaid:
+        said = f"its text cannot be had: {type(unsaid).__qualname__}"
+    return f"{type(error).__qualname__}: {said}"[:LONGEST_ERROR]
 
 
 def _total(tokens: Mapping[str, Sequence[int]]) -> int | None:
@@ -529,8 +534,7 @@ class Story:
         recorded: Committed | None = None
         if begun.effect is not None or (begun.moment is not None and not passing):
             definite = isinstance(error, self.call.definition.semantics.definite_failures)
-            failure = f"{type(error).__qualname__}: {error}"[:LONGEST_ERROR]
-            change = self._failure(begun, failure, "failed" if definite else "unknown", started_at, duration_ms)
+            change = self._failure(begun, _said(error), "failed" if definite else "unknown", started_at, duration_ms)
             recorded = yield from self._record(change)
         elif begun.lease is not None:
             yield from self._abandon(begun)
@@ -582,6 +586,8 @@ class Story:
                 self.call.fingerprint.steps,
                 loop,
             )
+            if self.scope.frame is None:
+                self._frame.around = self.engine.open.reaching(self.call.definition.name)
         return self._frame
 
     def place(self) -> Place:
@@ -601,8 +607,8 @@ class Story:
             )
         return self._place
 
-    def _holds(self, frame: Frame, attempts: Sequence[Attempted], begun: Begun) -> Holds:
-        holds = Holds.NOTHING
+    def _holds(self, frame: Frame, attempts: Sequence[Attempted], begun: Begun) -> int:
+        holds = 0
         if frame.samples or attempts:
             holds |= Holds.SAMPLES
         if frame.reads:

@@ -11,6 +11,7 @@ import __future__
 
 import ast
 import linecache
+import os
 import warnings
 from collections.abc import Iterator
 from threading import Lock
@@ -42,6 +43,9 @@ class _File(NamedTuple):
 
 _files: dict[str, tuple[str, tuple[_File, ...]]] = {}
 _lock = Lock()
+if hasattr(os, "register_at_fork"):
+    # A child must not find it locked by a thread that it does not have.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def source_of(code: CodeType) -> Source | None:

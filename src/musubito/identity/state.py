@@ -7,6 +7,7 @@ processes that begin with different contents differ.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict, deque
 from threading import Lock
 from types import ModuleType
@@ -33,6 +34,9 @@ class FirstSeen:
 
 _seen: WeakValueDictionary[int, FirstSeen] = WeakValueDictionary()
 _lock = Lock()
+if hasattr(os, "register_at_fork"):
+    # A child must not find it locked by a thread that it does not have.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def first_seen(container: Any) -> FirstSeen:

@@ -349,7 +349,7 @@ class Commit(NamedTuple):
     uses: Sequence[Use]
     reads: Sequence[Read]
     attempts: Sequence[Attempted]
-    holds: Holds
+    holds: int
     tokens: int | None
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None

@@ -3,8 +3,7 @@
 Two connections, each guarded by a lock and shared by all threads; that beats a connection for each thread. While nothing
 is being written, reads use the writer's: its page cache is warm with what this process wrote, where another
 connection's is emptied by every commit. While it is busy they use the other one, so that a read never waits for a
-writer and never sees half a transaction. After a fork the child opens its own connections and leaves the parent's
-alone: closing them would checkpoint under the parent's feet.
+writer and never sees half a transaction. For the moment of a fork all are closed; parent and child open their own.
 
 The newest rows that were found are kept and given again while `PRAGMA data_version` says that no other connection has
 committed, and this one has not either: a tenth of the cost of the query.
@@ -23,7 +22,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -88,14 +87,27 @@ class _Connection:
 
     def __init__(self, path: Path, busy_timeout: float, pragmas: Sequence[str]) -> None:
         self.lock = threading.Lock()
+        self._path, self._busy_timeout, self._pragmas = path, busy_timeout, pragmas
+        self._open()
+
+    def _open(self) -> None:
         self.connection = sqlite3.connect(
-            path, timeout=busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         # A payload that somebody else wrote as text must come out as a wrong payload, not as an error of the store.
         self.connection.text_factory = _text
-        self.execute = self.connection.execute
-        for pragma in pragmas:
-            self.execute(pragma)
+        for pragma in self._pragmas:
+            self.connection.execute(pragma)
+        self.execute: Callable[..., sqlite3.Cursor] = self.connection.execute
+
+    def rest(self) -> None:
+        """Closed until the next statement opens it again."""
+        self.connection.close()
+        self.execute = self._wake
+
+    def _wake(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sqlite3.Cursor:
+        self._open()
+        return self.execute(statement, parameters or {})
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         # All rows at once: a statement that is not read to its end would hold its snapshot open.
@@ -117,9 +129,10 @@ class SQLiteStorage:
         self.db_path = Path(db_path).absolute()
         self.busy_timeout = busy_timeout
         self._closed = False
-        _prepare(self.db_path, busy_timeout)
-        self._connect()
-        _OPEN.add(self)
+        with _OPENING:
+            _prepare(self.db_path, busy_timeout)
+            self._connect()
+            _OPEN.add(self)
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.db_path)!r})"
@@ -137,20 +150,12 @@ class SQLiteStorage:
         self._kept_version: list[Any] = []
         self._read_numbers = relational.Numbers()
         self._numbers = relational.Numbers()
-        self._forked = False
 
     def _fault(self, error: Exception) -> StoreError:
         return StoreError(f"{self.db_path}: {error}")
 
-    def _reconnect(self) -> None:
-        with _FORK_LOCK:
-            if self._forked:
-                self._connect()
-
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         """See `Store.newest`."""
-        if self._forked:
-            self._reconnect()
         writer = self._writer
         try:
             if writer.lock.acquire(blocking=False):
@@ -185,8 +190,6 @@ class SQLiteStorage:
 
     def find(self, query: Query) -> Any:
         """See `Store.find`."""
-        if self._forked:
-            self._reconnect()
         reader = self._reader
         if type(query) is HolderOf and self._locks is not None and self._locks.is_held(query.key):
             return UNNAMED
@@ -203,8 +206,6 @@ class SQLiteStorage:
 
     def write(self, changes: Sequence[Change]) -> list[Any]:
         """See `Store.write`."""
-        if self._forked:
-            self._reconnect()
         writer = self._writer
         try:
             with writer.lock:
@@ -282,12 +283,25 @@ class SQLiteStorage:
         if self._closed:
             return
         self._closed = True
-        _OPEN.discard(self)
-        if self._forked:
-            return
-        for connection in (self._reader, self._writer):
-            with connection.lock:
-                connection.connection.close()
+        with _OPENING:
+            _OPEN.discard(self)
+            for connection in (self._reader, self._writer):
+                with connection.lock:
+                    connection.connection.close()
+
+    def rest(self) -> None:
+        """Until `wake` nobody is inside SQLite, and it has let go of the file."""
+        for connection in (self._writer, self._reader):
+            connection.lock.acquire()
+            connection.rest()
+        # A connection counts anew what others have committed.
+        self._kept.clear()
+        self._kept_version = []
+
+    def wake(self) -> None:
+        """It may be used again."""
+        for connection in (self._writer, self._reader):
+            connection.lock.release()
 
 
 def _must_last(change: Change) -> bool:
@@ -395,19 +409,26 @@ def _statements(script: str) -> list[str]:
 
 
 # -- fork ------------------------------------------------------------------------------------------------------------------
+# SQLite keeps one table of its files and locks for the whole process. A child that inherits it believes to hold locks
+# which only its parent has, and others remove the log under its feet; and a thread that was inside SQLite leaves a mutex
+# behind that nobody unlocks. So at the moment of a fork nobody is inside, and every file is closed.
 _OPEN: Final[weakref.WeakSet[SQLiteStorage]] = weakref.WeakSet()
-_FORK_LOCK = threading.Lock()
-_INHERITED: Final[list[_Connection]] = []
+_OPENING: Final = threading.Lock()
+_RESTING: Final[list[SQLiteStorage]] = []
 
 
-def _after_fork_in_child() -> None:
-    global _FORK_LOCK
-    _FORK_LOCK = threading.Lock()
-    for store in _OPEN:
-        # Kept for good, never closed: they belong to the parent.
-        _INHERITED.extend((store._reader, store._writer))
-        store._forked = True
+def _before_fork() -> None:
+    _OPENING.acquire()
+    for store in list(_OPEN):
+        store.rest()
+        _RESTING.append(store)
+
+
+def _after_fork() -> None:
+    while _RESTING:
+        _RESTING.pop().wake()
+    _OPENING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

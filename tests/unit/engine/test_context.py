@@ -82,6 +82,9 @@ def test_frames_from_the_inside_out() -> None:
     middle = frame(outer)
     inner = frame(middle)
     assert list(inner.enclosing()) == [inner, middle, outer]
+    elsewhere = frame()
+    elsewhere.around = [inner, middle]
+    assert list(elsewhere.enclosing()) == [elsewhere, inner, middle, outer]
 
 
 # -- samples -----------------------------------------------------------------------------------------------------------

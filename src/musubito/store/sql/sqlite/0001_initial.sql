@@ -249,7 +249,7 @@ CREATE VIEW runs AS
   UNION ALL
   -- A call outside of a run is a run of its own, and its first line.
   SELECT lower(hex(run_id)), NULL, NULL, at, at, CASE outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE outcome END
-  FROM _calls c WHERE call = 1 AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id);
+  FROM _calls c WHERE call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id) AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id);
 
 CREATE VIEW calls AS
   SELECT lower(hex(run_id)) AS run_id, call AS call_id, parent AS parent_call_id, lower(hex(node)) AS node_id,

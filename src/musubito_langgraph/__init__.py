@@ -1,0 +1,1 @@
+"""Musubito for LangGraph: graph nodes and Runnables as steps."""
