@@ -27,7 +27,7 @@ class Collecting(SQLiteStorage):
         self._collected: list[Change] = []
         self._numbers_given = count(1)
 
-    def newest(self, keys: Keys, namespace: str) -> Found | None:  # noqa: ARG002 - the interface's
+    def newest(self, keys: Keys, namespace: str) -> Found | None:
         """Find nothing: every call is new."""
         return None
 

@@ -142,7 +142,7 @@ def table_of(runs: list[Ran]) -> Table:
     return table
 
 
-def check(what: str, holds: bool) -> bool:  # noqa: FBT001 - the very thing that is checked
+def check(what: str, holds: bool) -> bool:
     """Print whether it holds, and give it back."""
     CONSOLE.print(f"[green]✓[/] {what}" if holds else f"[bold red]✗ not true: {what}[/]")
     return holds

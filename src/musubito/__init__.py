@@ -1,5 +1,6 @@
 """Execution lineage for Python: what ran, on which inputs, with which code, from which upstream results, and when an
 earlier result may safely be used again."""
+
 from __future__ import annotations
 
 from musubito.engine.context import SCOPE as _SCOPE

@@ -1,8 +1,9 @@
 """For adapters of frameworks: what holds around steps without being an argument, and exceptions that steer.
 
-A framework's context, configuration and store are inputs of every step that runs inside it, though no step is given them
-as arguments. An adapter says so here, and the core does the rest: they enter the identity of every step in scope, what
-was read is checked again before a replay, and what cannot be repeated makes every step that is open not replayable.
+A framework's context, configuration and store are inputs of every step that runs inside it, though no step is given
+them as arguments. An adapter says so here, and the core does the rest: they enter the identity of every step in scope,
+what was read is checked again before a replay, and what cannot be repeated makes every step that is open not
+replayable.
 """
 
 from __future__ import annotations

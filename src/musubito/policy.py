@@ -19,18 +19,23 @@ class Execution(Protocol):
     @property
     def outcome(self) -> int:
         """1 if it succeeded, 0 if it failed."""
+
     @property
     def invalid(self) -> int:
         """1 if it is INVALID."""
+
     @property
     def not_replayable(self) -> str | None:
         """Why it may not be replayed, None if it may."""
+
     @property
     def started_at(self) -> float:
         """Seconds since the epoch."""
+
     @property
     def valid_from(self) -> float | None:
         """Before this, something nested inside it lies in the future."""
+
     @property
     def valid_until(self) -> float | None:
         """From this on, something nested inside it has expired."""
@@ -52,8 +57,8 @@ def no(reason: ReplayReason) -> ReplayDecision:
 
 
 def decide(execution: Execution, policy: StepConfiguration, now: float) -> ReplayDecision:
-    """Replay only if it succeeded, is not INVALID and replayable, the policy does not force, it is younger than its time
-    to live and not from the future, and the same holds for everything nested inside it."""
+    """Replay only if it succeeded, is not INVALID and replayable, the policy does not force, it is younger than its
+    time to live and not from the future, and the same holds for everything nested inside it."""
     if policy.force_reexecution:
         return _NO[ReplayReason.FORCE_REEXECUTION]
     if not execution.outcome:

@@ -60,7 +60,10 @@ def rows(tmp_path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_parent_and_child_use_the_same_engine(tmp_path):
-    path = program(tmp_path, STEPS + """
+    path = program(
+        tmp_path,
+        STEPS
+        + """
 for n in range(5):
     work(n)
 
@@ -78,14 +81,18 @@ assert wait(pid) == 0
 assert [work(n).value["n"] for n in range(8)] == list(range(8))
 assert engine.faults == 0
 engine.close()
-""")
+""",
+    )
     run_program(path)
     assert sorted(int(line.split()[1]) for line in log_of(tmp_path)) == list(range(8))
     assert rows(tmp_path, "SELECT count(*) FROM nodes WHERE status = 'SUCCESS'") == [(8,)]
 
 
 def test_lines_that_the_parent_has_not_written_yet_are_not_written_twice(tmp_path):
-    path = program(tmp_path, STEPS + """
+    path = program(
+        tmp_path,
+        STEPS
+        + """
 with run("the parent's") as outer:
     for n in range(5):
         work(n)
@@ -98,7 +105,8 @@ with run("the parent's") as outer:
     assert wait(fork(inside)) == 0
     work(9)
 engine.close()
-""")
+""",
+    )
     run_program(path)
     calls = rows(tmp_path, "SELECT run_id, call_id, outcome FROM calls")
     assert len(calls) == 5 + 3 + 1
@@ -110,7 +118,9 @@ engine.close()
     assert named
 
 
-THREADS = STEPS + """
+THREADS = (
+    STEPS
+    + """
 stop = threading.Event()
 failures = []
 
@@ -169,6 +179,7 @@ assert engine.faults == 0, engine.faults
 engine.close()
 say(forks)
 """
+)
 
 
 def test_a_fork_while_other_threads_run_steps(tmp_path):
@@ -185,7 +196,10 @@ def test_forks_while_other_threads_run_steps(tmp_path):
 
 
 def test_a_fork_pool(tmp_path):
-    path = program(tmp_path, STEPS + """
+    path = program(
+        tmp_path,
+        STEPS
+        + """
 import multiprocessing
 
 for n in range(10):
@@ -202,13 +216,16 @@ with context.Pool(4) as pool:
 assert [work(n).value["n"] for n in range(30)] == list(range(30))
 assert engine.faults == 0
 engine.close()
-""")
+""",
+    )
     run_program(path)
     assert sorted(int(line.split()[1]) for line in log_of(tmp_path)) == list(range(30))
     assert rows(tmp_path, "SELECT count(*) FROM nodes WHERE status = 'SUCCESS'") == [(30,)]
 
 
-ORPHAN = STEPS + """
+ORPHAN = (
+    STEPS
+    + """
 for n in range(20):
     work(n)
 
@@ -228,6 +245,7 @@ engine.close()
 open(DATABASE + ".closed", "w").close()
 assert wait(pid) == 0
 """
+)
 
 
 @pytest.mark.parametrize("how", ["close", "vanish"])
@@ -238,7 +256,9 @@ def test_a_child_that_goes_on_when_its_parent_has_closed_is_recorded(tmp_path, h
     assert rows(tmp_path, "SELECT count(*) FROM nodes WHERE status = 'SUCCESS'") == [(40,)]
 
 
-USED = STEPS + """
+USED = (
+    STEPS
+    + """
 for n in range(20):
     work(n)
 
@@ -268,6 +288,7 @@ with use_musubito_engine(MusubitoEngine(SQLiteStorage(DATABASE))) as other:
     other.close()
 assert wait(pid) == 0
 """
+)
 
 
 @pytest.mark.parametrize("how", ["close", "vanish"])
@@ -278,7 +299,10 @@ def test_a_child_that_was_using_it_when_its_parent_closed_is_recorded(tmp_path, 
 
 
 def test_a_child_does_not_take_the_keys_that_its_parent_holds(tmp_path):
-    path = program(tmp_path, STEPS + """
+    path = program(
+        tmp_path,
+        STEPS
+        + """
 @musubito_step()
 def slow(n):
     log("slow")
@@ -301,13 +325,16 @@ pid = fork(inside)
 assert wait(pid) == 0
 thread.join()
 engine.close()
-""")
+""",
+    )
     run_program(path)
     assert log_of(tmp_path) == ["slow"]
 
 
 def test_a_default_engine_that_is_just_being_opened_does_not_block_the_child(tmp_path):
-    path = program(tmp_path, """
+    path = program(
+        tmp_path,
+        """
 from musubito.engine import current
 
 warnings.simplefilter("ignore")
@@ -343,5 +370,6 @@ if pid == 0:
 assert os.waitpid(pid, 0)[1] == 0
 thread.join()
 say("ok")
-""")
+""",
+    )
     assert run_program(path) == ["ok"]

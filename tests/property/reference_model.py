@@ -239,7 +239,9 @@ class Model:
         self.executions.append(new)
         if not new.invalid:
             self.replaced(reuse, new)
-            self.points[node] = reuse, new
+            # It may have called what it replaces.
+            if not new.invalid:
+                self.points[node] = reuse, new
         run.shared.add(new)
         return self.ended(asked, new, node, reuse, "ran", value)
 

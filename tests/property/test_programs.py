@@ -1,9 +1,9 @@
 """Random programs on the real engine: nested steps, edits, failures, clocks, invalidations, several workers.
 
-Each program is played on a real engine (public API, SQLite or memory, sync or async steps, two engines on one file) while
-an `Oracle` watches that no replay is wrong and no run is needless. Where one worker plays at a time, the reference model
-plays the same program, and every call has to be replayed, run or failed as there, with the same value. If something is
-wrong, the failure tells the smallest program that shows it.
+Each program is played on a real engine (public API, SQLite or memory, sync or async steps, two engines on a store)
+while an `Oracle` watches that no replay is wrong and no run is needless. Where one worker plays at a time, the
+reference model plays the same program, and every call has to be replayed, run or failed as there, with the same
+value. If something is wrong, the failure tells the smallest program that shows it.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Life:
 
     def compare(self, who: str, seen: list[Any], expected: list[Any], other: World) -> None:
         """Call by call: who was called, how deep inside, whether it was replayed or ran, and what it gave."""
-        for number, (ours, theirs) in enumerate(zip(self.world.trace, other.trace)):
+        for number, (ours, theirs) in enumerate(zip(self.world.trace, other.trace, strict=False)):
             if ours != theirs:
                 raise Violation(f"call {number} was {ours}, and with {who} {theirs}")
         if (len(self.world.trace), repr(seen)) != (len(other.trace), repr(expected)):

@@ -65,10 +65,14 @@ Line = Read | Call
 
 @dataclass(frozen=True, slots=True)
 class StepText:
-    """A step as it is written: `code` in its two versions."""
+    """A step as it is written: `code` in its two versions.
+
+    With `wavers` it answers differently each time, though it may be declared DETERMINISTIC.
+    """
 
     code: tuple[tuple[Line, ...], tuple[Line, ...]]
     stochastic: bool = False
+    wavers: bool = False
     across: bool = False
     storable: bool = True
     ttl: int | None = None
@@ -327,7 +331,7 @@ class Notes:
         if step is world.poll:
             world.polls -= 1
             return "ready" if world.polls <= 0 else "wait"
-        if step.stochastic:
+        if step.stochastic or step.text.wavers:
             answer = world.draw(step.name)
         else:
             said = repr((step.name, self.version, self.prompt, getattr(self.value, "value", self.value), self.seen))
@@ -355,14 +359,16 @@ class Maker:
     def __init__(self, seed: int, *, parallel: bool | None = None, stochastic: float = 0.4) -> None:
         self.rng = rng = random.Random(seed)
         self.seed, self.n = seed, rng.randint(2, 4)
-        self.kinds = rng.sample(["force", "invalidate", "node", "store", "fail", "ttl"], rng.randint(0, 6))
+        kinds = ["force", "invalidate", "node", "store", "fail", "ttl"]
+        # Few at a time: what shows a rule is mostly two or three things that happen to one another.
+        self.kinds = rng.sample(kinds, rng.choice([0, 1, 1, 2, 2, 3, 6]))
         self.parallel = rng.random() < 0.4 if parallel is None else parallel
         self.stochastic = 0.0 if stochastic < 1 and rng.random() < 0.2 else stochastic
         self.recursive = rng.random() < 0.15
 
     def line(self, low: int) -> Line:
         rng = self.rng
-        arguments = [("const", 0), ("const", 1), ("in", 0), ("result", 0), ("result", 1), ("value", 0)]
+        arguments = [("const", 0), ("const", 0), ("const", 1), ("in", 0), ("result", 0), ("result", 1), ("value", 0)]
         handling = rng.choice(["call", "retry", "catch"] if "fail" in self.kinds else ["call"])
         parents = rng.choice([None, None, (0,), (0, 1), ()])
         return Call(rng.randrange(low, self.n), rng.choice(arguments), parents, handling)
@@ -378,6 +384,7 @@ class Maker:
         return StepText(
             code=(self.lines(i), self.lines(i)),
             stochastic=rng.random() < self.stochastic,
+            wavers=rng.random() < 0.3,
             across=rng.random() < 0.2,
             storable="fail" not in self.kinds or rng.random() < 0.95,
             ttl=rng.choice([5, 12]) if "ttl" in self.kinds and rng.random() < 0.4 else None,
@@ -430,6 +437,8 @@ class Maker:
             elif choice < 0.7:
                 happens.append(self.event(["edit", "prompt", "clock", *self.kinds]))
             else:
+                if "fail" in self.kinds and rng.random() < 0.5:
+                    happens.append(Event("fail", rng.randrange(self.n)))
                 happens.append(self.play())
         return Program(self.seed, steps, scripts, tuple(happens), rng.randrange(2))
 
@@ -472,7 +481,13 @@ def _smaller(program: Program) -> Iterator[Program]:
     for i, step in enumerate(program.steps):
         plainer = [
             replace(step, **{name: value})
-            for name, value in (("stochastic", False), ("across", False), ("storable", True), ("ttl", None))
+            for name, value in (
+                ("stochastic", False),
+                ("wavers", False),
+                ("across", False),
+                ("storable", True),
+                ("ttl", None),
+            )
             if getattr(step, name) != value
         ]
         first, second = step.code

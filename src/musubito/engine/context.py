@@ -1,7 +1,7 @@
 """Where a step call stands: its engine, its run, the step body around it, its merge context, what holds around it.
 
-All of it is one immutable `Scope` in one context variable, so that tasks and `asyncio.to_thread` inherit it and one look
-finds everything. A `Frame` is a step body that is running; what happens inside is handed up to it. A `Run` is one
+All of it is one immutable `Scope` in one context variable, so that tasks and `asyncio.to_thread` inherit it and one
+look finds everything. A `Frame` is a step body that is running; what happens inside is handed up to it. A `Run` is one
 top-level piece of work and keeps which samples it has given.
 """
 
@@ -121,13 +121,10 @@ class Frame:
 
     def enclosing(self) -> Iterator[Frame]:
         """This frame and all around it, from the inside out."""
-        seen: dict[Frame, None] = {self: None}
         ahead = [self]
         for frame in ahead:
             yield frame
-            new = [each for each in frame.around if each not in seen]
-            seen.update(dict.fromkeys(new))
-            ahead += new
+            ahead += [each for each in frame.around if each not in ahead]
 
 
 def _latest(a: float | None, b: float | None) -> float | None:
@@ -184,8 +181,9 @@ if hasattr(os, "register_at_fork"):
 class Samples:
     """Which samples a run has given, so that each is given at most once.
 
-    `given`: pool -> numbers. `shared`: executions that hold samples and were given as a whole; a DETERMINISTIC one may be
-    given again. `attempts`: samples given inside failed attempts at a call, which the next execution of it remembers.
+    `given`: pool -> numbers. `shared`: executions that hold samples and were given as a whole; a DETERMINISTIC one may
+    be given again. `attempts`: samples given inside failed attempts at a call, which the next execution of it
+    remembers.
     """
 
     def __init__(self) -> None:
@@ -273,9 +271,9 @@ class Strays(Samples):
 class Open:
     """What is open in an engine: runs, and step bodies that are running.
 
-    A thread that was started without its caller's context (`ThreadPoolExecutor.submit`) does not know where it stands. Its
-    calls are taken for calls of every open body whose code reaches their step: too many dependencies are a cost, one
-    too few would be a wrong replay.
+    A thread that was started without its caller's context (`ThreadPoolExecutor.submit`) does not know where it stands.
+    Its calls are taken for calls of every open body whose code reaches their step: too many dependencies are a cost,
+    one too few would be a wrong replay.
     """
 
     def __init__(self) -> None:
@@ -301,11 +299,12 @@ class Open:
                 self._strays = None
             if frame is not None:
                 del self._frames[frame]
-                frame.around = ()
+                # Else each would keep alive whatever was open when it began, and that what was open before.
+                frame.around = [each for each in frame.around if each in self._frames]
 
     def stray(self, fresh: Run, operation: str) -> Run:
-        """The run of a call that does not know its own: `fresh`, with the samples of all that is open if it may have come
-        from there: from a run that somebody began, or from a body whose code reaches its step."""
+        """The run of a call that does not know its own: `fresh`, with the samples of all that is open if it may have
+        come from there: from a run that somebody began, or from a body whose code reaches its step."""
         if self._runs:
             with self._lock:
                 begun = any(run.lines is not None for run in self._runs)

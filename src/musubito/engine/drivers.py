@@ -169,14 +169,16 @@ async def _aperform(effect: Effect, engine: MusubitoEngine) -> Any:
 
 async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
     token: Token[Scope] = SCOPE.set(scope)
+    outcome: Returned[Any] | Raised
     try:
-        return Returned(await function())
+        outcome = Returned(await function())
     except GeneratorExit:
+        # Closed where it was dropped: that may be in another context, to which the token says nothing.
         raise
     except BaseException as error:
-        return Raised(_from_the_step(error))
-    finally:
-        SCOPE.reset(token)
+        outcome = Raised(_from_the_step(error))
+    SCOPE.reset(token)
+    return outcome
 
 
 async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:

@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from musubito.engine.context import SCOPE, Open, Run, Scope
 from musubito.engine.drivers import arun, run
@@ -37,8 +37,8 @@ class MusubitoEngine:
     """Runs steps against a store, in one namespace; results are shared within a namespace and never beyond.
 
     `now_provider` gives the time in seconds since the epoch, for ages and times to live (leases use the real clock).
-    With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is logged, warned of once
-    and counted in `faults`.
+    With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is logged, warned of
+    once and counted in `faults`.
     """
 
     def __init__(
@@ -196,7 +196,8 @@ class MusubitoEngine:
         count: int = self.storage.write([change])[0]
         return count
 
-    # -- what the protocol asks of it ------------------------------------------------------------------------------------
+    # -- what the protocol asks of it
+    # ------------------------------------------------------------------------------------
     def new_run(self, name: str | None = None, tags: str | None = None) -> Run:
         """A run that begins now."""
         return Run(next(self._run_numbers), self.now(), name, tags)
@@ -239,7 +240,7 @@ class MusubitoEngine:
             self.keeper.stop()
             self.storage.close()
 
-    def __enter__(self) -> MusubitoEngine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -30,8 +30,8 @@ NEIGHBOURS: Final = 500
 class Explanation:
     """What a call would do, and why.
 
-    `nearest_node_id` is the earlier node of the operation that differs least, None if there is none or the call would be
-    replayed; `arguments` and `code` name what differs from it. `untracked` lists what the code reaches and cannot be
+    `nearest_node_id` is the earlier node of the operation that differs least, None if there is none or the call would
+    be replayed; `arguments` and `code` name what differs from it. `untracked` lists what the code reaches and cannot be
     identified, `state` what it writes itself; changes of neither make it run again.
     """
 
@@ -120,7 +120,8 @@ def explain(engine: MusubitoEngine, call: Call) -> Explanation:
 def why_missing(
     engine: MusubitoEngine, operation: str, nodes: Collection[bytes], before: float
 ) -> dict[bytes, ReplayReason]:
-    """For nodes that ran since nothing was found for them, why: what differs from the nearest that ran before a time."""
+    """For nodes that ran since nothing was found for them, why: what differs from the nearest that ran before a
+    time."""
     limit = NEIGHBOURS + len(nodes)
     try:
         rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, None, limit))

@@ -12,6 +12,7 @@ A lease of an effect is never taken over, and without a store an effect is refus
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from musubito.store.base import (
     Point,
     Read,
     ReadsOf,
+    Release,
     SampleTree,
 )
 
@@ -71,9 +73,11 @@ class EffectStory(Story):
             f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}"
         ) from fault
 
-    def _never_ran(self, begun: Begun) -> Telling[None]:
-        # Cut short between the intent and the function: this attempt certainly did nothing.
-        yield from self._record(self._failure(begun, "cut short before it ran", "failed", self.engine.now(), 0.0))
+    def _cut_short(self, begun: Begun, error: BaseException) -> Telling[None]:
+        # A driver throws a cancellation in the place of a call that it has not begun; whatever else comes from there
+        # (a coroutine that is dropped where it waits) may have come while the function ran.
+        outcome = "failed" if isinstance(error, asyncio.CancelledError) else "unknown"
+        yield from self._record(self._failure(begun, "cut short", outcome, self.engine.now(), 0.0))
 
     def _intend(self) -> Telling[MusubitoResult[Any] | Begun]:
         while True:
@@ -94,6 +98,9 @@ class EffectStory(Story):
     def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
         """Durably, before anything runs; None if somebody else was faster."""
         attempt, settled = (0, 0) if row is None else (row.attempt, row.settled_attempts)
+        if row is not None and row.holder is not None and process.is_dead(row.holder):
+            # The policy has decided already: nobody is to wait until the lease of the dead runs out.
+            yield Write(Release((self._effect_key, row.holder.owner)))
         intent = Intent(
             self._effect_key,
             self.call.definition.name,

@@ -1,9 +1,9 @@
 """Single-flight within one process: a missing result is computed by one call while the others wait for it.
 
 A flight lands with `LOOK_AGAIN` (the result is in the store, or the next one may try), `RUN_YOURSELF` (the outcome is
-nothing that could have been replayed) or `Failed` (a plain failure, passed on). A call whose wait would close a cycle is
-told so and runs unrecorded: an enclosing step holds its key, two workers wait for each other, or it would block the very
-event loop that the holder needs.
+nothing that could have been replayed) or `Failed` (a plain failure, passed on). A call whose wait would close a cycle
+is told so and runs unrecorded: an enclosing step holds its key, two workers wait for each other, or it would block the
+very event loop that the holder needs.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Flights:
         self._waiting: dict[Future[Landed], _Waiting] = {}
 
     def join(self, key: bytes, frame: Frame, blocks: AbstractEventLoop | None) -> Start | Future[Landed]:
-        """Begin a flight, or a future to wait for. `frame` is the caller's own, about to run; `blocks` is the event loop
-        that runs in this thread if waiting would block it."""
+        """Begin a flight, or a future to wait for. `frame` is the caller's own, about to run; `blocks` is the event
+        loop that runs in this thread if waiting would block it."""
         with self._lock:
             flight = self._flights.get(key)
             if flight is None:

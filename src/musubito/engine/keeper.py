@@ -1,5 +1,5 @@
-"""The one background thread of an engine: it renews all leases that the engine holds, gives back those that could not be
-given back when they should have been, and writes the ledger's lines.
+"""The one background thread of an engine: it renews all leases that the engine holds, gives back those that could not
+be given back when they should have been, and writes the ledger's lines.
 
 It starts when there is first something to do, and never keeps a process from ending.
 """

@@ -207,9 +207,9 @@ class Story:
             scope = self.body_scope()
             try:
                 outcome = yield Invoke(self.call.function, scope)
-            except BaseException:
+            except BaseException as error:
                 self.engine.open.leave(self._run, self.frame())
-                yield from self._never_ran(begun)
+                yield from self._cut_short(begun, error)
                 raise
             return (yield from self.finish(begun, outcome, started_at, (time.perf_counter() - clock) * 1000))
         except BaseException:
@@ -259,7 +259,8 @@ class Story:
         return Raised(failed.error)
 
     def look(self) -> Telling[MusubitoResult[Any] | None]:
-        """The newest execution that may be replayed: with this reuse key, else, if the policy allows, this cross key."""
+        """The newest execution that may be replayed: with this reuse key, else, if the policy allows, this cross
+        key."""
         keys, definition = self.keys, self.call.definition
         self._reason = ReplayReason.NODE_NOT_FOUND
         while True:
@@ -414,14 +415,15 @@ class Story:
                 yield Write(Waits(held, None, time.time()))
 
     def flight_key(self) -> bytes:
+        """The widest key by which the policy may replay."""
         return self.keys.cross if self._identity.across else self.keys.reuse
 
     def _land(self, landed: Landed) -> None:
         if self._frame is not None:
             self.engine.flights.land(self._frame, landed)
 
-    def _never_ran(self, begun: Begun) -> Telling[None]:
-        """The story was ended in the moment before the function began."""
+    def _cut_short(self, begun: Begun, error: BaseException) -> Telling[None]:
+        """The story was ended before the function could say how it ended."""
         yield from self._abandon(begun)
 
     def _abandon(self, begun: Begun) -> Telling[None]:

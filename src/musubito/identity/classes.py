@@ -23,14 +23,88 @@ if TYPE_CHECKING:
 __all__ = ["annotations_of", "describe_class"]
 
 DERIVED = frozenset(
-    ["__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__static_attributes__", "__firstlineno__", "__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__", "__type_params__", "__dataclass_fields__", "__dataclass_params__", "__conditional_annotations__", "__signature__", "__class_vars__", "__private_attributes__", "__abstract__", "__protocol_attrs__", "__non_callable_proto_members__", "_is_protocol", "_is_runtime_protocol", "__classcell__", "__readonly_keys__", "__mutable_keys__", "__closed__", "__extra_items__"]
+    [
+        "__dict__",
+        "__weakref__",
+        "__module__",
+        "__qualname__",
+        "__doc__",
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__static_attributes__",
+        "__firstlineno__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__parameters__",
+        "__orig_bases__",
+        "__type_params__",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__conditional_annotations__",
+        "__signature__",
+        "__class_vars__",
+        "__private_attributes__",
+        "__abstract__",
+        "__protocol_attrs__",
+        "__non_callable_proto_members__",
+        "_is_protocol",
+        "_is_runtime_protocol",
+        "__classcell__",
+        "__readonly_keys__",
+        "__mutable_keys__",
+        "__closed__",
+        "__extra_items__",
+    ]
 )
 PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 ENUM_DERIVED = frozenset(
-    ["_member_map_", "_value2member_map_", "_member_names_", "_member_type_", "_value_repr_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "_new_member_", "_use_args_", "_flag_mask_", "_all_bits_", "_singles_mask_", "_inverted_", "_boundary_", "__new__", "__new_member__", "_sort_order_", "_generate_next_value_", "__set_name__"]
+    [
+        "_member_map_",
+        "_value2member_map_",
+        "_member_names_",
+        "_member_type_",
+        "_value_repr_",
+        "_unhashable_values_",
+        "_unhashable_values_map_",
+        "_hashable_values_",
+        "_new_member_",
+        "_use_args_",
+        "_flag_mask_",
+        "_all_bits_",
+        "_singles_mask_",
+        "_inverted_",
+        "_boundary_",
+        "__new__",
+        "__new_member__",
+        "_sort_order_",
+        "_generate_next_value_",
+        "__set_name__",
+    ]
 )
 GENERATED = frozenset(
-    ["__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__setattr__", "__delattr__", "__replace__", "__getstate__", "__setstate__", "__new__", "_make", "_replace", "__getnewargs__", "_asdict", "__match_args__"]
+    [
+        "__init__",
+        "__repr__",
+        "__eq__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+        "__hash__",
+        "__setattr__",
+        "__delattr__",
+        "__replace__",
+        "__getstate__",
+        "__setstate__",
+        "__new__",
+        "_make",
+        "_replace",
+        "__getnewargs__",
+        "_asdict",
+        "__match_args__",
+    ]
 )
 
 
@@ -139,7 +213,7 @@ def _claim(walk: Walk, cls: type, member: Any) -> None:
 def annotations_of(cls: Any) -> dict[str, Any]:
     """The annotations that a class or function has itself, as they are: text, or objects."""
     if sys.version_info >= (3, 14):
-        import annotationlib
+        import annotationlib  # noqa: PLC0415 - new in 3.14
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
     held = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)

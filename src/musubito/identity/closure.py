@@ -161,7 +161,7 @@ class Walk:
             self.written,
         )
 
-    # -- for those who describe ------------------------------------------------------------------------------
+    # -- for those who describe ----------------------------------------------------------------------------------------
 
     def link(self, value: Any, name: str, *, member: bool = False) -> bytes:
         """A reference to `value`: plain data is written out, all else is numbered and described later.
@@ -216,7 +216,7 @@ class Walk:
         """The reached code itself writes this."""
         self._state.add(name)
 
-    # -- records ---------------------------------------------------------------------------------------------
+    # -- records -------------------------------------------------------------------------------------------------------
 
     def _record(self, name: str, description: Description, text: str | None) -> None:
         own, whole = sha256(description.own), sha256(description.own)

@@ -7,7 +7,7 @@ may be any bytes at all: `decode_value` gives back a value or raises `ArtifactUn
 types of this package's tables, and runs no code of the user's.
 """
 
-# ruff: noqa: BLE001, TRY300, TRY301
+# ruff: noqa: TRY300
 # Whatever stored bytes make others raise, they are unreadable.
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
     return describe_object(walk, value, name)
 
 
-# -- callables -----------------------------------------------------------------------------------------------
+# -- callables ---------------------------------------------------------------------------------------------------------
 
 
 def _step(walk: Walk, step: StepDefinition) -> Description:
@@ -207,7 +207,7 @@ def _getter(walk: Walk, value: Any, name: str) -> Description:
     return Description(tokens(type(value).__name__), walk.links(enumerate(parts), name))
 
 
-# -- data ----------------------------------------------------------------------------------------------------
+# -- data --------------------------------------------------------------------------------------------------------------
 
 
 def _pattern(_walk: Walk, value: re.Pattern[Any], _name: str) -> Description:

@@ -6,7 +6,6 @@ dtypes, scalars and images are put together again at once and compared; of panda
 and indexes named here are taken.
 """
 
-# ruff: noqa: SLF001
 # A masked array of pandas shows its parts only as private attributes.
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
     return Description(tokens("module", name), links)
 
 
-# -- the function object -------------------------------------------------------------------------------------
+# -- the function object -----------------------------------------------------------------------------------------------
 
 
 def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
             links.append((f"field {each}", walk.constant(fields[each], f"{name}.{each}")))
 
 
-# -- what it writes ------------------------------------------------------------------------------------------
+# -- what it writes ----------------------------------------------------------------------------------------------------
 
 
 def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> None:
@@ -213,7 +213,7 @@ def _member_write(walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], 
         walk.written.add_member(cls, path, key)
 
 
-# -- what it reads -------------------------------------------------------------------------------------------
+# -- what it reads -----------------------------------------------------------------------------------------------------
 
 
 def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
@@ -295,7 +295,7 @@ def _all_names(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
     return walk.namespace(function.__globals__)
 
 
-# -- receivers -----------------------------------------------------------------------------------------------
+# -- receivers ---------------------------------------------------------------------------------------------------------
 
 
 def _is_method_of(owner: type | None, function: FunctionType) -> bool:

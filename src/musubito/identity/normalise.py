@@ -73,7 +73,8 @@ def handed_on(function: ast.AST) -> frozenset[str]:
                 given = list(node.elts)
             case ast.Dict():
                 given = list(node.values)
-        for each in given:
+        for argument in given:
+            each = argument
             while isinstance(each, ast.Starred | ast.Attribute):
                 each = each.value
             if isinstance(each, ast.Name):

@@ -11,7 +11,6 @@ get equal bytes: each type has an ext code of its own.
 Values of ormsgpack's own `Ext` and `Fragment` types are raw msgpack and taken as what they say.
 """
 
-# ruff: noqa: TRY301
 # What is raised inside leaves through the handlers around it.
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ step's code reached and what is imported already, by looking into `__dict__`s on
 no `__getattr__` is asked.
 """
 
-# ruff: noqa: SLF001
 # What dataclasses keeps of a field is private to it.
 
 from __future__ import annotations

@@ -34,7 +34,28 @@ __all__ = [
 
 ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 MUTATORS: Final = ADDERS | frozenset(
-    ["append", "appendleft", "extend", "extendleft", "insert", "remove", "popleft", "popitem", "clear", "sort", "reverse", "rotate", "add", "discard", "update", "subtract", "intersection_update", "difference_update", "symmetric_difference_update", "move_to_end"]
+    [
+        "append",
+        "appendleft",
+        "extend",
+        "extendleft",
+        "insert",
+        "remove",
+        "popleft",
+        "popitem",
+        "clear",
+        "sort",
+        "reverse",
+        "rotate",
+        "add",
+        "discard",
+        "update",
+        "subtract",
+        "intersection_update",
+        "difference_update",
+        "symmetric_difference_update",
+        "move_to_end",
+    ]
 )
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -222,7 +243,7 @@ class _Visitor:
         for each in body:
             self._visit(each)
 
-    # -- names -----------------------------------------------------------------------------------------------
+    # -- names ---------------------------------------------------------------------------------------------------------
 
     def _resolve(self, name: str) -> tuple[_Scope | None, Root | None]:
         """(the scope whose local it is, None) or (None, where it leads outside of the function)."""
@@ -293,7 +314,7 @@ class _Visitor:
         if place is not None:
             self.found.writes.add(Write(place.root, place.name, place.path, key if place.exact else None))
 
-    # -- the walk --------------------------------------------------------------------------------------------
+    # -- the walk ------------------------------------------------------------------------------------------------------
 
     def _visit(self, node: ast.AST) -> None:
         pending: list[ast.AST] = [node]

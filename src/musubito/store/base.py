@@ -179,7 +179,7 @@ class Attempted(NamedTuple):
     sample: int
 
 
-# -- queries -------------------------------------------------------------------------------------------------------------
+# -- queries -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Others:
     """`Found`s beside the newest, without payloads, newest first: those that succeeded with this reuse key, then, if
@@ -275,7 +275,7 @@ class HolderOf:
 Query: TypeAlias = CodeOf | HolderOf | Neighbours | Others | PayloadOf | ReadsOf | SampleTree | Began | EffectQuery
 
 
-# -- changes and their answers ---------------------------------------------------------------------------------------------
+# -- changes and their answers -----------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds a lease. `process` names the process beyond its pid (start time, host boot), "" where unknown."""
@@ -334,7 +334,8 @@ class EffectOutcome:
 
 
 class Commit(NamedTuple):
-    """A successful execution -> `Committed`: node, edges, artifact, execution, marks and the lease's end, all or nothing."""
+    """A successful execution -> `Committed`: node, edges, artifact, execution, marks and the lease's end, all or
+    nothing."""
 
     place: Place
     began: Claimed
@@ -397,8 +398,8 @@ class Release:
 class Renew:
     """These keys, (key, operation), go on being held by this holder -> None.
 
-    Extends their leases; where a store claims by other means than leases, makes the claims visible as such. A live lease
-    of somebody else stays as it is.
+    Extends their leases; where a store claims by other means than leases, makes the claims visible as such. A live
+    lease of somebody else stays as it is.
     """
 
     holder: Holder

@@ -91,7 +91,7 @@ def locks_beside(database: Path) -> ByteLocks | None:
     with _OPENING:
         path = f"{database}-locks"
         try:
-            about = os.stat(path)
+            about = Path(path).stat()
         except FileNotFoundError:
             pass
         else:

@@ -139,7 +139,7 @@ class _Tables:
         """Rows are never changed in place, so the tables alone are copied."""
         return _Tables(**{table.name: dict(getattr(self, table.name)) for table in fields(self)})
 
-    # -- reading ---------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
     def moment(self) -> Claimed:
         return Claimed(len(self.executions), len(self.invalidations))
 
@@ -231,7 +231,7 @@ class _Tables:
         code = self.codes.get(fingerprint)
         return {part: digest for part, digest, _ in code.parts} if code else {}
 
-    # -- executions and nodes --------------------------------------------------------------------------------
+    # -- executions and nodes ------------------------------------------------------------------------------------------
     def commit(self, change: Commit) -> Committed:
         place = change.place
         self.ask_for(place)
@@ -301,7 +301,7 @@ class _Tables:
         for parent in place.parents:
             self.edges[parent.node, place.keys.node, parent.kind] = parent.artifact
 
-    # -- INVALID and STALE -----------------------------------------------------------------------------------
+    # -- INVALID and STALE ---------------------------------------------------------------------------------------------
     def invalidated_since(self, began: Claimed, place: Place) -> bool:
         """Whether the operation or the node was invalidated by hand while it ran."""
         return any(
@@ -384,7 +384,7 @@ class _Tables:
         for child in below:
             self.nodes[child] = self.nodes[child]._replace(stale=True)
 
-    # -- leases, waits, effects ------------------------------------------------------------------------------
+    # -- leases, waits, effects ----------------------------------------------------------------------------------------
     def claim(self, change: Claim) -> Claimed | Busy | Done:
         keys = change.keys
         for e in self.executions.values():

@@ -108,12 +108,14 @@ class Numbers:
         return number
 
     def namespace(self, db: Database, name: str) -> int:
+        """The number of a namespace, a new one if need be."""
         number = self.known_namespace(db, name)
         if number is None:
             number = self.namespaces[name] = db.rows("add_namespace", {"name": name})[0][0]
         return number
 
     def operation(self, db: Database, namespace: str, name: str) -> int:
+        """The number of an operation, a new one if need be."""
         number = self.operations.get((namespace, name))
         if number is None:
             where = {"namespace": self.namespace(db, namespace), "name": name}
@@ -122,6 +124,7 @@ class Numbers:
         return number
 
     def code(self, db: Database, code: CodeRecord) -> int:
+        """The number of a fingerprint; its closure is kept when it is new."""
         number = self.codes.get(code.fingerprint)
         if number is None:
             rows = db.rows("code", {"fingerprint": code.fingerprint})
@@ -138,7 +141,7 @@ def _add_code(db: Database, code: CodeRecord) -> int:
     return number
 
 
-# -- queries -------------------------------------------------------------------------------------------------------------
+# -- queries -----------------------------------------------------------------------------------------------------------
 def answer(db: Database, numbers: Numbers, query: Query) -> Any:
     """The answer that the query's class names."""
     match query:
@@ -181,12 +184,12 @@ _KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
 
 
 def _found(row: Row) -> Found:
-    """Raises ValueError for a row that holds what nobody has written there."""
+    """Raises TypeError for a row that holds what nobody has written there."""
     types = tuple(map(type, row))
     if types not in _KNOWN_TYPES:
         for value, allowed in zip(row, _FOUND_TYPES, strict=True):
             if not isinstance(value, allowed):
-                raise ValueError(f"an execution holds {value!r:.50} where {allowed} belongs")
+                raise TypeError(f"an execution holds {value!r:.50} where {allowed} belongs")
         _KNOWN_TYPES.add(types)
     return Found(*row)
 
@@ -260,7 +263,7 @@ def _holder(db: Database, key: bytes) -> Holder | None:
     return Holder(*rows[0]) if rows else None
 
 
-# -- changes ---------------------------------------------------------------------------------------------------------------
+# -- changes -----------------------------------------------------------------------------------------------------------
 def perform(db: Database, numbers: Numbers, change: Change) -> Any:
     """Perform one change inside the open transaction and give back its answer."""
     match change:
@@ -557,11 +560,10 @@ def _replaced(db: Database, reuse: bytes, execution: int, artifact: bytes | None
 
 def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact: bytes | None) -> None:
     """The node points at this execution; if it answered otherwise before, all nodes below become STALE."""
-    if node.pointed is not None:
-        if node.pointed != execution:
-            before = _used(db, node.pointed)[1]
-            if before is None or before != artifact:
-                db.rows("mark_stale", {"node": node.number})
+    if node.pointed is not None and node.pointed != execution:
+        before = _used(db, node.pointed)[1]
+        if before is None or before != artifact:
+            db.rows("mark_stale", {"node": node.number})
     db.rows("unstale", {"node": node.number})
     reuse = _unless(place.keys.reuse, place.keys.node)
     db.rows("point", {"id": node.number, "execution": execution, "reuse": reuse})

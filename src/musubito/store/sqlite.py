@@ -1,7 +1,7 @@
 """The default store: one SQLite file in WAL mode.
 
-Two connections, each guarded by a lock and shared by all threads; that beats a connection for each thread. While nothing
-is being written, reads use the writer's: its page cache is warm with what this process wrote, where another
+Two connections, each guarded by a lock and shared by all threads; that beats a connection for each thread. While
+nothing is being written, reads use the writer's: its page cache is warm with what this process wrote, where another
 connection's is emptied by every commit. While it is busy they use the other one, so that a read never waits for a
 writer and never sees half a transaction. For the moment of a fork all are closed; parent and child open their own.
 
@@ -309,7 +309,7 @@ def _must_last(change: Change) -> bool:
     return isinstance(change, Intent) or (isinstance(change, (Commit, Fail)) and change.effect is not None)
 
 
-# -- opening ---------------------------------------------------------------------------------------------------------------
+# -- opening -----------------------------------------------------------------------------------------------------------
 def _prepare(path: Path, busy_timeout: float) -> None:
     """Checks the file without touching it, then makes or migrates the schema."""
     try:
@@ -368,7 +368,8 @@ def _check_schema(path: Path, connection: sqlite3.Connection) -> int:
 
 
 def _use_wal(connection: sqlite3.Connection, until: float) -> None:
-    """Where SQLite changes the journal mode it waits for nobody; several processes may be opening a new file at once."""
+    """Where SQLite changes the journal mode it waits for nobody; several processes may be opening a new file at
+    once."""
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -408,10 +409,10 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
-# -- fork ------------------------------------------------------------------------------------------------------------------
+# -- fork --------------------------------------------------------------------------------------------------------------
 # SQLite keeps one table of its files and locks for the whole process. A child that inherits it believes to hold locks
-# which only its parent has, and others remove the log under its feet; and a thread that was inside SQLite leaves a mutex
-# behind that nobody unlocks. So at the moment of a fork nobody is inside, and every file is closed.
+# which only its parent has, and others remove the log under its feet; and a thread that was inside SQLite leaves a
+# mutex behind that nobody unlocks. So at the moment of a fork nobody is inside, and every file is closed.
 _OPEN: Final[weakref.WeakSet[SQLiteStorage]] = weakref.WeakSet()
 _OPENING: Final = threading.Lock()
 _RESTING: Final[list[SQLiteStorage]] = []

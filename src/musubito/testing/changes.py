@@ -161,7 +161,7 @@ def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
     return Intent(**{**plain, **more})
 
 
-# -- with a store --------------------------------------------------------------------------------------------
+# -- with a store ------------------------------------------------------------------------------------------------------
 def ran(store: Store, at: Place, output: str | None, **more: Any) -> int:
     """Commits a success that begins now, unless said otherwise; its execution."""
     (answer,) = store.write([commit(at, output, **{"began": store.find(Began()), **more})])

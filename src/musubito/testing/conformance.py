@@ -121,7 +121,7 @@ class StoreConformance:
         yield store
         store.close()
 
-    # -- the newest ------------------------------------------------------------------------------------------
+    # -- the newest ----------------------------------------------------------------------------------------------------
     def test_nothing_is_found_in_an_empty_store(self, store: Store) -> None:
         assert store.newest(F.keys, "default") is None
         assert others(store, F, across=True) == []
@@ -198,7 +198,7 @@ class StoreConformance:
         invalidate(store, "f")
         assert found(store, F).invalid == 1
 
-    # -- settled ---------------------------------------------------------------------------------------------
+    # -- settled -------------------------------------------------------------------------------------------------------
     def test_a_commit_settles_the_node_it_ran_at(self, store: Store) -> None:
         ran(store, BELOW_ONE, "x")
         assert found(store, BELOW_ONE).settled == 1
@@ -227,7 +227,7 @@ class StoreConformance:
         assert others(store, EFFECT)[0].settled == 1
         assert self.effect(store).found.settled == 1
 
-    # -- others ----------------------------------------------------------------------------------------------
+    # -- others --------------------------------------------------------------------------------------------------------
     def test_others_are_the_successes_newest_first_without_payloads(self, store: Store) -> None:
         ran(store, BELOW_ONE, "x")
         ran(store, BELOW_TWO, "y")
@@ -258,7 +258,7 @@ class StoreConformance:
         assert [f.execution for f in others(store, ELSEWHERE, across=True)] == [2, 1]
         assert [f.execution for f in others(store, place("child"), across=True)] == [1, 2]
 
-    # -- artifacts, reads, samples ---------------------------------------------------------------------------
+    # -- artifacts, reads, samples -------------------------------------------------------------------------------------
     @pytest.mark.parametrize("size", [1, 100_000])
     def test_a_payload_is_that_of_its_execution(self, store: Store, size: int) -> None:
         ran(store, F, "x" * size)
@@ -313,7 +313,7 @@ class StoreConformance:
         }
         assert dict(store.find(SampleTree(plain))) == {plain: SampleNode(plain, None, 0, (), ())}
 
-    # -- what else is asked ----------------------------------------------------------------------------------
+    # -- what else is asked --------------------------------------------------------------------------------------------
     def test_neighbours_are_the_nodes_of_an_operation_newest_first(self, store: Store) -> None:
         first, second, third = (place("f", [parent(ONE, "x")], argument=a) for a in "123")
         ran(store, first, "x", started_at=1.0)
@@ -355,7 +355,7 @@ class StoreConformance:
             assert dict(store.find(CodeOf(at.code.fingerprint))) == {p: d for p, d, _ in at.code.parts}
         assert dict(store.find(CodeOf(H.code.fingerprint))) == {}
 
-    # -- committed INVALID -----------------------------------------------------------------------------------
+    # -- committed INVALID ---------------------------------------------------------------------------------------------
     def outer(self, store: Store, *uses: Use, began: Claimed | None = None, **more: Any) -> bool:
         """Commits an outer execution; whether it was committed INVALID."""
         answer = one(store.write([commit(H, "out", uses=uses, began=began or store.find(Began()), **more)]))
@@ -493,7 +493,7 @@ class StoreConformance:
                 store.write([change])
         assert store.newest(H.keys, "default") is None
 
-    # -- what is replaced makes INVALID ----------------------------------------------------------------------
+    # -- what is replaced makes INVALID --------------------------------------------------------------------------------
     def test_what_called_a_replaced_one_becomes_invalid(self, store: Store) -> None:
         caller = ran(store, G, "out", uses=[use(F, ran(store, F, "x"))])
         ran(store, F, "y")
@@ -580,7 +580,7 @@ class StoreConformance:
         invalidate(store, "h")
         assert self.outer(store, began=began, holds=AN_EFFECT)
 
-    # -- pointing --------------------------------------------------------------------------------------------
+    # -- pointing ------------------------------------------------------------------------------------------------------
     def test_what_is_unknown_or_invalid_is_not_pointed_at(self, store: Store) -> None:
         assert not pointed(store, F, 7)
         e = ran(store, F, "x")
@@ -628,13 +628,13 @@ class StoreConformance:
         assert pointed(store, BELOW_ONE, first)
         assert not is_invalid(store, G, caller)
 
-    # -- failing ---------------------------------------------------------------------------------------------
+    # -- failing -------------------------------------------------------------------------------------------------------
     def test_a_failure_leaves_the_node_where_it_pointed(self, store: Store) -> None:
         e = ran(store, BELOW_ONE, "x")
         failed(store, ELSEWHERE)
         assert found(store, BELOW_ONE) == found(store, BELOW_ONE)._replace(execution=e, settled=1)
 
-    # -- STALE -----------------------------------------------------------------------------------------------
+    # -- STALE ---------------------------------------------------------------------------------------------------------
     CHILD = place("child", [parent(F, "x")])
     GRANDCHILD = place("grandchild", [parent(CHILD, "c")])
 
@@ -718,7 +718,7 @@ class StoreConformance:
         ran(store, F, "y")
         assert is_stale(store, self.GRANDCHILD)
 
-    # -- by hand ---------------------------------------------------------------------------------------------
+    # -- by hand -------------------------------------------------------------------------------------------------------
     def test_invalidating_an_operation_concerns_its_executions_in_the_namespace(self, store: Store) -> None:
         ran(store, F, "x")
         ran(store, place("f", argument="other"), "x")
@@ -764,7 +764,7 @@ class StoreConformance:
         ran(store, F, "x")
         assert invalidate(store, "f") == invalidate(store, "f") == 1
 
-    # -- leases ----------------------------------------------------------------------------------------------
+    # -- leases --------------------------------------------------------------------------------------------------------
     def test_a_missing_result_is_claimed_by_one(self, store: Store) -> None:
         assert one(store.write([claim(F, "me")])) == Claimed(0, 0)
         assert isinstance(one(store.write([claim(F, "you")])), Busy)
@@ -815,7 +815,7 @@ class StoreConformance:
         assert sum(isinstance(a, Claimed) for a in answers) == 1
         assert sum(isinstance(a, Busy) for a in answers) == 23
 
-    # -- waits -----------------------------------------------------------------------------------------------
+    # -- waits ---------------------------------------------------------------------------------------------------------
     def wait(self, store: Store, held: Place, awaited: Place | None, now: float = 10.0) -> bool:
         closes: bool = one(store.write([Waits([held.keys.reuse], awaited.keys.reuse if awaited else None, now)]))
         return closes
@@ -865,7 +865,7 @@ class StoreConformance:
         self.wait(store, G, F)
         assert not self.wait(store, H, F)
 
-    # -- external effects ------------------------------------------------------------------------------------
+    # -- external effects ----------------------------------------------------------------------------------------------
     def effect(self, store: Store) -> Any:
         return store.find(EffectQuery(digest("send"), EFFECT.keys, "default"))
 
@@ -927,7 +927,7 @@ class StoreConformance:
         invalidate(store, "send")
         assert self.effect(store) == EffectRow(2, 1, None, holder("me"), None)
 
-    # -- writing ---------------------------------------------------------------------------------------------
+    # -- writing -------------------------------------------------------------------------------------------------------
     def test_changes_are_made_and_answered_in_order(self, store: Store) -> None:
         answers = store.write(
             [claim(F, "me"), commit(F, "x"), Point(F, 1), claim(F, "you"), Invalidate("default", "f", None)]

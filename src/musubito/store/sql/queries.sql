@@ -68,7 +68,7 @@ WITH RECURSIVE tree (id) AS (
 SELECT DISTINCT e.id, e.pool, e.sample, u.called
 FROM tree t
 JOIN _executions e ON e.id = t.id
-LEFT JOIN _uses u ON u.execution = e.id AND u.called IN (SELECT id FROM tree)
+LEFT JOIN _uses u ON u.execution = e.id AND +u.called IN (SELECT id FROM tree)
 ORDER BY e.id, u.called;
 
 -- name: attempts

@@ -202,9 +202,9 @@ CREATE VIEW executions AS
   SELECT e.id AS execution_id, lower(hex(n.node_id)) AS node_id, lower(hex(e.reuse_key)) AS reuse_key,
     lower(hex(coalesce(e.cross_key, e.reuse_key))) AS cross_key, e.sample,
     CASE e.outcome WHEN 1 THEN 'succeeded' ELSE 'failed' END AS outcome, e.started_at, e.duration_ms,
-    lower(hex(e.artifact)) AS artifact_id, e.error, e.valid_from, e.valid_until,
+    nullif(lower(hex(e.artifact)), '') AS artifact_id, e.error, e.valid_from, e.valid_until,
     coalesce(e.not_replayable, 'yes') AS replayable, e.invalid, e.tokens, n.code AS code_id,
-    lower(hex(e.input_artifact)) AS input_artifact_id
+    nullif(lower(hex(e.input_artifact)), '') AS input_artifact_id
   FROM _executions e JOIN _nodes n ON n.id = e.node;
 
 CREATE VIEW uses AS
@@ -214,7 +214,7 @@ CREATE VIEW uses AS
 
 CREATE VIEW nodes AS
   SELECT lower(hex(n.node_id)) AS node_id, s.name AS namespace, o.name AS operation_name,
-    lower(hex(c.fingerprint)) AS code_fingerprint, lower(hex(n.input_hash)) AS input_hash, n.step_type, n.sample,
+    nullif(lower(hex(c.fingerprint)), '') AS code_fingerprint, nullif(lower(hex(n.input_hash)), '') AS input_hash, n.step_type, n.sample,
     n.arguments, n.execution AS execution_id,
     CASE
       WHEN n.operation IS NULL THEN 'EXTERNAL'
@@ -224,8 +224,8 @@ CREATE VIEW nodes AS
       WHEN EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id) THEN 'STALE'
       ELSE 'SUCCESS'
     END AS status,
-    e.started_at AS executed_at, e.duration_ms, lower(hex(e.artifact)) AS output_artifact_id,
-    lower(hex(p.node_id)) AS producer_node_id,
+    e.started_at AS executed_at, e.duration_ms, nullif(lower(hex(e.artifact)), '') AS output_artifact_id,
+    nullif(lower(hex(p.node_id)), '') AS producer_node_id,
     CASE WHEN n.execution IS NULL
       THEN (SELECT f.error FROM _executions f WHERE f.reuse_key = coalesce(n.reuse_key, n.node_id) ORDER BY f.id DESC LIMIT 1)
     END AS error
@@ -241,7 +241,7 @@ CREATE VIEW edges AS
     CASE g.kind WHEN 0 THEN 'data' ELSE 'state' END AS kind, lower(hex(g.artifact)) AS artifact_id
   FROM _edges g JOIN _nodes p ON p.id = g.parent JOIN _nodes c ON c.id = g.child
   UNION ALL
-  SELECT DISTINCT lower(hex(i.node_id)), lower(hex(o.node_id)), 'call', lower(hex(e.artifact))
+  SELECT DISTINCT lower(hex(i.node_id)), lower(hex(o.node_id)), 'call', nullif(lower(hex(e.artifact)), '')
   FROM _nodes o JOIN _uses u ON u.execution = o.execution JOIN _nodes i ON i.id = u.node JOIN _executions e ON e.id = u.called;
 
 CREATE VIEW runs AS
@@ -257,14 +257,14 @@ CREATE VIEW calls AS
   FROM _calls;
 
 CREATE VIEW reads AS
-  SELECT execution AS execution_id, kind, key, nullif(lower(hex(digest)), '') AS digest FROM _reads;
+  SELECT execution AS execution_id, kind, key, nullif(nullif(lower(hex(digest)), ''), '') AS digest FROM _reads;
 
 CREATE VIEW code AS
   SELECT code AS code_id, part, lower(hex(digest)) AS digest, source FROM _code_parts;
 
 CREATE VIEW effects AS
   SELECT lower(hex(f.effect_key)) AS effect_key, f.execution AS execution_id, f.attempt, f.intent_at,
-    coalesce(f.outcome, 'begun') AS outcome, f.outcome_at, lower(hex(e.artifact)) AS artifact_id
+    coalesce(f.outcome, 'begun') AS outcome, f.outcome_at, nullif(lower(hex(e.artifact)), '') AS artifact_id
   FROM _effects f LEFT JOIN _executions e ON e.id = f.execution;
 
 CREATE VIEW leases AS

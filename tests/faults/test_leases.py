@@ -1,0 +1,225 @@
+"""Claims between processes and engines: lost leases, waits that would close a cycle, loops that must not be blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito.engine.drivers import arun, run
+from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
+
+EXPIRY = """
+from musubito.engine import engine as engine_module, keeper
+from musubito.store import sqlite
+
+# As on a system without locks of bytes, with leases that are short.
+sqlite.locks_beside = lambda path: None
+keeper.LEASE_SECONDS = engine_module.LEASE_SECONDS = 2.5
+keeper.TICK = 0.1
+
+
+@musubito_step()
+def slow(n):
+    log("run")
+    if not os.path.exists(DATABASE + ".quick"):
+        open(DATABASE + ".quick", "w").close()
+        say("inside")
+        time.sleep(4)
+    return n
+
+
+engine = MusubitoEngine(SQLiteStorage(DATABASE))
+use_musubito_engine(engine)
+if sys.argv[1] == "stopped":
+    # The keeper is never started: nobody renews.
+    engine.keeper.wake = lambda: None
+began = time.monotonic()
+assert slow(1).value == 1
+say(time.monotonic() - began)
+assert engine.faults == 0
+engine.close()
+"""
+
+
+def test_a_holder_whose_keeper_is_stopped_loses_its_lease(tmp_path):
+    path = program(tmp_path, EXPIRY)
+    holder = start(path, "stopped")
+    assert heard(holder) == "inside"
+    seconds = float(run_program(path, "kept")[-1])
+    assert 0.3 < seconds < 3.5
+    assert log_of(tmp_path) == ["run", "run"]
+    # It records its result all the same, an equal one.
+    finish(holder)
+    assert float(run_program(path, "kept")[-1]) < 0.5
+    assert log_of(tmp_path) == ["run", "run"]
+
+
+def test_a_holder_whose_keeper_works_keeps_its_lease(tmp_path):
+    path = program(tmp_path, EXPIRY)
+    holder = start(path, "kept")
+    assert heard(holder) == "inside"
+    assert float(run_program(path, "kept")[-1]) > 2.5
+    finish(holder)
+    assert log_of(tmp_path) == ["run"]
+
+
+def test_a_holder_that_dies_loses_its_lease_at_once(tmp_path):
+    body = EXPIRY.replace("LEASE_SECONDS = engine_module.LEASE_SECONDS = 2.5", "LEASE_SECONDS = 60.0")
+    path = program(tmp_path, body)
+    holder = start(path, "kept")
+    assert heard(holder) == "inside"
+    holder.kill()
+    holder.wait()
+    assert float(run_program(path, "kept")[-1]) < 3
+    assert log_of(tmp_path) == ["run", "run"]
+
+
+WAITS = """
+{leases}
+
+
+def meet(mine):
+    other = {{"f": "g", "g": "f"}}[mine]
+    open(f"{{DATABASE}}.{{mine}}", "w").close()
+    until = time.monotonic() + 5
+    while not os.path.exists(f"{{DATABASE}}.{{other}}") and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+@musubito_step(name="f")
+def f(depth):
+    log("f")
+    if depth == 0:
+        meet("f")
+        other("g", 0)
+    return "f"
+
+
+@musubito_step(name="g")
+def g(depth):
+    log("g")
+    if depth == 0:
+        meet("g")
+        other("f", 0)
+    return "g"
+
+
+CALLING = []
+
+
+def other(name, depth):
+    # Only one level deep: the function that closes the cycle runs unrecorded, and calls nobody.
+    if CALLING:
+        return
+    CALLING.append(name)
+    (f if name == "f" else g)(depth)
+
+
+engine = MusubitoEngine(SQLiteStorage(DATABASE))
+use_musubito_engine(engine)
+say((f if sys.argv[1] == "f" else g)(0).value)
+assert engine.faults == 0, engine.faults
+engine.close()
+"""
+TABLE = "from musubito.store import sqlite\nsqlite.locks_beside = lambda path: None"
+
+
+@pytest.mark.parametrize("leases", ["", TABLE], ids=["locks", "leases"])
+def test_a_cycle_of_waits_between_two_processes_ends(tmp_path, leases):
+    """Process 1: f calls g; process 2: g calls f."""
+    path = program(tmp_path, WAITS.format(leases=leases))
+    both = [start(path, "f"), start(path, "g")]
+    began = time.monotonic()
+    assert [finish(process, 25) for process in both] == [["f"], ["g"]]
+    assert time.monotonic() - began < 20
+    runs = Counter(log_of(tmp_path))
+    # One of them closed the cycle and ran the other's function for itself.
+    assert sum(runs.values()) in (3, 4)
+
+
+RAN: Counter[str] = Counter()
+
+
+def test_a_sync_call_that_meets_an_async_flight_of_its_own_loop_runs_unrecorded(tmp_path):
+    """The same operation, asked for by `execute` and `execute_async` with the same function's identity."""
+    RAN.clear()
+
+    def work(n):
+        RAN["work"] += 1
+        return n
+
+    with time_limit(15), MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        step = musubito_step(name="same")(work)
+        make = step.__musubito_call__
+
+        async def slowly():
+            call = make(engine, (1,), {})
+
+            async def function():
+                await asyncio.sleep(0.2)
+                return call.function()
+
+            return await arun(engine.story(call._replace(function=function)).tell(), engine)
+
+        async def main():
+            task = asyncio.create_task(slowly())
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            # The task holds the flight and cannot go on before this thread gives the loop back.
+            value = run(engine.story(make(engine, (1,), {})).tell(), engine).value
+            assert time.monotonic() - began < 0.15
+            assert (await task).value == value == 1
+            return step(1).value
+
+        assert asyncio.run(main()) == 1
+        assert RAN == {"work": 2}
+
+
+def test_a_task_waits_for_a_thread_without_blocking_its_loop(tmp_path):
+    RAN.clear()
+
+    @musubito_step()
+    def slow(n):
+        RAN["slow"] += 1
+        time.sleep(0.3)
+        return n
+
+    async def main():
+        ticks = 0
+        both = asyncio.gather(*(asyncio.to_thread(slow, 1) for _ in range(4)))
+        while not both.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert [result.value for result in await both] == [1] * 4
+        return ticks
+
+    with time_limit(15), MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        assert asyncio.run(main()) > 10
+        assert RAN == {"slow": 1}
+
+
+def test_two_engines_of_one_process_compute_a_result_once(tmp_path):
+    RAN.clear()
+
+    @musubito_step()
+    def slow(n):
+        RAN[f"{n}"] += 1
+        time.sleep(0.05)
+        return n
+
+    engines = [MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) for _ in range(2)]
+
+    def ask(i):
+        with use_musubito_engine(engines[i % 2]):
+            return slow(i // 2 % 4).value
+
+    with time_limit(20), ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(16))) == [i // 2 % 4 for i in range(16)]
+    assert {f"{n}": 1 for n in range(4)} == RAN
+    for engine in engines:
+        engine.close()

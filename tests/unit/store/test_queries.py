@@ -1,0 +1,101 @@
+"""Each query uses exactly the indexes that it is meant to use, and each index serves some query."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from musubito.store import queries, relational, sqlite
+from musubito.store.queries import QUERIES, schema_steps
+
+# Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
+SCANS = {
+    "invalidate_operation": {"n", "_nodes", "e", "_executions"},
+    "invalidate_node": {"e", "_executions"},
+    "nodes_pointing_at_invalid": {"n", "_nodes", "e", "_executions"},
+    "effect_may_run_again": {"_effects"},
+}
+# Rows that a query has made itself.
+OWN = re.compile(
+    r"SCAN (\d+-ROW|CONSTANT|.*SUBQUERY|tree|chain|outward|below|t|c|o|b|f|bound|\(subquery|CTE)", re.IGNORECASE
+)
+
+INDEXES = {
+    "newest": {"_executions_by_reuse_key"},
+    "others": {"_executions_by_reuse_key"},
+    "others_across": {"_executions_by_reuse_key", "_executions_by_cross_key"},
+    "moment": {"_executions_by_reuse_key"},
+    "claim": {"_executions_by_reuse_key"},
+    "newer_across": {"_executions_by_reuse_key", "_executions_by_cross_key"},
+    "node": {"_nodes_by_node_id", "_executions_by_reuse_key"},
+    "ahead": {"_executions_by_reuse_key", "_uses_by_asked"},
+    "newer_with_another_artifact": {"_executions_by_reuse_key"},
+    "callers_of_others": {"_executions_by_reuse_key", "_uses_by_called", "_uses_by_asked"},
+    "set_invalid": {"_uses_by_called"},
+    "callers": {"_uses_by_called"},
+    "parents": {"_edges_by_child"},
+    "neighbours": {"_nodes_by_node_id", "_executions_by_reuse_key"},
+}
+
+
+@pytest.fixture(scope="module")
+def connection():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for script in schema_steps("sqlite").values():
+            connection.executescript(script)
+        yield connection
+
+
+def plan(connection: sqlite3.Connection, name: str) -> list[str]:
+    parameters = dict.fromkeys(re.findall(r":(\w+)", QUERIES[name]))
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", parameters)]
+
+
+def used(lines: list[str]) -> set[str]:
+    return {index for line in lines for index in re.findall(r"INDEX (_\w+)", line)}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_each_query_uses_exactly_the_indexes_meant_for_it(connection, name):
+    assert used(plan(connection, name)) == INDEXES.get(name, set()), plan(connection, name)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_no_query_looks_through_a_whole_table_but_those_that_say_so(connection, name):
+    scans = [line for line in plan(connection, name) if line.startswith("SCAN") and not OWN.match(line)]
+    if name in SCANS:
+        assert scans, "it is listed, and does not scan"
+        assert {line.split()[1] for line in scans} <= SCANS[name]
+    else:
+        assert scans == []
+
+
+def test_each_index_serves_a_query(connection):
+    indexes = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name NOT LIKE 'sqlite_%'")
+    assert {row[0] for row in indexes} == set().union(*INDEXES.values())
+
+
+def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
+    text = Path(relational.__file__).read_text() + Path(sqlite.__file__).read_text()
+    asked = set(re.findall(r'"([a-z_]+)"', text))
+    assert set(QUERIES) <= asked
+    named = set(re.findall(r'(?:rows|many)\(\s*"(\w+)"', text))
+    assert named <= set(QUERIES)
+
+
+def test_each_query_has_a_line_that_says_what_it_answers():
+    folder = Path(queries.__file__).parent / "sql"
+    text = (folder / "queries.sql").read_text()
+    headers = re.findall(r"^-- name: (\w+)\n(-- .+)\n", text, re.MULTILINE)
+    assert [name for name, _ in headers] == list(QUERIES)
+    assert len(set(QUERIES)) == text.count("-- name:")
+    assert all(not query.endswith(";") and query for query in QUERIES.values())
+
+
+def test_the_steps_of_the_schema_are_numbered_without_a_gap():
+    steps = schema_steps("sqlite")
+    assert list(steps) == list(range(1, len(steps) + 1))
