@@ -315,17 +315,15 @@ try:
 except StoreError as error:
     print("refused", error)
 os.chdir({directory!r})
-warnings.simplefilter("error")
 
 @musubito_step()
 def f(n):
     return n
 
-try:
-    f(1)
-except MusubitoWarning as warning:
-    print("warned", warning)
-warnings.simplefilter("always")
+with warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always")
+    f(1), f(1)
+print("warned", *[each.message for each in warned])
 print(f(2).value, f(2).value)
 """
 

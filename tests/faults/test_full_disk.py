@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import subprocess
+import time
 import warnings
 from collections import Counter
 from contextlib import closing
@@ -23,6 +24,8 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
+from musubito.store.base import Claim
+from musubito.store.memory import MemoryStore
 from tests.faults.children import program, run_program, time_limit
 
 RAN: Counter[object] = Counter()
@@ -131,6 +134,25 @@ def test_an_effect_is_refused_before_it_runs(storage):
         make_room(storage)
         assert effect(1).value == 1
         assert RAN["effect", 1] == 1
+
+
+class Full(MemoryStore):
+    """Gives out leases, takes nothing else, not even a lease given back."""
+
+    def write(self, changes):
+        if any(type(change) is not Claim for change in changes):
+            raise StoreError("full")
+        return super().write(changes)
+
+
+def test_a_lease_that_cannot_be_given_back_is_not_waited_for():
+    RAN.clear()
+    with time_limit(10), MusubitoEngine(Full()) as engine, use_musubito_engine(engine):
+        with pytest.warns(MusubitoWarning, match="full"):
+            began = time.monotonic()
+            assert [bulk(n).value for n in (1, 1, 1)] == ["1 " * 30_000] * 3
+            assert time.monotonic() - began < 3
+    assert RAN == {1: 3}
 
 
 SMALL = """

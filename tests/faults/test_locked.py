@@ -168,11 +168,10 @@ def test_an_effect_is_refused_but_replayed_if_it_was_done(tmp_path, path):
 def test_a_database_that_cannot_even_be_read_costs_a_run_and_nothing_else(tmp_path, path):
     storage = SQLiteStorage(path, busy_timeout=0.1)
     with MusubitoEngine(storage) as engine, use_musubito_engine(engine):
-        # Whoever has it for himself alone must be there first: as in a child that has not connected yet.
-        for connection in (storage._reader, storage._writer):
-            connection.connection.close()
-        storage._forked = True
+        # Whoever wants it for himself alone must come while nobody is connected: here, at the moment of a fork.
+        storage.rest()
         locker = Locker(tmp_path, "WHOLE")
+        storage.wake()
         with pytest.warns(MusubitoWarning, match="locked") as warned:
             assert [square(n).value for n in (1, 5)] == [1, 25]
         assert len(warned) == 1

@@ -202,6 +202,9 @@ class WatchedStory:
             stage.writing[id(effect.change)] = self
         stage.switch()
         self._look_around()
+        if isinstance(effect, Write) and isinstance(effect.change, Commit | Point) and stage.turns is not None:
+            stage.turns.provoke()
+            self._look_around()
         if isinstance(effect, Invoke):
             self._must_run()
         if isinstance(effect, Join) and not stage.is_async:

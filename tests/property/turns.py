@@ -34,6 +34,7 @@ class Turns:
         self._handed_back = threading.Semaphore(0)
         self._here = threading.local()
         self._over = False
+        self._left: list[Callable[[], None]] = []
 
     def play(self, works: Sequence[tuple[Callable[[], None], Context]], events: Sequence[Callable[[], None]]) -> None:
         """Raises what a worker raised, and `Violation` if they never come to an end. `events` happen in between."""
@@ -41,7 +42,7 @@ class Turns:
         for worker in workers:
             worker.thread = threading.Thread(target=self._run, args=(worker,), daemon=True)
             worker.thread.start()
-        left = list(events)
+        self._left = left = list(events)
         try:
             for _ in range(MOST_TURNS):
                 alive = [worker for worker in workers if not worker.done]
@@ -65,6 +66,11 @@ class Turns:
                 worker.thread.join(timeout=10)
         for event in left:
             event()
+
+    def provoke(self) -> None:
+        """This is a moment in which an event may do harm."""
+        if self._left and self._rng.random() < 0.3:
+            self._left.pop(0)()
 
     def switch(self) -> None:
         """Another worker may go on. Outside of a play, nothing."""

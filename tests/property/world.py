@@ -365,6 +365,7 @@ class Maker:
         self.parallel = rng.random() < 0.4 if parallel is None else parallel
         self.stochastic = 0.0 if stochastic < 1 and rng.random() < 0.2 else stochastic
         self.recursive = rng.random() < 0.15
+        self.focused = rng.random() < 0.3
 
     def line(self, low: int) -> Line:
         rng = self.rng
@@ -396,7 +397,7 @@ class Maker:
         detail: Any = None
         match kind:
             case "clock":
-                detail = rng.choice([1, 3, 6, 10, -4])
+                detail = rng.choice([1, 3, 6, 10, -4, -4])
             case "ttl":
                 detail = rng.choice([None, 4, 9])
             case "store":
@@ -422,20 +423,43 @@ class Maker:
         kinds = [kind for kind in ("clock", *self.kinds) if kind in PARALLEL_EVENTS]
         return Play(tuple(workers), tuple(self.event(kinds) for _ in range(rng.randint(0, 3))), rng.randint(1, 4))
 
+    def focus(self) -> tuple[tuple[StepText, ...], tuple[Script, ...]]:
+        """A step in another, each called by a script of its own with always the same argument: little can happen, and
+        so what takes many things in the right order happens, too."""
+        rng = self.rng
+        self.n, self.kinds = 2, rng.sample(["force", "invalidate", "store", "fail", "ttl"], 1)
+        inner = Call(1, ("const", 0), None, "retry")
+        outer = StepText(((inner,), (inner, inner)), stochastic=rng.random() < self.stochastic / 2)
+        code: tuple[Line, ...] = (Read("a"),) if "store" in self.kinds else ()
+        inside = replace(self.step(1), code=(code, ()), wavers=True, storable=True)
+        outermost = Call(0, ("const", 0), None, "retry")
+        return (outer, inside), (Script((inner,)), Script((outermost,)))
+
+    def refresh(self) -> list[Play | Event]:
+        """A step is forced once."""
+        force = Event("force", 1)
+        return [force, self.play(), force]
+
     def program(self) -> Program:
         rng = self.rng
-        steps = tuple(self.step(i) for i in range(self.n))
-        scripts = tuple(
-            Script(tuple(self.line(0) for _ in range(rng.randint(1, 4))), rng.random() < 0.3) for _ in range(2)
-        )
+        if self.focused:
+            steps, scripts = self.focus()
+        else:
+            steps = tuple(self.step(i) for i in range(self.n))
+            scripts = tuple(
+                Script(tuple(self.line(0) for _ in range(rng.randint(1, 4))), rng.random() < 0.3) for _ in range(2)
+            )
         first = (Worker(0), Worker(1))[: rng.choice([1, 2]) if self.parallel else 1]
         happens: list[Play | Event] = [Play(first, polls=rng.randint(1, 5))]
-        for _ in range(rng.randint(1, 10)):
+        for _ in range(rng.randint(6, 16) if self.focused else rng.randint(1, 10)):
             choice = rng.random()
             if self.parallel and choice < 0.4:
                 happens.append(self.parallel_play())
+            elif self.focused and "force" in self.kinds and choice < 0.6:
+                happens += self.refresh()
             elif choice < 0.7:
-                happens.append(self.event(["edit", "prompt", "clock", *self.kinds]))
+                kinds = ["clock"] if self.focused else ["edit", "prompt", "clock"]
+                happens.append(self.event([*kinds, *self.kinds]))
             else:
                 if "fail" in self.kinds and rng.random() < 0.5:
                     happens.append(Event("fail", rng.randrange(self.n)))

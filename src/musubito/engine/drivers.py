@@ -19,6 +19,7 @@ from musubito.engine.context import SCOPE, Scope
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Landed, Start
 from musubito.errors import StoreError
+from musubito.store.base import Claim
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -126,6 +127,10 @@ async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
             try:
                 if type(effect) is Newest:
                     answer: Any = engine.storage.newest(*effect)
+                elif type(effect) is Write and type(effect.change) is Claim and engine.claims_in_place:
+                    if cancelled is not None:
+                        raise cancelled
+                    answer = engine.storage.write((effect.change,))[0]
                 elif type(effect) is Write:
                     answer, late = await _write(effect, engine)
                     cancelled = cancelled or late

@@ -56,6 +56,7 @@ class MusubitoEngine:
         self.strict = strict
         self.now = now_provider or time.time
         self.url: str | None = None
+        self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.faults = 0
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()

@@ -143,7 +143,9 @@ def _said(error: BaseException) -> str:
         said = str(error)
     except Exception as unsaid:
         said = f"its text cannot be had: {type(unsaid).__qualname__}"
-    return f"{type(error).__qualname__}: {said}"[:LONGEST_ERROR]
+    text = f"{type(error).__qualname__}: {said}"[:LONGEST_ERROR]
+    # No store holds lone surrogates.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _total(tokens: Mapping[str, Sequence[int]]) -> int | None:

@@ -206,13 +206,13 @@ class SQLiteStorage:
 
     def write(self, changes: Sequence[Change]) -> list[Any]:
         """See `Store.write`."""
-        writer = self._writer
+        writer, locks = self._writer, self._locks
+        kinds = set(map(type, changes))
         try:
+            if locks is not None and kinds == _CLAIMS:
+                with self._reader.lock:
+                    return [self._claim(self._reader, locks, change) for change in changes if isinstance(change, Claim)]
             with writer.lock:
-                locks = self._locks
-                kinds = set(map(type, changes))
-                if locks is not None and kinds == _CLAIMS:
-                    return [self._claim(writer, locks, change) for change in changes if isinstance(change, Claim)]
                 over = kinds == _RELEASES
                 try:
                     answers = self._lastingly(writer, changes, kinds)
@@ -237,14 +237,19 @@ class SQLiteStorage:
         finally:
             writer.execute("PRAGMA synchronous = NORMAL")
 
-    def _claim(self, writer: _Connection, locks: ByteLocks, claim: Claim) -> Claimed | Busy | Done:
+    @property
+    def claims_in_place(self) -> bool:
+        """Whether claims alone wait for no transaction, so that an event loop need not hand them to a thread."""
+        return self._locks is not None
+
+    def _claim(self, connection: _Connection, locks: ByteLocks, claim: Claim) -> Claimed | Busy | Done:
         """A claim by lock needs no transaction: what it has to see is committed before the lock is given back."""
         if not locks.take(claim.key, claim.holder.owner, claim.over):
-            if relational.moment_unless_newer(writer, claim) is None:
+            if relational.moment_unless_newer(connection, claim) is None:
                 return Done()
             return Busy(UNNAMED)
         try:
-            moment = relational.moment_unless_newer(writer, claim)
+            moment = relational.moment_unless_newer(connection, claim)
         except BaseException:
             locks.give_back(claim.key, claim.holder.owner)
             raise
@@ -294,9 +299,8 @@ class SQLiteStorage:
         for connection in (self._writer, self._reader):
             connection.lock.acquire()
             connection.rest()
-        # A connection counts anew what others have committed.
+        # A new connection counts the commits of others from the start.
         self._kept.clear()
-        self._kept_version = []
 
     def wake(self) -> None:
         """It may be used again."""

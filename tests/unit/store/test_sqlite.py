@@ -13,7 +13,7 @@ import pytest
 from musubito import MusubitoEngine, SQLiteStorage, StoreError, musubito_step, use_musubito_engine
 from musubito.store import sqlite
 from musubito.store.base import Claimed, Ledger, Release, RunLine
-from musubito.testing.changes import START, claim, commit, digest, fail, place, ran
+from musubito.testing.changes import START, claim, commit, digest, fail, place, ran, use
 
 F, G = place("f"), place("g")
 
@@ -62,7 +62,7 @@ def test_nothing_is_left_beside_a_closed_database_but_the_file_of_locks(tmp_path
 
 def test_a_transaction_that_fails_half_way_leaves_nothing(store):
     with pytest.raises(StoreError):
-        store.write([commit(F, "x"), commit(G, "y", lease=("no", "lease")), Ledger([object()], [])])  # type: ignore[list-item]
+        store.write([commit(F, "x"), commit(G, "y", uses=[use(F, 70)])])
     assert store.newest(F.keys, "default") is None
     # Nor names that were numbered in it.
     ran(store, F, "x")
@@ -91,6 +91,20 @@ def test_what_is_kept_is_dropped_when_this_store_commits(store):
     assert first is not None
     assert second is not None
     assert (first.artifact, second.artifact) == (digest("x"), digest("y"))
+
+
+def test_what_is_kept_is_dropped_for_a_fork(tmp_path, store):
+    ran(store, F, "x")
+    assert store.newest(F.keys, "default") is not None
+    store.rest()
+    other = SQLiteStorage(tmp_path / "musubito.db")
+    ran(other, F, "y")
+    other.close()
+    store.wake()
+    assert store._kept == {}
+    found = store.newest(F.keys, "default")
+    assert found is not None
+    assert found.artifact == digest("y")
 
 
 def test_what_is_kept_is_bounded(store, monkeypatch):
@@ -168,6 +182,26 @@ def test_an_error_whose_text_is_no_text_is_raised_untouched_and_recorded(tmp_pat
         assert engine.faults == 0
     with closing(sqlite3.connect(tmp_path / "m.db")) as connection:
         assert connection.execute("SELECT status FROM nodes").fetchall() == [("FAILED",)]
+
+
+def test_an_error_that_cannot_even_be_printed_is_raised_untouched(tmp_path):
+    class Unprintable(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    error = Unprintable()
+
+    @musubito_step()
+    def odd():
+        raise error
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        with pytest.raises(Unprintable) as raised:
+            odd()
+        assert raised.value is error
+        assert engine.faults == 0
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection:
+        assert "Unprintable" in connection.execute("SELECT error FROM nodes").fetchone()[0]
 
 
 def test_a_failure_is_kept_and_never_found_as_a_success(store):
