@@ -241,8 +241,12 @@ def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Li
 def _follow(walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links) -> None:
     """Links what a chain of attributes leads to: through modules, then the thing itself."""
     rest = list(attributes)
+    lazy = ""
     while rest and isinstance(value, ModuleType):
         names, attribute = value.__dict__, rest.pop(0)
+        user = walk.origins.of_module(value) is Origin.USER
+        if not user and "__getattr__" in names:
+            lazy = value.__name__.partition(".")[0]
         name = f"{value.__name__}.{attribute}"
         if attribute == "__dict__":
             break
@@ -256,12 +260,15 @@ def _follow(walk: Walk, value: Any, attributes: tuple[str, ...], label: str, nam
             walk.guard.item(names, attribute, found)
         else:
             walk.guard.absent(names, attribute)
-            user = walk.origins.of_module(value) is Origin.USER
             found = lazy_attribute(walk, value, attribute) if user else ABSENT
             if found is ABSENT:
-                links.append((label, tokens("unbound" if user else "named", name)))
+                links.append((label, tokens("unbound" if user else "named", ".".join((name, *rest)))))
                 return
         value = found
+    if lazy and isinstance(value, FunctionType | type) and module_name(value).partition(".")[0] == lazy:
+        # A module that makes its names when they are asked for: whether it has made this one yet does not count.
+        links.append((label, tokens("named", ".".join((name, *rest)))))
+        return
     if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Origin.USER:
         _function_fields(walk, value, name, links)
     links.append((label, walk.constant(value, name)))
