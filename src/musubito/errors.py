@@ -20,6 +20,7 @@ __all__ = [
     "MusubitoError",
     "MusubitoWarning",
     "SchemaError",
+    "StoreBusy",
     "StoreError",
     "warn",
 ]
@@ -58,14 +59,11 @@ class EncodingError(MusubitoError):
 class InputError(MusubitoError):
     """An argument that cannot be identified; raised before anything runs.
 
-    `argument` is the parameter's name, `path` leads from it to the offending value.
+    `argument` is the parameter's name, `path` leads from it, `$`, to the offending value.
     """
 
     def __init__(self, operation: str, argument: str, path: str, problem: str) -> None:
-        super().__init__(
-            f"{operation}: argument {argument!r} cannot be identified: {path}: {problem}. Pass plain data "
-            "(or a dataclass or pydantic model), or give the class a `__musubito_identity__()` method."
-        )
+        super().__init__(f"{operation}: argument {argument}{path[1:]} cannot be identified: {problem}")
         self.operation = operation
         self.argument = argument
         self.path = path
@@ -74,6 +72,10 @@ class InputError(MusubitoError):
 
 class StoreError(MusubitoError):
     """The database cannot be opened, read or written."""
+
+
+class StoreBusy(StoreError):
+    """The database was locked by somebody else for longer than it is waited for."""
 
 
 class SchemaError(StoreError):
@@ -99,11 +101,8 @@ class EffectOutcomeUnknown(MusubitoError):
     repeated idempotency key) or with a callable that finds out (`on_unknown=reconcile`).
     """
 
-    def __init__(self, operation: str, effect_key: str, why: str) -> None:
-        super().__init__(
-            f"{operation}: whether the effect {effect_key[:12]} took place is unknown ({why}). Find out, then set "
-            'on_unknown="rerun" or on_unknown=<a callable that reconciles> in its StepConfiguration.'
-        )
+    def __init__(self, operation: str, idempotency_key: str, why: str, remedy: str) -> None:
+        super().__init__(f"{operation}: {why}. Its idempotency key is {idempotency_key}. {remedy}")
         self.operation = operation
-        self.effect_key = effect_key
+        self.idempotency_key = idempotency_key
         self.why = why

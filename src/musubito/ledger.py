@@ -44,6 +44,9 @@ class RunRecord:
         self._engine = engine
         self._run = run
 
+    def __repr__(self) -> str:
+        return f"<RunRecord {self.name or self.run_id}: {self._run.status}, {len(self._run.lines or ())} calls>"
+
     @property
     def run_id(self) -> str:
         """The id under which the ledger has it."""

@@ -19,7 +19,9 @@ def musubito_merge(*results: MusubitoResult[object]) -> Iterator[None]:
     """
     for result in results:
         if not isinstance(result, MusubitoResult):
-            raise TypeError(f"musubito_merge takes what steps gave back, MusubitoResults, not {result!r}")
+            raise TypeError(
+                f"musubito_merge takes what steps gave back, MusubitoResults, not a {type(result).__name__}"
+            )
     token = SCOPE.set(SCOPE.get()._replace(parents=results))
     try:
         yield

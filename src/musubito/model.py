@@ -121,8 +121,14 @@ class StepConfiguration:
     def __post_init__(self) -> None:
         if not isinstance(self.step_type, StepType):
             raise TypeError(f"step_type must be a StepType, not {self.step_type!r}")
-        if self.ttl_seconds is not None and not self.ttl_seconds >= 0:
-            raise ValueError(f"ttl_seconds must be None or a number of seconds >= 0, not {self.ttl_seconds!r}")
+        ttl = self.ttl_seconds
+        if ttl is not None and (not isinstance(ttl, int | float) or isinstance(ttl, bool) or not ttl >= 0):
+            raise ValueError(f"ttl_seconds must be None or a number of seconds >= 0, not {ttl!r}")
+        failures = self.definite_failures
+        if not isinstance(failures, tuple) or not all(
+            isinstance(each, type) and issubclass(each, BaseException) for each in failures
+        ):
+            raise TypeError(f"definite_failures must be a tuple of exception classes, not {failures!r}")
         if not callable(self.on_unknown) and self.on_unknown not in ("raise", "rerun"):
             raise ValueError(f'on_unknown must be "raise", "rerun" or a callable, not {self.on_unknown!r}')
 

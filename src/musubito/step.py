@@ -51,6 +51,8 @@ class _Decorator:
             raise TypeError(f"put @{kind} above @musubito_step, not below it")
         if not inspect.isroutine(function):
             raise TypeError(f"musubito_step decorates functions and methods, not {function!r}")
+        if not isinstance(self._operation_version, str | None) or not isinstance(self._name, str | None):
+            raise TypeError("operation_version and name are text")
         name = self._name or f"{function.__module__}.{function.__qualname__}"
         return _wrap(StepDefinition(function, name, self._semantics, self._operation_version))
 

@@ -7,6 +7,7 @@ finish is recorded.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextvars import Context, copy_context
@@ -52,6 +53,10 @@ class MusubitoStream(Generic[T]):
         self._started = False
         self._result: MusubitoResult[list[T]] | None = None
 
+    def __repr__(self) -> str:
+        state = "exhausted" if self._result is not None else "begun" if self._started else "not begun"
+        return f"<MusubitoStream of {self._call.definition.name}, {state}>"
+
     @property
     def result(self) -> MusubitoResult[list[T]]:
         """All chunks, once the stream is exhausted; `MusubitoError` before that."""
@@ -60,10 +65,14 @@ class MusubitoStream(Generic[T]):
         return self._result
 
     def __iter__(self) -> Iterator[T]:
+        if inspect.isasyncgenfunction(self._call.definition.function):
+            raise TypeError(f"{self._call.definition.name} is an async generator: use `async for`")
         self._start()
         return self._stream()
 
     def __aiter__(self) -> AsyncIterator[T]:
+        if not inspect.isasyncgenfunction(self._call.definition.function):
+            raise TypeError(f"{self._call.definition.name} is no async generator: use `for`")
         self._start()
         return self._astream()
 

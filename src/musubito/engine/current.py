@@ -6,7 +6,6 @@ closed at exit. Where it cannot be opened, steps run unrecorded, with one warnin
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import Sequence
@@ -74,8 +73,8 @@ def _open_default() -> MusubitoEngine:
             try:
                 _default = MusubitoEngine.from_url(url) if url else MusubitoEngine(SQLiteStorage())
             except StoreError as error:
-                _default = MusubitoEngine(_NoStore(error))
-            atexit.register(_default.close)
+                whose = "MUSUBITO_URL: " if url else ""
+                _default = MusubitoEngine(_NoStore(StoreError(f"{whose}{error}")))
         return _default
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import logging
 import os
 import secrets
 import time
@@ -80,11 +82,13 @@ class MusubitoEngine:
     def from_url(cls, url: str, **options: Any) -> MusubitoEngine:
         """An engine on the store that the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path`.
 
-        It can be pickled, and reconnects where it is unpickled.
+        It can be pickled, and reconnects where it is unpickled. `StoreError` for any other URL.
         """
-        scheme, separator, path = url.partition("://")
-        if scheme != "sqlite" or not separator or len(path) < 2:
-            raise ValueError(f"{url!r} names no store; use sqlite:///path/to/musubito.db")
+        scheme, _, path = url.partition("://")
+        if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
+            raise StoreError(
+                f"{url!r} names no store; use sqlite:///path/from/here.db or, with four slashes, sqlite:////path/from/root.db"
+            )
         engine = cls(SQLiteStorage(path[1:]), **options)
         engine.url = url
         return engine
@@ -193,7 +197,7 @@ class MusubitoEngine:
         elif isinstance(what, str):
             change = Invalidate(self.namespace, what, None)
         else:
-            raise TypeError(f"invalidate takes a step, an operation's name or a node id, not {what!r}")
+            raise TypeError(f"invalidate takes a step, an operation's name or a node id, not a {type(what).__name__}")
         count: int = self.storage.write([change])[0]
         return count
 
@@ -227,7 +231,7 @@ class MusubitoEngine:
         self.faults += 1
         if self.faults == 1:
             warn(f"steps run unrecorded: {fault}")
-        self.log(fault)
+        LOGGER.log(logging.WARNING if self.faults == 1 else logging.DEBUG, "the store failed: %s", fault)
 
     def log(self, fault: StoreError) -> None:
         """A fault that concerns no step."""
@@ -249,6 +253,15 @@ class MusubitoEngine:
 
 
 _ENGINES: Final[weakref.WeakSet[MusubitoEngine]] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    """An engine that nobody has closed still holds the ledger's last lines."""
+    for engine in list(_ENGINES):
+        engine.close()
+
+
+atexit.register(_at_exit)
 
 
 def _after_fork_in_child() -> None:

@@ -41,6 +41,14 @@ from musubito.store.base import (
 __all__ = ["EffectStory"]
 
 PAUSE: Final = 0.02
+REMEDY: Final = (
+    'Find out. Then set on_unknown="rerun" if it did not, or if the other side ignores a key that it knows; '
+    "else on_unknown=<a callable that is given the key and tells>."
+)
+REMEDY_WHEN_DONE: Final = (
+    "Running it again would do it twice. Set on_unknown=<a callable that is given the key and gives back "
+    "EffectHappened(value)>, or invalidate the step if it shall be done again."
+)
 
 
 class EffectStory(Story):
@@ -124,7 +132,8 @@ class EffectStory(Story):
         if row.outcome == "failed":
             self._reason = ReplayReason.NODE_FAILED
             return None
-        why = "whoever began it is gone" if row.outcome is None else "its last attempt failed or was cut short"
+        why = "whether it took place is unknown, since "
+        why += "whoever began it is gone" if row.outcome is None else "its last attempt failed or was cut short"
         on_unknown = self.call.definition.semantics.on_unknown
         return None if on_unknown == "rerun" else (yield from self._ask(row, why))
 
@@ -154,9 +163,9 @@ class EffectStory(Story):
         """The policy's callable finds out; without one, nobody knows."""
         reconcile = self.call.definition.semantics.on_unknown
         name = self.call.definition.name
-        if not callable(reconcile):
-            raise EffectOutcomeUnknown(name, self._effect_key.hex(), why)
         key = idempotency_key(self._effect_key, row.settled_attempts - (row.outcome == "done"))
+        if not callable(reconcile):
+            raise EffectOutcomeUnknown(name, key, why, REMEDY_WHEN_DONE if row.outcome == "done" else REMEDY)
         found_out = yield Probe(lambda: reconcile(key))
         if isinstance(found_out, Raised):
             raise found_out.error

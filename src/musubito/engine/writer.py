@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from musubito.errors import MusubitoError, StoreError
+from musubito.errors import MusubitoError, StoreBusy, StoreError
 from musubito.store.base import Change, Store
 
 __all__ = ["Writer"]
@@ -74,6 +74,9 @@ class Writer:
         """All in one transaction; if that fails, each on its own, so that one bad write takes no other with it."""
         try:
             return self._store.write(changes)
+        except StoreBusy as error:
+            # Each on its own would wait as long again.
+            return [error] * len(changes)
         except Exception as error:
             if len(changes) > 1:
                 return [answer for change in changes for answer in self._write([change])]

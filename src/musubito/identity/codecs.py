@@ -76,14 +76,17 @@ def _describe(value: object) -> str:
     cls = type(value)
     name = f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
     if isinstance(value, Iterator):
-        return f"a {name} can be read only once and has no encoding (make it a list)"
+        return f"a {name} can be read only once and has no encoding (pass a list)"
     if isinstance(value, IOBase):
         return f"an open file ({name}) has no encoding (pass its path or its content)"
     if isinstance(value, type):
         return f"the class {value.__qualname__} itself is no value that can be encoded"
     if callable(value):
-        return f"a {name} is code, and has no encoding"
-    return f"a value of type {name} has no encoding"
+        return f"a {name} is code (let the step reach it as a global or in its closure, where code counts)"
+    return (
+        f"a value of type {name} has no encoding (plain data, dataclasses and pydantic models have one; as an argument, "
+        "also objects with a `__musubito_identity__()`)"
+    )
 
 
 class ArtifactPacker(Packer):

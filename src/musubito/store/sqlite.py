@@ -27,7 +27,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from musubito.errors import SchemaError, StoreError
+from musubito.errors import SchemaError, StoreBusy, StoreError
 from musubito.store import relational
 from musubito.store.base import (
     Busy,
@@ -54,6 +54,7 @@ __all__ = ["SQLiteStorage"]
 
 APPLICATION_ID: Final = 0x4D555342  # "MUSB"
 HEADER: Final = b"SQLite format 3\x00"
+ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
 KEPT_ROWS: Final = 256
 KEPT_BYTES: Final = 65_536
 STEPS: Final = schema_steps("sqlite")
@@ -152,7 +153,7 @@ class SQLiteStorage:
         self._numbers = relational.Numbers()
 
     def _fault(self, error: Exception) -> StoreError:
-        return StoreError(f"{self.db_path}: {error}")
+        return _fault(self.db_path, error)
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         """See `Store.newest`."""
@@ -326,10 +327,26 @@ def _prepare(path: Path, busy_timeout: float) -> None:
             if version < max(STEPS):
                 _use_wal(connection, time.monotonic() + busy_timeout)
                 _migrate(path, connection)
+    except NotADirectoryError as error:
+        raise StoreError(f"{path}: a part of this path is a file and no folder. {ELSEWHERE}") from error
+    except FileExistsError as error:
+        raise StoreError(f"{path.parent} is a file and no folder. {ELSEWHERE}") from error
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
+        raise StoreError(f"{path}: {error.strerror or error}. {ELSEWHERE}") from error
     except _FAULTS as error:
-        raise StoreError(f"{path}: {error}") from error
+        raise _fault(path, error) from error
+
+
+def _fault(path: Path, error: Exception) -> StoreError:
+    """What SQLite says, with what can be done about it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(f"{path}: {error}")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreError(f"{path}: {error}. Move it away to begin anew, or restore a copy.")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        return StoreError(f"{path}: {error}. {ELSEWHERE}")
+    return StoreError(f"{path}: {error}")
 
 
 def _create(path: Path) -> bool:
@@ -346,14 +363,14 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(105)
     if head and not head.startswith(HEADER):
-        raise StoreError(f"{path} is not a SQLite database; it was left as it is. Name another db_path.")
+        raise StoreError(f"{path} is not a SQLite database; it was left as it is. {ELSEWHERE}")
     # The application id, and how many entries the first page has: on it lies the list of tables.
     if head[68:72] != APPLICATION_ID.to_bytes(4, "big") and any(head[103:105]):
         raise _foreign(path)
 
 
 def _foreign(path: Path) -> SchemaError:
-    return SchemaError(f"{path} is a database of another program; it was left as it is. Name another db_path.")
+    return SchemaError(f"{path} is a database of another program; it was left as it is. {ELSEWHERE}")
 
 
 def _check_schema(path: Path, connection: sqlite3.Connection) -> int:

@@ -218,7 +218,8 @@ CREATE VIEW nodes AS
     n.arguments, n.execution AS execution_id,
     CASE
       WHEN n.operation IS NULL THEN 'EXTERNAL'
-      WHEN EXISTS (SELECT 1 FROM _leases l WHERE l.key = coalesce(n.reuse_key, n.node_id) AND l.expires_at >= unixepoch()) THEN 'RUNNING'
+      WHEN EXISTS (SELECT 1 FROM _leases l WHERE l.key = coalesce(n.reuse_key, n.node_id) 
+        AND l.expires_at >= unixepoch() AND l.started_at > coalesce(e.started_at, 0)) THEN 'RUNNING'
       WHEN n.execution IS NULL THEN 'FAILED'
       WHEN e.invalid THEN 'INVALID'
       WHEN EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id) THEN 'STALE'
@@ -263,9 +264,9 @@ CREATE VIEW code AS
   SELECT code AS code_id, part, lower(hex(digest)) AS digest, source FROM _code_parts;
 
 CREATE VIEW effects AS
-  SELECT lower(hex(f.effect_key)) AS effect_key, f.execution AS execution_id, f.attempt, f.intent_at,
+  SELECT lower(hex(f.effect_key)) AS effect_key, o.name AS operation_name, f.execution AS execution_id, f.attempt, f.intent_at,
     coalesce(f.outcome, 'begun') AS outcome, f.outcome_at, nullif(lower(hex(e.artifact)), '') AS artifact_id
-  FROM _effects f LEFT JOIN _executions e ON e.id = f.execution;
+  FROM _effects f JOIN _operations o ON o.id = f.operation LEFT JOIN _executions e ON e.id = f.execution;
 
 CREATE VIEW leases AS
   SELECT lower(hex(key)) AS key, lower(hex(owner)) AS owner, operation, host, pid, started_at, expires_at FROM _leases;
