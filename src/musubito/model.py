@@ -121,10 +121,10 @@ class StepConfiguration:
     def __post_init__(self) -> None:
         if not isinstance(self.step_type, StepType):
             raise TypeError(f"step_type must be a StepType, not {self.step_type!r}")
-        ttl = self.ttl_seconds
+        ttl: object = self.ttl_seconds
         if ttl is not None and (not isinstance(ttl, int | float) or isinstance(ttl, bool) or not ttl >= 0):
             raise ValueError(f"ttl_seconds must be None or a number of seconds >= 0, not {ttl!r}")
-        failures = self.definite_failures
+        failures: object = self.definite_failures
         if not isinstance(failures, tuple) or not all(
             isinstance(each, type) and issubclass(each, BaseException) for each in failures
         ):

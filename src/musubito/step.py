@@ -51,8 +51,9 @@ class _Decorator:
             raise TypeError(f"put @{kind} above @musubito_step, not below it")
         if not inspect.isroutine(function):
             raise TypeError(f"musubito_step decorates functions and methods, not {function!r}")
-        if not isinstance(self._operation_version, str | None) or not isinstance(self._name, str | None):
-            raise TypeError("operation_version and name are text")
+        for text in (self._operation_version, self._name):
+            if text is not None and type(text) is not str:
+                raise TypeError(f"operation_version and name are text, not {text!r}")
         name = self._name or f"{function.__module__}.{function.__qualname__}"
         return _wrap(StepDefinition(function, name, self._semantics, self._operation_version))
 

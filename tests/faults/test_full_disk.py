@@ -78,7 +78,8 @@ def test_values_are_returned_with_one_warning_and_each_fault_is_counted(storage,
         assert len(warned) == 1
         assert engine.faults == 3
         assert RAN == {0: 1, 1: 2, 2: 1}
-        assert sum("full" in record.message for record in caplog.records) >= 3
+        # Said once, not for each call.
+        assert sum("full" in record.message for record in caplog.records if record.levelname == "WARNING") >= 1
         # What was recorded before is still there.
         assert bulk(0).value == "0 " * 30_000
         make_room(storage)

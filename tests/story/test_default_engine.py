@@ -77,9 +77,21 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
         SQLiteStorage(tmp_path / "notes.txt")
 
 
-@pytest.mark.parametrize("url", ["mysql://x", "sqlite:/x", "sqlite://", "sqlite:///", "state.db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://x",
+        "sqlite:/x",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://x.db",
+        "sqlite:///x.db?mode=ro",
+        "sqlite:///:memory:",
+        "state.db",
+    ],
+)
 def test_a_url_that_names_no_store(url: str) -> None:
-    with pytest.raises(ValueError, match="names no store"):
+    with pytest.raises(StoreError, match="names no store"):
         MusubitoEngine.from_url(url)
 
 

@@ -33,6 +33,8 @@ class FirstSeen:
 
 
 _seen: WeakValueDictionary[int, FirstSeen] = WeakValueDictionary()
+_latest: deque[FirstSeen] = deque(maxlen=256)
+"""Keeps some for steps that are made, called and dropped: the next one made alike has to see the same."""
 _lock = Lock()
 if hasattr(os, "register_at_fork"):
     # A child must not find it locked by a thread that it does not have.
@@ -40,11 +42,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def first_seen(container: Any) -> FirstSeen:
-    """The same for everyone who asks in this process, as long as one of them keeps it."""
+    """The same for everyone who asks in this process, as long as one of them keeps it, and a while longer."""
     with _lock:
         seen = _seen.get(id(container))
         if seen is None:
             seen = _seen[id(container)] = FirstSeen(container)
+            _latest.append(seen)
         return seen
 
 

@@ -217,7 +217,7 @@ def test_any_exception_leaves_it_unknown_and_the_next_call_says_so(engine):
         with pytest.raises(EffectOutcomeUnknown) as raised:
             sender()("ann")
         assert raised.value.operation == "send"
-        assert len(raised.value.effect_key) == 64
+        assert len(raised.value.idempotency_key) == 64
     assert len(KEYS) == 1
     # Another one is not concerned.
     sender()("bob")
