@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
 from musubito.engine.current import current_engine
@@ -54,8 +56,27 @@ class _Decorator:
         for text in (self._operation_version, self._name):
             if text is not None and type(text) is not str:
                 raise TypeError(f"operation_version and name are text, not {text!r}")
-        name = self._name or f"{function.__module__}.{function.__qualname__}"
+        effect = self._semantics.step_type is StepType.EXTERNAL_EFFECT
+        name = self._name or (_name_of_effect(function) if effect else f"{function.__module__}.{function.__qualname__}")
         return _wrap(StepDefinition(function, name, self._semantics, self._operation_version))
+
+
+def _name_of_effect(function: Callable[..., Any]) -> str:
+    """An effect is known by its name and not by its code, so two effects must not share one.
+
+    That of a script goes by the script's file, as if it had been imported.
+    """
+    module, qualname = function.__module__, function.__qualname__
+    if "<locals>" in qualname:
+        raise TypeError(
+            f"{module}.{qualname}: an EXTERNAL_EFFECT that is made inside a function needs a name=..., "
+            "one for each effect that differs"
+        )
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name if spec is not None else Path(file).stem if file else module
+    return f"{module}.{qualname}"
 
 
 @overload

@@ -155,7 +155,8 @@ class MusubitoEngine:
         operation_version: str | None,
     ) -> Call:
         tracker = self._trackers.get(func)
-        if tracker is None:
+        # Callables that are equal need not be the same.
+        if tracker is None or tracker.function is not func:
             tracker = self._trackers[func] = CodeTracker(func)
         definition = StepDefinition(func, name, semantics or StepConfiguration(), operation_version)
         fingerprint = tracker.current()

@@ -102,8 +102,9 @@ _AGAIN: Final = MusubitoResult(None, "", "", "")
 """Instead of a hit: what was found became INVALID before the hit could be written, so look again."""
 
 
-def identify(call: Call, scope: Scope) -> tuple[Identity, str | None]:
-    """The identity of a call in its scope, and why it cannot be replayed if that is clear already."""
+def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, str | None]:
+    """The identity of a call in its scope, the digest of its arguments alone, and why it cannot be replayed if that is
+    clear already."""
     operation = call.definition.name
     given = digest_input(operation, call.arguments)
     digest, classes = given.digest, given.classes
@@ -118,14 +119,15 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, str | None]:
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not given.results:
-        return Identity(call.head, digest, (), across), None
+        return Identity(call.head, digest, (), across), given.digest, None
     try:
         parents = parents_of(results)
     except ValueError:
         problem = "a MusubitoResult whose ids no step has given out"
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     unstorable = any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results))
-    return Identity(call.head, digest, parents, across), "a parent's output could not be stored" if unstorable else None
+    problem = "a parent's output could not be stored" if unstorable else None
+    return Identity(call.head, digest, parents, across), given.digest, problem
 
 
 def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
@@ -162,6 +164,7 @@ class Story:
     __slots__ = (
         "_began_at",
         "_frame",
+        "_given",
         "_identity",
         "_number",
         "_place",
@@ -170,6 +173,7 @@ class Story:
         "_run",
         "_seen",
         "_unstorable",
+        "_waited",
         "call",
         "engine",
         "keys",
@@ -181,7 +185,9 @@ class Story:
         self.engine = engine
         self.call = call
         self.scope = scope
-        self._identity, self._unstorable = identity, _ = identify(call, scope)
+        identity, self._given, self._unstorable = identify(call, scope)
+        self._identity = identity
+        self._waited = False
         self._run = scope.run or engine.open.stray(engine.new_run(), call.definition.name)
         self._frame: Frame | None = None
         self._place: Place | None = None
@@ -205,6 +211,7 @@ class Story:
                 return begun
             # The node is described now: the function may change its arguments in place.
             self.place()
+            self._check_arguments()
             started_at, clock = self.engine.now(), time.perf_counter()
             scope = self.body_scope()
             try:
@@ -220,6 +227,14 @@ class Story:
             raise
         finally:
             self._land(Landing.LOOK_AGAIN)
+
+    def _check_arguments(self) -> None:
+        """They were identified when the call was made, and may have been changed while it waited for its turn."""
+        frame = self.frame()
+        if self._waited or frame.loop is not None:
+            call = self.call
+            if digest_input(call.definition.name, call.arguments).digest != self._given:
+                frame.not_replayable = "its arguments were changed before it ran"
 
     def begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         """A result to replay, an error to pass on, or the right to run."""
@@ -251,6 +266,7 @@ class Story:
                 return (yield from self._lead())
             if isinstance(joined, Failed):
                 return self._passed_on(joined)
+            self._waited = True
             alone = joined is Landing.RUN_YOURSELF
 
     def _passed_on(self, failed: Failed) -> Raised:
@@ -405,6 +421,7 @@ class Story:
                         yield Write(Renew(self.engine.holder(), holding, time.time()))
                         if (yield Write(Waits(held, key, time.time()))):
                             return UNRECORDED
+                    self._waited = True
                     yield Pause(pause)
                     pause = min(pause * 1.5, LONGEST_PAUSE)
                 hit = yield from self.look()

@@ -30,6 +30,10 @@ __all__ = ["IDENTITY_FORMAT", "IdentityPacker", "TextDigest", "canonical", "warn
 IDENTITY_FORMAT = b"\x11"
 
 _IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range))
+_WORTH_KNOWING = 4096
+_MOST_KNOWN = 32
+_known: dict[int, tuple[object, str]] = {}
+"""Large immutable values whose artifact ids were verified; each is kept, so that its id stays its own."""
 _MOST_WARNED = 10_000
 _warned: set[str] = set()
 
@@ -90,7 +94,7 @@ class IdentityPacker(Packer):
         artifact_id = result.artifact_id
         return (
             artifact_id.startswith(UNSTORABLE)
-            or _immutable(result.value)
+            or _is_known(result.value, artifact_id)
             or self._encodes_to(result.value, artifact_id)
         )
 
@@ -101,7 +105,12 @@ class IdentityPacker(Packer):
         except EncodingError:
             return False
         self.classes |= packer.classes
-        return sha256(payload).hexdigest() == artifact_id
+        same = sha256(payload).hexdigest() == artifact_id
+        if same and len(payload) >= _WORTH_KNOWING and _immutable(value):
+            _known[id(value)] = value, artifact_id
+            if len(_known) > _MOST_KNOWN:
+                _known.pop(next(iter(_known)), None)
+        return same
 
 
 def warn_of_changes(artifact_ids: Iterable[str]) -> None:
@@ -118,6 +127,11 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
             MusubitoWarning,
             stacklevel=3,
         )
+
+
+def _is_known(value: object, artifact_id: str) -> bool:
+    known = _known.get(id(value))
+    return known is not None and known[0] is value and known[1] == artifact_id
 
 
 def _immutable(value: object) -> bool:

@@ -253,7 +253,7 @@ def test_code_is_kept_with_its_source(rows):
 
 
 def test_effects(rows):
-    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT))
+    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="send")
     def send(n):
         if n == 2:
             raise ValueError
