@@ -105,22 +105,15 @@ def ledger(folder: Path) -> dict[str, Sample]:
 
 
 def conversation(messages: int) -> list[dict[str, Any]]:
-    """An agent's: asked, it calls a tool, reads the answer, and answers."""
-    turns: list[dict[str, Any]] = []
-    for number in range(messages):
-        content = text_of(300, seed=number)
-        match number % 4:
-            case 0:
-                turns.append({"role": "user", "content": content})
-            case 1:
-                function = {"name": "search", "arguments": f'{{"query": "{content[:40]}"}}'}
-                call = {"id": f"call_{number}", "type": "function", "function": function}
-                turns.append({"role": "assistant", "content": "", "tool_calls": [call]})
-            case 2:
-                turns.append({"role": "tool", "tool_call_id": f"call_{number - 1}", "content": content})
-            case _:
-                turns.append({"role": "assistant", "content": content})
-    return turns
+    """Plain messages of 100 to 700 characters, as a chat with a model has them."""
+    words = random.Random(1)
+    return [
+        {
+            "role": "assistant" if number % 2 else "user",
+            "content": text_of(words.randint(100, 700), seed=number),
+        }
+        for number in range(messages)
+    ]
 
 
 def text_of(size: int, *, seed: int) -> str:

@@ -126,8 +126,8 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, str | None]:
         problem = "a MusubitoResult whose ids no step has given out"
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     unstorable = any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results))
-    problem = "a parent's output could not be stored" if unstorable else None
-    return Identity(call.head, digest, parents, across), given.digest, problem
+    why_not = "a parent's output could not be stored" if unstorable else None
+    return Identity(call.head, digest, parents, across), given.digest, why_not
 
 
 def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
