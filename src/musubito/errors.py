@@ -15,8 +15,6 @@ __all__ = [
     "EffectOutcomeUnknown",
     "EncodingError",
     "InputError",
-    "IntegrityError",
-    "LeaseLost",
     "MusubitoError",
     "MusubitoWarning",
     "SchemaError",
@@ -82,16 +80,8 @@ class SchemaError(StoreError):
     """The database was written by a newer Musubito, or is not one of its databases."""
 
 
-class IntegrityError(MusubitoError):
-    """Stored bytes that do not have the digest under which they are stored."""
-
-
 class ArtifactUnreadable(MusubitoError):
     """A stored payload that does not decode: a format from elsewhere, or a class that is not there any more."""
-
-
-class LeaseLost(MusubitoError):
-    """A lease that was held ran out before the work was recorded."""
 
 
 class EffectOutcomeUnknown(MusubitoError):

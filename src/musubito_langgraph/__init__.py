@@ -1,1 +1,3 @@
-"""Musubito for LangGraph: graph nodes and Runnables as steps."""
+"""The adapter for LangGraph. There is nothing in it yet."""
+
+from __future__ import annotations
