@@ -251,3 +251,26 @@ def test_list_that_grew_by_one(w: World, policy: StepConfiguration, ran: int) ->
     for documents in (["a", "b", "b"], ["a", "b", "b", "c"], ["new", "a", "b", "b", "c"]):
         report(documents)
     assert w.ran["summarise"] == ran
+
+
+def test_a_sample_is_given_once_under_two_policies(w: World) -> None:
+    across = StepConfiguration(step_type=StepType.STOCHASTIC, allow_cross_parent_reuse=True)
+    narrow, wide = (
+        musubito_step(policy, name="draw")(draw)
+        for policy in (STOCHASTIC, across)
+        for draw in [lambda x: w.draw("draw")]
+    )
+    given = in_a_run(lambda: under([A], narrow, 0), lambda: under([A], wide, 0), lambda: under([A], narrow, 0))
+    assert len(set(given)) == 3
+
+
+def test_a_sample_that_answered_a_deterministic_step_is_given(w: World) -> None:
+    certain, drawn = (
+        musubito_step(policy, name="draw")(draw)
+        for policy in (StepConfiguration(), STOCHASTIC)
+        for draw in [lambda x: w.draw("draw")]
+    )
+    in_a_run(lambda: drawn(0))
+    given = in_a_run(lambda: certain(0), lambda: drawn(0), lambda: certain(0))
+    assert given[0] != given[1]
+    assert given[0] == given[2]

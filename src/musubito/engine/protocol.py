@@ -329,6 +329,12 @@ class Story:
         if isinstance(value, ReplayReason):
             self._refused(value)
             return None
+        if found.pool is not None and found.pool != self._pool:
+            # Stored under another policy: it counts as given there, too.
+            fresh = self._run.samples.give_one(Attempted(found.pool, found.sample))
+            if not fresh and self._pool is not None:
+                self._refused(ReplayReason.NOT_REPLAYABLE)
+                return None
         if found.holds & SAMPLES:
             tree = yield Find(SampleTree(found.execution))
             if not self._run.samples.give(tree, found.execution):
@@ -482,7 +488,8 @@ class Story:
         else:
             artifact = content_digest(payload)
             artifact_id = artifact.hex()
-        not_replayable = problem or frame.not_replayable or self._unstorable
+        inside = frame.taken()
+        not_replayable = problem or inside.not_replayable or self._unstorable
         committed: Committed | None = None
         if begun.moment is not None:
             attempts = self._attempts_before()
@@ -493,14 +500,14 @@ class Story:
                 duration_ms=duration_ms,
                 artifact=artifact,
                 payload=payload,
-                valid_from=frame.valid_from,
-                valid_until=frame.valid_until,
+                valid_from=inside.valid_from,
+                valid_until=inside.valid_until,
                 not_replayable=not_replayable,
                 pool=self._pool,
-                uses=frame.uses,
-                reads=frame.reads,
+                uses=inside.uses,
+                reads=inside.reads,
                 attempts=attempts,
-                holds=self._holds(frame, attempts, begun),
+                holds=self._holds(inside, attempts, begun),
                 tokens=_total(frame.tokens),
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
@@ -510,13 +517,13 @@ class Story:
                 self._run.samples.remember(committed.execution)
         self._hand_up(
             HandUp(
-                uses=frame.uses if committed is None else (Use(self.keys.node, self.keys.reuse, committed.execution),),
-                reads=frame.reads,
-                valid_from=started_at if frame.valid_from is None else max(frame.valid_from, started_at),
-                valid_until=self._expiry(started_at, frame.valid_until),
+                uses=inside.uses if committed is None else (Use(self.keys.node, self.keys.reuse, committed.execution),),
+                reads=inside.reads,
+                valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
+                valid_until=self._expiry(started_at, inside.valid_until),
                 # What is not in the store cannot be invalidated, so nothing that was built on it may be replayed.
                 not_replayable=not_replayable or ("a call inside it ran unrecorded" if committed is None else None),
-                samples=frame.samples or self._pool is not None,
+                samples=inside.samples or self._pool is not None,
             )
         )
         self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _total(frame.tokens))
@@ -539,15 +546,12 @@ class Story:
         """A failure is an execution; a framework's control flow and a cancellation are none."""
         frame = self.frame()
         self._give_back()
-        if frame.samples:
-            yield from self._remember_attempt(frame)
-        handed_up = HandUp(
-            uses=frame.uses,
-            reads=frame.reads,
-            valid_from=started_at if frame.valid_from is None else max(frame.valid_from, started_at),
-            valid_until=self._expiry(started_at, frame.valid_until),
-            not_replayable=frame.not_replayable,
-            samples=frame.samples,
+        inside = frame.taken()
+        if inside.samples:
+            yield from self._remember_attempt(inside)
+        handed_up = inside._replace(
+            valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
+            valid_until=self._expiry(started_at, inside.valid_until),
         )
         self._hand_up(handed_up)
         cancelled = isinstance(error, CANCELLATIONS)
@@ -574,15 +578,15 @@ class Story:
             duration_ms=duration_ms,
             error=error,
             pool=self._pool,
-            uses=frame.uses,
+            uses=frame.taken().uses,
             tokens=_total(frame.tokens),
             lease=begun.lease,
             effect=_effect(begun, effect),
         )
 
-    def _remember_attempt(self, frame: Frame) -> Telling[None]:
+    def _remember_attempt(self, inside: HandUp) -> Telling[None]:
         trees = []
-        for use in frame.uses:
+        for use in inside.uses:
             try:
                 trees.append(((yield Find(SampleTree(use.execution))), use.execution))
             except StoreError as fault:
@@ -628,13 +632,13 @@ class Story:
             )
         return self._place
 
-    def _holds(self, frame: Frame, attempts: Sequence[Attempted], begun: Begun) -> int:
+    def _holds(self, inside: HandUp, attempts: Sequence[Attempted], begun: Begun) -> int:
         holds = 0
-        if frame.samples or attempts:
+        if inside.samples or attempts:
             holds |= Holds.SAMPLES
-        if frame.reads:
+        if inside.reads:
             holds |= Holds.READS
-        if frame.uses:
+        if inside.uses:
             holds |= Holds.CALLS
         if begun.effect is not None:
             holds |= Holds.EFFECT
