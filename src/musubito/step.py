@@ -127,7 +127,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:
             engine = current_engine()
-            return MusubitoStream(engine, caller.call(engine, args, kwargs))
+            return MusubitoStream(engine, functools.partial(caller.call, engine, args, kwargs))
 
     elif inspect.iscoroutinefunction(function):
 

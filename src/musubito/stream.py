@@ -1,7 +1,8 @@
 """Steps that are generators: streamed as they go, recorded when exhausted, replayed chunk by chunk.
 
-Streams take no single-flight: two equal streams that are zipped together must not wait for each other. The first to
-finish is recorded.
+A call is made when its stream is first asked for a chunk: then the code runs, so code and arguments are identified
+then. Streams take no single-flight: two equal streams that are zipped together must not wait for each other. The first
+to finish is recorded.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextvars import Context, copy_context
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
-from musubito.engine.context import SCOPE, Scope
+from musubito.engine.context import SCOPE, HandUp, Scope
 from musubito.engine.drivers import arun, run
 from musubito.engine.effects import Find, Raised, Returned
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.protocol import Begun, Call, Story, Telling
-from musubito.errors import EncodingError, MusubitoError
-from musubito.identity.codecs import decode_value, encode_value
+from musubito.engine.protocol import Begun, Call, Story, Telling, identify
+from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
+from musubito.identity.codecs import FORMAT, ArtifactPacker, decode_value
+from musubito.identity.records import name_of
 from musubito.model import MusubitoResult
 from musubito.store.base import Began
 
@@ -44,121 +47,119 @@ class MusubitoStream(Generic[T]):
     """The chunks of one call of a generator step; iterable once, with `for` or `async for` as the function is.
 
     When it is exhausted, `result` is the `MusubitoResult` of the list of chunks. Closed early or failed, there is none.
+    It is only iterated: what is sent or thrown into its iterator does not reach the generator (a throw closes it), and
+    what the generator returns at its end is not kept. An async generator lives in a task of its own, from its first
+    chunk to its last, and does not run ahead of whoever iterates.
     """
 
-    def __init__(self, engine: MusubitoEngine, call: Call) -> None:
+    def __init__(self, engine: MusubitoEngine, make: Callable[[], Call]) -> None:
+        """`make` gives the call as it is now; it is asked here, so that what is wrong with the arguments is said where
+        they are given, and again when the stream begins."""
         self._engine = engine
-        self._call = call
+        self._make = make
         self._scope = SCOPE.get()
+        call = make()
+        identify(call, self._scope)
+        self._name = call.definition.name
+        self._is_async = inspect.isasyncgenfunction(call.definition.function)
         self._started = False
         self._result: MusubitoResult[list[T]] | None = None
 
     def __repr__(self) -> str:
         state = "exhausted" if self._result is not None else "begun" if self._started else "not begun"
-        return f"<MusubitoStream of {self._call.definition.name}, {state}>"
+        return f"<MusubitoStream of {self._name}, {state}>"
 
     @property
     def result(self) -> MusubitoResult[list[T]]:
         """All chunks, once the stream is exhausted; `MusubitoError` before that."""
         if self._result is None:
-            raise MusubitoError(f"{self._call.definition.name}: a stream has a result when it is exhausted")
+            raise MusubitoError(f"{self._name}: a stream has a result when it is exhausted")
         return self._result
 
     def __iter__(self) -> Iterator[T]:
-        if inspect.isasyncgenfunction(self._call.definition.function):
-            raise TypeError(f"{self._call.definition.name} is an async generator: use `async for`")
+        if self._is_async:
+            raise TypeError(f"{self._name} is an async generator: use `async for`")
         self._start()
         return self._stream()
 
     def __aiter__(self) -> AsyncIterator[T]:
-        if not inspect.isasyncgenfunction(self._call.definition.function):
-            raise TypeError(f"{self._call.definition.name} is no async generator: use `for`")
+        if not self._is_async:
+            raise TypeError(f"{self._name} is no async generator: use `for`")
         self._start()
         return self._astream()
 
     def _start(self) -> None:
         if self._started:
-            raise MusubitoError(f"{self._call.definition.name}: a stream can be iterated once; call the step again")
+            raise MusubitoError(f"{self._name}: a stream can be iterated once; call the step again")
         self._started = True
 
+    def _recording(self) -> _Recording:
+        return _Recording(self._engine, self._make, self._scope)
+
     def _stream(self) -> Iterator[T]:
-        engine = self._engine
-        recording = _Recording(engine, self._call, self._scope)
-        begun: Any = run(recording.story.begin(), engine)
+        recording = self._recording()
+        begun: Any = run(recording.story.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             yield from begun.value
             return
-        recording.open()
-        generator = recording.context.run(self._call.function)
+        recording.open(begun)
+        outcome: Returned[Any] | Raised
         try:
-            while True:
-                try:
-                    chunk = recording.context.run(next, generator)
-                except StopIteration:
-                    break
-                recording.add(chunk)
-                yield chunk
+            generator = recording.story.call.function()
+            try:
+                while True:
+                    try:
+                        chunk = recording.context.run(next, generator)
+                    except StopIteration:
+                        break
+                    recording.add(chunk)
+                    yield chunk
+            finally:
+                recording.context.run(generator.close)
+            outcome = Returned(recording.chunks)
         except BaseException as error:
-            recording.context.run(generator.close)
-            run(recording.end(begun, Raised(error)), engine)
-        self._result = run(recording.end(begun, Returned(recording.chunks)), engine)
+            outcome = Raised(error)
+        self._result = run(recording.end(outcome), self._engine)
 
     async def _astream(self) -> AsyncIterator[T]:
-        engine = self._engine
-        recording = _Recording(engine, self._call, self._scope)
-        begun: MusubitoResult[Any] | Begun = await arun(recording.story.begin(), engine)
+        recording = self._recording()
+        begun: MusubitoResult[Any] | Begun = await arun(recording.story.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             for chunk in begun.value:
                 yield chunk
             return
-        recording.open()
-        generator = recording.context.run(self._call.function)
+        recording.open(begun)
+        life = _Life(recording)
         try:
-            while True:
-                try:
-                    chunk = await _in(recording.context, generator.__anext__())
-                except StopAsyncIteration:
-                    break
-                recording.add(chunk)
-                yield chunk
+            while await life.goes_on():
+                yield life.chunks.popleft()
         except BaseException as error:
-            await _in(recording.context, generator.aclose())
-            await arun(recording.end(begun, Raised(error)), engine)
-        self._result = await arun(recording.end(begun, Returned(recording.chunks)), engine)
-
-
-async def _in(context: Context, step: Any) -> Any:
-    """One step of an async generator in the generator's own context."""
-
-    async def take() -> Any:
-        try:
-            return Returned(await step)
-        except (StopAsyncIteration, StopIteration) as end:
-            # A task cannot end with these.
-            return Raised(end)
-
-    outcome = await asyncio.get_running_loop().create_task(take(), context=context)
-    if isinstance(outcome, Raised):
-        raise outcome.error
-    return outcome.value
+            await life.close(error)
+            raise
+        self._result = life.result()
 
 
 class _Recording:
     """What a stream has given so far, and the context in which its generator runs."""
 
-    def __init__(self, engine: MusubitoEngine, call: Call, scope: Scope) -> None:
+    def __init__(self, engine: MusubitoEngine, make: Callable[[], Call], scope: Scope) -> None:
+        self._make = make
         self.story = _StreamStory(
-            engine, call, scope if scope.engine is engine else scope._replace(engine=engine, run=None)
+            engine, make(), scope if scope.engine is engine else scope._replace(engine=engine, run=None)
         )
         self.chunks: list[Any] = []
         self.context = copy_context()
 
-    def open(self) -> None:
+    def open(self, begun: Begun) -> None:
         """The generator is about to begin: its node is described before it can change its arguments in place."""
+        self._begun = begun
         self.story.place()
         self.context.run(SCOPE.set, self.story.body_scope())
+        self._around = tuple(self.story.frame().around)
+        for frame in self._around:
+            frame.stream_begins()
         self._started_at = self.story.engine.now()
         self._clock = time.perf_counter()
 
@@ -166,13 +167,142 @@ class _Recording:
         """As it is now: whoever is given it may change it."""
         if not isinstance(chunk, UNCHANGEABLE):
             try:
-                chunk = decode_value(encode_value(chunk), self.story.call.fingerprint.classes)
-            except EncodingError:
-                # It cannot be stored, so neither can the stream: that is said when it ends.
-                self.chunks.append(chunk)
-                return
+                chunk = self._copied(chunk)
+            except (EncodingError, ArtifactUnreadable) as error:
+                # What will be recorded may differ from what was given.
+                self._not_replayable(f"a chunk of it could not be kept as it was given: {error}")
         self.chunks.append(chunk)
 
-    def end(self, begun: Begun, outcome: Returned[Any] | Raised) -> Telling[MusubitoResult[Any] | Raised]:
+    def _not_replayable(self, why: str) -> None:
+        self.story.frame().take(HandUp((), (), None, None, why, samples=False))
+
+    def _copied(self, chunk: Any) -> object:
+        """Its classes are at hand now, even those that were made inside the generator."""
+        packer = ArtifactPacker()
+        payload = FORMAT + packer.pack(chunk)
+        classes = self.story.call.fingerprint.classes
+        if packer.classes:
+            own = {name_of(each): each for each in packer.classes}
+            if len(own) < len(packer.classes):
+                raise ArtifactUnreadable("two classes of one name")
+            classes = {**classes, **own}
+        return decode_value(payload, classes)
+
+    def end(self, outcome: Returned[Any] | Raised) -> Telling[MusubitoResult[Any] | Raised]:
         """Record the stream; gives back what it raised."""
-        return self.story.finish(begun, outcome, self._started_at, (time.perf_counter() - self._clock) * 1000)
+        duration_ms = (time.perf_counter() - self._clock) * 1000
+        try:
+            if self._make().fingerprint.digest != self.story.call.fingerprint.digest:
+                # Whoever iterates does other things between two chunks.
+                self._not_replayable("its code became another while it ran")
+            return (yield from self.story.finish(self._begun, outcome, self._started_at, duration_ms))
+        finally:
+            for frame in self._around:
+                frame.stream_ended()
+
+
+class _Life:
+    """The task in which an async generator lives, and what passes between it and whoever iterates.
+
+    One task from the first chunk to the last, as time limits and task groups inside the generator need it. It waits
+    until it is asked for a chunk. Cancelled while it waits, by such a time limit say, it cancels the generator where it
+    stands; what that yields in answer is kept until it is asked for.
+    """
+
+    def __init__(self, recording: _Recording) -> None:
+        self.chunks: deque[Any] = deque()
+        self._recording = recording
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[Returned[MusubitoResult[Any]] | Raised] = loop.create_future()
+        self._wanted = False
+        self._closing: BaseException | None = None
+        self._bell: asyncio.Future[None] | None = None
+        self._answer: asyncio.Future[None] | None = None
+        self._task = loop.create_task(self._live(), context=recording.context)
+
+    # -- whoever iterates ----------------------------------------------------------------------------------------------
+    async def goes_on(self) -> bool:
+        """Wait for the next chunk; False if there is none."""
+        if not self.chunks and not self._ended.done():
+            self._wanted = True
+            _wake(self._bell)
+        while not self.chunks and not self._ended.done():
+            try:
+                await self._answered()
+            except asyncio.CancelledError as error:
+                if self.chunks or self._ended.done():
+                    raise
+                # As if the generator were awaited in the task that is cancelled; it may have an answer to that.
+                self._task.cancel(*error.args)
+        return bool(self.chunks)
+
+    async def close(self, error: BaseException) -> None:
+        """Nobody iterates any more, because of this; raises what the generator makes of it."""
+        self._closing = error
+        _wake(self._bell)
+        while not self._ended.done():
+            try:
+                await self._answered()
+            except asyncio.CancelledError as cancelled:
+                self._task.cancel(*cancelled.args)
+        self.result()
+
+    def result(self) -> MusubitoResult[Any]:
+        """Of all chunks; raises what the generator raised."""
+        ended = self._ended.result()
+        if isinstance(ended, Raised):
+            raise ended.error
+        return ended.value
+
+    async def _answered(self) -> None:
+        self._answer = asyncio.get_running_loop().create_future()
+        await self._answer
+
+    # -- the task ------------------------------------------------------------------------------------------------------
+    async def _live(self) -> None:
+        recording, engine = self._recording, self._recording.story.engine
+        try:
+            try:
+                outcome = await self._make_chunks()
+            except GeneratorExit as error:
+                # Dropped together with its loop: nothing can be awaited any more.
+                run(recording.end(Raised(error)), engine)
+                raise
+            except BaseException as error:
+                outcome = Raised(error)
+            self._ended.set_result(Returned(await arun(recording.end(outcome), engine)))
+        except BaseException as error:
+            self._ended.set_result(Raised(error))
+        _wake(self._answer)
+
+    async def _make_chunks(self) -> Returned[Any] | Raised:
+        generator = self._recording.story.call.function()
+        while True:
+            step: Awaitable[Any]
+            try:
+                await self._asked()
+            except asyncio.CancelledError as error:
+                step = generator.athrow(error)
+            else:
+                if self._closing is not None:
+                    await generator.aclose()
+                    return Raised(self._closing)
+                step = generator.__anext__()
+            try:
+                chunk = await step
+            except StopAsyncIteration:
+                return Returned(self._recording.chunks)
+            self._recording.add(chunk)
+            self.chunks.append(chunk)
+            self._wanted = False
+            _wake(self._answer)
+
+    async def _asked(self) -> None:
+        while not self._wanted and self._closing is None:
+            self._bell = asyncio.get_running_loop().create_future()
+            await self._bell
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

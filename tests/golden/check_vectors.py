@@ -145,8 +145,8 @@ Perm.R | Perm.W
 Pair(1, [2])
 Box({1: 2})
 Slotted("x")
-MusubitoResult("v", "a" * 64, "b" * 64, "c" * 64)
-[MusubitoResult((1, 2), "a" * 64, "b" * 64, "c" * 64)]
+MusubitoResult("v", "277e8bea3a75f27c2415e08f6faed05dcfbaf075f55c0db1dec691d8ea1a48eb", "b" * 64, "c" * 64)
+[MusubitoResult((1, 2), "ccfae47639501a57c3509565d596be92ec4a768f8245e2ea6f77a94f70c3ab1b", "b" * 64, "c" * 64)]
 {"messages": [{"role": "user", "content": "hello"}, Box((1, {2}))]}
 """.strip().splitlines()
 

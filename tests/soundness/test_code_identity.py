@@ -313,7 +313,7 @@ def test_a_binding_of_an_equal_value_is_the_same(module: Callable[[str], Any]) -
     m = module(PROGRAM)
     tracker = CodeTracker(m.step)
     before = tracker.current()
-    m.TABLE = {"n": 1, "k": [1, 2]}
+    m.TABLE = {"k": [1, 2], "n": 1}
     m.PROMPT = "".join(["a"])
     m.TOOL = m.Tool()
     assert tracker.current().digest == before.digest
@@ -522,3 +522,219 @@ def test_nothing_is_read_before_the_first_call(module: Callable[[str], Any]) -> 
     tracker = CodeTracker(m.step)
     m.later = other_code
     assert any(part.name.endswith("other_code") for part in tracker.current().parts)
+
+
+SET_UP = """
+class Base:
+    registry = {}
+    def __init_subclass__(cls): Base.registry[cls.__name__] = cls
+class Up(Base):
+    def run(self): return 1
+class Agent:
+    MODEL = "m"
+    def __init__(self, p): self.d = {}; self.items = {}; self.n = 0; self.configure(p)
+    def configure(self, p): self.prompt = p; return self
+    def fluent(self, p): return self.configure(p)
+    @property
+    def t(self): return self._t
+    @t.setter
+    def t(self, v): self._t = v
+    @classmethod
+    def use(cls, p): cls.MODEL = p
+    def system(self, p): self.d["sys"] = p
+    def register(self, name):
+        def keep(f):
+            self.items[name] = f
+            return f
+        return keep
+    def __call__(self, p): self.called = p
+    def __enter__(self): self.entered = 1
+    def __exit__(self, *a): self.entered = 2
+    def run(self): self.n += 1; return self.prompt, self.t, self.items["x"], self.d
+agent = Agent("a")
+agent.t = 1
+@agent.register("x")
+def plugin(): return 1
+def step(x): return agent.run(), agent.MODEL, Base.registry["Up"].run(x)
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m.agent.configure('b')",
+        "m.agent.fluent('b')",
+        "m.agent.t = 2",
+        "m.Agent.use('n')",
+        "m.agent.system('s')",
+        "m.agent.register('x')(other_code)",
+        "m.agent('c')",
+        "m.agent.__enter__()",
+        "m.Up = type('Up', (m.Base,), {'run': lambda self: 2, '__module__': m.__name__})",
+    ],
+)
+def test_what_sets_things_up_is_not_what_the_step_writes(module: Callable[[str], Any], text: str) -> None:
+    m = module(SET_UP)
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    m.step(1)
+    assert tracker.current().digest == before.digest
+    assert before.state == (f"{m.__name__}.agent.n",)
+    exec(text, {"m": m, "other_code": lambda: 3})
+    assert tracker.current().digest != before.digest
+
+
+RUNS = """
+import string
+class Count:
+    made = 0
+    def __init__(self): Count.made += 1; self.n = 0
+    def __call__(self): self.n += 1
+    def __enter__(self): self.n += 1; return self
+    def __exit__(self, *a): self.n += 1
+    def __iter__(self): self.n += 1; return iter(())
+    def __getitem__(self, k): self.n += 1; return k
+    def __len__(self): self.n += 1; return 1
+    def __add__(self, o): self.n += 1; return self
+    @property
+    def got(self): self.n += 1; return self.n
+    @property
+    def t(self): return 1
+    @t.setter
+    def t(self, v): self.kept = v
+    def by_name(self): self.n += 1
+    def through(self): return self.deeper()
+    def deeper(self): self.n += 1
+class Holder:
+    def __init__(self): self.count = Count()
+    def go(self): return self.count()
+count = Count()
+holder = Holder()
+others = [count]
+class Filler(string.Formatter):
+    def __init__(self): self.n = 0
+    def get_value(self, key, args, kwargs): self.n += 1; return key
+filler = Filler()
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "count()",
+        "Count()",
+        "holder.go()",
+        "[each() for each in others]",
+        "others[0]()",
+        "count.got",
+        "count.through()",
+        "getattr(count, 'by_name')()",
+        "len(count)",
+        "count['k']",
+        "count + 1",
+        "[*count]",
+        "filler.vformat('{a}', (), {}) + str(filler.n)",
+        "exec('count.t = 1') or setattr(count, 't', x)",
+    ],
+)
+def test_what_the_step_runs_may_write(module: Callable[[str], Any], text: str) -> None:
+    m = module(f"{RUNS}def step(x):\n    with holder.count: pass\n    return {text}\n")
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    for number in range(2):
+        m.step(number)
+        assert tracker.current().digest == before.digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m.D.default_factory = lambda: 2",
+        "m.ORDER['a'] = m.ORDER.pop('a')",
+        "m.ORDERS[0]['a'] = m.ORDERS[0].pop('a')",
+        "m.CODE['a'] = m.CODE.pop('a')",
+        "m.COUNTED['a'] = m.COUNTED.pop('a')",
+        "m.WEIGHTS[0] = 9",
+        "m.MASKED.mask = [1, 0]",
+        "m.KIND.ONE.prompt = 'other'",
+        "m.Model.__annotations__['inner'] = 'str'",
+        "m.Inner = int",
+        "m.READ.__annotations__['x'] = str",
+        "m.USER['a'] = 2",
+        "m.CHAIN['a'] = 2",
+    ],
+)
+def test_values_that_change_in_place_count(module: Callable[[str], Any], text: str) -> None:
+    pytest.importorskip("numpy")
+    m = module(
+        """
+from __future__ import annotations
+import collections, dataclasses, enum, inspect, numpy
+D = collections.defaultdict(lambda: 1)
+ORDER = {"a": 1, "b": 2}
+ORDERS = [{"a": 1, "b": 2}]
+CODE = {"a": len, "b": max}
+COUNTED = {"a": 1, "b": 2, "n": 0}
+class Weights(numpy.ndarray): pass
+WEIGHTS = numpy.array([1, 2]).view(Weights)
+MASKED = numpy.ma.masked_array([1, 2], mask=[0, 1])
+class KIND(enum.Enum):
+    ONE = 1
+KIND.ONE.prompt = "p"
+@dataclasses.dataclass
+class Inner: a: int
+@dataclasses.dataclass
+class Model: inner: Inner
+def READ(x: int): return x
+USER = collections.UserDict(a=1)
+CHAIN = collections.ChainMap({"a": 1})
+def step(x):
+    COUNTED["n"] += 1
+    return D, ORDER, ORDERS, CODE, COUNTED, WEIGHTS, MASKED, KIND.ONE, Model, inspect.signature(READ), USER, CHAIN
+"""
+    )
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    assert tracker.current() is before
+    m.step(1)
+    assert tracker.current().digest == before.digest
+    exec(text, {"m": m})
+    assert tracker.current().digest != before.digest
+
+
+def test_what_a_base_in_c_hides_is_said(module: Callable[[str], Any]) -> None:
+    m = module(
+        "import random, threading\nclass Dice(random.Random): pass\nclass Own: pass\nclass Slots:\n    __slots__ = ('a',)\n"
+        "class Thread(threading.Thread): pass\nDICE, OWN, SLOTS = Dice(), Own(), Slots()\n"
+        "def step(x): return DICE, OWN, SLOTS\n"
+    )
+    assert [each.partition(":")[0] for each in CodeTracker(m.step).current().untracked] == [f"{m.__name__}.DICE"]
+
+
+def test_text_with_surrogates_can_be_stored(module: Callable[[str], Any]) -> None:
+    m = module("BAD = chr(0xD800) + 'x'\nTABLE = {'k': chr(0xDC00)}\ndef step(x): return BAD, TABLE\n")
+    parts = CodeTracker(m.step).current().parts
+    assert [part.source.encode() for part in parts if part.source is not None and part.name.endswith("BAD")] == [
+        b"\\ud800x"
+    ]
+    for part in parts:
+        (part.source or "").encode()
+
+
+def test_a_constructor_that_the_step_calls_sets_up_only_its_own_object(module: Callable[[str], Any]) -> None:
+    m = module(f"{SET_UP}def made(x): return Agent(x), agent.prompt\n")
+    tracker = CodeTracker(m.made)
+    before = tracker.current()
+    m.agent.configure("b")
+    assert tracker.current().digest != before.digest
+
+
+def test_a_module_that_is_handed_on_is_not_written_by_what_nobody_calls(module: Callable[[str], Any]) -> None:
+    text = "PROMPT = 'a'\ndef configure(p):\n    global PROMPT\n    PROMPT = p\n"
+    conf = module(text)
+    m = module("def step(x): return getattr(CONF, x)\n")
+    m.CONF = conf
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    conf.configure("b")
+    assert tracker.current().digest != before.digest

@@ -134,6 +134,130 @@ LIB = {
     "lib/deep.py": "def f(x):\n    return g(x)\ndef g(x):\n    return x\ndef unrelated(): return 1\n",
     "lib/other.py": "CONST = 5\ndef thing(x):\n    return x + CONST\nUNUSED = 2\n",
 }
+SET_UP = """
+class Base:
+    registry = {}
+    def __init_subclass__(cls): Base.registry[cls.__name__] = cls
+class Agent:
+    MODEL = 'm'
+    def __init__(self, p): self.d = {}; self.configure(p)
+    def configure(self, p): self.prompt = p
+    @property
+    def t(self): return self._t
+    @t.setter
+    def t(self, v): self._t = v
+    @classmethod
+    def use(cls, p): cls.MODEL = p
+    def __enter__(self): self.entered = 'entered'; return self
+    def __exit__(self, *a): return None
+    def system(self, p): self.d["sys"] = p
+agent = Agent("old")
+agent.t = 'set'
+agent.system('item')
+with agent: pass
+class Up(Base):
+    def run(self): return 1
+def step(x): return agent.prompt, agent.t, agent.MODEL, agent.entered, agent.d, Base.registry["Up"]().run()
+"""
+TEXT = """
+from __future__ import annotations
+import dataclasses, pydantic, typing
+LIMIT = 1
+Positive = typing.Annotated[int, pydantic.Field(gt=0)]
+class Inner({0}):
+    a: int
+    def check(self): return LIMIT
+class Outer({0}):
+    inner: list[Inner]
+    number: Positive
+def step(x): return Outer
+"""
+LOCAL_MODEL = """
+from __future__ import annotations
+import pydantic
+def make():
+    class Inner(pydantic.BaseModel):
+        a: int
+    class Outer(pydantic.BaseModel):
+        inner: list[Inner]
+    Outer.model_rebuild(_types_namespace=locals())
+    return Outer
+Made = make()
+del make
+def step(x): return Made
+"""
+TOOL = """
+import inspect
+class Model:
+    deep: int
+def search(q: int, m: Model): pass
+class Tool:
+    def __init__(self, fn): self.fn = fn
+    def schema(self): return str(inspect.signature(self.fn))
+tool = Tool(search)
+def step(x): return tool.schema()
+"""
+VALUES = """
+import functools, enum, decimal, datetime, collections
+D = collections.defaultdict(lambda: 'made')
+Q = collections.deque([1], maxlen=3)
+QF = collections.deque([len], maxlen=5)
+USER = collections.UserDict(a='old')
+CHAIN = collections.ChainMap({'a': 'chained'})
+class Money(decimal.Decimal): pass
+MONEY = Money('1.1')
+class Stamp(datetime.datetime): pass
+STAMP = Stamp(2020, 1, 1)
+class Day(datetime.date): pass
+DAY = Day(2030, 1, 1)
+class Clock(datetime.time): pass
+TIME = Clock(1)
+class Span(datetime.timedelta): pass
+SPAN = Span(1)
+PROMPT = 'one'
+class Kind(enum.Enum):
+    ONE = (1, PROMPT)
+    TWO = (2, 'two')
+    def __new__(cls, v, p):
+        made = object.__new__(cls)
+        made._value_ = v
+        made.prompt = 'p' + p
+        return made
+class shout(property):
+    def __get__(self, o, t=None): return 'p1'
+class part(functools.partial):
+    def __call__(self, *a): return 'c1'
+class made(classmethod):
+    def __get__(self, o, t=None): return lambda: 'm1'
+class later(functools.cached_property):
+    def __get__(self, o, t=None): return 'v1'
+class T:
+    @shout
+    def p(self): return 'p'
+    @made
+    def c(cls): return 'c'
+    @later
+    def v(self): return 'v'
+PART = part(len)
+class Lazy:
+    @functools.cached_property
+    def v(self): return 1
+LAZY = Lazy()
+LAZY.v = 'x'
+"""
+ARRAYS = """
+import numpy
+class Weights(numpy.ndarray): pass
+WEIGHTS = numpy.array([1, 2]).view(Weights)
+MASKED = numpy.ma.masked_array([5, 6], mask=[0, 1])
+"""
+
+
+def values(expression: str) -> str:
+    arrays = ARRAYS if expression in ("WEIGHTS", "MASKED") else ""
+    return f"{VALUES}{arrays}def step(x): return {expression}\n"
+
+
 KINDS = """
 import functools, re, operator, dataclasses, enum, types, string, collections, typing, contextlib
 def base(x, k): return x + k
@@ -201,7 +325,7 @@ CASES = [
     same("unrelated constant", BASE, "UNRELATED = 1", "UNRELATED = 2"),
     same("unrelated function", BASE, "def unrelated(x):\n    return x", "def unrelated(x):\n    return 0"),
     same("lines above", BASE, "UNRELATED", "\n\n\nUNRELATED"),
-    same("order of a table", BASE, '"a": ["x", "y"], "b": {"deep": 1}', '"b": {"deep": 1}, "a": ["x", "y"]'),
+    differs("order of a table", BASE, '"a": ["x", "y"], "b": {"deep": 1}', '"b": {"deep": 1}, "a": ["x", "y"]'),
     differs("step", BASE, "PROMPT + str", "PROMPT * 1 + str"),
     differs("helper", BASE, "* times", "- times"),
     differs("helper's helper", BASE, "x + 1", "x + 2"),
@@ -365,8 +489,8 @@ CASES = [
     differs("nested in data", kinds("NESTED"), "x + 2", "x - 2"),
     differs("cached property", kinds("Later().value"), "return 13", "return 14"),
     differs("what code counts from, in a whole container", "calls = []\ndef step(x): calls.append(x)", "[]", "[1]"),
-    same(
-        "what code writes by name",
+    differs(
+        "what code counts from, by name",
         "counts = {'x': 0, 'k': 1}\ndef step(x): counts['x'] += 1",
         "'x': 0",
         "'x': 5",
@@ -377,7 +501,7 @@ CASES = [
         "'k': 1",
         "'k': 2",
     ),
-    same("global that code writes", "n = 0\ndef step(x):\n    global n\n    n += 1", "n = 0", "n = 1"),
+    differs("global that code counts from", "n = 0\ndef step(x):\n    global n\n    n += 1", "n = 0", "n = 1"),
     differs(
         "exec'd without source",
         "s = {}\nexec('def step(x): return x + 1', s)\nstep = s['step']",
@@ -414,6 +538,111 @@ CASES = [
         "class A:\n    __k = 1\n    def m(self): return self.__k\nOWNER = A\nstep = A.m",
         "__k = 1",
         "__k = 2",
+    ),
+    differs("set up by a method", SET_UP, '"old"', '"new"'),
+    differs("set up by a property", SET_UP, "'set'", "'other'"),
+    differs("set up by a class method", SET_UP, "MODEL = 'm'", "MODEL = 'n'"),
+    differs("set up by an entered object", SET_UP, "'entered'", "'left'"),
+    differs("set up in a dict", SET_UP, "'item'", "'thing'"),
+    differs("registered by a subclass", SET_UP, "return 1", "return 2"),
+    differs(
+        "module that sets itself up",
+        "import conf\ndef step(x): return getattr(conf, x)",
+        "'a'",
+        "'b'",
+        "conf.py",
+        **{"conf.py": "PROMPT = 'a'\ndef configure(p):\n    global PROMPT\n    PROMPT = p\n"},
+    ),
+    differs("model behind a text annotation", TEXT.format("pydantic.BaseModel"), "LIMIT = 1", "LIMIT = 2"),
+    differs("its field", TEXT.format("pydantic.BaseModel"), "    a: int", "    a: str"),
+    differs("field behind a text alias", TEXT.format("pydantic.BaseModel"), "gt=0", "gt=1"),
+    differs("typed dict's text", TEXT.format("typing.TypedDict"), "    a: int", "    a: str"),
+    differs("named tuple's text", TEXT.format("typing.NamedTuple"), "    a: int", "    a: str"),
+    differs(
+        "dataclass's text",
+        TEXT.format("object")
+        .replace("class Inner", "@dataclasses.dataclass\nclass Inner")
+        .replace("class Outer", "@dataclasses.dataclass\nclass Outer"),
+        "LIMIT = 1",
+        "LIMIT = 2",
+    ),
+    differs("model local to a function", LOCAL_MODEL, "a: int", "a: str"),
+    differs(
+        "text in an annotation",
+        TEXT.replace("list[Inner]", "'list[\"Inner\"]'")
+        .replace("from __future__ import annotations\n", "")
+        .format("typing.NamedTuple"),
+        "    a: int",
+        "    a: str",
+    ),
+    differs(
+        "order of keys beside code",
+        "T = {'b': len, 'a': 1}\ndef step(x): return T",
+        "'b': len, 'a': 1",
+        "'a': 1, 'b': len",
+    ),
+    differs(
+        "order of keys deep within", "T = [{'b': 2, 'a': 1}]\ndef step(x): return T", "'b': 2, 'a': 1", "'a': 1, 'b': 2"
+    ),
+    differs("default factory", values("D.default_factory()"), "'made'", "'other'"),
+    differs("length of a deque", values("Q"), "maxlen=3", "maxlen=4"),
+    differs("length of a deque of code", values("QF"), "maxlen=5", "maxlen=6"),
+    differs("decimal subclass", values("MONEY"), "Money('1.1')", "Money('1.2')"),
+    differs("datetime subclass", values("STAMP"), "2020", "2021"),
+    differs("date subclass", values("DAY"), "2030", "2031"),
+    differs("time subclass", values("TIME"), "Clock(1)", "Clock(2)"),
+    differs("timedelta subclass", values("SPAN"), "Span(1)", "Span(2)"),
+    differs("array subclass", values("WEIGHTS"), "[1, 2]", "[1, 3]"),
+    differs("masked array", values("MASKED"), "[5, 6]", "[5, 7]"),
+    differs("mask", values("MASKED"), "[0, 1]", "[1, 0]"),
+    differs("enum's own making", values("Kind.ONE"), "'p' + p", "'q' + p"),
+    differs("enum member's attribute", values("Kind.ONE"), "PROMPT = 'one'", "PROMPT = 'two'"),
+    differs("another member's attribute", values("Kind.TWO"), "PROMPT = 'one'", "PROMPT = 'two'"),
+    differs("property subclass", values("T().p"), "'p1'", "'p2'"),
+    differs("partial subclass", values("PART(1)"), "'c1'", "'c2'"),
+    differs("classmethod subclass", values("T.c()"), "'m1'", "'m2'"),
+    differs("cached property subclass", values("T().v"), "'v1'", "'v2'"),
+    differs("cached property that was set", values("LAZY.v"), "LAZY.v = 'x'", "LAZY.v = 'y'"),
+    differs("UserDict", values("USER['a']"), "a='old'", "a='new'"),
+    differs("ChainMap", values("CHAIN['a']"), "'chained'", "'other'"),
+    differs("signature of a tool in an object", TOOL, "q: int", "q: str"),
+    differs("class of a signature", TOOL, "deep: int", "deep: str"),
+    same("annotations that nobody reads", TOOL.replace("inspect.signature", "repr"), "q: int", "q: str"),
+    differs(
+        "hints of a class",
+        "import typing\nclass P:\n    x: int\ndef step(x): return typing.get_type_hints(P)",
+        "x: int",
+        "x: str",
+    ),
+    differs(
+        "__annotations__",
+        "def t(q: int): pass\nT = {'t': t}\ndef step(x): return T['t'].__annotations__",
+        "q: int",
+        "q: str",
+    ),
+    differs(
+        "imported reader",
+        "from inspect import signature as s\ndef t(q: int): pass\nT = {'t': t}\ndef step(x): return s(T['t'])",
+        "q: int",
+        "q: str",
+    ),
+    differs(
+        "validated call",
+        "import pydantic\n@pydantic.validate_call\ndef t(q: int): return q\ndef step(x): return t(x)",
+        "q: int",
+        "q: float",
+    ),
+    differs(
+        "global that a class body takes over",
+        "PROMPT = 'a'\ndef step(x):\n    class C:\n        PROMPT = PROMPT\n    return C.PROMPT",
+        "PROMPT = 'a'",
+        "PROMPT = 'b'",
+    ),
+    same(
+        "name that a class body has bound",
+        "a = 'a'\ndef step(x):\n    class C:\n        a = 1\n        b = a\n    return C.b",
+        "a = 'a'",
+        "a = 'b'",
     ),
 ]
 

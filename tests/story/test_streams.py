@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
+import traceback
+from collections import namedtuple
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
+from dataclasses import make_dataclass
 from typing import Any
 
 import pytest
@@ -274,6 +279,29 @@ def test_steps_in_a_generator_are_inside_of_it(engine: MusubitoEngine) -> None:
     assert rows == [(2,)]
 
 
+def test_steps_in_an_async_generator_are_inside_of_it(engine: MusubitoEngine) -> None:
+    @musubito_step(name="inner")
+    async def inner(x: int) -> int:
+        return x
+
+    @musubito_step(name="outer")
+    async def outer(n: int) -> AsyncIterator[Any]:
+        for i in range(n):
+            RAN.append(current_node_id())
+            yield (await inner(i)).value
+
+    async def main() -> None:
+        stream = outer(2)
+        async for _ in stream:
+            assert current_node_id() is None
+        assert [stream.result.node_id] * 2 == RAN
+        engine.invalidate(inner)
+        await collect(outer(2))
+        assert len(RAN) == 4
+
+    asyncio.run(main())
+
+
 def test_each_chunk_is_made_in_the_generators_own_context(engine: MusubitoEngine) -> None:
     variable: ContextVar[str] = ContextVar("variable", default="outside")
 
@@ -369,3 +397,250 @@ def test_nothing_stays_open_when_a_stream_has_ended(engine: MusubitoEngine) -> N
     counting(7)
     assert engine.open._runs == {}
     assert engine.open._frames == {}
+
+
+# -- classes made inside the generator ---------------------------------------------------------------------------------
+def test_chunks_of_a_class_made_inside_the_generator(engine: MusubitoEngine) -> None:
+    @musubito_step(name="rows")
+    def rows(n: int) -> Iterator[Any]:
+        row = namedtuple("row", ["a", "b"])  # noqa: PYI024 - what programs do
+        for i in range(n):
+            yield row(i, [i])
+
+    seen = []
+    stream = rows(2)
+    for each in stream:
+        seen.append((each.a, list(each.b)))
+        each.b.append("changed")
+    assert seen == [(0, [0]), (1, [1])] == [tuple(each) for each in stream.result.value]
+    assert [each.a for each in rows(2)] == [0, 1]
+
+
+def test_async_chunks_of_a_class_made_inside_the_generator(engine: MusubitoEngine) -> None:
+    @musubito_step(name="arows")
+    async def arows(n: int) -> AsyncIterator[Any]:
+        row = make_dataclass("row", ["a"])
+        for i in range(n):
+            yield row(i)
+
+    assert [each.a for each in asyncio.run(collect(arows(2)))] == [0, 1]
+
+
+def test_chunks_of_two_classes_of_one_name(engine: MusubitoEngine) -> None:
+    @musubito_step(name="pairs")
+    def pairs(n: int) -> Iterator[Any]:
+        RAN.append("pairs")
+        yield make_dataclass("row", ["a"])(1), make_dataclass("row", ["a"])(2)
+
+    for number in (1, 2):
+        stream = pairs(0)
+        list(stream)
+        ((first, second),) = stream.result.value
+        assert (first.a, second.a) == (1, 2)
+        assert type(first) is not type(second)
+        assert len(RAN) == number
+
+
+# -- an async generator lives in one task ------------------------------------------------------------------------------
+def test_a_time_limit_around_a_yield(engine: MusubitoEngine) -> None:
+    @musubito_step(name="limited")
+    async def limited(n: int) -> AsyncIterator[int]:
+        async with asyncio.timeout(0.05):
+            yield 1
+            await asyncio.sleep(30)
+            yield 2
+
+    async def main() -> None:
+        seen = []
+        with pytest.raises(TimeoutError):
+            async for chunk in limited(0):
+                seen.append(chunk)
+        assert seen == [1]
+
+    began = time.monotonic()
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert time.monotonic() - began < 5
+    assert engine.open._frames == {}
+
+
+def test_a_time_limit_that_ends_while_nothing_is_asked_for(engine: MusubitoEngine) -> None:
+    @musubito_step(name="limited")
+    async def limited(n: int) -> AsyncIterator[int]:
+        try:
+            async with asyncio.timeout(0.02):
+                yield 1
+                yield 2
+        except TimeoutError:
+            RAN.append("too late")
+            yield 3
+            RAN.append("asked for more")
+            yield 4
+
+    async def main() -> None:
+        chunks = aiter(limited(0))
+        assert await anext(chunks) == 1
+        await asyncio.sleep(0.1)
+        assert RAN == ["too late"]
+        assert [chunk async for chunk in chunks] == [3, 4]
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_a_task_group_in_a_generator(engine: MusubitoEngine) -> None:
+    async def failing() -> None:
+        await asyncio.sleep(0.02)
+        raise KeyError("child")
+
+    @musubito_step(name="grouped")
+    async def grouped(n: int) -> AsyncIterator[int]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(failing())
+            yield 1
+            await asyncio.sleep(30)
+            yield 2
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            await collect(grouped(0))
+        assert [type(error) for error in caught.value.exceptions] == [KeyError]
+
+    began = time.monotonic()
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert time.monotonic() - began < 5
+
+
+def test_one_task_and_one_context_from_the_first_chunk_to_the_last(engine: MusubitoEngine) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="outside")
+
+    @musubito_step(name="f")
+    async def f(n: int) -> AsyncIterator[Any]:
+        variable.set("inside")
+        for _ in range(n):
+            RAN.append(asyncio.current_task())
+            yield variable.get()
+
+    async def main() -> None:
+        async for chunk in f(3):
+            assert (chunk, variable.get()) == ("inside", "outside")
+
+    asyncio.run(main())
+    assert len(RAN) == 3
+    assert len(set(RAN)) == 1
+
+
+def test_an_async_generator_does_not_run_ahead(engine: MusubitoEngine) -> None:
+    async def main() -> None:
+        chunks = aiter(acounting(3))
+        for number in range(3):
+            assert await anext(chunks) == number
+            await asyncio.sleep(0.01)
+            assert RAN == ["begin", *range(number + 1)]
+        assert [chunk async for chunk in chunks] == []
+
+    asyncio.run(main())
+
+
+def test_a_cancellation_waits_for_the_generators_cleanup(engine: MusubitoEngine) -> None:
+    @musubito_step(name="slow")
+    async def slow(n: int) -> AsyncIterator[int]:
+        yield 0
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.02)
+            RAN.append("cleaned up")
+            raise
+
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await collect(slow(0))
+        assert RAN == ["cleaned up"]
+        assert engine.open._frames == {}
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_a_generator_may_answer_a_cancellation(engine: MusubitoEngine) -> None:
+    @musubito_step(name="stubborn")
+    async def stubborn(n: int) -> AsyncIterator[str]:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            yield "last"
+
+    async def main() -> None:
+        task = asyncio.create_task(collect(stubborn(0)))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        assert await task == ["last"]
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_a_failure_keeps_its_traceback(engine: MusubitoEngine) -> None:
+    @musubito_step(name="bad")
+    async def bad(n: int) -> AsyncIterator[int]:
+        yield 1
+        raise KeyError("here")
+
+    with pytest.raises(KeyError) as caught:
+        asyncio.run(collect(bad(0)))
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "bad"
+
+
+# -- nothing stays open ------------------------------------------------------------------------------------------------
+def test_a_generator_that_raises_when_it_is_closed(engine: MusubitoEngine) -> None:
+    @musubito_step(name="untidy")
+    def untidy(n: int) -> Iterator[int]:
+        try:
+            yield n
+        finally:
+            raise RuntimeError("cleanup")
+
+    @musubito_step(name="auntidy")
+    async def auntidy(n: int) -> AsyncIterator[int]:
+        try:
+            yield n
+        finally:
+            raise RuntimeError("cleanup")
+
+    async def main() -> None:
+        achunks = aiter(auntidy(1))
+        await anext(achunks)
+        with pytest.raises(RuntimeError, match="cleanup"):
+            await achunks.aclose()  # type: ignore[attr-defined]
+
+    chunks = iter(untidy(1))
+    next(chunks)
+    with pytest.raises(RuntimeError, match="cleanup"):
+        chunks.close()  # type: ignore[attr-defined]
+    asyncio.run(main())
+    assert engine.open._runs == engine.open._frames == {}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_abandoned_when_its_loop_ends(engine: MusubitoEngine) -> None:
+    @musubito_step(name="endless")
+    async def endless(n: int) -> AsyncIterator[int]:
+        try:
+            while True:
+                yield n
+        finally:
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async for _ in endless(1):
+            break
+
+    asyncio.run(main())
+    assert engine.open._runs == engine.open._frames == {}
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    del loop
+    gc.collect()
+    assert engine.open._runs == engine.open._frames == {}

@@ -11,7 +11,7 @@ import os
 import threading
 from asyncio import AbstractEventLoop
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -50,8 +50,8 @@ class Ambient(Protocol):
 class HandUp(NamedTuple):
     """What a call leaves behind for the execution around it."""
 
-    uses: Iterable[Use]
-    reads: Iterable[Read]
+    uses: Sequence[Use]
+    reads: Sequence[Read]
     valid_from: float | None
     valid_until: float | None
     not_replayable: str | None
@@ -75,6 +75,7 @@ class Frame:
         "reaches",
         "reads",
         "samples",
+        "streams",
         "tokens",
         "uses",
         "valid_from",
@@ -107,6 +108,8 @@ class Frame:
         self.valid_until: float | None = None
         self.not_replayable: str | None = None
         self.samples = False
+        # How many inside it are being iterated. Until one ends, what it depends on is not handed up.
+        self.streams = 0
         self.tokens: dict[str, list[int]] = {}
 
     def take(self, given: HandUp) -> None:
@@ -118,6 +121,29 @@ class Frame:
             self.valid_until = _earliest(self.valid_until, given.valid_until)
             self.not_replayable = self.not_replayable or given.not_replayable
             self.samples = self.samples or given.samples
+
+    def taken(self) -> HandUp:
+        """All that it took so far."""
+        with self.lock:
+            still_open = "a stream inside it is still open" if self.streams else None
+            return HandUp(
+                tuple(self.uses),
+                tuple(self.reads),
+                self.valid_from,
+                self.valid_until,
+                self.not_replayable or still_open,
+                self.samples,
+            )
+
+    def stream_begins(self) -> None:
+        """A stream inside it is iterated from now on."""
+        with self.lock:
+            self.streams += 1
+
+    def stream_ended(self) -> None:
+        """It has handed up what it depended on."""
+        with self.lock:
+            self.streams -= 1
 
     def enclosing(self) -> Iterator[Frame]:
         """This frame and all around it, from the inside out."""
@@ -221,6 +247,14 @@ class Samples:
             self.shared.update(tree)
             return True
 
+    def give_one(self, sample: Attempted) -> bool:
+        """Give a sample of another pool than the call draws from; False if it was given already."""
+        with _LOCK:
+            if any(sample.sample in each.given[sample.pool] for each in self.together()):
+                return False
+            self._give(sample)
+            return True
+
     def remember(self, execution: int) -> None:
         """An execution that holds samples has just run in this run: its samples are given already."""
         with _LOCK:
@@ -290,15 +324,15 @@ class Open:
                 self._frames[frame] = frame
 
     def leave(self, run: Run, frame: Frame | None = None) -> None:
-        """It ended."""
+        """It ended. After a fork, the child ends what began in its parent, of which nothing is known here."""
         with self._lock:
-            left = self._runs.pop(run) - 1
+            left = self._runs.pop(run, 1) - 1
             if left:
                 self._runs[run] = left
             if not self._runs:
                 self._strays = None
             if frame is not None:
-                del self._frames[frame]
+                self._frames.pop(frame, None)
                 # Else each would keep alive whatever was open when it began, and that what was open before.
                 frame.around = [each for each in frame.around if each in self._frames]
 

@@ -99,13 +99,13 @@ class Flights:
         self._flights[key].operation = operation
 
     def land(self, frame: Frame, landed: Landed) -> None:
-        """End the flight that this frame holds, if it holds one."""
+        """End the flight that this frame holds, if it holds one. After a fork, it is the parent's alone."""
         key, frame.flight = frame.flight, None
         if key is None:
             return
         with self._lock:
-            flight = self._flights.pop(key)
-        for future in flight.waiters:
+            flight = self._flights.pop(key, None)
+        for future in () if flight is None else flight.waiters:
             # A waiter that was cancelled has cancelled its future.
             if future.set_running_or_notify_cancel():
                 future.set_result(landed)

@@ -471,6 +471,9 @@ class Story:
     ) -> Telling[MusubitoResult[Any] | Raised]:
         """Record what the function did, and give its value or its error back."""
         self.engine.open.leave(self._run, self.frame())
+        if begun.lease is not None and begun.lease[1] != self.engine.owner:
+            # This process was forked while the function ran: the one that began it records it.
+            begun = UNRECORDED
         match outcome:
             case Returned(value):
                 return (yield from self._succeeded(begun, value, started_at, duration_ms))

@@ -1,6 +1,6 @@
-"""The classes that the annotations of a function name, and those that their fields name in turn.
+"""What annotations name: the classes by which stored results are rebuilt, and what counts where annotations do.
 
-They are how stored results are rebuilt. Annotations that are text are taken apart, never evaluated.
+Annotations that are text are taken apart, never evaluated.
 """
 
 from __future__ import annotations
@@ -11,12 +11,113 @@ import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from musubito.identity.classes import annotations_of
+from musubito.identity.description import ABSENT
+from musubito.identity.normalise import tokens
 from musubito.identity.origin import module_name
 
-__all__ = ["annotated_classes"]
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+
+__all__ = ["annotated_classes", "annotation_links", "annotations_of"]
+
+DEPTH = 20
+
+
+def annotations_of(cls: Any) -> dict[str, Any]:
+    """The annotations that a class or function has itself, as they are: text, or objects."""
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 - new in 3.14
+
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    held = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
+    return dict(held) if isinstance(held, dict) else {}
+
+
+def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes]]:
+    """References to the annotations that a class or function has itself, and to what their text names."""
+    links: list[tuple[str, bytes]] = []
+    scopes = [vars(thing), *_globals_of(walk, thing)] if isinstance(thing, type) else [thing.__globals__]
+    if sys.version_info < (3, 14):
+        held = vars(thing).get("__annotations__") if isinstance(thing, type) else thing.__annotations__
+        if isinstance(held, dict):
+            walk.guard.mapping(held, tuple(held), tuple(held.values()))
+        if not isinstance(thing, type):
+            walk.guard.attribute(thing, "__annotations__", held)
+    for each, annotation in annotations_of(thing).items():
+        bound = f"{name}.{each}:"
+        if isinstance(annotation, str):
+            links.append((f"{each}:", b"s" + tokens(annotation)))
+        else:
+            links.append((f"{each}:", walk.link(annotation, walk.called(annotation, bound))))
+        for text in _texts(annotation):
+            links += _text_links(walk, text, scopes, bound, 0)
+    return links
+
+
+def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
+    """The globals that a class was defined among: its functions', else the module's that bears the name."""
+    for each in (*vars(cls).values(), walk.function):
+        if isinstance(each, FunctionType) and each.__globals__.get("__name__") == module_name(cls):
+            yield each.__globals__
+            return
+    module = sys.modules.get(module_name(cls))
+    if module is not None:
+        yield vars(module)
+
+
+def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
+    """The text in an annotation: all of it, or parts."""
+    if isinstance(annotation, typing.ForwardRef):
+        yield annotation.__forward_arg__
+    elif isinstance(annotation, str):
+        yield annotation
+    elif depth < DEPTH:
+        for each in annotation if isinstance(annotation, list) else typing.get_args(annotation):
+            yield from _texts(each, depth + 1)
+
+
+def _text_links(
+    walk: Walk, text: str, scopes: list[Mapping[str, Any]], name: str, depth: int
+) -> list[tuple[str, bytes]]:
+    links: list[tuple[str, bytes]] = []
+    try:
+        pending: list[ast.AST] = [ast.parse(text.strip(), mode="eval")]
+    except (SyntaxError, ValueError):
+        return links  # not an expression, so it names nothing
+    while pending:
+        node = pending.pop()
+        attributes: list[str] = []
+        while isinstance(node, ast.Attribute):
+            attributes.insert(0, node.attr)
+            node = node.value
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and depth < DEPTH:
+            links += _text_links(walk, node.value, scopes, name, depth + 1)
+        elif not isinstance(node, ast.Name):
+            pending += ast.iter_child_nodes(node)
+        else:
+            value = _looked_up(walk, node.id, scopes)
+            while attributes and isinstance(value, ModuleType | type):
+                inner = vars(value).get(attributes[0], ABSENT)
+                if inner is not ABSENT:
+                    walk.guard.item(vars(value), attributes[0], inner)
+                value = inner
+                attributes.pop(0)
+            if isinstance(value, str) and depth < DEPTH:
+                links += _text_links(walk, value, scopes, name, depth + 1)
+            reference = b"unbound" if value is ABSENT else walk.link(value, walk.called(value, name))
+            links.append((f"{name}{node.id}", reference))
+    return links
+
+
+def _looked_up(walk: Walk, name: str, scopes: list[Mapping[str, Any]]) -> Any:
+    for scope in (*scopes, vars(builtins)):
+        if name in scope:
+            walk.guard.item(scope, name, scope[name])
+            return scope[name]
+        walk.guard.absent(scope, name)
+    return ABSENT
 
 
 def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]) -> dict[tuple[str, str], type]:

@@ -10,7 +10,8 @@ import dis
 from collections.abc import Iterator
 from types import CodeType
 
-from musubito.identity.scan import ADDERS, DYNAMIC, MUTATORS, Key, Read, Root, Scan, Write
+from musubito.identity.mentions import special_methods
+from musubito.identity.scan import ADDERS, ANNOTATION_READERS, DYNAMIC, MUTATORS, Key, Read, Root, Scan, Write
 
 __all__ = ["codes", "global_names", "scan_bytecode"]
 
@@ -57,8 +58,16 @@ def scan_bytecode(code: CodeType) -> Scan:
                 found.writes.add(Write(Root.GLOBAL, value, rebinds=True))
             elif name in ("STORE_DEREF", "DELETE_DEREF") and value in free:
                 found.writes.add(Write(Root.CLOSURE, value, rebinds=True))
+            elif name in ATTRIBUTES:
+                found.mentions.add(value)
+                found.called_names.add(value)
+            elif name in ("STORE_ATTR", "DELETE_ATTR"):
+                found.stores.add(value)
+            found.reads_annotations |= isinstance(value, str) and value in ANNOTATION_READERS
             if value in {"__doc__", "getdoc"}:
                 found.reads_docs = True
+    found.mentions |= special_methods(None)
+    found.calls |= found.reads
     found.given = frozenset(read.name for read in found.reads)
     return found
 

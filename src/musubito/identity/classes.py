@@ -7,20 +7,24 @@ rest does not.
 
 from __future__ import annotations
 
-import sys
 import types
 from enum import EnumMeta
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from musubito.identity.annotations import annotation_links
 from musubito.identity.description import Description, step_of
 from musubito.identity.normalise import tokens
-from musubito.identity.origin import module_name
+from musubito.identity.origin import Origin, module_name
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["annotations_of", "describe_class"]
+__all__ = ["CONSTRUCTORS", "describe_class"]
+
+CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
+NEVER = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__"})
+"""What Python calls while classes and objects are being made, and not for the step."""
 
 DERIVED = frozenset(
     [
@@ -122,15 +126,9 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         doc = members.get("__doc__")
         own += tokens(doc if isinstance(doc, str) else None)
         walk.guard.item(members, "__doc__", doc)
+    if schema or walk.annotations:
+        links += annotation_links(walk, cls, name)
     if schema:
-        for field, annotation in annotations_of(cls).items():
-            text = annotation if isinstance(annotation, str) else None
-            links.append(
-                (
-                    f"{field}:",
-                    b"s" + tokens(text) if text is not None else walk.link(annotation, f"{name}.{field}:"),
-                )
-            )
         params = members.get("__dataclass_params__")
         own += tokens(*(getattr(params, each, None) for each in PARAMETERS))
         for field, each in (members.get("__dataclass_fields__") or {}).items():
@@ -141,6 +139,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
                     links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
         for field, each in (members.get("__pydantic_fields__") or {}).items():
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
+            links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
     walk.guard.within(
         members,
         [
@@ -157,12 +156,43 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         if _is_derived(cls, each, value):
             continue
         if each in exempt:
-            walk.is_state(f"{name}.{each}")
             continue
         walk.guard.item(members, each, value)
         _claim(walk, cls, value)
-        links.append((each, walk.constant(value, f"{name}.{each}")))
+        links.append((each, walk.constant(value, f"{name}.{each}", runs=_can_run(walk, cls, each, value))))
+    if isinstance(cls, EnumMeta):
+        links += walk.links(cls._member_map_.items(), name)
+    for each in sorted(exempt):
+        links += walk.state(cls, each, f"{name}.{each}")
     return Description(own, links)
+
+
+def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
+    """Whether code that can run seems to use a member: it names it, or has the operator that calls it."""
+    facts = walk.facts
+    if name in NEVER:
+        return False
+    if name in CONSTRUCTORS or (name == "__call__" and name not in facts.mentioned):
+        return id(cls) in facts.called
+    if isinstance(member, type):
+        if name in facts.called_names and walk.live:
+            walk.calls(member)
+        return True
+    if name in facts.mentioned or name in facts.stored or _overrides(walk, cls, name):
+        return True
+    # Of a class that stands for an argument any method may be called; what sets up the class itself is not.
+    given = walk.function
+    return isinstance(given, type) and issubclass(given, cls) and not _sets_up(member)
+
+
+def _overrides(walk: Walk, cls: type, name: str) -> bool:
+    """Whether a base that is somebody else's may call the member by a name of its own."""
+    others = (each for each in cls.__mro__[1:-1] if module_name(each) != "builtins" and name in vars(each))
+    return not name.startswith("__") and any(walk.origins.of_class(each) is not Origin.USER for each in others)
+
+
+def _sets_up(member: Any) -> bool:
+    return isinstance(member, classmethod) and isinstance(member.__func__, FunctionType)
 
 
 def _is_described(cls: type) -> bool:
@@ -179,8 +209,10 @@ def _is_schema(cls: type) -> bool:
 def _is_derived(cls: type, name: str, value: Any) -> bool:
     if name in DERIVED or name.startswith("__pydantic_"):
         return True
-    if isinstance(cls, EnumMeta) and name in ENUM_DERIVED:
-        return True
+    if isinstance(cls, EnumMeta) and (name in cls._member_map_ or name in ENUM_DERIVED):
+        made = getattr(value, "__func__", value)
+        own = isinstance(made, FunctionType) and made.__globals__.get("__name__") != "enum"
+        return name in cls._member_map_ or not own
     if isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
         return True
     if name not in GENERATED or not _is_schema(cls):
@@ -208,13 +240,3 @@ def _claim(walk: Walk, cls: type, member: Any) -> None:
             walk.owners.setdefault(
                 id(each), (cls, isinstance(member, classmethod) or each.__name__ == "__init_subclass__")
             )
-
-
-def annotations_of(cls: Any) -> dict[str, Any]:
-    """The annotations that a class or function has itself, as they are: text, or objects."""
-    if sys.version_info >= (3, 14):
-        import annotationlib  # noqa: PLC0415 - new in 3.14
-
-        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    held = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
-    return dict(held) if isinstance(held, dict) else {}

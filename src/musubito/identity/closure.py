@@ -13,24 +13,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from musubito.identity.annotations import annotated_classes
 from musubito.identity.describe import describe, is_atom, plain
-from musubito.identity.description import Description
+from musubito.identity.description import ABSENT, Description
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
 from musubito.identity.normalise import tokens
+from musubito.identity.objects import counts
 from musubito.identity.origin import Origin, Origins, module_name
 from musubito.identity.state import Written
 
 __all__ = ["Closure", "CodePart", "Walk", "reach"]
 
 VERSION = b"musubito code 1"
-ROUNDS = 20
+ROUNDS = 100
 LONGEST_SHOWN = 1_000_000
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
 
@@ -64,7 +65,7 @@ class Closure(NamedTuple):
 
 def reach(function: Callable[..., Any], owner: type | None) -> Closure:
     """Walks what `function` reaches; `owner` is the receiver's class where it is a method."""
-    facts = Facts(Written(), {})
+    facts = Facts()
     for _ in range(ROUNDS):
         before = facts.size()
         walk = Walk(function, owner, facts)
@@ -78,14 +79,28 @@ def reach(function: Callable[..., Any], owner: type | None) -> Closure:
 class Facts:
     """What holds for the closure as a whole, and is known only when all of it was walked."""
 
-    written: Written
-    given: dict[int, FunctionType]
+    written: Written = field(default_factory=Written)
+    given: dict[int, FunctionType] = field(default_factory=dict)
     """Functions that are handed to somebody: their docstrings and annotations count."""
+    running: dict[int, Any] = field(default_factory=dict)
+    """What code that can run leads to, by id; only what such code writes is state."""
+    mentioned: set[str] = field(default_factory=set)
+    """Attributes that code which can run gets, and the special methods that its operators may call."""
+    stored: set[str] = field(default_factory=set)
+    """Attributes that code which can run sets."""
+    called_names: set[str] = field(default_factory=set)
+    called: dict[int, type] = field(default_factory=dict)
+    """Classes that are called, or whose instances are, by code that can run."""
+    late: int = 0
+    """How often something was found to be led to only after it had been described."""
+    annotations: bool = False
+    """Whether reached code reads annotations: then all of them count."""
     docs: bool = False
     """Whether reached code reads docstrings: then all of them count."""
 
-    def size(self) -> tuple[int, int, bool]:
-        return self.written.size, len(self.given), self.docs
+    def size(self) -> tuple[int | bool, ...]:
+        names = (self.mentioned, self.stored, self.called_names, self.called, self.given)
+        return self.written.size, self.late, self.docs, self.annotations, *map(len, names)
 
 
 class _Waiting(NamedTuple):
@@ -106,6 +121,10 @@ class Walk:
         self.written = facts.written
         self.docs = facts.docs
         """Whether docstrings count in this walk."""
+        self.annotations = facts.annotations
+        """Whether annotations do."""
+        self.live = True
+        """Whether what is being described is led to by code that can run."""
         self.guard = Guard()
         self.origins = Origins(module_of(function) if isinstance(function, FunctionType) else module_name(function))
         self.classes: dict[tuple[str, str], type] = {}
@@ -130,6 +149,7 @@ class Walk:
             waiting = self._queue.popleft()
             value, name, member = waiting
             text = None
+            self.live = id(value) in self.facts.running
             if isinstance(value, FunctionType) and self.origins.of_function(value) is Origin.USER:
                 description = describe_function(self, value, name, member)
                 source = text_of(value.__code__).source
@@ -163,10 +183,11 @@ class Walk:
 
     # -- for those who describe ----------------------------------------------------------------------------------------
 
-    def link(self, value: Any, name: str, *, member: bool = False) -> bytes:
+    def link(self, value: Any, name: str, *, member: bool = False, runs: bool = True) -> bytes:
         """A reference to `value`: plain data is written out, all else is numbered and described later.
 
-        `member`: a function that is reached through the receiver of the step.
+        `member`: a function that is reached through the receiver of the step. Not `runs`: nothing that can
+        run seems to use it.
         """
         if is_atom(value):
             return b"a" + sha256(tokens(value)).digest()
@@ -174,6 +195,9 @@ class Walk:
             return b"p" + sha256(data).digest()
         key = id(value), member
         number = self._index.get(key)
+        if self.live and runs and id(value) not in self.facts.running:
+            self.facts.running[id(value)] = value
+            self.facts.late += number is not None
         if number is None:
             number = self._index[key] = len(self._index)
             self._kept.append(value)
@@ -181,11 +205,11 @@ class Walk:
             self._queue.append(_Waiting(value, name, member))
         return b"r%d" % number
 
-    def constant(self, value: Any, name: str) -> bytes:
+    def constant(self, value: Any, name: str, *, runs: bool = True) -> bytes:
         """A reference to what is bound to a name; plain data becomes a part of its own."""
-        reference = self.link(value, self.called(value, name))
+        reference = self.link(value, self.called(value, name), runs=runs)
         if not reference.startswith(b"r"):
-            self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _shown(name, value)))
+            self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _escaped(_shown(name, value))))
         return reference
 
     def links(self, pairs: Iterable[tuple[Any, Any]], name: str) -> list[tuple[str, bytes]]:
@@ -216,6 +240,22 @@ class Walk:
         """The reached code itself writes this."""
         self._state.add(name)
 
+    def state(self, container: Any, key: object, name: str) -> list[tuple[str, bytes]]:
+        """What the reached code writes at a literal key counts with what was there at first sight."""
+        first = self.written.first(container, key)
+        self.is_state(name)
+        if first is ABSENT:
+            return []
+        reference = self.link(first, self.called(first, name)) if counts(self, first) else b"state"
+        return [(f"{key!r} at first", reference)]
+
+    def calls(self, value: Any) -> None:
+        """Code that can run calls `value`."""
+        cls = value if isinstance(value, type) else type(value)
+        for each in (*cls.__mro__, type(cls)):
+            if self.origins.of_class(each) is Origin.USER:
+                self.facts.called[id(each)] = each
+
     # -- records -------------------------------------------------------------------------------------------------------
 
     def _record(self, name: str, description: Description, text: str | None) -> None:
@@ -229,13 +269,18 @@ class Walk:
         part, number = name, 2
         while part in self._parts:
             part, number = f"{name}#{number}", number + 1
-        self._parts[part] = CodePart(part, own.digest(), text)
+        self._parts[part] = CodePart(part, own.digest(), _escaped(text))
 
 
 def _called(value: Any) -> str:
     qualname = getattr(value, "__qualname__", None) or type(value).__qualname__
     module = module_of(value) if isinstance(value, FunctionType) else module_name(value)
     return f"{module}.{qualname}"
+
+
+def _escaped(text: str | None) -> str | None:
+    """Text that can be stored, whatever surrogates stand in it."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _shown(name: str, value: Any) -> str | None:

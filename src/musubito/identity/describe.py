@@ -16,7 +16,7 @@ import re
 import string
 import types
 import typing
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
 from types import EllipsisType, FunctionType, ModuleType
@@ -27,7 +27,7 @@ from musubito.identity.canonical import canonical
 from musubito.identity.classes import describe_class
 from musubito.identity.description import ABSENT, ATOMS, Description, step_of
 from musubito.identity.normalise import tokens
-from musubito.identity.objects import counts, describe_object, fields_linked
+from musubito.identity.objects import counts, describe_object, fields_linked, read_by_others
 from musubito.identity.origin import Origin, module_name
 from musubito.model import StepDefinition
 
@@ -38,6 +38,10 @@ __all__ = ["describe", "is_atom", "plain"]
 
 SEQUENCES = (list, tuple, set, frozenset, deque)
 GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
+DESCRIPTORS = (
+    *(types.MethodType, functools.partial, functools.partialmethod, functools.cached_property),
+    *(property, classmethod, staticmethod, functools.singledispatchmethod),
+)
 DEPTH = 100
 
 
@@ -55,6 +59,9 @@ def plain(walk: Walk, value: Any) -> bytes | None:
         data = canonical(value)
     except EncodingError:
         return None
+    orders = [list(held[0]) for container, held in watched if isinstance(container, dict) and len(held[0]) > 1]
+    if orders:
+        data += canonical(orders)  # the encoding of a dict leaves its order out, which code can see
     for container, held in watched:
         _watch(walk, container, held)
     return data
@@ -84,6 +91,8 @@ def _is_plain(walk: Walk, value: Any, watched: list[tuple[Any, Any]], depth: int
 def _watch(walk: Walk, container: Any, held: Any) -> None:
     if isinstance(container, dict):
         walk.guard.mapping(container, *held)
+        if len(held[0]) > 1:
+            walk.guard.items(container, type(container), held[0])
     elif isinstance(container, bytearray):
         walk.guard.same(lambda: bytes(container), held)
     else:
@@ -105,7 +114,12 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
         return Description(tokens("named", value.__name__), [], named=True)
     for kinds, how in KINDS:
         if isinstance(value, kinds):
-            return how(walk, value, name)
+            description = how(walk, value, name)
+            if isinstance(value, DESCRIPTORS) and walk.origins.of_class(cls) is Origin.USER:
+                description.links.append(("class", walk.link(cls, walk.called(cls, name))))
+                if not isinstance(value, functools.cached_property):
+                    description.links.extend(fields_linked(walk, value, name))
+            return description
     if typing.get_origin(value) is not None:
         parts = (typing.get_origin(value), *typing.get_args(value))
         return Description(tokens("generic"), walk.links(enumerate(parts), name))
@@ -146,6 +160,7 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
     links: list[tuple[str, bytes]] = []
     if not value.__closure__ and not value.__dict__:
         return Description(own, links, named=True)
+    others = walk.origins.of_function(value) is Origin.OTHER
     for variable, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
         try:
             held_now = cell.cell_contents
@@ -153,6 +168,8 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
             continue
         walk.guard.attribute(cell, "cell_contents", held_now)
         if counts(walk, held_now):
+            if others:
+                read_by_others(walk, held_now)
             links.append((f"closure {variable}", walk.link(held_now, walk.called(held_now, f"{name}:{variable}"))))
     if value.__defaults__:
         walk.guard.attribute(value, "__defaults__", value.__defaults__)
@@ -160,6 +177,8 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
     wrapped = value.__dict__.get("__wrapped__", ABSENT)
     if wrapped is not ABSENT:
         walk.guard.item(value.__dict__, "__wrapped__", wrapped)
+        if others:
+            read_by_others(walk, wrapped)
         links.append(("wraps", walk.link(wrapped, walk.called(wrapped, name))))
     return Description(own, links)
 
@@ -190,6 +209,16 @@ def _wrapper(attributes: tuple[str, ...]) -> Callable[[Walk, Any, str], Descript
     return how
 
 
+def _property(walk: Walk, value: property, name: str) -> Description:
+    """What sets it is not run by code that only gets it."""
+    links = []
+    for each, names in (("fget", walk.facts.mentioned), ("fset", walk.facts.stored), ("fdel", walk.facts.stored)):
+        part = getattr(value, each)
+        runs = getattr(part, "__name__", "") in names
+        links.append((each, walk.link(part, walk.called(part, f"{name}.{each}"), runs=runs)))
+    return Description(tokens("property"), links)
+
+
 def _builtin(walk: Walk, value: Any, name: str) -> Description:
     bound = getattr(value, "__self__", None)
     description = _by_name(value)
@@ -216,7 +245,14 @@ def _pattern(_walk: Walk, value: re.Pattern[Any], _name: str) -> Description:
 
 def _member(walk: Walk, value: Enum, name: str) -> Description:
     own = tokens("member", value._name_)
-    return Description(own, walk.links([("class", type(value)), ("value", value._value_)], name))
+    links = walk.links([("class", type(value)), ("value", value._value_)], name)
+    held = vars(value)
+    for each in sorted(held):
+        if not each.startswith("_"):
+            walk.guard.item(held, each, held[each])
+            links.append((each, walk.constant(held[each], f"{name}.{each}")))
+    walk.guard.within(held, [*held, "_sort_order_", "_hash_"])
+    return Description(own, links)
 
 
 def _container(walk: Walk, value: Any, name: str) -> Description:
@@ -225,28 +261,34 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
     """
     cls = type(value)
     own, links = tokens("container", _base(cls).__name__), []
+    if isinstance(value, defaultdict):
+        walk.guard.attribute(value, "default_factory", value.default_factory)
+        links.append(("default", walk.constant(value.default_factory, f"{name}.default_factory")))
+    elif isinstance(value, deque):
+        own += tokens(value.maxlen)
     seen = walk.written.whole(value)
     if seen is not None:
         walk.is_state(name)
     content = value if seen is None else seen.copy
     if isinstance(content, dict):
         exempt = walk.written.names(value)
+        if exempt and seen is None:
+            others = tuple(id(key) for key in value if key not in exempt)
+            if len(others) > 1:
+                walk.guard.same(lambda: tuple(id(key) for key in value if key not in exempt), others)
         pairs = list(dict.items(content))
         if exempt:
             walk.guard.within(value, [*(key for key, _ in pairs), *exempt])
             for key in sorted(exempt, key=repr):
-                walk.is_state(f"{name}[{key!r}]")
+                links += walk.state(value, key, f"{name}[{key!r}]")
         elif seen is None:
             walk.guard.mapping(value, tuple(key for key, _ in pairs), tuple(each for _, each in pairs))
-        rows = []
+            walk.guard.items(value, dict, tuple(key for key, _ in pairs))
         for key, each in pairs:
             if key in exempt:
                 continue
             if exempt and seen is None:
                 walk.guard.item(value, key, each)
-            rows.append((_sortable(walk, key), key, each))
-        rows.sort(key=lambda row: row[0])
-        for _, key, each in rows:
             shown = f"{name}[{key!r}]" if is_atom(key) else f"{name}[]"
             links.append(("key", walk.link(key, walk.called(key, shown))))
             links.append(("value", walk.link(each, walk.called(each, shown))))
@@ -320,7 +362,7 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
     (functools.partial, _partial),
     (functools.partialmethod, _partial),
     (functools._lru_cache_wrapper, _cached),
-    (property, _wrapper(("fget", "fset", "fdel"))),
+    (property, _property),
     ((classmethod, staticmethod), _wrapper(("__func__",))),
     (functools.cached_property, _wrapper(("func",))),
     (functools.singledispatchmethod, _wrapper(("dispatcher", "func"))),

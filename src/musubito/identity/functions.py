@@ -10,12 +10,14 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
+from musubito.identity.annotations import annotation_links
 from musubito.identity.bytecode import scan_bytecode
+from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, Description, step_of
 from musubito.identity.imports import absolute, imported, lazy_attribute
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
 from musubito.identity.origin import Origin, module_name
-from musubito.identity.scan import Key, Read, Root, Scan, scan
+from musubito.identity.scan import ANNOTATION_READERS, Key, Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Namespace", "describe_function", "describe_names", "module_of", "text_of"]
 
-CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
 PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
 """Names of a module that say where it lies: a checkout elsewhere is the same code."""
 
@@ -72,18 +73,21 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     walk.guard.attribute(function, "__code__", code)
     text = text_of(code)
     member = member or _is_method_of(walk.owner, function)
-    signature = id(function) in walk.facts.given
+    signature = walk.annotations or id(function) in walk.facts.given
     own = tokens("function", signature)
     if text.source is None:
         own += normalised_bytecode(code)
     else:
-        own += normalised(text.source.node, docs=walk.docs, signature=signature)
+        own += normalised(text.source.node, docs=walk.docs or walk.annotations, signature=signature)
     if walk.docs or signature:
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
         walk.guard.attribute(function, "__doc__", doc)
     walk.facts.docs |= text.scan.reads_docs
-    _writes(walk, function, text.scan, member)
+    walk.facts.annotations |= text.scan.reads_annotations
+    if walk.live:
+        _runs(walk, function, text.scan)
+        _writes(walk, function, text.scan, member)
     links: Links = []
     cells = _cells(walk, function, name, links)
     for read in sorted(text.scan.reads, key=lambda each: (each.root.value, each.name, each.attributes)):
@@ -98,16 +102,18 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
             case Root.CLOSURE:
                 value, bound = cells.get(read.name, ABSENT), f"{name}:{read.name}"
             case Root.IMPORT:
-                _imported(walk, function, read, links)
+                _imported(walk, function, read, links, called=read in text.scan.calls)
             case Root.RECEIVER | Root.SUPER if member:
                 _member(walk, read, links)
         if value is not ABSENT:
             if read.name in text.scan.given and isinstance(value, FunctionType):
                 walk.facts.given[id(value)] = value
-            _follow(walk, value, read.attributes, label, bound, links)
+            _follow(walk, value, read.attributes, label, bound, links, called=read in text.scan.calls)
     if text.scan.dynamic:
         links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
     _parameters(walk, function, name, links)
+    if signature:
+        links += annotation_links(walk, function, name)
     if function.__dict__:
         _function_fields(walk, function, name, links)
     return Description(own, links)
@@ -119,11 +125,13 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
     walk.guard.within(names, [*names, *exempt])
     links: Links = []
     for each in sorted(names):
-        if each in exempt:
-            walk.is_state(f"{name}.{each}")
-        elif not (each.startswith("__") and each.endswith("__")):
-            walk.guard.item(names, each, names[each])
-            links.append((each, walk.constant(names[each], f"{name}.{each}")))
+        if each not in exempt and not (each.startswith("__") and each.endswith("__")):
+            value = names[each]
+            walk.guard.item(names, each, value)
+            runs = not isinstance(value, FunctionType) or each in walk.facts.mentioned
+            links.append((each, walk.constant(value, f"{name}.{each}", runs=runs)))
+    for each in sorted(exempt):
+        links += walk.state(names, each, f"{name}.{each}")
     return Description(tokens("module", name), links)
 
 
@@ -134,7 +142,8 @@ def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[
     values: dict[str, Any] = {}
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         if walk.written.names(cell):
-            walk.is_state(f"{name}:{variable}")
+            for written in walk.written.names(cell):
+                links += walk.state(cell, written, f"{name}:{variable}")
             continue
         values[variable] = _contents(cell)
         if values[variable] is ABSENT:
@@ -170,14 +179,26 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
     walk.guard.attribute(function, "__dict__", fields)
     walk.guard.within(fields, [*fields, *exempt])
     for each in sorted(fields):
-        if each in exempt:
-            walk.is_state(f"{name}.{each}")
-        elif not each.startswith("__musubito"):
+        if each not in exempt and not each.startswith("__musubito"):
             walk.guard.item(fields, each, fields[each])
             links.append((f"field {each}", walk.constant(fields[each], f"{name}.{each}")))
+    for each in sorted(exempt):
+        links += walk.state(function, each, f"{name}.{each}")
 
 
-# -- what it writes ----------------------------------------------------------------------------------------------------
+# -- what it runs and writes -------------------------------------------------------------------------------------------
+
+
+def _runs(walk: Walk, function: FunctionType, found: Scan) -> None:
+    """Notes what a function that can run may run in turn. What a constructor calls of its own object does not
+    count: that sets the object up.
+    """
+    facts = walk.facts
+    facts.mentioned |= found.mentions
+    facts.stored |= found.stores
+    facts.called_names |= found.called_names
+    if function.__name__ not in CONSTRUCTORS:
+        facts.mentioned |= found.of_receiver
 
 
 def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> None:
@@ -219,7 +240,7 @@ def _member_write(walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], 
 def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
     names = function.__globals__
     if name in walk.written.names(names):
-        walk.is_state(f"{module_of(function)}.{name}")
+        links += walk.state(names, name, f"{module_of(function)}.{name}")
         return ABSENT
     if name in PLACES:
         return ABSENT
@@ -238,7 +259,9 @@ def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Li
     return value
 
 
-def _follow(walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links) -> None:
+def _follow(
+    walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, *, called: bool
+) -> None:
     """Links what a chain of attributes leads to: through modules, then the thing itself."""
     rest = list(attributes)
     lazy = ""
@@ -253,7 +276,7 @@ def _follow(walk: Walk, value: Any, attributes: tuple[str, ...], label: str, nam
         if attribute in PLACES:
             return
         if attribute in walk.written.names(names):
-            walk.is_state(name)
+            links += walk.state(names, attribute, name)
             return
         found = names.get(attribute, ABSENT)
         if found is not ABSENT:
@@ -271,10 +294,14 @@ def _follow(walk: Walk, value: Any, attributes: tuple[str, ...], label: str, nam
         return
     if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Origin.USER:
         _function_fields(walk, value, name, links)
+    if isinstance(value, FunctionType) and value.__name__ in ANNOTATION_READERS:
+        walk.facts.annotations |= walk.origins.of_function(value) is not Origin.USER
+    if called and not rest and walk.live:
+        walk.calls(value)
     links.append((label, walk.constant(value, name)))
 
 
-def _imported(walk: Walk, function: FunctionType, read: Read, links: Links) -> None:
+def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, *, called: bool) -> None:
     """What the function imports itself. Of other packages only the name counts, imported yet or not, unless
     the user's own code was put there.
     """
@@ -283,7 +310,7 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links) -> N
     value: Any = imported(walk, module)
     if value is not None and walk.origins.of_module(value) is Origin.USER:
         walk.guard.item(sys.modules, module, value)
-        _follow(walk, value, read.attributes, full, full, links)
+        _follow(walk, value, read.attributes, full, full, links, called=called)
         return
     links.append((f"import {module}", tokens("named", full)))
     for attribute in read.attributes:
@@ -334,7 +361,7 @@ def _member(walk: Walk, read: Read, links: Links) -> None:
             walk.guard.absent(members, name)
             continue
         if name in walk.written.names(cls):
-            walk.is_state(bound)
+            links += walk.state(cls, name, bound)
         else:
             walk.guard.item(members, name, members[name])
             links += _of_receiver(walk, cls, members[name], f"{read.root.value}.{name}", bound)

@@ -9,10 +9,13 @@ is left is not tracked; secrets count by type alone.
 from __future__ import annotations
 
 import functools
+import struct
 import sys
 import types
-from collections import deque
+from collections import ChainMap, UserDict, UserList, UserString, deque
 from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from hashlib import sha256
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -26,12 +29,16 @@ from musubito.identity.origin import Origin, is_own, module_name
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["counts", "describe_object", "encoded", "fields_linked", "not_tracked"]
+__all__ = ["counts", "describe_object", "encoded", "fields_linked", "not_tracked", "read_by_others"]
 
 UNCHANGING = frozenset(
     {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
 )
 DEPTH = 100
+WRAPPERS = frozenset({UserDict, UserList, UserString, ChainMap})
+"""Classes of the standard library whose objects are containers with a field for the content."""
+HEAP_TYPE = 1 << 9
+WORD = struct.calcsize("P")
 LARGE = 4096
 
 
@@ -54,11 +61,16 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     mock = sys.modules.get("unittest.mock")
     if mock is not None and isinstance(value, mock.NonCallableMock):
         return _mock(walk, value, name, links)
-    if origin is Origin.USER:
+    if cls in WRAPPERS:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
+    if origin is Origin.USER:
+        return Description(tokens("object", _hidden(walk, value, name)), [*links, *fields_linked(walk, value, name)])
     if _declares(cls):
         return Description(tokens("object"), [*links, *_declared(walk, value, name)])
-    described = encoded(value)
+    described = _array(value) if _is_masked(value) else encoded(value)
+    if described is not None and _is_masked(value):
+        walk.guard.same(lambda: _array(value), described)
+        return Description(tokens("masked", described), links)
     if described is not None:
         if module_name(cls) not in UNCHANGING:
             walk.guard.same(lambda: encoded(value), described)
@@ -69,6 +81,65 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     if not inner and not any(names):
         walk.not_tracked(name, value)
     return Description(tokens("object", *names), [*links, *inner])
+
+
+def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
+    """What an object of the user's holds that neither its `__dict__` nor its slots show: the value of a base that
+    is not written in Python.
+    """
+    if isinstance(
+        value, dict | list | tuple | set | frozenset | deque | bytearray | int | float | complex | str | bytes
+    ):
+        return None
+    if (described := _base_value(value)) is not None:
+        walk.guard.same(lambda: _base_value(value), described)
+        return described
+    if _hides(type(value)):
+        walk.not_tracked(name, value)
+    return None
+
+
+def _base_value(value: Any) -> bytes | None:
+    match value:
+        case Decimal():
+            return encoded(Decimal(value))
+        case datetime():
+            clock = time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
+            return encoded(datetime.combine(date(value.year, value.month, value.day), clock))
+        case date():
+            return encoded(date(value.year, value.month, value.day))
+        case time():
+            clock = time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
+            return encoded(clock)
+        case timedelta():
+            return encoded(timedelta(value.days, value.seconds, value.microseconds))
+        case _:
+            return _array(value)
+
+
+def _array(value: Any) -> bytes | None:
+    """The encoding of an array of a class derived from numpy's, with its mask if it has one."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.ndarray):
+        return None
+    if _is_masked(value):
+        parts = numpy.asarray(value.data), numpy.ma.getmaskarray(value), numpy.asarray(value.fill_value)
+        said = [encoded(numpy.array(each, subok=False)) for each in parts]
+        return None if None in said else tokens(*said)
+    return encoded(numpy.array(value, subok=False))
+
+
+def _is_masked(value: Any) -> bool:
+    numpy = sys.modules.get("numpy.ma")
+    return numpy is not None and isinstance(value, numpy.MaskedArray)
+
+
+def _hides(cls: type) -> bool:
+    """Whether its objects are larger than their fields, or a base is not written in Python."""
+    if any(not each.__flags__ & HEAP_TYPE for each in cls.__mro__[:-1]):
+        return True
+    slots = sum(isinstance(each, types.MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
+    return cls.__basicsize__ > object.__basicsize__ + WORD * (slots + 2)
 
 
 def _declares(cls: type) -> bool:
@@ -128,7 +199,11 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
     links: list[tuple[str, bytes]] = []
     walk.written.of_instance(value)
-    exempt = walk.written.names(value) | _lazy_names(type(value))
+    for each in _lazy_names(type(value)):
+        walk.written.add_name(value, each)
+    exempt = walk.written.names(value)
+    for each in sorted(exempt, key=str):
+        links += walk.state(value, each, f"{name}.{each}")
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         held = fields_of(value, where)
         if held is None:
@@ -140,14 +215,17 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
             walk.guard.mapping(held, tuple(held), tuple(held.values()))
         for each in sorted(held, key=str):
             if each in exempt:
-                walk.is_state(f"{name}.{each}")
                 continue
             inner = held[each]
+            if each in walk.facts.called_names and walk.live:
+                walk.calls(inner)
             if exempt:
                 walk.guard.item(held, each, inner)
             if only_data and not counts(walk, inner):
                 walk.not_tracked(f"{name}.{each}", inner)
             else:
+                if only_data:
+                    read_by_others(walk, inner)
                 links.append((str(each), walk.link(inner, walk.called(inner, f"{name}.{each}"))))
     for slot in sorted(_slots(type(value)) - exempt):
         inner = getattr(value, slot, ABSENT)
@@ -158,8 +236,16 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
         if only_data and not counts(walk, inner):
             walk.not_tracked(f"{name}.{slot}", inner)
         else:
+            if only_data:
+                read_by_others(walk, inner)
             links.append((slot, walk.link(inner, walk.called(inner, f"{name}.{slot}"))))
     return links
+
+
+def read_by_others(walk: Walk, value: Any) -> None:
+    """An object of another package may read the docstring and the annotations of a function that it holds."""
+    if isinstance(value, FunctionType) and walk.origins.of_function(value) is Origin.USER:
+        walk.facts.given[id(value)] = value
 
 
 def _slots(cls: type) -> set[str]:
@@ -172,7 +258,7 @@ def _slots(cls: type) -> set[str]:
 
 
 def _lazy_names(cls: type) -> frozenset[str]:
-    """What `functools.cached_property` keeps in an object: computed, not configured."""
+    """What `functools.cached_property` keeps in an object: computed, unless it was there at first."""
     return frozenset(
         name
         for each in cls.__mro__

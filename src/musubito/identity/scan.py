@@ -10,16 +10,19 @@ which key if that is literal.
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from types import CodeType
 from typing import Final, NamedTuple
 
+from musubito.identity.mentions import special_methods
 from musubito.identity.source import FunctionNode
 
 __all__ = [
     "ADDERS",
+    "ANNOTATION_READERS",
     "DYNAMIC",
     "MUTATORS",
     "Key",
@@ -58,6 +61,18 @@ MUTATORS: Final = ADDERS | frozenset(
     ]
 )
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
+ANNOTATION_READERS: Final = frozenset(
+    [
+        "signature",
+        "from_callable",
+        "get_type_hints",
+        "get_annotations",
+        "getfullargspec",
+        "__annotations__",
+        "__annotate__",
+        "__signature__",
+    ]
+)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -107,8 +122,17 @@ class Scan:
     writes: set[Write] = field(default_factory=set)
     imports: set[str] = field(default_factory=set)
     """Modules (with leading dots where relative) that the function imports itself."""
+    mentions: set[str] = field(default_factory=set)
+    """Attributes that it gets of anything, and the special methods that its operators may call."""
+    of_receiver: set[str] = field(default_factory=set)
+    """Attributes that it gets of its receiver."""
+    stores: set[str] = field(default_factory=set)
+    """Attributes that it sets or deletes."""
+    calls: set[Read] = field(default_factory=set)
+    called_names: set[str] = field(default_factory=set)
     given: frozenset[str] = frozenset()
     reads_docs: bool = False
+    reads_annotations: bool = False
     dynamic: bool = False
 
 
@@ -145,6 +169,9 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
     visitor = _Visitor(code)
     visitor.run(function)
     visitor.found.given = given
+    for each in [function.body] if isinstance(function, ast.Lambda) else function.body:
+        visitor.found.mentions |= special_methods(each)
+        visitor.mention(each)
     return visitor.found
 
 
@@ -155,6 +182,8 @@ class _Scope:
         self.parent = parent
         self.is_class = isinstance(node, ast.ClassDef)
         self.locals: set[str] = set()
+        self.bound: set[str] = set()
+        """What a class body has bound so far; until then, it reads the global of that name."""
         self.outer: dict[str, bool] = {}
         """name -> whether it is declared `global` (else `nonlocal`)"""
         self.imports: dict[str, Read] = {}
@@ -243,6 +272,33 @@ class _Visitor:
         for each in body:
             self._visit(each)
 
+    def mention(self, statement: ast.AST) -> None:
+        """Notes every attribute that is named, whatever it is an attribute of."""
+        found = self.found
+        for node in ast.walk(statement):
+            match node:
+                case ast.Attribute(value=value, attr=attr, ctx=ctx):
+                    pass
+                case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[value, ast.Constant(value=str(attr)), *_]):
+                    ctx = ast.Load()
+                case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
+                    ctx = ast.Store()
+                case ast.ImportFrom(names=names):
+                    found.reads_annotations |= any(each.name in ANNOTATION_READERS for each in names)
+                    continue
+                case ast.AugAssign(target=ast.Attribute(value=value, attr=attr)):
+                    ctx = ast.Load()
+                case _:
+                    continue
+            own = isinstance(value, ast.Name) and value.id == self._receiver
+            own |= isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
+            name = mangled(attr, self._class)
+            found.reads_annotations |= attr in ANNOTATION_READERS
+            if not isinstance(ctx, ast.Load):
+                found.stores.add(name)
+            else:
+                (found.of_receiver if own else found.mentions).add(name)
+
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def _resolve(self, name: str) -> tuple[_Scope | None, Root | None]:
@@ -302,12 +358,19 @@ class _Visitor:
                 return None
 
     def _read(self, place: Place) -> None:
-        attributes: list[str] = []
-        for key in place.path:
-            if not key.attribute:
-                break
-            attributes.append(str(key.key))
-        self.found.reads.add(Read(place.root, place.name, tuple(attributes)))
+        attributes = itertools.takewhile(lambda key: key.attribute, place.path)
+        self.found.reads.add(Read(place.root, place.name, tuple(str(key.key) for key in attributes)))
+
+    def _call(self, called: ast.expr) -> None:
+        place = self._place(called)
+        if isinstance(called, ast.Attribute):
+            self.found.called_names.add(mangled(called.attr, self._class))
+        if place is not None and place.exact and all(key.attribute for key in place.path):
+            self.found.calls.add(Read(place.root, place.name, tuple(str(key.key) for key in place.path)))
+            if place.root is Root.RECEIVER and not place.path:
+                self.found.mentions.add("__call__")
+        elif not isinstance(called, ast.Attribute):
+            self.found.mentions.add("__call__")
 
     def _write(self, container: ast.expr, key: Key | None) -> None:
         place = self._place(container)
@@ -322,11 +385,15 @@ class _Visitor:
             pending.extend(self._step(pending.pop()))
 
     def _step(self, node: ast.AST) -> Iterator[ast.AST]:
+        if isinstance(node, ast.Call):
+            self._call(node.func)
         match node:
             case ast.Name(id=name, ctx=ctx):
                 scope, root = self._resolve(name)
                 if root is not None and not isinstance(ctx, ast.Load):
                     self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True))
+                if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
+                    self.found.reads.add(Read(Root.GLOBAL, mangled(name, self._class)))
                 if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
                     place = self._place(node)
                     if place is not None:
@@ -401,6 +468,7 @@ class _Visitor:
             self._class = node.name
         for each in body:
             self._visit(each)
+            self._scope.bound |= _bound_for_sure(each)
         self._scope, self._class = outer, outer_class
 
     def _inside(self, node: ast.expr) -> Iterator[ast.AST]:
@@ -412,6 +480,18 @@ class _Visitor:
         if isinstance(node, ast.Call):
             yield from (*node.args, *(each.value for each in node.keywords))
             yield node.func.value if isinstance(node.func, ast.Attribute) else node.func
+
+
+def _bound_for_sure(node: ast.AST) -> set[str]:
+    match node:
+        case ast.Assign(targets=targets):
+            return {each.id for each in targets if isinstance(each, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+            return {name}
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case _:
+            return set()
 
 
 def _base(node: ast.expr) -> ast.expr:

@@ -1,20 +1,20 @@
 """What the reached code itself writes: state, and not a constant.
 
-Where the key or the attribute that is written is literal, only that is exempt. Else the container counts with
-what it held when any step of this process first saw it: the step's own writes do not make it miss, and two
-processes that begin with different contents differ.
+Where the key or the attribute that is written is literal, only that is state, else the whole container. Both
+count with what was there when any step of this process first saw it: the step's own writes do not make it
+miss, and two processes that begin with different contents differ.
 """
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict, deque
+from collections import ChainMap, UserDict, UserList, defaultdict, deque
 from threading import Lock
-from types import ModuleType
+from types import CellType, MemberDescriptorType, ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from musubito.identity.description import ABSENT
+from musubito.identity.description import ABSENT, fields_of
 from musubito.identity.scan import Key
 
 __all__ = ["CONTAINERS", "FirstSeen", "Written", "first_seen", "step_into"]
@@ -32,8 +32,19 @@ class FirstSeen:
         self.copy = _copied(container, 0)
 
 
+class FirstHeld:
+    """What one place held; it keeps the container, so that its id stays its own."""
+
+    __slots__ = ("__weakref__", "container", "value")
+
+    def __init__(self, container: Any, key: object) -> None:
+        self.container = container
+        self.value = _copied(_held(container, key), 0)
+
+
 _seen: WeakValueDictionary[int, FirstSeen] = WeakValueDictionary()
-_latest: deque[FirstSeen] = deque(maxlen=256)
+_held_first: WeakValueDictionary[tuple[int, object], FirstHeld] = WeakValueDictionary()
+_latest: deque[FirstSeen | FirstHeld] = deque(maxlen=256)
 """Keeps some for steps that are made, called and dropped: the next one made alike has to see the same."""
 _lock = Lock()
 if hasattr(os, "register_at_fork"):
@@ -49,6 +60,40 @@ def first_seen(container: Any) -> FirstSeen:
             seen = _seen[id(container)] = FirstSeen(container)
             _latest.append(seen)
         return seen
+
+
+def _first_held(container: Any, key: object) -> FirstHeld:
+    with _lock:
+        found = _held_first.get((id(container), key))
+        if found is None:
+            found = _held_first[id(container), key] = FirstHeld(container, key)
+            _latest.append(found)
+        return found
+
+
+def _held(container: Any, key: Any) -> Any:
+    """What is there now, or ABSENT. Runs no code of the user's."""
+    if isinstance(container, dict):
+        return dict.get(container, key, ABSENT)
+    if isinstance(container, CellType):
+        try:
+            return container.cell_contents
+        except ValueError:
+            return ABSENT
+    if isinstance(container, type):
+        return vars(container).get(key, ABSENT)
+    for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
+        held = fields_of(container, where)
+        if held is not None and key in held:
+            return held[key]
+    for cls in type(container).__mro__:
+        slot = vars(cls).get(key)
+        if isinstance(slot, MemberDescriptorType):
+            try:
+                return slot.__get__(container)
+            except AttributeError:
+                return ABSENT
+    return ABSENT
 
 
 def _copied(value: Any, depth: int) -> Any:
@@ -72,6 +117,16 @@ def _copied(value: Any, depth: int) -> Any:
             return value
 
 
+def _wrapped(container: Any) -> Any:
+    """Where the standard library's containers that are written in Python keep what is put into them."""
+    if isinstance(container, UserDict | UserList):
+        return (fields_of(container) or {}).get("data", container)
+    if isinstance(container, ChainMap):
+        maps = (fields_of(container) or {}).get("maps")
+        return maps[0] if isinstance(maps, list) and maps else container
+    return container
+
+
 def step_into(container: Any, key: Key) -> Any:
     """What lies at `key`, or ABSENT. Runs no code of the user's."""
     if key.attribute:
@@ -83,6 +138,7 @@ def step_into(container: Any, key: Key) -> Any:
         except AttributeError:
             return ABSENT
         return fields.get(key.key, ABSENT) if isinstance(fields, dict) else ABSENT
+    container = _wrapped(container)
     if isinstance(container, dict):
         try:
             return dict.get(container, key.key, ABSENT)
@@ -96,11 +152,10 @@ def step_into(container: Any, key: Key) -> Any:
 class Written:
     """Everything that is known to be written, by container. Grows until a walk finds nothing more."""
 
-    __slots__ = ("_kept", "_members", "_names", "_whole", "size")
+    __slots__ = ("_members", "_names", "_whole", "size")
 
     def __init__(self) -> None:
-        self._kept: dict[int, Any] = {}
-        self._names: dict[int, set[Any]] = defaultdict(set)
+        self._names: dict[int, dict[Any, FirstHeld]] = defaultdict(dict)
         self._whole: dict[int, FirstSeen] = {}
         self._members: dict[type, set[tuple[tuple[Key, ...], Key | None]]] = defaultdict(set)
         self.size = 0
@@ -113,6 +168,8 @@ class Written:
             container = step_into(container, step)
             if container is ABSENT:
                 return
+        if key is None or not key.attribute:
+            container = _wrapped(container)
         if key is None or (key.attribute and isinstance(container, CONTAINERS)):
             if isinstance(container, CONTAINERS) and id(container) not in self._whole:
                 self._whole[id(container)] = first_seen(container)
@@ -127,8 +184,7 @@ class Written:
         if isinstance(container, ModuleType):
             container = container.__dict__
         if name not in self._names[id(container)]:
-            self._kept[id(container)] = container
-            self._names[id(container)].add(name)
+            self._names[id(container)][name] = _first_held(container, name)
             self.size += 1
 
     def add_member(self, cls: type, path: tuple[Key, ...], key: Key | None) -> None:
@@ -146,6 +202,10 @@ class Written:
     def names(self, container: Any) -> frozenset[Any]:
         """The names in `container` that are written, and exempt."""
         return frozenset(self._names.get(id(container), ()))
+
+    def first(self, container: Any, name: object) -> Any:
+        """What one of those names held when it was first seen, or ABSENT."""
+        return self._names[id(container)][name].value
 
     def whole(self, container: Any) -> FirstSeen | None:
         """What `container` counts with if it is written at keys that are not literal."""

@@ -365,7 +365,7 @@ class _Tables:
             for caller in self.callers(number):
                 self.set_invalid(caller)
         for key, effect in self.effects.items():
-            if effect.execution in named:
+            if effect.execution in named and effect.outcome == "done":
                 self.effects[key] = effect._replace(outcome="failed")
         for node_id, node in list(self.nodes.items()):
             if node.execution is not None and self.executions[node.execution].invalid:
