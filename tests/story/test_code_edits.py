@@ -596,6 +596,7 @@ CASES = [
     differs("masked array", values("MASKED"), "[5, 6]", "[5, 7]"),
     differs("mask", values("MASKED"), "[0, 1]", "[1, 0]"),
     differs("enum's own making", values("Kind.ONE"), "'p' + p", "'q' + p"),
+    differs("code of an enum's own making", values("Kind.ONE"), "_value_ = v", "_value_ = v + 0"),
     differs("enum member's attribute", values("Kind.ONE"), "PROMPT = 'one'", "PROMPT = 'two'"),
     differs("another member's attribute", values("Kind.TWO"), "PROMPT = 'one'", "PROMPT = 'two'"),
     differs("property subclass", values("T().p"), "'p1'", "'p2'"),
