@@ -13,7 +13,7 @@ from the outside (which body ran inside which, what the store answered), and no 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple
@@ -61,6 +61,8 @@ class RunTruth:
     places: dict[Truth, set[Hashable]] = field(default_factory=dict)
     shared: set[Truth] = field(default_factory=set)
     attempts: defaultdict[Hashable, list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
+    burdened: set[Hashable] = field(default_factory=set)
+    """Calls with an attempt that was burdened: the execution that remembers the attempt is burdened by it, too."""
 
 
 class Oracle:
@@ -72,6 +74,7 @@ class Oracle:
         self.by_hand: dict[Hashable, int] = {}
         self.holders: defaultdict[Place, list[Truth]] = defaultdict(list)
         self.by_content: defaultdict[Hashable, set[Truth]] = defaultdict(set)
+        self.replaced: defaultdict[Hashable, set[Id]] = defaultdict(set)
         self.under: defaultdict[Hashable, list[Truth]] = defaultdict(list)
         self.points: dict[Hashable, Truth] = {}
         self.executions: dict[int, Truth] = {}
@@ -104,12 +107,24 @@ class Oracle:
         truth.condemned |= invalid
         if not invalid:
             self.answers(truth.place, truth)
+        elif self.replaces_itself(truth, truth):
+            self.replaced[truth.place.reuse].add(truth.artifact)
 
     def answers(self, place: Place, truth: Truth) -> None:
         """This place answers with this execution from now on."""
         self.holders[place].append(truth)
         self.points[place.node] = truth
         self.by_content[place.reuse].add(truth)
+
+    def replaces_itself(self, e: Truth, within: Truth) -> bool:
+        """Whether it was built on another answer to its own call. It replaced that, and whatever else was built on that
+        is superseded with it, although it was committed INVALID: it is one of those. (s2 calls s2, and gives "2" where
+        the one inside gave "1": s0, which was given "1" before, must not stand as if s2 still gave "1".)"""
+        return any(
+            (e.place.reuse in (place.reuse, used.place.reuse) and artifact != e.artifact)
+            or self.replaces_itself(e, used)
+            for place, used, artifact in within.inner
+        ) or any(self.replaces_itself(e, each) for each in within.within)
 
     def invalidated(self, what: Hashable) -> None:
         """By hand: the name of an operation, or a node."""
@@ -158,7 +173,10 @@ class Oracle:
         held = self.holders[place]
         since = held[max(i for i, each in enumerate(held) if each is used) :] if used in held else held
         if ever:
-            since = [each for key in (place.reuse, used.place.reuse) for each in self.by_content[key]]
+            keys = place.reuse, used.place.reuse
+            since = [each for key in keys for each in self.by_content[key]]
+            if any(other != artifact for key in keys for other in self.replaced[key]):
+                return f"{used.step.name} was superseded once"
         elif (since or [used])[-1].artifact != artifact:
             return f"{used.step.name} was superseded"
         if strict and any(each.artifact != artifact for each in since):
@@ -217,14 +235,24 @@ class Oracle:
 
     def give(self, run: RunTruth, e: Truth, place: Hashable, *, replayed: bool) -> None:
         """A run is given an execution."""
+        self._place(run, self.samples(e, place) if replayed else [(e, place)])
+        self._share(run, e, deep=replayed)
+
+    def give_within(self, run: RunTruth, failed: Truth) -> None:
+        """A run is given the failure of a call, and with it the samples that it came of."""
+        for i, (_, used, _) in enumerate(failed.inner):
+            self._place(run, self.samples(used, (failed.began, i)))
+        for each in failed.within:
+            self.give_within(run, each)
+
+    def _place(self, run: RunTruth, samples: Iterable[tuple[Truth, Hashable]]) -> None:
         given: defaultdict[Truth, set[Hashable]] = defaultdict(set)
-        for sample, where in self.samples(e, place) if replayed else [(e, place)]:
+        for sample, where in samples:
             if sample.step.stochastic:
                 given[sample].add(where)
         for sample, places in given.items():
             if not places <= run.places.setdefault(sample, set(places)):
                 raise Violation(f"one sample of {sample.step.name} was given twice in a run")
-        self._share(run, e, deep=replayed)
 
     def _share(self, run: RunTruth, e: Truth, *, deep: bool) -> None:
         run.shared.add(e)

@@ -157,6 +157,8 @@ class WatchedStory:
         self.sample = None if story._pool is None else (story._pool, number)
         self.run = stage.run_of(story._run)
         self.outer = stage.frames.get(scope.frame) if scope.frame is not None else None
+        self.line: Line | None = None
+        self.passed_on: Failed | None = None
         self.began: int | None = None
         self.truth: Truth | None = None
         self.found: dict[int, bool] = {}
@@ -167,25 +169,37 @@ class WatchedStory:
     def tell(self) -> Telling[MusubitoResult[Any] | Raised]:
         telling = self.story.tell()
         try:
-            effect = telling.send(None)
+            effect = self._told(telling.send, None)
             while True:
                 try:
                     answer = yield from self._perform(effect)
                     self._answered(effect, answer)
                 except BaseException as error:
-                    effect = telling.throw(error)
+                    effect = self._told(telling.throw, error)
                 else:
-                    effect = telling.send(answer)
+                    effect = self._told(telling.send, answer)
         except StopIteration as stop:
             result: MusubitoResult[Any] | Raised = stop.value
         except StepFailed as failure:
             result = Raised(failure)
         self._burden()
+        if self.passed_on is not None:
+            self._was_passed_on(self.passed_on)
         if isinstance(result, Raised):
             self.stage.world.note(self.step.name, "failed", None, None)
             return result
         self._ended(result)
         return result
+
+    def _told(self, go_on: Callable[[Any], Effect], answer: Any) -> Effect:
+        """The next effect. The line for the ledger that is written meanwhile is this story's own: nobody else goes on
+        before that effect. It need not be the newest in the end: a call that was kept waiting by another engine says
+        in the store that it waits no longer, when it has its answer already, and others go on during that effect."""
+        self.engine.last = None
+        try:
+            return go_on(answer)
+        finally:
+            self.line = self.engine.last or self.line
 
     def _burden(self) -> None:
         """Outside of all bodies, it is taken for a call of every open one that reaches it: these depend on too much."""
@@ -244,8 +258,7 @@ class WatchedStory:
                     # Given with nothing written, it would be the answer here all the same.
                     self.unseen.add(each.execution)
         self._look_around()
-        if isinstance(answer, Failed) and self.outer is not None:
-            self.outer.within.append(self.stage.failed[answer.error, self.story.flight_key()])
+        self.passed_on = answer if isinstance(answer, Failed) else None
         if isinstance(effect, Invoke):
             self._came_back(answer)
 
@@ -266,7 +279,7 @@ class WatchedStory:
         return self.story._run.samples.given
 
     def _ended(self, result: MusubitoResult[Any]) -> None:
-        line, oracle, stage = self.engine.last, self.oracle, self.stage
+        line, oracle, stage = self.line, self.oracle, self.stage
         assert line is not None
         replayed = line.outcome == "replayed"
         if replayed:
@@ -305,11 +318,18 @@ class WatchedStory:
         if not truth.replayable:
             raise Violation(f"{self.step.name} was replayed over an output that was never stored")
         if truth.artifact != ("is", repr(result.value)):
-            raise Violation(f"{self.step.name} gave back {result.value!r}, and {truth.artifact} was stored")
+            raise Violation(f"{self.step.name} gave back what was not stored: {result.value!r}, not {truth.artifact}")
         if not self.found.get(execution):
             raise Violation(f"a replay of {self.step.name} that is wrong: {oracle.wrong(truth)}")
         oracle.check_sample_is_new(truth)
         oracle.replays += 1
+
+    def _was_passed_on(self, failed: Failed) -> None:
+        """Another call failed, and so did this one."""
+        truth = self.stage.failed[failed.error, self.story.flight_key()]
+        self.oracle.give_within(self.run, truth)
+        if self.outer is not None:
+            self.outer.within.append(truth)
 
     # -- run -------------------------------------------------------------------------------------------------
     def _begins(self, effect: Invoke) -> None:
@@ -331,15 +351,20 @@ class WatchedStory:
         truth, outer = self.truth, self.outer
         assert truth is not None
         self._burden()
-        attempts = self.run.attempts[self.story._identity.pool(), self.story._number]
+        asked = self.story._identity.pool(), self.story._number
+        attempts = self.run.attempts[asked]
         truth.replayable = all(inner.replayable for inner in (*(used for _, used, _ in truth.inner), *truth.within))
         if isinstance(outcome, Returned):
             truth.attempts = list(attempts)
             attempts.clear()
+            truth.burdened |= asked in self.run.burdened
+            self.run.burdened.discard(asked)
             truth.replayable &= self.step.storable and not self.tainted
             truth.artifact = ("is", repr(outcome.value)) if self.step.storable else ("unstorable", truth.began)
             return
         attempts += self.oracle.numbers(truth, self.run)
+        if self.oracle.is_burdened(truth):
+            self.run.burdened.add(asked)
         self.stage.failed[outcome.error, self.story.flight_key()] = truth
         if outer is not None:
             outer.within.append(truth)

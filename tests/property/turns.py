@@ -76,8 +76,10 @@ class Turns:
         """Another worker may go on. Outside of a play, nothing."""
         worker: _Worker | None = getattr(self._here, "worker", None)
         if worker is not None:
-            self._handed_back.release()
-            worker.may_run.acquire()
+            # What an abandoned worker still does on its way out has no more turns to wait for.
+            if not self._over:
+                self._handed_back.release()
+                worker.may_run.acquire()
             if self._over:
                 raise Abandoned
 

@@ -10,6 +10,7 @@ to be read; everything else is the same for all, so that their answers can be co
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,12 @@ class StepFailed(Exception):
 
 
 class Violation(AssertionError):
-    """Something happened that must not, or the other way round."""
+    """Something happened that must not, or the other way round: says what, and after a colon in which case."""
+
+    @property
+    def kind(self) -> str:
+        """What is wrong, whatever the step and the values."""
+        return re.sub(r"\bs\d+\b|\d+", "_", str(self).partition(":")[0])
 
 
 class Opaque:

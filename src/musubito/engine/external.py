@@ -73,7 +73,7 @@ class EffectStory(Story):
                 return (yield from self._intend())
             if joined is Start.CYCLE:
                 raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
-            if isinstance(joined, Failed):
+            if isinstance(joined, Failed) and self._is_shared(joined):
                 return self._passed_on(joined)
 
     def _without_store(self, fault: StoreError) -> Begun:

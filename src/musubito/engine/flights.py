@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
-from musubito.engine.context import Frame, HandUp
+from musubito.engine.context import Frame, HandUp, Run
 
 __all__ = ["Failed", "Flights", "Landed", "Landing", "Start"]
 
@@ -35,10 +35,11 @@ class Landing(Enum):
 
 
 class Failed(NamedTuple):
-    """The function raised, and this is what the failed call depended on."""
+    """The function raised, in this run, and this is what the failed call depended on."""
 
     error: BaseException
     handed_up: HandUp
+    run: Run
 
 
 Landed: TypeAlias = Landing | Failed

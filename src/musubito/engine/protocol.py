@@ -264,10 +264,14 @@ class Story:
                 return UNRECORDED
             if joined is Start.MINE:
                 return (yield from self._lead())
-            if isinstance(joined, Failed):
+            if isinstance(joined, Failed) and self._is_shared(joined):
                 return self._passed_on(joined)
             self._waited = True
-            alone = joined is Landing.RUN_YOURSELF
+            alone = joined is not Landing.LOOK_AGAIN
+
+    def _is_shared(self, failed: Failed) -> bool:
+        """A failure that came of another run's samples is not: this run may have been given them elsewhere."""
+        return failed.run is self._run or not failed.handed_up.samples
 
     def _passed_on(self, failed: Failed) -> Raised:
         """The failure of the call that this one waited for."""
@@ -401,6 +405,7 @@ class Story:
         # A lease of this engine's own is one that could not be given back: in this process the flight is held here.
         pause, over = FIRST_PAUSE, self.engine.owner
         held: list[bytes] = []
+        begun: Begun | None = None
         try:
             while True:
                 claim = Claim(
@@ -416,7 +421,8 @@ class Story:
                 answer: Claimed | Busy | Done = yield Write(claim)
                 if isinstance(answer, Claimed):
                     self.engine.keep(key, claim.operation)
-                    return Begun(answer, (key, claim.holder.owner))
+                    begun = Begun(answer, (key, claim.holder.owner))
+                    return begun
                 if isinstance(answer, Busy):
                     if process.is_dead(answer.holder):
                         over = answer.holder.owner
@@ -437,7 +443,17 @@ class Story:
                     raise StoreError("the database contradicts itself: it holds something newer that cannot be found")
         finally:
             if held:
-                yield Write(Waits(held, None, time.time()))
+                yield from self._waits_no_longer(held, begun)
+
+    def _waits_no_longer(self, held: Sequence[bytes], begun: Begun | None) -> Telling[None]:
+        """Say so in the store. What was found or claimed meanwhile must not be lost if that fails: a wait that stands
+        makes others, at worst, run unrecorded what they would have waited for."""
+        try:
+            yield Write(Waits(held, None, time.time()))
+        except StoreError as fault:
+            if self.engine.strict and begun is not None and begun.lease is not None:
+                self.engine.disown(begun.lease)
+            self.engine.report(fault)
 
     def flight_key(self) -> bytes:
         """The widest key by which the policy may replay."""
@@ -571,7 +587,7 @@ class Story:
         if cancelled:
             self._land(Landing.LOOK_AGAIN)
         else:
-            self._land(Landing.RUN_YOURSELF if passing else Failed(error, handed_up))
+            self._land(Landing.RUN_YOURSELF if passing else Failed(error, handed_up, self._run))
 
     def _failure(self, begun: Begun, error: str, effect: str, started_at: float, duration_ms: float) -> Fail:
         frame = self.frame()

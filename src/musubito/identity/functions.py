@@ -249,7 +249,7 @@ def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Li
         walk.guard.item(names, name, value)
         return value
     walk.guard.absent(names, name)
-    builtins: dict[str, Any] = function.__builtins__  # type: ignore[attr-defined]
+    builtins: dict[str, Any] = getattr(function, "__builtins__", {})  # not every typeshed has it
     value = builtins.get(name, ABSENT)
     if value is ABSENT:
         walk.guard.absent(builtins, name)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from musubito.engine.context import Frame, HandUp
+from musubito.engine.context import Frame, HandUp, Run
 from musubito.engine.flights import Failed, Flights, Landing, Start
 
 NOTHING: Any = None
@@ -37,7 +37,7 @@ def test_the_first_computes_and_the_others_wait() -> None:
 
 def test_how_it_landed_is_told() -> None:
     flights, holder = Flights(), frame()
-    failed = Failed(ValueError(), HandUp((), (), None, None, None, samples=False))
+    failed = Failed(ValueError(), HandUp((), (), None, None, None, samples=False), Run(1, 0.0))
     for landed in (failed, Landing.RUN_YOURSELF):
         assert flights.join(b"k", holder, None) is Start.MINE
         future = waits(flights, b"k", frame())
