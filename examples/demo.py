@@ -87,7 +87,8 @@ def main() -> None:
             commented.ran == 0 and commented.report == edited.report,
         ),
     ]
-    CONSOLE.print("\nLook around: [bold]sqlite3 .demo/.musubito/musubito.db 'select * from nodes limit 3'[/]")
+    query = "SELECT operation_name, status, duration_ms FROM nodes LIMIT 5"
+    CONSOLE.print("\nLook around:", f'sqlite3 .demo/.musubito/musubito.db \\\n  "{query}"', sep="\n", highlight=False)
     sys.exit(not all(passed))
 
 

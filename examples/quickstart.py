@@ -24,7 +24,7 @@ async def fetch_policy(topic: str) -> str:
     """Stand in for a look into a handbook."""
     print("  running fetch_policy ...")
     await asyncio.sleep(0.3)
-    return f"On {topic}: thirty days, with the receipt."
+    return f"On {topic}: thirty days."
 
 
 @musubito_step()
