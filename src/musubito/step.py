@@ -167,7 +167,10 @@ class _Caller:
         fingerprint = tracker.current()
         definition = self._definition
         head, code = engine.identified(definition, fingerprint)
-        return Call(definition, fingerprint, head, code, arguments, functools.partial(self._function, *args, **kwargs))
+        function = functools.partial(self._function, *args, **kwargs)
+        # What Call(...) does by way of a function written in Python.
+        call: Call = tuple.__new__(Call, (definition, fingerprint, head, code, arguments, function))
+        return call
 
     def _tracker_of(self, arguments: dict[str, Any]) -> CodeTracker:
         """A method's code is that of its receiver's class."""

@@ -148,7 +148,7 @@ class EffectStory(Story):
         if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
             self._reason = ReplayReason.TTL_EXPIRED
             return None
-        value = yield from self._open(found)
+        value = self._open(found, found.payload)
         if isinstance(value, ReplayReason):
             return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
         reads: list[Read] = (yield Find(ReadsOf(found.execution))) if found.holds & Holds.READS else []

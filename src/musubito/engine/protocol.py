@@ -195,7 +195,8 @@ class Story:
         self._reason = ReplayReason.NODE_NOT_FOUND
         self._pool = self._pool_of_samples()
         self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool)
-        self.keys = Keys(*identity.keys(self._number))
+        # tuple.__new__, here and in `_note`: what the class itself would do, by way of a function written in Python.
+        self.keys: Keys = tuple.__new__(Keys, identity.keys(self._number))
 
     def _pool_of_samples(self) -> bytes | None:
         stochastic = self.call.definition.semantics.step_type is StepType.STOCHASTIC
@@ -329,7 +330,10 @@ class Story:
             if not (yield from self._unchanged(reads)):
                 self._refused(ReplayReason.READ_CHANGED)
                 return None
-        value = yield from self._open(found)
+        payload = found.payload
+        if payload is None and found.artifact is not None:
+            payload = yield Find(PayloadOf(found.execution))
+        value = self._open(found, payload)
         if isinstance(value, ReplayReason):
             self._refused(value)
             return None
@@ -367,11 +371,8 @@ class Story:
                 return False
         return True
 
-    def _open(self, found: Found) -> Telling[Returned[Any] | ReplayReason]:
+    def _open(self, found: Found, payload: bytes | None) -> Returned[Any] | ReplayReason:
         """The stored value, after a check that its bytes are those that were stored."""
-        payload = found.payload
-        if payload is None and found.artifact is not None:
-            payload = yield Find(PayloadOf(found.execution))
         if payload is None:
             return ReplayReason.ARTIFACT_MISSING
         if type(payload) is not bytes or content_digest(payload) != found.artifact:
@@ -691,19 +692,22 @@ class Story:
         call = next(run.calls) if self._frame is None else self._frame.call
         spent = (time.perf_counter() - self._began_at) * 1000
         replayed = outcome == "replayed"
-        line = Line(
-            run,
-            call,
-            None if outer is None or self.scope.run is None else outer.call,
-            self.call.definition.name,
-            self.keys.node,
-            execution,
-            outcome,
-            reason,
-            engine.now(),
-            spent if replayed else duration_ms,
-            duration_ms if replayed else 0.0,
-            (tokens or 0) if replayed else 0,
+        line = tuple.__new__(
+            Line,
+            (
+                run,
+                call,
+                None if outer is None or self.scope.run is None else outer.call,
+                self.call.definition.name,
+                self.keys.node,
+                execution,
+                outcome,
+                reason,
+                engine.now(),
+                spent if replayed else duration_ms,
+                duration_ms if replayed else 0.0,
+                (tokens or 0) if replayed else 0,
+            ),
         )
         engine.journal.append(line)
         engine.keeper.wake()

@@ -14,7 +14,7 @@ from ormsgpack import packb
 
 from musubito.errors import EncodingError, InputError
 from musubito.identity.canonical import IDENTITY_FORMAT, IdentityPacker, TextDigest, warn_of_changes
-from musubito.identity.packing import SORTED
+from musubito.identity.packing import SORTED, holds_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -49,7 +49,8 @@ def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest
         except TypeError:
             pass
         else:
-            if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed):
+            # These bytes may begin a buffer; mostly they are lengths or letters.
+            if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed) or not holds_buffer(arguments):
                 # What InputDigest(...) would do, without its Python-level constructor.
                 return tuple.__new__(InputDigest, (sha256(IDENTITY_FORMAT + packed).digest(), (), ()))
     return _digest_with_care(operation, arguments)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from musubito.model import MusubitoResult
 
-__all__ = ["IN_ORDER", "SORTED", "Code", "Packer", "UnsupportedError"]
+__all__ = ["IN_ORDER", "SORTED", "Code", "Packer", "UnsupportedError", "holds_buffer"]
 
 
 class Code:
@@ -149,7 +149,7 @@ class Packer:
             if self._interrupt is not None:
                 raise self._interrupt from None
         else:
-            if not ((b"\xc4" in out or b"\xc5" in out or b"\xc6" in out) and _holds_buffer(value)):
+            if not ((b"\xc4" in out or b"\xc5" in out or b"\xc6" in out) and holds_buffer(value)):
                 return out
         return self.pack_slowly(value)
 
@@ -183,7 +183,7 @@ class Packer:
             else:
                 code, parts = self.split(value)
                 data = packb(parts, self._default, self.option)
-                if (b"\xc4" in data or b"\xc5" in data or b"\xc6" in data) and _holds_buffer(parts):
+                if (b"\xc4" in data or b"\xc5" in data or b"\xc6" in data) and holds_buffer(parts):
                     raise TypeError
                 ext = Ext(code, data)
         except Exception:
@@ -275,7 +275,7 @@ class Packer:
         return _ext(code, self._walk(parts))
 
 
-def _holds_buffer(value: object) -> bool:
+def holds_buffer(value: object) -> bool:
     """Whether a bytearray or memoryview is in the lists and dicts of `value`; exts see to their own parts."""
     level: list[Any] = [value]
     while True:
