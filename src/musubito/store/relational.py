@@ -79,7 +79,7 @@ class Database(Protocol):
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[Row]:
         """All rows of a named query."""
 
-    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+    def many(self, query: str, parameters: Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]]) -> None:
         """A named query that gives no rows, once for each."""
 
 
@@ -288,7 +288,7 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
         case Ledger(runs, calls):
             for run in runs:
                 db.rows("add_run", run._asdict())
-            db.many("add_call", [call._asdict() for call in calls])
+            db.many("add_call", calls)
         case _:
             assert_never(change)
     return None

@@ -114,7 +114,7 @@ class _Connection:
         # All rows at once: a statement that is not read to its end would hold its snapshot open.
         return self.execute(QUERIES[query], parameters).fetchall()
 
-    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+    def many(self, query: str, parameters: Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]]) -> None:
         self.connection.executemany(QUERIES[query], parameters)
 
 

@@ -52,7 +52,8 @@ def connection():
 
 
 def plan(connection: sqlite3.Connection, name: str) -> list[str]:
-    parameters = dict.fromkeys(re.findall(r":(\w+)", QUERIES[name]))
+    by_position = [None] * QUERIES[name].count("?")
+    parameters = by_position or dict.fromkeys(re.findall(r":(\w+)", QUERIES[name]))
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", parameters)]
 
 

@@ -386,7 +386,7 @@ VALUES (:run_id, :name, :tags, :started_at, :finished_at, :status)
 ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = excluded.status;
 
 -- name: add_call
--- One call of a run.
+-- One call of a run; by position, in the order of `CallLine`, since there is one for each replay.
 INSERT INTO _calls (run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens)
-VALUES (:run_id, :call, :parent, :node, :execution, :outcome, :reason, :at, :duration_ms, :saved_ms, :saved_tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
