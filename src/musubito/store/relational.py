@@ -79,7 +79,10 @@ class Database(Protocol):
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[Row]:
         """All rows of a named query."""
 
-    def many(self, query: str, parameters: Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]]) -> None:
+    def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """A named query that adds one row by position, for very many rows at once."""
+
+    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
         """A named query that gives no rows, once for each."""
 
 
@@ -288,7 +291,7 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
         case Ledger(runs, calls):
             for run in runs:
                 db.rows("add_run", run._asdict())
-            db.many("add_call", calls)
+            db.bulk("add_call", calls)
         case _:
             assert_never(change)
     return None

@@ -18,12 +18,15 @@ external effects.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +59,7 @@ APPLICATION_ID: Final = 0x4D555342  # "MUSB"
 HEADER: Final = b"SQLite format 3\x00"
 ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
 KEPT_ROWS: Final = 256
+BULK: Final = 1000
 KEPT_BYTES: Final = 65_536
 STEPS: Final = schema_steps("sqlite")
 _CLAIMS: Final = {Claim}
@@ -77,6 +81,13 @@ WRITER: Final = (
 
 _FAULTS: Final = (sqlite3.Error, LookupError, TypeError, ValueError, OverflowError)
 """Beside what SQLite notices itself: a damaged file gives rows that are missing or hold something else."""
+
+
+@lru_cache(maxsize=8)
+def _for_rows(query: str, count: int) -> str:
+    """The text of a query that adds one row, for so many."""
+    head, row, tail = re.split(r"(\([?, ]+\))", QUERIES[query])
+    return head + ", ".join([row] * count) + tail
 
 
 def _text(raw: bytes) -> str:
@@ -114,7 +125,14 @@ class _Connection:
         # All rows at once: a statement that is not read to its end would hold its snapshot open.
         return self.execute(QUERIES[query], parameters).fetchall()
 
-    def many(self, query: str, parameters: Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]]) -> None:
+    def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        # Few statements: after each this thread has to get hold of the interpreter again, which takes 5 ms while
+        # another computes, and all the while the connection is not free for reads.
+        for start in range(0, len(rows), BULK):
+            chunk = rows[start : start + BULK]
+            self.execute(_for_rows(query, len(chunk)), tuple(chain.from_iterable(chunk)))
+
+    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
         self.connection.executemany(QUERIES[query], parameters)
 
 
