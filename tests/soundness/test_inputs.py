@@ -107,3 +107,34 @@ def test_effects_of_two_scripts_are_two_effects(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
         said.append(done.stdout.split("\n")[:-1])
     assert said == [["welcome sent", "welcome"], ["invoice sent", "invoice"], ["welcome"]]
+
+
+PROMPT = "old"
+
+
+def test_code_that_changes_while_an_async_step_is_suspended_is_not_stored(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @musubito_step(name="late")
+    async def late(x: int) -> str:
+        w.count("late")
+        await asyncio.sleep(0.01)
+        return PROMPT
+
+    async def main() -> None:
+        task = asyncio.create_task(late(1))
+        while not w.ran["late"]:
+            await asyncio.sleep(0)
+        monkeypatch.setitem(globals(), "PROMPT", "new")
+        assert (await task).value == "new"
+        monkeypatch.setitem(globals(), "PROMPT", "old")
+        assert (await late(1)).value == "old"
+
+    asyncio.run(main())
+    assert w.ran["late"] == 2
+    asyncio.run(main_again(late))
+    assert w.ran["late"] == 2
+
+
+async def main_again(step: Any) -> None:
+    assert (await step(1)).value == "old"

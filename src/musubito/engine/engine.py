@@ -162,7 +162,7 @@ class MusubitoEngine:
         fingerprint = tracker.current()
         arguments = dict(inputs)
         begin, code = self.identified(definition, fingerprint)
-        return Call(definition, fingerprint, begin, code, arguments, lambda: func(**arguments))
+        return Call(definition, fingerprint, tracker.current, begin, code, arguments, lambda: func(**arguments))
 
     def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """What all keys of this step begin with, and its code as the store is told of it."""

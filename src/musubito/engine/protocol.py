@@ -83,6 +83,7 @@ class Call(NamedTuple):
 
     definition: StepDefinition
     fingerprint: Fingerprint
+    current: Callable[[], Fingerprint]
     head: Callable[[], Any]
     code: CodeRecord
     arguments: Mapping[str, object]
@@ -236,6 +237,12 @@ class Story:
             call = self.call
             if digest_input(call.definition.name, call.arguments).digest != self._given:
                 frame.not_replayable = "its arguments were changed before it ran"
+
+    def _changed_meanwhile(self) -> str | None:
+        """An async step is suspended while others go on, and somebody may have changed what it reaches."""
+        if self.frame().loop is not None and self.call.current().digest != self.call.fingerprint.digest:
+            return "its code was changed while it ran"
+        return None
 
     def begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         """A result to replay, an error to pass on, or the right to run."""
@@ -509,7 +516,7 @@ class Story:
             artifact = content_digest(payload)
             artifact_id = artifact.hex()
         inside = frame.taken()
-        not_replayable = problem or inside.not_replayable or self._unstorable
+        not_replayable = problem or inside.not_replayable or self._unstorable or self._changed_meanwhile()
         committed: Committed | None = None
         if begun.moment is not None:
             attempts = self._attempts_before()
