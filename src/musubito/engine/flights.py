@@ -1,10 +1,9 @@
 """Single-flight within one process: a missing result is computed by one call while the others wait for it.
 
 A flight lands with `LOOK_AGAIN` (the result is in the store, or the next one may try), `RUN_YOURSELF` (the outcome is
-nothing that could have been replayed) or `Failed` (a plain failure, passed on; one that holds
-samples only within its run). A call whose wait would close a cycle
-is told so and runs unrecorded: an enclosing step holds its key, two workers wait for each other, or it would block the
-very event loop that the holder needs.
+nothing that could have been replayed) or `Failed` (a plain failure, passed on; one that holds samples only within its
+run). A call whose wait would close a cycle is told so and runs unrecorded: an enclosing step holds its key, two workers
+wait for each other, or it would block the very event loop that the holder needs.
 """
 
 from __future__ import annotations
