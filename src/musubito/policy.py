@@ -67,10 +67,11 @@ def decide(execution: Execution, policy: StepConfiguration, now: float) -> Repla
         return _NO[ReplayReason.NODE_INVALID]
     if execution.not_replayable is not None:
         return _NO[ReplayReason.NOT_REPLAYABLE]
+    # Each asks for what must hold: a clock that says nan lets nothing pass.
     age = now - execution.started_at
-    if age < 0 or (policy.ttl_seconds is not None and age >= policy.ttl_seconds):
+    if not age >= 0 or not (policy.ttl_seconds is None or age < policy.ttl_seconds):
         return _NO[ReplayReason.TTL_EXPIRED]
     until, since = execution.valid_until, execution.valid_from
-    if (until is not None and now >= until) or (since is not None and now < since):
+    if not (until is None or now < until) or not (since is None or now >= since):
         return _NO[ReplayReason.DEPENDENCY_EXPIRED]
     return _YES[ReplayReason.EXACT_HIT]

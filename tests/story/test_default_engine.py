@@ -179,3 +179,25 @@ def test_a_closed_engine_is_closed_once(tmp_path: Path) -> None:
 def test_a_namespace_has_a_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="namespace"):
         MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"), namespace="")
+
+
+def test_engines_that_share_a_store_all_write_their_ledger_at_exit(tmp_path: Path) -> None:
+    program = """
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+
+@musubito_step(name="f")
+def f(x):
+    return x
+
+storage = SQLiteStorage("work.db")
+engines = [MusubitoEngine(storage, namespace=name) for name in ("one", "two", "three")]
+for engine in engines:
+    with use_musubito_engine(engine):
+        f(1)
+"""
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    storage = SQLiteStorage(tmp_path / "work.db")
+    assert storage._reader.execute("SELECT count(*) FROM calls").fetchall() == [(3,)]
+    storage.close()

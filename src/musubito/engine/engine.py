@@ -258,7 +258,12 @@ _ENGINES: Final[weakref.WeakSet[MusubitoEngine]] = weakref.WeakSet()
 
 def _at_exit() -> None:
     """An engine that nobody has closed still holds the ledger's last lines."""
-    for engine in list(_ENGINES):
+    engines = list(_ENGINES)
+    # All of them first: several may share a store.
+    for engine in engines:
+        engine.writer.close()
+        engine.keeper.stop()
+    for engine in engines:
         engine.close()
 
 
