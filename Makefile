@@ -10,22 +10,26 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo test lint types bench soak clean
+.PHONY: help demo test test-oldest lint types bench soak clean
 
 help:
-	@echo 'make demo    the examples, twice and after an edit: what runs, what is replayed, and why'
-	@echo 'make test    the tests'
-	@echo 'make lint    ruff and import-linter'
-	@echo 'make types   mypy'
-	@echo 'make bench   side by side with other caches; ROWS="small chat" selects'
-	@echo 'make soak    the tests with many more examples, and those that run long'
-	@echo 'make clean   remove everything that these have made'
+	@echo 'make demo         the examples, twice and after an edit: what runs, what is replayed, and why'
+	@echo 'make test         the tests'
+	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
+	@echo 'make lint         ruff and import-linter'
+	@echo 'make types        mypy'
+	@echo 'make bench        side by side with other caches; ROWS="small chat" selects'
+	@echo 'make soak         the tests with many more examples, and those that run long'
+	@echo 'make clean        remove everything that these have made'
 
 demo: $(VENV)/installed-demo
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(TESTS)
+
+test-oldest:
+	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
 
 lint: $(VENV)/installed-lint
 	@$(BIN)/ruff check --quiet .
@@ -42,7 +46,7 @@ soak: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "soak or not soak" --hypothesis-profile=soak
 
 clean:
-	@rm -rf $(VENV) build dist .demo .bench bench/results.json
+	@rm -rf $(VENV) .venv-oldest build dist .demo .bench bench/results.json
 	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -62,7 +66,7 @@ $(VENV)/made:
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-$(VENV)/installed-%: pyproject.toml $(VENV)/made
+$(VENV)/installed-%: pyproject.toml $(PINS) $(VENV)/made
 	@echo "Installing what '$*' needs"
-	@$(BIN)/python -m pip install --quiet --editable . --group $*
+	@$(BIN)/python -m pip install --quiet --editable . --group $* $(PINS:%=--constraint %)
 	@touch $@

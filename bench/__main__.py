@@ -14,13 +14,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench import effects, growth, replay, tasks
-from bench.goals import Goal, Ratio, duration
+from bench import effects, graphs, growth, replay, tasks
+from bench.goals import Goal, Ratio
 from bench.machine import facts
 from bench.measure import Sample
 from bench.rows import Row
 
-ROWS: Final = {**replay.ROWS, **tasks.ROWS, **effects.ROWS, **growth.ROWS}
+ROWS: Final = {**replay.ROWS, **tasks.ROWS, **effects.ROWS, **graphs.ROWS, **growth.ROWS}
 # Beside the sources, because temporary folders often lie in memory, where fsync costs nothing.
 WORKSHOP = Path(__file__).resolve().parent.parent / ".bench"
 RESULTS = Path(__file__).resolve().with_name("results.json")
@@ -64,17 +64,17 @@ def table_of(name: str, row: Row, samples: dict[str, Sample]) -> Table:
         goals = [goal for goal in row.goals if goal.subject == contender]
         table.add_row(
             contender,
-            *(duration(each) for each in (sample.median, sample.mean, sample.p99)),
+            *(row.show(each) for each in (sample.median, sample.mean, sample.p99)),
             "\n".join(map(str, goals)),
-            "\n".join(verdict(goal, samples) for goal in goals),
+            "\n".join(verdict(goal, samples, row) for goal in goals),
         )
     return table
 
 
-def verdict(goal: Goal, samples: dict[str, Sample]) -> str:
+def verdict(goal: Goal, samples: dict[str, Sample], row: Row) -> str:
     """What was measured, and by its colour whether that is good."""
     value = goal.value(samples)
-    text = f"{value:.2f} ×" if isinstance(goal, Ratio) else duration(value)
+    text = f"{value:.2f} ×" if isinstance(goal, Ratio) else row.show(value)
     return f"[{'green' if value <= goal.most else 'red'}]{text}[/]"
 
 

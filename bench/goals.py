@@ -7,7 +7,7 @@ from typing import Final
 
 from bench.measure import Sample
 
-__all__ = ["Difference", "Goal", "Ratio", "Seconds", "duration"]
+__all__ = ["Count", "Difference", "Goal", "Ratio", "Seconds", "duration"]
 
 
 UNITS: Final = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
@@ -60,7 +60,27 @@ class Difference:
         return f"≤ {duration(self.most)} above {self.over}"
 
 
-Goal = Ratio | Seconds | Difference
+@dataclass(frozen=True, slots=True)
+class Count:
+    """`subject` does at most `most` of what is counted."""
+
+    most: float
+    subject: str = "musubito"
+
+    def value(self, samples: dict[str, Sample]) -> float:
+        """What was counted."""
+        return samples[self.subject].median
+
+    def __str__(self) -> str:
+        return f"≤ {self.shown(self.most)}"
+
+    @staticmethod
+    def shown(value: float) -> str:
+        """A number of things."""
+        return f"{value:g}"
+
+
+Goal = Ratio | Seconds | Difference | Count
 
 
 def duration(seconds: float) -> str:

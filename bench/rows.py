@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.goals import Goal
+from bench.goals import Goal, duration
 from bench.measure import Sample
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 
@@ -20,11 +20,12 @@ Measure = Callable[[Path], dict[str, Sample]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Something that is measured: `title` says what, `goals` what it is held to."""
+    """Something that is measured: `title` says what, `goals` what it is held to, `show` how a figure is written."""
 
     title: str
     goals: tuple[Goal, ...]
     measure: Measure
+    show: Callable[[float], str] = duration
 
 
 @contextmanager

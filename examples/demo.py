@@ -5,11 +5,13 @@ Everything happens in .demo, which is made afresh. Ends with an error if a repla
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -32,22 +34,28 @@ DOCSTRING_EDIT = (
     "    # A comment that was not there, in place of a docstring that was.\n",
 )
 
-# The ledger is made to be read by hand.
+GATHER_EDIT = (
+    "        if len(kept) < KEPT and not known:\n",
+    "        if len(kept) < KEPT - 4 and not known:\n",
+)
+
+# The ledger is made to be read by hand. What a step calls inside is a part of it.
 LAST_RUN = """
-SELECT sum(outcome <> 'replayed'), sum(outcome = 'replayed'), sum(saved_ms)
-FROM calls WHERE run_id = (SELECT run_id FROM runs WHERE name = 'digest' ORDER BY started_at DESC LIMIT 1)
+SELECT operation_name, outcome, saved_ms FROM calls LEFT JOIN nodes USING (node_id) WHERE parent_call_id IS NULL
+AND calls.run_id = (SELECT run_id FROM runs WHERE name = ? ORDER BY started_at DESC LIMIT 1)
 """
 
 
 class Ran(NamedTuple):
-    """One run of the digest."""
+    """One run of an example."""
 
     what: str
-    ran: int
+    ran: list[str]
     replayed: int
+    asked: int
     saved: float
     took: float
-    report: bytes
+    report: str
 
 
 def main() -> None:
@@ -61,30 +69,43 @@ def main() -> None:
     second_values = quickstart()
 
     title("3  digest.py over the standard library's documentation, for the first time")
-    runs = [digest("first", EXAMPLES / "digest.py")]
+    digests = [digest("first", EXAMPLES / "digest.py")]
     title("4  digest.py once more: the same report, and nothing runs")
-    runs.append(digest("again", EXAMPLES / "digest.py"))
+    digests.append(digest("again", EXAMPLES / "digest.py"))
     title("5  a copy of digest.py with one helper edited: what uses it runs")
-    copy = PLAYGROUND / "edited" / "digest.py"
-    copy.parent.mkdir()
-    shutil.copy(EXAMPLES / "digest.py", copy)
+    copy = copied("digest.py", to="edited")
     edit(copy, *HELPER_EDIT)
-    runs.append(digest("helper edited", copy))
+    digests.append(digest("helper edited", copy))
     title("6  the copy with a comment and a docstring edited as well: nothing runs")
     edit(copy, *DOCSTRING_EDIT)
-    runs.append(digest("comment edited", copy))
+    digests.append(digest("comment edited", copy))
+
+    title("7  research_graph.py, a LangGraph graph over the same, for the first time")
+    researches = [research("first", EXAMPLES / "research_graph.py")]
+    title("8  research_graph.py once more, in a new thread: no node runs, it only asks")
+    researches.append(research("again", EXAMPLES / "research_graph.py"))
+    title("9  a copy with one helper of the node gather edited: it, and what follows")
+    copy = copied("research_graph.py", "digest.py", to="edited-graph")
+    edit(copy, *GATHER_EDIT)
+    researches.append(research("helper edited", copy))
 
     title("In short")
-    CONSOLE.print(table_of(runs))
-    first, again, edited, commented = runs
-    passed = [
-        check("quickstart printed the same, and ran nothing again", same_values(first_values, second_values)),
+    CONSOLE.print(table_of("digest", digests), table_of("research_graph", researches))
+    passed = [check("quickstart printed the same, and ran nothing again", same_values(first_values, second_values))]
+    first, again, edited, commented = digests
+    passed += [
         check("the replayed report is the first one, byte for byte", first.report == again.report),
-        check("the first run ran, its replay ran nothing", first.ran > 0 == again.ran),
-        check("after the edit of a helper some steps ran, most were replayed", 0 < edited.ran < edited.replayed),
+        check("the first run ran, its replay ran nothing", bool(first.ran) and not again.ran),
+        check("after the edit of a helper some steps ran, most were replayed", 0 < len(edited.ran) < edited.replayed),
+        check("after the edit of a comment nothing ran", not commented.ran and commented.report == edited.report),
+    ]
+    first, again, edited = researches
+    passed += [
+        check("the graph's replayed text is the first one", first.report == again.report),
+        check("for it nothing but the approval ran", again.ran == ["approve"]),
         check(
-            "after the edit of a comment nothing ran",
-            commented.ran == 0 and commented.report == edited.report,
+            "after the edit of gather it ran, with what follows",
+            edited.ran == ["gather", "write", "approve", "publish"],
         ),
     ]
     query = "SELECT operation_name, status, duration_ms FROM nodes LIMIT 5"
@@ -119,9 +140,36 @@ def digest(what: str, script: Path) -> Ran:
     began = time.perf_counter()
     subprocess.run(command, cwd=PLAYGROUND, check=True)  # noqa: S603 - our own
     took = time.perf_counter() - began
+    return Ran(what, *last_run("digest"), took, output.read_text("utf-8"))
+
+
+def research(what: str, script: Path) -> Ran:
+    """Run the graph, print its text if it is the first, and what ran; return what the ledger says of it."""
+    began = time.perf_counter()
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, cwd=PLAYGROUND, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    took = time.perf_counter() - began
+    text, head, table = done.stdout.partition("\nstep ")
+    print((text if what == "first" else "") + head + table, end="")
+    return Ran(what, *last_run("research"), took, text)
+
+
+def last_run(name: str) -> tuple[list[str], int, int, float]:
+    """Return of the last run of this name what ran, how many were replayed and asked, and the seconds saved."""
     with closing(sqlite3.connect(DATABASE)) as database:
-        ran, replayed, saved_ms = database.execute(LAST_RUN).fetchone()
-    return Ran(what, ran, replayed, saved_ms / 1000, took, output.read_bytes())
+        calls = database.execute(LAST_RUN, [name]).fetchall()
+    counts = Counter(outcome for _, outcome, _ in calls)
+    ran = [re.split(r"[./]", operation)[-1] for operation, outcome, _ in calls if outcome == "ran"]
+    return ran, counts["replayed"], counts["suspended"], sum(saved for *_, saved in calls) / 1000
+
+
+def copied(*names: str, to: str) -> Path:
+    """Copy examples into a folder of their own and return the first."""
+    folder = PLAYGROUND / to
+    folder.mkdir()
+    for name in names:
+        shutil.copy(EXAMPLES / name, folder)
+    return folder / names[0]
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -133,13 +181,16 @@ def edit(path: Path, old: str, new: str) -> None:
     CONSOLE.print(f"[red]- {old.strip()}[/]\n[green]+ {new.strip()}[/]")
 
 
-def table_of(runs: list[Ran]) -> Table:
-    """Return the runs of the digest, side by side."""
-    table = Table("digest", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("ran", "replayed", "time saved", "process took"):
+def table_of(name: str, runs: list[Ran]) -> Table:
+    """Return the runs of an example, side by side."""
+    table = Table(name, box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].min_width = 14
+    for head in ("ran", "replayed", "asked", "time saved", "process took"):
         table.add_column(head, justify="right")
     for each in runs:
-        table.add_row(each.what, str(each.ran), str(each.replayed), f"{each.saved:.2f} s", f"{each.took:.2f} s")
+        # What asked ran with the answer.
+        numbers = len(each.ran) - each.asked, each.replayed, each.asked
+        table.add_row(each.what, *map(str, numbers), f"{each.saved:.2f} s", f"{each.took:.2f} s")
     return table
 
 

@@ -14,6 +14,7 @@ from musubito.errors import (
     InputError,
     MusubitoError,
     MusubitoWarning,
+    NotReplayed,
     SchemaError,
     StoreError,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "MusubitoStream",
     "MusubitoWarning",
     "NodeStatus",
+    "NotReplayed",
     "ReplayDecision",
     "ReplayReason",
     "RunRecord",

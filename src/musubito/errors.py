@@ -84,6 +84,15 @@ class ArtifactUnreadable(MusubitoError):
     """A stored payload that does not decode: a format from elsewhere, or a class that is not there any more."""
 
 
+class NotReplayed(MusubitoError):
+    """Only replays were asked for, and this call would have to run."""
+
+    def __init__(self, operation: str, why: str) -> None:
+        super().__init__(f"{operation}: only replays were asked for, and it would have to run: {why}")
+        self.operation = operation
+        self.why = why
+
+
 class EffectOutcomeUnknown(MusubitoError):
     """An external effect was begun and nobody knows whether it took place.
 

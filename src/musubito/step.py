@@ -5,6 +5,7 @@ One wrapper for each kind of callable; each turns a call into a `Call` value and
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
 from musubito.engine.current import current_engine
+from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.protocol import Call
 from musubito.identity.fingerprint import CodeTracker
@@ -133,6 +135,10 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
 
         @functools.wraps(function)
         async def step(*args: Any, **kwargs: Any) -> Any:
+            if loop_is_watched():
+                # Opening the default engine and reading source texts touch files.
+                engine = await asyncio.to_thread(current_engine)
+                return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs))
             engine = current_engine()
             return await engine.aperform(caller.call(engine, args, kwargs))
 

@@ -11,12 +11,12 @@ import asyncio
 import inspect
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
 from musubito.engine.context import SCOPE, HandUp, Scope
-from musubito.engine.drivers import arun, run
+from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.effects import Find, Raised, Returned
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.protocol import Begun, Call, Story, Telling, identify
@@ -52,18 +52,30 @@ class MusubitoStream(Generic[T]):
     chunk to its last, and does not run ahead of whoever iterates.
     """
 
-    def __init__(self, engine: MusubitoEngine, make: Callable[[], Call]) -> None:
+    def __init__(self, engine: MusubitoEngine, make: Callable[[], Call], scope: Scope | None = None) -> None:
         """`make` gives the call as it is now; it is asked here, so that what is wrong with the arguments is said where
         they are given, and again when the stream begins."""
         self._engine = engine
         self._make = make
-        self._scope = SCOPE.get()
+        self._scope = scope or SCOPE.get()
         call = make()
         identify(call, self._scope)
         self._name = call.definition.name
-        self._is_async = inspect.isasyncgenfunction(call.definition.function)
+        self._is_async = self._runs_async(call)
         self._started = False
         self._result: MusubitoResult[list[T]] | None = None
+
+    def _runs_async(self, call: Call) -> bool:
+        return inspect.isasyncgenfunction(call.definition.function)
+
+    def _kept(self, chunks: list[Any]) -> Any:
+        """What is stored of these chunks."""
+        return chunks
+
+    def _given(self, value: Any) -> Iterable[T]:
+        """The chunks of what was stored."""
+        chunks: Iterable[T] = value
+        return chunks
 
     def __repr__(self) -> str:
         state = "exhausted" if self._result is not None else "begun" if self._started else "not begun"
@@ -93,15 +105,15 @@ class MusubitoStream(Generic[T]):
             raise MusubitoError(f"{self._name}: a stream can be iterated once; call the step again")
         self._started = True
 
-    def _recording(self) -> _Recording:
-        return _Recording(self._engine, self._make, self._scope)
+    def _recording(self) -> Recording:
+        return Recording(self._engine, self._make, self._scope, self._kept)
 
     def _stream(self) -> Iterator[T]:
         recording = self._recording()
         begun: Any = run(recording.story.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
-            yield from begun.value
+            yield from self._given(begun.value)
             return
         recording.open(begun)
         outcome: Returned[Any] | Raised
@@ -117,17 +129,18 @@ class MusubitoStream(Generic[T]):
                     yield chunk
             finally:
                 recording.context.run(generator.close)
-            outcome = Returned(recording.chunks)
+            outcome = Returned(recording.context.run(recording.kept))
         except BaseException as error:
             outcome = Raised(error)
         self._result = run(recording.end(outcome), self._engine)
 
     async def _astream(self) -> AsyncIterator[T]:
-        recording = self._recording()
+        # Reading source texts touches files.
+        recording = await asyncio.to_thread(self._recording) if loop_is_watched() else self._recording()
         begun: MusubitoResult[Any] | Begun = await arun(recording.story.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
-            for chunk in begun.value:
+            for chunk in self._given(begun.value):
                 yield chunk
             return
         recording.open(begun)
@@ -141,14 +154,20 @@ class MusubitoStream(Generic[T]):
         self._result = life.result()
 
 
-class _Recording:
+class Recording:
     """What a stream has given so far, and the context in which its generator runs."""
 
-    def __init__(self, engine: MusubitoEngine, make: Callable[[], Call], scope: Scope) -> None:
+    def __init__(
+        self,
+        engine: MusubitoEngine,
+        make: Callable[[], Call],
+        scope: Scope,
+        keep: Callable[[list[Any]], Any],
+        kind: type[Story] = _StreamStory,
+    ) -> None:
         self._make = make
-        self.story = _StreamStory(
-            engine, make(), scope if scope.engine is engine else scope._replace(engine=engine, run=None)
-        )
+        self._keep = keep
+        self.story = kind(engine, make(), scope if scope.engine is engine else scope._replace(engine=engine, run=None))
         self.chunks: list[Any] = []
         self.context = copy_context()
 
@@ -162,6 +181,10 @@ class _Recording:
             frame.stream_begins()
         self._started_at = self.story.engine.now()
         self._clock = time.perf_counter()
+
+    def kept(self) -> Any:
+        """What is stored of all chunks; asked for in the context in which the generator ran."""
+        return self._keep(self.chunks)
 
     def add(self, chunk: Any) -> None:
         """As it is now: whoever is given it may change it."""
@@ -209,7 +232,7 @@ class _Life:
     stands; what that yields in answer is kept until it is asked for.
     """
 
-    def __init__(self, recording: _Recording) -> None:
+    def __init__(self, recording: Recording) -> None:
         self.chunks: deque[Any] = deque()
         self._recording = recording
         loop = asyncio.get_running_loop()
@@ -291,7 +314,7 @@ class _Life:
             try:
                 chunk = await step
             except StopAsyncIteration:
-                return Returned(self._recording.chunks)
+                return Returned(self._recording.kept())
             self._recording.add(chunk)
             self.chunks.append(chunk)
             self._wanted = False

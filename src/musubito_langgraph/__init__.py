@@ -1,3 +1,13 @@
-"""The adapter for LangGraph. There is nothing in it yet."""
+"""LangGraph graphs and LangChain Runnables whose work is recorded, and replayed where that is safe."""
 
 from __future__ import annotations
+
+from musubito.adapter import add_control_flow
+from musubito_langgraph._compat import GraphBubbleUp
+from musubito_langgraph.graph import musubito_graph
+from musubito_langgraph.runnable import musubito_runnable
+
+__all__ = ["musubito_graph", "musubito_runnable"]
+
+# How LangGraph interrupts, and how a node leaves its graph: no failures.
+add_control_flow(GraphBubbleUp)

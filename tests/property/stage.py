@@ -27,7 +27,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.ambient import ambient, note_read
+from musubito.adapter import ambient, note_read
 from musubito.engine.context import SCOPE, Run
 from musubito.engine.effects import Effect, Invoke, Join, Newest, Pause, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Start
@@ -459,7 +459,7 @@ class Stage:
             self.frames[frame].reads.append((key, value))
         return value
 
-    def inputs(self) -> Mapping[str, object]:
+    def inputs(self, code: object) -> Mapping[str, object]:
         return {}
 
     def observe(self, kind: str, key: str) -> bytes | None:

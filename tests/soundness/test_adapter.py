@@ -1,4 +1,4 @@
-"""A small framework that uses `musubito.ambient`: what it puts around steps, what it reads for them, how it steers.
+"""A small framework that uses `musubito.adapter`: what it puts around steps, what it reads for them, how it steers.
 
 Everything is shown for a step alone and for steps nested in it.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from musubito import InputError, MusubitoResult, ReplayReason, musubito_step, run
-from musubito.ambient import add_control_flow, ambient, not_replayable, note_read
+from musubito.adapter import add_control_flow, ambient, not_replayable, note_read
 from musubito.engine import context
 from tests.soundness.world import STOCHASTIC, A, B, Failing, World
 
@@ -38,7 +38,7 @@ class Framework:
         return "a framework"
 
     # what the core asks
-    def inputs(self) -> Mapping[str, object]:
+    def inputs(self, code: object) -> Mapping[str, object]:
         return self.around
 
     def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:

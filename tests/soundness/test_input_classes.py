@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from musubito import musubito_step
-from musubito.ambient import ambient
+from musubito.adapter import ambient
 from tests.soundness.world import World
 
 
@@ -49,7 +49,7 @@ class Speaks:
 class Around:
     """An adapter that gives every step a document."""
 
-    def inputs(self) -> dict[str, object]:
+    def inputs(self, code: object) -> dict[str, object]:
         return {"document": Document("around")}
 
     def observe(self, kind: str, key: str) -> None:

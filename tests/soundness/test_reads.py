@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from musubito import ReplayReason, musubito_step, run
-from musubito.ambient import ambient
+from musubito.adapter import ambient
 from musubito.engine.context import SCOPE
 from tests.soundness.world import A, B, Failing, World, forced
 
@@ -156,7 +156,7 @@ def test_what_cannot_be_looked_at_again_is_not_replayed(w: World) -> None:
         return w.read("a")
 
     class Gone:
-        def inputs(self) -> Mapping[str, object]:
+        def inputs(self, code: object) -> Mapping[str, object]:
             return {}
 
         def observe(self, kind: str, key: str) -> bytes:

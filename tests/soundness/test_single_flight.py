@@ -12,7 +12,7 @@ from contextvars import copy_context
 import pytest
 
 from musubito import MusubitoResult, musubito_step, run, use_musubito_engine
-from musubito.ambient import add_control_flow, not_replayable
+from musubito.adapter import add_control_flow, not_replayable
 from musubito.engine import context
 from tests.soundness.world import ACROSS, STOCHASTIC, A, B, Failing, Worker, World, forced, parent, under
 

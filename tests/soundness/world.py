@@ -25,7 +25,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.ambient import ambient, note_read
+from musubito.adapter import ambient, note_read
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import content_digest
 from musubito.store.base import Change, Found, Keys, Query
@@ -120,7 +120,7 @@ class World:
             hook()
 
     # -- an adapter's side ---------------------------------------------------------------------------------------------
-    def inputs(self) -> Mapping[str, object]:
+    def inputs(self, code: object) -> Mapping[str, object]:
         return self.around
 
     def observe(self, kind: str, key: str) -> bytes | None:

@@ -22,6 +22,7 @@ from musubito.store.base import Attempted, Read, SampleNode, Use
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
     from musubito.engine.journal import Line
+    from musubito.identity.fingerprint import Fingerprint
 
 __all__ = [
     "SCOPE",
@@ -40,8 +41,9 @@ __all__ = [
 class Ambient(Protocol):
     """What holds around steps without being an argument; an adapter for a framework fills it."""
 
-    def inputs(self) -> Mapping[str, object]:
-        """What counts as input of every step in this scope (a user, a context, a configuration); canonical values."""
+    def inputs(self, code: Fingerprint) -> Mapping[str, object]:
+        """What counts as input of a step of this code in this scope (a user, a context, a configuration); canonical
+        values."""
 
     def observe(self, kind: str, key: str) -> Any:
         """The digest (bytes) of what a read would find now, None if it is not there; may be awaitable."""

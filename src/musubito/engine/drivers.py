@@ -2,17 +2,20 @@
 
 On an event loop, reads happen in place (a WAL reader waits for nobody; it takes some microseconds), and writes on the
 engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is finished even
-if the task is cancelled: the cancellation is kept until the story has dealt with the answer.
+if the task is cancelled: the cancellation is kept until the story has dealt with the answer. Where a detector of
+blocking calls (blockbuster, which `langgraph dev` uses) watches the loop, whatever touches a file happens in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Token
+from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from musubito.engine.context import SCOPE, Scope
@@ -25,9 +28,17 @@ if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
     from musubito.engine.protocol import Telling
 
-__all__ = ["arun", "perform", "run"]
+__all__ = ["arun", "loop_is_watched", "perform", "run"]
 
 T = TypeVar("T")
+
+
+READS = (Newest, Find)
+
+
+def loop_is_watched() -> bool:
+    """Whether a detector of blocking calls is active: it puts a function of its own in the place of SQLite's."""
+    return type(sqlite3.Connection.execute) is not MethodDescriptorType
 
 
 def run(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
@@ -125,9 +136,10 @@ async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
         effect = story.send(None)
         while True:
             try:
-                if type(effect) is Newest:
+                in_place = not loop_is_watched()
+                if type(effect) is Newest and in_place:
                     answer: Any = engine.storage.newest(*effect)
-                elif type(effect) is Write and type(effect.change) is Claim and engine.claims_in_place:
+                elif type(effect) is Write and type(effect.change) is Claim and engine.claims_in_place and in_place:
                     if cancelled is not None:
                         raise cancelled
                     answer = engine.storage.write((effect.change,))[0]
@@ -136,6 +148,8 @@ async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
                     cancelled = cancelled or late
                 elif cancelled is not None and type(effect) is not Find:
                     raise cancelled
+                elif type(effect) in READS and not in_place:
+                    answer = await asyncio.to_thread(perform, effect, engine)
                 else:
                     answer = await _aperform(effect, engine)
             except GeneratorExit as error:
@@ -188,7 +202,7 @@ async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] |
 
 async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
     try:
-        value = function()
+        value = await asyncio.to_thread(function) if loop_is_watched() else function()
         return Returned(await value if inspect.isawaitable(value) else value)
     except Exception as error:
         return Raised(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import itertools
 import logging
@@ -14,14 +15,14 @@ from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from musubito.engine.context import SCOPE, Open, Run, Scope
-from musubito.engine.drivers import arun, run
+from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.explain import Explanation, explain
-from musubito.engine.external import EffectStory
+from musubito.engine.external import EffectStory, ReplayOnlyEffectStory
 from musubito.engine.flights import Flights
 from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.process import this_host, this_process
-from musubito.engine.protocol import Call, Story
+from musubito.engine.protocol import Call, ReplayOnlyStory, Story
 from musubito.engine.writer import Writer
 from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
@@ -30,7 +31,12 @@ from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, St
 from musubito.store.base import CodeRecord, Holder, Invalidate, Store
 from musubito.store.sqlite import SQLiteStorage
 
-__all__ = ["MusubitoEngine"]
+__all__ = ["REPLAYS", "RUNS", "MusubitoEngine"]
+
+RUNS: Final = (Story, EffectStory)
+"""How a call of a step, or of an effect, is told that may run."""
+REPLAYS: Final = (ReplayOnlyStory, ReplayOnlyEffectStory)
+"""How one is told that must not."""
 
 T = TypeVar("T")
 
@@ -62,6 +68,7 @@ class MusubitoEngine:
         self.faults = 0
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
+        self._namesakes: dict[str, MusubitoEngine] = {}
         self._closed = False
         self._begin_process()
         _ENGINES.add(self)
@@ -91,6 +98,16 @@ class MusubitoEngine:
             )
         engine = cls(SQLiteStorage(path[1:]), **options)
         engine.url = url
+        return engine
+
+    def in_namespace(self, namespace: str) -> MusubitoEngine:
+        """The engine of another namespace on the same store: always the same one. It ends with this one."""
+        if namespace == self.namespace:
+            return self
+        engine = self._namesakes.get(namespace)
+        if engine is None:
+            made = MusubitoEngine(self.storage, namespace=namespace, now_provider=self.now, strict=self.strict)
+            engine = self._namesakes.setdefault(namespace, made)
         return engine
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -136,15 +153,21 @@ class MusubitoEngine:
 
     async def aperform(self, call: Call) -> MusubitoResult[Any]:
         """One call of an async step."""
-        return await arun(self.story(call).tell(), self)
+        story = await asyncio.to_thread(self.story, call) if loop_is_watched() else self.story(call)
+        return await arun(story.tell(), self)
 
-    def story(self, call: Call) -> Story:
-        """The call's story, in the scope that it is made in."""
-        scope = SCOPE.get()
+    def story(
+        self,
+        call: Call,
+        scope: Scope | None = None,
+        kinds: tuple[type[Story], type[EffectStory]] = (Story, EffectStory),
+    ) -> Story:
+        """The call's story, in the scope that is given or that it is made in; `kinds`: of a step, and of an effect."""
+        scope = scope or SCOPE.get()
         if scope.engine is not self:
             scope = Scope(self, None, scope.frame, scope.parents, scope.ambient)
         effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
-        return (EffectStory if effect else Story)(self, call, scope)
+        return kinds[effect](self, call, scope)
 
     def _call(
         self,
@@ -242,8 +265,9 @@ class MusubitoEngine:
         """Write what is buffered and let go of the store; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            self.writer.close()
-            self.keeper.stop()
+            for engine in (*self._namesakes.values(), self):
+                engine.writer.close()
+                engine.keeper.stop()
             self.storage.close()
 
     def __enter__(self) -> Self:

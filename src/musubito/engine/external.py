@@ -20,7 +20,7 @@ from musubito.engine import process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
 from musubito.engine.flights import Failed, Landed, Start
 from musubito.engine.protocol import Begun, Story, Telling
-from musubito.errors import EffectOutcomeUnknown, StoreError
+from musubito.errors import EffectOutcomeUnknown, NotReplayed, StoreError
 from musubito.identity.keys import effect_key, idempotency_key
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
 from musubito.store.base import (
@@ -38,7 +38,7 @@ from musubito.store.base import (
     SampleTree,
 )
 
-__all__ = ["EffectStory"]
+__all__ = ["EffectStory", "ReplayOnlyEffectStory"]
 
 PAUSE: Final = 0.02
 REMEDY: Final = (
@@ -177,6 +177,16 @@ class EffectStory(Story):
             case other:
                 problem = "on_unknown must give back EffectHappened or EffectNeverHappened"
                 raise TypeError(f"{name}: {problem}, not {other!r}")
+
+
+class ReplayOnlyEffectStory(EffectStory):
+    """It has taken place, or it is an error."""
+
+    __slots__ = ()
+
+    def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
+        raise NotReplayed(self.call.definition.name, "the effect has not taken place")
+        yield  # as what it stands in for
 
 
 def _is_alive(row: EffectRow) -> bool:

@@ -25,7 +25,7 @@ from musubito.engine.context import Frame, HandUp, Scope, control_flow
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.journal import Line
-from musubito.errors import ArtifactUnreadable, EncodingError, InputError, StoreError, warn
+from musubito.errors import ArtifactUnreadable, EncodingError, InputError, NotReplayed, StoreError, warn
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
 from musubito.identity.fingerprint import Fingerprint, code_of_classes
@@ -64,7 +64,7 @@ from musubito.store.base import (
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["Begun", "Call", "Story", "Telling"]
+__all__ = ["Begun", "Call", "ReplayOnlyStory", "Story", "Telling"]
 
 T = TypeVar("T")
 Telling: TypeAlias = Generator[Effect, Any, T]
@@ -103,6 +103,9 @@ _AGAIN: Final = MusubitoResult(None, "", "", "")
 """Instead of a hit: what was found became INVALID before the hit could be written, so look again."""
 
 
+_NOTHING_AROUND: Final = digest_input("", {"what holds around the step": {}})
+
+
 def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, str | None]:
     """The identity of a call in its scope, the digest of its arguments alone, and why it cannot be replayed if that is
     clear already."""
@@ -110,7 +113,8 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, str | None]:
     given = digest_input(operation, call.arguments)
     digest, classes = given.digest, given.classes
     if scope.ambient is not None:
-        around = digest_input(operation, {"what holds around the step": dict(scope.ambient.inputs())})
+        inputs = scope.ambient.inputs(call.fingerprint)
+        around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()
         classes = {*classes, *around.classes}
     if classes:
@@ -238,10 +242,12 @@ class Story:
             if digest_input(call.definition.name, call.arguments).digest != self._given:
                 frame.not_replayable = "its arguments were changed before it ran"
 
-    def _changed_meanwhile(self) -> str | None:
+    def _changed_meanwhile(self) -> Telling[str | None]:
         """An async step is suspended while others go on, and somebody may have changed what it reaches."""
-        if self.frame().loop is not None and self.call.current().digest != self.call.fingerprint.digest:
-            return "its code was changed while it ran"
+        if self.frame().loop is not None:
+            now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
+            if isinstance(now, Raised) or now.value.digest != self.call.fingerprint.digest:
+                return "its code was changed while it ran"
         return None
 
     def begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
@@ -314,9 +320,15 @@ class Story:
         self._seen = (yield Find(Began())).executions
         ttl = self.call.definition.semantics.ttl_seconds
         oldest = float("-inf") if ttl is None else self.engine.now() - ttl
-        passed = {newest.execution} if newest is not None else set()
-        wanted = [(False, ReplayReason.EARLY_CUTOFF_HIT), (True, ReplayReason.CROSS_PARENT_HIT)]
-        for across, reason in wanted if self._identity.across else wanted[:1]:
+        passed = set[int]()
+        wanted: list[tuple[bool, ReplayReason]] = []
+        if newest is not None:
+            # Else there is nothing older either.
+            passed.add(newest.execution)
+            wanted.append((False, ReplayReason.EARLY_CUTOFF_HIT))
+        if self._identity.across:
+            wanted.append((True, ReplayReason.CROSS_PARENT_HIT))
+        for across, reason in wanted:
             for found in (yield Find(Others(self.keys, self.engine.namespace, across, oldest))):
                 if found.execution not in passed:
                     passed.add(found.execution)
@@ -516,7 +528,7 @@ class Story:
             artifact = content_digest(payload)
             artifact_id = artifact.hex()
         inside = frame.taken()
-        not_replayable = problem or inside.not_replayable or self._unstorable or self._changed_meanwhile()
+        not_replayable = problem or inside.not_replayable or self._unstorable or (yield from self._changed_meanwhile())
         committed: Committed | None = None
         if begun.moment is not None:
             attempts = self._attempts_before()
@@ -720,3 +732,15 @@ class Story:
         engine.keeper.wake()
         if run.lines is not None:
             run.lines.append(line)
+
+
+class ReplayOnlyStory(Story):
+    """It is replayed, or it is an error: nothing runs."""
+
+    __slots__ = ()
+
+    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
+        hit = yield from self.look()
+        if hit is None:
+            raise NotReplayed(self.call.definition.name, self._reason.value)
+        return hit

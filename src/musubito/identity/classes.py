@@ -30,6 +30,7 @@ DERIVED = frozenset(
     [
         "__dict__",
         "__weakref__",
+        "__slotnames__",
         "__module__",
         "__qualname__",
         "__doc__",

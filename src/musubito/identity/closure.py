@@ -39,12 +39,13 @@ SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credent
 @dataclass(frozen=True, slots=True)
 class CodePart:
     """One thing that was reached. `name` is stable and meant for people; `source` is its text where that may
-    be shown.
+    be shown. Only of a function is that a program.
     """
 
     name: str
     digest: bytes
     source: str | None
+    is_function: bool = False
 
 
 class Closure(NamedTuple):
@@ -59,16 +60,18 @@ class Closure(NamedTuple):
     state: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
     steps: frozenset[str]
+    met: tuple[Any, ...]
     unchanged: Callable[[], bool]
     written: Written
 
 
-def reach(function: Callable[..., Any], owner: type | None) -> Closure:
-    """Walks what `function` reaches; `owner` is the receiver's class where it is a method."""
+def reach(function: Callable[..., Any], owner: type | None, module: str | None = None) -> Closure:
+    """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`: see
+    `CodeTracker`."""
     facts = Facts()
     for _ in range(ROUNDS):
         before = facts.size()
-        walk = Walk(function, owner, facts)
+        walk = Walk(function, owner, facts, module)
         walk.run()
         if facts.size() == before:
             return walk.closure()
@@ -114,7 +117,7 @@ class Walk:
     described.
     """
 
-    def __init__(self, function: Callable[..., Any], owner: type | None, facts: Facts) -> None:
+    def __init__(self, function: Callable[..., Any], owner: type | None, facts: Facts, module: str | None) -> None:
         self.function = function
         self.owner = owner
         self.facts = facts
@@ -126,9 +129,13 @@ class Walk:
         self.live = True
         """Whether what is being described is led to by code that can run."""
         self.guard = Guard()
-        self.origins = Origins(module_of(function) if isinstance(function, FunctionType) else module_name(function))
+        if module is None:
+            module = module_of(function) if isinstance(function, FunctionType) else module_name(function)
+        self.origins = Origins(module)
         self.classes: dict[tuple[str, str], type] = {}
         self.steps: set[str] = set()
+        self.met: list[Any] = []
+        """Objects of kinds that an adapter has registered."""
         self.owners: dict[int, tuple[type, bool]] = {}
         """Functions that are methods: of which class, and whether their receiver is the class itself."""
         self._index: dict[tuple[int, bool], int] = {}
@@ -148,19 +155,19 @@ class Walk:
         while self._queue:
             waiting = self._queue.popleft()
             value, name, member = waiting
-            text = None
+            text, is_function = None, False
             self.live = id(value) in self.facts.running
             if isinstance(value, FunctionType) and self.origins.of_function(value) is Origin.USER:
                 description = describe_function(self, value, name, member)
                 source = text_of(value.__code__).source
-                text = None if source is None else source.text
+                text, is_function = None if source is None else source.text, True
             elif isinstance(value, ModuleType) and self.origins.of_module(value) is Origin.USER:
                 description = describe_names(self, value.__dict__, name)
             elif isinstance(value, Namespace):
                 description = describe_names(self, value.names, name)
             else:
                 description = describe(self, value, name)
-            self._record(name, description, text)
+            self._record(name, description, text, is_function=is_function)
 
     def closure(self) -> Closure:
         """What was found."""
@@ -177,6 +184,7 @@ class Walk:
             state,
             classes,
             frozenset(self.steps),
+            tuple(self.met),
             self.guard.build(),
             self.written,
         )
@@ -258,7 +266,7 @@ class Walk:
 
     # -- records -------------------------------------------------------------------------------------------------------
 
-    def _record(self, name: str, description: Description, text: str | None) -> None:
+    def _record(self, name: str, description: Description, text: str | None, *, is_function: bool) -> None:
         own, whole = sha256(description.own), sha256(description.own)
         for label, reference in description.links:
             own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
@@ -269,7 +277,7 @@ class Walk:
         part, number = name, 2
         while part in self._parts:
             part, number = f"{name}#{number}", number + 1
-        self._parts[part] = CodePart(part, own.digest(), _escaped(text))
+        self._parts[part] = CodePart(part, own.digest(), _escaped(text), is_function)
 
 
 def _called(value: Any) -> str:

@@ -31,7 +31,8 @@ class Fingerprint:
     `digest` is the same in every process that reaches the same code and constants. `parts` says what was
     reached, `untracked` what could only be counted by its type, `state` what the reached code itself writes
     and what therefore does not count as a constant. `classes` are the classes by which results may be
-    rebuilt, by module and qualname. `steps` are the names of the operations that the code reaches.
+    rebuilt, by module and qualname. `steps` are the names of the operations that the code reaches, `met` the
+    objects of kinds that an adapter has registered.
     """
 
     digest: bytes
@@ -40,20 +41,23 @@ class Fingerprint:
     state: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
     steps: frozenset[str]
+    met: tuple[Any, ...]
 
 
 class CodeTracker:
     """Keeps the fingerprint of one function and notices when it is no longer true.
 
     `owner` is the receiver's class where the function is a method: the members that it reaches through its
-    first parameter count too. Nothing is looked at before the first call of `current()`.
+    first parameter count too. `module`: whose code is the user's is judged as from there, by default from where the
+    function was written. Nothing is looked at before the first call of `current()`.
     """
 
-    __slots__ = ("_held", "_owner", "function")
+    __slots__ = ("_held", "_module", "_owner", "function")
 
-    def __init__(self, function: Callable[..., Any], *, owner: type | None = None) -> None:
+    def __init__(self, function: Callable[..., Any], *, owner: type | None = None, module: str | None = None) -> None:
         self.function = function
         self._owner = owner
+        self._module = module
         self._held: tuple[Callable[[], bool], Fingerprint, Closure] | None = None
 
     def current(self) -> Fingerprint:
@@ -65,13 +69,19 @@ class CodeTracker:
 
     def _renew(self) -> Fingerprint:
         """Walks without a lock: the walk may import, and two threads that walk at once find the same."""
-        closure = reach(self.function, self._owner)
+        closure = reach(self.function, self._owner, self._module)
         for _ in range(ATTEMPTS):
             if closure.unchanged():
                 break
-            closure = reach(self.function, self._owner)  # another thread changed something meanwhile
+            closure = reach(self.function, self._owner, self._module)  # another thread changed something meanwhile
         fingerprint = Fingerprint(
-            closure.digest, closure.parts, closure.untracked, closure.state, closure.classes, closure.steps
+            closure.digest,
+            closure.parts,
+            closure.untracked,
+            closure.state,
+            closure.classes,
+            closure.steps,
+            closure.met,
         )
         self._held = closure.unchanged, fingerprint, closure
         return fingerprint

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, static
+from musubito.identity.foreign import kind_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
 
@@ -58,15 +59,22 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         return Description(tokens("says", said), links)
     if _is_secret(cls):
         return Description(tokens("secret"), links)
+    kind = kind_of(value)
+    if kind is not None:
+        walk.met.append(value)
+    said_of_it = tokens("said", canonical(kind.says(value))) if kind is not None and kind.says is not None else b""
     mock = sys.modules.get("unittest.mock")
     if mock is not None and isinstance(value, mock.NonCallableMock):
         return _mock(walk, value, name, links)
     if cls in WRAPPERS:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
     if origin is Origin.USER:
-        return Description(tokens("object", _hidden(walk, value, name)), [*links, *fields_linked(walk, value, name)])
+        own = tokens("object", _hidden(walk, value, name)) + said_of_it
+        return Description(own, [*links, *fields_linked(walk, value, name)])
     if _declares(cls):
-        return Description(tokens("object"), [*links, *_declared(walk, value, name)])
+        return Description(tokens("object") + said_of_it, [*links, *_declared(walk, value, name)])
+    if kind is not None:
+        return Description(tokens("object") + said_of_it, [*links, *fields_linked(walk, value, name, only_data=True)])
     described = _array(value) if _is_masked(value) else encoded(value)
     if described is not None and _is_masked(value):
         walk.guard.same(lambda: _array(value), described)
@@ -201,9 +209,11 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     walk.written.of_instance(value)
     for each in _lazy_names(type(value)):
         walk.written.add_name(value, each)
-    exempt = walk.written.names(value)
-    for each in sorted(exempt, key=str):
+    written = walk.written.names(value)
+    for each in sorted(written, key=str):
         links += walk.state(value, each, f"{name}.{each}")
+    kind = kind_of(value)
+    exempt = written if kind is None else written | frozenset(kind.leaves_out(value))
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         held = fields_of(value, where)
         if held is None:
@@ -224,7 +234,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
             if only_data and not counts(walk, inner):
                 walk.not_tracked(f"{name}.{each}", inner)
             else:
-                if only_data:
+                if only_data and kind is None:
                     read_by_others(walk, inner)
                 links.append((str(each), walk.link(inner, walk.called(inner, f"{name}.{each}"))))
     for slot in sorted(_slots(type(value)) - exempt):
@@ -236,7 +246,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
         if only_data and not counts(walk, inner):
             walk.not_tracked(f"{name}.{slot}", inner)
         else:
-            if only_data:
+            if only_data and kind is None:
                 read_by_others(walk, inner)
             links.append((slot, walk.link(inner, walk.called(inner, f"{name}.{slot}"))))
     return links
@@ -276,6 +286,10 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
         names = [each.name for each in fields(cls)]
     else:
         names = [each for each, field in cls.__pydantic_fields__.items() if not getattr(field, "exclude", None)]
+    kind = kind_of(value)
+    if kind is not None:
+        left_out = frozenset(kind.leaves_out(value))
+        names = [each for each in names if each not in left_out]
     links = []
     held = fields_of(value)
     for each in sorted(names):
@@ -304,7 +318,7 @@ def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
         return all(counts(walk, each, depth + 1) for each in value)
     if isinstance(value, dict):
         return all(counts(walk, each, depth + 1) for each in value.values())
-    return _declares(type(value)) or encoded(value) is not None
+    return _declares(type(value)) or kind_of(value) is not None or encoded(value) is not None
 
 
 def not_tracked(walk: Walk, value: Any, name: str) -> Description:

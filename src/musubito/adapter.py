@@ -1,0 +1,144 @@
+"""What an adapter for a framework stands on.
+
+A framework calls functions of its own accord and hands them things that are no arguments: a context, a configuration,
+a store. An adapter makes steps of such functions (`Operation`), says where each call stands (`SCOPE`), what holds
+around it (`Ambient`), what was read (`note_read`) and what no replay can repeat (`not_replayable`); the core does the
+rest: it enters the identity of every step in scope, what was read is checked again before a replay, and what cannot
+be repeated makes every step that is open not replayable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from musubito.engine.context import SCOPE, Ambient, HandUp, Run, Scope, add_control_flow
+from musubito.engine.current import current_engine
+from musubito.engine.drivers import arun, loop_is_watched, run
+from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
+from musubito.engine.protocol import Call, Story
+from musubito.errors import warn
+from musubito.identity.digest import digest_input
+from musubito.identity.fingerprint import CodeTracker, Fingerprint
+from musubito.identity.foreign import register_kind
+from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
+from musubito.store.base import Read
+
+__all__ = [
+    "REPLAYS",
+    "RUNS",
+    "SCOPE",
+    "Ambient",
+    "Call",
+    "Fingerprint",
+    "Operation",
+    "Run",
+    "Scope",
+    "Story",
+    "add_control_flow",
+    "ambient",
+    "current_engine",
+    "digest_input",
+    "loop_is_watched",
+    "not_replayable",
+    "note_read",
+    "off_loop",
+    "register_kind",
+    "run_story",
+    "run_story_async",
+    "warn",
+]
+
+
+class Operation:
+    """A step that an adapter makes: it has a name, and its code is all that `code` reaches.
+
+    `module` is where the user's code is taken to begin (see `CodeTracker`). Unlike a decorated function it is not
+    called: each call brings its arguments and what is to be run.
+    """
+
+    def __init__(self, name: str, code: Any, semantics: StepConfiguration, module: str) -> None:
+        self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
+        self._tracker = CodeTracker(code, module=module)
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.definition.name}>"
+
+    @property
+    def name(self) -> str:
+        """What nodes are called that it makes."""
+        return self.definition.name
+
+    def fingerprint(self) -> Fingerprint:
+        """What its code amounts to now."""
+        return self._tracker.current()
+
+    def call(
+        self,
+        engine: MusubitoEngine,
+        arguments: Mapping[str, object],
+        function: Callable[[], Any],
+        *,
+        force: bool,
+    ) -> Call:
+        """One call, with what identifies it and what is to be run if it is not replayed; `force`: it is run, unless it
+        is an effect."""
+        definition = self.definition
+        if force and definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
+            definition = replace(definition, semantics=replace(definition.semantics, force_reexecution=True))
+        fingerprint = self._tracker.current()
+        head, code = engine.identified(definition, fingerprint)
+        return Call(definition, fingerprint, self._tracker.current, head, code, arguments, function)
+
+
+class _Standing:
+    """Stands for the function that a step of an adapter does not have."""
+
+    def __init__(self, code: Any, module: str) -> None:
+        self.code = code
+        self.__module__ = module
+
+    def __call__(self) -> None:
+        raise TypeError("a step of an adapter is run by its framework")
+
+
+def run_story(story: Story) -> MusubitoResult[Any]:
+    """Perform a call in this thread; raises what its function raised."""
+    return run(story.tell(), story.engine)
+
+
+async def run_story_async(story: Story) -> MusubitoResult[Any]:
+    """Perform a call in this task; raises what its function raised."""
+    return await arun(story.tell(), story.engine)
+
+
+async def off_loop(function: Callable[[], Any]) -> Any:
+    """What may read files, such as source texts: in place, or in a thread if blocking calls are watched for."""
+    return await asyncio.to_thread(function) if loop_is_watched() else function()
+
+
+@contextmanager
+def ambient(around: Ambient) -> Iterator[None]:
+    """Steps called inside have this around them, at any depth."""
+    token = SCOPE.set(SCOPE.get()._replace(ambient=around))
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)
+
+
+def note_read(kind: str, key: str, digest: bytes | None) -> None:
+    """The step that is open here read this besides its input (None: it was not there). Outside a step, nothing."""
+    frame = SCOPE.get().frame
+    if frame is not None:
+        frame.take(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False))
+
+
+def not_replayable(why: str) -> None:
+    """Every step that is open here did what a replay would not repeat. Outside a step, nothing."""
+    frame = SCOPE.get().frame
+    if frame is not None:
+        frame.take(HandUp((), (), None, None, why, samples=False))

@@ -1,0 +1,45 @@
+"""What objects of other packages amount to, where an adapter knows better than their fields say.
+
+Objects of other packages count by those fields that can be identified. An adapter that knows a package says for its
+classes which fields do not count (counters, caches, clients, credentials), and what else is to count that follows from
+the fields but is not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final, NamedTuple
+
+__all__ = ["Kind", "kind_of", "register_kind"]
+
+
+class Kind(NamedTuple):
+    """How objects of a class, and of those derived from it, are looked at."""
+
+    leaves_out: Callable[[Any], Collection[str]]
+    """The names of fields that do not count."""
+    says: Callable[[Any], object] | None
+    """Plain data that counts besides. It must follow from the fields alone: it is asked for only when one of them is
+    another than before."""
+
+
+_KINDS: Final[dict[type, Kind]] = {}
+
+
+def register_kind(
+    cls: type,
+    leaves_out: Callable[[Any], Collection[str]] = lambda _value: (),
+    says: Callable[[Any], object] | None = None,
+) -> None:
+    """Objects of `cls` count by their fields, without those left out, and by what is said of them. Of several classes
+    that an object belongs to, the nearest says it."""
+    _KINDS[cls] = Kind(leaves_out, says)
+
+
+def kind_of(value: object) -> Kind | None:
+    """How this object is to be looked at, if an adapter has said so."""
+    for cls in type(value).__mro__:
+        kind = _KINDS.get(cls)
+        if kind is not None:
+            return kind
+    return None

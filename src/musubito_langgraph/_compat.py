@@ -1,0 +1,402 @@
+"""Everything of LangGraph that is not public and that the adapter relies on; no other module touches it.
+
+It is looked at when it is imported: a LangGraph that does not fit is named at once, and not by a wrong lineage later.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from inspect import iscoroutinefunction, signature
+from typing import Any, Final
+
+FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
+
+try:
+    from langgraph._internal._constants import (
+        CONF,
+        CONFIG_KEY_CALL,
+        CONFIG_KEY_CHECKPOINT_NS,
+        CONFIG_KEY_READ,
+        CONFIG_KEY_RESUMING,
+        CONFIG_KEY_RUNTIME,
+        CONFIG_KEY_SCRATCHPAD,
+        CONFIG_KEY_SEND,
+        CONFIG_KEY_STREAM,
+        CONFIG_KEY_TASK_ID,
+        INTERRUPT,
+        PUSH,
+        RESUME,
+        TASKS,
+    )
+    from langgraph._internal._runnable import RunnableCallable, RunnableSeq
+    from langgraph._internal._scratchpad import PregelScratchpad
+    from langgraph.channels.base import BaseChannel
+    from langgraph.channels.ephemeral_value import EphemeralValue
+    from langgraph.channels.named_barrier_value import NamedBarrierValue
+    from langgraph.constants import END
+    from langgraph.errors import EmptyChannelError, GraphBubbleUp, ParentCommand
+    from langgraph.graph._branch import BranchSpec
+    from langgraph.pregel import Pregel
+    from langgraph.pregel._messages import StreamMessagesHandler
+    from langgraph.pregel._read import DEFAULT_BOUND, PregelNode
+    from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry, ChannelWriteTupleEntry
+    from langgraph.pregel.protocol import PregelProtocol
+    from langgraph.runtime import Runtime
+    from langgraph.types import Command
+except ImportError as error:
+    raise ImportError(f"musubito_langgraph needs {FITS} (pip install 'musubito[langgraph]'): {error}") from error
+
+__all__ = [
+    "CONF",
+    "DEFAULT_BOUND",
+    "BaseChannel",
+    "BranchSpec",
+    "ChannelWrite",
+    "ChannelWriteEntry",
+    "ChannelWriteTupleEntry",
+    "EmptyChannelError",
+    "EphemeralValue",
+    "GraphBubbleUp",
+    "NamedBarrierValue",
+    "ParentCommand",
+    "Pregel",
+    "PregelNode",
+    "RunnableCallable",
+    "RunnableSeq",
+    "Runtime",
+    "StreamMessagesHandler",
+    "branch_of",
+    "caller_in",
+    "channels_in",
+    "checkpoint_ns_in",
+    "copied",
+    "error_in",
+    "holds_anything",
+    "is_answer",
+    "is_functional",
+    "is_resuming",
+    "is_tool_node",
+    "is_update",
+    "later_than",
+    "place_of_task",
+    "position_of_send",
+    "read_in",
+    "runs_tools_alone",
+    "runtime_in",
+    "scratchpad_in",
+    "sends_in",
+    "sends_in_channels",
+    "sent_by_others",
+    "state_in",
+    "streams_subgraphs",
+    "task_in",
+    "tools_of",
+    "with_caller",
+    "with_checkpoint_ns",
+    "with_runtime",
+    "with_scratchpad",
+    "with_send",
+    "writer_of",
+    "writes_in",
+]
+
+CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
+"""Since LangGraph 1.2; before, no task has it."""
+
+Config = Mapping[str, Any]
+
+
+def _check() -> None:
+    fits = {
+        "PregelNode.copy": hasattr(PregelNode, "copy"),
+        "PregelNode.flat_writers": hasattr(PregelNode, "flat_writers"),
+        "ChannelWrite._write": hasattr(ChannelWrite, "_write") and hasattr(ChannelWrite, "_awrite"),
+        "BranchSpec.path": {"path", "ends"} <= set(BranchSpec._fields),
+        "PregelScratchpad": {"get_null_resume", "resume", "subgraph_counter"}
+        <= set(PregelScratchpad.__dataclass_fields__),
+        "Runtime.override": hasattr(Runtime, "override"),
+        "BaseChannel.copy": hasattr(BaseChannel, "copy"),
+    }
+    missing = [name for name, there in fits.items() if not there]
+    if missing:
+        raise ImportError(
+            f"musubito_langgraph needs {FITS}; langgraph {version('langgraph')} is installed, and in it "
+            f"{', '.join(missing)} is not what it was"
+        )
+
+
+_check()
+
+
+# -- what a task is told in its config ---------------------------------------------------------------------------------
+
+
+def _conf(config: Config) -> Mapping[str, Any]:
+    conf: Mapping[str, Any] = config.get(CONF) or {}
+    return conf
+
+
+def task_in(config: Config) -> str | None:
+    """The id of the task that runs; None outside of a graph."""
+    task: str | None = _conf(config).get(CONFIG_KEY_TASK_ID)
+    return task
+
+
+def checkpoint_ns_in(config: Config) -> str:
+    """Where the task's checkpoints would be."""
+    return str(_conf(config).get(CONFIG_KEY_CHECKPOINT_NS, ""))
+
+
+def channels_in(config: Config) -> Mapping[str, BaseChannel[Any, Any, Any]]:
+    """The channels of the graph that runs the task: one mapping for each invocation. Empty where there are none."""
+    args = _read_args(config)
+    channels: Mapping[str, BaseChannel[Any, Any, Any]] = args[1] if args else {}
+    return channels
+
+
+def _read_args(config: Config) -> tuple[Any, ...]:
+    """What LangGraph's function that reads for a task was made of: scratchpad, channels, managed values, writes."""
+    read = _conf(config).get(CONFIG_KEY_READ)
+    args: tuple[Any, ...] = read.args if isinstance(read, partial) else ()
+    return args if len(args) == 4 else ()
+
+
+def writes_in(config: Config) -> Sequence[tuple[str, Any]]:
+    """What the task has written so far."""
+    args = _read_args(config)
+    return tuple(args[3].writes) if args else ()
+
+
+def holds_anything(channel: BaseChannel[Any, Any, Any]) -> bool:
+    """Whether a trigger was written and not used up yet; a join, by a part of those that it waits for at least."""
+    if isinstance(channel, NamedBarrierValue):
+        return bool(channel.seen)
+    held = channel.checkpoint()
+    seen = held[0] if isinstance(held, tuple) and held else held
+    return bool(seen) if isinstance(seen, set) else channel.is_available() or isinstance(held, tuple)
+
+
+def read_in(config: Config, select: Sequence[str]) -> dict[str, Any]:
+    """Those of the channels that hold something, as they were when the superstep began."""
+    read = _conf(config).get(CONFIG_KEY_READ)
+    return {} if read is None else dict(read(list(select), False))
+
+
+def place_of_task(config: Config) -> tuple[Any, ...]:
+    """Where the task stands among those of its superstep. An error handler stands where the task stood that failed."""
+    return tuple((config.get("metadata") or {}).get("langgraph_path") or ())[:2]
+
+
+def is_update(config: Config) -> bool:
+    """Whether this is no task, but an update of the state from outside. It uses up no triggers."""
+    args = _read_args(config)
+    return bool(args) and INTERRUPT in args[3].triggers
+
+
+def position_of_send(config: Config) -> int | None:
+    """The number of the `Send` that started the task, or the one in whose place it handles an error; None if edges
+    did."""
+    path: Any = (config.get("metadata") or {}).get("langgraph_path") or ()
+    if len(path) >= 3 and path[0] == PUSH and path[-1] is False and isinstance(path[1], int):
+        return path[1]
+    return None
+
+
+def sends_in_channels(channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> list[str]:
+    """The nodes of all `Send`s that start tasks of this superstep."""
+    channel = channels.get(TASKS)
+    return [send.node for send in channel.get()] if channel is not None and channel.is_available() else []
+
+
+def sends_in(writes: Sequence[tuple[str, Any]]) -> list[str]:
+    """The nodes that these writes send to, in their order."""
+    return [value.node for channel, value in writes if channel == TASKS]
+
+
+def state_in(writes: Sequence[tuple[str, Any]]) -> list[list[Any]]:
+    """What these writes change of the state, without where they lead."""
+    return [[key, value] for key, value in writes if key != TASKS and not key.startswith(("branch:to:", "join:"))]
+
+
+def error_in(config: Config) -> Any:
+    """The `NodeError` that an error handler is to handle, else None."""
+    return _conf(config).get(CONFIG_KEY_NODE_ERROR)
+
+
+def sent_by_others(config: Config, key: str) -> bool:
+    """Whether the `Send`s of this superstep were written later than the channel `key`."""
+    return bool(later_than(config, key, (TASKS,)))
+
+
+def later_than(config: Config, key: str, channels: Iterable[str]) -> list[str]:
+    """Those of the channels that were written later than the channel `key`. What the loop does not tell is not later.
+
+    The loop that runs the task is known to it only as the owner of the method that schedules others.
+    """
+    caller = caller_in(config)
+    schedule = caller.keywords.get("schedule_task") if isinstance(caller, partial) else None
+    checkpoint = getattr(getattr(schedule, "__self__", None), "checkpoint", None)
+    versions = checkpoint.get("channel_versions", {}) if isinstance(checkpoint, dict) else {}
+    last = versions.get(key)
+    return [each for each in channels if each in versions and (last is None or versions[each] > last)]
+
+
+def streams_subgraphs(config: Config) -> bool:
+    """Whether what graphs inside the task emit is shown."""
+    return CONFIG_KEY_STREAM in _conf(config)
+
+
+def is_answer(channel: str) -> bool:
+    """Whether a write says that an answer to an interrupt was used."""
+    return channel == RESUME
+
+
+def is_resuming(config: Config) -> bool:
+    """Whether the invocation goes on from a checkpoint, so that answers may be at hand."""
+    return bool(_conf(config).get(CONFIG_KEY_RESUMING))
+
+
+def runtime_in(config: Config) -> Any:
+    """The `Runtime` of the task; None outside of a graph."""
+    return _conf(config).get(CONFIG_KEY_RUNTIME)
+
+
+def scratchpad_in(config: Config) -> Any:
+    """What the task remembers about its interrupts; None outside of a graph."""
+    return _conf(config).get(CONFIG_KEY_SCRATCHPAD)
+
+
+def caller_in(config: Config) -> Any:
+    """The function by which `@task`s are called; None where there is none."""
+    return _conf(config).get(CONFIG_KEY_CALL)
+
+
+# -- what a node is told instead ---------------------------------------------------------------------------------------
+
+
+def with_runtime(conf: dict[str, Any], runtime: Any) -> None:
+    """`conf`, from now on, with this runtime."""
+    conf[CONFIG_KEY_RUNTIME] = runtime
+
+
+def with_scratchpad(conf: dict[str, Any], **changes: Any) -> None:
+    """`conf`, from now on, with a scratchpad that differs in this."""
+    conf[CONFIG_KEY_SCRATCHPAD] = replace(conf[CONFIG_KEY_SCRATCHPAD], **changes)
+
+
+def with_checkpoint_ns(conf: dict[str, Any], checkpoint_ns: str) -> None:
+    """`conf`, from now on, as that of a task whose checkpoints would be there."""
+    conf[CONFIG_KEY_CHECKPOINT_NS] = checkpoint_ns
+
+
+def with_send(conf: dict[str, Any], wrap: Any) -> None:
+    """`conf`, from now on, with what `wrap` makes of its function that writes."""
+    if CONFIG_KEY_SEND in conf:
+        conf[CONFIG_KEY_SEND] = wrap(conf[CONFIG_KEY_SEND])
+
+
+def with_caller(conf: dict[str, Any], caller: Any) -> None:
+    """`conf`, from now on, with this function that calls `@task`s."""
+    conf[CONFIG_KEY_CALL] = caller
+
+
+# -- nodes -------------------------------------------------------------------------------------------------------------
+
+
+def branch_of(writer: Any) -> BranchSpec | None:
+    """The conditional edge that a node's writer publishes; None if it is another writer."""
+    if type(writer) is not RunnableCallable:
+        return None
+    branch = getattr(writer.func or writer.afunc, "__self__", None)
+    return branch if isinstance(branch, BranchSpec) else None
+
+
+def writer_of(writer: Any, branch: BranchSpec) -> Any:
+    """Another writer that differs from this in its branch alone; `writer` must be one of those."""
+    made = copied(writer)
+    made.func = branch._route
+    made.afunc = branch._aroute
+    return made
+
+
+def is_tool_node(runnable: Any) -> bool:
+    """Whether it is LangGraph's `ToolNode`, or one of those that LangChain has had. Told by its shape: some pairs of
+    releases cannot even import `langgraph.prebuilt`."""
+    return isinstance(runnable, RunnableCallable) and isinstance(getattr(runnable, "tools_by_name", None), Mapping)
+
+
+def runs_tools_alone(node: Any) -> bool:
+    """Whether it runs each tool in a method that is handed what was asked, and fills in the rest itself."""
+    execute = getattr(type(node), "_execute_tool_sync", None)
+    return execute is not None and "_inject_tool_args" in execute.__code__.co_names
+
+
+def tools_of(node: Any) -> Mapping[str, Any]:
+    """A tool node's tools by name."""
+    tools: Mapping[str, Any] = node.tools_by_name
+    return tools
+
+
+def tools_called(node: Any, value: Any) -> list[str] | None:
+    """The names of the tools that this input of a tool node calls; None if that cannot be said."""
+    try:
+        calls = node._parse_input(value)[0]
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return None  # the node will say so itself
+    return [call["name"] for call in calls]
+
+
+def has_wrapper(node: Any) -> bool:
+    """Whether something is put around all of its tools, which sees the state."""
+    return any(getattr(node, name, None) is not None for name in ("_wrap_tool_call", "_awrap_tool_call"))
+
+
+def tool_sees_state(node: Any, name: str) -> bool:
+    """Whether a tool is handed the state, or the runtime with the state in it."""
+    injected = getattr(node, "_injected_args", {}).get(name)
+    return injected is None or bool(injected.state) or bool(injected.runtime)
+
+
+def state_of_tools(node: Any, value: Any, config: Config) -> Any:
+    """The state that tools are handed."""
+    extract: Any = getattr(node, "_extract_state", None)
+    if extract is None:
+        return read_in(config, list(channels_in(config)))
+    return extract(value) if len(signature(extract).parameters) == 1 else extract(value, config)
+
+
+def injected_into(function: Any) -> frozenset[str]:
+    """The parameters of a task's function that LangGraph itself fills in."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # LangGraph warns about the function when it makes the same of it
+        made = RunnableCallable(None, function) if iscoroutinefunction(function) else RunnableCallable(function)
+    return frozenset(made.func_accepts)
+
+
+def is_remote(runnable: Any) -> bool:
+    """Whether it is a graph that runs elsewhere."""
+    return isinstance(runnable, PregelProtocol) and not isinstance(runnable, Pregel)
+
+
+def is_functional(graph: Any) -> bool:
+    """Whether it was made of an `@entrypoint`."""
+    return type(graph) is Pregel and graph.output_channels == END and END in graph.channels
+
+
+def leaves_graph(output: Any) -> bool:
+    """Whether a node gave back a `Command` for a graph around its own."""
+    return any(
+        isinstance(each, Command) and each.graph is not None
+        for each in (output if isinstance(output, list | tuple) else (output,))
+    )
+
+
+def copied(runnable: Any) -> Any:
+    """Another of the same class with the same fields."""
+    made = object.__new__(type(runnable))
+    made.__dict__.update(runnable.__dict__)
+    return made

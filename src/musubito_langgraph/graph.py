@@ -1,0 +1,183 @@
+"""A whole graph in one call: every node becomes a step."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from langgraph.graph import StateGraph
+
+from musubito import MusubitoEngine, StepConfiguration
+from musubito_langgraph import _compat
+from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
+from musubito_langgraph.parents import LINEAGE, LineageChannel, LineageWrite
+from musubito_langgraph.policy import KEY, SAMPLE, Settings, checked_names, checked_types
+from musubito_langgraph.tasks import recorded_entrypoint
+
+__all__ = ["musubito_graph"]
+
+G = TypeVar("G")
+
+
+def musubito_graph(
+    graph: G,
+    *,
+    engine: MusubitoEngine | None = None,
+    steps: Mapping[str, StepConfiguration] | None = None,
+    default: StepConfiguration | None = None,
+    ignore_config: Collection[str] = (),
+) -> G:
+    """A graph of the same kind that does the same, and whose nodes are steps: recorded, and replayed where that is
+    safe. `graph` is a `StateGraph`, a compiled graph or an `@entrypoint`, and is left as it is.
+
+    A step is called `<graph>/<path>/<node>`; a conditional edge `<node>:<router>`, a tool `<node>.<tool>`, a task of an
+    entrypoint `<entrypoint>/<task>`. `steps` says by these names, without the graph's, how they may be replayed, and so
+    does `metadata={"musubito": StepConfiguration(...)}` of a node; `default` is for all others: each answer is a sample
+    (`StepType.STOCHASTIC`). `ignore_config` names keys of `configurable` and `metadata` that decide nothing, such as
+    the id of a request. `engine`: the one in use if none is given.
+
+    An invocation says more in `config["configurable"]["musubito"]`: `{"mode": "live" | "refresh" | "off" |
+    "replay_only", "namespace": "..."}`.
+
+    Wrapping twice equals once. Raises TypeError for what is no graph, and ValueError for a name in `steps` that the
+    graph does not have.
+    """
+    if isinstance(ignore_config, str):
+        raise TypeError(f"ignore_config is a collection of keys, not a text: ({ignore_config!r},)")
+    if isinstance(graph, StateGraph):
+        wrapped = "compile" in vars(graph)
+    elif isinstance(graph, _compat.Pregel):
+        wrapped = LINEAGE in graph.channels
+    else:
+        raise TypeError(f"musubito_graph takes a StateGraph or a compiled graph, not {graph!r}")
+    if wrapped:
+        if engine is not None or steps or default is not None or ignore_config:
+            raise ValueError("this graph is wrapped already; say where it is wrapped first how its steps are replayed")
+        return graph
+    checked_types(steps, default)
+    settings = Settings(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config))
+    if isinstance(graph, StateGraph):
+        builder: G = _wrapped_builder(graph, settings)
+        return builder
+    compiled: G = _wrapped_compiled(graph, settings)
+    return compiled
+
+
+def _wrapped_compiled(graph: Any, settings: Settings) -> Any:
+    checked_names(settings.steps, set(_names(graph, "")))
+    return _wrapped(graph, graph.get_name(), "", settings)
+
+
+def _names(graph: Any, prefix: str) -> Iterator[str]:
+    """What steps of a graph are called, without the graph's own name."""
+    for name, node in graph.nodes.items():
+        path = f"{prefix}{name}"
+        if node.bound is not _compat.DEFAULT_BOUND:
+            yield path
+        if isinstance(node.bound, _compat.Pregel):
+            yield from _names(node.bound, f"{path}/")
+        if _compat.is_tool_node(node.bound) and _compat.runs_tools_alone(node.bound):
+            yield from (f"{path}.{tool}" for tool in _compat.tools_of(node.bound))
+        for writer in node.flat_writers:
+            branch = _compat.branch_of(writer)
+            if branch is not None:
+                yield f"{path}:{_router(branch)}"
+
+
+def _router(branch: _compat.BranchSpec) -> str:
+    return getattr(branch.path, "name", None) or "condition"
+
+
+def _wrapped_builder(builder: Any, settings: Settings) -> Any:
+    """A copy that can be built on, and that compiles to a wrapped graph."""
+    made = copy.copy(builder)
+    for name, held in vars(builder).items():
+        if isinstance(held, dict | set | list):
+            setattr(made, name, copy.copy(held))
+    # Compiling fills in what the nodes leave open.
+    made.nodes = {name: replace(spec) for name, spec in builder.nodes.items()}
+    made.branches = type(builder.branches)(
+        getattr(builder.branches, "default_factory", None),
+        {start: dict(branches) for start, branches in builder.branches.items()},
+    )
+
+    @functools.wraps(builder.compile)
+    def compile_(*args: Any, **kwargs: Any) -> Any:
+        return _wrapped_compiled(type(made).compile(made, *args, **kwargs), settings)
+
+    made.compile = compile_
+    return made
+
+
+def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
+    """The same graph with other nodes and a hidden channel.
+
+    A plain copy, not `graph.copy()`, which loses what `compile` added.
+    """
+    made = copy.copy(graph)
+    triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
+    lasting = frozenset(
+        channel
+        for each in triggers.values()
+        for channel in each
+        if not isinstance(graph.channels.get(channel), _compat.EphemeralValue)
+    )
+    inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
+    made.nodes = {
+        node: _wrapped_node(graph, Node(name, f"{prefix}{node}", triggers, SAMPLE, settings), spec, triggers)
+        for node, spec in graph.nodes.items()
+    }
+    if graph.stream_channels is None:
+        # Else the hidden channel would be seen.
+        made.stream_channels = [
+            channel for channel, each in graph.channels.items() if isinstance(each, _compat.BaseChannel)
+        ]
+    made.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
+    return made
+
+
+def _wrapped_node(
+    graph: Any, bare: Node, spec: _compat.PregelNode, triggers: Mapping[str, tuple[str, ...]]
+) -> _compat.PregelNode:
+    metadata = dict(spec.metadata or {})
+    said = metadata.pop(KEY, None)
+    if said is not None and not isinstance(said, StepConfiguration):
+        raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {said!r}')
+    node = replace(bare, semantics=bare.settings.semantics(bare.path, said))
+    changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
+    if said is not None:
+        changes["metadata"] = metadata or None
+
+    def subgraph(inner: Any) -> Any:
+        if LINEAGE in inner.channels:
+            return inner
+        return _wrapped(inner, node.graph, f"{node.path}/", node.settings)
+
+    if spec.bound is _compat.DEFAULT_BOUND:
+        pass
+    elif _compat.is_functional(graph) and isinstance(spec.bound, _compat.RunnableCallable):
+        changes["bound"] = recorded_entrypoint(spec.bound, node)
+    else:
+        changes["bound"] = recorded_node(spec.bound, node, subgraph)
+        if isinstance(spec.bound, _compat.Pregel):
+            changes["subgraphs"] = [changes["bound"]._graph]
+    return spec.copy(changes)
+
+
+def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str, tuple[str, ...]]) -> list[Any]:
+    writers: list[Any] = []
+    for writer in spec.flat_writers:
+        branch = _compat.branch_of(writer)
+        if branch is not None:
+            name = _router(branch)
+            semantics = node.settings.semantics(f"{node.path}:{name}", node.semantics)
+            recorded = recorded_branch(branch, name, replace(node, semantics=semantics))
+            writers.append(_compat.writer_of(writer, recorded))
+        else:
+            writers.append(writer)
+    # One writer is left one, see LineageWrite.
+    last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
+    return [*writers, LineageWrite(last, node.name, triggers)]

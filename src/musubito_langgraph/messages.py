@@ -1,0 +1,696 @@
+"""Random ids of messages and tool calls, taken out of what a node is given and gives back.
+
+Theory of operation. The same conversation has other ids each time, so ids are renamed by first appearance before an
+input is identified, and only at *typed positions*: `id` of messages and tool calls, `tool_call_id` and the like. A
+string that merely looks like an id is data, and so is an id that the input mentions anywhere else, be it in part: a
+node that finds ids in texts is not indifferent to what they are. An output is stored with names in place of ids. On a
+replay a name of the input becomes the id of the current input, and an id that was new in the output becomes a new one
+of the same form, so that a replayed message is added to a history and not put in place of the recorded one. This is
+right for nodes to which ids are but ids, and what shows that a node is none of them makes an output `Unrepeatable`.
+
+A name is a value of a class of its own, which no string of the user's can be taken for.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from operator import is_
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from langchain_core.messages import BaseMessage, RemoveMessage
+from langchain_core.messages.base import TextAccessor
+from langchain_core.runnables.utils import AddableDict
+from langgraph.types import Send
+from pydantic import BaseModel
+
+from musubito.errors import EncodingError
+from musubito.identity.canonical import canonical
+from musubito.identity.codecs import take_apart
+from musubito.identity.packing import Code
+from musubito.identity.records import MISSING, name_of, rebuild, split_record, static, unfit
+
+__all__ = ["Naming", "Unrepeatable", "encodable", "is_random", "pack", "rename", "restored", "unpack"]
+
+
+class Unrepeatable(Exception):
+    """An output that must not be replayed; the text says why, in a sentence."""
+
+
+# -- ids ---------------------------------------------------------------------------------------------------------------
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_REST_OF_UUID = "-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{24}"
+_IS_UUID = re.compile(_UUID).fullmatch
+_FORMS = (
+    re.compile(f"((?:call_|toolu_)?)({_UUID})()").fullmatch,
+    re.compile(f"((?:lc_)?run--?)({_UUID})((?:-[0-9]+)?)").fullmatch,
+    re.compile("(call_|toolu_)((?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_-]{16,})()").fullmatch,
+)
+_HEX = re.compile("[0-9a-f]{8,}")
+_CALL_LIKE = re.compile("(?:call|toolu)_[a-z0-9_-]{16,}")
+_SHORTEST = 8
+"""Of the mentions of an id, which may be the first characters of a UUID."""
+_LETTERS = string.ascii_letters + string.digits
+
+
+class _Form(NamedTuple):
+    """An id taken apart; ids with the same core belong together (`run-<uuid>-0` and `run-<uuid>-1`)."""
+
+    prefix: str
+    core: str
+    suffix: str
+
+
+def _form(value: str) -> _Form | None:
+    """The parts of a random id; None for all others."""
+    for form in _FORMS:
+        if found := form(value):
+            return _Form(*found.groups())
+    return None
+
+
+def is_random(value: str) -> bool:
+    """Whether a text is an id that was made at random."""
+    return _form(value) is not None
+
+
+class _Haystack:
+    """Texts in which mentions of ids are looked for."""
+
+    __slots__ = ("_calls", "_hexes", "_text")
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._text = "\n".join(texts).lower()
+        # What may hold a mention is little, so that many ids in much text are found in one pass.
+        self._hexes = "\n".join(_HEX.findall(self._text))
+        has_calls = "call_" in self._text or "toolu_" in self._text
+        self._calls = "\n".join(_CALL_LIKE.findall(self._text)) if has_calls else ""
+
+    def mentions(self, core: str) -> bool:
+        """Whether a core occurs: whole, a UUID also without dashes or by its first eight characters.
+
+        The first characters of *another* UUID are no mention: those made within the same minute may begin alike.
+        """
+        if not _IS_UUID(core):
+            return core.lower() in self._calls
+        if core[:_SHORTEST] not in self._hexes:
+            return False
+        forms = f"{core}|{core.replace('-', '')}|{core[:_SHORTEST]}(?!{_REST_OF_UUID})"
+        return re.search(forms, self._text) is not None
+
+
+def _new_core(length: int) -> str:
+    """A core as nobody has seen it; a UUID for length 0."""
+    if not length:
+        return str(uuid4())
+    while True:
+        core = "".join(secrets.choice(_LETTERS) for _ in range(length))
+        if _form(f"call_{core}"):
+            return core
+
+
+# -- what is stored ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Stands for an id. `like` is an earlier one with the same core."""
+
+    number: int
+    like: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Stands for a `Send`, which has no encoding."""
+
+    node: Any
+    arg: Any
+    timeout: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Stands for what LangChain derives from a plain class: the text of a message, a dict that is a chunk of others.
+    `value` is plain."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Outputs with names: the first `known` are of the input's ids, the others of `new` ones, each by prefix, number
+    of its core, length of that if it is no UUID, and suffix."""
+
+    outputs: Any
+    known: int
+    new: list[tuple[str, int, int, str]]
+
+
+# -- the way through a value -------------------------------------------------------------------------------------------
+_NUMBERS = (int, float, bool, complex, Decimal)
+_ATOMS = frozenset[type]((*_NUMBERS, type(None), bytes, bytearray, memoryview, range, date, datetime, time, timedelta))
+_ATOMS_AND_TEXTS = _ATOMS | {str}
+_OFTEN_EMPTY = frozenset((type(None), str, list, dict))
+_SORTABLE = ({str}, {int})
+"""What all keys of a dict may be of, so that they have an order of their own."""
+
+
+class _Walk:
+    """Goes through a value and gives back what is made of it: the very same object wherever nothing changes.
+
+    Subclasses say what becomes of ids (`at_id`, with the role that each has) and of texts.
+    """
+
+    __slots__ = ("atoms", "opaque")
+
+    def __init__(self, opaque: Callable[[type], bool], atoms: frozenset[type]) -> None:
+        """Instances of `opaque` classes are not entered, those of `atoms` not even looked at."""
+        self.opaque = opaque
+        self.atoms = atoms
+
+    def at_id(self, value: str, role: str) -> Any:
+        return value
+
+    def at_text(self, value: str) -> Any:
+        return value
+
+    def at_name(self, value: Name) -> Any:
+        return value
+
+    def at_send(self, value: Send) -> Any:
+        return value
+
+    def at_sent(self, value: Sent) -> Any:
+        return value
+
+    def at_derivable(self, value: Any) -> Any:
+        """A `TextAccessor` or an `AddableDict`."""
+        return value
+
+    def at_derived(self, value: Derived) -> Any:
+        return value
+
+    def sealed(self, value: Any) -> Any:
+        """What is not entered, only searched."""
+        return value
+
+    def order(self, mapping: Mapping[Any, Any]) -> Iterable[Any]:
+        return mapping
+
+    def part(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in self.atoms:
+            return value
+        return self.at_text(value) if kind is str else _WAYS.get(kind, _Walk.record)(self, value)
+
+    def place(self, value: Any, role: str) -> Any:
+        """A typed position."""
+        return self.at_id(value, role) if type(value) is str else self.part(value)
+
+    def items(self, value: Any, way: Way) -> Any:
+        """A list, tuple, set or deque."""
+        if self.atoms.issuperset(map(type, value)):
+            return value
+        items = [way(self, item) for item in value]
+        if all(map(is_, items, value)):
+            return value
+        return deque(items, value.maxlen) if type(value) is deque else type(value)(items)
+
+    def mapping(self, value: Any, ways: Ways) -> Any:
+        """A dict of any kind, whose values at these keys are at typed positions."""
+        changed = self.changes(value, ways)
+        if not changed:
+            return value
+        made = copy(value)
+        for key, part in changed.items():  # not `update`, which a Counter takes for a sum
+            made[key] = part
+        return made
+
+    def changes(self, mapping: Mapping[Any, Any], ways: Ways) -> dict[Any, Any]:
+        """The values that become others."""
+        changed: dict[Any, Any] = {}
+        atoms = self.atoms
+        if not ways and atoms.issuperset(map(type, mapping.values())):
+            return changed
+        for key in self.order(mapping):
+            before = mapping[key]
+            kind = type(before)
+            if kind in _OFTEN_EMPTY and not before:
+                continue
+            way = ways.get(key) if ways else None
+            if way is not None:
+                after = way(self, before)
+            elif kind in atoms:
+                continue
+            elif kind is str:
+                after = self.at_text(before)
+            else:
+                after = self.part(before)
+            if after is not before:
+                changed[key] = after
+        return changed
+
+    def record(self, value: Any) -> Any:
+        """An instance of a class: the state is entered, and put together again without running the class's code."""
+        cls = type(value)
+        try:
+            taken = None if self.opaque(cls) or unfit(value) else split_record(value)
+        except RecursionError:
+            raise
+        except Exception:  # it has no encoding, as the encoder will say, with the path to it
+            taken = None
+        if taken is None or taken[0] == Code.RESULT:
+            return self.sealed(value)
+        code, as_they_are = taken
+        if code in (Code.ENUM, Code.FLAG):
+            return value
+        parts = self.looked_at(value, as_they_are)
+        held = 4 if code == Code.PYDANTIC else 3  # before it come names and fields
+        made: list[Any] = [*parts[:held], *map(self.part, parts[held:-1])]
+        state: Any = parts[-1]
+        if code == Code.NAMEDTUPLE:
+            made.append(self.items(state, _Walk.part))
+        else:
+            changed = self.changes(state, _fields_of(cls) if code == Code.PYDANTIC else _NOWHERE)
+            made.append({**state, **changed} if changed else state)
+        if all(map(is_, made, as_they_are)):
+            return value
+        return rebuild(code, made, {name_of(cls): cls})
+
+    def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
+        """The parts of a record that count."""
+        return parts
+
+    # -- typed positions -----------------------------------------------------------------------------------------------
+    def calls(self, value: Any) -> Any:
+        """A list of tool calls."""
+        return self.items(value, _Walk.call) if type(value) is list else self.part(value)
+
+    def call(self, value: Any) -> Any:
+        return self.mapping(value, _CALL) if type(value) is dict else self.part(value)
+
+    def blocks(self, value: Any) -> Any:
+        """A message's content."""
+        return self.items(value, _Walk.block) if type(value) is list else self.part(value)
+
+    def block(self, value: Any) -> Any:
+        kind = value.get("type") if type(value) is dict else None
+        ways = _BLOCKS.get(kind) if type(kind) is str else None
+        return self.part(value) if ways is None else self.mapping(value, ways)
+
+    def kwargs(self, value: Any) -> Any:
+        """What a provider's integration adds to a message."""
+        return self.mapping(value, _KWARGS) if type(value) is dict else self.part(value)
+
+    def by_call(self, value: Any) -> Any:
+        """A dict whose keys are ids of tool calls."""
+        if type(value) is not dict:
+            return self.part(value)
+        made = {key: (self.place(key, "answer"), self.part(value[key])) for key in self.order(value)}
+        if all(made[key][0] is key and made[key][1] is value[key] for key in value):
+            return value
+        return dict(made[key] for key in value)
+
+
+Way = Callable[[_Walk, Any], Any]
+Ways = Mapping[str, Way]
+
+
+def _at(role: str) -> Way:
+    return lambda walk, value: walk.place(value, role)
+
+
+_NOWHERE: Ways = {}
+_CALL: Ways = {"id": _at("call")}
+_CALLED: Ways = {"call_id": _at("call")}
+_ANSWERED: Ways = {"call_id": _at("answer")}
+_BLOCKS: Mapping[str, Ways] = {
+    "tool_call": _CALL,
+    "tool_call_chunk": _CALL,
+    "invalid_tool_call": _CALL,
+    "tool_use": _CALL,
+    "tool_result": {"tool_use_id": _at("answer"), "content": _Walk.blocks},
+    # OpenAI's own: their `id` is one of the server's.
+    "function_call": _CALLED,
+    "custom_tool_call": _CALLED,
+    "function_call_output": _ANSWERED,
+    "custom_tool_call_output": _ANSWERED,
+}
+_KWARGS: Ways = {"tool_calls": _Walk.calls, "__gemini_function_call_thought_signatures__": _Walk.by_call}
+_MESSAGE: Ways = {
+    "id": _at("message"),
+    "tool_call_id": _at("answer"),
+    "tool_calls": _Walk.calls,
+    "invalid_tool_calls": _Walk.calls,
+    "tool_call_chunks": _Walk.calls,
+    "additional_kwargs": _Walk.kwargs,
+    "content": _Walk.blocks,
+}
+_REMOVAL: Ways = {**_MESSAGE, "id": _at("removal")}
+_WITH_CONTEXT: Ways = {"tool_call": _Walk.call}
+
+
+def _fields_of(cls: type) -> Ways:
+    mro = cls.__mro__
+    if BaseMessage not in mro:
+        return _NOWHERE
+    return _REMOVAL if RemoveMessage in mro else _MESSAGE
+
+
+def _shape_of(value: Mapping[Any, Any]) -> Ways:
+    """Tool calls are known by their shape, wherever they are."""
+    kind = value.get("type")
+    if type(kind) is str and kind == "tool_call" and "name" in value and "args" in value:
+        return _CALL
+    kind = value.get("__type")
+    return _WITH_CONTEXT if type(kind) is str and kind == "tool_call_with_context" else _NOWHERE
+
+
+def _through(walk: _Walk, value: Any) -> Any:
+    return walk.items(value, _Walk.part)
+
+
+def _by_shape(walk: _Walk, value: Any) -> Any:
+    return walk.mapping(value, _shape_of(value))
+
+
+_WAYS: Mapping[type, Way] = {
+    Name: lambda walk, value: walk.at_name(value),
+    Send: lambda walk, value: walk.at_send(value),
+    Sent: lambda walk, value: walk.at_sent(value),
+    **dict.fromkeys((TextAccessor, AddableDict), lambda walk, value: walk.at_derivable(value)),
+    Derived: lambda walk, value: walk.at_derived(value),
+    **dict.fromkeys((list, tuple, set, frozenset, deque), _through),
+    **dict.fromkeys((dict, OrderedDict, defaultdict, Counter), _by_shape),
+}
+
+
+class _Search(_Walk):
+    """Gathers the ids at typed positions, by first appearance and whatever the order of dicts, and all other texts."""
+
+    __slots__ = ("_haystack", "_sealed", "forms", "keys", "roles", "stands", "texts")
+
+    def __init__(self, opaque: Callable[[type], bool]) -> None:
+        super().__init__(opaque, _ATOMS)
+        self.forms: dict[str, _Form] = {}
+        self.roles: dict[str, set[str]] = {"message": set(), "call": set(), "answer": set(), "removal": set()}
+        self.texts: list[str] = []
+        self.keys: list[str] = []
+        self.stands = False
+        """Whether something needs another value in its place."""
+        self._sealed: list[Any] = []
+        self._haystack: _Haystack | None = None
+
+    def at_id(self, value: str, role: str) -> Any:
+        if value not in self.forms:
+            form = _form(value)
+            if form is None:
+                return self.at_text(value)
+            self.forms[value] = form
+        self.roles[role].add(value)
+        return value
+
+    def at_text(self, value: str) -> Any:
+        if len(value) >= _SHORTEST:
+            self.texts.append(value)
+        return value
+
+    def at_send(self, value: Send) -> Any:
+        self.stands = True
+        self.part(value.node)
+        self.part(value.arg)
+        return value
+
+    def at_derivable(self, value: Any) -> Any:
+        self.stands = True
+        self.part(_plain(value))
+        return value
+
+    def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
+        self.stands = self.stands or (_is_langchain(value) and len(parts[3]) < len(parts[2]))
+        return parts
+
+    def sealed(self, value: Any) -> Any:
+        self._sealed.append(value)
+        return value
+
+    def order(self, mapping: Mapping[Any, Any]) -> Iterable[Any]:
+        if len(mapping) < 2:
+            return mapping
+        kinds = set(map(type, mapping))
+        if kinds in _SORTABLE:
+            return sorted(mapping)
+        return sorted(mapping, key=_rank)
+
+    def mapping(self, value: Any, ways: Ways) -> Any:
+        for key in value:
+            if type(key) is not str:
+                if type(key) not in _ATOMS:
+                    self._sealed.append(key)
+            elif len(key) >= _SHORTEST:
+                self.keys.append(key)
+        return super().mapping(value, ways)
+
+    def mentioned(self, cores: Collection[str]) -> frozenset[str]:
+        """Those of the cores that occur elsewhere than at a typed position."""
+        if not cores:
+            return frozenset()
+        if self._haystack is None:
+            self._haystack = self.haystack(())
+        return frozenset(filter(self._haystack.mentions, cores))
+
+    def haystack(self, known: Collection[str]) -> _Haystack:
+        """All that is not at a typed position, but texts that are just one of the `known` ids."""
+        texts = [text for text in self.texts if text not in known]
+        return _Haystack((*texts, *self.keys, *_texts_in(self._sealed, self.opaque)))
+
+
+def _rank(key: Any) -> tuple[str, bytes]:
+    try:
+        return type(key).__qualname__, canonical(key)
+    except EncodingError:  # the encoder will say so of the whole
+        return type(key).__qualname__, b""
+
+
+def _texts_in(sealed: list[Any], opaque: Callable[[type], bool]) -> Iterator[str]:
+    """All texts of values that are not entered, as the encoder sees them."""
+    open_ends: list[Any] = list(sealed)
+    seen: dict[int, Any] = {}
+    while open_ends:
+        value = open_ends.pop()
+        kind = type(value)
+        if kind is str:
+            yield value
+        elif kind is UUID:
+            yield str(value)
+        elif kind not in _ATOMS and id(value) not in seen:
+            seen[id(value)] = value
+            if kind in (list, tuple, set, frozenset):
+                open_ends.extend(value)
+            elif kind is dict:
+                open_ends.extend((*value, *value.values()))
+            else:
+                open_ends.append(_opened(value, opaque))
+
+
+def _opened(value: Any, opaque: Callable[[type], bool]) -> Any:
+    try:
+        return value.__musubito_identity__() if opaque(type(value)) else take_apart(value)[1]
+    except RecursionError:
+        raise
+    except Exception:  # it has no encoding, as the encoder will say
+        return None
+
+
+class _Rewrite(_Walk):
+    """Puts names in place of ids, and of texts that are an id."""
+
+    __slots__ = ("_ids", "_texts")
+
+    def __init__(self, opaque: Callable[[type], bool], ids: Mapping[str, Name], texts: Mapping[str, Name]) -> None:
+        super().__init__(opaque, _ATOMS if texts else _ATOMS_AND_TEXTS)
+        self._ids = ids
+        self._texts = texts
+
+    def at_id(self, value: str, role: str) -> Any:
+        return self._ids.get(value, value)
+
+    def at_text(self, value: str) -> Any:
+        return self._texts.get(value, value)
+
+    def at_send(self, value: Send) -> Any:
+        return Sent(self.part(value.node), self.part(value.arg), getattr(value, "timeout", None))
+
+    def at_derivable(self, value: Any) -> Any:
+        return Derived(self.part(_plain(value)))
+
+
+class _Identify(_Rewrite):
+    """Besides: a message or document that comes from a checkpoint is the same as before, though all of its fields were
+    given to it and not only those that its maker gave."""
+
+    __slots__ = ()
+
+    def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
+        if _is_langchain(value) and len(parts[3]) < len(parts[2]):
+            return [*parts[:3], sorted(parts[2]), *parts[4:]]
+        return parts
+
+
+def _is_langchain(value: Any) -> bool:
+    return isinstance(value, BaseModel) and type(value).__module__.startswith("langchain_core.")
+
+
+class _Restore(_Walk):
+    """Puts ids in place of names."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self, ids: list[str]) -> None:
+        super().__init__(_nothing, _ATOMS_AND_TEXTS)
+        self._ids = ids
+
+    def at_name(self, value: Name) -> Any:
+        return self._ids[value.number]
+
+    def at_sent(self, value: Sent) -> Any:
+        node, arg = self.part(value.node), self.part(value.arg)
+        return Send(node, arg) if value.timeout is None else Send(node, arg, timeout=value.timeout)
+
+    def at_derived(self, value: Derived) -> Any:
+        plain = self.part(value.value)
+        return TextAccessor(plain) if type(plain) is str else AddableDict(plain)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if type(value) is TextAccessor else dict(value)
+
+
+def _speaks_for_itself(cls: type) -> bool:
+    """In an input such an instance counts by what it says, which is asked of it as it is."""
+    return static(cls, "__musubito_identity__") is not MISSING
+
+
+def _nothing(_: type) -> bool:
+    return False
+
+
+# -- the contract ------------------------------------------------------------------------------------------------------
+class Naming:
+    """What the ids of one call's input are called; made by `rename`."""
+
+    __slots__ = ("cores", "ids", "search")
+
+    def __init__(self, search: _Search | None) -> None:
+        """`None` for an input that could not be searched."""
+        self.search = search
+        forms = {} if search is None else search.forms
+        data = frozenset() if search is None else search.mentioned({form.core for form in forms.values()})
+        self.cores: dict[str, int] = {}
+        self.ids: dict[str, Name] = {}
+        for value, form in forms.items():
+            if form.core not in data:
+                number = len(self.ids)
+                first = self.cores.setdefault(form.core, number)
+                self.ids[value] = Name(number, None if first == number else first)
+
+
+def rename(value: object) -> tuple[object, Naming]:
+    """`value` as it is identified, with names in place of random ids, and what they are called.
+
+    `value` is all that the call is given: an id that is mentioned in any of it is data. It is left as it is; parts
+    without ids are in the result themselves. What is nested too deeply is given back unchanged.
+    """
+    search = _Search(_speaks_for_itself)
+    try:
+        search.part(value)
+        naming = Naming(search)
+        if not naming.ids and not search.stands:
+            return value, naming
+        return _Identify(_speaks_for_itself, naming.ids, {}).part(value), naming
+    except RecursionError:
+        return value, Naming(None)
+
+
+def pack(outputs: object, naming: Naming) -> object:
+    """What is to be stored: `outputs`, with names in place of ids; `Unrepeatable` if no replay could give the like.
+
+    Parts without ids are in the result themselves, so it is to be encoded before others may change them. What has
+    neither ids nor needs another value in its place is given back as it is.
+    """
+    search = _Search(_nothing)
+    try:
+        search.part(outputs)
+        if naming.search is None:
+            raise Unrepeatable("its input is nested too deeply to be searched for ids")
+        names, new = _names(search, naming, naming.search)
+        if not names and not search.stands:
+            return outputs
+        made = _Rewrite(_nothing, names, names).part(outputs)
+    except RecursionError:
+        raise Unrepeatable("its output is nested too deeply to be searched for ids") from None
+    return outputs if made is outputs else Packed(made, len(naming.ids), new)
+
+
+def _names(search: _Search, naming: Naming, before: _Search) -> tuple[dict[str, Name], list[tuple[str, int, int, str]]]:
+    """The names of all ids that an output may have, and the forms of those that are new in it."""
+    new = {i: form for i, form in search.forms.items() if i not in naming.ids}
+    data = before.mentioned({form.core for form in new.values()})
+    new = {i: form for i, form in new.items() if form.core not in data}
+    for i, form in new.items():
+        if form.core in naming.cores:
+            raise Unrepeatable(f"its output makes an id of another one of its input: {i}")
+        if i in search.roles["removal"]:
+            raise Unrepeatable(f"its output removes a message that its input does not have: {i}")
+        if i in search.roles["answer"] and i not in search.roles["call"]:
+            raise Unrepeatable(f"its output answers a tool call that neither it nor its input has: {i}")
+    names = dict(naming.ids)
+    cores: dict[str, int] = {}
+    forms = []
+    for i, (prefix, core, suffix) in new.items():
+        names[i] = Name(len(names))
+        forms.append((prefix, cores.setdefault(core, len(cores)), 0 if _IS_UUID(core) else len(core), suffix))
+    haystack = search.haystack(names) if names else None
+    for core in (*naming.cores, *cores):
+        if haystack is not None and haystack.mentions(core):
+            raise Unrepeatable(f"its output mentions the id of a message or tool call in a text: {core}")
+    return names, forms
+
+
+def encodable(value: object) -> object:
+    """`value` with others in place of what has no encoding; ids are left. `restored` is the way back."""
+    return _Rewrite(_nothing, {}, {}).part(value)
+
+
+def restored(value: object) -> object:
+    """What `encodable` was given."""
+    return _Restore([]).part(value)
+
+
+def unpack(packed: object, naming: Naming) -> object:
+    """The outputs that were packed, with the ids of the current input and new ones, which agree throughout.
+
+    `packed` is what decoding gave, and is used up: its parts are in the result. `Unrepeatable` if it was packed for
+    an input with other names, or is nested too deeply for what is left of the stack.
+    """
+    if type(packed) is not Packed:
+        return packed
+    if packed.known != len(naming.ids):
+        raise Unrepeatable("it was recorded for an input with other ids")
+    cores: dict[int, str] = {}
+    ids = list(naming.ids)
+    for prefix, core, length, suffix in packed.new:
+        if core not in cores:
+            cores[core] = _new_core(length)
+        ids.append(f"{prefix}{cores[core]}{suffix}")
+    try:
+        return _Restore(ids).part(packed.outputs)
+    except RecursionError:
+        raise Unrepeatable("it is nested too deeply for what is left of the stack") from None

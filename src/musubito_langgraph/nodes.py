@@ -1,0 +1,332 @@
+"""A graph's nodes, its conditional edges and its tools as steps.
+
+A node's runnable is replaced by one that does the same, and that LangGraph cannot tell from it: a function keeps its
+type, name and signature, and the steps of a sequence are replaced one by one, so that tracers see no other runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MethodType
+from typing import Any, cast
+
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+
+from musubito import MusubitoEngine, StepConfiguration
+from musubito.adapter import SCOPE, Run, Scope, register_kind
+from musubito_langgraph import _compat
+from musubito_langgraph.fingerprint import module_of
+from musubito_langgraph.parents import Inside, Origin, external, inside, loop_in, origins_of, parents_of, surrounding
+from musubito_langgraph.policy import Mode, Settings, invocation_of
+from musubito_langgraph.runnable import RecordedRunnable
+from musubito_langgraph.steps import Attempt, Place, RecordedStep
+from musubito_langgraph.tasks import recorded_calls
+from musubito_langgraph.tools import recorded_tools, seen_by_tools
+
+__all__ = ["Node", "recorded_branch", "recorded_node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of a graph: what it is called, what triggers it, how it may be replayed."""
+
+    graph: str
+    path: str
+    """Within the outermost graph; its last part is the node's name."""
+    triggers: Mapping[str, tuple[str, ...]]
+    """Of all nodes of its graph."""
+    semantics: StepConfiguration
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """As LangGraph knows it."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def operation(self) -> str:
+        """As the lineage knows it."""
+        return f"{self.graph}/{self.path}"
+
+    def run(self, config: RunnableConfig) -> Callable[[MusubitoEngine, Scope], Run]:
+        """The run that a task belongs to."""
+        loop = loop_in(config)
+
+        def of(engine: MusubitoEngine, scope: Scope) -> Run:
+            if loop is None:
+                return scope.run if scope.engine is engine and scope.run is not None else engine.new_run(self.graph)
+            return loop.run(engine, scope, self.graph)
+
+        return of
+
+    def parents(self, config: RunnableConfig, number: int = 0) -> tuple[Origin, ...]:
+        """Those of a task of it; of a sequence, that of its first part, and each other one has the part before."""
+        loop, task = loop_in(config), _compat.task_in(config)
+        if number == 0 or loop is None or task is None:
+            return parents_of(config, self.name, self.triggers)
+        return loop.done.get(f"{task}:{number}") or (external("a part of", self.name, str(number)),)
+
+    def place(self, config: RunnableConfig, number: int = 0) -> Place:
+        """Where a task of it stands, or a part of one."""
+        return Place(self.parents(config, number), self.run(config))
+
+    def tries(self, config: RunnableConfig, fails: Callable[[], tuple[Origin, ...]]) -> None:
+        """If the task of this config fails, these are the steps that did."""
+        loop, task = loop_in(config), _compat.task_in(config)
+        if loop is not None and task is not None:
+            loop.tried[_compat.place_of_task(config)] = (task, fails)
+
+    def came_to_be(self, config: RunnableConfig, origins: tuple[Origin, ...], number: int = 0, count: int = 1) -> None:
+        """What follows the task of this config has these parents; or what follows this one of its parts."""
+        loop, task = loop_in(config), _compat.task_in(config)
+        if loop is not None and task is not None:
+            loop.done[task if number == count - 1 else f"{task}:{number + 1}"] = origins
+
+
+def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any], Any]) -> Runnable[Any, Any]:
+    """A runnable that does what this one does, as a step; `subgraph` wraps a graph that is a node."""
+    if isinstance(bound, _compat.Pregel):
+        return Subgraph(subgraph(bound), node)
+    if isinstance(bound, RunnableSequence):
+        steps = [_element(each, node, number, bound.steps, subgraph) for number, each in enumerate(bound.steps)]
+        return RunnableSequence(*steps, name=bound.name)
+    if isinstance(bound, _compat.RunnableSeq):
+        steps = [_element(each, node, number, bound.steps, subgraph) for number, each in enumerate(bound.steps)]
+        sequence: Any = _compat.copied(bound)
+        sequence.steps = steps
+        return cast("Runnable[Any, Any]", sequence)
+    if isinstance(bound, _compat.RunnableCallable):
+        return cast("Runnable[Any, Any]", _recorded_callable(bound, node))
+    if _compat.is_remote(bound):
+        return bound
+    return NodeRunnable(bound, node, 0, 1, _step(bound, node, node.operation))
+
+
+def _element(
+    bound: Runnable[Any, Any],
+    node: Node,
+    number: int,
+    steps: Sequence[Any],
+    subgraph: Callable[[Any], Any],
+) -> Runnable[Any, Any]:
+    """One of a sequence. The last is known by the node's name, the others by their numbers besides."""
+    if isinstance(bound, _compat.Pregel):
+        return Subgraph(subgraph(bound), node, number, len(steps))
+    if _compat.is_remote(bound):
+        return bound
+    name = node.operation if number == len(steps) - 1 else f"{node.operation}:{number + 1}"
+    return NodeRunnable(bound, node, number, len(steps), _step(bound, node, name))
+
+
+def _step(code: Any, node: Node, name: str) -> RecordedStep:
+    return RecordedStep(name, code, module_of(code), node.semantics, node.settings, recorded_calls(node))
+
+
+# -- functions ---------------------------------------------------------------------------------------------------------
+
+
+class RecordedCallable(_compat.RunnableCallable):
+    """A function that is a node; mixed into whatever class it is of."""
+
+    musubito_node: Node
+    musubito_step: RecordedStep
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+        """What the function gives back, or gave back earlier."""
+        config = ensure_config() if config is None else config
+        node = self.musubito_node
+        attempt = self.musubito_step.attempt(input, config, node.place(config), _besides(self, input, config, kwargs))
+        node.tries(config, lambda: _steps_of(attempt))
+        output = attempt.run(lambda config: super(RecordedCallable, self).invoke(input, config, **kwargs))
+        _came_to_be(node, config, attempt, output)
+        return output
+
+    async def ainvoke(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `invoke`."""
+        config = ensure_config() if config is None else config
+        node = self.musubito_node
+        attempt = self.musubito_step.attempt(input, config, node.place(config), _besides(self, input, config, kwargs))
+        node.tries(config, lambda: _steps_of(attempt))
+        output = await attempt.arun(lambda config: super(RecordedCallable, self).ainvoke(input, config, **kwargs))
+        _came_to_be(node, config, attempt, output)
+        return output
+
+
+register_kind(RecordedCallable, lambda _value: ("musubito_node", "musubito_step"))
+
+
+def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
+    code: Any = bound
+    if _compat.is_tool_node(bound) and _compat.runs_tools_alone(bound):
+        bound = recorded_tools(bound, node)
+    made = _compat.copied(bound)
+    made.__class__ = _recorded_class(type(bound))
+    for which in ("func", "afunc"):
+        function = getattr(made, which)
+        if isinstance(function, MethodType) and function.__self__ is code:
+            setattr(made, which, MethodType(function.__func__, made))
+    made.musubito_node = node
+    made.musubito_step = _step(code, node, node.operation)
+    return made
+
+
+@cache
+def _recorded_class(cls: type[_compat.RunnableCallable]) -> type[RecordedCallable]:
+    """It goes by the name of the class that it stands for."""
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (RecordedCallable, cls), names)
+
+
+def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> dict[str, object]:
+    """What a node sees besides its input and what holds around it."""
+    others: dict[str, object] = {}
+    if kwargs:
+        others["keywords"] = dict(kwargs)
+    error = _compat.error_in(config)
+    if error is not None:
+        others["error"] = [error.node, type(error.error).__qualname__, str(error.error)]
+    if _compat.is_tool_node(runnable):
+        others.update(seen_by_tools(runnable, value, config))
+    return others
+
+
+def _steps_of(attempt: Attempt) -> tuple[Origin, ...]:
+    return () if attempt.origin is None else (attempt.origin,)
+
+
+def _came_to_be(
+    node: Node, config: RunnableConfig, attempt: Attempt, output: Any, number: int = 0, count: int = 1
+) -> None:
+    if attempt.origin is None:
+        return
+    node.came_to_be(config, (attempt.origin,), number, count)
+    around = surrounding()
+    if around is not None and _compat.leaves_graph(output):
+        around.left_by = (attempt.origin,)
+
+
+# -- other Runnables ---------------------------------------------------------------------------------------------------
+
+
+class NodeRunnable(RecordedRunnable):
+    """A Runnable that is a node, or one of the `count` parts of the sequence that is one."""
+
+    def __init__(self, bound: Runnable[Any, Any], node: Node, number: int, count: int, step: RecordedStep) -> None:
+        super().__init__(bound, step)
+        self._node = node
+        self._number = number
+        self._count = count
+
+    def _place(self, config: RunnableConfig) -> Place:
+        return self._node.place(config, self._number)
+
+    def _attempt(self, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Attempt:
+        attempt = super()._attempt(value, config, kwargs)
+        self._node.tries(config, lambda: _steps_of(attempt))
+        return attempt
+
+    def _ended(self, attempt: Attempt, config: RunnableConfig, output: Any) -> None:
+        _came_to_be(self._node, config, attempt, output, self._number, self._count)
+
+
+register_kind(NodeRunnable, lambda _value: ("_node", "_number", "_count", "_step"))
+
+
+# -- subgraphs ---------------------------------------------------------------------------------------------------------
+
+
+class Subgraph(Runnable[Any, Any]):
+    """A node that is a graph, or a part of one that is: not a step, since the nodes in it are. Its roots have the parents
+    of its task, and what follows it follows its last steps."""
+
+    def __init__(self, graph: Any, node: Node, number: int = 0, count: int = 1) -> None:
+        self._graph = graph
+        self._node = node
+        self._number = number
+        self._count = count
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_graph", "_node", "_number", "_count"):
+            raise AttributeError(name)
+        return getattr(self._graph, name)
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """The graph's."""
+        return str(self._graph.get_name(suffix, name=name))
+
+    def _around(self, config: RunnableConfig) -> tuple[Inside | None, Scope]:
+        scope, invocation = SCOPE.get(), invocation_of(config)
+        if invocation.mode is Mode.OFF:
+            return None, scope
+        engine = self._node.settings.engine_for(invocation)
+        run = self._node.run(config)(engine, scope)
+        within = Inside(self._node.parents(config, self._number))
+        self._node.tries(config, within.failed)
+        return within, Scope(engine, run, scope.frame, None, scope.ambient)
+
+    def _left(self, config: RunnableConfig, within: Inside | None) -> None:
+        if within is not None:
+            self._node.came_to_be(config, within.ends(), self._number, self._count)
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+        """As the graph."""
+        config = ensure_config() if config is None else config
+        within, scope = self._around(config)
+        token = SCOPE.set(scope)
+        try:
+            with inside(within):
+                return self._graph.invoke(input, config, **kwargs)
+        finally:
+            SCOPE.reset(token)
+            self._left(config, within)
+
+    async def ainvoke(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As the graph."""
+        config = ensure_config() if config is None else config
+        within, scope = self._around(config)
+        token = SCOPE.set(scope)
+        try:
+            with inside(within):
+                return await self._graph.ainvoke(input, config, **kwargs)
+        finally:
+            SCOPE.reset(token)
+            self._left(config, within)
+
+
+register_kind(Subgraph, lambda _value: ("_node",))
+
+
+# -- conditional edges -------------------------------------------------------------------------------------------------
+
+
+def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compat.BranchSpec:
+    """A conditional edge that decides as this one does, as a step."""
+    path: Any = branch.path
+    step = RecordedStep(f"{node.operation}:{name}", path, module_of(path), node.semantics, node.settings)
+    return branch._replace(path=Router(path, node, step))
+
+
+class Router(RecordedRunnable):
+    """What decides on a conditional edge; its parent is the node that the edge comes from."""
+
+    def __init__(self, path: Runnable[Any, Any], node: Node, step: RecordedStep) -> None:
+        super().__init__(path, step)
+        self._node = node
+
+    def _place(self, config: RunnableConfig) -> Place:
+        return Place(origins_of(config, self._node.name), self._node.run(config))
+
+
+register_kind(Router, lambda _value: ("_node", "_step"))

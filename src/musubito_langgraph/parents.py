@@ -1,0 +1,357 @@
+"""Who the parents of a task are.
+
+LangGraph does not record which task triggered which. So each task writes, after all its other writes, who it was and
+what it triggered into one hidden channel. As a channel it travels in the checkpoint: lineage survives a resume in
+another process, `update_state`, forks and time travel, and it works without a checkpointer as well. Each value of it
+says, for what has not been consumed yet: by whom each trigger was written, by whom each `Send` was made (in the order
+of LangGraph's own list of them), and which tasks led nowhere further, which are the ends of a subgraph.
+
+The channel is made anew for each invocation of a graph, and so it is also where what belongs to one invocation is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+
+from musubito import EncodingError, MusubitoEngine, MusubitoResult
+from musubito.adapter import Run, Scope
+from musubito.identity.canonical import canonical
+from musubito_langgraph import _compat
+from musubito_langgraph.messages import rename
+
+__all__ = [
+    "LINEAGE",
+    "Inside",
+    "LineageChannel",
+    "LineageWrite",
+    "Loop",
+    "Origin",
+    "external",
+    "inside",
+    "loop_in",
+    "origins_of",
+    "parents_of",
+    "surrounding",
+]
+
+LINEAGE: Final = "__musubito_lineage__"
+
+
+class Origin(NamedTuple):
+    """One step that something came from: the id of its node, and of what it gave."""
+
+    node: str
+    artifact: str
+
+    def as_result(self) -> MusubitoResult[None]:
+        """As the core knows parents."""
+        return MusubitoResult(None, self.artifact, self.node, self.node)
+
+
+def external(*what: str) -> Origin:
+    """Something that no step of ours has made: an update from outside, a task that ran unrecorded."""
+    digest = sha256("\0".join(("external", *what)).encode("utf-8", "surrogatepass")).hexdigest()
+    return Origin(digest, digest)
+
+
+class Loop:
+    """One invocation of a graph, in this process."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, tuple[Origin, ...]] = {}
+        """By task: what it came to be."""
+        self.tried: dict[tuple[Any, ...], tuple[str, Callable[[], tuple[Origin, ...]]]] = {}
+        """By place among the tasks of a superstep: the task that was begun there last, and what fails if it does."""
+        self._runs: dict[MusubitoEngine, Run] = {}
+        self._lock = threading.Lock()
+
+    def failed(self) -> tuple[Origin, ...]:
+        """The steps that were begun and did not come to an end."""
+        tried = list(self.tried.values())
+        return tuple(dict.fromkeys(step for task, steps in tried if task not in self.done for step in steps()))
+
+    def run(self, engine: MusubitoEngine, scope: Scope, name: str) -> Run:
+        """The run that steps of this invocation belong to: the one around it, else its own."""
+        if scope.engine is engine and scope.run is not None:
+            return scope.run
+        with self._lock:
+            run = self._runs.get(engine)
+            if run is None:
+                run = self._runs[engine] = engine.new_run(name)
+            return run
+
+
+class Inside:
+    """What surrounds the invocation of a subgraph: the parents of its roots, and its channel once there is one."""
+
+    def __init__(self, parents: tuple[Origin, ...]) -> None:
+        self.parents = parents
+        self.channel: LineageChannel | None = None
+        self.left_by: tuple[Origin, ...] | None = None
+        """The step that left the subgraph with a `Command` for its parent."""
+
+    def failed(self) -> tuple[Origin, ...]:
+        """If the subgraph fails, these are the steps in it that did."""
+        return () if self.channel is None else self.channel.loop.failed()
+
+    def ends(self) -> tuple[Origin, ...]:
+        """Whatever follows the subgraph follows these steps."""
+        if self.left_by is not None:
+            return self.left_by
+        ends = () if self.channel is None else self.channel.ends()
+        return ends or self.parents
+
+
+_INSIDE: Final[ContextVar[Inside | None]] = ContextVar("musubito_inside", default=None)
+
+
+@contextmanager
+def inside(this: Inside | None) -> Iterator[None]:
+    """A subgraph is invoked here (None: something else is, which is not inside a subgraph's node)."""
+    token = _INSIDE.set(this)
+    try:
+        yield
+    finally:
+        _INSIDE.reset(token)
+
+
+def surrounding() -> Inside | None:
+    """What surrounds the graph that runs here, if it is the subgraph of a node."""
+    return _INSIDE.get()
+
+
+class LineageChannel(_compat.BaseChannel[Any, str, Any]):
+    """The hidden channel. `lasting` are the triggers that keep what they hold until it is consumed (joins, deferred
+    nodes); all others hold it for one superstep."""
+
+    __slots__ = ("_pull", "_push", "_terminal", "blind", "inputs", "lasting", "loop")
+
+    def __init__(self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE) -> None:
+        """`inputs`: the channels that the graph's input is written to."""
+        super().__init__(str, key)
+        self.lasting = lasting
+        self.inputs = inputs
+        self.blind = False
+        self.loop = Loop()
+        self._pull: dict[str, list[Origin]] = {}
+        self._push: list[tuple[list[Origin], str]] = []
+        self._terminal: list[Origin] = []
+
+    @property
+    def ValueType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
+        """The type of its value."""
+        return str
+
+    @property
+    def UpdateType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
+        """The type of what is written to it."""
+        return str
+
+    def copy(self) -> LineageChannel:
+        """What a task sees that reads all channels: nothing of it."""
+        made = LineageChannel(self.lasting, self.inputs, self.key)
+        made.blind = True
+        return made
+
+    def from_checkpoint(self, checkpoint: Any) -> LineageChannel:
+        """The channel of an invocation that begins here."""
+        made = LineageChannel(self.lasting, self.inputs, self.key)
+        if isinstance(checkpoint, str):
+            said = json.loads(checkpoint)
+            made._pull = {channel: [Origin(*each) for each in origins] for channel, origins in said["pull"].items()}
+            made._push = [([Origin(*each) for each in origins], node) for origins, node in said["push"]]
+            made._terminal = [Origin(*each) for each in said["ends"]]
+        around = _INSIDE.get()
+        if around is not None and around.channel is None:
+            around.channel = made
+        return made
+
+    def get(self) -> str:
+        """All that it holds, as text."""
+        if self.blind or not (self._pull or self._push or self._terminal):
+            raise _compat.EmptyChannelError
+        return json.dumps({"pull": self._pull, "push": self._push, "ends": self._terminal})
+
+    def is_available(self) -> bool:
+        """Whether it holds anything."""
+        return not self.blind and bool(self._pull or self._push or self._terminal)
+
+    def update(self, values: Sequence[str]) -> bool:
+        """What the tasks of a superstep say, in the order in which LangGraph applies their writes."""
+        if self.blind or not (values or self.is_available()):
+            return False
+        said = [json.loads(value) for value in values]
+        used = {channel for each in said for channel in each["fired"]} | self._pull.keys() - self.lasting
+        led = [origin for origins, _ in self._push for origin in origins]
+        led += [origin for channel in used for origin in self._pull.pop(channel, ())]
+        self._terminal = [origin for origin in self._terminal if origin not in led]
+        self._push = []
+        for channel in {channel for each in said for channel in each["others"]} - used:
+            self._pull.setdefault(channel, []).append(external("the trigger", channel))
+        for each in said:
+            origins = [Origin(*origin) for origin in each["is"]]
+            if each["begins"]:
+                self._terminal = []
+            for channel in each["wrote"]:
+                held = self._pull.setdefault(channel, [])
+                held += [origin for origin in origins if origin not in held]
+            self._push += [(origins, node) for node in each["sends"]]
+            self._terminal += [origin for origin in origins if origin not in self._terminal]
+        return True
+
+    def knows(self, triggers: Collection[str]) -> bool:
+        """Whether it is known who wrote one of these triggers, and be it the graph's input, which nobody has made."""
+        return any(channel in self._pull for channel in triggers)
+
+    def of_triggers(self, triggers: Collection[str]) -> tuple[Origin, ...]:
+        """Who wrote these triggers."""
+        return tuple(dict.fromkeys(origin for channel in triggers for origin in self._pull.get(channel, ())))
+
+    def of_send(self, position: int, nodes: Sequence[str]) -> tuple[Origin, ...] | None:
+        """Who made this one of the `Send`s to these nodes; None if it is not known."""
+        if [node for _, node in self._push] == list(nodes):
+            return tuple(self._push[position][0])
+        return None
+
+    def ends(self) -> tuple[Origin, ...]:
+        """The steps that led nowhere further."""
+        return tuple(self._terminal)
+
+
+def _channel_in(config: RunnableConfig) -> LineageChannel | None:
+    channel = _compat.channels_in(config).get(LINEAGE)
+    return channel if isinstance(channel, LineageChannel) else None
+
+
+def loop_in(config: RunnableConfig) -> Loop | None:
+    """The invocation that a task belongs to; None outside of a wrapped graph."""
+    channel = _channel_in(config)
+    return None if channel is None else channel.loop
+
+
+def parents_of(config: RunnableConfig, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[Origin, ...]:
+    """The parents of the task of `node` that runs with this config; `triggers` are those of all nodes of the graph. What
+    handles an error has those of the task that failed, and the step that did."""
+    channel = _channel_in(config)
+    if channel is None:
+        return ()
+    error = _compat.error_in(config)
+    if error is None:
+        return _led_to(config, channel, node, triggers[node])
+    # In another process than that in which it failed, the step that did is not known.
+    tried = channel.loop.tried.get(_compat.place_of_task(config))
+    failed = () if tried is None else tried[1]()
+    led = _led_to(config, channel, error.node, triggers.get(error.node, ()))
+    return tuple(dict.fromkeys((*led, *(failed or (external("an error of", error.node),)))))
+
+
+def _led_to(
+    config: RunnableConfig, channel: LineageChannel, node: str, triggers: Sequence[str]
+) -> tuple[Origin, ...]:
+    # What was written later than the lineage was written by something that says nothing of itself: an unwrapped graph
+    # on the same thread, or a `Command` that is the input.
+    position = _compat.position_of_send(config)
+    if position is not None:
+        nodes = _compat.sends_in_channels(_compat.channels_in(config))
+        found = None if _compat.sent_by_others(config, LINEAGE) else channel.of_send(position, nodes)
+        return found if found is not None else (external("a Send to", node),)
+    fired = list(_compat.read_in(config, triggers))
+    by_others = _compat.later_than(config, LINEAGE, fired)
+    if by_others and channel.inputs.issuperset(by_others):
+        others = channel.of_triggers([each for each in fired if each not in by_others])
+        return tuple(dict.fromkeys((*others, *_beginning())))
+    found = channel.of_triggers([each for each in fired if each not in by_others or each in channel.lasting])
+    if by_others or not (found or channel.knows(fired)):
+        found += (external("the trigger of", node),)
+    return found
+
+
+def origins_of(config: RunnableConfig, node: str) -> tuple[Origin, ...]:
+    """What the task of `node` with this config has come to be."""
+    if node == "__start__":
+        return _beginning()
+    loop, task = loop_in(config), _compat.task_in(config)
+    known = None if loop is None or task is None else loop.done.get(task)
+    if known is not None:
+        return known
+    # An update from outside, or a node that ran unrecorded.
+    try:
+        content = canonical(rename(_compat.state_in(_compat.writes_in(config)))[0]).hex()
+    except EncodingError:
+        content = str(task)
+    return (external(node, content),)
+
+
+def _beginning() -> tuple[Origin, ...]:
+    around = _INSIDE.get()
+    return () if around is None else around.parents
+
+
+class LineageWrite(_compat.ChannelWrite):
+    """A node's last writer: what LangGraph's own writer would write, and then who it was.
+
+    One writer and not two: a second one would make START, which is a bare writer, a run that tracers see.
+    """
+
+    def __init__(self, writes: Sequence[Any], node: str, triggers: Mapping[str, Sequence[str]]) -> None:
+        """`triggers`: of all nodes of the graph."""
+        super().__init__(writes)
+        self.node = node
+        self.triggers = triggers
+        self.known = frozenset(channel for each in triggers.values() for channel in each)
+
+    def _write(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
+        super()._write(input, config)
+        self._say(config)
+        return input
+
+    async def _awrite(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
+        await super()._awrite(input, config)
+        self._say(config)
+        return input
+
+    def _say(self, config: RunnableConfig) -> None:
+        writes = _compat.writes_in(config)
+        said = {
+            "is": origins_of(config, self.node),
+            "fired": self._fired(config),
+            "others": self._by_others(config),
+            "wrote": list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
+            "sends": _compat.sends_in(writes),
+            "begins": self.node == "__start__",
+        }
+        # Text: drawing a graph asks its writers what they would write, and hashes it.
+        self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, json.dumps(said))])
+
+    def _by_others(self, config: RunnableConfig) -> list[str]:
+        """The joins that something has written which says nothing of itself."""
+        channels = _compat.channels_in(config)
+        channel = _channel_in(config)
+        lasting = () if channel is None else [each for each in channel.lasting if each in channels]
+        return [
+            each for each in _compat.later_than(config, LINEAGE, lasting) if _compat.holds_anything(channels[each])
+        ]
+
+    def _fired(self, config: RunnableConfig) -> list[str]:
+        """The triggers that this task has used up."""
+        if _compat.is_update(config):
+            return []
+        if self.node == "__start__":
+            # What was half done when new input came, and what was ready to run then, is not alike: LangGraph forgets
+            # the latter.
+            channels = _compat.channels_in(config)
+            return [each for each in self.known if each in channels and not _compat.holds_anything(channels[each])]
+        if _compat.position_of_send(config) is not None:
+            return []
+        # An error handler speaks for the task that failed, which says nothing any more.
+        error = _compat.error_in(config)
+        return list(_compat.read_in(config, self.triggers.get(self.node if error is None else error.node, ())))
+

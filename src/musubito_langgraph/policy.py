@@ -1,0 +1,109 @@
+"""How the steps of a wrapped graph or Runnable may be replayed: by node, by graph, by invocation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Final
+
+from musubito import MusubitoEngine, StepConfiguration, StepType
+from musubito.adapter import current_engine
+from musubito_langgraph import _compat
+
+__all__ = ["KEY", "SAMPLE", "Invocation", "Mode", "Settings", "checked_names", "checked_types", "invocation_of"]
+
+KEY: Final = "musubito"
+"""In `metadata` of a node, and in `configurable` of an invocation."""
+SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
+
+
+class Mode(Enum):
+    """What an invocation asks for."""
+
+    LIVE = "live"
+    """Replay what may be replayed, record the rest."""
+    REFRESH = "refresh"
+    """Run everything, and record it."""
+    OFF = "off"
+    """As if the graph were not wrapped."""
+    REPLAY_ONLY = "replay_only"
+    """Replay, or raise `NotReplayed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What one invocation says in `config["configurable"]["musubito"]`."""
+
+    mode: Mode = Mode.LIVE
+    namespace: str | None = None
+
+
+_USUAL: Final = Invocation()
+
+
+def invocation_of(config: Mapping[str, Any]) -> Invocation:
+    """What this config says; `ValueError` for what it cannot say."""
+    said = (config.get(_compat.CONF) or {}).get(KEY)
+    if said is None:
+        return _USUAL
+    if not isinstance(said, Mapping) or not set(said) <= {"mode", "namespace"}:
+        raise ValueError(
+            f'config["configurable"]["{KEY}"] is a mapping with "mode" ({_modes()}) and "namespace", not {said!r}'
+        )
+    try:
+        mode = Mode(said.get("mode", "live"))
+    except ValueError:
+        raise ValueError(
+            f'the mode in config["configurable"]["{KEY}"] is one of {_modes()}, not {said["mode"]!r}'
+        ) from None
+    namespace = said.get("namespace")
+    if namespace is not None and (not isinstance(namespace, str) or not namespace):
+        raise ValueError(f'the namespace in config["configurable"]["{KEY}"] is a text that is not empty')
+    return Invocation(mode, namespace)
+
+
+def _modes() -> str:
+    return ", ".join(mode.value for mode in Mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was said when a graph or Runnable was wrapped.
+
+    `steps` goes by the path of a node within the graph; `default` is for all others.
+    """
+
+    engine: MusubitoEngine | None = None
+    steps: Mapping[str, StepConfiguration] = field(default_factory=dict)
+    default: StepConfiguration = SAMPLE
+    ignore_config: frozenset[str] = frozenset()
+
+    def engine_for(self, invocation: Invocation) -> MusubitoEngine:
+        """The engine that records an invocation."""
+        engine = self.engine or current_engine()
+        return engine if invocation.namespace is None else engine.in_namespace(invocation.namespace)
+
+    def semantics(self, path: str, said_by_node: StepConfiguration | None = None) -> StepConfiguration:
+        """How the step at `path` may be replayed. All that it sees is in its input, so its parents do not restrict
+        where its result can be used again, unless somebody says that they do."""
+        semantics = self.steps.get(path) or said_by_node or self.default
+        if semantics.allow_cross_parent_reuse is None:
+            return replace(semantics, allow_cross_parent_reuse=True)
+        return semantics
+
+
+def checked_types(steps: Mapping[str, Any] | None, default: Any) -> None:
+    """Raises TypeError for what is no policy."""
+    for name, semantics in (steps or {}).items():
+        if not isinstance(semantics, StepConfiguration):
+            raise TypeError(f"steps[{name!r}] must be a StepConfiguration, not {semantics!r}")
+    if default is not None and not isinstance(default, StepConfiguration):
+        raise TypeError(f"default must be a StepConfiguration, not {default!r}")
+
+
+def checked_names(steps: Mapping[str, StepConfiguration], known: Collection[str]) -> None:
+    """Raises ValueError for a name that the graph does not have. The tasks that a node will call are not known."""
+    unknown = sorted(name for name in steps if name not in known and name.rpartition("/")[0] not in known)
+    if unknown:
+        raise ValueError(f"no step is called {', '.join(map(repr, unknown))}; there are {', '.join(sorted(known))}")

@@ -1,0 +1,489 @@
+"""LangChain Runnables as steps: models, prompts, tools, and whatever is made of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any, Final, TypeVar, cast, overload
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk, message_chunk_to_message
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableGenerator,
+    RunnableLambda,
+    RunnableParallel,
+    RunnableSequence,
+    RunnableWithFallbacks,
+    ensure_config,
+)
+from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
+from langchain_core.runnables.passthrough import RunnableAssign
+from langchain_core.runnables.utils import AddableDict
+from langchain_core.utils.aiter import aclosing
+
+from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfiguration, StepType
+from musubito.adapter import REPLAYS, SCOPE, Call, Scope, off_loop, register_kind
+from musubito.stream import Recording
+from musubito_langgraph import _compat
+from musubito_langgraph.fingerprint import module_of
+from musubito_langgraph.messages import encodable, restored
+from musubito_langgraph.policy import SAMPLE, Mode, Settings, invocation_of
+from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep, added, within
+from musubito_langgraph.watch import Events
+
+__all__ = ["RecordedRunnable", "musubito_runnable"]
+
+T = TypeVar("T")
+
+
+class RecordedRunnable(Runnable[Any, Any]):
+    """Does what the Runnable does that it stands for, as a step. It needs its whole input before it begins."""
+
+    def __init__(self, runnable: Runnable[Any, Any], step: RecordedStep) -> None:
+        self._runnable = runnable
+        self._step = step
+        if hasattr(runnable, "name"):
+            self.name = runnable.name
+
+    # -- where it stands; for those that are nodes ---------------------------------------------------------------------
+    def _place(self, config: RunnableConfig) -> Place:
+        return ANYWHERE
+
+    def _ended(self, attempt: Attempt, config: RunnableConfig, output: Any) -> None:
+        """What came out is known now."""
+
+    def _attempt(self, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Attempt:
+        others = {"keywords": kwargs} if kwargs else None
+        return self._step.attempt(value, config, self._place(config), others)
+
+    @property
+    def _is_effect(self) -> bool:
+        """An effect is done or not: it is not streamed."""
+        return self._step.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+
+    # -- what it does --------------------------------------------------------------------------------------------------
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+        """What it gives back, or gave back earlier."""
+        config = ensure_config(config)
+        attempt = self._attempt(input, config, kwargs)
+        output = attempt.run(lambda config: self._runnable.invoke(input, config, **kwargs))
+        output = _as_whole(output, self._runnable)
+        self._ended(attempt, config, output)
+        return output
+
+    async def ainvoke(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """What it gives back, or gave back earlier."""
+        config = ensure_config(config)
+        attempt = self._attempt(input, config, kwargs)
+        output = await attempt.arun(lambda config: self._runnable.ainvoke(input, config, **kwargs))
+        output = _as_whole(output, self._runnable)
+        self._ended(attempt, config, output)
+        return output
+
+    def stream(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        """Its chunks as they come, or as they came earlier."""
+        if self._is_effect:
+            yield _as_chunk(self.invoke(input, config, **kwargs), self._runnable)
+            return
+        config = ensure_config(config)
+        attempt = self._attempt(input, config, kwargs)
+        chunks: list[Any] = []
+        with closing(
+            _stream_of(attempt, self._runnable, lambda config: self._runnable.stream(input, config, **kwargs))
+        ) as stream:
+            for chunk in stream:
+                chunks.append(chunk)
+                yield chunk
+        self._ended(attempt, config, added(chunks))
+
+    async def astream(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Its chunks as they come, or as they came earlier."""
+        if self._is_effect:
+            yield _as_chunk(await self.ainvoke(input, config, **kwargs), self._runnable)
+            return
+        config = ensure_config(config)
+        attempt = self._attempt(input, config, kwargs)
+        chunks: list[Any] = []
+        async with aclosing(
+            _astream_of(attempt, self._runnable, lambda config: self._runnable.astream(input, config, **kwargs))
+        ) as stream:
+            async for chunk in stream:
+                chunks.append(chunk)
+                yield chunk
+        self._ended(attempt, config, added(chunks))
+
+    def transform(
+        self,
+        input: Iterator[Any],  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        """Streams what it makes of all that comes in."""
+        chunks = list(input)
+        if chunks:
+            yield from self.stream(_as_input(chunks), config, **kwargs)
+        else:
+            yield from self._runnable.transform(iter(()), config, **kwargs)
+
+    async def atransform(
+        self,
+        input: AsyncIterator[Any],  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Streams what it makes of all that comes in."""
+        chunks = [chunk async for chunk in input]
+        made = (
+            self.astream(_as_input(chunks), config, **kwargs)
+            if chunks
+            else self._runnable.atransform(_nothing(), config, **kwargs)
+        )
+        async for chunk in made:
+            yield chunk
+
+    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+        """All inputs in one run, so that equal ones are samples."""
+        with self._one_run(config):
+            return super().batch(inputs, config, **kwargs)
+
+    async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+        """All inputs in one run, so that equal ones are samples."""
+        with self._one_run(config):
+            return await super().abatch(inputs, config, **kwargs)
+
+    @contextmanager
+    def _one_run(self, config: Any) -> Iterator[None]:
+        first: Any = config[0] if isinstance(config, list) and config else config if isinstance(config, dict) else {}
+        engine = self._step.settings.engine_for(invocation_of(ensure_config(first)))
+        scope = SCOPE.get()
+        if scope.engine is engine and scope.run is not None:
+            yield
+            return
+        run = engine.new_run(self._step.operation.name)
+        token = SCOPE.set(Scope(engine, run, scope.frame, scope.parents, scope.ambient))
+        try:
+            yield
+        finally:
+            SCOPE.reset(token)
+
+    # -- what it looks like --------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        return repr(self._runnable)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("_runnable", "_step"):
+            raise AttributeError(name)
+        return getattr(self._runnable, name)
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """As that for which it stands."""
+        return self._runnable.get_name(suffix, name=name)
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802 - LangChain's
+        """As that for which it stands."""
+        return self._runnable.InputType
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802 - LangChain's
+        """As that for which it stands."""
+        return self._runnable.OutputType
+
+    @property
+    def config_specs(self) -> list[Any]:
+        """As that for which it stands."""
+        return self._runnable.config_specs
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        """As that for which it stands."""
+        return self._runnable.get_input_schema(config)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
+        """As that for which it stands."""
+        return self._runnable.get_output_schema(config)
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Any:
+        """As that for which it stands."""
+        return self._runnable.get_graph(config)
+
+
+# -- pieces and wholes -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What is stored of an output that came in pieces."""
+
+    chunks: list[Any]
+
+
+def _plain(value: Any) -> Any:
+    return {key: _plain(each) for key, each in value.items()} if type(value) is AddableDict else value
+
+
+def _as_input(chunks: list[Any]) -> Any:
+    """What came in, as `invoke` would be given it: both are the same input."""
+    return _plain(added(chunks))
+
+
+async def _nothing() -> AsyncIterator[Any]:
+    nothing: list[Any] = []
+    for chunk in nothing:
+        yield chunk
+
+
+_FUNCTIONS: Final = (RunnableLambda, RunnableGenerator)
+"""What they give back is the same value streamed or not; only of a generator the pieces are added up."""
+
+
+def _end_of(runnable: Any) -> Any:
+    """The part of a Runnable that its output comes from."""
+    while True:
+        if isinstance(runnable, RunnableSequence):
+            runnable = runnable.last
+        elif isinstance(runnable, RunnableBindingBase):
+            runnable = runnable.bound
+        elif isinstance(runnable, RunnableWithFallbacks):
+            ends = [_end_of(each) for each in runnable.runnables]
+            return next((end for end in ends if not isinstance(end, _FUNCTIONS)), ends[0])
+        elif isinstance(runnable, RecordedRunnable):
+            runnable = runnable._runnable
+        else:
+            return runnable
+
+
+def _as_whole(output: Any, runnable: Runnable[Any, Any]) -> Any:
+    """As `invoke` gives it: what was streamed is added up, and a model's chunks are a message."""
+    if type(output) is not Streamed:
+        return output
+    whole = added(output.chunks)
+    return whole if isinstance(_end_of(runnable), RunnableGenerator) else _messages(_plain(whole))
+
+
+def _messages(value: Any) -> Any:
+    if isinstance(value, BaseMessageChunk):
+        return message_chunk_to_message(value)
+    return {key: _messages(each) for key, each in value.items()} if type(value) is dict else value
+
+
+def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
+    """As `stream` gives it: a model's message is a chunk, and so are the parts of a dict."""
+    end = _end_of(runnable)
+    if isinstance(end, _FUNCTIONS):
+        return output
+    if type(output) is AIMessage:
+        said = {name: getattr(output, name) for name in AIMessage.model_fields if name != "type"}
+        return AIMessageChunk(**said)
+    steps: Any = None
+    if isinstance(end, RunnableAssign):
+        steps = end.mapper.steps__
+    elif isinstance(end, RunnableParallel):
+        steps = end.steps__
+    if steps is not None and type(output) is dict:
+        return AddableDict({key: _as_chunk(each, steps[key]) if key in steps else each for key, each in output.items()})
+    return output
+
+
+class _Recording(Recording):
+    """Chunks may be of classes of LangChain's that have no encoding."""
+
+    def _copied(self, chunk: Any) -> object:
+        return restored(super()._copied(encodable(chunk)))
+
+
+class _Stream(MusubitoStream[Any]):
+    """A stream that shares what is stored with `invoke`."""
+
+    def __init__(
+        self, attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Any], *, is_async: bool
+    ) -> None:
+        self._attempt = attempt
+        self._runnable = runnable
+        self._go = go
+        self._async = is_async
+        self._events: Events | None = None
+        self._engine_of, scope = attempt.standing()
+        super().__init__(self._engine_of, self._call, scope)
+
+    def _call(self) -> Call:
+        return self._attempt.call(self._engine_of, self._arun if self._async else self._run)
+
+    def _runs_async(self, call: Call) -> bool:
+        return self._async
+
+    def _recording(self) -> Recording:
+        if self._attempt._invocation.mode is Mode.REPLAY_ONLY:
+            return _Recording(self._engine, self._make, self._scope, self._kept, REPLAYS[0])
+        return _Recording(self._engine, self._make, self._scope, self._kept)
+
+    def _run(self) -> Iterator[Any]:
+        config, self._events = self._attempt.begin()
+        with within(config):
+            yield from self._go(config)
+
+    async def _arun(self) -> AsyncIterator[Any]:
+        config, self._events = self._attempt.begin()
+        with within(config):
+            async with aclosing(self._go(config)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    def _kept(self, chunks: list[Any]) -> Any:
+        assert self._events is not None  # noqa: S101 - it has begun
+        output = Streamed(chunks)
+        self._attempt.ran(output)
+        return self._attempt.packed([output], self._events)
+
+    def _given(self, value: Any) -> Iterable[Any]:
+        (output,) = self._attempt.unpacked(value)
+        if type(output) is Streamed:
+            return output.chunks
+        return [_as_chunk(output, self._runnable)]
+
+
+def _stream_of(
+    attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Iterator[Any]]
+) -> Generator[Any]:
+    """The chunks: recorded, or as they are where the call is not to be recorded or cannot be."""
+    if not attempt.is_recorded:
+        yield from go(attempt.config)
+        return
+    try:
+        stream = _Stream(attempt, runnable, go, is_async=False)
+    except InputError as error:
+        # In a context of its own, so that what surrounds the steps inside does not surround whoever iterates.
+        context = copy_context()
+        context.run(SCOPE.set, attempt.standing()[1])
+        chunks = go(attempt.unidentified(error))
+        ended: Any = object()
+        while (chunk := context.run(next, chunks, ended)) is not ended:
+            yield chunk
+        return
+    yield from stream
+    attempt.ended(stream.result)
+
+
+async def _astream_of(
+    attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], AsyncIterator[Any]]
+) -> AsyncIterator[Any]:
+    """As `_stream_of`."""
+    if not attempt.is_recorded:
+        async with aclosing(go(attempt.config)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        return
+    try:
+        stream = await off_loop(lambda: _Stream(attempt, runnable, go, is_async=True))
+    except InputError as error:
+        scope, ended = attempt.standing()[1], cast("Any", object())
+        async with aclosing(go(attempt.unidentified(error))) as chunks:
+            while True:
+                token = SCOPE.set(scope)
+                try:
+                    chunk = await anext(chunks, ended)
+                finally:
+                    SCOPE.reset(token)
+                if chunk is ended:
+                    break
+                yield chunk
+        return
+    async with aclosing(aiter(stream)) as chunks:
+        async for chunk in chunks:
+            yield chunk
+    attempt.ended(stream.result)
+
+
+# -- for everyone ------------------------------------------------------------------------------------------------------
+
+
+class MusubitoRunnable(RecordedRunnable):
+    """What `musubito_runnable` gives back."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        if isinstance(found, MethodType) and found.__self__ is self._runnable:
+            return self._recorded_method(found)
+        return found
+
+    def _recorded_method(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method that makes another Runnable (`bind_tools`, `with_structured_output`) makes a recorded one."""
+
+        @functools.wraps(method)
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            made = method(*args, **kwargs)
+            return _recorded(made, self._step.settings) if isinstance(made, Runnable) else made
+
+        return recorded
+
+
+for cls in (RecordedRunnable, MusubitoRunnable):
+    register_kind(cls, lambda _value: ("_step",), lambda value: value._step.operation.definition.semantics.ttl_seconds)
+
+
+def _recorded(runnable: Runnable[Any, Any], settings: Settings, name: str | None = None) -> MusubitoRunnable:
+    name = name or runnable.get_name()
+    semantics = settings.semantics(name)
+    return MusubitoRunnable(runnable, RecordedStep(name, runnable, module_of(runnable), semantics, settings))
+
+
+@overload
+def musubito_runnable(
+    runnable: Runnable[Any, Any] | Callable[..., Any],
+    *,
+    semantics: StepConfiguration | None = None,
+    engine: MusubitoEngine | None = None,
+) -> Runnable[Any, Any]: ...
+@overload
+def musubito_runnable(
+    runnable: None = None, *, semantics: StepConfiguration | None = None, engine: MusubitoEngine | None = None
+) -> Callable[[Runnable[Any, Any] | Callable[..., Any]], Runnable[Any, Any]]: ...
+def musubito_runnable(
+    runnable: Any = None,
+    *,
+    semantics: StepConfiguration | None = None,
+    engine: MusubitoEngine | None = None,
+) -> Any:
+    """A Runnable that does what this one does, as a step: what it gave back is recorded, and replayed where that is
+    safe. Also a decorator, on a function or a Runnable.
+
+    It gives back plain values and composes as any Runnable. Each answer is a sample (`StepType.STOCHASTIC`) unless
+    `semantics` says otherwise. A stream replays chunk by chunk, and shares what is stored with `invoke`; it begins when
+    the whole input is there. What makes another Runnable of it (`bind_tools`, `with_structured_output`) makes a
+    recorded one. `engine`: the one in use if none is given.
+
+    Raises TypeError for what is neither a Runnable nor can be made one.
+    """
+    if runnable is None:
+        return functools.partial(musubito_runnable, semantics=semantics, engine=engine)
+    if isinstance(runnable, RecordedRunnable) and semantics is None and engine is None:
+        return runnable
+    if isinstance(runnable, _compat.Pregel):
+        raise TypeError("musubito_runnable is for Runnables; wrap a graph with musubito_graph")
+    if isinstance(runnable, type) or not (isinstance(runnable, Runnable | dict) or callable(runnable)):
+        raise TypeError(f"musubito_runnable takes a Runnable or a function, not {runnable!r}")
+    if semantics is not None and not isinstance(semantics, StepConfiguration):
+        raise TypeError(f"semantics must be a StepConfiguration, not {semantics!r}")
+    name = f"{runnable.__module__}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None
+    settings = Settings(engine=engine, default=semantics or SAMPLE)
+    return _recorded(coerce_to_runnable(runnable), settings, name)

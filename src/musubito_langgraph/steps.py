@@ -1,0 +1,308 @@
+"""One call that an adapter records: of a node, a conditional edge, a tool, a task, a Runnable.
+
+    attempt = step.attempt(input, config)         who asks, on what, in which surroundings
+    attempt.run(lambda config: node(input, config))   replayed, or run and recorded
+
+What is stored is what came out, with the ids of messages by name (`musubito_langgraph.messages`), and what was emitted
+on the way (`musubito_langgraph.watch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, cast
+
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.base import BaseTracer
+
+from musubito import InputError, MusubitoEngine, MusubitoResult, StepConfiguration
+from musubito.adapter import (
+    REPLAYS,
+    RUNS,
+    SCOPE,
+    Call,
+    Operation,
+    Run,
+    Scope,
+    Story,
+    not_replayable,
+    off_loop,
+    run_story,
+    run_story_async,
+    warn,
+)
+from musubito_langgraph.around import Around
+from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
+from musubito_langgraph.parents import Origin, external, inside
+from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
+from musubito_langgraph.watch import Events, emit, watched
+
+__all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "within"]
+
+_WARNED: Final[set[tuple[str, str]]] = set()
+
+
+class Place(NamedTuple):
+    """Where a call stands: its parents, None if its arguments say them, and its run, None if it is the one around."""
+
+    parents: tuple[Origin, ...] | None = None
+    run: Callable[[MusubitoEngine, Scope], Run] | None = None
+
+
+ANYWHERE: Final = Place()
+
+
+class RecordedStep:
+    """An operation of an adapter, with what was said about it."""
+
+    def __init__(
+        self,
+        name: str,
+        code: Any,
+        module: str,
+        semantics: StepConfiguration,
+        settings: Settings,
+        calls: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """`calls`: see `watched`."""
+        self.operation = Operation(name, code, semantics, module)
+        self.settings = settings
+        self.calls = calls
+
+    def __repr__(self) -> str:
+        return f"<RecordedStep {self.operation.name}>"
+
+    def attempt(
+        self,
+        value: Any,
+        config: RunnableConfig,
+        place: Place = ANYWHERE,
+        others: Mapping[str, object] | None = None,
+    ) -> Attempt:
+        """A call with this input. `others` are inputs besides. Raises `ValueError` if the config asks for what there
+        is not."""
+        return Attempt(self, value, config, place, others or {})
+
+
+class Attempt:
+    """One call. `run` and `arun` make it; `origin` says afterwards what it came to be in the lineage."""
+
+    def __init__(
+        self,
+        step: RecordedStep,
+        value: Any,
+        config: RunnableConfig,
+        place: Place,
+        others: Mapping[str, object],
+    ) -> None:
+        self.step = step
+        self.origin: Origin | None = None
+        self.config = config
+        self._value = value
+        self._others = others
+        self._place = place
+        self._scope = Scope()
+        self._invocation: Invocation = invocation_of(config)
+        self._naming: Naming | None = None
+        self._ran: list[Any] = []
+        """What came out if it was run here, as it is."""
+
+    # -- making it -----------------------------------------------------------------------------------------------------
+    def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
+        """What `go` gives back with the config that it is to use, or what it gave back earlier."""
+        story = self.story(lambda: self.recorded(go))
+        if story is None:
+            return self._live(go)
+        self._identify(story)
+        return self.outcome(run_story(story))
+
+    async def arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
+        """As `run`."""
+        story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
+        if story is None:
+            return await self._alive(go)
+        self._identify(story)
+        return self.outcome(await run_story_async(story))
+
+    def story(self, function: Callable[[], Any]) -> Story | None:
+        """The call as the core tells it; None if it is not to be recorded, or cannot be."""
+        if not self.is_recorded:
+            return None
+        engine, scope = self.standing()
+        kinds = REPLAYS if self._invocation.mode is Mode.REPLAY_ONLY else RUNS
+        try:
+            return engine.story(self.call(engine, function), scope, kinds)
+        except InputError as error:
+            self._cannot(error)
+            return None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it is to be."""
+        return self._invocation.mode is not Mode.OFF
+
+    def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
+        """What identifies it, and what is to be run if it is not replayed."""
+        arguments: Any
+        arguments, self._naming = rename({"input": self._value, **self._others})
+        force = self._invocation.mode is Mode.REFRESH
+        return self.step.operation.call(engine, arguments, function, force=force)
+
+    def standing(self) -> tuple[MusubitoEngine, Scope]:
+        """Who records it, and where it stands."""
+        engine, scope = self.step.settings.engine_for(self._invocation), SCOPE.get()
+        parents = self._place.parents
+        run = scope.run if scope.engine is engine else None
+        if self._place.run is not None:
+            run = self._place.run(engine, scope)
+        around = Around(self.config, self.step.settings.ignore_config)
+        results = None if parents is None else tuple(origin.as_result() for origin in parents)
+        self._scope = Scope(engine, run, scope.frame, results, around)
+        return engine, self._scope
+
+    def unidentified(self, error: InputError) -> RunnableConfig:
+        """It has no identity: the config with which it runs all the same."""
+        self._cannot(error)
+        return watched(self.config, self.step.calls)[0]
+
+    def ran(self, output: Any) -> None:
+        """It ran, and this came out."""
+        self._ran = [output]
+
+    def _cannot(self, error: InputError) -> None:
+        """It runs, and what encloses it cannot be repeated; said once for each node and field."""
+        not_replayable(f"{self.step.operation.name} ran inside it and cannot be identified")
+        where = self.step.operation.name, error.path
+        if where not in _WARNED:
+            _WARNED.add(where)
+            warn(f"{error}. It runs each time, unrecorded.")
+
+    def _identify(self, story: Story) -> None:
+        node = story.keys.node.hex()
+        self.origin = Origin(node, external(node).artifact)
+
+    # -- running it ----------------------------------------------------------------------------------------------------
+    def begin(self) -> tuple[RunnableConfig, Events]:
+        """It runs now: the config to use, and where what it emits is recorded."""
+        return watched(self.config, self.step.calls)
+
+    def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
+        """Run it; gives back what is stored."""
+        config, events = self.begin()
+        with within(config):
+            output = go(config)
+        self._ran = [output]
+        return self.packed([output], events)
+
+    async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
+        config, events = self.begin()
+        with within(config):
+            output = await go(config)
+        self._ran = [output]
+        return self.packed([output], events)
+
+    def packed(self, chunks: Sequence[Any], events: Events) -> Any:
+        """What is stored of an output, which may have come in pieces."""
+        assert self._naming is not None  # noqa: S101 - what runs was identified
+        try:
+            return pack((list(chunks), events.recorded), self._naming)
+        except Unrepeatable as why:
+            not_replayable(str(why))
+            return None
+
+    def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
+        if self._invocation.mode is Mode.OFF:
+            return go(self.config)
+        token = SCOPE.set(self._scope._replace(parents=None))
+        try:
+            config, _ = watched(self.config, self.step.calls)
+            with within(config):
+                return go(config)
+        finally:
+            SCOPE.reset(token)
+
+    async def _alive(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
+        if self._invocation.mode is Mode.OFF:
+            return await go(self.config)
+        token = SCOPE.set(self._scope._replace(parents=None))
+        try:
+            config, _ = watched(self.config, self.step.calls)
+            with within(config):
+                return await go(config)
+        finally:
+            SCOPE.reset(token)
+
+    # -- afterwards ----------------------------------------------------------------------------------------------------
+    def outcome(self, result: MusubitoResult[Any]) -> Any:
+        """What came out: the very object if it ran here, else what was stored, with ids of its own."""
+        self.ended(result)
+        if self._ran:
+            return self._ran[0]
+        chunks = self.unpacked(result.value)
+        return chunks[0] if len(chunks) == 1 else added(chunks)
+
+    def ended(self, result: MusubitoResult[Any]) -> None:
+        """It is known in the lineage, and tracers are told."""
+        artifact = result.artifact_id
+        self.origin = Origin(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
+        _tell_tracers(self.config, {"musubito_node_id": result.node_id, "musubito_replayed": not self._ran})
+
+    def unpacked(self, value: Any) -> list[Any]:
+        """The output in the pieces in which it was recorded; what was emitted is emitted again."""
+        assert self._naming is not None  # noqa: S101 - what was found was identified
+        said: Any = unpack(value, self._naming)
+        chunks, events = said
+        emit(self.config, events)
+        return list(chunks)
+
+
+@contextmanager
+def within(config: RunnableConfig) -> Iterator[None]:
+    """What asks for the config of where it runs (`get_config`, `interrupt`) is given this one.
+
+    Outside of any run there is none to be asked for. A name and an id are those of one run and not of the runs inside
+    it, and so are callbacks that no run has taken over.
+    """
+    around = var_child_runnable_config.get()
+    if around is None:
+        with inside(None):
+            yield
+        return
+    given: dict[str, Any] = {key: each for key, each in config.items() if key not in ("run_name", "run_id")}
+    if not isinstance(given.get("callbacks"), BaseCallbackManager):
+        given["callbacks"] = around.get("callbacks")
+    token = var_child_runnable_config.set(cast("RunnableConfig", given))
+    try:
+        with inside(None):
+            yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def added(chunks: Sequence[Any]) -> Any:
+    """One value of all pieces, as LangChain adds them up: the last one where they do not add."""
+    output: Any = None
+    for number, chunk in enumerate(chunks):
+        if number == 0:
+            output = chunk
+            continue
+        try:
+            output = output + chunk
+        except TypeError:
+            output = chunk
+    return output
+
+
+def _tell_tracers(config: RunnableConfig, said: Mapping[str, Any]) -> None:
+    """The run that a tracer knows of what was replayed or recorded says so in its metadata."""
+    callbacks = config.get("callbacks")
+    if not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
+        return
+    for handler in callbacks.handlers:
+        if isinstance(handler, BaseTracer):
+            run = handler.run_map.get(str(callbacks.parent_run_id))
+            if run is not None:
+                run.add_metadata(dict(said))

@@ -1,0 +1,155 @@
+"""The functional API: `@task`s are steps, wherever they are called; an `@entrypoint` is not, since LangGraph runs its
+body again whenever it resumes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.runnables import RunnableConfig, ensure_config
+from langgraph.config import get_config
+
+from musubito.adapter import SCOPE, Scope
+from musubito_langgraph import _compat
+from musubito_langgraph.around import Around
+from musubito_langgraph.fingerprint import module_of
+from musubito_langgraph.policy import Mode, invocation_of
+from musubito_langgraph.steps import Place, RecordedStep, within
+from musubito_langgraph.watch import watched
+
+if TYPE_CHECKING:
+    from musubito_langgraph.nodes import Node
+
+__all__ = ["recorded_calls", "recorded_entrypoint"]
+
+Caller = Callable[..., Any]
+_TASKS: Final[dict[tuple[int, int], tuple[Callable[..., Any], Node, Callable[..., Any]]]] = {}
+"""By function and node, which are held with it so that their ids stay theirs: what is made of a task's function, whose
+code need not be looked through again. The oldest go where tasks are defined anew again and again."""
+MOST: Final = 1_000
+
+
+def recorded_calls(node: Node) -> Callable[[Caller], Caller]:
+    """Makes of LangGraph's function that calls tasks one that calls them as steps."""
+
+    def recorded(caller: Caller) -> Caller:
+        def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+            return caller(_recorded_task(function, node), *args, **options)
+
+        return call
+
+    return recorded
+
+
+def _recorded_task(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
+    if hasattr(function, "__musubito_task__"):
+        return function
+    key = id(function), id(node)
+    known = _TASKS.get(key)
+    if known is None:
+        while len(_TASKS) >= MOST:
+            _TASKS.pop(next(iter(_TASKS)), None)
+        known = _TASKS[key] = function, node, _task(function, node)
+    return known[2]
+
+
+def _name_of(function: Any) -> str:
+    """As LangGraph calls the task."""
+    if hasattr(function, "__name__"):
+        return str(function.__name__)
+    return str(function.func.__name__ if hasattr(function, "func") else type(function).__name__)
+
+
+def _task(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
+    name = _name_of(function)
+    semantics = node.settings.semantics(f"{node.path}/{name}")
+    step = RecordedStep(
+        f"{node.operation}/{name}", function, module_of(function), semantics, node.settings, recorded_calls(node)
+    )
+    injected = _compat.injected_into(function)
+
+    def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        config = get_config()
+        given = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
+        return step.attempt({"args": args, "kwargs": given}, config, Place(None, node.run(config)))
+
+    def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What LangGraph hands to the function besides its arguments, as a step is to see it."""
+        runtime = _compat.runtime_in(config)
+        watching = {"config": config, "runtime": runtime}
+        if runtime is not None:
+            watching |= {"store": runtime.store, "writer": runtime.stream_writer}
+        return {key: watching.get(key, value) if key in injected else value for key, value in kwargs.items()}
+
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+
+        @functools.wraps(function)
+        async def task(*args: Any, **kwargs: Any) -> Any:
+            async def go(config: RunnableConfig) -> Any:
+                return await function(*args, **injections(config, kwargs))
+
+            return await attempt(args, kwargs).arun(go)
+
+    else:
+
+        @functools.wraps(function)
+        def task(*args: Any, **kwargs: Any) -> Any:
+            def go(config: RunnableConfig) -> Any:
+                return function(*args, **injections(config, kwargs))
+
+            return attempt(args, kwargs).run(go)
+
+    task.__name__ = name
+    task.__musubito_task__ = True  # type: ignore[attr-defined]
+    return task
+
+
+class RecordedEntrypoint(_compat.RunnableCallable):
+    """The body of an `@entrypoint`: runs as it is, and the tasks that it calls are steps."""
+
+    musubito_node: Node
+
+    def _standing(self, config: RunnableConfig) -> tuple[RunnableConfig, Scope]:
+        node, scope, invocation = self.musubito_node, SCOPE.get(), invocation_of(config)
+        if invocation.mode is Mode.OFF:
+            return config, scope
+        engine = node.settings.engine_for(invocation)
+        around = Around(config, node.settings.ignore_config)
+        inner, _ = watched(config, recorded_calls(node))
+        return inner, Scope(engine, node.run(config)(engine, scope), scope.frame, None, around)
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+        """What the body gives back."""
+        config, scope = self._standing(ensure_config() if config is None else config)
+        token = SCOPE.set(scope)
+        try:
+            with within(config):
+                return super().invoke(input, config, **kwargs)
+        finally:
+            SCOPE.reset(token)
+
+    async def ainvoke(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """What the body gives back."""
+        config, scope = self._standing(ensure_config() if config is None else config)
+        token = SCOPE.set(scope)
+        try:
+            with within(config):
+                return await super().ainvoke(input, config, **kwargs)
+        finally:
+            SCOPE.reset(token)
+
+
+def recorded_entrypoint(bound: _compat.RunnableCallable, node: Node) -> RecordedEntrypoint:
+    """The same body, whose tasks are steps."""
+    made: Any = _compat.copied(bound)
+    made.__class__ = RecordedEntrypoint
+    made.musubito_node = node
+    entrypoint: RecordedEntrypoint = made
+    return entrypoint

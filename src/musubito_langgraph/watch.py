@@ -1,0 +1,317 @@
+"""What a node does besides returning: it is watched while it runs, so that a replay can do the same or is not made.
+
+Custom events and message tokens are recorded, in their order, and emitted again. An answer to an interrupt, a write to
+the state past the return value or to the store, a graph inside that has a memory of its own: such executions are never
+replayed, nor is any step that was open then.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from operator import add
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.messages import BaseMessage, message_chunk_to_message
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
+from langchain_core.runnables import RunnableConfig, ensure_config
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.constants import TAG_NOSTREAM
+
+from musubito import EncodingError
+from musubito.adapter import not_replayable
+from musubito.identity.canonical import canonical
+from musubito_langgraph import _compat
+from musubito_langgraph.store import NotingStore
+
+__all__ = ["Events", "emit", "watched"]
+
+CUSTOM: Final = "custom"
+MODEL: Final = "model"
+"""A model begins to answer: what its messages say of it besides what all say here."""
+CHUNK: Final = "chunk"
+TEXT: Final = "text"
+"""A chunk that differs from the one before in its text alone."""
+END: Final = "end"
+"""A model has answered: its whole message, None if that is what its chunks add up to."""
+NESTED: Final = "langgraph_checkpoint_ns", "checkpoint_ns"
+"""Metadata that begin with where the node is: what follows is recorded."""
+
+
+class Events(BaseCallbackHandler):
+    """What was emitted while something ran, in that order, as plain data and messages.
+
+    Runs in the thread that calls it, so that the order is that of what happened.
+    """
+
+    run_inline = True
+    raise_error = False
+
+    def __init__(self, config: RunnableConfig) -> None:
+        """`config`: where it runs; what every message says there is not recorded."""
+        self.recorded: list[list[Any]] = []
+        self._config = config
+        self._models: dict[UUID, _Model] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def custom(self, value: Any) -> None:
+        """A custom event, as it is now, and in which graph inside it was emitted."""
+        here = f"{_compat.checkpoint_ns_in(self._config)}|"
+        there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
+        self.recorded.append([CUSTOM, _as_it_is(value), there.removeprefix(here) if there.startswith(here) else ""])
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A model begins to answer."""
+        if metadata is None or TAG_NOSTREAM in (tags or ()):
+            return
+        said, around = dict(_besides(metadata, self._config)), _tags_in(self._config)
+        with self._lock:
+            self._models[run_id] = _Model(self._count)
+            self._count += 1
+            self.recorded.append([MODEL, said, [tag for tag in tags or () if tag not in around]])
+
+    def on_llm_new_token(
+        self,
+        token: Any,
+        *,
+        chunk: Any = None,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A piece of its answer."""
+        model = self._models.get(run_id)
+        if model is not None and isinstance(chunk, ChatGenerationChunk):
+            self.recorded.append(model.piece(chunk.message))
+
+    def on_llm_end(
+        self, response: LLMResult, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        """All of it."""
+        model = self._models.pop(run_id, None)
+        if model is None or not response.generations or not response.generations[0]:
+            return
+        generation = response.generations[0][0]
+        if isinstance(generation, ChatGeneration):
+            message = generation.message
+            self.recorded.append([END, model.number, None if message.id in model.ids else _as_it_is(message)])
+
+    def on_llm_error(
+        self, error: BaseException, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        """It failed."""
+        self._models.pop(run_id, None)
+
+
+class _Model:
+    """A model that answers: the how many-th of those that did."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ids: set[str | None] = set()
+        self._last: BaseMessage | None = None
+
+    def piece(self, message: BaseMessage) -> list[Any]:
+        """What is recorded of a chunk."""
+        last = self._last
+        if last is not None and _differ_in_text_alone(last, message):
+            return [TEXT, self.number, message.content]
+        self._last = kept = _as_it_is(message)
+        self.ids.add(message.id)
+        return [CHUNK, self.number, kept]
+
+
+def _as_it_is(value: Any) -> Any:
+    """A copy, which does not change when the original does."""
+    try:
+        return copy.deepcopy(value)
+    except Exception as error:
+        # The encoder says what is wrong with it, if anything is.
+        not_replayable(f"what it emitted could not be kept as it was: {error}")
+        return value
+
+
+def _metadata_in(config: RunnableConfig) -> dict[str, Any]:
+    """What a model that is invoked here says: LangChain adds what is configured."""
+    callbacks = config.get("callbacks")
+    inherited = callbacks.inheritable_metadata if isinstance(callbacks, BaseCallbackManager) else {}
+    return {**inherited, **ensure_config(config)["metadata"]}
+
+
+def _besides(metadata: Mapping[str, Any], config: RunnableConfig) -> Iterator[tuple[str, Any]]:
+    """What metadata say that is not said of everything here."""
+    around, here = _metadata_in(config), _compat.checkpoint_ns_in(config)
+    for key, value in metadata.items():
+        if key in around and around[key] == value:
+            continue
+        if key in NESTED:
+            if here and str(value).startswith(here):
+                yield key, value.removeprefix(here)
+        elif _is_plain(value):
+            yield key, value
+
+
+def _tags_in(config: RunnableConfig) -> list[str]:
+    callbacks = config.get("callbacks")
+    inherited = callbacks.inheritable_tags if isinstance(callbacks, BaseCallbackManager) else []
+    return list(dict.fromkeys((*inherited, *(config.get("tags") or ()))))
+
+
+def _is_plain(value: object) -> bool:
+    try:
+        canonical(value)
+    except EncodingError:
+        return False
+    return True
+
+
+def _differ_in_text_alone(a: BaseMessage, b: BaseMessage) -> bool:
+    if type(a) is not type(b) or not isinstance(a.content, str) or not isinstance(b.content, str):
+        return False
+    return {**vars(a), "content": ""} == {**vars(b), "content": ""} and a.model_extra == b.model_extra
+
+
+# -- a config that watches ---------------------------------------------------------------------------------------------
+
+
+def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple[RunnableConfig, Events]:
+    """The config that a node is given instead of this one, and what it will have emitted.
+
+    `calls` makes of the function that calls `@task`s another one; None leaves it.
+    """
+    events = Events(config)
+    conf = dict(config.get("configurable") or {})
+    runtime = _compat.runtime_in(config)
+    if runtime is not None:
+        _compat.with_runtime(conf, _watched_runtime(runtime, events))
+    if _compat.scratchpad_in(config) is not None:
+        _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config))
+    _compat.with_send(conf, _watched_send)
+    caller = _compat.caller_in(config)
+    if caller is not None and calls is not None:
+        _compat.with_caller(conf, calls(caller))
+    changed: RunnableConfig = {**config, "callbacks": _with(config.get("callbacks"), events), "configurable": conf}
+    return changed, events
+
+
+def _with(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+    if isinstance(callbacks, BaseCallbackManager):
+        manager = callbacks.copy()
+        manager.add_handler(handler, inherit=True)
+        return manager
+    return [*(callbacks or ()), handler]
+
+
+def _watched_runtime(runtime: Any, events: Events) -> Any:
+    write = runtime.stream_writer
+
+    def stream_writer(value: Any) -> None:
+        events.custom(value)
+        write(value)
+
+    store = runtime.store
+    if store is not None and not isinstance(store, NotingStore):
+        store = NotingStore(store)
+    return runtime.override(stream_writer=stream_writer, store=store)
+
+
+def _watched_send(send: Callable[[Sequence[tuple[str, Any]]], None]) -> Callable[[Sequence[tuple[str, Any]]], None]:
+    def sending(writes: Sequence[tuple[str, Any]]) -> None:
+        if any(_compat.is_answer(channel) for channel, _ in writes):
+            not_replayable("it was given an answer to an interrupt")
+        elif writes:
+            not_replayable("it wrote to the state past what it returned")
+        send(writes)
+
+    return sending
+
+
+def _watched_counter(config: RunnableConfig) -> Callable[[], int]:
+    """LangGraph asks for a number whenever a graph is invoked inside a task."""
+    count = _compat.scratchpad_in(config).subgraph_counter
+
+    def counting() -> int:
+        if _compat.is_resuming(config):
+            not_replayable("a graph was invoked inside it that may have been given an answer to an interrupt")
+        number: int = count()
+        return number
+
+    return counting
+
+
+# -- again -------------------------------------------------------------------------------------------------------------
+
+
+def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> None:
+    """Emit what was recorded to whoever listens now: to the stream, and to those that record what encloses this."""
+    callbacks = config.get("callbacks")
+    handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ()
+    listening = [each for each in handlers if isinstance(each, Events | _compat.StreamMessagesHandler)]
+    tags = _tags_in(config)
+    runs: list[UUID] = []
+    pieces: dict[int, list[Any]] = {}
+    for kind, *rest in events:
+        if kind == CUSTOM:
+            _write(config, *rest)
+        elif not listening:
+            pass
+        elif kind == MODEL:
+            said, own = rest
+            runs.append(uuid4())
+            for handler in listening:
+                metadata = _metadata(config, said)
+                handler.on_chat_model_start({}, [], run_id=runs[-1], tags=[*tags, *own], metadata=metadata)
+        elif kind == END:
+            number, message = rest
+            message = message or message_chunk_to_message(reduce(add, pieces[number]))
+            for handler in listening:
+                handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
+        else:
+            number, said = rest
+            before = pieces.setdefault(number, [])
+            piece = before[-1].model_copy(update={"content": said}, deep=True) if kind == TEXT else said
+            before.append(piece)
+            for handler in listening:
+                handler.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece), run_id=runs[number])
+
+
+def _write(config: RunnableConfig, value: Any, inside: str) -> None:
+    runtime = _compat.runtime_in(config)
+    if runtime is None:
+        return
+    if not inside:
+        runtime.stream_writer(value)
+    elif _compat.streams_subgraphs(config):
+        # LangGraph's writer asks where it is called.
+        conf = dict(config.get("configurable") or {})
+        _compat.with_checkpoint_ns(conf, f"{_compat.checkpoint_ns_in(config)}|{inside}")
+        token = var_child_runnable_config.set({**config, "configurable": conf})
+        try:
+            runtime.stream_writer(value)
+        finally:
+            var_child_runnable_config.reset(token)
+
+
+def _metadata(config: RunnableConfig, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model's messages say of it, where this config is."""
+    here = _compat.checkpoint_ns_in(config)
+    return {
+        **_metadata_in(config),
+        **{key: f"{here}{value}" if key in NESTED else value for key, value in said.items()},
+    }

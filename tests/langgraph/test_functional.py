@@ -1,0 +1,720 @@
+"""The functional API: an `@entrypoint` runs as it is, and the `@task`s that it calls are steps."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import operator
+import threading
+import time
+from typing import Annotated, Any
+
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_store, get_stream_writer
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+from langgraph.runtime import Runtime, get_runtime
+from langgraph.store.base import BaseStore
+from langgraph.store.memory import InMemoryStore
+from langgraph.types import Command, RetryPolicy, StreamWriter, interrupt
+from typing_extensions import TypedDict
+
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
+from musubito_langgraph import musubito_graph, musubito_runnable
+from tests.langgraph.equivalence import Plain
+from tests.langgraph.models import Calls, ScriptedModel
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+DETERMINISTIC = StepConfiguration(step_type=StepType.DETERMINISTIC)
+MODES = "values", "updates", "custom", "messages", "tasks", "debug"
+
+
+def in_thread(name: str) -> dict[str, Any]:
+    return {"configurable": {"thread_id": name}}
+
+
+def outcomes(record: Any) -> list[tuple[str, str]]:
+    return [(call.operation, call.outcome) for call in record.calls]
+
+
+# -- tasks are steps ---------------------------------------------------------------------------------------------------
+def test_tasks_are_recorded_and_replayed():
+    calls = Calls()
+
+    @task
+    def double(value: int) -> int:
+        calls("double")
+        return 2 * value
+
+    @entrypoint()
+    def workflow(value: int) -> int:
+        calls("workflow")
+        return double(value).result() + 1
+
+    wrapped = musubito_graph(workflow)
+    assert type(wrapped) is type(workflow)
+    with run() as first:
+        assert wrapped.invoke(3) == 7
+    with run() as second:
+        assert wrapped.invoke(3) == 7
+    assert outcomes(first) == [("workflow/workflow/double", "ran")]
+    assert outcomes(second) == [("workflow/workflow/double", "replayed")]
+    assert calls.counts == {"double": 1, "workflow": 2}
+    assert wrapped.invoke(4) == 9
+    assert calls["double"] == 2
+
+
+async def test_so_are_asynchronous_ones():
+    calls = Calls()
+
+    @task
+    async def double(value: int) -> int:
+        calls("double")
+        await asyncio.sleep(0)
+        return 2 * value
+
+    @task
+    def add(value: int) -> int:
+        calls("add")
+        return value + 1
+
+    @entrypoint()
+    async def workflow(value: int) -> int:
+        return await add(await double(value))
+
+    wrapped = musubito_graph(workflow)
+    assert [await wrapped.ainvoke(3), await wrapped.ainvoke(3)] == [7, 7]
+    assert calls.counts == {"double": 1, "add": 1}
+
+
+async def test_equal_tasks_of_both_kinds_are_told_apart_by_their_code():
+    @task
+    def sync(value: int) -> int:
+        return value + 1
+
+    @entrypoint()
+    def one(value: int) -> int:
+        return sync(value).result()
+
+    @task(name="sync")
+    def other_sync(value: int) -> int:
+        return value + 2
+
+    @entrypoint()
+    def two(value: int) -> int:
+        return other_sync(value).result()
+
+    two.name = one.name
+    two.nodes["one"] = two.nodes.pop("two")
+    for _ in range(2):
+        assert musubito_graph(one).invoke(1) == 2
+        assert other_sync.func.__name__ == "sync"
+
+
+def test_a_task_that_was_edited_runs_and_the_others_do_not():
+    calls = Calls()
+
+    def workflow_of(number: int) -> Any:
+        @task
+        def first(value: int) -> int:
+            calls("first")
+            return value + 1
+
+        @task
+        def second(value: int) -> int:
+            calls("second")
+            return value * number
+
+        @entrypoint()
+        def workflow(value: int) -> int:
+            return second(first(value).result()).result()
+
+        return musubito_graph(workflow)
+
+    assert [workflow_of(number).invoke(1) for number in (10, 10, 20)] == [20, 20, 40]
+    assert calls.counts == {"first": 1, "second": 2}
+
+
+def test_futures_in_parallel():
+    calls, meeting = Calls(), threading.Barrier(3, timeout=10)
+
+    @task
+    def slow(value: int) -> int:
+        if calls("slow") <= 3:
+            meeting.wait()
+        return value * value
+
+    @entrypoint()
+    def workflow(values: list[int]) -> list[int]:
+        return [future.result() for future in [slow(value) for value in values]]
+
+    wrapped = musubito_graph(workflow)
+    assert wrapped.invoke([1, 2, 3]) == wrapped.invoke([1, 2, 3]) == [1, 4, 9]
+    assert calls.total == 3
+    assert wrapped.invoke([1, 2, 4]) == [1, 4, 16]
+    assert calls.total == 4
+
+
+async def test_and_gathered():
+    calls = Calls()
+
+    @task
+    async def slow(value: int) -> int:
+        calls("slow")
+        await asyncio.sleep(0.01)
+        return value * value
+
+    @entrypoint()
+    async def workflow(values: list[int]) -> list[int]:
+        return list(await asyncio.gather(*map(slow, values)))
+
+    wrapped = musubito_graph(workflow)
+    assert await wrapped.ainvoke([1, 2, 3]) == await wrapped.ainvoke([1, 2, 3]) == [1, 4, 9]
+    assert calls.total == 3
+
+
+def test_identical_calls_are_samples():
+    calls = Calls()
+
+    @task
+    def draw(urn: str) -> int:
+        return calls("drawn")
+
+    @entrypoint()
+    def workflow(urn: str) -> list[int]:
+        return sorted(draw(urn).result() for _ in range(3))
+
+    wrapped = musubito_graph(workflow)
+    assert [wrapped.invoke("urn") for _ in range(3)] == [[1, 2, 3]] * 3
+    shared = musubito_graph(workflow, steps={"workflow/draw": DETERMINISTIC})
+    assert [shared.invoke("other") for _ in range(2)] == [[4, 4, 4]] * 2
+
+
+def test_each_wrapped_workflow_has_its_own_policies_and_engine(tmp_path):
+    calls = Calls()
+
+    @task
+    def draw(urn: str) -> int:
+        return calls("drawn")
+
+    @entrypoint()
+    def workflow(urn: str) -> int:
+        return draw(urn).result()
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "other.db")) as other:
+        here, there = musubito_graph(workflow), musubito_graph(workflow, engine=other)
+        forced = musubito_graph(workflow, steps={"workflow/draw": StepConfiguration(force_reexecution=True)})
+        assert [here.invoke("urn"), there.invoke("urn"), here.invoke("urn"), there.invoke("urn")] == [1, 2, 1, 2]
+        assert [forced.invoke("urn"), forced.invoke("urn")] == [3, 4]
+
+
+def test_tasks_of_all_callables_and_names():
+    calls = Calls()
+
+    def add(number: int, value: int) -> int:
+        calls("add")
+        return number + value
+
+    class Adder:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __call__(self, value: int) -> int:
+            calls("adder")
+            return self.number + value
+
+        def method(self, value: int) -> int:
+            calls("method")
+            return self.number + value
+
+    class Waiter:
+        async def __call__(self, value: int) -> int:
+            calls("waiter")
+            return value
+
+    partial = task(functools.partial(add, 1))
+    named = task(name="other")(lambda value: calls("named") and value)
+    method = task(Adder(3).method)
+    adder: Any = task(Adder(2))
+
+    @entrypoint()
+    def workflow(value: int) -> list[int]:
+        return [partial(value).result(), named(value).result(), method(value).result(), adder(value).result()]
+
+    def names(graph: Any) -> list[str]:
+        return [part["name"] for part in graph.stream(5, stream_mode="tasks") if "triggers" in part]
+
+    live = names(workflow)
+    assert live == ["workflow", "add", "other", "method", "Adder"]
+    before = calls.total
+    wrapped = musubito_graph(workflow)
+    assert names(wrapped) == names(wrapped) == live
+    assert calls.total == before + 4
+    with run() as r:
+        assert wrapped.invoke(5) == [6, 5, 8, 7]
+    assert outcomes(r) == [(f"workflow/workflow/{name}", "replayed") for name in live[1:]]
+
+
+async def test_an_object_with_an_asynchronous_call():
+    calls = Calls()
+
+    class Waiter:
+        async def __call__(self, value: int) -> int:
+            return calls("waited")
+
+    wait: Any = task(Waiter())
+
+    @entrypoint()
+    async def workflow(value: int) -> int:
+        return await wait(value)
+
+    wrapped = musubito_graph(workflow)
+    assert [await wrapped.ainvoke(1), await wrapped.ainvoke(1)] == [1, 1]
+
+
+def test_many_workflows_made_anew_are_not_kept():
+    from musubito_langgraph import tasks
+
+    @entrypoint()
+    def workflow(value: int) -> int:
+        @task
+        def anew(value: int) -> int:
+            return value
+
+        return anew(value).result()
+
+    wrapped = musubito_graph(workflow)
+    before = tasks.MOST
+    tasks.MOST = 3
+    try:
+        assert [wrapped.invoke(number) for number in range(5)] == list(range(5))
+        assert len(tasks._TASKS) <= 3
+    finally:
+        tasks.MOST = before
+
+
+# -- what is injected --------------------------------------------------------------------------------------------------
+def test_a_task_sees_config_writer_store_and_runtime():
+    calls = Calls()
+
+    @task
+    def look(
+        value: int,
+        *,
+        config: RunnableConfig,
+        writer: StreamWriter,
+        store: BaseStore,
+        runtime: Runtime[dict[str, str]],
+    ) -> list[Any]:
+        calls("look")
+        writer({"looked": value})
+        found = store.get(("a",), "k")
+        return [config["configurable"]["who"], found and found.value["v"], runtime.context["where"]]
+
+    store = InMemoryStore()
+
+    @entrypoint(store=store, context_schema=dict)
+    def workflow(value: int) -> list[Any]:
+        return look(value).result()
+
+    wrapped = musubito_graph(workflow)
+
+    def ask(who: str = "me", where: str = "here") -> Any:
+        events = list(
+            wrapped.stream(
+                1, {"configurable": {"who": who}}, context={"where": where}, stream_mode=["custom", "values"]
+            )
+        )
+        assert events[0] == ("custom", {"looked": 1})
+        return events[-1][1]
+
+    assert ask() == ask() == ["me", None, "here"]
+    assert calls.total == 1
+    store.put(("a",), "k", {"v": 7})
+    assert ask() == ask() == ["me", 7, "here"]
+    assert calls.total == 2
+    assert ask(who="you") == ["you", 7, "here"]
+    assert ask(where="there") == ["me", 7, "there"]
+    assert calls.total == 4
+
+
+def test_a_task_that_writes_to_the_store_runs_each_time():
+    calls = Calls()
+    store = InMemoryStore()
+
+    @task
+    def keep(value: int, *, store: BaseStore) -> int:
+        calls("keep")
+        store.put(("a",), "k", {"v": value})
+        return value
+
+    @task
+    def keep_otherwise(value: int) -> int:
+        calls("keep otherwise")
+        get_store().put(("a",), "k2", {"v": value})
+        return value
+
+    @entrypoint(store=store)
+    def workflow(value: int) -> int:
+        return keep(value).result() + keep_otherwise(value).result()
+
+    wrapped = musubito_graph(workflow)
+    for expected in (1, 2):
+        assert wrapped.invoke(1) == 2
+        assert calls.counts == {"keep": expected, "keep otherwise": expected}
+        assert store.get(("a",), "k").value == store.get(("a",), "k2").value == {"v": 1}
+        store.delete(("a",), "k")
+
+
+def test_previous_counts_where_it_is_seen():
+    calls = Calls()
+
+    @task
+    def count(value: int, *, previous: Any = None) -> int:
+        calls("count")
+        return value + (previous or 0)
+
+    @task
+    def blind(value: int) -> int:
+        calls("blind")
+        return value
+
+    @task
+    def by_runtime(value: int, *, runtime: Runtime) -> int:
+        calls("runtime")
+        return value + (runtime.previous or 0)
+
+    @task
+    def by_asking(value: int) -> int:
+        calls("asked")
+        return value + (get_runtime().previous or 0)
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def workflow(value: int, *, previous: Any = None) -> entrypoint.final[list[int], int]:
+        seen = [count(value).result(), blind(value).result(), by_runtime(value).result(), by_asking(value).result()]
+        return entrypoint.final(value=seen, save=(previous or 0) + value)
+
+    wrapped = musubito_graph(workflow)
+    for thread in "ab":
+        given = [wrapped.invoke(1, in_thread(thread)) for _ in range(3)]
+        assert given == [[1, 1, 1, 1], [2, 1, 2, 2], [3, 1, 3, 3]]
+    assert calls["blind"] == 1
+    assert calls["count"] == calls["runtime"] == calls["asked"] == 3
+
+
+# -- failures and retries ----------------------------------------------------------------------------------------------
+def test_a_retry_runs_again_and_the_good_answer_is_kept():
+    calls = Calls()
+
+    @task(retry_policy=RetryPolicy(max_attempts=3, initial_interval=0.001, jitter=False, retry_on=ConnectionError))
+    def flaky(value: int) -> int:
+        if calls("flaky") < 3:
+            raise ConnectionError
+        return value
+
+    @entrypoint()
+    def workflow(value: int) -> int:
+        return flaky(value).result()
+
+    wrapped = musubito_graph(workflow)
+    assert [wrapped.invoke(1), wrapped.invoke(1)] == [1, 1]
+    assert calls.total == 3
+
+
+def test_an_error_is_raised_untouched_and_never_replayed():
+    calls = Calls()
+    error = ValueError("no", 7)
+
+    @task
+    def fail(value: int) -> int:
+        calls("fail")
+        raise error
+
+    @entrypoint()
+    def workflow(value: int) -> str:
+        try:
+            fail(value).result()
+        except ValueError as caught:
+            assert caught is error
+            return "caught"
+        return "no"
+
+    wrapped = musubito_graph(workflow)
+    assert [wrapped.invoke(1), wrapped.invoke(1)] == ["caught", "caught"]
+    assert calls.total == 2
+
+
+# -- interrupts --------------------------------------------------------------------------------------------------------
+def approval(calls: Calls) -> Any:
+    @task
+    def prepare(value: int) -> int:
+        calls("prepare")
+        return value + 1
+
+    @task
+    def ask(value: int) -> str:
+        calls("ask")
+        return interrupt({"value": value})
+
+    @task
+    def write(value: int, answer: str) -> str:
+        calls("write")
+        return f"{value} {answer}"
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def workflow(value: int) -> str:
+        calls("workflow")
+        prepared = prepare(value).result()
+        return write(prepared, ask(prepared).result()).result()
+
+    return workflow
+
+
+def test_an_answer_is_never_given_to_another_thread():
+    calls = Calls()
+    wrapped = musubito_graph(approval(calls))
+    for answer in ("yes", "no"):
+        asked = wrapped.invoke(1, in_thread(answer))
+        assert [each.value for each in asked["__interrupt__"]] == [{"value": 2}]
+        assert wrapped.invoke(Command(resume=answer), in_thread(answer)) == f"2 {answer}"
+    assert calls.counts == {"prepare": 1, "ask": 4, "write": 2, "workflow": 4}
+
+
+def test_a_body_that_interrupts_resumes_and_its_tasks_are_replayed():
+    calls = Calls()
+
+    @task
+    def prepare(value: int) -> int:
+        return calls("prepare")
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def workflow(value: int) -> Any:
+        before = prepare(value).result()
+        answer = interrupt("well?")
+        return [before, answer, prepare(value).result()]
+
+    wrapped = musubito_graph(workflow)
+    for thread in "ab":
+        assert "__interrupt__" in wrapped.invoke(1, in_thread(thread))
+        assert wrapped.invoke(Command(resume=thread), in_thread(thread)) == [1, thread, 2]
+    assert calls.total == 2
+
+
+# -- inside and around -------------------------------------------------------------------------------------------------
+def test_tasks_call_tasks_steps_and_runnables():
+    calls = Calls()
+    model = musubito_runnable(ScriptedModel(calls=calls))
+
+    @musubito_step
+    def inner_step(value: str) -> str:
+        calls("step")
+        return value.upper()
+
+    @task
+    def inner_task(value: str) -> str:
+        calls("inner")
+        return value + "!"
+
+    def workflow_of(mark: str) -> Any:
+        @task
+        def outer(value: str) -> str:
+            calls("outer")
+            return inner_task(value).result() + inner_step(value).value + model.invoke(value).text + mark
+
+        @entrypoint()
+        def workflow(value: str) -> str:
+            return outer(value).result() + inner_step(value).value
+
+        return musubito_graph(workflow)
+
+    for mark in ("?", "?", "."):
+        assert workflow_of(mark).invoke("hi") == f"hi!HIecho-1 at 0.0 says hi{mark}HI"
+    assert calls.counts == {"outer": 2, "inner": 1, "step": 1, "model": 1}
+
+
+class State(TypedDict, total=False):
+    value: int
+    said: Annotated[list[int], operator.add]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_task_in_a_node_is_an_inner_step_of_it(engine, is_async):
+    calls = Calls()
+
+    @task
+    def expensive(value: int) -> int:
+        calls("expensive")
+        return value * 10
+
+    @task
+    async def aexpensive(value: int) -> int:
+        calls("expensive")
+        return value * 10
+
+    def graph_of(mark: int) -> Any:
+        def node(state: State) -> State:
+            calls("node")
+            return {"said": [expensive(state["value"]).result() + mark]}
+
+        async def anode(state: State) -> State:
+            calls("node")
+            return {"said": [await aexpensive(state["value"]) + mark]}
+
+        return musubito_graph(
+            StateGraph(State).add_node("node", anode if is_async else node).add_edge(START, "node").compile(name="g")
+        )
+
+    async def ask(mark: int) -> Any:
+        graph = graph_of(mark)
+        return (await graph.ainvoke({"value": 1}) if is_async else graph.invoke({"value": 1}))["said"]
+
+    assert [await ask(1), await ask(1), await ask(2)] == [[11], [11], [12]]
+    assert calls.counts == {"node": 2, "expensive": 1}
+    name = "aexpensive" if is_async else "expensive"
+    assert engine.invalidate(f"g/node/{name}") == 1
+    assert await ask(2) == [12]
+    assert calls.counts == {"node": 3, "expensive": 2}
+
+
+def test_policies_by_the_name_of_the_task():
+    calls = Calls()
+
+    @task
+    def draw(value: int) -> int:
+        return calls("drawn")
+
+    @entrypoint()
+    def workflow(value: int) -> int:
+        return draw(value).result()
+
+    forced = musubito_graph(workflow, steps={"workflow/draw": StepConfiguration(force_reexecution=True)})
+    assert [forced.invoke(1), forced.invoke(1)] == [1, 2]
+    with pytest.raises(ValueError, match="elsewhere/draw"):
+        musubito_graph(workflow, steps={"elsewhere/draw": DETERMINISTIC})
+
+
+def test_an_invocation_says_how_it_is_made():
+    calls = Calls()
+
+    @task
+    def draw(value: int) -> int:
+        return calls("drawn")
+
+    @entrypoint()
+    def workflow(value: int) -> int:
+        return draw(value).result()
+
+    wrapped = musubito_graph(workflow)
+
+    def ask(**said: str) -> int:
+        return wrapped.invoke(1, {"configurable": {"musubito": said}})
+
+    assert [ask(), ask(mode="off"), ask(mode="refresh"), ask(), ask(namespace="n"), ask(namespace="n")] == [
+        1, 2, 3, 3, 4, 4,
+    ]  # fmt: skip
+
+
+# -- cold, it cannot be told apart -------------------------------------------------------------------------------------
+def weather(calls: Calls) -> Any:
+    model = ScriptedModel(calls=calls)
+
+    @task
+    def plan(topic: str) -> list[str]:
+        get_stream_writer()({"planning": topic})
+        return [f"{topic} {number}" for number in range(3)]
+
+    @task
+    def ask(question: str) -> str:
+        return model.invoke(question).text
+
+    @task(name="joined")
+    def join(answers: list[str]) -> str:
+        return "; ".join(answers)
+
+    @entrypoint(checkpointer=InMemorySaver(), store=InMemoryStore())
+    def workflow(topic: str, *, previous: Any = None) -> entrypoint.final[str, int]:
+        """Says what the weather is."""
+        answers = [ask(question).result() for question in plan(topic).result()]
+        return entrypoint.final(value=join(answers).result() + f" {previous}", save=(previous or 0) + 1)
+
+    return workflow
+
+
+def shown(graph: Any, mode: str, thread: str) -> Any:
+    plain = Plain(blank=True)
+    parts = [graph.stream("fog", in_thread(thread), stream_mode=mode) for _ in range(2)]
+    return [_without_duration(plain(part)) for each in parts for part in each]
+
+
+def _without_duration(part: Any) -> Any:
+    return part
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_streams_equal_those_of_the_unwrapped(mode):
+    bare_calls, calls = Calls(), Calls()
+    live = shown(weather(bare_calls), mode, "cold")
+    assert live
+    wrapped = musubito_graph(weather(calls))
+    assert shown(wrapped, mode, "cold") == live
+    assert (bare_calls.total, calls.total) == (6, 3), "the second round asks what the first has asked"
+    if mode in ("values", "updates", "custom", "tasks"):
+        assert shown(musubito_graph(weather(calls)), mode, "warm") == live
+        assert calls.total == 3
+
+
+async def test_events_equal_those_of_the_unwrapped():
+    async def events(graph: Any) -> Any:
+        plain = Plain(blank=True)
+        return [
+            (event["event"], event["name"], len(event["parent_ids"]), plain(event["data"]))
+            async for event in graph.astream_events("fog", in_thread("a"), version="v2")
+        ]
+
+    live = await events(weather(Calls()))
+    assert len(live) > 10
+    assert await events(musubito_graph(weather(Calls()))) == live
+
+
+def test_it_looks_as_the_unwrapped():
+    bare = weather(Calls())
+    wrapped = musubito_graph(bare)
+    assert wrapped.get_graph().draw_mermaid() == bare.get_graph().draw_mermaid()
+    assert wrapped.get_input_jsonschema() == bare.get_input_jsonschema()
+    assert wrapped.get_output_jsonschema() == bare.get_output_jsonschema()
+    assert (wrapped.name, wrapped.get_name()) == (bare.name, bare.get_name())
+    assert musubito_graph(wrapped) is wrapped
+
+
+def test_states_and_history_equal():
+    plain = Plain(blank=True)
+
+    def told(graph: Any) -> Any:
+        graph.invoke("fog", in_thread("a"))
+        graph.invoke("rain", in_thread("a"))
+        history = list(graph.get_state_history(in_thread("a")))
+        return plain([[each.values, each.next, each.metadata, each.tasks] for each in history])
+
+    assert told(musubito_graph(weather(Calls()))) == told(weather(Calls()))
+
+
+async def test_nothing_blocks_the_loop():
+    blockbuster = pytest.importorskip("blockbuster")
+    calls = Calls()
+
+    @task
+    async def double(value: int) -> int:
+        calls("double")
+        return 2 * value
+
+    @entrypoint(checkpointer=InMemorySaver())
+    async def workflow(value: int) -> int:
+        return sum(await asyncio.gather(double(value), double(value + 1)))
+
+    wrapped = musubito_graph(workflow)
+    with blockbuster.blockbuster_ctx():
+        assert [await wrapped.ainvoke(1, in_thread(each)) for each in "ab"] == [6, 6]
+    assert calls.total == 2

@@ -1,0 +1,754 @@
+"""What becomes of random ids, position by position."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from collections import Counter, OrderedDict, defaultdict, deque
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import langgraph.types
+import pytest
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    ChatMessageChunk,
+    FunctionMessage,
+    FunctionMessageChunk,
+    HumanMessage,
+    HumanMessageChunk,
+    RemoveMessage,
+    SystemMessage,
+    SystemMessageChunk,
+    ToolMessage,
+)
+from langchain_core.messages.tool import ToolMessageChunk
+from langchain_core.prompt_values import ChatPromptValue
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
+from langgraph.types import Command, Send
+from pydantic import BaseModel, PrivateAttr, model_validator
+
+from musubito.errors import EncodingError
+from musubito.identity.canonical import canonical
+from musubito.identity.codecs import decode_value, encode_value
+from musubito.model import MusubitoResult
+from musubito_langgraph.messages import Naming, Packed, Unrepeatable, pack, rename, unpack
+
+Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none
+
+A = "3f2b8c1e-94d7-4a60-8b5f-0c6de1a27f93"
+B = "c07a51d4-2e8b-4f19-a3d6-7b94e05f8a12"
+C = "91e6f0ab-5d3c-4872-b60e-d48a2c7f1935"
+CALL_A = "call_Jja7J89XsjrOLA5rk2Qm"
+CALL_B = "call_x91LmmWq0TTb3ZaPo5cd"
+UUID7_A = "0199c3d2-7a10-7b3c-8def-112233445566"
+UUID7_B = "0199c3d2-7a10-7f00-9abc-665544332211"
+
+
+def has_names(value: Any) -> bool:
+    return "Name(" in repr(rename(value)[0])
+
+
+def identity(value: object) -> bytes:
+    return canonical(rename(value)[0])
+
+
+def stored(outputs: object, given: object) -> object:
+    """What a replay finds of an output, for this input."""
+    return decode_value(encode_value(pack(outputs, rename(given)[1])), {})
+
+
+def replayed(outputs: object, given: object, now: object) -> Any:
+    """What a replay for the input `now` gives of an output that was recorded for the input `given`."""
+    return unpack(stored(outputs, given), rename(now)[1])
+
+
+def ask(i: str | None = A, text: str = "hi") -> HumanMessage:
+    return HumanMessage(text, id=i)
+
+
+def calling(call: str | None, i: str | None = None) -> AIMessage:
+    return AIMessage("", id=i, tool_calls=[{"name": "f", "args": {}, "id": call}])
+
+
+@dataclass
+class Plain:
+    messages: list[Any]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    messages: tuple[Any, ...]
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+class Model(BaseModel):
+    messages: list[Any]
+    note: str = ""
+    _hidden: Any = PrivateAttr(default=None)
+
+
+class Speaking:
+    """No data, but it says what identifies it."""
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+
+    def __musubito_identity__(self) -> object:
+        return self.said
+
+
+@dataclass
+class SpeakingData:
+    message: Any
+
+    def __musubito_identity__(self) -> object:
+        return self.message.id.upper()
+
+
+def hiding(value: str) -> Model:
+    model = Model(messages=[])
+    model._hidden = value
+    return model
+
+
+# -- which ids -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "form",
+    ["{}", "run-{}", "run--{}", "lc_run-{}", "lc_run--{}", "run-{}-0", "lc_run--{}-12", "call_{}", "toolu_{}"],
+)
+def test_an_id_made_of_a_uuid_is_renamed(form):
+    assert identity([ask(form.format(A))]) == identity([ask(form.format(B))])
+    assert identity([ask(form.format(UUID7_A))]) == identity([ask(form.format(B))])
+
+
+@pytest.mark.parametrize("prefix", ["call_", "toolu_"])
+def test_a_random_id_of_a_tool_call_is_renamed(prefix):
+    one, other = (calling(prefix + tail) for tail in ("01AbcdefghJKLmn-_pq", "Zz9yxwvutsRQPonm1k"))
+    assert identity([one]) == identity([other])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("user-1", "user-2"),
+        ("1", "2"),
+        ("", "x"),
+        (f"resp_{A}", f"resp_{B}"),
+        (f"msg_{A}", f"msg_{B}"),
+        ("rs_0123456789abcdef0123", "rs_0123456789abcdef0124"),
+        ("chatcmpl-0123456789abcdef0123", "chatcmpl-0123456789abcdef0124"),
+        ("call_1", "call_2"),
+        ("call_0123456789abcde", "call_0123456789abcdf"),
+        ("call_0123456789012345678", "call_0123456789012345679"),
+        ("call_find_the_right_page", "call_find_the_wrong_page"),
+        ("srvtoolu_0123456789abcdef", "srvtoolu_0123456789abcdee"),
+        (A.replace("-", ""), B.replace("-", "")),
+        (A.upper(), B.upper()),
+        (f"{A}-0", f"{B}-0"),
+        (f"run-{A}-", f"run-{B}-"),
+        (f" {A}", f" {B}"),
+        (f"{A}\n", f"{B}\n"),
+        (f"run_{A}", f"run_{B}"),
+    ],
+)
+def test_any_other_id_is_data(one, other):
+    value = [ask(one)]
+    assert not has_names(value)
+    assert identity(value) != identity([ask(other)])
+
+
+# -- where -----------------------------------------------------------------------------------------------------------
+def in_content(block: dict[str, Any]) -> AIMessage:
+    return AIMessage([block, "text"])
+
+
+TYPED = {
+    "message": ask,
+    "system": lambda i: SystemMessage("s", id=i),
+    "removal": lambda i: RemoveMessage(id=i),
+    "tool call": calling,
+    "invalid": lambda i: AIMessage("", invalid_tool_calls=[{"name": "f", "args": "{", "id": i, "error": "e"}]),
+    "call chunk": lambda i: AIMessageChunk("", tool_call_chunks=[{"name": "f", "args": "{", "id": i, "index": 0}]),
+    "answer": lambda i: ToolMessage("r", tool_call_id=i),
+    "answer chunk": lambda i: ToolMessageChunk("r", tool_call_id=i),
+    "raw call": lambda i: AIMessage("", additional_kwargs={"tool_calls": [{"id": i, "type": "function", "n": 1}]}),
+    "signatures": lambda i: AIMessage("", additional_kwargs={"__gemini_function_call_thought_signatures__": {i: "s"}}),
+    "tool_use": lambda i: in_content({"type": "tool_use", "id": i, "name": "f", "input": {}}),
+    "tool_call block": lambda i: in_content({"type": "tool_call", "id": i, "name": "f", "args": {}}),
+    "chunk block": lambda i: in_content({"type": "tool_call_chunk", "id": i, "name": "f", "args": ""}),
+    "invalid block": lambda i: in_content({"type": "invalid_tool_call", "id": i, "name": "f", "args": ""}),
+    "function_call": lambda i: in_content({"type": "function_call", "call_id": i, "id": "fc_1", "name": "f"}),
+    "custom call": lambda i: in_content({"type": "custom_tool_call", "call_id": i, "id": "ctc_1", "name": "f"}),
+    "call output": lambda i: in_content({"type": "function_call_output", "call_id": i, "output": "r"}),
+    "tool_result": lambda i: HumanMessage([{"type": "tool_result", "tool_use_id": i, "content": "r"}]),
+    "in tool_result": lambda i: HumanMessage(
+        [{"type": "tool_result", "tool_use_id": "u", "content": [{"type": "tool_use", "id": i}]}]
+    ),
+    "call by shape": lambda i: {"name": "f", "args": {}, "id": i, "type": "tool_call"},
+    "call with context": lambda i: {
+        "__type": "tool_call_with_context",
+        "tool_call": {"name": "f", "args": {}, "id": i},
+        "state": {"messages": [ask(None)]},
+    },
+}
+HELD = {
+    "dict": lambda m: {"messages": [m]},
+    "dataclass": lambda m: Plain([m]),
+    "frozen": lambda m: Frozen((m,)),
+    "pydantic": lambda m: Model(messages=[m]),
+    "namedtuple": lambda m: Pair(m, 1),
+    "deque": lambda m: deque([m], maxlen=3),
+    "ordered": lambda m: OrderedDict(a=m),
+    "defaultdict": lambda m: defaultdict(list, a=[m]),
+    "counter": lambda m: Counter({"a": m}),
+    "command": lambda m: Command(update={"messages": [m]}, goto="x"),
+    "command tuples": lambda m: Command(update=[("messages", (m,))], resume={"a": m}),
+    "command goto": lambda m: Command(goto=[Send("a", {"m": m}), "b"]),
+    "commands": lambda m: [Command(update=m), {"x": m}],
+    "overwrite": lambda m: {"messages": Overwrite([m])},
+    "send": lambda m: Send("tools", [m]),
+    "artifact": lambda m: ToolMessage("r", tool_call_id="c", artifact={"m": m}),
+    "prompt": lambda m: ChatPromptValue(messages=[m]) if isinstance(m, BaseMessage) else [m],
+}
+
+
+@pytest.mark.parametrize("build", TYPED.values(), ids=TYPED)
+def test_an_id_at_a_typed_position_is_renamed(build):
+    assert identity([build(A)]) == identity([build(B)])
+    assert identity([build(CALL_A)]) == identity([build(CALL_B)])
+    assert identity([build("user-1")]) != identity([build("user-2")])
+    # It is the same table everywhere.
+    assert identity([build(A), ask(A)]) == identity([build(B), ask(B)])
+    assert identity([build(A), ask(A)]) != identity([build(B), ask(C)])
+
+
+@pytest.mark.parametrize("held", HELD.values(), ids=HELD)
+def test_typed_positions_are_found_in_whatever_holds_them(held):
+    for build in TYPED.values():
+        assert identity(held(build(A))) == identity(held(build(B)))
+    assert identity(held(ask(A))) != identity(held(ask(A, "other")))
+
+
+WHOLE: dict[str, Any] = {
+    "text": lambda i: i,
+    "set": lambda i: {i, "other"},
+    "frozenset": lambda i: frozenset({i}),
+    "dataclass": lambda i: Plain([], note=i),
+    "private attribute": hiding,
+    "dict like a message": lambda i: {"role": "user", "content": "x", "id": i},
+    "dict with an id": lambda i: {"id": i, "name": "row"},
+    "other kind of call": lambda i: {"type": "tool_use", "id": i},
+    "name": lambda i: HumanMessage("x", name=i),
+    "extra field": lambda i: HumanMessage("x", tool_call_id=i),
+    "metadata": lambda i: AIMessage("x", response_metadata={"run": i}),
+    "text block": lambda i: AIMessage([{"type": "text", "text": "t", "id": i}]),
+    "server's call": lambda i: AIMessage([{"type": "server_tool_call", "id": i, "name": "f", "args": {}}]),
+    "argument": lambda i: AIMessage("", tool_calls=[{"name": "f", "args": {"ref": i}, "id": "c"}]),
+}
+"""An id as a text of its own, where there is no typed position."""
+IN_PART: dict[str, Any] = {
+    "in a text": lambda i: f"see {i}, please",
+    "without dashes": lambda i: f"x{UUID(i[-36:]).hex}",
+    "first eight": lambda i: f"message {i[-36:][:8]}...",
+    "upper case": lambda i: i.upper(),
+    "key": lambda i: {i: 1},
+    "in a key": lambda i: {f"of {i}": 1},
+    "tuple key": lambda i: {("seen", i): 1},
+    "uuid": lambda i: UUID(i[-36:]),
+    "path": lambda i: PurePosixPath("/tmp") / i,
+    "content": lambda i: HumanMessage(f"about {i}"),
+    "literal id": lambda i: ask(f"reply-to-{i}"),
+}
+"""An id otherwise."""
+SAID = {**WHOLE, **IN_PART, "what speaks for itself": Speaking}
+
+
+@pytest.mark.parametrize("say", SAID.values(), ids=SAID)
+@pytest.mark.parametrize("form", ["{}", "lc_run--{}"])
+def test_an_id_that_is_mentioned_elsewhere_is_not_renamed(say, form):
+    a, b = form.format(A), form.format(B)
+    value = {"messages": [ask(a)], "x": say(a)}
+    assert not has_names(value)
+    assert identity(value) != identity({"messages": [ask(b)], "x": say(b)})
+    # Nor does it hinder others.
+    assert identity([*value.values(), ask(B)]) == identity([*value.values(), ask(C)])
+
+
+def test_a_call_that_is_mentioned_elsewhere_is_not_renamed():
+    value = [calling(CALL_A), f"({CALL_A})"]
+    assert not has_names(value)
+    assert rename([calling(CALL_A), f"({CALL_B})"])[0] != [calling(CALL_A), f"({CALL_B})"]
+
+
+def test_an_id_in_a_table_of_pandas_is_a_mention():
+    pandas = pytest.importorskip("pandas")
+    value = {"messages": [ask(A)], "rows": pandas.DataFrame({"id": [A]})}
+    assert not has_names(value)
+
+
+def test_a_result_of_a_step_is_not_entered():
+    result = MusubitoResult([ask(A)], "artifact", "producer", "node")
+    value = {"messages": [ask(A)], "result": result}
+    assert not has_names(value)
+    assert rename({"messages": [ask(B)], "result": result})[0]["result"] is result
+
+
+def test_another_uuid_that_begins_alike_is_no_mention():
+    def build(i):
+        return {"messages": [ask(f"lc_run--{i}")], "trace": UUID7_B, "hex": UUID(UUID7_B).hex}
+
+    assert identity(build(UUID7_A)) == identity(build(A))
+    assert identity({**build(UUID7_A), "note": UUID7_A[:8]}) != identity({**build(A), "note": A[:8]})
+
+
+def test_what_speaks_for_itself_is_asked_as_it_is():
+    value = {"messages": [ask(A)], "x": SpeakingData(ask(A))}
+    assert not has_names(value)
+    canonical(value)
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+def test_the_same_id_has_the_same_name_and_another_one_another():
+    assert identity([ask(A), ask(B), ask(A)]) == identity([ask(B), ask(C), ask(B)])
+    assert len({identity([ask(A), ask(x), ask(y)]) for x, y in ((A, A), (A, B), (B, A), (B, B), (B, C))}) == 5
+
+
+def test_ids_of_one_run_are_told_from_ids_of_two():
+    one = [ask(f"run-{A}-0"), ask(f"run-{A}-1")]
+    assert identity(one) == identity([ask(f"run-{B}-0"), ask(f"run-{B}-1")])
+    assert identity(one) != identity([ask(f"run-{A}-0"), ask(f"run-{B}-1")])
+
+
+def test_the_order_of_a_dict_does_not_count():
+    one = {"a": [ask(A)], "b": [ask(B)], "c": {1: ask(C), "1": ask(A)}}
+    other = {"c": {"1": ask(B), 1: ask(A)}, "b": [ask(C)], "a": [ask(B)]}
+    assert identity(one) == identity(other)
+    assert identity(one) != identity({**other, "b": [ask(B)]})
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [(1, "1"), (("a", 1), ("b",)), (None, True), (2, 10), ("b", "a")],
+    ids=["mixed", "tuples", "atoms", "ints", "texts"],
+)
+def test_the_order_of_keys_does_not_count_whatever_they_are(keys):
+    first, second = keys
+    assert identity({first: ask(A), second: ask(B)}) == identity({second: ask(C), first: ask(A)})
+    assert identity({first: ask(A), second: [ask(B), ask(A)]}) == identity({second: [ask(A), ask(B)], first: ask(B)})
+    assert identity({first: ask(A), second: [ask(B), ask(A)]}) != identity({second: [ask(A), ask(B)], first: ask(A)})
+
+
+def test_no_string_of_a_user_is_taken_for_a_name():
+    renamed: Any = rename([ask(A)])[0]
+    assert type(renamed[0].id) is not str
+    for text in ("Name(number=0, like=None)", repr(renamed[0].id), "\x00id:0", "0"):
+        assert identity([ask(text)]) != identity([ask(A)])
+        assert replayed([text, ask(text)], [ask(A)], [ask(B)]) == [text, ask(text)]
+
+
+def test_parts_without_ids_are_the_same_objects_and_the_original_is_untouched():
+    value = {"messages": [ask(A), ask("u"), ask(None)], "docs": ["a", {"b": 1}], "n": 1, "o": object()}
+    before = copy.deepcopy({key: part for key, part in value.items() if key != "o"})
+    renamed: Any = rename(value)[0]
+    assert renamed is not value
+    assert renamed["docs"] is value["docs"]
+    assert renamed["o"] is value["o"]
+    assert renamed["messages"][1] == value["messages"][1]
+    assert renamed["messages"][2] == value["messages"][2]
+    assert {key: part for key, part in value.items() if key != "o"} == before
+    assert list(renamed) == list(value)
+
+
+@pytest.mark.parametrize("value", ["text", A, 1, None, 2.5, b"x", [], {}, {"a": [1, "b"]}, object(), int, print, Plain])
+def test_what_has_no_ids_is_given_back(value):
+    renamed, naming = rename(value)
+    assert renamed is value
+    assert pack(value, naming) is value
+    assert unpack(value, naming) is value
+
+
+def test_no_code_of_a_class_is_run():
+    class Strict(BaseModel):
+        message: Any
+        n: int = 0
+
+        @model_validator(mode="before")
+        @classmethod
+        def _check(cls, data: Any) -> Any:
+            assert data.pop("fresh", False), "validated again"
+            return data
+
+    @dataclass(frozen=True)
+    class Once:
+        message: Any
+        more: list[int] = field(default_factory=list)
+
+        def __post_init__(self) -> None:
+            assert type(self.message.id) is str, "made again"
+
+    for value in (Strict(message=ask(A), fresh=True), Once(ask(A))):
+        renamed: Any = rename(value)[0]
+        assert type(renamed) is type(value)
+        assert type(renamed.message.id) is not str
+        assert value.message.id == A
+    renamed = rename(Strict(message=ask(A), fresh=True))[0]
+    assert renamed.model_fields_set == {"message"}
+
+
+# -- what cannot be taken apart ---------------------------------------------------------------------------------------
+def test_values_that_contain_themselves_are_left_to_the_encoder():
+    cyclic: list[Any] = [ask(A)]
+    cyclic.append(cyclic)
+    as_key = {"messages": [ask(A)], "o": Plain([])}
+    as_key["o"].messages.append(as_key)
+    for value in (cyclic, as_key):
+        renamed, naming = rename(value)
+        with pytest.raises(EncodingError):
+            canonical(renamed)
+        with pytest.raises(Unrepeatable, match="nested"):
+            pack([], naming)
+        with pytest.raises(Unrepeatable, match="nested"):
+            pack(value, rename([])[1])
+
+
+def test_deep_nesting_is_no_crash():
+    deep: Any = ask(A)
+    for _ in range(sys.getrecursionlimit() * 3):
+        deep = [deep]
+    renamed, naming = rename(deep)
+    assert renamed is deep
+    with pytest.raises(Unrepeatable, match="nested"):
+        pack(deep, rename([])[1])
+
+    shallow: Any = ask(A)
+    for _ in range(100):
+        shallow = [shallow]
+    again = replayed(shallow, shallow, shallow)
+    assert again == shallow
+
+
+def test_what_has_no_encoding_is_left_to_the_encoder():
+    class Odd:
+        pass
+
+    class Message(dict):
+        pass
+
+    class Labelled(Pair):
+        pass
+
+    labelled = Labelled(ask(B), 1)
+    labelled.label = "x"
+
+    @dataclass
+    class Closing:
+        messages: list[Any]
+
+        def __del__(self) -> None:
+            pass
+
+    for odd in (Odd(), Message(id=B), iter([ask(B)]), open, labelled, Closing([ask(B)])):
+        value = {"messages": [ask(A)], "odd": odd}
+        renamed: Any = rename(value)[0]
+        assert renamed["odd"] is odd
+        with pytest.raises(EncodingError, match=r"\$.*odd"):
+            encode_value(pack(value, rename([])[1]))
+
+
+# -- outputs ---------------------------------------------------------------------------------------------------------
+def test_ids_of_the_input_become_those_of_the_current_input():
+    out = replayed(
+        {"messages": [RemoveMessage(id=A), ask(A, "edited"), ToolMessage("r", tool_call_id=CALL_A)]},
+        [ask(A), calling(CALL_A)],
+        [ask(B), calling(CALL_B)],
+    )
+    assert out == {"messages": [RemoveMessage(id=B), ask(B, "edited"), ToolMessage("r", tool_call_id=CALL_B)]}
+
+
+@pytest.mark.parametrize(
+    ("made", "pattern"),
+    [
+        (A, r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"),
+        (f"run-{A}-3", r"run-[0-9a-f-]{36}-3"),
+        (f"lc_run--{UUID7_A}", r"lc_run--[0-9a-f-]{36}"),
+        (f"call_{A}", r"call_[0-9a-f-]{36}"),
+        ("call_0123456789abcdef", r"call_[A-Za-z0-9]{16}"),
+        ("toolu_01AbcdefghJKLmn-_pqRSTuv", r"toolu_[A-Za-z0-9]{24}"),
+    ],
+)
+def test_new_ids_are_minted_in_the_same_form(made, pattern):
+    import re
+
+    found = stored([ask(made)], [])
+    naming = rename([])[1]
+    first, second = unpack(found, naming), unpack(found, naming)
+    assert re.fullmatch(pattern, first[0].id)
+    assert len({first[0].id, second[0].id, made}) == 3
+    assert identity(first) == identity([ask(made)])
+
+
+def test_new_ids_agree_over_output_and_stream():
+    run = f"lc_run--{A}"
+    call = {"name": "f", "args": "", "id": CALL_A, "index": 0}
+    recorded = (
+        [{"messages": [calling(CALL_A, run), ToolMessage("r", tool_call_id=CALL_A, id=B)]}],
+        [AIMessageChunk("", id=run, tool_call_chunks=[call]), AIMessageChunk("", id=f"{run}-1"), {"done": B}],
+    )
+    (out,), (chunk, other, event) = replayed(recorded, [], [])
+    ai, tool = out["messages"]
+    assert ai.id == chunk.id
+    assert other.id == f"{ai.id}-1"
+    assert ai.tool_calls[0]["id"] == tool.tool_call_id == chunk.tool_call_chunks[0]["id"] == chunk.tool_calls[0]["id"]
+    assert event == {"done": tool.id}
+    assert not {ai.id, tool.id, tool.tool_call_id} & {run, B, CALL_A}
+
+
+def test_other_ids_stay():
+    out = [ask(None), ask("user-1"), AIMessage("x", id="resp_0123456789abcdef"), calling("call_1"), calling(None)]
+    assert replayed(out, [ask(A)], [ask(B)]) == out
+    removal = [RemoveMessage(id=REMOVE_ALL_MESSAGES), RemoveMessage(id="user-1")]
+    assert replayed(removal, [ask(A)], [ask(B)]) == removal
+
+
+@pytest.mark.parametrize("say", WHOLE.values(), ids=WHOLE)
+def test_a_text_that_is_an_id_is_the_current_one_on_a_replay(say):
+    assert replayed([say(A)], [ask(A)], [ask(B)]) == [say(B)]
+    new, said = replayed([ask(A), say(A)], [], [])
+    assert new.id != A
+    assert said == say(new.id)
+
+
+@pytest.mark.parametrize("say", IN_PART.values(), ids=IN_PART)
+def test_an_output_that_mentions_an_id_in_part_is_not_replayed(say):
+    with pytest.raises(Unrepeatable, match=A):
+        pack(say(A), rename([ask(A)])[1])
+    with pytest.raises(Unrepeatable, match=A):
+        pack([ask(A), say(A)], rename([])[1])
+    with pytest.raises(Unrepeatable, match=A):
+        pack(say(f"lc_run--{A}"), rename([ask(f"lc_run--{A}")])[1])
+    assert pack(say(A), rename([ask(B)])[1]) is not None
+
+
+@pytest.mark.parametrize("text", [A, f"run-{A}", f"run-{A}-1"])
+def test_a_text_that_is_an_id_but_for_its_form_is_a_mention(text):
+    with pytest.raises(Unrepeatable, match=A):
+        pack(text, rename([ask(f"run-{A}-0")])[1])
+
+
+def test_an_output_that_mentions_a_call_in_part_is_not_replayed():
+    with pytest.raises(Unrepeatable, match="Jja7J89XsjrOLA5rk2Qm"):
+        pack(f"answered {CALL_A}", rename([calling(CALL_A)])[1])
+    pack("answered call_Jja7", rename([calling(CALL_A)])[1])
+
+
+def test_a_removal_of_what_the_input_does_not_have_is_not_replayed():
+    with pytest.raises(Unrepeatable, match="removes"):
+        pack([RemoveMessage(id=A)], rename([ask(B)])[1])
+    with pytest.raises(Unrepeatable, match="removes"):
+        pack([ask(A), RemoveMessage(id=A)], rename([])[1])
+
+
+@pytest.mark.parametrize("answer", ["answer", "answer chunk", "tool_result", "call output", "signatures"])
+def test_an_answer_to_no_call_is_not_replayed(answer):
+    build = TYPED[answer]
+    with pytest.raises(Unrepeatable, match="answers"):
+        pack([build(CALL_A)], rename([calling(CALL_B)])[1])
+    assert replayed([build(CALL_A)], [calling(CALL_A)], [calling(CALL_B)]) == [build(CALL_B)]
+    pack([build(CALL_A), calling(CALL_A)], rename([])[1])
+
+
+def test_an_id_that_is_made_of_one_of_the_input_is_not_replayed():
+    with pytest.raises(Unrepeatable, match="makes an id"):
+        pack([ask(f"run-{A}-1")], rename([ask(f"run-{A}-0")])[1])
+
+
+def test_ids_that_are_data_in_the_input_are_data_in_the_output():
+    given = {"messages": [ask(A)], "about": f"as {A} said"}
+    out = {"messages": [RemoveMessage(id=A), ask(f"run-{A}-0")], "about": f"{A} is gone"}
+    assert replayed(out, given, given) == out
+
+
+def test_an_id_that_the_input_chose_is_not_minted():
+    given = {"messages": [ask(B)], "next_id": A, "drop": C}
+    out = {"messages": [AIMessage("x", id=A), RemoveMessage(id=C)]}
+    assert replayed(out, given, {**given, "messages": [ask(UUID7_A)]}) == out
+
+
+def test_nothing_is_replayed_for_an_input_with_other_ids():
+    found = stored([ask(A), ask(C)], [ask(A)])
+    with pytest.raises(Unrepeatable, match="other ids"):
+        unpack(found, rename([ask(A), ask(B)])[1])
+
+
+def test_each_replay_has_objects_of_its_own():
+    payload = encode_value(pack({"messages": [ask(A), ask("u")]}, rename([])[1]))
+    naming = rename([])[1]
+    one: Any = unpack(decode_value(payload, {}), naming)
+    one["messages"][1].content = "changed"
+    one["messages"][0].id = "changed"
+    other: Any = unpack(decode_value(payload, {}), naming)
+    assert other["messages"][1].content == "hi"
+    assert other["messages"][0].id not in (A, "changed")
+
+
+RETURNED = {
+    "send": Send("worker", {"messages": [ask(A)]}),
+    "sends": [Send("a", ask(A)), Send("b", 1)],
+    "send without ids": Send("b", 1),
+    "command": Command(update=[("x", 5), ("messages", [ask(A)])], goto=("a", "b"), graph=Command.PARENT),
+    "goto send": Command(update={"messages": ("user", "hi")}, goto=Send("a", [ask(A)]), resume={A[:4]: 1}),
+    "commands": [Command(goto="x"), {"messages": [ask(A)]}],
+    "overwrite": {"messages": Overwrite([ask(A)])},
+    "dataclass": Plain([ask(A)]),
+    "frozen": Frozen((ask(A),)),
+    "pydantic": Model(messages=[ask(A)]),
+    "namedtuple": Pair([ask(A)], (1,)),
+    "deque": deque([ask(A)], maxlen=2),
+    "ordered": OrderedDict(b=ask(A), a=1),
+    "defaultdict": defaultdict(list, a=[ask(A)]),
+    "counter": Counter(a=2),
+    "call": TYPED["call with context"](A),
+    "signatures": TYPED["signatures"](A),
+    "nothing": None,
+    "empty": (),
+}
+
+
+@pytest.mark.parametrize("value", RETURNED.values(), ids=RETURNED)
+def test_every_return_shape_comes_back(value):
+    again = replayed(value, [ask(A)], [ask(A)])
+    assert type(again) is type(value)
+    assert again == value
+    if isinstance(value, deque):
+        assert again.maxlen == value.maxlen
+    if isinstance(value, dict):
+        assert list(again) == list(value)
+    other = replayed(value, [ask(A)], [ask(B)])
+    assert A not in repr(other)
+    assert (B in repr(other)) == (A in repr(value))
+
+
+def test_the_timeout_of_a_send_comes_back():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            send = Send("a", ask(A), timeout=timedelta(seconds=3))
+        except TypeError:
+            pytest.skip("this langgraph has no timeouts of Sends")
+    again = replayed(send, [], [])
+    assert again.timeout == send.timeout
+    assert again.arg.content == "hi"
+    assert identity(send) != identity(Send("a", ask(A)))
+
+
+def test_sends_have_an_identity_and_come_back_where_there_are_no_ids():
+    assert replayed([Send("a", {"x": 1})], [], []) == [Send("a", {"x": 1})]
+    assert identity(Send("a", {"x": 1})) == identity(Send("a", {"x": 1}))
+    assert identity(Send("a", {"x": 1})) != identity(Send("b", {"x": 1}))
+    assert identity(Send("a", {"x": 1})) != identity(Send("a", {"x": 2}))
+
+
+USAGE = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "input_token_details": {"cache_read": 1}}
+RAW = {"id": CALL_A, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+MESSAGES = [
+    ask(None),
+    HumanMessage("x", id=A, name="n", extra={"deep": (1, [2])}),
+    SystemMessage([{"type": "text", "text": "t"}, "u"], id=A),
+    ChatMessage("x", role="r", id=A),
+    FunctionMessage("x", name="n", id=A),
+    ToolMessage("x", tool_call_id=CALL_A, artifact={"a": (1,)}, status="error", id=A),
+    RemoveMessage(id=A),
+    AIMessage(
+        "x",
+        id=A,
+        tool_calls=[{"name": "f", "args": {"a": [1]}, "id": CALL_A}],
+        invalid_tool_calls=[{"name": "f", "args": "{", "id": CALL_B, "error": "e"}],
+        usage_metadata=USAGE,
+        response_metadata={"model": "m", "logprobs": [{"t": 0.1}]},
+        additional_kwargs={"tool_calls": [RAW], "refusal": None},
+    ),
+    AIMessage(content_blocks=[{"type": "reasoning", "reasoning": "r"}, {"type": "tool_call", "name": "f", "args": {}, "id": CALL_A}]),
+    AIMessageChunk("x", id=A, tool_call_chunks=[{"name": "f", "args": '{"a"', "id": CALL_A, "index": 0}], usage_metadata=USAGE),
+    AIMessageChunk("x", id=A, chunk_position="last"),
+    HumanMessageChunk("x", id=A),
+    SystemMessageChunk("x", id=A),
+    ChatMessageChunk("x", role="r", id=A),
+    FunctionMessageChunk("x", name="n", id=A),
+    ToolMessageChunk("x", tool_call_id=CALL_A, id=A),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=[f"{type(m).__name__} {n}" for n, m in enumerate(MESSAGES)])
+def test_every_message_comes_back_whole(message):
+    given = [ask(A), calling(CALL_A), calling(CALL_B)]
+    again = replayed([message], given, given)[0]
+    assert type(again) is type(message)
+    assert again == message
+    assert vars(again) == vars(message)
+    assert again.model_fields_set == message.model_fields_set
+    assert again.model_extra == message.model_extra
+    assert encode_value(again) == encode_value(message)
+    now = [ask(B), calling(CALL_B), calling(CALL_A)]
+    swapped = replayed(replayed([message], given, now), now, given)[0]
+    assert encode_value(swapped) == encode_value(message)
+
+
+def test_what_has_neither_ids_nor_sends_is_stored_as_it_is():
+    out = {"answer": "x", "messages": [ask("u"), ask(None)], "c": Command(goto="x")}
+    naming = rename([ask(A)])[1]
+    assert pack(out, naming) is out
+    assert type(pack([ask(A)], naming)) is Packed
+
+
+def test_a_naming_says_what_it_is_for():
+    assert isinstance(rename([])[1], Naming)
+
+
+# -- with LangGraph's own reducer --------------------------------------------------------------------------------------
+def test_the_same_question_asked_twice_has_two_answers():
+    def turn(history):
+        question = ask(str(uuid4()))
+        out = replayed([AIMessage("42", id=f"lc_run--{A}")], [ask(B)], [question])
+        return add_messages(add_messages(history, [question]), out)
+
+    history = turn(turn([]))
+    assert [message.content for message in history] == ["hi", "42", "hi", "42"]
+    assert len({message.id for message in history}) == 4
+
+
+def test_a_removal_replays_in_another_thread():
+    found = [RemoveMessage(id=A), AIMessage("summary", id=f"run-{C}")]
+    thread = [ask(B), ask("keep")]
+    history = add_messages(thread, replayed(found, [ask(A), ask("keep")], thread))
+    assert [message.content for message in history] == ["hi", "summary"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HumanMessage("hello"),
+        HumanMessage("hello", id=str(uuid4())),
+        AIMessage("", tool_calls=[{"name": "add", "args": {}, "id": "call_" + "a1" * 10}]),
+        ToolMessage("3", tool_call_id="call_" + "a1" * 10),
+        AIMessageChunk(content="hel"),
+    ],
+)
+def test_a_message_from_a_checkpoint_is_the_same_message(message: Any) -> None:
+    serde = JsonPlusSerializer()
+    restored = serde.loads_typed(serde.dumps_typed(message))
+    assert canonical(rename({"messages": [restored]})[0]) == canonical(rename({"messages": [message]})[0])
+    assert message.model_fields_set != restored.model_fields_set
