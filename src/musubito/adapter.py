@@ -67,6 +67,10 @@ class Operation:
     def __repr__(self) -> str:
         return f"<Operation {self.definition.name}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        standing = self.definition.function
+        return type(self), (self.definition.name, standing.code, self.definition.semantics, standing.__module__)
+
     @property
     def name(self) -> str:
         """What nodes are called that it makes."""

@@ -11,11 +11,13 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from inspect import iscoroutinefunction, signature
+from itertools import islice
 from typing import Any, Final
 
 FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
+    from langchain_core.runnables import RunnableSerializable
     from langgraph._internal._constants import (
         CONF,
         CONFIG_KEY_CALL,
@@ -69,11 +71,13 @@ __all__ = [
     "RunnableSeq",
     "Runtime",
     "StreamMessagesHandler",
+    "available_in",
     "branch_of",
     "caller_in",
     "channels_in",
     "checkpoint_ns_in",
     "copied",
+    "drawn_as",
     "error_in",
     "holds_anything",
     "is_answer",
@@ -93,6 +97,7 @@ __all__ = [
     "sent_by_others",
     "state_in",
     "streams_subgraphs",
+    "task_before",
     "task_in",
     "tools_of",
     "with_caller",
@@ -181,9 +186,15 @@ def holds_anything(channel: BaseChannel[Any, Any, Any]) -> bool:
 
 
 def read_in(config: Config, select: Sequence[str]) -> dict[str, Any]:
-    """Those of the channels that hold something, as they were when the superstep began."""
+    """What the channels hold, as it was when the superstep began; of those that hold something."""
     read = _conf(config).get(CONFIG_KEY_READ)
     return {} if read is None else dict(read(list(select), False))
+
+
+def available_in(config: Config, select: Sequence[str]) -> list[str]:
+    """Those of the channels that hold something, as they were when the superstep began."""
+    channels = channels_in(config)
+    return [each for each in select if each in channels and channels[each].is_available()]
 
 
 def place_of_task(config: Config) -> tuple[Any, ...]:
@@ -233,16 +244,32 @@ def sent_by_others(config: Config, key: str) -> bool:
 
 
 def later_than(config: Config, key: str, channels: Iterable[str]) -> list[str]:
-    """Those of the channels that were written later than the channel `key`. What the loop does not tell is not later.
-
-    The loop that runs the task is known to it only as the owner of the method that schedules others.
-    """
-    caller = caller_in(config)
-    schedule = caller.keywords.get("schedule_task") if isinstance(caller, partial) else None
-    checkpoint = getattr(getattr(schedule, "__self__", None), "checkpoint", None)
+    """Those of the channels that were written later than the channel `key`; none that the loop does not tell of."""
+    checkpoint = getattr(_loop_of(config), "checkpoint", None)
     versions = checkpoint.get("channel_versions", {}) if isinstance(checkpoint, dict) else {}
     last = versions.get(key)
     return [each for each in channels if each in versions and (last is None or versions[each] > last)]
+
+
+def _loop_of(config: Config) -> Any:
+    """The loop that runs the task, known to it only as the owner of the method that schedules others."""
+    caller = caller_in(config)
+    schedule = caller.keywords.get("schedule_task") if isinstance(caller, partial) else None
+    return getattr(schedule, "__self__", None)
+
+
+def task_before(config: Config) -> str | None:
+    """The task of the last `Send` to the same node before the one that started this task, of those that are not done
+    yet."""
+    position = position_of_send(config)
+    tasks = getattr(_loop_of(config), "tasks", None)
+    if not position or not isinstance(tasks, dict):
+        return None
+    # They come first, and in their order.
+    for task in reversed(list(islice(tasks.values(), position))):
+        if task.name == config["metadata"]["langgraph_node"] and task.path[0] == PUSH and not task.writes:
+            return str(task.id)
+    return None
 
 
 def streams_subgraphs(config: Config) -> bool:
@@ -393,6 +420,16 @@ def leaves_graph(output: Any) -> bool:
         isinstance(each, Command) and each.graph is not None
         for each in (output if isinstance(output, list | tuple) else (output,))
     )
+
+
+def drawn_as(stands: Any, runnable: Any) -> None:
+    """A drawing of the graph tells of `stands` as it would of `runnable`: LangChain goes by these names."""
+    where = (
+        runnable.lc_id()
+        if isinstance(runnable, RunnableSerializable)
+        else [type(runnable).__module__, type(runnable).__name__]
+    )
+    stands.__module__, stands.__name__ = ".".join(where[:-1]), where[-1]
 
 
 def copied(runnable: Any) -> Any:

@@ -1,8 +1,8 @@
 """What holds around the steps of a node, or of a Runnable, without being an argument.
 
 The context, the user's own keys in `configurable`, and what the store holds may decide what a node answers, and every
-step inside it. So may the thread, the metadata, the tags and the ids of this very execution; these differ from run to
-run, and count only for code that looks at them (`musubito_langgraph.sees`).
+step inside it. So may the thread, the metadata, the tags, what the thread came to last, and the ids of this very
+execution; these differ from run to run, and count only for code that looks at them (`musubito_langgraph.sees`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from musubito.identity.fingerprint import CodeTracker, code_of_classes
 from musubito.identity.origin import Origin, Origins
 from musubito_langgraph import _compat
 from musubito_langgraph.policy import KEY
-from musubito_langgraph.sees import Sees, what_is_seen
+from musubito_langgraph.sees import DIFFER, Sees, what_is_seen
 from musubito_langgraph.store import STORE, NotingStore, observed, observed_async
 
 __all__ = ["Around"]
@@ -115,6 +115,7 @@ class Around:
         if everything or "execution" in sight.whole:
             names |= {f"execution.{key}" for key in ("task_id", "thread_id", "node_attempt")}
         names |= {f"execution.{key}" for key in sight.execution}
+        names |= {f"runtime.{key}" for key in (DIFFER if everything else sight.runtime)}
         names -= {f"configurable.{key}" for key in self._ignored} | {f"metadata.{key}" for key in self._ignored}
         return {name: value for name in sorted(names) if (value := self._value_of(name)) is not None}
 
@@ -129,6 +130,8 @@ class Around:
                     # That of a retry is none of a first attempt's business: what a replay gives is what came out in
                     # the end.
                     value = None
+            case "runtime":
+                value = getattr(self._runtime, key, None)
             case "tags":
                 value = [
                     tag

@@ -8,6 +8,7 @@ how often something is tried or who watches it.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection
 from types import FunctionType, MethodType
 from typing import Any, Final
@@ -26,7 +27,7 @@ from musubito.adapter import register_kind
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import is_random
 
-__all__ = ["module_of"]
+__all__ = ["is_credential", "module_of"]
 
 FRAMEWORKS: Final = ("langchain", "langgraph", "langsmith", "musubito")
 CREDENTIALS: Final = (
@@ -62,11 +63,13 @@ def _of_runnable(value: Any) -> set[str]:
     """Who watches it, what it authenticates with, and what it says itself that it must not be told apart by."""
     declared: dict[str, Any] = getattr(type(value), "__pydantic_fields__", {})
     left_out = {name for name, field in declared.items() if getattr(field, "exclude", None)} | WATCHED_BY
-    left_out |= {name for name in (*declared, *getattr(value, "__dict__", ())) if _is_credential(name)}
+    left_out |= {name for name in (*declared, *getattr(value, "__dict__", ())) if is_credential(name)}
     return left_out
 
 
-def _is_credential(name: str) -> bool:
+def is_credential(name: str) -> bool:
+    """Whether what is called so is not to be told to anybody."""
+    name = re.sub(r"\W", "_", name.lower())
     return any(name == word or name.endswith(f"_{word}") for word in CREDENTIALS)
 
 

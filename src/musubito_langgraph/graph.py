@@ -68,7 +68,9 @@ def musubito_graph(
 
 def _wrapped_compiled(graph: Any, settings: Settings) -> Any:
     checked_names(settings.steps, set(_names(graph, "")))
-    return _wrapped(graph, graph.get_name(), "", settings)
+    # LangGraph gives all entrypoints one name.
+    name = next(iter(graph.nodes)) if _compat.is_functional(graph) else graph.get_name()
+    return _wrapped(graph, name, "", settings)
 
 
 def _names(graph: Any, prefix: str) -> Iterator[str]:

@@ -6,19 +6,31 @@ type, name and signature, and the steps of a sequence are replaced one by one, s
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from types import MethodType
 from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
 from musubito.adapter import SCOPE, Run, Scope, register_kind
 from musubito_langgraph import _compat
 from musubito_langgraph.fingerprint import module_of
-from musubito_langgraph.parents import Inside, Origin, external, inside, loop_in, origins_of, parents_of, surrounding
+from musubito_langgraph.parents import (
+    Inside,
+    Origin,
+    Standing,
+    external,
+    inside,
+    origins_of,
+    parents_of,
+    standing_in,
+    surrounding,
+)
 from musubito_langgraph.policy import Mode, Settings, invocation_of
 from musubito_langgraph.runnable import RecordedRunnable
 from musubito_langgraph.steps import Attempt, Place, RecordedStep
@@ -50,39 +62,38 @@ class Node:
         """As the lineage knows it."""
         return f"{self.graph}/{self.path}"
 
-    def run(self, config: RunnableConfig) -> Callable[[MusubitoEngine, Scope], Run]:
+    def run(self, standing: Standing | None) -> Callable[[MusubitoEngine, Scope], Run]:
         """The run that a task belongs to."""
-        loop = loop_in(config)
+        if standing is None:
+            return self._run_of_its_own
+        return lambda engine, scope: standing.loop.run(engine, scope, self.graph)
 
-        def of(engine: MusubitoEngine, scope: Scope) -> Run:
-            if loop is None:
-                return scope.run if scope.engine is engine and scope.run is not None else engine.new_run(self.graph)
-            return loop.run(engine, scope, self.graph)
+    def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
+        return scope.run if scope.engine is engine and scope.run is not None else engine.new_run(self.graph)
 
-        return of
-
-    def parents(self, config: RunnableConfig, number: int = 0) -> tuple[Origin, ...]:
+    def parents(self, standing: Standing | None, number: int = 0) -> tuple[Origin, ...]:
         """Those of a task of it; of a sequence, that of its first part, and each other one has the part before."""
-        loop, task = loop_in(config), _compat.task_in(config)
-        if number == 0 or loop is None or task is None:
-            return parents_of(config, self.name, self.triggers)
-        return loop.done.get(f"{task}:{number}") or (external("a part of", self.name, str(number)),)
+        if standing is None:
+            return ()
+        if number == 0:
+            return parents_of(standing, self.name, self.triggers)
+        return standing.loop.done.get(f"{standing.task}:{number}") or (external("a part of", self.name, str(number)),)
 
-    def place(self, config: RunnableConfig, number: int = 0) -> Place:
+    def place(self, standing: Standing | None, number: int = 0) -> Place:
         """Where a task of it stands, or a part of one."""
-        return Place(self.parents(config, number), self.run(config))
+        return Place(self.parents(standing, number), self.run(standing), begins=number == 0)
 
-    def tries(self, config: RunnableConfig, fails: Callable[[], tuple[Origin, ...]]) -> None:
-        """If the task of this config fails, these are the steps that did."""
-        loop, task = loop_in(config), _compat.task_in(config)
-        if loop is not None and task is not None:
-            loop.tried[_compat.place_of_task(config)] = (task, fails)
+    def tries(self, standing: Standing | None, fails: Callable[[], tuple[Origin, ...]]) -> None:
+        """If this task fails, these are the steps that did."""
+        if standing is not None:
+            standing.loop.tried[_compat.place_of_task(standing.config)] = (standing.task, fails)
 
-    def came_to_be(self, config: RunnableConfig, origins: tuple[Origin, ...], number: int = 0, count: int = 1) -> None:
-        """What follows the task of this config has these parents; or what follows this one of its parts."""
-        loop, task = loop_in(config), _compat.task_in(config)
-        if loop is not None and task is not None:
-            loop.done[task if number == count - 1 else f"{task}:{number + 1}"] = origins
+    def came_to_be(
+        self, standing: Standing | None, origins: tuple[Origin, ...], number: int = 0, count: int = 1
+    ) -> None:
+        """What follows this task has these parents; or what follows this one of its parts."""
+        if standing is not None:
+            standing.loop.done[standing.task if number == count - 1 else f"{standing.task}:{number + 1}"] = origins
 
 
 def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any], Any]) -> Runnable[Any, Any]:
@@ -136,11 +147,11 @@ class RecordedCallable(_compat.RunnableCallable):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """What the function gives back, or gave back earlier."""
         config = ensure_config() if config is None else config
-        node = self.musubito_node
-        attempt = self.musubito_step.attempt(input, config, node.place(config), _besides(self, input, config, kwargs))
-        node.tries(config, lambda: _steps_of(attempt))
+        node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
+        attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
+        node.tries(standing, attempt.begun)
         output = attempt.run(lambda config: super(RecordedCallable, self).invoke(input, config, **kwargs))
-        _came_to_be(node, config, attempt, output)
+        _came_to_be(node, standing, attempt, output)
         return output
 
     async def ainvoke(
@@ -151,12 +162,23 @@ class RecordedCallable(_compat.RunnableCallable):
     ) -> Any:
         """As `invoke`."""
         config = ensure_config() if config is None else config
-        node = self.musubito_node
-        attempt = self.musubito_step.attempt(input, config, node.place(config), _besides(self, input, config, kwargs))
-        node.tries(config, lambda: _steps_of(attempt))
+        node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
+        attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
+        node.tries(standing, attempt.begun)
         output = await attempt.arun(lambda config: super(RecordedCallable, self).ainvoke(input, config, **kwargs))
-        _came_to_be(node, config, attempt, output)
+        _came_to_be(node, standing, attempt, output)
         return output
+
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its class is made as it is needed, and goes by another's name.
+        return _recorded_again, (type(self).__mro__[2], self.__dict__)
+
+
+def _recorded_again(cls: type[_compat.RunnableCallable], fields: dict[str, Any]) -> RecordedCallable:
+    made = object.__new__(_recorded_class(cls))
+    made.__dict__.update(fields)
+    return made
 
 
 register_kind(RecordedCallable, lambda _value: ("musubito_node", "musubito_step"))
@@ -184,6 +206,16 @@ def _recorded_class(cls: type[_compat.RunnableCallable]) -> type[RecordedCallabl
     return type(cls.__name__, (RecordedCallable, cls), names)
 
 
+def _held(state: Any, config: RunnableConfig) -> Any:
+    """The state that a node is given, as it is now. LangGraph makes it for this task alone, so that a node may assign to
+    its fields, but what they hold belongs to all; what a `Send` brings is nobody's copy."""
+    if _compat.position_of_send(config) is not None:
+        return state
+    if type(state) is dict:
+        return dict(state)
+    return copy.copy(state) if isinstance(state, BaseModel) or is_dataclass(state) else state
+
+
 def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> dict[str, object]:
     """What a node sees besides its input and what holds around it."""
     others: dict[str, object] = {}
@@ -197,19 +229,16 @@ def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[
     return others
 
 
-def _steps_of(attempt: Attempt) -> tuple[Origin, ...]:
-    return () if attempt.origin is None else (attempt.origin,)
-
-
 def _came_to_be(
-    node: Node, config: RunnableConfig, attempt: Attempt, output: Any, number: int = 0, count: int = 1
+    node: Node, standing: Standing | None, attempt: Attempt, output: Any, number: int = 0, count: int = 1
 ) -> None:
-    if attempt.origin is None:
+    origins = attempt.begun()
+    if not origins:
         return
-    node.came_to_be(config, (attempt.origin,), number, count)
+    node.came_to_be(standing, origins, number, count)
     around = surrounding()
     if around is not None and _compat.leaves_graph(output):
-        around.left_by = (attempt.origin,)
+        around.left_by = origins
 
 
 # -- other Runnables ---------------------------------------------------------------------------------------------------
@@ -220,20 +249,21 @@ class NodeRunnable(RecordedRunnable):
 
     def __init__(self, bound: Runnable[Any, Any], node: Node, number: int, count: int, step: RecordedStep) -> None:
         super().__init__(bound, step)
+        _compat.drawn_as(self, bound)
         self._node = node
         self._number = number
         self._count = count
 
     def _place(self, config: RunnableConfig) -> Place:
-        return self._node.place(config, self._number)
+        return self._node.place(standing_in(config), self._number)
 
-    def _attempt(self, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Attempt:
+    def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> Attempt:
         attempt = super()._attempt(value, config, kwargs)
-        self._node.tries(config, lambda: _steps_of(attempt))
+        self._node.tries(standing_in(attempt.config), attempt.begun)
         return attempt
 
-    def _ended(self, attempt: Attempt, config: RunnableConfig, output: Any) -> None:
-        _came_to_be(self._node, config, attempt, output, self._number, self._count)
+    def _ended(self, attempt: Attempt, output: Any) -> None:
+        _came_to_be(self._node, standing_in(attempt.config), attempt, output, self._number, self._count)
 
 
 register_kind(NodeRunnable, lambda _value: ("_node", "_number", "_count", "_step"))
@@ -247,6 +277,7 @@ class Subgraph(Runnable[Any, Any]):
     of its task, and what follows it follows its last steps."""
 
     def __init__(self, graph: Any, node: Node, number: int = 0, count: int = 1) -> None:
+        _compat.drawn_as(self, graph)
         self._graph = graph
         self._node = node
         self._number = number
@@ -266,14 +297,15 @@ class Subgraph(Runnable[Any, Any]):
         if invocation.mode is Mode.OFF:
             return None, scope
         engine = self._node.settings.engine_for(invocation)
-        run = self._node.run(config)(engine, scope)
-        within = Inside(self._node.parents(config, self._number))
-        self._node.tries(config, within.failed)
+        standing = standing_in(config)
+        run = self._node.run(standing)(engine, scope)
+        within = Inside(self._node.parents(standing, self._number))
+        self._node.tries(standing, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient)
 
     def _left(self, config: RunnableConfig, within: Inside | None) -> None:
         if within is not None:
-            self._node.came_to_be(config, within.ends(), self._number, self._count)
+            self._node.came_to_be(standing_in(config), within.ends(), self._number, self._count)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """As the graph."""
@@ -326,7 +358,8 @@ class Router(RecordedRunnable):
         self._node = node
 
     def _place(self, config: RunnableConfig) -> Place:
-        return Place(origins_of(config, self._node.name), self._node.run(config))
+        standing = standing_in(config)
+        return Place(origins_of(standing, config, self._node.name), self._node.run(standing))
 
 
 register_kind(Router, lambda _value: ("_node", "_step"))

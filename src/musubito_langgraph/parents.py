@@ -11,7 +11,6 @@ The channel is made anew for each invocation of a graph, and so it is also where
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,12 +19,14 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
+from ormsgpack import packb, unpackb
 
 from musubito import EncodingError, MusubitoEngine, MusubitoResult
 from musubito.adapter import Run, Scope
 from musubito.identity.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import rename
+from musubito_langgraph.turns import Line
 
 __all__ = [
     "LINEAGE",
@@ -34,11 +35,12 @@ __all__ = [
     "LineageWrite",
     "Loop",
     "Origin",
+    "Standing",
     "external",
     "inside",
-    "loop_in",
     "origins_of",
     "parents_of",
+    "standing_in",
     "surrounding",
 ]
 
@@ -68,10 +70,17 @@ class Loop:
     def __init__(self) -> None:
         self.done: dict[str, tuple[Origin, ...]] = {}
         """By task: what it came to be."""
+        self.fired: dict[str, list[str]] = {}
+        """By task that runs: the triggers that it uses up."""
         self.tried: dict[tuple[Any, ...], tuple[str, Callable[[], tuple[Origin, ...]]]] = {}
         """By place among the tasks of a superstep: the task that was begun there last, and what fails if it does."""
         self._runs: dict[MusubitoEngine, Run] = {}
+        self._lines: dict[str, Line] = {}
         self._lock = threading.Lock()
+
+    def line(self, operation: str) -> Line:
+        """Where calls of an operation wait to be identified."""
+        return self._lines.get(operation) or self._lines.setdefault(operation, Line())
 
     def failed(self) -> tuple[Origin, ...]:
         """The steps that were begun and did not come to an end."""
@@ -128,7 +137,7 @@ def surrounding() -> Inside | None:
     return _INSIDE.get()
 
 
-class LineageChannel(_compat.BaseChannel[Any, str, Any]):
+class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
     """The hidden channel. `lasting` are the triggers that keep what they hold until it is consumed (joins, deferred
     nodes); all others hold it for one superstep."""
 
@@ -136,7 +145,7 @@ class LineageChannel(_compat.BaseChannel[Any, str, Any]):
 
     def __init__(self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE) -> None:
         """`inputs`: the channels that the graph's input is written to."""
-        super().__init__(str, key)
+        super().__init__(bytes, key)
         self.lasting = lasting
         self.inputs = inputs
         self.blind = False
@@ -145,15 +154,18 @@ class LineageChannel(_compat.BaseChannel[Any, str, Any]):
         self._push: list[tuple[list[Origin], str]] = []
         self._terminal: list[Origin] = []
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.lasting, self.inputs, self.key)
+
     @property
     def ValueType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
         """The type of its value."""
-        return str
+        return bytes
 
     @property
     def UpdateType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
         """The type of what is written to it."""
-        return str
+        return bytes
 
     def copy(self) -> LineageChannel:
         """What a task sees that reads all channels: nothing of it."""
@@ -164,46 +176,50 @@ class LineageChannel(_compat.BaseChannel[Any, str, Any]):
     def from_checkpoint(self, checkpoint: Any) -> LineageChannel:
         """The channel of an invocation that begins here."""
         made = LineageChannel(self.lasting, self.inputs, self.key)
-        if isinstance(checkpoint, str):
-            said = json.loads(checkpoint)
-            made._pull = {channel: [Origin(*each) for each in origins] for channel, origins in said["pull"].items()}
-            made._push = [([Origin(*each) for each in origins], node) for origins, node in said["push"]]
-            made._terminal = [Origin(*each) for each in said["ends"]]
+        if isinstance(checkpoint, bytes):
+            pull, push, ends = unpackb(checkpoint)
+            made._pull = {channel: [Origin(*each) for each in origins] for channel, origins in pull.items()}
+            made._push = [([Origin(*each) for each in origins], node) for origins, node in push]
+            made._terminal = [Origin(*each) for each in ends]
         around = _INSIDE.get()
         if around is not None and around.channel is None:
             around.channel = made
         return made
 
-    def get(self) -> str:
-        """All that it holds, as text."""
-        if self.blind or not (self._pull or self._push or self._terminal):
+    def get(self) -> bytes:
+        """All that it holds."""
+        if not self.is_available():
             raise _compat.EmptyChannelError
-        return json.dumps({"pull": self._pull, "push": self._push, "ends": self._terminal})
+        return packb((self._pull, self._push, self._terminal), tuple)
 
     def is_available(self) -> bool:
         """Whether it holds anything."""
         return not self.blind and bool(self._pull or self._push or self._terminal)
 
-    def update(self, values: Sequence[str]) -> bool:
+    def update(self, values: Sequence[bytes]) -> bool:
         """What the tasks of a superstep say, in the order in which LangGraph applies their writes."""
         if self.blind or not (values or self.is_available()):
             return False
-        said = [json.loads(value) for value in values]
-        used = {channel for each in said for channel in each["fired"]} | self._pull.keys() - self.lasting
+        said = [unpackb(value) for value in values]
+        used = self._pull.keys() - self.lasting
+        others: set[str] = set()
+        for _, fired, by_others, *_ in said:
+            used.update(fired)
+            others.update(by_others)
         led = [origin for origins, _ in self._push for origin in origins]
         led += [origin for channel in used for origin in self._pull.pop(channel, ())]
         self._terminal = [origin for origin in self._terminal if origin not in led]
         self._push = []
-        for channel in {channel for each in said for channel in each["others"]} - used:
+        for channel in others - used:
             self._pull.setdefault(channel, []).append(external("the trigger", channel))
-        for each in said:
-            origins = [Origin(*origin) for origin in each["is"]]
-            if each["begins"]:
+        for ids, _, _, wrote, sends, begins in said:
+            origins = [Origin(*each) for each in ids]
+            if begins:
                 self._terminal = []
-            for channel in each["wrote"]:
+            for channel in wrote:
                 held = self._pull.setdefault(channel, [])
                 held += [origin for origin in origins if origin not in held]
-            self._push += [(origins, node) for node in each["sends"]]
+            self._push += [(origins, node) for node in sends]
             self._terminal += [origin for origin in origins if origin not in self._terminal]
         return True
 
@@ -226,67 +242,70 @@ class LineageChannel(_compat.BaseChannel[Any, str, Any]):
         return tuple(self._terminal)
 
 
-def _channel_in(config: RunnableConfig) -> LineageChannel | None:
-    channel = _compat.channels_in(config).get(LINEAGE)
-    return channel if isinstance(channel, LineageChannel) else None
+class Standing:
+    """A task of a wrapped graph, as its config tells of it."""
+
+    __slots__ = ("channel", "config", "loop", "task")
+
+    def __init__(self, config: RunnableConfig, channel: LineageChannel, task: str) -> None:
+        self.config = config
+        self.channel = channel
+        self.loop = channel.loop
+        self.task = task
 
 
-def loop_in(config: RunnableConfig) -> Loop | None:
-    """The invocation that a task belongs to; None outside of a wrapped graph."""
-    channel = _channel_in(config)
-    return None if channel is None else channel.loop
+def standing_in(config: RunnableConfig) -> Standing | None:
+    """The task that runs with this config; None outside of a wrapped graph."""
+    channel, task = _compat.channels_in(config).get(LINEAGE), _compat.task_in(config)
+    return Standing(config, channel, task) if isinstance(channel, LineageChannel) and task is not None else None
 
 
-def parents_of(config: RunnableConfig, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[Origin, ...]:
-    """The parents of the task of `node` that runs with this config; `triggers` are those of all nodes of the graph. What
-    handles an error has those of the task that failed, and the step that did."""
-    channel = _channel_in(config)
-    if channel is None:
-        return ()
-    error = _compat.error_in(config)
+def parents_of(standing: Standing, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[Origin, ...]:
+    """The parents of this task of `node`; `triggers` are those of all nodes of the graph. What handles an error has those
+    of the task that failed, and the step that did."""
+    error = _compat.error_in(standing.config)
     if error is None:
-        return _led_to(config, channel, node, triggers[node])
+        return _led_to(standing, node, triggers[node])
     # In another process than that in which it failed, the step that did is not known.
-    tried = channel.loop.tried.get(_compat.place_of_task(config))
+    tried = standing.loop.tried.get(_compat.place_of_task(standing.config))
     failed = () if tried is None else tried[1]()
-    led = _led_to(config, channel, error.node, triggers.get(error.node, ()))
+    led = _led_to(standing, error.node, triggers.get(error.node, ()))
     return tuple(dict.fromkeys((*led, *(failed or (external("an error of", error.node),)))))
 
 
-def _led_to(
-    config: RunnableConfig, channel: LineageChannel, node: str, triggers: Sequence[str]
-) -> tuple[Origin, ...]:
+def _led_to(standing: Standing, node: str, triggers: Sequence[str]) -> tuple[Origin, ...]:
     # What was written later than the lineage was written by something that says nothing of itself: an unwrapped graph
     # on the same thread, or a `Command` that is the input.
+    config, channel = standing.config, standing.channel
     position = _compat.position_of_send(config)
     if position is not None:
         nodes = _compat.sends_in_channels(_compat.channels_in(config))
         found = None if _compat.sent_by_others(config, LINEAGE) else channel.of_send(position, nodes)
         return found if found is not None else (external("a Send to", node),)
-    fired = list(_compat.read_in(config, triggers))
+    fired = standing.loop.fired[standing.task] = _compat.available_in(config, triggers)
     by_others = _compat.later_than(config, LINEAGE, fired)
-    if by_others and channel.inputs.issuperset(by_others):
+    if not by_others:
+        found = channel.of_triggers(fired)
+        return found if found or channel.knows(fired) else (external("the trigger of", node),)
+    if channel.inputs.issuperset(by_others):
         others = channel.of_triggers([each for each in fired if each not in by_others])
         return tuple(dict.fromkeys((*others, *_beginning())))
     found = channel.of_triggers([each for each in fired if each not in by_others or each in channel.lasting])
-    if by_others or not (found or channel.knows(fired)):
-        found += (external("the trigger of", node),)
-    return found
+    return (*found, external("the trigger of", node))
 
 
-def origins_of(config: RunnableConfig, node: str) -> tuple[Origin, ...]:
-    """What the task of `node` with this config has come to be."""
+def origins_of(standing: Standing | None, config: RunnableConfig, node: str) -> tuple[Origin, ...]:
+    """What this task of `node` has come to be."""
     if node == "__start__":
         return _beginning()
-    loop, task = loop_in(config), _compat.task_in(config)
-    known = None if loop is None or task is None else loop.done.get(task)
+    known = None if standing is None else standing.loop.done.get(standing.task)
     if known is not None:
         return known
     # An update from outside, or a node that ran unrecorded.
     try:
         content = canonical(rename(_compat.state_in(_compat.writes_in(config)))[0]).hex()
     except EncodingError:
-        content = str(task)
+        content = str(_compat.task_in(config))
     return (external(node, content),)
 
 
@@ -319,29 +338,32 @@ class LineageWrite(_compat.ChannelWrite):
         return input
 
     def _say(self, config: RunnableConfig) -> None:
-        writes = _compat.writes_in(config)
-        said = {
-            "is": origins_of(config, self.node),
-            "fired": self._fired(config),
-            "others": self._by_others(config),
-            "wrote": list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
-            "sends": _compat.sends_in(writes),
-            "begins": self.node == "__start__",
-        }
-        # Text: drawing a graph asks its writers what they would write, and hashes it.
-        self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, json.dumps(said))])
+        standing, writes = standing_in(config), _compat.writes_in(config)
+        said = (
+            origins_of(standing, config, self.node),
+            self._fired(standing, config),
+            [] if standing is None else self._by_others(standing),
+            list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
+            _compat.sends_in(writes),
+            self.node == "__start__",
+        )
+        # Bytes: drawing a graph asks its writers what they would write, and hashes it.
+        self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(said, tuple))])
 
-    def _by_others(self, config: RunnableConfig) -> list[str]:
+    def _by_others(self, standing: Standing) -> list[str]:
         """The joins that something has written which says nothing of itself."""
-        channels = _compat.channels_in(config)
-        channel = _channel_in(config)
-        lasting = () if channel is None else [each for each in channel.lasting if each in channels]
-        return [
-            each for each in _compat.later_than(config, LINEAGE, lasting) if _compat.holds_anything(channels[each])
-        ]
+        if not standing.channel.lasting:
+            return []
+        channels = _compat.channels_in(standing.config)
+        lasting = [each for each in standing.channel.lasting if each in channels]
+        later = _compat.later_than(standing.config, LINEAGE, lasting)
+        return [each for each in later if _compat.holds_anything(channels[each])]
 
-    def _fired(self, config: RunnableConfig) -> list[str]:
+    def _fired(self, standing: Standing | None, config: RunnableConfig) -> list[str]:
         """The triggers that this task has used up."""
+        known = None if standing is None else standing.loop.fired.pop(standing.task, None)
+        if known is not None:
+            return known
         if _compat.is_update(config):
             return []
         if self.node == "__start__":
@@ -353,5 +375,4 @@ class LineageWrite(_compat.ChannelWrite):
             return []
         # An error handler speaks for the task that failed, which says nothing any more.
         error = _compat.error_in(config)
-        return list(_compat.read_in(config, self.triggers.get(self.node if error is None else error.node, ())))
-
+        return _compat.available_in(config, self.triggers.get(self.node if error is None else error.node, ()))

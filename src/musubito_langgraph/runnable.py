@@ -55,12 +55,13 @@ class RecordedRunnable(Runnable[Any, Any]):
     def _place(self, config: RunnableConfig) -> Place:
         return ANYWHERE
 
-    def _ended(self, attempt: Attempt, config: RunnableConfig, output: Any) -> None:
+    def _ended(self, attempt: Attempt, output: Any) -> None:
         """What came out is known now."""
 
-    def _attempt(self, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Attempt:
+    def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> Attempt:
         others = {"keywords": kwargs} if kwargs else None
-        return self._step.attempt(value, config, self._place(config), others)
+        whole = ensure_config(config)
+        return self._step.attempt(value, whole, self._place(whole), others, config or {})
 
     @property
     def _is_effect(self) -> bool:
@@ -70,11 +71,10 @@ class RecordedRunnable(Runnable[Any, Any]):
     # -- what it does --------------------------------------------------------------------------------------------------
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """What it gives back, or gave back earlier."""
-        config = ensure_config(config)
         attempt = self._attempt(input, config, kwargs)
         output = attempt.run(lambda config: self._runnable.invoke(input, config, **kwargs))
         output = _as_whole(output, self._runnable)
-        self._ended(attempt, config, output)
+        self._ended(attempt, output)
         return output
 
     async def ainvoke(
@@ -84,11 +84,10 @@ class RecordedRunnable(Runnable[Any, Any]):
         **kwargs: Any,
     ) -> Any:
         """What it gives back, or gave back earlier."""
-        config = ensure_config(config)
         attempt = self._attempt(input, config, kwargs)
         output = await attempt.arun(lambda config: self._runnable.ainvoke(input, config, **kwargs))
         output = _as_whole(output, self._runnable)
-        self._ended(attempt, config, output)
+        self._ended(attempt, output)
         return output
 
     def stream(
@@ -101,7 +100,6 @@ class RecordedRunnable(Runnable[Any, Any]):
         if self._is_effect:
             yield _as_chunk(self.invoke(input, config, **kwargs), self._runnable)
             return
-        config = ensure_config(config)
         attempt = self._attempt(input, config, kwargs)
         chunks: list[Any] = []
         with closing(
@@ -110,7 +108,7 @@ class RecordedRunnable(Runnable[Any, Any]):
             for chunk in stream:
                 chunks.append(chunk)
                 yield chunk
-        self._ended(attempt, config, added(chunks))
+        self._ended(attempt, added(chunks))
 
     async def astream(
         self,
@@ -122,7 +120,6 @@ class RecordedRunnable(Runnable[Any, Any]):
         if self._is_effect:
             yield _as_chunk(await self.ainvoke(input, config, **kwargs), self._runnable)
             return
-        config = ensure_config(config)
         attempt = self._attempt(input, config, kwargs)
         chunks: list[Any] = []
         async with aclosing(
@@ -131,7 +128,7 @@ class RecordedRunnable(Runnable[Any, Any]):
             async for chunk in stream:
                 chunks.append(chunk)
                 yield chunk
-        self._ended(attempt, config, added(chunks))
+        self._ended(attempt, added(chunks))
 
     def transform(
         self,

@@ -1,9 +1,10 @@
 """What code reads of the things that differ from run to run.
 
 The config that a node is handed names the thread, the run, the task and the checkpoint, and so does
-`runtime.execution_info`. They cannot count for every node, or none would ever be replayed; and they must count for a
-node that reads them. So the texts of the code that a node reaches are read. To say "not seen" of what is seen would be
-a wrong replay, to say "seen" of what is not is only a run too many: whatever these rules do not name is seen whole.
+`runtime.execution_info`; `runtime.previous` is what the thread came to last. They cannot count for every node, or none
+would ever be replayed; and they must count for a node that reads them. So the texts of the code that a node reaches
+are read. To say "not seen" of what is seen would be a wrong replay, to say "seen" of what is not is only a run too
+many: whatever these rules do not name is seen whole.
 
 1. *What is followed.* A config is: a parameter named `config` (of a constructor only if it is handed one) or annotated
    with `RunnableConfig`, what `get_config`, `ensure_config`, `patch_config` and `merge_configs` give, and `.config` of
@@ -38,9 +39,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-__all__ = ["Sees", "what_is_seen"]
+__all__ = ["DIFFER", "Sees", "what_is_seen"]
 
 WHOLE: Final = frozenset({"configurable", "metadata", "execution", "tags", "config"})
+DIFFER: Final = frozenset({"previous"})
+"""What of a runtime differs from run to run, besides its `execution_info`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Sees:
     where "config" is here, all of them are: a config that is printed shows its runtime, too."""
     top: frozenset[str] = frozenset()
     """Keys of the config itself, but for configurable, metadata, tags and callbacks."""
+    runtime: frozenset[str] = frozenset()
+    """Attributes of the runtime itself: those of `DIFFER`."""
 
     def __or__(self, other: Sees) -> Sees:
         """What two see together."""
@@ -67,6 +72,7 @@ class Sees:
             self.execution | other.execution,
             self.whole | other.whole,
             self.top | other.top,
+            self.runtime | other.runtime,
         )
 
 
@@ -89,6 +95,7 @@ def what_is_seen(sources: Iterable[str | None]) -> Sees:
         frozenset(reader.execution),
         whole,
         frozenset(reader.top),
+        frozenset(reader.runtime),
     )
 
 
@@ -340,6 +347,7 @@ class _Reader:
         self.configurable: set[str] = set()
         self.metadata: set[str] = set()
         self.execution: set[str] = set()
+        self.runtime: set[str] = set()
         self.whole: set[str] = set()
         self.top: set[str] = set()
         self.binder = _Binder()
@@ -594,6 +602,8 @@ class _Reader:
                     self.execution.add(name)
                 case _Kind.RUNTIME if name == "config":
                     found.add(_Kind.CONFIG)
+                case _Kind.RUNTIME if name in DIFFER:
+                    self.runtime.add(name)
                 case _Kind.RUNTIME if name not in COPY and not name.startswith("__"):
                     pass
                 case _Kind.CALLBACKS if name.startswith("on_"):

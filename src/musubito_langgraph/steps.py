@@ -10,8 +10,8 @@ on the way (`musubito_langgraph.watch`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, cast
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -28,17 +28,20 @@ from musubito.adapter import (
     Run,
     Scope,
     Story,
+    digest_input,
     not_replayable,
     off_loop,
     run_story,
     run_story_async,
     warn,
 )
+from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
-from musubito_langgraph.parents import Origin, external, inside
+from musubito_langgraph.parents import Origin, external, inside, standing_in
 from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
-from musubito_langgraph.watch import Events, emit, watched
+from musubito_langgraph.turns import Line
+from musubito_langgraph.watch import WATCHED, Events, emit, watched, watched_likewise
 
 __all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "within"]
 
@@ -50,6 +53,8 @@ class Place(NamedTuple):
 
     parents: tuple[Origin, ...] | None = None
     run: Callable[[MusubitoEngine, Scope], Run] | None = None
+    begins: bool = False
+    """Whether a task of a graph begins with it."""
 
 
 ANYWHERE: Final = Place()
@@ -81,14 +86,16 @@ class RecordedStep:
         config: RunnableConfig,
         place: Place = ANYWHERE,
         others: Mapping[str, object] | None = None,
+        given: RunnableConfig | None = None,
     ) -> Attempt:
-        """A call with this input. `others` are inputs besides. Raises `ValueError` if the config asks for what there
+        """A call with this input. `others` are inputs besides; `given` is the config as it was given, `config` if
+        nothing is said: what runs inherits the rest by itself. Raises `ValueError` if the config asks for what there
         is not."""
-        return Attempt(self, value, config, place, others or {})
+        return Attempt(self, value, config, place, others or {}, config if given is None else given)
 
 
 class Attempt:
-    """One call. `run` and `arun` make it; `origin` says afterwards what it came to be in the lineage."""
+    """One call. `run` and `arun` make it; `begun` says afterwards what it came to be in the lineage."""
 
     def __init__(
         self,
@@ -97,23 +104,30 @@ class Attempt:
         config: RunnableConfig,
         place: Place,
         others: Mapping[str, object],
+        given: RunnableConfig,
     ) -> None:
         self.step = step
-        self.origin: Origin | None = None
+        self._node: bytes | None = None
+        self._origin: Origin | None = None
         self.config = config
         self._value = value
         self._others = others
+        self._given = given
         self._place = place
         self._scope = Scope()
         self._invocation: Invocation = invocation_of(config)
         self._naming: Naming | None = None
+        self._before: bytes | None = None
+        """The digest of what it was given."""
         self._ran: list[Any] = []
         """What came out if it was run here, as it is."""
 
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """What `go` gives back with the config that it is to use, or what it gave back earlier."""
-        story = self.story(lambda: self.recorded(go))
+        with self._turn(in_order=False) as wait:
+            wait()
+            story = self.story(lambda: self.recorded(go))
         if story is None:
             return self._live(go)
         self._identify(story)
@@ -121,11 +135,27 @@ class Attempt:
 
     async def arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         """As `run`."""
-        story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
+        # Tasks of a loop begin in their order.
+        with self._turn(in_order=True) as wait:
+
+            def identified() -> Story | None:
+                wait()
+                return self.story(lambda: self._arecorded(go))
+
+            story = await off_loop(identified)
         if story is None:
             return await self._alive(go)
         self._identify(story)
         return self.outcome(await run_story_async(story))
+
+    def _turn(self, *, in_order: bool) -> AbstractContextManager[Callable[[], object]]:
+        standing = standing_in(self.config)
+        if standing is None:
+            return Line().place()
+        line = standing.loop.line(self.step.operation.name)
+        if not self._place.begins:
+            return line.place()
+        return line.place(standing.task, None if in_order else _compat.task_before(self.config))
 
     def story(self, function: Callable[[], Any]) -> Story | None:
         """The call as the core tells it; None if it is not to be recorded, or cannot be."""
@@ -146,10 +176,18 @@ class Attempt:
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
         """What identifies it, and what is to be run if it is not replayed."""
-        arguments: Any
-        arguments, self._naming = rename({"input": self._value, **self._others})
+        arguments, self._naming = self._arguments()
         force = self._invocation.mode is Mode.REFRESH
         return self.step.operation.call(engine, arguments, function, force=force)
+
+    def _arguments(self) -> tuple[Any, Naming]:
+        return rename({"input": self._value, **self._others})
+
+    def _digest(self) -> bytes | None:
+        try:
+            return digest_input(self.step.operation.name, self._arguments()[0]).digest
+        except InputError:
+            return None
 
     def standing(self) -> tuple[MusubitoEngine, Scope]:
         """Who records it, and where it stands."""
@@ -166,7 +204,7 @@ class Attempt:
     def unidentified(self, error: InputError) -> RunnableConfig:
         """It has no identity: the config with which it runs all the same."""
         self._cannot(error)
-        return watched(self.config, self.step.calls)[0]
+        return self.begin()[0]
 
     def ran(self, output: Any) -> None:
         """It ran, and this came out."""
@@ -181,13 +219,27 @@ class Attempt:
             warn(f"{error}. It runs each time, unrecorded.")
 
     def _identify(self, story: Story) -> None:
-        node = story.keys.node.hex()
-        self.origin = Origin(node, external(node).artifact)
+        self._before = story.given
+        self._node = story.keys.node
+
+    def begun(self) -> tuple[Origin, ...]:
+        """What it is in the lineage, though it may have failed; nothing if it is not in it."""
+        if self._origin is not None:
+            return (self._origin,)
+        if self._node is None:
+            return ()
+        node = self._node.hex()
+        return (Origin(node, external(node).artifact),)
 
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> tuple[RunnableConfig, Events]:
         """It runs now: the config to use, and where what it emits is recorded."""
-        return watched(self.config, self.step.calls)
+        if self._before is None:
+            self._before = self._digest()
+        config, events = watched(self.config, self.step.calls)
+        if self._given is not self.config:
+            config = {**self._given, **{key: config[key] for key in WATCHED}}
+        return config, events
 
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run it; gives back what is stored."""
@@ -207,6 +259,9 @@ class Attempt:
     def packed(self, chunks: Sequence[Any], events: Events) -> Any:
         """What is stored of an output, which may have come in pieces."""
         assert self._naming is not None  # noqa: S101 - what runs was identified
+        if self._digest() != self._before:
+            not_replayable("it changed in place what it was given, which a replay does not repeat")
+            return None
         try:
             return pack((list(chunks), events.recorded), self._naming)
         except Unrepeatable as why:
@@ -218,7 +273,7 @@ class Attempt:
             return go(self.config)
         token = SCOPE.set(self._scope._replace(parents=None))
         try:
-            config, _ = watched(self.config, self.step.calls)
+            config, _ = self.begin()
             with within(config):
                 return go(config)
         finally:
@@ -229,7 +284,7 @@ class Attempt:
             return await go(self.config)
         token = SCOPE.set(self._scope._replace(parents=None))
         try:
-            config, _ = watched(self.config, self.step.calls)
+            config, _ = self.begin()
             with within(config):
                 return await go(config)
         finally:
@@ -247,7 +302,7 @@ class Attempt:
     def ended(self, result: MusubitoResult[Any]) -> None:
         """It is known in the lineage, and tracers are told."""
         artifact = result.artifact_id
-        self.origin = Origin(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
+        self._origin = Origin(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
         _tell_tracers(self.config, {"musubito_node_id": result.node_id, "musubito_replayed": not self._ran})
 
     def unpacked(self, value: Any) -> list[Any]:
@@ -261,20 +316,14 @@ class Attempt:
 
 @contextmanager
 def within(config: RunnableConfig) -> Iterator[None]:
-    """What asks for the config of where it runs (`get_config`, `interrupt`) is given this one.
-
-    Outside of any run there is none to be asked for. A name and an id are those of one run and not of the runs inside
-    it, and so are callbacks that no run has taken over.
-    """
+    """What asks for the config of where it runs (`get_config`, `interrupt`) is given the one around, watched as this
+    one is. Outside of any run there is none to be asked for."""
     around = var_child_runnable_config.get()
     if around is None:
         with inside(None):
             yield
         return
-    given: dict[str, Any] = {key: each for key, each in config.items() if key not in ("run_name", "run_id")}
-    if not isinstance(given.get("callbacks"), BaseCallbackManager):
-        given["callbacks"] = around.get("callbacks")
-    token = var_child_runnable_config.set(cast("RunnableConfig", given))
+    token = var_child_runnable_config.set(watched_likewise(around, config))
     try:
         with inside(None):
             yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import RunnableConfig, ensure_config
@@ -15,6 +15,7 @@ from musubito.adapter import SCOPE, Scope
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.fingerprint import module_of
+from musubito_langgraph.parents import standing_in
 from musubito_langgraph.policy import Mode, invocation_of
 from musubito_langgraph.steps import Place, RecordedStep, within
 from musubito_langgraph.watch import watched
@@ -25,33 +26,38 @@ if TYPE_CHECKING:
 __all__ = ["recorded_calls", "recorded_entrypoint"]
 
 Caller = Callable[..., Any]
-_TASKS: Final[dict[tuple[int, int], tuple[Callable[..., Any], Node, Callable[..., Any]]]] = {}
-"""By function and node, which are held with it so that their ids stay theirs: what is made of a task's function, whose
-code need not be looked through again. The oldest go where tasks are defined anew again and again."""
+_TASKS: Final[dict[tuple[int, int, frozenset[str]], tuple[Callable[..., Any], Node, Callable[..., Any]]]] = {}
+"""By function, node and what the caller gives itself: what is made of a task's function, whose code need not be looked
+through again. Function and node are held with it, so that their ids stay theirs. The oldest go where tasks are defined
+anew again and again."""
 MOST: Final = 1_000
+INJECTED: Final = frozenset({"config", "writer", "store", "runtime", "error"})
+"""What LangGraph fills in without being asked, where the caller has not."""
 
 
-def recorded_calls(node: Node) -> Callable[[Caller], Caller]:
-    """Makes of LangGraph's function that calls tasks one that calls them as steps."""
+def recorded_calls(node: Node, place: str | None = None) -> Callable[[Caller], Caller]:
+    """Makes of LangGraph's function that calls tasks one that calls them as steps. Their names begin with `place`: with
+    the node's name, if nothing is said."""
+    place = node.operation if place is None else place
 
     def recorded(caller: Caller) -> Caller:
-        def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-            return caller(_recorded_task(function, node), *args, **options)
+        def call(function: Callable[..., Any], arguments: Any, **options: Any) -> Any:
+            return caller(_recorded_task(function, node, place, arguments[1]), arguments, **options)
 
         return call
 
     return recorded
 
 
-def _recorded_task(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
+def _recorded_task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
     if hasattr(function, "__musubito_task__"):
         return function
-    key = id(function), id(node)
+    key = id(function), id(node), INJECTED.intersection(given)
     known = _TASKS.get(key)
     if known is None:
         while len(_TASKS) >= MOST:
             _TASKS.pop(next(iter(_TASKS)), None)
-        known = _TASKS[key] = function, node, _task(function, node)
+        known = _TASKS[key] = function, node, _task(function, node, place, key[2])
     return known[2]
 
 
@@ -62,18 +68,19 @@ def _name_of(function: Any) -> str:
     return str(function.func.__name__ if hasattr(function, "func") else type(function).__name__)
 
 
-def _task(function: Callable[..., Any], node: Node) -> Callable[..., Any]:
+def _task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
+    """`given`: which of what LangGraph would fill in, the caller has filled in: arguments like others."""
     name = _name_of(function)
     semantics = node.settings.semantics(f"{node.path}/{name}")
     step = RecordedStep(
-        f"{node.operation}/{name}", function, module_of(function), semantics, node.settings, recorded_calls(node)
+        f"{place}/{name}", function, module_of(function), semantics, node.settings, recorded_calls(node, place)
     )
-    injected = _compat.injected_into(function)
+    injected = _compat.injected_into(function).difference(given)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         config = get_config()
-        given = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
-        return step.attempt({"args": args, "kwargs": given}, config, Place(None, node.run(config)))
+        counts = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
+        return step.attempt({"args": args, "kwargs": counts}, config, Place(None, node.run(standing_in(config))))
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
         """What LangGraph hands to the function besides its arguments, as a step is to see it."""
@@ -111,14 +118,20 @@ class RecordedEntrypoint(_compat.RunnableCallable):
 
     musubito_node: Node
 
+    @property
+    def _place(self) -> str:
+        """An entrypoint that is no part of a graph goes by its own name alone."""
+        node = self.musubito_node
+        return node.operation if "/" in node.path else node.path
+
     def _standing(self, config: RunnableConfig) -> tuple[RunnableConfig, Scope]:
         node, scope, invocation = self.musubito_node, SCOPE.get(), invocation_of(config)
         if invocation.mode is Mode.OFF:
             return config, scope
         engine = node.settings.engine_for(invocation)
         around = Around(config, node.settings.ignore_config)
-        inner, _ = watched(config, recorded_calls(node))
-        return inner, Scope(engine, node.run(config)(engine, scope), scope.frame, None, around)
+        inner, _ = watched(config, recorded_calls(node, self._place))
+        return inner, Scope(engine, node.run(standing_in(config))(engine, scope), scope.frame, None, around)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """What the body gives back."""
@@ -150,6 +163,7 @@ def recorded_entrypoint(bound: _compat.RunnableCallable, node: Node) -> Recorded
     """The same body, whose tasks are steps."""
     made: Any = _compat.copied(bound)
     made.__class__ = RecordedEntrypoint
+    _compat.drawn_as(made, bound)
     made.musubito_node = node
     entrypoint: RecordedEntrypoint = made
     return entrypoint

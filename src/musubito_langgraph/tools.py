@@ -13,6 +13,7 @@ from langgraph.types import Command
 from musubito.adapter import not_replayable
 from musubito_langgraph import _compat
 from musubito_langgraph.fingerprint import module_of
+from musubito_langgraph.parents import standing_in
 from musubito_langgraph.steps import Attempt, Place, RecordedStep
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class _Tools:
         others: dict[str, object] = {}
         if _compat.tool_sees_state(self._tools, call["name"]):
             others["state"] = request.state
-        return self._step(request.tool).attempt(call, config, Place(None, self._node.run(config)), others)
+        return self._step(request.tool).attempt(call, config, Place(None, self._node.run(standing_in(config))), others)
 
     def _step(self, tool: Any) -> RecordedStep:
         known = self._steps.get(id(tool))

@@ -26,9 +26,13 @@ from musubito import EncodingError
 from musubito.adapter import not_replayable
 from musubito.identity.canonical import canonical
 from musubito_langgraph import _compat
+from musubito_langgraph.fingerprint import is_credential
 from musubito_langgraph.store import NotingStore
 
-__all__ = ["Events", "emit", "watched"]
+__all__ = ["WATCHED", "Events", "emit", "watched", "watched_likewise"]
+
+WATCHED: Final = ("callbacks", "configurable")
+"""What of a config is another when it is watched."""
 
 CUSTOM: Final = "custom"
 MODEL: Final = "model"
@@ -158,7 +162,8 @@ def _besides(metadata: Mapping[str, Any], config: RunnableConfig) -> Iterator[tu
     """What metadata say that is not said of everything here."""
     around, here = _metadata_in(config), _compat.checkpoint_ns_in(config)
     for key, value in metadata.items():
-        if key in around and around[key] == value:
+        # Older LangChains say all that is configured, keys of services among it.
+        if (key in around and around[key] == value) or is_credential(key):
             continue
         if key in NESTED:
             if here and str(value).startswith(here):
@@ -208,6 +213,22 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
         _compat.with_caller(conf, calls(caller))
     changed: RunnableConfig = {**config, "callbacks": _with(config.get("callbacks"), events), "configurable": conf}
     return changed, events
+
+
+def watched_likewise(around: RunnableConfig, config: RunnableConfig) -> RunnableConfig:
+    """The config around a call, watched as `config` is, which was made for the call. Whose runs follow in a tracer's
+    tree stays as it is there."""
+    callbacks = around.get("callbacks")
+    for handler in _handlers(config):
+        if isinstance(handler, Events):
+            callbacks = _with(callbacks, handler)
+    changed: RunnableConfig = {**around, "callbacks": callbacks, "configurable": config["configurable"]}
+    return changed
+
+
+def _handlers(config: RunnableConfig) -> Sequence[BaseCallbackHandler]:
+    callbacks = config.get("callbacks")
+    return callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ()
 
 
 def _with(callbacks: Any, handler: BaseCallbackHandler) -> Any:
@@ -260,9 +281,7 @@ def _watched_counter(config: RunnableConfig) -> Callable[[], int]:
 
 def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> None:
     """Emit what was recorded to whoever listens now: to the stream, and to those that record what encloses this."""
-    callbacks = config.get("callbacks")
-    handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ()
-    listening = [each for each in handlers if isinstance(each, Events | _compat.StreamMessagesHandler)]
+    listening = [each for each in _handlers(config) if isinstance(each, Events | _compat.StreamMessagesHandler)]
     tags = _tags_in(config)
     runs: list[UUID] = []
     pieces: dict[int, list[Any]] = {}

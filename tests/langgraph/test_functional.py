@@ -6,11 +6,11 @@ import asyncio
 import functools
 import operator
 import threading
-import time
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import pytest
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_store, get_stream_writer
 from langgraph.func import entrypoint, task
@@ -21,13 +21,14 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, RetryPolicy, StreamWriter, interrupt
 from typing_extensions import TypedDict
 
-from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
+from musubito import MusubitoEngine, MusubitoWarning, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.equivalence import Plain
 from tests.langgraph.models import Calls, ScriptedModel
 
 pytestmark = pytest.mark.usefixtures("engine")
 
+FIRST = version("langgraph").startswith("1.0.")
 DETERMINISTIC = StepConfiguration(step_type=StepType.DETERMINISTIC)
 MODES = "values", "updates", "custom", "messages", "tasks", "debug"
 
@@ -60,8 +61,8 @@ def test_tasks_are_recorded_and_replayed():
         assert wrapped.invoke(3) == 7
     with run() as second:
         assert wrapped.invoke(3) == 7
-    assert outcomes(first) == [("workflow/workflow/double", "ran")]
-    assert outcomes(second) == [("workflow/workflow/double", "replayed")]
+    assert outcomes(first) == [("workflow/double", "ran")]
+    assert outcomes(second) == [("workflow/double", "replayed")]
     assert calls.counts == {"double": 1, "workflow": 2}
     assert wrapped.invoke(4) == 9
     assert calls["double"] == 2
@@ -193,6 +194,29 @@ def test_identical_calls_are_samples():
     assert [shared.invoke("other") for _ in range(2)] == [[4, 4, 4]] * 2
 
 
+def test_tasks_go_by_the_name_of_their_entrypoint():
+    calls = Calls()
+
+    @task
+    def draw(value: int) -> int:
+        return calls("drawn")
+
+    @entrypoint()
+    def one(value: int) -> int:
+        return draw(value).result()
+
+    @entrypoint()
+    def two(value: int) -> int:
+        return draw(value).result()
+
+    graph = StateGraph(int).add_node("one", one).add_edge(START, "one").compile(name="graph")
+    for outcome in ("ran", "replayed"):
+        with run() as r:
+            assert [musubito_graph(each).invoke(0) for each in (one, two, graph)] == [1, 2, 3]
+        assert outcomes(r) == [(f"{name}/draw", outcome) for name in ("one", "two", "graph/one/one")]
+    assert calls.total == 3
+
+
 def test_each_wrapped_workflow_has_its_own_policies_and_engine(tmp_path):
     calls = Calls()
 
@@ -255,7 +279,7 @@ def test_tasks_of_all_callables_and_names():
     assert calls.total == before + 4
     with run() as r:
         assert wrapped.invoke(5) == [6, 5, 8, 7]
-    assert outcomes(r) == [(f"workflow/workflow/{name}", "replayed") for name in live[1:]]
+    assert outcomes(r) == [(f"workflow/{name}", "replayed") for name in live[1:]]
 
 
 async def test_an_object_with_an_asynchronous_call():
@@ -405,6 +429,110 @@ def test_previous_counts_where_it_is_seen():
     assert calls["count"] == calls["runtime"] == calls["asked"] == 3
 
 
+def pry(runtime: Any) -> int:
+    return int(getattr(runtime, "".join(("prev", "ious"))) or 0)
+
+
+def test_previous_counts_for_whoever_may_look_at_it():
+    calls = Calls()
+
+    @musubito_step
+    def step(value: int) -> int:
+        calls("step")
+        return value + (get_runtime().previous or 0)
+
+    runnable = musubito_runnable(RunnableLambda(lambda value: calls("runnable") and value + pry(get_runtime())))
+
+    @task
+    def handed_on(value: int, *, runtime: Runtime) -> int:
+        calls("handed on")
+        return value + pry(runtime)
+
+    @task
+    def in_config(value: int, *, config: RunnableConfig) -> int:
+        calls("in config")
+        return value + pry(config["configurable"]["__pregel_runtime"])
+
+    @task
+    def encloses(value: int) -> int:
+        calls("encloses")
+        return step(value).value
+
+    @task
+    def looks_elsewhere(value: int, *, runtime: Runtime) -> int:
+        calls("looks elsewhere")
+        return value + len(runtime.context or ())
+
+    tasks = handed_on, in_config, encloses, looks_elsewhere
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def workflow(value: int, *, previous: Any = None) -> entrypoint.final[list[int], int]:
+        seen = [each(value).result() for each in tasks]
+        return entrypoint.final(
+            value=[*seen, step(value + 1).value, runnable.invoke(value)], save=(previous or 0) + value
+        )
+
+    wrapped = musubito_graph(workflow)
+    for _ in range(2):
+        given = [wrapped.invoke(1, in_thread("a")) for _ in range(2)]
+        assert given == [[1, 1, 1, 1, 2, 1], [2, 2, 2, 1, 3, 2]]
+        workflow.checkpointer.delete_thread("a")
+    # Whoever looks at the whole runtime looks at the ids of the task, too.
+    assert calls.counts == {
+        "handed on": 4, "in config": 4, "runnable": 4, "encloses": 2, "step": 4, "looks elsewhere": 1,
+    }  # fmt: skip
+
+
+def test_what_the_caller_fills_in_itself_is_an_argument():
+    calls = Calls()
+
+    @task
+    def who(value: int, *, config: RunnableConfig) -> Any:
+        calls("who")
+        return config["configurable"].get("who")
+
+    @task
+    def told(value: int, error: Any = None) -> str:
+        calls("told")
+        return str(error)
+
+    @task
+    def find(value: int, *, store: BaseStore) -> Any:
+        calls("find")
+        found = store.get(("a",), "k")
+        return found and found.value["v"]
+
+    mine = InMemoryStore()
+    mine.put(("a",), "k", {"v": "mine"})
+
+    @entrypoint(store=InMemoryStore())
+    def workflow(value: int) -> list[Any]:
+        configs = [{"configurable": {"who": name}} for name in "ab"]
+        return [
+            *(who(value, config=config).result() for config in configs),
+            who(value).result(),
+            *(told(value, error=error).result() for error in "ab"),
+            told(value).result(),
+            find(value).result(),
+        ]
+
+    wrapped = musubito_graph(workflow)
+    expected = ["a", "b", "me", "a", "b", "None", None]
+    given = [graph.invoke(1, {"configurable": {"who": "me"}}) for graph in (workflow, wrapped, wrapped)]
+    assert given == [expected] * 3
+    assert calls.counts == {"who": 6, "told": 6, "find": 2}
+
+    @entrypoint(store=InMemoryStore())
+    def with_a_store(value: int) -> Any:
+        return find(value, store=mine).result()
+
+    with pytest.warns(MusubitoWarning, match="store"):
+        assert musubito_graph(with_a_store).invoke(1) == "mine"
+    mine.put(("a",), "k", {"v": "another"})
+    assert musubito_graph(with_a_store).invoke(1) == "another"
+    assert calls["find"] == 4
+
+
 # -- failures and retries ----------------------------------------------------------------------------------------------
 def test_a_retry_runs_again_and_the_good_answer_is_kept():
     calls = Calls()
@@ -483,9 +611,7 @@ def test_an_answer_is_never_given_to_another_thread():
     assert calls.counts == {"prepare": 1, "ask": 4, "write": 2, "workflow": 4}
 
 
-def test_a_body_that_interrupts_resumes_and_its_tasks_are_replayed():
-    calls = Calls()
-
+def asks_between(calls: Calls) -> Any:
     @task
     def prepare(value: int) -> int:
         return calls("prepare")
@@ -496,10 +622,31 @@ def test_a_body_that_interrupts_resumes_and_its_tasks_are_replayed():
         answer = interrupt("well?")
         return [before, answer, prepare(value).result()]
 
-    wrapped = musubito_graph(workflow)
+    return musubito_graph(workflow)
+
+
+def test_a_body_that_interrupts_resumes_and_its_tasks_are_replayed():
+    # The first `prepare` comes from the checkpoint. Each invocation is a run, so the other one is the first of its run.
+    calls = Calls()
+    wrapped = asks_between(calls)
     for thread in "ab":
-        assert "__interrupt__" in wrapped.invoke(1, in_thread(thread))
-        assert wrapped.invoke(Command(resume=thread), in_thread(thread)) == [1, thread, 2]
+        with run() as asked:
+            assert "__interrupt__" in wrapped.invoke(1, in_thread(thread))
+        with run() as answered:
+            assert wrapped.invoke(Command(resume=thread), in_thread(thread)) == [1, thread, 1]
+        assert outcomes(asked) == [("workflow/prepare", "ran" if thread == "a" else "replayed")]
+        assert outcomes(answered) == [("workflow/prepare", "replayed")]
+    assert calls.total == 1
+
+
+def test_a_run_around_both_invocations_makes_samples_of_their_tasks():
+    calls = Calls()
+    wrapped = asks_between(calls)
+    for thread in "ab":
+        with run() as both:
+            assert "__interrupt__" in wrapped.invoke(1, in_thread(thread))
+            assert wrapped.invoke(Command(resume=thread), in_thread(thread)) == [1, thread, 2]
+        assert outcomes(both) == [("workflow/prepare", "ran" if thread == "a" else "replayed")] * 2
     assert calls.total == 2
 
 
@@ -634,30 +781,49 @@ def weather(calls: Calls) -> Any:
     def join(answers: list[str]) -> str:
         return "; ".join(answers)
 
-    @entrypoint(checkpointer=InMemorySaver(), store=InMemoryStore())
     def workflow(topic: str, *, previous: Any = None) -> entrypoint.final[str, int]:
         """Says what the weather is."""
         answers = [ask(question).result() for question in plan(topic).result()]
         return entrypoint.final(value=join(answers).result() + f" {previous}", save=(previous or 0) + 1)
 
-    return workflow
+    return with_types(workflow, topic=str, previous=Any)
+
+
+def aweather(calls: Calls) -> Any:
+    model = ScriptedModel(calls=calls)
+
+    @task
+    async def plan(topic: str) -> list[str]:
+        return [f"{topic} {number}" for number in range(3)]
+
+    @task
+    async def ask(question: str) -> str:
+        return (await model.ainvoke(question)).text
+
+    async def workflow(topic: str) -> entrypoint.final[str, int]:
+        answers = [await ask(question) for question in await plan(topic)]
+        return entrypoint.final(value="; ".join(answers), save=1)
+
+    return with_types(workflow, topic=str)
+
+
+def with_types(workflow: Any, **types: Any) -> Any:
+    # LangGraph makes its schemas of annotations as they are, and in this file they are texts.
+    workflow.__annotations__ = {**types, "return": entrypoint.final[str, int]}
+    return entrypoint(checkpointer=InMemorySaver(), store=InMemoryStore())(workflow)
 
 
 def shown(graph: Any, mode: str, thread: str) -> Any:
     plain = Plain(blank=True)
     parts = [graph.stream("fog", in_thread(thread), stream_mode=mode) for _ in range(2)]
-    return [_without_duration(plain(part)) for each in parts for part in each]
-
-
-def _without_duration(part: Any) -> Any:
-    return part
+    return [plain(part) for each in parts for part in each]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_streams_equal_those_of_the_unwrapped(mode):
     bare_calls, calls = Calls(), Calls()
     live = shown(weather(bare_calls), mode, "cold")
-    assert live
+    assert live or (mode == "messages" and FIRST), "langgraph 1.0 shows no messages of tasks"
     wrapped = musubito_graph(weather(calls))
     assert shown(wrapped, mode, "cold") == live
     assert (bare_calls.total, calls.total) == (6, 3), "the second round asks what the first has asked"
@@ -666,17 +832,22 @@ def test_streams_equal_those_of_the_unwrapped(mode):
         assert calls.total == 3
 
 
-async def test_events_equal_those_of_the_unwrapped():
+@pytest.mark.skipif(FIRST, reason="langgraph 1.0 gives the body None for what tasks give, where events are asked for")
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_events_equal_those_of_the_unwrapped(is_async):
     async def events(graph: Any) -> Any:
         plain = Plain(blank=True)
-        return [
+        found = [
             (event["event"], event["name"], len(event["parent_ids"]), plain(event["data"]))
             async for event in graph.astream_events("fog", in_thread("a"), version="v2")
         ]
+        # From threads they come as they come.
+        return found if is_async else sorted(found, key=repr)
 
-    live = await events(weather(Calls()))
+    kind = aweather if is_async else weather
+    live = await events(kind(Calls()))
     assert len(live) > 10
-    assert await events(musubito_graph(weather(Calls()))) == live
+    assert await events(musubito_graph(kind(Calls()))) == live
 
 
 def test_it_looks_as_the_unwrapped():
@@ -685,6 +856,7 @@ def test_it_looks_as_the_unwrapped():
     assert wrapped.get_graph().draw_mermaid() == bare.get_graph().draw_mermaid()
     assert wrapped.get_input_jsonschema() == bare.get_input_jsonschema()
     assert wrapped.get_output_jsonschema() == bare.get_output_jsonschema()
+    assert "entrypoint" not in str(bare.get_output_jsonschema())
     assert (wrapped.name, wrapped.get_name()) == (bare.name, bare.get_name())
     assert musubito_graph(wrapped) is wrapped
 

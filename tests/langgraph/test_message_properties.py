@@ -192,7 +192,38 @@ def test_renaming_leaves_the_original_alone(plan, wrapper, seed):
     renamed, _ = rename(value)
     assert shown(value) == shown(built(plan, world(seed), wrapper))
     has_ids = any(type(slot) is int for slot in slots_in(plan))
-    assert ("Name(" in repr(renamed)) == has_ids
+    assert ("Name(" in shown(renamed)) == has_ids
+
+
+@dataclass(frozen=True)
+class Name:
+    """Looks like the adapter's own, and so do the dicts below: a Command's `repr` shows its names like them."""
+
+    number: int
+    like: int | None
+
+
+FORGED = {
+    "dict": {"number": 0, "like": None},
+    "ordered": OrderedDict(number=0, like=None),
+    "list": [0, None],
+    "text": "Name(number=0, like=None)",
+    "class": Name(0, None),
+}
+
+
+@given(WRAPPED, SEEDS, st.sampled_from(sorted(FORGED)))
+def test_nothing_of_the_users_is_taken_for_a_name(wrapper, seed, kind):
+    def call(own: Any) -> Any:
+        return WRAPPERS[wrapper]([{"name": "f", "args": {}, "id": own, "type": "tool_call"}])
+
+    real = world(seed)(4)
+    forged = call(FORGED[kind])
+    assert identity(forged) != identity(call(real))
+    naming = rename(call(real))[1]
+    stored = encode_value(pack([forged, call(real)], naming))
+    again: Any = unpack(decode_value(stored, {}), naming)
+    assert shown(again) == shown([forged, call(real)])
 
 
 @given(PLANS, WRAPPED, SEEDS, SEEDS, st.data())

@@ -234,7 +234,7 @@ def functional_with_a_question(ran):
     return essay
 
 
-@ZOO(lambda: {"n": 3}, parallel=True)
+@ZOO(lambda: {"n": 3}, parallel=True, owes=lambda inside, mode: mode in ("values", "custom"))
 def tasks_in_a_node(ran):
     @task
     def square(n):
@@ -305,7 +305,7 @@ def executes(messages):
     return says(f"did {messages[-1].text}")
 
 
-@ZOO(lambda: {"task": "explain joins"})
+@ZOO(lambda: {"task": "explain joins"}, parallel=True, owes=lambda inside, mode: not inside)
 def plan_and_execute(ran):
     planner = ChatPromptTemplate.from_messages([("system", "Plan."), ("placeholder", "{messages}")]) | Scripted(
         script=plans, ran=ran, label="planner"

@@ -232,9 +232,9 @@ def overwrite(ran):
     return in_a_row(Plain, a)
 
 
-@ZOO(lambda: {"n": 1})
+@ZOO(lambda: {"n": 1}, runs_again=frozenset({"a"}))
 def in_place(ran):
-    """A node that changes its input in place, and gives it back: LangGraph does not protect from it."""
+    """A node that changes its input in place: LangGraph does not protect from it."""
 
     def a(state):
         ran("a")

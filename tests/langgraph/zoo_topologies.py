@@ -546,7 +546,7 @@ def subgraph_two_deep(ran):
     return edges(builder, "^ a, a sub, sub b, b $")
 
 
-@ZOO(three)
+@ZOO(three, owes=lambda inside, mode: not inside)
 def subgraph_called_by_a_function(ran):
     sub = inner(ran).compile()
 

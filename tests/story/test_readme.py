@@ -8,12 +8,39 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
-FIRST, SECOND = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-BEFORE_SECOND = """
-from musubito import musubito_step
+GRAPH, POLICIES, PLAIN = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+AGENT = """
+from langchain.agents import create_agent
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+
+class Model(GenericFakeChatModel):
+    def bind_tools(self, tools, **kwargs):
+        return self.bind(**kwargs)
+
+@tool
+def send_mail(text: str) -> str:
+    "Sends it."
+    print("sent:", text)
+    return "done"
+
+def calls():
+    yield AIMessage("", tool_calls=[{"name": "send_mail", "args": {"text": "hello"}, "id": "call_1"}])
+    yield AIMessage("It is sent.")
+
+model = Model(messages=calls())
+agent = create_agent(model, [send_mail], name="clerk")
+question = {"messages": [("user", "Write to her.")]}
+"""
+STEPS = """
 import random
 
-def ask_model(question):
+def load(question):
+    print("load runs")
+    return question
+
+def ask_model(text):
     return random.random()
 """
 
@@ -26,17 +53,24 @@ def said(folder: Path, program: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_first_example_runs_once(tmp_path: Path) -> None:
-    summary = "context for 'why?'; policy of ada"
-    assert said(tmp_path, FIRST) == ["fetch_context runs", "fetch_policy runs", "summarize runs", summary]
-    assert said(tmp_path, FIRST) == [summary]
-    assert said(tmp_path, FIRST.replace('f"{context.value}; {policy', 'f"{context.value} and {policy')) == [
-        "summarize runs",
-        "context for 'why?' and policy of ada",
-    ]
+def test_the_first_graph_runs_once_and_after_an_edit_what_was_edited(tmp_path: Path) -> None:
+    text = "A text with facts about knots."
+    assert said(tmp_path, GRAPH) == ["research runs", "write runs", text]
+    assert said(tmp_path, GRAPH) == [text]
+    assert said(tmp_path, GRAPH.replace("A text with", "All")) == ["write runs", "All facts about knots."]
 
 
-def test_the_second_example_gives_five_answers_and_explains(tmp_path: Path) -> None:
-    lines = said(tmp_path, BEFORE_SECOND + SECOND + "\n    assert len(set(votes)) == 5\n")
-    assert [line.split()[:2] for line in lines[:5]] == [["__main__.ask_model", "ran"]] * 5
-    assert lines[5] == "__main__.ask_model would be replayed: exact hit"
+def test_policies_go_by_the_names_that_are_shown(tmp_path: Path) -> None:
+    lines = [line.split()[:2] for line in said(tmp_path, AGENT + POLICIES)]
+    assert ["sent:", "hello"] in lines
+    assert ["clerk/tools.send_mail", "ran"] in lines
+    assert ["clerk/model", "ran"] in lines
+
+
+def test_plain_steps_replay_and_explain_themselves(tmp_path: Path) -> None:
+    first, second = said(tmp_path, STEPS + PLAIN), said(tmp_path, STEPS + PLAIN)
+    assert first[0] == "load runs"
+    assert "would be replayed" in first[2]
+    # What was asked of the model was invalidated, what was loaded was not.
+    assert len(second) == 2
+    assert second[0] != first[1]

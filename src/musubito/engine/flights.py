@@ -8,6 +8,7 @@ wait for each other, or it would block the very event loop that the holder needs
 
 from __future__ import annotations
 
+import copy
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator
@@ -40,6 +41,31 @@ class Failed(NamedTuple):
     error: BaseException
     handed_up: HandUp
     run: Run
+
+    @classmethod
+    def of(cls, error: BaseException, handed_up: HandUp, run: Run) -> Failed:
+        """As it is now: whoever it is raised at may add to it."""
+        return cls(_like(error), handed_up, run)
+
+    def raised(self) -> BaseException:
+        """For one of those who waited: raised by several at once, one error would gather the notes and traces of all."""
+        return _like(self.error)
+
+
+def _like(error: BaseException) -> BaseException:
+    try:
+        made = copy.copy(error)
+    except Exception:  # its class cannot make another; then all share it
+        return error
+    if type(made) is not type(error) or made.args != error.args:
+        return error
+    made.__traceback__ = error.__traceback__
+    made.__cause__ = error.__cause__
+    made.__context__ = error.__context__
+    made.__suppress_context__ = error.__suppress_context__
+    if hasattr(error, "__notes__"):
+        made.__notes__ = list(error.__notes__)
+    return made
 
 
 Landed: TypeAlias = Landing | Failed

@@ -169,7 +169,6 @@ class Story:
     __slots__ = (
         "_began_at",
         "_frame",
-        "_given",
         "_identity",
         "_number",
         "_place",
@@ -181,6 +180,7 @@ class Story:
         "_waited",
         "call",
         "engine",
+        "given",
         "keys",
         "scope",
     )
@@ -190,7 +190,8 @@ class Story:
         self.engine = engine
         self.call = call
         self.scope = scope
-        identity, self._given, self._unstorable = identify(call, scope)
+        # `given`: the digest of its arguments alone.
+        identity, self.given, self._unstorable = identify(call, scope)
         self._identity = identity
         self._waited = False
         self._run = scope.run or engine.open.stray(engine.new_run(), call.definition.name)
@@ -239,7 +240,7 @@ class Story:
         frame = self.frame()
         if self._waited or frame.loop is not None:
             call = self.call
-            if digest_input(call.definition.name, call.arguments).digest != self._given:
+            if digest_input(call.definition.name, call.arguments).digest != self.given:
                 frame.not_replayable = "its arguments were changed before it ran"
 
     def _changed_meanwhile(self) -> Telling[str | None]:
@@ -292,7 +293,7 @@ class Story:
         self._give_back()
         self._hand_up(failed.handed_up)
         self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, None)
-        return Raised(failed.error)
+        return Raised(failed.raised())
 
     def look(self) -> Telling[MusubitoResult[Any] | None]:
         """The newest execution that may be replayed: with this reuse key, else, if the policy allows, this cross
@@ -607,7 +608,7 @@ class Story:
         if cancelled:
             self._land(Landing.LOOK_AGAIN)
         else:
-            self._land(Landing.RUN_YOURSELF if passing else Failed(error, handed_up, self._run))
+            self._land(Landing.RUN_YOURSELF if passing else Failed.of(error, handed_up, self._run))
 
     def _failure(self, begun: Begun, error: str, effect: str, started_at: float, duration_ms: float) -> Fail:
         frame = self.frame()
