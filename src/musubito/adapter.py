@@ -10,9 +10,13 @@ be repeated makes every step that is open not replayable.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from musubito.engine.context import SCOPE, Ambient, HandUp, Run, Scope, add_control_flow
@@ -25,13 +29,14 @@ from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.foreign import register_kind
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
-from musubito.store.base import Read
+from musubito.store.base import Attempted, Read
 
 __all__ = [
     "REPLAYS",
     "RUNS",
     "SCOPE",
     "Ambient",
+    "Attempted",
     "Call",
     "Fingerprint",
     "Operation",
@@ -120,8 +125,22 @@ async def run_story_async(story: Story) -> MusubitoResult[Any]:
 
 
 async def off_loop(function: Callable[[], Any]) -> Any:
-    """What may read files, such as source texts: in place, or in a thread if blocking calls are watched for."""
-    return await asyncio.to_thread(function) if loop_is_watched() else function()
+    """What may read files, such as source texts: in place, or in a thread if blocking calls are watched for. Who asks
+    first is first there, too: which samples equal calls are given goes by the order in which they are identified."""
+    if not loop_is_watched():
+        return function()
+    return await asyncio.get_running_loop().run_in_executor(_off_loop(), copy_context().run, function)
+
+
+@cache
+def _off_loop() -> ThreadPoolExecutor:
+    # One thread, so that its queue is the order.
+    return ThreadPoolExecutor(1, "musubito")
+
+
+if hasattr(os, "register_at_fork"):
+    # A child does not have the thread.
+    os.register_at_fork(after_in_child=_off_loop.cache_clear)
 
 
 @contextmanager

@@ -207,8 +207,8 @@ def _recorded_class(cls: type[_compat.RunnableCallable]) -> type[RecordedCallabl
 
 
 def _held(state: Any, config: RunnableConfig) -> Any:
-    """The state that a node is given, as it is now. LangGraph makes it for this task alone, so that a node may assign to
-    its fields, but what they hold belongs to all; what a `Send` brings is nobody's copy."""
+    """The state that a node is given, as it is now. LangGraph makes it for this task alone, so that a node may assign
+    to its fields, but what they hold belongs to all; what a `Send` brings is nobody's copy."""
     if _compat.position_of_send(config) is not None:
         return state
     if type(state) is dict:
@@ -273,8 +273,8 @@ register_kind(NodeRunnable, lambda _value: ("_node", "_number", "_count", "_step
 
 
 class Subgraph(Runnable[Any, Any]):
-    """A node that is a graph, or a part of one that is: not a step, since the nodes in it are. Its roots have the parents
-    of its task, and what follows it follows its last steps."""
+    """A node that is a graph, or a part of one that is: not a step, since the nodes in it are. Its roots have the
+    parents of its task, and what follows it follows its last steps."""
 
     def __init__(self, graph: Any, node: Node, number: int = 0, count: int = 1) -> None:
         _compat.drawn_as(self, graph)
@@ -359,6 +359,9 @@ class Router(RecordedRunnable):
 
     def _place(self, config: RunnableConfig) -> Place:
         standing = standing_in(config)
+        if standing is not None and self._node.name == "__start__":
+            # New input, new samples: what its thread was given before is over.
+            standing.loop.known.clear()
         return Place(origins_of(standing, config, self._node.name), self._node.run(standing))
 
 

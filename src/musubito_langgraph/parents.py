@@ -4,7 +4,8 @@ LangGraph does not record which task triggered which. So each task writes, after
 what it triggered into one hidden channel. As a channel it travels in the checkpoint: lineage survives a resume in
 another process, `update_state`, forks and time travel, and it works without a checkpointer as well. Each value of it
 says, for what has not been consumed yet: by whom each trigger was written, by whom each `Send` was made (in the order
-of LangGraph's own list of them), and which tasks led nowhere further, which are the ends of a subgraph.
+of LangGraph's own list of them), which tasks led nowhere further, which are the ends of a subgraph, and which samples
+were given, so that what is asked for again after an interrupt is a further one.
 
 The channel is made anew for each invocation of a graph, and so it is also where what belongs to one invocation is kept.
 """
@@ -22,7 +23,7 @@ from langchain_core.runnables import RunnableConfig
 from ormsgpack import packb, unpackb
 
 from musubito import EncodingError, MusubitoEngine, MusubitoResult
-from musubito.adapter import Run, Scope
+from musubito.adapter import Attempted, Run, Scope
 from musubito.identity.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import rename
@@ -58,6 +59,14 @@ class Origin(NamedTuple):
         return MusubitoResult(None, self.artifact, self.node, self.node)
 
 
+Given = Attempted | int
+"""A sample that was given, or an execution that holds samples and was given as a whole."""
+
+
+def _given(said: Any) -> Given:
+    return Attempted(*said) if isinstance(said, list) else int(said)
+
+
 def external(*what: str) -> Origin:
     """Something that no step of ours has made: an update from outside, a task that ran unrecorded."""
     digest = sha256("\0".join(("external", *what)).encode("utf-8", "surrogatepass")).hexdigest()
@@ -74,7 +83,11 @@ class Loop:
         """By task that runs: the triggers that it uses up."""
         self.tried: dict[tuple[Any, ...], tuple[str, Callable[[], tuple[Origin, ...]]]] = {}
         """By place among the tasks of a superstep: the task that was begun there last, and what fails if it does."""
+        self.known: dict[Given, None] = {}
+        """The samples that its run is known to have given, before an interrupt as well."""
         self._runs: dict[MusubitoEngine, Run] = {}
+        self._marks: dict[Run, int] = {}
+        """By run: how long its journal was when the superstep began."""
         self._lines: dict[str, Line] = {}
         self._lock = threading.Lock()
 
@@ -89,13 +102,28 @@ class Loop:
 
     def run(self, engine: MusubitoEngine, scope: Scope, name: str) -> Run:
         """The run that steps of this invocation belong to: the one around it, else its own."""
-        if scope.engine is engine and scope.run is not None:
-            return scope.run
-        with self._lock:
+        run = scope.run if scope.engine is engine else None
+        if run is None:
             run = self._runs.get(engine)
-            if run is None:
-                run = self._runs[engine] = engine.new_run(name)
-            return run
+        if run is None or run not in self._marks:
+            with self._lock:
+                if run is None:
+                    run = self._runs.get(engine) or self._runs.setdefault(engine, engine.new_run(name))
+                if run not in self._marks:
+                    self._marks[run] = len(run.samples.journal)
+                    run.samples.go_on(tuple(self.known))
+        return run
+
+    def given(self) -> list[Given]:
+        """The samples that were given in this superstep."""
+        return [each for run, mark in tuple(self._marks.items()) for each in run.samples.since(mark)]
+
+    def superstep(self, given: Collection[Given]) -> None:
+        """One ends, in which these were given, perhaps in another process, and another begins."""
+        self.known.update(dict.fromkeys(given))
+        for run in self._marks:
+            run.samples.go_on(given)
+            self._marks[run] = len(run.samples.journal)
 
 
 class Inside:
@@ -177,10 +205,11 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """The channel of an invocation that begins here."""
         made = LineageChannel(self.lasting, self.inputs, self.key)
         if isinstance(checkpoint, bytes):
-            pull, push, ends = unpackb(checkpoint)
+            pull, push, ends, given = unpackb(checkpoint)
             made._pull = {channel: [Origin(*each) for each in origins] for channel, origins in pull.items()}
             made._push = [([Origin(*each) for each in origins], node) for origins, node in push]
             made._terminal = [Origin(*each) for each in ends]
+            made.loop.known.update(dict.fromkeys(map(_given, given)))
         around = _INSIDE.get()
         if around is not None and around.channel is None:
             around.channel = made
@@ -190,7 +219,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """All that it holds."""
         if not self.is_available():
             raise _compat.EmptyChannelError
-        return packb((self._pull, self._push, self._terminal), tuple)
+        return packb((self._pull, self._push, self._terminal, list(self.loop.known)), tuple)
 
     def is_available(self) -> bool:
         """Whether it holds anything."""
@@ -212,10 +241,12 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         self._push = []
         for channel in others - used:
             self._pull.setdefault(channel, []).append(external("the trigger", channel))
-        for ids, _, _, wrote, sends, begins in said:
+        if any(begins for *_, begins, _ in said):
+            self._terminal = []
+            self.loop.known.clear()
+        self.loop.superstep([_given(each) for *_, given in said for each in given])
+        for ids, _, _, wrote, sends, _, _ in said:
             origins = [Origin(*each) for each in ids]
-            if begins:
-                self._terminal = []
             for channel in wrote:
                 held = self._pull.setdefault(channel, [])
                 held += [origin for origin in origins if origin not in held]
@@ -261,8 +292,8 @@ def standing_in(config: RunnableConfig) -> Standing | None:
 
 
 def parents_of(standing: Standing, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[Origin, ...]:
-    """The parents of this task of `node`; `triggers` are those of all nodes of the graph. What handles an error has those
-    of the task that failed, and the step that did."""
+    """The parents of this task of `node`; `triggers` are those of all nodes of the graph. What handles an error has
+    those of the task that failed, and the step that did."""
     error = _compat.error_in(standing.config)
     if error is None:
         return _led_to(standing, node, triggers[node])
@@ -346,6 +377,7 @@ class LineageWrite(_compat.ChannelWrite):
             list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
             _compat.sends_in(writes),
             self.node == "__start__",
+            [] if standing is None else standing.loop.given(),
         )
         # Bytes: drawing a graph asks its writers what they would write, and hashes it.
         self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(said, tuple))])

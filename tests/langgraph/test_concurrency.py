@@ -805,9 +805,8 @@ async def test_nor_does_an_asynchronous_checkpointer(
             assert asked["__interrupt__"][0].value == "who?"
             assert answered["done"][:2] == ["x?", who]
             assert history
-    runs = took(ran)
-    assert runs.pop("before") == 1
-    print("RUNS", runs)
+    # Whatever asked runs again when it is answered, and for everybody who is asked; its task does not.
+    assert took(ran) == {"before": 1} | ({} if is_functional else {"ask": 4, "after": 2})
 
 
 async def test_nor_does_a_recorded_runnable(watched: Watched, engine: Any, ran: Ran):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, TypedDict
@@ -37,6 +38,9 @@ from musubito_langgraph import musubito_graph
 from tests.langgraph.lineage import drawn, edges, lineage, lineage_with_routers, lines, nodes
 from tests.langgraph.models import Calls
 
+HANDLES_ERRORS = hasattr(StateGraph, "set_node_defaults")
+"""Since langgraph 1.2."""
+FIRST = version("langgraph").startswith("1.0.")
 THREAD: dict[str, Any] = {"configurable": {"thread_id": "t"}}
 
 
@@ -140,6 +144,8 @@ def topology(expected, first=None):
     """The lineage of what the function makes, when it is invoked with an empty trail or with `first`."""
 
     def kept(build):
+        if not HANDLES_ERRORS and "error_handler" in build.__name__:
+            return build
         TOPOLOGIES[build.__name__] = Topology(build, expected, {"trail": []} if first is None else first)
         return build
 
@@ -857,6 +863,8 @@ INTERRUPTED = {
         f"a; f! < a; b < a; {HANDLER}f#1 < a f!; {HANDLER}f#2 < a EXTERNAL; c < {HANDLER}f#2 b",
     ),
 }
+if not HANDLES_ERRORS:
+    del INTERRUPTED["a_node_beside_an_error_handler"]
 
 
 def answer(directory, *names):
@@ -913,6 +921,10 @@ async def test_an_answer_async(tmp_path, name):
 
 
 # -- updates, forks, time travel ---------------------------------------------------------------------------------------
+# Written in the background, the checkpoints of langgraph 1.0 may show of a join what came later.
+AT_ONCE: dict[str, Any] = {"durability": "sync"}
+
+
 @pytest.fixture
 def on_thread(tmp_path):
     """Makes a graph on a thread, and opens its store and its checkpoints anew each time."""
@@ -1019,7 +1031,7 @@ async def test_update_state_async(tmp_path):
 def test_an_update_inside_a_subgraph(on_thread, tmp_path):
     build = lambda: graph("^>a a>sub sub>b", sub=sub("^>x x>y y>z", y=asks("y")))  # noqa: E731
     with on_thread(build) as made:
-        made.invoke({"trail": []}, THREAD)
+        made.invoke({"trail": []}, THREAD, **AT_ONCE)
         inner = made.get_state(THREAD, subgraphs=True).tasks[0].state
         assert inner.next == ("y",)
         made.update_state(inner.config, {"trail": ["update"]}, as_node="y")
@@ -1036,7 +1048,7 @@ def before(graph, *names):
 def test_a_fork(on_thread, tmp_path):
     build = lambda: graph("^>a a>b a>c c>c2 b+c2>d d>e")  # noqa: E731
     with on_thread(build) as made:
-        made.invoke({"trail": []}, THREAD)
+        made.invoke({"trail": []}, THREAD, **AT_ONCE)
         fork = made.update_state(before(made, "c2"), {"trail": ["update"]}, as_node="c")
     with on_thread(build) as made:
         made.invoke(None, fork)
@@ -1048,7 +1060,7 @@ def test_a_fork(on_thread, tmp_path):
 def test_a_fork_in_a_fan_out(on_thread, tmp_path):
     build = lambda: with_routers(graph("^>a w>j"), a=fan("w", 1, 2))  # noqa: E731
     with on_thread(build) as made:
-        made.invoke({"trail": []}, THREAD)
+        made.invoke({"trail": []}, THREAD, **AT_ONCE)
         fork = made.update_state(before(made, "w", "w"), {"trail": ["update"]}, as_node="a")
     with on_thread(build) as made:
         made.invoke(None, fork)
@@ -1061,7 +1073,7 @@ def test_a_fork_in_a_fan_out(on_thread, tmp_path):
 def test_time_travel(case, on_thread, tmp_path):
     """From every checkpoint on, the same leads to the same."""
     with on_thread(case.build) as made:
-        made.invoke(case.input, THREAD)
+        made.invoke(case.input, THREAD, **AT_ONCE)
         configs = [each.config for each in made.get_state_history(THREAD) if each.next]
     assert configs
     for config in configs:
@@ -1298,6 +1310,7 @@ def test_the_channel_is_seen_nowhere(tmp_path):
     assert set(output) == {"trail"}
 
 
+@pytest.mark.skipif(FIRST, reason="tools that are sent their calls see no state yet in langgraph 1.0")
 def test_a_tool_that_sees_the_whole_state_does_not_see_the_channel(tmp_path):
     """The state of tools is read from all channels, while a join is half full."""
     seen = []

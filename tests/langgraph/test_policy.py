@@ -339,7 +339,7 @@ class Deep(MessagesState):
     done: Annotated[list[str], add]
 
 
-def nested(ran: Ran, *, inner_metadata: Any = None, **metadata: Any) -> StateGraph:
+def nested(ran: Ran) -> StateGraph:
     """A graph `outer` with a node, and a subgraph with a node, a router, tools, and a subgraph of its own."""
 
     @tool
@@ -361,13 +361,13 @@ def nested(ran: Ran, *, inner_metadata: Any = None, **metadata: Any) -> StateGra
         ran("onwards")
         return "agent"
 
-    innermost = chain(ran, "leaf", schema=Deep, leaf=inner_metadata)
+    innermost = chain(ran, "leaf", schema=Deep)
     middle = chain(ran, "first", schema=Deep)
     middle.add_node("agent", create_agent(Scripted(script=writing, ran=ran), [send_mail, read_mail]))
     middle.add_node("innermost", innermost.compile())
     middle.add_conditional_edges("first", onwards, ["agent"])
     middle.add_edge("agent", "innermost")
-    outer = chain(ran, "plain", schema=Deep, **metadata)
+    outer = chain(ran, "plain", schema=Deep)
     outer.add_node("middle", middle.compile(name="a name that is not the node's"))
     outer.add_edge("plain", "middle")
     return outer
@@ -435,23 +435,22 @@ def test_parts_of_a_sequence_are_numbered(ran: Ran, ask: Ask):
     assert names(record) == ["g/both", "g/both:1"], "the last one gives what the node gives, and has its name"
 
 
-def test_a_router_from_the_start_and_one_without_a_name(ran: Ran, ask: Ask):
+def test_a_router_from_the_start_and_routers_without_a_name(ran: Ran, ask: Ask):
     class Choice:
         def __call__(self, state: State) -> str:
-            ran("choice")
             return "one"
 
     def begin(state: State) -> str:
-        ran("begin")
         return "one"
 
-    for path, name in ((begin, "begin"), (lambda state: "one", "condition"), (Choice(), "Choice")):
+    # They are called as LangGraph calls them.
+    for path, name in ((begin, "begin"), (lambda state: "one", "condition"), (Choice(), "condition")):
         builder = chain(ran, "one")
         builder.edges.clear()
         builder.add_conditional_edges(START, path, ["one"])
         with run() as record:
-            ask(musubito_graph(builder.compile(name="g")), {"text": name})
-        assert names(record) in (["g/__start__:" + name, "g/one"], ["g/__start__:condition", "g/one"])
+            ask(musubito_graph(builder.compile(name="g")), {"text": "x"})
+        assert names(record) == [f"g/__start__:{name}", "g/one"]
 
 
 # -- policies by name --------------------------------------------------------------------------------------------------

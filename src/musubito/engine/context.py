@@ -11,7 +11,7 @@ import os
 import threading
 from asyncio import AbstractEventLoop
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -211,12 +211,13 @@ class Samples:
 
     `given`: pool -> numbers. `shared`: executions that hold samples and were given as a whole; a DETERMINISTIC one may
     be given again. `attempts`: samples given inside failed attempts at a call, which the next execution of it
-    remembers.
+    remembers. `journal`: all that was given or shared, in that order, what was given back among it.
     """
 
     def __init__(self) -> None:
         self.given: defaultdict[bytes, set[int]] = defaultdict(set)
         self.shared: set[int] = set()
+        self.journal: list[Attempted | int] = []
         self.attempts: defaultdict[Attempted, list[Attempted]] = defaultdict(list)
 
     def together(self) -> Sequence[Samples]:
@@ -226,8 +227,11 @@ class Samples:
     def next_number(self, pool: bytes) -> int:
         """The lowest number that was not given yet; it counts as given from now on."""
         with _LOCK:
-            given = set[int]().union(*(each.given[pool] for each in self.together()))
-            number = next(n for n in range(len(given) + 1) if n not in given)
+            together = self.together()
+            given = together[0].given[pool]
+            if len(together) > 1:
+                given = given.union(*(each.given[pool] for each in together[1:]))
+            number = next(n for n in range(len(given) + 1) if n not in given) if given else 0
             self._give(Attempted(pool, number))
             return number
 
@@ -246,7 +250,7 @@ class Samples:
                 return False
             for sample in nested:
                 self._give(sample)
-            self.shared.update(tree)
+            self._share(*tree)
             return True
 
     def give_one(self, sample: Attempted) -> bool:
@@ -260,7 +264,25 @@ class Samples:
     def remember(self, execution: int) -> None:
         """An execution that holds samples has just run in this run: its samples are given already."""
         with _LOCK:
-            self.shared.add(execution)
+            self._share(execution)
+
+    def since(self, mark: int) -> list[Attempted | int]:
+        """What was given or shared since the journal was so long, and was not given back."""
+        with _LOCK:
+            return [
+                each
+                for each in self.journal[mark:]
+                if type(each) is int or (isinstance(each, Attempted) and each.sample in self.given[each.pool])
+            ]
+
+    def go_on(self, given: Iterable[Attempted | int]) -> None:
+        """The run goes on that gave and shared these elsewhere."""
+        with _LOCK:
+            for each in given:
+                if not isinstance(each, Attempted):
+                    self._share(each)
+                elif each.sample not in self.given[each.pool]:
+                    self._give(each)
 
     def failed(self, call: Attempted, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
         """The samples given inside a failed attempt at a call."""
@@ -279,6 +301,11 @@ class Samples:
     def _give(self, sample: Attempted) -> None:
         for each in self.together():
             each.given[sample.pool].add(sample.sample)
+        self.journal.append(sample)
+
+    def _share(self, *executions: int) -> None:
+        self.shared.update(executions)
+        self.journal += executions
 
     def _nested(self, tree: Mapping[int, SampleNode], root: int) -> Iterator[Attempted]:
         """The samples in an execution, itself left out, that giving it would give."""

@@ -48,7 +48,7 @@ class Failed(NamedTuple):
         return cls(_like(error), handed_up, run)
 
     def raised(self) -> BaseException:
-        """For one of those who waited: raised by several at once, one error would gather the notes and traces of all."""
+        """For one of those who waited: raised by several, one error would gather the notes and traces of all."""
         return _like(self.error)
 
 
