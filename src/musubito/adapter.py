@@ -19,10 +19,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from musubito.engine.context import SCOPE, Ambient, HandUp, Run, Scope, add_control_flow
+from musubito.engine.context import SCOPE, Ambient, Frame, HandUp, Run, Scope, add_control_flow
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
+from musubito.engine.external import ANSWER
 from musubito.engine.protocol import Call, Story
 from musubito.errors import warn
 from musubito.identity.digest import digest_input
@@ -32,6 +33,7 @@ from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, St
 from musubito.store.base import Attempted, Read
 
 __all__ = [
+    "ANSWER",
     "REPLAYS",
     "RUNS",
     "SCOPE",
@@ -39,6 +41,7 @@ __all__ = [
     "Attempted",
     "Call",
     "Fingerprint",
+    "Frame",
     "Operation",
     "Run",
     "Scope",
@@ -153,15 +156,17 @@ def ambient(around: Ambient) -> Iterator[None]:
         SCOPE.reset(token)
 
 
-def note_read(kind: str, key: str, digest: bytes | None) -> None:
-    """The step that is open here read this besides its input (None: it was not there). Outside a step, nothing."""
-    frame = SCOPE.get().frame
+def note_read(kind: str, key: str, digest: bytes | None, frame: Frame | None = None) -> None:
+    """The step that is open here, or whose body is `frame`, read this besides its input (None: it was not there).
+    Outside a step, nothing."""
+    frame = frame or SCOPE.get().frame
     if frame is not None:
         frame.take(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False))
 
 
-def not_replayable(why: str) -> None:
-    """Every step that is open here did what a replay would not repeat. Outside a step, nothing."""
-    frame = SCOPE.get().frame
+def not_replayable(why: str, frame: Frame | None = None) -> None:
+    """Every step that is open here, or whose body is `frame`, did what a replay would not repeat. Outside a step,
+    nothing."""
+    frame = frame or SCOPE.get().frame
     if frame is not None:
         frame.take(HandUp((), (), None, None, why, samples=False))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from musubito.adapter import add_control_flow
-from musubito_langgraph._compat import GraphBubbleUp
+from musubito_langgraph._compat import GraphBubbleUp, ParentCommand
 from musubito_langgraph.graph import musubito_graph
 from musubito_langgraph.runnable import musubito_runnable
 
 __all__ = ["musubito_graph", "musubito_runnable"]
 
 # How LangGraph interrupts, and how a node leaves its graph: no failures.
-add_control_flow(GraphBubbleUp)
+add_control_flow(GraphBubbleUp, leaving=(ParentCommand,))

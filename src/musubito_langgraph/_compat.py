@@ -17,12 +17,13 @@ from typing import Any, Final
 FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
-    from langchain_core.runnables import RunnableSerializable
+    from langchain_core.runnables import RunnableSequence, RunnableSerializable
     from langgraph._internal._constants import (
         CONF,
         CONFIG_KEY_CALL,
         CONFIG_KEY_CHECKPOINT_NS,
         CONFIG_KEY_READ,
+        CONFIG_KEY_RESUME_MAP,
         CONFIG_KEY_RESUMING,
         CONFIG_KEY_RUNTIME,
         CONFIG_KEY_SCRATCHPAD,
@@ -79,6 +80,7 @@ __all__ = [
     "copied",
     "drawn_as",
     "error_in",
+    "has_answer",
     "holds_anything",
     "is_answer",
     "is_functional",
@@ -86,8 +88,10 @@ __all__ = [
     "is_tool_node",
     "is_update",
     "later_than",
+    "parts_of",
     "place_of_task",
     "position_of_send",
+    "raising",
     "read_in",
     "runs_tools_alone",
     "runtime_in",
@@ -287,6 +291,12 @@ def is_resuming(config: Config) -> bool:
     return bool(_conf(config).get(CONFIG_KEY_RESUMING))
 
 
+def has_answer(config: Config) -> bool:
+    """Whether an answer is at hand that a graph inside the task may be given."""
+    at_hand = scratchpad_in(config).get_null_resume(False) is not None
+    return at_hand or bool(_conf(config).get(CONFIG_KEY_RESUME_MAP))
+
+
 def runtime_in(config: Config) -> Any:
     """The `Runtime` of the task; None outside of a graph."""
     return _conf(config).get(CONFIG_KEY_RUNTIME)
@@ -350,6 +360,11 @@ def writer_of(writer: Any, branch: BranchSpec) -> Any:
     return made
 
 
+def parts_of(bound: Any) -> list[Any]:
+    """The parts of a node that is a sequence, else the node itself."""
+    return list(bound.steps) if isinstance(bound, RunnableSequence | RunnableSeq) else [bound]
+
+
 def is_tool_node(runnable: Any) -> bool:
     """Whether it is LangGraph's `ToolNode`, or one of those that LangChain has had. Told by its shape: some pairs of
     releases cannot even import `langgraph.prebuilt`."""
@@ -360,6 +375,13 @@ def runs_tools_alone(node: Any) -> bool:
     """Whether it runs each tool in a method that is handed what was asked, and fills in the rest itself."""
     execute = getattr(type(node), "_execute_tool_sync", None)
     return execute is not None and "_inject_tool_args" in execute.__code__.co_names
+
+
+def raising(node: Any) -> Any:
+    """A tool node like this one, that lets the errors of its tools through."""
+    made = copied(node)
+    made._handle_tool_errors = False
+    return made
 
 
 def tools_of(node: Any) -> Mapping[str, Any]:

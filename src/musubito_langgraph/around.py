@@ -7,7 +7,6 @@ execution; these differ from run to run, and count only for code that looks at t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
@@ -17,6 +16,8 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
 from musubito.adapter import Fingerprint, not_replayable, note_read, warn
@@ -26,7 +27,7 @@ from musubito.identity.origin import Origin, Origins
 from musubito_langgraph import _compat
 from musubito_langgraph.policy import KEY
 from musubito_langgraph.sees import DIFFER, Sees, what_is_seen
-from musubito_langgraph.store import STORE, NotingStore, observed, observed_async
+from musubito_langgraph.store import STORE, observed, store_behind
 
 __all__ = ["Around"]
 
@@ -67,7 +68,7 @@ class Around:
             # Whoever encloses that step depends on it, too, though its own code may not look at it.
             note_read(SEEN, key, _digest(value))
         if any(map(_remembers, code.met)):
-            not_replayable("a graph inside it has a checkpointer of its own")
+            not_replayable("it reaches a store or a checkpointer, or a graph with one of its own")
             # What it remembers is another each time, and so is whoever asks it.
             return {**base, **seen, "memory": uuid4().hex}
         return {**base, **seen} if seen else base
@@ -79,9 +80,7 @@ class Around:
         store = None if self._runtime is None else self._runtime.store
         if kind != STORE or store is None:
             return b"there is nothing to read from"
-        if isinstance(store, NotingStore):
-            store = store._store
-        return observed(store, key) if asyncio._get_running_loop() is None else observed_async(store, key)
+        return observed(store_behind(store), key)
 
     def _always(self) -> dict[str, object]:
         configurable = {
@@ -96,6 +95,9 @@ class Around:
             value = getattr(self._runtime, what, None)
             if value is not None:
                 found[what] = _identity(value, what)
+        if getattr(self._runtime, "store", None) is not None:
+            # What it holds counts where it is read.
+            found["store"] = True
         return found
 
     def _seen(self, sight: Sees) -> dict[str, object]:
@@ -144,7 +146,9 @@ class Around:
 
 
 def _remembers(reached: Any) -> bool:
-    return isinstance(reached, _compat.Pregel) and reached.checkpointer not in (None, False)
+    if isinstance(reached, _compat.Pregel):
+        return reached.checkpointer not in (None, False) or reached.store is not None
+    return isinstance(reached, BaseStore | BaseCheckpointSaver)
 
 
 def _digest(value: object) -> bytes | None:

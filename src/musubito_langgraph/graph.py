@@ -45,8 +45,7 @@ def musubito_graph(
     Wrapping twice equals once. Raises TypeError for what is no graph, and ValueError for a name in `steps` that the
     graph does not have.
     """
-    if isinstance(ignore_config, str):
-        raise TypeError(f"ignore_config is a collection of keys, not a text: ({ignore_config!r},)")
+    checked_types(engine, steps, default, ignore_config)
     if isinstance(graph, StateGraph):
         wrapped = "compile" in vars(graph)
     elif isinstance(graph, _compat.Pregel):
@@ -57,7 +56,6 @@ def musubito_graph(
         if engine is not None or steps or default is not None or ignore_config:
             raise ValueError("this graph is wrapped already; say where it is wrapped first how its steps are replayed")
         return graph
-    checked_types(steps, default)
     settings = Settings(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config))
     if isinstance(graph, StateGraph):
         builder: G = _wrapped_builder(graph, settings)
@@ -67,22 +65,28 @@ def musubito_graph(
 
 
 def _wrapped_compiled(graph: Any, settings: Settings) -> Any:
-    checked_names(settings.steps, set(_names(graph, "")))
+    functions = set[str]()
+    checked_names(settings.steps, set(_names(graph, "", functions)), functions)
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _compat.is_functional(graph) else graph.get_name()
     return _wrapped(graph, name, "", settings)
 
 
-def _names(graph: Any, prefix: str) -> Iterator[str]:
-    """What steps of a graph are called, without the graph's own name."""
+def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
+    """What steps of a graph are called, without the graph's own name; `functions` takes those that may call tasks."""
     for name, node in graph.nodes.items():
         path = f"{prefix}{name}"
-        if node.bound is not _compat.DEFAULT_BOUND:
+        parts = _compat.parts_of(node.bound)
+        if node.bound is not _compat.DEFAULT_BOUND and not all(isinstance(part, _compat.Pregel) for part in parts):
             yield path
-        if isinstance(node.bound, _compat.Pregel):
-            yield from _names(node.bound, f"{path}/")
-        if _compat.is_tool_node(node.bound) and _compat.runs_tools_alone(node.bound):
-            yield from (f"{path}.{tool}" for tool in _compat.tools_of(node.bound))
+            functions.add(path)
+        yield from (f"{path}:{number + 1}" for number in range(len(parts) - 1))
+        for part in parts:
+            # What is wrapped for itself has its own say.
+            if isinstance(part, _compat.Pregel) and LINEAGE not in part.channels:
+                yield from _names(part, f"{path}/", functions)
+            if _compat.is_tool_node(part) and _compat.runs_tools_alone(part):
+                yield from (f"{path}.{tool}" for tool in _compat.tools_of(part))
         for writer in node.flat_writers:
             branch = _compat.branch_of(writer)
             if branch is not None:

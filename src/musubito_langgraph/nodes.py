@@ -13,12 +13,15 @@ from functools import cache
 from types import MethodType
 from typing import Any, cast
 
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+from langchain_core.tracers.base import BaseTracer
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import SCOPE, Run, Scope, register_kind
+from musubito.adapter import SCOPE, Run, Scope, off_loop, register_kind
 from musubito_langgraph import _compat
+from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.fingerprint import module_of
 from musubito_langgraph.parents import (
     Inside,
@@ -169,7 +172,6 @@ class RecordedCallable(_compat.RunnableCallable):
         _came_to_be(node, standing, attempt, output)
         return output
 
-
     def __reduce__(self) -> tuple[Any, ...]:
         # Its class is made as it is needed, and goes by another's name.
         return _recorded_again, (type(self).__mro__[2], self.__dict__)
@@ -223,7 +225,7 @@ def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[
         others["keywords"] = dict(kwargs)
     error = _compat.error_in(config)
     if error is not None:
-        others["error"] = [error.node, type(error.error).__qualname__, str(error.error)]
+        others["error"] = [error.node, identity_of_error(error.error)]
     if _compat.is_tool_node(runnable):
         others.update(seen_by_tools(runnable, value, config))
     return others
@@ -236,9 +238,22 @@ def _came_to_be(
     if not origins:
         return
     node.came_to_be(standing, origins, number, count)
+    _tell_tracers(attempt)
     around = surrounding()
     if around is not None and _compat.leaves_graph(output):
         around.left_by = origins
+
+
+def _tell_tracers(attempt: Attempt) -> None:
+    """The run of a node that a tracer knows says in its metadata what was replayed or recorded: of a sequence, the last
+    of its parts."""
+    callbacks = attempt.config.get("callbacks")
+    if not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None or attempt.replayed is None:
+        return
+    for handler in callbacks.handlers:
+        run = handler.run_map.get(str(callbacks.parent_run_id)) if isinstance(handler, BaseTracer) else None
+        if run is not None:
+            run.add_metadata({"musubito_node_id": attempt.begun()[0].node, "musubito_replayed": attempt.replayed})
 
 
 # -- other Runnables ---------------------------------------------------------------------------------------------------
@@ -327,7 +342,7 @@ class Subgraph(Runnable[Any, Any]):
     ) -> Any:
         """As the graph."""
         config = ensure_config() if config is None else config
-        within, scope = self._around(config)
+        within, scope = await off_loop(lambda: self._around(config))
         token = SCOPE.set(scope)
         try:
             with inside(within):

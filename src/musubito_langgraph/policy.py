@@ -11,7 +11,17 @@ from musubito import MusubitoEngine, StepConfiguration, StepType
 from musubito.adapter import current_engine
 from musubito_langgraph import _compat
 
-__all__ = ["KEY", "SAMPLE", "Invocation", "Mode", "Settings", "checked_names", "checked_types", "invocation_of"]
+__all__ = [
+    "KEY",
+    "SAMPLE",
+    "Invocation",
+    "Mode",
+    "Settings",
+    "checked_engine",
+    "checked_names",
+    "checked_types",
+    "invocation_of",
+]
 
 KEY: Final = "musubito"
 """In `metadata` of a node, and in `configurable` of an invocation."""
@@ -93,17 +103,32 @@ class Settings:
         return semantics
 
 
-def checked_types(steps: Mapping[str, Any] | None, default: Any) -> None:
-    """Raises TypeError for what is no policy."""
+def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any) -> None:
+    """Raises TypeError for what cannot be said of a graph."""
+    checked_engine(engine)
+    if steps is not None and not isinstance(steps, Mapping):
+        raise TypeError(f"steps is a mapping from the names of steps to StepConfiguration, not {steps!r}")
     for name, semantics in (steps or {}).items():
         if not isinstance(semantics, StepConfiguration):
             raise TypeError(f"steps[{name!r}] must be a StepConfiguration, not {semantics!r}")
     if default is not None and not isinstance(default, StepConfiguration):
         raise TypeError(f"default must be a StepConfiguration, not {default!r}")
+    if isinstance(ignore_config, str):
+        raise TypeError(f"ignore_config is a collection of keys, not a text: ({ignore_config!r},)")
+    if not isinstance(ignore_config, Collection) or not all(isinstance(key, str) for key in ignore_config):
+        raise TypeError(f"ignore_config is a collection of keys, which are texts, not {ignore_config!r}")
 
 
-def checked_names(steps: Mapping[str, StepConfiguration], known: Collection[str]) -> None:
-    """Raises ValueError for a name that the graph does not have. The tasks that a node will call are not known."""
-    unknown = sorted(name for name in steps if name not in known and name.rpartition("/")[0] not in known)
+def checked_engine(engine: Any) -> None:
+    """Raises TypeError for what is no engine."""
+    if engine is not None and not isinstance(engine, MusubitoEngine):
+        raise TypeError(f"engine must be a MusubitoEngine, such as MusubitoEngine(SQLiteStorage(path)), not {engine!r}")
+
+
+def checked_names(
+    steps: Mapping[str, StepConfiguration], known: Collection[str], functions: Collection[str]
+) -> None:
+    """Raises ValueError for a name that the graph does not have. Which tasks its functions will call is not known."""
+    unknown = sorted(name for name in steps if name not in known and name.rpartition("/")[0] not in functions)
     if unknown:
         raise ValueError(f"no step is called {', '.join(map(repr, unknown))}; there are {', '.join(sorted(known))}")

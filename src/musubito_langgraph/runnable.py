@@ -33,7 +33,7 @@ from musubito.stream import Recording
 from musubito_langgraph import _compat
 from musubito_langgraph.fingerprint import module_of
 from musubito_langgraph.messages import encodable, restored
-from musubito_langgraph.policy import SAMPLE, Mode, Settings, invocation_of
+from musubito_langgraph.policy import SAMPLE, Mode, Settings, checked_engine, invocation_of
 from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep, added, within
 from musubito_langgraph.watch import Events
 
@@ -479,6 +479,7 @@ def musubito_runnable(
         raise TypeError("musubito_runnable is for Runnables; wrap a graph with musubito_graph")
     if isinstance(runnable, type) or not (isinstance(runnable, Runnable | dict) or callable(runnable)):
         raise TypeError(f"musubito_runnable takes a Runnable or a function, not {runnable!r}")
+    checked_engine(engine)
     if semantics is not None and not isinstance(semantics, StepConfiguration):
         raise TypeError(f"semantics must be a StepConfiguration, not {semantics!r}")
     name = f"{runnable.__module__}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None

@@ -13,12 +13,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, NamedTuple
 
-from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tracers.base import BaseTracer
 
-from musubito import InputError, MusubitoEngine, MusubitoResult, StepConfiguration
+from musubito import InputError, MusubitoEngine, MusubitoResult, StepConfiguration, StepType
 from musubito.adapter import (
     REPLAYS,
     RUNS,
@@ -37,6 +35,7 @@ from musubito.adapter import (
 )
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
+from musubito_langgraph.failures import ToolFailed, failed_tools
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside, standing_in
 from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
@@ -79,6 +78,11 @@ class RecordedStep:
 
     def __repr__(self) -> str:
         return f"<RecordedStep {self.operation.name}>"
+
+    @property
+    def is_effect(self) -> bool:
+        """Whether it must not be repeated."""
+        return self.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
 
     def attempt(
         self,
@@ -131,7 +135,13 @@ class Attempt:
         if story is None:
             return self._live(go)
         self._identify(story)
-        return self.outcome(run_story(story))
+        try:
+            result = run_story(story)
+        except ToolFailed:
+            if not self._ran:
+                raise  # a call failed that this one waited for
+            return self._ran[0]
+        return self.outcome(result)
 
     async def arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         """As `run`."""
@@ -146,7 +156,13 @@ class Attempt:
         if story is None:
             return await self._alive(go)
         self._identify(story)
-        return self.outcome(await run_story_async(story))
+        try:
+            result = await run_story_async(story)
+        except ToolFailed:
+            if not self._ran:
+                raise  # a call failed that this one waited for
+            return self._ran[0]
+        return self.outcome(result)
 
     def _turn(self, *, in_order: bool) -> AbstractContextManager[Callable[[], object]]:
         standing = standing_in(self.config)
@@ -181,7 +197,10 @@ class Attempt:
         return self.step.operation.call(engine, arguments, function, force=force)
 
     def _arguments(self) -> tuple[Any, Naming]:
-        return rename({"input": self._value, **self._others})
+        return rename(self._given_to_it())
+
+    def _given_to_it(self) -> dict[str, object]:
+        return {"input": self._value, **self._others}
 
     def _digest(self) -> bytes | None:
         try:
@@ -231,6 +250,11 @@ class Attempt:
         node = self._node.hex()
         return (Origin(node, external(node).artifact),)
 
+    @property
+    def replayed(self) -> bool | None:
+        """Whether what came out was stored earlier; None if it is not recorded."""
+        return None if self._origin is None else not self._ran
+
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> tuple[RunnableConfig, Events]:
         """It runs now: the config to use, and where what it emits is recorded."""
@@ -259,6 +283,12 @@ class Attempt:
     def packed(self, chunks: Sequence[Any], events: Events) -> Any:
         """What is stored of an output, which may have come in pieces."""
         assert self._naming is not None  # noqa: S101 - what runs was identified
+        failed = failed_tools(chunks)
+        failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
+        if failed:
+            not_replayable("a tool failed in it")
+            if self.step.is_effect:
+                raise ToolFailed(*(message.text for message in failed.values()))
         if self._digest() != self._before:
             not_replayable("it changed in place what it was given, which a replay does not repeat")
             return None
@@ -300,10 +330,9 @@ class Attempt:
         return chunks[0] if len(chunks) == 1 else added(chunks)
 
     def ended(self, result: MusubitoResult[Any]) -> None:
-        """It is known in the lineage, and tracers are told."""
+        """It is known in the lineage."""
         artifact = result.artifact_id
         self._origin = Origin(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
-        _tell_tracers(self.config, {"musubito_node_id": result.node_id, "musubito_replayed": not self._ran})
 
     def unpacked(self, value: Any) -> list[Any]:
         """The output in the pieces in which it was recorded; what was emitted is emitted again."""
@@ -343,15 +372,3 @@ def added(chunks: Sequence[Any]) -> Any:
         except TypeError:
             output = chunk
     return output
-
-
-def _tell_tracers(config: RunnableConfig, said: Mapping[str, Any]) -> None:
-    """The run that a tracer knows of what was replayed or recorded says so in its metadata."""
-    callbacks = config.get("callbacks")
-    if not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
-        return
-    for handler in callbacks.handlers:
-        if isinstance(handler, BaseTracer):
-            run = handler.run_map.get(str(callbacks.parent_run_id))
-            if run is not None:
-                run.add_metadata(dict(said))

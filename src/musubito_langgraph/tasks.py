@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
-from musubito.adapter import SCOPE, Scope
+from musubito.adapter import SCOPE, Scope, off_loop
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.fingerprint import module_of
@@ -150,7 +150,8 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         **kwargs: Any,
     ) -> Any:
         """What the body gives back."""
-        config, scope = self._standing(ensure_config() if config is None else config)
+        given = ensure_config() if config is None else config
+        config, scope = await off_loop(lambda: self._standing(given))
         token = SCOPE.set(scope)
         try:
             with within(config):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import Command
 
-from musubito.adapter import not_replayable
 from musubito_langgraph import _compat
+from musubito_langgraph.failures import NotCalled, was_called
 from musubito_langgraph.fingerprint import module_of
 from musubito_langgraph.parents import standing_in
 from musubito_langgraph.steps import Attempt, Place, RecordedStep
@@ -36,6 +36,7 @@ class _Tools:
 
     def __init__(self, tools: Any, node: Node) -> None:
         self._tools = tools
+        self._raising = _compat.raising(tools)
         self._node = node
         self._steps: dict[int, tuple[Any, RecordedStep]] = {}
 
@@ -43,21 +44,42 @@ class _Tools:
         """What the tool gives back, or gave back earlier."""
         if request.tool is None:
             return self._tools._execute_tool_sync(request, input_type, config)
+        attempt = self._attempt(request, config)
+        if not attempt.step.is_effect:
+            return attempt.run(
+                lambda config: self._tools._execute_tool_sync(_told(request, config), input_type, config)
+            )
 
         def go(config: RunnableConfig) -> Any:
-            return _looked_at(self._tools._execute_tool_sync(_told(request, config), input_type, config))
+            with _as_it_failed():
+                return self._raising._execute_tool_sync(_told(request, config), input_type, config)
 
-        return self._attempt(request, config).run(go)
+        try:
+            return attempt.run(go)
+        except Exception as error:
+            return self._tools._execute_tool_sync(_failing(request, error, go), input_type, config)
 
     async def aexecute(self, request: Any, input_type: Any, config: RunnableConfig) -> Any:
         """What the tool gives back, or gave back earlier."""
         if request.tool is None:
             return await self._tools._execute_tool_async(request, input_type, config)
+        attempt = self._attempt(request, config)
+
+        if not attempt.step.is_effect:
+
+            async def leniently(config: RunnableConfig) -> Any:
+                return await self._tools._execute_tool_async(_told(request, config), input_type, config)
+
+            return await attempt.arun(leniently)
 
         async def go(config: RunnableConfig) -> Any:
-            return _looked_at(await self._tools._execute_tool_async(_told(request, config), input_type, config))
+            with _as_it_failed():
+                return await self._raising._execute_tool_async(_told(request, config), input_type, config)
 
-        return await self._attempt(request, config).arun(go)
+        try:
+            return await attempt.arun(go)
+        except Exception as error:
+            return await self._tools._execute_tool_async(_failing(request, error, go), input_type, config)
 
     def _attempt(self, request: Any, config: RunnableConfig) -> Attempt:
         call = request.tool_call
@@ -71,13 +93,9 @@ class _Tools:
         if known is None:
             node = self._node
             path = f"{node.path}.{tool.name}"
-            step = RecordedStep(
-                f"{node.graph}/{path}",
-                tool,
-                module_of(tool),
-                node.settings.semantics(path, node.semantics),
-                node.settings,
-            )
+            semantics = node.settings.semantics(path, node.semantics)
+            semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
+            step = RecordedStep(f"{node.graph}/{path}", tool, module_of(tool), semantics, node.settings)
             known = self._steps[id(tool)] = tool, step
         return known[1]
 
@@ -91,15 +109,43 @@ def _told(request: Any, config: RunnableConfig) -> Any:
     return replace(request, runtime=told)
 
 
-def _looked_at(output: Any) -> Any:
-    """A tool's failure is told to the model as a message; it is a failure all the same, and not replayed."""
-    for each in output if isinstance(output, list) else [output]:
-        messages = (
-            each.update.get("messages", ()) if isinstance(each, Command) and isinstance(each.update, dict) else [each]
-        )
-        if any(isinstance(message, ToolMessage) and message.status == "error" for message in messages):
-            not_replayable("a tool failed")
-    return output
+class _Failing:
+    """Stands for a tool of which it is known already how it fails."""
+
+    def __init__(self, tool: Any, error: BaseException) -> None:
+        self._tool = tool
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tool, name)
+
+    def invoke(self, *_: Any) -> Any:
+        """Fails so."""
+        raise self._error
+
+    async def ainvoke(self, *_: Any) -> Any:
+        """Fails so."""
+        raise self._error
+
+
+def _failing(request: Any, error: Exception, go: Any) -> Any:
+    """The request, to a tool that fails with this error, so that the tool node does with it what it does. What was not
+    raised in `go` is no failure of the tool, but one of its record: it is raised."""
+    if not any(frame.f_code is go.__code__ for frame, _ in walk_tb(error.__traceback__)):
+        raise error
+    failed = error.__cause__ if isinstance(error, NotCalled) and error.__cause__ else error
+    return replace(request, tool=_Failing(request.tool, failed))
+
+
+@contextmanager
+def _as_it_failed() -> Iterator[None]:
+    """What the record of an effect is told of a failure: that nothing happened, where the tool was not called."""
+    try:
+        yield
+    except Exception as error:
+        if was_called(error):
+            raise
+        raise NotCalled(str(error)) from error
 
 
 def seen_by_tools(tools: Any, value: Any, config: RunnableConfig) -> Mapping[str, object]:

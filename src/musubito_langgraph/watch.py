@@ -23,11 +23,11 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.constants import TAG_NOSTREAM
 
 from musubito import EncodingError
-from musubito.adapter import not_replayable
+from musubito.adapter import ANSWER, SCOPE, not_replayable, note_read
 from musubito.identity.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.fingerprint import is_credential
-from musubito_langgraph.store import NotingStore
+from musubito_langgraph.store import noting
 
 __all__ = ["WATCHED", "Events", "emit", "watched", "watched_likewise"]
 
@@ -246,9 +246,7 @@ def _watched_runtime(runtime: Any, events: Events) -> Any:
         events.custom(value)
         write(value)
 
-    store = runtime.store
-    if store is not None and not isinstance(store, NotingStore):
-        store = NotingStore(store)
+    store = None if runtime.store is None else noting(runtime.store, SCOPE.get().frame)
     return runtime.override(stream_writer=stream_writer, store=store)
 
 
@@ -256,6 +254,7 @@ def _watched_send(send: Callable[[Sequence[tuple[str, Any]]], None]) -> Callable
     def sending(writes: Sequence[tuple[str, Any]]) -> None:
         if any(_compat.is_answer(channel) for channel, _ in writes):
             not_replayable("it was given an answer to an interrupt")
+            note_read(ANSWER, "", None)
         elif writes:
             not_replayable("it wrote to the state past what it returned")
         send(writes)
@@ -270,6 +269,8 @@ def _watched_counter(config: RunnableConfig) -> Callable[[], int]:
     def counting() -> int:
         if _compat.is_resuming(config):
             not_replayable("a graph was invoked inside it that may have been given an answer to an interrupt")
+            if _compat.has_answer(config):
+                note_read(ANSWER, "", None)
         number: int = count()
         return number
 

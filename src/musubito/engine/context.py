@@ -35,6 +35,7 @@ __all__ = [
     "Scope",
     "add_control_flow",
     "control_flow",
+    "suspends",
 ]
 
 
@@ -388,6 +389,7 @@ class Open:
 
 
 _CONTROL_FLOW: tuple[type[BaseException], ...] = ()
+_LEAVING: tuple[type[BaseException], ...] = ()
 
 
 def control_flow() -> tuple[type[BaseException], ...]:
@@ -395,10 +397,16 @@ def control_flow() -> tuple[type[BaseException], ...]:
     return _CONTROL_FLOW
 
 
-def add_control_flow(*exceptions: type[BaseException]) -> None:
-    """A framework's adapter registers its exceptions."""
-    global _CONTROL_FLOW
-    _CONTROL_FLOW = tuple(dict.fromkeys((*_CONTROL_FLOW, *exceptions)))
+def suspends(error: BaseException) -> bool:
+    """Whether a framework interrupts with it what it will run again from its start."""
+    return isinstance(error, _CONTROL_FLOW) and not isinstance(error, _LEAVING)
+
+
+def add_control_flow(*exceptions: type[BaseException], leaving: Sequence[type[BaseException]] = ()) -> None:
+    """A framework's adapter registers its exceptions; `leaving`: what ends a step for good, which is not run again."""
+    global _CONTROL_FLOW, _LEAVING
+    _CONTROL_FLOW = tuple(dict.fromkeys((*_CONTROL_FLOW, *exceptions, *leaving)))
+    _LEAVING = tuple(dict.fromkeys((*_LEAVING, *leaving)))
 
 
 class Scope(NamedTuple):

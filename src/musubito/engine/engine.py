@@ -83,7 +83,8 @@ class MusubitoEngine:
         self.writer = Writer(self.storage)
         self._run_numbers = itertools.count(1)
         self._process = this_process()
-        self._holder = Holder(self.owner, "", 0, "", 0.0)
+        # Now, and not with the first claim: an event loop may be watched for what reads files.
+        self._holder = Holder(self.owner, this_host(), 0, "", 0.0)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> MusubitoEngine:

@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Any, Final
 from musubito.engine import drivers, process
 from musubito.engine.context import SCOPE, Scope
 from musubito.engine.effects import Write
+from musubito.engine.external import ANSWER
 from musubito.engine.protocol import Call, Story
 from musubito.errors import StoreError
 from musubito.identity.keys import effect_key
 from musubito.model import MusubitoResult, ReplayDecision, ReplayReason, StepType
 from musubito.policy import no, yes
-from musubito.store.base import CodeOf, EffectQuery, EffectRow, Found, Holder, HolderOf, Neighbour, Neighbours, Read
+from musubito.store.base import (
+    CodeOf,
+    EffectQuery,
+    EffectRow,
+    Found,
+    Holder,
+    HolderOf,
+    Neighbour,
+    Neighbours,
+    Read,
+    ReadsOf,
+)
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -185,11 +197,19 @@ def _effect(engine: MusubitoEngine, question: _Question) -> ReplayDecision:
     if definition.semantics.force_reexecution:
         return no(ReplayReason.FORCE_REEXECUTION)
     match row.outcome:
+        case "done" if row.found and _was_answered(engine, row.found):
+            return no(ReplayReason.NOT_REPLAYABLE)
         case "done":
             return yes(ReplayReason.EXACT_HIT if row.found and row.found.settled else ReplayReason.EARLY_CUTOFF_HIT)
         case "failed":
             return no(ReplayReason.NODE_FAILED)
+        case "withdrawn":
+            return no(ReplayReason.NODE_NOT_FOUND)
         case None:
             return no(ReplayReason.NODE_RUNNING)
         case _:
             return no(ReplayReason.NOT_REPLAYABLE)
+
+
+def _was_answered(engine: MusubitoEngine, found: Found) -> bool:
+    return any(read.kind == ANSWER for read in engine.storage.find(ReadsOf(found.execution)))

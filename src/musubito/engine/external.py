@@ -3,7 +3,9 @@
 Everything hangs on the effect key, so that neither an edit of the code nor of anything upstream repeats an effect:
 
     nothing known, or certainly failed      -> intend, run
+    interrupted by a framework              -> intend, run from its start, with the same idempotency key
     done                                    -> replay (unless the policy forces, or it is too old)
+    done when somebody had agreed to it     -> run, which asks again: what one agreed to, another did not
     begun, and its holder is alive          -> wait
     begun, and its holder is gone; unknown  -> as the policy says: raise, run again, or ask
 
@@ -38,8 +40,10 @@ from musubito.store.base import (
     SampleTree,
 )
 
-__all__ = ["EffectStory", "ReplayOnlyEffectStory"]
+__all__ = ["ANSWER", "EffectStory", "ReplayOnlyEffectStory"]
 
+ANSWER: Final = "answer"
+"""The kind of reads that are what somebody answered while an effect ran. It may take place again for another answer."""
 PAUSE: Final = 0.02
 REMEDY: Final = (
     'Find out. Then set on_unknown="rerun" if it did not, or if the other side ignores a key that it knows; '
@@ -132,6 +136,8 @@ class EffectStory(Story):
         if row.outcome == "failed":
             self._reason = ReplayReason.NODE_FAILED
             return None
+        if row.outcome == "withdrawn":
+            return None
         why = "whether it took place is unknown, since "
         why += "whoever began it is gone" if row.outcome is None else "its last attempt failed or was cut short"
         on_unknown = self.call.definition.semantics.on_unknown
@@ -145,13 +151,16 @@ class EffectStory(Story):
             return None
         if found is None:
             return (yield from self._ask(row, "it took place, but its record is gone"))
+        reads: list[Read] = (yield Find(ReadsOf(found.execution))) if found.holds & Holds.READS else []
+        if any(read.kind == ANSWER for read in reads):
+            self._reason = ReplayReason.NOT_REPLAYABLE
+            return None
         if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
             self._reason = ReplayReason.TTL_EXPIRED
             return None
         value = self._open(found, found.payload)
         if isinstance(value, ReplayReason):
             return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
-        reads: list[Read] = (yield Find(ReadsOf(found.execution))) if found.holds & Holds.READS else []
         if found.holds & Holds.SAMPLES:
             self._run.samples.give((yield Find(SampleTree(found.execution))), found.execution)
         reason = ReplayReason.EXACT_HIT if found.settled else ReplayReason.EARLY_CUTOFF_HIT

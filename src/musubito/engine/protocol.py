@@ -21,7 +21,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine import process
-from musubito.engine.context import Frame, HandUp, Scope, control_flow
+from musubito.engine.context import Frame, HandUp, Scope, control_flow, suspends
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.journal import Line
@@ -598,8 +598,7 @@ class Story:
         passing = cancelled or isinstance(error, control_flow())
         recorded: Committed | None = None
         if begun.effect is not None or (begun.moment is not None and not passing):
-            definite = isinstance(error, self.call.definition.semantics.definite_failures)
-            change = self._failure(begun, _said(error), "failed" if definite else "unknown", started_at, duration_ms)
+            change = self._failure(begun, _said(error), self._came_to(error), started_at, duration_ms)
             recorded = yield from self._record(change)
         elif begun.lease is not None:
             yield from self._abandon(begun)
@@ -609,6 +608,12 @@ class Story:
             self._land(Landing.LOOK_AGAIN)
         else:
             self._land(Landing.RUN_YOURSELF if passing else Failed.of(error, handed_up, self._run))
+
+    def _came_to(self, error: BaseException) -> str:
+        """What became of an effect whose function raised this."""
+        if isinstance(error, self.call.definition.semantics.definite_failures):
+            return "failed"
+        return "withdrawn" if suspends(error) else "unknown"
 
     def _failure(self, begun: Begun, error: str, effect: str, started_at: float, duration_ms: float) -> Fail:
         frame = self.frame()

@@ -68,7 +68,7 @@ def scan_bytecode(code: CodeType) -> Scan:
                 found.reads_docs = True
     found.mentions |= special_methods(None)
     found.calls |= found.reads
-    found.given = frozenset(read.name for read in found.reads)
+    found.given = frozenset((*(read.name for read in found.reads), *found.mentions))
     return found
 
 

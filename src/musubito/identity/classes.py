@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from musubito.identity.annotations import annotation_links
 from musubito.identity.description import Description, step_of
 from musubito.identity.normalise import tokens
+from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
             continue
         walk.guard.item(members, each, value)
         _claim(walk, cls, value)
+        if each in walk.facts.handed:
+            may_be_read(walk, value)
         links.append((each, walk.constant(value, f"{name}.{each}", runs=_can_run(walk, cls, each, value))))
     if isinstance(cls, EnumMeta):
         links += walk.links(cls._member_map_.items(), name)

@@ -84,7 +84,9 @@ class Facts:
 
     written: Written = field(default_factory=Written)
     given: dict[int, FunctionType] = field(default_factory=dict)
-    """Functions that are handed to somebody: their docstrings and annotations count."""
+    """Functions that are handed to somebody, or held: their docstrings and annotations count."""
+    handed: set[str] = field(default_factory=set)
+    """Names and attributes that code which can run gives away, and does not merely call."""
     running: dict[int, Any] = field(default_factory=dict)
     """What code that can run leads to, by id; only what such code writes is state."""
     mentioned: set[str] = field(default_factory=set)
@@ -102,7 +104,7 @@ class Facts:
     """Whether reached code reads docstrings: then all of them count."""
 
     def size(self) -> tuple[int | bool, ...]:
-        names = (self.mentioned, self.stored, self.called_names, self.called, self.given)
+        names = (self.mentioned, self.stored, self.called_names, self.called, self.given, self.handed)
         return self.written.size, self.late, self.docs, self.annotations, *map(len, names)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import operator
 import re
 import string
 import types
@@ -27,7 +26,16 @@ from musubito.identity.canonical import canonical
 from musubito.identity.classes import describe_class
 from musubito.identity.description import ABSENT, ATOMS, Description, step_of
 from musubito.identity.normalise import tokens
-from musubito.identity.objects import counts, describe_object, fields_linked, read_by_others
+from musubito.identity.objects import (
+    DESCRIPTORS,
+    GETTERS,
+    VIEWS,
+    counts,
+    describe_object,
+    fields_linked,
+    held_by_others,
+    may_be_read,
+)
 from musubito.identity.origin import Origin, module_name
 from musubito.model import StepDefinition
 
@@ -37,11 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["describe", "is_atom", "plain"]
 
 SEQUENCES = (list, tuple, set, frozenset, deque)
-GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
-DESCRIPTORS = (
-    *(types.MethodType, functools.partial, functools.partialmethod, functools.cached_property),
-    *(property, classmethod, staticmethod, functools.singledispatchmethod),
-)
 DEPTH = 100
 
 
@@ -165,20 +168,23 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
         try:
             held_now = cell.cell_contents
         except ValueError:
+            walk.guard.same(lambda cell=cell: cell == types.CellType(), True)  # type: ignore[misc]
             continue
         walk.guard.attribute(cell, "cell_contents", held_now)
-        if counts(walk, held_now):
-            if others:
-                read_by_others(walk, held_now)
-            links.append((f"closure {variable}", walk.link(held_now, walk.called(held_now, f"{name}:{variable}"))))
-    if value.__defaults__:
-        walk.guard.attribute(value, "__defaults__", value.__defaults__)
-        links += walk.links([("default", each) for each in value.__defaults__ if counts(walk, each)], name)
+        if others:
+            may_be_read(walk, held_now)
+        links += held_by_others(walk, held_now, f"closure {variable}", f"{name}:{variable}")
+    walk.guard.attribute(value, "__defaults__", value.__defaults__)
+    walk.guard.attribute(value, "__kwdefaults__", value.__kwdefaults__)
+    keywords = value.__kwdefaults__ or {}
+    walk.guard.mapping(keywords, tuple(keywords), tuple(keywords.values()))
+    for label, each in (*enumerate(value.__defaults__ or ()), *sorted(keywords.items())):
+        links += held_by_others(walk, each, f"default {label}", f"{name}(default {label})")
     wrapped = value.__dict__.get("__wrapped__", ABSENT)
     if wrapped is not ABSENT:
         walk.guard.item(value.__dict__, "__wrapped__", wrapped)
         if others:
-            read_by_others(walk, wrapped)
+            may_be_read(walk, wrapped)
         links.append(("wraps", walk.link(wrapped, walk.called(wrapped, name))))
     return Description(own, links)
 
@@ -187,6 +193,8 @@ def _partial(walk: Walk, value: Any, name: str) -> Description:
     walk.guard.attribute(value, "func", value.func)
     walk.guard.attribute(value, "keywords", value.keywords)
     walk.guard.mapping(value.keywords, tuple(value.keywords), tuple(value.keywords.values()))
+    for each in (*value.args, *value.keywords.values()):
+        may_be_read(walk, each)
     pairs = [("function", value.func), *enumerate(value.args), *sorted(value.keywords.items())]
     return Description(tokens(type(value).__name__, len(value.args)), walk.links(pairs, name))
 
@@ -224,15 +232,16 @@ def _builtin(walk: Walk, value: Any, name: str) -> Description:
     description = _by_name(value)
     if bound is None or isinstance(bound, ModuleType):
         return description
-    if isinstance(bound, type):
-        return Description(description.own, walk.links([("self", bound)], name))
     if counts(walk, bound):
         return Description(description.own, walk.links([("self", bound)], name))
+    walk.not_tracked(name, bound)
     return Description(description.own + tokens(module_name(type(bound)), type(bound).__qualname__), [])
 
 
 def _getter(walk: Walk, value: Any, name: str) -> Description:
-    _, parts = value.__reduce__()[:2]
+    made, parts = value.__reduce__()[:2]
+    if isinstance(made, functools.partial):  # a methodcaller with keywords
+        parts = (*made.args, *parts, *sorted(made.keywords.items()))
     return Description(tokens(type(value).__name__), walk.links(enumerate(parts), name))
 
 
@@ -290,6 +299,8 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
             if exempt and seen is None:
                 walk.guard.item(value, key, each)
             shown = f"{name}[{key!r}]" if is_atom(key) else f"{name}[]"
+            may_be_read(walk, key)
+            may_be_read(walk, each)
             links.append(("key", walk.link(key, walk.called(key, shown))))
             links.append(("value", walk.link(each, walk.called(each, shown))))
     elif isinstance(content, bytes | bytearray):
@@ -301,6 +312,8 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
             walk.guard.items(value, base, held)
         if isinstance(content, set | frozenset):
             held = tuple(sorted(held, key=lambda each: _sortable(walk, each)))
+        for each in held:
+            may_be_read(walk, each)
         links += walk.links(enumerate(held), name)
     if cls is not _base(cls):
         more = describe_object(walk, value, name)
@@ -353,7 +366,12 @@ def _exception(walk: Walk, value: BaseException, name: str) -> Description:
 def _proxy(walk: Walk, value: types.MappingProxyType[Any, Any], name: str) -> Description:
     inner = dict(value)
     walk.guard.mapping(value, tuple(inner), tuple(inner.values()))
+    walk.guard.items(value, types.MappingProxyType, tuple(inner))
     return Description(tokens("proxy"), [("of", walk.link(inner, name))])
+
+
+def _view(walk: Walk, value: Any, name: str) -> Description:
+    return Description(tokens("view", type(value).__name__), walk.links([("of", value.mapping)], name))
 
 
 KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
@@ -372,11 +390,12 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
             types.MethodDescriptorType,
             types.WrapperDescriptorType,
             types.ClassMethodDescriptorType,
+            types.MethodWrapperType,
         ),
         _builtin,
     ),
     (
-        (types.MethodWrapperType, types.MemberDescriptorType, types.GetSetDescriptorType),
+        (types.MemberDescriptorType, types.GetSetDescriptorType),
         lambda _walk, value, _name: _by_name(value),
     ),
     (GETTERS, _getter),
@@ -385,6 +404,7 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
     ((dict, list, tuple, set, frozenset, deque, bytearray), _container),
     ((int, float, complex, str, bytes), _subclass_of_atom),
     (types.MappingProxyType, _proxy),
+    (VIEWS, _view),
     ((types.SimpleNamespace, string.Template, argparse.Namespace), _namespace),
     (BaseException, _exception),
     (typing.TypeVar, lambda _walk, value, _name: Description(tokens("typevar", value.__name__), [])),

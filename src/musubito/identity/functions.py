@@ -16,6 +16,7 @@ from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, Description, step_of
 from musubito.identity.imports import absolute, imported, lazy_attribute
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
+from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
 from musubito.identity.scan import ANNOTATION_READERS, Key, Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
@@ -36,6 +37,14 @@ class Text(NamedTuple):
 
     source: Source | None
     scan: Scan
+
+
+class _How(NamedTuple):
+    """How a function uses what it reads."""
+
+    called: bool
+    given: bool
+    """Whoever gets it may read its docstring."""
 
 
 class Namespace:
@@ -93,6 +102,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     for read in sorted(text.scan.reads, key=lambda each: (each.root.value, each.name, each.attributes)):
         label = ".".join((read.name, *read.attributes))
         value, bound = ABSENT, read.name
+        how = _How(read in text.scan.calls, (read.name, *read.attributes)[-1] in text.scan.given)
         match read.root:
             case Root.GLOBAL:
                 value, bound = (
@@ -102,13 +112,11 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
             case Root.CLOSURE:
                 value, bound = cells.get(read.name, ABSENT), f"{name}:{read.name}"
             case Root.IMPORT:
-                _imported(walk, function, read, links, called=read in text.scan.calls)
+                _imported(walk, function, read, links, how)
             case Root.RECEIVER | Root.SUPER if member:
                 _member(walk, read, links)
         if value is not ABSENT:
-            if read.name in text.scan.given and isinstance(value, FunctionType):
-                walk.facts.given[id(value)] = value
-            _follow(walk, value, read.attributes, label, bound, links, called=read in text.scan.calls)
+            _follow(walk, value, read.attributes, label, bound, links, how)
     if text.scan.dynamic:
         links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
     _parameters(walk, function, name, links)
@@ -128,6 +136,7 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
         if each not in exempt and not (each.startswith("__") and each.endswith("__")):
             value = names[each]
             walk.guard.item(names, each, value)
+            may_be_read(walk, value)
             runs = not isinstance(value, FunctionType) or each in walk.facts.mentioned
             links.append((each, walk.constant(value, f"{name}.{each}", runs=runs)))
     for each in sorted(exempt):
@@ -165,11 +174,13 @@ def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> 
     walk.guard.attribute(function, "__defaults__", function.__defaults__)
     walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
     for number, value in enumerate(function.__defaults__ or ()):
+        may_be_read(walk, value)
         links.append((f"default {number}", walk.constant(value, f"{name}(default {number})")))
     keywords = function.__kwdefaults__
     if keywords:
         walk.guard.mapping(keywords, tuple(keywords), tuple(keywords.values()))
         for each, value in sorted(keywords.items()):
+            may_be_read(walk, value)
             links.append((f"default {each}", walk.constant(value, f"{name}(default {each})")))
 
 
@@ -181,6 +192,8 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
     for each in sorted(fields):
         if each not in exempt and not each.startswith("__musubito"):
             walk.guard.item(fields, each, fields[each])
+            if each != "__wrapped__":
+                may_be_read(walk, fields[each])
             links.append((f"field {each}", walk.constant(fields[each], f"{name}.{each}")))
     for each in sorted(exempt):
         links += walk.state(function, each, f"{name}.{each}")
@@ -197,6 +210,7 @@ def _runs(walk: Walk, function: FunctionType, found: Scan) -> None:
     facts.mentioned |= found.mentions
     facts.stored |= found.stores
     facts.called_names |= found.called_names
+    facts.handed |= found.given
     if function.__name__ not in CONSTRUCTORS:
         facts.mentioned |= found.of_receiver
 
@@ -260,7 +274,7 @@ def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Li
 
 
 def _follow(
-    walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, *, called: bool
+    walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, how: _How
 ) -> None:
     """Links what a chain of attributes leads to: through modules, then the thing itself."""
     rest = list(attributes)
@@ -296,12 +310,14 @@ def _follow(
         _function_fields(walk, value, name, links)
     if isinstance(value, FunctionType) and value.__name__ in ANNOTATION_READERS:
         walk.facts.annotations |= walk.origins.of_function(value) is not Origin.USER
-    if called and not rest and walk.live:
+    if how.called and not rest and walk.live:
         walk.calls(value)
+    if how.given and not rest:
+        may_be_read(walk, value)
     links.append((label, walk.constant(value, name)))
 
 
-def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, *, called: bool) -> None:
+def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how: _How) -> None:
     """What the function imports itself. Of other packages only the name counts, imported yet or not, unless
     the user's own code was put there.
     """
@@ -310,7 +326,7 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, *, c
     value: Any = imported(walk, module)
     if value is not None and walk.origins.of_module(value) is Origin.USER:
         walk.guard.item(sys.modules, module, value)
-        _follow(walk, value, read.attributes, full, full, links, called=called)
+        _follow(walk, value, read.attributes, full, full, links, how)
         return
     links.append((f"import {module}", tokens("named", full)))
     for attribute in read.attributes:
@@ -319,6 +335,8 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, *, c
         walk.guard.item(value.__dict__, attribute, value.__dict__[attribute])
         value = value.__dict__[attribute]
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is Origin.USER:
+        if how.given:
+            may_be_read(walk, value)
         links.append((full, walk.link(value, walk.called(value, full))))
 
 
@@ -364,6 +382,8 @@ def _member(walk: Walk, read: Read, links: Links) -> None:
             links += walk.state(cls, name, bound)
         else:
             walk.guard.item(members, name, members[name])
+            if name in walk.facts.handed:
+                may_be_read(walk, members[name])
             links += _of_receiver(walk, cls, members[name], f"{read.root.value}.{name}", bound)
         if read.root is Root.RECEIVER:
             return

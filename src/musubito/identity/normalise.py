@@ -13,7 +13,6 @@ version.
 from __future__ import annotations
 
 import ast
-import builtins
 import sys
 from collections.abc import Iterator
 from types import CodeType, EllipsisType
@@ -37,6 +36,10 @@ SKIPPED = frozenset(
     }
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+CALLERS = frozenset(
+    {"map", "filter", "sorted", "min", "max", "len", "bool", "iter", "callable", "isinstance", "issubclass"}
+)
+"""Builtins that call what they are given, or look at it, and neither read its docstring nor give it to others."""
 END = object()
 
 
@@ -60,26 +63,29 @@ def tokens(*values: object) -> bytes:
 
 
 def handed_on(function: ast.AST) -> frozenset[str]:
-    """The names whose values are given away as an argument or an element, and not merely called."""
-    found: set[str] = set()
+    """The names and the attributes whose values are used otherwise than to call them or to compare them: whoever gets
+    them may read their docstrings.
+    """
+    merely: set[int] = set()
+    loaded: list[ast.Name | ast.Attribute] = []
     for node in ast.walk(function):
-        given: list[ast.expr | None] = []
         match node:
-            case ast.Call(func=ast.Name(id=name)) if hasattr(builtins, name):
-                pass  # a builtin calls what it is given, it does not read its docstring
+            case ast.Call(func=ast.Name(id=name)) if name in CALLERS:
+                merely.update(map(id, (node.func, *node.args, *(keyword.value for keyword in node.keywords))))
             case ast.Call():
-                given = [*node.args, *(keyword.value for keyword in node.keywords)]
-            case ast.List() | ast.Tuple() | ast.Set():
-                given = list(node.elts)
-            case ast.Dict():
-                given = list(node.values)
-        for argument in given:
-            each = argument
-            while isinstance(each, ast.Starred | ast.Attribute):
-                each = each.value
-            if isinstance(each, ast.Name):
-                found.add(each.id)
-    return frozenset(found)
+                merely.add(id(node.func))
+            case ast.Compare():
+                merely.update(map(id, (node.left, *node.comparators)))
+            case ast.Attribute(value=value):
+                merely.add(id(value))
+                loaded.append(node)
+            case ast.Name():
+                loaded.append(node)
+    return frozenset(
+        each.id if isinstance(each, ast.Name) else each.attr
+        for each in loaded
+        if isinstance(each.ctx, ast.Load) and id(each) not in merely
+    )
 
 
 def normalised_bytecode(code: CodeType) -> bytes:

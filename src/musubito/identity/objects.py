@@ -8,29 +8,50 @@ is left is not tracked; secrets count by type alone.
 
 from __future__ import annotations
 
+import argparse
 import functools
+import operator
+import re
+import string
 import struct
 import sys
 import types
+import typing
+from array import array
 from collections import ChainMap, UserDict, UserList, UserString, deque
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from hashlib import sha256
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
-from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, static
+from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, static, step_of
 from musubito.identity.foreign import kind_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from musubito.identity.closure import Walk
 
-__all__ = ["counts", "describe_object", "encoded", "fields_linked", "not_tracked", "read_by_others"]
+__all__ = [
+    "DESCRIPTORS",
+    "GETTERS",
+    "VIEWS",
+    "counts",
+    "describe_object",
+    "encoded",
+    "fields_linked",
+    "held_by_others",
+    "may_be_read",
+    "not_tracked",
+]
 
 UNCHANGING = frozenset(
     {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
@@ -38,6 +59,21 @@ UNCHANGING = frozenset(
 DEPTH = 100
 WRAPPERS = frozenset({UserDict, UserList, UserString, ChainMap})
 """Classes of the standard library whose objects are containers with a field for the content."""
+GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+DESCRIPTORS = (
+    *(types.MethodType, functools.partial, functools.partialmethod, functools.cached_property),
+    *(property, classmethod, staticmethod, functools.singledispatchmethod),
+)
+IDENTIFIED = (
+    *(FunctionType, type, ModuleType, *DESCRIPTORS, functools._lru_cache_wrapper, *GETTERS, *VIEWS),
+    *(types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
+    *(types.ClassMethodDescriptorType, types.MethodWrapperType, types.MemberDescriptorType),
+    *(types.GetSetDescriptorType, re.Pattern, Enum, int, float, complex, str, bytes, bytearray, BaseException),
+    *(types.MappingProxyType, types.SimpleNamespace, string.Template, argparse.Namespace, slice, typing.TypeVar),
+    *(datetime, time, array),
+)
+"""What can be identified, whatever is in it; it says itself what is not tracked there."""
 HEAP_TYPE = 1 << 9
 WORD = struct.calcsize("P")
 LARGE = 4096
@@ -70,7 +106,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
     if origin is Origin.USER:
         own = tokens("object", _hidden(walk, value, name)) + said_of_it
-        return Description(own, [*links, *fields_linked(walk, value, name)])
+        return Description(own, [*links, *_zone(walk, value, name), *fields_linked(walk, value, name)])
     if _declares(cls):
         return Description(tokens("object") + said_of_it, [*links, *_declared(walk, value, name)])
     if kind is not None:
@@ -83,10 +119,15 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         if module_name(cls) not in UNCHANGING:
             walk.guard.same(lambda: encoded(value), described)
         return Description(tokens("data", described), links)
+    if isinstance(value, ContextVar):
+        return _variable(walk, value, name)
+    if (content := _base_value(value)) is not None:
+        walk.guard.same(lambda: _base_value(value), content)
+        return Description(tokens("content", content), [*links, *_zone(walk, value, name)])
     if origin is Origin.STDLIB or is_own(module_name(cls)):
         return not_tracked(walk, value, name)
     names, inner = _said_names(value), fields_linked(walk, value, name, only_data=True)
-    if not inner and not any(names):
+    if not any(names[1:]) and (not inner or _hides(cls)):
         walk.not_tracked(name, value)
     return Description(tokens("object", *names), [*links, *inner])
 
@@ -112,17 +153,53 @@ def _base_value(value: Any) -> bytes | None:
         case Decimal():
             return encoded(Decimal(value))
         case datetime():
-            clock = time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
+            clock = time(value.hour, value.minute, value.second, value.microsecond, fold=value.fold)
             return encoded(datetime.combine(date(value.year, value.month, value.day), clock))
         case date():
             return encoded(date(value.year, value.month, value.day))
         case time():
-            clock = time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
-            return encoded(clock)
+            return encoded(time(value.hour, value.minute, value.second, value.microsecond, fold=value.fold))
         case timedelta():
             return encoded(timedelta(value.days, value.seconds, value.microseconds))
+        case array():
+            return tokens(value.typecode, array.tobytes(value))
         case _:
-            return _array(value)
+            return _settings(value) or _array(value)
+
+
+def _zone(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
+    """The time zone of a time, which may be an object of any class."""
+    if not isinstance(value, datetime | time) or value.tzinfo is None:
+        return []
+    return [("zone", walk.link(value.tzinfo, f"{name}.tzinfo"))]
+
+
+def _settings(value: Any) -> bytes | None:
+    """What a parser of the standard library has read."""
+    configparser = sys.modules.get("configparser")
+    if configparser is None or not isinstance(value, configparser.RawConfigParser):
+        return None
+    read = [[section, value.items(section, raw=True)] for section in value.sections()]
+    return encoded([dict(value.defaults()), read])
+
+
+def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> Description:
+    """A variable of the context counts with what it holds at the call, or held at first if the code sets it."""
+    seen = walk.written.whole(variable)
+    if seen is not None:
+        walk.is_state(name)
+        said = _held_in(lambda: seen.copy)
+    else:
+        said = _held_in(lambda: variable.get(ABSENT))
+        walk.guard.same(lambda: _held_in(lambda: variable.get(ABSENT)), said)
+    if said is None:
+        walk.not_tracked(name, variable)
+    return Description(tokens("variable", said), [])
+
+
+def _held_in(get: Callable[[], Any]) -> bytes | None:
+    held = get()
+    return b"nothing" if held is ABSENT else encoded(held)
 
 
 def _array(value: Any) -> bytes | None:
@@ -231,31 +308,69 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
                 walk.calls(inner)
             if exempt:
                 walk.guard.item(held, each, inner)
-            if only_data and not counts(walk, inner):
-                walk.not_tracked(f"{name}.{each}", inner)
-            else:
-                if only_data and kind is None:
-                    read_by_others(walk, inner)
-                links.append((str(each), walk.link(inner, walk.called(inner, f"{name}.{each}"))))
+            links += _field(walk, inner, str(each), f"{name}.{each}", of_others=only_data, known=kind is not None)
     for slot in sorted(_slots(type(value)) - exempt):
         inner = getattr(value, slot, ABSENT)
         if inner is ABSENT:
             walk.guard.same(lambda slot=slot: getattr(value, slot, ABSENT) is ABSENT, True)  # type: ignore[misc]
             continue
         walk.guard.attribute(value, slot, inner)
-        if only_data and not counts(walk, inner):
-            walk.not_tracked(f"{name}.{slot}", inner)
-        else:
-            if only_data and kind is None:
-                read_by_others(walk, inner)
-            links.append((slot, walk.link(inner, walk.called(inner, f"{name}.{slot}"))))
+        links += _field(walk, inner, slot, f"{name}.{slot}", of_others=only_data, known=kind is not None)
     return links
 
 
-def read_by_others(walk: Walk, value: Any) -> None:
-    """An object of another package may read the docstring and the annotations of a function that it holds."""
-    if isinstance(value, FunctionType) and walk.origins.of_function(value) is Origin.USER:
-        walk.facts.given[id(value)] = value
+def _field(walk: Walk, value: Any, label: str, name: str, *, of_others: bool, known: bool) -> list[tuple[str, bytes]]:
+    """What an object holds in a field. Somebody else's object, if no adapter knows it, may read all that is there."""
+    if not (of_others and known):
+        may_be_read(walk, value)
+    return (
+        held_by_others(walk, value, label, name) if of_others else [(label, walk.link(value, walk.called(value, name)))]
+    )
+
+
+def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+    """What an object or a function of somebody else's holds: as far as it can be identified, else by type."""
+    if counts(walk, value):
+        return [(label, walk.link(value, walk.called(value, name)))]
+    walk.not_tracked(name, value)
+    links = [(label, tokens("type", module_name(type(value)), type(value).__qualname__))]
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if type(value) is dict:
+        pairs = value.items()
+    elif type(value) in (list, tuple):
+        pairs = enumerate(value)
+    inner = [(f"{label}[{key!r}]" if type(key) in ATOMS else label, each) for key, each in pairs if counts(walk, each)]
+    if inner:
+        if type(value) is dict:
+            walk.guard.mapping(value, tuple(value), tuple(value.values()))
+        else:
+            walk.guard.items(value, type(value), tuple(value))
+        for shown, each in inner:
+            may_be_read(walk, each)
+            links.append((shown, walk.link(each, walk.called(each, name))))
+    return links
+
+
+def may_be_read(walk: Walk, value: Any) -> None:
+    """Whoever holds a function, and does not merely call it by its name, may read its docstring and its annotations;
+    of whatever it lies under, too.
+    """
+    for _ in range(DEPTH):
+        step = step_of(value)
+        if step is not None:
+            value = step.function
+        elif isinstance(value, types.MethodType | classmethod | staticmethod):
+            value = value.__func__
+        elif isinstance(value, functools.partial):
+            value = value.func
+        elif isinstance(value, functools._lru_cache_wrapper):
+            value = value.__wrapped__
+        elif isinstance(value, FunctionType):
+            if walk.origins.of_function(value) is Origin.USER:
+                walk.facts.given[id(value)] = value
+            value = value.__dict__.get("__wrapped__")
+        else:
+            return
 
 
 def _slots(cls: type) -> set[str]:
@@ -300,25 +415,32 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
             walk.guard.item(held, each, inner)
         else:
             walk.guard.attribute(value, each, inner)
+        if kind is None:
+            may_be_read(walk, inner)
         links.append((each, walk.link(inner, walk.called(inner, f"{name}.{each}"))))
     return links
 
 
 def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
-    """Whether a field of somebody else's object can be identified."""
+    """Whether what somebody else's object or function holds can be identified."""
     if depth > DEPTH:
         return False
-    if type(value) in ATOMS or isinstance(value, functools.partial | types.MethodType | functools._lru_cache_wrapper):
+    cls = type(value)
+    if cls in ATOMS or cls is object or value is NotImplemented or cls in WRAPPERS or _is_secret(cls):
         return True
-    if isinstance(value, FunctionType | type):
+    if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(cls) is Origin.USER:
         return True
-    if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(type(value)) is Origin.USER:
+    if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or module_name(cls) == "typing":
         return True
     if isinstance(value, list | tuple | set | frozenset | deque):
         return all(counts(walk, each, depth + 1) for each in value)
     if isinstance(value, dict):
         return all(counts(walk, each, depth + 1) for each in value.values())
-    return _declares(type(value)) or kind_of(value) is not None or encoded(value) is not None
+    if _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
+        return True
+    if isinstance(value, ContextVar) or _base_value(value) is not None:
+        return True
+    return walk.origins.of_class(cls) is Origin.OTHER and any(_said_names(value)[1:])
 
 
 def not_tracked(walk: Walk, value: Any, name: str) -> Description:

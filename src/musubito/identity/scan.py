@@ -58,6 +58,7 @@ MUTATORS: Final = ADDERS | frozenset(
         "difference_update",
         "symmetric_difference_update",
         "move_to_end",
+        "set",
     ]
 )
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
@@ -131,6 +132,7 @@ class Scan:
     calls: set[Read] = field(default_factory=set)
     called_names: set[str] = field(default_factory=set)
     given: frozenset[str] = frozenset()
+    """Names and attributes whose values it gives away, and does not merely call."""
     reads_docs: bool = False
     reads_annotations: bool = False
     dynamic: bool = False
@@ -165,10 +167,9 @@ def mangled(name: str, cls: str | None) -> str:
 
 
 def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
-    """What `function`, whose code is `code`, names. `given` are the names whose values it gives away."""
+    """What `function`, whose code is `code`, names. `given`: see `Scan`."""
     visitor = _Visitor(code)
-    visitor.run(function)
-    visitor.found.given = given
+    visitor.run(function, given)
     for each in [function.body] if isinstance(function, ast.Lambda) else function.body:
         visitor.found.mentions |= special_methods(each)
         visitor.mention(each)
@@ -264,13 +265,15 @@ class _Visitor:
         self._root: _Scope | None = None
         self._scope: _Scope
 
-    def run(self, function: FunctionNode) -> None:
+    def run(self, function: FunctionNode, given: frozenset[str]) -> None:
         first = [*function.args.posonlyargs, *function.args.args][:1]
         self._receiver = first[0].arg if first else None
         self._scope = self._root = _Scope(None, function)
         body: Iterable[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else function.body
         for each in body:
             self._visit(each)
+        renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
+        self.found.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
 
     def mention(self, statement: ast.AST) -> None:
         """Notes every attribute that is named, whatever it is an attribute of."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import ChainMap, UserDict, UserList, defaultdict, deque
+from contextvars import ContextVar
 from threading import Lock
 from types import CellType, MemberDescriptorType, ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from musubito.identity.scan import Key
 
 __all__ = ["CONTAINERS", "FirstSeen", "Written", "first_seen", "step_into"]
 
-CONTAINERS = (list, dict, set, bytearray, deque)
+CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
 
 
 class FirstSeen:
@@ -111,6 +112,8 @@ def _copied(value: Any, depth: int) -> Any:
             return set(set.__iter__(value))
         case bytearray():
             return bytes(value)
+        case ContextVar() if depth == 0:
+            return _copied(value.get(ABSENT), 1)
         case tuple() if type(value) is tuple:
             return tuple(_copied(each, depth + 1) for each in value)
         case _:

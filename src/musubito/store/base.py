@@ -328,7 +328,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class EffectOutcome:
-    """What became of an effect: "done", "failed" (certainly did not happen) or "unknown"."""
+    """What became of an attempt at an effect: "done", "failed" (certainly did not happen), "unknown", or "withdrawn"
+    (interrupted, to be made again from its start). The last two settle nothing: the next attempt has the same key."""
 
     effect_key: bytes
     attempt: int

@@ -439,7 +439,7 @@ class _Tables:
     def end_effect(self, end: EffectOutcome, execution: int) -> None:
         effect = self.effects.get(end.effect_key)
         if effect and effect.attempt == end.attempt:
-            settled = effect.settled + (end.outcome != "unknown")
+            settled = effect.settled + (end.outcome not in ("unknown", "withdrawn"))
             self.effects[end.effect_key] = _Effect(end.attempt, settled, end.outcome, execution)
 
     def perform(self, change: Change) -> Answer:

@@ -199,6 +199,8 @@ def _found(row: Row) -> Found:
 
 def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
     """With `settled` where the asked node points at it already."""
+    if not founds:
+        return founds
     rows = db.rows("node", {"node": keys.node})
     if not rows:
         return founds

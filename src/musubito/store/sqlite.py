@@ -33,10 +33,12 @@ from typing import Any, Final
 from musubito.errors import SchemaError, StoreBusy, StoreError
 from musubito.store import relational
 from musubito.store.base import (
+    Began,
     Busy,
     Change,
     Claim,
     Claimed,
+    CodeOf,
     Commit,
     Done,
     Fail,
@@ -46,7 +48,9 @@ from musubito.store.base import (
     Intent,
     Keys,
     Ledger,
+    PayloadOf,
     Query,
+    ReadsOf,
     Release,
     Renew,
 )
@@ -79,6 +83,8 @@ WRITER: Final = (
 )
 
 
+_ONE_STATEMENT: Final = frozenset({Began, CodeOf, HolderOf, PayloadOf, ReadsOf})
+"""Queries whose answers come of one statement, which is a snapshot of its own."""
 _FAULTS: Final = (sqlite3.Error, LookupError, TypeError, ValueError, OverflowError)
 """Beside what SQLite notices itself: a damaged file gives rows that are missing or hold something else."""
 
@@ -214,6 +220,8 @@ class SQLiteStorage:
             return UNNAMED
         try:
             with reader.lock:
+                if type(query) in _ONE_STATEMENT:
+                    return relational.answer(reader, self._read_numbers, query)
                 # One snapshot for all statements of the answer.
                 reader.execute("BEGIN")
                 try:

@@ -107,8 +107,8 @@ def test_long_expressions_do_not_overflow() -> None:
 
 
 def test_what_is_handed_on() -> None:
-    node = ast.parse("def f():\n    g(a, *b, k=c.d)\n    [e]\n    {1: h}\n    len(i)\n    j()\n    return l")
-    assert handed_on(node) == {"a", "b", "c", "e", "h"}
+    node = ast.parse("def f():\n    g(a, *b, k=c.d)\n    [e]\n    {1: h}\n    len(i)\n    j()\n    k is m\n    return l")
+    assert handed_on(node) == {"a", "b", "d", "e", "h", "l"}
 
 
 def test_tokens_do_not_run_into_each_other() -> None:

@@ -372,7 +372,7 @@ WHERE _effects.attempt < :attempt;
 -- name: end_effect
 -- What became of an attempt.
 UPDATE _effects SET outcome = :outcome, outcome_at = :at, execution = :execution,
-  settled = settled + (:outcome <> 'unknown')
+  settled = settled + (:outcome NOT IN ('unknown', 'withdrawn'))
 WHERE effect_key = :effect_key AND attempt = :attempt;
 
 -- name: effect_may_run_again
