@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from musubito.engine.context import SCOPE, Ambient, Frame, HandUp, Run, Scope, add_control_flow
+from musubito.engine.context import SCOPE, Ambient, Frame, HandUp, Run, Scope, Turn, add_control_flow
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
@@ -46,6 +46,7 @@ __all__ = [
     "Run",
     "Scope",
     "Story",
+    "Turn",
     "add_control_flow",
     "ambient",
     "current_engine",
@@ -93,17 +94,18 @@ class Operation:
         engine: MusubitoEngine,
         arguments: Mapping[str, object],
         function: Callable[[], Any],
+        turn: Turn | None = None,
         *,
         force: bool,
     ) -> Call:
         """One call, with what identifies it and what is to be run if it is not replayed; `force`: it is run, unless it
-        is an effect."""
+        is an effect. `turn`: which one it is of equal calls that are made side by side."""
         definition = self.definition
         if force and definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
             definition = replace(definition, semantics=replace(definition.semantics, force_reexecution=True))
         fingerprint = self._tracker.current()
         head, code = engine.identified(definition, fingerprint)
-        return Call(definition, fingerprint, self._tracker.current, head, code, arguments, function)
+        return Call(definition, fingerprint, self._tracker.current, head, code, arguments, function, turn)
 
 
 class _Standing:

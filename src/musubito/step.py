@@ -175,7 +175,8 @@ class _Caller:
         head, code = engine.identified(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # What Call(...) does by way of a function written in Python.
-        call: Call = tuple.__new__(Call, (definition, fingerprint, tracker.current, head, code, arguments, function))
+        fields = definition, fingerprint, tracker.current, head, code, arguments, function, None
+        call: Call = tuple.__new__(Call, fields)
         return call
 
     def _tracker_of(self, arguments: dict[str, Any]) -> CodeTracker:

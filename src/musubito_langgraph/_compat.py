@@ -6,7 +6,7 @@ It is looked at when it is imported: a LangGraph that does not fit is named at o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -79,6 +79,7 @@ __all__ = [
     "checkpoint_ns_in",
     "copied",
     "drawn_as",
+    "equal_sends_before",
     "error_in",
     "has_answer",
     "holds_anything",
@@ -101,7 +102,6 @@ __all__ = [
     "sent_by_others",
     "state_in",
     "streams_subgraphs",
-    "task_before",
     "task_in",
     "tools_of",
     "with_caller",
@@ -262,18 +262,26 @@ def _loop_of(config: Config) -> Any:
     return getattr(schedule, "__self__", None)
 
 
-def task_before(config: Config) -> str | None:
-    """The task of the last `Send` to the same node before the one that started this task, of those that are not done
-    yet."""
+def equal_sends_before(config: Config, begun: Collection[str]) -> int:
+    """How many `Send`s of this superstep come before the one that started the task and are equal to it, apart from
+    those that were done before it: of tasks that are not `begun`, only these have written something."""
     position = position_of_send(config)
     tasks = getattr(_loop_of(config), "tasks", None)
     if not position or not isinstance(tasks, dict):
-        return None
+        return 0
     # They come first, and in their order.
-    for task in reversed(list(islice(tasks.values(), position))):
-        if task.name == config["metadata"]["langgraph_node"] and task.path[0] == PUSH and not task.writes:
-            return str(task.id)
-    return None
+    *others, this = islice(tasks.values(), position + 1)
+    return sum(
+        other.name == this.name and (not other.writes or other.id in begun) and _are_equal(other.input, this.input)
+        for other in others
+    )
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # they do not say, as arrays do not
+        return False
 
 
 def streams_subgraphs(config: Config) -> bool:

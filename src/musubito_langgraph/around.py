@@ -12,15 +12,12 @@ from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import Any, Final
-from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
-from musubito.adapter import Fingerprint, not_replayable, note_read, warn
+from musubito.adapter import Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
 from musubito.identity.fingerprint import CodeTracker, code_of_classes
 from musubito.identity.origin import Origin, Origins
@@ -67,10 +64,6 @@ class Around:
         for key, value in seen.items():
             # Whoever encloses that step depends on it, too, though its own code may not look at it.
             note_read(SEEN, key, _digest(value))
-        if any(map(_remembers, code.met)):
-            not_replayable("it reaches a store or a checkpointer, or a graph with one of its own")
-            # What it remembers is another each time, and so is whoever asks it.
-            return {**base, **seen, "memory": uuid4().hex}
         return {**base, **seen} if seen else base
 
     def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:
@@ -143,12 +136,6 @@ class Around:
             case _:
                 value = self._config.get(where)
         return None if value is None else _identity(value, name)
-
-
-def _remembers(reached: Any) -> bool:
-    if isinstance(reached, _compat.Pregel):
-        return reached.checkpointer not in (None, False) or reached.store is not None
-    return isinstance(reached, BaseStore | BaseCheckpointSaver)
 
 
 def _digest(value: object) -> bytes | None:

@@ -27,7 +27,7 @@ from musubito.adapter import register_kind
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import is_random
 
-__all__ = ["is_credential", "module_of"]
+__all__ = ["all_fields", "is_credential", "module_of"]
 
 FRAMEWORKS: Final = ("langchain", "langgraph", "langsmith", "musubito")
 CREDENTIALS: Final = (
@@ -54,7 +54,8 @@ OF_A_GRAPH: Final = frozenset(
 )
 
 
-def _all(value: Any) -> Collection[str]:
+def all_fields(value: Any) -> Collection[str]:
+    """The names of the fields of any object."""
     slots = (slot for cls in type(value).__mro__ for slot in vars(cls).get("__slots__", ()))
     return {*getattr(value, "__dict__", ()), *slots}
 
@@ -99,16 +100,22 @@ def _schema(tool: Any) -> object:
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
+def _remembers(graph: Any) -> bool:
+    return graph.checkpointer not in (None, False) or graph.store is not None
+
+
 register_kind(Runnable, _of_runnable)
 register_kind(BaseLanguageModel, _of_model)
 register_kind(BaseMessage, _of_message)
 register_kind(RunnableBindingBase, _of_binding, _configured)
 register_kind(BaseTool, _of_runnable, _schema)
-register_kind(_compat.Pregel, lambda _value: OF_A_GRAPH)
+register_kind(_compat.Pregel, lambda _value: OF_A_GRAPH, remembers=_remembers)
 register_kind(_compat.PregelNode, lambda _value: OF_A_NODE)
 register_kind(_compat.BaseChannel)
-for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager, BaseCheckpointSaver, BaseStore):
-    register_kind(watcher, _all)
+for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager):
+    register_kind(watcher, all_fields)
+for memory in (BaseCheckpointSaver, BaseStore):
+    register_kind(memory, all_fields, remembers=lambda _value: True)
 
 
 def module_of(code: Any) -> str:

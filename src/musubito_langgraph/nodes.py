@@ -13,9 +13,7 @@ from functools import cache
 from types import MethodType
 from typing import Any, cast
 
-from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
-from langchain_core.tracers.base import BaseTracer
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
@@ -33,6 +31,7 @@ from musubito_langgraph.parents import (
     parents_of,
     standing_in,
     surrounding,
+    turn_of,
 )
 from musubito_langgraph.policy import Mode, Settings, invocation_of
 from musubito_langgraph.runnable import RecordedRunnable
@@ -84,7 +83,7 @@ class Node:
 
     def place(self, standing: Standing | None, number: int = 0) -> Place:
         """Where a task of it stands, or a part of one."""
-        return Place(self.parents(standing, number), self.run(standing), begins=number == 0)
+        return Place(self.parents(standing, number), self.run(standing), turn_of(standing) if number == 0 else None)
 
     def tries(self, standing: Standing | None, fails: Callable[[], tuple[Origin, ...]]) -> None:
         """If this task fails, these are the steps that did."""
@@ -238,22 +237,10 @@ def _came_to_be(
     if not origins:
         return
     node.came_to_be(standing, origins, number, count)
-    _tell_tracers(attempt)
+    attempt.tell_tracers()
     around = surrounding()
     if around is not None and _compat.leaves_graph(output):
         around.left_by = origins
-
-
-def _tell_tracers(attempt: Attempt) -> None:
-    """The run of a node that a tracer knows says in its metadata what was replayed or recorded: of a sequence, the last
-    of its parts."""
-    callbacks = attempt.config.get("callbacks")
-    if not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None or attempt.replayed is None:
-        return
-    for handler in callbacks.handlers:
-        run = handler.run_map.get(str(callbacks.parent_run_id)) if isinstance(handler, BaseTracer) else None
-        if run is not None:
-            run.add_metadata({"musubito_node_id": attempt.begun()[0].node, "musubito_replayed": attempt.replayed})
 
 
 # -- other Runnables ---------------------------------------------------------------------------------------------------

@@ -23,11 +23,10 @@ from langchain_core.runnables import RunnableConfig
 from ormsgpack import packb, unpackb
 
 from musubito import EncodingError, MusubitoEngine, MusubitoResult
-from musubito.adapter import Attempted, Run, Scope
+from musubito.adapter import Attempted, Run, Scope, Turn
 from musubito.identity.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import rename
-from musubito_langgraph.turns import Line
 
 __all__ = [
     "LINEAGE",
@@ -43,6 +42,7 @@ __all__ = [
     "parents_of",
     "standing_in",
     "surrounding",
+    "turn_of",
 ]
 
 LINEAGE: Final = "__musubito_lineage__"
@@ -88,12 +88,9 @@ class Loop:
         self._runs: dict[MusubitoEngine, Run] = {}
         self._marks: dict[Run, int] = {}
         """By run: how long its journal was when the superstep began."""
-        self._lines: dict[str, Line] = {}
+        self.turns: dict[bytes, frozenset[int]] = {}
+        """See `Turn.before`: that of this superstep."""
         self._lock = threading.Lock()
-
-    def line(self, operation: str) -> Line:
-        """Where calls of an operation wait to be identified."""
-        return self._lines.get(operation) or self._lines.setdefault(operation, Line())
 
     def failed(self) -> tuple[Origin, ...]:
         """The steps that were begun and did not come to an end."""
@@ -121,6 +118,7 @@ class Loop:
     def superstep(self, given: Collection[Given]) -> None:
         """One ends, in which these were given, perhaps in another process, and another begins."""
         self.known.update(dict.fromkeys(given))
+        self.turns = {}
         for run in self._marks:
             run.samples.go_on(given)
             self._marks[run] = len(run.samples.journal)
@@ -325,6 +323,14 @@ def _led_to(standing: Standing, node: str, triggers: Sequence[str]) -> tuple[Ori
     return (*found, external("the trigger of", node))
 
 
+def turn_of(standing: Standing | None) -> Turn | None:
+    """Of equal `Send`s, which one this task is. Those that ran in another process have been given their samples."""
+    if standing is None or _compat.position_of_send(standing.config) is None:
+        return None
+    begun = {task for task, _ in standing.loop.tried.values()}
+    return Turn(_compat.equal_sends_before(standing.config, begun), standing.loop.turns)
+
+
 def origins_of(standing: Standing | None, config: RunnableConfig, node: str) -> tuple[Origin, ...]:
     """What this task of `node` has come to be."""
     if node == "__start__":
@@ -357,6 +363,8 @@ class LineageWrite(_compat.ChannelWrite):
         self.node = node
         self.triggers = triggers
         self.known = frozenset(channel for each in triggers.values() for channel in each)
+        self.is_all = dict(triggers) == {node: ("__start__",)}
+        """Whether it is the node of an entrypoint: when it writes, the run is over."""
 
     def _write(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
         super()._write(input, config)
@@ -376,8 +384,8 @@ class LineageWrite(_compat.ChannelWrite):
             [] if standing is None else self._by_others(standing),
             list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
             _compat.sends_in(writes),
-            self.node == "__start__",
-            [] if standing is None else standing.loop.given(),
+            self.is_all or self.node == "__start__",
+            [] if standing is None or self.is_all else standing.loop.given(),
         )
         # Bytes: drawing a graph asks its writers what they would write, and hashes it.
         self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(said, tuple))])

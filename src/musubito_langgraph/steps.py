@@ -10,11 +10,13 @@ on the way (`musubito_langgraph.watch`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.base import BaseTracer
 
 from musubito import InputError, MusubitoEngine, MusubitoResult, StepConfiguration, StepType
 from musubito.adapter import (
@@ -26,6 +28,7 @@ from musubito.adapter import (
     Run,
     Scope,
     Story,
+    Turn,
     digest_input,
     not_replayable,
     off_loop,
@@ -33,13 +36,11 @@ from musubito.adapter import (
     run_story_async,
     warn,
 )
-from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.failures import ToolFailed, failed_tools
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
-from musubito_langgraph.parents import Origin, external, inside, standing_in
+from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
-from musubito_langgraph.turns import Line
 from musubito_langgraph.watch import WATCHED, Events, emit, watched, watched_likewise
 
 __all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "within"]
@@ -52,8 +53,8 @@ class Place(NamedTuple):
 
     parents: tuple[Origin, ...] | None = None
     run: Callable[[MusubitoEngine, Scope], Run] | None = None
-    begins: bool = False
-    """Whether a task of a graph begins with it."""
+    turn: Turn | None = None
+    """Which one it is of equal tasks that run side by side."""
 
 
 ANYWHERE: Final = Place()
@@ -129,9 +130,7 @@ class Attempt:
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """What `go` gives back with the config that it is to use, or what it gave back earlier."""
-        with self._turn(in_order=False) as wait:
-            wait()
-            story = self.story(lambda: self.recorded(go))
+        story = self.story(lambda: self.recorded(go))
         if story is None:
             return self._live(go)
         self._identify(story)
@@ -145,14 +144,7 @@ class Attempt:
 
     async def arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         """As `run`."""
-        # Tasks of a loop begin in their order.
-        with self._turn(in_order=True) as wait:
-
-            def identified() -> Story | None:
-                wait()
-                return self.story(lambda: self._arecorded(go))
-
-            story = await off_loop(identified)
+        story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
         if story is None:
             return await self._alive(go)
         self._identify(story)
@@ -163,15 +155,6 @@ class Attempt:
                 raise  # a call failed that this one waited for
             return self._ran[0]
         return self.outcome(result)
-
-    def _turn(self, *, in_order: bool) -> AbstractContextManager[Callable[[], object]]:
-        standing = standing_in(self.config)
-        if standing is None:
-            return Line().place()
-        line = standing.loop.line(self.step.operation.name)
-        if not self._place.begins:
-            return line.place()
-        return line.place(standing.task, None if in_order else _compat.task_before(self.config))
 
     def story(self, function: Callable[[], Any]) -> Story | None:
         """The call as the core tells it; None if it is not to be recorded, or cannot be."""
@@ -194,7 +177,7 @@ class Attempt:
         """What identifies it, and what is to be run if it is not replayed."""
         arguments, self._naming = self._arguments()
         force = self._invocation.mode is Mode.REFRESH
-        return self.step.operation.call(engine, arguments, function, force=force)
+        return self.step.operation.call(engine, arguments, function, self._place.turn, force=force)
 
     def _arguments(self) -> tuple[Any, Naming]:
         return rename(self._given_to_it())
@@ -249,11 +232,6 @@ class Attempt:
             return ()
         node = self._node.hex()
         return (Origin(node, external(node).artifact),)
-
-    @property
-    def replayed(self) -> bool | None:
-        """Whether what came out was stored earlier; None if it is not recorded."""
-        return None if self._origin is None else not self._ran
 
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> tuple[RunnableConfig, Events]:
@@ -333,6 +311,16 @@ class Attempt:
         """It is known in the lineage."""
         artifact = result.artifact_id
         self._origin = Origin(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
+
+    def tell_tracers(self) -> None:
+        """The run around it, if that is all its own, says in its metadata what was replayed or recorded."""
+        callbacks = self.config.get("callbacks")
+        if self._origin is None or not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
+            return
+        for handler in callbacks.handlers:
+            run = handler.run_map.get(str(callbacks.parent_run_id)) if isinstance(handler, BaseTracer) else None
+            if run is not None:
+                run.add_metadata({"musubito_node_id": self._origin.node, "musubito_replayed": not self._ran})
 
     def unpacked(self, value: Any) -> list[Any]:
         """The output in the pieces in which it was recorded; what was emitted is emitted again."""

@@ -18,9 +18,10 @@ from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, Searc
 from langgraph.store.memory import InMemoryStore
 
 from musubito import EncodingError
-from musubito.adapter import SCOPE, Frame, not_replayable, note_read
+from musubito.adapter import SCOPE, Frame, not_replayable, note_read, register_kind
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import decode_value, encode_value
+from musubito_langgraph.fingerprint import all_fields
 
 __all__ = ["STORE", "NotingStore", "noting", "observed", "store_behind"]
 
@@ -29,6 +30,7 @@ STORE = "store"
 READS: Final = ("get", "search", "list_namespaces", "batch")
 WRITES: Final = ("put", "delete")
 BATCHES: Final = ("batch", "abatch")
+REFRESHING: Final = ("get", "aget", "search", "asearch")
 WROTE: Final = "it wrote to the store"
 FAILED: Final = "a read from the store failed"
 
@@ -91,6 +93,15 @@ def _noting_class(cls: type[BaseStore]) -> type[NotingStore]:
     named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     names = {**named, **_METHODS, "__slots__": ("_store", "_frame")}
     return cast("type[NotingStore]", type(cls.__name__, (NotingStore, cls), names))
+
+
+def _is_anothers(store: Any) -> bool:
+    """Whether it was made for none of the steps that are open here, which then may have another store."""
+    here = SCOPE.get().frame
+    return here is None or object.__getattribute__(store, "_frame") not in here.enclosing()
+
+
+register_kind(NotingStore, all_fields, remembers=_is_anothers)
 
 
 # -- what is called ----------------------------------------------------------------------------------------------------
@@ -205,7 +216,7 @@ def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | No
         at_once = isinstance(store, InMemoryStore) and store.embeddings is None
         name = f"a{plain}" if on_loop and not at_once else plain
         on_loop = on_loop and not at_once
-    if name not in BATCHES and _takes(getattr(type(store), name), "refresh_ttl"):
+    if name in REFRESHING and _takes(getattr(type(store), name), "refresh_ttl"):
         kwargs["refresh_ttl"] = False
     ask = partial(getattr(store, name), *map(_looked, args), **kwargs)
     if name.startswith("a"):

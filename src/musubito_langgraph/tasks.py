@@ -97,7 +97,10 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
             async def go(config: RunnableConfig) -> Any:
                 return await function(*args, **injections(config, kwargs))
 
-            return await attempt(args, kwargs).arun(go)
+            this = attempt(args, kwargs)
+            output = await this.arun(go)
+            this.tell_tracers()
+            return output
 
     else:
 
@@ -106,7 +109,10 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
             def go(config: RunnableConfig) -> Any:
                 return function(*args, **injections(config, kwargs))
 
-            return attempt(args, kwargs).run(go)
+            this = attempt(args, kwargs)
+            output = this.run(go)
+            this.tell_tracers()
+            return output
 
     task.__name__ = name
     task.__musubito_task__ = True  # type: ignore[attr-defined]

@@ -22,7 +22,10 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.store.base import Commit, Intent
+from musubito.adapter import ANSWER, add_control_flow, not_replayable, note_read
+from musubito.engine import context
+from musubito.model import ReplayDecision, ReplayReason
+from musubito.store.base import Commit, Fail, Intent
 from tests.soundness.test_failures import Faulty
 from tests.soundness.test_single_flight import Gate
 from tests.soundness.world import A, Failing, World, forced, in_a_run, parent, under, with_policy
@@ -300,6 +303,125 @@ def test_there_is_no_idempotency_key_outside_of_an_effect(w: World) -> None:
 
     assert current_idempotency_key() is None
     assert f(0).value is None
+
+
+# -- a framework that interrupts an effect -----------------------------------------------------------------------------
+class Suspended(Exception):
+    """A framework interrupts what it will run again."""
+
+
+class Left(Exception):
+    """A framework is told to go on elsewhere."""
+
+
+@pytest.fixture
+def steered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for registered in ("_CONTROL_FLOW", "_LEAVING"):
+        monkeypatch.setattr(context, registered, ())
+    add_control_flow(Suspended, leaving=[Left])
+
+
+def asking(w: World) -> Callable[..., Any]:
+    """A step that sends something once somebody has agreed."""
+
+    @musubito_step(EFFECT, name="send")
+    def send(x: int) -> int:
+        w.data.setdefault("keys", []).append(current_idempotency_key())
+        if not w.data["answered"]:
+            raise Suspended
+        not_replayable("it was given an answer")
+        note_read(ANSWER, "", None)
+        return w.count("send")
+
+    w.data["answered"] = False
+    return send
+
+
+@pytest.mark.usefixtures("steered")
+def test_an_effect_that_was_interrupted_is_run_again_with_its_key(w: World) -> None:
+    send = asking(w)
+    for _ in range(2):
+        with pytest.raises(Suspended):
+            send(0)
+    w.data["answered"] = True
+    assert send(0).value == 1
+    assert len(set(w.data["keys"])) == 1
+
+
+@pytest.mark.usefixtures("steered")
+def test_another_process_goes_on_with_an_effect_that_was_interrupted(w: World) -> None:
+    send = asking(w)
+    with pytest.raises(Suspended):
+        send(0)
+    w.data["answered"] = True
+    with w.another_engine() as another, use_musubito_engine(another):
+        assert send(0).value == 1
+
+
+@pytest.mark.usefixtures("steered")
+def test_what_one_has_agreed_to_another_has_not(w: World) -> None:
+    send = asking(w)
+    w.data["answered"] = True
+    assert send(0).value == 1
+    w.data["answered"] = False
+    with pytest.raises(Suspended):
+        send(0)
+    w.data["answered"] = True
+    assert send(0).value == 2
+    first, *asked_again = w.data["keys"]
+    assert first not in asked_again
+    assert len(set(asked_again)) == 1
+
+
+@pytest.mark.usefixtures("steered")
+def test_an_effect_around_one_that_was_agreed_to_asks_again(w: World) -> None:
+    send = asking(w)
+
+    @musubito_step(EFFECT, name="outer")
+    def outer(x: int) -> int:
+        return send(x).value
+
+    w.data["answered"] = True
+    assert [outer(0).value, outer(0).value] == [1, 2]
+
+
+@pytest.mark.usefixtures("steered")
+def test_an_effect_that_was_left_for_good_is_unknown(w: World) -> None:
+    @musubito_step(EFFECT, name="send")
+    def send(x: int) -> int:
+        w.count("send")
+        raise Left
+
+    with pytest.raises(Left):
+        send(0)
+    with pytest.raises(EffectOutcomeUnknown):
+        send(0)
+    assert w.ran["send"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::musubito.MusubitoWarning")
+@pytest.mark.usefixtures("steered")
+def test_an_interruption_that_could_not_be_recorded_leaves_it_unknown(w: World) -> None:
+    send = asking(w)
+    store = Faulty(SQLiteStorage(w.path), Fail)
+    with use_musubito_engine(MusubitoEngine(store)) as engine:
+        with pytest.raises(Suspended):
+            send(0)
+        store.fails = None
+        with pytest.raises(EffectOutcomeUnknown):
+            send(0)
+        engine.close()
+
+
+@pytest.mark.usefixtures("steered")
+def test_explain_tells_of_interrupted_effects(w: World) -> None:
+    send = asking(w)
+    with pytest.raises(Suspended):
+        send(0)
+    assert w.engine.explain(send, 0).decision == ReplayDecision(False, ReplayReason.NODE_NOT_FOUND)
+    w.data["answered"] = True
+    send(0)
+    assert w.engine.explain(send, 0).decision == ReplayDecision(False, ReplayReason.NOT_REPLAYABLE)
 
 
 def test_a_generator_cannot_be_an_effect() -> None:

@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from musubito.model import MusubitoResult
@@ -207,6 +207,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
+class Turn(NamedTuple):
+    """Of equal calls that are made side by side, which one a call is, so that their samples do not go by who happens to
+    be first."""
+
+    rank: int
+    before: dict[bytes, frozenset[int]]
+    """By pool: what had been given before the first of them asked. All of them have this one."""
+
+
 class Samples:
     """Which samples a run has given, so that each is given at most once.
 
@@ -225,14 +234,18 @@ class Samples:
         """All in which a sample must not have been given before, and counts as given from now on."""
         return (self,)
 
-    def next_number(self, pool: bytes) -> int:
-        """The lowest number that was not given yet; it counts as given from now on."""
+    def next_number(self, pool: bytes, turn: Turn | None = None) -> int:
+        """The lowest number that was not given yet, or that of this turn; it counts as given from now on."""
         with _LOCK:
             together = self.together()
             given = together[0].given[pool]
             if len(together) > 1:
                 given = given.union(*(each.given[pool] for each in together[1:]))
-            number = next(n for n in range(len(given) + 1) if n not in given) if given else 0
+            number = _lowest(given)
+            if turn is not None:
+                before = turn.before.setdefault(pool, frozenset(given))
+                mine = _lowest(before, turn.rank)
+                number = mine if mine not in given else number
             self._give(Attempted(pool, number))
             return number
 
@@ -317,6 +330,13 @@ class Samples:
                 yield Attempted(inner.pool, inner.sample)
             if inner.pool is not None or called not in self.shared:
                 yield from self._nested(tree, called)
+
+
+def _lowest(given: Collection[int], rank: int = 0) -> int:
+    """The lowest number that is not among these; or, of those, the one that so many are lower than."""
+    if not given:
+        return rank
+    return next(islice((n for n in count() if n not in given), rank, None))
 
 
 class Strays(Samples):

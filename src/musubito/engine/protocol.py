@@ -21,7 +21,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine import process
-from musubito.engine.context import Frame, HandUp, Scope, control_flow, suspends
+from musubito.engine.context import Frame, HandUp, Scope, Turn, control_flow, suspends
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.journal import Line
@@ -29,6 +29,7 @@ from musubito.errors import ArtifactUnreadable, EncodingError, InputError, NotRe
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
 from musubito.identity.fingerprint import Fingerprint, code_of_classes
+from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
 from musubito.policy import decide
@@ -88,6 +89,7 @@ class Call(NamedTuple):
     code: CodeRecord
     arguments: Mapping[str, object]
     function: Callable[[], Any]
+    turn: Turn | None = None
 
 
 class Begun(NamedTuple):
@@ -121,17 +123,23 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, str | None]:
         code = code_of_classes(classes, call.definition.function.__module__)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
+    why_not = None
+    if any(map(remembers, call.fingerprint.met)):
+        why_not = "what its code reaches remembers what was done with it"
+        if call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
+            # The same call may be answered otherwise now, and so may whatever follows it. What was done stays done.
+            digest = sha256(b"remembers" + digest + uuid.uuid4().bytes).digest()
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not given.results:
-        return Identity(call.head, digest, (), across), given.digest, None
+        return Identity(call.head, digest, (), across), given.digest, why_not
     try:
         parents = parents_of(results)
     except ValueError:
         problem = "a MusubitoResult whose ids no step has given out"
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
-    unstorable = any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results))
-    why_not = "a parent's output could not be stored" if unstorable else None
+    if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results)):
+        why_not = "a parent's output could not be stored"
     return Identity(call.head, digest, parents, across), given.digest, why_not
 
 
@@ -176,8 +184,8 @@ class Story:
         "_reason",
         "_run",
         "_seen",
-        "_unstorable",
         "_waited",
+        "_why_not",
         "call",
         "engine",
         "given",
@@ -191,7 +199,7 @@ class Story:
         self.call = call
         self.scope = scope
         # `given`: the digest of its arguments alone.
-        identity, self.given, self._unstorable = identify(call, scope)
+        identity, self.given, self._why_not = identify(call, scope)
         self._identity = identity
         self._waited = False
         self._run = scope.run or engine.open.stray(engine.new_run(), call.definition.name)
@@ -200,7 +208,7 @@ class Story:
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
         self._pool = self._pool_of_samples()
-        self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool)
+        self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
         # tuple.__new__, here and in `_note`: what the class itself would do, by way of a function written in Python.
         self.keys: Keys = tuple.__new__(Keys, identity.keys(self._number))
 
@@ -529,7 +537,7 @@ class Story:
             artifact = content_digest(payload)
             artifact_id = artifact.hex()
         inside = frame.taken()
-        not_replayable = problem or inside.not_replayable or self._unstorable or (yield from self._changed_meanwhile())
+        not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
         committed: Committed | None = None
         if begun.moment is not None:
             attempts = self._attempts_before()

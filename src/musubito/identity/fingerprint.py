@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from musubito.identity.closure import Closure, CodePart, reach
+from musubito.identity.foreign import may_remember
 from musubito.identity.origin import Origin, Origins
 
 __all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes"]
@@ -32,7 +33,7 @@ class Fingerprint:
     reached, `untracked` what could only be counted by its type, `state` what the reached code itself writes
     and what therefore does not count as a constant. `classes` are the classes by which results may be
     rebuilt, by module and qualname. `steps` are the names of the operations that the code reaches, `met` the
-    objects of kinds that an adapter has registered.
+    objects that may remember what was done with them (see `register_kind`).
     """
 
     digest: bytes
@@ -81,7 +82,7 @@ class CodeTracker:
             closure.state,
             closure.classes,
             closure.steps,
-            closure.met,
+            tuple(filter(may_remember, closure.met)),
         )
         self._held = closure.unchanged, fingerprint, closure
         return fingerprint

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Kind", "kind_of", "register_kind"]
+__all__ = ["Kind", "kind_of", "may_remember", "register_kind", "remembers"]
 
 
 class Kind(NamedTuple):
@@ -21,6 +21,8 @@ class Kind(NamedTuple):
     says: Callable[[Any], object] | None
     """Plain data that counts besides. It must follow from the fields alone: it is asked for only when one of them is
     another than before."""
+    remembers: Callable[[Any], bool] | None
+    """Whether it answers by what was done with it before. It is asked at every call of what reaches the object."""
 
 
 _KINDS: Final[dict[type, Kind]] = {}
@@ -30,10 +32,11 @@ def register_kind(
     cls: type,
     leaves_out: Callable[[Any], Collection[str]] = lambda _value: (),
     says: Callable[[Any], object] | None = None,
+    remembers: Callable[[Any], bool] | None = None,
 ) -> None:
-    """Objects of `cls` count by their fields, without those left out, and by what is said of them. Of several classes
-    that an object belongs to, the nearest says it."""
-    _KINDS[cls] = Kind(leaves_out, says)
+    """Objects of `cls` count by their fields, without those left out, and by what is said of them. What reaches one
+    that remembers is not replayed. Of several classes that an object belongs to, the nearest says it."""
+    _KINDS[cls] = Kind(leaves_out, says, remembers)
 
 
 def kind_of(value: object) -> Kind | None:
@@ -43,3 +46,15 @@ def kind_of(value: object) -> Kind | None:
         if kind is not None:
             return kind
     return None
+
+
+def may_remember(value: object) -> bool:
+    """Whether it is of a kind that may."""
+    kind = kind_of(value)
+    return kind is not None and kind.remembers is not None
+
+
+def remembers(value: object) -> bool:
+    """Whether it answers by what was done with it before."""
+    kind = kind_of(value)
+    return kind is not None and kind.remembers is not None and kind.remembers(value)

@@ -34,9 +34,10 @@ from musubito.identity.description import ABSENT, ATOMS, Description, fields_of,
 from musubito.identity.foreign import kind_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
+from musubito.identity.state import value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from musubito.identity.closure import Walk
 
@@ -188,18 +189,17 @@ def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> Description:
     seen = walk.written.whole(variable)
     if seen is not None:
         walk.is_state(name)
-        said = _held_in(lambda: seen.copy)
+        held = seen.copy
     else:
-        said = _held_in(lambda: variable.get(ABSENT))
-        walk.guard.same(lambda: _held_in(lambda: variable.get(ABSENT)), said)
-    if said is None:
-        walk.not_tracked(name, variable)
-    return Description(tokens("variable", said), [])
-
-
-def _held_in(get: Callable[[], Any]) -> bytes | None:
-    held = get()
-    return b"nothing" if held is ABSENT else encoded(held)
+        held = value_of(variable)
+        if counts(walk, held) or isinstance(held, dict | list | tuple):
+            walk.guard.same(lambda: value_of(variable) is held, True)
+        else:
+            walk.guard.same(lambda: type(value_of(variable)), type(held))
+    if held is ABSENT:
+        return Description(tokens("variable"), [])
+    may_be_read(walk, held)
+    return Description(tokens("variable"), held_by_others(walk, held, "value", name))
 
 
 def _array(value: Any) -> bytes | None:

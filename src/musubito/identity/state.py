@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from musubito.identity.description import ABSENT, fields_of
 from musubito.identity.scan import Key
 
-__all__ = ["CONTAINERS", "FirstSeen", "Written", "first_seen", "step_into"]
+__all__ = ["CONTAINERS", "FirstSeen", "Written", "first_seen", "step_into", "value_of"]
 
 CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
 
@@ -113,7 +113,7 @@ def _copied(value: Any, depth: int) -> Any:
         case bytearray():
             return bytes(value)
         case ContextVar() if depth == 0:
-            return _copied(value.get(ABSENT), 1)
+            return _copied(value_of(value), 1)
         case tuple() if type(value) is tuple:
             return tuple(_copied(each, depth + 1) for each in value)
         case _:
@@ -128,6 +128,14 @@ def _wrapped(container: Any) -> Any:
         maps = (fields_of(container) or {}).get("maps")
         return maps[0] if isinstance(maps, list) and maps else container
     return container
+
+
+def value_of(variable: ContextVar[Any]) -> Any:
+    """What it holds in this context, its default too, or ABSENT."""
+    try:
+        return variable.get()
+    except LookupError:
+        return ABSENT
 
 
 def step_into(container: Any, key: Key) -> Any:

@@ -899,13 +899,15 @@ class StoreConformance:
         assert (row.found.execution, row.found.payload, row.found.holds) == (1, b"sent", AN_EFFECT)
         assert store.find(EffectQuery(digest("send"), F.keys, "default")).found == row.found._replace(settled=0)
 
-    def test_a_failed_or_unknown_effect_is_known_as_such(self, store: Store) -> None:
+    def test_an_effect_that_failed_or_is_unknown_or_withdrawn_is_known_as_such(self, store: Store) -> None:
         store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed"))])
         assert self.effect(store) == EffectRow(1, 1, "failed", holder("me"), None)
         store.write([intent("send", "me", 2), fail(EFFECT, effect=done(EFFECT, "unknown", 2))])
         assert self.effect(store) == EffectRow(2, 1, "unknown", holder("me"), None)
-        store.write([intent("send", "me", 3)])
-        assert self.effect(store) == EffectRow(3, 1, None, holder("me"), None)
+        store.write([intent("send", "me", 3), fail(EFFECT, effect=done(EFFECT, "withdrawn", 3))])
+        assert self.effect(store) == EffectRow(3, 1, "withdrawn", holder("me"), None)
+        store.write([intent("send", "me", 4)])
+        assert self.effect(store) == EffectRow(4, 1, None, holder("me"), None)
 
     def test_what_became_of_an_earlier_attempt_says_nothing_of_the_present_one(self, store: Store) -> None:
         store.write([intent("send", "me"), intent("send", "me", 2), commit(EFFECT, "sent", effect=done(EFFECT))])
