@@ -158,17 +158,22 @@ def ambient(around: Ambient) -> Iterator[None]:
         SCOPE.reset(token)
 
 
-def note_read(kind: str, key: str, digest: bytes | None, frame: Frame | None = None) -> None:
-    """The step that is open here, or whose body is `frame`, read this besides its input (None: it was not there).
-    Outside a step, nothing."""
-    frame = frame or SCOPE.get().frame
-    if frame is not None:
-        frame.take(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False))
+def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = None) -> None:
+    """The step that is open here read this besides its input (None: it was not there). In a thread that does not know
+    of one, it may have been any inside of `body`. Outside a step, nothing."""
+    _hand_up(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False), body)
 
 
-def not_replayable(why: str, frame: Frame | None = None) -> None:
-    """Every step that is open here, or whose body is `frame`, did what a replay would not repeat. Outside a step,
+def not_replayable(why: str, body: Frame | None = None) -> None:
+    """Every step that is open here did what a replay would not repeat. `body`: see `note_read`. Outside a step,
     nothing."""
-    frame = frame or SCOPE.get().frame
-    if frame is not None:
-        frame.take(HandUp((), (), None, None, why, samples=False))
+    _hand_up(HandUp((), (), None, None, why, samples=False), body)
+
+
+def _hand_up(given: HandUp, body: Frame | None) -> None:
+    here = SCOPE.get().frame
+    if here is not None:
+        here.take(given)
+    elif body is not None:
+        for frame in body.engine.open.within(body):
+            frame.take(given)

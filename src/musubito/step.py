@@ -129,7 +129,8 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:
             engine = current_engine()
-            return MusubitoStream(engine, functools.partial(caller.call, engine, args, kwargs))
+            make = functools.partial(caller.call, engine, args, kwargs)
+            return MusubitoStream(engine, make, definition.name, is_async=inspect.isasyncgenfunction(function))
 
     elif inspect.iscoroutinefunction(function):
 

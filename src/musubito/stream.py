@@ -8,7 +8,6 @@ to finish is recorded.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -52,21 +51,21 @@ class MusubitoStream(Generic[T]):
     chunk to its last, and does not run ahead of whoever iterates.
     """
 
-    def __init__(self, engine: MusubitoEngine, make: Callable[[], Call], scope: Scope | None = None) -> None:
+    def __init__(
+        self, engine: MusubitoEngine, make: Callable[[], Call], name: str, scope: Scope | None = None, *, is_async: bool
+    ) -> None:
         """`make` gives the call as it is now; it is asked here, so that what is wrong with the arguments is said where
         they are given, and again when the stream begins."""
         self._engine = engine
         self._make = make
         self._scope = scope or SCOPE.get()
-        call = make()
-        identify(call, self._scope)
-        self._name = call.definition.name
-        self._is_async = self._runs_async(call)
+        self._name = name
+        self._is_async = is_async
         self._started = False
         self._result: MusubitoResult[list[T]] | None = None
-
-    def _runs_async(self, call: Call) -> bool:
-        return inspect.isasyncgenfunction(call.definition.function)
+        # Reading source texts touches files; then it is said when the stream begins.
+        if not loop_is_watched():
+            identify(make(), self._scope)
 
     def _kept(self, chunks: list[Any]) -> Any:
         """What is stored of these chunks."""

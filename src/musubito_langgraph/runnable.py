@@ -318,16 +318,12 @@ class _Stream(MusubitoStream[Any]):
         self._attempt = attempt
         self._runnable = runnable
         self._go = go
-        self._async = is_async
         self._events: Events | None = None
         self._engine_of, scope = attempt.standing()
-        super().__init__(self._engine_of, self._call, scope)
+        super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, is_async=is_async)
 
     def _call(self) -> Call:
-        return self._attempt.call(self._engine_of, self._arun if self._async else self._run)
-
-    def _runs_async(self, call: Call) -> bool:
-        return self._async
+        return self._attempt.call(self._engine_of, self._arun if self._is_async else self._run)
 
     def _recording(self) -> Recording:
         if self._attempt._invocation.mode is Mode.REPLAY_ONLY:

@@ -37,7 +37,8 @@ FAILED: Final = "a read from the store failed"
 
 class NotingStore(BaseStore):
     """Does what the store does that it stands before, and says so to the step that is open: in a thread that does not
-    know which one (`ThreadPoolExecutor.submit`), to the one that it was made for. Mixed into the store's own class."""
+    know which one (`ThreadPoolExecutor.submit`), to the one that it was made for and all inside. Mixed into the store's
+    own class."""
 
     __slots__ = ()
 
@@ -183,7 +184,7 @@ def _cannot_repeat(store: NotingStore, why: str) -> None:
 
 
 def _frame_of(store: NotingStore) -> Frame | None:
-    frame: Frame | None = SCOPE.get().frame or object.__getattribute__(store, "_frame")
+    frame: Frame | None = object.__getattribute__(store, "_frame")
     return frame
 
 

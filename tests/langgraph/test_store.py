@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -353,7 +353,7 @@ def test_a_read_that_fails_is_not_replayed(ran: Ran, ask: Ask):
 
 def test_it_is_of_the_class_of_the_store(ran: Ran):
     class Listed(InMemoryStore):
-        known: list[str] = []
+        known: ClassVar[list[str]] = []
 
         def __init__(self) -> None:
             ran("made")

@@ -407,6 +407,11 @@ class Open:
         with self._lock:
             return [frame for frame in self._frames if operation in frame.reaches]
 
+    def within(self, body: Frame) -> list[Frame]:
+        """This body, if it is open, and the open ones that run inside it."""
+        with self._lock:
+            return [frame for frame in self._frames if body in frame.enclosing()]
+
 
 _CONTROL_FLOW: tuple[type[BaseException], ...] = ()
 _LEAVING: tuple[type[BaseException], ...] = ()
