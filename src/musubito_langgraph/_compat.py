@@ -22,6 +22,7 @@ try:
         CONF,
         CONFIG_KEY_CALL,
         CONFIG_KEY_CHECKPOINT_NS,
+        CONFIG_KEY_CHECKPOINTER,
         CONFIG_KEY_READ,
         CONFIG_KEY_RESUME_MAP,
         CONFIG_KEY_RESUMING,
@@ -88,6 +89,7 @@ __all__ = [
     "is_resuming",
     "is_tool_node",
     "is_update",
+    "keeps_checkpoints",
     "later_than",
     "parts_of",
     "place_of_task",
@@ -287,6 +289,11 @@ def _are_equal(one: Any, other: Any) -> bool:
 def streams_subgraphs(config: Config) -> bool:
     """Whether what graphs inside the task emit is shown."""
     return CONFIG_KEY_STREAM in _conf(config)
+
+
+def keeps_checkpoints(config: Config) -> bool:
+    """Whether the invocation may be gone on with."""
+    return bool(_conf(config).get(CONFIG_KEY_CHECKPOINTER))
 
 
 def is_answer(channel: str) -> bool:

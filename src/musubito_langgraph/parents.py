@@ -117,10 +117,12 @@ class Loop:
 
     def superstep(self, given: Collection[Given]) -> None:
         """One ends, in which these were given, perhaps in another process, and another begins."""
-        self.known.update(dict.fromkeys(given))
         self.turns = {}
+        if given:
+            self.known.update(dict.fromkeys(given))
         for run in self._marks:
-            run.samples.go_on(given)
+            if given:
+                run.samples.go_on(given)
             self._marks[run] = len(run.samples.journal)
 
 
@@ -385,10 +387,16 @@ class LineageWrite(_compat.ChannelWrite):
             list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
             _compat.sends_in(writes),
             self.is_all or self.node == "__start__",
-            [] if standing is None or self.is_all else standing.loop.given(),
+            self._given(standing),
         )
         # Bytes: drawing a graph asks its writers what they would write, and hashes it.
         self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(said, tuple))])
+
+    def _given(self, standing: Standing | None) -> list[Given]:
+        """The samples to go on from, where anything can go on."""
+        if standing is None or self.is_all or not _compat.keeps_checkpoints(standing.config):
+            return []
+        return standing.loop.given()
 
     def _by_others(self, standing: Standing) -> list[str]:
         """The joins that something has written which says nothing of itself."""
