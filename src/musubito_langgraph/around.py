@@ -54,17 +54,30 @@ class Around:
         self._ignored = ignored
         self._runtime = _compat.runtime_in(config)
         self._base: dict[str, object] | None = None
+        self._looked: dict[bytes, dict[str, object]] = {}
+        """What differs from run to run and counts all the same, by the code that looks at it."""
+
+    def values(self, code: Fingerprint) -> Mapping[str, object]:
+        """What of it counts for a step of this code, as it is."""
+        base, seen = self._parts(code)
+        return {**base, **seen} if seen else base
 
     def inputs(self, code: Fingerprint) -> Mapping[str, object]:
-        """What of it counts for a step of this code."""
-        base = self._base
-        if base is None:
-            base = self._base = self._always()
-        seen = self._seen(_sight(code))
+        """What of it counts for a step of this code, by which the step is identified."""
+        base, seen = self._parts(code)
         for key, value in seen.items():
             # Whoever encloses that step depends on it, too, though its own code may not look at it.
             note_read(SEEN, key, _digest(value))
         return {**base, **seen} if seen else base
+
+    def _parts(self, code: Fingerprint) -> tuple[dict[str, object], dict[str, object]]:
+        base = self._base
+        if base is None:
+            base = self._base = self._always()
+        seen = self._looked.get(code.digest)
+        if seen is None:
+            seen = self._looked[code.digest] = self._seen(_sight(code))
+        return base, seen
 
     def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:
         """What a read would find now."""

@@ -2,11 +2,13 @@
 
 Theory of operation. The same conversation has other ids each time, so ids are renamed by first appearance before an
 input is identified, and only at *typed positions*: `id` of messages and tool calls, `tool_call_id` and the like. A
-string that merely looks like an id is data, and so is an id that the input mentions anywhere else, be it in part: a
-node that finds ids in texts is not indifferent to what they are. An output is stored with names in place of ids. On a
-replay a name of the input becomes the id of the current input, and an id that was new in the output becomes a new one
-of the same form, so that a replayed message is added to a history and not put in place of the recorded one. This is
-right for nodes to which ids are but ids, and what shows that a node is none of them makes an output `Unrepeatable`.
+string that merely looks like an id is data, and so is an id that is mentioned anywhere else, be it in part: in the
+input, in what is around the node, in its code, in what it reads. A node that finds ids in texts is not indifferent to
+what they are, nor is one whose code looks inside of them (`musubito_langgraph.dissects`). An output is stored with
+names in place of ids. On a replay a name of the input becomes the id of the current input, and an id that was new in
+the output becomes a new one of the same form, so that a replayed message is added to a history and not put in place of
+the recorded one. This is right for nodes to which ids are but ids, and what shows that a node is none of them makes an
+output `Unrepeatable`.
 
 A name is a value of a class of its own, which no string of the user's can be taken for.
 """
@@ -17,7 +19,7 @@ import re
 import secrets
 import string
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -38,7 +40,18 @@ from musubito.identity.codecs import take_apart
 from musubito.identity.packing import Code
 from musubito.identity.records import MISSING, name_of, rebuild, split_record, static, unfit
 
-__all__ = ["Naming", "Unrepeatable", "encodable", "is_random", "pack", "rename", "restored", "unpack"]
+__all__ = [
+    "Handling",
+    "Naming",
+    "Unrepeatable",
+    "encodable",
+    "handling",
+    "is_random",
+    "pack",
+    "rename",
+    "restored",
+    "unpack",
+]
 
 
 class Unrepeatable(Exception):
@@ -49,16 +62,37 @@ class Unrepeatable(Exception):
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _REST_OF_UUID = "-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{24}"
 _IS_UUID = re.compile(_UUID).fullmatch
+_RANDOM = "[0-9a-f]{8}-[0-9a-f]{4}-[1467][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+"""UUIDs of the other versions are made out of something else, and are data."""
+_WORDS = "(?:[A-Za-z]{1,10}[_-]){1,2}(?:[0-9]{10}-)?"
+"""How servers begin their ids: `resp_`, `chatcmpl-tool-`, `gen-1767225600-`."""
+_MIXED = "(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])"
 _FORMS = (
-    re.compile(f"((?:call_|toolu_)?)({_UUID})()").fullmatch,
-    re.compile(f"((?:lc_)?run--?)({_UUID})((?:-[0-9]+)?)").fullmatch,
-    re.compile("(call_|toolu_)((?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_-]{16,})()").fullmatch,
+    re.compile(f"((?:{_WORDS})?)({_RANDOM})()").fullmatch,
+    re.compile(f"((?:lc_)?run--?)({_RANDOM})((?:-[0-9]+)?)").fullmatch,
+    re.compile(f"(call_|toolu_)({_MIXED}[A-Za-z0-9_-]{{16,}})()").fullmatch,
+    re.compile(f"({_WORDS})({_MIXED}[A-Za-z0-9]{{16,}})()").fullmatch,
 )
+_MADE_ELSEWHERE = frozenset(
+    ("run-", "run--", "lc_run-", "lc_run--", "call_", "toolu_", "resp_", "msg_", "chatcmpl-", "gen-", "rs_", "fc_")
+)
+"""How ids begin that LangChain or a server makes."""
+_USUAL = _MADE_ELSEWHERE | {""}
 _HEX = re.compile("[0-9a-f]{8,}")
-_CALL_LIKE = re.compile("(?:call|toolu)_[a-z0-9_-]{16,}")
-_SHORTEST = 8
-"""Of the mentions of an id, which may be the first characters of a UUID."""
-_LETTERS = string.ascii_letters + string.digits
+_MAY_BE_ONE = re.compile("[0-9a-f]{8}|(?=[a-z_-]*[0-9])[0-9a-z_-]{16}").search
+_TOKEN = re.compile("[0-9a-z]{6,}")
+_ANY_UUID = re.compile(f"{_UUID}|[0-9a-f]{{32}}")
+_SHORTEST = 6
+"""Of the mentions of an id."""
+_FIRST = 8
+"""Of a UUID: by these people mention it."""
+_ALPHABETS = {
+    "hex": "0123456789abcdef",
+    "lower": string.ascii_lowercase + string.digits,
+    "upper": string.ascii_uppercase + string.digits,
+    "any": string.ascii_letters + string.digits,
+}
+"""Of the cores that are no UUID, the narrowest first."""
 
 
 class _Form(NamedTuple):
@@ -67,6 +101,11 @@ class _Form(NamedTuple):
     prefix: str
     core: str
     suffix: str
+
+    @property
+    def beginning(self) -> str:
+        """Of its prefix what does not differ from one to the next."""
+        return self.prefix.rstrip("0123456789-") + "-" if self.prefix[-2:-1].isdigit() else self.prefix
 
 
 def _form(value: str) -> _Form | None:
@@ -85,45 +124,72 @@ def is_random(value: str) -> bool:
 class _Haystack:
     """Texts in which mentions of ids are looked for."""
 
-    __slots__ = ("_calls", "_hexes", "_text")
+    __slots__ = ("_hexes", "_prefixes", "_text", "_tokens")
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._text = "\n".join(texts).lower()
         # What may hold a mention is little, so that many ids in much text are found in one pass.
         self._hexes = "\n".join(_HEX.findall(self._text))
-        has_calls = "call_" in self._text or "toolu_" in self._text
-        self._calls = "\n".join(_CALL_LIKE.findall(self._text)) if has_calls else ""
+        self._prefixes: dict[str, bool] = {}
+        self._tokens: frozenset[str] | None = None
 
-    def mentions(self, core: str) -> bool:
-        """Whether a core occurs: whole, a UUID also without dashes or by its first eight characters.
+    def mentions(self, form: _Form) -> bool:
+        """Whether an id occurs: whole; one of a UUID by that alone, also without dashes or by its first eight
+        characters.
 
         The first characters of *another* UUID are no mention: those made within the same minute may begin alike.
         """
+        prefix, core, _ = form
         if not _IS_UUID(core):
-            return core.lower() in self._calls
-        if core[:_SHORTEST] not in self._hexes:
+            if prefix not in self._prefixes:
+                self._prefixes[prefix] = prefix.lower() in self._text
+            return self._prefixes[prefix] and core.lower() in self._text
+        if core[:_FIRST] not in self._hexes:
             return False
-        forms = f"{core}|{core.replace('-', '')}|{core[:_SHORTEST]}(?!{_REST_OF_UUID})"
+        forms = f"{core}|{core.replace('-', '')}|{core[:_FIRST]}(?!{_REST_OF_UUID})"
         return re.search(forms, self._text) is not None
 
+    def hints_at(self, form: _Form) -> bool:
+        """Whether it occurs, or a word that is the beginning or the end of its core."""
+        if self.mentions(form):
+            return True
+        if self._tokens is None:
+            self._tokens = frozenset(_TOKEN.findall(_ANY_UUID.sub(" ", self._text)))
+        core = form.core.lower()
+        parts = core.replace("_", "-").split("-")
+        first, last = parts[0], parts[-1]
+        return (
+            core in self._text
+            or any(first[:length] in self._tokens for length in range(_SHORTEST, len(first) + 1))
+            or any(last[-length:] in self._tokens for length in range(_SHORTEST, len(last) + 1))
+        )
 
-def _new_core(length: int) -> str:
+
+def _new_core(prefix: str, alphabet: str, length: int) -> str:
     """A core as nobody has seen it; a UUID for length 0."""
     if not length:
         return str(uuid4())
     while True:
-        core = "".join(secrets.choice(_LETTERS) for _ in range(length))
-        if _form(f"call_{core}"):
+        core = "".join(secrets.choice(_ALPHABETS[alphabet]) for _ in range(length))
+        if is_random(prefix + core):
             return core
+
+
+def _alphabet_of(core: str) -> str:
+    """By name; empty for a UUID."""
+    if _IS_UUID(core):
+        return ""
+    return next((name for name, characters in _ALPHABETS.items() if set(core) <= set(characters)), "any")
 
 
 # -- what is stored ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Stands for an id. `like` is an earlier one with the same core."""
+    """Stands for an id. `like` is an earlier one with the same core, besides how it begins where that is unusual: code
+    may say so, too."""
 
     number: int
-    like: int | None = None
+    like: int | tuple[int | None, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +209,17 @@ class Derived:
     value: Any
 
 
+New = tuple[str, int, str, int, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """Outputs with names: the first `known` are of the input's ids, the others of `new` ones, each by prefix, number
-    of its core, length of that if it is no UUID, and suffix."""
+    of its core, alphabet and length of that if it is no UUID, and suffix."""
 
     outputs: Any
     known: int
-    new: list[tuple[str, int, int, str]]
+    new: list[New]
 
 
 # -- the way through a value -------------------------------------------------------------------------------------------
@@ -168,12 +237,14 @@ class _Walk:
     Subclasses say what becomes of ids (`at_id`, with the role that each has) and of texts.
     """
 
-    __slots__ = ("atoms", "opaque")
+    __slots__ = ("_own", "atoms", "opaque")
 
     def __init__(self, opaque: Callable[[type], bool], atoms: frozenset[type]) -> None:
         """Instances of `opaque` classes are not entered, those of `atoms` not even looked at."""
         self.opaque = opaque
         self.atoms = atoms
+        self._own: object = None
+        """The id of the message that is being gone through."""
 
     def at_id(self, value: str, role: str) -> Any:
         return value
@@ -278,7 +349,10 @@ class _Walk:
         if code == Code.NAMEDTUPLE:
             made.append(self.items(state, _Walk.part))
         else:
-            changed = self.changes(state, _fields_of(cls) if code == Code.PYDANTIC else _NOWHERE)
+            fields = _fields_of(cls) if code == Code.PYDANTIC else _NOWHERE
+            around, self._own = self._own, state.get("id") if fields else None
+            changed = self.changes(state, fields)
+            self._own = around
             made.append({**state, **changed} if changed else state)
         if all(map(is_, made, as_they_are)):
             return value
@@ -308,6 +382,15 @@ class _Walk:
     def kwargs(self, value: Any) -> Any:
         """What a provider's integration adds to a message."""
         return self.mapping(value, _KWARGS) if type(value) is dict else self.part(value)
+
+    def metadata(self, value: Any) -> Any:
+        """What a server says of its answer."""
+        return self.mapping(value, _SERVED) if type(value) is dict and "id" in value else self.part(value)
+
+    def served(self, value: Any) -> Any:
+        """By what the server knows a message. It is no mention where the message itself goes by it, and stays on a
+        replay: no other answer is known there."""
+        return value if type(value) is str and value == self._own else self.part(value)
 
     def by_call(self, value: Any) -> Any:
         """A dict whose keys are ids of tool calls."""
@@ -343,7 +426,12 @@ _BLOCKS: Mapping[str, Ways] = {
     "function_call_output": _ANSWERED,
     "custom_tool_call_output": _ANSWERED,
 }
-_KWARGS: Ways = {"tool_calls": _Walk.calls, "__gemini_function_call_thought_signatures__": _Walk.by_call}
+_KWARGS: Ways = {
+    "tool_calls": _Walk.calls,
+    "__gemini_function_call_thought_signatures__": _Walk.by_call,
+    "__openai_function_call_ids__": _Walk.by_call,
+}
+_SERVED: Ways = {"id": _Walk.served}
 _MESSAGE: Ways = {
     "id": _at("message"),
     "tool_call_id": _at("answer"),
@@ -351,6 +439,7 @@ _MESSAGE: Ways = {
     "invalid_tool_calls": _Walk.calls,
     "tool_call_chunks": _Walk.calls,
     "additional_kwargs": _Walk.kwargs,
+    "response_metadata": _Walk.metadata,
     "content": _Walk.blocks,
 }
 _REMOVAL: Ways = {**_MESSAGE, "id": _at("removal")}
@@ -397,7 +486,7 @@ class _Search(_Walk):
 
     __slots__ = ("_haystack", "_sealed", "forms", "keys", "roles", "stands", "texts")
 
-    def __init__(self, opaque: Callable[[type], bool]) -> None:
+    def __init__(self, opaque: Callable[[type], bool], around: Mapping[str, object] | None = None) -> None:
         super().__init__(opaque, _ATOMS)
         self.forms: dict[str, _Form] = {}
         self.roles: dict[str, set[str]] = {"message": set(), "call": set(), "answer": set(), "removal": set()}
@@ -405,7 +494,7 @@ class _Search(_Walk):
         self.keys: list[str] = []
         self.stands = False
         """Whether something needs another value in its place."""
-        self._sealed: list[Any] = []
+        self._sealed: list[Any] = [around] if around else []
         self._haystack: _Haystack | None = None
 
     def at_id(self, value: str, role: str) -> Any:
@@ -458,13 +547,11 @@ class _Search(_Walk):
                 self.keys.append(key)
         return super().mapping(value, ways)
 
-    def mentioned(self, cores: Collection[str]) -> frozenset[str]:
-        """Those of the cores that occur elsewhere than at a typed position."""
-        if not cores:
-            return frozenset()
+    def mentions(self, form: _Form) -> bool:
+        """Whether an id occurs elsewhere than at a typed position."""
         if self._haystack is None:
             self._haystack = self.haystack(())
-        return frozenset(filter(self._haystack.mentions, cores))
+        return self._haystack.mentions(form)
 
     def haystack(self, known: Collection[str]) -> _Haystack:
         """All that is not at a typed position, but texts that are just one of the `known` ids."""
@@ -583,35 +670,74 @@ def _nothing(_: type) -> bool:
 
 
 # -- the contract ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, eq=False)
+class Handling:
+    """What a step's code has to do with ids; made by `handling`."""
+
+    texts: _Haystack | None
+    """None if there is nothing like an id in them."""
+    inside: bool
+    makes: bool
+
+
+def handling(texts: Iterable[str], *, inside: bool, makes: bool) -> Handling:
+    """Of code with these texts and constants: whether it looks inside of ids, and whether it may make some out of
+    something else."""
+    text = "\n".join(texts)
+    return Handling(_Haystack([text]) if _MAY_BE_ONE(text.lower()) else None, inside, makes)
+
+
+_FREE = handling((), inside=False, makes=False)
+
+
 class Naming:
     """What the ids of one call's input are called; made by `rename`."""
 
-    __slots__ = ("cores", "ids", "search")
+    __slots__ = ("code", "forms", "ids", "search")
 
-    def __init__(self, search: _Search | None) -> None:
+    def __init__(self, search: _Search | None, code: Handling = _FREE) -> None:
         """`None` for an input that could not be searched."""
         self.search = search
-        forms = {} if search is None else search.forms
-        data = frozenset() if search is None else search.mentioned({form.core for form in forms.values()})
-        self.cores: dict[str, int] = {}
+        self.code = code
+        self.forms: dict[str, _Form] = {}
+        """Those of the ids that have names, by core."""
         self.ids: dict[str, Name] = {}
-        for value, form in forms.items():
+        if search is None or code.inside:
+            return
+        numbers: dict[str, int] = {}
+        data = self.data(search.forms.values())
+        for value, form in search.forms.items():
             if form.core not in data:
                 number = len(self.ids)
-                first = self.cores.setdefault(form.core, number)
-                self.ids[value] = Name(number, None if first == number else first)
+                first = numbers.setdefault(form.core, number)
+                self.forms.setdefault(form.core, form)
+                like = None if first == number else first
+                self.ids[value] = Name(number, like if form.prefix in _USUAL else (like, form.beginning))
+
+    def data(self, forms: Collection[_Form]) -> set[str]:
+        """The cores of those ids that are data to this call."""
+        search, code = self.search, self.code
+        if search is None:
+            return set()
+        data = {form.core for form in forms if search.mentions(form)}
+        if code.texts is not None:
+            data |= {form.core for form in forms if code.texts.mentions(form)}
+        if code.inside:
+            data |= {form.core for form in search.forms.values()}
+        return data
 
 
-def rename(value: object) -> tuple[object, Naming]:
+def rename(value: object, around: Mapping[str, object] | None = None, code: Handling = _FREE) -> tuple[object, Naming]:
     """`value` as it is identified, with names in place of random ids, and what they are called.
 
-    `value` is all that the call is given: an id that is mentioned in any of it is data. It is left as it is; parts
-    without ids are in the result themselves. What is nested too deeply is given back unchanged.
+    `value` is all that the call is given, and `around` what holds besides: an id that is mentioned in any of it, or in
+    the code, is data. It is left as it is; parts without ids are in the result themselves. What is nested too deeply is
+    given back unchanged.
     """
-    search = _Search(_speaks_for_itself)
+    search = _Search(_speaks_for_itself, around)
     try:
         search.part(value)
-        naming = Naming(search)
+        naming = Naming(search, code)
         if not naming.ids and not search.stands:
             return value, naming
         return _Identify(_speaks_for_itself, naming.ids, {}).part(value), naming
@@ -619,8 +745,9 @@ def rename(value: object) -> tuple[object, Naming]:
         return value, Naming(None)
 
 
-def pack(outputs: object, naming: Naming) -> object:
+def pack(outputs: object, naming: Naming, read: Sequence[object] = ()) -> object:
     """What is to be stored: `outputs`, with names in place of ids; `Unrepeatable` if no replay could give the like.
+    `read` is what the call has found besides what it was given.
 
     Parts without ids are in the result themselves, so it is to be encoded before others may change them. What has
     neither ids nor needs another value in its place is given back as it is.
@@ -630,7 +757,7 @@ def pack(outputs: object, naming: Naming) -> object:
         search.part(outputs)
         if naming.search is None:
             raise Unrepeatable("its input is nested too deeply to be searched for ids")
-        names, new = _names(search, naming, naming.search)
+        names, new = _names(search, naming, read)
         if not names and not search.stands:
             return outputs
         made = _Rewrite(_nothing, names, names).part(outputs)
@@ -639,28 +766,36 @@ def pack(outputs: object, naming: Naming) -> object:
     return outputs if made is outputs else Packed(made, len(naming.ids), new)
 
 
-def _names(search: _Search, naming: Naming, before: _Search) -> tuple[dict[str, Name], list[tuple[str, int, int, str]]]:
+def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dict[str, Name], list[New]]:
     """The names of all ids that an output may have, and the forms of those that are new in it."""
+    found = _Haystack(_texts_in(list(read), _nothing)) if read else None
+    for form in naming.forms.values():
+        if found is not None and found.mentions(form):
+            raise Unrepeatable(f"what it read mentions the id of a message or tool call of its input: {form.core}")
     new = {i: form for i, form in search.forms.items() if i not in naming.ids}
-    data = before.mentioned({form.core for form in new.values()})
-    new = {i: form for i, form in new.items() if form.core not in data}
+    data = naming.data(new.values())
+    new = {i: form for i, form in new.items() if form.core not in data and not (found and found.mentions(form))}
     for i, form in new.items():
-        if form.core in naming.cores:
+        if form.core in naming.forms:
             raise Unrepeatable(f"its output makes an id of another one of its input: {i}")
         if i in search.roles["removal"]:
             raise Unrepeatable(f"its output removes a message that its input does not have: {i}")
         if i in search.roles["answer"] and i not in search.roles["call"]:
             raise Unrepeatable(f"its output answers a tool call that neither it nor its input has: {i}")
+        if naming.code.makes and form.beginning not in _MADE_ELSEWHERE:
+            raise Unrepeatable(f"its output has an id that may be made of something else: {i}")
     names = dict(naming.ids)
     cores: dict[str, int] = {}
-    forms = []
+    forms: list[New] = []
     for i, (prefix, core, suffix) in new.items():
         names[i] = Name(len(names))
-        forms.append((prefix, cores.setdefault(core, len(cores)), 0 if _IS_UUID(core) else len(core), suffix))
+        alphabet = _alphabet_of(core)
+        length = len(core) if alphabet else 0
+        forms.append((prefix, cores.setdefault(core, len(cores)), alphabet, length, suffix))
     haystack = search.haystack(names) if names else None
-    for core in (*naming.cores, *cores):
-        if haystack is not None and haystack.mentions(core):
-            raise Unrepeatable(f"its output mentions the id of a message or tool call in a text: {core}")
+    for form in (*naming.forms.values(), *new.values()):
+        if haystack is not None and haystack.hints_at(form):
+            raise Unrepeatable(f"its output mentions the id of a message or tool call in a text: {form.core}")
     return names, forms
 
 
@@ -686,9 +821,9 @@ def unpack(packed: object, naming: Naming) -> object:
         raise Unrepeatable("it was recorded for an input with other ids")
     cores: dict[int, str] = {}
     ids = list(naming.ids)
-    for prefix, core, length, suffix in packed.new:
+    for prefix, core, alphabet, length, suffix in packed.new:
         if core not in cores:
-            cores[core] = _new_core(length)
+            cores[core] = _new_core(prefix, alphabet, length)
         ids.append(f"{prefix}{cores[core]}{suffix}")
     try:
         return _Restore(ids).part(packed.outputs)

@@ -37,6 +37,7 @@ from musubito.adapter import (
     warn,
 )
 from musubito_langgraph.around import Around
+from musubito_langgraph.dissects import handling_of
 from musubito_langgraph.failures import ToolFailed, failed_tools
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
@@ -180,7 +181,9 @@ class Attempt:
         return self.step.operation.call(engine, arguments, function, self._place.turn, force=force)
 
     def _arguments(self) -> tuple[Any, Naming]:
-        return rename(self._given_to_it())
+        code, around = self.step.operation.fingerprint(), self._scope.ambient
+        values = around.values(code) if isinstance(around, Around) else None
+        return rename(self._given_to_it(), values, handling_of(code))
 
     def _given_to_it(self) -> dict[str, object]:
         return {"input": self._value, **self._others}
@@ -271,7 +274,7 @@ class Attempt:
             not_replayable("it changed in place what it was given, which a replay does not repeat")
             return None
         try:
-            return pack((list(chunks), events.recorded), self._naming)
+            return pack((list(chunks), events.recorded), self._naming, events.found)
         except Unrepeatable as why:
             not_replayable(str(why))
             return None

@@ -74,12 +74,15 @@ class NotingStore(BaseStore):
         return store_behind(self).__reduce_ex__(protocol)
 
 
-def noting(store: BaseStore, frame: Frame | None) -> NotingStore:
-    """This store, for a step whose body is `frame`."""
+def noting(store: BaseStore, frame: Frame | None, found: list[Any]) -> NotingStore:
+    """This store, for a step whose body is `frame`. What is read is put into `found`, and into those of the steps
+    around it."""
+    around = object.__getattribute__(store, "_found") if isinstance(store, NotingStore) else ()
     store = store_behind(store)
     made = object.__new__(_noting_class(type(store)))
     object.__setattr__(made, "_store", store)
     object.__setattr__(made, "_frame", frame)
+    object.__setattr__(made, "_found", (*around, found))
     return made
 
 
@@ -92,7 +95,7 @@ def store_behind(store: Any) -> Any:
 def _noting_class(cls: type[BaseStore]) -> type[NotingStore]:
     """It goes by the name of the class that it stands for."""
     named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    names = {**named, **_METHODS, "__slots__": ("_store", "_frame")}
+    names = {**named, **_METHODS, "__slots__": ("_store", "_frame", "_found")}
     return cast("type[NotingStore]", type(cls.__name__, (NotingStore, cls), names))
 
 
@@ -177,6 +180,8 @@ def _note(store: NotingStore, key: str | None, found: Any) -> None:
         _cannot_repeat(store, f"it read from the store what cannot be compared: {error}")
         return
     note_read(STORE, key, digest, _frame_of(store))
+    for each in object.__getattribute__(store, "_found"):
+        each.append(_plain(found))
 
 
 def _cannot_repeat(store: NotingStore, why: str) -> None:

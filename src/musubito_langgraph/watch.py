@@ -58,6 +58,8 @@ class Events(BaseCallbackHandler):
     def __init__(self, config: RunnableConfig) -> None:
         """`config`: where it runs; what every message says there is not recorded."""
         self.recorded: list[list[Any]] = []
+        self.found: list[Any] = []
+        """What was read from the store."""
         self._config = config
         self._models: dict[UUID, _Model] = {}
         self._count = 0
@@ -246,7 +248,7 @@ def _watched_runtime(runtime: Any, events: Events) -> Any:
         events.custom(value)
         write(value)
 
-    store = None if runtime.store is None else noting(runtime.store, SCOPE.get().frame)
+    store = None if runtime.store is None else noting(runtime.store, SCOPE.get().frame, events.found)
     return runtime.override(stream_writer=stream_writer, store=store)
 
 

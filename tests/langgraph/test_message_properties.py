@@ -41,7 +41,10 @@ Ids = Callable[[Any], Any]
 
 
 # -- worlds ----------------------------------------------------------------------------------------------------------
-FORMS = ("{uuid}", "run-{uuid}", "lc_run--{uuid}", "run-{uuid}-0", "call_{uuid}", "call_{tail}", "toolu_{tail}")
+FORMS = (
+    *("{uuid}", "run-{uuid}", "lc_run--{uuid}", "run-{uuid}-0", "call_{uuid}", "call_{tail}", "toolu_{tail}"),
+    *("resp_{hex}", "chatcmpl-{tail}", "msg_{tail}", "gen-1767225600-{tail}", "note-{uuid}"),
+)
 
 
 def world(seed: int) -> Ids:
@@ -52,8 +55,8 @@ def world(seed: int) -> Ids:
             return slot
         source = random.Random(f"{seed}/{slot}")
         uuid = UUID(int=source.getrandbits(128), version=4)
-        tail = "a1" + "".join(source.choice("abcdefghXYZ0123456789") for _ in range(20))
-        return FORMS[slot % len(FORMS)].format(uuid=uuid, tail=tail)
+        tail = "aX1" + "".join(source.choice("abcdefghXYZ0123456789") for _ in range(19))
+        return FORMS[slot % len(FORMS)].format(uuid=uuid, tail=tail, hex=uuid.hex)
 
     return id_in
 
@@ -136,7 +139,9 @@ WRAPPERS: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
-SLOTS = st.one_of(st.integers(0, 20), st.sampled_from(["user-1", "user-2", "resp_0123456789abcdef01"]))
+SLOTS = st.one_of(
+    st.integers(0, 20), st.sampled_from(["user-1", "user-2", "resp_0123456789", "summary_of_the_conversation"])
+)
 KINDS = st.sampled_from(["human", "system", "chat", "ai", "blocks", "invalid", "chunk", "tool", "remove", "call"])
 
 
@@ -400,7 +405,8 @@ def shown(value: Any) -> str:
 def form(made: str) -> str:
     """What is not random in an id."""
     made = re.sub("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", "<uuid>", made)
-    return re.sub("(?<=call_|oolu_)[A-Za-z0-9]{22}", "<tail>", made)
+    made = re.sub("(?<=resp_)[0-9a-f]{32}", "<hex>", made)
+    return re.sub("(?<=call_|oolu_|cmpl-|.msg_|5600-)[A-Za-z0-9]{22}", "<tail>", f" {made}")
 
 
 def up_to(value: Any, new: list[str]) -> str:

@@ -128,7 +128,10 @@ def hiding(value: str) -> Model:
 # -- which ids -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "form",
-    ["{}", "run-{}", "run--{}", "lc_run-{}", "lc_run--{}", "run-{}-0", "lc_run--{}-12", "call_{}", "toolu_{}"],
+    [
+        *("{}", "run-{}", "run--{}", "lc_run-{}", "lc_run--{}", "run-{}-0", "lc_run--{}-12", "call_{}", "toolu_{}"),
+        *("resp_{}", "msg_{}", "run_{}", "chatcmpl-{}", "chatcmpl-tool-{}", "summary-{}"),
+    ],
 )
 def test_an_id_made_of_a_uuid_is_renamed(form):
     assert identity([ask(form.format(A))]) == identity([ask(form.format(B))])
@@ -144,25 +147,51 @@ def test_a_random_id_of_a_tool_call_is_renamed(prefix):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
+        ("rs_0123456789abcdef0123", "rs_0123456789abcdef0124"),
+        (
+            "resp_68a1f0c2b4d481a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6",
+            "resp_68a1f0c2b4d481a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e7",
+        ),
+        ("msg_01XFDUDYJgAACzvnptvVoYEL", "msg_01XFDUDYJgAACzvnptvVoYEM"),
+        ("chatcmpl-0123456789abcdef0123", "chatcmpl-0123456789abcdef0124"),
+        ("chatcmpl-tool-0123456789abcdef", "chatcmpl-tool-0123456789abcdee"),
+        ("srvtoolu_0123456789abcdef", "srvtoolu_0123456789abcdee"),
+        ("gen-1767225600-aB3dE5gH7jK9mN1pQ3sT", "gen-1767225999-aB3dE5gH7jK9mN1pQ3sU"),
+    ],
+)
+def test_a_random_id_of_a_server_is_renamed(one, other):
+    assert identity([ask(one)]) == identity([ask(other)])
+    assert identity([ask(one), ask(one)]) != identity([ask(one), ask(other)])
+
+
+def test_how_an_unusual_id_begins_counts():
+    assert identity([ask(f"summary-{A}")]) == identity([ask(f"summary-{B}")])
+    assert identity([ask(f"summary-{A}")]) != identity([ask(f"note-{B}")])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("user-profile-summary", "user-profile-summery"),
+        ("summary_of_the_conversation", "summary_of_the_conversations"),
         ("user-1", "user-2"),
         ("1", "2"),
         ("", "x"),
-        (f"resp_{A}", f"resp_{B}"),
-        (f"msg_{A}", f"msg_{B}"),
-        ("rs_0123456789abcdef0123", "rs_0123456789abcdef0124"),
-        ("chatcmpl-0123456789abcdef0123", "chatcmpl-0123456789abcdef0124"),
+        ("resp_0123456789abcde", "resp_0123456789abcdf"),
+        ("order-2026010112000000", "order-2026010112000001"),
+        # Made of a name (version 5), or by counting: no random ones.
+        ("886313e1-3b8a-5372-9b90-0c9aee199e5d", "886313e1-3b8a-5372-9b90-0c9aee199e5e"),
+        ("00000000-0000-0000-0000-000000000007", "00000000-0000-0000-0000-000000000008"),
         ("call_1", "call_2"),
         ("call_0123456789abcde", "call_0123456789abcdf"),
         ("call_0123456789012345678", "call_0123456789012345679"),
         ("call_find_the_right_page", "call_find_the_wrong_page"),
-        ("srvtoolu_0123456789abcdef", "srvtoolu_0123456789abcdee"),
         (A.replace("-", ""), B.replace("-", "")),
         (A.upper(), B.upper()),
         (f"{A}-0", f"{B}-0"),
         (f"run-{A}-", f"run-{B}-"),
         (f" {A}", f" {B}"),
         (f"{A}\n", f"{B}\n"),
-        (f"run_{A}", f"run_{B}"),
     ],
 )
 def test_any_other_id_is_data(one, other):
@@ -187,6 +216,7 @@ TYPED = {
     "answer chunk": lambda i: ToolMessageChunk("r", tool_call_id=i),
     "raw call": lambda i: AIMessage("", additional_kwargs={"tool_calls": [{"id": i, "type": "function", "n": 1}]}),
     "signatures": lambda i: AIMessage("", additional_kwargs={"__gemini_function_call_thought_signatures__": {i: "s"}}),
+    "ids by call": lambda i: AIMessage("", additional_kwargs={"__openai_function_call_ids__": {i: "fc_1"}}),
     "tool_use": lambda i: in_content({"type": "tool_use", "id": i, "name": "f", "input": {}}),
     "tool_call block": lambda i: in_content({"type": "tool_call", "id": i, "name": "f", "args": {}}),
     "chunk block": lambda i: in_content({"type": "tool_call_chunk", "id": i, "name": "f", "args": ""}),
@@ -271,7 +301,7 @@ IN_PART: dict[str, Any] = {
     "uuid": lambda i: UUID(i[-36:]),
     "path": lambda i: PurePosixPath("/tmp") / i,
     "content": lambda i: HumanMessage(f"about {i}"),
-    "literal id": lambda i: ask(f"reply-to-{i}"),
+    "literal id": lambda i: ask(f"reply to {i}"),
 }
 """An id otherwise."""
 SAID = {**WHOLE, **IN_PART, "what speaks for itself": Speaking}
@@ -488,6 +518,11 @@ def test_ids_of_the_input_become_those_of_the_current_input():
         (f"call_{A}", r"call_[0-9a-f-]{36}"),
         ("call_0123456789abcdef", r"call_[A-Za-z0-9]{16}"),
         ("toolu_01AbcdefghJKLmn-_pqRSTuv", r"toolu_[A-Za-z0-9]{24}"),
+        ("resp_0123456789abcdef01", r"resp_[0-9a-f]{18}"),
+        (f"resp_{A}", r"resp_[0-9a-f-]{36}"),
+        ("msg_01XFDUDYJgAACzvnptvVoYEL", r"msg_[A-Za-z0-9]{24}"),
+        ("chatcmpl-tool-01abcdefghijklmnopq", r"chatcmpl-tool-[a-z0-9]{19}"),
+        ("gen-1767225600-AB3DE5GH7JK9MN1PQ3ST", r"gen-1767225600-[A-Z0-9]{20}"),
     ],
 )
 def test_new_ids_are_minted_in_the_same_form(made, pattern):
@@ -518,7 +553,7 @@ def test_new_ids_agree_over_output_and_stream():
 
 
 def test_other_ids_stay():
-    out = [ask(None), ask("user-1"), AIMessage("x", id="resp_0123456789abcdef"), calling("call_1"), calling(None)]
+    out = [ask(None), ask("user-1"), AIMessage("x", id="resp_0123456789"), calling("call_1"), calling(None)]
     assert replayed(out, [ask(A)], [ask(B)]) == out
     removal = [RemoveMessage(id=REMOVE_ALL_MESSAGES), RemoveMessage(id="user-1")]
     assert replayed(removal, [ask(A)], [ask(B)]) == removal
@@ -541,6 +576,47 @@ def test_an_output_that_mentions_an_id_in_part_is_not_replayed(say):
     with pytest.raises(Unrepeatable, match=A):
         pack(say(f"lc_run--{A}"), rename([ask(f"lc_run--{A}")])[1])
     assert pack(say(A), rename([ask(B)])[1]) is not None
+
+
+RESPONSE = "resp_68a1f0c2b4d481a0b1c2d3e4"
+OTHER = "resp_99b2e1d3c5f592b1c2d3e4f5"
+
+
+def served(i: str, as_: str | None = None, text: str = "x") -> AIMessage:
+    return AIMessage(text, id=i, response_metadata={"id": as_ or i, "model": "m"})
+
+
+def test_by_what_a_server_knows_its_answer_stays_on_a_replay():
+    again = replayed([served(RESPONSE)], [], [])[0]
+    assert again.response_metadata == {"id": RESPONSE, "model": "m"}
+    assert again.id != RESPONSE
+    # So what follows is the same, whether the answer was replayed or not.
+    assert identity([again]) == identity([served(RESPONSE)])
+    assert identity([served(OTHER, OTHER)]) != identity([served(RESPONSE)])
+
+
+def test_by_what_a_server_knows_another_message_is_a_mention():
+    assert not has_names([ask(RESPONSE), served("u", RESPONSE)])
+    assert has_names([ask(RESPONSE), served("u", OTHER)])
+
+
+@pytest.mark.parametrize("part", [slice(6), slice(7), slice(-6, None), slice(-11, None), slice(13), slice(-17, None)])
+@pytest.mark.parametrize("i", [A, f"lc_run--{A}", CALL_A, RESPONSE])
+def test_an_output_that_says_a_part_of_an_id_is_not_replayed(i, part):
+    core = i[-36:] if i.endswith(A) else i.rpartition("_")[2]
+    for text in (core[part], f"Ref. {core[part]}.", f"msg_{core[part]}:", core[part].upper()):
+        with pytest.raises(Unrepeatable, match=core):
+            pack({"note": text}, rename([ask(i)])[1])
+        with pytest.raises(Unrepeatable, match=core):
+            pack([ask(i), {text: 1}], rename([])[1])
+
+
+def test_what_is_no_part_of_an_id_is_replayed():
+    naming = rename([ask(A), calling(CALL_A), ask(f"run-{UUID7_A}")])[1]
+    # Shorter, from the middle, with more around it, or of an id that begins alike.
+    texts = [A[:5], A[-5:], A[9:18], f"{A[:6]}ff", f"0{A[-6:]}", CALL_A[7:16], UUID7_B, UUID(UUID7_B).hex, "summary"]
+    for text in texts:
+        assert pack({"note": text}, naming) == {"note": text}
 
 
 @pytest.mark.parametrize("text", [A, f"run-{A}", f"run-{A}-1"])
