@@ -7,21 +7,31 @@ execution; these differ from run to run, and count only for code that looks at t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Awaitable, Iterator, Mapping
+from dataclasses import is_dataclass
+from functools import cache, cached_property, lru_cache, partial
 from hashlib import sha256
-from types import FunctionType, MethodType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from musubito import EncodingError
 from musubito.adapter import Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
-from musubito.identity.fingerprint import CodeTracker, code_of_classes
+from musubito.identity.fingerprint import CodePart, CodeTracker, code_of_classes
+from musubito.identity.foreign import remembers
 from musubito.identity.origin import Origin, Origins
 from musubito_langgraph import _compat
+from musubito_langgraph.aliases import aliases_in, module_in
 from musubito_langgraph.policy import KEY
 from musubito_langgraph.sees import DIFFER, Sees, what_is_seen
 from musubito_langgraph.store import STORE, observed, store_behind
@@ -32,18 +42,31 @@ VOLATILE: Final = frozenset(
     {KEY, "thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "run_id", "langgraph_request_id"}
 )
 """Keys of `configurable` that say where and when, and not what."""
+_SKIPPED: Final = set(VOLATILE)
+"""With the keys that LangGraph itself uses, as they are met."""
 SEEN: Final = "seen"
 """The kind of reads of what differs from run to run."""
 ORIGINS: Final = Origins("")
-_SIGHT: Final[dict[bytes, Sees]] = {}
+_SIGHT: Final[dict[tuple[tuple[str, str | None], ...], Sees | None]] = {}
+_LAST: Final[dict[bytes, tuple[tuple[CodePart, ...], Sees | None]]] = {}
+BLIND: Final = Sees()
+NOTHING: Final[dict[str, object]] = {}
 _WARNED: Final[set[str]] = set()
 
 
-def _sight(code: Fingerprint) -> Sees:
-    sight = _SIGHT.get(code.digest)
-    if sight is None:
-        sight = _SIGHT[code.digest] = what_is_seen(part.source for part in code.parts if part.is_function)
-    return sight
+def _sight(code: Fingerprint) -> Sees | None:
+    """What the code looks at of what differs from run to run; None if that is nothing."""
+    last = _LAST.get(code.digest)
+    if last is not None and last[0] is code.parts:
+        return last[1]
+    # Annotations do not count as code, and of the same code the texts may be at hand or not.
+    texts = tuple((part.name, part.source) for part in code.parts if part.is_function)
+    if texts not in _SIGHT:
+        known = cache(aliases_in)
+        sight = what_is_seen((source for _, source in texts), (known(module_in(name)) for name, _ in texts))
+        _SIGHT[texts] = None if sight == BLIND else sight
+    _LAST[code.digest] = code.parts, _SIGHT[texts]
+    return _SIGHT[texts]
 
 
 class Around:
@@ -54,8 +77,8 @@ class Around:
         self._ignored = ignored
         self._runtime = _compat.runtime_in(config)
         self._base: dict[str, object] | None = None
-        self._looked: dict[bytes, dict[str, object]] = {}
-        """What differs from run to run and counts all the same, by the code that looks at it."""
+        self._looked: dict[Sees, dict[str, object]] = {}
+        """What differs from run to run and counts all the same, for code that looks at it."""
 
     def values(self, code: Fingerprint) -> Mapping[str, object]:
         """What of it counts for a step of this code, as it is."""
@@ -74,9 +97,12 @@ class Around:
         base = self._base
         if base is None:
             base = self._base = self._always()
-        seen = self._looked.get(code.digest)
+        sight = _sight(code)
+        if sight is None:
+            return base, NOTHING
+        seen = self._looked.get(sight)
         if seen is None:
-            seen = self._looked[code.digest] = self._seen(_sight(code))
+            seen = self._looked[sight] = self._seen(sight)
         return base, seen
 
     def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:
@@ -89,11 +115,13 @@ class Around:
         return observed(store_behind(store), key)
 
     def _always(self) -> dict[str, object]:
-        configurable = {
-            key: _identity(value, f"configurable.{key}")
-            for key, value in (self._config.get("configurable") or {}).items()
-            if not key.startswith("__") and key not in VOLATILE and key not in self._ignored
-        }
+        conf = self._config.get("configurable") or {}
+        configurable = {}
+        for key in conf.keys() - _SKIPPED:
+            if key.startswith("__"):
+                _SKIPPED.add(key)
+            elif key not in self._ignored:
+                configurable[key] = _identity(conf[key], f"configurable.{key}")
         found: dict[str, object] = {}
         if configurable:
             found["configurable"] = configurable
@@ -156,12 +184,33 @@ def _digest(value: object) -> bytes | None:
 
 
 # -- values that need not be data --------------------------------------------------------------------------------------
-_TRACKERS: Final[WeakKeyDictionary[FunctionType, CodeTracker]] = WeakKeyDictionary()
+OPEN: Final = frozenset({object, dict, list, tuple, set, frozenset})
+OF_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType)
+
+
+class _Same:
+    """A thing as a key, which equals nothing but the same thing."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+@lru_cache(256)
+def _tracker(of: _Same) -> CodeTracker:
+    return CodeTracker(of.thing, module="")
 
 
 def _identity(value: Any, name: str, held: tuple[int, ...] = ()) -> object:
-    """A value that identifies this one: itself, if it is data; else by class and fields; what has no identity (a
-    client, a lock) by its type, with one warning."""
+    """A value that identifies this one: itself, if it is data; functions, classes and Runnables by their code; else by
+    class and by all that it holds; what has no identity (a client, a lock) by its type, with one warning."""
     try:
         canonical(value)
     except EncodingError:
@@ -173,51 +222,80 @@ def _identity(value: Any, name: str, held: tuple[int, ...] = ()) -> object:
     held = (*held, id(value))
     kind = type(value)
     of = f"{kind.__module__}.{kind.__qualname__}"
-    if isinstance(value, dict):
-        return [of, [[_identity(k, f"{name} key", held), _identity(v, f"{name}.{k}", held)] for k, v in value.items()]]
-    if isinstance(value, list | tuple):
-        return [of, [_identity(each, f"{name}[{number}]", held) for number, each in enumerate(value)]]
-    if isinstance(value, FunctionType):
-        tracker = _TRACKERS.get(value)
-        if tracker is None:
-            tracker = _TRACKERS[value] = CodeTracker(value)
-        return ["code", tracker.current().digest]
-    if isinstance(value, MethodType):
-        return ["method", _identity(value.__func__, name, held), _identity(value.__self__, name, held)]
-    inner = _fields(value)
-    if inner is not None:
-        code = code_of_classes([kind], "")
-        return [of, code, [[key, _identity(each, f"{name}.{key}", held)] for key, each in sorted(inner.items())]]
-    if of + name not in _WARNED:
-        _WARNED.add(of + name)
+    if isinstance(value, FunctionType | type | ModuleType):
+        called = [str(getattr(value, each, "")) for each in ("__module__", "__qualname__", "__name__")]
+        return [of, called, _tracker(_Same(value)).current().digest]
+    if isinstance(value, Runnable) and not remembers(value):
+        return [of, _tracker(_Same(value)).current().digest]
+    if isinstance(value, OF_C):
+        owner = getattr(value, "__self__", None)
+        return [of, value.__qualname__, owner.__name__ if type(owner) is ModuleType else _identity(owner, name, held)]
+    holds = _held_by(value)
+    opaque = holds is None and not _is_made_of_fields(kind)
+    if opaque or (holds is None and not all(map(_is_open, kind.__mro__))):
+        _warn_of(of, name)
+    if opaque:
+        return ["type", of]
+    return [
+        of,
+        code_of_classes([kind], ""),
+        [_identity(each, f"{name}{at}", held) for at, each in holds or ()],
+        [[key, _identity(each, f"{name}.{key}", held)] for key, each in sorted(_fields(value).items())],
+    ]
+
+
+def _warn_of(kind: str, name: str) -> None:
+    if kind + name not in _WARNED:
+        _WARNED.add(kind + name)
         warn(
-            f"{name} is a {of}, which has no identity: it counts by its type alone, so that steps cannot tell one from "
+            f"{name} is a {kind}, which has no identity: it counts by its type alone, so that steps cannot tell one from "
             "another. Give it a `__musubito_identity__()`, or leave it out with ignore_config."
         )
-    return ["type", of]
 
 
-def _fields(value: Any) -> dict[str, Any] | None:
-    """The fields of an object that is made of fields; None for what hides what it is."""
+def _held_by(value: Any) -> list[tuple[str, Any]] | None:
+    """What it holds besides its attributes, each with where that is; None for what is no container."""
+    match value:
+        case dict():
+            return [pair for key, each in value.items() for pair in ((" key", key), (f".{key}", each))]
+        case list() | tuple():
+            return [(f"[{number}]", each) for number, each in enumerate(value)]
+        case set() | frozenset():
+            return [
+                ("", each) for each in sorted(value, key=lambda each: canonical(_identity(each, "a set's element")))
+            ]
+        case partial():
+            return [("", value.func), (" arguments", value.args), (" keywords", value.keywords)]
+        case MethodType():
+            return [("", value.__func__), ("", value.__self__)]
+        case BaseException():
+            return [(" arguments", value.args)]
+    return None
+
+
+def _is_made_of_fields(kind: type) -> bool:
+    return ORIGINS.of_class(kind) is Origin.USER or is_dataclass(kind) or hasattr(kind, "__pydantic_fields__")
+
+
+def _is_open(cls: type) -> bool:
+    """Whether instances keep nothing where Python does not see it, as those of classes written in C do."""
+    return cls in OPEN or not isinstance(vars(cls).get("__new__"), BuiltinFunctionType)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The attributes of an object, whoever set them, but for those that follow from others."""
     kind = type(value)
-    if is_dataclass(value):
-        return {field.name: getattr(value, field.name, None) for field in fields(value)}
-    declared = getattr(kind, "__pydantic_fields__", None)
-    if declared is not None:
-        return {key: getattr(value, key, None) for key in declared}
-    slots = [slot for each in kind.__mro__ for slot in _slots(each)]
-    own = getattr(value, "__dict__", None)
-    if kind.__module__ == "builtins" or (own is None and not slots):
-        return None
-    if _is_foreign(kind):
-        return None
-    return {**{slot: getattr(value, slot, None) for slot in slots}, **(own or {})}
+    found = {slot: getattr(value, slot) for each in kind.__mro__ for slot in _slots(each) if hasattr(value, slot)}
+    for more in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
+        found.update(getattr(value, more, None) or {})
+    return {key: each for key, each in found.items() if not isinstance(getattr(kind, key, None), cached_property)}
 
 
-def _slots(cls: type) -> tuple[str, ...]:
+def _slots(cls: type) -> Iterator[str]:
+    """The slots of a class, as its instances know them."""
     slots = vars(cls).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(each for each in slots if not each.startswith("__"))
-
-
-def _is_foreign(cls: type) -> bool:
-    return ORIGINS.of_class(cls) is not Origin.USER
+    for slot in (slots,) if isinstance(slots, str) else slots:
+        if not slot.startswith("__"):
+            yield slot
+        elif not slot.endswith("__"):
+            yield f"_{cls.__name__.lstrip('_')}{slot}"

@@ -23,9 +23,9 @@ many: whatever these rules do not name is seen whole.
    on what it gets. What a wrapper (`@wraps(f)`) or `__call__` takes as `*args, **kwargs` may be handed on just so.
 4. *Everything else* looks at the whole: other calls, returning, storing, iterating, copying, printing, variable keys.
 
-Not followed: what is not in the texts, `eval` among it (it sees the local names, but not through `get_config`), imports
-of the functions above under other names outside of them, and objects that hold a runtime as one of many things, when
-these are looked at as a whole (the request of a middleware).
+Not followed: what is not in the texts, `eval` among it (it sees the local names, but not through `get_config`), and
+objects that hold a runtime as one of many things, when these are looked at as a whole (the request of a middleware).
+What things are called otherwise is known from the imports in a text and from its module (`aliases`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import repeat
 from typing import Final, TypeAlias
+
+from musubito_langgraph.aliases import NAMES, Aliases
 
 __all__ = ["DIFFER", "Sees", "what_is_seen"]
 
@@ -76,13 +79,14 @@ class Sees:
         )
 
 
-def what_is_seen(sources: Iterable[str | None]) -> Sees:
-    """What the functions with these texts read, taken as one program.
+def what_is_seen(sources: Iterable[str | None], aliases: Iterable[Aliases] = repeat({})) -> Sees:
+    """What the functions with these texts read, taken as one program. `aliases`: what else things are called where
+    each of them stands.
 
     A text may be of a function, a method, a class, or the lines that a lambda stands on. What has no text (None) or
     none that can be read sees everything.
     """
-    trees = [_tree(source) for source in sources]
+    trees = [_named(_tree(source), known) for source, known in zip(sources, aliases, strict=False)]
     reader = _Reader([tree for tree in trees if tree is not None])
     try:
         reader.read()
@@ -126,6 +130,35 @@ def _lambdas(source: str) -> ast.Module | None:
         else:
             return None
     return ast.Module(body, []) if body else None
+
+
+def _named(tree: ast.Module | None, aliases: Aliases) -> ast.Module | None:
+    """The tree, with things called by their own names."""
+    if tree is None:
+        return None
+    known = dict(aliases)
+    nodes = list(ast.walk(tree))
+    for node in nodes:
+        match node:
+            case ast.alias(name, str(other)) if name in NAMES:
+                known[other] = known.get(other, frozenset()) | {name}
+    for node in nodes if known else ():
+        match node:
+            case ast.Name(name, ast.Load()) if name in known:
+                node.id = _own_name(known[name])
+            case ast.arg(annotation=ast.expr() as annotation):
+                for part in ast.walk(annotation):
+                    match part:
+                        case ast.Constant(str(text)):
+                            part.value = re.sub(r"\w+", lambda word: " ".join(known.get(word[0], {word[0]})), text)
+    return tree
+
+
+def _own_name(names: frozenset[str]) -> str:
+    if len(names) == 1:
+        return next(iter(names))
+    # What is called like several types is a parameter's annotation; else anything may come of it.
+    return next(iter(AMBIENT)) if names & (GIVES.keys() | AMBIENT) else " | ".join(sorted(names))
 
 
 class _Kind(Enum):
@@ -461,8 +494,6 @@ class _Reader:
                 self.each([message], scope)
             case ast.Expr(value):
                 self.value(value, scope)
-            case ast.alias(name, str()) if name in GIVES or name in AMBIENT:
-                self.leak(CONFIG)
             case ast.Delete(targets):
                 for target in targets:
                     self.value(target, scope)

@@ -176,3 +176,37 @@ def test_samples_inside_a_node_go_on_as_well():
     for name in "ab":
         assert drafts(graph, name, 1) == ["knots 1", "knots 2"]
     assert calls["draw"] == 2
+
+
+@pytest.mark.parametrize("one_run", [True, False])
+def test_what_a_node_did_before_it_asked_is_not_paid_again(one_run: bool):
+    calls = Calls()
+
+    @musubito.musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC))
+    def draw(topic: str) -> str:
+        return f"{topic} {calls('draw')}"
+
+    @musubito.musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="mail")
+    def mail(topic: str) -> int:
+        return calls("mail")
+
+    def node(state: State) -> State:
+        draft = draw(state["topic"]).value
+        mail(state["topic"])
+        return {"drafts": [f"{draft}: {interrupt('well?')}"]}
+
+    builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
+    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+
+    def ask(name: str) -> None:
+        graph.invoke({"topic": "knots"}, thread(name))
+        graph.invoke(Command(resume=name), thread(name))
+        assert graph.get_state(thread(name)).values["drafts"] == [f"knots 1: {name}"]
+
+    if one_run:
+        with musubito.run():
+            ask("a")
+    else:
+        ask("a")
+    ask("b")
+    assert calls.counts == {"draw": 1, "mail": 1}

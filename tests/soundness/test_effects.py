@@ -442,3 +442,33 @@ def test_explain_tells_of_effects_without_running_them(w: World) -> None:
         send(1)
     assert w.engine.explain(send, 1).decision.replay
     assert w.ran["send"] == 2
+
+
+def test_a_further_attempt_repeats_no_effect_and_draws_further_samples(w):
+    sent, drawn = [], []
+
+    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="mail")
+    def mail(text):
+        sent.append(text)
+        return len(sent)
+
+    @musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="draw")
+    def draw(text):
+        drawn.append(text)
+        return len(drawn)
+
+    @musubito_step
+    def notify(text, times):
+        numbers = [mail(text).value for _ in range(times)]
+        if draw(text).value < 3:
+            raise ConnectionError("not now")
+        return numbers
+
+    with run():
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                notify("hello", 2)
+        assert notify("hello", 2).value == [1, 2]
+    # Two of a kind were meant, and each was done once.
+    assert sent == ["hello", "hello"]
+    assert len(drawn) == 3

@@ -221,12 +221,14 @@ class Samples:
 
     `given`: pool -> numbers. `shared`: executions that hold samples and were given as a whole; a DETERMINISTIC one may
     be given again. `attempts`: samples given inside failed attempts at a call, which the next execution of it
-    remembers. `journal`: all that was given or shared, in that order, what was given back among it.
+    remembers. `effects`: the pools that are no samples but effects, of which a further attempt repeats none. `journal`:
+    all that was given or shared, in that order, what was given back among it.
     """
 
     def __init__(self) -> None:
         self.given: defaultdict[bytes, set[int]] = defaultdict(set)
         self.shared: set[int] = set()
+        self.effects: set[bytes] = set()
         self.journal: list[Attempted | int] = []
         self.attempts: defaultdict[Attempted, list[Attempted]] = defaultdict(list)
 
@@ -299,13 +301,27 @@ class Samples:
                     self._give(each)
 
     def failed(self, call: Attempted, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
-        """The samples given inside a failed attempt at a call."""
+        """These executions took place inside a failed attempt at a call. Another attempt is given further samples, and
+        the same effects."""
         with _LOCK:
-            for tree, root in trees:
-                node = tree[root]
-                if node.pool is not None:
-                    self.attempts[call].append(Attempted(node.pool, node.sample))
-                self.attempts[call] += self._nested(tree, root)
+            for sample in self._all(trees):
+                if sample.pool in self.effects:
+                    self.give_back(sample.pool, sample.sample)
+                else:
+                    self.attempts[call].append(sample)
+
+    def suspended(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
+        """These took place inside a call that was interrupted, and that will be made once more from its start."""
+        with _LOCK:
+            for sample in self._all(trees):
+                self.give_back(sample.pool, sample.sample)
+
+    def _all(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> Iterator[Attempted]:
+        for tree, root in trees:
+            node = tree[root]
+            if node.pool is not None:
+                yield Attempted(node.pool, node.sample)
+            yield from self._nested(tree, root)
 
     def attempts_before(self, call: Attempted) -> tuple[Attempted, ...]:
         """What `failed` has kept for this call; kept no longer."""

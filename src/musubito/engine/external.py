@@ -62,7 +62,9 @@ class EffectStory(Story):
 
     def _pool_of_samples(self) -> bytes | None:
         # Identical effects of one run are numbered like samples, whatever code and parents they have.
-        return self._key_of(-1)
+        pool = self._key_of(-1)
+        self._run.samples.effects.add(pool)
+        return pool
 
     def _key_of(self, number: int) -> bytes:
         definition = self.call.definition

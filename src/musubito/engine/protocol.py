@@ -596,7 +596,7 @@ class Story:
         self._give_back()
         inside = frame.taken()
         if inside.samples:
-            yield from self._remember_attempt(inside)
+            yield from self._remember_attempt(inside, error)
         handed_up = inside._replace(
             valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
             valid_until=self._expiry(started_at, inside.valid_until),
@@ -637,14 +637,17 @@ class Story:
             effect=_effect(begun, effect),
         )
 
-    def _remember_attempt(self, inside: HandUp) -> Telling[None]:
+    def _remember_attempt(self, inside: HandUp, error: BaseException) -> Telling[None]:
         trees = []
         for use in inside.uses:
             try:
                 trees.append(((yield Find(SampleTree(use.execution))), use.execution))
             except StoreError as fault:
                 self.engine.report(fault)
-        self._run.samples.failed(Attempted(self._identity.pool(), self._number), trees)
+        if suspends(error):
+            self._run.samples.suspended(trees)
+        else:
+            self._run.samples.failed(Attempted(self._identity.pool(), self._number), trees)
 
     def _attempts_before(self) -> Sequence[Attempted]:
         if not self._run.gives_samples:
