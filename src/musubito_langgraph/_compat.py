@@ -5,6 +5,7 @@ It is looked at when it is imported: a LangGraph that does not fit is named at o
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -78,10 +79,12 @@ __all__ = [
     "caller_in",
     "channels_in",
     "checkpoint_ns_in",
+    "control_in",
     "copied",
     "drawn_as",
     "equal_sends_before",
     "error_in",
+    "graph_that_begins",
     "has_answer",
     "holds_anything",
     "is_answer",
@@ -117,6 +120,11 @@ __all__ = [
 
 CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
 """Since LangGraph 1.2; before, no task has it."""
+
+BEGINS: Final = frozenset({Pregel.stream.__code__, Pregel.astream.__code__})
+"""What calls the handlers of `on_chain_start` when a graph begins."""
+FRAMES: Final = 8
+"""So many calls away from them at most."""
 
 Config = Mapping[str, Any]
 
@@ -315,6 +323,25 @@ def has_answer(config: Config) -> bool:
 def runtime_in(config: Config) -> Any:
     """The `Runtime` of the task; None outside of a graph."""
     return _conf(config).get(CONFIG_KEY_RUNTIME)
+
+
+def control_in(runtime: Any) -> Any:
+    """What asks a run to come to an end; None before LangGraph 1.2."""
+    return getattr(runtime, "control", None)
+
+
+def graph_that_begins() -> Pregel[Any] | None:
+    """Asked by a handler of `on_chain_start`: the graph that begins; None if it is another Runnable. The handler is
+    not told, but the call that it is in was made by the graph itself."""
+    frame = sys._getframe(1)
+    for _ in range(FRAMES):
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+        if frame.f_code in BEGINS:
+            graph: Pregel[Any] = frame.f_locals["self"]
+            return graph
+    return None
 
 
 def scratchpad_in(config: Config) -> Any:

@@ -236,10 +236,13 @@ def _identity(value: Any, name: str, held: tuple[int, ...] = ()) -> object:
         _warn_of(of, name)
     if opaque:
         return ["type", of]
+    contents = [_identity(each, f"{name}{at}", held) for at, each in holds or ()]
+    if isinstance(value, set | frozenset):
+        contents.sort(key=canonical)
     return [
         of,
         code_of_classes([kind], ""),
-        [_identity(each, f"{name}{at}", held) for at, each in holds or ()],
+        contents,
         [[key, _identity(each, f"{name}.{key}", held)] for key, each in sorted(_fields(value).items())],
     ]
 
@@ -248,8 +251,8 @@ def _warn_of(kind: str, name: str) -> None:
     if kind + name not in _WARNED:
         _WARNED.add(kind + name)
         warn(
-            f"{name} is a {kind}, which has no identity: it counts by its type alone, so that steps cannot tell one from "
-            "another. Give it a `__musubito_identity__()`, or leave it out with ignore_config."
+            f"{name} is a {kind}, which has no identity: it counts by its type alone, so that steps cannot tell one "
+            "from another. Give it a `__musubito_identity__()`, or leave it out with ignore_config."
         )
 
 
@@ -261,9 +264,7 @@ def _held_by(value: Any) -> list[tuple[str, Any]] | None:
         case list() | tuple():
             return [(f"[{number}]", each) for number, each in enumerate(value)]
         case set() | frozenset():
-            return [
-                ("", each) for each in sorted(value, key=lambda each: canonical(_identity(each, "a set's element")))
-            ]
+            return [("", each) for each in value]
         case partial():
             return [("", value.func), (" arguments", value.args), (" keywords", value.keywords)]
         case MethodType():

@@ -1,8 +1,11 @@
 """What LangChain's and LangGraph's objects amount to as code.
 
 They count by their fields: functions with all that they reach, bound models with their parameters and tools, prompts,
-middleware, the nodes and edges of a graph. Credentials, clients, callbacks and caches do not count, nor what only says
-how often something is tried or who watches it.
+middleware, the nodes and edges of a graph, what is bound with `with_config`. Credentials, clients, callbacks and caches
+do not count, nor what only says how often something is tried or who watches it.
+
+Which fields these are is known of classes of other packages alone. What a class of the user's declares or sets itself
+counts, whatever it is called; only in a model is a field that is called like a credential taken for one.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import functools
 import re
 from collections.abc import Collection
 from types import FunctionType, MethodType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.caches import BaseCache
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -19,13 +22,22 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
+from musubito import EncodingError
 from musubito.adapter import register_kind
+from musubito.identity.canonical import canonical
+from musubito.identity.origin import Origin
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import is_random
+from musubito_langgraph.policy import KEY
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
 
 __all__ = ["all_fields", "is_credential", "module_of"]
 
@@ -42,30 +54,59 @@ CREDENTIALS: Final = (
     "secret_access_key",
     "credentials",
 )
-WATCHED_BY: Final = frozenset({"callbacks", "callback_manager", "tags", "metadata", "verbose", "cache", "rate_limiter"})
+WATCHED_BY: Final = frozenset({"callbacks", "callback_manager", "rate_limiter"})
+IF_READ: Final = frozenset({"tags", "metadata", "verbose", "cache"})
+"""What LangChain's classes keep for those who watch. It counts only where an attribute is read that is called so."""
+READ_BY_OTHERS: Final = frozenset({"profile", "custom_get_token_ids"})
+"""What models exclude from what they say of themselves, and middleware reads."""
+OF_A_CONFIG: Final = frozenset(
+    {"config.callbacks", "config.run_name", "config.run_id", "config.max_concurrency"}
+    | {f"config.configurable.{KEY}", f"config.metadata.{KEY}"}
+)
+"""What of a config that is bound says who watches, and how."""
+ADDED: Final = ("ls_", "lc_", "langgraph_", "musubito")
+"""How the metadata are called that frameworks add."""
 OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
     | {"input_cache_key"}
 )
 OF_A_GRAPH: Final = frozenset(
     {"checkpointer", "store", "cache", "cache_policy", "retry_policy", "step_timeout", "stream_mode", "stream_eager"}
-    | {"stream_transformers", "debug", "config", "builder", "name", "schema_to_mapper", "trigger_to_nodes"}
+    | {"stream_transformers", "debug", "builder", "name", "schema_to_mapper", "trigger_to_nodes"}
     | {"_serde_allowlist", "_output_mapper", "_state_mapper", "__orig_class__"}
 )
 
 
-def all_fields(value: Any) -> Collection[str]:
+def all_fields(value: Any, _walk: Walk) -> Collection[str]:
     """The names of the fields of any object."""
     slots = (slot for cls in type(value).__mro__ for slot in vars(cls).get("__slots__", ()))
     return {*getattr(value, "__dict__", ()), *slots}
 
 
-def _of_runnable(value: Any) -> set[str]:
+def _of_runnable(value: Any, walk: Walk) -> set[str]:
     """Who watches it, what it authenticates with, and what it says itself that it must not be told apart by."""
-    declared: dict[str, Any] = getattr(type(value), "__pydantic_fields__", {})
-    left_out = {name for name, field in declared.items() if getattr(field, "exclude", None)} | WATCHED_BY
-    left_out |= {name for name in (*declared, *getattr(value, "__dict__", ())) if is_credential(name)}
+    held: dict[str, Any] = getattr(value, "__dict__", {})
+    others = [cls for cls in reversed(type(value).__mro__) if walk.origins.of_class(cls) is not Origin.USER]
+    declared = {name: field for cls in others for name, field in vars(cls).get("__pydantic_fields__", {}).items()}
+    excluded = {name for name, field in declared.items() if field.exclude} - READ_BY_OTHERS - IF_READ
+    left_out = {name for name in declared if name in WATCHED_BY or is_credential(name)}
+    left_out |= {name for name in excluded if not _is_data(held.get(name))}
+    if type(value) in others:
+        left_out |= {name for name in held if is_credential(name)} | (IF_READ - walk.facts.mentioned)
+        # What a model is made with that is chosen for each call.
+        left_out |= {f"_default_config.{name}" for name in held.get("_default_config") or () if is_credential(name)}
+    if isinstance(value, RunnableLambda):
+        left_out.add("_repr")  # made when it is first shown
     return left_out
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a field that is not shown holds more than a client, or nothing where one may be put."""
+    try:
+        canonical(value)
+    except EncodingError:
+        return False
+    return value is not None
 
 
 def is_credential(name: str) -> bool:
@@ -74,24 +115,34 @@ def is_credential(name: str) -> bool:
     return any(name == word or name.endswith(f"_{word}") for word in CREDENTIALS)
 
 
-def _of_model(value: Any) -> set[str]:
+def _of_model(value: Any, walk: Walk) -> set[str]:
+    left_out = _of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
     # LangChain's fake models count in `i` how often they have answered.
-    module = type(value).__module__
-    return _of_runnable(value) | ({"i"} if module.startswith("langchain_core.language_models.fake") else set())
+    is_fake = any(cls.__module__.startswith("langchain_core.language_models.fake") for cls in type(value).__mro__)
+    return left_out | {"i"} if is_fake else left_out
 
 
-def _of_message(value: Any) -> set[str]:
+def _of_message(value: Any, _walk: Walk) -> set[str]:
     # Whoever is given a message that the code holds may give it an id: to have a random one or none is the same.
     return {"id"} if value.id is None or is_random(value.id) else set()
 
 
-def _of_binding(value: Any) -> set[str]:
-    return _of_runnable(value) | {"config", "custom_input_type", "custom_output_type"}
+def _of_binding(value: Any, walk: Walk) -> set[str]:
+    return _of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
 
 
-def _configured(value: Any) -> object:
-    """What a binding says in its config, without who watches it."""
-    return {"configurable": {key: repr(each) for key, each in (value.config.get("configurable") or {}).items()}}
+def _of_dynamic(value: Any, walk: Walk) -> set[str]:
+    return _of_runnable(value, walk) | _of_config(value.config)
+
+
+def _of_graph(value: Any, _walk: Walk) -> Collection[str]:
+    return OF_A_GRAPH | _of_config(value.config)
+
+
+def _of_config(config: Any) -> frozenset[str]:
+    """What is bound counts, but for who watches and for what frameworks add."""
+    metadata = (config or {}).get("metadata") or ()
+    return OF_A_CONFIG | {f"config.metadata.{key}" for key in metadata if str(key).startswith(ADDED)}
 
 
 def _schema(tool: Any) -> object:
@@ -107,10 +158,12 @@ def _remembers(graph: Any) -> bool:
 register_kind(Runnable, _of_runnable)
 register_kind(BaseLanguageModel, _of_model)
 register_kind(BaseMessage, _of_message)
-register_kind(RunnableBindingBase, _of_binding, _configured)
+register_kind(RunnableBindingBase, _of_binding)
+register_kind(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
+register_kind(DynamicRunnable, _of_dynamic)
 register_kind(BaseTool, _of_runnable, _schema)
-register_kind(_compat.Pregel, lambda _value: OF_A_GRAPH, remembers=_remembers)
-register_kind(_compat.PregelNode, lambda _value: OF_A_NODE)
+register_kind(_compat.Pregel, _of_graph, remembers=_remembers)
+register_kind(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_kind(_compat.BaseChannel)
 for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager):
     register_kind(watcher, all_fields)

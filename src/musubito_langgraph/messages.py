@@ -68,10 +68,11 @@ _WORDS = "(?:[A-Za-z]{1,10}[_-]){1,2}(?:[0-9]{10}-)?"
 """How servers begin their ids: `resp_`, `chatcmpl-tool-`, `gen-1767225600-`."""
 _MIXED = "(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])"
 _FORMS = (
-    re.compile(f"((?:{_WORDS})?)({_RANDOM})()").fullmatch,
+    # The usual ones first: most ids are of these.
+    re.compile(f"((?:call_|toolu_)?)({_RANDOM})()").fullmatch,
     re.compile(f"((?:lc_)?run--?)({_RANDOM})((?:-[0-9]+)?)").fullmatch,
     re.compile(f"(call_|toolu_)({_MIXED}[A-Za-z0-9_-]{{16,}})()").fullmatch,
-    re.compile(f"({_WORDS})({_MIXED}[A-Za-z0-9]{{16,}})()").fullmatch,
+    re.compile(f"({_WORDS})({_RANDOM}|{_MIXED}[A-Za-z0-9]{{16,}})()").fullmatch,
 )
 _MADE_ELSEWHERE = frozenset(
     ("run-", "run--", "lc_run-", "lc_run--", "call_", "toolu_", "resp_", "msg_", "chatcmpl-", "gen-", "rs_", "fc_")
@@ -702,7 +703,7 @@ class Naming:
         self.forms: dict[str, _Form] = {}
         """Those of the ids that have names, by core."""
         self.ids: dict[str, Name] = {}
-        if search is None or code.inside:
+        if search is None:
             return
         numbers: dict[str, int] = {}
         data = self.data(search.forms.values())

@@ -182,7 +182,7 @@ def _recorded_again(cls: type[_compat.RunnableCallable], fields: dict[str, Any])
     return made
 
 
-register_kind(RecordedCallable, lambda _value: ("musubito_node", "musubito_step"))
+register_kind(RecordedCallable, lambda _value, _walk: ("musubito_node", "musubito_step"))
 
 
 def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
@@ -268,7 +268,7 @@ class NodeRunnable(RecordedRunnable):
         _came_to_be(self._node, standing_in(attempt.config), attempt, output, self._number, self._count)
 
 
-register_kind(NodeRunnable, lambda _value: ("_node", "_number", "_count", "_step"))
+register_kind(NodeRunnable, lambda _value, _walk: ("_node", "_number", "_count", "_step"))
 
 
 # -- subgraphs ---------------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ class Subgraph(Runnable[Any, Any]):
             self._left(config, within)
 
 
-register_kind(Subgraph, lambda _value: ("_node",))
+register_kind(Subgraph, lambda _value, _walk: ("_node",))
 
 
 # -- conditional edges -------------------------------------------------------------------------------------------------
@@ -367,4 +367,4 @@ class Router(RecordedRunnable):
         return Place(origins_of(standing, config, self._node.name), self._node.run(standing))
 
 
-register_kind(Router, lambda _value: ("_node", "_step"))
+register_kind(Router, lambda _value, _walk: ("_node", "_step"))

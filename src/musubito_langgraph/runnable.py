@@ -48,8 +48,7 @@ class RecordedRunnable(Runnable[Any, Any]):
     def __init__(self, runnable: Runnable[Any, Any], step: RecordedStep) -> None:
         self._runnable = runnable
         self._step = step
-        if hasattr(runnable, "name"):
-            self.name = runnable.name
+        self.name = getattr(runnable, "name", None) if _is_there(runnable) else None
 
     # -- where it stands; for those that are nodes ---------------------------------------------------------------------
     def _place(self, config: RunnableConfig) -> Place:
@@ -195,7 +194,7 @@ class RecordedRunnable(Runnable[Any, Any]):
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         """As that for which it stands."""
-        return self._runnable.get_name(suffix, name=name)
+        return _name_of(self._runnable, suffix, name)
 
     @property
     def InputType(self) -> Any:  # noqa: N802 - LangChain's
@@ -223,6 +222,19 @@ class RecordedRunnable(Runnable[Any, Any]):
     def get_graph(self, config: RunnableConfig | None = None) -> Any:
         """As that for which it stands."""
         return self._runnable.get_graph(config)
+
+
+def _name_of(runnable: Runnable[Any, Any], suffix: str | None = None, name: str | None = None) -> str:
+    return runnable.get_name(suffix, name=name or (None if _is_there(runnable) else type(runnable).__name__))
+
+
+def _is_there(runnable: Runnable[Any, Any]) -> bool:
+    """Whether it can be asked for its name: a model that is chosen for each call asks one that it has to make first."""
+    try:
+        hasattr(runnable, "name")
+    except Exception:  # whatever making a model raises
+        return False
+    return True
 
 
 # -- pieces and wholes -------------------------------------------------------------------------------------------------
@@ -431,11 +443,13 @@ class MusubitoRunnable(RecordedRunnable):
 
 
 for cls in (RecordedRunnable, MusubitoRunnable):
-    register_kind(cls, lambda _value: ("_step",), lambda value: value._step.operation.definition.semantics.ttl_seconds)
+    register_kind(
+        cls, lambda _value, _walk: ("_step",), lambda value: value._step.operation.definition.semantics.ttl_seconds
+    )
 
 
 def _recorded(runnable: Runnable[Any, Any], settings: Settings, name: str | None = None) -> MusubitoRunnable:
-    name = name or runnable.get_name()
+    name = name or _name_of(runnable)
     semantics = settings.semantics(name)
     return MusubitoRunnable(runnable, RecordedStep(name, runnable, module_of(runnable), semantics, settings))
 

@@ -40,6 +40,7 @@ from enum import Enum, auto
 from itertools import repeat
 from typing import Final, TypeAlias
 
+from musubito.identity.source import parsed
 from musubito_langgraph.aliases import NAMES, Aliases
 
 __all__ = ["DIFFER", "Sees", "what_is_seen"]
@@ -107,11 +108,12 @@ def _tree(source: str | None) -> ast.Module | None:
     if source is None:
         return None
     try:
-        return ast.parse(textwrap.dedent(source))
+        tree: ast.Module = parsed(textwrap.dedent(source))
     except SyntaxError:
         return _lambdas(source)
     except (ValueError, RecursionError, MemoryError):
         return None
+    return tree
 
 
 def _lambdas(source: str) -> ast.Module | None:
@@ -123,7 +125,7 @@ def _lambdas(source: str) -> ast.Module | None:
     for start in re.finditer(r"\blambda\b", source):
         for end in range(len(source), start.end(), -1):
             try:
-                body += ast.parse(f"({source[start.start() : end]}\n)").body
+                body += parsed(f"({source[start.start() : end]}\n)").body
             except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue
             break

@@ -23,8 +23,9 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.constants import TAG_NOSTREAM
 
 from musubito import EncodingError
-from musubito.adapter import ANSWER, SCOPE, not_replayable, note_read
+from musubito.adapter import ANSWER, SCOPE, Frame, not_replayable, note_read
 from musubito.identity.canonical import canonical
+from musubito.identity.foreign import remembers
 from musubito_langgraph import _compat
 from musubito_langgraph.fingerprint import is_credential
 from musubito_langgraph.store import noting
@@ -70,6 +71,13 @@ class Events(BaseCallbackHandler):
         here = f"{_compat.checkpoint_ns_in(self._config)}|"
         there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
         self.recorded.append([CUSTOM, _as_it_is(value), there.removeprefix(here) if there.startswith(here) else ""])
+
+    def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
+        """A Runnable begins. That a graph remembers cannot be told by the code that runs it, if that makes it only when
+        it is needed, or is given it."""
+        graph = _compat.graph_that_begins()
+        if graph is not None and remembers(graph):
+            not_replayable("a graph ran inside it that has a memory of its own")
 
     def on_chat_model_start(
         self,
@@ -248,8 +256,40 @@ def _watched_runtime(runtime: Any, events: Events) -> Any:
         events.custom(value)
         write(value)
 
-    store = None if runtime.store is None else noting(runtime.store, SCOPE.get().frame, events.found)
-    return runtime.override(stream_writer=stream_writer, store=store)
+    changes: dict[str, Any] = {"stream_writer": stream_writer}
+    if runtime.store is not None:
+        changes["store"] = noting(runtime.store, SCOPE.get().frame, events.found)
+    if _compat.control_in(runtime) is not None:
+        changes["control"] = _WatchedControl(runtime.control, SCOPE.get().frame)
+    return runtime.override(**changes)
+
+
+class _WatchedControl:
+    """By this a run is asked to come to an end. What heard of it may have done less than it does else."""
+
+    def __init__(self, control: Any, body: Frame | None) -> None:
+        self._control = control
+        self._body = body
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_control", "_body"):
+            raise AttributeError(name)
+        return getattr(self._control, name)
+
+    def request_drain(self, reason: str = "shutdown") -> None:
+        not_replayable("it asked its run to come to an end", self._body)
+        self._control.request_drain(reason)
+
+    @property
+    def drain_requested(self) -> bool:
+        return self.drain_reason is not None
+
+    @property
+    def drain_reason(self) -> str | None:
+        reason: str | None = self._control.drain_reason
+        if reason is not None:
+            not_replayable("its run was asked to come to an end, and it asked whether it was", self._body)
+        return reason
 
 
 def _watched_send(send: Callable[[Sequence[tuple[str, Any]]], None]) -> Callable[[Sequence[tuple[str, Any]]], None]:

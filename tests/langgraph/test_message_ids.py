@@ -13,13 +13,14 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveM
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_store
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
 
-from musubito_langgraph import musubito_graph
+from musubito_langgraph import musubito_graph, musubito_runnable
 from musubito_langgraph.dissects import what_is_dissected
 
 ONE = str(uuid4())
@@ -193,6 +194,22 @@ def test_an_id_that_was_found_in_the_store_is_no_other(engine):
     def pinned(state: Chat, runtime: Runtime) -> Any:
         found = runtime.store.get(("pins",), "all")
         return {"said": ",".join(m.content for m in state["messages"] if m.id in found.value["ids"])}
+
+    store = InMemoryStore()
+    store.put(("pins",), "all", {"ids": [ONE]})
+    graph = musubito_graph(graph_of(pinned, store=store))
+    assert graph.invoke(chat(ONE, TWO))["said"] == "message 0"
+    assert graph.invoke(chat(TWO, ONE))["said"] == "message 1"
+
+
+def test_an_id_that_a_step_inside_found_in_the_store_is_no_other(engine):
+    @musubito_runnable
+    def pins(key: str) -> Any:
+        return get_store().get(("pins",), key).value["ids"]
+
+    def pinned(state: Chat) -> Any:
+        found = pins.invoke("all")
+        return {"said": ",".join(m.content for m in state["messages"] if m.id in found)}
 
     store = InMemoryStore()
     store.put(("pins",), "all", {"ids": [ONE]})

@@ -80,14 +80,13 @@ class Counted(AgentMiddleware):
         self.ran("after the model")
 
 
-@wrap_model_call
 def stricter(request, handler):
     return handler(request.override(system_message=SystemMessage("You calculate strictly.")))
 
 
 @ZOO(question, parallel=True)
 def agent_with_middleware(ran):
-    return create_agent(Scripted(script=calculating, ran=ran), tools(ran), middleware=[Counted(ran), stricter])
+    return create_agent(Scripted(script=calculating, ran=ran), tools(ran), middleware=[Counted(ran), wrap_model_call(stricter)])
 
 
 @ZOO(question, lambda: {"messages": [HumanMessage("And again: what is 3 times 4, plus 5?")]}, parallel=True)

@@ -184,6 +184,11 @@ def test_what_has_no_value_is_said_not_to_be_tracked(text: str, load: Callable[[
     assert [each.partition(":")[0].partition(".")[2] for each in code.untracked] == ["HELD"]
 
 
+def test_a_function_of_a_module_counts_by_its_name(load: Callable[[str], Any]) -> None:
+    m = load("import random\ndef step(x): return random.random()\n")
+    assert CodeTracker(m.step).current().untracked == ()
+
+
 def test_what_a_foreign_closure_holds_and_has_no_value_is_said_and_counts_by_type(load: Callable[[str], Any]) -> None:
     m = load("def step(x): return HELD(x)\n")
     seen = set()
@@ -243,6 +248,8 @@ CALLED = {
     "by builtins": "def step(x): return [*map(f, x), *filter(f, x), *sorted(x, key=f)]",
     "after a look": "def step(x): return f(x) if f is not None and callable(f) else 1",
     "by a partial": "import functools\nP = functools.partial(f, 1)\ndef step(x): return P()",
+    "in another thread": "import asyncio, functools\nP = functools.partial(asyncio.to_thread, f)\ndef step(x): return P(x)",
+    "from a field": "class H:\n    def __init__(self): self.f = f\nh = H()\ndef step(x): return h.f(x), repr(h.f)",
     "under decorators": "import functools\n@functools.lru_cache\ndef h(x): return f(x)\ndef step(x): return h(x)",
 }
 CALLED_METHODS = {

@@ -10,12 +10,13 @@ import builtins
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from musubito.identity.description import ABSENT
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import module_name
+from musubito.identity.source import parsed
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -83,7 +84,7 @@ def _text_links(
 ) -> list[tuple[str, bytes]]:
     links: list[tuple[str, bytes]] = []
     try:
-        pending: list[ast.AST] = [ast.parse(text.strip(), mode="eval")]
+        pending: list[ast.AST] = [parsed(text.strip(), "eval")]
     except (SyntaxError, ValueError):
         return links  # not an expression, so it names nothing
     while pending:
@@ -124,8 +125,8 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
     """By module and qualname; builtins are left out."""
     found: dict[tuple[str, str], type] = {}
     pending: list[type] = []
-    names = getattr(function, "__globals__", {})
-    local = _closure(function)
+    is_code = isinstance(function, FunctionType | MethodType)
+    names, local = (function.__globals__, _closure(function)) if is_code else ({}, {})
     if owner is not None:
         local[owner.__name__] = owner
     for annotation in annotations_of(function).values() if isinstance(function, FunctionType) else ():
@@ -160,7 +161,7 @@ def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]
         annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
         try:
-            tree = ast.parse(annotation.strip(), mode="eval")
+            tree = parsed(annotation.strip(), "eval")
         except (SyntaxError, ValueError):
             return  # not an expression, so it names no class
         for node in ast.walk(tree):

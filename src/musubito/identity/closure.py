@@ -283,7 +283,8 @@ class Walk:
 
 
 def _called(value: Any) -> str:
-    qualname = getattr(value, "__qualname__", None) or type(value).__qualname__
+    # What cannot be called has no name of its own; to ask it for one may run code of its class.
+    qualname = (getattr(value, "__qualname__", None) if callable(value) else None) or type(value).__qualname__
     module = module_of(value) if isinstance(value, FunctionType) else module_name(value)
     return f"{module}.{qualname}"
 

@@ -13,6 +13,7 @@ import argparse
 import functools
 import re
 import string
+import sys
 import types
 import typing
 from collections import OrderedDict, defaultdict, deque
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["describe", "is_atom", "plain"]
 
 SEQUENCES = (list, tuple, set, frozenset, deque)
+ELSEWHERE = frozenset({"run_in_executor", "to_thread"})
+"""Functions that merely call, in another thread, what they are given: so do frameworks run sync code in async."""
 DEPTH = 100
 
 
@@ -193,8 +196,9 @@ def _partial(walk: Walk, value: Any, name: str) -> Description:
     walk.guard.attribute(value, "func", value.func)
     walk.guard.attribute(value, "keywords", value.keywords)
     walk.guard.mapping(value.keywords, tuple(value.keywords), tuple(value.keywords.values()))
-    for each in (*value.args, *value.keywords.values()):
-        may_be_read(walk, each)
+    if getattr(value.func, "__name__", "") not in ELSEWHERE:
+        for each in (*value.args, *value.keywords.values()):
+            may_be_read(walk, each)
     pairs = [("function", value.func), *enumerate(value.args), *sorted(value.keywords.items())]
     return Description(tokens(type(value).__name__, len(value.args)), walk.links(pairs, name))
 
@@ -234,7 +238,9 @@ def _builtin(walk: Walk, value: Any, name: str) -> Description:
         return description
     if counts(walk, bound):
         return Description(description.own, walk.links([("self", bound)], name))
-    walk.not_tracked(name, bound)
+    module = sys.modules.get(module_name(type(bound)))
+    if module is None or vars(module).get(value.__name__) is not value:  # as `random.random` is: a function by its name
+        walk.not_tracked(name, bound)
     return Description(description.own + tokens(module_name(type(bound)), type(bound).__qualname__), [])
 
 

@@ -8,7 +8,10 @@ the fields but is not among them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
 
 __all__ = ["Kind", "kind_of", "may_remember", "register_kind", "remembers"]
 
@@ -16,8 +19,8 @@ __all__ = ["Kind", "kind_of", "may_remember", "register_kind", "remembers"]
 class Kind(NamedTuple):
     """How objects of a class, and of those derived from it, are looked at."""
 
-    leaves_out: Callable[[Any], Collection[str]]
-    """The names of fields that do not count."""
+    leaves_out: Callable[[Any, Walk], Collection[str]]
+    """The names of fields that do not count, seen from this walk; `field.key` is that of a key in a dict."""
     says: Callable[[Any], object] | None
     """Plain data that counts besides. It must follow from the fields alone: it is asked for only when one of them is
     another than before."""
@@ -30,7 +33,7 @@ _KINDS: Final[dict[type, Kind]] = {}
 
 def register_kind(
     cls: type,
-    leaves_out: Callable[[Any], Collection[str]] = lambda _value: (),
+    leaves_out: Callable[[Any, Walk], Collection[str]] = lambda _value, _walk: (),
     says: Callable[[Any], object] | None = None,
     remembers: Callable[[Any], bool] | None = None,
 ) -> None:

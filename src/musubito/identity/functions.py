@@ -310,10 +310,11 @@ def _follow(
         _function_fields(walk, value, name, links)
     if isinstance(value, FunctionType) and value.__name__ in ANNOTATION_READERS:
         walk.facts.annotations |= walk.origins.of_function(value) is not Origin.USER
-    if how.called and not rest and walk.live:
-        walk.calls(value)
-    if how.given and not rest:
-        may_be_read(walk, value)
+    if not rest and walk.live:
+        if how.called:
+            walk.calls(value)
+        if how.given:
+            may_be_read(walk, value)
     links.append((label, walk.constant(value, name)))
 
 
@@ -335,7 +336,7 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how:
         walk.guard.item(value.__dict__, attribute, value.__dict__[attribute])
         value = value.__dict__[attribute]
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is Origin.USER:
-        if how.given:
+        if how.given and walk.live:
             may_be_read(walk, value)
         links.append((full, walk.link(value, walk.called(value, full))))
 

@@ -37,7 +37,21 @@ SKIPPED = frozenset(
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 CALLERS = frozenset(
-    {"map", "filter", "sorted", "min", "max", "len", "bool", "iter", "callable", "isinstance", "issubclass"}
+    {
+        "map",
+        "filter",
+        "sorted",
+        "min",
+        "max",
+        "len",
+        "bool",
+        "iter",
+        "callable",
+        "isinstance",
+        "issubclass",
+        "repr",
+        "id",
+    }
 )
 """Builtins that call what they are given, or look at it, and neither read its docstring nor give it to others."""
 END = object()

@@ -37,7 +37,7 @@ from musubito.identity.origin import Origin, is_own, module_name
 from musubito.identity.state import value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from musubito.identity.closure import Walk
 
@@ -290,7 +290,8 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     for each in sorted(written, key=str):
         links += walk.state(value, each, f"{name}.{each}")
     kind = kind_of(value)
-    exempt = written if kind is None else written | frozenset(kind.leaves_out(value))
+    left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
+    exempt = written | left_out
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         held = fields_of(value, where)
         if held is None:
@@ -308,7 +309,8 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
                 walk.calls(inner)
             if exempt:
                 walk.guard.item(held, each, inner)
-            links += _field(walk, inner, str(each), f"{name}.{each}", of_others=only_data, known=kind is not None)
+            for part, label, called in _parts(walk, inner, str(each), f"{name}.{each}", left_out):
+                links += _field(walk, part, label, called, of_others=only_data, known=kind is not None)
     for slot in sorted(_slots(type(value)) - exempt):
         inner = getattr(value, slot, ABSENT)
         if inner is ABSENT:
@@ -319,9 +321,25 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     return links
 
 
+def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[str]) -> Iterator[tuple[Any, str, str]]:
+    """A field, or what it holds key by key where some keys do not count: then to hold none that does is to hold
+    nothing.
+    """
+    keys = frozenset(each.removeprefix(f"{label}.") for each in left_out if each.startswith(f"{label}."))
+    if not keys or type(value) not in (dict, types.NoneType):
+        yield value, label, name
+    elif value is not None:
+        walk.guard.within(value, [*value, *keys])
+        for key in sorted(value.keys() - keys, key=str):
+            walk.guard.item(value, key, value[key])
+            yield from _parts(walk, value[key], f"{label}.{key}", f"{name}.{key}", left_out)
+
+
 def _field(walk: Walk, value: Any, label: str, name: str, *, of_others: bool, known: bool) -> list[tuple[str, bytes]]:
-    """What an object holds in a field. Somebody else's object, if no adapter knows it, may read all that is there."""
-    if not (of_others and known):
+    """What an object holds in a field. Somebody else's object, if no adapter knows it, may read all that is there; of
+    the user's own it is known what the code does with it.
+    """
+    if not known if of_others else label in walk.facts.handed:
         may_be_read(walk, value)
     return (
         held_by_others(walk, value, label, name) if of_others else [(label, walk.link(value, walk.called(value, name)))]
@@ -394,20 +412,18 @@ def _lazy_names(cls: type) -> frozenset[str]:
 
 def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     """The declared fields of somebody else's dataclass or pydantic model; those it excludes itself are left
-    out.
+    out, unless an adapter says which.
     """
-    cls = type(value)
+    cls, kind = type(value), kind_of(value)
     if is_dataclass(cls):
         names = [each.name for each in fields(cls)]
     else:
-        names = [each for each, field in cls.__pydantic_fields__.items() if not getattr(field, "exclude", None)]
-    kind = kind_of(value)
-    if kind is not None:
-        left_out = frozenset(kind.leaves_out(value))
-        names = [each for each in names if each not in left_out]
-    links = []
+        known = cls.__pydantic_fields__.items()
+        names = [each for each, field in known if kind is not None or not getattr(field, "exclude", None)]
+    left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
+    links: list[tuple[str, bytes]] = []
     held = fields_of(value)
-    for each in sorted(names):
+    for each in sorted(set(names) - left_out):
         inner = held.get(each, ABSENT) if held is not None else getattr(value, each, ABSENT)
         if inner is ABSENT:
             continue
@@ -417,7 +433,8 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
             walk.guard.attribute(value, each, inner)
         if kind is None:
             may_be_read(walk, inner)
-        links.append((each, walk.link(inner, walk.called(inner, f"{name}.{each}"))))
+        for part, label, called in _parts(walk, inner, each, f"{name}.{each}", left_out):
+            links.append((label, walk.link(part, walk.called(part, called))))
     return links
 
 

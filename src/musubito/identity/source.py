@@ -18,13 +18,14 @@ from threading import Lock
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["FunctionNode", "Source", "same_code", "source_of"]
+__all__ = ["FunctionNode", "Source", "parsed", "same_code", "source_of"]
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 LAMBDA = "<lambda>"
 REMARKS = __future__.annotations.compiler_flag
 """Flags that say nothing of what the code does; `exec` hands this one down to what it compiles."""
 FILES_KEPT = 256
+TRIES = 20
 
 
 class Source(NamedTuple):
@@ -46,6 +47,16 @@ _lock = Lock()
 if hasattr(os, "register_at_fork"):
     # A child must not find it locked by a thread that it does not have.
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def parsed(text: str, mode: str = "exec") -> Any:
+    """The syntax tree of a text; raises what `ast.parse` raises."""
+    for _ in range(TRIES):
+        try:
+            return ast.parse(text, mode=mode)
+        except SystemError:
+            continue  # in CPython 3.11 threads that parse at once count how deep they are as one
+    return ast.parse(text, mode=mode)
 
 
 def source_of(code: CodeType) -> Source | None:
@@ -124,7 +135,7 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(text)
+            tree = parsed(text)
             module = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()  # not (or no longer) a Python file: then there is no source here

@@ -1,0 +1,497 @@
+"""What holds around a step without being an argument: which of it counts, and what makes a step not replayable."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import string
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from operator import add
+from typing import Annotated, Any, TypedDict
+
+import langgraph.config as lc
+import langgraph.runtime
+import pytest
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig as RC  # noqa: N817 - as users write it
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_config as gc
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.runtime import Runtime
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from musubito import MusubitoWarning
+from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.source import parsed
+from musubito_langgraph import musubito_graph
+from musubito_langgraph.around import _sight
+from musubito_langgraph.sees import WHOLE
+from tests.langgraph.specimen import Ran
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+class State(TypedDict, total=False):
+    q: str
+    a: str
+
+
+def graph_of(node: Callable[..., Any], **compiled: Any) -> Any:
+    builder = StateGraph(State, context_schema=dict)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    return musubito_graph(builder.compile(name="g", **compiled))
+
+
+def ask(graph: Any, config: Any = None, **kwargs: Any) -> Any:
+    return graph.invoke({"q": "?"}, config, **kwargs)["a"]
+
+
+# -- values that need not be data --------------------------------------------------------------------------------------
+@dataclass
+class Short:
+    name: str
+
+
+@dataclass
+class Long:
+    name: str
+
+
+class Model(BaseModel):
+    name: str
+
+
+class OtherModel(BaseModel):
+    name: str
+
+
+class Titled(dict[str, Any]):
+    def __init__(self, title: str) -> None:
+        super().__init__(lock=threading.Lock())
+        self.title = title
+
+
+class Named(list[Any]):
+    def __init__(self, name: str) -> None:
+        super().__init__([1])
+        self.name = name
+
+
+class Client:
+    __slots__ = ("__secret", "lock")
+
+    def __init__(self, secret: str) -> None:
+        self.__secret = secret
+        self.lock = threading.Lock()
+
+    def says(self) -> str:
+        return self.__secret
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+    lock: Any = None
+    _tone: str = PrivateAttr("")
+
+
+@dataclass
+class Partly:
+    lock: Any = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.user = "nobody"
+
+
+class Failed(Exception):
+    """With something in its arguments that is no data."""
+
+
+def loose(**extra: Any) -> Loose:
+    return Loose(lock=threading.Lock(), **extra)
+
+
+def toned(tone: str) -> Loose:
+    made = loose()
+    made._tone = tone
+    return made
+
+
+def used_by(user: str) -> Partly:
+    made = Partly()
+    made.user = user
+    return made
+
+
+def greets(greeting: str, name: str) -> str:
+    return f"{greeting} {name}"
+
+
+# By what it is: what makes the first, what makes another, what a node says of it.
+VALUES: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], str]]] = {
+    "a dataclass": (lambda: Short, lambda: Long, lambda it: it.__name__),
+    "a pydantic class": (lambda: Model, lambda: OtherModel, lambda it: it.__name__),
+    "a class of a library": (lambda: dict, lambda: list, lambda it: it.__name__),
+    "a module": (lambda: json, lambda: string, lambda it: it.__name__),
+    "a function of Python": (lambda: min, lambda: max, lambda it: str(it(1, 2))),
+    "a method of Python": (lambda: "a".upper, lambda: "b".upper, lambda it: it()),
+    "a method of a type": (lambda: str.upper, lambda: str.lower, lambda it: it("x")),
+    "a partial": (
+        lambda: functools.partial(greets, "Hi"),
+        lambda: functools.partial(greets, "Yo"),
+        lambda it: it("you"),
+    ),
+    "a set of functions": (lambda: {min, len}, lambda: {max, len}, lambda it: str(sorted(map(str, it)))),
+    "a model": (
+        lambda: FakeListChatModel(responses=["x"]),
+        lambda: FakeListChatModel(responses=["y"]),
+        lambda it: it.responses[0],
+    ),
+    "an attribute of a dict": (lambda: Titled("a"), lambda: Titled("b"), lambda it: it.title),
+    "an attribute of a list": (lambda: Named("a"), lambda: Named("b"), lambda it: it.name),
+    "a private slot": (lambda: Client("a"), lambda: Client("b"), lambda it: it.says()),
+    "an extra of a model": (lambda: loose(user="a"), lambda: loose(user="b"), lambda it: it.user),
+    "a private attribute of a model": (lambda: toned("a"), lambda: toned("b"), lambda it: it._tone),
+    "an attribute besides the fields": (lambda: used_by("a"), lambda: used_by("b"), lambda it: it.user),
+    "an argument of an exception": (lambda: Failed("a", min), lambda: Failed("b", min), lambda it: it.args[0]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*which has no identity:musubito.MusubitoWarning")
+@pytest.mark.parametrize("where", ["context", "configurable"])
+@pytest.mark.parametrize("kind", VALUES)
+def test_another_value_is_not_answered_with_what_the_first_was(kind: str, where: str):
+    one, other, read = VALUES[kind]
+    ran = Ran()
+
+    def node(state: State, runtime: Runtime[Any], config: RunnableConfig) -> State:
+        ran("node")
+        return {"a": read(runtime.context["it"] if where == "context" else config["configurable"]["it"])}
+
+    graph = graph_of(node)
+
+    def asked(value: Any) -> str:
+        if where == "context":
+            return ask(graph, context={"it": value})
+        return ask(graph, {"configurable": {"it": value}})
+
+    assert asked(one()) == read(one())
+    assert asked(other()) == read(other())
+    assert read(one()) != read(other())
+    assert ran.counts == {"node": 2}
+    assert asked(one()) == read(one())
+    assert ran.counts == {"node": 2}
+
+
+def test_what_hides_what_it_is_is_warned_of_by_its_field_and_the_rest_counts():
+    class Settings:
+        def __init__(self, user: str) -> None:
+            self.user = user
+            self.guard = threading.Lock()
+
+    graph = graph_of(lambda state, runtime: {"a": runtime.context["settings"].user})
+    with pytest.warns(
+        MusubitoWarning, match=r"context.settings.guard is a _thread.lock, which has no identity"
+    ) as said:
+        assert [ask(graph, context={"settings": Settings(user)}) for user in ("ann", "bob", "ann")] == [
+            "ann",
+            "bob",
+            "ann",
+        ]
+    assert len([each for each in said if "no identity" in str(each.message)]) == 1
+
+
+def test_what_a_property_keeps_does_not_count():
+    class Settings:
+        def __init__(self) -> None:
+            self.guard = min
+            self.user = "ann"
+
+        @functools.cached_property
+        def title(self) -> str:
+            return self.user.title()
+
+    ran, settings = Ran(), Settings()
+
+    def node(state: State, runtime: Runtime[Any]) -> State:
+        ran("node")
+        return {"a": runtime.context["settings"].title}
+
+    graph = graph_of(node)
+    assert [ask(graph, context={"settings": settings}) for _ in range(2)] == ["Ann", "Ann"]
+    assert ran.counts == {"node": 1}
+
+
+# -- other names -------------------------------------------------------------------------------------------------------
+def named_otherwise(ran: Ran) -> Any:
+    def node(state: State) -> State:
+        ran("node")
+        return {"a": gc()["metadata"]["who"]}
+
+    return node
+
+
+def named_by_module(ran: Ran) -> Any:
+    def node(state: State) -> State:
+        ran("node")
+        return {"a": lc.get_config()["metadata"]["who"]}
+
+    return node
+
+
+def named_inside(ran: Ran) -> Any:
+    def node(state: State) -> State:
+        from langgraph.config import get_config as here
+
+        ran("node")
+        return {"a": here()["metadata"]["who"]}
+
+    return node
+
+
+def named_around(ran: Ran) -> Any:
+    from langgraph.config import get_config as somewhere
+
+    def node(state: State) -> State:
+        ran("node")
+        return {"a": somewhere()["metadata"]["who"]}
+
+    return node
+
+
+assigned = gc
+
+
+def named_by_assignment(ran: Ran) -> Any:
+    def node(state: State) -> State:
+        ran("node")
+        return {"a": assigned()["metadata"]["who"]}
+
+    return node
+
+
+OTHERWISE = [named_otherwise, named_by_module, named_inside, named_around, named_by_assignment]
+
+
+@pytest.mark.parametrize("made", OTHERWISE, ids=lambda made: made.__name__)
+def test_a_function_that_gives_the_config_is_known_by_other_names(made: Callable[[Ran], Any]):
+    ran = Ran()
+    graph = graph_of(made(ran))
+    assert [ask(graph, {"metadata": {"who": who, "request": who}}) for who in ("ann", "bob")] == ["ann", "bob"]
+    assert ran.counts == {"node": 2}
+    assert ask(graph, {"metadata": {"who": "ann", "request": "another"}}) == "ann"
+    assert ran.counts == {"node": 2}
+
+
+Cfg = RC
+
+
+@pytest.mark.parametrize("way", ["imported", "assigned", "quoted"])
+def test_a_config_is_known_by_other_names_of_its_type(way: str):
+    ran = Ran()
+
+    @tool
+    def imported(word: str, where: RC) -> str:
+        """Who asks."""
+        ran("tool")
+        return str(where["metadata"].get("who"))
+
+    @tool
+    def assigned(word: str, where: Cfg) -> str:
+        """Who asks."""
+        ran("tool")
+        return str(where["metadata"].get("who"))
+
+    @tool
+    def quoted(word: str, where: "RC") -> str:  # noqa: UP037 - as older code has it
+        """Who asks."""
+        ran("tool")
+        return str(where["metadata"].get("who"))
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("tools", ToolNode([imported, assigned, quoted]))
+    builder.add_edge(START, "tools")
+    graph = musubito_graph(builder.compile(name="g"))
+
+    def asked(who: str, request: str) -> str:
+        call = {"name": way, "args": {"word": "x"}, "id": "1", "type": "tool_call"}
+        said = graph.invoke(
+            {"messages": [AIMessage("", tool_calls=[call])]}, {"metadata": {"who": who, "request": request}}
+        )
+        return said["messages"][-1].content
+
+    assert [asked("ann", "1"), asked("bob", "2"), asked("ann", "3")] == ["ann", "bob", "ann"]
+    assert ran.counts == {"tool": 2}
+
+
+def test_what_is_seen_goes_by_the_texts_that_are_at_hand():
+    def node(state: State) -> State:
+        return {"a": state["q"]}
+
+    known = CodeTracker(node).current()
+    unknown = replace(known, parts=tuple(replace(part, source=None) for part in known.parts))
+    for _ in range(2):
+        assert _sight(known) is None
+        blind = _sight(unknown)
+        assert blind is not None
+        assert blind.whole == WHOLE
+
+
+def test_texts_are_read_by_several_threads_at_once():
+    # CPython 3.11 counts how deep they are as if all were one.
+    text = "def f(x):\n    return " + "+".join(["(x[1] if x else {2: [3, (4, g(5))]})"] * 60)
+    failed: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            for _ in range(25):
+                parsed(text)
+        except BaseException as error:
+            failed.append(error)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual)
+    assert failed == []
+
+
+# -- a run that comes to an end ----------------------------------------------------------------------------------------
+needs_control = pytest.mark.skipif(not hasattr(langgraph.runtime, "RunControl"), reason="since LangGraph 1.2")
+
+
+class Somebody:
+    """Who asks for the end of a run, which is no part of the code that hears of it."""
+
+    def __init__(self) -> None:
+        self.control: Any = None
+
+    def __musubito_identity__(self) -> str:
+        return "somebody"
+
+
+@needs_control
+@pytest.mark.parametrize("how", ["drain_requested", "drain_reason", "control"])
+def test_what_heard_that_its_run_is_to_end_is_not_replayed(how: str):
+    ran, somebody = Ran(), Somebody()
+
+    def node(state: State, runtime: Runtime[Any]) -> State:
+        ran(state["q"])
+        if state["q"] == "end":
+            somebody.control.request_drain()
+        if how == "control":
+            asked = runtime.control.drain_requested
+        else:
+            asked = runtime.drain_requested if how == "drain_requested" else runtime.drain_reason is not None
+        return {"a": "half" if asked else "all"}
+
+    graph = graph_of(node)
+    for question, answer in (("end", "half"), ("end", "half"), ("go on", "all"), ("go on", "all")):
+        somebody.control = langgraph.runtime.RunControl()
+        assert graph.invoke({"q": question}, control=somebody.control)["a"] == answer
+    assert ran.counts == {"end": 2, "go on": 1}
+
+
+@needs_control
+def test_what_asks_its_run_to_end_asks_again():
+    def node(state: State, runtime: Runtime[Any]) -> State:
+        runtime.control.request_drain("enough")
+        return {"a": "x"}
+
+    graph = graph_of(node)
+    for _ in range(2):
+        control = langgraph.runtime.RunControl()
+        assert ask(graph, control=control) == "x"
+        assert control.drain_reason == "enough"
+
+
+# -- graphs that remember ----------------------------------------------------------------------------------------------
+class Said(TypedDict):
+    said: Annotated[list[str], add]
+
+
+def counting(saver: Any) -> Any:
+    builder = StateGraph(Said)
+    builder.add_node("say", lambda state: {"said": ["x"]})
+    builder.add_edge(START, "say")
+    return builder.compile(checkpointer=saver)
+
+
+def cached(saver: Any) -> Callable[[Any], Any]:
+    made = functools.lru_cache(lambda: counting(saver()))
+    return lambda context: made()
+
+
+def lazily(saver: Any) -> Callable[[Any], Any]:
+    made: dict[str, Any] = {}
+
+    def graph(context: Any) -> Any:
+        if not made:
+            made["graph"] = counting(saver())
+        return made["graph"]
+
+    return graph
+
+
+def from_the_context(saver: Any) -> Callable[[Any], Any]:
+    return lambda context: context["graph"]
+
+
+@pytest.mark.filterwarnings("ignore:.*which has no identity:musubito.MusubitoWarning")
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream"])
+@pytest.mark.parametrize("found", [cached, lazily, from_the_context], ids=lambda found: found.__name__)
+def test_what_runs_a_graph_that_remembers_is_not_replayed(found: Callable[..., Any], way: str, remembers: bool):
+    ran, saver = Ran(), InMemorySaver if remembers else lambda: None
+    find = found(saver)
+    mine = {"configurable": {"thread_id": "mine"}}
+
+    def node(state: State, runtime: Runtime[Any]) -> State:
+        ran("node")
+        inner = find(runtime.context)
+        if way == "stream":
+            return {"a": str(len(list(inner.stream({"said": []}, mine, stream_mode="values"))[-1]["said"]))}
+        return {"a": str(len(inner.invoke({"said": []}, mine)["said"]))}
+
+    async def anode(state: State, runtime: Runtime[Any]) -> State:
+        ran("node")
+        return {"a": str(len((await find(runtime.context).ainvoke({"said": []}, mine))["said"]))}
+
+    graph = graph_of(anode if way == "ainvoke" else node)
+    context = {"graph": counting(saver())}
+
+    def asked() -> str:
+        if way == "ainvoke":
+            return asyncio.run(graph.ainvoke({"q": "?"}, context=context))["a"]
+        return ask(graph, context=context)
+
+    assert [asked() for _ in range(3)] == (["1", "2", "3"] if remembers else ["1", "1", "1"])
+    assert ran.counts == {"node": 3 if remembers else 1}
+
+
+def test_what_runs_a_graph_that_remembers_by_the_saver_around_it_is_not_replayed():
+    made = functools.lru_cache(lambda: counting(True))
+    ran = Ran()
+
+    def node(state: State) -> State:
+        ran("node")
+        return {"a": str(len(made().invoke({"said": []})["said"]))}
+
+    graph = graph_of(node, checkpointer=InMemorySaver())
+    here = {"configurable": {"thread_id": "1"}}
+    assert [ask(graph, here) for _ in range(3)] == ["1", "2", "3"]
+    assert ran.counts == {"node": 3}
