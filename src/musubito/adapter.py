@@ -70,6 +70,7 @@ class Operation:
     """
 
     def __init__(self, name: str, code: Any, semantics: StepConfiguration, module: str) -> None:
+        self._made_of = name, code, semantics, module
         self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
         self._tracker = CodeTracker(code, module=module)
 
@@ -77,8 +78,7 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        standing = self.definition.function
-        return type(self), (self.definition.name, standing.code, self.definition.semantics, standing.__module__)
+        return type(self), self._made_of
 
     @property
     def name(self) -> str:

@@ -42,7 +42,7 @@ from musubito_langgraph.failures import ToolFailed, failed_tools
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
-from musubito_langgraph.watch import WATCHED, Events, emit, watched, watched_likewise
+from musubito_langgraph.watch import Events, emit, watched, watched_likewise
 
 __all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "within"]
 
@@ -243,7 +243,8 @@ class Attempt:
             self._before = self._digest()
         config, events = watched(self.config, self.step.calls)
         if self._given is not self.config:
-            config = {**self._given, **{key: config[key] for key in WATCHED}}
+            callbacks, configurable = config["callbacks"], config["configurable"]
+            config = {**self._given, "callbacks": callbacks, "configurable": configurable}
         return config, events
 
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:

@@ -30,10 +30,7 @@ from musubito_langgraph import _compat
 from musubito_langgraph.fingerprint import is_credential
 from musubito_langgraph.store import noting
 
-__all__ = ["WATCHED", "Events", "emit", "watched", "watched_likewise"]
-
-WATCHED: Final = ("callbacks", "configurable")
-"""What of a config is another when it is watched."""
+__all__ = ["Events", "emit", "watched", "watched_likewise"]
 
 CUSTOM: Final = "custom"
 MODEL: Final = "model"
