@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import string
 import sys
@@ -18,11 +19,11 @@ import langgraph.runtime
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.runnables import RunnableConfig as RC  # noqa: N817 - as users write it
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.config import get_config as gc
+from langgraph.config import get_config as told
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
@@ -155,6 +156,7 @@ VALUES: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], st
         lambda: FakeListChatModel(responses=["y"]),
         lambda it: it.responses[0],
     ),
+    "a Runnable": (lambda: RunnableLambda(str.upper), lambda: RunnableLambda(str.lower), lambda it: it.invoke("x")),
     "an attribute of a dict": (lambda: Titled("a"), lambda: Titled("b"), lambda it: it.title),
     "an attribute of a list": (lambda: Named("a"), lambda: Named("b"), lambda it: it.name),
     "a private slot": (lambda: Client("a"), lambda: Client("b"), lambda it: it.says()),
@@ -234,7 +236,7 @@ def test_what_a_property_keeps_does_not_count():
 def named_otherwise(ran: Ran) -> Any:
     def node(state: State) -> State:
         ran("node")
-        return {"a": gc()["metadata"]["who"]}
+        return {"a": told()["metadata"]["who"]}
 
     return node
 
@@ -267,7 +269,7 @@ def named_around(ran: Ran) -> Any:
     return node
 
 
-assigned = gc
+assigned = told
 
 
 def named_by_assignment(ran: Ran) -> Any:
@@ -345,6 +347,17 @@ def test_what_is_seen_goes_by_the_texts_that_are_at_hand():
         assert blind.whole == WHOLE
 
 
+class Cycle:
+    """Garbage that runs Python when it is collected, so that another thread may go on in the midst of a parse."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __del__(self) -> None:
+        for _ in range(3):
+            pass
+
+
 def test_texts_are_read_by_several_threads_at_once():
     # CPython 3.11 counts how deep they are as if all were one.
     text = "def f(x):\n    return " + "+".join(["(x[1] if x else {2: [3, (4, g(5))]})"] * 60)
@@ -352,13 +365,16 @@ def test_texts_are_read_by_several_threads_at_once():
 
     def read() -> None:
         try:
-            for _ in range(25):
+            for _ in range(30):
+                for _ in range(3):
+                    Cycle()
                 parsed(text)
         except BaseException as error:
             failed.append(error)
 
-    usual = sys.getswitchinterval()
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(1e-6)
+    gc.set_threshold(5)
     try:
         threads = [threading.Thread(target=read) for _ in range(4)]
         for thread in threads:
@@ -366,7 +382,8 @@ def test_texts_are_read_by_several_threads_at_once():
         for thread in threads:
             thread.join()
     finally:
-        sys.setswitchinterval(usual)
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
     assert failed == []
 
 
