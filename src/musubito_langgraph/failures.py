@@ -67,8 +67,11 @@ def was_called(error: BaseException) -> bool:
     return any(frame.f_code.co_name in ("_run", "_arun") for frame, _ in walk_tb(refused.__traceback__))
 
 
-def identity_of_error(error: BaseException, held: tuple[BaseException, ...] = ()) -> object:
-    """A value that identifies an exception: its class, what it says and what it holds."""
+def identity_of_error(error: object, held: tuple[BaseException, ...] = ()) -> object:
+    """A value that identifies what failed: of an exception its class, what it says and what it holds. LangGraph keeps
+    only a text of what failed in another process."""
+    if not isinstance(error, BaseException):
+        return _held_by_error(error, held)
     if any(error is each for each in held):
         return "again"
     held = (*held, error)

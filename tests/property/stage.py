@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from hashlib import sha256
+from importlib import import_module
 from typing import Any
 
 from musubito import (
@@ -397,7 +398,7 @@ class Stage:
         self._runs: dict[int, tuple[Run, RunTruth]] = {}
         self._texts: list[str] = []
         self._functions: dict[str, tuple[str, Callable[..., Any]]] = {}
-        self._names: dict[str, Any] = {"STAGE": STAGE, "__name__": "program"}
+        self._names: dict[str, Any] = {"import_module": import_module, "__name__": "program"}
         self.engines = [WatchedEngine(open_store(), self) for _ in range(2)]
         for step in world.all_steps():
             self.changed(step)
@@ -489,7 +490,9 @@ class Stage:
         # Equal code objects share what is known of their text, so what has a source must not equal what has none.
         lines = ["# This has a source."] if self._with_source else []
         lines.append(f"{later}def {step.name}(value):")
-        lines.append(f"    notes = STAGE.get().world.begin({step.number}, {step.version}, value)")
+        # A ContextVar that the code is seen to reach would count.
+        stage = f"import_module({__name__!r}).STAGE.get()"
+        lines.append(f"    notes = {stage}.world.begin({step.number}, {step.version}, value)")
         for line in step.lines:
             if isinstance(line, Call):
                 lines.append(f"    {do}call(s{line.step}, {line.argument!r}, {line.parents!r}, {line.handling!r})")

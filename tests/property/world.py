@@ -23,6 +23,10 @@ PARALLEL_EVENTS = ("clock", "force", "invalidate", "node", "store", "fail")
 class StepFailed(Exception):
     """The user's step raised."""
 
+    def __copy__(self):
+        # It is followed from call to call by its identity.
+        return self
+
 
 class Violation(AssertionError):
     """Something happened that must not, or the other way round: says what, and after a colon in which case."""
