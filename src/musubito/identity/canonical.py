@@ -85,7 +85,14 @@ class IdentityPacker(Packer):
                 raise UnsupportedError(f"its __musubito_identity__() raised {error!r}") from error
             self.classes.add(cls)
             return Code.IDENTITY, [*name_of(cls), said]
-        code, parts = take_apart(value)
+        try:
+            code, parts = take_apart(value)
+        except UnsupportedError:
+            if not isinstance(value, str) or getattr(value, "__dict__", None):
+                raise
+            # A text with other methods: what it says is all that there is to it.
+            self.classes.add(cls)
+            return Code.IDENTITY, [*name_of(cls), str.__str__(value)]
         if code in RECORDS:
             self.classes.add(cls)
         return code, parts
