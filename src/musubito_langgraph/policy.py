@@ -125,9 +125,7 @@ def checked_engine(engine: Any) -> None:
         raise TypeError(f"engine must be a MusubitoEngine, such as MusubitoEngine(SQLiteStorage(path)), not {engine!r}")
 
 
-def checked_names(
-    steps: Mapping[str, StepConfiguration], known: Collection[str], functions: Collection[str]
-) -> None:
+def checked_names(steps: Mapping[str, StepConfiguration], known: Collection[str], functions: Collection[str]) -> None:
     """Raises ValueError for a name that the graph does not have. Which tasks its functions will call is not known."""
     unknown = sorted(name for name in steps if name not in known and name.rpartition("/")[0] not in functions)
     if unknown:

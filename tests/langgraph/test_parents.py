@@ -334,9 +334,7 @@ def by_number(to):
     return node
 
 
-@topology(
-    "a; w#1 < a; w#2 < a; v#1 < w#1; v#2 < w#1; v#3 < w#2; v#4 < w#2; v#5 < w#2; j < v#1 v#2 v#3 v#4 v#5; z < j"
-)
+@topology("a; w#1 < a; w#2 < a; v#1 < w#1; v#2 < w#1; v#3 < w#2; v#4 < w#2; v#5 < w#2; j < v#1 v#2 v#3 v#4 v#5; z < j")
 def nested_sends():
     return with_routers(graph("^>a w v>j j>z", w=by_number("v")), a=fan("w", 2, 3))
 
@@ -595,17 +593,14 @@ def an_error_handler_beside_another_node():
 
 
 @topology(
-    f"a; b; w#1 < a; w!#1 < a; w!#2 < b; {HANDLER}w#1 < a w!#1; {HANDLER}w#2 < b w!#2;"
-    f"j < w#1 {HANDLER}w#1 {HANDLER}w#2"
+    f"a; b; w#1 < a; w!#1 < a; w!#2 < b; {HANDLER}w#1 < a w!#1; {HANDLER}w#2 < b w!#2;j < w#1 {HANDLER}w#1 {HANDLER}w#2"
 )
 def error_handlers_of_sends():
     builder = graph("^>a ^>b w>j", w=odd, a=leads("a", *sends("w", 1, 2)), b=leads("b", *sends("w", 3)))
     return handled(builder, "w", w=["j"])
 
 
-@topology(
-    f"a; b; w!#1 < b; w!#2 < a; {HANDLER}w#1 < b w!#1; {HANDLER}w#2 < a w!#2; j < {HANDLER}w#1 {HANDLER}w#2"
-)
+@topology(f"a; b; w!#1 < b; w!#2 < a; {HANDLER}w#1 < b w!#1; {HANDLER}w#2 < a w!#2; j < {HANDLER}w#1 {HANDLER}w#2")
 def error_handlers_of_a_send_and_of_an_edge():
     builder = graph("^>a ^>b b>w j", w=fails, a=leads("a", *sends("w", 1)))
     return handled(builder, "w", w=["j"])
@@ -727,7 +722,7 @@ def in_another_process(call, *arguments):
     here, source = Path(__file__).parents[2], Path(musubito.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (source, here)))}
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -840,17 +835,14 @@ INTERRUPTED = {
     ),
     "a_subgraph_in_a_subgraph": (
         lambda: graph("^>a a>sub sub>b", sub=sub("^>x x>deep deep>y", deep=sub("^>p p>q q>r", q=asks("q")))),
-        "a; sub/x < a; sub/deep/p < sub/x; sub/deep/q < sub/deep/p; sub/deep/r < sub/deep/q; sub/y < sub/deep/r;"
-        "b < sub/y",
+        "a; sub/x < a; sub/deep/p < sub/x; sub/deep/q < sub/deep/p; sub/deep/r < sub/deep/q; sub/y < sub/deep/r; b < sub/y",
     ),
     "sends": (
         lambda: with_routers(graph("^>a w>j j>z", w=asks_odd), a=fan("w", 1, 2, 3)),
         THREE,
     ),
     "sends_by_two": (
-        lambda: graph(
-            "^>a ^>b w>j", w=asks_odd, a=leads("a", *sends("w", 1, 2)), b=leads("b", *sends("w", 2, 3))
-        ),
+        lambda: graph("^>a ^>b w>j", w=asks_odd, a=leads("a", *sends("w", 1, 2)), b=leads("b", *sends("w", 2, 3))),
         "a; b; w#1 < a; w#2 < a; w#3 < b; w#4 < b; j < w#1 w#2 w#3 w#4",
     ),
     "subgraphs_that_are_sent": (
@@ -1228,9 +1220,21 @@ MIXED = {
     "a_chain_begun_unwrapped": (lambda: graph("^>a a>b b>c c>d"), "bw", "b < EXTERNAL; c < b; d < c"),
     "a_chain_ended_unwrapped": (lambda: graph("^>a a>b b>c c>d"), "wwb", "a; b < a"),
     "a_join_begun_unwrapped": (lambda: graph("^>a a>b a>c c>c2 b+c2>d"), "bbw", "c2 < EXTERNAL#1; d < c2 EXTERNAL#2"),
-    "sends": (lambda: with_routers(graph("^>a w>j j>z"), a=fan("w", 1, 2)), "bw", "w#1 < EXTERNAL; w#2 < EXTERNAL; j < w#1 w#2; z < j"),
-    "a_loop": (lambda: with_routers(graph("^>a a>b c"), b=until("b", 3, "a", "c")), "wwbbw", "a#1; b#1 < a#1; a#2 < EXTERNAL; b#2 < a#2; c < b#2"),
-    "a_loop_of_sends": (lambda: with_routers(graph("^>a j>a"), a=lambda state: END if seen(state, "a") > 2 else sends("j", 1, 2)), "wbbw", "a; j#1 < EXTERNAL; j#2 < EXTERNAL; a#3 < j#1 j#2"),
+    "sends": (
+        lambda: with_routers(graph("^>a w>j j>z"), a=fan("w", 1, 2)),
+        "bw",
+        "w#1 < EXTERNAL; w#2 < EXTERNAL; j < w#1 w#2; z < j",
+    ),
+    "a_loop": (
+        lambda: with_routers(graph("^>a a>b c"), b=until("b", 3, "a", "c")),
+        "wwbbw",
+        "a#1; b#1 < a#1; a#2 < EXTERNAL; b#2 < a#2; c < b#2",
+    ),
+    "a_loop_of_sends": (
+        lambda: with_routers(graph("^>a j>a"), a=lambda state: END if seen(state, "a") > 2 else sends("j", 1, 2)),
+        "wbbw",
+        "a; j#1 < EXTERNAL; j#2 < EXTERNAL; a#3 < j#1 j#2",
+    ),
 }
 
 
@@ -1407,18 +1411,21 @@ def test_pregel_streams_nothing_else(tmp_path):
     given = {"input": "x", "stream_mode": ["values", "debug", "updates"], "output_keys": None}
 
     def plain(parts):
-        return re.sub(r"'(timestamp|id|task_id)': '[^']*'", "", str(list(parts)))
+        # Two nodes run at once.
+        return sorted(re.sub(r"'(timestamp|id|task_id)': '[^']*'", "", str(part)) for part in parts)
 
     bare = plain(pregel().stream(**given))
     with recording(tmp_path):
         assert plain(musubito_graph(pregel()).stream(**given)) == bare
-    assert "left" in bare
+    assert any("left" in part for part in bare)
 
 
 def test_pregel_in_a_graph(tmp_path):
     inner = pregel()
     with recording(tmp_path):
-        made = musubito_graph(graph("^>a a>s s>b", s=RunnableLambda(lambda _: "x") | inner | (lambda _: {})).compile(name="g"))
+        made = musubito_graph(
+            graph("^>a a>s s>b", s=RunnableLambda(lambda _: "x") | inner | (lambda _: {})).compile(name="g")
+        )
         made.invoke({"trail": []})
     assert lineage(store_in(tmp_path)) == drawn(
         "a; s:1 < a; s/one < s:1; s/two < s:1; s/both < s/one s/two; s < s/both; b < s"
@@ -1476,9 +1483,9 @@ class Plan:
                 for start, end in self.edges | self.conditions:
                     if start == name:
                         triggered.setdefault(end, []).append(task)
-                for join in gathered:
+                for join, before in gathered.items():
                     if name in join[0]:
-                        gathered[join].append(task)
+                        before.append(task)
                 sent += [(task, end) for start, end, _ in self.sends if start == name]
             for join, tasks_of in gathered.items():
                 if {names[task] for task in tasks_of} == join[0]:

@@ -86,7 +86,9 @@ def stricter(request, handler):
 
 @ZOO(question, parallel=True)
 def agent_with_middleware(ran):
-    return create_agent(Scripted(script=calculating, ran=ran), tools(ran), middleware=[Counted(ran), wrap_model_call(stricter)])
+    return create_agent(
+        Scripted(script=calculating, ran=ran), tools(ran), middleware=[Counted(ran), wrap_model_call(stricter)]
+    )
 
 
 @ZOO(question, lambda: {"messages": [HumanMessage("And again: what is 3 times 4, plus 5?")]}, parallel=True)

@@ -57,6 +57,8 @@ class MusubitoEngine:
         now_provider: Callable[[], float] | None = None,
         strict: bool = False,
     ) -> None:
+        if not callable(getattr(storage, "newest", None)):
+            raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
         if not namespace:
             raise ValueError("namespace must not be empty")
         self.storage = storage

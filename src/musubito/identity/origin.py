@@ -159,7 +159,11 @@ def _editable_roots() -> tuple[str, ...]:
     """Where editable installs have their sources (PEP 610)."""
     roots: set[str] = set()
     for folder in {path for path in sys.path if not SITE.isdisjoint(Path(path).parts)} | set(_site_roots()):
-        for record in Path(folder).glob("*.dist-info/direct_url.json"):
+        try:
+            records = list(Path(folder).glob("*.dist-info/direct_url.json"))
+        except OSError:
+            continue  # nor does a folder that this user may not read: nothing can be imported from it
+        for record in records:
             try:
                 said = json.loads(record.read_text("utf-8"))
             except (OSError, ValueError):

@@ -107,7 +107,9 @@ def test_long_expressions_do_not_overflow() -> None:
 
 
 def test_what_is_handed_on() -> None:
-    node = ast.parse("def f():\n    g(a, *b, k=c.d)\n    [e]\n    {1: h}\n    len(i)\n    j()\n    k is m\n    return l")
+    node = ast.parse(
+        "def f():\n    g(a, *b, k=c.d)\n    [e]\n    {1: h}\n    len(i)\n    j()\n    k is m\n    return l"
+    )
     assert handed_on(node) == {"a", "b", "d", "e", "h", "l"}
 
 
