@@ -18,6 +18,7 @@ from typing import Any, Final
 FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
+    from langchain_core.output_parsers import BaseTransformOutputParser
     from langchain_core.runnables import RunnableSequence, RunnableSerializable
     from langgraph._internal._constants import (
         CONF,
@@ -99,6 +100,7 @@ __all__ = [
     "position_of_send",
     "raising",
     "read_in",
+    "recorded_parts",
     "runs_tools_alone",
     "runtime_in",
     "scratchpad_in",
@@ -405,6 +407,17 @@ def writer_of(writer: Any, branch: BranchSpec) -> Any:
 def parts_of(bound: Any) -> list[Any]:
     """The parts of a node that is a sequence, else the node itself."""
     return list(bound.steps) if isinstance(bound, RunnableSequence | RunnableSeq) else [bound]
+
+
+def recorded_parts(parts: Sequence[Any]) -> list[int]:
+    """The places of those that are steps. LangChain's own output parsers are none where there are others: they are
+    quick, and unlike a step they read token by token."""
+    places = [number for number, part in enumerate(parts) if not _only_parses(part)]
+    return places or list(range(len(parts)))
+
+
+def _only_parses(part: Any) -> bool:
+    return isinstance(part, BaseTransformOutputParser) and type(part).__module__.startswith("langchain_core.")
 
 
 def is_tool_node(runnable: Any) -> bool:

@@ -80,7 +80,7 @@ def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
         if node.bound is not _compat.DEFAULT_BOUND and not all(isinstance(part, _compat.Pregel) for part in parts):
             yield path
             functions.add(path)
-        yield from (f"{path}:{number + 1}" for number in range(len(parts) - 1))
+        yield from (f"{path}:{number + 1}" for number in range(len(_compat.recorded_parts(parts)) - 1))
         for part in parts:
             # What is wrapped for itself has its own say.
             if isinstance(part, _compat.Pregel) and LINEAGE not in part.channels:

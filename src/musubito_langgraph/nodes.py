@@ -103,12 +103,10 @@ def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any
     if isinstance(bound, _compat.Pregel):
         return Subgraph(subgraph(bound), node)
     if isinstance(bound, RunnableSequence):
-        steps = [_element(each, node, number, bound.steps, subgraph) for number, each in enumerate(bound.steps)]
-        return RunnableSequence(*steps, name=bound.name)
+        return RunnableSequence(*_elements(bound.steps, node, subgraph), name=bound.name)
     if isinstance(bound, _compat.RunnableSeq):
-        steps = [_element(each, node, number, bound.steps, subgraph) for number, each in enumerate(bound.steps)]
         sequence: Any = _compat.copied(bound)
-        sequence.steps = steps
+        sequence.steps = _elements(bound.steps, node, subgraph)
         return cast("Runnable[Any, Any]", sequence)
     if isinstance(bound, _compat.RunnableCallable):
         return cast("Runnable[Any, Any]", _recorded_callable(bound, node))
@@ -117,20 +115,24 @@ def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any
     return NodeRunnable(bound, node, 0, 1, _step(bound, node, node.operation))
 
 
+def _elements(parts: Sequence[Any], node: Node, subgraph: Callable[[Any], Any]) -> list[Any]:
+    recorded = _compat.recorded_parts(parts)
+    made: list[Any] = list(parts)
+    for number, place in enumerate(recorded):
+        made[place] = _element(parts[place], node, number, len(recorded), subgraph)
+    return made
+
+
 def _element(
-    bound: Runnable[Any, Any],
-    node: Node,
-    number: int,
-    steps: Sequence[Any],
-    subgraph: Callable[[Any], Any],
+    bound: Runnable[Any, Any], node: Node, number: int, count: int, subgraph: Callable[[Any], Any]
 ) -> Runnable[Any, Any]:
     """One of a sequence. The last is known by the node's name, the others by their numbers besides."""
     if isinstance(bound, _compat.Pregel):
-        return Subgraph(subgraph(bound), node, number, len(steps))
+        return Subgraph(subgraph(bound), node, number, count)
     if _compat.is_remote(bound):
         return bound
-    name = node.operation if number == len(steps) - 1 else f"{node.operation}:{number + 1}"
-    return NodeRunnable(bound, node, number, len(steps), _step(bound, node, name))
+    name = node.operation if number == count - 1 else f"{node.operation}:{number + 1}"
+    return NodeRunnable(bound, node, number, count, _step(bound, node, name))
 
 
 def _step(code: Any, node: Node, name: str) -> RecordedStep:

@@ -97,8 +97,6 @@ class Specimen:
     owes: Callable[[tuple[str, ...], str], bool] = lambda _inside, _mode: True
     """Which events a replay owes, by the graph that they come from and by stream mode: what graphs and tasks do that a
     node's function calls by itself, nobody sees again."""
-    told_apart_by: frozenset[str] = frozenset()
-    """Looks that do see that it is wrapped; the README says why."""
     since: str = "1.0"
     """The release of LangGraph that brought what it shows."""
 
