@@ -11,6 +11,7 @@ import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from operator import add
 from typing import Annotated, Any, NamedTuple, TypedDict
 
@@ -43,6 +44,7 @@ from musubito import StepConfiguration, StepType, musubito_step
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.specimen import Ran, Scripted, calls, says
 
+FIRST = version("langgraph").startswith("1.0.")
 pytestmark = pytest.mark.usefixtures("engine")
 Ask = Callable[..., Any]
 DETERMINISTIC = StepConfiguration(step_type=StepType.DETERMINISTIC)
@@ -517,6 +519,9 @@ def tools_of(kind: str, ran: Ran) -> Any:
     return {"state": look, "key": look_at_key, "runtime": look_by_runtime}[kind]
 
 
+@pytest.mark.skipif(
+    FIRST, reason="the tool node of LangGraph 1.0 hands tools less, and does not know the ToolRuntime of LangChain"
+)
 @pytest.mark.parametrize("by", ["edge", "Send"])
 @pytest.mark.parametrize("kind", ["state", "key", "runtime"])
 def test_other_state_of_tools(kind: str, by: str, ran: Ran, ask: Ask):
@@ -543,6 +548,9 @@ def test_other_state_of_tools(kind: str, by: str, ran: Ran, ask: Ask):
         assert took(ran) == runs
 
 
+@pytest.mark.skipif(
+    FIRST, reason="the tool node of LangGraph 1.0 hands tools less, and does not know the ToolRuntime of LangChain"
+)
 @pytest.mark.parametrize("kind", ["state", "key", "runtime"])
 def test_other_state_of_an_agents_tools(kind: str, ran: Ran, ask: Ask):
     def script(messages: Sequence[Any]) -> AIMessage:
@@ -559,6 +567,9 @@ def test_other_state_of_an_agents_tools(kind: str, ran: Ran, ask: Ask):
         assert took(ran) == runs
 
 
+@pytest.mark.skipif(
+    FIRST, reason="the tool node of LangGraph 1.0 hands tools less, and does not know the ToolRuntime of LangChain"
+)
 def test_other_store_content_for_a_tool(ran: Ran, ask: Ask):
     @tool
     def look(word: str, store: Annotated[Any, InjectedStore()]) -> str:

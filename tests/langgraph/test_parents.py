@@ -1037,6 +1037,7 @@ def before(graph, *names):
     return next(each.config for each in graph.get_state_history(THREAD) if each.next == names)
 
 
+@pytest.mark.skipif(FIRST, reason="LangGraph 1.0 keeps a join that is half full in the checkpoint before")
 def test_a_fork(on_thread, tmp_path):
     build = lambda: graph("^>a a>b a>c c>c2 b+c2>d d>e")  # noqa: E731
     with on_thread(build) as made:

@@ -179,7 +179,8 @@ def tool_with_injected_state_and_command(ran):
 
 
 # -- functional API ------------------------------------------------------------------------------------------------
-@ZOO(lambda: [1, 2, 3], parallel=True, runs_again=frozenset({"body"}))
+# Before, tasks gave the body None where events are asked for.
+@ZOO(lambda: [1, 2, 3], parallel=True, runs_again=frozenset({"body"}), since="1.1")
 def functional(ran):
     """LangGraph runs the body each time; the tasks are the steps."""
 
@@ -235,7 +236,7 @@ def functional_with_a_question(ran):
     return essay
 
 
-@ZOO(lambda: {"n": 3}, parallel=True, owes=lambda inside, mode: mode in ("values", "custom"))
+@ZOO(lambda: {"n": 3}, parallel=True, owes=lambda inside, mode: mode in ("values", "custom"), since="1.1")
 def tasks_in_a_node(ran):
     @task
     def square(n):
