@@ -92,20 +92,21 @@ class Operation:
     def call(
         self,
         engine: MusubitoEngine,
+        code: Fingerprint,
         arguments: Mapping[str, object],
         function: Callable[[], Any],
         turn: Turn | None = None,
         *,
         force: bool,
     ) -> Call:
-        """One call, with what identifies it and what is to be run if it is not replayed; `force`: it is run, unless it
-        is an effect. `turn`: which one it is of equal calls that are made side by side."""
+        """One call, with what identifies it (`code` is that of just now) and what is to be run if it is not replayed;
+        `force`: it is run, unless it is an effect. `turn`: which one it is of equal calls that are made side by
+        side."""
         definition = self.definition
         if force and definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
             definition = replace(definition, semantics=replace(definition.semantics, force_reexecution=True))
-        fingerprint = self._tracker.current()
-        head, code = engine.identified(definition, fingerprint)
-        return Call(definition, fingerprint, self._tracker.current, head, code, arguments, function, turn)
+        head, record = engine.identified(definition, code)
+        return Call(definition, code, self._tracker.current, head, record, arguments, function, turn)
 
 
 class _Standing:

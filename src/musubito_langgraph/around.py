@@ -105,6 +105,10 @@ class Around:
             seen = self._looked[sight] = self._seen(sight)
         return base, seen
 
+    def as_it_is(self) -> bytes | None:
+        """The digest of what counts for every step, as it is now; None if that is nothing."""
+        return _digest(self._always() or None)
+
     def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:
         """What a read would find now."""
         if kind == SEEN:

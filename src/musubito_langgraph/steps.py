@@ -24,6 +24,7 @@ from musubito.adapter import (
     RUNS,
     SCOPE,
     Call,
+    Fingerprint,
     Operation,
     Run,
     Scope,
@@ -125,6 +126,7 @@ class Attempt:
         self._naming: Naming | None = None
         self._before: bytes | None = None
         """The digest of what it was given."""
+        self._around_before: bytes | None = None
         self._ran: list[Any] = []
         """What came out if it was run here, as it is."""
 
@@ -176,12 +178,13 @@ class Attempt:
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
         """What identifies it, and what is to be run if it is not replayed."""
-        arguments, self._naming = self._arguments()
+        code = self.step.operation.fingerprint()
+        arguments, self._naming = self._arguments(code)
         force = self._invocation.mode is Mode.REFRESH
-        return self.step.operation.call(engine, arguments, function, self._place.turn, force=force)
+        return self.step.operation.call(engine, code, arguments, function, self._place.turn, force=force)
 
-    def _arguments(self) -> tuple[Any, Naming]:
-        code, around = self.step.operation.fingerprint(), self._scope.ambient
+    def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
+        around = self._scope.ambient
         values = around.values(code) if isinstance(around, Around) else None
         return rename(self._given_to_it(), values, handling_of(code))
 
@@ -190,9 +193,14 @@ class Attempt:
 
     def _digest(self) -> bytes | None:
         try:
-            return digest_input(self.step.operation.name, self._arguments()[0]).digest
+            arguments, _ = self._arguments(self.step.operation.fingerprint())
+            return digest_input(self.step.operation.name, arguments).digest
         except InputError:
             return None
+
+    def _around_now(self) -> bytes | None:
+        around = self._scope.ambient
+        return around.as_it_is() if isinstance(around, Around) else None
 
     def standing(self) -> tuple[MusubitoEngine, Scope]:
         """Who records it, and where it stands."""
@@ -241,6 +249,7 @@ class Attempt:
         """It runs now: the config to use, and where what it emits is recorded."""
         if self._before is None:
             self._before = self._digest()
+        self._around_before = self._around_now()
         config, events = watched(self.config, self.step.calls)
         if self._given is not self.config:
             callbacks, configurable = config["callbacks"], config["configurable"]
@@ -271,8 +280,8 @@ class Attempt:
             not_replayable("a tool failed in it")
             if self.step.is_effect:
                 raise ToolFailed(*(message.text for message in failed.values()))
-        if self._digest() != self._before:
-            not_replayable("it changed in place what it was given, which a replay does not repeat")
+        if self._digest() != self._before or self._around_now() != self._around_before:
+            not_replayable("it changed in place what it was given or what is around it, which a replay does not repeat")
             return None
         try:
             return pack((list(chunks), events.recorded), self._naming, events.found)

@@ -29,7 +29,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from musubito import MusubitoWarning
+from musubito import MusubitoWarning, run
 from musubito.identity.fingerprint import CodeTracker
 from musubito.identity.source import parsed
 from musubito_langgraph import musubito_graph
@@ -512,3 +512,31 @@ def test_what_runs_a_graph_that_remembers_by_the_saver_around_it_is_not_replayed
     here = {"configurable": {"thread_id": "1"}}
     assert [ask(graph, here) for _ in range(3)] == ["1", "2", "3"]
     assert ran.counts == {"node": 3}
+
+
+def test_a_node_that_changes_the_context_in_place_is_not_replayed():
+    """Those that come after it see what it did to the context, which a replay would not do."""
+
+    @dataclass
+    class Log:
+        lines: list[str]
+
+    class Told(TypedDict, total=False):
+        n: int
+        seen: int
+
+    def write(state: Told, runtime: Runtime[Log]) -> Told:
+        runtime.context.lines.append("written")
+        return {"n": 1}
+
+    def read(state: Told, runtime: Runtime[Log]) -> Told:
+        return {"seen": len(runtime.context.lines)}
+
+    builder = StateGraph(Told, context_schema=Log).add_sequence([write, read]).add_edge(START, "write")
+    graph = musubito_graph(builder.compile())
+    outcomes = []
+    for _ in range(2):
+        with run() as r:
+            assert graph.invoke({"n": 0}, context=Log([]))["seen"] == 1
+        outcomes.append([call.outcome for call in r.calls])
+    assert outcomes == [["ran", "ran"], ["ran", "replayed"]]
