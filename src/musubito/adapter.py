@@ -176,5 +176,5 @@ def _hand_up(given: HandUp, body: Frame | None) -> None:
     if here is not None:
         here.take(given)
     elif body is not None:
-        for frame in body.engine.open.within(body):
+        for frame in body.engine.open.within(body) or [body]:
             frame.take(given)

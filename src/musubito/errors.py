@@ -12,6 +12,7 @@ from typing import Final
 
 __all__ = [
     "ArtifactUnreadable",
+    "CodeError",
     "EffectOutcomeUnknown",
     "EncodingError",
     "InputError",
@@ -66,6 +67,14 @@ class InputError(MusubitoError):
         self.argument = argument
         self.path = path
         self.problem = problem
+
+
+class CodeError(InputError):
+    """The code of a step that cannot be identified: an object that it holds raises when it is looked at."""
+
+    def __init__(self, operation: str, error: Exception) -> None:
+        super().__init__(operation, "its code", "$", repr(error))
+        self.args = (f"{operation}: what its code holds cannot be identified: {error!r}",)
 
 
 class StoreError(MusubitoError):

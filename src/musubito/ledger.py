@@ -25,16 +25,20 @@ class CallRecord:
     """One call of a run.
 
     `outcome` is "replayed", "ran", "failed", "suspended" (a framework's control flow passed through) or "cancelled";
-    `duration_ms` what it took now, `saved_ms` what the replayed execution took when it ran.
+    `at` is when it ended, in seconds since the epoch, `duration_ms` what it took now, `saved_ms` what the replayed
+    execution took when it ran. `tokens` are those that it used itself, `saved_tokens` those that the replayed execution
+    took with all calls inside it.
     """
 
     operation: str
     outcome: str
     reason: ReplayReason
     node_id: str
+    at: float
     duration_ms: float
     saved_ms: float
     saved_tokens: int
+    tokens: int
 
 
 class RunRecord:
@@ -77,9 +81,11 @@ def _record(line: Line, reason: ReplayReason) -> CallRecord:
         line.outcome,
         reason if line.reason is ReplayReason.NODE_NOT_FOUND else line.reason,
         line.node.hex(),
+        line.at,
         line.duration_ms,
         line.saved_ms,
         line.saved_tokens,
+        line.tokens,
     )
 
 
@@ -127,7 +133,4 @@ def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> N
         raise MusubitoError("record_usage is called inside a step")
     if input_tokens < 0 or output_tokens < 0:
         raise ValueError("numbers of tokens are not negative")
-    with frame.lock:
-        used = frame.tokens.setdefault(model, [0, 0])
-        used[0] += input_tokens
-        used[1] += output_tokens
+    frame.uses_tokens(model, input_tokens, output_tokens)

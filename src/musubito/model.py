@@ -109,6 +109,7 @@ class StepConfiguration:
     `on_unknown`: what to do when an effect's outcome is unknown: "raise" `EffectOutcomeUnknown`, "rerun" with the same
     idempotency key, or a callable that takes the idempotency key and gives back `EffectHappened` or
     `EffectNeverHappened`.
+    `record_inputs`: keep what calls that ran were given, for `why` and other readers; no replay needs it.
     """
 
     step_type: StepType = StepType.DETERMINISTIC
@@ -117,6 +118,7 @@ class StepConfiguration:
     allow_cross_parent_reuse: bool | None = None
     definite_failures: tuple[type[BaseException], ...] = ()
     on_unknown: str | Callable[[str], Any] = "raise"
+    record_inputs: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.step_type, StepType):

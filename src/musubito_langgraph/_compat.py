@@ -465,6 +465,11 @@ def tool_sees_state(node: Any, name: str) -> bool:
     return injected is None or bool(injected.state) or bool(injected.runtime)
 
 
+def state_told(request: Any) -> Any:
+    """The state that the tool of a request is handed."""
+    return getattr(request.runtime, "state", request.state)
+
+
 def state_of_tools(node: Any, value: Any, config: Config) -> Any:
     """The state that tools are handed."""
     extract: Any = getattr(node, "_extract_state", None)

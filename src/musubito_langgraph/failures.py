@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
 from traceback import walk_tb
-from typing import Any, Final
 
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import ToolException
-from langgraph.types import Send
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from musubito import EncodingError
-from musubito.identity.canonical import canonical
 from musubito.identity.fingerprint import code_of_classes
+from musubito_langgraph.contents import messages_in
+from musubito_langgraph.identities import Identity
 
 __all__ = ["NotCalled", "ToolFailed", "failed_tools", "identity_of_error", "was_called"]
-
-_ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 class ToolFailed(ToolException):
@@ -32,31 +25,11 @@ class NotCalled(Exception):
 
 def failed_tools(value: object) -> dict[str, ToolMessage]:
     """The messages that tell a model of a tool's failure, by the tool call, wherever they are in this value."""
-    found: dict[str, ToolMessage] = {}
-    open_ends, seen = [value], set[int]()
-    while open_ends:
-        each = open_ends.pop()
-        if isinstance(each, ToolMessage):
-            if each.status == "error":
-                found[each.tool_call_id] = each
-        elif id(each) not in seen:
-            seen.add(id(each))
-            open_ends += [part for part in _parts(each) if type(part) not in _ATOMS]
-    return found
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        return value
-    if isinstance(value, Send):
-        return (value.arg,)
-    if isinstance(value, BaseModel):
-        return () if isinstance(value, BaseMessage) else vars(value).values()
-    if is_dataclass(value) and not isinstance(value, type):
-        return [getattr(value, field.name, None) for field in fields(value)]
-    return ()
+    return {
+        message.tool_call_id: message
+        for message in messages_in(value)
+        if isinstance(message, ToolMessage) and message.status == "error"
+    }
 
 
 def was_called(error: BaseException) -> bool:
@@ -68,34 +41,21 @@ def was_called(error: BaseException) -> bool:
 
 
 def identity_of_error(error: object, held: tuple[BaseException, ...] = ()) -> object:
-    """A value that identifies what failed: of an exception its class, what it says and what it holds. LangGraph keeps
-    only a text of what failed in another process."""
+    """A value that identifies what failed: of an exception its class, what it says and holds, and what it came of.
+    LangGraph keeps only a text of what failed in another process."""
     if not isinstance(error, BaseException):
-        return _held_by_error(error, held)
+        return Identity({}).of(error, "error")
     if any(error is each for each in held):
         return "again"
     held = (*held, error)
     kind = type(error)
-    cause = None if error.__cause__ is None else identity_of_error(error.__cause__, held)
+    came_of = [None if each is None else identity_of_error(each, held) for each in (error.__cause__, error.__context__)]
     return [
         f"{kind.__module__}.{kind.__qualname__}",
         code_of_classes([kind], ""),
         str(error),
-        _held_by_error(error.args, held),
+        [identity_of_error(each, held) for each in error.args],
         # Notes say which task it was.
-        [[key, _held_by_error(each, held)] for key, each in sorted(vars(error).items()) if key != "__notes__"],
-        cause,
+        [[key, identity_of_error(each, held)] for key, each in sorted(vars(error).items()) if key != "__notes__"],
+        came_of,
     ]
-
-
-def _held_by_error(value: object, held: tuple[BaseException, ...]) -> object:
-    """Data as they are; what is none by its type, since an exception may hold a connection or a lock."""
-    if isinstance(value, BaseException):
-        return identity_of_error(value, held)
-    try:
-        canonical(value)
-    except EncodingError:
-        if isinstance(value, list | tuple):
-            return [_held_by_error(each, held) for each in value]
-        return ["type", f"{type(value).__module__}.{type(value).__qualname__}"]
-    return value

@@ -29,17 +29,18 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
-from musubito.adapter import register_kind
+from musubito.adapter import Fingerprint, register_kind
 from musubito.identity.canonical import canonical
 from musubito.identity.origin import Origin
 from musubito_langgraph import _compat
+from musubito_langgraph.contents import messages_in
 from musubito_langgraph.messages import is_random
-from musubito_langgraph.policy import KEY
+from musubito_langgraph.policy import KEY, VOLATILE
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["all_fields", "is_credential", "module_of"]
+__all__ = ["all_fields", "held_messages", "is_credential", "module_of"]
 
 FRAMEWORKS: Final = ("langchain", "langgraph", "langsmith", "musubito")
 CREDENTIALS: Final = (
@@ -64,6 +65,8 @@ OF_A_CONFIG: Final = frozenset(
     | {f"config.configurable.{KEY}", f"config.metadata.{KEY}"}
 )
 """What of a config that is bound says who watches, and how."""
+LISTENS: Final = re.compile(r"\bwith_a?listeners\b")
+"""In what makes the callbacks of those that listen: they decide nothing, and may gather what they hear."""
 ADDED: Final = ("ls_", "lc_", "langgraph_", "musubito")
 """How the metadata are called that frameworks add."""
 OF_A_NODE: Final = frozenset(
@@ -100,6 +103,11 @@ def _of_runnable(value: Any, walk: Walk) -> set[str]:
     return left_out
 
 
+def _of_watcher(value: Any, walk: Walk) -> set[str]:
+    # Whoever only watches decides nothing; what the code names, it may decide by.
+    return set(all_fields(value, walk)) - walk.facts.mentioned
+
+
 def _is_data(value: Any) -> bool:
     """Whether a field that is not shown holds more than a client, or nothing where one may be put."""
     try:
@@ -118,8 +126,16 @@ def is_credential(name: str) -> bool:
 def _of_model(value: Any, walk: Walk) -> set[str]:
     left_out = _of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
     # LangChain's fake models count in `i` how often they have answered.
-    is_fake = any(cls.__module__.startswith("langchain_core.language_models.fake") for cls in type(value).__mro__)
-    return left_out | {"i"} if is_fake else left_out
+    return left_out | {"i"} if _is_fake(value) else left_out
+
+
+def _is_fake(model: Any) -> bool:
+    return any(cls.__module__.startswith("langchain_core.language_models.fake") for cls in type(model).__mro__)
+
+
+def _never(_value: Any) -> bool:
+    """Of what is registered as what may remember so that a fingerprint names it (see `held_messages`)."""
+    return False
 
 
 def _of_message(value: Any, _walk: Walk) -> set[str]:
@@ -127,8 +143,26 @@ def _of_message(value: Any, _walk: Walk) -> set[str]:
     return {"id"} if value.id is None or is_random(value.id) else set()
 
 
+def _is_chosen_by_run(value: Any) -> bool:
+    ids = {spec.id for spec in value.config_specs}
+    return any(each in VOLATILE or each.startswith("__") for each in ids)
+
+
+def held_messages(code: Fingerprint) -> Collection[int]:
+    """The messages that the code holds, by `id()`, which are given a random id, or another in each process; without
+    the answers of LangChain's fake models, which stand for new ones."""
+    held = {id(each) for each in code.met if isinstance(each, BaseMessage) and (not each.id or is_random(each.id))}
+    if held:
+        fakes = (vars(each) for each in code.met if isinstance(each, BaseLanguageModel) and _is_fake(each))
+        held -= {id(message) for fields in fakes for message in messages_in(fields)}
+    return held
+
+
 def _of_binding(value: Any, walk: Walk) -> set[str]:
-    return _of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
+    left_out = _of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
+    if all(LISTENS.search(getattr(factory, "__qualname__", "")) for factory in value.config_factories):
+        left_out.add("config_factories")
+    return left_out
 
 
 def _of_dynamic(value: Any, walk: Walk) -> set[str]:
@@ -156,17 +190,18 @@ def _remembers(graph: Any) -> bool:
 
 
 register_kind(Runnable, _of_runnable)
-register_kind(BaseLanguageModel, _of_model)
-register_kind(BaseMessage, _of_message)
+register_kind(BaseLanguageModel, _of_model, remembers=_never)
+register_kind(BaseMessage, _of_message, remembers=_never)
 register_kind(RunnableBindingBase, _of_binding)
 register_kind(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
-register_kind(DynamicRunnable, _of_dynamic)
+# What it is chosen by may be the thread, which differs from run to run.
+register_kind(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
 register_kind(BaseTool, _of_runnable, _schema)
 register_kind(_compat.Pregel, _of_graph, remembers=_remembers)
 register_kind(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_kind(_compat.BaseChannel)
 for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager):
-    register_kind(watcher, all_fields)
+    register_kind(watcher, _of_watcher)
 for memory in (BaseCheckpointSaver, BaseStore):
     register_kind(memory, all_fields, remembers=lambda _value: True)
 

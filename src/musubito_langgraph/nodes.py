@@ -169,7 +169,14 @@ class RecordedCallable(_compat.RunnableCallable):
         node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
         attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
         node.tries(standing, attempt.begun)
-        output = await attempt.arun(lambda config: super(RecordedCallable, self).ainvoke(input, config, **kwargs))
+
+        async def go(config: RunnableConfig) -> Any:
+            if self.afunc is None:
+                # LangGraph then calls `invoke`, which would be that of this class: one call, recorded twice.
+                return super(RecordedCallable, self).invoke(input, config)
+            return await super(RecordedCallable, self).ainvoke(input, config, **kwargs)
+
+        output = await attempt.arun(go)
         _came_to_be(node, standing, attempt, output)
         return output
 

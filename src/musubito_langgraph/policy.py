@@ -14,6 +14,7 @@ from musubito_langgraph import _compat
 __all__ = [
     "KEY",
     "SAMPLE",
+    "VOLATILE",
     "Invocation",
     "Mode",
     "Settings",
@@ -25,6 +26,10 @@ __all__ = [
 
 KEY: Final = "musubito"
 """In `metadata` of a node, and in `configurable` of an invocation."""
+VOLATILE: Final = frozenset(
+    {KEY, "thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "run_id", "langgraph_request_id"}
+)
+"""Keys of `configurable` that say where and when, and not what."""
 SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
 
 

@@ -281,6 +281,12 @@ class _Binder(ast.NodeVisitor):
         for parameter in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
             scope.bind(parameter.arg, "param")
             scope.kinds[parameter.arg] = _injected(parameter, getattr(node, "name", ""))
+        method = getattr(node, "name", "")
+        filled = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
+        place = TAKES.get(method, -1) + 1
+        if filled[:1] == ["self"] and 0 < place < len(filled):
+            # A Runnable of the user's own is handed the config at that place, whatever he calls it.
+            scope.kinds[filled[place]] |= CONFIG
         for star in (arguments.vararg, arguments.kwarg):
             if star is not None:
                 scope.bind(star.arg, "other")
@@ -358,7 +364,7 @@ def _injected(parameter: ast.arg, function: str) -> _Kinds:
     kinds = CONFIG if name == "config" or "RunnableConfig" in annotation else NOTHING
     if name == "runtime" or annotation & {"Runtime", "ToolRuntime"}:
         kinds |= RUNTIME
-    return kinds | CALLBACKS if name == "run_manager" else kinds
+    return kinds | CALLBACKS if name in {"run_manager", "callbacks"} else kinds
 
 
 def _words(annotation: ast.expr | None) -> set[str]:

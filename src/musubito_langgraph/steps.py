@@ -38,8 +38,10 @@ from musubito.adapter import (
     warn,
 )
 from musubito_langgraph.around import Around
+from musubito_langgraph.contents import messages_in
 from musubito_langgraph.dissects import handling_of
 from musubito_langgraph.failures import ToolFailed, failed_tools
+from musubito_langgraph.fingerprint import held_messages
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
@@ -124,6 +126,7 @@ class Attempt:
         self._scope = Scope()
         self._invocation: Invocation = invocation_of(config)
         self._naming: Naming | None = None
+        self._code: Fingerprint | None = None
         self._before: bytes | None = None
         """The digest of what it was given."""
         self._around_before: bytes | None = None
@@ -178,7 +181,7 @@ class Attempt:
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
         """What identifies it, and what is to be run if it is not replayed."""
-        code = self.step.operation.fingerprint()
+        code = self._code = self.step.operation.fingerprint()
         arguments, self._naming = self._arguments(code)
         force = self._invocation.mode is Mode.REFRESH
         return self.step.operation.call(engine, code, arguments, function, self._place.turn, force=force)
@@ -200,7 +203,9 @@ class Attempt:
 
     def _around_now(self) -> bytes | None:
         around = self._scope.ambient
-        return around.as_it_is() if isinstance(around, Around) else None
+        if not isinstance(around, Around) or self._code is None:
+            return None
+        return around.as_it_is(self._code)
 
     def standing(self) -> tuple[MusubitoEngine, Scope]:
         """Who records it, and where it stands."""
@@ -232,7 +237,7 @@ class Attempt:
             warn(f"{error}. It runs each time, unrecorded.")
 
     def _identify(self, story: Story) -> None:
-        self._before = story.given
+        self._before = story.given.digest
         self._node = story.keys.node
 
     def begun(self) -> tuple[Origin, ...]:
@@ -283,6 +288,9 @@ class Attempt:
         if self._digest() != self._before or self._around_now() != self._around_before:
             not_replayable("it changed in place what it was given or what is around it, which a replay does not repeat")
             return None
+        held = held_messages(self._code) if self._code is not None else ()
+        if held and any(id(message) in held for message in messages_in(chunks)):
+            not_replayable("it gave back a message that its code holds, which LangGraph then gives an id")
         try:
             return pack((list(chunks), events.recorded), self._naming, events.found)
         except Unrepeatable as why:

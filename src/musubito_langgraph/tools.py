@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 
+from musubito.adapter import Fingerprint, not_replayable
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import NotCalled, was_called
 from musubito_langgraph.fingerprint import module_of
@@ -44,15 +45,15 @@ class _Tools:
         """What the tool gives back, or gave back earlier."""
         if request.tool is None:
             return self._tools._execute_tool_sync(request, input_type, config)
-        attempt = self._attempt(request, config)
+        attempt, around = self._attempt(request, config), config
         if not attempt.step.is_effect:
             return attempt.run(
-                lambda config: self._tools._execute_tool_sync(_told(request, config), input_type, config)
+                lambda config: self._tools._execute_tool_sync(_told(request, around, config), input_type, config)
             )
 
         def go(config: RunnableConfig) -> Any:
             with _as_it_failed():
-                return self._raising._execute_tool_sync(_told(request, config), input_type, config)
+                return self._raising._execute_tool_sync(_told(request, around, config), input_type, config)
 
         try:
             return attempt.run(go)
@@ -63,18 +64,18 @@ class _Tools:
         """What the tool gives back, or gave back earlier."""
         if request.tool is None:
             return await self._tools._execute_tool_async(request, input_type, config)
-        attempt = self._attempt(request, config)
+        attempt, around = self._attempt(request, config), config
 
         if not attempt.step.is_effect:
 
             async def leniently(config: RunnableConfig) -> Any:
-                return await self._tools._execute_tool_async(_told(request, config), input_type, config)
+                return await self._tools._execute_tool_async(_told(request, around, config), input_type, config)
 
             return await attempt.arun(leniently)
 
         async def go(config: RunnableConfig) -> Any:
             with _as_it_failed():
-                return await self._raising._execute_tool_async(_told(request, config), input_type, config)
+                return await self._raising._execute_tool_async(_told(request, around, config), input_type, config)
 
         try:
             return await attempt.arun(go)
@@ -84,9 +85,17 @@ class _Tools:
     def _attempt(self, request: Any, config: RunnableConfig) -> Attempt:
         call = request.tool_call
         others: dict[str, object] = {}
+        step = self._step(request.tool)
         if _compat.tool_sees_state(self._tools, call["name"]):
-            others["state"] = request.state
-        return self._step(request.tool).attempt(call, config, Place(None, self._node.run(standing_in(config))), others)
+            others["state"] = _compat.state_told(request)
+            given, told = _compat.runtime_in(config), request.runtime
+            if given is not None and told.context is not given.context:
+                # A wrapper of tool calls has put another in its place.
+                others["context"] = told.context
+            tools = getattr(told, "tools", None)
+            if tools and _looks_at_tools(step.operation.fingerprint()):
+                others["tools"] = [self._step(tool).operation.fingerprint().digest for tool in tools]
+        return step.attempt(call, config, Place(None, self._node.run(standing_in(config))), others)
 
     def _step(self, tool: Any) -> RecordedStep:
         known = self._steps.get(id(tool))
@@ -100,13 +109,28 @@ class _Tools:
         return known[1]
 
 
-def _told(request: Any, config: RunnableConfig) -> Any:
-    """The request as the tool is to see it: watched."""
-    runtime = _compat.runtime_in(config)
-    if runtime is None:
+def _looks_at_tools(code: Fingerprint) -> bool:
+    """Whether it may ask its runtime which tools there are."""
+    return any(part.is_function and (part.source is None or "tools" in part.source) for part in code.parts)
+
+
+def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
+    """The request as the tool is to see it: watched, as `config` is, which was made of the one `around` the call."""
+    runtime, before = _compat.runtime_in(config), _compat.runtime_in(around)
+    told = request.runtime
+    if runtime is None or before is None or told is None:
         return request
-    told = replace(request.runtime, config=config, store=runtime.store, stream_writer=runtime.stream_writer)
-    return replace(request, runtime=told)
+    changes: dict[str, object] = {}
+    for name, was, now in (
+        ("config", around, config),
+        ("store", before.store, runtime.store),
+        ("stream_writer", before.stream_writer, runtime.stream_writer),
+    ):
+        if getattr(told, name) is was:
+            changes[name] = now
+        else:
+            not_replayable(f"a wrapper of tool calls gave the tool another {name}")
+    return replace(request, runtime=replace(told, **changes))
 
 
 class _Failing:

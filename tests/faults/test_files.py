@@ -18,6 +18,7 @@ import pytest
 
 from musubito import MusubitoEngine, MusubitoWarning, SchemaError, SQLiteStorage, StoreError, musubito_step
 from musubito.store import sqlite
+from musubito.store.base import Began
 from tests.faults.children import SOURCE, finish, heard, kill, program, run_program, start
 
 RAN: Counter[int] = Counter()
@@ -189,6 +190,7 @@ def test_a_migration_that_fails_leaves_the_older_schema(tmp_path, monkeypatch):
 
 MIGRATION = """
 from musubito.store import sqlite
+from musubito.store.base import Began
 
 @musubito_step(name="kept")
 def kept(n):
@@ -244,6 +246,7 @@ def test_a_migration_that_was_killed_half_way_starts_again(tmp_path, after):
 
 OPENING = """
 from musubito.store import sqlite
+from musubito.store.base import Began
 
 if sys.argv[2] == "newer":
     sqlite.STEPS[max(sqlite.STEPS) + 1] = "CREATE TABLE _added (a);\\nINSERT INTO _added VALUES (1);\\n"
@@ -417,3 +420,32 @@ def test_a_process_that_dies_while_opening_leaves_nothing_locked(tmp_path):
         time.sleep(delay)
         kill(process)
     assert run_program(path, tmp_path / "gate", "older")[-1] == "0"
+
+
+IS_LOCKED = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+    except OSError:
+        print("locked")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_second_store_on_the_file_leaves_the_first_ones_locks(tmp_path: Path) -> None:
+    """Without them, another process that ends takes the log away under the first store, and all that it writes."""
+
+    def is_locked() -> bool:
+        command = [sys.executable, "-c", IS_LOCKED, str(tmp_path / "musubito.db")]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout == "locked\n"
+
+    first = SQLiteStorage(tmp_path / "musubito.db")
+    first.find(Began())
+    assert is_locked()
+    second = SQLiteStorage(tmp_path / "musubito.db")
+    assert is_locked()
+    second.close()
+    assert is_locked()
+    first.close()
+    assert not is_locked()

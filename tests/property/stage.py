@@ -460,7 +460,7 @@ class Stage:
             self.frames[frame].reads.append((key, value))
         return value
 
-    def inputs(self, code: object) -> Mapping[str, object]:
+    def inputs(self, code: object, given: object) -> Mapping[str, object]:
         return {}
 
     def observe(self, kind: str, key: str) -> bytes | None:

@@ -42,6 +42,7 @@ from musubito.store.base import (
     SampleTree,
     Store,
     Use,
+    Used,
     Waits,
 )
 from musubito.store.memory import MemoryStore
@@ -200,7 +201,18 @@ class Stores(RuleBasedStateMachine):
             "attempts": [Attempted(digest(p), n) for p, n in attempts],
         }
         uses, began = self.used(calls), self.moment(0)
-        self.write(commit(PLACES[at], "s", holds=holds, uses=uses, began=began, effect=ended(effect), tokens=3, **more))
+        self.write(
+            commit(
+                PLACES[at],
+                "s",
+                holds=holds,
+                uses=uses,
+                began=began,
+                effect=ended(effect),
+                usage=[Used("m", 1, 1, 2, 1)],
+                **more,
+            )
+        )
 
     @rule(at=places, calls=calls, lease=leases, effect=outcomes)
     def go_wrong(self, at: str, calls: Calls, lease: Lease, effect: Effect) -> None:

@@ -38,7 +38,7 @@ class Framework:
         return "a framework"
 
     # what the core asks
-    def inputs(self, code: object) -> Mapping[str, object]:
+    def inputs(self, code: object, given: object) -> Mapping[str, object]:
         return self.around
 
     def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:

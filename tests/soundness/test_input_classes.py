@@ -49,7 +49,7 @@ class Speaks:
 class Around:
     """An adapter that gives every step a document."""
 
-    def inputs(self, code: object) -> dict[str, object]:
+    def inputs(self, code: object, given: object) -> dict[str, object]:
         return {"document": Document("around")}
 
     def observe(self, kind: str, key: str) -> None:

@@ -156,7 +156,7 @@ def test_what_cannot_be_looked_at_again_is_not_replayed(w: World) -> None:
         return w.read("a")
 
     class Gone:
-        def inputs(self, code: object) -> Mapping[str, object]:
+        def inputs(self, code: object, given: object) -> Mapping[str, object]:
             return {}
 
         def observe(self, kind: str, key: str) -> bytes:

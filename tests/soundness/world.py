@@ -120,7 +120,7 @@ class World:
             hook()
 
     # -- an adapter's side ---------------------------------------------------------------------------------------------
-    def inputs(self, code: object) -> Mapping[str, object]:
+    def inputs(self, code: object, given: object) -> Mapping[str, object]:
         return self.around
 
     def observe(self, kind: str, key: str) -> bytes | None:

@@ -14,10 +14,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from musubito.model import MusubitoResult
-from musubito.store.base import Attempted, Read, SampleNode, Use
+from musubito.store.base import Attempted, Read, SampleNode, Use, Used
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "Samples",
     "Scope",
+    "Usage",
     "add_control_flow",
     "control_flow",
     "suspends",
@@ -42,12 +44,17 @@ __all__ = [
 class Ambient(Protocol):
     """What holds around steps without being an argument; an adapter for a framework fills it."""
 
-    def inputs(self, code: Fingerprint) -> Mapping[str, object]:
+    def inputs(self, code: Fingerprint, given: Sequence[Fingerprint]) -> Mapping[str, object]:
         """What counts as input of a step of this code in this scope (a user, a context, a configuration); canonical
-        values."""
+        values. `given`: the code of the classes whose instances it is given."""
 
     def observe(self, kind: str, key: str) -> Any:
         """The digest (bytes) of what a read would find now, None if it is not there; may be awaitable."""
+
+
+Usage: TypeAlias = Mapping[str, Sequence[int]]
+"""Tokens by model: those that went in, and those that came out."""
+NO_USAGE: Final[Usage] = MappingProxyType({})
 
 
 class HandUp(NamedTuple):
@@ -60,6 +67,8 @@ class HandUp(NamedTuple):
     not_replayable: str | None
     samples: bool
     """Whether it is a sample or holds some."""
+    usage: Usage = NO_USAGE
+    """What it took, as if every call inside it had run."""
 
 
 class Frame:
@@ -68,9 +77,11 @@ class Frame:
     __slots__ = (
         "around",
         "call",
+        "ended",
         "engine",
         "flight",
         "idempotency_key",
+        "inside",
         "lock",
         "loop",
         "node",
@@ -79,6 +90,7 @@ class Frame:
         "reads",
         "samples",
         "streams",
+        "thread",
         "tokens",
         "uses",
         "valid_from",
@@ -102,6 +114,8 @@ class Frame:
         # The operations that its code reaches.
         self.reaches = reaches
         self.loop = loop
+        self.thread = threading.get_ident()
+        self.ended = False
         self.flight: bytes | None = None
         self.idempotency_key: str | None = None
         self.lock = threading.Lock()
@@ -113,10 +127,14 @@ class Frame:
         self.samples = False
         # How many inside it are being iterated. Until one ends, what it depends on is not handed up.
         self.streams = 0
+        # What its own models have used, and what the calls inside it took.
         self.tokens: dict[str, list[int]] = {}
+        self.inside: dict[str, list[int]] = {}
 
     def take(self, given: HandUp) -> None:
         """What a call inside depended on, this one depends on too. Calls may end in several threads at once."""
+        if self.ended and given.not_replayable is not None:
+            self.engine.keeper.revoke(self.node)
         with self.lock:
             self.uses += given.uses
             self.reads += given.reads
@@ -124,6 +142,13 @@ class Frame:
             self.valid_until = _earliest(self.valid_until, given.valid_until)
             self.not_replayable = self.not_replayable or given.not_replayable
             self.samples = self.samples or given.samples
+            for model, (tokens_in, tokens_out) in given.usage.items():
+                add_usage(self.inside, model, tokens_in, tokens_out)
+
+    def end(self) -> HandUp:
+        """All that it took: it has returned. What comes later is not in its record, which is not replayed then."""
+        self.ended = True
+        return self.taken()
 
     def taken(self) -> HandUp:
         """All that it took so far."""
@@ -136,7 +161,18 @@ class Frame:
                 self.valid_until,
                 self.not_replayable or still_open,
                 self.samples,
+                {used.model: used[3:] for used in self.used()} if self.tokens or self.inside else NO_USAGE,
             )
+
+    def used(self) -> list[Used]:
+        """What it has used so far, by model."""
+        models = dict.fromkeys((*self.tokens, *self.inside))
+        return [_used(model, self.tokens.get(model, NOTHING), self.inside.get(model, NOTHING)) for model in models]
+
+    def uses_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
+        """A model that it asked has used these."""
+        with self.lock:
+            add_usage(self.tokens, model, tokens_in, tokens_out)
 
     def stream_begins(self) -> None:
         """A stream inside it is iterated from now on."""
@@ -154,6 +190,20 @@ class Frame:
         for frame in ahead:
             yield frame
             ahead += [each for each in frame.around if each not in ahead]
+
+
+NOTHING: Final = (0, 0)
+
+
+def _used(model: str, own: Sequence[int], inside: Sequence[int]) -> Used:
+    return Used(model, own[0], own[1], own[0] + inside[0], own[1] + inside[1])
+
+
+def add_usage(usage: dict[str, list[int]], model: str, tokens_in: int, tokens_out: int) -> None:
+    """Those of one model more."""
+    sums = usage.setdefault(model, [0, 0])
+    sums[0] += tokens_in
+    sums[1] += tokens_out
 
 
 def _latest(a: float | None, b: float | None) -> float | None:

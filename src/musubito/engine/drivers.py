@@ -16,11 +16,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Token
 from types import MethodDescriptorType
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
 from musubito.engine.context import SCOPE, Scope
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
-from musubito.engine.flights import Landed, Start
+from musubito.engine.flights import Landed, Landing, Start
 from musubito.errors import StoreError
 from musubito.store.base import Claim
 
@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 
 READS = (Newest, Find)
+PATIENCE: Final = 1.0
+"""After so many seconds of waiting a look at whether the wait can end, and again."""
 
 
 def loop_is_watched() -> bool:
@@ -84,7 +86,7 @@ def perform(effect: Effect, engine: MusubitoEngine) -> Any:
             return _probe(function)
         case Join(key, frame):
             joined = engine.flights.join(key, frame, asyncio._get_running_loop())
-            return joined if isinstance(joined, Start) else _wait(joined, engine)
+            return joined if isinstance(joined, Start) else _wait(key, joined, engine)
         case Pause(seconds):
             return time.sleep(seconds)
         case _:
@@ -113,9 +115,14 @@ def _probe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-def _wait(future: Future[Landed], engine: MusubitoEngine) -> Landed:
+def _wait(key: bytes, future: Future[Landed], engine: MusubitoEngine) -> Landed:
     try:
-        return future.result()
+        while True:
+            try:
+                return future.result(PATIENCE)
+            except TimeoutError:
+                if engine.flights.is_stuck(key):
+                    return Landing.RUN_YOURSELF
     finally:
         future.cancel()
         engine.flights.leave_waiting(future)
@@ -179,7 +186,7 @@ async def _aperform(effect: Effect, engine: MusubitoEngine) -> Any:
             return await _aprobe(function)
         case Join(key, frame):
             joined = engine.flights.join(key, frame, None)
-            return joined if isinstance(joined, Start) else await _await(joined, engine)
+            return joined if isinstance(joined, Start) else await _await(key, joined, engine)
         case Pause(seconds):
             return await asyncio.sleep(seconds)
         case _:
@@ -208,10 +215,15 @@ async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-async def _await(future: Future[Landed], engine: MusubitoEngine) -> Landed:
+async def _await(key: bytes, future: Future[Landed], engine: MusubitoEngine) -> Landed:
+    landing = asyncio.wrap_future(future)
     try:
-        return await asyncio.wrap_future(future)
+        while not (await asyncio.wait([landing], timeout=PATIENCE))[0]:
+            if engine.flights.is_stuck(key):
+                return Landing.RUN_YOURSELF
+        return landing.result()
     finally:
+        landing.cancel()
         engine.flights.leave_waiting(future)
 
 

@@ -19,6 +19,7 @@ from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.external import EffectStory, ReplayOnlyEffectStory
 from musubito.engine.flights import Flights
+from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.process import this_host, this_process
@@ -47,6 +48,11 @@ class MusubitoEngine:
     `now_provider` gives the time in seconds since the epoch, for ages and times to live (leases use the real clock).
     With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is logged, warned of
     once and counted in `faults`.
+
+    `redact(operation, arguments)` is given the arguments of a call that ran, as plain data (dicts, lists, texts,
+    numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
+    stored of them for readers. It is never applied to what identifies a call. If it raises, nothing is stored, and that
+    is logged.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class MusubitoEngine:
         namespace: str = "default",
         now_provider: Callable[[], float] | None = None,
         strict: bool = False,
+        redact: Redact | None = None,
     ) -> None:
         if not callable(getattr(storage, "newest", None)):
             raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
@@ -64,6 +71,7 @@ class MusubitoEngine:
         self.storage = storage
         self.namespace = namespace
         self.strict = strict
+        self.redact = redact
         self.now = now_provider or time.time
         self.url: str | None = None
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
@@ -80,7 +88,7 @@ class MusubitoEngine:
         self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
         self.flights = Flights()
         self.open = Open()
-        self.journal = Journal(self.owner)
+        self.journal = Journal(self.owner, self.redact)
         self.keeper = Keeper(self)
         self.writer = Writer(self.storage)
         self._run_numbers = itertools.count(1)
@@ -109,7 +117,9 @@ class MusubitoEngine:
             return self
         engine = self._namesakes.get(namespace)
         if engine is None:
-            made = MusubitoEngine(self.storage, namespace=namespace, now_provider=self.now, strict=self.strict)
+            made = MusubitoEngine(
+                self.storage, namespace=namespace, now_provider=self.now, strict=self.strict, redact=self.redact
+            )
             engine = self._namesakes.setdefault(namespace, made)
         return engine
 
@@ -118,7 +128,8 @@ class MusubitoEngine:
             raise TypeError("only an engine made by MusubitoEngine.from_url can be pickled")
         if self.now.__class__ is not time.time.__class__ or self.now is not time.time:
             raise TypeError("an engine with a now_provider of its own cannot be pickled")
-        return partial(type(self).from_url, namespace=self.namespace, strict=self.strict), (self.url,)
+        cls = type(self)
+        return partial(cls.from_url, namespace=self.namespace, strict=self.strict, redact=self.redact), (self.url,)
 
     def __repr__(self) -> str:
         return f"MusubitoEngine({self.storage!r}, namespace={self.namespace!r})"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from musubito.engine import drivers, process
-from musubito.engine.context import SCOPE, Scope
+from musubito.engine.context import SCOPE, Scope, Usage
 from musubito.engine.effects import Write
 from musubito.engine.external import ANSWER
 from musubito.engine.protocol import Call, Story
@@ -77,7 +77,9 @@ class _Question(Story):
 
     __slots__ = ("answer",)
 
-    def _replayed(self, found: Found, value: Any, reads: Sequence[Read], reason: ReplayReason) -> MusubitoResult[Any]:
+    def _replayed(
+        self, found: Found, value: Any, reads: Sequence[Read], usage: Usage, reason: ReplayReason
+    ) -> MusubitoResult[Any]:
         self.answer = yes(reason)
         return MusubitoResult(value, "", "", "")
 

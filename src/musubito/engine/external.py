@@ -168,7 +168,7 @@ class EffectStory(Story):
         reason = ReplayReason.EXACT_HIT if found.settled else ReplayReason.EARLY_CUTOFF_HIT
         if not found.settled and not (yield Write(Point(self.place(), found.execution))):
             return None
-        return self._replayed(found, value.value, reads, reason)
+        return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
 
     def _ask(self, row: EffectRow, why: str) -> Telling[EffectHappened | None]:
         """The policy's callable finds out; without one, nobody knows."""

@@ -14,6 +14,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 from concurrent.futures import Future
 from enum import Enum
+from types import MemberDescriptorType
 from typing import NamedTuple, TypeAlias
 
 from musubito.engine.context import Frame, HandUp, Run
@@ -65,6 +66,13 @@ def _like(error: BaseException) -> BaseException:
     made.__suppress_context__ = error.__suppress_context__
     if hasattr(error, "__notes__"):
         made.__notes__ = list(error.__notes__)
+    for cls in type(error).__mro__:
+        for slot in vars(cls).values():
+            if isinstance(slot, MemberDescriptorType):
+                try:
+                    slot.__set__(made, slot.__get__(error))
+                except (AttributeError, TypeError):  # never set, or set by its class alone
+                    continue
     return made
 
 
@@ -79,6 +87,19 @@ class _Flight:
         # Set once the key is claimed in the store.
         self.operation: str | None = None
         self.waiters: list[Future[Landed]] = []
+
+
+def _was_left(flight: _Flight, caller: Frame) -> bool:
+    """Whether it is of this very thread and yet not around the caller: an interrupt (Ctrl-C) ended it before it could
+    say so."""
+    holder = flight.frame
+    sync = holder.loop is None and caller.loop is None
+    return sync and holder.thread == caller.thread and holder not in caller.enclosing()
+
+
+def _is_stuck(flight: _Flight) -> bool:
+    loop = flight.frame.loop
+    return loop is not None and not loop.is_running()
 
 
 class _Waiting:
@@ -105,16 +126,30 @@ class Flights:
         loop that runs in this thread if waiting would block it."""
         with self._lock:
             flight = self._flights.get(key)
+            if flight is not None and _was_left(flight, frame):
+                left, flight = flight, None
+            else:
+                left = None
             if flight is None:
                 self._flights[key] = _Flight(frame)
                 frame.flight = key
+                self._land_on(left, Landing.LOOK_AGAIN)
                 return Start.MINE
             if self._closes_cycle(flight.frame, frame, blocks):
                 return Start.CYCLE
             future: Future[Landed] = Future()
+            if _is_stuck(flight):
+                future.set_result(Landing.RUN_YOURSELF)
+                return future
             flight.waiters.append(future)
             self._waiting[future] = _Waiting(frame, key, blocks)
             return future
+
+    def is_stuck(self, key: bytes) -> bool:
+        """Whether whoever holds this key is suspended in an event loop that does not run any more."""
+        with self._lock:
+            flight = self._flights.get(key)
+            return flight is not None and _is_stuck(flight)
 
     def leave_waiting(self, future: Future[Landed]) -> None:
         """A wait is over, whatever ended it."""
@@ -131,7 +166,13 @@ class Flights:
         if key is None:
             return
         with self._lock:
-            flight = self._flights.pop(key, None)
+            flight = self._flights.get(key)
+            if flight is None or flight.frame is not frame:
+                return
+            del self._flights[key]
+        self._land_on(flight, landed)
+
+    def _land_on(self, flight: _Flight | None, landed: Landed) -> None:
         for future in () if flight is None else flight.waiters:
             # A waiter that was cancelled has cancelled its future.
             if future.set_running_or_notify_cancel():

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from musubito.engine.inputs import Given, Redact
+from musubito.errors import LOGGER
 from musubito.model import ReplayReason
-from musubito.store.base import CallLine, Ledger, RunLine
+from musubito.store.base import CallLine, InputLine, Ledger, RunLine
 
 if TYPE_CHECKING:
     from musubito.engine.context import Run
@@ -32,16 +34,19 @@ class Line(NamedTuple):
     duration_ms: float
     saved_ms: float
     saved_tokens: int
+    tokens: int
 
 
-Entry: TypeAlias = "Line | Run"
+Entry: TypeAlias = "Line | Given | Run"
 
 
 class Journal:
     """The lines of one engine that are not written yet."""
 
-    def __init__(self, owner: bytes) -> None:
+    def __init__(self, owner: bytes, redact: Redact | None = None) -> None:
+        """`redact`: see `MusubitoEngine`."""
         self._owner = owner
+        self._redact = redact
         self._entries: deque[Entry] = deque()
         self.append = self._entries.append
 
@@ -56,8 +61,12 @@ class Journal:
         """All that is buffered; the caller writes it."""
         runs: dict[bytes, RunLine] = {}
         calls: list[CallLine] = []
+        inputs: list[InputLine] = []
         for _ in range(len(self._entries)):
             entry = self._entries.popleft()
+            if isinstance(entry, Given):
+                inputs += self._kept(entry)
+                continue
             if not isinstance(entry, Line):
                 run_id = self.run_id(entry)
                 runs[run_id] = RunLine(
@@ -68,4 +77,12 @@ class Journal:
             # Done for each replay, in competition with the next one: no detour by way of functions of the classes.
             values = (self._owner + run.number.to_bytes(5, "big"), call, parent, node, execution, outcome)
             calls.append(tuple.__new__(CallLine, (*values, reason._name_, *rest)))
-        return Ledger(list(runs.values()), calls)
+        return Ledger(list(runs.values()), calls, inputs)
+
+    def _kept(self, given: Given) -> list[InputLine]:
+        """What is stored of an input: nothing if that cannot be said."""
+        try:
+            return [given.line(self._redact)]
+        except Exception as error:
+            LOGGER.warning("the input of %s is not stored: %s: %s", given.operation, type(error).__qualname__, error)
+            return []

@@ -1,5 +1,6 @@
 """The one background thread of an engine: it renews all leases that the engine holds, gives back those that could not
-be given back when they should have been, and writes the ledger's lines.
+be given back when they should have been, invalidates what turned out later not to be replayable, and writes the
+ledger's lines.
 
 It starts when there is first something to do, and never keeps a process from ending.
 """
@@ -11,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from musubito.errors import StoreError
-from musubito.store.base import Change, Release, Renew
+from musubito.store.base import Change, Invalidate, Release, Renew
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -33,6 +34,12 @@ class Keeper:
         self._renewed = time.monotonic()
         self._shown: set[tuple[bytes, str]] = set()
         self.orphans: list[tuple[bytes, bytes]] = []
+        self._revoked: list[bytes] = []
+
+    def revoke(self, node: bytes) -> None:
+        """What ran at this node went on after it had returned, and did what no replay would repeat."""
+        self._revoked.append(node)
+        self.wake()
 
     def wake(self) -> None:
         """There is something to keep."""
@@ -68,6 +75,8 @@ class Keeper:
             changes.append(Renew(engine.holder(), held, time.time()))
             self._renewed = now
         self._shown = set(held)
+        revoked, self._revoked = self._revoked, []
+        changes += [Invalidate(engine.namespace, None, node) for node in dict.fromkeys(revoked)]
         if len(engine.journal):
             changes.append(engine.journal.drain())
         if not changes:
@@ -75,8 +84,9 @@ class Keeper:
         try:
             engine.storage.write(changes)
         except StoreError as fault:
-            # The ledger's lines are lost, leases are tried again; nobody's work depends on either.
+            # The ledger's lines are lost, on which nobody's work depends; all else is tried again.
             self._renewed = now - LEASE_SECONDS
+            self._revoked += revoked
             engine.log(fault)
 
     def _give_back_orphans(self) -> None:

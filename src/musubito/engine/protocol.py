@@ -21,14 +21,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine import process
-from musubito.engine.context import Frame, HandUp, Scope, Turn, control_flow, suspends
+from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
 from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Landing, Start
+from musubito.engine.inputs import Given
 from musubito.engine.journal import Line
 from musubito.errors import ArtifactUnreadable, EncodingError, InputError, NotReplayed, StoreError, warn
 from musubito.identity.codecs import decode_value, encode_value
-from musubito.identity.digest import argument_digests, content_digest, digest_input
-from musubito.identity.fingerprint import Fingerprint, code_of_classes
+from musubito.identity.digest import InputDigest, argument_digests, content_digest, digest_input
+from musubito.identity.fingerprint import Fingerprint, code_of_classes, fingerprints_of_classes
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
@@ -58,6 +59,7 @@ from musubito.store.base import (
     Release,
     Renew,
     SampleTree,
+    UsageOf,
     Use,
     Waits,
 )
@@ -108,14 +110,15 @@ _AGAIN: Final = MusubitoResult(None, "", "", "")
 _NOTHING_AROUND: Final = digest_input("", {"what holds around the step": {}})
 
 
-def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, str | None]:
-    """The identity of a call in its scope, the digest of its arguments alone, and why it cannot be replayed if that is
-    clear already."""
+def identify(call: Call, scope: Scope) -> tuple[Identity, InputDigest, str | None]:
+    """The identity of a call in its scope, what its arguments are alone, and why it cannot be replayed if that is clear
+    already."""
     operation = call.definition.name
     given = digest_input(operation, call.arguments)
     digest, classes = given.digest, given.classes
     if scope.ambient is not None:
-        inputs = scope.ambient.inputs(call.fingerprint)
+        reached = fingerprints_of_classes(classes, call.definition.function.__module__) if classes else ()
+        inputs = scope.ambient.inputs(call.fingerprint, reached)
         around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()
         classes = {*classes, *around.classes}
@@ -132,7 +135,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, str | None]:
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not given.results:
-        return Identity(call.head, digest, (), across), given.digest, why_not
+        return Identity(call.head, digest, (), across), given, why_not
     try:
         parents = parents_of(results)
     except ValueError:
@@ -140,7 +143,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, str | None]:
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results)):
         why_not = "a parent's output could not be stored"
-    return Identity(call.head, digest, parents, across), given.digest, why_not
+    return Identity(call.head, digest, parents, across), given, why_not
 
 
 def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
@@ -163,8 +166,9 @@ def _said(error: BaseException) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _total(tokens: Mapping[str, Sequence[int]]) -> int | None:
-    return sum(map(sum, tokens.values())) if tokens else None
+def _spent(frame: Frame) -> int:
+    """The tokens that it has used itself."""
+    return sum(map(sum, frame.tokens.values()))
 
 
 def _effect(begun: Begun, outcome: str) -> EffectOutcome | None:
@@ -198,7 +202,7 @@ class Story:
         self.engine = engine
         self.call = call
         self.scope = scope
-        # `given`: the digest of its arguments alone.
+        # `given`: its arguments alone.
         identity, self.given, self._why_not = identify(call, scope)
         self._identity = identity
         self._waited = False
@@ -248,15 +252,14 @@ class Story:
         frame = self.frame()
         if self._waited or frame.loop is not None:
             call = self.call
-            if digest_input(call.definition.name, call.arguments).digest != self.given:
+            if digest_input(call.definition.name, call.arguments).digest != self.given.digest:
                 frame.not_replayable = "its arguments were changed before it ran"
 
     def _changed_meanwhile(self) -> Telling[str | None]:
-        """An async step is suspended while others go on, and somebody may have changed what it reaches."""
-        if self.frame().loop is not None:
-            now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
-            if isinstance(now, Raised) or now.value.digest != self.call.fingerprint.digest:
-                return "its code was changed while it ran"
+        """It may have changed what its code holds, which a replay would not do; or somebody else has meanwhile."""
+        now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
+        if isinstance(now, Raised) or now.value.digest != self.call.fingerprint.digest:
+            return "its code, or what that holds, was changed while it ran"
         return None
 
     def begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
@@ -300,7 +303,7 @@ class Story:
         """The failure of the call that this one waited for."""
         self._give_back()
         self._hand_up(failed.handed_up)
-        self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, None)
+        self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, 0)
         return Raised(failed.raised())
 
     def look(self) -> Telling[MusubitoResult[Any] | None]:
@@ -382,7 +385,17 @@ class Story:
             return _AGAIN
         elif found.producer == self.keys.node and reason is not ReplayReason.CROSS_PARENT_HIT:
             reason = ReplayReason.EXACT_HIT
-        return self._replayed(found, value.value, reads, reason)
+        return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
+
+    def _usage(self, found: Found) -> Telling[Usage]:
+        """What a replayed execution took, if there is a step around that it is handed up to."""
+        if found.tokens is None or not self._is_inside():
+            return NO_USAGE
+        return {used.model: used[3:] for used in (yield Find(UsageOf(found.execution)))}
+
+    def _is_inside(self) -> bool:
+        """Whether there is a step around it that takes what it hands up."""
+        return self.scope.frame is not None or bool(self.engine.open.reaching(self.call.definition.name))
 
     def _refused(self, reason: ReplayReason) -> None:
         # The newest says it best: those tried after it are only older.
@@ -410,8 +423,10 @@ class Story:
         except ArtifactUnreadable:
             return ReplayReason.ARTIFACT_UNREADABLE
 
-    def _replayed(self, found: Found, value: Any, reads: Sequence[Read], reason: ReplayReason) -> MusubitoResult[Any]:
-        if self.scope.frame is not None or self.engine.open.reaching(self.call.definition.name):
+    def _replayed(
+        self, found: Found, value: Any, reads: Sequence[Read], usage: Usage, reason: ReplayReason
+    ) -> MusubitoResult[Any]:
+        if self._is_inside():
             since = found.started_at if found.valid_from is None else max(found.valid_from, found.started_at)
             self._hand_up(
                 HandUp(
@@ -421,9 +436,10 @@ class Story:
                     valid_until=self._expiry(found.started_at, found.valid_until),
                     not_replayable=None,
                     samples=found.pool is not None or bool(found.holds & SAMPLES),
+                    usage=usage,
                 )
             )
-        self._note("replayed", reason, found.execution, found.duration_ms, found.tokens)
+        self._note("replayed", reason, found.execution, found.duration_ms, found.tokens or 0)
         artifact = found.artifact or b""
         return MusubitoResult(value, artifact.hex(), found.producer.hex(), self.keys.node.hex())
 
@@ -536,7 +552,7 @@ class Story:
         else:
             artifact = content_digest(payload)
             artifact_id = artifact.hex()
-        inside = frame.taken()
+        inside = frame.end()
         not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
         committed: Committed | None = None
         if begun.moment is not None:
@@ -556,7 +572,7 @@ class Story:
                 reads=inside.reads,
                 attempts=attempts,
                 holds=self._holds(inside, attempts, begun),
-                tokens=_total(frame.tokens),
+                usage=frame.used(),
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
             )
@@ -572,9 +588,10 @@ class Story:
                 # What is not in the store cannot be invalidated, so nothing that was built on it may be replayed.
                 not_replayable=not_replayable or ("a call inside it ran unrecorded" if committed is None else None),
                 samples=inside.samples or self._pool is not None,
+                usage=inside.usage,
             )
         )
-        self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _total(frame.tokens))
+        self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame))
         self._land(Landing.LOOK_AGAIN if committed is not None and not_replayable is None else Landing.RUN_YOURSELF)
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
@@ -588,6 +605,11 @@ class Story:
                 self.engine.disown(change.lease)
             self.engine.report(fault)
             return None
+        if self.call.definition.semantics.record_inputs:
+            given, name = self.given, self.call.definition.name
+            self.engine.journal.append(
+                Given(self.engine.namespace, name, self._identity.input_digest, given.packed, given.texts)
+            )
         return committed
 
     def _failed(self, begun: Begun, error: BaseException, started_at: float, duration_ms: float) -> Telling[None]:
@@ -611,7 +633,7 @@ class Story:
         elif begun.lease is not None:
             yield from self._abandon(begun)
         outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
-        self._note(outcome, self._reason, recorded.execution if recorded else None, duration_ms, _total(frame.tokens))
+        self._note(outcome, self._reason, recorded.execution if recorded else None, duration_ms, _spent(frame))
         if cancelled:
             self._land(Landing.LOOK_AGAIN)
         else:
@@ -632,7 +654,7 @@ class Story:
             error=error,
             pool=self._pool,
             uses=frame.taken().uses,
-            tokens=_total(frame.tokens),
+            usage=frame.used(),
             lease=begun.lease,
             effect=_effect(begun, effect),
         )
@@ -720,9 +742,7 @@ class Story:
             given = given._replace(uses=(), not_replayable="it called a step of another engine", samples=False)
         outer.take(given)
 
-    def _note(
-        self, outcome: str, reason: ReplayReason, execution: int | None, duration_ms: float, tokens: int | None
-    ) -> None:
+    def _note(self, outcome: str, reason: ReplayReason, execution: int | None, duration_ms: float, tokens: int) -> None:
         """A line for the ledger."""
         engine, run, outer = self.engine, self._run, self.scope.frame
         call = next(run.calls) if self._frame is None else self._frame.call
@@ -742,7 +762,8 @@ class Story:
                 engine.now(),
                 spent if replayed else duration_ms,
                 duration_ms if replayed else 0.0,
-                (tokens or 0) if replayed else 0,
+                tokens if replayed else 0,
+                0 if replayed else tokens,
             ),
         )
         engine.journal.append(line)

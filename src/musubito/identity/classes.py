@@ -134,7 +134,9 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         params = members.get("__dataclass_params__")
         own += tokens(*(getattr(params, each, None) for each in PARAMETERS))
         for field, each in (members.get("__dataclass_fields__") or {}).items():
-            own += tokens(field, each.init, each.repr, each.hash, each.compare, each.kw_only)
+            # A ClassVar does not say whether it is given by keyword alone.
+            kw_only = each.kw_only if isinstance(each.kw_only, bool) else None
+            own += tokens(field, each.init, each.repr, each.hash, each.compare, kw_only)
             for part in ("default", "default_factory", "metadata"):
                 value = getattr(each, part)
                 if type(value).__name__ != "_MISSING_TYPE":
@@ -186,7 +188,7 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
         return True
     # Of a class that stands for an argument any method may be called; what sets up the class itself is not.
     given = walk.function
-    return isinstance(given, type) and issubclass(given, cls) and not _sets_up(member)
+    return isinstance(given, type) and cls in given.__mro__ and not _sets_up(member)
 
 
 def _overrides(walk: Walk, cls: type, name: str) -> bool:

@@ -61,6 +61,7 @@ class Closure(NamedTuple):
     classes: Mapping[tuple[str, str], type]
     steps: frozenset[str]
     met: tuple[Any, ...]
+    others: frozenset[str]
     unchanged: Callable[[], bool]
     written: Written
 
@@ -138,6 +139,8 @@ class Walk:
         self.steps: set[str] = set()
         self.met: list[Any] = []
         """Objects of kinds that an adapter has registered."""
+        self.others: set[str] = set()
+        """The packages of others that it reaches, which count by names."""
         self.owners: dict[int, tuple[type, bool]] = {}
         """Functions that are methods: of which class, and whether their receiver is the class itself."""
         self._index: dict[tuple[int, bool], int] = {}
@@ -169,6 +172,7 @@ class Walk:
                 description = describe_names(self, value.names, name)
             else:
                 description = describe(self, value, name)
+                self._note_package(value)
             self._record(name, description, text, is_function=is_function)
 
     def closure(self) -> Closure:
@@ -187,9 +191,21 @@ class Walk:
             classes,
             frozenset(self.steps),
             tuple(self.met),
+            frozenset(self.others),
             self.guard.build(),
             self.written,
         )
+
+    def _note_package(self, value: Any) -> None:
+        if isinstance(value, FunctionType):
+            origin, module = self.origins.of_function(value), module_of(value)
+        elif isinstance(value, ModuleType):
+            origin, module = self.origins.of_module(value), value.__name__
+        else:
+            cls = value if isinstance(value, type) else type(value)
+            origin, module = self.origins.of_class(cls), module_name(cls)
+        if origin is Origin.OTHER:
+            self.others.add(module.partition(".")[0])
 
     # -- for those who describe ----------------------------------------------------------------------------------------
 
@@ -298,7 +314,10 @@ def _shown(name: str, value: Any) -> str | None:
     """The text of a constant, unless it is called like a secret or has something in it that is."""
     if any(word in name.lower() for word in SECRET):
         return None
-    shown = value if isinstance(value, str) else repr(value)
+    try:
+        shown = value if isinstance(value, str) else repr(value)
+    except ValueError:  # an integer of more digits than are converted
+        return None
     if len(shown) > LONGEST_SHOWN or (not isinstance(value, str) and any(word in shown.lower() for word in SECRET)):
         return None
     return shown

@@ -107,21 +107,22 @@ def _watch(walk: Walk, container: Any, held: Any) -> None:
 
 def describe(walk: Walk, value: Any, name: str) -> Description:
     """The record of anything but the user's own functions and modules."""
+    # By its type throughout: a proxy may say that it is of another class.
     cls = type(value)
     step = step_of(value)
     if step is not None:
         walk.guard.attribute(value, "__musubito_step__", step)
         return _step(walk, step)
-    if isinstance(value, type):
+    if issubclass(cls, type):
         if walk.origins.of_class(value) is Origin.USER:
             return describe_class(walk, value, name)
         return _by_name(value)
-    if isinstance(value, ModuleType):
+    if issubclass(cls, ModuleType):
         return Description(tokens("named", value.__name__), [], named=True)
     for kinds, how in KINDS:
-        if isinstance(value, kinds):
+        if issubclass(cls, kinds):
             description = how(walk, value, name)
-            if isinstance(value, DESCRIPTORS) and walk.origins.of_class(cls) is Origin.USER:
+            if issubclass(cls, DESCRIPTORS) and walk.origins.of_class(cls) is Origin.USER:
                 description.links.append(("class", walk.link(cls, walk.called(cls, name))))
                 if not isinstance(value, functools.cached_property):
                     description.links.extend(fields_linked(walk, value, name))

@@ -7,8 +7,10 @@ long text counts by its SHA-256: hashing it is several times cheaper than having
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ormsgpack import packb
 
@@ -17,7 +19,7 @@ from musubito.identity.canonical import IDENTITY_FORMAT, IdentityPacker, TextDig
 from musubito.identity.packing import SORTED, holds_buffer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from musubito.model import MusubitoResult
 
@@ -25,16 +27,20 @@ __all__ = ["InputDigest", "argument_digests", "content_digest", "digest_input"]
 
 _LONG_TEXT = 4096
 _SHORT_DIGEST = 16
+_NO_TEXTS: Mapping[bytes, str] = MappingProxyType({})
 _MOSTLY_PLAIN = frozenset((str, int, float, bool, type(None), list, dict))
 
 
 class InputDigest(NamedTuple):
     """The SHA-256 of a call's arguments, the results found in them in the order in which they count, and the classes of
-    the records in them and in those results."""
+    the records in them and in those results; with the bytes that were hashed, and the long texts that stand in them by
+    their SHA-256."""
 
     digest: bytes
     results: Sequence[MusubitoResult[Any]]
     classes: Collection[type]
+    packed: bytes
+    texts: Mapping[bytes, str]
 
 
 def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest:
@@ -52,7 +58,8 @@ def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest
             # These bytes may begin a buffer; mostly they are lengths or letters.
             if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed) or not holds_buffer(arguments):
                 # What InputDigest(...) would do, without its Python-level constructor.
-                return tuple.__new__(InputDigest, (sha256(IDENTITY_FORMAT + packed).digest(), (), ()))
+                digest = sha256(IDENTITY_FORMAT + packed).digest()
+                return tuple.__new__(InputDigest, (digest, (), (), packed, _NO_TEXTS))
     return _digest_with_care(operation, arguments)
 
 
@@ -71,12 +78,15 @@ def content_digest(payload: bytes) -> bytes:
 
 def _digest_with_care(operation: str, arguments: Mapping[str, object]) -> InputDigest:
     packer = IdentityPacker()
+    shortened = {name: _shorten(value) for name, value in arguments.items()}
     try:
-        packed = packer.pack({name: _shorten(value) for name, value in arguments.items()})
+        packed = packer.pack(shortened)
     except EncodingError as error:
         raise _input_error(operation, arguments, error) from error.__cause__
     warn_of_changes(packer.changed)
-    return InputDigest(sha256(IDENTITY_FORMAT + packed).digest(), packer.results, packer.classes)
+    digest = sha256(IDENTITY_FORMAT + packed).digest()
+    texts = {bytes(short): arguments[name] for name, short in shortened.items() if type(short) is TextDigest}
+    return InputDigest(digest, packer.results, packer.classes, packed, cast("Mapping[bytes, str]", texts))
 
 
 def _shorten(value: object) -> object:

@@ -16,11 +16,12 @@ from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from musubito.errors import CodeError, MusubitoError
 from musubito.identity.closure import Closure, CodePart, reach
 from musubito.identity.foreign import may_remember
 from musubito.identity.origin import Origin, Origins
 
-__all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes"]
+__all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes", "fingerprints_of_classes"]
 
 ATTEMPTS = 5
 
@@ -33,7 +34,8 @@ class Fingerprint:
     reached, `untracked` what could only be counted by its type, `state` what the reached code itself writes
     and what therefore does not count as a constant. `classes` are the classes by which results may be
     rebuilt, by module and qualname. `steps` are the names of the operations that the code reaches, `met` the
-    objects that may remember what was done with them (see `register_kind`).
+    objects that may remember what was done with them (see `register_kind`), `others` the packages that it reaches
+    things of which count by name.
     """
 
     digest: bytes
@@ -43,6 +45,7 @@ class Fingerprint:
     classes: Mapping[tuple[str, str], type]
     steps: frozenset[str]
     met: tuple[Any, ...]
+    others: frozenset[str]
 
 
 class CodeTracker:
@@ -62,7 +65,7 @@ class CodeTracker:
         self._held: tuple[Callable[[], bool], Fingerprint, Closure] | None = None
 
     def current(self) -> Fingerprint:
-        """The fingerprint as of now. Cheap while nothing has changed; safe to call from any thread."""
+        """The fingerprint as of now, or `CodeError`. Cheap while nothing has changed; safe to call from any thread."""
         held = self._held
         if held is not None and held[0]():
             return held[1]
@@ -70,11 +73,16 @@ class CodeTracker:
 
     def _renew(self) -> Fingerprint:
         """Walks without a lock: the walk may import, and two threads that walk at once find the same."""
-        closure = reach(self.function, self._owner, self._module)
-        for _ in range(ATTEMPTS):
-            if closure.unchanged():
-                break
-            closure = reach(self.function, self._owner, self._module)  # another thread changed something meanwhile
+        try:
+            closure = reach(self.function, self._owner, self._module)
+            for _ in range(ATTEMPTS):
+                if closure.unchanged():
+                    break
+                closure = reach(self.function, self._owner, self._module)  # another thread changed something meanwhile
+        except MusubitoError:
+            raise
+        except Exception as error:
+            raise CodeError(getattr(self.function, "__qualname__", type(self.function).__qualname__), error) from error
         fingerprint = Fingerprint(
             closure.digest,
             closure.parts,
@@ -83,6 +91,7 @@ class CodeTracker:
             closure.classes,
             closure.steps,
             tuple(filter(may_remember, closure.met)),
+            closure.others,
         )
         self._held = closure.unchanged, fingerprint, closure
         return fingerprint
@@ -92,18 +101,23 @@ _CLASSES: WeakKeyDictionary[type, CodeTracker] = WeakKeyDictionary()
 _origins = cache(Origins)
 
 
-def code_of_classes(classes: Iterable[type], seen_from: str) -> bytes:
-    """What the user's among these classes amount to, for a step of the module `seen_from`; empty if there are
-    none.
+def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fingerprint]:
+    """What the user's among these classes amount to, for a step of the module `seen_from`.
 
     A step that is given an instance may call its methods without ever naming its class.
     """
     whose = _origins(seen_from)
-    digests = set()
+    found: dict[bytes, Fingerprint] = {}
     for cls in classes:
         if whose.of_class(cls) is Origin.USER:
             tracker = _CLASSES.get(cls)
             if tracker is None:
                 tracker = _CLASSES[cls] = CodeTracker(cls)
-            digests.add(tracker.current().digest)
-    return b"".join(sorted(digests))
+            fingerprint = tracker.current()
+            found[fingerprint.digest] = fingerprint
+    return [found[digest] for digest in sorted(found)]
+
+
+def code_of_classes(classes: Iterable[type], seen_from: str) -> bytes:
+    """All of them as one; empty if there are none."""
+    return b"".join(fingerprint.digest for fingerprint in fingerprints_of_classes(classes, seen_from))

@@ -329,6 +329,7 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how:
         walk.guard.item(sys.modules, module, value)
         _follow(walk, value, read.attributes, full, full, links, how)
         return
+    walk.others.add(module.partition(".")[0])
     links.append((f"import {module}", tokens("named", full)))
     for attribute in read.attributes:
         if not isinstance(value, ModuleType) or attribute not in value.__dict__:

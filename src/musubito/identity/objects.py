@@ -101,7 +101,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         walk.met.append(value)
     said_of_it = tokens("said", canonical(kind.says(value))) if kind is not None and kind.says is not None else b""
     mock = sys.modules.get("unittest.mock")
-    if mock is not None and isinstance(value, mock.NonCallableMock):
+    if mock is not None and issubclass(cls, mock.NonCallableMock):
         return _mock(walk, value, name, links)
     if cls in WRAPPERS:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
@@ -120,7 +120,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         if module_name(cls) not in UNCHANGING:
             walk.guard.same(lambda: encoded(value), described)
         return Description(tokens("data", described), links)
-    if isinstance(value, ContextVar):
+    if cls is ContextVar:
         return _variable(walk, value, name)
     if (content := _base_value(value)) is not None:
         walk.guard.same(lambda: _base_value(value), content)
@@ -170,7 +170,7 @@ def _base_value(value: Any) -> bytes | None:
 
 def _zone(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     """The time zone of a time, which may be an object of any class."""
-    if not isinstance(value, datetime | time) or value.tzinfo is None:
+    if not issubclass(type(value), datetime | time) or value.tzinfo is None:
         return []
     return [("zone", walk.link(value.tzinfo, f"{name}.tzinfo"))]
 
@@ -178,7 +178,7 @@ def _zone(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
 def _settings(value: Any) -> bytes | None:
     """What a parser of the standard library has read."""
     configparser = sys.modules.get("configparser")
-    if configparser is None or not isinstance(value, configparser.RawConfigParser):
+    if configparser is None or not issubclass(type(value), configparser.RawConfigParser):
         return None
     read = [[section, value.items(section, raw=True)] for section in value.sections()]
     return encoded([dict(value.defaults()), read])
@@ -205,7 +205,7 @@ def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> Description:
 def _array(value: Any) -> bytes | None:
     """The encoding of an array of a class derived from numpy's, with its mask if it has one."""
     numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, numpy.ndarray):
+    if numpy is None or not issubclass(type(value), numpy.ndarray):
         return None
     if _is_masked(value):
         parts = numpy.asarray(value.data), numpy.ma.getmaskarray(value), numpy.asarray(value.fill_value)
@@ -216,7 +216,7 @@ def _array(value: Any) -> bytes | None:
 
 def _is_masked(value: Any) -> bool:
     numpy = sys.modules.get("numpy.ma")
-    return numpy is not None and isinstance(value, numpy.MaskedArray)
+    return numpy is not None and issubclass(type(value), numpy.MaskedArray)
 
 
 def _hides(cls: type) -> bool:
@@ -424,12 +424,14 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     links: list[tuple[str, bytes]] = []
     held = fields_of(value)
     for each in sorted(set(names) - left_out):
-        inner = held.get(each, ABSENT) if held is not None else getattr(value, each, ABSENT)
-        if inner is ABSENT:
-            continue
-        if held is not None:
+        if held is not None and each in held:
+            inner = held[each]
             walk.guard.item(held, each, inner)
         else:
+            # In a slot: an object may have slots beside its `__dict__`.
+            inner = getattr(value, each, ABSENT)
+            if inner is ABSENT:
+                continue
             walk.guard.attribute(value, each, inner)
         if kind is None:
             may_be_read(walk, inner)

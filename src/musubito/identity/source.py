@@ -178,7 +178,23 @@ def _inside(code: CodeType, node: FunctionNode) -> bool:
     places = [(p[0], p[2], p[1], p[3]) for p in code.co_positions() if None not in p and p[3] != 0]
     starts = [(line, column) for line, column, _, _ in places]
     ends = [(line, column) for _, _, line, column in places]
-    return bool(places) and (min(starts), max(ends)) == span
+    if not places:  # nothing but a constant is given back, of which Python 3.12 keeps no place
+        return any(same_code(each, code) for each in _compiled_alone(node))
+    return (min(starts), max(ends)) == span
+
+
+def _compiled_alone(node: ast.Lambda) -> Iterator[CodeType]:
+    """The code of a lambda outside of any function, and inside of one."""
+    alone = compile(ast.Expression(node), "", "eval")
+    yield from _directly_in(alone)
+    nothing = ast.arguments([], [], None, [], [], None, [])
+    around = ast.fix_missing_locations(ast.Expression(ast.copy_location(ast.Lambda(nothing, node), node)))
+    for outer in _directly_in(compile(around, "", "eval")):
+        yield from _directly_in(outer)
+
+
+def _directly_in(code: CodeType) -> Iterator[CodeType]:
+    return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
 def _text(text: str, node: FunctionNode) -> str:

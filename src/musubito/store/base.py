@@ -46,6 +46,7 @@ __all__ = [
     "Holder",
     "HolderOf",
     "Holds",
+    "InputLine",
     "Intent",
     "Invalidate",
     "Keys",
@@ -55,6 +56,7 @@ __all__ = [
     "Others",
     "Outcome",
     "ParentRef",
+    "Part",
     "PayloadOf",
     "Place",
     "Point",
@@ -67,7 +69,9 @@ __all__ = [
     "SampleNode",
     "SampleTree",
     "Store",
+    "UsageOf",
     "Use",
+    "Used",
     "Waits",
 ]
 
@@ -122,6 +126,7 @@ class Found(NamedTuple):
     pool: bytes | None
     sample: int
     tokens: int | None
+    """What it took to make, calls inside it included; None if nobody said."""
     settled: int
     """1 if the node that was asked for points at this execution, was asked with this reuse key last, and is not STALE:
     nothing has to be written for a replay."""
@@ -181,6 +186,22 @@ class Attempted(NamedTuple):
     sample: int
 
 
+class Used(NamedTuple):
+    """Tokens of one model, "" where it has no name: those that an execution itself has used, and all that it took to
+    make it. In the latter each call inside counts with all that it took, though it may have been replayed."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    total_input_tokens: int
+    total_output_tokens: int
+
+    @property
+    def total(self) -> int:
+        """All that it took, in and out."""
+        return self.total_input_tokens + self.total_output_tokens
+
+
 # -- queries -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Others:
@@ -230,6 +251,13 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageOf:
+    """`Sequence[Used]`: what an execution has used."""
+
+    execution: int
+
+
+@dataclass(frozen=True, slots=True)
 class EffectQuery:
     """The `EffectRow` of an effect key, or None."""
 
@@ -274,7 +302,9 @@ class HolderOf:
     key: bytes
 
 
-Query: TypeAlias = CodeOf | HolderOf | Neighbours | Others | PayloadOf | ReadsOf | SampleTree | Began | EffectQuery
+Query: TypeAlias = (
+    CodeOf | HolderOf | Neighbours | Others | PayloadOf | ReadsOf | SampleTree | UsageOf | Began | EffectQuery
+)
 
 
 # -- changes and their answers -----------------------------------------------------------------------------------------
@@ -354,7 +384,7 @@ class Commit(NamedTuple):
     reads: Sequence[Read]
     attempts: Sequence[Attempted]
     holds: int
-    tokens: int | None
+    usage: Sequence[Used]
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None
 
@@ -369,7 +399,7 @@ class Fail:
     error: str
     pool: bytes | None
     uses: Sequence[Use]
-    tokens: int | None
+    usage: Sequence[Used]
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None
 
@@ -481,14 +511,35 @@ class CallLine(NamedTuple):
     duration_ms: float
     saved_ms: float
     saved_tokens: int
+    tokens: int
+
+
+class Part(NamedTuple):
+    """A piece of stored inputs that others may share: so many bytes of msgpack, after those of the part `before`."""
+
+    digest: bytes
+    before: bytes | None
+    body: bytes
+
+
+class InputLine(NamedTuple):
+    """What a call of an operation was given, for a reader: see `musubito.engine.inputs`. `chains`: by the digest that
+    stands for it in the body, each long list of it as one part for each item, the first one first."""
+
+    namespace: str
+    operation: str
+    input_hash: bytes
+    body: bytes
+    chains: Sequence[Sequence[Part]]
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Lines of the ledger -> None."""
+    """Lines of the ledger -> None. Of a chain those parts are added that follow the last one that is there."""
 
     runs: Sequence[RunLine]
     calls: Sequence[CallLine]
+    inputs: Sequence[InputLine] = ()
 
 
 Change: TypeAlias = Claim | Commit | Fail | Point | Release | Renew | Waits | Invalidate | Intent | Ledger

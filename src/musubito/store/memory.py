@@ -55,7 +55,9 @@ from musubito.store.base import (
     RunLine,
     SampleNode,
     SampleTree,
+    UsageOf,
     Use,
+    Used,
     Waits,
 )
 
@@ -181,13 +183,17 @@ class _Tables:
             holds=e.holds,
             pool=told.pool,
             sample=told.place.sample,
-            tokens=told.tokens,
+            tokens=sum(used.total for used in told.usage) if told.usage else None,
             settled=int(node is not None and node[1:] == (asked.reuse, e.number, False)),
         )
 
     def reads(self, execution: int) -> list[Read]:
         e = self.executions.get(execution)
         return list(dict.fromkeys(e.told.reads)) if e and isinstance(e.told, Commit) else []
+
+    def usage(self, execution: int) -> list[Used]:
+        e = self.executions.get(execution)
+        return sorted(e.told.usage) if e else []
 
     def sample_tree(self, root: int) -> Mapping[int, SampleNode]:
         tree: dict[int, SampleNode] = {}
@@ -494,6 +500,8 @@ class MemoryStore:
                 return tables.reads(query.execution)
             case SampleTree():
                 return tables.sample_tree(query.execution)
+            case UsageOf():
+                return tables.usage(query.execution)
             case Began():
                 return tables.moment()
             case EffectQuery():

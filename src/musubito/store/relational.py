@@ -33,6 +33,7 @@ from musubito.store.base import (
     Holder,
     HolderOf,
     Holds,
+    InputLine,
     Intent,
     Invalidate,
     Keys,
@@ -41,6 +42,7 @@ from musubito.store.base import (
     Neighbours,
     Others,
     Outcome,
+    Part,
     PayloadOf,
     Place,
     Point,
@@ -51,11 +53,14 @@ from musubito.store.base import (
     Renew,
     SampleNode,
     SampleTree,
+    UsageOf,
     Use,
+    Used,
     Waits,
 )
+from musubito.store.pieces import joined
 
-__all__ = ["Database", "Numbers", "answer", "moment_unless_newer", "newest", "perform"]
+__all__ = ["Database", "Numbers", "answer", "moment_unless_newer", "newest", "perform", "tokens_of"]
 
 CODEC: Final = "msgpack"
 INLINE: Final = 1000
@@ -160,6 +165,8 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
             return [Read(kind, key, digest or None) for kind, key, digest in rows]
         case SampleTree(execution):
             return _sample_tree(db, execution)
+        case UsageOf(execution):
+            return [Used(*row) for row in db.rows("usage", {"execution": execution})]
         case Began():
             return Claimed(*db.rows("began", {})[0])
         case Neighbours():
@@ -290,10 +297,11 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             return _invalidate(db, numbers, change)
         case Intent():
             return _intend(db, numbers, change)
-        case Ledger(runs, calls):
+        case Ledger(runs, calls, inputs):
             for run in runs:
                 db.rows("add_run", run._asdict())
             db.bulk("add_call", calls)
+            _keep_inputs(db, numbers, inputs)
         case _:
             assert_never(change)
     return None
@@ -382,10 +390,11 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             "not_replayable": change.not_replayable,
             "invalid": invalid,
             "holds": change.holds,
-            "tokens": change.tokens,
+            "tokens": tokens_of(change.usage),
         },
     )
     _add_uses(db, execution, change.uses)
+    _add_usage(db, execution, change.usage)
     for kind, key, digest in change.reads:
         db.rows("add_read", {"execution": execution, "kind": kind, "key": key, "digest": digest or b""})
     for attempt in change.attempts:
@@ -427,12 +436,44 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "not_replayable": "it failed",
             "invalid": False,
             "holds": Holds.NOTHING,
-            "tokens": change.tokens,
+            "tokens": tokens_of(change.usage),
         },
     )
     _add_uses(db, execution, change.uses)
+    _add_usage(db, execution, change.usage)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
     return Committed(execution, invalid=False)
+
+
+def _add_usage(db: Database, execution: int, usage: Sequence[Used]) -> None:
+    for used in usage:
+        db.rows("add_usage", {"execution": execution, **used._asdict()})
+
+
+def tokens_of(usage: Sequence[Used]) -> int | None:
+    """All tokens that an execution took, None if nobody said."""
+    return sum(used.total for used in usage) if usage else None
+
+
+def _keep_inputs(db: Database, numbers: Numbers, inputs: Sequence[InputLine]) -> None:
+    db.bulk(
+        "add_input",
+        [(numbers.operation(db, each.namespace, each.operation), each.input_hash, each.body) for each in inputs],
+    )
+    for each in inputs:
+        for chain in each.chains:
+            _keep_chain(db, numbers.namespace(db, each.namespace), chain)
+
+
+def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
+    """Those parts that follow the last one that is there, as one."""
+    new = len(chain)
+    while new and not db.rows("part", {"namespace": namespace, "digest": chain[new - 1].digest}):
+        new -= 1
+    tail = chain[new:]
+    if tail:
+        where = {"namespace": namespace, "digest": tail[-1].digest, "before": tail[0].before}
+        db.rows("add_part", {**where, "items": len(tail), "body": joined([part.body for part in tail])})
 
 
 def _point(db: Database, numbers: Numbers, change: Point) -> bool:

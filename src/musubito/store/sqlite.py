@@ -29,6 +29,7 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from musubito.errors import SchemaError, StoreBusy, StoreError
 from musubito.store import relational
@@ -60,8 +61,9 @@ from musubito.store.queries import QUERIES, schema_steps
 __all__ = ["SQLiteStorage"]
 
 APPLICATION_ID: Final = 0x4D555342  # "MUSB"
-HEADER: Final = b"SQLite format 3\x00"
 ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
+SMALLEST: Final = 512
+"""Bytes of the smallest page."""
 KEPT_ROWS: Final = 256
 BULK: Final = 1000
 KEPT_BYTES: Final = 65_536
@@ -126,6 +128,14 @@ class _Connection:
     def _wake(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sqlite3.Cursor:
         self._open()
         return self.execute(statement, parameters or {})
+
+    def begin(self, statement: str) -> bool:
+        """Begin a transaction; whether another one had to be taken back, which an interrupt (Ctrl-C) has left open."""
+        left = self.execute != self._wake and self.connection.in_transaction
+        if left:
+            self.execute("ROLLBACK")
+        self.execute(statement)
+        return left
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         # All rows at once: a statement that is not read to its end would hold its snapshot open.
@@ -223,7 +233,7 @@ class SQLiteStorage:
                 if type(query) in _ONE_STATEMENT:
                     return relational.answer(reader, self._read_numbers, query)
                 # One snapshot for all statements of the answer.
-                reader.execute("BEGIN")
+                reader.begin("BEGIN")
                 try:
                     return relational.answer(reader, self._read_numbers, query)
                 finally:
@@ -291,7 +301,9 @@ class SQLiteStorage:
         return relational.perform(writer, self._numbers, change)
 
     def _transaction(self, writer: _Connection, changes: Sequence[Change]) -> list[Any]:
-        writer.execute("BEGIN IMMEDIATE")
+        if writer.begin("BEGIN IMMEDIATE"):
+            self._numbers.forget()
+            self._kept.clear()
         try:
             answers = [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
@@ -385,13 +397,24 @@ def _create(path: Path) -> bool:
 
 
 def _check_header(path: Path) -> None:
-    """Without SQLite, which would play in or take back what another program left unfinished."""
-    with path.open("rb") as file:
-        head = file.read(105)
-    if head and not head.startswith(HEADER):
+    """A look at the file alone: SQLite must not play in or take back what another program left unfinished. But by
+    SQLite: if the file were opened and closed here, all locks on it that this process has elsewhere would be gone
+    (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_)."""
+    if 0 < path.stat().st_size < SMALLEST:  # SQLite takes such a file for an empty one
         raise StoreError(f"{path} is not a SQLite database; it was left as it is. {ELSEWHERE}")
-    # The application id, and how many entries the first page has: on it lies the list of tables.
-    if head[68:72] != APPLICATION_ID.to_bytes(4, "big") and any(head[103:105]):
+    only_look = f"file:{quote(str(path))}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(only_look, uri=True)) as connection:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
+            raise StoreError(f"{path} is not a SQLite database; it was left as it is. {ELSEWHERE}") from error
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            raise
+        # What lies in the log is missed in the file; opened as usual, it is whole.
+        return
+    if tables and application != APPLICATION_ID:
         raise _foreign(path)
 
 

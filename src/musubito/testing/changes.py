@@ -108,7 +108,7 @@ def commit(at: Place, output: str | None, **more: Any) -> Commit:
         "reads": (),
         "attempts": (),
         "holds": Holds.NOTHING,
-        "tokens": None,
+        "usage": (),
         "lease": None,
     }
     return Commit(**{**plain, **more})
@@ -123,7 +123,7 @@ def fail(at: Place, **more: Any) -> Fail:
         "error": "ValueError: no",
         "pool": None,
         "uses": (),
-        "tokens": None,
+        "usage": (),
         "lease": None,
     }
     return Fail(**{**plain, **more})

@@ -55,7 +55,9 @@ from musubito.store.base import (
     SampleNode,
     SampleTree,
     Store,
+    UsageOf,
     Use,
+    Used,
     Waits,
 )
 from musubito.testing.changes import (
@@ -142,7 +144,7 @@ class StoreConformance:
             "valid_until": 200.0,
             "not_replayable": "why not",
             "pool": digest("pool"),
-            "tokens": 12,
+            "usage": [Used("a", 1, 2, 3, 4), Used("b", 0, 0, 5, 0)],
         }
         ran(store, at, "x", **more, duration_ms=2.5, holds=SAMPLES | Holds.READS)
         assert found(store, at) == Found(
@@ -164,9 +166,15 @@ class StoreConformance:
             1,
         )
 
+    def test_what_an_execution_used_is_found_by_model(self, store: Store) -> None:
+        usage = [Used("a", 1, 2, 3, 4), Used("b", 0, 0, 5, 0)]
+        assert ran(store, F, "x", usage=usage) == 1
+        failed(store, G, usage=usage[:1])
+        assert [list(store.find(UsageOf(number))) for number in (1, 2, 3)] == [usage, usage[:1], []]
+
     def test_a_failure_is_found_if_it_is_the_newest(self, store: Store) -> None:
         ran(store, F, "x")
-        failed(store, F, pool=digest("pool"), tokens=3)
+        failed(store, F, pool=digest("pool"), usage=[Used("", 1, 0, 1, 2)])
         newest = found(store, F)
         assert (newest.execution, newest.outcome, newest.artifact, newest.payload) == (
             2,
@@ -958,7 +966,7 @@ class StoreConformance:
 
     def test_a_ledger_is_taken_and_taken_again(self, store: Store) -> None:
         run = RunLine(digest("run"), "name", None, 1.0, None, "running")
-        call = CallLine(digest("run"), 1, None, F.keys.node, None, "ran", "node not found", 1.0, 2.0, 0.0, 0)
+        call = CallLine(digest("run"), 1, None, F.keys.node, None, "ran", "node not found", 1.0, 2.0, 0.0, 0, 5)
         assert store.write([Ledger([run], [call])]) == [None]
         assert store.write([Ledger([run._replace(finished_at=2.0, status="done")], [call._replace(call=2)])]) == [None]
 

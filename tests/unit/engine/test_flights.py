@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from concurrent.futures import Future
+from itertools import count
 from typing import Any, cast
 
 import pytest
@@ -14,8 +15,21 @@ from musubito.engine.flights import Failed, Flights, Landing, Start
 NOTHING: Any = None
 
 
+class Running:
+    """An event loop that runs."""
+
+    def is_running(self) -> bool:
+        return True
+
+
+THREADS = count()
+
+
 def frame(outer: Frame | None = None, loop: object = None) -> Frame:
-    return Frame(NOTHING, outer, b"", 1, (), cast("AbstractEventLoop | None", loop))
+    """Of a thread of its own."""
+    made = Frame(NOTHING, outer, b"", 1, (), cast("AbstractEventLoop | None", loop))
+    made.thread = next(THREADS)
+    return made
 
 
 def waits(flights: Flights, key: bytes, caller: Frame, blocks: object = None) -> Future[Any]:
@@ -107,7 +121,7 @@ def test_one_of_several_waits_inside_a_step_is_enough() -> None:
 
 
 def test_a_wait_that_blocks_the_holders_loop_is_a_cycle() -> None:
-    flights, loop = Flights(), object()
+    flights, loop = Flights(), Running()
     holder = frame(loop=loop)
     flights.join(b"k", holder, None)
     assert flights.join(b"k", frame(), cast("Any", loop)) is Start.CYCLE
@@ -117,7 +131,7 @@ def test_a_wait_that_blocks_the_holders_loop_is_a_cycle() -> None:
 
 def test_a_blocked_loop_holds_up_all_that_run_on_it() -> None:
     """One task blocks the loop with a wait for a thread; that thread must not wait for another task of the loop."""
-    flights, loop = Flights(), object()
+    flights, loop = Flights(), Running()
     thread, task = frame(), frame(loop=loop)
     flights.join(b"thread", thread, None)
     flights.join(b"task", task, None)
@@ -126,7 +140,7 @@ def test_a_blocked_loop_holds_up_all_that_run_on_it() -> None:
 
 
 def test_a_blocking_wait_behind_another_wait() -> None:
-    flights, loop = Flights(), object()
+    flights, loop = Flights(), Running()
     task, thread = frame(loop=loop), frame()
     flights.join(b"task", task, None)
     flights.join(b"thread", thread, None)
@@ -157,3 +171,16 @@ def test_nothing_is_left_behind(landed: Landing) -> None:
     flights.land(holder, landed)
     flights.leave_waiting(future)
     assert (flights._flights, flights._waiting, holder.flight) == ({}, {}, None)
+
+
+def test_what_an_interrupt_has_left_is_begun_again() -> None:
+    """A call of the very thread that holds the key, and not inside of the holder, finds that the holder is gone."""
+    flights, left = Flights(), frame()
+    assert flights.join(b"k", left, None) is Start.MINE
+    waiting = waits(flights, b"k", frame())
+    again = frame()
+    again.thread = left.thread
+    assert flights.join(b"k", again, None) is Start.MINE
+    assert waiting.result(1) is Landing.LOOK_AGAIN
+    flights.land(left, Landing.RUN_YOURSELF)
+    assert isinstance(flights.join(b"k", frame(), None), Future)

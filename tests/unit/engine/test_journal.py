@@ -11,13 +11,13 @@ OWNER = b"o" * 12
 
 
 def line(run: Run, call: int) -> Line:
-    return Line(run, call, None, "f", b"n" * 32, 7, "ran", ReplayReason.INPUT_CHANGED, 5.0, 1.5, 0.0, 0)
+    return Line(run, call, None, "f", b"n" * 32, 7, "ran", ReplayReason.INPUT_CHANGED, 5.0, 1.5, 0.0, 0, 9)
 
 
 def test_nothing_is_nothing() -> None:
     journal = Journal(OWNER)
     assert len(journal) == 0
-    assert journal.drain() == Ledger([], [])
+    assert journal.drain() == Ledger([], [], [])
 
 
 def test_lines_come_out_once_and_in_order() -> None:
@@ -28,8 +28,8 @@ def test_lines_come_out_once_and_in_order() -> None:
     ledger = journal.drain()
     run_id = journal.run_id(run)
     assert [each.call for each in ledger.calls] == [1, 2, 3]
-    assert ledger.calls[0] == CallLine(run_id, 1, None, b"n" * 32, 7, "ran", "INPUT_CHANGED", 5.0, 1.5, 0.0, 0)
-    assert (len(journal), journal.drain()) == (0, Ledger([], []))
+    assert ledger.calls[0] == CallLine(run_id, 1, None, b"n" * 32, 7, "ran", "INPUT_CHANGED", 5.0, 1.5, 0.0, 0, 9)
+    assert (len(journal), journal.drain()) == (0, Ledger([], [], []))
 
 
 def test_a_run_is_written_as_it_is_known_last() -> None:

@@ -38,6 +38,7 @@ INDEXES = {
     "set_invalid": {"_uses_by_called"},
     "callers": {"_uses_by_called"},
     "parents": {"_edges_by_child"},
+    "part": {"_parts_by_digest"},
     "add_answer": {"_executions_by_reuse_key"},
     "neighbours": {"_nodes_by_node_id", "_executions_by_reuse_key"},
 }

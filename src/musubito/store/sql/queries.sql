@@ -387,6 +387,30 @@ ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = 
 
 -- name: add_call
 -- One call of a run; by position, in the order of `CallLine`, since there is one for each replay.
-INSERT INTO _calls (run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO _calls (run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens, tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: add_usage
+-- What an execution has used, of one model.
+INSERT INTO _usage (execution, model, input_tokens, output_tokens, total_input_tokens, total_output_tokens)
+VALUES (:execution, :model, :input_tokens, :output_tokens, :total_input_tokens, :total_output_tokens);
+
+-- name: usage
+-- What an execution has used, by model.
+SELECT model, input_tokens, output_tokens, total_input_tokens, total_output_tokens FROM _usage WHERE execution = :execution
+ORDER BY model;
+
+-- name: add_input
+-- What calls of an operation were given; by position, since there is one for each miss.
+INSERT INTO _inputs (operation, input_hash, body) VALUES (?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: part
+-- Whether a piece of stored inputs is there.
+SELECT 1 FROM _parts WHERE namespace = :namespace AND digest = :digest;
+
+-- name: add_part
+-- A piece of stored inputs.
+INSERT INTO _parts (namespace, digest, before, items, body) VALUES (:namespace, :digest, :before, :items, :body)
 ON CONFLICT DO NOTHING;

@@ -1,0 +1,127 @@
+"""Inputs as they are stored for a reader, so that what they have in common is stored once.
+
+An input is packed as msgpack. A long list in it is replaced by the digest of a chain, with one part for each item: the
+digest of a part is that of all items up to it, so that a list which has grown shares all but its tail with what it was.
+A long text or dict is a chain of one. A reader asks for the digests that he meets, from the outside in.
+
+    body                          {"state": {"messages": Ext(LIST, digest of the third)}}
+    chain   hello  <-  hi there  <-  and now?          each part names the one before it
+
+Nothing here is needed for a replay; all of it is made when the ledger is written, off the path of any call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from ormsgpack import Ext, packb, unpackb
+
+from musubito.errors import ArtifactUnreadable
+from musubito.identity.plain import TYPE, plain
+from musubito.store.base import InputLine, Part
+from musubito.store.pieces import inflated, joined
+
+__all__ = ["Given", "Redact", "digests_in", "opened", "stored"]
+
+Redact: TypeAlias = Callable[[str, Any], Any]
+"""Takes an operation's name and the arguments of a call as plain data; gives back what is stored of them."""
+
+LIST: Final = 1
+WHOLE: Final = 2
+LONG: Final = 512
+"""From this many packed bytes on, a list, dict or text is shared."""
+DIGEST: Final = 16
+
+
+class Given(NamedTuple):
+    """What a call was given, as it was hashed."""
+
+    namespace: str
+    operation: str
+    input_hash: bytes
+    packed: bytes
+    texts: Mapping[bytes, str]
+
+    def line(self, redact: Redact | None) -> InputLine:
+        """As it is stored; raises what `redact` raises."""
+        value = plain(self.packed, self.texts)
+        if redact is not None:
+            value = redact(self.operation, value)
+        return stored(self.namespace, self.operation, self.input_hash, value)
+
+
+def stored(namespace: str, operation: str, input_hash: bytes, value: Any) -> InputLine:
+    """The line for plain data. TypeError if it is none."""
+    chains: list[Sequence[Part]] = []
+    body = joined([packb(_shared(value, chains))])
+    return InputLine(namespace, operation, input_hash, body, chains)
+
+
+def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
+    """The value with digests in place of what is long; `chains` takes what they stand for."""
+    if type(value) is dict:
+        value = {key: _shared(part, chains) for key, part in value.items()}
+    elif type(value) is list:
+        return _listed(value, chains)
+    elif type(value) is not str or len(value) < LONG:
+        return value
+    packed = packb(value)
+    if len(packed) < LONG:
+        return value
+    part = Part(sha256(b"whole" + packed).digest()[:DIGEST], None, packed)
+    chains.append([part])
+    return Ext(WHOLE, part.digest)
+
+
+def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
+    shared = [_shared(item, chains) for item in items]
+    bodies = [packb(item) for item in shared]
+    if sum(map(len, bodies)) < LONG:
+        return shared
+    chain: list[Part] = []
+    before: bytes | None = None
+    for body in bodies:
+        digest = sha256(b"list" + (before or b"") + body).digest()[:DIGEST]
+        chain.append(Part(digest, before, body))
+        before = digest
+    chains.append(chain)
+    return Ext(LIST, chain[-1].digest)
+
+
+def digests_in(body: bytes) -> list[bytes]:
+    """The digests that stand in a body, or in the items of a part."""
+    found: list[bytes] = []
+    _values(body, lambda _, digest: found.append(digest))
+    return found
+
+
+def opened(body: bytes, parts: Callable[[Collection[bytes]], Mapping[bytes, Sequence[bytes]]]) -> Any:
+    """The plain data that was stored. `parts` gives for digests the pieces that each stands for, in their order; for
+    one that is gone, nothing. `ArtifactUnreadable` if the bytes are no such data."""
+    known: dict[bytes, Sequence[bytes]] = {}
+    ahead = set(digests_in(body))
+    while ahead:
+        found = parts(ahead)
+        known |= found
+        ahead = {digest for chain in found.values() for piece in chain for digest in digests_in(piece)} - known.keys()
+
+    def join(code: int, digest: bytes) -> Any:
+        chain = known.get(digest)
+        if chain is None:
+            return {TYPE: "...", "value": "no longer stored"}
+        items = [item for piece in chain for item in _values(piece, join)]
+        return items[0] if code == WHOLE else items
+
+    return _values(body, join)[0]
+
+
+def _values(piece: bytes, join: Callable[[int, bytes], Any]) -> list[Any]:
+    try:
+        values = unpackb(inflated(piece), ext_hook=join)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ArtifactUnreadable(f"a stored input does not decode: {error}") from error
+    if type(values) is not list or not values:
+        raise ArtifactUnreadable("a stored input does not decode: its bytes are no list")
+    return values

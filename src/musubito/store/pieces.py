@@ -1,0 +1,40 @@
+"""Pieces of stored inputs as bytes: msgpack arrays, deflated where that pays (they begin with 0x78, no array does)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+__all__ = ["MOST", "inflated", "joined"]
+
+WORTH_IT: Final = 256
+LARGE: Final = 65_536
+"""From this many bytes on, speed counts for more than size."""
+MOST: Final = 1 << 30
+"""What a piece may amount to: bytes that promise more are taken for damaged."""
+
+
+def joined(bodies: Sequence[bytes]) -> bytes:
+    """One array of values that are packed each."""
+    count = len(bodies)
+    head = bytes((0x90 | count,)) if count < 16 else b"\xdd" + count.to_bytes(4, "big")
+    array = b"".join((head, *bodies))
+    if len(array) < WORTH_IT:
+        return array
+    deflated = zlib.compress(array, 1 if len(array) >= LARGE else 6)
+    return deflated if len(deflated) < 0.9 * len(array) else array
+
+
+def inflated(piece: bytes) -> bytes:
+    """The array again; ValueError if it is damaged."""
+    if piece[:1] != b"\x78":
+        return piece
+    inflating = zlib.decompressobj()
+    try:
+        array = inflating.decompress(piece, MOST)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not inflating.eof:
+        raise ValueError("a deflated piece without an end")
+    return array

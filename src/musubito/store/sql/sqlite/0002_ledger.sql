@@ -1,0 +1,70 @@
+-- The schema, version 2: what was used, by model, and what calls were given.
+
+-- Tokens, by execution and model ('' where it has no name). total_...: with all calls inside, as if each had run.
+CREATE TABLE _usage (
+  execution INTEGER NOT NULL REFERENCES _executions,
+  model TEXT NOT NULL,
+  input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL,
+  total_input_tokens INTEGER NOT NULL,
+  total_output_tokens INTEGER NOT NULL,
+  PRIMARY KEY (execution, model)
+) WITHOUT ROWID;
+
+-- Inputs, for readers; see engine/inputs.py. No lookup reads them.
+CREATE TABLE _inputs (
+  operation INTEGER NOT NULL REFERENCES _operations,
+  input_hash BLOB NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (operation, input_hash)
+) WITHOUT ROWID;
+
+-- Pieces that inputs share. items: how many values it adds to those of the part before it.
+CREATE TABLE _parts (
+  id INTEGER PRIMARY KEY,
+  namespace INTEGER NOT NULL REFERENCES _namespaces,
+  digest BLOB NOT NULL,
+  before BLOB,
+  items INTEGER NOT NULL,
+  body BLOB NOT NULL
+);
+CREATE UNIQUE INDEX _parts_by_digest ON _parts (namespace, digest);
+
+ALTER TABLE _calls ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
+
+DROP VIEW calls;
+CREATE VIEW calls AS
+  SELECT lower(hex(run_id)) AS run_id, call AS call_id, parent AS parent_call_id, lower(hex(node)) AS node_id,
+    execution AS execution_id, outcome, reason, at, duration_ms, saved_ms, saved_tokens, tokens
+  FROM _calls;
+
+-- A run of which nobody sees the end, such as that of a graph, ends with its last call. A call outside of a run is a
+-- run of its own, and its first line.
+DROP VIEW runs;
+CREATE VIEW runs AS
+  SELECT lower(hex(r.run_id)) AS run_id, r.name, r.tags, r.started_at,
+    CASE r.status WHEN 'open' THEN (SELECT max(c.at) FROM _calls c WHERE c.run_id = r.run_id) ELSE r.finished_at END AS finished_at,
+    CASE r.status WHEN 'open' THEN coalesce((
+      SELECT CASE c.outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE c.outcome END
+      FROM _calls c WHERE c.run_id = r.run_id AND c.parent IS NULL ORDER BY c.at DESC, c.call DESC LIMIT 1
+    ), 'running') ELSE r.status END AS status
+  FROM _runs r
+  UNION ALL
+  SELECT lower(hex(run_id)), NULL, NULL, at - duration_ms / 1000, at,
+    CASE outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE outcome END
+  FROM _calls c
+  WHERE call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
+    AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id);
+
+CREATE VIEW usage AS
+  SELECT execution AS execution_id, model, input_tokens, output_tokens, total_input_tokens, total_output_tokens FROM _usage;
+
+CREATE VIEW inputs AS
+  SELECT s.name AS namespace, o.name AS operation_name, lower(hex(i.input_hash)) AS input_hash,
+    iif(substr(i.body, 1, 1) = x'78', 'msgpack+zlib', 'msgpack') AS codec, i.body AS bytes
+  FROM _inputs i JOIN _operations o ON o.id = i.operation JOIN _namespaces s ON s.id = o.namespace;
+
+CREATE VIEW parts AS
+  SELECT s.name AS namespace, lower(hex(p.digest)) AS part_id, lower(hex(p.before)) AS before_part_id, p.items,
+    iif(substr(p.body, 1, 1) = x'78', 'msgpack+zlib', 'msgpack') AS codec, p.body AS bytes
+  FROM _parts p JOIN _namespaces s ON s.id = p.namespace;

@@ -1,0 +1,44 @@
+"""The messages in what a node is given or gives back, wherever they are in it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
+
+from langchain_core.messages import BaseMessage
+from langgraph.types import Send
+from pydantic import BaseModel
+
+__all__ = ["messages_in"]
+
+_ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
+
+
+def messages_in(value: object) -> Iterator[BaseMessage]:
+    """Each once, in no order, the very objects."""
+    open_ends, seen = [value], set[int]()
+    while open_ends:
+        each = open_ends.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, BaseMessage):
+            yield each
+        else:
+            open_ends += [part for part in _parts(each) if type(part) not in _ATOMS]
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return value
+    if isinstance(value, Send):
+        return (value.arg,)
+    if isinstance(value, BaseModel):
+        return vars(value).values()
+    if is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name, None) for field in fields(value)]
+    return ()

@@ -1,0 +1,193 @@
+"""What identifies a value that need not be data: a context, what is configured, what an exception holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
+from functools import cached_property, lru_cache, partial
+from hashlib import sha256
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, Final
+
+from langchain_core.runnables import Runnable
+
+from musubito import EncodingError
+from musubito.adapter import Fingerprint, warn
+from musubito.errors import LOGGER
+from musubito.identity.canonical import IdentityPacker, canonical
+from musubito.identity.fingerprint import CodeTracker, fingerprints_of_classes
+from musubito.identity.foreign import remembers
+from musubito.identity.origin import Origin, Origins
+
+__all__ = ["Identity"]
+
+ORIGINS: Final = Origins("")
+_WARNED: Final[set[str]] = set()
+DEEPEST: Final = 50
+"""Objects that hold others are entered so deep; each takes up several levels of what can be encoded."""
+OPEN: Final = frozenset({object, dict, list, tuple, set, frozenset})
+OF_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType)
+
+
+class _Same:
+    """A thing as a key, which equals nothing but the same thing."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+@lru_cache(256)
+def _tracker(of: _Same) -> CodeTracker:
+    return CodeTracker(of.thing, module="")
+
+
+class Identity:
+    """Makes of a value one that identifies it: itself, if it is data; functions, classes and Runnables by their code;
+    else by class and by all that it holds; what has no identity (a client, a lock) by its type, with one warning."""
+
+    def __init__(self, met: dict[bytes, Fingerprint]) -> None:
+        """`met` takes the code of what was found."""
+        self._met = met
+        self.remembers: list[str] = []
+        """What is in it that answers by what was done with it, such as a store."""
+        # Kept, so that the id of each stays its own.
+        self._seen: dict[int, tuple[int, Any]] = {}
+
+    def of(self, value: Any, name: str, depth: int = 0) -> object:
+        """The identity of this value, which is called so."""
+        packer = IdentityPacker()
+        try:
+            packed = packer.pack(value)
+        except EncodingError:
+            pass
+        else:
+            self._meet(fingerprints_of_classes(packer.classes, ""))
+            # Within others it might be nested too deeply.
+            return value if depth == 0 else sha256(packed).digest()
+        if id(value) in self._seen:
+            return ["again", self._seen[id(value)][0]]
+        self._seen[id(value)] = len(self._seen), value
+        kind = type(value)
+        of = f"{kind.__module__}.{kind.__qualname__}"
+        if remembers(value):
+            self.remembers.append(name)
+            return ["type", of]
+        if depth < DEEPEST:
+            try:
+                return self._by_contents(value, of, name, depth)
+            except Exception as error:
+                # A proxy, say, that has nothing behind it here.
+                LOGGER.debug("%s has no identity: %r", name, error)
+        _warn_of(of, name)
+        return ["type", of]
+
+    def _meet(self, codes: Iterable[Fingerprint]) -> list[bytes]:
+        self._met.update({code.digest: code for code in codes})
+        return [code.digest for code in codes]
+
+    def _by_contents(self, value: Any, of: str, name: str, depth: int) -> object:
+        kind = type(value)
+        if isinstance(value, FunctionType | type | ModuleType):
+            called = [str(getattr(value, each, "")) for each in ("__module__", "__qualname__", "__name__")]
+            return [of, called, *self._meet([_tracker(_Same(value)).current()])]
+        if isinstance(value, Runnable):
+            return [of, *self._meet([_tracker(_Same(value)).current()])]
+        if isinstance(value, OF_C):
+            owner = getattr(value, "__self__", None)
+            by = owner.__name__ if type(owner) is ModuleType else self.of(owner, name, depth + 1)
+            return [of, value.__qualname__, by]
+        secret = getattr(kind, "get_secret_value", None)
+        if kind.__module__ == "pydantic.types" and secret is not None:
+            return [of, sha256(canonical([of, secret(value)])).digest()]
+        holds = _held_by(value)
+        opaque = holds is None and not _is_made_of_fields(kind)
+        if opaque:
+            # What code can hold and be told apart by: patterns, templates, getters, cached functions.
+            code = _tracker(_Same(value)).current()
+            if not code.untracked:
+                return [of, *self._meet([code])]
+        if opaque or (holds is None and not all(map(_is_open, kind.__mro__))):
+            _warn_of(of, name)
+        if opaque:
+            return ["type", of]
+        contents = [self.of(each, f"{name}{at}", depth + 1) for at, each in holds or ()]
+        if isinstance(value, set | frozenset):
+            contents.sort(key=canonical)
+        fields = sorted(_fields(value).items())
+        return [
+            of,
+            self._meet(fingerprints_of_classes([kind], "")),
+            contents,
+            [[key, self.of(each, f"{name}.{key}", depth + 1)] for key, each in fields],
+        ]
+
+
+def _warn_of(kind: str, name: str) -> None:
+    if kind + name not in _WARNED:
+        _WARNED.add(kind + name)
+        warn(
+            f"{name} is a {kind}, which has no identity: it counts by its type alone, so that steps cannot tell one "
+            "from another. Give it a `__musubito_identity__()`, or leave it out with ignore_config."
+        )
+
+
+def _held_by(value: Any) -> list[tuple[str, Any]] | None:
+    """What it holds besides its attributes, each with where that is; None for what is no container."""
+    match value:
+        case dict():
+            return [pair for key, each in value.items() for pair in ((" key", key), (f".{key}", each))]
+        case list() | tuple():
+            return [(f"[{number}]", each) for number, each in enumerate(value)]
+        case set() | frozenset():
+            return [("", each) for each in value]
+        case partial():
+            return [("", value.func), (" arguments", value.args), (" keywords", value.keywords)]
+        case MethodType():
+            return [("", value.__func__), ("", value.__self__)]
+        case BaseException():
+            return [(" arguments", value.args)]
+    return None
+
+
+def _is_made_of_fields(kind: type) -> bool:
+    return ORIGINS.of_class(kind) is Origin.USER or is_dataclass(kind) or hasattr(kind, "__pydantic_fields__")
+
+
+def _is_open(cls: type) -> bool:
+    """Whether instances keep nothing where Python does not see it, as those of classes written in C do."""
+    return cls in OPEN or not isinstance(vars(cls).get("__new__"), BuiltinFunctionType)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The attributes of an object, whoever set them, but for those that follow from others."""
+    kind = type(value)
+    found = {slot: getattr(value, slot) for each in kind.__mro__ for slot in _slots(each) if hasattr(value, slot)}
+    for more in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
+        found.update(getattr(value, more, None) or {})
+    return {key: each for key, each in found.items() if not isinstance(getattr(kind, key, None), cached_property)}
+
+
+def _slots(cls: type) -> Iterator[str]:
+    """The slots of a class, as its instances know them."""
+    slots = vars(cls).get("__slots__", ())
+    for slot in (slots,) if isinstance(slots, str) else slots:
+        if not slot.startswith("__"):
+            yield slot
+        elif not slot.endswith("__"):
+            yield f"_{cls.__name__.lstrip('_')}{slot}"
