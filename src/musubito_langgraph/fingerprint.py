@@ -67,7 +67,7 @@ OF_A_CONFIG: Final = frozenset(
 """What of a config that is bound says who watches, and how."""
 LISTENS: Final = re.compile(r"\bwith_a?listeners\b")
 """In what makes the callbacks of those that listen: they decide nothing, and may gather what they hear."""
-ADDED: Final = ("ls_", "lc_", "langgraph_", "musubito")
+ADDED: Final = ("ls_", "lc_", "langgraph_", "checkpoint_", "musubito")
 """How the metadata are called that frameworks add."""
 OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
