@@ -123,6 +123,14 @@ class StepConfiguration:
     def __post_init__(self) -> None:
         if not isinstance(self.step_type, StepType):
             raise TypeError(f"step_type must be a StepType, not {self.step_type!r}")
+        for name, allowed in (
+            ("force_reexecution", (True, False)),
+            ("allow_cross_parent_reuse", (True, False, None)),
+            ("record_inputs", (True, False)),
+        ):
+            said: object = getattr(self, name)
+            if not any(said is each for each in allowed):
+                raise TypeError(f"{name} must be {' or '.join(map(str, allowed))}, not {said!r}")
         ttl: object = self.ttl_seconds
         if ttl is not None and (not isinstance(ttl, int | float) or isinstance(ttl, bool) or not ttl >= 0):
             raise ValueError(f"ttl_seconds must be None or a number of seconds >= 0, not {ttl!r}")

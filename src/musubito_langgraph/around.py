@@ -33,8 +33,10 @@ _SKIPPED: Final = set(VOLATILE)
 """With the keys that LangGraph itself uses, as they are met."""
 SEEN: Final = "seen"
 """The kind of reads of what differs from run to run."""
-_SIGHT: Final[dict[tuple[tuple[str, str | None], ...], Sees | None]] = {}
+_SIGHT: Final[dict[tuple[tuple[str, str | None], ...], Sees]] = {}
 _LAST: Final[dict[bytes, tuple[tuple[CodePart, ...], Sees | None]]] = {}
+MOST_SIGHTS: Final = 256
+"""What so many codes look at is kept: functions may be made anew for each request."""
 BLIND: Final = Sees()
 AROUND: Final = re.compile(r"\b(\w*context\w*|\w*config\w*|\w*runtime\w*)\b", re.IGNORECASE)
 _WARNED: Final[set[str]] = set()
@@ -59,11 +61,14 @@ def _sight(code: Fingerprint, *more: Fingerprint) -> Sees | None:
 def _sight_of(parts: Iterable[CodePart], packages: Iterable[str]) -> Sees | None:
     # Annotations do not count as code, and of the same code the texts may be at hand or not.
     texts = tuple(dict.fromkeys((part.name, part.source) for part in parts if part.is_function))
-    if texts not in _SIGHT:
+    sight = _SIGHT.get(texts)
+    if sight is None:
+        if len(_SIGHT) >= MOST_SIGHTS:
+            _SIGHT.clear()
+            _LAST.clear()
         known = cache(aliases_in)
         sight = what_is_seen((source for _, source in texts), (known(module_in(name)) for name, _ in texts))
-        _SIGHT[texts] = None if sight == BLIND else sight
-    sight = _SIGHT[texts] or BLIND
+        _SIGHT[texts] = sight
     for package in packages:
         sight |= seen_by_package(package)
     return None if sight == BLIND else sight

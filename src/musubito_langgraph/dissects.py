@@ -68,6 +68,7 @@ class _Kind(Flag):
 NONE, ID, GROUP, KEYED = _Kind.NONE, _Kind.ID, _Kind.GROUP, _Kind.KEYED
 
 
+MOST_KEPT: Final = 256
 _HANDLING: Final[dict[bytes, Handling]] = {}
 
 
@@ -77,6 +78,8 @@ def handling_of(code: Fingerprint) -> Handling:
     if found is None:
         inside, makes = what_is_dissected(part.source for part in code.parts if part.is_function)
         texts = (part.source for part in code.parts if part.source is not None)
+        if len(_HANDLING) >= MOST_KEPT:
+            _HANDLING.clear()
         found = _HANDLING[code.digest] = handling(texts, inside=inside, makes=makes)
     return found
 

@@ -10,17 +10,15 @@ counts, whatever it is called; only in a model is a field that is called like a 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Collection
-from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.caches import BaseCache
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.history import RunnableWithMessageHistory
@@ -40,7 +38,7 @@ from musubito_langgraph.policy import KEY, VOLATILE
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["all_fields", "held_messages", "is_credential", "module_of"]
+__all__ = ["all_fields", "held_messages", "is_credential"]
 
 FRAMEWORKS: Final = ("langchain", "langgraph", "langsmith", "musubito")
 CREDENTIALS: Final = (
@@ -204,25 +202,3 @@ for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager):
     register_kind(watcher, _of_watcher)
 for memory in (BaseCheckpointSaver, BaseStore):
     register_kind(memory, all_fields, remembers=lambda _value: True)
-
-
-def module_of(code: Any) -> str:
-    """The module in which the user's code begins that this Runnable runs; empty if it cannot be said, or if it is a
-    framework's."""
-    while True:
-        if isinstance(code, RunnableSequence | _compat.RunnableSeq):
-            code = code.steps[0]
-        elif _compat.is_tool_node(code):
-            code = next(iter(_compat.tools_of(code).values()), None)
-        elif isinstance(code, _compat.RunnableCallable | RunnableLambda):
-            code = getattr(code, "func", None) or getattr(code, "afunc", None)
-        elif isinstance(code, functools.partial):
-            code = code.func
-        elif isinstance(code, MethodType):
-            code = code.__func__
-        elif isinstance(code, BaseTool):
-            code = getattr(code, "func", None) or getattr(code, "coroutine", None) or type(code)
-        else:
-            break
-    module = code.__module__ if isinstance(code, FunctionType | type) else type(code).__module__
-    return "" if str(module).startswith(FRAMEWORKS) else str(module)

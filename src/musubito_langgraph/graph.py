@@ -14,7 +14,7 @@ from musubito import MusubitoEngine, StepConfiguration
 from musubito_langgraph import _compat
 from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
 from musubito_langgraph.parents import LINEAGE, LineageChannel, LineageWrite
-from musubito_langgraph.policy import KEY, SAMPLE, Settings, checked_names, checked_types
+from musubito_langgraph.policy import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
 from musubito_langgraph.tasks import recorded_entrypoint
 
 __all__ = ["musubito_graph"]
@@ -56,7 +56,8 @@ def musubito_graph(
         if engine is not None or steps or default is not None or ignore_config:
             raise ValueError("this graph is wrapped already; say where it is wrapped first how its steps are replayed")
         return graph
-    settings = Settings(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config))
+    home = calling_module()
+    settings = Settings(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config), home)
     if isinstance(graph, StateGraph):
         builder: G = _wrapped_builder(graph, settings)
         return builder

@@ -20,7 +20,6 @@ from musubito import MusubitoEngine, StepConfiguration
 from musubito.adapter import SCOPE, Run, Scope, off_loop, register_kind
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import identity_of_error
-from musubito_langgraph.fingerprint import module_of
 from musubito_langgraph.parents import (
     Inside,
     Origin,
@@ -136,7 +135,7 @@ def _element(
 
 
 def _step(code: Any, node: Node, name: str) -> RecordedStep:
-    return RecordedStep(name, code, module_of(code), node.semantics, node.settings, recorded_calls(node))
+    return RecordedStep(name, code, node.semantics, node.settings, recorded_calls(node))
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -357,7 +356,7 @@ register_kind(Subgraph, lambda _value, _walk: ("_node",))
 def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compat.BranchSpec:
     """A conditional edge that decides as this one does, as a step."""
     path: Any = branch.path
-    step = RecordedStep(f"{node.operation}:{name}", path, module_of(path), node.semantics, node.settings)
+    step = RecordedStep(f"{node.operation}:{name}", path, node.semantics, node.settings)
     return branch._replace(path=Router(path, node, step))
 
 

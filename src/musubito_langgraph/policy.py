@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -18,6 +19,7 @@ __all__ = [
     "Invocation",
     "Mode",
     "Settings",
+    "calling_module",
     "checked_engine",
     "checked_names",
     "checked_types",
@@ -93,6 +95,9 @@ class Settings:
     steps: Mapping[str, StepConfiguration] = field(default_factory=dict)
     default: StepConfiguration = SAMPLE
     ignore_config: frozenset[str] = frozenset()
+    home: str = ""
+    """The module that wrapped it: from there it is judged what the user's own code is, where a step's function is a
+    framework's."""
 
     def engine_for(self, invocation: Invocation) -> MusubitoEngine:
         """The engine that records an invocation."""
@@ -106,6 +111,11 @@ class Settings:
         if semantics.allow_cross_parent_reuse is None:
             return replace(semantics, allow_cross_parent_reuse=True)
         return semantics
+
+
+def calling_module() -> str:
+    """The module that calls the function that calls this one."""
+    return str(sys._getframe(2).f_globals.get("__name__", ""))
 
 
 def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any) -> None:

@@ -31,9 +31,8 @@ from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfigurati
 from musubito.adapter import REPLAYS, SCOPE, Call, Scope, off_loop, register_kind
 from musubito.stream import Recording
 from musubito_langgraph import _compat
-from musubito_langgraph.fingerprint import module_of
 from musubito_langgraph.messages import encodable, restored
-from musubito_langgraph.policy import SAMPLE, Mode, Settings, checked_engine, invocation_of
+from musubito_langgraph.policy import SAMPLE, Mode, Settings, calling_module, checked_engine, invocation_of
 from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep, added, within
 from musubito_langgraph.watch import Events
 
@@ -451,7 +450,7 @@ for cls in (RecordedRunnable, MusubitoRunnable):
 def _recorded(runnable: Runnable[Any, Any], settings: Settings, name: str | None = None) -> MusubitoRunnable:
     name = name or _name_of(runnable)
     semantics = settings.semantics(name)
-    return MusubitoRunnable(runnable, RecordedStep(name, runnable, module_of(runnable), semantics, settings))
+    return MusubitoRunnable(runnable, RecordedStep(name, runnable, semantics, settings))
 
 
 @overload
@@ -493,5 +492,5 @@ def musubito_runnable(
     if semantics is not None and not isinstance(semantics, StepConfiguration):
         raise TypeError(f"semantics must be a StepConfiguration, not {semantics!r}")
     name = f"{runnable.__module__}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None
-    settings = Settings(engine=engine, default=semantics or SAMPLE)
+    settings = Settings(engine=engine, default=semantics or SAMPLE, home=calling_module())
     return _recorded(coerce_to_runnable(runnable), settings, name)

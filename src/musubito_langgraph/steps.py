@@ -42,6 +42,7 @@ from musubito_langgraph.contents import messages_in
 from musubito_langgraph.dissects import handling_of
 from musubito_langgraph.failures import ToolFailed, failed_tools
 from musubito_langgraph.fingerprint import held_messages
+from musubito_langgraph.homes import modules_of
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
@@ -71,13 +72,12 @@ class RecordedStep:
         self,
         name: str,
         code: Any,
-        module: str,
         semantics: StepConfiguration,
         settings: Settings,
         calls: Callable[[Any], Any] | None = None,
     ) -> None:
         """`calls`: see `watched`."""
-        self.operation = Operation(name, code, semantics, module)
+        self.operation = Operation(name, code, semantics, modules_of(code) or settings.home)
         self.settings = settings
         self.calls = calls
 

@@ -14,7 +14,6 @@ from langgraph.config import get_config
 from musubito.adapter import SCOPE, Scope, off_loop
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
-from musubito_langgraph.fingerprint import module_of
 from musubito_langgraph.parents import standing_in
 from musubito_langgraph.policy import Mode, invocation_of
 from musubito_langgraph.steps import Place, RecordedStep, within
@@ -72,9 +71,7 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
     """`given`: which of what LangGraph would fill in, the caller has filled in: arguments like others."""
     name = _name_of(function)
     semantics = node.settings.semantics(f"{node.path}/{name}")
-    step = RecordedStep(
-        f"{place}/{name}", function, module_of(function), semantics, node.settings, recorded_calls(node, place)
-    )
+    step = RecordedStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place))
     injected = _compat.injected_into(function).difference(given)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -13,7 +13,6 @@ from langchain_core.runnables import RunnableConfig
 from musubito.adapter import Fingerprint, not_replayable
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import NotCalled, was_called
-from musubito_langgraph.fingerprint import module_of
 from musubito_langgraph.parents import standing_in
 from musubito_langgraph.steps import Attempt, Place, RecordedStep
 
@@ -104,7 +103,7 @@ class _Tools:
             path = f"{node.path}.{tool.name}"
             semantics = node.settings.semantics(path, node.semantics)
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
-            step = RecordedStep(f"{node.graph}/{path}", tool, module_of(tool), semantics, node.settings)
+            step = RecordedStep(f"{node.graph}/{path}", tool, semantics, node.settings)
             known = self._steps[id(tool)] = tool, step
         return known[1]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import linecache
 import operator
 import re
 import string
+import sys
 import threading
 import time
 from array import array
@@ -22,8 +24,10 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
@@ -675,3 +679,75 @@ def test_what_has_a_memory_of_its_own_may_come_in_a_context(where: str, does: st
             assert (memory.get(("a",), "key") is not None) == (does == "writes" or said is not None)
     # Those that do not speak of it are replayed, as far as what they are given is the same.
     assert ran.counts == {"other": len({None, "first", "second"}) if does == "reads" else 1}
+
+
+APPLICATION = """
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, dynamic_prompt, wrap_model_call
+from langchain_core.messages import SystemMessage
+from langchain_core.tools import tool
+from langgraph.prebuilt import ToolNode
+
+def version():
+    return "VERSION"
+
+@dynamic_prompt
+def prompted(request):
+    return version()
+
+@wrap_model_call
+def wrapped(request, handler):
+    return handler(request.override(system_message=SystemMessage("VERSION")))
+
+class Hooked(AgentMiddleware):
+    def wrap_model_call(self, request, handler):
+        return handler(request.override(system_message=SystemMessage(version())))
+
+def agent(model, which):
+    return create_agent(model, middleware=[{"prompted": prompted, "wrapped": wrapped, "Hooked": Hooked()}[which]])
+"""
+
+
+@pytest.mark.parametrize("which", ["prompted", "wrapped", "Hooked"])
+def test_an_installed_applications_middleware_is_its_own_code(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("langchain.agents.middleware")
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+
+    def asked(version: str) -> str:
+        (site / "application.py").write_text(APPLICATION.replace("VERSION", version))
+        monkeypatch.delitem(sys.modules, "application", raising=False)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        agent = importlib.import_module("application").agent(Echo(), which)
+        return musubito_graph(agent).invoke({"messages": [HumanMessage("?", id="1")]})["messages"][-1].text
+
+    # Of different lengths, since times alone do not tell Python's caches that a file was changed.
+    assert [asked(version) for version in ("first", "second", "first")] == ["first ?", "second ?", "first ?"]
+
+
+class Echo(BaseChatModel):
+    """Answers with all that it is told."""
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        said = " ".join(message.text for message in messages)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(said))])
+
+    @property
+    def _llm_type(self) -> str:
+        return "echo"
+
+
+def test_what_a_held_message_has_besides_its_fields_counts():
+    def made(extra: int) -> Any:
+        held = AIMessage("?", id="fixed", custom=extra)
+
+        def node(state: State) -> State:
+            return {"a": held.custom}
+
+        return graph_of(node)
+
+    assert [made(extra).invoke({"q": "?"})["a"] for extra in (1, 2, 1)] == [1, 2, 1]

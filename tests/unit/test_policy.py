@@ -157,6 +157,10 @@ def test_decisions_are_what_they_say(reason: ReplayReason) -> None:
         ({"ttl_seconds": math.nan}, ValueError),
         ({"step_type": "deterministic"}, TypeError),
         ({"on_unknown": "again"}, ValueError),
+        ({"force_reexecution": "yes"}, TypeError),
+        ({"force_reexecution": 1}, TypeError),
+        ({"allow_cross_parent_reuse": 3}, TypeError),
+        ({"record_inputs": None}, TypeError),
     ],
 )
 def test_policies_are_checked_when_they_are_made(wrong: dict[str, Any], error: type[Exception]) -> None:

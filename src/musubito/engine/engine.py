@@ -39,6 +39,9 @@ RUNS: Final = (Story, EffectStory)
 REPLAYS: Final = (ReplayOnlyStory, ReplayOnlyEffectStory)
 """How one is told that must not."""
 
+MOST_IDENTIFIED: Final = 256
+"""How many fingerprints are kept as the store is told of them."""
+
 T = TypeVar("T")
 
 
@@ -209,6 +212,9 @@ class MusubitoEngine:
             begin = head(self.namespace, definition.name, fingerprint.digest, definition.operation_version)
             parts = [(part.name, part.digest, part.source) for part in fingerprint.parts]
             code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
+            if len(self._identified) >= MOST_IDENTIFIED:
+                # Functions may be made anew for each request.
+                self._identified.clear()
             made = self._identified[which] = begin, code
         return made
 

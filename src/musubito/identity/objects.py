@@ -423,10 +423,12 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     links: list[tuple[str, bytes]] = []
     held = fields_of(value)
-    for each in sorted(set(names) - left_out):
-        if held is not None and each in held:
-            inner = held[each]
-            walk.guard.item(held, each, inner)
+    extra = fields_of(value, "__pydantic_extra__") or {}
+    for each in sorted({*names, *extra} - left_out):
+        where = next((fields for fields in (held, extra) if fields is not None and each in fields), None)
+        if where is not None:
+            inner = where[each]
+            walk.guard.item(where, each, inner)
         else:
             # In a slot: an object may have slots beside its `__dict__`.
             inner = getattr(value, each, ABSENT)

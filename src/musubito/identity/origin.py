@@ -35,12 +35,12 @@ class Origin(Enum):
 
 
 class Origins:
-    """Tells whose code a thing is, seen from a step whose module belongs to the package `own`."""
+    """Tells whose code a thing is, seen from a step of the module `own`; or of several, separated by blanks."""
 
     __slots__ = ("_known", "_own")
 
     def __init__(self, own: str) -> None:
-        self._own = own.partition(".")[0]
+        self._own = {module.partition(".")[0] for module in own.split()}
         self._known: dict[tuple[str, str | None], Origin] = {}
 
     def of_function(self, function: FunctionType) -> Origin:
@@ -72,7 +72,7 @@ class Origins:
         top = name.partition(".")[0]
         if is_own(name):
             return Origin.OTHER
-        if top and top == self._own:
+        if top in self._own:
             return Origin.USER
         if top == "__main__" and file is not None and file.startswith("<"):
             return Origin.USER  # a cell or a prompt, whatever program it runs in
