@@ -697,11 +697,11 @@ def prompted(request):
 
 @wrap_model_call
 def wrapped(request, handler):
-    return handler(request.override(system_message=SystemMessage("VERSION")))
+    return handler(request.override(messages=[SystemMessage("VERSION"), *request.messages]))
 
 class Hooked(AgentMiddleware):
     def wrap_model_call(self, request, handler):
-        return handler(request.override(system_message=SystemMessage(version())))
+        return handler(request.override(messages=[SystemMessage(version()), *request.messages]))
 
 def agent(model, which):
     return create_agent(model, middleware=[{"prompted": prompted, "wrapped": wrapped, "Hooked": Hooked()}[which]])
