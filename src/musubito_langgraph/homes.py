@@ -15,11 +15,14 @@ from typing import Any, Final
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.tools import BaseTool
 
+from musubito.errors import LOGGER
+from musubito.identity.description import fields_of
 from musubito_langgraph import _compat
 
 __all__ = ["modules_of"]
 
-FRAMEWORKS: Final = ("langchain", "langgraph", "langsmith", "musubito", "pydantic")
+CHAINS: Final = ("langchain", "langgraph")
+FRAMEWORKS: Final = (*CHAINS, "langsmith", "musubito", "pydantic")
 MOST: Final = 2000
 """So many things are looked at and no more."""
 
@@ -37,7 +40,10 @@ def modules_of(code: Any) -> str:
         if _is_users(module) and (not isinstance(thing, Runnable) or thing is code):
             found.add(str(module))
         else:
-            ahead += _inside(thing)
+            try:
+                ahead += _inside(thing)
+            except Exception as error:  # a proxy, say, that has nothing behind it here: it holds no code
+                LOGGER.debug("%s is not looked into: %r", type(thing), error)
     return " ".join(sorted(found))
 
 
@@ -69,9 +75,9 @@ def _inside(thing: Any) -> Iterable[Any]:
             return thing.values()
         case Runnable():
             return ()
-        case _ if str(type(thing).__module__).startswith(FRAMEWORKS):
+        case _ if str(type(thing).__module__).startswith(CHAINS):
             # What a decorator made of the user's function, such as a middleware: an object of a class made for it.
-            return [*vars(type(thing)).values(), *getattr(thing, "__dict__", {}).values()]
+            return [*vars(type(thing)).values(), *(fields_of(thing) or {}).values()]
     return ()
 
 
