@@ -123,8 +123,8 @@ def test_while_its_holder_lives_others_wait(tmp_path):
     time.sleep(1)
     assert waiter.poll() is None
     assert len(log_of(tmp_path)) == 1
+    hang.unlink()  # the holder is inside for a minute
     kill(holder)
-    hang.unlink()
     assert finish(waiter, 20)[0] == "sent to ann"
     assert len(set(keys(tmp_path))) == 1
 
