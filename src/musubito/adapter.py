@@ -23,8 +23,11 @@ from musubito.engine.context import SCOPE, Ambient, Frame, HandUp, Run, Scope, T
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
+from musubito.engine.explain import explained
 from musubito.engine.external import ANSWER
+from musubito.engine.looking import LookingEngine
 from musubito.engine.protocol import Call, Story
+from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.errors import warn
 from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
@@ -34,15 +37,19 @@ from musubito.store.base import Attempted, Read
 
 __all__ = [
     "ANSWER",
+    "QUESTIONS",
     "REPLAYS",
     "RUNS",
     "SCOPE",
     "Ambient",
     "Attempted",
     "Call",
+    "EffectQuestion",
     "Fingerprint",
     "Frame",
+    "LookingEngine",
     "Operation",
+    "Question",
     "Run",
     "Scope",
     "Story",
@@ -51,6 +58,7 @@ __all__ = [
     "ambient",
     "current_engine",
     "digest_input",
+    "explained",
     "loop_is_watched",
     "not_replayable",
     "note_read",

@@ -101,7 +101,11 @@ def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> It
         raise MusubitoError(f"the tags of a run must be plain JSON data: {error}") from error
     engine, scope = current_engine(), SCOPE.get()
     outer = scope.run if scope.engine is engine else None
-    this = engine.new_run(name, tagged)
+    within = None
+    if outer is not None:
+        frame = scope.frame
+        within = outer, frame.call if frame is not None and frame.run is outer else None
+    this = engine.new_run(name, tagged, within)
     this.lines = []
     if outer is not None:
         this.samples = outer.samples

@@ -105,7 +105,7 @@ class Loop:
         if run is None or run not in self._marks:
             with self._lock:
                 if run is None:
-                    run = self._runs.get(engine) or self._runs.setdefault(engine, engine.new_run(name))
+                    run = self._runs.get(engine) or self._runs.setdefault(engine, engine.open_run(name))
                 if run not in self._marks:
                     self._marks[run] = len(run.samples.journal)
                     run.samples.go_on(tuple(self.known))

@@ -25,6 +25,7 @@ from musubito.store.base import (
     EffectOutcome,
     EffectQuery,
     Fail,
+    Forget,
     HolderOf,
     Holds,
     Invalidate,
@@ -34,13 +35,16 @@ from musubito.store.base import (
     PayloadOf,
     Place,
     Point,
+    Prune,
     Query,
     Read,
     ReadsOf,
     Release,
     Renew,
+    Retire,
     SampleTree,
     Store,
+    Tidy,
     Use,
     Used,
     Waits,
@@ -126,6 +130,7 @@ class Stores(RuleBasedStateMachine):
         self.reference = MemoryStore()
         self.tested: Store = self.open()
         self.committed: list[Place] = []
+        self.pruned: set[int] = set()
 
     def open(self) -> Store:
         # With leases, as on Windows: locks know nothing of the times that the changes tell.
@@ -154,7 +159,7 @@ class Stores(RuleBasedStateMachine):
         uses = []
         for at, how_far, where_it_ran in calls:
             number = len(self.committed) - how_far
-            if number > 0:
+            if number > 0 and number not in self.pruned:
                 uses.append(use(self.committed[number - 1] if where_it_ran else PLACES[at], number))
         return uses
 
@@ -232,6 +237,25 @@ class Stores(RuleBasedStateMachine):
     def invalidate(self, what: str, namespace: str) -> None:
         node = PLACES[what].keys.node if what in PLACES else None
         self.write(Invalidate(namespace, None if node else what, node))
+
+    @rule(what=st.sampled_from([*OPERATIONS, *PLACES]), namespace=st.sampled_from(["default", "another"]))
+    def forget(self, what: str, namespace: str) -> None:
+        node = PLACES[what].keys.node if what in PLACES else None
+        change = Forget(namespace, None if node else what, node)
+        (forgotten,) = self.reference.write([change])
+        # Several executions may have one artifact, and a store may keep it once.
+        assert self.tested.write([change])[0].executions == forgotten.executions
+
+    @rule(executions=st.sets(back, max_size=3), nodes=st.lists(places, max_size=2), again=st.booleans())
+    def prune(self, executions: set[int], nodes: list[str], again: bool) -> None:
+        numbers = sorted({len(self.committed) - how_far for how_far in executions}, reverse=True)
+        change = Prune(0, [PLACES[name].keys.node for name in nodes], numbers)
+        self.write(Retire(numbers))
+        (pruned,), (tested,) = self.reference.write([change]), self.tested.write([change])
+        assert tested[:2] == pruned[:2]
+        if again:
+            self.write(Tidy())
+        self.pruned |= {number for number in numbers if number not in self.reference.numbers}
 
     @rule(
         at=places,

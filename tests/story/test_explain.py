@@ -267,3 +267,16 @@ def test_a_result_argument(engine: MusubitoEngine) -> None:
     g(f(1))
     assert engine.explain(g, f(1)).decision.replay
     assert engine.explain(g, f(2)).arguments == ("x",)
+
+
+def test_it_says_where_arguments_and_code_differ(tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        first = musubito_step(name="ask")(lambda question: len(question) + 0)
+        first({"text": ["why", "now"]})
+        told = engine.explain(first, {"text": ["why", "then"]})
+        assert (told.arguments, told.fields) == (("question",), ('$.question.text[1]: "now" → "then"',))
+        assert '$.question.text[1]: "now" → "then"' in str(told)
+        edited = musubito_step(name="ask")(lambda question: len(question) + 1)
+        told = engine.explain(edited, {"text": ["why", "now"]})
+        assert (told.fields, len(told.diffs)) == ((), 1)
+        assert "len(question) + 1" in told.diffs[0]

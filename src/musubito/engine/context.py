@@ -88,6 +88,7 @@ class Frame:
         "not_replayable",
         "reaches",
         "reads",
+        "run",
         "samples",
         "streams",
         "thread",
@@ -102,6 +103,7 @@ class Frame:
         engine: MusubitoEngine,
         outer: Frame | None,
         node: bytes,
+        run: Run,
         call: int,
         reaches: Collection[str],
         loop: AbstractEventLoop | None,
@@ -110,6 +112,7 @@ class Frame:
         # The body that it was called in; more than one where that is not known (see `Open`).
         self.around: Sequence[Frame] = () if outer is None else (outer,)
         self.node = node
+        self.run = run
         self.call = call
         # The operations that its code reaches.
         self.reaches = reaches
@@ -217,10 +220,30 @@ def _earliest(a: float | None, b: float | None) -> float | None:
 class Run:
     """One top-level piece of work."""
 
-    __slots__ = ("_samples", "calls", "finished_at", "lines", "name", "number", "started_at", "status", "tags")
+    __slots__ = (
+        "_samples",
+        "calls",
+        "finished_at",
+        "lines",
+        "name",
+        "number",
+        "started_at",
+        "status",
+        "tags",
+        "within",
+    )
 
-    def __init__(self, number: int, started_at: float, name: str | None = None, tags: str | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        started_at: float,
+        name: str | None = None,
+        tags: str | None = None,
+        within: tuple[Run, int | None] | None = None,
+    ) -> None:
+        """`within`: the run that it is a part of, and the call of that one inside of which it begins."""
         self.number = number
+        self.within = within
         self.started_at = started_at
         self.name = name
         self.tags = tags
@@ -285,6 +308,20 @@ class Samples:
     def together(self) -> Sequence[Samples]:
         """All in which a sample must not have been given before, and counts as given from now on."""
         return (self,)
+
+    def copy(self) -> Samples:
+        """The same, which from now on goes its own way."""
+        made = Samples()
+        with _LOCK:
+            for each in self.together():
+                for pool, numbers in each.given.items():
+                    made.given[pool] |= numbers
+            made.shared |= self.shared
+            made.effects |= self.effects
+            made.journal += self.journal
+            for call, samples in self.attempts.items():
+                made.attempts[call] += samples
+        return made
 
     def next_number(self, pool: bytes, turn: Turn | None = None) -> int:
         """The lowest number that was not given yet, or that of this turn; it counts as given from now on."""

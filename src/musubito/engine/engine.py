@@ -91,7 +91,7 @@ class MusubitoEngine:
         self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
         self.flights = Flights()
         self.open = Open()
-        self.journal = Journal(self.owner, self.redact)
+        self.journal = Journal(self.owner, self.namespace, self.redact)
         self.keeper = Keeper(self)
         self.writer = Writer(self.storage)
         self._run_numbers = itertools.count(1)
@@ -247,9 +247,19 @@ class MusubitoEngine:
 
     # -- what the protocol asks of it
     # ------------------------------------------------------------------------------------
-    def new_run(self, name: str | None = None, tags: str | None = None) -> Run:
-        """A run that begins now."""
-        return Run(next(self._run_numbers), self.now(), name, tags)
+    def new_run(
+        self, name: str | None = None, tags: str | None = None, within: tuple[Run, int | None] | None = None
+    ) -> Run:
+        """A run that begins now; `within`: see `Run`."""
+        return Run(next(self._run_numbers), self.now(), name, tags, within)
+
+    def open_run(self, name: str) -> Run:
+        """A run that begins now, is in the ledger, and of which nobody says when it ends."""
+        run = self.new_run(name)
+        run.status = "open"
+        self.journal.append(run)
+        self.keeper.wake()
+        return run
 
     def holder(self) -> Holder:
         """This engine as the holder of a lease that is taken now."""
@@ -280,6 +290,11 @@ class MusubitoEngine:
     def log(self, fault: StoreError) -> None:
         """A fault that concerns no step."""
         LOGGER.warning("the store failed: %s", fault)
+
+    def flush(self) -> None:
+        """Write what is buffered of the ledger, so that readers see it."""
+        for engine in (*self._namesakes.values(), self):
+            engine.keeper.flush()
 
     def close(self) -> None:
         """Write what is buffered and let go of the store; a second call does nothing."""

@@ -7,32 +7,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from musubito.engine import drivers, process
-from musubito.engine.context import SCOPE, Scope, Usage
-from musubito.engine.effects import Write
-from musubito.engine.external import ANSWER
-from musubito.engine.protocol import Call, Story
+from musubito.engine import process
+from musubito.engine.context import SCOPE, Scope
+from musubito.engine.inputs import stored_input
+from musubito.engine.protocol import Call
+from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.errors import StoreError
-from musubito.identity.keys import effect_key
-from musubito.model import MusubitoResult, ReplayDecision, ReplayReason, StepType
-from musubito.policy import no, yes
-from musubito.store.base import (
-    CodeOf,
-    EffectQuery,
-    EffectRow,
-    Found,
-    Holder,
-    HolderOf,
-    Neighbour,
-    Neighbours,
-    Read,
-    ReadsOf,
-)
+from musubito.identity.changes import differences, text_diff
+from musubito.identity.plain import plain
+from musubito.model import ReplayDecision, ReplayReason, StepType
+from musubito.policy import no
+from musubito.store.base import CodeOf, Holder, HolderOf, Neighbour, Neighbours
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["Explanation", "explain", "why_missing"]
+__all__ = ["Explanation", "explain", "explained", "why_missing"]
 
 NEIGHBOURS: Final = 500
 """How many earlier nodes of an operation are compared."""
@@ -43,7 +33,9 @@ class Explanation:
     """What a call would do, and why.
 
     `nearest_node_id` is the earlier node of the operation that differs least, None if there is none or the call would
-    be replayed; `arguments` and `code` name what differs from it. `untracked` lists what the code reaches and cannot be
+    be replayed; `arguments` and `code` name what differs from it, `fields` says where in the arguments
+    (`$.messages[3].content: "..." → "..."`), and `diffs` holds unified diffs of the code, as far as both are kept.
+    `untracked` lists what the code reaches and cannot be
     identified, `state` what it writes itself; changes of neither make it run again.
     """
 
@@ -53,6 +45,8 @@ class Explanation:
     nearest_node_id: str | None
     arguments: tuple[str, ...]
     code: tuple[str, ...]
+    fields: tuple[str, ...]
+    diffs: tuple[str, ...]
     untracked: tuple[str, ...]
     state: tuple[str, ...]
 
@@ -64,6 +58,7 @@ class Explanation:
         for what, names in (
             ("arguments that differ", self.arguments),
             ("code that differs", self.code),
+            ("where", self.fields),
             ("not tracked", self.untracked),
             ("its own state", self.state),
         ):
@@ -72,42 +67,24 @@ class Explanation:
         return "\n".join(lines)
 
 
-class _Question(Story):
-    """A story that only looks."""
-
-    __slots__ = ("answer",)
-
-    def _replayed(
-        self, found: Found, value: Any, reads: Sequence[Read], usage: Usage, reason: ReplayReason
-    ) -> MusubitoResult[Any]:
-        self.answer = yes(reason)
-        return MusubitoResult(value, "", "", "")
-
-    def ask(self) -> ReplayDecision:
-        """In a run of its own, with nothing given yet."""
-        telling = self.look()
-        try:
-            effect = telling.send(None)
-            while True:
-                effect = telling.send(True if isinstance(effect, Write) else drivers.perform(effect, self.engine))
-        except StopIteration as stop:
-            return no(self._reason) if stop.value is None else self.answer
-
-    def neighbour(self) -> Neighbour:
-        place = self.place()
-        parents = frozenset(parent.node for parent in place.parents)
-        return Neighbour(self.keys.node, place.code.fingerprint, place.input_hash, place.arguments, parents, None)
-
-
 def explain(engine: MusubitoEngine, call: Call) -> Explanation:
-    """See `Explanation`. Raises `InputError` as the call would, and `StoreError`."""
+    """See `Explanation`. In a run of its own, with nothing given yet. Raises `InputError` as the call would, and
+    `StoreError`."""
     scope = SCOPE.get()
-    question = _Question(engine, call, Scope(engine, engine.new_run(), None, scope.parents, scope.ambient))
-    effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
-    decision = _effect(engine, question) if effect else question.ask()
+    kind = QUESTIONS[call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT]
+    question = kind(engine, call, Scope(engine, engine.new_run(), None, scope.parents, scope.ambient))
+    question.ask()
+    return explained(question)
+
+
+def explained(question: Question | EffectQuestion) -> Explanation:
+    """The answer to a question that was asked, with what differs from earlier calls."""
+    engine, call, decision = question.engine, question.call, question.decision
     nearest: str | None = None
     arguments: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    diffs: tuple[str, ...] = ()
     if not decision.replay:
         if decision.reason is ReplayReason.NODE_NOT_FOUND and _is_running(engine, question):
             decision = no(ReplayReason.NODE_RUNNING)
@@ -117,6 +94,7 @@ def explain(engine: MusubitoEngine, call: Call) -> Explanation:
             nearest = other.node.hex()
             arguments = _changed(this.arguments, other.arguments)
             code = _changed(engine.storage.find(CodeOf(other.code)), _parts(call))
+            fields, diffs = _fields(question, other), _diffs(question, other)
             if decision.reason is ReplayReason.NODE_NOT_FOUND:
                 decision = no(_reason(this, other))
     return Explanation(
@@ -126,6 +104,8 @@ def explain(engine: MusubitoEngine, call: Call) -> Explanation:
         nearest,
         arguments,
         code,
+        fields,
+        diffs,
         call.fingerprint.untracked,
         call.fingerprint.state,
     )
@@ -176,6 +156,29 @@ def _reason(this: Neighbour, nearest: Neighbour) -> ReplayReason:
     return ReplayReason.NODE_NOT_FOUND if this.parents == nearest.parents else ReplayReason.UPSTREAM_CHANGED
 
 
+def _fields(question: Question | EffectQuestion, other: Neighbour) -> tuple[str, ...]:
+    """Where the arguments differ, in a store that readers can ask."""
+    engine, call, given = question.engine, question.call, question.given
+    storage: Any = engine.storage
+    if not callable(getattr(storage, "read", None)):
+        return ()
+    engine.flush()
+    before = stored_input(storage, engine.namespace, call.definition.name, other.input_hash)
+    return () if before is None else tuple(map(str, differences(before, plain(given.packed, given.texts))))
+
+
+def _diffs(question: Question | EffectQuestion, other: Neighbour) -> tuple[str, ...]:
+    storage: Any = question.engine.storage
+    if not callable(getattr(storage, "read", None)):
+        return ()
+    (rows,) = storage.read([("code_of", {"fingerprint": other.code})])
+    before = {part: source for part, _, source in rows}
+    now = {part.name: part.source for part in question.call.fingerprint.parts}
+    names = sorted(before.keys() | now.keys())
+    diffs = (text_diff(name, before.get(name) or "", now.get(name) or "") for name in names)
+    return tuple(filter(None, diffs))
+
+
 def _changed(a: Any, b: Any) -> tuple[str, ...]:
     return tuple(sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name)))
 
@@ -184,34 +187,6 @@ def _parts(call: Call) -> dict[str, bytes]:
     return {part.name: part.digest for part in call.fingerprint.parts}
 
 
-def _is_running(engine: MusubitoEngine, question: _Question) -> bool:
+def _is_running(engine: MusubitoEngine, question: Question | EffectQuestion) -> bool:
     holder: Holder | None = engine.storage.find(HolderOf(question.flight_key()))
     return holder is not None and holder.expires_at >= time.time() and not process.is_dead(holder)
-
-
-def _effect(engine: MusubitoEngine, question: _Question) -> ReplayDecision:
-    """An effect is replayed when it was done, whatever became of its code."""
-    definition, place = question.call.definition, question.place()
-    key = effect_key(engine.namespace, definition.name, definition.operation_version, place.input_hash, 0)
-    row: EffectRow | None = engine.storage.find(EffectQuery(key, question.keys, engine.namespace))
-    if row is None:
-        return no(ReplayReason.NODE_NOT_FOUND)
-    if definition.semantics.force_reexecution:
-        return no(ReplayReason.FORCE_REEXECUTION)
-    match row.outcome:
-        case "done" if row.found and _was_answered(engine, row.found):
-            return no(ReplayReason.NOT_REPLAYABLE)
-        case "done":
-            return yes(ReplayReason.EXACT_HIT if row.found and row.found.settled else ReplayReason.EARLY_CUTOFF_HIT)
-        case "failed":
-            return no(ReplayReason.NODE_FAILED)
-        case "withdrawn":
-            return no(ReplayReason.NODE_NOT_FOUND)
-        case None:
-            return no(ReplayReason.NODE_RUNNING)
-        case _:
-            return no(ReplayReason.NOT_REPLAYABLE)
-
-
-def _was_answered(engine: MusubitoEngine, found: Found) -> bool:
-    return any(read.kind == ANSWER for read in engine.storage.find(ReadsOf(found.execution)))

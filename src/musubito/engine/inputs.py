@@ -20,10 +20,10 @@ from ormsgpack import Ext, packb, unpackb
 
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import TYPE, plain
-from musubito.store.base import InputLine, Part
+from musubito.store.base import InputLine, Part, Readable
 from musubito.store.pieces import inflated, joined
 
-__all__ = ["Given", "Redact", "digests_in", "opened", "stored"]
+__all__ = ["Given", "Redact", "digests_in", "opened", "stored", "stored_input"]
 
 Redact: TypeAlias = Callable[[str, Any], Any]
 """Takes an operation's name and the arguments of a call as plain data; gives back what is stored of them."""
@@ -38,7 +38,6 @@ DIGEST: Final = 16
 class Given(NamedTuple):
     """What a call was given, as it was hashed."""
 
-    namespace: str
     operation: str
     input_hash: bytes
     packed: bytes
@@ -49,14 +48,14 @@ class Given(NamedTuple):
         value = plain(self.packed, self.texts)
         if redact is not None:
             value = redact(self.operation, value)
-        return stored(self.namespace, self.operation, self.input_hash, value)
+        return stored(self.operation, self.input_hash, value)
 
 
-def stored(namespace: str, operation: str, input_hash: bytes, value: Any) -> InputLine:
+def stored(operation: str, input_hash: bytes, value: Any) -> InputLine:
     """The line for plain data. TypeError if it is none."""
     chains: list[Sequence[Part]] = []
     body = joined([packb(_shared(value, chains))])
-    return InputLine(namespace, operation, input_hash, body, chains)
+    return InputLine(operation, input_hash, body, chains)
 
 
 def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
@@ -88,6 +87,23 @@ def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
         before = digest
     chains.append(chain)
     return Ext(LIST, chain[-1].digest)
+
+
+def stored_input(store: Readable, namespace: str, operation: str, input_hash: bytes) -> Any:
+    """The arguments of an operation's calls as plain data; None if they are not stored."""
+    where = {"namespace": namespace, "operation": operation, "input_hash": input_hash}
+    (rows,) = store.read([("input", where)])
+    if not rows:
+        return None
+    number, body = rows[0]
+
+    def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
+        wanted = list(digests)
+        found = store.read([("chain", {"namespace": number, "digest": digest}) for digest in wanted])
+        chains = zip(wanted, found, strict=True)
+        return {digest: [bytes(piece) for (piece,) in reversed(chain)] for digest, chain in chains if chain}
+
+    return opened(body, parts)
 
 
 def digests_in(body: bytes) -> list[bytes]:

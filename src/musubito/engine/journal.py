@@ -43,9 +43,10 @@ Entry: TypeAlias = "Line | Given | Run"
 class Journal:
     """The lines of one engine that are not written yet."""
 
-    def __init__(self, owner: bytes, redact: Redact | None = None) -> None:
+    def __init__(self, owner: bytes, namespace: str, redact: Redact | None = None) -> None:
         """`redact`: see `MusubitoEngine`."""
         self._owner = owner
+        self._namespace = namespace
         self._redact = redact
         self._entries: deque[Entry] = deque()
         self.append = self._entries.append
@@ -69,15 +70,18 @@ class Journal:
                 continue
             if not isinstance(entry, Line):
                 run_id = self.run_id(entry)
-                runs[run_id] = RunLine(
-                    run_id, entry.name, entry.tags, entry.started_at, entry.finished_at, entry.status
-                )
+                runs[run_id] = self._line(run_id, entry)
                 continue
-            run, call, parent, _, node, execution, outcome, reason, *rest = entry
+            run, call, parent, operation, node, execution, outcome, reason, *rest = entry
             # Done for each replay, in competition with the next one: no detour by way of functions of the classes.
-            values = (self._owner + run.number.to_bytes(5, "big"), call, parent, node, execution, outcome)
+            values = (self._owner + run.number.to_bytes(5, "big"), call, parent, operation, node, execution, outcome)
             calls.append(tuple.__new__(CallLine, (*values, reason._name_, *rest)))
-        return Ledger(list(runs.values()), calls, inputs)
+        return Ledger(self._namespace, list(runs.values()), calls, inputs)
+
+    def _line(self, run_id: bytes, run: Run) -> RunLine:
+        outer, call = run.within or (None, None)
+        parent = None if outer is None else self.run_id(outer)
+        return RunLine(run_id, run.name, run.tags, run.started_at, run.finished_at, run.status, parent, call)
 
     def _kept(self, given: Given) -> list[InputLine]:
         """What is stored of an input: nothing if that cannot be said."""

@@ -29,6 +29,7 @@ class Keeper:
     def __init__(self, engine: MusubitoEngine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
+        self._ticking = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._renewed = time.monotonic()
@@ -52,6 +53,11 @@ class Keeper:
                 self._thread = threading.Thread(target=self._work, name="musubito-keeper", daemon=True)
                 self._thread.start()
 
+    def flush(self) -> None:
+        """Write what is buffered, now."""
+        if len(self._engine.journal):
+            self._tick(last=False)
+
     def stop(self) -> None:
         """Write what is left, and end."""
         self._stop.set()
@@ -66,6 +72,10 @@ class Keeper:
             self._tick(last=False)
 
     def _tick(self, *, last: bool) -> None:
+        with self._ticking:
+            self._keep(last=last)
+
+    def _keep(self, *, last: bool) -> None:
         engine = self._engine
         changes: list[Change] = []
         self._give_back_orphans()

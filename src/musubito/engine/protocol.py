@@ -607,9 +607,7 @@ class Story:
             return None
         if self.call.definition.semantics.record_inputs:
             given, name = self.given, self.call.definition.name
-            self.engine.journal.append(
-                Given(self.engine.namespace, name, self._identity.input_digest, given.packed, given.texts)
-            )
+            self.engine.journal.append(Given(name, self._identity.input_digest, given.packed, given.texts))
         return committed
 
     def _failed(self, begun: Begun, error: BaseException, started_at: float, duration_ms: float) -> Telling[None]:
@@ -685,6 +683,7 @@ class Story:
                 self.engine,
                 self.scope.frame,
                 self.keys.node,
+                self._run,
                 next(self._run.calls),
                 self.call.fingerprint.steps,
                 loop,
@@ -753,7 +752,7 @@ class Story:
             (
                 run,
                 call,
-                None if outer is None or self.scope.run is None else outer.call,
+                None if outer is None or outer.run is not run else outer.call,
                 self.call.definition.name,
                 self.keys.node,
                 execution,

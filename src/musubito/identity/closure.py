@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from musubito.identity.annotations import annotated_classes
 from musubito.identity.describe import describe, is_atom, plain
-from musubito.identity.description import ABSENT, Description
+from musubito.identity.description import ABSENT, Description, fields_of
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
 from musubito.identity.normalise import tokens
@@ -173,6 +173,7 @@ class Walk:
             else:
                 description = describe(self, value, name)
                 self._note_package(value)
+                text = _prompt_of(value)
             self._record(name, description, text, is_function=is_function)
 
     def closure(self) -> Closure:
@@ -308,6 +309,17 @@ def _called(value: Any) -> str:
 def _escaped(text: str | None) -> str | None:
     """Text that can be stored, whatever surrogates stand in it."""
     return None if text is None else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _prompt_of(value: Any) -> str | None:
+    """The text that an object holds to be read by a model, in a field that is called so; no other field is shown."""
+    held = fields_of(value) or {}
+    texts = [each for name, each in held.items() if type(each) is str and type(name) is str and _is_for_models(name)]
+    return "\n".join(text for text in texts if _shown("", text)) or None
+
+
+def _is_for_models(name: str) -> bool:
+    return name in ("content", "template") or "prompt" in name or "instruction" in name
 
 
 def _shown(name: str, value: Any) -> str | None:

@@ -24,7 +24,7 @@ from musubito.identity.kinds import JOINERS, KINDS
 from musubito.identity.packing import IN_ORDER, Code, Packer, UnsupportedError
 from musubito.identity.records import rebuild, split_record, unfit
 
-__all__ = ["FORMAT", "RECORDS", "ArtifactPacker", "decode_value", "encode_value", "take_apart"]
+__all__ = ["FORMAT", "RECORDS", "ArtifactPacker", "decode_value", "encode_value", "nesting", "take_apart"]
 
 FORMAT = b"\xa1"
 RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC, Code.RESULT))
@@ -121,7 +121,7 @@ class _Reader:
     def join(self, code: int, data: bytes) -> Any:
         try:
             self.depth += 1
-            levels = 0 if self.depth <= _TRUSTED_EXTS else _nesting(data)
+            levels = 0 if self.depth <= _TRUSTED_EXTS else nesting(data)
             self.room -= levels + 1
             if self.room < 0:
                 raise ValueError("nested too deeply")
@@ -155,7 +155,7 @@ _LENGTH_SIZES = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (
 _COUNT_SIZES = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
-def _nesting(data: bytes) -> int:
+def nesting(data: bytes) -> int:
     """How deep arrays and maps nest in `data` at most; the payloads of exts are not entered."""
     if len(data) < _SHORT:
         return len(data)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ormsgpack import unpackb
 
 from musubito.errors import ArtifactUnreadable
+from musubito.identity.codecs import nesting
 from musubito.identity.kinds import JOINERS
 from musubito.identity.packing import Code
 
@@ -23,8 +24,15 @@ HIDDEN: Final = "**********"
 SECRETS: Final = ("password", "passwd", "api_key", "apikey", "credential", "private_key", "authorization")
 SECRET_ENDINGS: Final = ("secret", "token")
 SECRET_TYPES: Final = frozenset({"SecretStr", "SecretBytes", "Secret"})
-_ROOM: Final = 64
-"""How deep exts nest at most: each holds msgpack of its own, which ormsgpack reads on the C stack."""
+_STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
+    ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",
+    ("musubito_langgraph.messages", "Derived"): lambda state: state["value"],
+    ("musubito_langgraph.messages", "Packed"): lambda state: state["outputs"],
+}
+"""Records by which an adapter stores what has no encoding, by module and class; they are shown as what they stand
+for."""
+_ROOM: Final = 3000
+"""How many levels are open at most: exts hold msgpack of their own, which ormsgpack reads on the C stack."""
 _DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
 
 
@@ -64,19 +72,19 @@ def without_secrets(value: Any) -> Any:
 class _Reader:
     def __init__(self, texts: Mapping[bytes, str]) -> None:
         self._texts = texts
-        self._depth = 0
+        self._room = _ROOM
 
     def ext(self, code: int, data: bytes) -> Any:
         """What an ext says."""
-        if self._depth >= _ROOM:
-            return _DEEP
-        self._depth += 1
         try:
-            return self._said(code, data)
+            levels = nesting(data) + 1
+            self._room -= levels
+            try:
+                return self._said(code, data) if self._room >= 0 else _DEEP
+            finally:
+                self._room += levels
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # damaged, or of a later version
             return {TYPE: _NAMES.get(code, f"type {code}"), "size": len(data)}
-        finally:
-            self._depth -= 1
 
     def _said(self, code: int, data: bytes) -> Any:
         if code in _WHOLE:
@@ -109,8 +117,11 @@ def _dict(name: str, flat: list[Any]) -> dict[str, Any]:
     return _of(name, [list(pair) for pair in zip(keys, values, strict=True)])
 
 
-def _record(parts: list[Any]) -> dict[str, Any]:
+def _record(parts: list[Any]) -> Any:
     state = parts[-1]
+    stands_for = _STANDS_FOR.get((parts[0], parts[1]))
+    if stands_for is not None:
+        return stands_for(state)
     if isinstance(state, list):
         state = dict(zip(parts[2], state, strict=True))
     extra = parts[4] if len(parts) == 7 and isinstance(parts[4], dict) else {}

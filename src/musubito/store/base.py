@@ -21,9 +21,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 __all__ = [
+    "FORGOTTEN",
     "Answer",
     "Attempted",
     "Began",
@@ -36,12 +37,15 @@ __all__ = [
     "CodeRecord",
     "Commit",
     "Committed",
+    "Compactable",
     "Done",
     "EdgeKind",
     "EffectOutcome",
     "EffectQuery",
     "EffectRow",
     "Fail",
+    "Forget",
+    "Forgotten",
     "Found",
     "Holder",
     "HolderOf",
@@ -60,20 +64,30 @@ __all__ = [
     "PayloadOf",
     "Place",
     "Point",
+    "Prune",
+    "Pruned",
     "Query",
+    "Question",
     "Read",
+    "Readable",
     "ReadsOf",
     "Release",
     "Renew",
+    "Retire",
     "RunLine",
     "SampleNode",
     "SampleTree",
     "Store",
+    "Tidy",
     "UsageOf",
     "Use",
     "Used",
     "Waits",
 ]
+
+
+FORGOTTEN: Final = "it was forgotten"
+"""Why an execution is not replayed whose contents were erased; it stands for the text of its error, too."""
 
 
 class Outcome(IntEnum):
@@ -462,6 +476,82 @@ class Invalidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """Erase contents by hand -> `Forgotten`: of all executions of an operation, of a node (those that `Invalidate`
+    would name), or of those that answered the calls of a run.
+
+    Payloads, stored inputs, error texts and what was read go, except for what an execution that is not forgotten holds
+    as well; nodes, edges, executions and the ledger stay as a skeleton of ids and numbers. The executions become
+    INVALID as by `Invalidate`, and so do older ones of the same key that would come back in their place. What an effect
+    did stays done: its result is lost, and whoever asks for it again is told so.
+    """
+
+    namespace: str
+    operation: str | None = None
+    node: bytes | None = None
+    run: bytes | None = None
+
+
+class Forgotten(NamedTuple):
+    """How many executions were concerned, how many inputs were erased, and how many bytes of contents in all."""
+
+    executions: int
+    inputs: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """These executions become INVALID, since they are about to be removed -> None. Effects stand.
+
+    The first of two steps: what is INVALID is not replayed, pointed at or built on by anybody. So it does not matter in
+    which order the executions of a key are removed after this: an older one does not come back in the meantime."""
+
+    executions: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Remove what nothing needs, in this order -> `Pruned`; what turns out to be needed stays.
+
+    Nodes without executions that nothing hangs on and that point at nothing valid, children first; those that were
+    invalidated by hand stay as stubs, since what runs there just now goes by that. Executions that are
+    INVALID and that no other one has called, callers first, with all that belongs to them alone; never the newest of
+    all, since numbers must not come again, and never one that an effect names. Runs of the ledger, with their calls.
+    Artifacts, inputs and parts by the names that the store gives them (`reading.sql`).
+
+    `since` is the newest execution at the time when somebody found that nothing needs them; what is younger is looked
+    at once more.
+    """
+
+    since: int
+    nodes: Sequence[bytes] = ()
+    executions: Sequence[int] = ()
+    runs: Sequence[bytes] = ()
+    artifacts: Sequence[tuple[int, bytes]] = ()
+    inputs: Sequence[tuple[int, bytes]] = ()
+    parts: Sequence[int] = ()
+
+
+class Pruned(NamedTuple):
+    """How many were removed, and how many bytes of contents in all."""
+
+    nodes: int
+    executions: int
+    runs: int
+    artifacts: int
+    inputs: int
+    parts: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """After a prune -> None: nodes that point at what is gone point at nothing, and code that no node has is without
+    its texts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """An effect is about to run; durable when answered -> `Claimed`, `Busy` or `Done` (look again).
 
@@ -495,6 +585,10 @@ class RunLine(NamedTuple):
     started_at: float
     finished_at: float | None
     status: str
+    """"running", "finished" or "failed"; "open" where nobody sees its end: then its calls tell."""
+    parent: bytes | None = None
+    """The run that it is a part of, and in which of that one's calls it began."""
+    parent_call: int | None = None
 
 
 class CallLine(NamedTuple):
@@ -503,6 +597,7 @@ class CallLine(NamedTuple):
     run_id: bytes
     call: int
     parent: int | None
+    operation: str
     node: bytes
     execution: int | None
     outcome: str
@@ -526,7 +621,6 @@ class InputLine(NamedTuple):
     """What a call of an operation was given, for a reader: see `musubito.engine.inputs`. `chains`: by the digest that
     stands for it in the body, each long list of it as one part for each item, the first one first."""
 
-    namespace: str
     operation: str
     input_hash: bytes
     body: bytes
@@ -537,13 +631,29 @@ class InputLine(NamedTuple):
 class Ledger:
     """Lines of the ledger -> None. Of a chain those parts are added that follow the last one that is there."""
 
+    namespace: str
     runs: Sequence[RunLine]
     calls: Sequence[CallLine]
     inputs: Sequence[InputLine] = ()
 
 
-Change: TypeAlias = Claim | Commit | Fail | Point | Release | Renew | Waits | Invalidate | Intent | Ledger
-Answer: TypeAlias = Claimed | Busy | Done | Committed | bool | int | None
+Change: TypeAlias = (
+    Claim
+    | Commit
+    | Fail
+    | Point
+    | Release
+    | Renew
+    | Waits
+    | Invalidate
+    | Intent
+    | Ledger
+    | Forget
+    | Retire
+    | Prune
+    | Tidy
+)
+Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | bool | int | None
 
 
 class Store(Protocol):
@@ -560,3 +670,24 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the database; a second call does nothing."""
+
+
+Question: TypeAlias = tuple[str, Mapping[str, Any]]
+"""The name of a query in `reading.sql`, and its parameters."""
+
+
+class Readable(Protocol):
+    """A store that readers can ask, and not only steps. What is asked and what comes is told in `reading.sql`."""
+
+    def read(self, questions: Sequence[Question]) -> list[list[tuple[Any, ...]]]:
+        """The rows for each, all as of one moment. Raises `StoreError`."""
+
+
+class Compactable(Protocol):
+    """A store that can make sure of what became of the bytes it has removed. Both raise `StoreError`."""
+
+    def empty_log(self) -> bool:
+        """Nothing removed is left in a log beside the data; False if somebody's reading stood in the way."""
+
+    def vacuum(self) -> None:
+        """The data takes no more room than it needs."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, assert_never
 
 from musubito.errors import StoreError
 from musubito.store.base import (
+    FORGOTTEN,
     Answer,
     Began,
     Busy,
@@ -32,6 +33,8 @@ from musubito.store.base import (
     EffectQuery,
     EffectRow,
     Fail,
+    Forget,
+    Forgotten,
     Found,
     Holder,
     HolderOf,
@@ -47,14 +50,18 @@ from musubito.store.base import (
     PayloadOf,
     Place,
     Point,
+    Prune,
+    Pruned,
     Query,
     Read,
     ReadsOf,
     Release,
     Renew,
+    Retire,
     RunLine,
     SampleNode,
     SampleTree,
+    Tidy,
     UsageOf,
     Use,
     Used,
@@ -71,6 +78,7 @@ class _Execution:
     number: int
     told: Commit | Fail
     invalid: bool = False
+    forgotten: bool = False
 
     @property
     def keys(self) -> Keys:
@@ -116,10 +124,10 @@ class _Effect(NamedTuple):
 
 
 class _Given(NamedTuple):
-    """A reuse key that has several artifacts was answered by this execution again."""
+    """A reuse key that has several artifacts was answered by this one again."""
 
     asked: bytes
-    execution: int
+    artifact: bytes | None
 
 
 @dataclass(slots=True)
@@ -143,7 +151,7 @@ class _Tables:
 
     # -- reading -------------------------------------------------------------------------------------------------------
     def moment(self) -> Claimed:
-        return Claimed(len(self.executions), len(self.invalidations))
+        return Claimed(max(self.executions, default=0), len(self.invalidations))
 
     def newest_first(self, which: Callable[[_Execution], bool]) -> Iterator[_Execution]:
         return (e for e in reversed(self.executions.values()) if which(e))
@@ -177,7 +185,7 @@ class _Tables:
             duration_ms=told.duration_ms,
             valid_from=success.valid_from if success else None,
             valid_until=success.valid_until if success else None,
-            not_replayable=success.not_replayable if success else "it failed",
+            not_replayable=FORGOTTEN if e.forgotten else success.not_replayable if success else "it failed",
             invalid=int(e.invalid),
             outcome=Outcome.SUCCEEDED if success else Outcome.FAILED,
             holds=e.holds,
@@ -227,7 +235,7 @@ class _Tables:
                 node.place.input_hash,
                 node.place.arguments,
                 frozenset(p for p, child, kind in self.edges if child == node_id and kind is EdgeKind.DATA),
-                None if node.execution is None else self.executions[node.execution].told.started_at,
+                self.executions[node.execution].told.started_at if node.execution in self.executions else None,
             )
             for node_id, node in reversed(nodes)
             if node.place and (node.place.namespace, node.place.operation) == (query.namespace, query.operation)
@@ -272,11 +280,11 @@ class _Tables:
     def given_again(self, asked: bytes, e: _Execution) -> None:
         others = (x for x in self.executions.values() if x.succeeded and x.keys.reuse == asked)
         if e.keys.reuse != asked or any(e.artifact is None or x.artifact != e.artifact for x in others):
-            self.invalidations[len(self.invalidations) + 1] = _Given(asked, e.number)
+            self.invalidations[len(self.invalidations) + 1] = _Given(asked, e.artifact)
 
     def add(self, change: Commit | Fail, invalid: bool) -> int:
         """A new execution; with it end the lease under which it ran and its attempt at an effect."""
-        number = len(self.executions) + 1
+        number = max(self.executions, default=0) + 1
         self.executions[number] = _Execution(number, change, invalid)
         if change.lease:
             self.release(*change.lease)
@@ -301,7 +309,9 @@ class _Tables:
     def answer(self, place: Place, execution: int) -> None:
         """The node points at this execution; what lies below is STALE if it gave another artifact before."""
         node = self.nodes[place.keys.node]
-        if node.execution is not None and self.executions[execution].differs(self.executions[node.execution]):
+        before = None if node.execution is None else self.executions.get(node.execution)
+        # What it pointed at may just have been pruned.
+        if node.execution is not None and (before is None or self.executions[execution].differs(before)):
             self.mark_stale(place.keys.node)
         self.nodes[place.keys.node] = _Node(node.place, place.keys.reuse, execution, stale=False)
         for parent in place.parents:
@@ -327,7 +337,7 @@ class _Tables:
             if e.number > max(began.executions, used.number)
         )
         return newer or any(
-            what.asked == use.asked and self.executions[what.execution].differs(used)
+            what.asked == use.asked and (what.artifact is None or what.artifact != used.artifact)
             for number, what in self.invalidations.items()
             if number > began.invalidations and isinstance(what, _Given)
         )
@@ -374,9 +384,95 @@ class _Tables:
             if effect.execution in named and effect.outcome == "done":
                 self.effects[key] = effect._replace(outcome="failed")
         for node_id, node in list(self.nodes.items()):
-            if node.execution is not None and self.executions[node.execution].invalid:
+            if node.execution in self.executions and self.executions[node.execution].invalid:
                 self.mark_stale(node_id)
         return len(named)
+
+    def forget(self, change: Forget) -> Forgotten:
+        """By hand: as `invalidate`, but the contents go, too, and effects stay done."""
+        if change.run is None:
+            self.invalidations[len(self.invalidations) + 1] = Invalidate(
+                change.namespace, change.operation, change.node
+            )
+        answered = {line.execution for line in self.calls.values() if line.run_id == change.run}
+        pointed = self.nodes.get(change.node, _Node()).execution if change.node else None
+        named = [
+            e
+            for e in self.executions.values()
+            if (e.told.place.operation == change.operation and e.told.place.namespace == change.namespace)
+            or e.keys.node == change.node
+            or e.number in {pointed} | answered
+        ]
+        size = 0
+        for e in named:
+            size += self.erase(e)
+            for number in self.callers(e.number):
+                self.set_invalid(number)
+            # It had replaced these: they must not answer in its place.
+            for x in list(self.executions.values()):
+                if x.keys.reuse == e.keys.reuse and x.number < e.number and x.differs(e):
+                    self.set_invalid(x.number)
+        for node_id, node in list(self.nodes.items()):
+            if node.execution in self.executions and self.executions[node.execution].invalid:
+                self.mark_stale(node_id)
+        if change.run in self.runs:
+            self.runs[change.run] = self.runs[change.run]._replace(tags=None)
+        return Forgotten(len(named), 0, size)
+
+    def erase(self, e: _Execution) -> int:
+        told: Commit | Fail
+        if isinstance(e.told, Commit):
+            size = len(e.told.payload or b"")
+            told = e.told._replace(payload=None, reads=[read for read in e.told.reads if read.kind == "answer"])
+        else:
+            size = len(e.told.error.encode())
+            told = replace(e.told, error=FORGOTTEN)
+        self.executions[e.number] = replace(e, told=told, invalid=True, forgotten=True)
+        return size
+
+    # -- what nothing needs --------------------------------------------------------------------------------------------
+    def prune(self, change: Prune) -> Pruned:
+        nodes = [node_id for node_id in change.nodes if self.prune_node(node_id)]
+        executions = [number for number in change.executions if self.prune_execution(number)]
+        for run in change.runs:
+            self.runs.pop(run, None)
+            self.calls = {key: line for key, line in self.calls.items() if line.run_id != run}
+        return Pruned(len(nodes), len(executions), len(change.runs), 0, 0, 0, 0)
+
+    def prune_node(self, node_id: bytes) -> bool:
+        node = self.nodes.get(node_id)
+        if node is None or (node.execution in self.executions and not self.executions[node.execution].invalid):
+            return False
+        if any(parent == node_id for parent, _, _ in self.edges) or any(
+            e.keys.node == node_id or any(use.node == node_id for use in e.told.uses) for e in self.executions.values()
+        ):
+            return False
+        self.edges = {edge: artifact for edge, artifact in self.edges.items() if edge[1] != node_id}
+        if any(isinstance(what, Invalidate) and what.node == node_id for what in self.invalidations.values()):
+            self.nodes[node_id] = _Node()
+            return False
+        del self.nodes[node_id]
+        return True
+
+    def prune_execution(self, number: int) -> bool:
+        e = self.executions.get(number)
+        named = any(effect.execution == number for effect in self.effects.values())
+        if e is None or not e.invalid or e.holds & Holds.EFFECT or named:
+            return False
+        if number == max(self.executions) or self.callers(number):
+            return False
+        del self.executions[number]
+        node = self.nodes[e.keys.node]
+        if node.execution == number:
+            self.nodes[e.keys.node] = node._replace(execution=None)
+        return True
+
+    def tidy(self) -> None:
+        for node_id, node in self.nodes.items():
+            if node.execution not in self.executions:
+                self.nodes[node_id] = node._replace(execution=None)
+        used = {node.place.code.fingerprint for node in self.nodes.values() if node.place}
+        self.codes = {fingerprint: code for fingerprint, code in self.codes.items() if fingerprint in used}
 
     def mark_stale(self, node_id: bytes) -> None:
         """All nodes below, along data edges."""
@@ -471,6 +567,17 @@ class _Tables:
             case Ledger():
                 self.runs.update({line.run_id: line for line in change.runs})
                 self.calls.update({(line.run_id, line.call): line for line in change.calls})
+            case Forget():
+                return self.forget(change)
+            case Retire():
+                for number in change.executions:
+                    e = self.executions.get(number)
+                    if e and not e.holds & Holds.EFFECT:
+                        self.executions[number] = replace(e, invalid=True)
+            case Prune():
+                return self.prune(change)
+            case Tidy():
+                self.tidy()
             case _:
                 assert_never(change)
         return None
@@ -526,6 +633,11 @@ class MemoryStore:
     def close(self) -> None:
         """See `Store`."""
         self._closed = True
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Those of the executions that are there."""
+        return frozenset(self._tables.executions)
 
     @property
     def runs(self) -> list[RunLine]:

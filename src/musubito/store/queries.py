@@ -1,6 +1,7 @@
 """The named queries of `sql/*.sql`, and the schema as a sequence of numbered steps.
 
-`queries.sql` is shared by all relational stores; what must differ lies in a folder for each.
+`queries.sql` (what steps need) and `reading.sql` (what readers ask) are shared by all relational stores; what must
+differ lies in a folder for each.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["QUERIES", "schema_steps"]
+__all__ = ["QUERIES", "READING", "schema_steps"]
 
 _HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -17,13 +18,21 @@ _HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 def _named(text: str) -> dict[str, str]:
     """`-- name: x` begins a query; the comment lines below it are for the reader."""
     pieces = _HEADER.split(text)[1:]
+    twice = {name for name in pieces[::2] if pieces[::2].count(name) > 1}
+    if twice:
+        raise ValueError(f"queries of the same name: {', '.join(sorted(twice))}")
     return {
         name: "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
         for name, body in zip(pieces[::2], pieces[1::2], strict=True)
     }
 
 
-QUERIES: Final = _named((files(__package__) / "sql" / "queries.sql").read_text(encoding="utf-8"))
+def _read(file: str) -> dict[str, str]:
+    return _named((files(__package__) / "sql" / file).read_text(encoding="utf-8"))
+
+
+QUERIES: Final = _read("queries.sql")
+READING: Final = _read("reading.sql")
 
 
 def schema_steps(dialect: str) -> dict[int, str]:

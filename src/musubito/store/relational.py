@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, assert_never
 
 from musubito.errors import StoreError
+from musubito.store import removal
 from musubito.store.base import (
     Attempted,
     Began,
@@ -29,6 +30,7 @@ from musubito.store.base import (
     EffectQuery,
     EffectRow,
     Fail,
+    Forget,
     Found,
     Holder,
     HolderOf,
@@ -46,13 +48,16 @@ from musubito.store.base import (
     PayloadOf,
     Place,
     Point,
+    Prune,
     Query,
     Read,
     ReadsOf,
     Release,
     Renew,
+    Retire,
     SampleNode,
     SampleTree,
+    Tidy,
     UsageOf,
     Use,
     Used,
@@ -136,7 +141,11 @@ class Numbers:
         number = self.codes.get(code.fingerprint)
         if number is None:
             rows = db.rows("code", {"fingerprint": code.fingerprint})
-            number = rows[0][0] if rows else _add_code(db, code)
+            number, kept = rows[0] if rows else (_add_code(db, code), False)
+            if not kept:
+                # A fingerprint that was pruned keeps its number, since others may still know it by that.
+                for part, digest, source in code.parts:
+                    db.rows("add_code_part", {"code": number, "part": part, "digest": digest, "source": source})
             self.codes[code.fingerprint] = number
         return number
 
@@ -144,8 +153,6 @@ class Numbers:
 def _add_code(db: Database, code: CodeRecord) -> int:
     untracked, state = json.dumps(list(code.untracked)), json.dumps(list(code.state))
     number: int = db.rows("add_code", {"fingerprint": code.fingerprint, "untracked": untracked, "state": state})[0][0]
-    for part, digest, source in code.parts:
-        db.rows("add_code_part", {"code": number, "part": part, "digest": digest, "source": source})
     return number
 
 
@@ -297,11 +304,20 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             return _invalidate(db, numbers, change)
         case Intent():
             return _intend(db, numbers, change)
-        case Ledger(runs, calls, inputs):
+        case Ledger(namespace, runs, calls, inputs):
             for run in runs:
                 db.rows("add_run", run._asdict())
-            db.bulk("add_call", calls)
-            _keep_inputs(db, numbers, inputs)
+            known = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
+            db.bulk("add_call", [(*call[:3], known[call[3]], *call[4:]) for call in calls])
+            _keep_inputs(db, numbers, namespace, inputs)
+        case Forget():
+            return removal.forget(db, numbers, change)
+        case Retire(executions):
+            db.many("retire", [{"execution": execution} for execution in executions])
+        case Prune():
+            return removal.prune(db, change)
+        case Tidy():
+            removal.tidy(db, numbers)
         case _:
             assert_never(change)
     return None
@@ -455,14 +471,12 @@ def tokens_of(usage: Sequence[Used]) -> int | None:
     return sum(used.total for used in usage) if usage else None
 
 
-def _keep_inputs(db: Database, numbers: Numbers, inputs: Sequence[InputLine]) -> None:
-    db.bulk(
-        "add_input",
-        [(numbers.operation(db, each.namespace, each.operation), each.input_hash, each.body) for each in inputs],
-    )
+def _keep_inputs(db: Database, numbers: Numbers, namespace: str, inputs: Sequence[InputLine]) -> None:
+    rows = [(numbers.operation(db, namespace, each.operation), each.input_hash, each.body) for each in inputs]
+    db.bulk("add_input", rows)
     for each in inputs:
         for chain in each.chains:
-            _keep_chain(db, numbers.namespace(db, each.namespace), chain)
+            _keep_chain(db, numbers.namespace(db, namespace), chain)
 
 
 def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
@@ -607,8 +621,9 @@ def _replaced(db: Database, reuse: bytes, execution: int, artifact: bytes | None
 def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact: bytes | None) -> None:
     """The node points at this execution; if it answered otherwise before, all nodes below become STALE."""
     if node.pointed is not None and node.pointed != execution:
-        before = _used(db, node.pointed)[1]
-        if before is None or before != artifact:
+        # What it pointed at may just have been pruned.
+        before = db.rows("used", {"execution": node.pointed})
+        if not before or before[0][1] is None or before[0][1] != artifact:
             db.rows("mark_stale", {"node": node.number})
     db.rows("unstale", {"node": node.number})
     reuse = _unless(place.keys.reuse, place.keys.node)

@@ -28,7 +28,7 @@ from contextlib import closing
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from musubito.errors import SchemaError, StoreBusy, StoreError
@@ -43,6 +43,7 @@ from musubito.store.base import (
     Commit,
     Done,
     Fail,
+    Forget,
     Found,
     Holder,
     HolderOf,
@@ -50,15 +51,17 @@ from musubito.store.base import (
     Keys,
     Ledger,
     PayloadOf,
+    Prune,
     Query,
+    Question,
     ReadsOf,
     Release,
     Renew,
 )
 from musubito.store.locks import ByteLocks, locks_beside
-from musubito.store.queries import QUERIES, schema_steps
+from musubito.store.queries import QUERIES, READING, schema_steps
 
-__all__ = ["SQLiteStorage"]
+__all__ = ["Condition", "SQLiteStorage"]
 
 APPLICATION_ID: Final = 0x4D555342  # "MUSB"
 ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
@@ -71,6 +74,7 @@ STEPS: Final = schema_steps("sqlite")
 _CLAIMS: Final = {Claim}
 _RELEASES: Final = {Release}
 _LASTING: Final = {Intent, Commit, Fail}
+_ERASING: Final = {Forget, Prune}
 _ENDING: Final = (Commit, Fail, Release)
 _UNSEEN: Final = (Ledger, Renew)
 """Changes that no `newest` shows."""
@@ -96,6 +100,20 @@ def _for_rows(query: str, count: int) -> str:
     """The text of a query that adds one row, for so many."""
     head, row, tail = re.split(r"(\([?, ]+\))", QUERIES[query])
     return head + ", ".join([row] * count) + tail
+
+
+class Condition(NamedTuple):
+    """How a database file is. `mode` is that of the file, `problems` are what SQLite found wrong inside."""
+
+    path: str
+    mode: int
+    size: int
+    log_size: int
+    schema: int
+    newest_schema: int
+    pages: int
+    free_pages: int
+    problems: tuple[str, ...]
 
 
 def _text(raw: bytes) -> str:
@@ -241,6 +259,52 @@ class SQLiteStorage:
         except _FAULTS as error:
             raise self._fault(error) from error
 
+    def read(self, questions: Sequence[Question]) -> list[list[tuple[Any, ...]]]:
+        """See `Readable.read`."""
+        reader = self._reader
+        try:
+            with reader.lock:
+                reader.begin("BEGIN")
+                try:
+                    return [reader.execute(READING[name], said).fetchall() for name, said in questions]
+                finally:
+                    reader.execute("COMMIT")
+        except _FAULTS as error:
+            raise self._fault(error) from error
+
+    def condition(self) -> Condition:
+        """What can be said of the file. Looks through all of it (`PRAGMA quick_check`). Raises `StoreError`."""
+        log = Path(f"{self.db_path}-wal")
+        try:
+            with self._reader.lock:
+                ask = self._reader.execute
+                try:
+                    problems = [row[0] for row in ask("PRAGMA quick_check(10)").fetchall()]
+                except sqlite3.DatabaseError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                        raise
+                    problems = [str(error)]
+                said = [
+                    ask(f"PRAGMA {each}").fetchone()[0] for each in ("user_version", "page_count", "freelist_count")
+                ]
+            # Only looked at from outside: a file that is opened and closed here loses SQLite's locks.
+            about = self.db_path.stat()
+            return Condition(
+                str(self.db_path),
+                about.st_mode & 0o777,
+                about.st_size,
+                log.stat().st_size if log.exists() else 0,
+                said[0],
+                max(STEPS),
+                said[1],
+                said[2],
+                tuple(each for each in problems if each != "ok"),
+            )
+        except OSError as error:
+            raise StoreError(f"{self.db_path}: {error.strerror or error}") from error
+        except _FAULTS as error:
+            raise self._fault(error) from error
+
     def write(self, changes: Sequence[Change]) -> list[Any]:
         """See `Store.write`."""
         writer, locks = self._writer, self._locks
@@ -265,7 +329,9 @@ class SQLiteStorage:
             raise self._fault(error) from error
 
     def _lastingly(self, writer: _Connection, changes: Sequence[Change], kinds: set[type]) -> list[Any]:
-        """One transaction, on the disk when it ends if it must be."""
+        """One transaction, on the disk when it ends if it must be, and without a trace of what it removes by hand."""
+        if not kinds.isdisjoint(_ERASING):
+            return self._without_a_trace(writer, changes)
         if kinds.isdisjoint(_LASTING) or not any(map(_must_last, changes)):
             return self._transaction(writer, changes)
         writer.execute("PRAGMA synchronous = FULL")
@@ -273,6 +339,34 @@ class SQLiteStorage:
             return self._transaction(writer, changes)
         finally:
             writer.execute("PRAGMA synchronous = NORMAL")
+
+    def _without_a_trace(self, writer: _Connection, changes: Sequence[Change]) -> list[Any]:
+        writer.execute("PRAGMA secure_delete = ON")
+        try:
+            return self._transaction(writer, changes)
+        finally:
+            writer.execute("PRAGMA secure_delete = OFF")
+
+    def empty_log(self) -> bool:
+        """Bring all that lies in the log into the database, and empty it; whether nobody who reads was in the way."""
+        writer = self._writer
+        try:
+            with writer.lock:
+                busy: int = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                return not busy
+        except _FAULTS as error:
+            raise self._fault(error) from error
+
+    def vacuum(self) -> None:
+        """Write the database anew, so that it takes no more room than it needs and holds nothing but what is there.
+        Takes as much room again while it goes on, and nobody can write meanwhile."""
+        writer = self._writer
+        try:
+            with writer.lock:
+                writer.execute("VACUUM")
+        except _FAULTS as error:
+            raise self._fault(error) from error
+        self.empty_log()
 
     @property
     def claims_in_place(self) -> bool:

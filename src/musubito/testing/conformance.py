@@ -13,7 +13,7 @@ by what they answer.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pytest
 
 from musubito.errors import StoreError
 from musubito.store.base import (
+    FORGOTTEN,
     Attempted,
     Began,
     Busy,
@@ -35,6 +36,8 @@ from musubito.store.base import (
     EffectOutcome,
     EffectQuery,
     EffectRow,
+    Forget,
+    Forgotten,
     Found,
     HolderOf,
     Holds,
@@ -47,14 +50,18 @@ from musubito.store.base import (
     PayloadOf,
     Place,
     Point,
+    Prune,
+    Pruned,
     Read,
     ReadsOf,
     Release,
     Renew,
+    Retire,
     RunLine,
     SampleNode,
     SampleTree,
     Store,
+    Tidy,
     UsageOf,
     Use,
     Used,
@@ -103,6 +110,28 @@ def invalidate(
     (count,) = store.write([Invalidate(namespace, operation, node.keys.node if node else None)])
     assert isinstance(count, int)
     return count
+
+
+def forget(
+    store: Store, operation: str | None = None, node: Place | None = None, run: bytes | None = None
+) -> Forgotten:
+    forgotten = one(store.write([Forget("default", operation, node.keys.node if node else None, run)]))
+    assert isinstance(forgotten, Forgotten)
+    return forgotten
+
+
+def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[Place] = (), **more: Any) -> Pruned:
+    """As whoever prunes does: nodes, then executions, the latest first."""
+    names = [node.keys.node for node in nodes]
+    pruned = one(store.write([Prune(0, names, sorted(executions, reverse=True), **more)]))
+    assert isinstance(pruned, Pruned)
+    return pruned
+
+
+def retired(store: Store, executions: Sequence[int]) -> Pruned:
+    """Retired and pruned."""
+    store.write([Retire(executions)])
+    return prune(store, executions)
 
 
 def one(answers: list[Any]) -> Any:
@@ -772,6 +801,175 @@ class StoreConformance:
         ran(store, F, "x")
         assert invalidate(store, "f") == invalidate(store, "f") == 1
 
+    # -- forgetting ----------------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_what_is_forgotten_has_no_contents_and_is_not_replayed(self, store: Store, size: int) -> None:
+        ran(store, F, "x" * size, reads=[Read("store", "k", None), Read("answer", "", None)])
+        ran(store, G, "y")
+        assert forget(store, "f") == Forgotten(1, 0, size)
+        assert (found(store, F).payload, found(store, F).invalid, found(store, F).not_replayable) == (
+            None,
+            1,
+            FORGOTTEN,
+        )
+        assert found(store, F).artifact == digest("x" * size)
+        assert store.find(PayloadOf(1)) is None
+        assert list(store.find(ReadsOf(1))) == [Read("answer", "", None)]
+        assert (found(store, G).payload, found(store, G).invalid) == (b"y", 0)
+        assert forget(store, "f") == Forgotten(1, 0, 0)
+
+    def test_forgetting_concerns_failures(self, store: Store) -> None:
+        failed(store, F, error="no")
+        assert forget(store, "f") == Forgotten(1, 0, 2)
+        assert (found(store, F).not_replayable, found(store, F).invalid) == (FORGOTTEN, 1)
+
+    def test_forgetting_a_node_concerns_what_ran_there_and_what_it_points_at(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        pointed(store, BELOW_TWO, 1)
+        ran(store, ELSEWHERE, "y")
+        assert forget(store, node=BELOW_TWO).executions == 1
+        assert [found(store, at).invalid for at in (BELOW_ONE, ELSEWHERE)] == [1, 0]
+        assert forget(store, node=BELOW_ONE).executions == 2
+        assert found(store, ELSEWHERE).payload is None
+
+    def test_forgetting_a_run_concerns_what_its_calls_were_answered_by(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, G, "y")
+        calls = [
+            CallLine(b"run", number, None, "f", F.keys.node, execution, "ran", "X", 1.0, 1.0, 0.0, 0, 0)
+            for number, execution in enumerate((1, 1, None), 1)
+        ]
+        store.write([Ledger("default", [RunLine(b"run", "name", "{}", 1.0, 2.0, "finished")], calls)])
+        assert forget(store, run=b"run").executions == 1
+        assert (found(store, F).payload, found(store, G).payload) == (None, b"y")
+
+    def test_what_was_replaced_does_not_come_back_when_its_successor_is_forgotten(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        ran(store, BELOW_TWO, "y")
+        forget(store, node=BELOW_TWO)
+        assert is_invalid(store, BELOW_ONE, 1)
+
+    def test_forgetting_goes_outward_along_calls_and_makes_stale_what_lies_below(self, store: Store) -> None:
+        ran(store, ONE, "same")
+        ran(store, BELOW_ONE, "x")
+        ran(store, G, "y", holds=A_CALL, uses=[use(ONE, 1)])
+        forget(store, "one")
+        assert (found(store, G).invalid, found(store, G).payload) == (1, b"y")
+        assert is_stale(store, BELOW_ONE)
+
+    def test_what_began_before_it_was_forgotten_is_committed_invalid(self, store: Store) -> None:
+        began = store.find(Began())
+        forget(store, "f")
+        forget(store, node=G)
+        assert [one(store.write([commit(at, "x", began=began)])).invalid for at in (F, G, H)] == [True, True, False]
+
+    def test_a_forgotten_effect_stays_done_without_a_result(self, store: Store) -> None:
+        store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
+        forget(store, "send")
+        row = self.effect(store)
+        assert (row.outcome, row.found and row.found.payload) == ("done", None)
+
+    # -- pruning -------------------------------------------------------------------------------------------------------
+    def test_what_is_retired_is_invalid_but_for_effects(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, EFFECT, "sent", holds=AN_EFFECT)
+        ran(store, G, "y", uses=[use(F, 1)])
+        store.write([Retire([1, 2])])
+        assert [found(store, at).invalid for at in (F, EFFECT, G)] == [1, 0, 0]
+        assert not pointed(store, F, 1)
+
+    def test_only_what_is_invalid_is_pruned_and_never_the_newest(self, store: Store) -> None:
+        for at in (F, G, H):
+            ran(store, at, "x")
+        assert prune(store, [1, 2, 3]).executions == 0
+        assert retired(store, [1, 2, 3]).executions == 2
+        assert store.newest(F.keys, "default") is None
+        assert found(store, H).execution == 3
+        assert store.find(Began()).executions == 3
+        assert ran(store, F, "y") == 4
+
+    def test_what_is_called_by_what_stays_is_not_pruned(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, G, "y", holds=A_CALL, uses=[use(F, 1)])
+        ran(store, H, "z")
+        assert retired(store, [1]).executions == 0
+        assert retired(store, [1, 2]).executions == 2
+
+    def test_what_an_effect_names_is_not_pruned(self, store: Store) -> None:
+        store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "unknown"))])
+        ran(store, F, "x")
+        assert retired(store, [1]).executions == 0
+
+    def test_a_node_is_pruned_when_nothing_ran_there_or_hangs_on_it(self, store: Store) -> None:
+        ran(store, ONE, "same")
+        ran(store, BELOW_ONE, "x")
+        ran(store, G, "y", uses=[use(BELOW_ONE, 2)])
+        ran(store, H, "z")
+        every = [BELOW_ONE, ONE, G]
+        assert prune(store, nodes=every).nodes == 0
+        retired(store, [1])
+        assert prune(store, nodes=every).nodes == 0, "its child is there"
+        retired(store, [3, 2])
+        assert prune(store, nodes=every).nodes == 3
+        assert list(store.find(Neighbours("default", "child", None, 9))) == []
+
+    def test_a_node_that_points_at_something_valid_is_not_pruned(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        pointed(store, BELOW_TWO, 1)
+        ran(store, H, "z")
+        assert prune(store, nodes=[BELOW_TWO]).nodes == 0
+        store.write([Retire([1])])
+        assert prune(store, nodes=[BELOW_TWO]).nodes == 1
+
+    def test_a_node_that_was_invalidated_is_not_pruned(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, H, "z")
+        invalidate(store, node=F)
+        retired(store, [1])
+        began = store.find(Began())._replace(invalidations=0)
+        assert prune(store, nodes=[F]).nodes == 0
+        assert list(store.find(Neighbours("default", "f", None, 9))) == []
+        assert one(store.write([commit(F, "x", began=began)])).invalid
+
+    def test_a_pruned_node_comes_again_as_itself(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, BELOW_ONE, "x")
+        ran(store, H, "z")
+        retired(store, [1, 2])
+        for at in (F, BELOW_ONE):
+            ran(store, at, "y")
+            assert (found(store, at).producer, found(store, at).settled) == (at.keys.node, 1)
+        assert len(store.find(Neighbours("default", "f", None, 9))) == 1
+
+    def test_what_pointed_at_something_pruned_is_answered_again(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        ran(store, BELOW_TWO, "x")
+        pointed(store, BELOW_ONE, 2)
+        ran(store, place("grandchild", [parent(BELOW_ONE, "x")]), "y")
+        retired(store, [2])
+        assert ran(store, BELOW_ONE, "x") == 4
+        assert found(store, BELOW_ONE).settled == 1
+        assert is_stale(store, place("grandchild", [parent(BELOW_ONE, "x")]))
+        store.write([Tidy()])
+
+    def test_code_that_no_node_has_is_tidied_away_until_it_comes_again(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, G, "x")
+        retired(store, [1])
+        prune(store, nodes=[F])
+        store.write([Tidy()])
+        assert dict(store.find(CodeOf(F.code.fingerprint))) == {}
+        assert dict(store.find(CodeOf(G.code.fingerprint))) == {"g": digest("part", "g")}
+        ran(store, F, "x")
+        assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
+
+    def test_runs_are_pruned_with_their_calls(self, store: Store) -> None:
+        line = CallLine(b"run", 1, None, "f", F.keys.node, 1, "ran", "X", 1.0, 1.0, 0.0, 0, 0)
+        ran(store, F, "x")
+        store.write([Ledger("default", [RunLine(b"run", "name", None, 1.0, 2.0, "finished")], [line])])
+        assert prune(store, runs=[b"run"]).runs == 1
+        assert forget(store, run=b"run").executions == 0
+
     # -- leases --------------------------------------------------------------------------------------------------------
     def test_a_missing_result_is_claimed_by_one(self, store: Store) -> None:
         assert one(store.write([claim(F, "me")])) == Claimed(0, 0)
@@ -966,9 +1164,11 @@ class StoreConformance:
 
     def test_a_ledger_is_taken_and_taken_again(self, store: Store) -> None:
         run = RunLine(digest("run"), "name", None, 1.0, None, "running")
-        call = CallLine(digest("run"), 1, None, F.keys.node, None, "ran", "node not found", 1.0, 2.0, 0.0, 0, 5)
-        assert store.write([Ledger([run], [call])]) == [None]
-        assert store.write([Ledger([run._replace(finished_at=2.0, status="done")], [call._replace(call=2)])]) == [None]
+        call = CallLine(digest("run"), 1, None, "f", F.keys.node, None, "ran", "node not found", 1.0, 2.0, 0.0, 0, 5)
+        assert store.write([Ledger("default", [run], [call])]) == [None]
+        assert store.write(
+            [Ledger("default", [run._replace(finished_at=2.0, status="done")], [call._replace(call=2)])]
+        ) == [None]
 
     def test_reads_go_on_while_others_write(self, store: Store) -> None:
         ran(store, F, "x")

@@ -15,10 +15,11 @@ from musubito.engine.context import Frame, HandUp, Run, Samples, add_control_flo
 from musubito.store.base import Attempted, Read, SampleNode, Use
 
 NOTHING: Any = None
+RUN = Run(1, 0.0)
 
 
 def frame(outer: Frame | None = None) -> Frame:
-    return Frame(NOTHING, outer, b"", 1, (), None)
+    return Frame(NOTHING, outer, b"", RUN, 1, (), None)
 
 
 def handed(**facts: Any) -> HandUp:

@@ -15,25 +15,25 @@ def line(run: Run, call: int) -> Line:
 
 
 def test_nothing_is_nothing() -> None:
-    journal = Journal(OWNER)
+    journal = Journal(OWNER, "default")
     assert len(journal) == 0
-    assert journal.drain() == Ledger([], [], [])
+    assert journal.drain() == Ledger("default", [], [], [])
 
 
 def test_lines_come_out_once_and_in_order() -> None:
-    journal, run = Journal(OWNER), Run(3, 1.0)
+    journal, run = Journal(OWNER, "default"), Run(3, 1.0)
     for call in (1, 2, 3):
         journal.append(line(run, call))
     assert len(journal) == 3
     ledger = journal.drain()
     run_id = journal.run_id(run)
     assert [each.call for each in ledger.calls] == [1, 2, 3]
-    assert ledger.calls[0] == CallLine(run_id, 1, None, b"n" * 32, 7, "ran", "INPUT_CHANGED", 5.0, 1.5, 0.0, 0, 9)
-    assert (len(journal), journal.drain()) == (0, Ledger([], [], []))
+    assert ledger.calls[0] == CallLine(run_id, 1, None, "f", b"n" * 32, 7, "ran", "INPUT_CHANGED", 5.0, 1.5, 0.0, 0, 9)
+    assert (len(journal), journal.drain()) == (0, Ledger("default", [], [], []))
 
 
 def test_a_run_is_written_as_it_is_known_last() -> None:
-    journal, run = Journal(OWNER), Run(1, 1.0, "name", '{"a": 1}')
+    journal, run = Journal(OWNER, "default"), Run(1, 1.0, "name", '{"a": 1}')
     journal.append(run)
     run_id = journal.run_id(run)
     assert journal.drain().runs == [RunLine(run_id, "name", '{"a": 1}', 1.0, None, "running")]
@@ -44,16 +44,16 @@ def test_a_run_is_written_as_it_is_known_last() -> None:
 
 
 def test_ids_of_runs_are_unique_and_in_order() -> None:
-    journal = Journal(OWNER)
+    journal = Journal(OWNER, "default")
     ids = [journal.run_id(Run(number, 0.0)) for number in (1, 2, 255, 256, 70_000)]
     assert ids == sorted(ids)
     assert len(set(ids)) == 5
     assert all(each.startswith(OWNER) and len(each) == len(ids[0]) for each in ids)
-    assert Journal(b"p" * 12).run_id(Run(1, 0.0)) not in ids
+    assert Journal(b"p" * 12, "default").run_id(Run(1, 0.0)) not in ids
 
 
 def test_what_is_appended_after_a_drain_waits_for_the_next() -> None:
-    journal, run = Journal(OWNER), Run(1, 0.0)
+    journal, run = Journal(OWNER, "default"), Run(1, 0.0)
 
     journal.append(line(run, 1))
     journal.append(line(run, 2))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from musubito.store import queries, relational, sqlite
-from musubito.store.queries import QUERIES, schema_steps
+from musubito.store import queries, relational, removal, sqlite
+from musubito.store.queries import QUERIES, READING, schema_steps
 
 # Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
 SCANS = {
@@ -18,6 +18,12 @@ SCANS = {
     "invalidate_node": {"e", "_executions"},
     "nodes_pointing_at_invalid": {"n", "_nodes", "e", "_executions"},
     "effect_may_run_again": {"_effects"},
+    "forget_artifacts": {"_artifacts", "e", "_executions"},
+    "forget_inputs": {"_inputs", "n", "_nodes", "_executions"},
+    "executions_of_effects": {"_effects"},
+    "invalidated_nodes": {"_invalidations"},
+    "unpoint": {"_nodes"},
+    "prune_code": {"_code_parts", "_nodes"},
 }
 # Rows that a query has made itself.
 OWN = re.compile(
@@ -41,6 +47,10 @@ INDEXES = {
     "part": {"_parts_by_digest"},
     "add_answer": {"_executions_by_reuse_key"},
     "neighbours": {"_nodes_by_node_id", "_executions_by_reuse_key"},
+    "earlier_with_another_artifact": {"_executions_by_reuse_key"},
+    "prune_execution": {"_uses_by_called"},
+    "bare_node": {"_nodes_by_node_id"},
+    "prune_edges": {"_edges_by_child"},
 }
 
 
@@ -53,9 +63,9 @@ def connection():
 
 
 def plan(connection: sqlite3.Connection, name: str) -> list[str]:
-    by_position = [None] * QUERIES[name].count("?")
-    parameters = by_position or dict.fromkeys(re.findall(r":(\w+)", QUERIES[name]))
-    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", parameters)]
+    query = (QUERIES | READING)[name]
+    parameters = [None] * query.count("?") or dict.fromkeys(re.findall(r":(\w+)", query))
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
 
 
 def used(lines: list[str]) -> set[str]:
@@ -79,11 +89,12 @@ def test_no_query_looks_through_a_whole_table_but_those_that_say_so(connection, 
 
 def test_each_index_serves_a_query(connection):
     indexes = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name NOT LIKE 'sqlite_%'")
-    assert {row[0] for row in indexes} == set().union(*INDEXES.values())
+    by_readers = set().union(*(used(plan(connection, name)) for name in READING))
+    assert {row[0] for row in indexes} == set().union(*INDEXES.values()) | by_readers
 
 
 def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
-    text = Path(relational.__file__).read_text() + Path(sqlite.__file__).read_text()
+    text = "".join(Path(module.__file__).read_text() for module in (relational, removal, sqlite))
     asked = set(re.findall(r'"([a-z_]+)"', text))
     assert set(QUERIES) <= asked
     named = set(re.findall(r'(?:rows|many)\(\s*"(\w+)"', text))

@@ -162,10 +162,10 @@ def test_threads_share_it(store):
 def test_text_that_is_no_text_is_a_fault_or_stored_and_takes_no_other_line_down(store):
     odd = RunLine(digest("run"), "\ud800 odd", None, 1.0, None, "running")
     try:
-        store.write([Ledger([odd], [])])
+        store.write([Ledger("default", [odd], [])])
     except StoreError:
         pass
-    store.write([Ledger([odd._replace(name="fine")], [])])
+    store.write([Ledger("default", [odd._replace(name="fine")], [])])
 
 
 def test_an_error_whose_text_is_no_text_is_raised_untouched_and_recorded(tmp_path):

@@ -161,8 +161,8 @@ SELECT id FROM _operations WHERE namespace = :namespace AND name = :name;
 INSERT INTO _operations (namespace, name) VALUES (:namespace, :name) RETURNING id;
 
 -- name: code
--- The number of a fingerprint.
-SELECT id FROM _codes WHERE fingerprint = :fingerprint;
+-- The number of a fingerprint, and whether its closure is kept.
+SELECT id, EXISTS (SELECT 1 FROM _code_parts p WHERE p.code = c.id) FROM _codes c WHERE fingerprint = :fingerprint;
 
 -- name: add_code
 -- A new fingerprint.
@@ -334,7 +334,7 @@ SELECT e.id FROM _nodes n JOIN _executions e ON e.node = n.id WHERE n.operation 
 -- All executions that ran at a node, and the one it points at.
 SELECT e.id FROM _executions e WHERE e.node = :node
 UNION
-SELECT n.execution FROM _nodes n WHERE n.id = :node AND n.execution IS NOT NULL;
+SELECT x.id FROM _nodes n JOIN _executions x ON x.id = n.execution WHERE n.id = :node;
 
 -- name: add_invalidation
 -- Remember what was invalidated by hand.
@@ -381,14 +381,15 @@ UPDATE _effects SET outcome = 'failed' WHERE execution = :execution AND outcome 
 
 -- name: add_run
 -- A run, or what is known of it by now.
-INSERT INTO _runs (run_id, name, tags, started_at, finished_at, status)
-VALUES (:run_id, :name, :tags, :started_at, :finished_at, :status)
+INSERT INTO _runs (run_id, name, tags, started_at, finished_at, status, parent, parent_call)
+VALUES (:run_id, :name, :tags, :started_at, :finished_at, :status, :parent, :parent_call)
 ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = excluded.status;
 
 -- name: add_call
--- One call of a run; by position, in the order of `CallLine`, since there is one for each replay.
-INSERT INTO _calls (run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens, tokens)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+-- One call of a run; by position, since there is one for each replay.
+INSERT INTO _calls (run_id, call, parent, operation, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens,
+  tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- name: add_usage
@@ -414,3 +415,156 @@ SELECT 1 FROM _parts WHERE namespace = :namespace AND digest = :digest;
 -- A piece of stored inputs.
 INSERT INTO _parts (namespace, digest, before, items, body) VALUES (:namespace, :digest, :before, :items, :body)
 ON CONFLICT DO NOTHING;
+
+-- name: executions_of_run
+-- The executions that answered the calls of a run.
+SELECT DISTINCT execution FROM _calls WHERE run_id = :run AND execution IS NOT NULL;
+
+-- name: forget_execution
+-- An execution without its contents.
+UPDATE _executions SET payload = NULL, error = CASE WHEN error IS NULL THEN NULL ELSE :forgotten END,
+  not_replayable = :forgotten, invalid = 1
+WHERE id = :execution;
+
+-- name: size_of_execution
+-- How many bytes of contents lie in an execution's row, its reuse key and its artifact.
+SELECT coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0), reuse_key, artifact
+FROM _executions WHERE id = :execution;
+
+-- name: forget_reads
+-- What an execution read, but for the fact that somebody had answered: an effect goes by that.
+DELETE FROM _reads WHERE execution = :execution AND kind <> 'answer';
+
+-- name: earlier_with_another_artifact
+-- Executions that would answer in the place of a later one that is gone, though that one had replaced them.
+SELECT id FROM _executions WHERE reuse_key = :reuse AND id < :execution AND (artifact IS NULL OR artifact IS NOT :artifact);
+
+-- name: forget_artifacts
+-- Remove the artifacts that none but forgotten executions gave.
+DELETE FROM _artifacts WHERE (namespace, digest) IN (
+  SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+  WHERE e.not_replayable = :forgotten AND e.artifact IS NOT NULL
+  EXCEPT
+  SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+  WHERE e.not_replayable IS NOT :forgotten AND e.payload IS NULL
+)
+RETURNING size;
+
+-- name: forget_inputs
+-- Remove the inputs of nodes that none but forgotten executions ran at or answer.
+DELETE FROM _inputs WHERE (operation, input_hash) IN (
+  SELECT n.operation, n.input_hash FROM _nodes n
+  WHERE n.id IN (SELECT node FROM _executions WHERE not_replayable = :forgotten)
+    OR n.execution IN (SELECT id FROM _executions WHERE not_replayable = :forgotten)
+  EXCEPT
+  SELECT n.operation, n.input_hash FROM _nodes n
+  WHERE n.id IN (SELECT node FROM _executions WHERE not_replayable IS NOT :forgotten)
+    OR n.execution IN (SELECT id FROM _executions WHERE not_replayable IS NOT :forgotten)
+)
+RETURNING length(body);
+
+-- name: forget_inputs_of_operation
+-- Remove all inputs of an operation.
+DELETE FROM _inputs WHERE operation = :operation RETURNING length(body);
+
+-- name: forget_tags
+-- A run without what its user said of it.
+UPDATE _runs SET tags = NULL WHERE run_id = :run;
+
+-- name: retire
+-- An execution becomes INVALID, unless it is an effect.
+UPDATE _executions SET invalid = 1 WHERE id = :execution AND holds & 8 = 0;
+
+-- name: bare_node
+-- A node that nothing ran at, hangs on or was asked for at, and that points at nothing valid.
+SELECT id FROM _nodes
+WHERE node_id = :node AND listed = 1
+  AND NOT EXISTS (SELECT 1 FROM _executions e WHERE e.id = _nodes.execution AND e.invalid = 0)
+  AND NOT EXISTS (SELECT 1 FROM _edges g WHERE g.parent = _nodes.id)
+  AND id NOT IN (SELECT node FROM _executions WHERE id > :since)
+  AND id NOT IN (SELECT node FROM _uses WHERE execution > :since);
+
+-- name: prune_node
+-- Remove a node.
+DELETE FROM _nodes WHERE id = :node;
+
+-- name: strip_node
+-- A node becomes a stub, of which nothing is known but its id.
+UPDATE _nodes SET reuse_key = NULL, operation = NULL, code = NULL, input_hash = NULL, step_type = NULL, sample = 0,
+  arguments = NULL, execution = NULL
+WHERE id = :node;
+
+-- name: invalidated_nodes
+-- Those nodes that were invalidated by hand: what runs there just now goes by that.
+SELECT node FROM _invalidations WHERE node IS NOT NULL;
+
+-- name: prune_edges
+-- Remove the edges that lead to a node.
+DELETE FROM _edges WHERE child = :node;
+
+-- name: executions_of_effects
+-- Those executions in a range that effects name.
+SELECT execution FROM _effects WHERE execution >= :first AND execution <= :last;
+
+-- name: prune_execution
+-- Remove an execution that is INVALID, no effect and not the newest, and that no other one has called.
+DELETE FROM _executions
+WHERE id = :execution AND invalid = 1 AND holds & 8 = 0 AND id < (SELECT max(id) FROM _executions)
+  AND NOT EXISTS (SELECT 1 FROM _uses WHERE called = :execution)
+RETURNING node, coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0);
+
+-- name: prune_uses
+-- Remove what an execution called.
+DELETE FROM _uses WHERE execution = :execution;
+
+-- name: prune_reads
+-- Remove what an execution read.
+DELETE FROM _reads WHERE execution = :execution;
+
+-- name: prune_attempts
+-- Remove the samples before an execution.
+DELETE FROM _attempts WHERE execution = :execution;
+
+-- name: prune_usage
+-- Remove what an execution has used.
+DELETE FROM _usage WHERE execution = :execution;
+
+-- name: list_node
+-- A node that may have lost its executions is found by its own id from now on, and does not point at the one that it
+-- has lost.
+UPDATE _nodes SET listed = 1, execution = nullif(execution, :execution) WHERE id = :node;
+
+-- name: prune_calls
+-- Remove the calls of a run.
+DELETE FROM _calls WHERE run_id = :run;
+
+-- name: prune_run
+-- Remove a run.
+DELETE FROM _runs WHERE run_id = :run;
+
+-- name: prune_artifact
+-- Remove an artifact that nothing has given again since.
+DELETE FROM _artifacts WHERE namespace = :namespace AND digest = :digest
+  AND NOT EXISTS (SELECT 1 FROM _executions WHERE id > :since AND artifact = :digest)
+RETURNING size;
+
+-- name: prune_input
+-- Remove an input that nothing was given again since.
+DELETE FROM _inputs WHERE operation = :operation AND input_hash = :input_hash AND NOT EXISTS (
+  SELECT 1 FROM _executions e JOIN _nodes n ON n.id = e.node
+  WHERE e.id > :since AND n.operation = :operation AND n.input_hash = :input_hash
+)
+RETURNING length(body);
+
+-- name: prune_part
+-- Remove a piece of stored inputs.
+DELETE FROM _parts WHERE id = :id RETURNING length(body);
+
+-- name: unpoint
+-- Nodes that point at an execution which is gone point at nothing.
+UPDATE _nodes SET execution = NULL
+WHERE execution IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _executions e WHERE e.id = _nodes.execution);
+
+-- name: prune_code
+-- Remove the texts of code that no node has.
+DELETE FROM _code_parts WHERE code NOT IN (SELECT code FROM _nodes WHERE code IS NOT NULL);

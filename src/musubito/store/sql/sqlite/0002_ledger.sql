@@ -31,12 +31,20 @@ CREATE TABLE _parts (
 CREATE UNIQUE INDEX _parts_by_digest ON _parts (namespace, digest);
 
 ALTER TABLE _calls ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _calls ADD COLUMN operation INTEGER REFERENCES _operations;
+
+-- parent: the run that it is a part of, and parent_call that run's call inside of which it began.
+ALTER TABLE _runs ADD COLUMN parent BLOB;
+ALTER TABLE _runs ADD COLUMN parent_call INTEGER;
+CREATE INDEX _runs_by_parent ON _runs (parent) WHERE parent IS NOT NULL;
+CREATE INDEX _runs_by_start ON _runs (started_at);
 
 DROP VIEW calls;
 CREATE VIEW calls AS
-  SELECT lower(hex(run_id)) AS run_id, call AS call_id, parent AS parent_call_id, lower(hex(node)) AS node_id,
-    execution AS execution_id, outcome, reason, at, duration_ms, saved_ms, saved_tokens, tokens
-  FROM _calls;
+  SELECT lower(hex(c.run_id)) AS run_id, c.call AS call_id, c.parent AS parent_call_id, lower(hex(c.node)) AS node_id,
+    c.execution AS execution_id, c.outcome, c.reason, c.at, c.duration_ms, c.saved_ms, c.saved_tokens, c.tokens,
+    o.name AS operation_name
+  FROM _calls c LEFT JOIN _operations o ON o.id = c.operation;
 
 -- A run of which nobody sees the end, such as that of a graph, ends with its last call. A call outside of a run is a
 -- run of its own, and its first line.
@@ -47,11 +55,12 @@ CREATE VIEW runs AS
     CASE r.status WHEN 'open' THEN coalesce((
       SELECT CASE c.outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE c.outcome END
       FROM _calls c WHERE c.run_id = r.run_id AND c.parent IS NULL ORDER BY c.at DESC, c.call DESC LIMIT 1
-    ), 'running') ELSE r.status END AS status
+    ), 'running') ELSE r.status END AS status,
+    lower(hex(r.parent)) AS parent_run_id
   FROM _runs r
   UNION ALL
   SELECT lower(hex(run_id)), NULL, NULL, at - duration_ms / 1000, at,
-    CASE outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE outcome END
+    CASE outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE outcome END, NULL
   FROM _calls c
   WHERE call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
     AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id);

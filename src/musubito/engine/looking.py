@@ -1,0 +1,62 @@
+"""An engine that only looks: for whoever asks what calls would do, and must not leave a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from musubito.engine.context import Run
+from musubito.engine.engine import MusubitoEngine
+from musubito.errors import StoreError
+from musubito.store.base import Change, Found, Keys, Query, Store
+
+__all__ = ["LookingEngine"]
+
+
+class LookingEngine(MusubitoEngine):
+    """Knows what another engine knows, in the same namespace. Its runs are in no ledger, its store cannot be written
+    to, and a fault of the store is raised."""
+
+    def __init__(self, engine: MusubitoEngine) -> None:
+        super().__init__(_ReadOnly(engine.storage), namespace=engine.namespace, now_provider=engine.now, strict=True)
+        self.behind = engine
+
+    def in_namespace(self, namespace: str) -> Self:
+        """That of another namespace, which only looks, too."""
+        engine = self._namesakes.get(namespace)
+        if namespace == self.namespace:
+            return self
+        if engine is None:
+            engine = self._namesakes.setdefault(namespace, type(self)(self.behind.in_namespace(namespace)))
+        assert isinstance(engine, type(self))  # noqa: S101 - they are made here
+        return engine
+
+    def open_run(self, name: str) -> Run:
+        """A run of which the ledger is told nothing."""
+        return self.new_run(name)
+
+    def like(self, run: Run) -> Run:
+        """A run that has given what this one has given so far; this one is not told what that one gives."""
+        made = self.new_run(run.name)
+        if run.gives_samples:
+            made.samples = run.samples.copy()
+        return made
+
+
+class _ReadOnly:
+    """A store that is only read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def newest(self, keys: Keys, namespace: str) -> Found | None:
+        return self._store.newest(keys, namespace)
+
+    def find(self, query: Query) -> Any:
+        return self._store.find(query)
+
+    def write(self, changes: Sequence[Change]) -> list[Any]:
+        raise StoreError("this store is only looked at")
+
+    def close(self) -> None:
+        """It is another's to close."""

@@ -1,0 +1,108 @@
+"""A call that is only asked about: what it would replay, if anything. Nothing runs and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from musubito.engine import drivers
+from musubito.engine.context import Usage
+from musubito.engine.effects import Find, Probe, Raised, Write
+from musubito.engine.external import EffectStory
+from musubito.engine.protocol import Story, Telling
+from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, ReplayReason
+from musubito.policy import no, yes
+from musubito.store.base import EffectQuery, EffectRow, Found, Neighbour, Read
+
+__all__ = ["QUESTIONS", "EffectQuestion", "Question"]
+
+
+class _Asks(Story):
+    """A story that only looks."""
+
+    decision: ReplayDecision
+    """The answer, once it was asked."""
+    problem: str | None = None
+    """Why the answer is not to be relied on: what decides cannot be known before the call is made."""
+
+    def ask(self) -> MusubitoResult[Any] | None:
+        """What would be replayed, None if the call would run. Whatever samples are replayed, its run has given."""
+        telling = self._answer()
+        result: MusubitoResult[Any] | None = None
+        try:
+            effect = telling.send(None)
+            while True:
+                # A write would only say what was asked for.
+                effect = telling.send(True if isinstance(effect, Write) else drivers.perform(effect, self.engine))
+        except StopIteration as stop:
+            result = stop.value
+        if result is None:
+            self.decision = no(self._reason)
+        return result
+
+    def _answer(self) -> Telling[MusubitoResult[Any] | None]:
+        return self.look()
+
+    def _replayed(
+        self, found: Found, value: Any, reads: Sequence[Read], usage: Usage, reason: ReplayReason
+    ) -> MusubitoResult[Any]:
+        self.decision = yes(reason)
+        return MusubitoResult(value, (found.artifact or b"").hex(), found.producer.hex(), self.keys.node.hex())
+
+    def _unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
+        ambient = self.scope.ambient
+        for read in reads:
+            if ambient is None:
+                return False
+            seen = yield Probe(partial(ambient.observe, read.kind, read.key))
+            if isinstance(seen, Raised):
+                self.problem = f"what it read cannot be looked at without running it: {seen.error}"
+                return False
+            if seen.value != read.digest:
+                return False
+        return True
+
+    def neighbour(self) -> Neighbour:
+        """Its node, to be compared with others."""
+        place = self.place()
+        parents = frozenset(parent.node for parent in place.parents)
+        return Neighbour(self.keys.node, place.code.fingerprint, place.input_hash, place.arguments, parents, None)
+
+
+class Question(_Asks):
+    """About a step."""
+
+
+class EffectQuestion(_Asks, EffectStory):
+    """About an effect: it is replayed when it was done, whatever became of its code."""
+
+    def _answer(self) -> Telling[MusubitoResult[Any] | None]:
+        query = EffectQuery(self._key_of(self._number), self.keys, self.engine.namespace)
+        row: EffectRow | None = yield Find(query)
+        if row is None or row.outcome == "withdrawn":
+            return None
+        if row.outcome == "done":
+            done = yield from self._done(row)
+            return None if isinstance(done, EffectHappened) else done
+        if row.outcome == "failed":
+            self._reason = ReplayReason.NODE_FAILED
+        elif row.outcome is None:
+            self._reason = ReplayReason.NODE_RUNNING
+            self.problem = "it was begun, and it is not known how it ended"
+        else:
+            self._reason = ReplayReason.NOT_REPLAYABLE
+            if self.call.definition.semantics.on_unknown != "rerun":
+                self.problem = "it is not known whether it took place"
+        return None
+
+    def _ask(self, row: EffectRow, why: str) -> Telling[None]:
+        # The policy's callable is the user's.
+        self._reason = ReplayReason.NOT_REPLAYABLE
+        self.problem = why
+        return None
+        yield  # as what it stands in for
+
+
+QUESTIONS: Final = (Question, EffectQuestion)
+"""How a call of a step, or of an effect, is asked about."""

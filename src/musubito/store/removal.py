@@ -1,0 +1,129 @@
+"""How contents are forgotten and what nothing needs is removed, in terms of named queries.
+
+What may go is found by reading, without keeping anybody from writing (`musubito.lineage.removal`); here, inside the
+transaction, only that is looked at again which can have changed since. To forget is different: which executions are
+concerned is decided inside the transaction, so that none escapes that is committed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from musubito.store.base import FORGOTTEN, Forget, Forgotten, Prune, Pruned
+
+if TYPE_CHECKING:
+    from musubito.store.relational import Database, Numbers
+
+__all__ = ["forget", "prune", "tidy"]
+
+
+def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
+    """See `Forget`. The tables are looked through once each, whatever is forgotten: it is done by hand."""
+    erased: list[tuple[int]] = []
+    if change.run is not None:
+        named = db.rows("executions_of_run", {"run": change.run})
+        db.rows("forget_tags", {"run": change.run})
+    elif change.operation is not None:
+        where = {"operation": numbers.operation(db, change.namespace, change.operation), "node": None}
+        named = db.rows("invalidate_operation", where)
+        db.rows("add_invalidation", where)
+        # Those of calls that were never recorded, too.
+        erased = db.rows("forget_inputs_of_operation", {"operation": where["operation"]})
+    else:
+        node = change.node or b""
+        known = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
+        where = {"operation": None, "node": known[0][0]}
+        named = db.rows("invalidate_node", where)
+        db.rows("add_invalidation", where)
+    executions = [row[0] for row in named]
+    size = sum(_forget(db, execution) for execution in executions)
+    for (node_below,) in db.rows("nodes_pointing_at_invalid", {}):
+        db.rows("mark_stale", {"node": node_below})
+    artifacts = db.rows("forget_artifacts", {"forgotten": FORGOTTEN})
+    erased += db.rows("forget_inputs", {"forgotten": FORGOTTEN})
+    return Forgotten(len(executions), len(erased), size + _sum(artifacts) + _sum(erased))
+
+
+def _forget(db: Database, execution: int) -> int:
+    """The execution without its contents, INVALID with all that called it; how many bytes went."""
+    rows = db.rows("size_of_execution", {"execution": execution})
+    if not rows:
+        return 0
+    size, reuse, artifact = rows[0]
+    db.rows("forget_execution", {"execution": execution, "forgotten": FORGOTTEN})
+    db.rows("forget_reads", {"execution": execution})
+    for (caller,) in db.rows("callers", {"execution": execution}):
+        db.rows("set_invalid", {"execution": caller})
+    where = {"reuse": reuse, "execution": execution, "artifact": artifact}
+    for (earlier,) in db.rows("earlier_with_another_artifact", where):
+        db.rows("set_invalid", {"execution": earlier})
+    return int(size)
+
+
+def prune(db: Database, change: Prune) -> Pruned:
+    """See `Prune`."""
+    since = {"since": change.since}
+    nodes = _prune_nodes(db, change)
+    sizes = _prune_executions(db, change.executions)
+    for run in change.runs:
+        db.rows("prune_calls", {"run": run})
+        db.rows("prune_run", {"run": run})
+    artifacts, inputs, parts = (
+        [row for each in wanted for row in db.rows(query, each)]
+        for query, wanted in (
+            ("prune_artifact", [{"namespace": name, "digest": digest, **since} for name, digest in change.artifacts]),
+            ("prune_input", [{"operation": name, "input_hash": digest, **since} for name, digest in change.inputs]),
+            ("prune_part", [{"id": number} for number in change.parts]),
+        )
+    )
+    size = sum(sizes) + _sum(artifacts) + _sum(inputs) + _sum(parts)
+    return Pruned(nodes, len(sizes), len(change.runs), len(artifacts), len(inputs), len(parts), size)
+
+
+def _prune_nodes(db: Database, change: Prune) -> int:
+    """How many were removed."""
+    if not change.nodes:
+        return 0
+    invalidated = set(db.rows("invalidated_nodes", {}))
+    count = 0
+    for node in change.nodes:
+        for (number,) in db.rows("bare_node", {"node": node, "since": change.since}):
+            db.rows("prune_edges", {"node": number})
+            db.rows("unstale", {"node": number})
+            if (number,) in invalidated:
+                db.rows("strip_node", {"node": number})
+            else:
+                db.rows("prune_node", {"node": number})
+                count += 1
+    return count
+
+
+def _prune_executions(db: Database, executions: Sequence[int]) -> list[int]:
+    """The sizes of those that were removed."""
+    if not executions:
+        return []
+    span = {"first": min(executions), "last": max(executions)}
+    of_effects = {row[0] for row in db.rows("executions_of_effects", span)}
+    sizes: list[int] = []
+    for execution in executions:
+        if execution in of_effects:
+            continue
+        for node, size in db.rows("prune_execution", {"execution": execution}):
+            for query in ("prune_uses", "prune_reads", "prune_attempts", "prune_usage"):
+                db.rows(query, {"execution": execution})
+            db.rows("list_node", {"node": node, "execution": execution})
+            sizes.append(size)
+    return sizes
+
+
+def _sum(rows: Sequence[tuple[Any, ...]]) -> int:
+    return sum(row[0] for row in rows)
+
+
+def tidy(db: Database, numbers: Numbers) -> None:
+    """See `Tidy`."""
+    db.rows("unpoint", {})
+    db.rows("prune_code", {})
+    # Whoever has a fingerprint of these next keeps its texts again.
+    numbers.codes.clear()

@@ -1,0 +1,584 @@
+-- What readers ask, by name: the ledger, the lineage, what is stored. No lookup of a step depends on these. All ids are
+-- binary here, as in the tables.
+
+-- name: runs
+-- The newest runs that are no part of another one, newest first.
+SELECT run_id, name, tags, started_at, finished_at, status FROM _runs
+WHERE parent IS NULL AND started_at < :before AND (:named IS NULL OR name = :named)
+ORDER BY started_at DESC LIMIT :limit;
+
+-- name: lone_calls
+-- The newest calls outside of runs, each a run of its own, newest first.
+SELECT c.run_id, o.name, c.at, c.duration_ms, c.outcome FROM _calls c
+LEFT JOIN _operations o ON o.id = c.operation
+WHERE c.parent IS NULL AND c.at < :before AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
+ORDER BY c.at DESC LIMIT :limit;
+
+-- name: run
+-- One run, whatever it is a part of.
+SELECT run_id, name, tags, started_at, finished_at, status, parent FROM _runs WHERE run_id = :run;
+
+-- name: parts_of_run
+-- A run and all that are parts of it, each with the call of the one around it in which it began.
+WITH RECURSIVE tree (id, call) AS (
+  VALUES (:run, NULL)
+  UNION
+  SELECT r.run_id, r.parent_call FROM tree t JOIN _runs r ON r.parent = t.id
+)
+SELECT id, call FROM tree;
+
+-- name: calls_of_run
+-- The calls of one run, in the order in which they began.
+SELECT c.run_id, c.call, c.parent, o.name, s.name, c.node, c.execution, c.outcome, c.reason, c.at, c.duration_ms, c.saved_ms,
+  c.saved_tokens, c.tokens
+FROM _calls c
+LEFT JOIN _operations o ON o.id = c.operation
+LEFT JOIN _namespaces s ON s.id = o.namespace
+WHERE c.run_id = :run ORDER BY c.call;
+
+-- name: runs_like
+-- Runs whose ids lie in a range: those that begin with the same digits.
+SELECT run_id FROM _runs WHERE run_id >= :first AND run_id <= :last
+UNION
+SELECT run_id FROM _calls WHERE run_id >= :first AND run_id <= :last
+LIMIT 10;
+
+-- name: runs_named
+-- The newest runs of a name.
+SELECT run_id FROM _runs WHERE name = :name ORDER BY started_at DESC LIMIT :limit;
+
+-- name: nodes_like
+-- Nodes whose ids lie in a range.
+SELECT node_id FROM _nodes WHERE listed = 1 AND node_id >= :first AND node_id <= :last
+UNION
+SELECT n.node_id FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE e.reuse_key >= :first AND e.reuse_key <= :last AND n.node_id = e.reuse_key
+LIMIT 10;
+
+-- name: numbers_of_node
+-- The number of a node, listed or not.
+SELECT id FROM _nodes WHERE node_id = :node AND listed = 1
+UNION
+SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = :node AND n.node_id = :node;
+
+-- name: node_record
+-- A node: what it is, and the execution that answers there.
+SELECT n.id, n.node_id, s.name, o.name, c.fingerprint, n.input_hash, n.step_type, n.sample, n.arguments, n.execution,
+  e.invalid, EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id), e.started_at, e.duration_ms, e.artifact, p.node_id,
+  CASE WHEN n.execution IS NULL THEN (SELECT f.error FROM _executions f WHERE f.node = n.id ORDER BY f.id DESC LIMIT 1) END,
+  e.not_replayable, e.tokens
+FROM _nodes n
+LEFT JOIN _operations o ON o.id = n.operation
+LEFT JOIN _namespaces s ON s.id = o.namespace
+LEFT JOIN _codes c ON c.id = n.code
+LEFT JOIN _executions e ON e.id = n.execution
+LEFT JOIN _nodes p ON p.id = e.node
+WHERE n.id = :id;
+
+-- name: data_parents
+-- What a node consumed.
+SELECT p.id FROM _edges g JOIN _nodes p ON p.id = g.parent WHERE g.child = :id AND g.kind = 0 ORDER BY p.id;
+
+-- name: inner_calls
+-- What the execution that answers at a node called.
+SELECT DISTINCT u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution WHERE n.id = :id ORDER BY u.node;
+
+-- name: ancestors
+-- All that a node came of, with the shortest way to it: what it consumed, and what was called inside.
+WITH RECURSIVE above (id, depth, kind) AS (
+  VALUES (:id, 0, '')
+  UNION
+  SELECT x.id, a.depth + 1, x.kind FROM above a JOIN (
+    SELECT g.child AS below, g.parent AS id, 'data' AS kind FROM _edges g WHERE g.kind = 0
+    UNION ALL
+    SELECT n.id, u.node, 'call' FROM _nodes n JOIN _uses u ON u.execution = n.execution
+  ) x ON x.below = a.id
+  WHERE a.depth < :deepest
+)
+SELECT id, min(depth), kind FROM above WHERE depth > 0 GROUP BY id ORDER BY min(depth), id;
+
+-- name: descendants
+-- All that came of a node, with the shortest way to it: what consumed it, and what called it.
+WITH RECURSIVE below (id, depth, kind) AS (
+  VALUES (:id, 0, '')
+  UNION
+  SELECT x.id, b.depth + 1, x.kind FROM below b JOIN (
+    SELECT g.parent AS above, g.child AS id, 'data' AS kind FROM _edges g WHERE g.kind = 0
+    UNION ALL
+    SELECT u.node, n.id, 'call' FROM _uses u JOIN _nodes n ON n.execution = u.execution
+  ) x ON x.above = b.id
+  WHERE b.depth < :deepest
+)
+SELECT id, min(depth), kind FROM below WHERE depth > 0 GROUP BY id ORDER BY min(depth), id;
+
+-- name: totals_of_run
+-- How many calls a run has, and what those took: time of what ran at the top, and saved time.
+SELECT count(*), coalesce(sum(outcome = 'replayed'), 0), coalesce(sum(outcome = 'ran'), 0),
+  coalesce(sum(outcome NOT IN ('ran', 'replayed')), 0),
+  coalesce(sum(CASE WHEN parent IS NULL AND outcome <> 'replayed' THEN duration_ms ELSE 0 END), 0.0), coalesce(sum(saved_ms), 0.0)
+FROM _calls WHERE run_id = :run;
+
+-- name: usage_of_run
+-- Tokens by model: those that the calls of a run used themselves, and those that the replayed ones had taken.
+SELECT c.outcome = 'replayed', u.model,
+  sum(CASE c.outcome WHEN 'replayed' THEN u.total_input_tokens ELSE u.input_tokens END),
+  sum(CASE c.outcome WHEN 'replayed' THEN u.total_output_tokens ELSE u.output_tokens END)
+FROM _calls c JOIN _usage u ON u.execution = c.execution
+WHERE c.run_id = :run GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- name: span_of_run
+-- When the first call of a run began and the last one ended, how that one ended, and what its first one was.
+SELECT min(c.at - c.duration_ms / 1000), max(c.at),
+  (SELECT l.outcome FROM _calls l WHERE l.run_id = :run AND l.parent IS NULL ORDER BY l.at DESC, l.call DESC LIMIT 1),
+  (SELECT o.name FROM _calls f JOIN _operations o ON o.id = f.operation WHERE f.run_id = :run ORDER BY f.call LIMIT 1)
+FROM _calls c WHERE c.run_id = :run;
+
+-- name: usage
+-- What an execution took, by model.
+SELECT model, input_tokens, output_tokens, total_input_tokens, total_output_tokens FROM _usage WHERE execution = :execution
+ORDER BY model;
+
+-- name: input
+-- The input of an operation's calls with this hash, and the number of its namespace.
+SELECT s.id, i.body FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id
+JOIN _inputs i ON i.operation = o.id
+WHERE s.name = :namespace AND o.name = :operation AND i.input_hash = :input_hash;
+
+-- name: chain
+-- The bodies of a chain of parts, the last one first.
+WITH RECURSIVE chain (id, step) AS (
+  SELECT id, 0 FROM _parts WHERE namespace = :namespace AND digest = :digest
+  UNION ALL
+  SELECT p.id, c.step + 1 FROM chain c
+  JOIN _parts l ON l.id = c.id
+  JOIN _parts p ON p.namespace = :namespace AND p.digest = l.before
+)
+SELECT p.body FROM chain c JOIN _parts p ON p.id = c.id ORDER BY c.step;
+
+-- name: identity_of_node
+-- What tells a node from others of its operation.
+SELECT c.fingerprint, n.input_hash, n.arguments FROM _nodes n LEFT JOIN _codes c ON c.id = n.code WHERE n.id = :id;
+
+-- name: earlier_nodes
+-- The newest nodes of the operation of a node before it that have an answer, newest first; looks at so many and no more.
+SELECT e.id, c.fingerprint, e.input_hash, e.arguments FROM _nodes n
+JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
+LEFT JOIN _codes c ON c.id = e.code
+WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
+ORDER BY e.id DESC LIMIT :limit;
+
+-- name: parents_of_earlier_nodes
+-- What these consumed, and what the node itself did.
+SELECT g.child, g.parent FROM _edges g
+WHERE g.kind = 0 AND (g.child = :id OR g.child IN (
+  SELECT e.id FROM _nodes n JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
+  WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
+  ORDER BY e.id DESC LIMIT :limit
+));
+
+-- name: reason_of_run
+-- Why a node ran last, as its call said.
+SELECT reason FROM _calls WHERE node = :node AND outcome <> 'replayed' ORDER BY at DESC LIMIT 1;
+
+-- name: code_of
+-- The parts of a fingerprint, with their texts where they are kept.
+SELECT p.part, p.digest, p.source FROM _codes c JOIN _code_parts p ON p.code = c.id WHERE c.fingerprint = :fingerprint;
+
+-- ==== What the commands ask.
+
+-- name: runs_numbered
+-- Runs whose ids lie in a range and end with a number: a process counts its runs.
+SELECT run_id FROM _runs WHERE run_id >= :first AND run_id <= :last AND substr(run_id, 13) = :number
+UNION
+SELECT run_id FROM _calls WHERE run_id >= :first AND run_id <= :last AND substr(run_id, 13) = :number
+LIMIT 10;
+
+-- name: open_leases
+-- What the engine of a run is computing now, the oldest first. Ids of runs begin with the engine's own.
+SELECT operation, started_at, expires_at FROM _leases WHERE owner = :owner ORDER BY started_at;
+
+-- name: links_above
+-- What hangs together above a node: each pair of it once.
+WITH RECURSIVE above (id) AS (
+  VALUES (:id)
+  UNION
+  SELECT x.id FROM above a JOIN (
+    SELECT g.child AS below, g.parent AS id FROM _edges g WHERE g.kind = 0
+    UNION ALL
+    SELECT n.id, u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution
+  ) x ON x.below = a.id
+)
+SELECT g.child, g.parent, 'data' FROM above a JOIN _edges g ON g.child = a.id AND g.kind = 0
+UNION
+SELECT n.id, u.node, 'call' FROM above a JOIN _nodes n ON n.id = a.id JOIN _uses u ON u.execution = n.execution
+ORDER BY 1, 2;
+
+-- name: links_below
+-- What hangs together below a node: each pair of it once.
+WITH RECURSIVE below (id) AS (
+  VALUES (:id)
+  UNION
+  SELECT x.id FROM below b JOIN (
+    SELECT g.parent AS above, g.child AS id FROM _edges g WHERE g.kind = 0
+    UNION ALL
+    SELECT u.node, n.id FROM _uses u JOIN _nodes n ON n.execution = u.execution
+  ) x ON x.above = b.id
+)
+SELECT g.parent, g.child, 'data' FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+UNION
+SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
+ORDER BY 1, 2;
+
+-- name: operations
+-- All operations of which something ran, each with its namespace.
+SELECT s.name, o.name, o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace
+WHERE o.id IN (SELECT n.operation FROM _nodes n) ORDER BY o.name, s.name;
+
+-- name: executions_of
+-- What an invalidation of an operation, or of a node, reaches: executions, those of them that are valid, and effects.
+SELECT count(*), coalesce(sum(CASE WHEN e.invalid = 0 THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE WHEN e.holds & 8 <> 0 THEN 1 ELSE 0 END), 0)
+FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE n.operation = :operation OR n.id = :node OR e.id = (SELECT p.execution FROM _nodes p WHERE p.id = :node);
+
+-- name: invalid_executions
+-- How many executions are INVALID.
+SELECT count(*) FROM _executions WHERE invalid = 1;
+
+-- name: stale_below
+-- How many nodes below an operation's nodes, or below a node, are STALE.
+WITH RECURSIVE below (id) AS (
+  SELECT g.child FROM _nodes n JOIN _edges g ON g.parent = n.id AND g.kind = 0 WHERE n.operation = :operation OR n.id = :node
+  UNION
+  SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+)
+SELECT count(*) FROM below b JOIN _stale t ON t.node = b.id;
+
+-- name: sizes
+-- How much there is of each kind.
+SELECT (SELECT count(*) FROM _nodes), (SELECT count(*) FROM _executions), (SELECT count(*) FROM _artifacts),
+  (SELECT count(*) FROM _runs), (SELECT count(*) FROM _calls), (SELECT count(*) FROM _inputs), (SELECT count(*) FROM _parts);
+
+-- name: expired_leases
+-- Leases that nobody has renewed in time.
+SELECT operation, host, pid, expires_at FROM _leases WHERE expires_at < :now ORDER BY expires_at;
+
+-- name: runs_without_end
+-- Runs that began before a time, and have not ended.
+SELECT run_id, name, started_at FROM _runs WHERE status = 'running' AND started_at < :before ORDER BY started_at;
+
+-- name: open_effects
+-- External effects of which nobody knows whether they took place, begun before a time.
+SELECT o.name, f.intent_at FROM _effects f JOIN _operations o ON o.id = f.operation
+WHERE f.intent_at < :before AND (f.outcome IS NULL OR f.outcome = 'unknown') ORDER BY f.intent_at;
+
+-- ==== What was saved, statistics, impact
+
+-- name: savings_calls
+-- Calls since a time, those replayed, and what they took: by quarter of an hour, by operation, by the run that all is a
+-- part of, or all in one row. Time of what ran is that of calls at the top, but by operation that of each. A run has
+-- its name, a call outside of runs that of its operation.
+WITH RECURSIVE top (run, root, name, inside) AS (
+  SELECT run_id, run_id, name, 0 FROM _runs WHERE parent IS NULL
+  UNION ALL
+  SELECT r.run_id, t.root, t.name, CASE WHEN r.parent_call IS NULL THEN t.inside ELSE 1 END
+  FROM top t JOIN _runs r ON r.parent = t.run
+)
+SELECT CASE :by WHEN 'day' THEN CAST(c.at AS INTEGER) / 900 END, CASE :by WHEN 'operation' THEN o.name END,
+  CASE :by WHEN 'run' THEN coalesce(t.root, c.run_id) END,
+  count(*), sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END),
+  sum(CASE WHEN c.outcome <> 'replayed' AND (:by = 'operation' OR (c.parent IS NULL AND coalesce(t.inside, 0) = 0))
+    THEN c.duration_ms ELSE 0 END),
+  sum(c.saved_ms), max(c.at),
+  max(CASE WHEN :by = 'run' THEN coalesce(t.name, CASE WHEN t.run IS NULL AND c.parent IS NULL THEN o.name END) END)
+FROM _calls c
+LEFT JOIN top t ON t.run = c.run_id
+LEFT JOIN _operations o ON o.id = c.operation
+WHERE c.at >= :since GROUP BY 1, 2, 3;
+
+-- name: savings_usage
+-- Tokens of the same calls by model: those that calls used themselves, and those that the replayed ones had taken; how
+-- many calls had some. Where an execution is not stored, the ledger's own numbers, not told apart.
+WITH RECURSIVE top (run, root) AS (
+  SELECT run_id, run_id FROM _runs WHERE parent IS NULL
+  UNION ALL
+  SELECT r.run_id, t.root FROM top t JOIN _runs r ON r.parent = t.run
+), used (at, operation, run, replayed, model, tokens_in, tokens_out) AS (
+  SELECT c.at, c.operation, c.run_id, c.outcome = 'replayed', coalesce(u.model, ''),
+    CASE c.outcome WHEN 'replayed' THEN coalesce(u.total_input_tokens, c.saved_tokens) ELSE coalesce(u.input_tokens, c.tokens) END,
+    CASE c.outcome WHEN 'replayed' THEN coalesce(u.total_output_tokens, 0) ELSE coalesce(u.output_tokens, 0) END
+  FROM _calls c LEFT JOIN _usage u ON u.execution = c.execution
+  WHERE c.at >= :since
+)
+SELECT CASE :by WHEN 'day' THEN CAST(s.at AS INTEGER) / 900 END, CASE :by WHEN 'operation' THEN o.name END,
+  CASE :by WHEN 'run' THEN coalesce(t.root, s.run) END,
+  s.replayed, s.model, sum(s.tokens_in), sum(s.tokens_out), count(*)
+FROM used s
+LEFT JOIN top t ON t.run = s.run
+LEFT JOIN _operations o ON o.id = s.operation
+WHERE s.tokens_in + s.tokens_out > 0 GROUP BY 1, 2, 3, 4, 5;
+
+-- name: how_many
+-- How many of each thing there are, and the bytes of those that have contents.
+SELECT 'nodes', count(*), NULL FROM _nodes WHERE operation IS NOT NULL
+UNION ALL SELECT 'executions', count(*), NULL FROM _executions
+UNION ALL SELECT 'failed', count(*), NULL FROM _executions WHERE outcome <> 1
+UNION ALL SELECT 'artifacts', count(*), coalesce(sum(size), 0) FROM _artifacts
+UNION ALL SELECT 'small artifacts', count(*), coalesce(sum(size), 0) FROM (
+  SELECT max(length(e.payload)) AS size FROM _executions e
+  JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+  WHERE e.payload IS NOT NULL GROUP BY o.namespace, e.artifact
+) small
+UNION ALL SELECT 'inputs', count(*), coalesce(sum(length(body)), 0) FROM _inputs
+UNION ALL SELECT 'parts', count(*), coalesce(sum(length(body)), 0) FROM _parts
+UNION ALL SELECT 'code', count(*), coalesce(sum(length(source)), 0) FROM _code_parts WHERE source IS NOT NULL
+UNION ALL SELECT 'named runs', count(*), NULL FROM _runs WHERE parent IS NULL
+UNION ALL SELECT 'lone calls', count(DISTINCT c.run_id), NULL FROM _calls c
+  WHERE NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
+UNION ALL SELECT 'calls', count(*), NULL FROM _calls;
+
+-- name: all_operations
+-- All operations of all namespaces.
+SELECT o.id, s.name, o.name FROM _operations o JOIN _namespaces s ON s.id = o.namespace ORDER BY s.name, o.name;
+
+-- name: executions_of_operations
+-- How often each operation was executed, how often that failed, and how long it took when it did not: on average, and
+-- the last time.
+SELECT x.operation, x.number, x.failed, x.mean, l.duration_ms FROM (
+  SELECT n.operation, count(*) AS number, sum(CASE e.outcome WHEN 1 THEN 0 ELSE 1 END) AS failed,
+    avg(CASE e.outcome WHEN 1 THEN e.duration_ms END) AS mean, max(CASE e.outcome WHEN 1 THEN e.id END) AS last
+  FROM _executions e JOIN _nodes n ON n.id = e.node WHERE n.operation IS NOT NULL GROUP BY n.operation
+) x LEFT JOIN _executions l ON l.id = x.last;
+
+-- name: calls_of_operations
+-- How often each operation was called, and how often it was replayed.
+SELECT operation, count(*), sum(CASE outcome WHEN 'replayed' THEN 1 ELSE 0 END)
+FROM _calls WHERE operation IS NOT NULL GROUP BY operation;
+
+-- name: usage_of_operations
+-- The tokens that the executions of each operation used themselves, by model.
+SELECT n.operation, u.model, sum(u.input_tokens), sum(u.output_tokens)
+FROM _usage u JOIN _executions e ON e.id = u.execution JOIN _nodes n ON n.id = e.node
+WHERE u.input_tokens + u.output_tokens > 0 GROUP BY n.operation, u.model;
+
+-- name: places
+-- All nodes of operations, the oldest first, with the execution that answers there.
+SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms
+FROM _nodes n LEFT JOIN _executions e ON e.id = n.execution WHERE n.operation IS NOT NULL ORDER BY n.id;
+
+-- name: all_data_edges
+-- All edges along which data went.
+SELECT parent, child FROM _edges WHERE kind = 0;
+
+-- name: all_uses
+-- Which executions were built on which, and at which node.
+SELECT execution, called, node FROM _uses;
+
+-- name: own_usage
+-- The tokens that each execution used itself, by model.
+SELECT execution, model, input_tokens, output_tokens FROM _usage WHERE input_tokens + output_tokens > 0;
+
+-- name: artifact_of_execution
+-- What an execution gave.
+SELECT artifact FROM _executions WHERE id = :execution;
+
+-- ==== Plans
+
+-- name: newest_successes
+-- The newest executions of an operation that succeeded, with the tokens that each took, by model; newest first.
+SELECT e.id, e.duration_ms, u.model, u.total_input_tokens, u.total_output_tokens FROM (
+  SELECT x.id, x.duration_ms FROM _executions x JOIN _nodes n ON n.id = x.node
+  WHERE x.outcome = 1 AND n.operation = (
+    SELECT o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE s.name = :namespace AND o.name = :operation
+  )
+  ORDER BY x.id DESC LIMIT :limit
+) e
+LEFT JOIN _usage u ON u.execution = e.id ORDER BY e.id DESC, u.model;
+
+-- name: operations_called
+-- The operations that an execution called.
+SELECT DISTINCT o.name FROM _uses u JOIN _nodes n ON n.id = u.node JOIN _operations o ON o.id = n.operation
+WHERE u.execution = :execution ORDER BY o.name;
+
+-- name: operations_under
+-- The operations of a namespace whose names begin so.
+SELECT o.name FROM _operations o JOIN _namespaces s ON s.id = o.namespace
+WHERE s.name = :namespace AND substr(o.name, 1, length(:prefix)) = :prefix ORDER BY o.name;
+
+-- ==== what is damaged, and what may go ===========================================================================
+
+-- name: prunable
+-- What nothing needs: executions (0), nodes without any (1), nodes with some of those (2). Needed is what is younger or was asked for since, effects,
+-- what is being computed, and what all that came of: for an execution its node, what it
+-- called and the one that came after it under its widest key (an older one must not answer in its place); for a node
+-- its parents and the execution that answers there.
+WITH RECURSIVE kept (what, id) AS (
+  SELECT 0, id FROM _executions WHERE started_at >= :before OR holds & 8 <> 0
+  UNION SELECT 0, max(id) FROM _executions
+  UNION SELECT 0, execution FROM _effects
+  UNION SELECT 0, execution FROM _calls WHERE at >= :before
+  UNION SELECT 1, n.id FROM _calls c JOIN _nodes n ON n.node_id = c.node AND n.listed = 1 WHERE c.at >= :before
+  UNION SELECT 0, e.id FROM _leases l JOIN _executions e ON e.cross_key = l.key WHERE l.expires_at >= :now
+  UNION SELECT 1, id FROM _nodes WHERE coalesce(reuse_key, node_id) IN (SELECT key FROM _leases WHERE expires_at >= :now)
+  UNION SELECT 1, e.node FROM kept k JOIN _executions e ON e.id = k.id WHERE k.what = 0
+  UNION SELECT 0, u.called FROM kept k JOIN _uses u ON u.execution = k.id WHERE k.what = 0
+  UNION SELECT 1, u.node FROM kept k JOIN _uses u ON u.execution = k.id WHERE k.what = 0
+  UNION SELECT 0, (
+      SELECT min(l.id) FROM _executions l WHERE l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id
+    ) FROM kept k JOIN _executions e ON e.id = k.id WHERE k.what = 0 AND e.invalid = 0 AND e.outcome = 1
+  UNION SELECT 0, (
+      SELECT min(l.id) FROM _executions l
+      WHERE l.reuse_key = coalesce(e.cross_key, e.reuse_key) AND l.cross_key IS NULL AND l.id > e.id
+    ) FROM kept k JOIN _executions e ON e.id = k.id WHERE k.what = 0 AND e.invalid = 0 AND e.outcome = 1
+  UNION SELECT 1, g.parent FROM kept k JOIN _edges g ON g.child = k.id WHERE k.what = 1
+  UNION SELECT 0, n.execution FROM kept k JOIN _nodes n ON n.id = k.id WHERE k.what = 1
+)
+SELECT CASE WHEN n.id IN (SELECT node FROM _executions) THEN 2 ELSE f.what END, f.id, n.node_id FROM (
+  SELECT 0 AS what, id FROM _executions
+  UNION ALL
+  SELECT 1, id FROM _nodes
+  EXCEPT
+  SELECT what, id FROM kept
+) f LEFT JOIN _nodes n ON f.what = 1 AND n.id = f.id
+WHERE f.what = 0 OR f.id NOT IN (SELECT node FROM _invalidations WHERE node IS NOT NULL)
+  OR EXISTS (SELECT 1 FROM _edges g WHERE g.child = f.id)
+ORDER BY f.what, f.id;
+
+-- name: newest_execution
+-- The newest execution of all.
+SELECT coalesce(max(id), 0) FROM _executions;
+
+-- name: oldest_lease
+-- Since when the call runs that began first of those that are running.
+SELECT min(started_at) FROM _leases WHERE expires_at >= :now;
+
+-- name: unused_artifacts
+-- Artifacts that no execution gave that is not forgotten.
+SELECT a.namespace, a.digest FROM _artifacts a
+EXCEPT
+SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+WHERE e.payload IS NULL AND e.not_replayable IS NOT :forgotten;
+
+-- name: unused_inputs
+-- Inputs that no node was given.
+SELECT operation, input_hash FROM _inputs EXCEPT SELECT operation, input_hash FROM _nodes;
+
+-- name: last_of_runs
+-- Each run with the run that it is a part of, when it began and ended, and when its last call ended.
+SELECT r.run_id, r.parent, r.started_at, r.finished_at, (SELECT max(c.at) FROM _calls c WHERE c.run_id = r.run_id)
+FROM _runs r
+UNION ALL
+SELECT c.run_id, NULL, NULL, NULL, max(c.at) FROM _calls c
+WHERE NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id) GROUP BY c.run_id;
+
+-- name: inputs_after
+-- The next stored inputs in the order of their names.
+SELECT i.operation, i.input_hash, o.namespace, i.body FROM _inputs i LEFT JOIN _operations o ON o.id = i.operation
+WHERE (i.operation, i.input_hash) > (:operation, :input_hash) ORDER BY i.operation, i.input_hash LIMIT :limit;
+
+-- name: parts_after
+-- The next pieces of stored inputs.
+SELECT id, namespace, digest, before, items, body FROM _parts WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: operations_in
+-- The operations of a namespace.
+SELECT o.name FROM _namespaces s JOIN _operations o ON o.namespace = s.id WHERE s.name = :namespace ORDER BY o.name;
+
+-- name: namespaces_of
+-- The namespaces that have an operation of this name.
+SELECT s.name FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE o.name = :operation ORDER BY s.name;
+
+-- name: nodes_named
+-- The nodes of an operation, a node of this id, or those that answered the calls of a run.
+SELECT n.id FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id AND o.name = :operation
+JOIN _nodes n ON n.operation = o.id
+WHERE s.name = :namespace
+UNION
+SELECT id FROM _nodes WHERE node_id = :node AND listed = 1
+UNION
+SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = :node AND n.node_id = :node
+UNION
+SELECT e.node FROM _calls c JOIN _executions e ON e.id = c.execution WHERE c.run_id = :run
+UNION
+SELECT n.id FROM _calls c JOIN _nodes n ON n.node_id = c.node AND n.listed = 1 WHERE c.run_id = :run;
+
+-- name: rows_to_verify
+-- How many rows there are to look at.
+SELECT (SELECT count(*) FROM _executions), (SELECT count(*) FROM _artifacts), (SELECT count(*) FROM _inputs),
+  (SELECT count(*) FROM _parts), (SELECT count(*) FROM _nodes), (SELECT count(*) FROM _edges), (SELECT count(*) FROM _uses),
+  (SELECT count(*) FROM _effects);
+
+-- name: executions_after
+-- The next executions, with their payloads if those lie in their rows, and whether a payload lies elsewhere.
+SELECT e.id, n.node_id, o.name, e.outcome, e.artifact, e.payload, e.not_replayable, e.invalid, e.holds & 8,
+  EXISTS (SELECT 1 FROM _artifacts a WHERE a.namespace = o.namespace AND a.digest = e.artifact)
+FROM _executions e LEFT JOIN _nodes n ON n.id = e.node LEFT JOIN _operations o ON o.id = n.operation
+WHERE e.id > :after ORDER BY e.id LIMIT :limit;
+
+-- name: artifacts_after
+-- The next artifacts in the order of their names.
+SELECT namespace, digest, payload FROM _artifacts
+WHERE (namespace, digest) > (:namespace, :digest) ORDER BY namespace, digest LIMIT :limit;
+
+-- name: giver_of_artifact
+-- A node that an artifact came of, with its operation, and whether that is an effect. Looks through all executions.
+SELECT n.node_id, o.name, e.holds & 8 FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+WHERE e.artifact = :digest AND o.namespace = :namespace ORDER BY e.id DESC LIMIT 1;
+
+-- name: node_of_input
+-- A node that was given an input, with its operation. Looks through all nodes.
+SELECT n.node_id, o.name FROM _operations o LEFT JOIN _nodes n ON n.operation = o.id AND n.input_hash = :input_hash
+WHERE o.id = :operation LIMIT 1;
+
+-- name: nodes_after
+-- The next nodes, each with what of it is named and is not there.
+SELECT n.id, n.node_id, o.name,
+  CASE
+    WHEN n.operation IS NOT NULL AND o.id IS NULL THEN 'operation'
+    WHEN n.code IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _codes c WHERE c.id = n.code) THEN 'code'
+    WHEN n.execution IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _executions e WHERE e.id = n.execution) THEN 'execution'
+  END
+FROM _nodes n LEFT JOIN _operations o ON o.id = n.operation
+WHERE n.id > :after ORDER BY n.id LIMIT :limit;
+
+-- name: edges_after
+-- The next edges, with the nodes at both ends.
+SELECT g.parent, g.child, g.kind, p.node_id, c.node_id, o.name
+FROM _edges g
+LEFT JOIN _nodes p ON p.id = g.parent
+LEFT JOIN _nodes c ON c.id = g.child
+LEFT JOIN _operations o ON o.id = coalesce(c.operation, p.operation)
+WHERE (g.parent, g.child, g.kind) > (:parent, :child, :kind) ORDER BY g.parent, g.child, g.kind LIMIT :limit;
+
+-- name: uses_after
+-- The next calls inside executions, with the executions and the node that they name.
+SELECT u.execution, u.called, u.node, u.asked, x.id, c.id, a.id, n.node_id, o.name
+FROM _uses u
+LEFT JOIN _executions x ON x.id = u.execution
+LEFT JOIN _executions c ON c.id = u.called
+LEFT JOIN _nodes a ON a.id = u.node
+LEFT JOIN _nodes n ON n.id = x.node
+LEFT JOIN _operations o ON o.id = n.operation
+WHERE (u.execution, u.called, u.node, u.asked) > (:execution, :called, :node, :asked)
+ORDER BY u.execution, u.called, u.node, u.asked LIMIT :limit;
+
+-- name: effects_after
+-- The next effects, with the executions that they name.
+SELECT f.effect_key, o.name, f.execution, e.id FROM _effects f
+LEFT JOIN _operations o ON o.id = f.operation
+LEFT JOIN _executions e ON e.id = f.execution
+WHERE f.effect_key > :after ORDER BY f.effect_key LIMIT :limit;
+
+-- name: part_there
+-- Whether a piece of stored inputs is there.
+SELECT 1 FROM _parts WHERE namespace = :namespace AND digest = :digest;
+
+-- name: data_edges
+-- What a node consumed, and which artifact it saw of it.
+SELECT g.parent, g.artifact FROM _edges g WHERE g.child = :id AND g.kind = 0 ORDER BY g.parent;
+
+-- name: artifact_of
+-- What an execution gave.
+SELECT artifact FROM _executions WHERE id = :execution AND outcome = 1;
