@@ -1,0 +1,83 @@
+"""What stands literally in code that is kept: texts that read like prompts, and secrets, which are hidden."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final
+
+from musubito.identity.plain import HIDDEN, is_secret
+
+__all__ = ["prompts_in", "without_secrets_in"]
+
+WORDS: Final = 4
+"""A text of fewer words is no prompt, but a label or a separator."""
+_NAMED: Final = re.compile(
+    r"""(?P<name>[\w-]+)(?P<between>["']?\s*[:=]\s*[rbuf]{0,2})(?P<quote>["'])(?P<text>[^"'\n]+)(?P=quote)"""
+)
+_KEY: Final = re.compile(
+    r"\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abps]|hf|lsv2|AKIA|AIza)[-_]?[A-Za-z0-9_-]{16,}"
+)
+_FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def without_secrets_in(code: str) -> str:
+    """The same code with `HIDDEN` in place of what is bound to a name of a secret, or looks like a key."""
+
+    def masked(found: re.Match[str]) -> str:
+        if not is_secret(found["name"]):
+            return found[0]
+        return f"{found['name']}{found['between']}{found['quote']}{HIDDEN}{found['quote']}"
+
+    return _KEY.sub(HIDDEN, _NAMED.sub(masked, code))
+
+
+def prompts_in(text: str) -> list[str]:
+    """The texts in a part of code, or in the text of a constant, that may be prompts: those of several words, without
+    docstrings and the texts of errors. Those of f-strings with their fields as they stand in the code."""
+    try:
+        tree = ast.parse(textwrap.dedent(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = None
+    if tree is not None and tree.body and isinstance(tree.body[0], _FUNCTION):
+        found = list(_texts(tree))
+    elif tree is not None and len(tree.body) == 1 and isinstance(tree.body[0], (ast.Expr, ast.Assign, ast.Return)):
+        # The text of a constant that is no text itself, or the line of a lambda.
+        found = list(_texts(tree.body[0].value)) if tree.body[0].value else []
+    else:
+        found = [text]
+    return [without_secrets_in(each) for each in dict.fromkeys(found) if len(each.split()) >= WORDS]
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.JoinedStr(values=values):
+            yield "".join(_piece(each) for each in values)
+        case ast.Raise() | ast.Assert():
+            return
+        case _:
+            for name, below in ast.iter_fields(node):
+                yield from _below(below if name != "body" else _undocumented(node, below))
+
+
+def _below(below: Any) -> Iterator[str]:
+    for each in below if isinstance(below, list) else [below]:
+        if isinstance(each, ast.AST):
+            yield from _texts(each)
+
+
+def _undocumented(node: ast.AST, body: Any) -> Any:
+    if not isinstance(node, _FUNCTION) or not body or not isinstance(body[0], ast.Expr):
+        return body
+    first = body[0].value
+    return body[1:] if isinstance(first, ast.Constant) and isinstance(first.value, str) else body
+
+
+def _piece(part: ast.expr) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    return f"{{{ast.unparse(part.value)}}}" if isinstance(part, ast.FormattedValue) else ast.unparse(part)

@@ -1,0 +1,199 @@
+"""Whether what is stored is what was stored: each artifact, each input, and each row that names another one.
+
+Goes through the tables in slices, each read as of one moment, so that others may go on. Nothing is changed: what is
+damaged is not replayed anyway, since each replay checks its artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from musubito.engine.inputs import digests_in
+from musubito.errors import ArtifactUnreadable, StoreError
+from musubito.identity.plain import plain
+from musubito.lineage.reader import Lineage
+
+__all__ = ["Checked", "Finding", "verify"]
+
+SLICE: Final = 200
+"""How many rows are read at a time; a payload may be large."""
+RUNS_AGAIN: Final = (
+    "It will simply run again when it is called; `musubito invalidate {node}` says so to those that called it."
+)
+ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. `musubito forget {node}` removes it."
+EFFECT: Final = "It took place; whoever asks for its result is told that it is lost."
+TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is damaged: in which table, at which node ("" if that cannot be told), and what to do."""
+
+    table: str
+    node_id: str
+    operation: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How far it has come: so many rows of a table out of all, and what was found in the last slice."""
+
+    table: str
+    done: int
+    total: int
+    findings: tuple[Finding, ...]
+
+
+class _Table(NamedTuple):
+    """How a table is gone through: the query for the next slice, where the first one begins, and what is wrong with a
+    row."""
+
+    name: str
+    query: str
+    begin: dict[str, Any]
+    check: Callable[[Lineage, Row], Iterator[Finding]]
+
+
+def verify(lineage: Lineage) -> Iterator[Checked]:
+    """Checks all that is stored, and tells after each slice. What cannot even be read is a finding, too."""
+    try:
+        totals: Sequence[int] = lineage.rows("rows_to_verify")[0]
+    except StoreError as fault:
+        yield Checked("database", 0, 0, (Finding("database", "", "", str(fault), TABLE),))
+        return
+    for table, total in zip(_TABLES, totals, strict=True):
+        yield from _checked(lineage, table, total)
+
+
+def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[Checked]:
+    where, done = table.begin, 0
+    yield Checked(table.name, 0, total, ())
+    while True:
+        try:
+            rows = lineage.rows(table.query, **where, limit=SLICE)
+            found = tuple(finding for row in rows for finding in table.check(lineage, row))
+        except StoreError as fault:
+            yield Checked(table.name, done, total, (Finding(table.name, "", "", str(fault), TABLE),))
+            return
+        if not rows:
+            return
+        done += len(rows)
+        yield Checked(table.name, done, max(done, total), found)
+        where = dict(zip(where, rows[-1], strict=False))
+
+
+def _finding(table: str, node: bytes | None, operation: str | None, problem: str, remedy: str) -> Finding:
+    known = node.hex() if node else ""
+    return Finding(table, known, operation or "", problem, remedy.format(node=known[:10] or "NODE"))
+
+
+# -- contents ----------------------------------------------------------------------------------------------------------
+def _wrong_with(payload: Any, digest: Any) -> str | None:
+    if type(payload) is not bytes:
+        return "its artifact holds no bytes"
+    if sha256(payload).digest() != digest:
+        return "the bytes of its artifact are not those that were stored"
+    try:
+        plain(payload[1:])
+    except ArtifactUnreadable as error:
+        return f"its artifact does not decode: {error}"
+    return None
+
+
+def _execution(_: Lineage, row: Row) -> Iterator[Finding]:
+    number, node, operation, outcome, artifact, payload, not_replayable, invalid, effect, elsewhere = row
+    if node is None:
+        yield _finding("executions", None, None, f"execution {number} ran at a node that is not there", RUNS_AGAIN)
+    problem = None
+    if payload is not None:
+        problem = _wrong_with(payload, artifact)
+    elif outcome == 1 and not invalid and not_replayable is None and not elsewhere:
+        problem = "its artifact is missing"
+    if problem is not None:
+        yield _finding("executions", node, operation, problem, EFFECT if effect else RUNS_AGAIN)
+
+
+def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
+    namespace, digest, payload = row
+    problem = _wrong_with(payload, digest)
+    if problem is not None:
+        givers = lineage.rows("giver_of_artifact", namespace=namespace, digest=digest)
+        node, operation, effect = givers[0] if givers else (None, None, 0)
+        yield _finding("artifacts", node, operation, problem, EFFECT if effect else RUNS_AGAIN)
+
+
+def _pieces(lineage: Lineage, namespace: int, body: Any, before: bytes | None = None) -> str | None:
+    """What is wrong with a body, or with the pieces that it refers to."""
+    try:
+        digests = digests_in(body)
+    except (ArtifactUnreadable, TypeError) as error:
+        return f"its stored input does not decode: {error}"
+    digests += [before] if before else []
+    there = lineage.ask(*(("part_there", {"namespace": namespace, "digest": digest}) for digest in digests))
+    gone = sum(not rows for rows in there)
+    return f"of its stored input {gone} {'piece is' if gone == 1 else 'pieces are'} missing" if gone else None
+
+
+def _input(lineage: Lineage, row: Row) -> Iterator[Finding]:
+    operation, input_hash, namespace, body = row
+    problem = _pieces(lineage, namespace, body)
+    if problem is not None:
+        given = lineage.rows("node_of_input", operation=operation, input_hash=input_hash)
+        node, name = given[0] if given else (None, None)
+        yield _finding("inputs", node, name, problem, ONLY_SHOWN)
+
+
+def _part(lineage: Lineage, row: Row) -> Iterator[Finding]:
+    number, namespace, _, before, _, body = row
+    problem = _pieces(lineage, namespace, body, before)
+    if problem is not None:
+        problem = problem.replace("its stored input", f"part {number} of stored inputs")
+        yield _finding("parts", None, None, problem, ONLY_SHOWN)
+
+
+# -- rows that name others ---------------------------------------------------------------------------------------------
+def _node(_: Lineage, row: Row) -> Iterator[Finding]:
+    number, node, operation, gone = row
+    if gone is not None:
+        yield _finding("nodes", node, operation, f"node {number} names its {gone}, which is not there", RUNS_AGAIN)
+
+
+def _edge(_: Lineage, row: Row) -> Iterator[Finding]:
+    parent, child, operation = row[3:]
+    if parent is None or child is None:
+        end = "from" if parent is None else "to"
+        yield _finding("edges", child or parent, operation, f"an edge leads {end} a node that is not there", RUNS_AGAIN)
+
+
+def _use(_: Lineage, row: Row) -> Iterator[Finding]:
+    (execution, called), (caller, found, asked, node, operation) = row[:2], row[4:]
+    gone = "execution" if caller is None or found is None else "node" if asked is None else None
+    if gone is not None:
+        problem = f"that execution {execution} called {called} names an {gone} that is not there"
+        yield _finding("uses", node, operation, problem.replace("an node", "a node"), RUNS_AGAIN)
+
+
+def _effect(_: Lineage, row: Row) -> Iterator[Finding]:
+    key, operation, execution, found = row
+    if execution is not None and found is None:
+        problem = f"the effect {key.hex()[:10]} names an execution that is not there"
+        yield _finding("effects", None, operation, problem, EFFECT)
+
+
+_TABLES: Final = (
+    _Table("executions", "executions_after", {"after": 0}, _execution),
+    _Table("artifacts", "artifacts_after", {"namespace": 0, "digest": b""}, _artifact),
+    _Table("inputs", "inputs_after", {"operation": 0, "input_hash": b""}, _input),
+    _Table("parts", "parts_after", {"after": 0}, _part),
+    _Table("nodes", "nodes_after", {"after": 0}, _node),
+    _Table("edges", "edges_after", {"parent": 0, "child": 0, "kind": -1}, _edge),
+    _Table("uses", "uses_after", {"execution": 0, "called": 0, "node": 0, "asked": b""}, _use),
+    _Table("effects", "effects_after", {"after": b""}, _effect),
+)
+"""In the order of the columns of `rows_to_verify`. The first columns of a row say where the next slice begins."""

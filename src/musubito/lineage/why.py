@@ -1,0 +1,140 @@
+"""Why a node ran: what differs from the earlier node of its operation that is most like it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Final
+
+from musubito.identity.changes import Difference, differences, text_diff
+from musubito.lineage.reader import Lineage
+from musubito.lineage.records import NodeReport
+
+__all__ = ["ChangedCode", "Why", "why"]
+
+COMPARED: Final = 500
+"""How many earlier nodes of an operation are compared."""
+LOOKED_AT: Final = 50_000
+"""Among how many of the nodes before it they are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedCode:
+    """A function, class or constant that differs. `diff` is a unified diff of its text, empty where no text was kept;
+    `change` is "changed", "added" or "gone"."""
+
+    part: str
+    change: str
+    diff: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What tells a node from the nearest earlier one.
+
+    `reason` is "first of its operation", "code changed", "input changed", "upstream changed", "another sample", or what
+    its last call said where that is no difference (forced, expired, invalidated). `arguments` names those that differ,
+    `fields` says where in them, as far as both inputs are stored, and `parents` pairs the parents that differ.
+    """
+
+    node: NodeReport
+    reason: str
+    nearest: NodeReport | None
+    arguments: tuple[str, ...]
+    fields: tuple[Difference, ...]
+    code: tuple[ChangedCode, ...]
+    parents: tuple[tuple[NodeReport | None, NodeReport | None], ...]
+
+
+def why(lineage: Lineage, node: str) -> Why:
+    """Why this node ran, when it first did. `LineageError` if it is not there."""
+    number = lineage.number(node)
+    this = lineage.nodes([number])[0]
+    said = _said(lineage, this)
+    code, input_hash, said_of = lineage.rows("identity_of_node", id=number)[0]
+    digests, where = _digests(said_of), {"id": number, "limit": COMPARED, "looked_at": LOOKED_AT}
+    earlier, edges = lineage.ask(("earlier_nodes", where), ("parents_of_earlier_nodes", where))
+    parents_of: defaultdict[int, set[int]] = defaultdict(set)
+    for child, parent in edges:
+        parents_of[child].add(parent)
+    parents = parents_of[number]
+
+    def distance(row: Any) -> tuple[int, int]:
+        same = sum(digests.get(name) == digest for name, digest in _digests(row[3]).items())
+        return (row[1] != code) + (row[2] != input_hash) + (parents_of[row[0]] != parents), -same
+
+    nearest = min(earlier, key=distance, default=None)
+    if nearest is None:
+        return Why(this, said or "first of its operation", None, (), (), (), ())
+    other = lineage.nodes([nearest[0]])[0]
+    moved = _moved(lineage, parents_of[nearest[0]], parents)
+    return Why(
+        this,
+        said or _reason(nearest[1] != code, nearest[2] != input_hash, bool(moved)),
+        other,
+        tuple(_changed(_digests(nearest[3]), digests)),
+        _fields(lineage, other, this),
+        _code(lineage, nearest[1], code) if nearest[1] != code else (),
+        moved,
+    )
+
+
+def _said(lineage: Lineage, node: NodeReport) -> str | None:
+    """What the call said that ran it, where no difference explains it."""
+    rows = lineage.rows("reason_of_run", node=bytes.fromhex(node.node_id))
+    reason = rows[0][0].lower().replace("_", " ") if rows else None
+    return None if reason in (None, "node not found", "code changed", "input changed", "upstream changed") else reason
+
+
+def _reason(code: bool, inputs: bool, parents: bool) -> str:
+    if code:
+        return "code changed"
+    if inputs:
+        return "input changed"
+    return "upstream changed" if parents else "another sample"
+
+
+def _digests(arguments: str | None) -> dict[str, str]:
+    found: dict[str, str] = json.loads(arguments) if arguments else {}
+    return found
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _moved(
+    lineage: Lineage, before: set[int], after: set[int]
+) -> tuple[tuple[NodeReport | None, NodeReport | None], ...]:
+    gone, new = lineage.nodes(sorted(before - after)), lineage.nodes(sorted(after - before))
+    pairs: list[tuple[NodeReport | None, NodeReport | None]] = []
+    for node in new:
+        match = next((each for each in gone if each.operation == node.operation), None)
+        if match is not None:
+            gone.remove(match)
+        pairs.append((match, node))
+    return (*pairs, *((each, None) for each in gone))
+
+
+def _fields(lineage: Lineage, before: NodeReport, after: NodeReport) -> tuple[Difference, ...]:
+    first, second = lineage.input(before), lineage.input(after)
+    if first is None or second is None:
+        return ()
+    return tuple(differences(first, second))
+
+
+def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, ...]:
+    old = {part: (digest, source) for part, digest, source in lineage.rows("code_of", fingerprint=before)}
+    new = {part: (digest, source) for part, digest, source in lineage.rows("code_of", fingerprint=after)}
+    changed: list[ChangedCode] = []
+    for part in sorted(old.keys() | new.keys()):
+        (was, text), (now, other) = old.get(part, (None, None)), new.get(part, (None, None))
+        if was == now:
+            continue
+        change = "added" if was is None else "gone" if now is None else "changed"
+        diff = text_diff(part, text or "", other or "") if text != other else ""
+        changed.append(ChangedCode(part, change, diff))
+    # A part that differs only since another one does says nothing.
+    told = [each for each in changed if each.diff or each.change != "changed"]
+    return tuple(told or changed)

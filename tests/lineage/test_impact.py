@@ -1,0 +1,163 @@
+"""What goes stale with an operation, and what it took."""
+
+from __future__ import annotations
+
+import pytest
+
+from musubito import (
+    MusubitoEngine,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    musubito_merge,
+    musubito_step,
+    record_usage,
+    use_musubito_engine,
+)
+from musubito.lineage import Lineage, LineageError
+from musubito.lineage.impact import impact
+
+
+@pytest.fixture
+def engine(tmp_path):
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        yield engine
+
+
+class Workflow:
+    """`report` calls `write(research)`; `check` consumes the report. An edit is another version of `research`."""
+
+    def __init__(self, version: str = "1", more: str = "") -> None:
+        def research(topic: str) -> str:
+            record_usage(input_tokens=100, output_tokens=10, model="gpt-4o")
+            return f"{topic}{more}"
+
+        def write(facts) -> str:
+            record_usage(input_tokens=10, output_tokens=1, model="mine")
+            return facts.value
+
+        self.research = musubito_step(name="report/research", operation_version=version)(research)
+        self.write = musubito_step(name="report/write")(write)
+
+        def report(topic: str) -> str:
+            return self.write(self.research(topic)).value
+
+        self.report = musubito_step(name="report", operation_version=version)(report)
+        self.check = musubito_step(name="check")(lambda report: len(report.value))
+
+    def __call__(self, topic: str) -> None:
+        self.check(self.report(topic))
+
+
+def nodes(engine, operation):
+    return {row.operation: row.nodes for row in impact(Lineage(engine), operation).rows}
+
+
+def test_its_nodes_those_below_and_those_that_called_them(engine):
+    workflow = Workflow()
+    workflow("knots")
+    workflow("ropes")
+    everything = {"report/research": 2, "report/write": 2, "report": 2, "check": 2}
+    assert nodes(engine, "report/research") == everything
+    assert nodes(engine, "report/write") == {
+        name: count for name, count in everything.items() if name != "report/research"
+    }
+    assert nodes(engine, "report") == {"report": 2, "check": 2}
+    assert nodes(engine, "check") == {"check": 2}
+
+
+def test_no_cost_is_counted_twice(engine):
+    workflow = Workflow()
+    workflow("knots")
+    workflow.report("knots")
+    lineage = Lineage(engine)
+    found = impact(lineage, "report/research")
+    assert {model: tuple(each) for model, each in found.total.cost.tokens.items()} == {
+        "gpt-4o": (100, 10),
+        "mine": (10, 1),
+    }
+    rows = {row.operation: row.cost for row in found.rows}
+    # What was called has its tokens, and its time in the caller's.
+    assert rows["report"].total_tokens == rows["report/research"].milliseconds == rows["report/write"].milliseconds == 0
+    took = {
+        call.operation: call.duration_ms
+        for each in lineage.runs()
+        for call in lineage.run(each.run_id).calls
+        if call.outcome == "ran"
+    }
+    assert found.total.cost.milliseconds == pytest.approx(took["report"] + took["check"])
+    assert found.total.dollars == next(row.dollars for row in found.rows if row.operation == "report/research") > 0
+    # Without its caller among the affected it counts for itself.
+    alone = impact(lineage, "check").total.cost
+    assert alone.milliseconds == pytest.approx(took["check"])
+
+
+def test_what_an_edit_replaced_does_not_count(engine):
+    for number in range(4):
+        Workflow(str(number), more="!" * number)("knots")
+    assert nodes(engine, "report/research") == {"report/research": 1, "report/write": 1, "report": 1, "check": 1}
+    assert nodes(engine, "report/write") == {"report/write": 1, "report": 1, "check": 1}
+    assert impact(Lineage(engine), "report/research").total.cost.total_tokens == 121
+
+
+def test_what_was_moved_by_an_edit_without_effect_counts_once(engine):
+    for number in range(3):
+        Workflow(str(number))("knots")
+    assert nodes(engine, "report/write") == {"report/write": 1, "report": 1, "check": 1}
+    assert impact(Lineage(engine), "report/write").total.cost.tokens["mine"].total == 11
+
+
+def test_the_same_question_below_different_parents_counts_twice(engine):
+    source = musubito_step(name="source")(lambda x: x)
+    draw = musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="draw")(lambda x: x)
+    for number in (1, 2):
+        with musubito_merge(source(number)):
+            draw("same")
+    assert nodes(engine, "draw") == {"draw": 2}
+    assert nodes(engine, "source") == {"source": 2, "draw": 2}
+
+
+def test_nodes_answered_by_one_execution_cost_once(engine):
+    source = musubito_step(name="source")(lambda x: x)
+
+    @musubito_step(StepConfiguration(allow_cross_parent_reuse=True), name="ask")
+    def ask(question: str) -> str:
+        record_usage(input_tokens=5, output_tokens=0)
+        return question
+
+    for number in (1, 2):
+        with musubito_merge(source(number)):
+            ask("same")
+    found = impact(Lineage(engine), "ask")
+    assert (found.total.nodes, found.total.cost.total_tokens) == (2, 5)
+
+
+def test_what_is_not_answered_does_not_go_stale(engine):
+    workflow = Workflow()
+    workflow("knots")
+    breaks = musubito_step(name="breaks")(lambda report: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        breaks(workflow.report("knots"))
+    assert "breaks" not in nodes(engine, "report")
+    assert impact(Lineage(engine), "breaks").total.nodes == 0
+    engine.invalidate("check")
+    assert nodes(engine, "report") == {"report": 1}
+
+
+def test_an_effect_that_was_done_stays_done(engine):
+    send = musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="send")(lambda text: "sent")
+    workflow = Workflow()
+    send(workflow.report("knots"))
+    assert nodes(engine, "send") == {}
+    assert nodes(engine, "report")["send"] == 1
+
+
+def test_an_unknown_operation(engine):
+    with pytest.raises(LineageError, match="nothing has run yet"):
+        impact(Lineage(engine), "report")
+    Workflow()("knots")
+    for wrong, right in (("reprot", "report"), ("research", "report/research"), ("report/wirte", "report/write")):
+        with pytest.raises(LineageError, match=f"no operation is called '{wrong}'; there is .*{right}"):
+            impact(Lineage(engine), wrong)
+    with pytest.raises(LineageError, match="there is check, report"):
+        impact(Lineage(engine), "xyz")

@@ -1,0 +1,181 @@
+"""Runs, nodes, inputs and what hangs on what, as a reader is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito import (
+    MusubitoEngine,
+    NodeStatus,
+    SQLiteStorage,
+    musubito_merge,
+    musubito_step,
+    record_usage,
+    run,
+    use_musubito_engine,
+)
+from musubito.lineage import Cost, Lineage, LineageError, Tokens
+from musubito.store.memory import MemoryStore
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        yield engine
+
+
+@musubito_step(name="fetch")
+def fetch(topic: str) -> list[str]:
+    record_usage(input_tokens=10, output_tokens=1, model="small")
+    return [f"{topic} {number}" for number in range(3)]
+
+
+@musubito_step(name="write")
+def write(facts: Any) -> str:
+    record_usage(input_tokens=100, output_tokens=50, model="large")
+    return " ".join(facts.value)
+
+
+@musubito_step(name="report")
+def report(topic: str) -> str:
+    return write(fetch(topic)).value.upper()
+
+
+@musubito_step(name="breaks")
+def breaks() -> None:
+    raise ValueError("no")
+
+
+def test_a_run_and_its_calls(engine: MusubitoEngine):
+    lineage = Lineage(engine)
+    with run("first", tags={"who": "me"}):
+        assert report("knots").value == "KNOTS 0 KNOTS 1 KNOTS 2"
+        with pytest.raises(ValueError):
+            breaks()
+    with run("second"):
+        report("knots")
+    second, first = lineage.runs()
+    assert (first.name, first.tags, first.status) == ("first", {"who": "me"}, "finished")
+    assert (first.calls, first.ran, first.replayed, first.failed) == (4, 3, 0, 1)
+    assert first.spent.tokens == second.saved.tokens == {"small": Tokens(10, 1), "large": Tokens(100, 50)}
+    assert (second.calls, second.spent.tokens, first.saved) == (1, {}, Cost())
+    assert first.spent.milliseconds >= second.saved.milliseconds > 0
+    calls = {call.operation: call for call in lineage.run("first").calls}
+    assert [calls[name].parent for name in ("report", "fetch", "write", "breaks")] == [None, 1, 1, None]
+    assert [calls[name].outcome for name in ("report", "breaks")] == ["ran", "failed"]
+    assert (calls["write"].tokens, calls["report"].tokens) == (150, 0)
+    (again,) = lineage.run("second").calls
+    assert (again.reason, again.saved_tokens) == ("exact hit", 161)
+    assert lineage.run("last") == lineage.run(second.run_id) == lineage.run(second.run_id.upper())
+
+
+def test_runs_inside_a_run_are_parts_of_it(engine: MusubitoEngine):
+    @musubito_step(name="outer")
+    def outer() -> int:
+        with run("inside a step"):
+            fetch("b")
+        return 1
+
+    with run("all"):
+        fetch("a")
+        with run("part"):
+            fetch("a")
+        outer()
+    lineage = Lineage(engine)
+    (summary,) = lineage.runs()
+    assert (summary.name, summary.calls, summary.ran, summary.replayed) == ("all", 4, 3, 1)
+    assert (summary.spent.total_tokens, summary.saved.total_tokens) == (22, 11)
+    calls = lineage.run("all").calls
+    numbers = {call.operation: call.number for call in calls}
+    assert [call.parent for call in calls if call.operation == "fetch"] == [None, None, numbers["outer"]]
+    assert lineage.run("part").summary.replayed == 1
+
+
+def test_calls_outside_of_runs_are_runs_of_their_own(engine: MusubitoEngine):
+    fetch("a")
+    fetch("a")
+    runs = Lineage(engine).runs()
+    assert [(each.name, each.calls, each.replayed, each.status) for each in runs] == [
+        ("fetch", 1, 1, "finished"),
+        ("fetch", 1, 0, "finished"),
+    ]
+    assert Lineage(engine).runs(1) == runs[:1]
+    with pytest.raises(ValueError):
+        breaks()
+    assert Lineage(engine).runs(1)[0].status == "failed"
+
+
+def test_a_node_with_all_that_led_to_it_and_came_of_it(engine: MusubitoEngine):
+    lineage, result = Lineage(engine), report("knots")
+    this = lineage.node(result.node_id[:6])
+    assert (this.operation, this.status, this.step_type, this.arguments) == (
+        "report",
+        NodeStatus.SUCCESS,
+        "deterministic",
+        ("topic",),
+    )
+    assert this.execution is not None
+    assert this.execution.cost.tokens == {"small": Tokens(10, 1), "large": Tokens(100, 50)}
+    assert (lineage.input(this), lineage.output(this)) == ({"topic": "knots"}, "KNOTS 0 KNOTS 1 KNOTS 2")
+    above = {(each.node.operation, each.depth, each.kind) for each in lineage.ancestors(this.node_id)}
+    assert above == {("fetch", 1, "call"), ("write", 1, "call")}
+    source = fetch("knots")
+    below = [(each.node.operation, each.depth, each.kind) for each in lineage.descendants(source.node_id)]
+    assert below == [("write", 1, "data"), ("report", 1, "call")]
+    assert [each.node.operation for each in lineage.ancestors(this.node_id, deepest=0)] == []
+
+
+def test_the_state_of_nodes(engine: MusubitoEngine):
+    lineage = Lineage(engine)
+    first = fetch("a")
+    with musubito_merge(first):
+        second = write.__wrapped__ and musubito_step(name="count")(len)(first.value)
+    engine.invalidate("fetch")
+    assert lineage.node(first.node_id).status is NodeStatus.INVALID
+    assert lineage.node(second.node_id).status is NodeStatus.STALE
+    with pytest.raises(ValueError):
+        breaks()
+    (failed,) = [call for call in lineage.run("last").calls if call.operation == "breaks"]
+    assert lineage.node(failed.node_id).status is NodeStatus.FAILED
+    assert lineage.node(failed.node_id).error == "ValueError: no"
+
+
+def test_what_is_not_there_is_said(engine: MusubitoEngine):
+    lineage = Lineage(engine)
+    with pytest.raises(LineageError, match="nothing has run yet"):
+        lineage.run("last")
+    results = [fetch(str(number)).node_id for number in range(40)]
+    first = results[0]
+    with pytest.raises(LineageError, match="no node begins with"):
+        lineage.node("0" * 64)
+    with pytest.raises(LineageError, match="at least 4 digits"):
+        lineage.node(first[:3])
+    with pytest.raises(LineageError, match="is no run"):
+        lineage.run("nightly")
+    with pytest.raises(LineageError, match="is no node"):
+        lineage.node("xyz" * 5)
+    assert lineage.node(f" {first.upper()} ").node_id == first
+    with pytest.raises(TypeError, match="keeps no lineage"):
+        Lineage(MusubitoEngine(MemoryStore()))
+
+
+def test_what_several_ids_begin_with_is_said(engine: MusubitoEngine):
+    lineage = Lineage(engine)
+    runs = [each.run_id for each in lineage.runs()]
+    for number in range(3):
+        fetch(str(number))
+    runs = [each.run_id for each in lineage.runs()]
+    with pytest.raises(LineageError, match="several runs begin with"):
+        lineage.run(runs[0][:12])
+
+
+def test_results_of_elsewhere_are_external(engine: MusubitoEngine, tmp_path: Path):
+    with MusubitoEngine(SQLiteStorage(tmp_path / "other.db")) as other, use_musubito_engine(other):
+        elsewhere = fetch("a")
+    here = write(elsewhere)
+    (parent,) = Lineage(engine).ancestors(here.node_id)
+    assert (parent.node.status, parent.node.operation) == (NodeStatus.EXTERNAL, "")

@@ -1,0 +1,217 @@
+"""What was spent and saved, by day, model, operation and run."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
+from musubito.lineage import Cost, Lineage, LineageError, Tokens
+from musubito.lineage.savings import savings
+
+NOON = 1_700_000_000.0 // 86400 * 86400 + 12 * 3600
+"""Of a day in UTC."""
+
+
+class Clock:
+    now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield Clock()
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def engine(tmp_path, clock):
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), now_provider=clock) as engine, use_musubito_engine(engine):
+        yield engine
+
+
+@musubito_step(name="ask")
+def ask(question: str) -> str:
+    record_usage(input_tokens=100, output_tokens=10, model="gpt-4o")
+    return question
+
+
+@musubito_step(name="judge")
+def judge(text: str) -> bool:
+    record_usage(input_tokens=20, output_tokens=1, model="mine")
+    time.sleep(0.02)
+    return bool(text)
+
+
+@musubito_step(name="report")
+def report(question: str) -> str:
+    text = ask(question).value
+    judge(text)
+    judge(text)
+    return text
+
+
+@musubito_step(name="breaks")
+def breaks(x: int) -> None:
+    record_usage(input_tokens=7, output_tokens=0, model="mine")
+    raise ValueError(x)
+
+
+def tokens(cost: Cost) -> dict[str, tuple[int, int]]:
+    return {model: tuple(each) for model, each in cost.tokens.items()}
+
+
+def test_what_ran_is_spent_and_what_was_replayed_is_saved(engine):
+    for name in ("cold", "warm"):
+        with run(name):
+            report("why?")
+    found = savings(Lineage(engine), by="run")
+    warm, cold = found.rows
+    assert [(row.name, row.calls, row.replayed, row.ran) for row in found.rows] == [
+        ("warm", 1, 1, 0),
+        ("cold", 4, 1, 3),
+    ]
+    assert tokens(cold.spent) == {"gpt-4o": (100, 10), "mine": (20, 1)}
+    assert tokens(cold.saved) == {"mine": (20, 1)}  # judged twice
+    assert (tokens(warm.spent), tokens(warm.saved)) == ({}, {"gpt-4o": (100, 10), "mine": (40, 2)})
+    assert tokens(found.total.spent + found.total.saved) == {"gpt-4o": (200, 20), "mine": (80, 4)}
+    assert (found.total.calls, found.total.replayed, found.total.ran) == (5, 2, 3)
+
+
+def test_time_is_counted_once(engine):
+    with run("cold"):
+        report("why?")
+    with run("warm"):
+        report("why?")
+    lineage = Lineage(engine)
+    found = savings(lineage, by="run")
+    assert [row.spent.milliseconds for row in found.rows] == [
+        each.summary.spent.milliseconds for each in (lineage.run("warm"), lineage.run("cold"))
+    ]
+    outer = next(call for call in lineage.run("cold").calls if call.operation == "report")
+    assert found.total.spent.milliseconds == pytest.approx(outer.duration_ms)
+    warm = found.rows[0]
+    assert (warm.spent.milliseconds, warm.saved.milliseconds) == (0.0, pytest.approx(outer.duration_ms))
+    by_operation = {row.key: row for row in savings(lineage, by="operation").rows}
+    assert by_operation["report"].spent.milliseconds == pytest.approx(outer.duration_ms)
+    assert 20 <= by_operation["judge"].spent.milliseconds <= outer.duration_ms
+
+
+def test_a_run_inside_a_call_adds_no_time_twice(engine):
+    @musubito_step(name="outer")
+    def outer(x: int) -> int:
+        with run("inside"), run("deeper"):
+            judge("text")
+        return x
+
+    with run("all"):
+        outer(1)
+    row, *others = savings(Lineage(engine), by="run").rows
+    assert (others, row.name, row.calls, tokens(row.spent)) == ([], "all", 2, {"mine": (20, 1)})
+    took = next(call.duration_ms for call in Lineage(engine).run("all").calls if call.operation == "outer")
+    assert row.spent.milliseconds == pytest.approx(took)
+
+
+def test_by_operation_and_by_model(engine):
+    for question in ("why?", "how?", "why?"):
+        report(question)
+    lineage = Lineage(engine)
+    rows = {row.key: row for row in savings(lineage, by="operation").rows}
+    assert {key: (row.calls, row.replayed) for key, row in rows.items()} == {
+        "report": (3, 1),
+        "ask": (2, 0),
+        "judge": (4, 2),
+    }
+    assert (tokens(rows["report"].spent), tokens(rows["report"].saved)) == ({}, {"gpt-4o": (100, 10), "mine": (40, 2)})
+    assert next(iter(rows)) == "report"  # it saved most
+    models = {row.key: row for row in savings(lineage, by="model").rows}
+    assert {key: (row.calls, row.replayed, row.ran) for key, row in models.items()} == {
+        "gpt-4o": (3, 1, 2),
+        "mine": (5, 3, 2),
+    }
+    assert models["gpt-4o"].spent == Cost(0.0, {"gpt-4o": Tokens(200, 20)})
+
+
+def test_by_day_of_local_time(engine, clock, monkeypatch):
+    days = [NOON - 86400, NOON, NOON + 11.9 * 3600, NOON + 12.1 * 3600]
+    for number, clock.now in enumerate(days):
+        ask(str(number))
+    lineage = Lineage(engine)
+    assert [(row.key, row.calls) for row in savings(lineage).rows] == [
+        ("2023-11-15", 1),
+        ("2023-11-14", 2),
+        ("2023-11-13", 1),
+    ]
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")  # 5:45 ahead
+    time.tzset()
+    assert [(row.key, row.calls) for row in savings(lineage).rows] == [
+        ("2023-11-15", 2),
+        ("2023-11-14", 1),
+        ("2023-11-13", 1),
+    ]
+
+
+@pytest.mark.parametrize("by", ["day", "model", "operation", "run"])
+def test_since(engine, clock, by):
+    ask("before")
+    clock.now += 10
+    ask("after")
+    ask("before")
+    found = savings(Lineage(engine), since=NOON + 5, by=by)
+    assert (found.total.calls, found.total.replayed) == (2, 1)
+    assert sum(row.calls for row in found.rows) == 2
+    assert tokens(found.total.spent) == tokens(found.total.saved) == {"gpt-4o": (100, 10)}
+    assert savings(Lineage(engine), since=NOON + 100, by=by).rows == ()
+
+
+def test_failures_cost(engine):
+    for _ in range(2):
+        with pytest.raises(ValueError):
+            breaks(1)
+    total = savings(Lineage(engine)).total
+    assert (total.calls, total.ran, tokens(total.spent), tokens(total.saved)) == (2, 2, {"mine": (14, 0)}, {})
+
+
+def test_money(engine):
+    report("why?")
+    report("why?")
+    rows = {row.key: row for row in savings(Lineage(engine), by="model").rows}
+    assert rows["gpt-4o"].spent_dollars == rows["gpt-4o"].saved_dollars > 0
+    assert (rows["mine"].spent_dollars, rows["mine"].saved_dollars) == (None, None)
+    total = savings(Lineage(engine)).total
+    assert total.saved_dollars == pytest.approx(rows["gpt-4o"].saved_dollars)
+
+
+def test_what_is_no_longer_stored_still_counts(engine, tmp_path):
+    report("why?")
+    report("why?")
+    engine.flush()
+    before = savings(Lineage(engine)).total
+    with sqlite3.connect(tmp_path / "m.db") as database:
+        database.execute("DELETE FROM _usage")
+    database.close()
+    after = savings(Lineage(engine)).total
+    assert (after.spent.total_tokens, after.saved.total_tokens) == (
+        before.spent.total_tokens,
+        before.saved.total_tokens,
+    )
+
+
+def test_calls_outside_of_runs_are_named_by_their_operation(engine):
+    ask("why?")
+    assert [row.name for row in savings(Lineage(engine), by="run").rows] == ["ask"]
+
+
+def test_an_empty_store_and_a_wrong_question(engine):
+    lineage = Lineage(engine)
+    assert savings(lineage).rows == ()
+    assert savings(lineage, by="run").total.calls == 0
+    with pytest.raises(LineageError, match="day, model, operation, run"):
+        savings(lineage, by="week")

@@ -1,0 +1,109 @@
+"""Why a node ran, told from what was recorded."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run, use_musubito_engine
+from musubito.lineage import Lineage
+from musubito.lineage.why import why
+
+PIPELINE = """
+from musubito import musubito_step
+
+PROMPT = "PROMPT TEXT"
+
+def helper(text):
+    return text.METHOD()
+
+@musubito_step(name="fetch")
+def fetch(topic, settings):
+    return f"{topic} {settings}"
+
+@musubito_step(name="write")
+def write(facts):
+    return PROMPT + helper(facts.value)
+"""
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        yield engine
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+
+    def made(prompt: str = "Write:", method: str = "upper") -> Any:
+        text = PIPELINE.replace("PROMPT TEXT", prompt).replace("METHOD", method)
+        (folder / "why_pipeline.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "why_pipeline", raising=False)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        return importlib.import_module("why_pipeline")
+
+    return made
+
+
+def test_the_first_of_its_operation(engine: MusubitoEngine, pipeline: Any):
+    told = why(Lineage(engine), pipeline().fetch("knots", {"n": 1}).node_id)
+    assert (told.reason, told.nearest, told.fields, told.code) == ("first of its operation", None, (), ())
+
+
+def test_an_input_that_changed_is_told_by_its_field(engine: MusubitoEngine, pipeline: Any):
+    fetch = pipeline().fetch
+    first = fetch("knots", {"n": 1, "deep": [{"x": "a"}]})
+    fetch("ships", {"n": 9})
+    told = why(Lineage(engine), fetch("knots", {"n": 1, "deep": [{"x": "b"}]}).node_id)
+    assert told.reason == "input changed"
+    assert told.nearest is not None
+    assert told.nearest.node_id == first.node_id
+    assert told.arguments == ("settings",)
+    assert [str(field) for field in told.fields] == ['$.settings.deep[0].x: "a" → "b"']
+
+
+def test_code_that_changed_is_told_with_its_diff(engine: MusubitoEngine, pipeline: Any):
+    facts = pipeline().fetch("knots", 1)
+    pipeline().write(facts)
+    edited = pipeline("Tell:", "lower")
+    told = why(Lineage(engine), edited.write(facts).node_id)
+    assert (told.reason, told.arguments, told.fields) == ("code changed", (), ())
+    changed = {each.part.rpartition(".")[2]: (each.change, each.diff) for each in told.code}
+    assert set(changed) == {"PROMPT", "helper"}
+    assert changed["helper"][0] == "changed"
+    assert "-    return text.upper()\n+    return text.lower()" in changed["helper"][1]
+    assert "-Write:" in changed["PROMPT"][1]
+
+
+def test_a_parent_that_changed_is_told(engine: MusubitoEngine, pipeline: Any):
+    module = pipeline()
+    module.write(module.fetch("knots", 1))
+    other = module.fetch("ships", 1)
+    told = why(Lineage(engine), module.write(other).node_id)
+    assert told.reason in ("input changed", "upstream changed")
+    ((before, after),) = told.parents
+    assert before is not None
+    assert after is not None
+    assert (before.operation, after.node_id) == ("fetch", other.node_id)
+
+
+def test_what_is_no_difference_is_said_as_the_call_said_it(engine: MusubitoEngine):
+    forced = musubito_step(StepConfiguration(force_reexecution=True), name="forced")(len)
+    forced("abc")
+    assert why(Lineage(engine), forced("abc").node_id).reason == "force reexecution"
+    sample = musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="sample")(len)
+    with run():
+        sample("abc")
+        second = sample("abc")
+    assert why(Lineage(engine), second.node_id).reason == "another sample"
