@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +21,8 @@ FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 try:
     from langchain_core.output_parsers import BaseTransformOutputParser
     from langchain_core.runnables import RunnableSequence, RunnableSerializable
+    from langchain_core.runnables.config import var_child_runnable_config
+    from langchain_core.tracers.context import _configure_hooks, tracing_v2_callback_var
     from langgraph._internal._constants import (
         CONF,
         CONFIG_KEY_CALL,
@@ -52,7 +55,8 @@ try:
     from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry, ChannelWriteTupleEntry
     from langgraph.pregel.protocol import PregelProtocol
     from langgraph.runtime import Runtime
-    from langgraph.types import Command
+    from langgraph.types import Command, Send
+    from langsmith.run_helpers import tracing_context
 except ImportError as error:
     raise ImportError(f"musubito_langgraph needs {FITS} (pip install 'musubito[langgraph]'): {error}") from error
 
@@ -82,6 +86,8 @@ __all__ = [
     "checkpoint_ns_in",
     "control_in",
     "copied",
+    "declared_ends",
+    "destinations",
     "drawn_as",
     "equal_sends_before",
     "error_in",
@@ -108,14 +114,17 @@ __all__ = [
     "sends_in_channels",
     "sent_by_others",
     "state_in",
+    "step_in",
     "streams_subgraphs",
     "task_in",
     "tools_of",
+    "unseen",
     "with_caller",
     "with_checkpoint_ns",
     "with_runtime",
     "with_scratchpad",
     "with_send",
+    "without_callbacks",
     "writer_of",
     "writes_in",
 ]
@@ -216,6 +225,11 @@ def available_in(config: Config, select: Sequence[str]) -> list[str]:
 def place_of_task(config: Config) -> tuple[Any, ...]:
     """Where the task stands among those of its superstep. An error handler stands where the task stood that failed."""
     return tuple((config.get("metadata") or {}).get("langgraph_path") or ())[:2]
+
+
+def step_in(config: Config) -> int:
+    """The number of the superstep that the task belongs to."""
+    return int((config.get("metadata") or {}).get("langgraph_step", 0))
 
 
 def is_update(config: Config) -> bool:
@@ -504,6 +518,25 @@ def leaves_graph(output: Any) -> bool:
     )
 
 
+def declared_ends(writer: ChannelWrite) -> tuple[list[str], list[str]]:
+    """The channels that a node's writer writes to whatever the node gives, and those that a `Command` may lead to by
+    what was declared of the node."""
+    always = [each.channel for each in writer.writes if isinstance(each, ChannelWriteEntry)]
+    tuples = [each.static or () for each in writer.writes if isinstance(each, ChannelWriteTupleEntry)]
+    return always, [channel for static in tuples for channel, *_ in static]
+
+
+def destinations(said: Any) -> list[str]:
+    """The nodes that a router's answer, or a `Command`, names."""
+    if isinstance(said, Command):
+        return destinations(said.goto)
+    if isinstance(said, list | tuple):
+        return [node for each in said for node in destinations(each)]
+    if isinstance(said, Send):
+        return [said.node]
+    return [said] if isinstance(said, str) and said else []
+
+
 def drawn_as(stands: Any, runnable: Any) -> None:
     """A drawing of the graph tells of `stands` as it would of `runnable`: LangChain goes by these names."""
     where = (
@@ -518,4 +551,27 @@ def copied(runnable: Any) -> Any:
     """Another of the same class with the same fields."""
     made = object.__new__(type(runnable))
     made.__dict__.update(runnable.__dict__)
+    return made
+
+
+# -- without a trace ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """What is invoked here is no part of what runs around it, and no tracer that the environment or the context names
+    sees it. To be used in a context of its own."""
+    var_child_runnable_config.set(None)
+    tracing_v2_callback_var.set(None)
+    for variable, *_ in _configure_hooks:
+        variable.set(None)
+    with tracing_context(enabled=False):
+        yield
+
+
+def without_callbacks(config: Config) -> dict[str, Any]:
+    """The same config, of which nobody hears, and which is no part of what runs around it."""
+    made = {key: value for key, value in config.items() if key not in ("callbacks", "run_id")}
+    if CONF in made:
+        made[CONF] = {key: value for key, value in made[CONF].items() if not key.startswith("__pregel_")}
     return made

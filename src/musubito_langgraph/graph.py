@@ -17,7 +17,7 @@ from musubito_langgraph.parents import LINEAGE, LineageChannel, LineageWrite
 from musubito_langgraph.policy import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
 from musubito_langgraph.tasks import recorded_entrypoint
 
-__all__ = ["musubito_graph"]
+__all__ = ["musubito_graph", "wrapped_compiled"]
 
 G = TypeVar("G")
 
@@ -61,11 +61,12 @@ def musubito_graph(
     if isinstance(graph, StateGraph):
         builder: G = _wrapped_builder(graph, settings)
         return builder
-    compiled: G = _wrapped_compiled(graph, settings)
+    compiled: G = wrapped_compiled(graph, settings)
     return compiled
 
 
-def _wrapped_compiled(graph: Any, settings: Settings) -> Any:
+def wrapped_compiled(graph: Any, settings: Settings) -> Any:
+    """A compiled graph, wrapped as these settings say."""
     functions = set[str]()
     checked_names(settings.steps, set(_names(graph, "", functions)), functions)
     # LangGraph gives all entrypoints one name.
@@ -113,7 +114,7 @@ def _wrapped_builder(builder: Any, settings: Settings) -> Any:
 
     @functools.wraps(builder.compile)
     def compile_(*args: Any, **kwargs: Any) -> Any:
-        return _wrapped_compiled(type(made).compile(made, *args, **kwargs), settings)
+        return wrapped_compiled(type(made).compile(made, *args, **kwargs), settings)
 
     made.compile = compile_
     return made

@@ -46,6 +46,7 @@ from musubito_langgraph.homes import modules_of
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
+from musubito_langgraph.usage import new_in
 from musubito_langgraph.watch import Events, emit, watched, watched_likewise
 
 __all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "within"]
@@ -288,6 +289,9 @@ class Attempt:
         if self._digest() != self._before or self._around_now() != self._around_before:
             not_replayable("it changed in place what it was given or what is around it, which a replay does not repeat")
             return None
+        if not events.asked_a_model:
+            # Nobody was seen to ask a model, so what the messages say of it counts.
+            events.uses(new_in(chunks, self._given_to_it()))
         held = held_messages(self._code) if self._code is not None else ()
         if held and any(id(message) in held for message in messages_in(chunks)):
             not_replayable("it gave back a message that its code holds, which LangGraph then gives an id")

@@ -23,7 +23,7 @@ from musubito.identity.canonical import canonical
 from musubito.identity.codecs import decode_value, encode_value
 from musubito_langgraph.fingerprint import all_fields
 
-__all__ = ["STORE", "NotingStore", "noting", "observed", "store_behind"]
+__all__ = ["STORE", "NotingStore", "asks_a_model", "noting", "observed", "store_behind"]
 
 STORE = "store"
 """The kind of these reads."""
@@ -228,6 +228,15 @@ def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | No
     if name.startswith("a"):
         return _awaited(ask)
     return _awaited(partial(asyncio.to_thread, ask)) if on_loop else _digest(ask())
+
+
+def asks_a_model(store: BaseStore, key: str) -> bool:
+    """Whether a read searches by meaning, for which what is searched for is embedded."""
+    said: Any = decode_value(bytes.fromhex(key), {})
+    _, args, kwargs = said
+    ops = [op for each in args if type(each) is list for op in each]
+    queries = [kwargs.get("query"), *(op.query for op in ops if isinstance(op, SearchOp))]
+    return any(query is not None for query in queries) and getattr(store, "embeddings", store) is not None
 
 
 async def _awaited(ask: Callable[[], Awaitable[Any]]) -> bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import add
 from typing import Any, Final
@@ -29,6 +29,7 @@ from musubito.identity.foreign import remembers
 from musubito_langgraph import _compat
 from musubito_langgraph.fingerprint import is_credential
 from musubito_langgraph.store import noting
+from musubito_langgraph.usage import ModelUsage, used_in
 
 __all__ = ["Events", "emit", "watched", "watched_likewise"]
 
@@ -40,6 +41,8 @@ TEXT: Final = "text"
 """A chunk that differs from the one before in its text alone."""
 END: Final = "end"
 """A model has answered: its whole message, None if that is what its chunks add up to."""
+_ASKED: Final[dict[UUID, tuple[Events, str]]] = {}
+"""By a model's run: who pays for it, and what the model is called."""
 NESTED: Final = "langgraph_checkpoint_ns", "checkpoint_ns"
 """Metadata that begin with where the node is: what follows is recorded."""
 
@@ -58,7 +61,9 @@ class Events(BaseCallbackHandler):
         self.recorded: list[list[Any]] = []
         self.found: list[Any] = []
         """What was read from the store."""
+        self.asked_a_model = False
         self._config = config
+        self._frame = SCOPE.get().frame
         self._models: dict[UUID, _Model] = {}
         self._count = 0
         self._lock = threading.Lock()
@@ -88,6 +93,30 @@ class Events(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """A model begins to answer."""
+        self._asked(run_id, metadata)
+        self.begins(run_id, tags, metadata)
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """One that answers with plain text; its tokens are not streamed as messages."""
+        self._asked(run_id, metadata)
+
+    def _asked(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
+        # The innermost step that watches is told last, and is the one that pays.
+        _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or "")
+        self.asked_a_model = True
+
+    def begins(self, run_id: UUID, tags: list[str] | None, metadata: dict[str, Any] | None) -> None:
+        """A model's answer begins, or one that is emitted again."""
         if metadata is None or TAG_NOSTREAM in (tags or ()):
             return
         said, around = dict(_besides(metadata, self._config)), _tags_in(self._config)
@@ -115,6 +144,10 @@ class Events(BaseCallbackHandler):
         self, response: LLMResult, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         """All of it."""
+        asked = _ASKED.get(run_id)
+        if asked is not None and asked[0] is self:
+            del _ASKED[run_id]
+            self.uses(used_in(response, asked[1]))
         model = self._models.pop(run_id, None)
         if model is None or not response.generations or not response.generations[0]:
             return
@@ -127,7 +160,16 @@ class Events(BaseCallbackHandler):
         self, error: BaseException, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         """It failed."""
+        asked = _ASKED.get(run_id)
+        if asked is not None and asked[0] is self:
+            del _ASKED[run_id]
         self._models.pop(run_id, None)
+
+    def uses(self, used: Iterable[ModelUsage]) -> None:
+        """The step that is watched has used these tokens."""
+        if self._frame is not None:
+            for each in used:
+                self._frame.uses_tokens(*each)
 
 
 class _Model:
@@ -335,7 +377,10 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> None:
             runs.append(uuid4())
             for handler in listening:
                 metadata = _metadata(config, said)
-                handler.on_chat_model_start({}, [], run_id=runs[-1], tags=[*tags, *own], metadata=metadata)
+                if isinstance(handler, Events):
+                    handler.begins(runs[-1], [*tags, *own], metadata)
+                else:
+                    handler.on_chat_model_start({}, [], run_id=runs[-1], tags=[*tags, *own], metadata=metadata)
         elif kind == END:
             number, message = rest
             message = message or message_chunk_to_message(reduce(add, pieces[number]))

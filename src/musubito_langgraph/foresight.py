@@ -1,0 +1,217 @@
+"""A copy of a wrapped graph that only looks.
+
+Its nodes and routers ask what would be replayed, and give that; LangGraph's own machinery makes the next tasks of it.
+Where something would run the copy stops: whatever runs may write to all of the state, so it is not known any further.
+
+Nothing is left behind: the copy goes on from the user's checkpoints and keeps its own for itself, it adds nothing to
+caches, and its engine only looks.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from langchain_core.runnables import RunnableConfig, RunnableSequence
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from musubito import MusubitoEngine
+from musubito.adapter import LookingEngine, current_engine
+from musubito.lineage.plan import Estimates, PlanLine
+from musubito_langgraph import _compat
+from musubito_langgraph.apart import Apart, OnlyRead
+from musubito_langgraph.looking import Ground, LookingStep, LookingSubgraph, Site, Unforeseen, Visit, Ways
+from musubito_langgraph.nodes import Node, NodeRunnable, RecordedCallable, Router, Subgraph
+from musubito_langgraph.policy import Settings
+from musubito_langgraph.tasks import RecordedEntrypoint
+
+__all__ = ["Foresight"]
+
+REMOTE: Final = "it runs elsewhere, and what it will be asked is not recorded"
+BODY: Final = "its body runs each time, and which tasks it calls is seen only then"
+
+
+class Foresight:
+    """What was seen while a graph was looked at."""
+
+    def __init__(self, graph: Any) -> None:
+        self.visits: defaultdict[str, list[Visit]] = defaultdict(list)
+        """By invocation of a graph: the tasks that were looked at."""
+        self.pending: dict[str, list[str]] = {}
+        """By invocation: what earlier tasks of its first superstep have written to already."""
+        self._lines: list[tuple[tuple[Any, ...], int, PlanLine]] = []
+        self._tasks: dict[tuple[str, str], Visit] = {}
+        self._orders: dict[str, tuple[Any, ...]] = {}
+        self._engines: dict[MusubitoEngine, LookingEngine] = {}
+        self._estimates: dict[MusubitoEngine, Estimates] = {}
+        self._savers: dict[int, Apart] = {}
+        self._lock = threading.Lock()
+        self.graph, self.ground = self._copy(graph, graph.get_name())
+
+    # -- what is told of it --------------------------------------------------------------------------------------------
+    def lines(self) -> list[PlanLine]:
+        """The calls that were looked at, in the order in which they would be made."""
+        return [line for _, _, line in sorted(self._lines, key=lambda each: each[:2])]
+
+    def estimates(self, engine: MusubitoEngine) -> Estimates:
+        """Those of what an engine has recorded."""
+        engine = engine.behind if isinstance(engine, LookingEngine) else engine
+        with self._lock:
+            if engine not in self._estimates:
+                self._estimates[engine] = Estimates(engine)
+            return self._estimates[engine]
+
+    def visit(self, config: RunnableConfig, site: Site) -> Visit:
+        """The task that runs with this config."""
+        place, step = _compat.checkpoint_ns_in(config), _compat.step_in(config)
+        task = place, str(_compat.task_in(config))
+        around = place.rpartition("|")[0]
+        with self._lock:
+            if task not in self._tasks:
+                before = self._orders.get(_unnumbered(around), ())
+                order = (*before, (step, *map(_sortable, _compat.place_of_task(config))))
+                self._tasks[task] = Visit(site, step, order)
+                self._orders[place] = order
+                self.visits[around].append(self._tasks[task])
+            return self._tasks[task]
+
+    def saw(self, visit: Visit, *lines: PlanLine) -> None:
+        """What a step of this task would do."""
+        with self._lock:
+            self._lines += [(visit.order, len(self._lines) + number, line) for number, line in enumerate(lines)]
+
+    def apart(self, saver: BaseCheckpointSaver[Any]) -> Apart:
+        """Stands for this one from now on."""
+        return self._savers.setdefault(id(saver), Apart(saver, self.pending))
+
+    # -- the copy ------------------------------------------------------------------------------------------------------
+    def _copy(self, graph: Any, name: str) -> tuple[Any, Ground]:
+        made = copy.copy(graph)
+        made.debug = False
+        if graph.config:
+            made.config = _compat.without_callbacks(graph.config)
+        if isinstance(graph.checkpointer, BaseCheckpointSaver):
+            made.checkpointer = self.apart(graph.checkpointer)
+        if graph.cache is not None:
+            made.cache = OnlyRead(graph.cache)
+        ground = Ground(name, Settings())
+        made.nodes = {}
+        for node, spec in graph.nodes.items():
+            ground.ways[node] = ways = Ways()
+            ground.parts[node] = []
+            site = Site(ground, node)
+            writers = [self._writer(writer, site, ways) for writer in spec.flat_writers]
+            changes: dict[str, Any] = {"writers": writers, "bound": self._bound(spec.bound, site)}
+            if getattr(spec, "timeout", None) is not None:
+                # Which is for async invocations alone.
+                changes["timeout"] = None
+            if isinstance(changes["bound"], Subgraph):
+                changes["subgraphs"] = [changes["bound"]._graph]
+            made.nodes[node] = spec.copy(changes)
+        by_channel: defaultdict[str, list[str]] = defaultdict(list)
+        for node, spec in graph.nodes.items():
+            for channel in spec.triggers:
+                by_channel[channel].append(node)
+        for ways in ground.ways.values():
+            self._resolve(ways, by_channel, graph.channels)
+        return made, ground
+
+    def _resolve(self, ways: Ways, by_channel: Mapping[str, Sequence[str]], channels: Mapping[str, Any]) -> None:
+        """Channels into the nodes that they trigger."""
+        edges, commands = ways.edges, ways.commands
+        ways.edges = [node for channel in edges for node in by_channel.get(channel, ())]
+        ways.commands = [node for channel in commands for node in by_channel.get(channel, ())]
+        ways.waiting = [
+            node
+            for channel in edges
+            if not isinstance(channels.get(channel), _compat.EphemeralValue)
+            for node in by_channel.get(channel, ())
+        ]
+
+    def _writer(self, writer: Any, site: Site, ways: Ways) -> Any:
+        branch = _compat.branch_of(writer)
+        if branch is None:
+            if isinstance(writer, _compat.ChannelWrite):
+                always, declared = _compat.declared_ends(writer)
+                ways.edges += always
+                ways.commands += declared
+            return writer
+        router: Any = branch.path
+        if not isinstance(router, Router):
+            return writer
+        made = _compat.copied(router)
+        made._node = self.node(router._node, site)
+        made._step = LookingStep(router._step, self, site, router=branch)
+        ends = None if branch.ends is None else list(branch.ends.values())
+        ways.routers[router._step.operation.name] = ends
+        return _compat.writer_of(writer, branch._replace(path=made))
+
+    def _bound(self, bound: Any, site: Site) -> Any:
+        if bound is _compat.DEFAULT_BOUND:
+            return bound
+        if isinstance(bound, RunnableSequence):
+            return RunnableSequence(*self._parts(bound.steps, site), name=bound.name)
+        if isinstance(bound, _compat.RunnableSeq):
+            made = _compat.copied(bound)
+            made.steps = self._parts(bound.steps, site)
+            return made
+        return self._part(bound, site)
+
+    def _parts(self, parts: Sequence[Any], site: Site) -> list[Any]:
+        steps = set(_compat.recorded_parts(parts))
+        # LangChain's own output parsers do no more than read what they are given.
+        return [self._part(part, site) if number in steps else part for number, part in enumerate(parts)]
+
+    def _part(self, bound: Any, site: Site) -> Any:
+        parts = site.ground.parts[site.node]
+        if isinstance(bound, Subgraph):
+            graph, ground = self._copy(bound._graph, f"{site.ground.name}/{site.node}")
+            parts.append(ground)
+            return LookingSubgraph(bound, graph, ground, self, site)
+        made: Any
+        if isinstance(bound, RecordedCallable):
+            made = _compat.copied(bound)
+            made.musubito_node = self.node(bound.musubito_node, site)
+            made.musubito_step = LookingStep(bound.musubito_step, self, site, runnable=bound)
+            parts.append(made.musubito_step)
+        elif isinstance(bound, NodeRunnable):
+            made = _compat.copied(bound)
+            made._node = self.node(bound._node, site)
+            made._step = LookingStep(bound._step, self, site, last=bound._number == bound._count - 1)
+            parts.append(made._step)
+        elif isinstance(bound, RecordedEntrypoint):
+            made = Unforeseen(bound._place, BODY, self, site, self.node(bound.musubito_node, site).settings)
+            parts.append(made)
+        else:
+            made = Unforeseen(f"{site.ground.name}/{site.node}", REMOTE, self, site, site.ground.settings)
+            parts.append(made)
+        return made
+
+    def node(self, node: Node, site: Site) -> Node:
+        """The same, with an engine that only looks."""
+        made = replace(node, settings=self.settings(node.settings))
+        site.ground.settings = made.settings
+        return made
+
+    def settings(self, settings: Settings) -> Settings:
+        """The same, with an engine that only looks."""
+        engine = settings.engine or current_engine()
+        if isinstance(engine, LookingEngine):
+            return settings
+        if engine not in self._engines:
+            self._engines[engine] = LookingEngine(engine)
+        return replace(settings, engine=self._engines[engine])
+
+
+def _sortable(part: Any) -> str:
+    return f"{part:08}" if isinstance(part, int) else str(part)
+
+
+def _unnumbered(place: str) -> str:
+    """Several graphs that one task runs are told apart by numbers."""
+    head, _, last = place.rpartition("|")
+    return _unnumbered(head) if last.isdigit() else place

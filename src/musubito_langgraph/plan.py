@@ -1,0 +1,163 @@
+"""What an invocation of a wrapped graph would replay, and what it would run."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Collection, Iterable, Iterator
+from contextvars import copy_context
+from typing import Any
+from uuid import uuid4
+
+from langgraph.errors import GraphRecursionError
+from langgraph.graph import StateGraph
+
+from musubito import MusubitoError
+from musubito.adapter import SCOPE, LookingEngine, Scope
+from musubito.lineage.plan import UNKNOWN, Plan, PlanLine, planned
+from musubito_langgraph import _compat
+from musubito_langgraph.foresight import Foresight
+from musubito_langgraph.graph import wrapped_compiled
+from musubito_langgraph.looking import Ground, LookingStep, Unforeseen, Visit
+from musubito_langgraph.parents import LINEAGE
+from musubito_langgraph.policy import Settings, invocation_of
+
+__all__ = ["musubito_plan", "plan_of"]
+
+Part = LookingStep | Unforeseen | str
+"""A step of a node, or a router by its name."""
+
+
+def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = None) -> Plan:  # noqa: A002
+    """What `graph.invoke(input, config, context=context)` would do now. No node, router, model or tool runs, nothing
+    is written to the store or to what the graph itself keeps (checkpoints, its store, its cache), and callbacks hear
+    nothing of it.
+
+    Replays are followed as far as they go. What is past a node that would run is unknown, since it depends on what that
+    gives; failures are not foreseen. What makes a state of what nodes gave does run: its reducers and its validation.
+
+    Raises TypeError for what is no wrapped compiled graph, `MusubitoError` on an event loop, `StoreError`, and what the
+    invocation would raise before anything ran.
+    """
+    if isinstance(graph, StateGraph):
+        raise TypeError("musubito_plan takes a compiled graph: call compile() first")
+    if not isinstance(graph, _compat.Pregel) or LINEAGE not in graph.channels:
+        raise TypeError(f"musubito_plan takes a graph that musubito_graph has wrapped, not {graph!r}")
+    if asyncio._get_running_loop() is not None:
+        raise MusubitoError("musubito_plan blocks: call it as `await asyncio.to_thread(musubito_plan, graph, ...)`")
+    config = _compat.without_callbacks(config or {})
+    return copy_context().run(_plan, graph, _own(input), config, context)
+
+
+def plan_of(graph: Any, given: Any, module: str) -> Plan:
+    """For the command: of a graph as a module holds it, which need not be compiled or wrapped, in a thread that is
+    new."""
+    if isinstance(graph, StateGraph):
+        graph = graph.compile()
+    if not isinstance(graph, _compat.Pregel):
+        raise MusubitoError(f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}")
+    if LINEAGE not in graph.channels:
+        graph = wrapped_compiled(graph, Settings(home=module))
+    thread = {"configurable": {"thread_id": str(uuid4())}} if graph.checkpointer else None
+    return musubito_plan(graph, given, thread)
+
+
+def _own(given: Any) -> Any:
+    """A copy: LangGraph gives ids to the messages that it is given."""
+    try:
+        return copy.deepcopy(given)
+    except Exception:  # whatever copying it raises
+        return given
+
+
+def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
+    foresight = Foresight(graph)
+    unknown: list[str] = []
+    interrupted = False
+    with _compat.unseen():
+        _stand(foresight, config)
+        try:
+            for chunk in foresight.graph.stream(given, config, context=context, stream_mode="updates"):
+                interrupted = interrupted or "__interrupt__" in chunk
+        except GraphRecursionError:
+            unknown.append("the recursion limit is reached: the invocation would raise GraphRecursionError")
+    lines = foresight.lines()
+    stopped = any(line.outcome != "would replay" for line in lines)
+    if interrupted and not stopped:
+        unknown.append(
+            "an interrupt that the graph was compiled with ends the invocation; what follows is the next one's"
+        )
+    unknown += [f"{line.operation}: {line.reason}" for line in lines if line.outcome == UNKNOWN and not line.within]
+    further = list(_further(foresight, config))
+    return planned([*lines, *further], unknown)
+
+
+def _stand(foresight: Foresight, config: dict[str, Any]) -> None:
+    """Where the invocation would stand: in the run that is around, with whatever samples that has given."""
+    engine = foresight.ground.settings.engine_for(invocation_of(config))
+    around, run = SCOPE.get(), None
+    if isinstance(engine, LookingEngine) and around.run is not None and around.engine is engine.behind:
+        run = engine.like(around.run)
+    SCOPE.set(Scope(engine, run, None, None, None))
+
+
+def _further(foresight: Foresight, config: dict[str, Any]) -> Iterator[PlanLine]:
+    """What may follow where something would run."""
+    invocation = invocation_of(config)
+    told = set[str]()
+    for place, visits in foresight.visits.items():
+        stopped = [visit for visit in visits if visit.stopped]
+        if not stopped:
+            continue
+        ground = visits[0].site.ground
+        estimates = foresight.estimates(ground.settings.engine_for(invocation))
+        reason = f"depends on what {', '.join(dict.fromkeys(visit.site.node for visit in stopped))} gives"
+        for part in _reached(ground, visits, foresight.pending.get(place, ())):
+            name = part if isinstance(part, str) else str(part.name)
+            if name not in told:
+                told.add(name)
+                yield PlanLine(name, None, UNKNOWN, reason, estimates.of(name))
+                if not isinstance(part, str):
+                    yield from part.may_call(estimates)
+
+
+def _reached(ground: Ground, visits: list[Visit], pending: Iterable[str]) -> Iterator[Part]:
+    """What may be called past these tasks of a graph."""
+    last = max(visit.step for visit in visits)
+    seen = {visit.site.node for visit in visits}
+    ahead = [node for visit in visits if visit.step == last for node in visit.leads]
+    # Joins and deferred nodes wait for what was done before.
+    ahead += [node for visit in visits for node in ground.ways[visit.site.node].waiting if node not in seen]
+    written = {channel.rpartition(":")[2] for channel in pending}
+    ahead += [node for node in ground.nodes if node in written]
+    for visit in visits:
+        if visit.stopped:
+            yield from _parts(ground, visit.site.node, visit.asked)
+    for node in _closure(ground, ahead):
+        yield from _parts(ground, node)
+
+
+def _closure(ground: Ground, ahead: Iterable[str]) -> list[str]:
+    found = dict.fromkeys(ahead)
+    queue = list(found)
+    for node in queue:
+        ways = ground.ways[node]
+        ends = [end for each in ways.routers.values() for end in (ground.nodes if each is None else each)]
+        for following in (*ways.edges, *ways.commands, *ends):
+            if following in ground.nodes and following not in found:
+                found[following] = None
+                queue.append(following)
+    return queue
+
+
+def _parts(ground: Ground, node: str, without: Collection[str] = ()) -> Iterator[Part]:
+    """The steps of a node, and its routers."""
+    for part in ground.parts[node]:
+        if part.name in without:
+            continue
+        if isinstance(part, Ground):
+            for inner in part.parts:
+                yield from _parts(part, inner)
+        else:
+            yield part
+    yield from (router for router in ground.ways[node].routers if router not in without)

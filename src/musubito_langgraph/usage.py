@@ -1,0 +1,65 @@
+"""How many tokens models have used, as LangChain tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+from musubito_langgraph.contents import messages_in
+
+__all__ = ["ModelUsage", "new_in", "used_in"]
+
+
+class ModelUsage(NamedTuple):
+    """Tokens of one answer; the model is "" where nothing names it."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+
+
+def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
+    """What one call of a model used; `model` is what it is called if the answer does not say."""
+    said: dict[str, Any] = response.llm_output or {}
+    model = str(said.get("model_name") or said.get("model") or model)
+    told = False
+    for generations in response.generations:
+        for generation in generations:
+            if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
+                usage = _of_message(generation.message, model)
+                if usage is not None:
+                    told = True
+                    yield usage
+    usage = said.get("token_usage") or said.get("usage")
+    if not told and isinstance(usage, dict):
+        tokens_in = usage.get("prompt_tokens", usage.get("input_tokens"))
+        tokens_out = usage.get("completion_tokens", usage.get("output_tokens"))
+        if isinstance(tokens_in, int) and isinstance(tokens_out, int):
+            yield ModelUsage(model, tokens_in, tokens_out)
+
+
+def new_in(output: object, given: object) -> Iterator[ModelUsage]:
+    """What the messages in an output say that was used for them, but for those that were given."""
+    made = [each for each in messages_in(output) if isinstance(each, AIMessage) and each.usage_metadata]
+    if not made:
+        return
+    before = list(messages_in(given))
+    known = {id(message) for message in before}
+    ids = {message.id for message in before if message.id}
+    for message in made:
+        if id(message) not in known and message.id not in ids:
+            usage = _of_message(message, "")
+            if usage is not None:
+                yield usage
+
+
+def _of_message(message: AIMessage, model: str) -> ModelUsage | None:
+    usage = message.usage_metadata
+    if not usage:
+        return None
+    said = message.response_metadata
+    named = str(said.get("model_name") or said.get("model") or model)
+    return ModelUsage(named, usage["input_tokens"], usage["output_tokens"])

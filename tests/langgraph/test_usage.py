@@ -1,0 +1,188 @@
+"""How many tokens a graph has used and saved: by whom, of which model, and each counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.llms import LLM
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langgraph.graph import START, StateGraph, add_messages
+
+from musubito import MusubitoEngine, record_usage, run
+from musubito.lineage import Lineage, RunSummary, Tokens
+from musubito_langgraph import musubito_graph, musubito_runnable
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+class Priced(BaseChatModel):
+    """Each answer takes ten tokens in and as many out as it is told."""
+
+    out: int = 5
+    called: str = "model-a"
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        usage = {"input_tokens": 10, "output_tokens": self.out, "total_tokens": 10 + self.out}
+        said = {"model_name": self.called}
+        message = AIMessage(f"answer {len(messages)}", usage_metadata=usage, response_metadata=said)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        yield ChatGenerationChunk(message=AIMessageChunk("answer "))
+        usage = {"input_tokens": 10, "output_tokens": self.out, "total_tokens": 10 + self.out}
+        said = {"model_name": self.called}
+        yield ChatGenerationChunk(message=AIMessageChunk("in pieces", usage_metadata=usage, response_metadata=said))
+
+    @property
+    def _llm_type(self) -> str:
+        return "priced"
+
+
+class State(TypedDict, total=False):
+    q: str
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+def graph_of(*nodes: Any) -> Any:
+    builder = StateGraph(State)
+    for number, node in enumerate(nodes):
+        builder.add_node(f"node{number}", node)
+        builder.add_edge(f"node{number - 1}" if number else START, f"node{number}")
+    return musubito_graph(builder.compile(name="g"))
+
+
+def summary(engine: MusubitoEngine) -> RunSummary:
+    return Lineage(engine).run("last").summary
+
+
+def spent_and_saved(engine: MusubitoEngine, graph: Any, state: Any = None) -> tuple[Any, Any]:
+    graph.invoke(state or {"q": "?"})
+    last = summary(engine)
+    return last.spent.tokens, last.saved.tokens
+
+
+def test_what_a_model_in_a_node_uses_is_spent_once_and_then_saved(engine: MusubitoEngine):
+    def node(state: State) -> State:
+        return {"messages": [Priced().invoke("hi"), Priced(out=1, called="model-b").invoke("ho")]}
+
+    used = {"model-a": Tokens(10, 5), "model-b": Tokens(10, 1)}
+    graph = graph_of(node)
+    assert spent_and_saved(engine, graph) == (used, {})
+    assert spent_and_saved(engine, graph) == ({}, used)
+
+
+@pytest.mark.parametrize("inner", ["runnable", "graph"])
+def test_an_inner_step_pays_for_its_own_model(engine: MusubitoEngine, inner: str):
+    """The one around it sees the model, too, and does not pay a second time."""
+    model = musubito_runnable(Priced())
+    sub = graph_of(lambda state: {"messages": [Priced().invoke("hi")]}) if inner == "graph" else None
+    more = [0]
+
+    def node(state: State) -> State:
+        answer = Priced(out=1, called="model-b").invoke("before")
+        inside = sub.invoke({"q": "?"})["messages"] if sub is not None else [model.invoke("hi")]
+        return {"messages": [answer, *inside], "q": str(more[0])}
+
+    graph = graph_of(node)
+    both = {"model-a": Tokens(10, 5), "model-b": Tokens(10, 1)}
+    assert spent_and_saved(engine, graph) == (both, {})
+    assert spent_and_saved(engine, graph) == ({}, both)
+    # The outer step is edited: the inner one is replayed.
+    more[0] = 1
+    assert spent_and_saved(engine, graph) == ({"model-b": Tokens(10, 1)}, {"model-a": Tokens(10, 5)})
+    # What it took is all that it would have taken.
+    assert spent_and_saved(engine, graph) == ({}, both)
+
+
+def test_a_model_that_is_a_node_and_one_that_streams(engine: MusubitoEngine):
+    def streams(state: State) -> State:
+        return {"messages": ["".join(chunk.text for chunk in Priced().stream("hi"))]}
+
+    graph = graph_of(streams)
+    assert spent_and_saved(engine, graph) == ({"model-a": Tokens(10, 5)}, {})
+    assert spent_and_saved(engine, graph) == ({}, {"model-a": Tokens(10, 5)})
+    recorded = musubito_runnable(Priced(called="alone"))
+    for spent, saved in [({"alone": Tokens(10, 5)}, {}), ({}, {"alone": Tokens(10, 5)})]:
+        assert list(recorded.stream("hi"))
+        last = summary(engine)
+        assert (last.spent.tokens, last.saved.tokens) == (spent, saved)
+
+
+def test_messages_say_it_where_no_model_is_seen(engine: MusubitoEngine):
+    usage = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+
+    def first(state: State) -> State:
+        return {"messages": [AIMessage("by hand", usage_metadata=usage, response_metadata={"model_name": "sdk"})]}
+
+    def second(state: State) -> State:
+        # What it was given is not its own.
+        return {"messages": [state["messages"][-1], AIMessage("more", usage_metadata=usage)]}
+
+    used = {"sdk": Tokens(3, 4), "": Tokens(3, 4)}
+    graph = graph_of(first, second)
+    assert spent_and_saved(engine, graph) == (used, {})
+    assert spent_and_saved(engine, graph) == ({}, used)
+
+
+def test_a_plain_language_model_says_it_too(engine: MusubitoEngine):
+    class Plain(LLM):
+        def _call(self, prompt: str, *args: Any, **kwargs: Any) -> str:
+            return "text"
+
+        @property
+        def _llm_type(self) -> str:
+            return "plain"
+
+    def node(state: State) -> State:
+        record_usage(input_tokens=1, output_tokens=2, model="by hand")
+        return {"q": Plain().invoke("hi")}
+
+    graph = graph_of(node)
+    assert spent_and_saved(engine, graph) == ({"by hand": Tokens(1, 2)}, {})
+    assert spent_and_saved(engine, graph) == ({}, {"by hand": Tokens(1, 2)})
+
+
+def test_what_a_failed_attempt_used_is_spent(engine: MusubitoEngine):
+    tries = [0]
+
+    def node(state: State) -> State:
+        Priced().invoke("hi")
+        tries[0] += 1
+        if tries[0] == 1:
+            raise ValueError("once")
+        return {"q": "!"}
+
+    graph = graph_of(node)
+    with pytest.raises(ValueError):
+        graph.invoke({"q": "?"})
+    last = summary(engine)
+    assert (last.status, last.spent.tokens) == ("failed", {"model-a": Tokens(10, 5)})
+
+
+async def test_async_models_and_agents_are_counted(engine: MusubitoEngine):
+    agents = pytest.importorskip("langchain.agents")
+    agent = musubito_graph(agents.create_agent(Priced(), name="agent"))
+    for spent, saved in [({"model-a": Tokens(10, 5)}, {}), ({}, {"model-a": Tokens(10, 5)})]:
+        await agent.ainvoke({"messages": [HumanMessage("?", id="1")]})
+        last = summary(engine)
+        assert (last.name, last.spent.tokens, last.saved.tokens) == ("agent", spent, saved)
+
+
+def test_each_invocation_is_a_run_and_joins_one_that_is_around_it(engine: MusubitoEngine):
+    graph = graph_of(lambda state: {"messages": [Priced().invoke("hi")]})
+    graph.batch([{"q": "a"}, {"q": "b"}])
+    list(graph.stream({"q": "c"}))
+    runs = Lineage(engine).runs()
+    assert [(each.name, each.status, each.calls) for each in runs] == [("g", "finished", 1)] * 3
+    with run("all"):
+        graph.invoke({"q": "a"})
+        with run("part"):
+            graph.invoke({"q": "d"})
+    report = Lineage(engine).run("all")
+    assert [(call.outcome, call.parent) for call in report.calls] == [("replayed", None), ("ran", None)]
+    assert (report.summary.spent.tokens, report.summary.saved.tokens) == ({"model-a": Tokens(10, 5)},) * 2
+    assert len(Lineage(engine).runs()) == 4
