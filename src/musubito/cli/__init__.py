@@ -1,0 +1,18 @@
+"""The `musubito` command: what ran, why, and what it saved."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command; says what is missing if the extra is not installed."""
+    try:
+        from musubito.cli.root import root  # noqa: PLC0415 - what it needs is an extra
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        sys.exit(f"musubito: the command needs {error.name}; install it with: pip install 'musubito[cli]'")
+    root(prog_name="musubito")

@@ -1,0 +1,103 @@
+"""`musubito diff`: two runs side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from musubito.cli.here import Here, json_option, says_what_is_wrong
+from musubito.cli.money import worth
+from musubito.cli.tables import print_table
+from musubito.cli.words import clean, duration, short, times, when
+from musubito.lineage import RunSummary
+from musubito.lineage.comparison import ComparedCall, Comparison, compare
+
+__all__ = ["command"]
+
+REASON: Final = 32
+"""So much of a reason is shown; it may name many arguments."""
+MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-", "red")}
+
+
+@click.command("diff", epilog="Example: musubito diff nightly last")
+@click.argument("before", metavar="RUN")
+@click.argument("after", metavar="RUN")
+@json_option
+@click.pass_context
+@says_what_is_wrong
+def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
+    """What differs between two runs: nodes that changed (~), came (+) or went (-).
+
+    A RUN is an id, a name (its newest run), or "last". Calls of equal nodes are the same, be they run or replayed, and
+    what a replayed call does not make again counts as no difference. Exit status 1 if the runs differ.
+    """
+    here: Here = ctx.obj
+    found = compare(here.lineage, before, after)
+    if json_:
+        here.json({"differ": found.differ, "before": found.before, "after": found.after, "calls": found.calls})
+    else:
+        runs = [_run(run) for run in (found.before, found.after)]
+        print_table(
+            here.console, ("run", "name", "started", "hits", "spent", "cost", "saved"), runs, name=1, texts=(0, 2)
+        )
+        click.echo()
+        if found.differ:
+            _print_calls(here.console, found)
+            click.echo()
+        click.echo(_summary(found))
+    if found.differ:
+        ctx.exit(1)
+
+
+def _run(run: RunSummary) -> tuple[str, ...]:
+    saved = worth(run.saved) or (duration(run.saved.milliseconds) if run.replayed else "")
+    return (
+        short(run.run_id),
+        clean(run.name or ""),
+        when(run.started_at),
+        f"{run.replayed:,}/{run.calls:,}",
+        duration(run.spent.milliseconds),
+        worth(run.spent),
+        saved,
+    )
+
+
+def _print_calls(console: Console, found: Comparison) -> None:
+    # Calls that differ alike are one line.
+    alike = Counter(
+        (call.change, clean(call.operation), *_ends(call), _output(call), clean(call.reason or ""))
+        for call in found.calls
+        if call.change in MARKS
+    )
+    rows: list[tuple[str | Text, ...]] = []
+    for (change, operation, before, after, output, why), number in alike.items():
+        mark, colour = MARKS[change]
+        said = why if len(why) <= REASON else f"{why[: REASON - 1]}…"
+        many = f"× {number:,}" if number > 1 else ""
+        rows.append((Text(mark, style=colour), operation, many, before, after, output, said))
+    columns = ("", "operation", "", "before", "after", "output", "why")
+    print_table(console, columns, rows, name=1, texts=(0, 2, 3, 4, 5, 6))
+
+
+def _ends(call: ComparedCall) -> tuple[str, str]:
+    return call.before.outcome if call.before else "", call.after.outcome if call.after else ""
+
+
+def _output(call: ComparedCall) -> str:
+    return "" if call.same_output is None else "same" if call.same_output else "differs"
+
+
+def _summary(found: Comparison) -> str:
+    counts = Counter(call.change for call in found.calls)
+    same = [_ends(call) for call in found.calls if call.change == "same"]
+    said = f"{times(counts['same'], 'call is', 'calls are')} the same"
+    both = Counter(pair for pair in same if pair[0] == pair[1])
+    alike = [f"{both[end, end]:,} {end} in both" for end in ("replayed", "ran") if both[end, end]]
+    if alike:
+        said += f" ({', '.join(alike)})"
+    said += "".join(f", {counts[change]:,} {change}" for change in MARKS if counts[change])
+    return f"{said}." if found.differ else f"The runs do not differ: {said}."

@@ -1,0 +1,108 @@
+"""`musubito doctor`: whether the store is sound, and how large it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import click
+from rich.text import Text
+
+from musubito.cli.here import Here, json_option, says_what_is_wrong
+from musubito.cli.words import ago, clean, short, size
+from musubito.errors import StoreError
+from musubito.lineage import Lineage
+from musubito.store.sqlite import Condition, SQLiteStorage
+
+__all__ = ["command"]
+
+DAY: Final = 86_400.0
+KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    fine: bool
+    says: str
+
+
+@click.command("doctor", short_help="Whether the store is sound.", epilog="Example: musubito doctor")
+@json_option
+@click.pass_context
+@says_what_is_wrong
+def command(ctx: click.Context, json_: bool) -> None:
+    """Whether the store is sound: schema, integrity, size, permissions, what was left behind.
+
+    Exit status 1 if something is not as it should be.
+    """
+    here: Here = ctx.obj
+    lineage = here.lineage
+    storage = lineage.engine.storage
+    checks = list(_file(storage.condition())) if isinstance(storage, SQLiteStorage) else []
+    counts: dict[str, int] = {}
+    try:
+        checks += _left_behind(lineage)
+        counts |= zip(KINDS, lineage.rows("sizes")[0], strict=True)
+    except StoreError as fault:
+        if all(check.fine for check in checks):
+            raise
+        checks.append(Check("contents", False, str(fault)))
+    if json_:
+        here.json({"checks": checks, "counts": counts})
+    else:
+        for check in checks:
+            mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
+            here.console.print(Text.assemble(mark, (f"{check.name:<12}", "bold"), clean(check.says)), soft_wrap=True)
+        if counts:
+            here.console.print(
+                "  contents    " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()), soft_wrap=True
+            )
+    if not all(check.fine for check in checks):
+        ctx.exit(1)
+
+
+def _file(state: Condition) -> Iterator[Check]:
+    yield Check("database", True, state.path)
+    yield Check("schema", state.schema == state.newest_schema, f"version {state.schema} of {state.newest_schema}")
+    problems = "; ".join(state.problems)
+    remedy = "Move the file away to begin anew, or restore a copy."
+    yield Check("integrity", not problems, f"{problems}. {remedy}" if problems else "quick_check found nothing")
+    free = f", {100 * state.free_pages // max(1, state.pages)} % of its pages are free" if state.free_pages else ""
+    yield Check("size", True, f"{size(state.size)}, log {size(state.log_size)}{free}")
+    private = not state.mode & 0o077
+    remedy = "" if private else f": others can read what was recorded; chmod 600 {state.path}"
+    yield Check("permissions", private, f"{state.mode:04o}{remedy}")
+
+
+def _left_behind(lineage: Lineage) -> Iterator[Check]:
+    now = time.time()
+    leases = [
+        f"{operation} (pid {pid} on {host}, {ago(until, now)})"
+        for operation, host, pid, until in lineage.rows("expired_leases", now=now)
+    ]
+    yield _none_of(
+        "leases",
+        leases,
+        "ran out",
+        "Their processes died; whoever asks next takes them over, but for those of effects.",
+    )
+    runs = [
+        f"{short(run.hex())} {name or ''} ({ago(at, now)})"
+        for run, name, at in lineage.rows("runs_without_end", before=now - DAY)
+    ]
+    yield _none_of("runs", runs, "in progress for over a day", "If no process does them any more, it died.")
+    effects = [f"{name} ({ago(at, now)})" for name, at in lineage.rows("open_effects", before=now - DAY)]
+    yield _none_of("effects", effects, "with unknown outcome", "See on_unknown in StepConfiguration.")
+
+
+def _none_of(name: str, found: list[str], how: str, remedy: str) -> Check:
+    if not found:
+        return Check(name, True, f"none {how}")
+    return Check(
+        name, False, f"{len(found):,} {how}: {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}. {remedy}"
+    )

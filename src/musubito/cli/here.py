@@ -1,0 +1,139 @@
+"""What all commands share: the lineage that they ask, and how they say what they found."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cached_property, wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
+
+import click
+from rich.console import Console
+
+from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
+from musubito.lineage import Lineage, Tokens
+
+__all__ = ["CommandError", "Here", "as_json", "json_option", "no_inputs_option", "reader_gone", "says_what_is_wrong"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+DEFAULT: Final = ".musubito/musubito.db"
+
+json_option = click.option("--json", "json_", is_flag=True, help="For machines: one JSON document.")
+no_inputs_option = click.option("--no-inputs", is_flag=True, help="Leave out the contents of inputs and outputs.")
+
+
+class CommandError(click.ClickException):
+    """What was asked for cannot be done; the text says why, and the remedy."""
+
+    exit_code = 2
+
+
+class Screen(Console):
+    """A console whose reader may have gone."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """See `reader_gone`."""
+        reader_gone()
+
+
+class Here:
+    """Where a command runs: its store, opened when it is first needed, and the terminal."""
+
+    def __init__(self, db: str | None, url: str | None) -> None:
+        self._db = db
+        self._url = url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "lineage" in vars(self):
+            self.lineage.engine.close()
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """That of the store. A file that is not there is not made."""
+        if self._db is not None or self._url is None:
+            path = Path(self._db or DEFAULT)
+            self._must_be_there(path)
+            return Lineage(MusubitoEngine(SQLiteStorage(path)))
+        scheme, _, rest = self._url.partition(":///")
+        if scheme == "sqlite" and rest:
+            self._must_be_there(Path(rest))
+        return Lineage.from_url(self._url)
+
+    @staticmethod
+    def _must_be_there(path: Path) -> None:
+        if not path.is_file():
+            raise CommandError(f"there is no database at {path}. Name one with --db PATH, or set MUSUBITO_URL.")
+
+    @property
+    def engine(self) -> MusubitoEngine:
+        """The engine on the store."""
+        return self.lineage.engine
+
+    @cached_property
+    def console(self) -> Console:
+        """Where people read: as wide as the terminal, 80 columns where it has no width. Colours only where they are
+        wanted (NO_COLOR). No text is taken for markup: names and contents may hold brackets."""
+        columns = shutil.get_terminal_size((80, 24)).columns
+        return Screen(width=columns, highlight=False, markup=False, emoji=False)
+
+    @staticmethod
+    def json(document: Any) -> None:
+        """One JSON document on the standard output."""
+        click.echo(json.dumps(as_json(document), indent=2, ensure_ascii=False))
+
+
+def as_json(value: Any) -> Any:
+    """Reports as JSON: dataclasses by their fields, times as numbers, what JSON cannot hold as text."""
+    match value:
+        case Tokens():
+            return {"input": value.input, "output": value.output}
+        case Enum():
+            return value.value
+        case float() if not math.isfinite(value):
+            return str(value)
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(key): as_json(part) for key, part in value.items()}
+        case tuple() if hasattr(value, "_fields"):
+            return {name: as_json(getattr(value, name)) for name in value._fields}
+        case list() | tuple() | set() | frozenset():
+            return [as_json(part) for part in value]
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {each.name: as_json(getattr(value, each.name)) for each in fields(value)}
+    return value
+
+
+def says_what_is_wrong(command: Callable[P, T]) -> Callable[P, T]:
+    """Errors in one line, with status 2; a reader that has gone (`| head`) is none."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except MusubitoError as error:
+            raise CommandError(str(error)) from error
+        except BrokenPipeError:
+            reader_gone()
+
+    return guarded
+
+
+def reader_gone() -> NoReturn:
+    """Ends in peace; Python would complain of a broken pipe once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)

@@ -1,0 +1,87 @@
+"""`musubito invalidate`: results that must not be replayed any more."""
+
+from __future__ import annotations
+
+import difflib
+from typing import NamedTuple
+
+import click
+
+from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
+from musubito.cli.words import clean, short, times
+from musubito.lineage import Lineage, LineageError
+
+__all__ = ["command"]
+
+
+class Target(NamedTuple):
+    """What is invalidated in one namespace, as the engine takes it; and the number of the operation, or of the node."""
+
+    namespace: str
+    what: str
+    operation: int | None
+    node: int | None
+
+
+@click.command(
+    "invalidate", short_help="Never replay these results again.", epilog="Example: musubito invalidate summarise"
+)
+@click.argument("what", metavar="NODE|OPERATION")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, what: str, yes: bool, json_: bool) -> None:
+    """Never again replay the results of an operation, or of one node, nor those that were made with them.
+
+    WHAT is an operation's name (in all namespaces that have it) or a node's id.
+    """
+    lineage = here.lineage
+    targets = _targets(lineage, what)
+    where = [{"operation": each.operation, "node": each.node} for each in targets]
+    known = [row for (row,) in lineage.ask(*(("executions_of", each) for each in where))]
+    executions, valid, effects = (sum(row[column] for row in known) for column in range(3))
+    name = short(what) if targets[0].node is not None else clean(what)
+    if not yes:
+        _ask(f"{name}: {times(executions, 'execution')}", [each.namespace for each in targets], effects)
+    invalid = lineage.rows("invalid_executions")[0][0]
+    count = sum(lineage.engine.in_namespace(each.namespace).invalidate(each.what) for each in targets)
+    callers = max(0, lineage.rows("invalid_executions")[0][0] - invalid - valid)
+    stale = sum(rows[0][0] for rows in lineage.ask(*(("stale_below", each) for each in where)))
+    if json_:
+        here.json({"executions": count, "newly_invalid": valid, "callers": callers, "stale": stale})
+        return
+    before = f" ({count - valid:,} had been before)" if count > valid else ""
+    click.echo(f"{name}: {times(count, 'execution')} invalidated{before}.")
+    if callers:
+        click.echo(f"{times(callers, 'execution')} that called them too.")
+    click.echo(f"{times(stale, 'node')} below {'is' if stale == 1 else 'are'} stale.")
+
+
+def _targets(lineage: Lineage, what: str) -> list[Target]:
+    operations = lineage.rows("operations")
+    named = [Target(namespace, name, number, None) for namespace, name, number in operations if name == what]
+    if named:
+        return named
+    try:
+        number = lineage.number(what)
+    except LineageError as error:
+        if "several" in str(error):
+            raise
+        similar = difflib.get_close_matches(what, [name for _, name, _ in operations], n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(dict.fromkeys(similar))}?" if similar else "'musubito show last' names some."
+        raise LineageError(f"no operation and no node is called {what!r}; {hint}") from None
+    node = lineage.nodes([number])[0]
+    return [Target(node.namespace or lineage.engine.namespace, node.node_id, None, number)]
+
+
+def _ask(what: str, namespaces: list[str], effects: int) -> None:
+    where = f"namespace{'s' if len(namespaces) > 1 else ''} {', '.join(namespaces)}"
+    again = f" {times(effects, 'external effect')} may then take place again." if effects else ""
+    try:
+        said = click.confirm(f"{what} in {where}.{again} Never replay them again?", err=True)
+    except click.Abort:
+        click.echo(err=True)
+        raise CommandError("nothing was invalidated; --yes skips the question.") from None
+    if not said:
+        raise CommandError("nothing was invalidated.")

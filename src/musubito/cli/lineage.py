@@ -1,0 +1,183 @@
+"""`musubito lineage`: what a node came of, or what came of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from musubito.cli.columns import fitted
+from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.trees import branches, grouped
+from musubito.cli.words import clean, count, duration, short, times, token_count
+from musubito.identity.changes import shown
+from musubito.identity.plain import TYPE
+from musubito.lineage import NodeReport
+from musubito.lineage.origins import Origins, origins
+from musubito.model import NodeStatus
+
+__all__ = ["command"]
+
+PROMPT_LINES: Final = 6
+LEAVES: Final = 8
+"""How much is shown of a prompt, and of an input."""
+
+
+class Line(NamedTuple):
+    """A line of the tree: what is drawn before it, by what its nodes hang on the one above, and these nodes."""
+
+    lead: str
+    kind: str
+    nodes: list[NodeReport]
+    note: str
+
+
+@click.command(
+    "lineage", short_help="What a node came of, or what came of it.", epilog="Example: musubito lineage 3f9a1c20 --up"
+)
+@click.argument("node")
+@click.option("--up/--down", default=True, help="What it came of (the default), or what came of it.")
+@click.option("--depth", default=10, show_default=True, type=click.IntRange(1), help="How far.")
+@json_option
+@no_inputs_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
+    """What a node came of, with the models, prompts and inputs that led to it; or what came of it.
+
+    Below a node stand those whose results it consumed and those that it called; with --down those that consumed its
+    result, and those that called it.
+    """
+    lineage = here.lineage
+    led = origins(lineage, node) if up else None
+    if led is not None and no_inputs:
+        led = replace(led, inputs=tuple(replace(each, value=None) for each in led.inputs))
+    if json_:
+        relatives = lineage.ancestors(node, depth) if up else lineage.descendants(node, depth)
+        here.json({"node": lineage.node(node), "relatives": relatives, "origins": led})
+        return
+    number = lineage.number(node)
+    links = lineage.rows("links_above" if up else "links_below", id=number)
+    numbers = sorted({number}.union(*((near, far) for near, far, _ in links)))
+    nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
+    table = _table(list(_lines(number, links, nodes, depth)), up=up)
+    here.console.print(fitted(table, here.console.width))
+    others = len(nodes) - 1
+    word = ("ancestor" if up else "descendant") if others else ("ancestors" if up else "descendants")
+    click.echo(f"\n{times(others, word)}")
+    if led is not None:
+        _tell(here, led, contents=not no_inputs)
+
+
+def _lines(number: int, links: list[Any], nodes: dict[int, NodeReport], deepest: int) -> Iterator[Line]:
+    """From the top; where a node hangs on several, what is beyond it is drawn once."""
+    further: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
+    for near, far, kind in links:
+        further[near].append((far, kind))
+    drawn: set[int] = set()
+    waiting: list[tuple[str, str, str, list[int], int]] = [("", " ", "", [number], 0)]
+    while waiting:
+        own, below, kind, these, depth = waiting.pop()
+        first, note = these[0], ""
+        beyond = further[first] if len(these) == 1 else []
+        if beyond and first in drawn:
+            beyond, note = [], "see above"
+        elif beyond and depth == deepest:
+            beyond, note = [], "--depth shows more"
+        elif beyond:
+            drawn.add(first)
+        yield Line(own, kind, [nodes[each] for each in these], note)
+        for lead, under, group in reversed([*branches(grouped(beyond, partial(_kind, nodes, further)), below)]):
+            waiting.append((lead, under, group[0][1], [far for far, _ in group], depth + 1))
+
+
+def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[int, str]) -> Hashable:
+    """Alike are those of one operation that have nothing beyond them."""
+    far, kind = link
+    return kind, nodes[far].operation, nodes[far].status, far if further.get(far) else None
+
+
+def _table(lines: list[Line], *, up: bool) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for justify in ("left", "right", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    for line in lines:
+        first = line.nodes[0]
+        name = Text(line.lead, style="dim", end="")
+        name.append(clean(first.operation or "(of another store)"), style="not dim")
+        if len(line.nodes) > 1:
+            name.append(f" × {count(len(line.nodes))}", style="not dim bold")
+        done = [node.execution for node in line.nodes if node.execution is not None]
+        used = sum(each.cost.total_tokens for each in done)
+        fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
+        marks = [
+            ("called" if up else "caller") if line.kind == "call" else "",
+            "" if fine else first.status.value.lower(),
+            line.note,
+        ]
+        table.add_row(
+            name,
+            Text(", ".join(filter(None, marks)), style="cyan"),
+            duration(sum(each.duration_ms for each in done)) if done else "",
+            f"{token_count(used)} tok" if used else "",
+            Text(short(first.node_id) if len(line.nodes) == 1 else "", style="dim"),
+        )
+    return table
+
+
+def _tell(here: Here, led: Origins, *, contents: bool) -> None:
+    screen = here.console
+    screen.print(Text("\nWhat led to this answer", style="bold"))
+    if led.models:
+        screen.print("models")
+    for model, used in led.models.items():
+        screen.print(f"  {clean(model or 'unnamed model')}  {used.input:,} in, {used.output:,} out")
+    if led.prompts:
+        screen.print("prompts")
+    for prompt in led.prompts:
+        screen.print(
+            Text.assemble(f"  {clean(prompt.part)}  ", (f"read by {clean(', '.join(prompt.operations))}", "dim"))
+        )
+        told = clean(prompt.text.strip()).splitlines()
+        if len(told) > PROMPT_LINES:
+            told[PROMPT_LINES - 1 :] = [f"... {len(told) - PROMPT_LINES + 1} more lines"]
+        for text in told:
+            screen.print(Text("    ").append(text), no_wrap=True, overflow="ellipsis")
+    if led.inputs:
+        screen.print("inputs")
+    for root in led.inputs:
+        screen.print(Text.assemble(f"  {clean(root.node.operation)}  ", (short(root.node.node_id), "dim")))
+        if not contents:
+            screen.print(f"    {clean(', '.join(root.node.arguments)) or 'no arguments'} (left out)")
+        elif root.value is None:
+            screen.print("    (not stored)")
+        else:
+            said = [f"    {path}: {shown(leaf, 10_000)}" for path, leaf in _leaves(root.value, "")]
+            if len(said) > LEAVES:
+                said[LEAVES - 1 :] = [
+                    f"    ... {len(said) - LEAVES + 1:,} more; musubito show {short(root.node.node_id)}"
+                ]
+            for line in said:
+                screen.print(Text(clean(line)), no_wrap=True, overflow="ellipsis")
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """What is not nothing in plain data, with where it is."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key == "items" and TYPE in value:
+                yield from _leaves(part, path)
+            elif key not in (TYPE, "id"):
+                yield from _leaves(part, f"{path}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _leaves(part, f"{path}[{index}]")
+    elif value is not None and value != "":
+        yield path or "value", value

@@ -1,0 +1,189 @@
+"""`musubito plan`: what a call or a graph would replay and what it would run, and what that would take."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import replace
+from importlib import import_module
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+from rich.console import Console
+
+from musubito import use_musubito_engine
+from musubito.cli.here import CommandError, Here, as_json, json_option, says_what_is_wrong
+from musubito.cli.money import unpriced_note, worth
+from musubito.cli.tables import print_table
+from musubito.cli.words import clean, duration, one_line, reason
+from musubito.lineage import Cost, Plan, PlanLine, plan
+from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
+from musubito.lineage.prices import dollars
+
+__all__ = ["command"]
+
+MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
+REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
+
+
+@click.command("plan", epilog="""Example: musubito plan flows/report.py:graph --input '{"topic": "knots"}'""")
+@click.argument("target")
+@click.option("--input", "input_", metavar="JSON", help="What a graph is invoked with.")
+@click.option("--args", "arguments", metavar="JSON", help="What a step is called with: a list, or an object by name.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, target: str, input_: str | None, arguments: str | None, json_: bool) -> None:
+    """What calling TARGET would replay and what it would run, with the time and the tokens that this took earlier.
+
+    TARGET is path/to/file.py:name or module:name; the module is imported. Nothing else of it runs, and nothing is
+    recorded. A graph is planned for a new thread.
+    """
+    engine = here.engine
+    with use_musubito_engine(engine):
+        module, found = _found(target)
+    with use_musubito_engine(engine):
+        if hasattr(found, "__musubito_call__"):
+            if input_ is not None:
+                raise click.UsageError(f"{target} is a step: give its arguments with --args")
+            made = _of_step(here, found, _json("--args", arguments or "[]"))
+        else:
+            if arguments is not None or input_ is None:
+                raise click.UsageError(f"{target} is no step: give what the graph is invoked with, with --input")
+            made = _of_graph(target, found, _json("--input", input_), module)
+    if json_:
+        here.json({**as_json(made), "perhaps": made.perhaps, "dollars": dollars(made.estimate)})
+    else:
+        _print(here.console, target, made)
+
+
+# -- the target --------------------------------------------------------------------------------------------------------
+
+
+def _found(target: str) -> tuple[str, Any]:
+    """The name of the module, and what the target names in it."""
+    where, _, name = target.rpartition(":")
+    if not where or not name:
+        raise click.UsageError(f"{target!r} names nothing. {REMEDY}")
+    # What a module prints is no part of the plan.
+    with redirect_stdout(sys.stderr):
+        module = _imported(where)
+    try:
+        return module.__name__, attrgetter(name)(module)
+    except AttributeError:
+        raise CommandError(f"{where} has no {name}. {REMEDY}") from None
+
+
+def _imported(where: str) -> ModuleType:
+    file = Path(where).resolve() if where.endswith(".py") else None
+    if file is not None and not file.is_file():
+        raise CommandError(f"there is no file {where}. {REMEDY}")
+    root, name = (Path.cwd(), where) if file is None else _home(file)
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        module = import_module(name)
+    except Exception as error:
+        raise CommandError(f"{where} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}") from error
+    if file is not None and Path(module.__file__ or "").resolve() != file:
+        raise CommandError(f"{where} cannot be imported, since {name!r} is another module; rename the file")
+    return module
+
+
+def _home(file: Path) -> tuple[Path, str]:
+    """The directory that a file is imported from, and the name of the module that it then is."""
+    parts, root = [file.stem], file.parent
+    while (root / "__init__.py").is_file():
+        parts.insert(0, root.name)
+        root = root.parent
+    return root, ".".join(parts)
+
+
+def _json(option: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option} is not JSON: {error}") from None
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+
+
+def _of_step(here: Here, step: Any, arguments: Any) -> Plan:
+    if not isinstance(arguments, list | dict):
+        raise click.UsageError("--args is a list of arguments, or an object of arguments by name")
+    try:
+        return (
+            plan(here.engine, step, **arguments) if isinstance(arguments, dict) else plan(here.engine, step, *arguments)
+        )
+    except TypeError as error:
+        raise CommandError(one_line(str(error))) from error
+
+
+def _of_graph(target: str, graph: Any, given: Any, module: str) -> Plan:
+    if "langgraph" not in sys.modules:
+        raise CommandError(f"{target} is no step, and no graph. {REMEDY}")
+    try:
+        # The core knows no framework, and has it told only where a module uses it.
+        made: Plan = import_module("musubito_langgraph.plan").plan_of(graph, given, module)
+    except click.ClickException:
+        raise
+    except Exception as error:
+        # Whatever the graph makes of such an input.
+        raise CommandError(f"{target}: {type(error).__qualname__}: {one_line(str(error))}") from error
+    return made
+
+
+def _print(console: Console, target: str, made: Plan) -> None:
+    top = [line for line in made.lines if line.within is None]
+    said = [
+        f"{sum(line.outcome == outcome for line in top):,} {words}"
+        for outcome, words in ((REPLAY, "would be replayed"), (RUN, "would run"), (UNKNOWN, "unknown"))
+        if any(line.outcome == outcome for line in top)
+    ]
+    click.echo(f"{clean(target)}: {', '.join(said) or 'nothing would be called'}.")
+    click.echo()
+    rows = [_row(line, number, console.width) for line, number in _together(made.lines)]
+    if rows:
+        print_table(console, ("", "operation", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
+        click.echo()
+    console.print(f"Estimate: {_sum(made.estimate)}.")
+    if any(line.outcome == UNKNOWN for line in top):
+        console.print(f"What is unknown, each once: {_sum(made.perhaps)} more.")
+    for text in made.unknown:
+        console.print(f"Not known: {one_line(text)}")
+    note = unpriced_note(made.estimate + made.perhaps)
+    if note:
+        console.print(note)
+
+
+def _row(line: PlanLine, number: int, width: int) -> tuple[str, ...]:
+    name = clean(f"  {line.operation}" if line.within else line.operation)
+    longest = max(20, width // 2 - 8)
+    name = name if len(name) <= longest else f"…{name[1 - longest :]}"
+    name += f" ×{number}" if number > 1 else ""
+    cost = line.estimate
+    return (
+        MARKS[line.outcome],
+        name,
+        "" if cost is None else duration(cost.milliseconds),
+        "" if cost is None else worth(cost),
+        clean(reason(line.reason)),
+    )
+
+
+def _together(lines: tuple[PlanLine, ...]) -> Iterator[tuple[PlanLine, int]]:
+    """Equal calls in a row once, with their number."""
+    for line, equal in groupby(lines, key=lambda each: replace(each, node_id=None)):
+        yield line, len(list(equal))
+
+
+def _sum(cost: Cost) -> str:
+    parts = worth(cost), duration(cost.milliseconds) if cost.milliseconds else ""
+    return " and ".join(part for part in parts if part) or "nothing"

@@ -1,0 +1,92 @@
+"""The group of all commands, where they find the database, and how they end."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+import musubito
+from musubito.cli.here import Here
+from musubito.cli.words import one_line
+
+__all__ = ["root"]
+
+COMMANDS = (
+    "runs",
+    "show",
+    "why",
+    "lineage",
+    "impact",
+    "plan",
+    "diff",
+    "stats",
+    "savings",
+    "invalidate",
+    "forget",
+    "prune",
+    "verify",
+    "export",
+    "doctor",
+    "completion",
+)
+"""Each is a module of this package with a `command`; in the order in which help shows them."""
+
+
+class Commands(click.Group):
+    """Imports a command when it is asked for, and says in one line what is wrong."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The one of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"musubito.cli.{cmd_name}").command
+        return command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Click's own, but for how errors look: `musubito: text`, and nothing else."""
+        said = {**extra, "standalone_mode": False}
+        if not extra.get("standalone_mode", True):
+            return super().main(*args, **said)
+        try:
+            status = super().main(*args, **said)
+        except click.ClickException as error:
+            _complain(error)
+            sys.exit(error.exit_code)
+        except click.Abort:  # Ctrl-C
+            sys.exit(130)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(error: click.ClickException) -> None:
+    text = one_line(error.format_message())
+    if isinstance(error, click.UsageError):
+        path = "musubito" if error.ctx is None else error.ctx.command_path
+        text = f"{text.rstrip('.')}. See '{path} --help'."
+    click.echo(f"musubito: {text}", err=True)
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: musubito --db work.db show last",
+)
+@click.option("--db", metavar="PATH", help="The SQLite file. Default: .musubito/musubito.db.")
+@click.option("--url", envvar="MUSUBITO_URL", metavar="URL", help="The store, such as sqlite:///path (MUSUBITO_URL).")
+@click.version_option(musubito.__version__, prog_name="musubito")
+@click.pass_context
+def root(ctx: click.Context, db: str | None, url: str | None) -> None:
+    """What your workflows ran, why, and what was saved.
+
+    Ids may be shortened to their first digits. Exit status: 0 fine, 1 there is a finding, 2 wrong usage.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+    ctx.obj = ctx.with_resource(Here(db, url))

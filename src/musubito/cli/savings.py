@@ -1,0 +1,99 @@
+"""`musubito savings`: what was spent, and what replays saved."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Final, get_args
+
+import click
+from rich.console import Console
+
+from musubito.cli.here import Here, json_option, says_what_is_wrong
+from musubito.cli.money import unpriced_note, worth
+from musubito.cli.tables import print_table
+from musubito.cli.words import clean, duration, short, times
+from musubito.lineage.savings import By, Savings, SavingsRow, savings
+
+__all__ = ["command"]
+
+UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """A date, a moment, or how long ago; as seconds since the epoch."""
+    if value is None:
+        return None
+    ago = re.fullmatch(r"(\d{1,5})([hdw])", value)
+    try:
+        if ago:
+            return (datetime.now().astimezone() - timedelta(**{UNITS[ago[2]]: int(ago[1])})).timestamp()
+        return datetime.fromisoformat(value).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        wanted = "a date, as 2026-11-25 or 2026-11-25T08:30, or how long ago, as 12h, 7d, 4w"
+        raise click.BadParameter(f"{value!r} is no time; give {wanted}") from None
+
+
+@click.command("savings", epilog="Example: musubito savings --by model --since 7d")
+@click.option("--by", default="day", show_default=True, type=click.Choice(get_args(By)), help="What makes a row.")
+@click.option("--since", metavar="WHEN", callback=_since, help="Only calls since then: a date, or 12h, 7d, 4w.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many rows are shown.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, by: By, since: float | None, limit: int, json_: bool) -> None:
+    """What was spent, and what replays saved.
+
+    "hits" are the calls that were replayed, of all. Money is shown where the prices of the models are known (extra
+    "prices"), tokens otherwise; a + marks money to which tokens without a known price come. Time by operation is with
+    all that it called.
+    """
+    found = savings(here.lineage, since=since, by=by)
+    if json_:
+        here.json(found)
+        return
+    if not found.total.calls:
+        click.echo("Nothing has run yet." if since is None else "Nothing has run since then.")
+        return
+    total = found.total
+    here.console.print(f"Saved {_said(total, saved=True)}; spent {_said(total, saved=False)}.")
+    if not found.rows:
+        click.echo("No model has told its tokens.")
+        return
+    click.echo()
+    _print(here.console, found, limit)
+    for note in (
+        f"... and {times(len(found.rows) - limit, 'more row')}; --limit shows them." if len(found.rows) > limit else "",
+        unpriced_note(total.spent + total.saved),
+    ):
+        if note:
+            here.console.print(note)
+
+
+def _said(row: SavingsRow, *, saved: bool) -> str:
+    cost = row.saved if saved else row.spent
+    said = worth(cost)
+    if said.startswith(("$", "<")):
+        said += f" ({cost.total_tokens:,} tokens)"
+    time = duration(cost.milliseconds)
+    return f"{said} and {time}" if said else time
+
+
+def _print(console: Console, found: Savings, limit: int) -> None:
+    timed = found.by != "model"
+    priced = bool((found.total.spent + found.total.saved).total_tokens)
+    columns = (found.by, "hits", *(("time spent", "time saved") if timed else ()))
+    columns += ("cost spent", "cost saved") if priced else ()
+    rows: list[tuple[str, ...]] = []
+    for row in (*found.rows[:limit], found.total):
+        key = "total" if row is found.total else _key(found.by, row)
+        took = (duration(row.spent.milliseconds), duration(row.saved.milliseconds)) if timed else ()
+        costs = (worth(row.spent), worth(row.saved)) if priced else ()
+        rows.append((key, f"{row.replayed:,}/{row.calls:,}", *took, *costs))
+    print_table(console, columns, rows, total=True)
+
+
+def _key(by: By, row: SavingsRow) -> str:
+    if by == "run":
+        return f"{short(row.key)} {clean(row.name or '')}".rstrip()
+    return clean(row.key) or "(no name)"

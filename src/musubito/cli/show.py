@@ -1,0 +1,140 @@
+"""`musubito show`: one run with its calls, or one node with what it was given and what it gave."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, Final
+
+import click
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from musubito.cli.calls import calls_table, lines
+from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.live import follow
+from musubito.cli.words import clean, count, duration, one_line, short, tokens, tokens_by_model, when
+from musubito.lineage import Cost, Lineage, LineageError, NodeReport, RunReport
+from musubito.lineage.reasons import compared
+
+__all__ = ["command"]
+
+LINES: Final = 40
+"""How much is shown of an input or an output."""
+WITHHELD: Final = "(left out)"
+
+
+@click.command("show", epilog="Example: musubito show last --live")
+@click.argument("what", metavar="RUN|NODE")
+@click.option("--live", is_flag=True, help="Follow a run that is in progress, until it ends.")
+@json_option
+@no_inputs_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> None:
+    """One run with its calls, or one node with its input and output.
+
+    RUN is an id, a name (its newest run) or "last". In the tree: ● replayed, ○ ran, ✗ failed; beside each what it
+    took, or what its replay saved, why, and its node.
+    """
+    found = _found(here.lineage, what)
+    if isinstance(found, NodeReport):
+        if live:
+            raise click.UsageError("--live follows a run, and this is a node.")
+        _show_node(here, found, json_=json_, contents=not no_inputs)
+        return
+    if live:
+        found = follow(here, found.summary.run_id, lambda report: _head(compared(here.lineage, report)))
+    report = compared(here.lineage, found)
+    if json_:
+        here.json(report)
+    else:
+        here.console.print(Group(_head(report), calls_table(lines(report.calls), here.console.width)))
+
+
+def _found(lineage: Lineage, what: str) -> RunReport | NodeReport:
+    try:
+        return lineage.run(what)
+    except LineageError as no_run:
+        if len(what) < 4 or not set(what.lower()) <= set("0123456789abcdef"):
+            text = (
+                "nothing has run yet" if what == "last" else f"no run is called {what!r}. 'musubito runs' lists them."
+            )
+            raise LineageError(text) from None
+        try:
+            return lineage.node(what)
+        except LineageError as no_node:
+            raise LineageError(f"{no_run}; {no_node}. 'musubito runs' lists the runs.") from None
+
+
+# -- a run -------------------------------------------------------------------------------------------------------------
+def _head(report: RunReport) -> RenderableType:
+    run = report.summary
+    title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {clean(run.name or '')}")
+    about = [run.status, when(run.started_at)]
+    if run.finished_at is not None:
+        about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")
+    if run.tags:
+        about.append("tags " + ", ".join(f"{key}={value}" for key, value in run.tags.items()))
+    outcomes = ((run.ran, "ran"), (run.replayed, "replayed"), (run.failed, "failed"))
+    calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number) or "no calls yet"
+    told = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
+    for label, cost in (("spent", run.spent), ("saved", run.saved)):
+        if cost.milliseconds >= 0.05 or cost.tokens:
+            told.append(Text(f"{label} {_cost(cost)}"))
+    return Group(*told, Text(""))
+
+
+def _cost(cost: Cost) -> str:
+    models = f", {tokens(cost)} tokens ({tokens_by_model(cost)})" if cost.total_tokens else ""
+    return clean(f"{duration(cost.milliseconds)}{models}")
+
+
+# -- a node ------------------------------------------------------------------------------------------------------------
+def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> None:
+    if not contents and node.error is not None:
+        # The name of the exception stays; its text may quote what the call was given.
+        node = replace(node, error=f"{node.error.partition(':')[0]}: {WITHHELD}")
+    given = here.lineage.input(node) if contents and node.input_hash else None
+    gave = here.lineage.output(node) if contents else None
+    if json_:
+        here.json({"node": node, "input": given, "output": gave})
+        return
+    for label, text in _facts(node):
+        here.console.print(Text.assemble((f"{label:<11}", "dim"), clean(text)), soft_wrap=True)
+    for label, value in (("input", given), ("output", gave)):
+        if not contents:
+            text = WITHHELD
+        elif value is None:
+            text = "(null, or not stored)" if label == "output" and node.execution else "(not stored)"
+        else:
+            text = _text(value)
+        here.console.print(Text.assemble((f"\n{label}\n", "bold"), text), soft_wrap=True)
+
+
+def _facts(node: NodeReport) -> list[tuple[str, str]]:
+    facts = [
+        ("node", node.node_id),
+        ("operation", f"{node.operation or 'unknown'}  (namespace {node.namespace})" if node.namespace else "unknown"),
+        ("status", node.status.value),
+        ("type", node.step_type + (f", sample {node.sample}" if node.sample else "")),
+    ]
+    if node.execution is not None:
+        done = node.execution
+        facts.append(("ran", f"{when(done.started_at)}, took {_cost(done.cost)}"))
+        if done.producer_node_id != node.node_id:
+            facts.append(("under", f"{short(done.producer_node_id)}, whose result answers here too"))
+        facts.append(("artifact", done.artifact_id or "none: it cannot be stored"))
+        if done.not_replayable is not None:
+            facts.append(("replay", f"never: {done.not_replayable}"))
+    if node.error is not None:
+        facts.append(("error", one_line(node.error)))
+    facts.append(("code", short(node.code)))
+    return [(label, text) for label, text in facts if text]
+
+
+def _text(value: Any) -> str:
+    told = clean(json.dumps(value, indent=2, ensure_ascii=False)).splitlines()
+    if len(told) > LINES:
+        told[LINES:] = [f"... {count(len(told) - LINES)} more lines; --json shows all"]
+    return "\n".join(told)

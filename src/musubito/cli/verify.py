@@ -1,0 +1,56 @@
+"""`musubito verify`: whether all that is stored is what was stored."""
+
+from __future__ import annotations
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from musubito.cli.here import Here, json_option, says_what_is_wrong
+from musubito.cli.words import clean, short, times
+from musubito.lineage.verify import Finding, verify
+
+__all__ = ["command"]
+
+
+@click.command("verify", epilog="Example: musubito verify")
+@json_option
+@click.pass_context
+@says_what_is_wrong
+def command(ctx: click.Context, json_: bool) -> None:
+    """Check every artifact, every stored input and every reference in the store.
+
+    Exit status 1 if something is damaged. Nothing is changed.
+    """
+    here: Here = ctx.obj
+    checked, findings = _all(here, bar=not json_ and here.console.is_terminal)
+    if json_:
+        here.json({"checked": checked, "findings": findings})
+    else:
+        for finding in findings:
+            _tell(here, finding)
+        looked_at = ", ".join(times(number, table[:-1]) for table, number in checked.items() if number)
+        fine = "all is as it was stored." if not findings else f"{times(len(findings), 'finding')}."
+        here.console.print(f"Checked {looked_at or 'an empty store'}: {fine}")
+    ctx.exit(1 if findings else 0)
+
+
+def _all(here: Here, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:
+    """How many rows of each table were looked at, and what was found."""
+    checked: dict[str, int] = {}
+    findings: list[Finding] = []
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=here.console, disable=not bar, transient=True) as progress:
+        tasks = {}
+        for each in verify(here.lineage):
+            if each.table not in tasks:
+                tasks[each.table] = progress.add_task(each.table, total=each.total)
+            progress.update(tasks[each.table], completed=each.done, total=each.total)
+            checked[each.table] = each.done
+            findings += each.findings
+    return checked, findings
+
+
+def _tell(here: Here, finding: Finding) -> None:
+    at = " ".join(filter(None, (short(finding.node_id), clean(finding.operation)))) or finding.table
+    here.console.print(f"✗ {at}: {clean(finding.problem)}.", style="red")
+    here.console.print(f"  {finding.remedy}")

@@ -1,0 +1,111 @@
+"""`musubito why`: what tells a node from the nearest earlier one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+from rich.text import Text
+
+from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.words import clean, short, when
+from musubito.lineage import NodeReport
+from musubito.lineage.literals import without_secrets_in
+from musubito.lineage.why import Why, why
+
+__all__ = ["command"]
+
+REASONS = {
+    "first of its operation": "nothing of its operation had run before",
+    "code changed": "its code changed",
+    "input changed": "its input changed",
+    "upstream changed": "what it consumed changed",
+    "another sample": "another sample was asked for",
+    "force reexecution": "it was told to run whatever is stored",
+    "ttl expired": "the stored result was too old",
+    "node invalid": "the stored result had been invalidated",
+    "node failed": "the last attempt had failed",
+    "read changed": "what it reads from a store changed",
+    "artifact missing": "the stored result was gone",
+    "artifact corrupt": "the stored result was damaged",
+    "artifact unreadable": "the stored result could not be read",
+    "dependency expired": "something that it was built on was too old",
+    "not replayable": "the stored result may not be replayed",
+}
+
+
+@click.command(
+    "why", short_help="What changed since the nearest earlier node.", epilog="Example: musubito why 3f9a1c20"
+)
+@click.argument("node")
+@json_option
+@no_inputs_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, node: str, json_: bool, no_inputs: bool) -> None:
+    """Why a node ran: what changed since the nearest earlier node of its operation."""
+    told = why(here.lineage, node)
+    told = replace(told, code=tuple(replace(each, diff=without_secrets_in(each.diff)) for each in told.code))
+    if json_:
+        here.json(_document(told, contents=not no_inputs))
+    else:
+        _tell(here, told, contents=not no_inputs)
+
+
+def _document(told: Why, *, contents: bool) -> Any:
+    document = as_json(told)
+    if not contents:
+        document["fields"] = [{"path": each.path, "before": None, "after": None} for each in told.fields]
+        for node in (document["node"], document["nearest"], *(each for pair in document["parents"] for each in pair)):
+            if node is not None and node["error"] is not None:
+                node["error"] = node["error"].partition(":")[0]
+    return document
+
+
+def _tell(here: Here, told: Why, *, contents: bool) -> None:
+    screen = here.console
+
+    def say(text: str | Text) -> None:
+        screen.print(text, soft_wrap=True)
+
+    say(
+        Text.assemble(
+            (clean(told.node.operation or "of another store"), "bold"), f" {short(told.node.node_id)} {_ran(told)}"
+        )
+    )
+    if told.nearest is None:
+        return
+    ran = f" of {when(told.nearest.execution.started_at)}" if told.nearest.execution is not None else ""
+    say(Text(f"compared with {short(told.nearest.node_id)}{ran}, the earlier node most like it", style="dim"))
+    if told.arguments:
+        say(f"\narguments that changed: {clean(', '.join(told.arguments))}")
+    for field in told.fields:
+        say(f"  {clean(field.path)}")
+        if contents:
+            say(Text.assemble("    ", ("- " + clean(field.before), "red")))
+            say(Text.assemble("    ", ("+ " + clean(field.after), "green")))
+    if told.code:
+        say("\ncode that changed")
+    for part in told.code:
+        say(f"  {clean(part.part)}" + (f" ({part.change})" if part.change != "changed" or not part.diff else ""))
+        for line in clean(part.diff).splitlines()[2:]:
+            say(Text(f"    {line}", style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")))
+    if told.parents:
+        say("\nwhat it consumed")
+    for before, after in told.parents:
+        say(f"  {_parent(before)} → {_parent(after)}")
+    if not (told.arguments or told.code or told.parents):
+        say("\nIts input, its code and what it consumed are those of the earlier node.")
+
+
+def _ran(told: Why) -> str:
+    because = REASONS.get(told.reason, told.reason)
+    done = told.node.execution
+    if done is not None and done.producer_node_id != told.node.node_id:
+        return f"did not run: {because}, and the result of {short(done.producer_node_id)} answers here too"
+    return f"ran: {because}"
+
+
+def _parent(node: NodeReport | None) -> str:
+    return "(nothing)" if node is None else clean(f"{node.operation or 'of another store'} {short(node.node_id)}")

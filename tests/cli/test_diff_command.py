@@ -1,0 +1,97 @@
+"""`musubito diff`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
+from tests.cli.conftest import Musubito, World
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Runs "a" and "b" that are the same, and "c" with other arguments and one call less and more."""
+    path = tmp_path / "runs.db"
+    ask = musubito_step(name="report/ask")(lambda question, how: question)
+    judge = musubito_step(name="report/judge")(lambda text: text == "why?")
+    send = musubito_step(name="a_package.with_modules.and_a_very_long_name/of_a_graph/and_its_node/send")(
+        lambda text: text
+    )
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        for name in ("a", "b"):
+            with run(name):
+                judge(ask("why?", "briefly").value)
+                ask("when?", "briefly")
+        with run("c"):
+            ask("why?", "at length")
+            ask("when?", "briefly")
+            send("text")
+    return str(path)
+
+
+def test_no_difference(musubito: Musubito, path: str) -> None:
+    for before, after, how in (("a", "b", ""), ("a", "a", " (3 ran in both)"), ("b", "b", " (3 replayed in both)")):
+        result = musubito("--db", path, "diff", before, after)
+        assert result.exit_code == 0
+        assert result.stdout.endswith(f"The runs do not differ: 3 calls are the same{how}.\n")
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_differences(musubito: Musubito, path: str, columns: int) -> None:
+    result = musubito("--db", path, "diff", "b", "last", columns=columns)
+    assert result.exit_code == 1
+    runs, calls, summary = result.stdout.split("\n\n")
+    assert [line.split()[1] for line in runs.splitlines()] == ["name", "b", "c"]
+    assert [line.split() for line in calls.splitlines()[1:]] == [
+        ["~", "report/ask", "replayed", "ran", "same", "input", "changed:", "how"],
+        ["+", calls.splitlines()[2].split()[1], "ran"],
+        ["-", "report/judge", "replayed"],
+    ]
+    sent = calls.splitlines()[2].split()[1]
+    assert sent.endswith("…" if columns == 80 else "send")
+    assert summary == "1 call is the same (1 replayed in both), 1 changed, 1 added, 1 gone.\n"
+    assert max(map(len, result.stdout.splitlines())) <= columns
+    assert "\x1b" not in result.stdout
+
+
+def test_calls_that_differ_alike_are_one_line(musubito: Musubito, tmp_path: Path) -> None:
+    ask = musubito_step(name="ask")(lambda x: x)
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        for name, first in (("a", 0), ("b", 100)):
+            with run(name):
+                for x in range(30):
+                    ask(first + x)
+    calls = musubito("--db", "m.db", "diff", "a", "b").stdout.split("\n\n")[1]
+    assert [line.split() for line in calls.splitlines()[1:]] == [
+        ["~", "ask", "×", "30", "ran", "ran", "differs", "input", "changed:", "x"]
+    ]
+
+
+def test_contents_are_not_shown(musubito: Musubito, path: str) -> None:
+    for arguments in (("diff", "a", "c"), ("diff", "a", "c", "--json")):
+        assert "briefly" not in musubito("--db", path, *arguments).stdout
+
+
+def test_json(musubito: Musubito, path: str, as_golden: Callable[[str, str], None]) -> None:
+    result = musubito("--db", path, "diff", "b", "c", "--json")
+    assert result.exit_code == 1
+    as_golden("diff", result.stdout)
+    same = musubito("--db", path, "diff", "a", "b", "--json")
+    assert same.exit_code == 0
+    assert '"differ": false' in same.stdout
+
+
+def test_short_ids(musubito: Musubito, world: World) -> None:
+    lines = musubito("--db", str(world.path), "runs").stdout.splitlines()[1:]
+    edited, second, first = (line.split()[0] for line in lines)
+    assert musubito("--db", str(world.path), "diff", first, second).exit_code == 1
+    assert musubito("--db", str(world.path), "diff", edited, edited).exit_code == 0
+
+
+def test_an_unknown_run(musubito: Musubito, path: str) -> None:
+    result = musubito("--db", path, "diff", "a", "zzz")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert musubito("--db", path, "diff", "a").exit_code == 2

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
+from musubito.cli.root import root
+
+
+@musubito_step(name="fetch")
+def fetch(what: str) -> str:
+    return f"<{what}>" * 100
+
+
+@musubito_step(name="draw")
+def draw(text: object) -> str:
+    return f"drawn of {getattr(text, 'value', text)}"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    path = folder / "musubito.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        with run("first"):
+            draw(fetch("of-great-weight"))
+        with use_musubito_engine(engine.in_namespace("other")):
+            fetch("other-matter")
+    return path
+
+
+def ask(path: Path, *args: str, answer: str | None = None):
+    return CliRunner().invoke(root, ["--db", str(path), "forget", *args], input=answer)
+
+
+def is_found(path: Path, text: str) -> bool:
+    return any(text.encode() in file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_an_operation(path):
+    said = ask(path, "draw", "--yes")
+    assert said.exit_code == 0
+    assert said.output.startswith("draw: 1 execution forgotten, ")
+    assert "1 stored input" in said.output
+    assert is_found(path, "of-great-weight")
+    assert ask(path, "fetch", "--yes").exit_code == 0
+    assert not is_found(path, "of-great-weight") and not is_found(path, "other-matter")
+
+
+def test_with_all_below(path):
+    shown = CliRunner().invoke(root, ["--db", str(path), "export", "first", "--json"])
+    node = next(each["node_id"] for each in json.loads(shown.output)["nodes"] if each["operation"] == "fetch")
+    said = ask(path, node[:10], "--below", "--yes", "--json")
+    done = json.loads(said.output)
+    assert done.keys() == {"executions", "inputs", "parts", "size", "erased"}
+    assert (done["executions"], done["erased"]) == (2, True)
+    assert not is_found(path, "of-great-weight") and is_found(path, "other-matter")
+
+
+def test_a_run_and_a_namespace(path):
+    assert ask(path, "first", "--yes").output.startswith("first: 2 executions")
+    assert not is_found(path, "of-great-weight")
+    assert ask(path, "--namespace", "other", "--yes").output.startswith("namespace other: 1 execution")
+    assert not is_found(path, "other-matter")
+
+
+def test_it_asks_before(path):
+    said = ask(path, "fetch", answer="n\n")
+    assert said.exit_code == 2 and "nothing was forgotten" in said.output
+    assert "--yes" in ask(path, "fetch").output
+    assert is_found(path, "of-great-weight")
+    assert ask(path, "fetch", answer="y\n").exit_code == 0
+    assert not is_found(path, "other-matter")
+
+
+def test_wrong_usage(path):
+    for args in ((), ("fetch", "--namespace", "other"), ("unheard of", "--yes"), ("--namespace", "none", "--yes")):
+        assert ask(path, *args).exit_code == 2

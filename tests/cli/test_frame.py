@@ -1,0 +1,151 @@
+"""What holds for all commands: errors, where the database is, colours, pipes, help, completion."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage
+from musubito.cli.root import COMMANDS
+from musubito.store.queries import schema_steps
+from tests.cli.conftest import Musubito, World
+
+COMMAND = (sys.executable, "-m", "musubito")
+
+
+def test_no_database_is_one_line_and_none_is_made(musubito: Musubito, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    for arguments in (["--db", "gone/x.db", "runs"], ["runs"], ["--url", "sqlite:///gone/x.db", "runs"]):
+        result = musubito(*arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("musubito: there is no database at ")
+        assert result.stderr.count("\n") == 1
+        assert "--db PATH" in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "nothing-like-it"],
+        ["show", "abcdef"],
+        ["why", "abcdef"],
+        ["why", "no id"],
+        ["lineage", "abcdef"],
+        ["invalidate", "nothing-like-it"],
+        ["runs", "--limit", "0"],
+        ["runs", "--nothing-like-it"],
+        ["nothing-like-it"],
+        ["show"],
+    ],
+)
+def test_errors_are_one_line(musubito: Musubito, world: World, arguments: list[str]) -> None:
+    result = musubito("--db", str(world.path), *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("musubito: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_is_no_store_is_one_line(musubito: Musubito, tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("no database at all\n" * 100)
+    for arguments in (["--db", str(text)], ["--url", "postgres://host/x"], ["--url", "sqlite:///"]):
+        result = musubito(*arguments, "runs")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert text.read_text() == "no database at all\n" * 100
+
+
+def test_where_the_database_is(musubito: Musubito, world: World, tmp_path: Path) -> None:
+    with_db = musubito("--db", str(world.path), "runs", "--json").stdout
+    assert "edited" in with_db
+    url = f"sqlite:///{world.path}"
+    assert musubito("--url", url, "runs", "--json").stdout == with_db
+    assert musubito("runs", "--json", MUSUBITO_URL=url).stdout == with_db
+    assert musubito("--db", "gone.db", "runs", MUSUBITO_URL=url).exit_code == 2
+    (tmp_path / ".musubito").mkdir()
+    MusubitoEngine(SQLiteStorage(tmp_path / ".musubito/musubito.db")).close()
+    assert musubito("runs").stdout == "Nothing has run yet.\n"
+
+
+def test_a_path_with_signs_of_a_url(musubito: Musubito, tmp_path: Path) -> None:
+    MusubitoEngine(SQLiteStorage(tmp_path / "what?.db")).close()
+    assert musubito("--db", "what?.db", "runs").exit_code == 0
+
+
+def test_an_older_schema_is_migrated(musubito: Musubito, tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "old.db")
+    connection.executescript(schema_steps("sqlite")[1])
+    connection.execute(f"PRAGMA application_id = {0x4D555342}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    assert musubito("--db", "old.db", "runs").stdout == "Nothing has run yet.\n"
+    assert musubito("--db", "old.db", "doctor", "--json").exit_code in (0, 1)
+
+
+def test_colours_only_where_they_are_wanted(musubito: Musubito, world: World) -> None:
+    plain = musubito("--db", str(world.path), "show", "first")
+    assert "\x1b" not in plain.stdout
+    assert "\x1b[" in musubito("--db", str(world.path), "show", "first", FORCE_COLOR="1").stdout
+    without = musubito("--db", str(world.path), "show", "first", FORCE_COLOR="1", NO_COLOR="1").stdout
+    assert "\x1b[3" not in without
+    assert "○ digest" in plain.stdout
+
+
+@pytest.mark.parametrize("arguments", [["runs", "--json"], ["show", "first"], ["show", "first", "--json"]])
+def test_a_reader_that_has_gone(world: World, arguments: list[str]) -> None:
+    reads, writes = os.pipe()
+    child = subprocess.Popen(
+        [*COMMAND, "--db", str(world.path), *arguments], stdout=writes, stderr=subprocess.PIPE, text=True
+    )
+    os.close(reads)
+    os.close(writes)
+    _, complaint = child.communicate(timeout=60)
+    assert (child.returncode, complaint) == (0, "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_with_an_example(musubito: Musubito, name: str) -> None:
+    result = musubito(name, "--help")
+    assert result.exit_code == 0
+    assert f"musubito {name}" in result.stdout.partition("Example: ")[2]
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_help_lists_all_commands(musubito: Musubito) -> None:
+    told = musubito("--help").stdout
+    assert all(f"  {name} " in told for name in COMMANDS)
+    assert musubito().stdout == told
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(musubito: Musubito, shell: str) -> None:
+    assert "_MUSUBITO_COMPLETE" in musubito("completion", shell).stdout
+
+
+def test_completes_commands() -> None:
+    environment = {**os.environ, "_MUSUBITO_COMPLETE": "bash_complete", "COMP_WORDS": "musubito inv", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from musubito.cli import main; main()"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["plain,invalidate"]
+
+
+def test_what_the_recorded_says_does_nothing_to_a_terminal(musubito: Musubito, tmp_path: Path) -> None:
+    path = tmp_path / "odd.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine:
+        node = engine.execute("\x1b[31m[bold]odd[/bold]", {"x": "\x1b]0;title\x07"}, lambda x: x).node_id
+    for arguments in (["runs"], ["show", "last"], ["show", node], ["lineage", node], ["why", node]):
+        told = musubito("--db", str(path), *arguments, columns=200).stdout
+        assert "\x1b" not in told
+        assert "\x07" not in told
+        assert "[bold]odd[/bold]" in told

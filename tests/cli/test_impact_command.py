@@ -1,0 +1,45 @@
+"""`musubito impact`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.conftest import Musubito, World
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_what_goes_stale(musubito: Musubito, world: World, columns: int) -> None:
+    result = musubito("--db", str(world.path), "impact", "summarise", columns=columns)
+    headline, table = result.stdout.split("\n\n")
+    titles, *rows, total, note = table.splitlines()
+    assert result.exit_code == 0
+    assert " ".join(headline.split()).startswith(
+        "If summarise changes, 5 nodes may have to run again: at most 2,657 tok and "
+    )
+    assert titles.split() == ["operation", "nodes", "time", "cost"]
+    assert [row.split()[:2] for row in rows] == [["summarise", "3"], ["digest", "2"]]
+    assert total.split()[:2] == ["total", "5"]
+    assert note == "No price is known of large, small."
+    assert max(map(len, result.stdout.splitlines())) <= columns
+
+
+def test_json(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
+    as_golden("impact", musubito("--db", str(world.path), "impact", "summarise", "--json").stdout)
+
+
+def test_an_unknown_operation(musubito: Musubito, world: World) -> None:
+    result = musubito("--db", str(world.path), "impact", "sumarise")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert "no operation is called 'sumarise'; there is summarise" in result.stderr
+    assert musubito("--db", str(world.path), "impact").exit_code == 2
+
+
+def test_nothing_goes_stale(musubito: Musubito, world: World) -> None:
+    from musubito import MusubitoEngine, SQLiteStorage
+
+    with MusubitoEngine(SQLiteStorage(world.path)) as engine:
+        engine.invalidate("digest")
+    assert musubito("--db", str(world.path), "impact", "digest").stdout == "Nothing goes stale if digest changes.\n"

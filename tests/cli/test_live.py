@@ -1,0 +1,165 @@
+"""`musubito show RUN --live`, in a terminal, while another process runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Musubito, World
+
+pty = pytest.importorskip("pty")
+SLOW = """
+import sys, time
+from pathlib import Path
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
+
+@musubito_step(name="inner")
+def inner(x):
+    time.sleep(0.8)
+    return x
+
+@musubito_step(name="outer")
+def outer(x):
+    return inner(x).value + inner(x + 1).value
+
+with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine, use_musubito_engine(engine):
+    with run("slow"):
+        outer(0)
+        inner(5)
+        if sys.argv[2] == "fails":
+            raise SystemExit(3)
+"""
+GRAPH = """
+import sys, time
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+from musubito import MusubitoEngine, SQLiteStorage
+from musubito_langgraph import musubito_graph
+
+State = TypedDict("State", {"x": int})
+
+def first(state: State) -> State:
+    time.sleep(1.2)
+    return {"x": 1}
+
+def second(state: State) -> State:
+    time.sleep(1.2)
+    return {"x": 2}
+
+with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine:
+    builder = StateGraph(State).add_sequence([first, second]).add_edge(START, "first")
+    musubito_graph(builder.compile(name="slow"), engine=engine).invoke({"x": 0})
+"""
+
+
+def in_terminal(arguments: list[str], seconds: float = 40) -> tuple[int, str]:
+    """The status of the command in a terminal of 80 columns, and what was written to it."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "musubito", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    written, until = b"", time.monotonic() + seconds
+    try:
+        with contextlib.suppress(OSError):  # how Linux says that nobody has the terminal any more
+            while time.monotonic() < until:
+                if select.select([ours], [], [], 0.2)[0]:
+                    got = os.read(ours, 65_536)
+                    if not got:
+                        break
+                    written += got
+        return child.wait(timeout=5), written.decode()
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
+
+
+@contextlib.contextmanager
+def started(tmp_path: Path, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs it; its run is in the ledger."""
+    path = tmp_path / "live.db"
+    child = subprocess.Popen([sys.executable, "-c", program, str(path), *arguments])
+    try:
+        until = time.monotonic() + 30
+        while not begun(path):
+            assert time.monotonic() < until, "no run was begun"
+            time.sleep(0.02)
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def begun(path: Path) -> bool:
+    """Whether there is a run."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.suppress(sqlite3.Error):
+        return bool(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+    return False
+
+
+@pytest.mark.parametrize(("how", "status"), [("ends", "finished"), ("fails", "failed")])
+def test_follows_a_run_until_it_ends(tmp_path: Path, how: str, status: str) -> None:
+    with started(tmp_path, SLOW, how) as child:
+        ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "slow", "--live"])
+        assert (ended, child.wait(timeout=30)) == (0, 0 if how == "ends" else 3)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    # On its way: that it runs, and what is being computed; at its end: the whole tree.
+    assert "running · " in plain
+    assert re.search(r"▸ (inner|outer) +[\d.]+ m?s so far", plain)
+    last = plain[plain.rindex("run ") :]
+    assert f"{status} · " in last
+    drawn = [line for line in last.splitlines() if "○" in line]
+    assert [re.sub(r"[\d.]+ m?s .*", "", line).split() for line in drawn] == [
+        ["○", "outer"],
+        ["├", "○", "inner"],
+        ["└", "○", "inner"],
+        ["○", "inner"],
+    ]
+    # It was drawn several times.
+    assert plain.count("running · ") >= 3
+
+
+def test_the_run_of_a_graph_does_not_end_between_its_nodes(tmp_path: Path) -> None:
+    pytest.importorskip("langgraph")
+    with started(tmp_path, GRAPH) as child:
+        ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "last", "--live"])
+        assert (ended, child.wait(timeout=30)) == (0, 0)
+    last = written[written.rindex("run ") :]
+    assert "slow/first" in last
+    assert "slow/second" in last
+
+
+def test_without_a_terminal_it_waits_and_tells_once(musubito: Musubito, tmp_path: Path) -> None:
+    with started(tmp_path, SLOW, "ends") as child:
+        result = musubito("--db", str(tmp_path / "live.db"), "show", "slow", "--live", "--json")
+        assert child.wait(timeout=30) == 0
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["summary"]["status"] == "finished"
+    assert len(told["calls"]) == 4
+
+
+def test_a_run_that_has_ended_is_shown_at_once(musubito: Musubito, world: World) -> None:
+    began = time.monotonic()
+    live = musubito("--db", str(world.path), "show", "first", "--live").stdout
+    assert live == musubito("--db", str(world.path), "show", "first").stdout
+    assert time.monotonic() - began < 3
+
+
+def test_a_node_is_not_followed(musubito: Musubito, world: World) -> None:
+    assert musubito("--db", str(world.path), "show", world.nodes["load"], "--live").exit_code == 2

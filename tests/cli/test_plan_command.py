@@ -1,0 +1,217 @@
+"""`musubito plan`: of a step and of a graph, as a user's module has them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
+from tests.cli.conftest import Musubito
+
+FLOW = """
+import operator
+from typing import Annotated, Any, TypedDict
+
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+
+from musubito import musubito_step, record_usage
+from musubito_langgraph import musubito_graph
+
+print("this module prints as it is imported")
+RAN = []
+
+
+class State(TypedDict, total=False):
+    topic: str
+    trail: Annotated[list, operator.add]
+
+
+@musubito_step
+def ask(question: str) -> str:
+    RAN.append("ask")
+    record_usage(input_tokens=1000, output_tokens=100, model="gpt-4o")
+    return question + "!"
+
+
+@musubito_step
+def report(topic: str, *, loud: bool = False) -> str:
+    RAN.append("report")
+    return ask(topic).value
+
+
+def begin(state: State) -> Any:
+    RAN.append("begin")
+    return {"trail": ["begin"]}
+
+
+def work(state: Any) -> Any:
+    RAN.append("work")
+    return {"trail": [str(state["part"])]}
+
+
+def parts(state: State) -> Any:
+    return [Send("work", {"part": part}) for part in range(3)]
+
+
+def end(state: State) -> Any:
+    return {"trail": ["end"]}
+
+
+builder = StateGraph(State).add_node(begin).add_node(work).add_node(end)
+builder.add_edge(START, "begin").add_conditional_edges("begin", parts, ["work"]).add_edge("work", "end")
+bare = builder.compile(name="report")
+wrapped = musubito_graph(bare)
+"""
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> Iterator[Path]:
+    """A module of a user's, whose graph and step have run once."""
+    path = tmp_path / "flows" / "work_flow.py"
+    path.parent.mkdir()
+    path.write_text(FLOW)
+    before = list(sys.path)
+    sys.path.insert(0, str(path.parent))
+    import work_flow
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / ".musubito/musubito.db")) as engine, use_musubito_engine(engine):
+        work_flow.wrapped.invoke({"topic": "knots"})
+        work_flow.report("knots")
+    work_flow.RAN.clear()
+    yield path
+    assert work_flow.RAN == []
+    sys.path[:] = before
+    del sys.modules["work_flow"]
+
+
+def stored(tmp_path: Path) -> list[str]:
+    with closing(sqlite3.connect(tmp_path / ".musubito/musubito.db")) as connection:
+        return list(connection.iterdump())
+
+
+@pytest.mark.parametrize("target", ["flows/work_flow.py:wrapped", "work_flow:bare", "work_flow:builder"])
+def test_of_a_graph_wrapped_or_not(musubito: Musubito, flow: Path, tmp_path: Path, target: str) -> None:
+    if target.endswith("builder"):
+        # Its name is said where it is compiled.
+        expected = {"LangGraph/begin": "would run"}
+    else:
+        expected = dict.fromkeys(("report/begin", "report/begin:parts", "report/work", "report/end"), "would replay")
+    before = stored(tmp_path)
+    result = musubito("plan", target, "--input", '{"topic": "knots"}', "--json")
+    assert stored(tmp_path) == before
+    made = json.loads(result.stdout)
+    assert expected.items() <= {line["operation"]: line["outcome"] for line in made["lines"]}.items()
+    assert result.exit_code == 0
+
+
+def test_of_a_step(musubito: Musubito, flow: Path) -> None:
+    made = json.loads(musubito("plan", "work_flow:report", "--args", '["knots"]', "--json").stdout)
+    assert [line["outcome"] for line in made["lines"]] == ["would replay"]
+    by_name = musubito("plan", "work_flow:report", "--args", '{"topic": "ropes", "loud": true}', "--json")
+    made = json.loads(by_name.stdout)
+    assert [(line["operation"], line["outcome"], line["within"]) for line in made["lines"]] == [
+        ("work_flow.report", "would run", None),
+        ("work_flow.ask", "unknown", "work_flow.report"),
+    ]
+    assert made["estimate"]["tokens"] == {"gpt-4o": {"input": 1000, "output": 100}}
+
+
+def test_the_shape_of_its_json(musubito: Musubito, flow: Path, as_golden: Callable[[str, str], None]) -> None:
+    result = musubito("plan", "flows/work_flow.py:wrapped", "--input", '{"topic": "ropes"}', "--json")
+    as_golden("plan", result.stdout)
+
+
+def test_what_people_read(musubito: Musubito, flow: Path) -> None:
+    result = musubito("plan", "work_flow:wrapped", "--input", '{"topic": "knots"}')
+    lines = result.stdout.splitlines()
+    assert lines[0] == "work_flow:wrapped: 6 would be replayed."
+    assert any(line.startswith("● report/work ×3") for line in lines)
+    assert "Estimate: nothing." in lines
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_what_would_run_and_what_is_unknown(musubito: Musubito, flow: Path, columns: int) -> None:
+    result = musubito("plan", "work_flow:wrapped", "--input", '{"topic": "ropes"}', columns=columns)
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[0] == "work_flow:wrapped: 1 would run, 3 unknown."
+    marks = [(line[0], line[1:].split()[0]) for line in lines[3:7]]
+    assert marks == [("○", "report/begin"), ("?", "report/begin:parts"), ("?", "report/work"), ("?", "report/end")]
+    assert any(line.startswith("Estimate: ") and line.endswith(" ms.") for line in lines)
+    assert any(line.startswith("What is unknown, each once: ") for line in lines)
+
+
+def test_money(musubito: Musubito, flow: Path) -> None:
+    pytest.importorskip("genai_prices")
+    made = json.loads(musubito("plan", "work_flow:report", "--args", '["ropes"]', "--json").stdout)
+    assert made["dollars"] > 0
+    assert "Estimate: $0.00" in musubito("plan", "work_flow:report", "--args", '["ropes"]').stdout
+
+
+def test_a_graph_with_a_memory_is_planned_for_a_new_thread(musubito: Musubito, flow: Path) -> None:
+    with flow.open("a") as file:
+        file.write("\nfrom langgraph.checkpoint.memory import InMemorySaver\n")
+        file.write("remembers = musubito_graph(builder.compile(name='report', checkpointer=InMemorySaver()))\n")
+    kept = sys.modules.pop("work_flow")
+    result = musubito("plan", "work_flow:remembers", "--input", '{"topic": "knots"}')
+    sys.modules["work_flow"] = kept
+    assert result.stdout.splitlines()[0] == "work_flow:remembers: 6 would be replayed."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("work_flow",), "names nothing. TARGET is path/to/file.py:name or module:name"),
+        (("nowhere.py:graph",), "there is no file nowhere.py"),
+        (("nowhere:graph",), "nowhere cannot be imported: ModuleNotFoundError"),
+        (("work_flow:nothing",), "work_flow has no nothing"),
+        (("work_flow:RAN", "--input", "{}"), "a plan is made for a graph or a step, not for a list"),
+        (("work_flow:wrapped",), "give what the graph is invoked with, with --input"),
+        (("work_flow:wrapped", "--args", "[]"), "give what the graph is invoked with, with --input"),
+        (("work_flow:wrapped", "--input", "{"), "--input is not JSON"),
+        (("work_flow:wrapped", "--input", "3"), "work_flow:wrapped: InvalidUpdateError"),
+        (("work_flow:report", "--input", "{}"), "is a step: give its arguments with --args"),
+        (("work_flow:report", "--args", "3"), "--args is a list of arguments, or an object"),
+        (("work_flow:report", "--args", '{"subject": 1}'), "unexpected keyword argument 'subject'"),
+        (("flows/broken.py:graph", "--input", "{}"), "flows/broken.py cannot be imported: ZeroDivisionError"),
+        (("flows/json.py:graph", "--input", "{}"), "'json' is another module; rename the file"),
+    ],
+)
+def test_what_is_wrong_in_one_line(musubito: Musubito, flow: Path, arguments: tuple[str, ...], said: str) -> None:
+    (flow.parent / "broken.py").write_text("1 / 0\n")
+    (flow.parent / "json.py").write_text("graph = None\n")
+    result = musubito("plan", *arguments)
+    assert result.exit_code == 2
+    (line,) = [each for each in result.stderr.splitlines() if each != "this module prints as it is imported"]
+    assert said in line
+    assert result.stdout == ""
+
+
+def test_a_file_of_a_package_is_its_module(musubito: Musubito, flow: Path, tmp_path: Path) -> None:
+    package = tmp_path / "some_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "steps.py").write_text(
+        "from musubito import musubito_step\n\n\n@musubito_step\ndef one():\n    return 1\n"
+    )
+    made = json.loads(musubito("plan", "some_package/steps.py:one", "--json").stdout)
+    assert made["lines"][0]["operation"] == "some_package.steps.one"
+
+
+def test_a_script_is_told_of(musubito: Musubito, flow: Path, tmp_path: Path) -> None:
+    text = "from musubito import musubito_step\n\n\n@musubito_step\ndef only_here():\n    return 1\n"
+    (tmp_path / "script_of_mine.py").write_text(text)
+    with MusubitoEngine(SQLiteStorage(tmp_path / ".musubito/musubito.db")) as engine, use_musubito_engine(engine):
+        namespace = {"__name__": "__main__"}
+        exec(compile(text, "script_of_mine.py", "exec"), namespace)
+        namespace["only_here"]()
+    result = musubito("plan", "script_of_mine.py:only_here")
+    assert "__main__.only_here did" in " ".join(result.stdout.split())

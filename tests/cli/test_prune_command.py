@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
+from musubito.cli.root import root
+
+DAY = 86_400.0
+
+
+@musubito_step(name="fetch")
+def fetch(what: str) -> str:
+    return f"<{what}>" * 10_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "musubito.db"
+    now = [time.time() - 40 * DAY]
+    with MusubitoEngine(SQLiteStorage(path), now_provider=lambda: now[0]) as engine, use_musubito_engine(engine):
+        with run("old"):
+            for number in range(20):
+                fetch(f"old {number}")
+        now[0] += 39 * DAY
+        with run("new"):
+            fetch("old 0")
+            fetch("new")
+    return path
+
+
+def ask(path: Path, *args: str, answer: str | None = None):
+    return CliRunner().invoke(root, ["--db", str(path), "prune", *args], input=answer)
+
+
+def test_only_what_would_be_removed(path):
+    said = ask(path, "--older-than", "30d", "--dry-run")
+    assert said.exit_code == 0 and "19 executions, 19 nodes, 1 run." in said.output
+    told = json.loads(ask(path, "--older-than", "30d", "--dry-run", "--json").output)
+    assert (told["executions"], told["nodes"], told["runs"]) == (19, 19, 1)
+    assert ask(path, "--older-than", "30d", "--dry-run").output == said.output
+
+
+def test_what_was_removed_is_told(path):
+    size = path.stat().st_size
+    said = ask(path, "--older-than", "30d", "--yes")
+    assert said.exit_code == 0
+    assert said.output.startswith("Removed 19 executions, 19 nodes, 1 run: ") and "MB of contents" in said.output
+    assert path.stat().st_size >= size
+    assert "Removed 0 executions" in ask(path, "--older-than", "30d", "--yes").output
+
+
+def test_the_room_is_given_back(path):
+    size = path.stat().st_size
+    told = json.loads(ask(path, "--older-than", "30d", "--yes", "--vacuum", "--json").output)
+    assert told["removed"]["executions"] == told["removed"]["artifacts"] == 19
+    assert told["removed"]["size"] > 1_000_000
+    assert path.stat().st_size < size / 2
+    assert CliRunner().invoke(root, ["--db", str(path), "verify"]).exit_code == 0
+
+
+def test_it_asks_before(path):
+    assert "nothing was removed" in ask(path, "--older-than", "30d", answer="n\n").output
+    assert "19 executions" in ask(path, "--older-than", "30d", "--dry-run").output
+    assert ask(path, "--older-than", "30d", answer="y\n").exit_code == 0
+    assert "0 executions" in ask(path, "--older-than", "30d", "--dry-run").output
+
+
+@pytest.mark.parametrize("age", ["30", "d", "-3d", "3 years", "1e3d"])
+def test_what_is_no_age(path, age):
+    said = ask(path, "--older-than", age)
+    assert said.exit_code == 2 and "no age" in said.output

@@ -1,0 +1,63 @@
+"""`musubito runs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
+from tests.cli.conftest import Musubito, World
+
+
+def test_newest_first(musubito: Musubito, world: World) -> None:
+    lines = musubito("--db", str(world.path), "runs").stdout.splitlines()
+    assert lines[0].split() == ["run", "name", "started", "status", "hits", "spent", "saved", "tokens"]
+    assert [line.split()[1] for line in lines[1:]] == ["edited", "second", "first"]
+    assert [line.split()[4] for line in lines[1:]] == ["1/3", "6/10", "0/45"]
+
+
+def test_json(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
+    as_golden("runs", musubito("--db", str(world.path), "runs", "--json").stdout)
+
+
+def test_limit_and_name(musubito: Musubito, world: World) -> None:
+    def names(*arguments: str) -> list[str]:
+        return [
+            each["name"]
+            for each in json.loads(musubito("--db", str(world.path), "runs", "--json", *arguments).stdout)["runs"]
+        ]
+
+    assert names("--limit", "2") == ["edited", "second"]
+    assert names("--name", "first") == ["first"]
+    assert musubito("--db", str(world.path), "runs", "--name", "third").stdout == "No run is called 'third'.\n"
+
+
+def test_short_ids_are_taken(musubito: Musubito, world: World) -> None:
+    lines = musubito("--db", str(world.path), "runs").stdout.splitlines()[1:]
+    shown = [musubito("--db", str(world.path), "show", line.split()[0]).stdout.split()[2] for line in lines]
+    assert shown == ["edited", "second", "first"]
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_no_number_is_cut(musubito: Musubito, tmp_path, columns: int) -> None:
+    now = [1e9]
+
+    @musubito_step(name="long")
+    def long(x: int) -> int:
+        record_usage(input_tokens=123_456_789, output_tokens=1, model="m")
+        now[0] += 3600 * 23
+        return x
+
+    path = tmp_path / "long.db"
+    with MusubitoEngine(SQLiteStorage(path), now_provider=lambda: now[0]) as engine, use_musubito_engine(engine):
+        with run("a name too long for narrow terminals"):
+            for x in range(1200):
+                long(x % 600)
+    told = musubito("--db", str(path), "runs", columns=columns).stdout
+    assert max(map(len, told.splitlines())) <= columns
+    line = told.splitlines()[1]
+    assert "74,074.1M" in line
+    assert ("600/1200" in line) if columns == 80 else (line.count("74,074.1M") == 2)
+    assert line.count("…") == (1 if columns == 80 else 0)

@@ -1,0 +1,157 @@
+"""`musubito show`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, run, use_musubito_engine
+from tests.cli.conftest import Musubito, World
+
+
+def tree(told: str) -> list[str]:
+    """The lines of the tree without what differs each time."""
+    lines = told.partition("\n\n")[2].splitlines()
+    return [
+        " ".join(word for word in line.split() if not word.replace(".", "").isdigit() and word != "ms")
+        for line in lines
+    ]
+
+
+def test_the_calls_as_a_tree(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "show", "second").stdout
+    assert told.startswith("run ")
+    assert "4 ran, 6 replayed" in told
+    assert "tokens (small 812 in, 44 out)" in told
+    lines = [line.rpartition(" ")[0] for line in tree(told)]
+    assert lines == [
+        "○ digest input changed",
+        "├ ● load saved same",
+        "├ ● summarise saved tok same",
+        "├ ● rate saved same",
+        "├ ● load saved same",
+        "├ ● summarise saved tok same",
+        "├ ● rate saved same",
+        "├ ○ load input changed",
+        "├ ○ summarise tok input changed",
+        "└ ○ rate input changed",
+    ]
+
+
+def test_many_alike_are_one_line(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "show", "first").stdout
+    (folded,) = [line for line in told.splitlines() if "×" in line]
+    assert folded.startswith("○ load × 37 ")
+    assert "✗ rate" in told
+    assert "tags who=me" in told
+
+
+def test_what_alike_calls_made_is_folded_too(musubito: Musubito, tmp_path: Path) -> None:
+    inner = musubito_step(name="inner")(lambda x: x)
+    outer = musubito_step(name="outer")(lambda x: inner(x).value)
+    path = tmp_path / "folded.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), run("folded"):
+        for x in range(5):
+            outer(x)
+    lines = tree(musubito("--db", str(path), "show", "folded").stdout)
+    assert [line.split(" new")[0] for line in lines] == ["○ outer × 5".replace(" 5", ""), "└ ○ inner ×"]
+    assert musubito("--db", str(path), "show", "folded").stdout.count("× 5") == 2
+
+
+@pytest.mark.parametrize("columns", [60, 80, 140])
+def test_it_fits(musubito: Musubito, tmp_path: Path, columns: int) -> None:
+    path = tmp_path / "deep.db"
+    deep = musubito_step(name="a graph with a long name/a subgraph/a node whose name is long, too")(
+        lambda x: deep(x - 1).value if x else 0
+    )
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), run("deep"):
+        node = deep(20).node_id
+    for arguments in (["show", "last"], ["lineage", node, "--depth", "40"], ["runs"]):
+        told = musubito("--db", str(path), *arguments, columns=columns).stdout
+        assert max(map(len, told.splitlines())) <= columns
+    assert node[:10] in musubito("--db", str(path), "show", "last", columns=columns).stdout
+
+
+def test_json_of_a_run(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
+    as_golden("show-run", musubito("--db", str(world.path), "show", "second", "--json").stdout)
+
+
+def test_json_of_a_node(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
+    told = musubito("--db", str(world.path), "show", world.nodes["load"][:12], "--json").stdout
+    document = json.loads(told)
+    document["node"] |= dict.fromkeys(("code", "input_hash"), "0" * 64)
+    as_golden("show-node", json.dumps(document))
+
+
+def test_last_by_name_and_by_id(musubito: Musubito, world: World) -> None:
+    def shown(what: str) -> str:
+        return json.loads(musubito("--db", str(world.path), "show", what, "--json").stdout)["summary"]["name"]
+
+    assert shown("last") == "edited"
+    assert shown("first") == "first"
+    document = json.loads(musubito("--db", str(world.path), "show", "first", "--json").stdout)
+    assert shown(document["summary"]["run_id"]) == "first"
+
+
+def test_an_id_of_several_runs(musubito: Musubito, world: World) -> None:
+    run_id = json.loads(musubito("--db", str(world.path), "show", "first", "--json").stdout)["summary"]["run_id"]
+    result = musubito("--db", str(world.path), "show", run_id[:8])
+    assert result.exit_code == 2
+    assert f"{run_id[:12]}-1, {run_id[:12]}-2" in result.stderr
+
+
+def test_a_node_with_its_contents(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "show", world.nodes["load"]).stdout
+    assert world.nodes["load"] in told
+    assert '"path": "a"' in told
+    assert '"body": "text of a"' in told
+
+
+def test_a_node_without_its_contents(musubito: Musubito, world: World) -> None:
+    for more in ([], ["--json"]):
+        told = musubito("--db", str(world.path), "show", world.nodes["load"], "--no-inputs", *more).stdout
+        assert "text of a" not in told
+        assert '"a"' not in told
+        assert '"path": "a"' not in told
+
+
+def test_secrets_are_never_shown(musubito: Musubito, world: World) -> None:
+    for arguments in (["show", world.nodes["load"]], ["show", world.nodes["bold"]], ["why", world.nodes["bold"]]):
+        for more in ([], ["--json"]):
+            assert "sk-this" not in musubito("--db", str(world.path), *arguments, *more).stdout
+
+
+def test_a_failed_node(musubito: Musubito, world: World) -> None:
+    calls = json.loads(musubito("--db", str(world.path), "show", "first", "--json").stdout)["calls"]
+    (failed,) = [call["node_id"] for call in calls if call["outcome"] == "failed"]
+    told = musubito("--db", str(world.path), "show", failed).stdout
+    assert "FAILED" in told
+    assert "error      ValueError: cannot rate bad on two lines\n" in told
+    assert "cannot rate" not in musubito("--db", str(world.path), "show", failed, "--no-inputs").stdout
+    assert "cannot rate" not in musubito("--db", str(world.path), "show", failed, "--no-inputs", "--json").stdout
+
+
+def test_a_long_content_is_cut(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "long.db")) as engine:
+        node = engine.execute("long", {"x": list(range(1000))}, lambda x: 0).node_id
+    told = musubito("--db", "long.db", "show", node).stdout
+    assert "... 964 more lines; --json shows all" in told
+    assert json.loads(musubito("--db", "long.db", "show", node, "--json").stdout)["input"] == {"x": list(range(1000))}
+
+
+def test_why_it_ran_again(musubito: Musubito, tmp_path: Path) -> None:
+    path = tmp_path / "again.db"
+    step = musubito_step(name="step")(lambda x: x)
+    forced = musubito_step(StepConfiguration(force_reexecution=True), name="step")(lambda x: x)
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        step(1)
+        step(7)
+        with run("again"):
+            forced(7)
+            step(2)
+            musubito_step(name="step")(lambda x: x + 1)(1)
+    lines = tree(musubito("--db", str(path), "show", "again").stdout)
+    assert ["forced" in lines[0], "input changed" in lines[1], "code changed" in lines[2]] == [True, True, True]

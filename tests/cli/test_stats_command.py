@@ -1,0 +1,84 @@
+"""`musubito stats`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from musubito import SQLiteStorage
+from tests.cli.conftest import Musubito, World
+
+
+def test_what_there_is(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "stats").stdout
+    assert max(map(len, told.splitlines())) <= 80
+    assert [line.split() for line in told.splitlines()[:4]] == [
+        ["runs", "3"],
+        ["calls", "58"],
+        ["nodes", "51"],
+        ["executions", "51", "1", "failed"],
+    ]
+    titles, *rows = told.split("\n\n")[1].splitlines()
+    assert titles.split() == ["operation", "ran", "failed", "replayed", "hits", "mean", "last", "used"]
+    shown = {row.split()[0]: row.split()[1:] for row in rows[:4]}
+    assert shown["load"][:3] == ["40", "3", "7%"]
+    assert shown["rate"][:4] == ["5", "1", "2", "29%"]
+    assert shown["summarise"][-2:] == ["3,513", "tok"]
+    assert rows[4] == "No price is known of large, small."
+
+
+def test_json(musubito: Musubito, world: World) -> None:
+    document = json.loads(musubito("--db", str(world.path), "stats", "--json").stdout)
+    assert list(document) == [
+        "nodes",
+        "executions",
+        "failed",
+        "artifacts",
+        "inputs",
+        "parts",
+        "code",
+        "runs",
+        "calls",
+        "operations",
+    ]
+    assert {key: document[key] for key in ("executions", "failed", "runs", "calls")} == {
+        "executions": 51,
+        "failed": 1,
+        "runs": 3,
+        "calls": 58,
+    }
+    assert set(document["artifacts"]) == {"count", "bytes"}
+    rate = next(each for each in document["operations"] if each["operation"] == "rate")
+    assert list(rate) == [
+        "namespace",
+        "operation",
+        "executions",
+        "failed",
+        "calls",
+        "replays",
+        "hit_rate",
+        "mean_ms",
+        "last_ms",
+        "spent",
+        "spent_dollars",
+    ]
+    assert (rate["namespace"], rate["executions"], rate["replays"], rate["hit_rate"]) == (
+        "default",
+        5,
+        2,
+        pytest.approx(2 / 7),
+    )
+
+
+def test_limit(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "stats", "--limit", "1").stdout
+    assert "summarise" not in told
+    assert "... and 3 more operations; --limit shows them.\n" in told
+
+
+def test_an_empty_store(musubito: Musubito, tmp_path: Path) -> None:
+    SQLiteStorage(tmp_path / "empty.db").close()
+    result = musubito("--db", "empty.db", "stats")
+    assert (result.exit_code, result.stdout.splitlines()[0].split()) == (0, ["runs", "0"])

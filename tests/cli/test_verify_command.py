@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito.cli.root import root
+
+
+@musubito_step(name="fetch")
+def fetch(what: str) -> str:
+    return f"<{what}>"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "musubito.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        fetch("a")
+        fetch("b")
+    return path
+
+
+def ask(path: Path, *args: str):
+    return CliRunner().invoke(root, ["--db", str(path), "verify", *args])
+
+
+def damage(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE _executions SET payload = x'00' WHERE id = 1")
+
+
+def test_all_is_well(path):
+    said = ask(path)
+    assert said.exit_code == 0
+    assert said.output == "Checked 2 executions, 2 inputs, 2 nodes: all is as it was stored.\n"
+
+
+def test_what_is_damaged_is_told_with_the_remedy(path):
+    damage(path)
+    said = ask(path)
+    assert said.exit_code == 1
+    assert "fetch: the bytes of its artifact are not those" in " ".join(said.output.split())
+    assert "musubito invalidate" in said.output and "1 finding" in said.output
+    assert all(len(line) <= 80 for line in said.output.splitlines())
+
+
+def test_for_machines(path):
+    damage(path)
+    said = ask(path, "--json")
+    assert said.exit_code == 1
+    document = json.loads(said.output)
+    assert document["checked"]["executions"] == 2
+    (finding,) = document["findings"]
+    assert finding.keys() == {"table", "node_id", "operation", "problem", "remedy"}
+    assert finding["operation"] == "fetch"
+
+
+def test_an_empty_store(tmp_path):
+    SQLiteStorage(tmp_path / "empty.db").close()
+    assert "an empty store" in ask(tmp_path / "empty.db").output
