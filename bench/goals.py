@@ -7,7 +7,7 @@ from typing import Final
 
 from bench.measure import Sample
 
-__all__ = ["Count", "Difference", "Goal", "Ratio", "Seconds", "duration"]
+__all__ = ["Bytes", "Count", "Difference", "Goal", "Ratio", "Seconds", "duration", "size"]
 
 
 UNITS: Final = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
@@ -80,7 +80,27 @@ class Count:
         return f"{value:g}"
 
 
-Goal = Ratio | Seconds | Difference | Count
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """`subject` takes at most `most` bytes."""
+
+    most: float
+    subject: str = "musubito"
+
+    def value(self, samples: dict[str, Sample]) -> float:
+        """What was measured."""
+        return samples[self.subject].median
+
+    def __str__(self) -> str:
+        return f"≤ {size(self.most)}"
+
+
+Goal = Ratio | Seconds | Difference | Count | Bytes
+
+
+def size(number: float) -> str:
+    """Bytes in thousands or millions."""
+    return f"{number / 1e6:.2f} MB" if number >= 1e6 else f"{number / 1e3:.0f} KB"
 
 
 def duration(seconds: float) -> str:
