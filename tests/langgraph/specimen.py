@@ -50,6 +50,13 @@ class Ran:
         return "Ran()"
 
 
+def took(ran: Ran) -> dict[str, int]:
+    """What ran since this was asked last, and how often."""
+    taken = dict(ran.counts)
+    ran.counts.clear()
+    return taken
+
+
 _NUMBERS: Final = itertools.count()
 _RAN: Final[weakref.WeakValueDictionary[int, Ran]] = weakref.WeakValueDictionary()
 

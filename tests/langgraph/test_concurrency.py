@@ -34,23 +34,11 @@ from langgraph.types import Command, RetryPolicy, Send, interrupt
 from musubito import StepConfiguration, StepType, musubito_step, run
 from musubito.engine import current
 from musubito_langgraph import musubito_graph, musubito_runnable
-from tests.langgraph.specimen import Ran, Scripted, calls, says
+from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
 MANY = 16
 PATIENCE = 20
 """Seconds: whoever waits longer than that waits for ever."""
-
-
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
-
-
-def took(ran: Ran) -> dict[str, int]:
-    """What ran since this was asked last, and how often."""
-    taken = dict(ran.counts)
-    ran.counts.clear()
-    return taken
 
 
 class State(TypedDict, total=False):

@@ -3,7 +3,6 @@ told and not raised: they are never replayed, wherever they are handled."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito_langgraph import musubito_graph, musubito_runnable
-from tests.langgraph.specimen import Ran, Scripted, calls, says
+from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
 pytestmark = pytest.mark.usefixtures("engine")
 Ask = Callable[..., Any]
@@ -43,30 +42,6 @@ EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
 
 def effect(**policy: Any) -> StepConfiguration:
     return StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, **policy)
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """Asks a graph something, in both ways."""
-
-    def ask(graph: Any, *args: Any, **kwargs: Any) -> Any:
-        if request.param == "invoke":
-            return graph.invoke(*args, **kwargs)
-        return asyncio.run(graph.ainvoke(*args, **kwargs))
-
-    return ask
-
-
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
-
-
-def took(ran: Ran) -> dict[str, int]:
-    """What ran since this was asked last, and how often."""
-    taken = dict(ran.counts)
-    ran.counts.clear()
-    return taken
 
 
 class Box:

@@ -30,36 +30,12 @@ from musubito import (
     run,
 )
 from musubito_langgraph import musubito_graph, musubito_runnable
-from tests.langgraph.specimen import Ran, Scripted, calls, says
+from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
 pytestmark = pytest.mark.usefixtures("engine")
 Ask = Callable[..., Any]
 SAMPLE = StepConfiguration(step_type=StepType.STOCHASTIC)
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """Asks a graph something, in both ways."""
-
-    def ask(graph: Any, *args: Any, **kwargs: Any) -> Any:
-        if request.param == "invoke":
-            return graph.invoke(*args, **kwargs)
-        return asyncio.run(graph.ainvoke(*args, **kwargs))
-
-    return ask
-
-
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
-
-
-def took(ran: Ran) -> dict[str, int]:
-    """What ran since this was asked last, and how often."""
-    taken = dict(ran.counts)
-    ran.counts.clear()
-    return taken
 
 
 def outcomes(record: Any) -> list[tuple[str, str]]:

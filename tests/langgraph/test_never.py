@@ -42,36 +42,12 @@ from pydantic import BaseModel, Field, SecretStr, create_model
 
 from musubito import StepConfiguration, StepType, musubito_step
 from musubito_langgraph import musubito_graph, musubito_runnable
-from tests.langgraph.specimen import Ran, Scripted, calls, says
+from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
 FIRST = version("langgraph").startswith("1.0.")
 pytestmark = pytest.mark.usefixtures("engine")
 Ask = Callable[..., Any]
 DETERMINISTIC = StepConfiguration(step_type=StepType.DETERMINISTIC)
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """Asks a graph something, in both ways."""
-
-    def ask(graph: Any, *args: Any, **kwargs: Any) -> Any:
-        if request.param == "invoke":
-            return graph.invoke(*args, **kwargs)
-        return asyncio.run(graph.ainvoke(*args, **kwargs))
-
-    return ask
-
-
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
-
-
-def took(ran: Ran) -> dict[str, int]:
-    """What ran since this was asked last, and how often."""
-    taken = dict(ran.counts)
-    ran.counts.clear()
-    return taken
 
 
 class State(TypedDict, total=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 import warnings
@@ -36,7 +35,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito_langgraph import musubito_graph, musubito_runnable
-from tests.langgraph.specimen import Ran, Scripted, calls, says
+from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
 pytestmark = pytest.mark.usefixtures("engine")
 Ask = Callable[..., Any]
@@ -45,30 +44,6 @@ STOCHASTIC = StepConfiguration(step_type=StepType.STOCHASTIC)
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
 FORCED = StepConfiguration(force_reexecution=True)
 """Each of these is told from the default by what runs: see `took`."""
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """Asks a graph something, in both ways."""
-
-    def ask(graph: Any, *args: Any, **kwargs: Any) -> Any:
-        if request.param == "invoke":
-            return graph.invoke(*args, **kwargs)
-        return asyncio.run(graph.ainvoke(*args, **kwargs))
-
-    return ask
-
-
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
-
-
-def took(ran: Ran) -> dict[str, int]:
-    """What ran since this was asked last, and how often."""
-    taken = dict(ran.counts)
-    ran.counts.clear()
-    return taken
 
 
 def names(record: Any) -> list[str]:

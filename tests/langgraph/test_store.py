@@ -45,11 +45,6 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return ask
 
 
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
-
-
 def bare(node: Any, **around: Any) -> Any:
     return StateGraph(State).add_node("node", node).add_edge(START, "node").compile(name="g", **around)
 

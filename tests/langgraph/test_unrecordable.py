@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,40 +21,16 @@ from pydantic import BaseModel, ConfigDict
 
 from musubito import musubito_step
 from musubito_langgraph import musubito_graph, musubito_runnable
-from tests.langgraph.specimen import Ran, calls
+from tests.langgraph.specimen import Ran, calls, took
 
 pytestmark = pytest.mark.usefixtures("engine")
 Ask = Callable[..., Any]
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """Asks a graph something, in both ways."""
-
-    def ask(graph: Any, *args: Any, **kwargs: Any) -> Any:
-        if request.param == "invoke":
-            return graph.invoke(*args, **kwargs)
-        return asyncio.run(graph.ainvoke(*args, **kwargs))
-
-    return ask
-
-
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
 
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """Of a graph: a process says once what it has to say of a node."""
     return request.node.name
-
-
-def took(ran: Ran) -> dict[str, int]:
-    """What ran since this was asked last, and how often."""
-    taken = dict(ran.counts)
-    ran.counts.clear()
-    return taken
 
 
 @contextmanager
