@@ -70,7 +70,7 @@ class Node:
         return lambda engine, scope: standing.loop.run(engine, scope, self.graph)
 
     def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
-        return scope.run if scope.engine is engine and scope.run is not None else engine.open_run(self.graph)
+        return scope.run if scope.engine is engine and scope.run is not None else engine.new_run(self.graph)
 
     def parents(self, standing: Standing | None, number: int = 0) -> tuple[Origin, ...]:
         """Those of a task of it; of a sequence, that of its first part, and each other one has the part before."""

@@ -13,6 +13,7 @@ The channel is made anew for each invocation of a graph, and so it is also where
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -105,11 +106,20 @@ class Loop:
         if run is None or run not in self._marks:
             with self._lock:
                 if run is None:
-                    run = self._runs.get(engine) or self._runs.setdefault(engine, engine.open_run(name))
+                    run = self._runs.get(engine)
+                    if run is None:
+                        run = self._runs[engine] = engine.open_run(name)
+                        # However it ends, it is over when nobody holds this any more.
+                        weakref.finalize(self, engine.end_run, run)
                 if run not in self._marks:
                     self._marks[run] = len(run.samples.journal)
                     run.samples.go_on(tuple(self.known))
         return run
+
+    def ended(self) -> None:
+        """Nothing is left to be run."""
+        for engine, run in self._runs.items():
+            engine.end_run(run)
 
     def given(self) -> list[Given]:
         """The samples that were given in this superstep."""
@@ -194,6 +204,11 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
     def UpdateType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
         """The type of what is written to it."""
         return bytes
+
+    def finish(self) -> bool:
+        """LangGraph asks whether this leads anywhere, when nothing else does."""
+        self.loop.ended()
+        return False
 
     def copy(self) -> LineageChannel:
         """What a task sees that reads all channels: nothing of it."""

@@ -289,7 +289,7 @@ class Attempt:
         if self._digest() != self._before or self._around_now() != self._around_before:
             not_replayable("it changed in place what it was given or what is around it, which a replay does not repeat")
             return None
-        if not events.asked_a_model:
+        if not events.told_of_usage:
             # Nobody was seen to ask a model, so what the messages say of it counts.
             events.uses(new_in(chunks, self._given_to_it()))
         held = held_messages(self._code) if self._code is not None else ()

@@ -27,12 +27,13 @@ def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
     model = str(said.get("model_name") or said.get("model") or model)
     told = False
     for generations in response.generations:
-        for generation in generations:
-            if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
-                usage = _of_message(generation.message, model)
-                if usage is not None:
-                    told = True
-                    yield usage
+        # Of several answers to one question, each says what all of them took.
+        generation = generations[0] if generations else None
+        if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
+            usage = _of_message(generation.message, model)
+            if usage is not None:
+                told = True
+                yield usage
     usage = said.get("token_usage") or said.get("usage")
     if not told and isinstance(usage, dict):
         tokens_in = usage.get("prompt_tokens", usage.get("input_tokens"))
@@ -57,8 +58,8 @@ def new_in(output: object, given: object) -> Iterator[ModelUsage]:
 
 
 def _of_message(message: AIMessage, model: str) -> ModelUsage | None:
-    usage = message.usage_metadata
-    if not usage:
+    usage: Any = message.usage_metadata
+    if not usage or usage.get("total_cost") == 0:  # so LangChain marks what came out of its own cache
         return None
     said = message.response_metadata
     named = str(said.get("model_name") or said.get("model") or model)

@@ -115,8 +115,15 @@ class Events(BaseCallbackHandler):
         _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or "")
         self.asked_a_model = True
 
+    @property
+    def told_of_usage(self) -> bool:
+        """Whether anybody said what was used: a model that was asked or answers once more, a step inside, the code."""
+        frame = self._frame
+        return self.asked_a_model or (frame is not None and bool(frame.tokens or frame.inside))
+
     def begins(self, run_id: UUID, tags: list[str] | None, metadata: dict[str, Any] | None) -> None:
         """A model's answer begins, or one that is emitted again."""
+        self.asked_a_model = True
         if metadata is None or TAG_NOSTREAM in (tags or ()):
             return
         said, around = dict(_besides(metadata, self._config)), _tags_in(self._config)

@@ -61,7 +61,7 @@ def test_without_prices(musubito: Musubito, priced: str, monkeypatch: pytest.Mon
     told = musubito("--db", priced, "savings").stdout
     _rate.cache_clear()
     assert "$" not in told
-    assert told.startswith("Saved 1,101.2k tok and ")
+    assert told.startswith("Saved 1.1M tok and ")
     assert told.endswith("Tokens only: pip install 'musubito[prices]' shows money.\n")
 
 

@@ -676,6 +676,7 @@ async def test_neither_a_cold_nor_a_warm_run_blocks(
 
 FIRST = """
 import asyncio, sys
+import httpx, requests  # LangGraph imports them when a node first fails, whoever watches
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from musubito_langgraph import musubito_graph

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.llms import LLM
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph, add_messages
+from langgraph.types import interrupt
 
-from musubito import MusubitoEngine, record_usage, run
+from musubito import MusubitoEngine, musubito_step, record_usage, run
 from musubito.lineage import Lineage, RunSummary, Tokens
 from musubito_langgraph import musubito_graph, musubito_runnable
 
@@ -186,3 +189,75 @@ def test_each_invocation_is_a_run_and_joins_one_that_is_around_it(engine: Musubi
     assert [(call.outcome, call.parent) for call in report.calls] == [("replayed", None), ("ran", None)]
     assert (report.summary.spent.tokens, report.summary.saved.tokens) == ({"model-a": Tokens(10, 5)},) * 2
     assert len(Lineage(engine).runs()) == 4
+
+
+def test_what_a_replayed_inner_step_said_is_not_used_once_more(engine: MusubitoEngine):
+    """The messages of a node say what its model used, and so does the inner step that was replayed for it."""
+    model, more = musubito_runnable(Priced()), [0]
+
+    def node(state: State) -> State:
+        return {"messages": [model.invoke("hi")], "q": str(more[0])}
+
+    graph = graph_of(node)
+    used = {"model-a": Tokens(10, 5)}
+    assert spent_and_saved(engine, graph) == (used, {})
+    more[0] = 1
+    assert spent_and_saved(engine, graph) == ({}, used)
+    assert spent_and_saved(engine, graph) == ({}, used)
+
+
+def test_what_a_core_step_recorded_is_not_used_once_more(engine: MusubitoEngine):
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+
+    @musubito_step
+    def ask(question: str) -> AIMessage:
+        record_usage(input_tokens=10, output_tokens=5, model="sdk")
+        return AIMessage("!", usage_metadata=usage)
+
+    graph = graph_of(lambda state: {"messages": [ask(state["q"]).value]})
+    assert spent_and_saved(engine, graph) == ({"sdk": Tokens(10, 5)}, {})
+    assert spent_and_saved(engine, graph) == ({}, {"sdk": Tokens(10, 5)})
+
+
+def test_several_answers_to_one_question_say_together_what_they_took(engine: MusubitoEngine):
+    class Several(Priced):
+        def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+            return ChatResult(generations=super()._generate(messages).generations * 3)
+
+    graph = graph_of(lambda state: {"messages": [Several().invoke("hi")]})
+    assert spent_and_saved(engine, graph) == ({"model-a": Tokens(10, 5)}, {})
+
+
+def test_what_came_out_of_langchains_cache_was_not_used(engine: MusubitoEngine):
+    cache, more = InMemoryCache(), [0]
+
+    def node(state: State) -> State:
+        return {"messages": [Priced(cache=cache).invoke("hi")], "q": str(more[0])}
+
+    graph = graph_of(node)
+    assert spent_and_saved(engine, graph) == ({"model-a": Tokens(10, 5)}, {})
+    more[0] = 1
+    assert spent_and_saved(engine, graph) == ({}, {})
+
+
+def test_what_a_suspended_call_used_is_spent(engine: MusubitoEngine):
+    def node(state: State) -> State:
+        Priced().invoke("hi")
+        return {"q": interrupt("well?")}
+
+    builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
+    graph = musubito_graph(builder.compile(name="g", checkpointer=InMemorySaver()))
+    graph.invoke({"q": "?"}, {"configurable": {"thread_id": "1"}})
+    last = summary(engine)
+    assert (last.status, last.failed, last.spent.total_tokens) == ("suspended", 0, 15)
+
+
+def test_the_run_of_a_graph_ends_when_the_graph_does(engine: MusubitoEngine):
+    graph = graph_of(lambda state: {"q": "a"}, lambda state: {"q": "b"})
+    states = []
+    for _ in graph.stream({"q": "?"}):
+        states.append(summary(engine).status)
+    assert states[0] == "running"
+    last = summary(engine)
+    assert last.status == "finished"
+    assert last.finished_at is not None

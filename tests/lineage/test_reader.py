@@ -179,3 +179,36 @@ def test_results_of_elsewhere_are_external(engine: MusubitoEngine, tmp_path: Pat
     here = write(elsewhere)
     (parent,) = Lineage(engine).ancestors(here.node_id)
     assert (parent.node.status, parent.node.operation) == (NodeStatus.EXTERNAL, "")
+
+
+def test_a_name_that_no_store_holds_costs_no_other_lines(engine: MusubitoEngine):
+    with run("odd \ud800"):
+        fetch("a")
+    with run("even"):
+        fetch("b")
+    assert [each.name for each in Lineage(engine).runs()] == ["even", "odd \\ud800"]
+
+
+def test_a_lineage_is_opened_where_there_is_one(tmp_path: Path):
+    with pytest.raises(LineageError, match="there is no database"):
+        Lineage.from_url(f"sqlite:///{tmp_path / 'none.db'}")
+    assert not (tmp_path / "none.db").exists()
+    with pytest.raises(TypeError, match="takes an engine"):
+        Lineage("musubito.db")  # type: ignore[arg-type]
+    SQLiteStorage(tmp_path / "m.db").close()
+    with Lineage.from_url(f"sqlite:///{tmp_path / 'm.db'}") as lineage:
+        assert lineage.runs() == []
+
+
+def test_a_large_input_is_written_in_pieces(engine: MusubitoEngine):
+    @musubito_step(name="search")
+    def search(vectors: list[list[float]], texts: list[str]) -> int:
+        return len(vectors)
+
+    vectors = [[float(number + place) for place in range(300)] for number in range(600)]
+    texts = [f"text {number} " * 10 for number in range(3000)]
+    node = search(vectors, texts).node_id
+    lineage = Lineage(engine)
+    assert lineage.input(lineage.node(node)) == {"vectors": vectors, "texts": texts}
+    (count,) = lineage.engine.storage._reader.execute("SELECT count(*) FROM _parts").fetchone()  # type: ignore[attr-defined]
+    assert 600 <= count < 700

@@ -647,3 +647,20 @@ def test_whatever_is_removed_the_rest_replays_and_is_whole(w, seed):
             assert outer(f"w{word}").value == f"<w{word}>!"
     assert w.engine.faults == 0
     assert w.findings() == []
+
+
+def test_what_is_still_buffered_when_it_is_forgotten_is_not_stored_afterwards(tmp_path):
+    @musubito_step(name="ask")
+    def ask(question):
+        return len(question)
+
+    first = MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"))
+    with first, use_musubito_engine(first):
+        first.keeper._ticking.acquire()  # as if the half second were not over
+        node = ask("a secret question").node_id
+        with MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db")) as second:
+            forget(Lineage(second), meant(Lineage(second), "ask"))
+        first.keeper._ticking.release()
+        first.flush()
+        assert Lineage(first).input(Lineage(first).node(node)) is None
+    assert b"a secret question" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())

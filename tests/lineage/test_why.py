@@ -107,3 +107,12 @@ def test_what_is_no_difference_is_said_as_the_call_said_it(engine: MusubitoEngin
         sample("abc")
         second = sample("abc")
     assert why(Lineage(engine), second.node_id).reason == "another sample"
+
+
+def test_what_ran_before_its_run_says_more_than_its_siblings(engine: MusubitoEngine, pipeline: Any):
+    fetch = pipeline().fetch
+    for text in ("old", "new"):
+        with run():
+            last = [fetch(f"{number}", {"text": text}).node_id for number in range(3)][-1]
+    told = why(Lineage(engine), last)
+    assert [str(field) for field in told.fields] == ['$.settings.text: "old" → "new"']

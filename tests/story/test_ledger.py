@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,3 +183,22 @@ def test_samples_of_a_second_run(engine: MusubitoEngine) -> None:
             s(0)
         outcomes.append([call.outcome for call in r.calls])
     assert outcomes == [["ran", "ran"], ["replayed", "replayed"]]
+
+
+def test_a_replay_saves_what_it_would_have_taken_with_all_inside(engine: MusubitoEngine) -> None:
+    """An edit of the outer step leaves the inner one, whose time is then saved with the outer one's."""
+
+    @musubito_step(name="slow")
+    def slow() -> int:
+        time.sleep(0.05)
+        return 1
+
+    def outer_of(more: int) -> Any:
+        return musubito_step(name="outer")(lambda: slow().value + more)
+
+    for more in (1, 2, 2):
+        with run() as r:
+            outer_of(more)()
+    (last,) = r.calls
+    assert last.outcome == "replayed"
+    assert last.saved_ms >= 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 __all__ = ["main"]
 
@@ -15,4 +16,8 @@ def main() -> None:
         if error.name not in ("click", "rich"):
             raise
         sys.exit(f"musubito: the command needs {error.name}; install it with: pip install 'musubito[cli]'")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that cannot show a letter shows another one.
+            stream.reconfigure(errors="replace")
     root(prog_name="musubito")

@@ -69,8 +69,7 @@ def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs:
     table = _table(list(_lines(number, links, nodes, depth)), up=up)
     here.console.print(fitted(table, here.console.width))
     others = len(nodes) - 1
-    word = ("ancestor" if up else "descendant") if others else ("ancestors" if up else "descendants")
-    click.echo(f"\n{times(others, word)}")
+    click.echo(f"\n{times(others, 'ancestor' if up else 'descendant')}")
     if led is not None:
         _tell(here, led, contents=not no_inputs)
 

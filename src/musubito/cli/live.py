@@ -20,7 +20,7 @@ __all__ = ["follow"]
 
 EVERY: Final = 0.25
 QUIET: Final = 3.0
-"""Nobody says when the run of a graph ends: it has after so many seconds in which nothing was computed or written."""
+"""A graph whose last call failed or was suspended may go on; after so many seconds it is taken not to."""
 Computing = list[tuple[str, float]]
 """Operations, and for how long each has been going on, in milliseconds."""
 
@@ -35,17 +35,16 @@ def follow(here: Here, run_id: str, head: Callable[[RunReport], RenderableType])
             computing = _computing(here, run_id)
             if report.summary.calls != calls or computing:
                 calls, changed = report.summary.calls, time.monotonic()
-            if _ended(here, run_id, quiet=time.monotonic() - changed):
+            if _ended(report, quiet=time.monotonic() - changed):
                 return report
             if here.console.is_terminal:
                 screen.update(_picture(here, report, computing, head(report)), refresh=True)
             time.sleep(EVERY)
 
 
-def _ended(here: Here, run_id: str, *, quiet: float) -> bool:
-    known = here.lineage.rows("run", run=bytes.fromhex(run_id))
-    status = known[0][5] if known else "finished"
-    return bool(status != "running" and (status != "open" or quiet >= QUIET))
+def _ended(report: RunReport, *, quiet: float) -> bool:
+    run = report.summary
+    return run.status != "running" and (run.finished_at is not None or quiet >= QUIET)
 
 
 def _computing(here: Here, run_id: str) -> Computing:

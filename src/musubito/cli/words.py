@@ -104,7 +104,7 @@ def token_count(total: int) -> str:
     """A number of tokens, nothing for none."""
     if total < 10_000:
         return count(total) if total else ""
-    return f"{total / 1000:,.1f}k" if total < 9_999_950 else f"{total / 1_000_000:,.1f}M"
+    return f"{total / 1000:,.1f}k" if total < 999_950 else f"{total / 1_000_000:,.1f}M"
 
 
 def tokens_by_model(cost: Cost) -> str:

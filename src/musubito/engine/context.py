@@ -69,6 +69,8 @@ class HandUp(NamedTuple):
     """Whether it is a sample or holds some."""
     usage: Usage = NO_USAGE
     """What it took, as if every call inside it had run."""
+    saved_ms: float = 0.0
+    """What it would have taken longer if it, or all calls inside it, had run."""
 
 
 class Frame:
@@ -90,6 +92,7 @@ class Frame:
         "reads",
         "run",
         "samples",
+        "saved_ms",
         "streams",
         "thread",
         "tokens",
@@ -133,6 +136,8 @@ class Frame:
         # What its own models have used, and what the calls inside it took.
         self.tokens: dict[str, list[int]] = {}
         self.inside: dict[str, list[int]] = {}
+        # What replays inside it saved.
+        self.saved_ms = 0.0
 
     def take(self, given: HandUp) -> None:
         """What a call inside depended on, this one depends on too. Calls may end in several threads at once."""
@@ -145,6 +150,7 @@ class Frame:
             self.valid_until = _earliest(self.valid_until, given.valid_until)
             self.not_replayable = self.not_replayable or given.not_replayable
             self.samples = self.samples or given.samples
+            self.saved_ms += given.saved_ms
             for model, (tokens_in, tokens_out) in given.usage.items():
                 add_usage(self.inside, model, tokens_in, tokens_out)
 
@@ -165,6 +171,7 @@ class Frame:
                 self.not_replayable or still_open,
                 self.samples,
                 {used.model: used[3:] for used in self.used()} if self.tokens or self.inside else NO_USAGE,
+                self.saved_ms,
             )
 
     def used(self) -> list[Used]:

@@ -251,15 +251,25 @@ class MusubitoEngine:
         self, name: str | None = None, tags: str | None = None, within: tuple[Run, int | None] | None = None
     ) -> Run:
         """A run that begins now; `within`: see `Run`."""
+        if name is not None:
+            # No store holds lone surrogates, and one name must not cost the lines of all.
+            name = name.encode("utf-8", "backslashreplace").decode()
         return Run(next(self._run_numbers), self.now(), name, tags, within)
 
     def open_run(self, name: str) -> Run:
-        """A run that begins now, is in the ledger, and of which nobody says when it ends."""
+        """A run that begins now and is in the ledger until `end_run`; how it ended, its last call tells."""
         run = self.new_run(name)
         run.status = "open"
         self.journal.append(run)
         self.keeper.wake()
         return run
+
+    def end_run(self, run: Run) -> None:
+        """It has ended."""
+        run.finished_at = self.now()
+        if not self._closed:
+            self.journal.append(run)
+            self.keeper.wake()
 
     def holder(self) -> Holder:
         """This engine as the holder of a lease that is taken now."""

@@ -12,7 +12,7 @@ Nothing here is needed for a replay; all of it is made when the ledger is writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -20,10 +20,10 @@ from ormsgpack import Ext, packb, unpackb
 
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import TYPE, plain
-from musubito.store.base import InputLine, Part, Readable
+from musubito.store.base import InputLine, Ledger, Part, Readable
 from musubito.store.pieces import inflated, joined
 
-__all__ = ["Given", "Redact", "digests_in", "opened", "stored", "stored_input"]
+__all__ = ["Given", "Redact", "digests_in", "in_pieces", "opened", "stored", "stored_input"]
 
 Redact: TypeAlias = Callable[[str, Any], Any]
 """Takes an operation's name and the arguments of a call as plain data; gives back what is stored of them."""
@@ -33,11 +33,14 @@ WHOLE: Final = 2
 LONG: Final = 512
 """From this many packed bytes on, a list, dict or text is shared."""
 DIGEST: Final = 16
+MOST_AT_ONCE: Final = 1_000_000
+"""So many bytes of inputs are written in one transaction."""
 
 
 class Given(NamedTuple):
     """What a call was given, as it was hashed."""
 
+    execution: int
     operation: str
     input_hash: bytes
     packed: bytes
@@ -48,14 +51,14 @@ class Given(NamedTuple):
         value = plain(self.packed, self.texts)
         if redact is not None:
             value = redact(self.operation, value)
-        return stored(self.operation, self.input_hash, value)
+        return stored(self.execution, self.operation, self.input_hash, value)
 
 
-def stored(operation: str, input_hash: bytes, value: Any) -> InputLine:
+def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> InputLine:
     """The line for plain data. TypeError if it is none."""
     chains: list[Sequence[Part]] = []
     body = joined([packb(_shared(value, chains))])
-    return InputLine(operation, input_hash, body, chains)
+    return InputLine(execution, operation, input_hash, body, chains)
 
 
 def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
@@ -75,6 +78,14 @@ def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
 
 
 def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
+    if all(map(_is_number, items)):
+        # A vector: nobody appends to it, and there may be thousands.
+        packed = packb(items)
+        if len(packed) < LONG:
+            return items
+        part = Part(sha256(b"whole" + packed).digest()[:DIGEST], None, packed)
+        chains.append([part])
+        return Ext(WHOLE, part.digest)
     shared = [_shared(item, chains) for item in items]
     bodies = [packb(item) for item in shared]
     if sum(map(len, bodies)) < LONG:
@@ -87,6 +98,28 @@ def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
         before = digest
     chains.append(chain)
     return Ext(LIST, chain[-1].digest)
+
+
+def _is_number(item: Any) -> bool:
+    return type(item) is float or type(item) is int
+
+
+def in_pieces(ledger: Ledger) -> Iterator[Ledger]:
+    """The same lines, as several writes of which none takes long: a large input keeps nobody from writing."""
+    yield ledger._replace(inputs=())
+    lines: list[InputLine] = []
+    size = 0
+    for line in ledger.inputs:
+        chains: list[Sequence[Part]] = []
+        for chain in line.chains:
+            chains.append(chain)
+            size += sum(len(part.body) for part in chain)
+            if size >= MOST_AT_ONCE:
+                yield Ledger(ledger.namespace, (), (), [*lines, line._replace(body=b"", chains=chains)])
+                lines, chains, size = [], [], 0
+        lines.append(line._replace(chains=chains))
+    if lines:
+        yield Ledger(ledger.namespace, (), (), lines)
 
 
 def stored_input(store: Readable, namespace: str, operation: str, input_hash: bytes) -> Any:

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from musubito.engine.inputs import in_pieces
 from musubito.errors import StoreError
 from musubito.store.base import Change, Invalidate, Release, Renew
 
@@ -87,17 +88,21 @@ class Keeper:
         self._shown = set(held)
         revoked, self._revoked = self._revoked, []
         changes += [Invalidate(engine.namespace, None, node) for node in dict.fromkeys(revoked)]
+        if changes:
+            try:
+                engine.storage.write(changes)
+            except StoreError as fault:
+                # All of it is tried again.
+                self._renewed = now - LEASE_SECONDS
+                self._revoked += revoked
+                engine.log(fault)
         if len(engine.journal):
-            changes.append(engine.journal.drain())
-        if not changes:
-            return
-        try:
-            engine.storage.write(changes)
-        except StoreError as fault:
-            # The ledger's lines are lost, on which nobody's work depends; all else is tried again.
-            self._renewed = now - LEASE_SECONDS
-            self._revoked += revoked
-            engine.log(fault)
+            for ledger in in_pieces(engine.journal.drain()):
+                try:
+                    engine.storage.write([ledger])
+                except StoreError as fault:
+                    # These lines are lost, on which nobody's work depends.
+                    engine.log(fault)
 
     def _give_back_orphans(self) -> None:
         """On their own: where claims are no rows, they are given back even if nothing can be written."""

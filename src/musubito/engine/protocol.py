@@ -437,6 +437,7 @@ class Story:
                     not_replayable=None,
                     samples=found.pool is not None or bool(found.holds & SAMPLES),
                     usage=usage,
+                    saved_ms=found.duration_ms,
                 )
             )
         self._note("replayed", reason, found.execution, found.duration_ms, found.tokens or 0)
@@ -575,6 +576,7 @@ class Story:
                 usage=frame.used(),
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
+                saved_ms=inside.saved_ms,
             )
             committed = yield from self._record(commit)
             if committed is not None and commit.holds & SAMPLES:
@@ -589,6 +591,7 @@ class Story:
                 not_replayable=not_replayable or ("a call inside it ran unrecorded" if committed is None else None),
                 samples=inside.samples or self._pool is not None,
                 usage=inside.usage,
+                saved_ms=inside.saved_ms,
             )
         )
         self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame))
@@ -607,7 +610,8 @@ class Story:
             return None
         if self.call.definition.semantics.record_inputs:
             given, name = self.given, self.call.definition.name
-            self.engine.journal.append(Given(name, self._identity.input_digest, given.packed, given.texts))
+            digest = self._identity.input_digest
+            self.engine.journal.append(Given(committed.execution, name, digest, given.packed, given.texts))
         return committed
 
     def _failed(self, begun: Begun, error: BaseException, started_at: float, duration_ms: float) -> Telling[None]:
@@ -655,6 +659,7 @@ class Story:
             usage=frame.used(),
             lease=begun.lease,
             effect=_effect(begun, effect),
+            saved_ms=frame.saved_ms,
         )
 
     def _remember_attempt(self, inside: HandUp, error: BaseException) -> Telling[None]:

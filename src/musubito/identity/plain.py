@@ -6,6 +6,7 @@ was, with its fields beside it, its "items", or its "value" as text. Where a sec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final
@@ -17,13 +18,22 @@ from musubito.identity.codecs import nesting
 from musubito.identity.kinds import JOINERS
 from musubito.identity.packing import Code
 
-__all__ = ["HIDDEN", "TYPE", "is_secret", "plain"]
+__all__ = ["HIDDEN", "KEYS", "TYPE", "is_secret", "plain"]
 
 TYPE: Final = "$type"
 HIDDEN: Final = "**********"
-SECRETS: Final = ("password", "passwd", "api_key", "apikey", "credential", "private_key", "authorization")
-SECRET_ENDINGS: Final = ("secret", "token")
+SECRETS: Final = re.compile(
+    r"passw(?:or)?d|passphrase|credential|authorization"
+    r"|\b(?:pwd|auth|bearer|cookies?|secrets?|token|apikeys?|auth tokens?)\b"
+    r"|\b(?:api|access|secret|private|signing|encryption|master|openai|anthropic) ?keys?\b"
+)
+"""In a name whose words are apart. What counts tokens, or is a key to sort by, is no secret."""
 SECRET_TYPES: Final = frozenset({"SecretStr", "SecretBytes", "Secret"})
+KEYS: Final = re.compile(
+    r"\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abps]|hf|lsv2)[-_][A-Za-z0-9_-]{16,}"
+    r"|\b(?:AKIA|AIza)[A-Za-z0-9_-]{16,}|\bBearer [\w.~+/=-]{12,}"
+)
+"""What looks like the key of a service, wherever it stands."""
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
     ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",
     ("musubito_langgraph.messages", "Derived"): lambda state: state["value"],
@@ -37,12 +47,9 @@ _DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
 
 
 def is_secret(name: str) -> bool:
-    """Whether what is called so is one, as far as a name can tell: `api_key`, `db_password`, `access_token`; numbers of
-    tokens are none."""
-    name = name.lower().replace("-", "_")
-    if any(word in name for word in SECRETS):
-        return True
-    return any(name == word or name.endswith(f"_{word}") for word in SECRET_ENDINGS)
+    """Whether what is called so is one, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
+    words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
+    return SECRETS.search(words) is not None
 
 
 def plain(packed: bytes, texts: Mapping[bytes, str] | None = None) -> Any:
@@ -56,17 +63,31 @@ def plain(packed: bytes, texts: Mapping[bytes, str] | None = None) -> Any:
 
 
 def without_secrets(value: Any) -> Any:
-    """The same with `HIDDEN` in place of texts that are called like secrets."""
+    """The same with `HIDDEN` in place of texts that are called like secrets, or look like keys."""
+    if type(value) is str:
+        return KEYS.sub(HIDDEN, value) if len(value) >= 18 else value
     if type(value) is dict:
         if value.get(TYPE) in SECRET_TYPES:
             return {TYPE: value[TYPE], "value": HIDDEN}
-        return {
-            key: HIDDEN if isinstance(part, str) and part and is_secret(key) else without_secrets(part)
-            for key, part in value.items()
-        }
+        return {key: _named(key, part) for key, part in value.items()}
     if type(value) is list:
+        if len(value) == 2 and type(value[0]) is str:  # a name and its value: a header, a pair of a dict
+            return [without_secrets(value[0]), _named(value[0], value[1])]
         return [without_secrets(part) for part in value]
     return _binary("bytes", value) if type(value) is bytes else value
+
+
+def _named(name: str, value: Any) -> Any:
+    return _hidden(value) if is_secret(name) else without_secrets(value)
+
+
+def _hidden(value: Any) -> Any:
+    """Without any text: numbers and names of fields stay."""
+    if type(value) in (str, bytes):
+        return HIDDEN if value else value
+    if type(value) is dict:
+        return {key: part if key == TYPE else _hidden(part) for key, part in value.items()}
+    return [_hidden(part) for part in value] if type(value) is list else value
 
 
 class _Reader:

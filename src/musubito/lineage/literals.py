@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
-from musubito.identity.plain import HIDDEN, is_secret
+from musubito.identity.plain import HIDDEN, KEYS, is_secret
 
 __all__ = ["prompts_in", "without_secrets_in"]
 
@@ -16,9 +16,6 @@ WORDS: Final = 4
 """A text of fewer words is no prompt, but a label or a separator."""
 _NAMED: Final = re.compile(
     r"""(?P<name>[\w-]+)(?P<between>["']?\s*[:=]\s*[rbuf]{0,2})(?P<quote>["'])(?P<text>[^"'\n]+)(?P=quote)"""
-)
-_KEY: Final = re.compile(
-    r"\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abps]|hf|lsv2|AKIA|AIza)[-_]?[A-Za-z0-9_-]{16,}"
 )
 _FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -31,7 +28,7 @@ def without_secrets_in(code: str) -> str:
             return found[0]
         return f"{found['name']}{found['between']}{found['quote']}{HIDDEN}{found['quote']}"
 
-    return _KEY.sub(HIDDEN, _NAMED.sub(masked, code))
+    return KEYS.sub(HIDDEN, _NAMED.sub(masked, code))
 
 
 def prompts_in(text: str) -> list[str]:

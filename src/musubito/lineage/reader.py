@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
 from musubito.engine.engine import MusubitoEngine
@@ -42,7 +43,9 @@ class Lineage:
     """
 
     def __init__(self, engine: MusubitoEngine) -> None:
-        store: Any = engine.storage
+        store: Any = getattr(engine, "storage", None)
+        if store is None:
+            raise TypeError(f"Lineage takes an engine, not {engine!r}; Lineage.from_url(...) opens a store")
         if not callable(getattr(store, "read", None)):
             raise TypeError(f"{store!r} keeps no lineage that can be read; use SQLiteStorage")
         self.engine = engine
@@ -50,8 +53,22 @@ class Lineage:
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """The lineage in the store that the URL names, see `MusubitoEngine.from_url`."""
+        """The lineage in the store that a URL names, see `MusubitoEngine.from_url`; to be closed, or used in a `with`.
+        `LineageError` for a file that is not there: to read is to make none."""
+        scheme, _, path = url.partition(":///")
+        if scheme == "sqlite" and not Path(path).is_file():
+            raise LineageError(f"there is no database at {path}")
         return cls(MusubitoEngine.from_url(url))
+
+    def close(self) -> None:
+        """Let go of the engine's store."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def ask(self, *questions: Question) -> list[list[Row]]:
         """The rows for queries of `reading.sql`, all as of one moment."""
@@ -125,7 +142,9 @@ class Lineage:
         else:
             name, tags, started_at, finished_at, status = operation, None, first, last, "open"
         if status == "open":
-            finished_at, status = last, _ended(ended)
+            stopped = _ended(ended)
+            # Of a graph that was stopped nobody says so before its last traces are gone.
+            status = stopped if finished_at is not None or stopped != "finished" else "running"
         said = json.loads(tags) if tags else None
         return RunSummary(
             run.hex(), name, said, started_at, finished_at, status, calls, replayed, ran, failed, spent, saved
@@ -235,9 +254,10 @@ class Lineage:
 
 
 def short_id(identity: str, digits: int = 10) -> str:
-    """The first digits of an id. Of a run's also its number: the runs of one process begin alike."""
+    """The first digits of an id. Of a run's also its number: the runs of one process begin alike, and those of
+    processes that began in the same second in ten digits."""
     if len(identity) == 2 * LONGEST["run"]:
-        return f"{identity[: max(digits, 10)]}-{int(identity[24:], 16)}"
+        return f"{identity[: max(digits, 12)]}-{int(identity[24:], 16)}"
     return identity[:digits]
 
 
@@ -256,12 +276,12 @@ def _without_events(value: Any) -> Any:
 
 
 def _ended(outcome: str | None) -> str:
-    return {None: "running", "ran": "finished", "replayed": "finished"}.get(outcome, outcome or "")
+    return outcome if outcome not in (None, "ran", "replayed") else "finished"
 
 
 def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
     (_, node, namespace, operation, code, input_hash, step_type, sample, arguments, number, invalid, stale) = row[:12]
-    started_at, duration_ms, artifact, producer, error, not_replayable, _ = row[12:]
+    started_at, duration_ms, artifact, producer, error, not_replayable, saved_ms = row[12:]
     execution = None
     if number is not None:
         tokens = {model: Tokens(total_in, total_out) for model, _, _, total_in, total_out in usage}
@@ -272,7 +292,7 @@ def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
             None if artifact is None else artifact.hex(),
             producer.hex(),
             not_replayable,
-            Cost(duration_ms, tokens),
+            Cost(duration_ms + saved_ms, tokens),
         )
     if operation is None:
         status = NodeStatus.EXTERNAL

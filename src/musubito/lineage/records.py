@@ -114,7 +114,7 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """The execution that answers at a node. `cost` is what it took with all calls inside."""
+    """The execution that answers at a node. `cost` is what it took with all calls inside, as if each had run."""
 
     number: int
     started_at: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Final
@@ -51,7 +52,7 @@ def why(lineage: Lineage, node: str) -> Why:
     """Why this node ran, when it first did. `LineageError` if it is not there."""
     number = lineage.number(node)
     this = lineage.nodes([number])[0]
-    said = _said(lineage, this)
+    said, began = _said(lineage, this)
     code, input_hash, said_of = lineage.rows("identity_of_node", id=number)[0]
     digests, where = _digests(said_of), {"id": number, "limit": COMPARED, "looked_at": LOOKED_AT}
     earlier, edges = lineage.ask(("earlier_nodes", where), ("parents_of_earlier_nodes", where))
@@ -64,7 +65,9 @@ def why(lineage: Lineage, node: str) -> Why:
         same = sum(digests.get(name) == digest for name, digest in _digests(row[3]).items())
         return (row[1] != code) + (row[2] != input_hash) + (parents_of[row[0]] != parents), -same
 
-    nearest = min(earlier, key=distance, default=None)
+    # Those of the run itself are its other parts, not what was there before.
+    before = [row for row in earlier if row[4] < began]
+    nearest = min(before or earlier, key=distance, default=None)
     if nearest is None:
         return Why(this, said or "first of its operation", None, (), (), (), ())
     other = lineage.nodes([nearest[0]])[0]
@@ -80,11 +83,14 @@ def why(lineage: Lineage, node: str) -> Why:
     )
 
 
-def _said(lineage: Lineage, node: NodeReport) -> str | None:
-    """What the call said that ran it, where no difference explains it."""
+def _said(lineage: Lineage, node: NodeReport) -> tuple[str | None, float]:
+    """What the call said that ran it, where no difference explains it, and when its run began."""
     rows = lineage.rows("reason_of_run", node=bytes.fromhex(node.node_id))
-    reason = rows[0][0].lower().replace("_", " ") if rows else None
-    return None if reason in (None, "node not found", "code changed", "input changed", "upstream changed") else reason
+    if not rows:
+        return None, math.inf
+    reason = rows[0][0].lower().replace("_", " ")
+    differs = reason in ("node not found", "code changed", "input changed", "upstream changed")
+    return (None if differs else reason), rows[0][1]
 
 
 def _reason(code: bool, inputs: bool, parents: bool) -> str:

@@ -131,6 +131,7 @@ class Found(NamedTuple):
     payload: bytes | None
     started_at: float
     duration_ms: float
+    """What it would have taken if all calls inside had run."""
     valid_from: float | None
     valid_until: float | None
     not_replayable: str | None
@@ -401,6 +402,8 @@ class Commit(NamedTuple):
     usage: Sequence[Used]
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None
+    saved_ms: float = 0.0
+    """What replays inside it saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +419,7 @@ class Fail:
     usage: Sequence[Used]
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None
+    saved_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -619,17 +623,19 @@ class Part(NamedTuple):
 
 class InputLine(NamedTuple):
     """What a call of an operation was given, for a reader: see `musubito.engine.inputs`. `chains`: by the digest that
-    stands for it in the body, each long list of it as one part for each item, the first one first."""
+    stands for it in the body, each long list of it as one part for each item, the first one first. Nothing is kept of
+    an `execution` that was forgotten before this is written."""
 
+    execution: int
     operation: str
     input_hash: bytes
     body: bytes
     chains: Sequence[Sequence[Part]]
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """Lines of the ledger -> None. Of a chain those parts are added that follow the last one that is there."""
+class Ledger(NamedTuple):
+    """Lines of the ledger -> None. Of a chain those parts are added that follow the last one that is there. An input
+    without a body brings some of its chains; the rest comes with the next ones."""
 
     namespace: str
     runs: Sequence[RunLine]

@@ -182,7 +182,7 @@ class _Tables:
             artifact=e.artifact,
             payload=payload,
             started_at=told.started_at,
-            duration_ms=told.duration_ms,
+            duration_ms=told.duration_ms + told.saved_ms,
             valid_from=success.valid_from if success else None,
             valid_until=success.valid_until if success else None,
             not_replayable=FORGOTTEN if e.forgotten else success.not_replayable if success else "it failed",

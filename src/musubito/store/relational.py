@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, assert_never
 from musubito.errors import StoreError
 from musubito.store import removal
 from musubito.store.base import (
+    FORGOTTEN,
     Attempted,
     Began,
     Busy,
@@ -70,6 +71,8 @@ __all__ = ["Database", "Numbers", "answer", "moment_unless_newer", "newest", "pe
 CODEC: Final = "msgpack"
 INLINE: Final = 1000
 """Up to this many bytes a payload lies in its execution's row: a page of its own costs a miss some 10 us."""
+LOOKED_BACK: Final = 2000
+"""By how many items a list may have grown and still share what it has in common with what it was."""
 LOOKED_AT: Final = 20_000
 """Among how many of the newest nodes the neighbours of a node are looked for."""
 Row = tuple[Any, ...]
@@ -407,6 +410,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             "invalid": invalid,
             "holds": change.holds,
             "tokens": tokens_of(change.usage),
+            "saved_ms": change.saved_ms,
         },
     )
     _add_uses(db, execution, change.uses)
@@ -453,6 +457,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "invalid": False,
             "holds": Holds.NOTHING,
             "tokens": tokens_of(change.usage),
+            "saved_ms": change.saved_ms,
         },
     )
     _add_uses(db, execution, change.uses)
@@ -472,7 +477,14 @@ def tokens_of(usage: Sequence[Used]) -> int | None:
 
 
 def _keep_inputs(db: Database, numbers: Numbers, namespace: str, inputs: Sequence[InputLine]) -> None:
-    rows = [(numbers.operation(db, namespace, each.operation), each.input_hash, each.body) for each in inputs]
+    if not inputs:
+        return
+    numbered = [each.execution for each in inputs]
+    where = {"first": min(numbered), "last": max(numbered), "forgotten": FORGOTTEN}
+    forgotten = {row[0] for row in db.rows("forgotten_among", where)}
+    inputs = [each for each in inputs if each.execution not in forgotten]
+    whole = [each for each in inputs if each.body]
+    rows = [(numbers.operation(db, namespace, each.operation), each.input_hash, each.body) for each in whole]
     db.bulk("add_input", rows)
     for each in inputs:
         for chain in each.chains:
@@ -480,10 +492,13 @@ def _keep_inputs(db: Database, numbers: Numbers, namespace: str, inputs: Sequenc
 
 
 def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
-    """Those parts that follow the last one that is there, as one."""
-    new = len(chain)
-    while new and not db.rows("part", {"namespace": namespace, "digest": chain[new - 1].digest}):
-        new -= 1
+    """Those parts that follow the last one that is there, as one; all, if none of the last `LOOKED_BACK` is."""
+    for place in range(len(chain), max(0, len(chain) - LOOKED_BACK), -1):
+        if db.rows("part", {"namespace": namespace, "digest": chain[place - 1].digest}):
+            new = place
+            break
+    else:
+        new = 0
     tail = chain[new:]
     if tail:
         where = {"namespace": namespace, "digest": tail[-1].digest, "before": tail[0].before}

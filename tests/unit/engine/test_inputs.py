@@ -37,12 +37,12 @@ def pieces(line: InputLine) -> Any:
 
 @given(DATA)
 def test_what_is_stored_comes_back(value: Any):
-    line = stored("f", b"hash", value)
+    line = stored(1, "f", b"hash", value)
     assert opened(line.body, pieces(line)) == value
 
 
 def test_what_is_gone_is_told():
-    line = stored("f", b"hash", {"a": "x" * 1000, "b": 1})
+    line = stored(1, "f", b"hash", {"a": "x" * 1000, "b": 1})
     assert opened(line.body, lambda _: {}) == {"a": {"$type": "...", "value": "no longer stored"}, "b": 1}
 
 

@@ -24,7 +24,7 @@ from musubito.errors import ArtifactUnreadable, EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import digest_input
-from musubito.identity.plain import HIDDEN, is_secret, plain
+from musubito.identity.plain import is_secret, plain
 
 
 class Colour(Enum):
@@ -103,6 +103,7 @@ def test_long_texts_are_put_back_where_only_their_digests_stand():
     ("name", "secret"),
     [
         *((name, True) for name in ("api_key", "OPENAI_API_KEY", "password", "db-password", "access_token", "token")),
+        *((name, True) for name in ("accessToken", "clientSecret", "aws_secret_access_key", "cookie", "passphrase")),
         *((name, True) for name in ("client_secret", "Authorization", "private_key", "credentials")),
         *(
             (name, False)
@@ -114,9 +115,30 @@ def test_what_is_called_like_a_secret(name: str, secret: bool):
     assert is_secret(name) is secret
 
 
-def test_no_secret_is_said():
-    value = {"api_key": "hush", "inner": [{"password": "hush", "n": 1}], "token": None, "max_tokens": 3}
-    assert said(value) == {"api_key": HIDDEN, "inner": [{"password": HIDDEN, "n": 1}], "token": None, "max_tokens": 3}
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"api_key": "hush"},
+        {"apiKeys": ["hush"], "n": 1},
+        {"credentials": {"value": "hush", "n": 1}},
+        {1: "x", "api_key": "hush"},
+        {("a", 1): {"secrets": ["hush"]}},
+        [["Authorization", "Bearer hush"]],
+        [("Cookie", "hush")],
+        Point(1, {"clientSecret": b"hush"}),
+        {"text": "call it with sk-hushhushhushhush12 and then"},
+        {"header": "Bearer hush.hush.hush"},
+    ],
+    ids=str,
+)
+def test_no_secret_is_said(value: Any):
+    assert "hush" not in json.dumps(said(value))
+
+
+def test_what_is_no_secret_is_said():
+    value = {"token": None, "max_tokens": 3, "sort_key": "name", "tokens": ["a", "b"], "author": "me", "task": "sk-1"}
+    assert said(value) == value
+    assert said({"password": ""}) == {"password": ""}
 
 
 VALUES = st.recursive(

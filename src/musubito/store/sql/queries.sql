@@ -3,7 +3,7 @@
 -- name: newest
 -- The newest execution with this reuse key, its payload, and whether the asked node points at it already. The row must
 -- say itself that it has this key: SQLite takes an index at its word, and a bit in it may have flipped.
-SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
   n.node_id = :node AND n.execution IS e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
     AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
@@ -14,7 +14,7 @@ WHERE e.id = (SELECT max(id) FROM _executions WHERE reuse_key = :reuse) AND +e.r
 
 -- name: others
 -- All executions that succeeded with this reuse key, newest first, without payloads.
-SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.id IN (SELECT id FROM _executions WHERE reuse_key = :reuse)
@@ -23,7 +23,7 @@ ORDER BY e.id DESC;
 
 -- name: others_across
 -- All executions that succeeded with this cross key but another reuse key, newest first, without payloads.
-SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.id IN (
@@ -36,7 +36,7 @@ ORDER BY e.id DESC;
 
 -- name: execution
 -- One execution with its payload.
-SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
@@ -252,9 +252,9 @@ WHERE _artifacts.payload <> excluded.payload;
 -- name: add_execution
 -- A new execution.
 INSERT INTO _executions (id, node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, payload,
-  error, valid_from, valid_until, not_replayable, invalid, holds, tokens)
+  error, valid_from, valid_until, not_replayable, invalid, holds, tokens, saved_ms)
 VALUES (:execution, :node, :reuse, :cross, :pool, :sample, :outcome, :started_at, :duration_ms, :artifact, :payload,
-  :error, :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens);
+  :error, :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens, :saved_ms);
 
 -- name: add_use
 -- A call made inside an execution.
@@ -406,6 +406,10 @@ ORDER BY model;
 -- What calls of an operation were given; by position, since there is one for each miss.
 INSERT INTO _inputs (operation, input_hash, body) VALUES (?, ?, ?)
 ON CONFLICT DO NOTHING;
+
+-- name: forgotten_among
+-- Those executions in a range that were forgotten.
+SELECT id FROM _executions WHERE id BETWEEN :first AND :last AND not_replayable = :forgotten;
 
 -- name: part
 -- Whether a piece of stored inputs is there.

@@ -8,10 +8,11 @@ WHERE parent IS NULL AND started_at < :before AND (:named IS NULL OR name = :nam
 ORDER BY started_at DESC LIMIT :limit;
 
 -- name: lone_calls
--- The newest calls outside of runs, each a run of its own, newest first.
+-- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
 SELECT c.run_id, o.name, c.at, c.duration_ms, c.outcome FROM _calls c
 LEFT JOIN _operations o ON o.id = c.operation
-WHERE c.parent IS NULL AND c.at < :before AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
+WHERE c.at < :before AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
+  AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 ORDER BY c.at DESC LIMIT :limit;
 
 -- name: run
@@ -66,7 +67,7 @@ SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key 
 SELECT n.id, n.node_id, s.name, o.name, c.fingerprint, n.input_hash, n.step_type, n.sample, n.arguments, n.execution,
   e.invalid, EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id), e.started_at, e.duration_ms, e.artifact, p.node_id,
   CASE WHEN n.execution IS NULL THEN (SELECT f.error FROM _executions f WHERE f.node = n.id ORDER BY f.id DESC LIMIT 1) END,
-  e.not_replayable, e.tokens
+  e.not_replayable, e.saved_ms
 FROM _nodes n
 LEFT JOIN _operations o ON o.id = n.operation
 LEFT JOIN _namespaces s ON s.id = o.namespace
@@ -114,7 +115,7 @@ SELECT id, min(depth), kind FROM below WHERE depth > 0 GROUP BY id ORDER BY min(
 -- name: totals_of_run
 -- How many calls a run has, and what those took: time of what ran at the top, and saved time.
 SELECT count(*), coalesce(sum(outcome = 'replayed'), 0), coalesce(sum(outcome = 'ran'), 0),
-  coalesce(sum(outcome NOT IN ('ran', 'replayed')), 0),
+  coalesce(sum(outcome = 'failed'), 0),
   coalesce(sum(CASE WHEN parent IS NULL AND outcome <> 'replayed' THEN duration_ms ELSE 0 END), 0.0), coalesce(sum(saved_ms), 0.0)
 FROM _calls WHERE run_id = :run;
 
@@ -124,7 +125,10 @@ SELECT c.outcome = 'replayed', u.model,
   sum(CASE c.outcome WHEN 'replayed' THEN u.total_input_tokens ELSE u.input_tokens END),
   sum(CASE c.outcome WHEN 'replayed' THEN u.total_output_tokens ELSE u.output_tokens END)
 FROM _calls c JOIN _usage u ON u.execution = c.execution
-WHERE c.run_id = :run GROUP BY 1, 2 ORDER BY 1, 2;
+WHERE c.run_id = :run GROUP BY 1, 2
+UNION ALL
+-- What was suspended, cancelled or not recorded has no execution; of which model it was is not known.
+SELECT 0, '', sum(tokens), 0 FROM _calls WHERE run_id = :run AND execution IS NULL AND tokens > 0 HAVING count(*) > 0;
 
 -- name: span_of_run
 -- When the first call of a run began and the last one ended, how that one ended, and what its first one was.
@@ -162,8 +166,9 @@ SELECT c.fingerprint, n.input_hash, n.arguments FROM _nodes n LEFT JOIN _codes c
 
 -- name: earlier_nodes
 -- The newest nodes of the operation of a node before it that have an answer, newest first; looks at so many and no more.
-SELECT e.id, c.fingerprint, e.input_hash, e.arguments FROM _nodes n
+SELECT e.id, c.fingerprint, e.input_hash, e.arguments, x.started_at FROM _nodes n
 JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
+JOIN _executions x ON x.id = e.execution
 LEFT JOIN _codes c ON c.id = e.code
 WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
 ORDER BY e.id DESC LIMIT :limit;
@@ -178,8 +183,9 @@ WHERE g.kind = 0 AND (g.child = :id OR g.child IN (
 ));
 
 -- name: reason_of_run
--- Why a node ran last, as its call said.
-SELECT reason FROM _calls WHERE node = :node AND outcome <> 'replayed' ORDER BY at DESC LIMIT 1;
+-- Why a node ran last, as its call said, and when the run began in which it did.
+SELECT c.reason, coalesce((SELECT r.started_at FROM _runs r WHERE r.run_id = c.run_id), c.at - c.duration_ms / 1000)
+FROM _calls c WHERE c.node = :node AND c.outcome <> 'replayed' ORDER BY c.at DESC LIMIT 1;
 
 -- name: code_of
 -- The parts of a fingerprint, with their texts where they are kept.
@@ -364,7 +370,7 @@ WHERE u.input_tokens + u.output_tokens > 0 GROUP BY n.operation, u.model;
 
 -- name: places
 -- All nodes of operations, the oldest first, with the execution that answers there.
-SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms
+SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms
 FROM _nodes n LEFT JOIN _executions e ON e.id = n.execution WHERE n.operation IS NOT NULL ORDER BY n.id;
 
 -- name: all_data_edges
@@ -388,7 +394,7 @@ SELECT artifact FROM _executions WHERE id = :execution;
 -- name: newest_successes
 -- The newest executions of an operation that succeeded, with the tokens that each took, by model; newest first.
 SELECT e.id, e.duration_ms, u.model, u.total_input_tokens, u.total_output_tokens FROM (
-  SELECT x.id, x.duration_ms FROM _executions x JOIN _nodes n ON n.id = x.node
+  SELECT x.id, x.duration_ms + x.saved_ms AS duration_ms FROM _executions x JOIN _nodes n ON n.id = x.node
   WHERE x.outcome = 1 AND n.operation = (
     SELECT o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE s.name = :namespace AND o.name = :operation
   )

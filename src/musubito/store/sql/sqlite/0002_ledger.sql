@@ -11,6 +11,9 @@ CREATE TABLE _usage (
   PRIMARY KEY (execution, model)
 ) WITHOUT ROWID;
 
+-- What replays inside an execution saved: with that it would have taken as long as if all of it had run.
+ALTER TABLE _executions ADD COLUMN saved_ms REAL NOT NULL DEFAULT 0;
+
 -- Inputs, for readers; see engine/inputs.py. No lookup reads them.
 CREATE TABLE _inputs (
   operation INTEGER NOT NULL REFERENCES _operations,
@@ -32,6 +35,9 @@ CREATE UNIQUE INDEX _parts_by_digest ON _parts (namespace, digest);
 
 ALTER TABLE _calls ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _calls ADD COLUMN operation INTEGER REFERENCES _operations;
+UPDATE _calls SET operation = (
+  SELECT n.operation FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.id = _calls.execution
+);
 
 -- parent: the run that it is a part of, and parent_call that run's call inside of which it began.
 ALTER TABLE _runs ADD COLUMN parent BLOB;
@@ -43,19 +49,18 @@ DROP VIEW calls;
 CREATE VIEW calls AS
   SELECT lower(hex(c.run_id)) AS run_id, c.call AS call_id, c.parent AS parent_call_id, lower(hex(c.node)) AS node_id,
     c.execution AS execution_id, c.outcome, c.reason, c.at, c.duration_ms, c.saved_ms, c.saved_tokens, c.tokens,
-    o.name AS operation_name
+    o.name AS operation
   FROM _calls c LEFT JOIN _operations o ON o.id = c.operation;
 
--- A run of which nobody sees the end, such as that of a graph, ends with its last call. A call outside of a run is a
--- run of its own, and its first line.
+-- How the run of a graph ended, its last call tells. A call outside of a run is a run of its own, and its first line.
 DROP VIEW runs;
 CREATE VIEW runs AS
   SELECT lower(hex(r.run_id)) AS run_id, r.name, r.tags, r.started_at,
-    CASE r.status WHEN 'open' THEN (SELECT max(c.at) FROM _calls c WHERE c.run_id = r.run_id) ELSE r.finished_at END AS finished_at,
-    CASE r.status WHEN 'open' THEN coalesce((
-      SELECT CASE c.outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE c.outcome END
+    r.finished_at,
+    CASE WHEN r.status <> 'open' THEN r.status ELSE coalesce((
+      SELECT CASE WHEN c.outcome NOT IN ('ran', 'replayed') THEN c.outcome END
       FROM _calls c WHERE c.run_id = r.run_id AND c.parent IS NULL ORDER BY c.at DESC, c.call DESC LIMIT 1
-    ), 'running') ELSE r.status END AS status,
+    ), iif(r.finished_at IS NULL, 'running', 'finished')) END AS status,
     lower(hex(r.parent)) AS parent_run_id
   FROM _runs r
   UNION ALL
