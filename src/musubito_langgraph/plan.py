@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import Any
 from uuid import uuid4
 
-from langgraph.errors import GraphRecursionError
+from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import StateGraph
 
 from musubito import MusubitoError
@@ -81,6 +81,9 @@ def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
                 interrupted = interrupted or "__interrupt__" in chunk
         except GraphRecursionError:
             unknown.append("the recursion limit is reached: the invocation would raise GraphRecursionError")
+        except InvalidUpdateError as error:
+            text = str(error).partition("\n")[0]
+            unknown.append(f"the invocation would raise InvalidUpdateError after these: {text}")
     lines = foresight.lines()
     stopped = any(line.outcome != "would replay" for line in lines)
     if interrupted and not stopped:

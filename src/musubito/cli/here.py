@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
+from musubito.cli.words import CONTROLS
 from musubito.lineage import Lineage, Tokens
 
 __all__ = ["CommandError", "Here", "as_json", "json_option", "no_inputs_option", "reader_gone", "says_what_is_wrong"]
@@ -93,7 +94,8 @@ class Here:
     @staticmethod
     def json(document: Any) -> None:
         """One JSON document on the standard output."""
-        click.echo(json.dumps(as_json(document), indent=2, ensure_ascii=False))
+        text = json.dumps(as_json(document), indent=2, ensure_ascii=False)
+        click.echo(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def as_json(value: Any) -> Any:

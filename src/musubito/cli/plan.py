@@ -29,6 +29,9 @@ from musubito.lineage.prices import dollars
 __all__ = ["command"]
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
+AS_SCRIPT = (
+    "if it was run as a script, its classes were known under __main__ and not under {module}: then code is not equal"
+)
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
 
 
@@ -42,8 +45,8 @@ REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or
 def command(here: Here, target: str, input_: str | None, arguments: str | None, json_: bool) -> None:
     """What calling TARGET would replay and what it would run, with the time and the tokens that this took earlier.
 
-    TARGET is path/to/file.py:name or module:name; the module is imported. Nothing else of it runs, and nothing is
-    recorded. A graph is planned for a new thread.
+    TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then. Nothing else of
+    it runs, and nothing is recorded. A graph is planned for a new thread.
     """
     engine = here.engine
     with use_musubito_engine(engine):
@@ -57,6 +60,8 @@ def command(here: Here, target: str, input_: str | None, arguments: str | None, 
             if arguments is not None or input_ is None:
                 raise click.UsageError(f"{target} is no step: give what the graph is invoked with, with --input")
             made = _of_graph(target, found, _json("--input", input_), module)
+            if any(line.reason.startswith("code changed") for line in made.lines):
+                made = replace(made, unknown=(*made.unknown, AS_SCRIPT.format(module=module)))
     if json_:
         here.json({**as_json(made), "perhaps": made.perhaps, "dollars": dollars(made.estimate)})
     else:
@@ -153,7 +158,9 @@ def _print(console: Console, target: str, made: Plan) -> None:
     if rows:
         print_table(console, ("", "operation", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
         click.echo()
-    console.print(f"Estimate: {_sum(made.estimate)}.")
+    # What an outer step took includes inner ones, which may be replayed.
+    most = "at most " if any(line.within for line in made.lines) else ""
+    console.print(f"Estimate: {most}{_sum(made.estimate)}.")
     if any(line.outcome == UNKNOWN for line in top):
         console.print(f"What is unknown, each once: {_sum(made.perhaps)} more.")
     for text in made.unknown:

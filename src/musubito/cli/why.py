@@ -10,8 +10,8 @@ from rich.text import Text
 
 from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
 from musubito.cli.words import clean, short, when
+from musubito.identity.plain import without_secrets_in
 from musubito.lineage import NodeReport
-from musubito.lineage.literals import without_secrets_in
 from musubito.lineage.why import Why, why
 
 __all__ = ["command"]

@@ -26,7 +26,7 @@ from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, ReplayOnlyStory, Story
 from musubito.engine.writer import Writer
 from musubito.errors import LOGGER, StoreError, warn
-from musubito.identity.fingerprint import CodeTracker, Fingerprint
+from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
 from musubito.store.base import CodeRecord, Holder, Invalidate, Store
@@ -210,7 +210,7 @@ class MusubitoEngine:
         made = self._identified.get(which)
         if made is None:
             begin = head(self.namespace, definition.name, fingerprint.digest, definition.operation_version)
-            parts = [(part.name, part.digest, part.source) for part in fingerprint.parts]
+            parts = [(part.name, part.digest, shown_source(part)) for part in fingerprint.parts]
             code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
             if len(self._identified) >= MOST_IDENTIFIED:
                 # Functions may be made anew for each request.

@@ -14,6 +14,7 @@ from musubito.engine.protocol import Call
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.errors import StoreError
 from musubito.identity.changes import differences, text_diff
+from musubito.identity.fingerprint import shown_source
 from musubito.identity.plain import plain
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
@@ -173,7 +174,7 @@ def _diffs(question: Question | EffectQuestion, other: Neighbour) -> tuple[str, 
         return ()
     (rows,) = storage.read([("code_of", {"fingerprint": other.code})])
     before = {part: source for part, _, source in rows}
-    now = {part.name: part.source for part in question.call.fingerprint.parts}
+    now = {part.name: shown_source(part) for part in question.call.fingerprint.parts}
     names = sorted(before.keys() | now.keys())
     diffs = (text_diff(name, before.get(name) or "", now.get(name) or "") for name in names)
     return tuple(filter(None, diffs))

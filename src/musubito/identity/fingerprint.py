@@ -20,8 +20,9 @@ from musubito.errors import CodeError, MusubitoError
 from musubito.identity.closure import Closure, CodePart, reach
 from musubito.identity.foreign import may_remember
 from musubito.identity.origin import Origin, Origins
+from musubito.identity.plain import without_secrets_in
 
-__all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes", "fingerprints_of_classes"]
+__all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes", "fingerprints_of_classes", "shown_source"]
 
 ATTEMPTS = 5
 
@@ -46,6 +47,11 @@ class Fingerprint:
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
+
+
+def shown_source(part: CodePart) -> str | None:
+    """The text of a part as it is stored and shown: without secrets, as far as they can be told."""
+    return None if part.source is None else without_secrets_in(part.source)
 
 
 class CodeTracker:

@@ -18,7 +18,7 @@ from musubito.identity.codecs import nesting
 from musubito.identity.kinds import JOINERS
 from musubito.identity.packing import Code
 
-__all__ = ["HIDDEN", "KEYS", "TYPE", "is_secret", "plain"]
+__all__ = ["HIDDEN", "KEYS", "TYPE", "is_secret", "plain", "without_secrets_in"]
 
 TYPE: Final = "$type"
 HIDDEN: Final = "**********"
@@ -34,6 +34,9 @@ KEYS: Final = re.compile(
     r"|\b(?:AKIA|AIza)[A-Za-z0-9_-]{16,}|\bBearer [\w.~+/=-]{12,}"
 )
 """What looks like the key of a service, wherever it stands."""
+_NAMED: Final = re.compile(
+    r"""(?P<name>[\w-]+)(?P<between>["']?\s*[:=]\s*[rbuf]{0,2})(?P<quote>["'])(?P<text>[^"'\n]+)(?P=quote)"""
+)
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
     ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",
     ("musubito_langgraph.messages", "Derived"): lambda state: state["value"],
@@ -50,6 +53,17 @@ def is_secret(name: str) -> bool:
     """Whether what is called so is one, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
     words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
     return SECRETS.search(words) is not None
+
+
+def without_secrets_in(code: str) -> str:
+    """The same code with `HIDDEN` in place of what is bound to a name of a secret, or looks like a key."""
+
+    def masked(found: re.Match[str]) -> str:
+        if not is_secret(found["name"]):
+            return found[0]
+        return f"{found['name']}{found['between']}{found['quote']}{HIDDEN}{found['quote']}"
+
+    return KEYS.sub(HIDDEN, _NAMED.sub(masked, code))
 
 
 def plain(packed: bytes, texts: Mapping[bytes, str] | None = None) -> Any:

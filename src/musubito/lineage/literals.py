@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import ast
-import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
-from musubito.identity.plain import HIDDEN, KEYS, is_secret
+from musubito.identity.plain import without_secrets_in
 
-__all__ = ["prompts_in", "without_secrets_in"]
+__all__ = ["prompts_in"]
 
 WORDS: Final = 4
 """A text of fewer words is no prompt, but a label or a separator."""
-_NAMED: Final = re.compile(
-    r"""(?P<name>[\w-]+)(?P<between>["']?\s*[:=]\s*[rbuf]{0,2})(?P<quote>["'])(?P<text>[^"'\n]+)(?P=quote)"""
-)
 _FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def without_secrets_in(code: str) -> str:
-    """The same code with `HIDDEN` in place of what is bound to a name of a secret, or looks like a key."""
-
-    def masked(found: re.Match[str]) -> str:
-        if not is_secret(found["name"]):
-            return found[0]
-        return f"{found['name']}{found['between']}{found['quote']}{HIDDEN}{found['quote']}"
-
-    return KEYS.sub(HIDDEN, _NAMED.sub(masked, code))
 
 
 def prompts_in(text: str) -> list[str]:
