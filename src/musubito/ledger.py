@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from musubito.engine.context import SCOPE, Run, Scope
 from musubito.engine.current import current_engine
@@ -18,6 +18,9 @@ from musubito.errors import MusubitoError
 from musubito.model import ReplayReason
 
 __all__ = ["CallRecord", "RunRecord", "record_usage", "run"]
+
+MOST_TOKENS: Final = 10**12
+"""More of them are a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,16 @@ def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> It
 def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> None:
     """Called inside a step: what the model that it asked has used. Adds up over several calls.
 
-    Raises `MusubitoError` outside a step.
+    Raises `MusubitoError` outside a step, TypeError and ValueError for what are no numbers of tokens.
     """
+    for tokens in (input_tokens, output_tokens):
+        if type(tokens) is not int:
+            raise TypeError(f"numbers of tokens are integers, not {tokens!r}")
+        if not 0 <= tokens <= MOST_TOKENS:
+            raise ValueError(f"numbers of tokens are not negative, nor above {MOST_TOKENS:,}: {tokens!r}")
+    if not isinstance(model, str):
+        raise TypeError(f"the name of a model is a text, not {model!r}")
     frame = SCOPE.get().frame
     if frame is None:
         raise MusubitoError("record_usage is called inside a step")
-    if input_tokens < 0 or output_tokens < 0:
-        raise ValueError("numbers of tokens are not negative")
     frame.uses_tokens(model, input_tokens, output_tokens)

@@ -82,6 +82,8 @@ def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
         except GraphRecursionError:
             unknown.append("the recursion limit is reached: the invocation would raise GraphRecursionError")
         except InvalidUpdateError as error:
+            if not foresight.lines():  # what it is invoked with does not fit
+                raise
             text = str(error).partition("\n")[0]
             unknown.append(f"the invocation would raise InvalidUpdateError after these: {text}")
     lines = foresight.lines()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
@@ -11,6 +11,10 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from musubito_langgraph.contents import messages_in
 
 __all__ = ["ModelUsage", "new_in", "used_in"]
+
+
+MOST: Final = 10**12
+"""More tokens than this are a mistake."""
 
 
 class ModelUsage(NamedTuple):
@@ -38,8 +42,9 @@ def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
     if not told and isinstance(usage, dict):
         tokens_in = usage.get("prompt_tokens", usage.get("input_tokens"))
         tokens_out = usage.get("completion_tokens", usage.get("output_tokens"))
-        if isinstance(tokens_in, int) and isinstance(tokens_out, int):
-            yield ModelUsage(model, tokens_in, tokens_out)
+        used = _checked(model, tokens_in, tokens_out)
+        if used is not None:
+            yield used
 
 
 def new_in(output: object, given: object) -> Iterator[ModelUsage]:
@@ -59,8 +64,15 @@ def new_in(output: object, given: object) -> Iterator[ModelUsage]:
 
 def _of_message(message: AIMessage, model: str) -> ModelUsage | None:
     usage: Any = message.usage_metadata
-    if not usage or usage.get("total_cost") == 0:  # so LangChain marks what came out of its own cache
+    if not isinstance(usage, dict) or usage.get("total_cost") == 0:  # so LangChain marks what came out of its own cache
         return None
     said = message.response_metadata
     named = str(said.get("model_name") or said.get("model") or model)
-    return ModelUsage(named, usage["input_tokens"], usage["output_tokens"])
+    return _checked(named, usage.get("input_tokens"), usage.get("output_tokens"))
+
+
+def _checked(model: str, tokens_in: object, tokens_out: object) -> ModelUsage | None:
+    """What somebody says who is checked by nobody; None if it is no usage."""
+    if type(tokens_in) is int and type(tokens_out) is int and 0 <= tokens_in <= MOST and 0 <= tokens_out <= MOST:
+        return ModelUsage(model, tokens_in, tokens_out)
+    return None

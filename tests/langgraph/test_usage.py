@@ -261,3 +261,17 @@ def test_the_run_of_a_graph_ends_when_the_graph_does(engine: MusubitoEngine):
     last = summary(engine)
     assert last.status == "finished"
     assert last.finished_at is not None
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [{"total_tokens": 5}, {"input_tokens": None, "output_tokens": 1}, {"input_tokens": -1, "output_tokens": 1}, "5"],
+)
+def test_what_is_no_usage_is_not_counted_and_does_no_harm(engine: MusubitoEngine, usage: Any):
+    def node(state: State) -> State:
+        message = AIMessage("!")
+        message.usage_metadata = usage
+        return {"messages": [message]}
+
+    assert spent_and_saved(engine, graph_of(node)) == ({}, {})
+    assert Lineage(engine).run("last").summary.ran == 1

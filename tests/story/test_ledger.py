@@ -202,3 +202,21 @@ def test_a_replay_saves_what_it_would_have_taken_with_all_inside(engine: Musubit
     (last,) = r.calls
     assert last.outcome == "replayed"
     assert last.saved_ms >= 50
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ({"input_tokens": 1.5}, TypeError),
+        ({"input_tokens": True}, TypeError),
+        ({"output_tokens": 2**70}, ValueError),
+        ({"model": None}, TypeError),
+    ],
+)
+def test_what_is_no_usage_is_an_error_at_once(engine: MusubitoEngine, said: Any, error: type[Exception]) -> None:
+    @musubito_step
+    def asks() -> None:
+        record_usage(**{"input_tokens": 1, "output_tokens": 1, **said})
+
+    with pytest.raises(error):
+        asks()

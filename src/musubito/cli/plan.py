@@ -29,9 +29,7 @@ from musubito.lineage.prices import dollars
 __all__ = ["command"]
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
-AS_SCRIPT = (
-    "if it was run as a script, its classes were known under __main__ and not under {module}: then code is not equal"
-)
+AS_SCRIPT = "if it ran as a script, its classes are known under __main__ and not under {module}, and code is not equal"
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
 
 

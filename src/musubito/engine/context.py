@@ -181,6 +181,7 @@ class Frame:
 
     def uses_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
         """A model that it asked has used these."""
+        model = model.encode("utf-8", "backslashreplace").decode()  # no store holds lone surrogates
         with self.lock:
             add_usage(self.tokens, model, tokens_in, tokens_out)
 

@@ -7,6 +7,7 @@ import atexit
 import itertools
 import logging
 import os
+import re
 import secrets
 import time
 import weakref
@@ -107,8 +108,9 @@ class MusubitoEngine:
         """
         scheme, _, path = url.partition("://")
         if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
+            shown = re.sub(r"(?<=://)[^/@]*@", "...@", url)  # not with a password in it
             raise StoreError(
-                f"{url!r} names no store; use sqlite:///path/from/here.db or, with four slashes, sqlite:////path/from/root.db"
+                f"{shown!r} names no store; use sqlite:///path/from/here.db or, with four slashes, sqlite:////path/from/root.db"
             )
         engine = cls(SQLiteStorage(path[1:]), **options)
         engine.url = url

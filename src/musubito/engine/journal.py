@@ -87,6 +87,6 @@ class Journal:
         """What is stored of an input: nothing if that cannot be said."""
         try:
             return [given.line(self._redact)]
-        except Exception as error:
+        except BaseException as error:  # whatever a redaction raises, the thread that writes goes on
             LOGGER.warning("the input of %s is not stored: %s: %s", given.operation, type(error).__qualname__, error)
             return []

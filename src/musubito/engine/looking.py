@@ -35,6 +35,9 @@ class LookingEngine(MusubitoEngine):
         """A run of which the ledger is told nothing."""
         return self.new_run(name)
 
+    def end_run(self, run: Run) -> None:
+        """Nor of its end."""
+
     def like(self, run: Run) -> Run:
         """A run that has given what this one has given so far; this one is not told what that one gives."""
         made = self.new_run(run.name)
