@@ -56,12 +56,18 @@ def test_what_was_left_behind(musubito: Musubito, world: World) -> None:
     lease = "INSERT INTO _leases VALUES (?, x'00', ?, 'here', 7, '', ?, ?)"
     planted(world.path, lease, b"1" * 32, "alive", now, now + 30)
     planted(
-        world.path, "INSERT INTO _runs VALUES (?, 'new', NULL, ?, NULL, 'running', NULL, NULL)", b"n" * 17, now - 80_000
+        world.path,
+        "INSERT INTO _runs (run_id, name, started_at, status) VALUES (?, 'new', ?, 'running')",
+        b"n" * 17,
+        now - 80_000,
     )
     assert findings(musubito, world.path) == {}
     planted(world.path, lease, b"2" * 32, "dead", now - 90, now - 60)
     planted(
-        world.path, "INSERT INTO _runs VALUES (?, 'old', NULL, ?, NULL, 'running', NULL, NULL)", b"o" * 17, now - 90_000
+        world.path,
+        "INSERT INTO _runs (run_id, name, started_at, status) VALUES (?, 'old', ?, 'running')",
+        b"o" * 17,
+        now - 90_000,
     )
     planted(world.path, "INSERT INTO _effects VALUES (x'01', 1, 1, 0, ?, NULL, NULL, NULL)", now - 90_000)
     found = findings(musubito, world.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,3 +214,38 @@ def test_a_large_input_is_written_in_pieces(engine: MusubitoEngine):
     assert lineage.input(lineage.node(node)) == {"vectors": vectors, "texts": texts}
     (count,) = lineage.engine.storage._reader.execute("SELECT count(*) FROM _parts").fetchone()  # type: ignore[attr-defined]
     assert 600 <= count < 700
+
+
+DIES = """
+import os, sys
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
+
+@musubito_step(name="step")
+def step():
+    return 1
+
+engine = MusubitoEngine(SQLiteStorage(sys.argv[1]))
+with use_musubito_engine(engine), run("dies"):
+    step()
+    engine.flush()
+    os._exit(1)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="whether a process is there is read from /proc")
+def test_a_run_whose_process_is_gone_has_stopped(tmp_path: Path):
+    script = tmp_path / "dies.py"
+    script.write_text(DIES)
+    done = subprocess.run([sys.executable, script, tmp_path / "m.db"], check=False, timeout=60)
+    assert done.returncode == 1
+    with Lineage.from_url(f"sqlite:///{tmp_path / 'm.db'}") as lineage:
+        (run_,) = lineage.runs()
+        assert (run_.name, run_.status, run_.finished_at, run_.ran) == ("dies", "stopped", None, 1)
+
+
+def test_a_call_outside_of_runs_is_found_by_its_operation(engine: MusubitoEngine):
+    fetch("a")
+    fetch("b")
+    lineage = Lineage(engine)
+    assert lineage.run("fetch").summary.run_id == lineage.runs()[0].run_id
+    assert len(lineage.runs(name="fetch")) == 2

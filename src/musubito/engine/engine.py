@@ -92,11 +92,12 @@ class MusubitoEngine:
         self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
         self.flights = Flights()
         self.open = Open()
-        self.journal = Journal(self.owner, self.namespace, self.redact)
+        self._process = this_process()
+        where = this_host(), os.getpid(), self._process
+        self.journal = Journal(self.owner, self.namespace, self.redact, where)
         self.keeper = Keeper(self)
         self.writer = Writer(self.storage)
         self._run_numbers = itertools.count(1)
-        self._process = this_process()
         # Now, and not with the first claim: an event loop may be watched for what reads files.
         self._holder = Holder(self.owner, this_host(), 0, "", 0.0)
 

@@ -43,9 +43,12 @@ Entry: TypeAlias = "Line | Given | Run"
 class Journal:
     """The lines of one engine that are not written yet."""
 
-    def __init__(self, owner: bytes, namespace: str, redact: Redact | None = None) -> None:
-        """`redact`: see `MusubitoEngine`."""
+    def __init__(
+        self, owner: bytes, namespace: str, redact: Redact | None = None, process: tuple[str, int, str] = ("", 0, "")
+    ) -> None:
+        """`redact`: see `MusubitoEngine`; `process`: host, pid and process as in `Holder`."""
         self._owner = owner
+        self._process = process
         self._namespace = namespace
         self._redact = redact
         self._entries: deque[Entry] = deque()
@@ -81,7 +84,8 @@ class Journal:
     def _line(self, run_id: bytes, run: Run) -> RunLine:
         outer, call = run.within or (None, None)
         parent = None if outer is None else self.run_id(outer)
-        return RunLine(run_id, run.name, run.tags, run.started_at, run.finished_at, run.status, parent, call)
+        known = run_id, run.name, run.tags, run.started_at, run.finished_at, run.status
+        return RunLine(*known, parent, call, *self._process)
 
     def _kept(self, given: Given) -> list[InputLine]:
         """What is stored of an input: nothing if that cannot be said."""

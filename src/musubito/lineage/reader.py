@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.inputs import stored_input
+from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import plain
 from musubito.lineage.records import (
@@ -23,7 +24,7 @@ from musubito.lineage.records import (
     Tokens,
 )
 from musubito.model import NodeStatus
-from musubito.store.base import PayloadOf, Question, Readable
+from musubito.store.base import Holder, PayloadOf, Question, Readable
 
 __all__ = ["Lineage", "short_id"]
 
@@ -83,7 +84,7 @@ class Lineage:
     def runs(self, limit: int = 20, *, name: str | None = None, before: float = EVER) -> list[RunSummary]:
         """The newest runs, newest first. A call outside of any run is one of its own, named by its operation."""
         rows = self.rows("runs", limit=limit, before=before, named=name)
-        lone = self.rows("lone_calls", limit=limit, before=before) if name is None else []
+        lone = [row for row in self.rows("lone_calls", limit=limit, before=before) if name in (None, row[1])]
         newest = sorted([(row[3], row[0]) for row in rows] + [(row[2], row[0]) for row in lone], reverse=True)
         return [self._summary(run) for _, run in newest[:limit]]
 
@@ -98,7 +99,7 @@ class Lineage:
             if not newest:
                 raise LineageError("nothing has run yet")
             return bytes.fromhex(newest[0].run_id)
-        named = self.rows("runs_named", name=text, limit=1)
+        named = self.rows("runs_named", name=text, limit=1) or self.rows("lone_calls_named", name=text, limit=1)
         if named:
             return bytes(named[0][0])
         return self._counted(text) or self._unique("run", text, "runs_like")
@@ -138,13 +139,16 @@ class Lineage:
                 spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
         first, last, ended, operation = self.rows("span_of_run", run=run)[0]
         if known:
-            _, name, tags, started_at, finished_at, status, _ = known[0]
+            _, name, tags, started_at, finished_at, status, _, *process = known[0]
         else:
-            name, tags, started_at, finished_at, status = operation, None, first, last, "open"
+            name, tags, started_at, finished_at, status, process = operation, None, first, last, "open", ["", 0, ""]
         if status == "open":
             stopped = _ended(ended)
             # Of a graph that was stopped nobody says so before its last traces are gone.
             status = stopped if finished_at is not None or stopped != "finished" else "running"
+        host, pid, started = process
+        if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
+            status = "stopped"
         said = json.loads(tags) if tags else None
         return RunSummary(
             run.hex(), name, said, started_at, finished_at, status, calls, replayed, ran, failed, spent, saved

@@ -66,7 +66,8 @@ class Cost:
 class RunSummary:
     """A run in one line. What runs inside it is counted with it.
 
-    `status` is "running", "finished", "failed", "suspended" or "cancelled"; `spent` is what its calls took that ran,
+    `status` is "running", "finished", "failed", "suspended", "cancelled", or "stopped" if its process ended without a
+    word; `spent` is what its calls took that ran,
     `saved` what those had taken that were replayed.
     """
 

@@ -593,6 +593,10 @@ class RunLine(NamedTuple):
     parent: bytes | None = None
     """The run that it is a part of, and in which of that one's calls it began."""
     parent_call: int | None = None
+    host: str = ""
+    """The process that it runs in, as in `Holder`: while that is gone, the run is, whatever its status."""
+    pid: int = 0
+    process: str = ""
 
 
 class CallLine(NamedTuple):

@@ -15,9 +15,15 @@ WHERE c.at < :before AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_
   AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 ORDER BY c.at DESC LIMIT :limit;
 
+-- name: lone_calls_named
+-- The newest call outside of runs of an operation.
+SELECT c.run_id FROM _operations o JOIN _calls c ON c.operation = o.id
+WHERE o.name = :name AND c.parent IS NULL AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
+ORDER BY c.at DESC LIMIT :limit;
+
 -- name: run
 -- One run, whatever it is a part of.
-SELECT run_id, name, tags, started_at, finished_at, status, parent FROM _runs WHERE run_id = :run;
+SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process FROM _runs WHERE run_id = :run;
 
 -- name: parts_of_run
 -- A run and all that are parts of it, each with the call of the one around it in which it began.

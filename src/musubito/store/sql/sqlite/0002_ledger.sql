@@ -42,6 +42,10 @@ UPDATE _calls SET operation = (
 -- parent: the run that it is a part of, and parent_call that run's call inside of which it began.
 ALTER TABLE _runs ADD COLUMN parent BLOB;
 ALTER TABLE _runs ADD COLUMN parent_call INTEGER;
+-- The process that it runs in, as in _leases.
+ALTER TABLE _runs ADD COLUMN host TEXT NOT NULL DEFAULT '';
+ALTER TABLE _runs ADD COLUMN pid INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _runs ADD COLUMN process TEXT NOT NULL DEFAULT '';
 CREATE INDEX _runs_by_parent ON _runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX _runs_by_start ON _runs (started_at);
 
