@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from collections import deque
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from musubito.engine.inputs import in_pieces
-from musubito.errors import StoreError
-from musubito.store.base import Change, Invalidate, Release, Renew
+from musubito.errors import StoreBusy, StoreError
+from musubito.store.base import Change, Invalidate, Ledger, Release, Renew
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -22,6 +23,9 @@ __all__ = ["LEASE_SECONDS", "Keeper"]
 
 TICK: Final = 0.5
 LEASE_SECONDS: Final = 30.0
+Item = TypeVar("Item")
+MOST_UNWRITTEN: Final = 500
+"""So many pieces of the ledger wait for a database that is locked by somebody else; those that come later are lost."""
 
 
 class Keeper:
@@ -34,9 +38,11 @@ class Keeper:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._renewed = time.monotonic()
+        self._before: set[tuple[bytes, str]] = set()
         self._shown: set[tuple[bytes, str]] = set()
-        self.orphans: list[tuple[bytes, bytes]] = []
-        self._revoked: list[bytes] = []
+        self.orphans: deque[tuple[bytes, bytes]] = deque()
+        self._revoked: deque[bytes] = deque()
+        self._unwritten: list[Ledger] = []
 
     def revoke(self, node: bytes) -> None:
         """What ran at this node went on after it had returned, and did what no replay would repeat."""
@@ -55,9 +61,10 @@ class Keeper:
                 self._thread.start()
 
     def flush(self) -> None:
-        """Write what is buffered, now."""
-        if len(self._engine.journal):
-            self._tick(last=False)
+        """Write what is buffered, now; what the keeper is writing meanwhile is waited for."""
+        with self._ticking:
+            if len(self._engine.journal) or self._unwritten:
+                self._keep(last=False)
 
     def stop(self) -> None:
         """Write what is left, and end."""
@@ -82,11 +89,14 @@ class Keeper:
         self._give_back_orphans()
         now = time.monotonic()
         held = [] if last else engine.flights.held()
-        if held and (now - self._renewed >= LEASE_SECONDS / 3 or not self._shown.issuperset(held)):
-            changes.append(Renew(engine.holder(), held, time.time()))
+        # What is over before the next look need not be shown to anybody.
+        lasting = [each for each in held if each in self._before]
+        self._before = set(held)
+        if lasting and (now - self._renewed >= LEASE_SECONDS / 3 or not self._shown.issuperset(lasting)):
+            changes.append(Renew(engine.holder(), lasting, time.time()))
             self._renewed = now
-        self._shown = set(held)
-        revoked, self._revoked = self._revoked, []
+        self._shown = set(lasting)
+        revoked = _taken(self._revoked)
         changes += [Invalidate(engine.namespace, None, node) for node in dict.fromkeys(revoked)]
         if changes:
             try:
@@ -96,20 +106,38 @@ class Keeper:
                 self._renewed = now - LEASE_SECONDS
                 self._revoked += revoked
                 engine.log(fault)
-        if len(engine.journal):
-            for ledger in in_pieces(engine.journal.drain()):
-                try:
-                    engine.storage.write([ledger])
-                except StoreError as fault:
-                    # These lines are lost, on which nobody's work depends.
-                    engine.log(fault)
+            self._take_back(lasting)
+        pieces = [*self._unwritten, *(in_pieces(engine.journal.drain()) if len(engine.journal) else ())]
+        self._unwritten = []
+        for number, ledger in enumerate(pieces):
+            try:
+                engine.storage.write([ledger])
+            except StoreBusy as fault:
+                # Tried again, as long as there is room; nobody's work depends on these lines.
+                self._unwritten = pieces[number:][:MOST_UNWRITTEN]
+                engine.log(fault)
+                break
+            except StoreError as fault:
+                engine.log(fault)
+
+    def _take_back(self, shown: list[tuple[bytes, str]]) -> None:
+        """What ended while it was being shown must not stay."""
+        over = set(shown) - set(self._engine.flights.held())
+        self.orphans += [(key, self._engine.owner) for key, _ in over]
 
     def _give_back_orphans(self) -> None:
         """On their own: where claims are no rows, they are given back even if nothing can be written."""
-        orphans, self.orphans = self.orphans, []
+        # What is held anew is given back when that ends.
+        held = {key for key, _ in self._engine.flights.held()}
+        orphans = [lease for lease in _taken(self.orphans) if lease[0] not in held]
         if orphans:
             try:
                 self._engine.storage.write([Release(lease) for lease in orphans])
             except StoreError as fault:
                 self.orphans += orphans
                 self._engine.log(fault)
+
+
+def _taken(waiting: deque[Item]) -> list[Item]:
+    """One by one: others may add meanwhile, and nothing of it may be lost."""
+    return [waiting.popleft() for _ in range(len(waiting))]

@@ -323,8 +323,9 @@ def _is_for_models(name: str) -> bool:
 
 
 def _shown(name: str, value: Any) -> str | None:
-    """The text of a constant, unless it is called like a secret or has something in it that is."""
-    if any(word in name.lower() for word in SECRET):
+    """The text of a constant, unless it is called like a secret or has something in it that is. What a default is
+    called its parameter says, which is not known here."""
+    if any(word in name.lower() for word in SECRET) or "(default " in name:
         return None
     try:
         shown = value if isinstance(value, str) else repr(value)

@@ -18,7 +18,7 @@ from musubito.identity.codecs import nesting
 from musubito.identity.kinds import JOINERS
 from musubito.identity.packing import Code
 
-__all__ = ["HIDDEN", "KEYS", "TYPE", "is_secret", "plain", "without_secrets_in"]
+__all__ = ["HIDDEN", "KEYS", "TYPE", "is_secret", "plain", "without_secrets", "without_secrets_in"]
 
 TYPE: Final = "$type"
 HIDDEN: Final = "**********"
@@ -35,7 +35,8 @@ KEYS: Final = re.compile(
 )
 """What looks like the key of a service, wherever it stands."""
 _NAMED: Final = re.compile(
-    r"""(?P<name>[\w-]+)(?P<between>["']?\s*[:=]\s*[rbuf]{0,2})(?P<quote>["'])(?P<text>[^"'\n]+)(?P=quote)"""
+    r"""(?P<name>[\w-]+)(?P<between>["']?\s*(?::[\w.| ]*(?:\[[^]=\n]*\][\w.| ]*)*=|[:=])\s*[rbuf]{0,2})"""
+    r"""(?P<quote>["'])(?P<text>[^"'\n]+)(?P=quote)"""
 )
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
     ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",

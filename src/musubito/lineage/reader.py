@@ -11,7 +11,7 @@ from musubito.engine.engine import MusubitoEngine
 from musubito.engine.inputs import stored_input
 from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
-from musubito.identity.plain import plain
+from musubito.identity.plain import plain, without_secrets
 from musubito.lineage.records import (
     CallReport,
     Cost,
@@ -149,7 +149,7 @@ class Lineage:
         host, pid, started = process
         if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
             status = "stopped"
-        said = json.loads(tags) if tags else None
+        said = without_secrets(json.loads(tags)) if tags else None
         return RunSummary(
             run.hex(), name, said, started_at, finished_at, status, calls, replayed, ran, failed, spent, saved
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_
 from musubito.engine.inputs import opened, stored
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage import Lineage
-from musubito.store.base import InputLine
+from musubito.store.base import Change, InputLine, Ledger
 from musubito.store.pieces import joined
 
 DATA = st.recursive(
@@ -135,3 +137,56 @@ def test_inputs_are_not_kept_where_the_policy_says_so(tmp_path: Path):
         assert Lineage(engine).input(Lineage(engine).node(node)) is None
         assert ask("a secret question").node_id == node
     assert b"a secret question" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_lines_wait_for_a_database_that_is_locked(tmp_path: Path):
+    @musubito_step(name="ask")
+    def ask(question: str) -> str:
+        return "!"
+
+    engine = MusubitoEngine(SQLiteStorage(tmp_path / "m.db", busy_timeout=0.05))
+    with engine, use_musubito_engine(engine):
+        ask("one")
+        with sqlite3.connect(tmp_path / "m.db") as other:
+            other.execute("BEGIN IMMEDIATE")
+            engine.flush()
+            other.execute("ROLLBACK")
+        engine.flush()
+        assert [each.name for each in Lineage(engine).runs()] == ["ask"]
+
+
+def test_no_secret_that_is_a_default_is_stored(tmp_path: Path):
+    @musubito_step(name="ask")
+    def ask(question: str, api_key: str = "hush-hush-hush", *, token: str = "hush-again") -> str:
+        return "!"
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        ask("one")
+    assert b"hush" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_flush_waits_for_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    @musubito_step(name="ask")
+    def ask(question: str) -> str:
+        return "!"
+
+    storage = SQLiteStorage(tmp_path / "m.db")
+    write, writing, may_go_on = storage.write, threading.Event(), threading.Event()
+
+    def slow(changes: Sequence[Change]) -> list[Any]:
+        if any(isinstance(each, Ledger) for each in changes):
+            writing.set()
+            may_go_on.wait(10)
+        return write(changes)
+
+    monkeypatch.setattr(storage, "write", slow)
+    with MusubitoEngine(storage) as engine, use_musubito_engine(engine):
+        ask("one")
+        assert writing.wait(10)
+        flush = threading.Thread(target=engine.flush)
+        flush.start()
+        flush.join(0.2)
+        assert flush.is_alive()
+        may_go_on.set()
+        flush.join(10)
+        assert [each.name for each in Lineage(engine).runs()] == ["ask"]
