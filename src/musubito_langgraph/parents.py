@@ -87,6 +87,8 @@ class Loop:
         self.known: dict[Given, None] = {}
         """The samples that its run is known to have given, before an interrupt as well."""
         self._runs: dict[MusubitoEngine, Run] = {}
+        self._left: list[weakref.finalize[..., Loop]] = []
+        """End these runs if nobody else does."""
         self._marks: dict[Run, int] = {}
         """By run: how long its journal was when the superstep began."""
         self.turns: dict[bytes, frozenset[int]] = {}
@@ -110,7 +112,7 @@ class Loop:
                     if run is None:
                         run = self._runs[engine] = engine.open_run(name)
                         # However it ends, it is over when nobody holds this any more.
-                        weakref.finalize(self, engine.end_run, run)
+                        self._left.append(weakref.finalize(self, engine.end_run, run))
                 if run not in self._marks:
                     self._marks[run] = len(run.samples.journal)
                     run.samples.go_on(tuple(self.known))
@@ -118,6 +120,8 @@ class Loop:
 
     def ended(self) -> None:
         """Nothing is left to be run."""
+        for left in self._left:
+            left.detach()
         for engine, run in self._runs.items():
             engine.end_run(run)
 

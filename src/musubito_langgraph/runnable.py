@@ -386,6 +386,7 @@ def _stream_of(
         return
     yield from stream
     attempt.ended(stream.result)
+    attempt.dispatch()
 
 
 async def _astream_of(
@@ -416,6 +417,7 @@ async def _astream_of(
         async for chunk in chunks:
             yield chunk
     attempt.ended(stream.result)
+    await attempt.adispatch()
 
 
 # -- for everyone ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,11 @@ from typing import Any, Final, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.runnables.config import (
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+    var_child_runnable_config,
+)
 from langchain_core.tracers.base import BaseTracer
 
 from musubito import InputError, MusubitoEngine, MusubitoResult, StepConfiguration, StepType
@@ -133,6 +137,8 @@ class Attempt:
         self._around_before: bytes | None = None
         self._ran: list[Any] = []
         """What came out if it was run here, as it is."""
+        self._to_dispatch: list[tuple[str, Any]] = []
+        """Events that callbacks are still to be told, of what was replayed."""
 
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
@@ -147,7 +153,9 @@ class Attempt:
             if not self._ran:
                 raise  # a call failed that this one waited for
             return self._ran[0]
-        return self.outcome(result)
+        output = self.outcome(result)
+        self.dispatch()
+        return output
 
     async def arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         """As `run`."""
@@ -161,7 +169,9 @@ class Attempt:
             if not self._ran:
                 raise  # a call failed that this one waited for
             return self._ran[0]
-        return self.outcome(result)
+        output = self.outcome(result)
+        await self.adispatch()
+        return output
 
     def story(self, function: Callable[[], Any]) -> Story | None:
         """The call as the core tells it; None if it is not to be recorded, or cannot be."""
@@ -352,8 +362,22 @@ class Attempt:
         assert self._naming is not None  # noqa: S101 - what was found was identified
         said: Any = unpack(value, self._naming)
         chunks, events = said
-        emit(self.config, events)
+        self._to_dispatch += emit(self.config, events)
         return list(chunks)
+
+    def dispatch(self) -> None:
+        """Callbacks are told the events that were dispatched when it ran."""
+        if self._to_dispatch:
+            manager = get_callback_manager_for_config(self.config)
+            for name, data in self._to_dispatch:
+                manager.on_custom_event(name, data, run_id=manager.parent_run_id)
+
+    async def adispatch(self) -> None:
+        """As `dispatch`, of whom some may have to be awaited."""
+        if self._to_dispatch:
+            manager = get_async_callback_manager_for_config(self.config)
+            for name, data in self._to_dispatch:
+                await manager.on_custom_event(name, data, run_id=manager.parent_run_id)
 
 
 @contextmanager

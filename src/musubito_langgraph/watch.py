@@ -1,6 +1,7 @@
 """What a node does besides returning: it is watched while it runs, so that a replay can do the same or is not made.
 
-Custom events and message tokens are recorded, in their order, and emitted again. An answer to an interrupt, a write to
+Custom events and message tokens are recorded, in their order, and emitted again; what was dispatched to callbacks
+follows. An answer to an interrupt, a write to
 the state past the return value or to the store, a graph inside that has a memory of its own: such executions are never
 replayed, nor is any step that was open then.
 """
@@ -34,6 +35,8 @@ from musubito_langgraph.usage import ModelUsage, used_in
 __all__ = ["Events", "emit", "watched", "watched_likewise"]
 
 CUSTOM: Final = "custom"
+DISPATCHED: Final = "dispatched"
+"""What LangChain's `dispatch_custom_event` told to callbacks."""
 MODEL: Final = "model"
 """A model begins to answer: what its messages say of it besides what all say here."""
 CHUNK: Final = "chunk"
@@ -73,6 +76,10 @@ class Events(BaseCallbackHandler):
         here = f"{_compat.checkpoint_ns_in(self._config)}|"
         there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
         self.recorded.append([CUSTOM, _as_it_is(value), there.removeprefix(here) if there.startswith(here) else ""])
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """An event for callbacks, as it is now."""
+        self.recorded.append([DISPATCHED, name, _as_it_is(data)])
 
     def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
         """A Runnable begins. That a graph remembers cannot be told by the code that runs it, if that makes it only when
@@ -368,15 +375,20 @@ def _watched_counter(config: RunnableConfig) -> Callable[[], int]:
 # -- again -------------------------------------------------------------------------------------------------------------
 
 
-def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> None:
-    """Emit what was recorded to whoever listens now: to the stream, and to those that record what encloses this."""
+def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> list[tuple[str, Any]]:
+    """Emit what was recorded to whoever listens now: to the stream, and to those that record what encloses this. Gives
+    back names and data of the events that are to be dispatched to callbacks, some of which may have to be awaited."""
     listening = [each for each in _handlers(config) if isinstance(each, Events | _compat.StreamMessagesHandler)]
     tags = _tags_in(config)
     runs: list[UUID] = []
     pieces: dict[int, list[Any]] = {}
+    dispatched: list[tuple[str, Any]] = []
     for kind, *rest in events:
         if kind == CUSTOM:
             _write(config, *rest)
+        elif kind == DISPATCHED:
+            name, data = rest
+            dispatched.append((name, data))
         elif not listening:
             pass
         elif kind == MODEL:
@@ -400,6 +412,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> None:
             before.append(piece)
             for handler in listening:
                 handler.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece), run_id=runs[number])
+    return dispatched
 
 
 def _write(config: RunnableConfig, value: Any, inside: str) -> None:

@@ -16,8 +16,10 @@ from langgraph.graph import START, StateGraph, add_messages
 from langgraph.types import interrupt
 
 from musubito import MusubitoEngine, musubito_step, record_usage, run
+from musubito.adapter import SCOPE
 from musubito.lineage import Lineage, RunSummary, Tokens
 from musubito_langgraph import musubito_graph, musubito_runnable
+from musubito_langgraph.parents import Loop
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -261,6 +263,20 @@ def test_the_run_of_a_graph_ends_when_the_graph_does(engine: MusubitoEngine):
     last = summary(engine)
     assert last.status == "finished"
     assert last.finished_at is not None
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_run_that_has_ended_does_not_end_later_once_more(engine: MusubitoEngine, ended: bool):
+    loop = Loop()
+    loop.run(engine, SCOPE.get(), "g")
+    if ended:
+        loop.ended()
+    before = summary(engine)
+    assert (before.status, before.finished_at is None) == (("finished", False) if ended else ("running", True))
+    del loop
+    after = summary(engine)
+    assert after.status == "finished"
+    assert (after.finished_at == before.finished_at) is ended
 
 
 @pytest.mark.parametrize(

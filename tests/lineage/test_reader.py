@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Cost, Lineage, LineageError, Tokens
+from musubito.lineage.origins import origins
 from musubito.store.memory import MemoryStore
 
 
@@ -249,3 +252,38 @@ def test_a_call_outside_of_runs_is_found_by_its_operation(engine: MusubitoEngine
     lineage = Lineage(engine)
     assert lineage.run("fetch").summary.run_id == lineage.runs()[0].run_id
     assert len(lineage.runs(name="fetch")) == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE _parts SET body = x'78ff'", "a stored input does not decode"),
+        ("UPDATE _inputs SET body = x'ff'", "a stored input does not decode"),
+        ("DELETE FROM _parts", "no longer stored"),
+    ],
+)
+def test_a_damaged_input_says_so_and_keeps_nothing_else_back(
+    engine: MusubitoEngine, tmp_path: Path, damage: str, said: str
+):
+    node = fetch("topic " * 200).node_id
+    engine.flush()
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
+        assert connection.execute(damage).rowcount == 1
+    lineage = Lineage(engine)
+    found = origins(lineage, node)
+    assert said in str(found.inputs[0].value)
+    assert [each.status for each in lineage.nodes([lineage.number(node)])] == [NodeStatus.SUCCESS]
+
+
+def test_parts_that_come_back_to_themselves_come_to_an_end(engine: MusubitoEngine, tmp_path: Path):
+    @musubito_step(name="chat")
+    def chat(messages: list[str]) -> int:
+        return len(messages)
+
+    node = chat([f"message {number} " * 90 for number in range(60)]).node_id
+    chat([f"message {number} " * 90 for number in range(61)])
+    engine.flush()
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
+        connection.execute("UPDATE _parts SET before = (SELECT digest FROM _parts WHERE items = 60) WHERE items = 60")
+    lineage = Lineage(engine)
+    assert len(lineage.input(lineage.node(node))["messages"]) > 60

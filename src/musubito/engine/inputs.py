@@ -123,7 +123,8 @@ def in_pieces(ledger: Ledger) -> Iterator[Ledger]:
 
 
 def stored_input(store: Readable, namespace: str, operation: str, input_hash: bytes) -> Any:
-    """The arguments of an operation's calls as plain data; None if they are not stored."""
+    """The arguments of an operation's calls as plain data; None if they are not stored. Damaged ones say so, so that a
+    reader gets the rest of what he asked for."""
     where = {"namespace": namespace, "operation": operation, "input_hash": input_hash}
     (rows,) = store.read([("input", where)])
     if not rows:
@@ -136,7 +137,10 @@ def stored_input(store: Readable, namespace: str, operation: str, input_hash: by
         chains = zip(wanted, found, strict=True)
         return {digest: [bytes(piece) for (piece,) in reversed(chain)] for digest, chain in chains if chain}
 
-    return opened(body, parts)
+    try:
+        return opened(body, parts)
+    except ArtifactUnreadable as error:
+        return {TYPE: "...", "value": str(error)}
 
 
 def digests_in(body: bytes) -> list[bytes]:

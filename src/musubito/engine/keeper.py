@@ -33,7 +33,8 @@ class Keeper:
 
     def __init__(self, engine: MusubitoEngine) -> None:
         self._engine = engine
-        self._lock = threading.Lock()
+        # What ends because it is garbage wakes the keeper wherever it is collected, here as well.
+        self._lock = threading.RLock()
         self._ticking = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -55,10 +56,11 @@ class Keeper:
             self._start()
 
     def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name="musubito-keeper", daemon=True)
         with self._lock:
-            if self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._work, name="musubito-keeper", daemon=True)
-                self._thread.start()
+            if not self._stop.is_set() and self._thread is None:
+                self._thread = thread
+                thread.start()
 
     def flush(self) -> None:
         """Write what is buffered, now; what the keeper is writing meanwhile is waited for."""

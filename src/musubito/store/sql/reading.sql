@@ -156,13 +156,14 @@ JOIN _inputs i ON i.operation = o.id
 WHERE s.name = :namespace AND o.name = :operation AND i.input_hash = :input_hash;
 
 -- name: chain
--- The bodies of a chain of parts, the last one first.
+-- The bodies of a chain of parts, the last one first. One that is damaged and comes back to itself comes to an end.
 WITH RECURSIVE chain (id, step) AS (
   SELECT id, 0 FROM _parts WHERE namespace = :namespace AND digest = :digest
   UNION ALL
   SELECT p.id, c.step + 1 FROM chain c
   JOIN _parts l ON l.id = c.id
   JOIN _parts p ON p.namespace = :namespace AND p.digest = l.before
+  WHERE c.step < (SELECT max(id) FROM _parts)
 )
 SELECT p.body FROM chain c JOIN _parts p ON p.id = c.id ORDER BY c.step;
 
