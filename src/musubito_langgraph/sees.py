@@ -17,10 +17,11 @@ many: whatever these rules do not name is seen whole.
    no dict has: what has it is no config. To become the value of a local name, by `or` and `if` too: every use of that
    name, in nested functions as well, is judged like the thing itself, in whatever order they are written.
 3. *Where it may be handed.* A config to a method that Runnables and graphs have, at the place where they take one;
-   those that look up the state of a thread read the ids in it. Anything to a function of these texts: called by a name
-   that only `def` or `class` binds, or as a method of `self`, `cls` or a class of these texts (not of `super()`, which
-   may be anybody's); then its parameter is followed. Functions of one name are taken together, and a decorator hands
-   on what it gets. What a wrapper (`@wraps(f)`) or `__call__` takes as `*args, **kwargs` may be handed on just so.
+   those that look up the state of a thread read the ids in it; and to LangChain's functions that dispatch events.
+   Anything to a function of these texts: called by a name that only `def` or `class` binds, or as a method of `self`,
+   `cls` or a class of these texts (not of `super()`, which may be anybody's); then its parameter is followed.
+   Functions of one name are taken together, and a decorator hands on what it gets. What a wrapper (`@wraps(f)`) or
+   `__call__` takes as `*args, **kwargs` may be handed on just so.
 4. *Everything else* looks at the whole: other calls, returning, storing, iterating, copying, printing, variable keys.
 
 Not followed: what is not in the texts, `eval` among it (it sees the local names, but not through `get_config`), and
@@ -195,6 +196,8 @@ GIVES: Final = {
 }
 MERGE: Final = frozenset({"ensure_config", "patch_config", "merge_configs"})
 """The functions above that take configs."""
+DISPATCH: Final = frozenset({"dispatch_custom_event", "adispatch_custom_event"})
+"""Functions that look up in a config whom they tell."""
 TAKES: Final = {
     **dict.fromkeys(("invoke", "ainvoke", "stream", "astream", "stream_events", "astream_events", "astream_log"), 1),
     **dict.fromkeys(("batch", "abatch", "batch_as_completed", "abatch_as_completed", "transform", "atransform"), 1),
@@ -744,7 +747,8 @@ class _Reader:
             takers = [(method, _offset(method)) for method in self.binder.methods.get(name, ())]
         for at, argument in _arguments(node):
             kinds = self.value(argument, scope)
-            if name in MERGE or (place is not None and at in {place, "config"}):
+            tells = name in DISPATCH and at == "config" and isinstance(func, ast.Name) and scope.owner(name) is None
+            if tells or name in MERGE or (place is not None and at in {place, "config"}):
                 if "state" in name and _Kind.CONFIG in kinds:
                     self.configurable.update(IDS)
                 self.hand_to(takers, at, kinds & CONFIG)

@@ -74,10 +74,10 @@ def test_those_of_a_node():
 async def test_those_of_an_async_node():
     calls = Calls()
 
-    async def node(state: State) -> State:
+    async def node(state: State, config: RunnableConfig) -> State:
         calls("node")
         await adispatch_custom_event("progress", {"pages": 1})
-        await adispatch_custom_event("progress", "done")
+        await adispatch_custom_event("progress", "done", config=config)
         return {"said": "done"}
 
     graph = graph_of(node)
@@ -94,7 +94,7 @@ async def test_those_of_an_async_node():
     ]
     assert await events() == live
     handlers = Hears(), HearsLater()
-    await graph.ainvoke({"heard": "x"}, {"callbacks": list(handlers)})
+    await graph.ainvoke({"heard": "x"}, {"callbacks": list(handlers), "configurable": {"thread_id": "2"}})
     assert handlers[0].heard == handlers[1].heard == [("progress", {"pages": 1}, "node"), ("progress", "done", "node")]
     assert calls.total == 1
 

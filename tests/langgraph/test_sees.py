@@ -196,6 +196,11 @@ BODIES: dict[str, Sees] = {
     'return current()["configurable"]["thread_id"]': THREAD,
     "return var_child_runnable_config.get()": everything(),
     "return ensure_config()": everything(),
+    'dispatch_custom_event("told", state, config=config)': sees(),
+    'dispatch_custom_event("told", config)': everything(),
+    'state.dispatch_custom_event("told", state, config=config)': everything(),
+    'dispatch_custom_event = state.tell\ndispatch_custom_event("told", state, config=config)': everything(),
+    'adispatch_custom_event("told", config["configurable"]["x"], config=config)': sees(configurable="x"),
     "from langgraph.config import get_config\nreturn 1": sees(),
     "from langgraph.config import get_config as c\nreturn str(c())": everything(),
     'c = typing.cast(RunnableConfig, current())\nreturn c["configurable"]["x"]': sees(configurable="x"),
@@ -617,6 +622,13 @@ PROGRAMS: list[tuple[tuple[str | None, ...], Sees]] = [
     (
         (node("return it.get_state(config)"), node("return str(c)", head="def get_state(self, c):")),
         everything(configurable="thread_id checkpoint_id checkpoint_ns"),
+    ),
+    (
+        (
+            node("dispatch_custom_event('a', 1, config=config)"),
+            node("print(config)", head="def dispatch_custom_event(name, data, *, config):"),
+        ),
+        everything(),
     ),
     ((node("return ensure_config(config)['tags']"), node("return str(c)", head="def ensure_config(c):")), everything()),
     # of the user's own data only what no config reaches
