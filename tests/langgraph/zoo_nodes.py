@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import time
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
@@ -74,6 +75,8 @@ def parallel_runnable(ran):
 def dict_of_runnables(ran):
     def named(state):
         ran("named")
+        # The parts race, and who is first gives the first key of what is streamed.
+        time.sleep(0.05)
         return [state["topic"]]
 
     return single(ran, {"text": RunnableLambda(lambda state: state["topic"].upper()), "trail": RunnableLambda(named)})
