@@ -45,6 +45,9 @@ def test_many_alike_are_one_line(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "show", "first").stdout
     (folded,) = [line for line in told.splitlines() if "×" in line]
     assert folded.startswith("○ load × 37 ")
+    *_, example, others = folded.split()
+    assert others == "…"
+    assert "load" in musubito("--db", str(world.path), "show", example).stdout
     assert "✗ rate" in told
     assert "tags who=me" in told
 
@@ -140,6 +143,15 @@ def test_a_long_content_is_cut(musubito: Musubito, tmp_path: Path) -> None:
     told = musubito("--db", "long.db", "show", node).stdout
     assert "... 964 more lines; --json shows all" in told
     assert json.loads(musubito("--db", "long.db", "show", node, "--json").stdout)["input"] == {"x": list(range(1000))}
+
+
+def test_a_text_of_several_lines_is_shown_as_they_are(musubito: Musubito, tmp_path: Path) -> None:
+    write = musubito_step(name="write")(lambda: "first line\n\tsecond \x1b[31mline")
+    path = tmp_path / "text.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        node = write().node_id
+    told = musubito("--db", str(path), "show", node).stdout.splitlines()
+    assert told[-3:] == ["output", "first line", "        second \\x1b[31mline"]
 
 
 def test_why_it_ran_again(musubito: Musubito, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from musubito.cli.columns import fitted
 from musubito.cli.trees import branches, grouped
-from musubito.cli.words import MARKS, clean, count, duration, reason, short, token_count
+from musubito.cli.words import MARKS, clean, count, duration, reason, short_ids, token_count
 from musubito.lineage import CallReport
 
 __all__ = ["Line", "calls_table", "lines"]
@@ -75,7 +75,6 @@ def _cells(line: Line) -> tuple[Text | str, ...]:
     replayed = first.outcome == "replayed"
     took = sum(call.saved_ms if replayed else call.duration_ms for call in line.calls)
     used = sum(call.saved_tokens if replayed else call.tokens for call in line.calls)
-    nodes = {call.node_id for call in line.calls}
     why = reason(first.reason)
     return (
         name,
@@ -83,5 +82,5 @@ def _cells(line: Line) -> tuple[Text | str, ...]:
         Text("saved" if replayed else "", style="green"),
         f"{token_count(used)} tok" if used else "",
         why if first.outcome in ("replayed", "ran") else f"{first.outcome}, {why}" if why != "new" else first.outcome,
-        Text(short(nodes.pop()) if len(nodes) == 1 else "", style="dim"),
+        Text(short_ids([call.node_id for call in line.calls]), style="dim"),
     )

@@ -15,7 +15,7 @@ from rich.text import Text
 from musubito.cli.columns import fitted
 from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
 from musubito.cli.trees import branches, grouped
-from musubito.cli.words import clean, count, duration, short, times, token_count
+from musubito.cli.words import clean, count, duration, short, short_ids, times, token_count
 from musubito.identity.changes import shown
 from musubito.identity.plain import TYPE
 from musubito.lineage import NodeReport
@@ -126,7 +126,7 @@ def _table(lines: list[Line], *, up: bool) -> Table:
             Text(", ".join(filter(None, marks)), style="cyan"),
             duration(sum(each.duration_ms for each in done)) if done else "",
             f"{token_count(used)} tok" if used else "",
-            Text(short(first.node_id) if len(line.nodes) == 1 else "", style="dim"),
+            Text(short_ids([node.node_id for node in line.nodes]), style="dim"),
         )
     return table
 

@@ -134,7 +134,9 @@ def _facts(node: NodeReport) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    told = clean(json.dumps(value, indent=2, ensure_ascii=False)).splitlines()
+    # A text of several lines is shown as they are.
+    is_long = isinstance(value, str) and "\n" in value
+    told = clean(value if is_long else json.dumps(value, indent=2, ensure_ascii=False)).splitlines()
     if len(told) > LINES:
         told[LINES:] = [f"... {count(len(told) - LINES)} more lines; --json shows all"]
     return "\n".join(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,6 +19,7 @@ __all__ = [
     "one_line",
     "reason",
     "short",
+    "short_ids",
     "size",
     "times",
     "token_count",
@@ -44,6 +46,12 @@ REASONS: Final = {
 def short(identity: str) -> str:
     """An id in short, as commands take it."""
     return short_id(identity)
+
+
+def short_ids(identities: Collection[str]) -> str:
+    """The first of some ids in short, as an example where there are others."""
+    different = list(dict.fromkeys(identities))
+    return short(different[0]) + (" …" if len(different) > 1 else "")
 
 
 def reason(said: str) -> str:
