@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import RunnableConfig
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from musubito_langgraph.nodes import Node
 
 __all__ = ["recorded_tools", "seen_by_tools"]
+
+MOST_TOOLS: Final = 256
+"""So many are kept as steps: middleware may make tools anew for each request."""
 
 
 def recorded_tools(tools: Any, node: Node) -> Any:
@@ -104,6 +107,8 @@ class _Tools:
             semantics = node.settings.semantics(path, node.semantics)
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
             step = RecordedStep(f"{node.graph}/{path}", tool, semantics, node.settings)
+            if len(self._steps) >= MOST_TOOLS:
+                self._steps.clear()
             known = self._steps[id(tool)] = tool, step
         return known[1]
 
