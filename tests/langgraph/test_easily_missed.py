@@ -546,7 +546,7 @@ HELD = {
     "template": string.Template,
     "chain of dicts": lambda each: ChainMap({"value": each}),
     "generic type": lambda each: list[int] if each == "a" else list[str],
-    "array": lambda each: array("u", each),
+    "array": lambda each: array("B", each.encode()),
 }
 
 
