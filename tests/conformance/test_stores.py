@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
+
 from musubito.store.base import Store
 from musubito.store.memory import MemoryStore
+from musubito.store.postgres import PostgreSQLStorage
 from musubito.store.sqlite import SQLiteStorage
 from musubito.testing.conformance import LeaseConformance, PersistentStoreConformance
+from tests.server import drop_database, new_database
 
 
 class TestMemory(LeaseConformance):
@@ -27,3 +32,14 @@ class TestSQLiteWithoutLocks(LeaseConformance, PersistentStoreConformance):
     def open_store(self, directory: Path) -> Store:
         with patch("musubito.store.locks.fcntl", None):
             return SQLiteStorage(directory / "musubito.db")
+
+
+class TestPostgreSQL(LeaseConformance, PersistentStoreConformance):
+    @pytest.fixture(autouse=True)
+    def _database(self) -> Iterator[None]:
+        self.url = new_database()
+        yield
+        drop_database(self.url)
+
+    def open_store(self, directory: Path) -> Store:
+        return PostgreSQLStorage(self.url)

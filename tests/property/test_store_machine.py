@@ -7,6 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 from unittest.mock import patch
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -275,7 +277,7 @@ class Stores(RuleBasedStateMachine):
                 key=KEYS[key],
                 across=across,
                 now=now,
-                holder=holder(owner, now + 10),
+                holder=replace(holder(owner), expires_at=now + 10),
                 **more,
             )
         )
@@ -286,7 +288,9 @@ class Stores(RuleBasedStateMachine):
 
     @rule(renewed=st.lists(keys, max_size=2), owner=owners, now=times)
     def renew(self, renewed: list[str], owner: str, now: float) -> None:
-        self.write(Renew(holder(owner, now + 10), [(KEYS[key], "operation") for key in renewed], now))
+        self.write(
+            Renew(replace(holder(owner), expires_at=now + 10), [(KEYS[key], "operation") for key in renewed], now)
+        )
 
     @rule(waiting=st.lists(keys, max_size=2), awaited=st.none() | keys, now=times)
     def wait(self, waiting: list[str], awaited: str | None, now: float) -> None:
@@ -294,7 +298,7 @@ class Stores(RuleBasedStateMachine):
 
     @rule(effect=st.sampled_from(EFFECTS), owner=owners, attempt=st.integers(1, 4), at=times)
     def intend(self, effect: str, owner: str, attempt: int, at: float) -> None:
-        self.write(intent(effect, owner, attempt, at=at, holder=holder(owner, at + 10)))
+        self.write(intent(effect, owner, attempt, at=at, holder=replace(holder(owner), expires_at=at + 10)))
 
     @rule(effect=st.sampled_from(EFFECTS), outcome=st.sampled_from(["done", "failed", "unknown"]), calls=calls)
     def end_the_present_attempt(self, effect: str, outcome: str, calls: Calls) -> None:

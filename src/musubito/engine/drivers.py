@@ -1,7 +1,7 @@
 """Who performs what a story asks for: `run` in this thread, `arun` on an event loop.
 
-On an event loop, reads happen in place (a WAL reader waits for nobody; it takes some microseconds), and writes on the
-engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is finished even
+On an event loop, reads happen in place where the store waits for nobody (a WAL reader; it takes some microseconds), and
+writes on the engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is finished even
 if the task is cancelled: the cancellation is kept until the story has dealt with the answer. Where a detector of
 blocking calls (blockbuster, which `langgraph dev` uses) watches the loop, whatever touches a file happens in a thread.
 """
@@ -143,10 +143,11 @@ async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
         effect = story.send(None)
         while True:
             try:
-                in_place = not loop_is_watched()
+                watched = loop_is_watched()
+                in_place = engine.reads_in_place and not watched
                 if type(effect) is Newest and in_place:
                     answer: Any = engine.storage.newest(*effect)
-                elif type(effect) is Write and type(effect.change) is Claim and engine.claims_in_place and in_place:
+                elif type(effect) is Write and type(effect.change) is Claim and engine.claims_in_place and not watched:
                     if cancelled is not None:
                         raise cancelled
                     answer = engine.storage.write((effect.change,))[0]

@@ -7,7 +7,6 @@ import atexit
 import itertools
 import logging
 import os
-import re
 import secrets
 import time
 import weakref
@@ -31,7 +30,7 @@ from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
 from musubito.store.base import CodeRecord, Holder, Invalidate, Store
-from musubito.store.sqlite import SQLiteStorage
+from musubito.store.urls import open_store
 
 __all__ = ["REPLAYS", "RUNS", "MusubitoEngine"]
 
@@ -78,6 +77,7 @@ class MusubitoEngine:
         self.redact = redact
         self.now = now_provider or time.time
         self.url: str | None = None
+        self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.faults = 0
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
@@ -103,17 +103,12 @@ class MusubitoEngine:
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> MusubitoEngine:
-        """An engine on the store that the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path`.
+        """An engine on the store that the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path`,
+        `postgresql://user:password@host/database`.
 
         It can be pickled, and reconnects where it is unpickled. `StoreError` for any other URL.
         """
-        scheme, _, path = url.partition("://")
-        if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
-            shown = re.sub(r"(?<=://)[^/@]*@", "...@", url)  # not with a password in it
-            raise StoreError(
-                f"{shown!r} names no store; use sqlite:///path/from/here.db or, with four slashes, sqlite:////path/from/root.db"
-            )
-        engine = cls(SQLiteStorage(path[1:]), **options)
+        engine = cls(open_store(url), **options)
         engine.url = url
         return engine
 

@@ -10,7 +10,8 @@ the artifacts they produced. Its five verbs:
 
 The values on the path of a replay or a miss are NamedTuples, which are made in half the time of a frozen dataclass.
 
-A store may also say `claims_in_place = True`: a `Claim` that is written alone takes microseconds and waits for nobody.
+A store may also say `reads_in_place = True`: `newest` and `find` take microseconds and wait for nobody, so that an event
+loop need not hand them to a thread; and `claims_in_place = True`: so does a `Claim` that is written alone.
 
 All are thread-safe. A read never waits for a writer of the same process. `write` either answers every change or raises
 `StoreError` and has changed nothing.

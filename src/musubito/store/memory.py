@@ -586,6 +586,8 @@ class _Tables:
 class MemoryStore:
     """A `Store` that is gone with its process; for tests, and to read."""
 
+    reads_in_place = True
+
     def __init__(self) -> None:
         self._tables = _Tables()
         self._writing = threading.Lock()

@@ -1,7 +1,8 @@
 """The named queries of `sql/*.sql`, and the schema as a sequence of numbered steps.
 
-`queries.sql` (what steps need) and `reading.sql` (what readers ask) are shared by all relational stores; what must
-differ lies in a folder for each.
+`queries.sql` (what steps need) and `reading.sql` (what readers ask) are shared by all relational stores: they are
+written in SQLite's words, and some of those are spelt otherwise for PostgreSQL. What must differ lies in a folder for
+each.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["QUERIES", "READING", "schema_steps"]
+__all__ = ["QUERIES", "READING", "for_postgres", "schema_steps"]
 
 _HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -34,8 +35,41 @@ def _read(file: str) -> dict[str, str]:
 QUERIES: Final = _read("queries.sql")
 READING: Final = _read("reading.sql")
 
+_CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
+_SPELT_OTHERWISE: Final = tuple(
+    (re.compile(pattern), other)
+    for pattern, other in (
+        (r"%", "%%"),
+        (r"x''", "''::bytea"),
+        (r"\bIS NOT (?=:)", "IS DISTINCT FROM "),
+        (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # keeps SQLite from an index
+        (r"\bCAST\((\w+) AS BLOB\)", r"convert_to(\1, 'UTF8')"),
+        (r"\bCAST\(([a-z]+\.[a-z]+) AS INTEGER\)", r"trunc(\1)::bigint"),
+        # Leases go by the server's clock, whatever the clients' clocks say.
+        (r"(?<!:):expires_at\b", f"({_CLOCK} + :lasts)"),
+        (r"(?<!:):now\b", _CLOCK),
+        (r"(?<!:):([a-z_]+)", r"%(\1)s"),
+        (r"\?", "%s"),
+    )
+)
+
+
+def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
+    """`QUERIES` and `READING` as PostgreSQL and psycopg spell them; those in the folder of its own take the place of
+    others of their name. Times of leases are the server's: `:now` is asked of it, and of `:expires_at` it is told
+    how long that is from now, `lasts`."""
+    queries, reading = {**QUERIES, **_read("postgres/queries.sql")}, {**READING, **_read("postgres/reading.sql")}
+    return {name: _spelt(text) for name, text in queries.items()}, {n: _spelt(text) for n, text in reading.items()}
+
+
+def _spelt(text: str) -> str:
+    for pattern, other in _SPELT_OTHERWISE:
+        text = pattern.sub(other, text)
+    return text
+
 
 def schema_steps(dialect: str) -> dict[int, str]:
     """The scripts that lead from an empty database to today's schema, by the version that each leads to."""
     scripts = sorted((files(__package__) / "sql" / dialect).iterdir(), key=lambda script: script.name)
-    return {int(s.name.split("_")[0]): s.read_text(encoding="utf-8") for s in scripts if s.name.endswith(".sql")}
+    numbered = [script for script in scripts if script.name[:4].isdigit()]
+    return {int(script.name[:4]): script.read_text(encoding="utf-8") for script in numbered}

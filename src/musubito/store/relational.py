@@ -66,7 +66,7 @@ from musubito.store.base import (
 )
 from musubito.store.pieces import joined
 
-__all__ = ["Database", "Numbers", "answer", "moment_unless_newer", "newest", "perform", "tokens_of"]
+__all__ = ["Database", "Numbers", "answer", "claimed", "moment_unless_newer", "newest", "perform", "tokens_of"]
 
 CODEC: Final = "msgpack"
 INLINE: Final = 1000
@@ -329,8 +329,7 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
 def _claim(db: Database, claim: Claim) -> Claimed | Busy | Done:
     if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
         return Done()
-    lease = _lease(claim.holder, claim.key, claim.operation, claim.now)
-    rows = db.rows("claim", {"reuse": claim.keys.reuse, "seen": claim.seen, "over": claim.over, **lease})
+    rows = db.rows("claim", claimed(claim))
     if rows:
         return Claimed(*rows[0])
     if moment_unless_newer(db, claim) is None:
@@ -339,6 +338,12 @@ def _claim(db: Database, claim: Claim) -> Claimed | Busy | Done:
     if holder is None:
         raise StoreError("a claim was refused, and nobody holds it")
     return Busy(holder)
+
+
+def claimed(claim: Claim) -> dict[str, Any]:
+    """What the query of a claim is told."""
+    lease = _lease(claim.holder, claim.key, claim.operation, claim.now)
+    return {"reuse": claim.keys.reuse, "seen": claim.seen, "over": claim.over, **lease}
 
 
 def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
@@ -407,7 +412,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             "valid_from": change.valid_from,
             "valid_until": change.valid_until,
             "not_replayable": change.not_replayable,
-            "invalid": invalid,
+            "invalid": int(invalid),
             "holds": change.holds,
             "tokens": tokens_of(change.usage),
             "saved_ms": change.saved_ms,
@@ -454,7 +459,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "valid_from": None,
             "valid_until": None,
             "not_replayable": "it failed",
-            "invalid": False,
+            "invalid": 0,
             "holds": Holds.NOTHING,
             "tokens": tokens_of(change.usage),
             "saved_ms": change.saved_ms,
@@ -690,9 +695,10 @@ def _intend(db: Database, numbers: Numbers, intent: Intent) -> Claimed | Busy | 
     made = db.rows("effect", {"effect_key": intent.effect_key})
     if made and made[0][0] >= intent.attempt:
         return Done()
-    held = _holder(db, intent.effect_key)
-    if held is not None and held.owner != intent.holder.owner and held.expires_at >= intent.at:
-        return Busy(held)
+    # The database compares the times: it may go by a clock of its own.
+    held = db.rows("other_holder", {"key": intent.effect_key, "owner": intent.holder.owner, "now": intent.at})
+    if held:
+        return Busy(Holder(*held[0]))
     operation = numbers.operation(db, intent.namespace, intent.operation)
     where = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
     db.rows("intend", where)

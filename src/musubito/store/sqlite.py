@@ -178,6 +178,9 @@ class SQLiteStorage:
     database is waited for up to `busy_timeout` seconds.
     """
 
+    reads_in_place = True
+    """A reader of the log waits for nobody."""
+
     def __init__(self, db_path: str | os.PathLike[str] = ".musubito/musubito.db", *, busy_timeout: float = 5.0) -> None:
         self.db_path = Path(db_path).absolute()
         self.busy_timeout = busy_timeout

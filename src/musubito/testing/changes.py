@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -34,6 +36,7 @@ __all__ = [
     "fail",
     "failed",
     "found",
+    "held",
     "holder",
     "intent",
     "is_invalid",
@@ -43,6 +46,7 @@ __all__ = [
     "place",
     "pointed",
     "ran",
+    "steady",
     "use",
 ]
 
@@ -129,13 +133,23 @@ def fail(at: Place, **more: Any) -> Fail:
     return Fail(**{**plain, **more})
 
 
-def holder(owner: str, expires_at: float = 20.0) -> Holder:
-    """Somebody who holds a lease."""
-    return Holder(owner.encode(), "host", 17, "started then", expires_at)
+def holder(owner: str, lasts: float = 20.0) -> Holder:
+    """Somebody who holds a lease that is renewed now: for so many seconds from here."""
+    return Holder(owner.encode(), "host", 17, "started then", time.time() + lasts)
+
+
+def held(owner: str, lasts: int = 20) -> Holder:
+    """What `steady` makes of such a holder."""
+    return Holder(owner.encode(), "host", 17, "started then", lasts)
+
+
+def steady(holder: Holder) -> Holder:
+    """With the number of seconds, in tens, that a lease still lasts: a store may go by a clock of its own."""
+    return replace(holder, expires_at=round(holder.expires_at - time.time(), -1))
 
 
 def claim(at: Place, owner: str, **more: Any) -> Claim:
-    """A claim of the result of a call, at the time 10."""
+    """A claim of the result of a call, now."""
     plain = {
         "key": at.keys.reuse,
         "keys": at.keys,
@@ -143,19 +157,19 @@ def claim(at: Place, owner: str, **more: Any) -> Claim:
         "seen": 0,
         "holder": holder(owner),
         "operation": at.operation,
-        "now": 10.0,
+        "now": time.time(),
     }
     return Claim(**{**plain, **more})
 
 
 def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
-    """An attempt at an effect, at the time 10."""
+    """An attempt at an effect, now."""
     plain = {
         "effect_key": digest(effect),
         "operation": effect,
         "namespace": "default",
         "attempt": attempt,
-        "at": 10.0,
+        "at": time.time(),
         "holder": holder(owner),
     }
     return Intent(**{**plain, **more})

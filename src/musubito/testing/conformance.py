@@ -13,6 +13,7 @@ by what they answer.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,6 +76,7 @@ from musubito.testing.changes import (
     fail,
     failed,
     found,
+    held,
     holder,
     intent,
     is_invalid,
@@ -84,6 +86,7 @@ from musubito.testing.changes import (
     place,
     pointed,
     ran,
+    steady,
     use,
 )
 
@@ -134,9 +137,13 @@ def retired(store: Store, executions: Sequence[int]) -> Pruned:
     return prune(store, executions)
 
 
+SHORT, LONGER = 0.5, 0.6
+"""A lease that runs out in the course of a test, and how long that takes, in seconds."""
+
+
 def one(answers: list[Any]) -> Any:
     (answer,) = answers
-    return answer
+    return Busy(steady(answer.holder)) if isinstance(answer, Busy) else answer
 
 
 class StoreConformance:
@@ -1022,14 +1029,16 @@ class StoreConformance:
         assert sum(isinstance(a, Busy) for a in answers) == 23
 
     # -- waits ---------------------------------------------------------------------------------------------------------
-    def wait(self, store: Store, held: Place, awaited: Place | None, now: float = 10.0) -> bool:
-        closes: bool = one(store.write([Waits([held.keys.reuse], awaited.keys.reuse if awaited else None, now)]))
+    def wait(self, store: Store, held: Place, awaited: Place | None) -> bool:
+        closes: bool = one(
+            store.write([Waits([held.keys.reuse], awaited.keys.reuse if awaited else None, time.time())])
+        )
         return closes
 
     def hold(self, store: Store, *held: tuple[Place, str]) -> None:
         """Claims, made visible to other processes."""
         for at, owner in held:
-            store.write([claim(at, owner), Renew(holder(owner), [(at.keys.reuse, at.operation)], 10.0)])
+            store.write([claim(at, owner), Renew(holder(owner), [(at.keys.reuse, at.operation)], time.time())])
 
     def test_waits_that_lead_back_close_a_cycle(self, store: Store) -> None:
         self.hold(store, (F, "me"), (G, "you"), (H, "she"))
@@ -1073,27 +1082,29 @@ class StoreConformance:
 
     # -- external effects ----------------------------------------------------------------------------------------------
     def effect(self, store: Store) -> Any:
-        return store.find(EffectQuery(digest("send"), EFFECT.keys, "default"))
+        row = store.find(EffectQuery(digest("send"), EFFECT.keys, "default"))
+        return row and row._replace(holder=row.holder and steady(row.holder))
 
     def test_an_intent_is_known_with_its_holder(self, store: Store) -> None:
         ran(store, F, "x")
         assert one(store.write([intent("send", "me")])) == Claimed(1, 0)
-        assert self.effect(store) == EffectRow(1, 0, None, holder("me"), None)
+        assert self.effect(store) == EffectRow(1, 0, None, held("me"), None)
 
     def test_an_attempt_that_was_made_already_is_done(self, store: Store) -> None:
         store.write([intent("send", "me", 2)])
         for attempt in (1, 2):
             assert one(store.write([intent("send", "you", attempt)])) == Done()
             assert one(store.write([intent("send", "me", attempt)])) == Done()
-        assert self.effect(store) == EffectRow(2, 0, None, holder("me"), None)
+        assert self.effect(store) == EffectRow(2, 0, None, held("me"), None)
 
     def test_an_intent_is_busy_while_another_holds_the_lease(self, store: Store) -> None:
         store.write([intent("send", "me")])
-        assert one(store.write([intent("send", "you", 2, at=20.0)])) == Busy(holder("me"))
-        assert self.effect(store) == EffectRow(1, 0, None, holder("me"), None)
-        assert one(store.write([intent("send", "me", 2)])) == Claimed(0, 0)
-        assert one(store.write([intent("send", "you", 3, at=20.5)])) == Claimed(0, 0)
-        assert self.effect(store) == EffectRow(3, 0, None, holder("you"), None)
+        assert one(store.write([intent("send", "you", 2)])) == Busy(held("me"))
+        assert self.effect(store) == EffectRow(1, 0, None, held("me"), None)
+        assert one(store.write([intent("send", "me", 2, holder=holder("me", SHORT))])) == Claimed(0, 0)
+        time.sleep(LONGER)
+        assert one(store.write([intent("send", "you", 3)])) == Claimed(0, 0)
+        assert self.effect(store) == EffectRow(3, 0, None, held("you"), None)
 
     def test_a_done_effect_is_found_with_its_payload(self, store: Store) -> None:
         store.write([intent("send", "me")])
@@ -1107,22 +1118,22 @@ class StoreConformance:
 
     def test_an_effect_that_failed_or_is_unknown_or_withdrawn_is_known_as_such(self, store: Store) -> None:
         store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed"))])
-        assert self.effect(store) == EffectRow(1, 1, "failed", holder("me"), None)
+        assert self.effect(store) == EffectRow(1, 1, "failed", held("me"), None)
         store.write([intent("send", "me", 2), fail(EFFECT, effect=done(EFFECT, "unknown", 2))])
-        assert self.effect(store) == EffectRow(2, 1, "unknown", holder("me"), None)
+        assert self.effect(store) == EffectRow(2, 1, "unknown", held("me"), None)
         store.write([intent("send", "me", 3), fail(EFFECT, effect=done(EFFECT, "withdrawn", 3))])
-        assert self.effect(store) == EffectRow(3, 1, "withdrawn", holder("me"), None)
+        assert self.effect(store) == EffectRow(3, 1, "withdrawn", held("me"), None)
         store.write([intent("send", "me", 4)])
-        assert self.effect(store) == EffectRow(4, 1, None, holder("me"), None)
+        assert self.effect(store) == EffectRow(4, 1, None, held("me"), None)
 
     def test_what_became_of_an_earlier_attempt_says_nothing_of_the_present_one(self, store: Store) -> None:
         store.write([intent("send", "me"), intent("send", "me", 2), commit(EFFECT, "sent", effect=done(EFFECT))])
-        assert self.effect(store) == EffectRow(2, 0, None, holder("me"), None)
+        assert self.effect(store) == EffectRow(2, 0, None, held("me"), None)
 
     def test_an_effect_that_is_invalidated_may_run_again(self, store: Store) -> None:
         store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
         invalidate(store, "send")
-        assert self.effect(store) == EffectRow(1, 1, "failed", holder("me"), None)
+        assert self.effect(store) == EffectRow(1, 1, "failed", held("me"), None)
 
     def test_an_effect_that_called_what_is_invalidated_may_not(self, store: Store) -> None:
         uses = [use(F, ran(store, F, "x"))]
@@ -1133,7 +1144,7 @@ class StoreConformance:
     def test_an_attempt_that_runs_while_it_is_invalidated_may_not_run_again(self, store: Store) -> None:
         store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed")), intent("send", "me", 2)])
         invalidate(store, "send")
-        assert self.effect(store) == EffectRow(2, 1, None, holder("me"), None)
+        assert self.effect(store) == EffectRow(2, 1, None, held("me"), None)
 
     # -- writing -------------------------------------------------------------------------------------------------------
     def test_changes_are_made_and_answered_in_order(self, store: Store) -> None:
@@ -1202,36 +1213,39 @@ class LeaseConformance(StoreConformance):
     """For a store that claims by leases, which run out."""
 
     def test_a_lease_that_ran_out_is_taken(self, store: Store) -> None:
-        store.write([claim(F, "me")])
-        assert one(store.write([claim(F, "you", now=20.0)])) == Busy(holder("me"))
-        assert one(store.write([claim(F, "you", now=20.5, holder=holder("you", 30.0))])) == Claimed(0, 0)
-        assert one(store.write([claim(F, "me", now=20.5)])) == Busy(holder("you", 30.0))
+        store.write([claim(F, "me", holder=holder("me", SHORT))])
+        assert isinstance(one(store.write([claim(F, "you")])), Busy)
+        time.sleep(LONGER)
+        assert one(store.write([claim(F, "you", holder=holder("you", 30.0))])) == Claimed(0, 0)
+        assert one(store.write([claim(F, "me")])) == Busy(held("you", 30))
 
     def test_the_lease_of_a_dead_holder_is_taken_and_of_no_other(self, store: Store) -> None:
         store.write([claim(F, "me")])
-        assert one(store.write([claim(F, "you", over=b"she")])) == Busy(holder("me"))
+        assert one(store.write([claim(F, "you", over=b"she")])) == Busy(held("me"))
         assert one(store.write([claim(F, "you", over=b"me")])) == Claimed(0, 0)
 
     def test_leases_are_renewed_that_are_not_held_by_another(self, store: Store) -> None:
-        store.write([claim(F, "me"), claim(G, "you")])
-        later, held = holder("me", 50.0), [(at.keys.reuse, at.operation) for at in (F, G, H)]
-        assert store.write([Renew(later, held, 10.0)]) == [None]
-        assert one(store.write([claim(F, "she", now=40.0)])) == Busy(later)
-        assert one(store.write([claim(H, "she", now=40.0)])) == Busy(later)
-        assert one(store.write([claim(G, "she", now=15.0)])) == Busy(holder("you"))
-        store.write([Renew(later, held, 20.5)])
-        assert one(store.write([claim(G, "she", now=40.0)])) == Busy(later)
+        store.write([claim(F, "me", holder=holder("me", SHORT)), claim(G, "you", holder=holder("you", SHORT))])
+        later, keys = holder("me", 50.0), [(at.keys.reuse, at.operation) for at in (F, G, H)]
+        assert store.write([Renew(later, keys, time.time())]) == [None]
+        assert one(store.write([claim(G, "she")])) == Busy(held("you", 0))
+        time.sleep(LONGER)
+        assert one(store.write([claim(F, "she")])) == Busy(held("me", 50))
+        assert one(store.write([claim(H, "she")])) == Busy(held("me", 50))
+        store.write([Renew(later, keys, time.time())])
+        assert one(store.write([claim(G, "she")])) == Busy(held("me", 50))
 
     def test_the_holder_of_a_lease_is_known(self, store: Store) -> None:
         store.write([claim(F, "me")])
-        assert store.find(HolderOf(F.keys.reuse)) == holder("me")
+        assert steady(store.find(HolderOf(F.keys.reuse))) == held("me")
         assert store.find(HolderOf(G.keys.reuse)) is None
 
     def test_waits_of_a_lease_that_ran_out_lead_nowhere(self, store: Store) -> None:
-        store.write([claim(F, "me"), claim(G, "you", holder=holder("you", 30.0))])
+        store.write([claim(F, "me", holder=holder("me", SHORT)), claim(G, "you", holder=holder("you", 30.0))])
         self.wait(store, F, G)
-        assert self.wait(store, G, F, now=20.0)
-        assert not self.wait(store, G, F, now=20.5)
+        assert self.wait(store, G, F)
+        time.sleep(LONGER)
+        assert not self.wait(store, G, F)
 
 
 class PersistentStoreConformance(StoreConformance):
@@ -1249,7 +1263,7 @@ class PersistentStoreConformance(StoreConformance):
             assert found(again, BELOW_TWO) == before
             assert list(again.find(ReadsOf(1))) == [Read("store", "k", None)]
             assert isinstance(one(again.write([claim(F, "you")])), Busy)
-            assert self.effect(again) == EffectRow(1, 0, None, holder("me"), None)
+            assert self.effect(again) == EffectRow(1, 0, None, held("me"), None)
             assert again.find(Began()) == Claimed(1, 1)
         finally:
             again.close()

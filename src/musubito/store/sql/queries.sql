@@ -5,7 +5,7 @@
 -- say itself that it has this key: SQLite takes an index at its word, and a bit in it may have flipped.
 SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
-  n.node_id = :node AND n.execution IS e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
+  n.node_id = :node AND coalesce(n.execution, 0) = e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
     AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
@@ -63,7 +63,7 @@ WITH RECURSIVE tree (id) AS (
   SELECT u.called FROM tree t
   JOIN _uses u ON u.execution = t.id
   JOIN _executions c ON c.id = u.called
-  WHERE c.pool IS NOT NULL OR c.holds & 1
+  WHERE c.pool IS NOT NULL OR c.holds & 1 <> 0
 )
 SELECT DISTINCT e.id, e.pool, e.sample, u.called
 FROM tree t
@@ -111,6 +111,11 @@ LIMIT 1;
 -- name: holder
 -- Who holds a lease.
 SELECT owner, host, pid, process, expires_at FROM _leases WHERE key = :key;
+
+-- name: other_holder
+-- Who holds a lease that has not run out, unless it is this owner.
+SELECT owner, host, pid, process, expires_at FROM _leases
+WHERE key = :key AND owner <> :owner AND expires_at >= :now;
 
 -- name: release
 -- Give a lease back.
@@ -231,7 +236,7 @@ WHERE id = :id;
 
 -- name: add_stub
 -- A parent that is not in this store.
-INSERT INTO _nodes (node_id, listed) VALUES (:node, 1) RETURNING id;
+INSERT INTO _nodes (id, node_id, listed) VALUES (coalesce((SELECT max(id) FROM _nodes), 0) + 1, :node, 1) RETURNING id;
 
 -- name: point
 -- The node is answered by this execution, under this reuse key.
@@ -372,7 +377,7 @@ WHERE _effects.attempt < :attempt;
 -- name: end_effect
 -- What became of an attempt.
 UPDATE _effects SET outcome = :outcome, outcome_at = :at, execution = :execution,
-  settled = settled + (:outcome NOT IN ('unknown', 'withdrawn'))
+  settled = settled + CASE WHEN :outcome IN ('unknown', 'withdrawn') THEN 0 ELSE 1 END
 WHERE effect_key = :effect_key AND attempt = :attempt;
 
 -- name: effect_may_run_again

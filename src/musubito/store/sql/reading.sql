@@ -4,7 +4,7 @@
 -- name: runs
 -- The newest runs that are no part of another one, newest first.
 SELECT run_id, name, tags, started_at, finished_at, status FROM _runs
-WHERE parent IS NULL AND started_at < :before AND (:named IS NULL OR name = :named)
+WHERE parent IS NULL AND started_at < :before AND (CAST(:named AS TEXT) IS NULL OR name = :named)
 ORDER BY started_at DESC LIMIT :limit;
 
 -- name: lone_calls
@@ -28,7 +28,7 @@ SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, p
 -- name: parts_of_run
 -- A run and all that are parts of it, each with the call of the one around it in which it began.
 WITH RECURSIVE tree (id, call) AS (
-  VALUES (:run, NULL)
+  VALUES (:run, CAST(NULL AS BIGINT))
   UNION
   SELECT r.run_id, r.parent_call FROM tree t JOIN _runs r ON r.parent = t.id
 )
@@ -102,7 +102,9 @@ WITH RECURSIVE above (id, depth, kind) AS (
   ) x ON x.below = a.id
   WHERE a.depth < :deepest
 )
-SELECT id, min(depth), kind FROM above WHERE depth > 0 GROUP BY id ORDER BY min(depth), id;
+SELECT id, depth, kind FROM (
+  SELECT id, depth, kind, row_number() OVER (PARTITION BY id ORDER BY depth, kind) AS way FROM above WHERE depth > 0
+) w WHERE way = 1 ORDER BY depth, id;
 
 -- name: descendants
 -- All that came of a node, with the shortest way to it: what consumed it, and what called it.
@@ -116,18 +118,20 @@ WITH RECURSIVE below (id, depth, kind) AS (
   ) x ON x.above = b.id
   WHERE b.depth < :deepest
 )
-SELECT id, min(depth), kind FROM below WHERE depth > 0 GROUP BY id ORDER BY min(depth), id;
+SELECT id, depth, kind FROM (
+  SELECT id, depth, kind, row_number() OVER (PARTITION BY id ORDER BY depth, kind) AS way FROM below WHERE depth > 0
+) w WHERE way = 1 ORDER BY depth, id;
 
 -- name: totals_of_run
 -- How many calls a run has, and what those took: time of what ran at the top, and saved time.
-SELECT count(*), coalesce(sum(outcome = 'replayed'), 0), coalesce(sum(outcome = 'ran'), 0),
-  coalesce(sum(outcome = 'failed'), 0),
+SELECT count(*), count(CASE outcome WHEN 'replayed' THEN 1 END), count(CASE outcome WHEN 'ran' THEN 1 END),
+  count(CASE outcome WHEN 'failed' THEN 1 END),
   coalesce(sum(CASE WHEN parent IS NULL AND outcome <> 'replayed' THEN duration_ms ELSE 0 END), 0.0), coalesce(sum(saved_ms), 0.0)
 FROM _calls WHERE run_id = :run;
 
 -- name: usage_of_run
 -- Tokens by model: those that the calls of a run used themselves, and those that the replayed ones had taken.
-SELECT c.outcome = 'replayed', u.model,
+SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, u.model,
   sum(CASE c.outcome WHEN 'replayed' THEN u.total_input_tokens ELSE u.input_tokens END),
   sum(CASE c.outcome WHEN 'replayed' THEN u.total_output_tokens ELSE u.output_tokens END)
 FROM _calls c JOIN _usage u ON u.execution = c.execution
@@ -318,7 +322,7 @@ WITH RECURSIVE top (run, root) AS (
   UNION ALL
   SELECT r.run_id, t.root FROM top t JOIN _runs r ON r.parent = t.run
 ), used (at, operation, run, replayed, model, tokens_in, tokens_out) AS (
-  SELECT c.at, c.operation, c.run_id, c.outcome = 'replayed', coalesce(u.model, ''),
+  SELECT c.at, c.operation, c.run_id, CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, coalesce(u.model, ''),
     CASE c.outcome WHEN 'replayed' THEN coalesce(u.total_input_tokens, c.saved_tokens) ELSE coalesce(u.input_tokens, c.tokens) END,
     CASE c.outcome WHEN 'replayed' THEN coalesce(u.total_output_tokens, 0) ELSE coalesce(u.output_tokens, 0) END
   FROM _calls c LEFT JOIN _usage u ON u.execution = c.execution
@@ -334,7 +338,7 @@ WHERE s.tokens_in + s.tokens_out > 0 GROUP BY 1, 2, 3, 4, 5;
 
 -- name: how_many
 -- How many of each thing there are, and the bytes of those that have contents.
-SELECT 'nodes', count(*), NULL FROM _nodes WHERE operation IS NOT NULL
+SELECT 'nodes', count(*), CAST(NULL AS BIGINT) FROM _nodes WHERE operation IS NOT NULL
 UNION ALL SELECT 'executions', count(*), NULL FROM _executions
 UNION ALL SELECT 'failed', count(*), NULL FROM _executions WHERE outcome <> 1
 UNION ALL SELECT 'artifacts', count(*), coalesce(sum(size), 0) FROM _artifacts

@@ -1,0 +1,502 @@
+"""PostgreSQL: one store for many machines, by the same named queries as SQLite.
+
+All that changes what was recorded happens in one transaction after the other (an advisory lock), so that executions are
+numbered in the order in which they are committed, as the data rules ask. Claims wait for nobody: a lease is taken
+first, and what is newer is looked for after that, so that nothing can come between.
+
+Statements that give no rows travel with the next one that does (libpq's pipeline). Leases go by the server's clock.
+
+When the connection is lost, what was being asked is asked again. What was being committed may have been committed: the
+server is asked what became of that transaction (`pg_xact_status`), so that nothing is written twice or lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, TypeVar
+
+from musubito.errors import SchemaError, StoreBusy, StoreError
+from musubito.store import relational
+from musubito.store.base import (
+    Began,
+    Busy,
+    Change,
+    Claim,
+    Claimed,
+    CodeOf,
+    Done,
+    Found,
+    Holder,
+    HolderOf,
+    Keys,
+    Ledger,
+    PayloadOf,
+    Query,
+    Question,
+    ReadsOf,
+    Release,
+    Renew,
+    Waits,
+)
+from musubito.store.queries import for_postgres, schema_steps
+
+try:
+    import psycopg
+    from psycopg.abc import Buffer
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
+    from psycopg.types.string import StrBinaryDumper, TextBinaryLoader
+    from psycopg_pool import ConnectionPool, PoolTimeout
+except ImportError as missing:
+    raise StoreError("PostgreSQL needs psycopg and its pool: pip install 'musubito[postgres]'.") from missing
+
+__all__ = ["Condition", "PostgreSQLStorage"]
+
+SCHEMA: Final = "musubito"
+STEPS: Final = schema_steps("postgres")
+QUERIES, READING = for_postgres()
+OLDEST_SERVER: Final = 140000
+PATIENCE: Final = 30.0
+"""For so many seconds a server that is away is waited for, before steps go on without it."""
+IMPATIENCE: Final = 0.5
+"""And for so many while it has not come back since."""
+_WITHOUT_HASTE: Final = (Ledger, Release, Renew, Waits)
+"""Changes that may be lost with the last moments of a server that dies: they come again, or run out."""
+_ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, PayloadOf, ReadsOf)
+"""Queries whose answers come of one statement, which is a snapshot of its own."""
+
+
+def _gives_rows(statement: str) -> bool:
+    changes = re.search(r"^(INSERT|UPDATE|DELETE)\b", statement, re.MULTILINE) is not None
+    return not changes or "RETURNING" in statement
+
+
+_ANSWERED: Final = {name for name, statement in QUERIES.items() if _gives_rows(statement)}
+
+T = TypeVar("T")
+
+
+class Condition(NamedTuple):
+    """How a database is; `size` is that of all tables with their indexes, in bytes."""
+
+    server: str
+    size: int
+    schema: int
+    newest_schema: int
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+_HIDDEN: Final = re.compile("[\x00\u2400\u241b]")
+
+
+class _Text(StrBinaryDumper):
+    """PostgreSQL's text holds no NUL: a sign stands for it, and another one before those that were there."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        if _HIDDEN.search(obj):
+            obj = obj.replace("\u241b", "\u241b\u241b").replace("\u2400", "\u241b\u2400").replace("\x00", "\u2400")
+        return super().dump(obj)
+
+
+class _TextAgain(TextBinaryLoader):
+    def load(self, data: Buffer) -> str | bytes:
+        text = super().load(data)
+        if isinstance(text, str) and _HIDDEN.search(text):
+            return re.sub("\u241b(.)|\u2400", lambda sign: sign[1] or "\x00", text)
+        return text
+
+
+class _Sum(NumericBinaryLoader):
+    """A sum of integers is `numeric` in PostgreSQL, and here an integer again."""
+
+    def load(self, data: Buffer) -> Any:
+        number = super().load(data)
+        return int(number) if number == number.to_integral_value() else float(number)
+
+
+def _configure(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(f"SET search_path TO {SCHEMA}")
+    # Statements are many, and their parameters have a type each.
+    connection.prepared_max = 2000
+    # All integers are the widest: the type of a recursive query is that of its first row.
+    connection.adapters.register_dumper(int, Int8BinaryDumper)
+    connection.adapters.register_dumper(str, _Text)
+    connection.adapters.register_loader("text", _TextAgain)
+    connection.adapters.register_loader("numeric", _Sum)
+
+
+class _Session:
+    """Named queries on one connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+
+    def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> psycopg.Cursor[Any]:
+        return self.connection.execute(statement, parameters, prepare=True, binary=True)
+
+    def ask(self, query: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Any]:
+        """The rows to come: in a pipeline they have not been waited for."""
+        return self.execute(QUERIES[query], _timed(parameters))
+
+    def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        cursor = self.ask(query, parameters)
+        return cursor.fetchall() if query in _ANSWERED else []
+
+    def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            self.connection.cursor().executemany(QUERIES[query], rows)
+
+    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+        if parameters:
+            self.connection.cursor().executemany(QUERIES[query], [_timed(each) for each in parameters])
+
+
+def _timed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With how long a lease lasts, and what the time is here: see `for_postgres`."""
+    if "expires_at" in parameters:
+        return {**parameters, "lasts": float(parameters["expires_at"] - parameters["now"])}
+    return {**parameters, "here": time.time()} if "key" in parameters else parameters
+
+
+class _ConnectionLost(Exception):
+    """What was asked has not been answered."""
+
+
+class _Unclear(_ConnectionLost):
+    """The connection was lost when a transaction was to be committed."""
+
+    def __init__(self, transaction: str, answers: list[Any]) -> None:
+        super().__init__()
+        self.transaction = transaction
+        self.answers = answers
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+class PostgreSQLStorage:
+    """Lineage in the schema `musubito` of a PostgreSQL database (14 or newer), for any number of machines.
+
+    `url` is a connection string of libpq: `postgresql://user:password@host:5432/database?sslmode=require`. Connects and
+    checks at construction: `StoreError` if that fails, `SchemaError` if the schema is of a newer Musubito or of
+    somebody else. Of all who come at once the first makes the schema, or migrates it; a role that may not do that needs
+    USAGE of the schema, and SELECT, INSERT, UPDATE and DELETE on its tables.
+
+    At most `connections` are open at once. A server that is away is waited for, up to 30 seconds.
+    """
+
+    def __init__(self, url: str, *, connections: int = 4) -> None:
+        self._url = url
+        self._connections = connections
+        self._closed = False
+        self._begin_process()
+        try:
+            with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+                _prepare(connection, str(self))
+        except psycopg.Error as error:
+            raise self._fault(error) from error
+        _OPEN.add(self)
+
+    def __repr__(self) -> str:
+        return f"PostgreSQLStorage({str(self)!r})"
+
+    def __str__(self) -> str:
+        """Where it is: host and database, never a user or a password."""
+        try:
+            about = conninfo_to_dict(self._url)
+        except psycopg.Error:
+            return "postgresql://..."
+        port = f":{about['port']}" if about.get("port") else ""
+        return f"postgresql://{about.get('host') or ''}{port}/{about.get('dbname') or ''}"
+
+    def _begin_process(self) -> None:
+        """What belongs to this process alone; after a fork, the child's own."""
+        self._writing = threading.Lock()
+        self._making = threading.Lock()
+        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._patience = PATIENCE
+        self._numbers = relational.Numbers()
+        self._read_numbers = relational.Numbers()
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        with self._making:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        _OPEN.discard(self)
+        if pool is not None:
+            pool.close()
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+    def _connected(self) -> ConnectionPool[psycopg.Connection[Any]]:
+        """The pool. It is made when it is first needed: its threads do not survive a fork."""
+        with self._making:
+            if self._closed:
+                raise StoreError(f"{self} was closed")
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    self._url,
+                    min_size=1,
+                    max_size=self._connections,
+                    reconnect_timeout=PATIENCE,
+                    kwargs={"autocommit": True, "connect_timeout": 10},
+                    configure=_configure,
+                    name=SCHEMA,
+                    open=True,
+                )
+            return self._pool
+
+    @contextmanager
+    def _session(self) -> Iterator[_Session]:
+        """A connection of the pool. What was begun on it and not ended is taken back."""
+        with self._connected().connection(timeout=self._patience) as connection:
+            self._patience = PATIENCE
+            try:
+                yield _Session(connection)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if connection.broken:
+                    raise _ConnectionLost(str(error)) from error
+                raise
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[_Session]:
+        """All statements see one moment."""
+        with self._session() as session, session.connection.pipeline():
+            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield session
+            session.execute("COMMIT")
+
+    def _persistently(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives. It is asked again if the connection was lost on the way, or if the server had to take back
+        one of two transactions that stood in each other's way."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return ask()
+            except PoolTimeout as error:
+                self._patience = IMPATIENCE
+                raise StoreBusy(f"{self}: the server cannot be reached ({error})") from error
+            except _AGAIN as error:
+                if time.monotonic() > until:
+                    raise self._fault(error) from error
+                time.sleep(0.02)
+            except _FAULTS as error:
+                raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> StoreError:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return StoreError(f"{self}: {said}")
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+    def newest(self, keys: Keys, namespace: str) -> Found | None:
+        """See `Store.newest`."""
+
+        def ask() -> Found | None:
+            with self._session() as session:
+                return relational.newest(session, keys, self._read_numbers.known_namespace(session, namespace))
+
+        return self._persistently(ask)
+
+    def find(self, query: Query) -> Any:
+        """See `Store.find`."""
+
+        def ask() -> Any:
+            with self._session() if isinstance(query, _ONE_STATEMENT) else self._snapshot() as session:
+                return relational.answer(session, self._read_numbers, query)
+
+        return self._persistently(ask)
+
+    def read(self, questions: Sequence[Question]) -> list[list[tuple[Any, ...]]]:
+        """See `Readable.read`."""
+
+        def ask() -> list[list[tuple[Any, ...]]]:
+            with self._snapshot() as session:
+                asked = [session.execute(READING[name], said) for name, said in questions]
+                return [cursor.fetchall() for cursor in asked]
+
+        return self._persistently(ask)
+
+    def condition(self) -> Condition:
+        """What can be said of the database. Raises `StoreError`."""
+
+        def ask() -> Condition:
+            with self._session() as session:
+                server, size = session.rows("condition", {})[0]
+                return Condition(server, size, session.rows("version", {})[0][0], max(STEPS))
+
+        return self._persistently(ask)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+    def write(self, changes: Sequence[Change]) -> list[Any]:
+        """See `Store.write`."""
+        claims = [change for change in changes if isinstance(change, Claim)]
+        if len(claims) == len(changes):
+            return self._persistently(lambda: [self._claim(claim) for claim in claims])
+        # One at a time here, too: numbers that are new in a transaction are nobody else's before it is committed.
+        with self._writing:
+            unclear: list[_Unclear] = []
+            return self._persistently(lambda: self._write(changes, unclear))
+
+    def _claim(self, claim: Claim) -> Claimed | Busy | Done:
+        """Without the lock, and so that no claim holds one lease while it waits for another."""
+        with self._session() as session, session.connection.pipeline():
+            rows = session.ask("claim", relational.claimed(claim))
+            newer = session.ask("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})
+            across = session.ask("newer_across", {"seen": claim.seen, "cross": claim.keys.cross})
+            holder = session.ask("holder", {"key": claim.key})
+            mine = bool(rows.fetchall())
+            is_newer, executions, invalidations = newer.fetchall()[0]
+            if is_newer or (claim.across and across.fetchall()):
+                if mine:
+                    session.ask("release", {"key": claim.key, "owner": claim.holder.owner})
+                return Done()
+            if mine:
+                return Claimed(executions, invalidations)
+            held = holder.fetchall()
+            if held:
+                return Busy(Holder(*held[0]))
+        return self._claim(claim)  # It was given back just now.
+
+    def _write(self, changes: Sequence[Change], unclear: list[_Unclear]) -> list[Any]:
+        """One transaction. If the last attempt at it may have been committed, the server is asked first."""
+        if unclear:
+            before = unclear[-1]
+            if self._was_committed(before.transaction):
+                return before.answers
+            unclear.clear()
+        try:
+            return self._transaction(changes)
+        except _Unclear as lost:
+            unclear.append(lost)
+            raise
+        except BaseException:
+            self._numbers.forget()
+            raise
+
+    def _transaction(self, changes: Sequence[Change]) -> list[Any]:
+        committing: _Unclear | None = None
+        with self._session() as session:
+            try:
+                with session.connection.pipeline():
+                    session.execute("BEGIN")
+                    if all(isinstance(change, _WITHOUT_HASTE) for change in changes):
+                        session.execute("SET LOCAL synchronous_commit = off")
+                    session.ask("lock", {"lock": _WRITES})
+                    number = session.ask("transaction", {})
+                    answers = [relational.perform(session, self._numbers, change) for change in changes]
+                    transaction = number.fetchall()[0][0]
+                    # From here on it may be committed. If a statement before has failed, the server skips this one.
+                    committing = _Unclear(transaction, answers)
+                    session.execute("COMMIT")
+            except BaseException as error:
+                if committing is not None and session.connection.broken:
+                    raise committing from error
+                raise
+        return answers
+
+    def _was_committed(self, transaction: str) -> bool:
+        with self._session() as session:
+            while True:
+                ((status,),) = session.rows("became_of", {"transaction": transaction})
+                if status != "in progress":
+                    return bool(status == "committed")
+                time.sleep(0.02)
+
+    # -- tidying -------------------------------------------------------------------------------------------------------
+    def empty_log(self) -> bool:
+        """Nothing lies beside the tables but the server's own log, which is its administrator's affair."""
+        return True
+
+    def vacuum(self) -> None:
+        """Room that nothing needs is free for what comes; `VACUUM FULL`, which gives it back to the disk and stops
+        everybody meanwhile, is left to the administrator."""
+
+        def ask() -> None:
+            with self._session() as session:
+                for (table,) in session.rows("tables", {}):
+                    session.execute(f"VACUUM {table}")
+
+        self._persistently(ask)
+
+
+_AGAIN: Final = (_ConnectionLost, psycopg.errors.DeadlockDetected)
+_FAULTS: Final = (psycopg.Error, LookupError, TypeError, ValueError, OverflowError)
+"""Beside what the server says itself: a damaged database gives rows that are missing or hold something else."""
+
+
+def _number_of_lock(name: str) -> int:
+    """Locks are numbers, and those of one database are shared by all its users."""
+    return int.from_bytes(hashlib.sha256(f"{SCHEMA}:{name}".encode()).digest()[:8], "big", signed=True)
+
+
+_WRITES: Final = _number_of_lock("writes")
+_MIGRATION: Final = _number_of_lock("migration")
+
+
+# -- opening -----------------------------------------------------------------------------------------------------------
+def _prepare(connection: psycopg.Connection[Any], where: str) -> None:
+    """Checks what is there, then makes or migrates the schema."""
+    if connection.info.server_version < OLDEST_SERVER:
+        raise StoreError(
+            f"{where}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"
+        )
+    session = _Session(connection)
+    if _version(session, where) == max(STEPS):
+        return
+    try:
+        with connection.transaction():
+            session.ask("lock", {"lock": _MIGRATION})
+            # Whoever comes second finds it done.
+            version = _version(session, where)
+            if version == 0:
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
+            if version == 0:
+                connection.execute("CREATE TABLE _schema (version integer PRIMARY KEY, made_at timestamptz NOT NULL)")
+            for target in sorted(step for step in STEPS if step > version):
+                connection.execute(STEPS[target])
+                connection.execute("INSERT INTO _schema (version, made_at) VALUES (%s, now())", (target,))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"{where}: this role may not make the schema {SCHEMA} ({error.diag.message_primary}). Let one that "
+            "may open the store once, for example by `musubito --url ... doctor`."
+        ) from error
+
+
+def _version(session: _Session, where: str) -> int:
+    """0 where there is none yet."""
+    tables = session.rows("tables", {})
+    if not tables:
+        return 0
+    if ("_schema",) not in tables:
+        raise SchemaError(
+            f"{where}: its schema {SCHEMA} is somebody else's and was left as it is. Use another database."
+        )
+    version: int = session.rows("version", {})[0][0]
+    if version > max(STEPS):
+        raise SchemaError(
+            f"{where} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
+            "Upgrade musubito, or use another database."
+        )
+    return version
+
+
+# -- fork --------------------------------------------------------------------------------------------------------------
+_OPEN: Final[weakref.WeakSet[PostgreSQLStorage]] = weakref.WeakSet()
+_PARENTS: Final[list[Any]] = []
+"""Pools of the process that this one was forked from: to close them would end its sessions."""
+
+
+def _after_fork() -> None:
+    for store in list(_OPEN):
+        _PARENTS.append(store._pool)
+        store._begin_process()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

