@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 from unittest.mock import patch
-
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, settings

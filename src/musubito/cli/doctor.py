@@ -14,7 +14,8 @@ from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.words import ago, clean, short, size
 from musubito.errors import StoreError
 from musubito.lineage import Lineage
-from musubito.store.sqlite import Condition, SQLiteStorage
+from musubito.store.base import ServerCondition
+from musubito.store.sqlite import Condition
 
 __all__ = ["command"]
 
@@ -43,7 +44,8 @@ def command(ctx: click.Context, json_: bool) -> None:
     here: Here = ctx.obj
     lineage = here.lineage
     storage = lineage.engine.storage
-    checks = list(_file(storage.condition())) if isinstance(storage, SQLiteStorage) else []
+    condition: Condition | ServerCondition = storage.condition()  # type: ignore[attr-defined]
+    checks = list(_file(condition) if isinstance(condition, Condition) else _server(condition))
     counts: dict[str, int] = {}
     try:
         checks += _left_behind(lineage)
@@ -77,6 +79,13 @@ def _file(state: Condition) -> Iterator[Check]:
     private = not state.mode & 0o077
     remedy = "" if private else f": others can read what was recorded; chmod 600 {state.path}"
     yield Check("permissions", private, f"{state.mode:04o}{remedy}")
+
+
+def _server(state: ServerCondition) -> Iterator[Check]:
+    yield Check("database", True, state.where)
+    yield Check("server", True, f"PostgreSQL {state.server}")
+    yield Check("schema", state.schema == state.newest_schema, f"version {state.schema} of {state.newest_schema}")
+    yield Check("size", True, size(state.size))
 
 
 def _left_behind(lineage: Lineage) -> Iterator[Check]:

@@ -1,9 +1,10 @@
 """Who performs what a story asks for: `run` in this thread, `arun` on an event loop.
 
 On an event loop, reads happen in place where the store waits for nobody (a WAL reader; it takes some microseconds), and
-writes on the engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is finished even
-if the task is cancelled: the cancellation is kept until the story has dealt with the answer. Where a detector of
-blocking calls (blockbuster, which `langgraph dev` uses) watches the loop, whatever touches a file happens in a thread.
+writes on the engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is
+finished even if the task is cancelled: the cancellation is kept until the story has dealt with the answer. Where a
+detector of blocking calls (blockbuster, which `langgraph dev` uses) watches the loop, whatever touches a file happens
+in a thread.
 """
 
 from __future__ import annotations

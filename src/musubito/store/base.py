@@ -10,8 +10,8 @@ the artifacts they produced. Its five verbs:
 
 The values on the path of a replay or a miss are NamedTuples, which are made in half the time of a frozen dataclass.
 
-A store may also say `reads_in_place = True`: `newest` and `find` take microseconds and wait for nobody, so that an event
-loop need not hand them to a thread; and `claims_in_place = True`: so does a `Claim` that is written alone.
+A store may also say `reads_in_place = True`: `newest` and `find` take microseconds and wait for nobody, so that an
+event loop need not hand them to a thread; and `claims_in_place = True`: so does a `Claim` that is written alone.
 
 All are thread-safe. A read never waits for a writer of the same process. `write` either answers every change or raises
 `StoreError` and has changed nothing.
@@ -78,6 +78,7 @@ __all__ = [
     "RunLine",
     "SampleNode",
     "SampleTree",
+    "ServerCondition",
     "Store",
     "Tidy",
     "UsageOf",
@@ -692,6 +693,16 @@ class Readable(Protocol):
 
     def read(self, questions: Sequence[Question]) -> list[list[tuple[Any, ...]]]:
         """The rows for each, all as of one moment. Raises `StoreError`."""
+
+
+class ServerCondition(NamedTuple):
+    """How the database of a server is; `size` is that of all tables with their indexes, in bytes."""
+
+    where: str
+    server: str
+    size: int
+    schema: int
+    newest_schema: int
 
 
 class Compactable(Protocol):

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from musubito.errors import SchemaError, StoreBusy, StoreError
 from musubito.store import relational
@@ -43,6 +43,7 @@ from musubito.store.base import (
     ReadsOf,
     Release,
     Renew,
+    ServerCondition,
     Waits,
 )
 from musubito.store.queries import for_postgres, schema_steps
@@ -57,7 +58,7 @@ try:
 except ImportError as missing:
     raise StoreError("PostgreSQL needs psycopg and its pool: pip install 'musubito[postgres]'.") from missing
 
-__all__ = ["Condition", "PostgreSQLStorage"]
+__all__ = ["PostgreSQLStorage"]
 
 SCHEMA: Final = "musubito"
 STEPS: Final = schema_steps("postgres")
@@ -81,15 +82,6 @@ def _gives_rows(statement: str) -> bool:
 _ANSWERED: Final = {name for name, statement in QUERIES.items() if _gives_rows(statement)}
 
 T = TypeVar("T")
-
-
-class Condition(NamedTuple):
-    """How a database is; `size` is that of all tables with their indexes, in bytes."""
-
-    server: str
-    size: int
-    schema: int
-    newest_schema: int
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -148,6 +140,12 @@ class _Session:
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         cursor = self.ask(query, parameters)
         return cursor.fetchall() if query in _ANSWERED else []
+
+    def both(
+        self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
+    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        first, second = self.ask(*one), self.ask(*other)
+        return first.fetchall(), second.fetchall()
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
@@ -321,13 +319,13 @@ class PostgreSQLStorage:
 
         return self._persistently(ask)
 
-    def condition(self) -> Condition:
+    def condition(self) -> ServerCondition:
         """What can be said of the database. Raises `StoreError`."""
 
-        def ask() -> Condition:
+        def ask() -> ServerCondition:
             with self._session() as session:
                 server, size = session.rows("condition", {})[0]
-                return Condition(server, size, session.rows("version", {})[0][0], max(STEPS))
+                return ServerCondition(str(self), server, size, session.rows("version", {})[0][0], max(STEPS))
 
         return self._persistently(ask)
 
@@ -344,16 +342,17 @@ class PostgreSQLStorage:
 
     def _claim(self, claim: Claim) -> Claimed | Busy | Done:
         """Without the lock, and so that no claim holds one lease while it waits for another."""
-        with self._session() as session, session.connection.pipeline():
-            rows = session.ask("claim", relational.claimed(claim))
-            newer = session.ask("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})
-            across = session.ask("newer_across", {"seen": claim.seen, "cross": claim.keys.cross})
-            holder = session.ask("holder", {"key": claim.key})
+        with self._session() as session:
+            with session.connection.pipeline():
+                rows = session.ask("claim", relational.claimed(claim))
+                newer = session.ask("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})
+                across = session.ask("newer_across", {"seen": claim.seen, "cross": claim.keys.cross})
+                holder = session.ask("holder", {"key": claim.key})
             mine = bool(rows.fetchall())
             is_newer, executions, invalidations = newer.fetchall()[0]
             if is_newer or (claim.across and across.fetchall()):
                 if mine:
-                    session.ask("release", {"key": claim.key, "owner": claim.holder.owner})
+                    session.rows("release", {"key": claim.key, "owner": claim.holder.owner})
                 return Done()
             if mine:
                 return Claimed(executions, invalidations)

@@ -92,6 +92,11 @@ class Database(Protocol):
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[Row]:
         """All rows of a named query."""
 
+    def both(
+        self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
+    ) -> tuple[list[Row], list[Row]]:
+        """The rows of two queries that do not depend on each other: a server is asked once."""
+
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """A named query that adds one row by position, for very many rows at once."""
 
@@ -165,8 +170,10 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
     match query:
         case Others(keys, _, across, oldest):
             where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
-            rows = db.rows("others", where) + (db.rows("others_across", where) if across else [])
-            return _settled(db, keys, [_found(row) for row in rows])
+            alike, wider = (
+                db.both(("others", where), ("others_across", where)) if across else (db.rows("others", where), [])
+            )
+            return _settled(db, keys, [_found(row) for row in alike + wider])
         case PayloadOf(execution):
             rows = db.rows("payload", {"execution": execution})
             return rows[0][0] if rows else None
@@ -370,8 +377,9 @@ def _lease(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, 
 def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     place, artifact = change.place, change.artifact
     ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations}
-    execution, new, invalidations, before, asked = db.rows("ahead", ahead)[0]
-    node = _find_node(db, numbers, place)
+    rows, found = db.both(("ahead", ahead), ("node", {"node": place.keys.node}))
+    execution, new, invalidations, before, asked = rows[0]
+    node = _found_node(db, numbers, place, found)
     # What an effect did stays done, whatever became of the steps inside it.
     effect = change.holds & Holds.EFFECT
     invalid = bool(invalidations and _invalidated(db, numbers, change, node)) or (
@@ -439,8 +447,9 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
 
 def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
-    execution, new, *_ = db.rows("ahead", {"reuse": place.keys.reuse, "since": 0})[0]
-    node = _find_node(db, numbers, place)
+    rows, found = db.both(("ahead", {"reuse": place.keys.reuse, "since": 0}), ("node", {"node": place.keys.node}))
+    execution, new, *_ = rows[0]
+    node = _found_node(db, numbers, place, found)
     db.rows(
         "add_execution",
         {
@@ -516,7 +525,7 @@ def _point(db: Database, numbers: Numbers, change: Point) -> bool:
         return False
     reuse, artifact, _ = used[0]
     place, asked = change.place, change.place.keys.reuse
-    node = _find_node(db, numbers, place)
+    node = _found_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))
     if node is None or (node.pointed, node.asked) != (change.execution, asked):
         _replaced(db, asked, change.execution, artifact, own=reuse == asked)
         db.rows("add_answer", {"asked": asked, "artifact": artifact, "across": reuse != asked})
@@ -538,9 +547,8 @@ class _Node(NamedTuple):
     asked: bytes
 
 
-def _find_node(db: Database, numbers: Numbers, place: Place) -> _Node | None:
+def _found_node(db: Database, numbers: Numbers, place: Place, rows: list[Row]) -> _Node | None:
     """A node that is there, with the edges that this call sees; None if it has to be added."""
-    rows = db.rows("node", {"node": place.keys.node})
     if not rows:
         return None
     number, pointed, asked, stub, _ = rows[0]

@@ -159,6 +159,11 @@ class _Connection:
         # All rows at once: a statement that is not read to its end would hold its snapshot open.
         return self.execute(QUERIES[query], parameters).fetchall()
 
+    def both(
+        self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
+    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        return self.rows(*one), self.rows(*other)
+
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
         # Few statements: after each this thread has to get hold of the interpreter again, which takes 5 ms while
         # another computes, and all the while the connection is not free for reads.

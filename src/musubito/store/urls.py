@@ -26,7 +26,7 @@ def open_store(url: str) -> Store:
     if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
         shown = re.sub(r"(?<=://)[^/@]*@", "...@", url)  # not with a password in it
         raise StoreError(
-            f"{shown!r} names no store; use sqlite:///path/from/here.db, with four slashes sqlite:////path/from/root.db, "
+            f"{shown!r} names no store; use sqlite:///path/from/here.db, sqlite:////path/from/root.db "
             "or postgresql://user:password@host/database"
         )
     return SQLiteStorage(path[1:])
