@@ -14,13 +14,22 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench import conversation, effects, graphs, growth, replay, tasks
+from bench import conversation, effects, graphs, growth, replay, servers, tasks, writers
 from bench.goals import Goal, Ratio
 from bench.machine import facts
 from bench.measure import Sample
 from bench.rows import Row
 
-ROWS: Final = {**replay.ROWS, **tasks.ROWS, **effects.ROWS, **graphs.ROWS, **conversation.ROWS, **growth.ROWS}
+ROWS: Final = {
+    **replay.ROWS,
+    **tasks.ROWS,
+    **effects.ROWS,
+    **servers.ROWS,
+    **writers.ROWS,
+    **graphs.ROWS,
+    **conversation.ROWS,
+    **growth.ROWS,
+}
 # Beside the sources, because temporary folders often lie in memory, where fsync costs nothing.
 WORKSHOP = Path(__file__).resolve().parent.parent / ".bench"
 RESULTS = Path(__file__).resolve().with_name("results.json")

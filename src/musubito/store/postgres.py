@@ -114,7 +114,6 @@ class _Sum(NumericBinaryLoader):
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:
-    connection.execute(f"SET search_path TO {SCHEMA}")
     # Statements are many, and their parameters have a type each.
     connection.prepared_max = 2000
     # All integers are the widest: the type of a recursive query is that of its first row.

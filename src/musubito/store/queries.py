@@ -40,6 +40,7 @@ _SPELT_OTHERWISE: Final = tuple(
     (re.compile(pattern), other)
     for pattern, other in (
         (r"%", "%%"),
+        (r"(?<![\w.:%(])(_[a-z]\w*)", r"musubito.\1"),  # wherever the session looks for tables
         (r"x''", "''::bytea"),
         (r"\bIS NOT (?=:)", "IS DISTINCT FROM "),
         (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # keeps SQLite from an index

@@ -15,7 +15,7 @@ SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('musubit
 
 -- name: version
 -- The version of the schema.
-SELECT coalesce(max(version), 0)::bigint FROM musubito._schema;
+SELECT coalesce(max(version), 0)::bigint FROM _schema;
 
 -- name: condition
 -- The server's version, and how many bytes all tables take with their indexes.
