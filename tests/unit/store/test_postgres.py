@@ -1,0 +1,125 @@
+"""What is PostgreSQL's own; what it shares with all stores, `tests/conformance` holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from musubito import MusubitoEngine, StoreError, musubito_step, use_musubito_engine
+from musubito.store.base import Busy, Claimed, HolderOf, Read, ReadsOf
+from musubito.store.postgres import PostgreSQLStorage
+from musubito.testing.changes import claim, commit, fail, holder, place, ran
+from tests.server import drop_database, new_database
+
+F, G = place("f"), place("g")
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    url = new_database()
+    yield url
+    drop_database(url)
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[PostgreSQLStorage]:
+    store = PostgreSQLStorage(url)
+    yield store
+    store.close()
+
+
+def rows(url: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_no_password_is_shown():
+    with pytest.raises(StoreError) as raised:
+        PostgreSQLStorage("postgresql://me:very-secret@127.0.0.1:1/nowhere?connect_timeout=2")
+    assert "very-secret" not in str(raised.value)
+    assert "127.0.0.1:1/nowhere" in str(raised.value)
+
+
+def test_a_url_that_is_none_is_named_without_what_it_holds():
+    with pytest.raises(StoreError) as raised:
+        PostgreSQLStorage("postgresql://me:very-secret@host:port/nowhere?nonsense=1")
+    assert "very-secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\u2400", "\u241b", "\u241b\u2400\0\u241b\u241b", "\u241b\0"])
+def test_texts_come_back_as_they_were(store: PostgreSQLStorage, text: str):
+    reads = [Read("store", text, None), Read("store", "plain", None)]
+    execution = ran(store, F, "x", reads=reads)
+    assert sorted(store.find(ReadsOf(execution))) == sorted(reads)
+    store.write([fail(G, error=text)])
+
+
+def test_two_texts_that_hold_a_sign_each_stay_two(store: PostgreSQLStorage):
+    named = [place(f"f{sign}") for sign in ("\0", "\u2400", "\u241b\u2400", "\u241b", "\u241b\0")]
+    store.write([commit(each, "x") for each in named])
+    names = [row[1] for row in store.read([("all_operations", {})])[0]]
+    assert names == ["default"] * 5
+    assert {row[2] for row in store.read([("all_operations", {})])[0]} == {each.operation for each in named}
+
+
+def test_leases_go_by_the_clock_of_the_server(store: PostgreSQLStorage):
+    """A client whose clock is an hour behind takes no lease that is held, and gives one that is."""
+    behind = time.time() - 3600
+    assert store.write([claim(F, "me")]) == [Claimed(0, 0)]
+    late = holder("you", 20.0)
+    assert isinstance(store.write([claim(F, "you", now=time.time() + 3600, holder=late)])[0], Busy)
+    slow = claim(G, "slow", now=behind, holder=holder("slow", 20.0 - 3600))
+    assert store.write([slow]) == [Claimed(0, 0)]
+    assert isinstance(store.write([claim(G, "you")])[0], Busy)
+    held = store.find(HolderOf(G.keys.reuse))
+    assert 15 < held.expires_at - time.time() < 25
+
+
+def test_an_event_loop_does_not_wait_for_the_server(url: str):
+    """Reads and claims go through a thread."""
+
+    @musubito_step
+    async def step(x: int) -> int:
+        return x + 1
+
+    async def main() -> list[int]:
+        from blockbuster import blockbuster_ctx
+
+        with blockbuster_ctx():
+            return [(await step(1)).value, (await step(1)).value]
+
+    import asyncio
+
+    with MusubitoEngine.from_url(url, strict=True) as engine, use_musubito_engine(engine):
+        assert asyncio.run(main()) == [2, 2]
+
+
+def test_it_is_vacuumed(url: str, store: PostgreSQLStorage):
+    ran(store, F, "x")
+    assert store.empty_log()
+    store.vacuum()
+    (vacuumed,) = rows(
+        url, "SELECT count(*) FROM pg_stat_user_tables WHERE schemaname = 'musubito' AND vacuum_count = 0"
+    )
+    assert vacuumed == (0,)
+
+
+def test_its_views_are_those_of_sqlite(url: str, store: PostgreSQLStorage, tmp_path):
+    import sqlite3
+
+    from musubito import SQLiteStorage
+
+    SQLiteStorage(tmp_path / "musubito.db").close()
+    with sqlite3.connect(tmp_path / "musubito.db") as there:
+        views = [name for (name,) in there.execute("SELECT name FROM sqlite_master WHERE type = 'view'")]
+        columns = {v: [row[0] for row in there.execute(f"SELECT * FROM {v}").description] for v in views}
+    with psycopg.connect(url) as here:
+        assert {
+            view: [column.name for column in here.execute(f"SELECT * FROM musubito.{view}").description or ()]
+            for view in views
+        } == columns
+        tables = {name for (name,) in here.execute("SELECT viewname FROM pg_views WHERE schemaname = 'musubito'")}
+    assert tables == set(views)
