@@ -150,6 +150,8 @@ class Lineage:
         if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
             status = "stopped"
         said = without_secrets(json.loads(tags)) if tags else None
+        if said is not None and not isinstance(said, dict):
+            said = {"tags": said}  # which earlier versions let through
         return RunSummary(
             run.hex(), name, said, started_at, finished_at, status, calls, replayed, ran, failed, spent, saved
         )
