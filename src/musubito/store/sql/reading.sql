@@ -26,13 +26,17 @@ ORDER BY c.at DESC LIMIT :limit;
 SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process FROM _runs WHERE run_id = :run;
 
 -- name: parts_of_run
--- A run and all that are parts of it, each with the call of the one around it in which it began.
-WITH RECURSIVE tree (id, call) AS (
-  VALUES (:run, NULL)
+-- A run and all that are parts of it, each with the call of the one around it in which it began, and whether a call
+-- that has a line is around it: that one has its time. The line of a call is written when it ends.
+WITH RECURSIVE tree (id, call, inside) AS (
+  VALUES (:run, NULL, 0)
   UNION
-  SELECT r.run_id, r.parent_call FROM tree t JOIN _runs r ON r.parent = t.id
+  SELECT r.run_id, r.parent_call, CASE
+      WHEN EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent AND c.call = r.parent_call) THEN 1 ELSE t.inside
+    END
+  FROM tree t JOIN _runs r ON r.parent = t.id
 )
-SELECT id, call FROM tree;
+SELECT id, call, inside FROM tree;
 
 -- name: calls_of_run
 -- The calls of one run, in the order in which they began.
@@ -119,11 +123,15 @@ WITH RECURSIVE below (id, depth, kind) AS (
 SELECT id, min(depth), kind FROM below WHERE depth > 0 GROUP BY id ORDER BY min(depth), id;
 
 -- name: totals_of_run
--- How many calls a run has, and what those took: time of what ran at the top, and saved time.
-SELECT count(*), coalesce(sum(outcome = 'replayed'), 0), coalesce(sum(outcome = 'ran'), 0),
-  coalesce(sum(outcome = 'failed'), 0),
-  coalesce(sum(CASE WHEN parent IS NULL AND outcome <> 'replayed' THEN duration_ms ELSE 0 END), 0.0), coalesce(sum(saved_ms), 0.0)
-FROM _calls WHERE run_id = :run;
+-- How many calls a run has, and what those took: time of what ran at the top, and saved time. A call is at the top, too,
+-- whose outer one has no line: that is still running, or its process died.
+SELECT count(*), coalesce(sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE c.outcome WHEN 'ran' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE WHEN c.outcome <> 'replayed' AND o.call IS NULL THEN c.duration_ms ELSE 0 END), 0.0),
+  coalesce(sum(c.saved_ms), 0.0)
+FROM _calls c LEFT JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
+WHERE c.run_id = :run;
 
 -- name: usage_of_run
 -- Tokens by model: those that the calls of a run used themselves, and those that the replayed ones had taken.
@@ -290,22 +298,25 @@ WHERE f.intent_at < :before AND (f.outcome IS NULL OR f.outcome = 'unknown') ORD
 
 -- name: savings_calls
 -- Calls since a time, those replayed, and what they took: by quarter of an hour, by operation, by the run that all is a
--- part of, or all in one row. Time of what ran is that of calls at the top, but by operation that of each. A run has
--- its name, a call outside of runs that of its operation.
+-- part of, or all in one row. Time of what ran is that of calls at the top (see totals_of_run), but by operation that of
+-- each. A run has its name, a call outside of runs that of its operation.
 WITH RECURSIVE top (run, root, name, inside) AS (
   SELECT run_id, run_id, name, 0 FROM _runs WHERE parent IS NULL
   UNION ALL
-  SELECT r.run_id, t.root, t.name, CASE WHEN r.parent_call IS NULL THEN t.inside ELSE 1 END
+  SELECT r.run_id, t.root, t.name, CASE
+      WHEN EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent AND c.call = r.parent_call) THEN 1 ELSE t.inside
+    END
   FROM top t JOIN _runs r ON r.parent = t.run
 )
 SELECT CASE :by WHEN 'day' THEN CAST(c.at AS INTEGER) / 900 END, CASE :by WHEN 'operation' THEN o.name END,
   CASE :by WHEN 'run' THEN coalesce(t.root, c.run_id) END,
   count(*), sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END),
-  sum(CASE WHEN c.outcome <> 'replayed' AND (:by = 'operation' OR (c.parent IS NULL AND coalesce(t.inside, 0) = 0))
+  sum(CASE WHEN c.outcome <> 'replayed' AND (:by = 'operation' OR (p.call IS NULL AND coalesce(t.inside, 0) = 0))
     THEN c.duration_ms ELSE 0 END),
   sum(c.saved_ms), max(c.at),
   max(CASE WHEN :by = 'run' THEN coalesce(t.name, CASE WHEN t.run IS NULL AND c.parent IS NULL THEN o.name END) END)
 FROM _calls c
+LEFT JOIN _calls p ON p.run_id = c.run_id AND p.call = c.parent
 LEFT JOIN top t ON t.run = c.run_id
 LEFT JOIN _operations o ON o.id = c.operation
 WHERE c.at >= :since GROUP BY 1, 2, 3;
