@@ -268,9 +268,15 @@ WHERE n.operation = :operation OR n.id = :node OR e.id = (SELECT p.execution FRO
 SELECT count(*) FROM _executions WHERE invalid = 1;
 
 -- name: stale_below
--- How many nodes below an operation's nodes, or below a node, are STALE.
-WITH RECURSIVE below (id) AS (
-  SELECT g.child FROM _nodes n JOIN _edges g ON g.parent = n.id AND g.kind = 0 WHERE n.operation = :operation OR n.id = :node
+-- How many nodes below an operation's nodes, or below a node, are STALE; those below what called these are, too.
+WITH RECURSIVE hit (id) AS (
+  SELECT e.id FROM _executions e JOIN _nodes n ON n.id = e.node
+  WHERE n.operation = :operation OR n.id = :node OR e.id = (SELECT p.execution FROM _nodes p WHERE p.id = :node)
+  UNION
+  SELECT e.id FROM hit h JOIN _uses u ON u.called = h.id JOIN _executions e ON e.id = u.execution WHERE e.holds & 8 = 0
+), below (id) AS (
+  SELECT g.child FROM _edges g JOIN _nodes n ON n.id = g.parent
+  WHERE g.kind = 0 AND (n.operation = :operation OR n.id = :node OR n.execution IN (SELECT h.id FROM hit h))
   UNION
   SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
 )
