@@ -110,7 +110,11 @@ def _further(foresight: Foresight, config: dict[str, Any]) -> Iterator[PlanLine]
     """What may follow where something would run."""
     invocation = invocation_of(config)
     told = set[str]()
-    for place, visits in foresight.visits.items():
+    # Tasks run side by side, and are looked at in any order.
+    places = {
+        place: sorted(visits, key=lambda visit: visit.order) for place, visits in foresight.visits.items() if visits
+    }
+    for place, visits in sorted(places.items(), key=lambda each: each[1][0].order):
         stopped = [visit for visit in visits if visit.stopped]
         if not stopped:
             continue

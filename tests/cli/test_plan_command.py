@@ -149,6 +149,36 @@ def test_what_would_run_and_what_is_unknown(musubito: Musubito, flow: Path, colu
     assert any(line.startswith("What is unknown, each once: ") for line in lines)
 
 
+def test_what_never_ran_is_no_nothing(musubito: Musubito, flow: Path) -> None:
+    with flow.open("a") as file:
+        file.write("\n\n@musubito_step\ndef outer(x):\n    return ask(x).value\n")
+        file.write("\n\nother = musubito_graph(builder.compile(name='other'))\n")
+    kept = sys.modules.pop("work_flow")
+    step = musubito("plan", "work_flow:outer", "--args", '["x"]').stdout.splitlines()
+    graph = musubito("plan", "work_flow:other", "--input", "{}").stdout.splitlines()
+    sys.modules["work_flow"] = kept
+    assert step[0] == "work_flow:outer: 1 would run."
+    assert [line[0] for line in step[3:5]] == ["○", "·"]
+    assert "Estimate: unknown." in step
+    assert "Estimate: unknown." in graph
+    assert "What is unknown, each once: unknown. Branches may leave it out, loops repeat it." in graph
+    assert "Not known: what other/work takes: it never ran to its end" in graph
+
+
+def test_there_is_no_most_where_something_is_unknown(musubito: Musubito, flow: Path) -> None:
+    with flow.open("a") as file:
+        file.write("\n\ndef begin_with(state: State) -> Any:\n    ask('x')\n    return {'trail': ['begin']}\n")
+        file.write("\n\nbuilder = StateGraph(State).add_node('begin', begin_with).add_node(work).add_node(end)\n")
+        file.write("builder.add_edge(START, 'begin').add_conditional_edges('begin', parts, ['work'])\n")
+        file.write("edited = musubito_graph(builder.add_edge('work', 'end').compile(name='report'))\n")
+    kept = sys.modules.pop("work_flow")
+    lines = musubito("plan", "work_flow:edited", "--input", '{"topic": "knots"}').stdout.splitlines()
+    sys.modules["work_flow"] = kept
+    assert lines[0] == "work_flow:edited: 1 would run, 3 unknown."
+    assert [line[0] for line in lines[3:8]] == ["○", "·", "?", "?", "?"]
+    assert any(line.startswith("Estimate: ") and "most" not in line for line in lines)
+
+
 def test_money(musubito: Musubito, flow: Path) -> None:
     pytest.importorskip("genai_prices")
     made = json.loads(musubito("plan", "work_flow:report", "--args", '["ropes"]', "--json").stdout)

@@ -29,6 +29,8 @@ from musubito.lineage.prices import dollars
 __all__ = ["command"]
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
+WITHIN = "·"
+"""What a call may make inside, which is not counted with the calls at the top."""
 AS_SCRIPT = "if it ran as a script, its classes are known under __main__ and not under {module}, and code is not equal"
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
 
@@ -44,7 +46,8 @@ def command(here: Here, target: str, input_: str | None, arguments: str | None, 
     """What calling TARGET would replay and what it would run, with the time and the tokens that this took earlier.
 
     TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then. Nothing else of
-    it runs, and nothing is recorded. A graph is planned for a new thread.
+    it runs, and nothing is recorded. A graph is planned for a new thread. ● would be replayed, ○ would run, ? depends on
+    what those give, · may be called inside of the one above.
     """
     engine = here.engine
     with use_musubito_engine(engine):
@@ -156,11 +159,14 @@ def _print(console: Console, target: str, made: Plan) -> None:
     if rows:
         print_table(console, ("", "operation", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
         click.echo()
-    # What an outer step took includes inner ones, which may be replayed.
-    most = "at most " if any(line.within for line in made.lines) else ""
-    console.print(f"Estimate: {most}{_sum(made.estimate)}.")
-    if any(line.outcome == UNKNOWN for line in top):
-        console.print(f"What is unknown, each once: {_sum(made.perhaps)} more.")
+    unknown = [line for line in top if line.outcome == UNKNOWN]
+    # What an outer step took includes inner ones, which may be replayed. Where something is unknown, more may run.
+    most = "at most " if not unknown and any(line.within for line in made.lines) else ""
+    console.print(f"Estimate: {_estimated(made.estimate, [line for line in top if line.outcome == RUN], most)}.")
+    if unknown:
+        said_of = _estimated(made.perhaps, unknown, "")
+        more = "" if said_of == UNKNOWN else " more"
+        console.print(f"What is unknown, each once: {said_of}{more}. Branches may leave it out, loops repeat it.")
     for text in made.unknown:
         console.print(f"Not known: {one_line(text)}")
     note = unpriced_note(made.estimate + made.perhaps)
@@ -175,7 +181,7 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str, ...]:
     name += f" ×{number}" if number > 1 else ""
     cost = line.estimate
     return (
-        MARKS[line.outcome],
+        WITHIN if line.within else MARKS[line.outcome],
         name,
         "" if cost is None else duration(cost.milliseconds),
         "" if cost is None else worth(cost),
@@ -187,6 +193,14 @@ def _together(lines: tuple[PlanLine, ...]) -> Iterator[tuple[PlanLine, int]]:
     """Equal calls in a row once, with their number."""
     for line, equal in groupby(lines, key=lambda each: replace(each, node_id=None)):
         yield line, len(list(equal))
+
+
+def _estimated(cost: Cost, lines: list[PlanLine], most: str) -> str:
+    """What these would take: unknown if none of them ever ran, at least this if some did not."""
+    known = [line for line in lines if line.estimate is not None]
+    if lines and not known:
+        return UNKNOWN
+    return f"{'at least ' if len(known) < len(lines) else most}{_sum(cost)}"
 
 
 def _sum(cost: Cost) -> str:

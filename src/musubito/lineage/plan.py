@@ -117,7 +117,7 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     lines = [PlanLine(name, explanation.node_id, outcome, reason, estimates.of(name))]
     unknown: list[str] = []
     if outcome != REPLAY:
-        lines += inside(name, (*call.fingerprint.steps, *estimates.called_by(name)), estimates)
+        lines += inside(name, (*sorted(call.fingerprint.steps), *estimates.called_by(name)), estimates)
         other = _recorded_as_script(call, estimates) if lines[0].estimate is None else None
         if other is not None:
             unknown.append(f"{name} never ran, but {other} did: as a script its names begin otherwise")
@@ -159,7 +159,11 @@ def inside(operation: str, called: Iterable[str], estimates: Estimates) -> list[
 
 def planned(lines: Sequence[PlanLine], unknown: Sequence[str]) -> Plan:
     """The plan of these lines."""
-    never = dict.fromkeys(line.operation for line in lines if line.outcome == RUN and line.estimate is None)
+    never = dict.fromkeys(
+        line.operation
+        for line in lines
+        if line.outcome != REPLAY and line.estimate is None and (line.outcome == RUN or line.within is None)
+    )
     more = [f"what {operation} takes: it never ran to its end" for operation in never]
     return Plan(tuple(lines), _sum(line for line in lines if line.outcome == RUN), (*unknown, *more))
 
