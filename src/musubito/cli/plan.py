@@ -46,8 +46,8 @@ def command(here: Here, target: str, input_: str | None, arguments: str | None, 
     """What calling TARGET would replay and what it would run, with the time and the tokens that this took earlier.
 
     TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then. Nothing else of
-    it runs, and nothing is recorded. A graph is planned for a new thread. ● would be replayed, ○ would run, ? depends on
-    what those give, · may be called inside of the one above.
+    it runs, and nothing is recorded. A graph is planned for a new thread. ● would be replayed, ○ would run, ? depends
+    on what those give, · may be called inside of the one above.
     """
     engine = here.engine
     with use_musubito_engine(engine):

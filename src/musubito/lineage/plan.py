@@ -14,7 +14,19 @@ from musubito.engine.protocol import Call
 from musubito.lineage.records import Cost, Tokens
 from musubito.model import ReplayReason, StepType
 
-__all__ = ["REPLAY", "RUN", "UNKNOWN", "Estimates", "Plan", "PlanLine", "inside", "plan", "planned", "said"]
+__all__ = [
+    "REPLAY",
+    "RUN",
+    "UNKNOWN",
+    "Estimates",
+    "Plan",
+    "PlanLine",
+    "inside",
+    "never_ran",
+    "plan",
+    "planned",
+    "said",
+]
 
 REPLAY: Final = "would replay"
 RUN: Final = "would run"
@@ -157,14 +169,15 @@ def inside(operation: str, called: Iterable[str], estimates: Estimates) -> list[
     return [PlanLine(name, None, UNKNOWN, reason, estimates.of(name), operation) for name in names]
 
 
+def never_ran(operation: str) -> str:
+    """Why an estimate leaves an operation out, in words."""
+    return f"what {operation} takes: it never ran to its end"
+
+
 def planned(lines: Sequence[PlanLine], unknown: Sequence[str]) -> Plan:
     """The plan of these lines."""
-    never = dict.fromkeys(
-        line.operation
-        for line in lines
-        if line.outcome != REPLAY and line.estimate is None and (line.outcome == RUN or line.within is None)
-    )
-    more = [f"what {operation} takes: it never ran to its end" for operation in never]
+    never = dict.fromkeys(line.operation for line in lines if line.outcome == RUN and line.estimate is None)
+    more = [never_ran(operation) for operation in never]
     return Plan(tuple(lines), _sum(line for line in lines if line.outcome == RUN), (*unknown, *more))
 
 
