@@ -612,3 +612,12 @@ SELECT g.parent, g.artifact FROM _edges g WHERE g.child = :id AND g.kind = 0 ORD
 -- name: artifact_of
 -- What an execution gave.
 SELECT artifact FROM _executions WHERE id = :execution AND outcome = 1;
+
+-- name: newest_code_in
+-- A part of the code of the newest node of an operation whose name begins so.
+SELECT p.part FROM _code_parts p
+WHERE p.code = (
+    SELECT n.code FROM _nodes n JOIN _operations o ON o.id = n.operation JOIN _namespaces s ON s.id = o.namespace
+    WHERE s.name = :namespace AND o.name = :operation ORDER BY n.id DESC LIMIT 1
+  ) AND substr(p.part, 1, length(:prefix)) = :prefix
+LIMIT 1;
