@@ -26,7 +26,7 @@ from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
 from musubito.engine.explain import explained
 from musubito.engine.external import ANSWER
 from musubito.engine.looking import LookingEngine
-from musubito.engine.protocol import Call, Story
+from musubito.engine.protocol import CANCELLATIONS, Call, Story
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.errors import warn
 from musubito.identity.digest import digest_input
@@ -37,6 +37,7 @@ from musubito.store.base import Attempted, Read
 
 __all__ = [
     "ANSWER",
+    "CANCELLATIONS",
     "QUESTIONS",
     "REPLAYS",
     "RUNS",

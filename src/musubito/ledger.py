@@ -14,6 +14,7 @@ from musubito.engine.current import current_engine
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import why_missing
 from musubito.engine.journal import Line
+from musubito.engine.protocol import CANCELLATIONS
 from musubito.errors import MusubitoError
 from musubito.model import ReplayReason
 
@@ -96,10 +97,13 @@ def _record(line: Line, reason: ReplayReason) -> CallRecord:
 def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> Iterator[RunRecord]:
     """Group the calls inside into one run; within a run each sample of a STOCHASTIC step is given at most once.
 
-    Inside another run it joins that one's samples, as a part of it has to. `tags` must be plain JSON data.
+    Inside another run it joins that one's samples, as a part of it has to. `tags` must be plain JSON data; TypeError
+    for what is no mapping.
     """
+    if tags is not None and not isinstance(tags, Mapping):
+        raise TypeError(f"the tags of a run are a mapping, such as {{'team': 'a'}}, not {tags!r}")
     try:
-        tagged = json.dumps(tags) if tags is not None else None
+        tagged = json.dumps(dict(tags)) if tags is not None else None
     except (TypeError, ValueError) as error:
         raise MusubitoError(f"the tags of a run must be plain JSON data: {error}") from error
     engine, scope = current_engine(), SCOPE.get()
@@ -118,8 +122,10 @@ def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> It
     engine.open.enter(this)
     try:
         yield RunRecord(engine, this)
-    except BaseException:
-        this.status = "failed"
+    except BaseException as error:
+        # Whoever calls `sys.exit` inside did not come to its end.
+        stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
+        this.status = "cancelled" if stopped else "failed"
         raise
     else:
         this.status = "finished"

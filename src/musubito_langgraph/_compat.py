@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -47,7 +47,7 @@ try:
     from langgraph.channels.ephemeral_value import EphemeralValue
     from langgraph.channels.named_barrier_value import NamedBarrierValue
     from langgraph.constants import END
-    from langgraph.errors import EmptyChannelError, GraphBubbleUp, ParentCommand
+    from langgraph.errors import EmptyChannelError, GraphBubbleUp, GraphRecursionError, ParentCommand
     from langgraph.graph._branch import BranchSpec
     from langgraph.pregel import Pregel
     from langgraph.pregel._messages import StreamMessagesHandler
@@ -119,6 +119,7 @@ __all__ = [
     "task_in",
     "tools_of",
     "unseen",
+    "when_left",
     "with_caller",
     "with_checkpoint_ns",
     "with_runtime",
@@ -368,6 +369,21 @@ def scratchpad_in(config: Config) -> Any:
 def caller_in(config: Config) -> Any:
     """The function by which `@task`s are called; None where there is none."""
     return _conf(config).get(CONFIG_KEY_CALL)
+
+
+def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> None:
+    """`tell` hears with which error, if with any, the invocation is left that this task belongs to."""
+    called = getattr(caller_in(config), "keywords", {})
+    loop = getattr(called.get("schedule_task"), "__self__", None)
+    stack: Any = getattr(loop, "stack", None)
+    if loop is None or stack is None:
+        return
+
+    def left(_: Any, error: BaseException | None, __: Any) -> None:
+        # LangGraph raises this one only afterwards.
+        tell(GraphRecursionError() if error is None and loop.status == "out_of_steps" else error)
+
+    stack.push(left)
 
 
 # -- what a node is told instead ---------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ class LookingStep(RecordedStep):
     def may_call(self, estimates: Estimates, *given: Any) -> list[PlanLine]:
         """Lines for what may be called inside it, as far as that can be told; of tools, those that what it is `given`
         asks for."""
-        calls = list(self.operation.fingerprint().steps)
+        calls = sorted(self.operation.fingerprint().steps)
         if _compat.is_tool_node(self.runnable):
             called = _compat.tools_called(self.runnable, *given) if given else None
             calls += [f"{self.name}.{tool}" for tool in called or _compat.tools_of(self.runnable)]

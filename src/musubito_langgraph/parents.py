@@ -24,7 +24,7 @@ from langchain_core.runnables import RunnableConfig
 from ormsgpack import packb, unpackb
 
 from musubito import EncodingError, MusubitoEngine, MusubitoResult
-from musubito.adapter import Attempted, Run, Scope, Turn
+from musubito.adapter import CANCELLATIONS, Attempted, Run, Scope, Turn
 from musubito.identity.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import rename
@@ -100,8 +100,9 @@ class Loop:
         tried = list(self.tried.values())
         return tuple(dict.fromkeys(step for task, steps in tried if task not in self.done for step in steps()))
 
-    def run(self, engine: MusubitoEngine, scope: Scope, name: str) -> Run:
-        """The run that steps of this invocation belong to: the one around it, else its own."""
+    def run(self, engine: MusubitoEngine, scope: Scope, name: str, config: RunnableConfig | None = None) -> Run:
+        """The run that steps of this invocation belong to: the one around it, else its own. `config`: of one of its
+        tasks."""
         run = scope.run if scope.engine is engine else None
         if run is None:
             run = self._runs.get(engine)
@@ -111,6 +112,8 @@ class Loop:
                     run = self._runs.get(engine)
                     if run is None:
                         run = self._runs[engine] = engine.open_run(name)
+                        if config is not None and len(self._runs) == 1:
+                            _compat.when_left(config, self._left_by)
                         # However it ends, it is over when nobody holds this any more.
                         self._left.append(weakref.finalize(self, engine.end_run, run))
                 if run not in self._marks:
@@ -118,12 +121,19 @@ class Loop:
                     run.samples.go_on(tuple(self.known))
         return run
 
-    def ended(self) -> None:
-        """Nothing is left to be run."""
+    def ended(self, status: str | None = None) -> None:
+        """Nothing is left to be run; `status`: how it ended, where the last call does not tell."""
         for left in self._left:
             left.detach()
         for engine, run in self._runs.items():
-            engine.end_run(run)
+            engine.end_run(run, status)
+
+    def _left_by(self, error: BaseException | None) -> None:
+        """LangGraph leaves the invocation. What it raises itself is in no call: a limit that is reached, updates that
+        do not go together."""
+        if error is not None and not isinstance(error, _compat.GraphBubbleUp):
+            stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
+            self.ended("cancelled" if stopped else "failed")
 
     def given(self) -> list[Given]:
         """The samples that were given in this superstep."""

@@ -14,7 +14,7 @@ from langgraph.graph import StateGraph
 
 from musubito import MusubitoError
 from musubito.adapter import SCOPE, LookingEngine, Scope
-from musubito.lineage.plan import UNKNOWN, Plan, PlanLine, planned
+from musubito.lineage.plan import UNKNOWN, Plan, PlanLine, never_ran, planned
 from musubito_langgraph import _compat
 from musubito_langgraph.foresight import Foresight
 from musubito_langgraph.graph import wrapped_compiled
@@ -93,8 +93,9 @@ def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
             "an interrupt that the graph was compiled with ends the invocation; what follows is the next one's"
         )
     unknown += [f"{line.operation}: {line.reason}" for line in lines if line.outcome == UNKNOWN and not line.within]
-    further = list(_further(foresight, config))
-    return planned([*lines, *further], unknown)
+    never: list[str] = []
+    further = list(_further(foresight, config, never))
+    return planned([*lines, *further], [*unknown, *map(never_ran, never)])
 
 
 def _stand(foresight: Foresight, config: dict[str, Any]) -> None:
@@ -106,11 +107,15 @@ def _stand(foresight: Foresight, config: dict[str, Any]) -> None:
     SCOPE.set(Scope(engine, run, None, None, None))
 
 
-def _further(foresight: Foresight, config: dict[str, Any]) -> Iterator[PlanLine]:
-    """What may follow where something would run."""
+def _further(foresight: Foresight, config: dict[str, Any], never: list[str]) -> Iterator[PlanLine]:
+    """What may follow where something would run; `never` takes what of it never ran."""
     invocation = invocation_of(config)
     told = set[str]()
-    for place, visits in foresight.visits.items():
+    # Tasks run side by side, and are looked at in any order.
+    places = {
+        place: sorted(visits, key=lambda visit: visit.order) for place, visits in foresight.visits.items() if visits
+    }
+    for place, visits in sorted(places.items(), key=lambda each: each[1][0].order):
         stopped = [visit for visit in visits if visit.stopped]
         if not stopped:
             continue
@@ -121,7 +126,10 @@ def _further(foresight: Foresight, config: dict[str, Any]) -> Iterator[PlanLine]
             name = part if isinstance(part, str) else str(part.name)
             if name not in told:
                 told.add(name)
-                yield PlanLine(name, None, UNKNOWN, reason, estimates.of(name))
+                line = PlanLine(name, None, UNKNOWN, reason, estimates.of(name))
+                if line.estimate is None and not isinstance(part, Unforeseen):
+                    never.append(name)
+                yield line
                 if not isinstance(part, str):
                     yield from part.may_call(estimates)
 

@@ -144,6 +144,45 @@ def test_the_run_of_a_graph_does_not_end_between_its_nodes(tmp_path: Path) -> No
     assert "slow/second" in last
 
 
+def test_on_its_way_it_says_why_and_since_when(tmp_path: Path) -> None:
+    with started(tmp_path, SLOW, "ends") as child:
+        assert child.wait(timeout=30) == 0
+    other = SLOW.replace("outer(0)", "outer(10)").replace("0.8", "2.5").replace('"slow"', '"again"')
+    with started(tmp_path, other, "ends") as child:
+        until = time.monotonic() + 30
+        leases: list[tuple[str, float]] = []
+        while not [each for each in leases if each[0] == "outer"] and time.monotonic() < until:
+            with contextlib.closing(sqlite3.connect(tmp_path / "live.db")) as connection:
+                leases = connection.execute("SELECT operation, started_at FROM _leases").fetchall()
+            time.sleep(0.02)
+        ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "last", "--live"])
+        assert (ended, child.wait(timeout=30)) == (0, 0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "live.db")) as connection:
+        ((began,),) = connection.execute("SELECT max(started_at) FROM _runs").fetchall()
+    assert dict(leases)["outer"] - began < 0.3
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    on_its_way = plain[: plain.rindex("run ")]
+    assert "○ inner" in on_its_way
+    assert "code changed" in on_its_way
+    assert " new " not in on_its_way
+
+
+def test_a_run_that_is_killed_is_left_at_once(tmp_path: Path) -> None:
+    with started(tmp_path, SLOW.replace("0.8", "60"), "ends") as child:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            with contextlib.closing(sqlite3.connect(tmp_path / "live.db")) as connection:
+                if connection.execute("SELECT count(*) FROM _leases").fetchone()[0] == 2:
+                    break
+            time.sleep(0.05)
+        child.kill()
+        child.wait()
+        began = time.monotonic()
+        ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "slow", "--live"])
+    assert (ended, "stopped · " in written, "so far" in written) == (0, True, False)
+    assert time.monotonic() - began < 8
+
+
 def test_without_a_terminal_it_waits_and_tells_once(musubito: Musubito, tmp_path: Path) -> None:
     with started(tmp_path, SLOW, "ends") as child:
         result = musubito("--db", str(tmp_path / "live.db"), "show", "slow", "--live", "--json")

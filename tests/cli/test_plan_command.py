@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -149,6 +150,36 @@ def test_what_would_run_and_what_is_unknown(musubito: Musubito, flow: Path, colu
     assert any(line.startswith("What is unknown, each once: ") for line in lines)
 
 
+def test_what_never_ran_is_no_nothing(musubito: Musubito, flow: Path) -> None:
+    with flow.open("a") as file:
+        file.write("\n\n@musubito_step\ndef outer(x):\n    return ask(x).value\n")
+        file.write("\n\nother = musubito_graph(builder.compile(name='other'))\n")
+    kept = sys.modules.pop("work_flow")
+    step = musubito("plan", "work_flow:outer", "--args", '["x"]').stdout.splitlines()
+    graph = musubito("plan", "work_flow:other", "--input", "{}").stdout.splitlines()
+    sys.modules["work_flow"] = kept
+    assert step[0] == "work_flow:outer: 1 would run."
+    assert [line[0] for line in step[3:5]] == ["○", "·"]
+    assert "Estimate: unknown." in step
+    assert "Estimate: unknown." in graph
+    assert "What is unknown, each once: unknown. Branches may leave it out, loops repeat it." in graph
+    assert "Not known: what other/work takes: it never ran to its end" in graph
+
+
+def test_there_is_no_most_where_something_is_unknown(musubito: Musubito, flow: Path) -> None:
+    with flow.open("a") as file:
+        file.write("\n\ndef begin_with(state: State) -> Any:\n    ask('x')\n    return {'trail': ['begin']}\n")
+        file.write("\n\nbuilder = StateGraph(State).add_node('begin', begin_with).add_node(work).add_node(end)\n")
+        file.write("builder.add_edge(START, 'begin').add_conditional_edges('begin', parts, ['work'])\n")
+        file.write("edited = musubito_graph(builder.add_edge('work', 'end').compile(name='report'))\n")
+    kept = sys.modules.pop("work_flow")
+    lines = musubito("plan", "work_flow:edited", "--input", '{"topic": "knots"}').stdout.splitlines()
+    sys.modules["work_flow"] = kept
+    assert lines[0] == "work_flow:edited: 1 would run, 3 unknown."
+    assert [line[0] for line in lines[3:8]] == ["○", "·", "?", "?", "?"]
+    assert any(line.startswith("Estimate: ") and "most" not in line for line in lines)
+
+
 def test_money(musubito: Musubito, flow: Path) -> None:
     pytest.importorskip("genai_prices")
     made = json.loads(musubito("plan", "work_flow:report", "--args", '["ropes"]', "--json").stdout)
@@ -206,12 +237,63 @@ def test_a_file_of_a_package_is_its_module(musubito: Musubito, flow: Path, tmp_p
     assert made["lines"][0]["operation"] == "some_package.steps.one"
 
 
-def test_a_script_is_told_of(musubito: Musubito, flow: Path, tmp_path: Path) -> None:
-    text = "from musubito import musubito_step\n\n\n@musubito_step\ndef only_here():\n    return 1\n"
-    (tmp_path / "script_of_mine.py").write_text(text)
-    with MusubitoEngine(SQLiteStorage(tmp_path / ".musubito/musubito.db")) as engine, use_musubito_engine(engine):
-        namespace = {"__name__": "__main__"}
-        exec(compile(text, "script_of_mine.py", "exec"), namespace)
-        namespace["only_here"]()
-    result = musubito("plan", "script_of_mine.py:only_here")
-    assert "__main__.only_here did" in " ".join(result.stdout.split())
+SCRIPT = """
+from dataclasses import dataclass
+from typing import TypedDict
+
+from langgraph.graph import START, StateGraph
+
+from musubito import musubito_step
+from musubito_langgraph import musubito_graph
+
+
+class State(TypedDict, total=False):
+    topic: str
+
+
+@dataclass
+class Note:
+    text: str
+
+
+@musubito_step
+def only_here(text):
+    return Note(text)
+
+
+def write(state: State) -> State:
+    return {"topic": Note(state["topic"]).text}
+
+
+graph = musubito_graph(StateGraph(State).add_sequence([write]).add_edge(START, "write").compile(name="noted"))
+if __name__ == "__main__":
+    open("ran", "a").write("once")
+    graph.invoke({"topic": "knots"})
+    only_here("knots")
+"""
+
+
+def test_what_ran_as_a_script_is_planned_as_one(musubito: Musubito, tmp_path: Path) -> None:
+    script = tmp_path / "script_of_mine.py"
+    script.write_text(SCRIPT)
+    subprocess.run([sys.executable, script.name], cwd=tmp_path, check=True)
+    for more, given in (("graph", ("--input", '{"topic": "knots"}')), ("only_here", ("--args", '["knots"]'))):
+        target = f"script_of_mine.py:{more}"
+        assert musubito("plan", target, *given).stdout.splitlines()[0] == f"{target} as a script: 1 would be replayed."
+        other = musubito("plan", target, *(each.replace("knots", "ropes") for each in given)).stdout
+        assert "input changed" in other
+        assert "Not known" not in other
+    # An edit is one, all the same; and what it does as a script it does not do.
+    script.write_text(SCRIPT.replace('Note(state["topic"])', 'Note(state["topic"] + "!")'))
+    del sys.modules["script_of_mine"]
+    edited = musubito("plan", "script_of_mine.py:graph", "--input", '{"topic": "knots"}').stdout
+    del sys.modules["script_of_mine"]
+    assert "code changed" in edited
+    assert (tmp_path / "ran").read_text() == "once"
+    assert sys.modules["__main__"].__name__ == "__main__"
+    assert not hasattr(sys.modules["__main__"], "only_here")
+
+
+def test_what_ran_as_a_module_is_no_script(musubito: Musubito, flow: Path) -> None:
+    told = musubito("plan", "work_flow:report", "--args", '["ropes"]').stdout.splitlines()
+    assert told[0] == "work_flow:report: 1 would run."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,6 +154,12 @@ def test_a_text_of_several_lines_is_shown_as_they_are(musubito: Musubito, tmp_pa
         node = write().node_id
     told = musubito("--db", str(path), "show", node).stdout.splitlines()
     assert told[-3:] == ["output", "first line", "        second \\x1b[31mline"]
+
+
+def test_tags_without_names_of_an_earlier_version(musubito: Musubito, world: World) -> None:
+    with contextlib.closing(sqlite3.connect(world.path)) as connection, connection:
+        connection.execute("UPDATE _runs SET tags = '[\"cron\"]' WHERE name = 'first'")
+    assert "tags tags=['cron']" in musubito("--db", str(world.path), "show", "first").stdout
 
 
 def test_why_it_ran_again(musubito: Musubito, tmp_path: Path) -> None:

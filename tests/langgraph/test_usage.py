@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
 
@@ -12,6 +13,7 @@ from langchain_core.language_models.llms import LLM
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import START, StateGraph, add_messages
 from langgraph.types import interrupt
 
@@ -291,3 +293,69 @@ def test_what_is_no_usage_is_not_counted_and_does_no_harm(engine: MusubitoEngine
 
     assert spent_and_saved(engine, graph_of(node)) == ({}, {})
     assert Lineage(engine).run("last").summary.ran == 1
+
+
+def raises_nothing(state: State) -> Any:
+    return {"q": "a"}
+
+
+def gives_no_update(state: State) -> Any:
+    return 5
+
+
+def invoked(graph: Any, config: Any) -> None:
+    graph.invoke({"q": "?"}, config)
+
+
+def streamed(graph: Any, config: Any) -> None:
+    list(graph.stream({"q": "?"}, config))
+
+
+def ainvoked(graph: Any, config: Any) -> None:
+    asyncio.run(graph.ainvoke({"q": "?"}, config))
+
+
+def batched(graph: Any, config: Any) -> None:
+    graph.batch([{"q": "?"}], config)
+
+
+@pytest.mark.parametrize("how", [invoked, streamed, ainvoked, batched])
+def test_a_graph_that_raises_outside_of_its_nodes_has_failed(engine: MusubitoEngine, how: Any):
+    with pytest.raises(GraphRecursionError):
+        how(graph_of(raises_nothing, raises_nothing, raises_nothing), {"recursion_limit": 2})
+    last = summary(engine)
+    assert (last.status, last.failed) == ("failed", 0)
+    assert last.finished_at is not None
+    with pytest.raises(InvalidUpdateError):
+        how(graph_of(gives_no_update), {})
+    assert summary(engine).status == "failed"
+
+
+@pytest.mark.parametrize("how", [invoked, ainvoked])
+def test_updates_that_do_not_go_together_are_a_failure(engine: MusubitoEngine, how: Any):
+    builder = StateGraph(State)
+    for name in ("a", "b"):
+        builder.add_node(name, raises_nothing)
+        builder.add_edge(START, name)
+    with pytest.raises(InvalidUpdateError):
+        how(musubito_graph(builder.compile()), {})
+    assert summary(engine).status == "failed"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError])
+def test_a_graph_that_is_stopped_was_cancelled(engine: MusubitoEngine, error: type[BaseException]):
+    stream = graph_of(raises_nothing, raises_nothing).stream({"q": "?"})
+    next(stream)
+    with pytest.raises(error):
+        stream.throw(error)
+    assert summary(engine).status == "cancelled"
+
+
+def test_a_graph_that_waits_for_an_answer_has_not_failed(engine: MusubitoEngine):
+    def asks(state: State) -> State:
+        return {"q": interrupt("?")}
+
+    builder = StateGraph(State).add_sequence([asks]).add_edge(START, "asks")
+    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    graph.invoke({"q": "?"}, {"configurable": {"thread_id": "1"}})
+    assert summary(engine).status == "suspended"

@@ -229,3 +229,14 @@ def test_what_is_no_step(engine: MusubitoEngine) -> None:
         plan(engine, report, subject="knots")
     with pytest.raises(InputError):
         plan(engine, report, object())
+
+
+def test_what_may_be_called_comes_in_the_order_of_names(engine: MusubitoEngine) -> None:
+    several = [musubito_step(name=name)(lambda x: x) for name in ("e", "b", "d", "a", "c")]
+    e, b, d, a, c = several
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> int:
+        return e(x).value + b(x).value + d(x).value + a(x).value + c(x).value
+
+    assert [line.operation for line in plan(engine, outer, 1).lines] == ["outer", "a", "b", "c", "d", "e"]

@@ -121,6 +121,34 @@ def test_a_run_inside_a_call_adds_no_time_twice(engine):
     assert row.spent.milliseconds == pytest.approx(took)
 
 
+def test_what_a_call_had_done_that_never_ended_counts(engine, tmp_path):
+    """Its process was killed: its own line was never written, those of the calls inside it were."""
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> int:
+        judge("text")
+        with run("inside"), run("deeper"):
+            judge("another")
+        return x
+
+    with run("killed"):
+        outer(1)
+        report("why?")
+    engine.flush()
+    lineage = Lineage(engine)
+    took = sum(call.duration_ms for call in lineage.run("killed").calls if call.operation != "outer")
+    with sqlite3.connect(tmp_path / "m.db") as connection:
+        connection.execute("DELETE FROM _calls WHERE operation = (SELECT id FROM _operations WHERE name = 'outer')")
+    connection.close()
+    took -= sum(call.duration_ms for call in lineage.run("killed").calls if call.parent is not None)
+    summary = lineage.run("killed").summary
+    assert summary.spent.milliseconds == pytest.approx(took)
+    for by in ("run", "day"):
+        found = savings(lineage, by=by)
+        assert found.rows[0].spent.milliseconds == pytest.approx(took)
+        assert found.total.spent.milliseconds == pytest.approx(took)
+
+
 def test_by_operation_and_by_model(engine):
     for question in ("why?", "how?", "why?"):
         report(question)

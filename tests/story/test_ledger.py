@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.lineage import Lineage
 
 
 @musubito_step(name="f")
@@ -146,6 +148,27 @@ def test_runs_have_ids_of_their_own_and_can_be_nested(engine: MusubitoEngine) ->
 def test_tags_are_plain_data(engine: MusubitoEngine, tags: dict[str, object]) -> None:
     with pytest.raises(MusubitoError, match="plain JSON"), run(tags=tags):
         pass
+
+
+@pytest.mark.parametrize("tags", [["cron"], "abc", 5])
+def test_tags_have_names(engine: MusubitoEngine, tags: Any) -> None:
+    with pytest.raises(TypeError, match="are a mapping"), run(tags=tags):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt, "cancelled"),
+        (asyncio.CancelledError, "cancelled"),
+        (SystemExit, "failed"),
+        (ValueError, "failed"),
+    ],
+)
+def test_how_a_run_ended(engine: MusubitoEngine, error: type[BaseException], status: str) -> None:
+    with pytest.raises(error), run("stopped"):
+        raise error
+    assert Lineage(engine).run("stopped").summary.status == status
 
 
 def test_usage_belongs_to_a_step(engine: MusubitoEngine) -> None:

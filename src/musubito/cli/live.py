@@ -15,10 +15,12 @@ from musubito.cli.calls import calls_table, lines
 from musubito.cli.here import Here
 from musubito.cli.words import clean, count, duration
 from musubito.lineage import RunReport
+from musubito.lineage.reasons import compared
 
 __all__ = ["follow"]
 
 EVERY: Final = 0.25
+STOPPED: Final = "stopped"
 QUIET: Final = 3.0
 """A graph whose last call failed or was suspended may go on; after so many seconds it is taken not to."""
 Computing = list[tuple[str, float]]
@@ -32,19 +34,21 @@ def follow(here: Here, run_id: str, head: Callable[[RunReport], RenderableType])
         calls, changed = -1, time.monotonic()
         while True:
             report = here.lineage.run(run_id)
-            computing = _computing(here, run_id)
+            # A lease outlives a process that was killed.
+            computing = [] if report.summary.status == STOPPED else _computing(here, run_id)
             if report.summary.calls != calls or computing:
                 calls, changed = report.summary.calls, time.monotonic()
             if _ended(report, quiet=time.monotonic() - changed):
                 return report
             if here.console.is_terminal:
-                screen.update(_picture(here, report, computing, head(report)), refresh=True)
+                told = compared(here.lineage, report)
+                screen.update(_picture(here, told, computing, head(told)), refresh=True)
             time.sleep(EVERY)
 
 
 def _ended(report: RunReport, *, quiet: float) -> bool:
     run = report.summary
-    return run.status != "running" and (run.finished_at is not None or quiet >= QUIET)
+    return run.status == STOPPED or (run.status != "running" and (run.finished_at is not None or quiet >= QUIET))
 
 
 def _computing(here: Here, run_id: str) -> Computing:

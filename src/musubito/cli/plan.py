@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from importlib import import_module
 from itertools import groupby
@@ -29,7 +30,9 @@ from musubito.lineage.prices import dollars
 __all__ = ["command"]
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
-AS_SCRIPT = "if it ran as a script, its classes are known under __main__ and not under {module}, and code is not equal"
+WITHIN = "·"
+"""What a call may make inside, which is not counted with the calls at the top."""
+SCRIPT = "__main__"
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
 
 
@@ -44,43 +47,52 @@ def command(here: Here, target: str, input_: str | None, arguments: str | None, 
     """What calling TARGET would replay and what it would run, with the time and the tokens that this took earlier.
 
     TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then. Nothing else of
-    it runs, and nothing is recorded. A graph is planned for a new thread.
+    it runs, and nothing is recorded. A graph is planned for a new thread. ● would be replayed, ○ would run, ? depends
+    on what those give, · may be called inside of the one above.
     """
-    engine = here.engine
-    with use_musubito_engine(engine):
-        module, found = _found(target)
-    with use_musubito_engine(engine):
-        if hasattr(found, "__musubito_call__"):
-            if input_ is not None:
-                raise click.UsageError(f"{target} is a step: give its arguments with --args")
-            made = _of_step(here, found, _json("--args", arguments or "[]"))
-        else:
-            if arguments is not None or input_ is None:
-                raise click.UsageError(f"{target} is no step: give what the graph is invoked with, with --input")
-            made = _of_graph(target, found, _json("--input", input_), module)
-            if any(line.reason.startswith("code changed") for line in made.lines):
-                made = replace(made, unknown=(*made.unknown, AS_SCRIPT.format(module=module)))
+    with use_musubito_engine(here.engine):
+        module, name = _module(target)
+    with use_musubito_engine(here.engine):
+        made = _made(here, target, _found(module, name, target), module.__name__, input_, arguments)
+        title = target
+        if _ran_as_script(here, made, module.__name__) and module.__file__:
+            with _as_script(module) as script:
+                made = _made(here, target, _found(script, name, target), SCRIPT, input_, arguments)
+            title = f"{target} as a script"
     if json_:
         here.json({**as_json(made), "perhaps": made.perhaps, "dollars": dollars(made.estimate)})
     else:
-        _print(here.console, target, made)
+        _print(here.console, title, made)
+
+
+def _made(here: Here, target: str, found: Any, module: str, input_: str | None, arguments: str | None) -> Plan:
+    if hasattr(found, "__musubito_call__"):
+        if input_ is not None:
+            raise click.UsageError(f"{target} is a step: give its arguments with --args")
+        return _of_step(here, found, _json("--args", arguments or "[]"))
+    if arguments is not None or input_ is None:
+        raise click.UsageError(f"{target} is no step: give what the graph is invoked with, with --input")
+    return _of_graph(target, found, _json("--input", input_), module)
 
 
 # -- the target --------------------------------------------------------------------------------------------------------
 
 
-def _found(target: str) -> tuple[str, Any]:
-    """The name of the module, and what the target names in it."""
+def _module(target: str) -> tuple[ModuleType, str]:
+    """The module of a target, and what names the rest in it."""
     where, _, name = target.rpartition(":")
     if not where or not name:
         raise click.UsageError(f"{target!r} names nothing. {REMEDY}")
     # What a module prints is no part of the plan.
     with redirect_stdout(sys.stderr):
-        module = _imported(where)
+        return _imported(where), name
+
+
+def _found(module: ModuleType, name: str, target: str) -> Any:
     try:
-        return module.__name__, attrgetter(name)(module)
+        return attrgetter(name)(module)
     except AttributeError:
-        raise CommandError(f"{where} has no {name}. {REMEDY}") from None
+        raise CommandError(f"{target.rpartition(':')[0]} has no {name}. {REMEDY}") from None
 
 
 def _imported(where: str) -> ModuleType:
@@ -106,6 +118,59 @@ def _home(file: Path) -> tuple[Path, str]:
         parts.insert(0, root.name)
         root = root.parent
     return root, ".".join(parts)
+
+
+# -- what ran as a script ----------------------------------------------------------------------------------------------
+
+
+def _ran_as_script(here: Here, made: Plan, module: str) -> bool:
+    """Whether what would run differs from what ran last since that was a script: its names began with __main__."""
+    namespace = here.engine.namespace
+    asked: list[tuple[str, dict[str, Any]]] = []
+    for line in made.lines:
+        if line.outcome != RUN:
+            continue
+        if line.reason.startswith("code changed"):
+            asked.append(
+                ("newest_code_in", {"namespace": namespace, "operation": line.operation, "prefix": "__main__."})
+            )
+        elif line.estimate is None and line.operation.startswith(f"{module}."):
+            name = SCRIPT + line.operation.removeprefix(module)
+            asked.append(("newest_code_in", {"namespace": namespace, "operation": name, "prefix": "__main__."}))
+    return any(here.lineage.ask(*asked))
+
+
+@contextmanager
+def _as_script(module: ModuleType) -> Iterator[ModuleType]:
+    """The same module under the name that its classes and functions have in a script, without what it does only as a
+    script: `if __name__ == "__main__":`."""
+    path = str(module.__file__)
+    script = ModuleType(SCRIPT, module.__doc__)
+    script.__file__, script.__package__ = path, module.__name__.rpartition(".")[0]
+    before = sys.modules[SCRIPT]
+    sys.modules[SCRIPT] = script
+    try:
+        tree = ast.parse(Path(path).read_bytes(), path)
+        tree.body = [each for each in tree.body if not _is_for_scripts(each)]
+        with redirect_stdout(sys.stderr):
+            exec(compile(tree, path, "exec", dont_inherit=True), vars(script))  # noqa: S102 - it was imported already
+        yield script
+    except click.ClickException:
+        raise
+    except Exception as error:
+        raise CommandError(
+            f"{path} cannot be read as a script: {type(error).__qualname__}: {one_line(str(error))}"
+        ) from error
+    finally:
+        sys.modules[SCRIPT] = before
+
+
+def _is_for_scripts(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.If):
+        return False
+    test = statement.test
+    both = [test.left, *test.comparators] if isinstance(test, ast.Compare) else []
+    return any(isinstance(each, ast.Name) and each.id == "__name__" for each in both)
 
 
 def _json(option: str, text: str) -> Any:
@@ -156,11 +221,14 @@ def _print(console: Console, target: str, made: Plan) -> None:
     if rows:
         print_table(console, ("", "operation", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
         click.echo()
-    # What an outer step took includes inner ones, which may be replayed.
-    most = "at most " if any(line.within for line in made.lines) else ""
-    console.print(f"Estimate: {most}{_sum(made.estimate)}.")
-    if any(line.outcome == UNKNOWN for line in top):
-        console.print(f"What is unknown, each once: {_sum(made.perhaps)} more.")
+    unknown = [line for line in top if line.outcome == UNKNOWN]
+    # What an outer step took includes inner ones, which may be replayed. Where something is unknown, more may run.
+    most = "at most " if not unknown and any(line.within for line in made.lines) else ""
+    console.print(f"Estimate: {_estimated(made.estimate, [line for line in top if line.outcome == RUN], most)}.")
+    if unknown:
+        said_of = _estimated(made.perhaps, unknown, "")
+        more = "" if said_of == UNKNOWN else " more"
+        console.print(f"What is unknown, each once: {said_of}{more}. Branches may leave it out, loops repeat it.")
     for text in made.unknown:
         console.print(f"Not known: {one_line(text)}")
     note = unpriced_note(made.estimate + made.perhaps)
@@ -175,7 +243,7 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str, ...]:
     name += f" ×{number}" if number > 1 else ""
     cost = line.estimate
     return (
-        MARKS[line.outcome],
+        WITHIN if line.within else MARKS[line.outcome],
         name,
         "" if cost is None else duration(cost.milliseconds),
         "" if cost is None else worth(cost),
@@ -187,6 +255,14 @@ def _together(lines: tuple[PlanLine, ...]) -> Iterator[tuple[PlanLine, int]]:
     """Equal calls in a row once, with their number."""
     for line, equal in groupby(lines, key=lambda each: replace(each, node_id=None)):
         yield line, len(list(equal))
+
+
+def _estimated(cost: Cost, lines: list[PlanLine], most: str) -> str:
+    """What these would take: unknown if none of them ever ran, at least this if some did not."""
+    known = [line for line in lines if line.estimate is not None]
+    if lines and not known:
+        return UNKNOWN
+    return f"{'at least ' if len(known) < len(lines) else most}{_sum(cost)}"
 
 
 def _sum(cost: Cost) -> str:

@@ -44,7 +44,7 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
         _show_node(here, found, json_=json_, contents=not no_inputs)
         return
     if live:
-        found = follow(here, found.summary.run_id, lambda report: _head(compared(here.lineage, report)))
+        found = follow(here, found.summary.run_id, _head)
     report = compared(here.lineage, found)
     if json_:
         here.json(report)

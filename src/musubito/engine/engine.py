@@ -262,9 +262,10 @@ class MusubitoEngine:
         self.keeper.wake()
         return run
 
-    def end_run(self, run: Run) -> None:
-        """It has ended."""
+    def end_run(self, run: Run, status: str | None = None) -> None:
+        """It has ended; `status`: how, where its last call does not tell."""
         run.finished_at = self.now()
+        run.status = status or run.status
         if not self._closed:
             self.journal.append(run)
             self.keeper.wake()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -80,12 +81,13 @@ Landed: TypeAlias = Landing | Failed
 
 
 class _Flight:
-    __slots__ = ("frame", "operation", "waiters")
+    __slots__ = ("frame", "operation", "since", "waiters")
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
         # Set once the key is claimed in the store.
         self.operation: str | None = None
+        self.since = 0.0
         self.waiters: list[Future[Landed]] = []
 
 
@@ -158,7 +160,8 @@ class Flights:
 
     def claimed(self, key: bytes, operation: str) -> None:
         """The flight's key is claimed in the store, too."""
-        self._flights[key].operation = operation
+        flight = self._flights[key]
+        flight.since, flight.operation = time.time(), operation
 
     def land(self, frame: Frame, landed: Landed) -> None:
         """End the flight that this frame holds, if it holds one. After a fork, it is the parent's alone."""
@@ -182,6 +185,12 @@ class Flights:
         """All keys that are claimed in the store, each with its operation."""
         with self._lock:
             return [(key, flight.operation) for key, flight in self._flights.items() if flight.operation is not None]
+
+    def since(self, key: bytes) -> float:
+        """Since when a key is claimed; now, if it is not any more."""
+        with self._lock:
+            flight = self._flights.get(key)
+            return time.time() if flight is None else flight.since
 
     def held_up_by(self, frame: Frame) -> list[tuple[bytes, str]]:
         """Those of them that cannot be given back before this frame goes on."""

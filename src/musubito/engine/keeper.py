@@ -94,7 +94,10 @@ class Keeper:
         # What is over before the next look need not be shown to anybody.
         lasting = [each for each in held if each in self._before]
         self._before = set(held)
-        if lasting and (now - self._renewed >= LEASE_SECONDS / 3 or not self._shown.issuperset(lasting)):
+        # Who looks on is told since when it is computed, not since when that is shown.
+        new = [each for each in lasting if each not in self._shown]
+        changes += [Renew(engine.holder(), [each], engine.flights.since(each[0])) for each in new]
+        if lasting and (now - self._renewed >= LEASE_SECONDS / 3 or new):
             changes.append(Renew(engine.holder(), lasting, time.time()))
             self._renewed = now
         self._shown = set(lasting)

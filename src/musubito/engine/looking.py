@@ -35,7 +35,7 @@ class LookingEngine(MusubitoEngine):
         """A run of which the ledger is told nothing."""
         return self.new_run(name)
 
-    def end_run(self, run: Run) -> None:
+    def end_run(self, run: Run, status: str | None = None) -> None:
         """Nor of its end."""
 
     def like(self, run: Run) -> Run:

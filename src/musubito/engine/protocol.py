@@ -68,14 +68,19 @@ from musubito.store.base import (
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["Begun", "Call", "ReplayOnlyStory", "Story", "Telling"]
+__all__ = ["CANCELLATIONS", "Begun", "Call", "ReplayOnlyStory", "Story", "Telling"]
 
 T = TypeVar("T")
 Telling: TypeAlias = Generator[Effect, Any, T]
 
 FIRST_PAUSE: Final = 0.002
 LONGEST_PAUSE: Final = 0.1
-CANCELLATIONS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+CANCELLATIONS: Final[tuple[type[BaseException], ...]] = (
+    asyncio.CancelledError,
+    KeyboardInterrupt,
+    SystemExit,
+    GeneratorExit,
+)
 LONGEST_ERROR: Final = 2000
 # Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
 READS: Final = int(Holds.READS)

@@ -14,7 +14,19 @@ from musubito.engine.protocol import Call
 from musubito.lineage.records import Cost, Tokens
 from musubito.model import ReplayReason, StepType
 
-__all__ = ["REPLAY", "RUN", "UNKNOWN", "Estimates", "Plan", "PlanLine", "inside", "plan", "planned", "said"]
+__all__ = [
+    "REPLAY",
+    "RUN",
+    "UNKNOWN",
+    "Estimates",
+    "Plan",
+    "PlanLine",
+    "inside",
+    "never_ran",
+    "plan",
+    "planned",
+    "said",
+]
 
 REPLAY: Final = "would replay"
 RUN: Final = "would run"
@@ -117,7 +129,7 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     lines = [PlanLine(name, explanation.node_id, outcome, reason, estimates.of(name))]
     unknown: list[str] = []
     if outcome != REPLAY:
-        lines += inside(name, (*call.fingerprint.steps, *estimates.called_by(name)), estimates)
+        lines += inside(name, (*sorted(call.fingerprint.steps), *estimates.called_by(name)), estimates)
         other = _recorded_as_script(call, estimates) if lines[0].estimate is None else None
         if other is not None:
             unknown.append(f"{name} never ran, but {other} did: as a script its names begin otherwise")
@@ -157,10 +169,15 @@ def inside(operation: str, called: Iterable[str], estimates: Estimates) -> list[
     return [PlanLine(name, None, UNKNOWN, reason, estimates.of(name), operation) for name in names]
 
 
+def never_ran(operation: str) -> str:
+    """Why an estimate leaves an operation out, in words."""
+    return f"what {operation} takes: it never ran to its end"
+
+
 def planned(lines: Sequence[PlanLine], unknown: Sequence[str]) -> Plan:
     """The plan of these lines."""
     never = dict.fromkeys(line.operation for line in lines if line.outcome == RUN and line.estimate is None)
-    more = [f"what {operation} takes: it never ran to its end" for operation in never]
+    more = [never_ran(operation) for operation in never]
     return Plan(tuple(lines), _sum(line for line in lines if line.outcome == RUN), (*unknown, *more))
 
 

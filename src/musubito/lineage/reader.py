@@ -116,21 +116,22 @@ class Lineage:
             raise LineageError(f"several runs begin with {first} and have this number; give the whole id")
         return found[0] if found else None
 
-    def _parts(self, run: bytes) -> list[tuple[bytes, int | None]]:
-        """The run and those inside it, each with the call of the one around it in which it began."""
-        return [(bytes(part), call) for part, call in self.rows("parts_of_run", run=run)]
+    def _parts(self, run: bytes) -> list[tuple[bytes, int | None, bool]]:
+        """The run and those inside it, each with the call of the one around it in which it began, and whether a call
+        around it has its time."""
+        return [(bytes(part), call, bool(inside)) for part, call, inside in self.rows("parts_of_run", run=run)]
 
     def _summary(self, run: bytes) -> RunSummary:
         known = self.rows("run", run=run)
         parts = self._parts(run)
-        totals = self.ask(*(("totals_of_run", {"run": part}) for part, _ in parts))
-        used = self.ask(*(("usage_of_run", {"run": part}) for part, _ in parts))
+        totals = self.ask(*(("totals_of_run", {"run": part}) for part, *_ in parts))
+        used = self.ask(*(("usage_of_run", {"run": part}) for part, *_ in parts))
         calls = replayed = ran = failed = 0
         spent, saved = Cost(), Cost()
-        for (_, within), ((row,), usage) in zip(parts, zip(totals, used, strict=True), strict=True):
+        for (*_, inside), ((row,), usage) in zip(parts, zip(totals, used, strict=True), strict=True):
             calls, replayed, ran, failed = calls + row[0], replayed + row[1], ran + row[2], failed + row[3]
             # The time of a run that began inside a call is in that call's.
-            spent += Cost(row[4] if within is None else 0.0)
+            spent += Cost(0.0 if inside else row[4])
             saved += Cost(row[5])
             for was_replayed, model, tokens_in, tokens_out in usage:
                 if not tokens_in and not tokens_out:  # only calls inside it used this model
@@ -150,6 +151,8 @@ class Lineage:
         if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
             status = "stopped"
         said = without_secrets(json.loads(tags)) if tags else None
+        if said is not None and not isinstance(said, dict):
+            said = {"tags": said}  # which earlier versions let through
         return RunSummary(
             run.hex(), name, said, started_at, finished_at, status, calls, replayed, ran, failed, spent, saved
         )
@@ -157,11 +160,11 @@ class Lineage:
     def _calls(self, run: bytes) -> tuple[CallReport, ...]:
         """Those of all parts, numbered anew."""
         parts = self._parts(run)
-        rows = self.ask(*(("calls_of_run", {"run": part}) for part, _ in parts))
-        began = {part: self.rows("run", run=part)[0][6] if part != run else None for part, _ in parts}
+        rows = self.ask(*(("calls_of_run", {"run": part}) for part, *_ in parts))
+        began = {part: self.rows("run", run=part)[0][6] if part != run else None for part, *_ in parts}
         numbers: dict[tuple[bytes, int], int] = {}
         found: list[tuple[bytes, int | None, Row]] = []
-        for (part, within), lines in zip(parts, rows, strict=True):
+        for (part, within, _), lines in zip(parts, rows, strict=True):
             for row in lines:
                 numbers[part, row[1]] = len(numbers) + 1
                 found.append((part, within, row))

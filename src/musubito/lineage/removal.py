@@ -101,7 +101,7 @@ def meant(lineage: Lineage, what: str) -> list[Forget]:
         return [Forget("", node=node)]
     if node is not None:
         raise LineageError(f"{what} is both a node and a run; give more digits")
-    return [Forget("", run=bytes(part)) for part, _ in lineage.rows("parts_of_run", run=run)]
+    return [Forget("", run=bytes(part)) for part, *_ in lineage.rows("parts_of_run", run=run)]
 
 
 def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:

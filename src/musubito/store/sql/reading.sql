@@ -26,13 +26,17 @@ ORDER BY c.at DESC LIMIT :limit;
 SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process FROM _runs WHERE run_id = :run;
 
 -- name: parts_of_run
--- A run and all that are parts of it, each with the call of the one around it in which it began.
-WITH RECURSIVE tree (id, call) AS (
-  VALUES (:run, CAST(NULL AS BIGINT))
+-- A run and all that are parts of it, each with the call of the one around it in which it began, and whether a call
+-- that has a line is around it: that one has its time. The line of a call is written when it ends.
+WITH RECURSIVE tree (id, call, inside) AS (
+  VALUES (:run, CAST(NULL AS BIGINT), 0)
   UNION
-  SELECT r.run_id, r.parent_call FROM tree t JOIN _runs r ON r.parent = t.id
+  SELECT r.run_id, r.parent_call, CASE
+      WHEN EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent AND c.call = r.parent_call) THEN 1 ELSE t.inside
+    END
+  FROM tree t JOIN _runs r ON r.parent = t.id
 )
-SELECT id, call FROM tree;
+SELECT id, call, inside FROM tree;
 
 -- name: calls_of_run
 -- The calls of one run, in the order in which they began.
@@ -123,11 +127,15 @@ SELECT id, depth, kind FROM (
 ) w WHERE way = 1 ORDER BY depth, id;
 
 -- name: totals_of_run
--- How many calls a run has, and what those took: time of what ran at the top, and saved time.
-SELECT count(*), count(CASE outcome WHEN 'replayed' THEN 1 END), count(CASE outcome WHEN 'ran' THEN 1 END),
-  count(CASE outcome WHEN 'failed' THEN 1 END),
-  coalesce(sum(CASE WHEN parent IS NULL AND outcome <> 'replayed' THEN duration_ms ELSE 0 END), 0.0), coalesce(sum(saved_ms), 0.0)
-FROM _calls WHERE run_id = :run;
+-- How many calls a run has, and what those took: time of what ran at the top, and saved time. A call is at the top, too,
+-- whose outer one has no line: that is still running, or its process died.
+SELECT count(*), coalesce(sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE c.outcome WHEN 'ran' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE WHEN c.outcome <> 'replayed' AND o.call IS NULL THEN c.duration_ms ELSE 0 END), 0.0),
+  coalesce(sum(c.saved_ms), 0.0)
+FROM _calls c LEFT JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
+WHERE c.run_id = :run;
 
 -- name: usage_of_run
 -- Tokens by model: those that the calls of a run used themselves, and those that the replayed ones had taken.
@@ -264,9 +272,15 @@ WHERE n.operation = :operation OR n.id = :node OR e.id = (SELECT p.execution FRO
 SELECT count(*) FROM _executions WHERE invalid = 1;
 
 -- name: stale_below
--- How many nodes below an operation's nodes, or below a node, are STALE.
-WITH RECURSIVE below (id) AS (
-  SELECT g.child FROM _nodes n JOIN _edges g ON g.parent = n.id AND g.kind = 0 WHERE n.operation = :operation OR n.id = :node
+-- How many nodes below an operation's nodes, or below a node, are STALE; those below what called these are, too.
+WITH RECURSIVE hit (id) AS (
+  SELECT e.id FROM _executions e JOIN _nodes n ON n.id = e.node
+  WHERE n.operation = :operation OR n.id = :node OR e.id = (SELECT p.execution FROM _nodes p WHERE p.id = :node)
+  UNION
+  SELECT e.id FROM hit h JOIN _uses u ON u.called = h.id JOIN _executions e ON e.id = u.execution WHERE e.holds & 8 = 0
+), below (id) AS (
+  SELECT g.child FROM _edges g JOIN _nodes n ON n.id = g.parent
+  WHERE g.kind = 0 AND (n.operation = :operation OR n.id = :node OR n.execution IN (SELECT h.id FROM hit h))
   UNION
   SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
 )
@@ -294,22 +308,25 @@ WHERE f.intent_at < :before AND (f.outcome IS NULL OR f.outcome = 'unknown') ORD
 
 -- name: savings_calls
 -- Calls since a time, those replayed, and what they took: by quarter of an hour, by operation, by the run that all is a
--- part of, or all in one row. Time of what ran is that of calls at the top, but by operation that of each. A run has
--- its name, a call outside of runs that of its operation.
+-- part of, or all in one row. Time of what ran is that of calls at the top (see totals_of_run), but by operation that of
+-- each. A run has its name, a call outside of runs that of its operation.
 WITH RECURSIVE top (run, root, name, inside) AS (
   SELECT run_id, run_id, name, 0 FROM _runs WHERE parent IS NULL
   UNION ALL
-  SELECT r.run_id, t.root, t.name, CASE WHEN r.parent_call IS NULL THEN t.inside ELSE 1 END
+  SELECT r.run_id, t.root, t.name, CASE
+      WHEN EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent AND c.call = r.parent_call) THEN 1 ELSE t.inside
+    END
   FROM top t JOIN _runs r ON r.parent = t.run
 )
 SELECT CASE :by WHEN 'day' THEN CAST(c.at AS INTEGER) / 900 END, CASE :by WHEN 'operation' THEN o.name END,
   CASE :by WHEN 'run' THEN coalesce(t.root, c.run_id) END,
   count(*), sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END),
-  sum(CASE WHEN c.outcome <> 'replayed' AND (:by = 'operation' OR (c.parent IS NULL AND coalesce(t.inside, 0) = 0))
+  sum(CASE WHEN c.outcome <> 'replayed' AND (:by = 'operation' OR (p.call IS NULL AND coalesce(t.inside, 0) = 0))
     THEN c.duration_ms ELSE 0 END),
   sum(c.saved_ms), max(c.at),
   max(CASE WHEN :by = 'run' THEN coalesce(t.name, CASE WHEN t.run IS NULL AND c.parent IS NULL THEN o.name END) END)
 FROM _calls c
+LEFT JOIN _calls p ON p.run_id = c.run_id AND p.call = c.parent
 LEFT JOIN top t ON t.run = c.run_id
 LEFT JOIN _operations o ON o.id = c.operation
 WHERE c.at >= :since GROUP BY 1, 2, 3;
@@ -599,3 +616,12 @@ SELECT g.parent, g.artifact FROM _edges g WHERE g.child = :id AND g.kind = 0 ORD
 -- name: artifact_of
 -- What an execution gave.
 SELECT artifact FROM _executions WHERE id = :execution AND outcome = 1;
+
+-- name: newest_code_in
+-- A part of the code of the newest node of an operation whose name begins so.
+SELECT p.part FROM _code_parts p
+WHERE p.code = (
+    SELECT n.code FROM _nodes n JOIN _operations o ON o.id = n.operation JOIN _namespaces s ON s.id = o.namespace
+    WHERE s.name = :namespace AND o.name = :operation ORDER BY n.id DESC LIMIT 1
+  ) AND substr(p.part, 1, length(:prefix)) = :prefix
+LIMIT 1;
