@@ -621,3 +621,12 @@ WHERE p.code = (
     WHERE s.name = :namespace AND o.name = :operation ORDER BY n.id DESC LIMIT 1
   ) AND substr(p.part, 1, length(:prefix)) = :prefix
 LIMIT 1;
+
+-- name: last_attempt
+-- The newest execution at a node, whatever became of it.
+SELECT e.id, e.started_at, e.duration_ms, e.saved_ms FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE n.node_id = :node ORDER BY e.id DESC LIMIT 1;
+
+-- name: error_of_execution
+-- With what an execution failed.
+SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;
