@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from musubito import MusubitoEngine, SQLiteStorage
+from musubito.engine.process import this_host, this_process
 from tests.cli.conftest import Musubito, World
 
 
@@ -73,7 +76,29 @@ def test_what_was_left_behind(musubito: Musubito, world: World) -> None:
     found = findings(musubito, world.path)
     assert found.keys() == {"leases", "runs", "effects"}
     assert "dead (pid 7 on here, 1 min" in found["leases"]
+    assert "musubito prune" in found["leases"]
     assert "old" in found["runs"]
+
+
+def test_prune_clears_what_a_dead_process_held(musubito: Musubito, world: World) -> None:
+    now = time.time()
+    lease = "INSERT INTO _leases VALUES (?, x'00', ?, ?, ?, ?, ?, ?)"
+    for key, operation, pid, process in ((b"1", "dead", 2**22 + 1, "1"), (b"2", "alive", os.getpid(), this_process())):
+        planted(world.path, lease, key * 32, operation, this_host(), pid, process, now - 90, now - 60)
+    planted(world.path, lease, b"3" * 32, "effect", this_host(), 2**22 + 1, "1", now - 90, now - 60)
+    planted(world.path, "INSERT INTO _effects VALUES (?, 1, 1, 0, ?, NULL, NULL, NULL)", b"3" * 32, now)
+    told = findings(musubito, world.path)["leases"]
+    assert f"dead (pid {2**22 + 1} on {platform.node()}, 1 min" in told
+    assert musubito("--db", str(world.path), "prune", "--older-than", "90d", "--yes").exit_code == 0
+    left = findings(musubito, world.path)["leases"]
+    assert ("dead" in left, "alive" in left, "effect" in left) == (False, True, True)
+
+
+def test_as_many_artifacts_as_stats_says(musubito: Musubito, world: World) -> None:
+    counts = json.loads(musubito("--db", str(world.path), "doctor", "--json").stdout)["counts"]
+    stats = json.loads(musubito("--db", str(world.path), "stats", "--json").stdout)
+    assert counts["artifacts"] == stats["artifacts"]["count"] > 0
+    assert (counts["runs"], counts["calls"]) == (stats["runs"], stats["calls"])
 
 
 def test_a_damaged_file(musubito: Musubito, world: World) -> None:

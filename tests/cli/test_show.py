@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, run, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    SQLiteStorage,
+    StepConfiguration,
+    musubito_step,
+    record_usage,
+    run,
+    use_musubito_engine,
+)
 from tests.cli.conftest import Musubito, World
 
 
@@ -137,6 +146,51 @@ def test_a_failed_node(musubito: Musubito, world: World) -> None:
     assert "error      ValueError: cannot rate bad on two lines\n" in told
     assert "cannot rate" not in musubito("--db", str(world.path), "show", failed, "--no-inputs").stdout
     assert "cannot rate" not in musubito("--db", str(world.path), "show", failed, "--no-inputs", "--json").stdout
+
+
+def test_a_failed_node_says_when_and_what_it_took(musubito: Musubito, tmp_path: Path) -> None:
+    @musubito_step(name="breaks")
+    def breaks(x: int) -> None:
+        record_usage(input_tokens=1200, output_tokens=30, model="m")
+        raise ValueError(f"no {x}")
+
+    path = tmp_path / "failed.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), pytest.raises(ValueError):
+        breaks(1)
+    node = json.loads(musubito("--db", str(path), "show", "last", "--json").stdout)["calls"][0]["node_id"]
+    told = musubito("--db", str(path), "show", node).stdout
+    assert re.search(r"ran        [-\d]+ [:\d]+, failed after [\d.]+ ms, 1,230 tokens \(m 1,200 in, 30 out\)", told)
+    attempt = json.loads(musubito("--db", str(path), "show", node, "--json").stdout)["attempt"]
+    assert attempt["cost"]["tokens"] == {"m": {"input": 1200, "output": 30}}
+    lineage = musubito("--db", str(path), "lineage", node).stdout
+    assert "1,230 tok" in lineage
+    assert "m  1,200 in, 30 out" in lineage
+    why = musubito("--db", str(path), "why", node).stdout
+    assert why == f"breaks {node[:10]} failed: ValueError: no 1\nIt ran: nothing of its operation had run before.\n"
+    assert "no 1" not in musubito("--db", str(path), "why", node, "--no-inputs").stdout
+
+
+def test_a_run_says_with_what_its_calls_failed(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "show", "first").stdout
+    assert re.search(r"\n\n✗ rate [0-9a-f]{10}: ValueError: cannot rate bad on two lines\n$", told)
+    told = musubito("--db", str(world.path), "show", "first", "--no-inputs").stdout
+    assert "ValueError: (left out)" in told
+    assert "cannot rate" not in told
+
+
+def test_the_head_counts_all_calls(musubito: Musubito, tmp_path: Path) -> None:
+    @musubito_step(name="stops")
+    def stops(x: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "stopped.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        with pytest.raises(KeyboardInterrupt), run("stopped"):
+            musubito_step(name="fine")(lambda: 0)()
+            stops(1)
+    told = musubito("--db", str(path), "show", "stopped").stdout.splitlines()
+    assert told[1].startswith("cancelled · ")
+    assert told[2] == "1 ran, 1 cancelled"
 
 
 def test_a_long_content_is_cut(musubito: Musubito, tmp_path: Path) -> None:

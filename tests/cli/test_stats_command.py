@@ -24,7 +24,7 @@ def test_what_there_is(musubito: Musubito, world: World) -> None:
     assert titles.split() == ["operation", "ran", "failed", "replayed", "hits", "mean", "last", "used"]
     shown = {row.split()[0]: row.split()[1:] for row in rows[:4]}
     assert shown["load"][:3] == ["40", "3", "7%"]
-    assert shown["rate"][:4] == ["5", "1", "2", "29%"]
+    assert shown["rate"][:4] == ["4", "1", "2", "29%"]
     assert shown["summarise"][-2:] == ["3,513", "tok"]
     assert rows[4] == "No price is known of large, small."
 

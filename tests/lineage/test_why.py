@@ -73,6 +73,23 @@ def test_an_input_that_changed_is_told_by_its_field(engine: MusubitoEngine, pipe
     assert [str(field) for field in told.fields] == ['$.settings.deep[0].x: "a" → "b"']
 
 
+def test_the_nearest_differs_at_the_fewest_places_of_one_argument(engine: MusubitoEngine):
+    """All that a node of a graph is given is one argument."""
+
+    @musubito_step(name="g")
+    def g(state: dict[str, Any]) -> int:
+        return 0
+
+    first = g({"city": "Oslo", "n": 2}).node_id
+    g({"city": "Oslo!", "n": 3})
+    explained = engine.explain(g, {"city": "Paris", "n": 2})
+    assert (explained.nearest_node_id, explained.fields) == (first, ('$.state.city: "Oslo" → "Paris"',))
+    told = why(Lineage(engine), g({"city": "Paris", "n": 2}).node_id)
+    assert told.nearest is not None
+    assert told.nearest.node_id == first
+    assert [str(field) for field in told.fields] == ['$.state.city: "Oslo" → "Paris"']
+
+
 def test_code_that_changed_is_told_with_its_diff(engine: MusubitoEngine, pipeline: Any):
     facts = pipeline().fetch("knots", 1)
     pipeline().write(facts)

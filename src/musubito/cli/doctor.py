@@ -14,13 +14,13 @@ from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.words import ago, clean, short, size
 from musubito.errors import StoreError
 from musubito.lineage import Lineage
+from musubito.lineage.statistics import sizes
 from musubito.store.base import ServerCondition
 from musubito.store.sqlite import Condition
 
 __all__ = ["command"]
 
 DAY: Final = 86_400.0
-KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Check:
 def command(ctx: click.Context, json_: bool) -> None:
     """Whether the store is sound: schema, integrity, size, permissions, what was left behind.
 
-    Exit status 1 if something is not as it should be.
+    Whether all artifacts and inputs are what was stored is for 'musubito verify', which reads them all. Exit status 1
+    if something is not as it should be.
     """
     here: Here = ctx.obj
     lineage = here.lineage
@@ -49,7 +50,7 @@ def command(ctx: click.Context, json_: bool) -> None:
     counts: dict[str, int] = {}
     try:
         checks += _left_behind(lineage)
-        counts |= zip(KINDS, lineage.rows("sizes")[0], strict=True)
+        counts |= sizes(lineage)
     except StoreError as fault:
         if all(check.fine for check in checks):
             raise
@@ -73,7 +74,11 @@ def _file(state: Condition) -> Iterator[Check]:
     yield Check("schema", state.schema == state.newest_schema, f"version {state.schema} of {state.newest_schema}")
     problems = "; ".join(state.problems)
     remedy = "Move the file away to begin anew, or restore a copy."
-    yield Check("integrity", not problems, f"{problems}. {remedy}" if problems else "quick_check found nothing")
+    yield Check(
+        "integrity",
+        not problems,
+        f"{problems}. {remedy}" if problems else "quick_check found nothing; 'musubito verify' looks at the contents",
+    )
     free = f", {100 * state.free_pages // max(1, state.pages)} % of its pages are free" if state.free_pages else ""
     yield Check("size", True, f"{size(state.size)}, log {size(state.log_size)}{free}")
     private = not state.mode & 0o077
@@ -91,14 +96,14 @@ def _server(state: ServerCondition) -> Iterator[Check]:
 def _left_behind(lineage: Lineage) -> Iterator[Check]:
     now = time.time()
     leases = [
-        f"{operation} (pid {pid} on {host}, {ago(until, now)})"
+        f"{operation} (pid {pid} on {host.partition(' ')[0]}, {ago(until, now)})"
         for operation, host, pid, until in lineage.rows("expired_leases", now=now)
     ]
     yield _none_of(
         "leases",
         leases,
         "ran out",
-        "Their processes died; whoever asks next takes them over, but for those of effects.",
+        "Their processes died; whoever asks next takes them over, and 'musubito prune' clears them: not those of effects.",
     )
     runs = [
         f"{short(run.hex())} {name or ''} ({ago(at, now)})"

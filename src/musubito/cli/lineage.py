@@ -66,7 +66,7 @@ def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs:
     links = lineage.rows("links_above" if up else "links_below", id=number)
     numbers = sorted({number}.union(*((near, far) for near, far, _ in links)))
     nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
-    table = _table(list(_lines(number, links, nodes, depth)), up=up)
+    table = _table(here, list(_lines(number, links, nodes, depth)), up=up)
     here.console.print(fitted(table, here.console.width))
     others = len(nodes) - 1
     click.echo(f"\n{times(others, 'ancestor' if up else 'descendant')}")
@@ -102,7 +102,7 @@ def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[
     return kind, nodes[far].operation, nodes[far].status, far if further.get(far) else None
 
 
-def _table(lines: list[Line], *, up: bool) -> Table:
+def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, overflow="ellipsis")
     for justify in ("left", "right", "right", "left"):
@@ -113,7 +113,7 @@ def _table(lines: list[Line], *, up: bool) -> Table:
         name.append(clean(first.operation or "(of another store)"), style="not dim")
         if len(line.nodes) > 1:
             name.append(f" × {count(len(line.nodes))}", style="not dim bold")
-        done = [node.execution for node in line.nodes if node.execution is not None]
+        done = [each for node in line.nodes if (each := node.execution or here.lineage.attempt(node)) is not None]
         used = sum(each.cost.total_tokens for each in done)
         fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
         marks = [

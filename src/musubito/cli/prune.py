@@ -37,7 +37,7 @@ def command(here: Here, older_than: float, vacuum: bool, dry_run: bool, yes: boo
     """Remove what is older and was not asked for since.
 
     Kept whatever its age: what younger results came of, external effects, and what is being computed. What was removed
-    runs again when it is called.
+    runs again when it is called. Claims that dead processes left behind go, too.
     """
     lineage = here.lineage
     before = here.engine.now() - older_than

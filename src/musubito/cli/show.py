@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,14 +14,15 @@ from rich.text import Text
 from musubito.cli.calls import calls_table, lines
 from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
 from musubito.cli.live import follow
-from musubito.cli.words import clean, count, duration, one_line, short, tokens, tokens_by_model, when
-from musubito.lineage import Cost, Lineage, LineageError, NodeReport, RunReport
+from musubito.cli.words import clean, count, duration, one_line, short, times, tokens, tokens_by_model, when
+from musubito.lineage import Attempt, Cost, Lineage, LineageError, NodeReport, RunReport
 from musubito.lineage.reasons import compared
 
 __all__ = ["command"]
 
 LINES: Final = 40
 """How much is shown of an input or an output."""
+ERRORS: Final = 5
 WITHHELD: Final = "(left out)"
 
 
@@ -50,6 +52,7 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
         here.json(report)
     else:
         here.console.print(Group(_head(report), calls_table(lines(report.calls), here.console.width)))
+        _tell_errors(here, report, contents=not no_inputs)
 
 
 def _found(lineage: Lineage, what: str) -> RunReport | NodeReport:
@@ -76,13 +79,34 @@ def _head(report: RunReport) -> RenderableType:
         about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")
     if run.tags:
         about.append("tags " + ", ".join(f"{key}={value}" for key, value in run.tags.items()))
-    outcomes = ((run.ran, "ran"), (run.replayed, "replayed"), (run.failed, "failed"))
+    ended = Counter(call.outcome for call in report.calls)
+    outcomes = [(ended[outcome], outcome) for outcome in dict.fromkeys(("ran", "replayed", "failed", *sorted(ended)))]
     calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number) or "no calls yet"
     told = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
     for label, cost in (("spent", run.spent), ("saved", run.saved)):
         if cost.milliseconds >= 0.05 or cost.tokens:
             told.append(Text(f"{label} {_cost(cost)}"))
     return Group(*told, Text(""))
+
+
+def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
+    """With what its calls failed; what went through several is that of the innermost."""
+    failed = [call for call in report.calls if call.outcome == "failed" and call.execution is not None]
+    rows = here.lineage.ask(*(("error_of_execution", {"execution": call.execution}) for call in failed))
+    errors = {row[0][0]: call for call, row in zip(failed, rows, strict=True) if row}
+    for number, (error, call) in enumerate(errors.items()):
+        text = error if contents else _without_text(error)
+        head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
+        said = head.append(f" {clean(call.operation)} {short(call.node_id)}: {one_line(text)}")
+        here.console.print(said, no_wrap=True, overflow="ellipsis")
+        if number == ERRORS - 1 and len(errors) > ERRORS:
+            here.console.print(f"... and {times(len(errors) - ERRORS, 'more error')}; musubito show NODE tells it.")
+            return
+
+
+def _without_text(error: str) -> str:
+    """The name of the exception; its text may quote what the call was given."""
+    return f"{error.partition(':')[0]}: {WITHHELD}"
 
 
 def _cost(cost: Cost) -> str:
@@ -93,14 +117,14 @@ def _cost(cost: Cost) -> str:
 # -- a node ------------------------------------------------------------------------------------------------------------
 def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> None:
     if not contents and node.error is not None:
-        # The name of the exception stays; its text may quote what the call was given.
-        node = replace(node, error=f"{node.error.partition(':')[0]}: {WITHHELD}")
+        node = replace(node, error=_without_text(node.error))
+    attempt = here.lineage.attempt(node)
     given = here.lineage.input(node) if contents and node.input_hash else None
     gave = here.lineage.output(node) if contents else None
     if json_:
-        here.json({"node": node, "input": given, "output": gave})
+        here.json({"node": node, "attempt": attempt, "input": given, "output": gave})
         return
-    for label, text in _facts(node):
+    for label, text in _facts(node, attempt):
         here.console.print(Text.assemble((f"{label:<11}", "dim"), clean(text)), soft_wrap=True)
     for label, value in (("input", given), ("output", gave)):
         if not contents:
@@ -112,7 +136,7 @@ def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> 
         here.console.print(Text.assemble((f"\n{label}\n", "bold"), text), soft_wrap=True)
 
 
-def _facts(node: NodeReport) -> list[tuple[str, str]]:
+def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
     facts = [
         ("node", node.node_id),
         ("operation", f"{node.operation or 'unknown'}  (namespace {node.namespace})" if node.namespace else "unknown"),
@@ -127,6 +151,8 @@ def _facts(node: NodeReport) -> list[tuple[str, str]]:
         facts.append(("artifact", done.artifact_id or "none: it cannot be stored"))
         if done.not_replayable is not None:
             facts.append(("replay", f"never: {done.not_replayable}"))
+    if attempt is not None:
+        facts.append(("ran", f"{when(attempt.started_at)}, failed after {_cost(attempt.cost)}"))
     if node.error is not None:
         facts.append(("error", one_line(node.error)))
     facts.append(("code", short(node.code)))

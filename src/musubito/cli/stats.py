@@ -67,7 +67,7 @@ def _print(console: Console, operations: tuple[OperationStatistics, ...]) -> Non
     rows = [
         (
             clean(f"{each.namespace}: {each.operation}" if several else each.operation),
-            count(each.executions),
+            count(each.executions - each.failed),
             count(each.failed) if each.failed else "",
             count(each.replays),
             "" if each.hit_rate is None else f"{each.hit_rate:.0%}",

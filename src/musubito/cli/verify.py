@@ -28,7 +28,12 @@ def command(ctx: click.Context, json_: bool) -> None:
     else:
         for finding in findings:
             _tell(here, finding)
-        looked_at = ", ".join(times(number, table[:-1]) for table, number in checked.items() if number)
+        # Small artifacts are looked at with their executions.
+        looked_at = ", ".join(
+            times(number, "large artifact" if table == "artifacts" else table[:-1])
+            for table, number in checked.items()
+            if number
+        )
         fine = "all is as it was stored." if not findings else f"{times(len(findings), 'finding')}."
         here.console.print(f"Checked {looked_at or 'an empty store'}: {fine}")
     ctx.exit(1 if findings else 0)

@@ -9,10 +9,11 @@ import click
 from rich.text import Text
 
 from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
-from musubito.cli.words import clean, short, when
+from musubito.cli.words import clean, one_line, short, when
 from musubito.identity.plain import without_secrets_in
 from musubito.lineage import NodeReport
 from musubito.lineage.why import Why, why
+from musubito.model import NodeStatus
 
 __all__ = ["command"]
 
@@ -69,11 +70,15 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
     def say(text: str | Text) -> None:
         screen.print(text, soft_wrap=True)
 
-    say(
-        Text.assemble(
-            (clean(told.node.operation or "of another store"), "bold"), f" {short(told.node.node_id)} {_ran(told)}"
-        )
-    )
+    failed = told.node.error if told.node.status is NodeStatus.FAILED else None
+    if failed is not None and not contents:
+        failed = failed.partition(":")[0]
+    name = Text.assemble((clean(told.node.operation or "of another store"), "bold"), f" {short(told.node.node_id)} ")
+    if failed is None:
+        say(name.append(_ran(told)))
+    else:
+        say(name.append(f"failed: {one_line(failed)}"))
+        say(f"It {_ran(told)}.")
     if told.nearest is None:
         return
     ran = f" of {when(told.nearest.execution.started_at)}" if told.nearest.execution is not None else ""

@@ -13,7 +13,7 @@ from musubito.engine.inputs import stored_input
 from musubito.engine.protocol import Call
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.errors import StoreError
-from musubito.identity.changes import differences, text_diff
+from musubito.identity.changes import differences, how_many, text_diff
 from musubito.identity.fingerprint import shown_source
 from musubito.identity.plain import plain
 from musubito.model import ReplayDecision, ReplayReason, StepType
@@ -27,6 +27,8 @@ __all__ = ["Explanation", "explain", "explained", "why_missing"]
 
 NEIGHBOURS: Final = 500
 """How many earlier nodes of an operation are compared."""
+READ: Final = 20
+"""The inputs of how many are read to find the one that differs least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def explained(question: Question | EffectQuestion) -> Explanation:
     if not decision.replay:
         if decision.reason is ReplayReason.NODE_NOT_FOUND and _is_running(engine, question):
             decision = no(ReplayReason.NODE_RUNNING)
-        found = _nearest(engine, question.neighbour(), call.definition.name)
+        found = _nearest(question)
         if found is not None:
             this, other = question.neighbour(), found
             nearest = other.node.hex()
@@ -138,9 +140,21 @@ def why_missing(
     return reasons
 
 
-def _nearest(engine: MusubitoEngine, this: Neighbour, operation: str) -> Neighbour | None:
+def _nearest(question: Question | EffectQuestion) -> Neighbour | None:
+    """The newest of those that differ least: in what they are, and then at how many places of their inputs."""
+    engine, this, operation = question.engine, question.neighbour(), question.call.definition.name
     rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, this.node, NEIGHBOURS))
-    return min((row for row in rows if row.node != this.node), key=lambda row: _distance(this, row), default=None)
+    ranked = [(_distance(this, row), row) for row in rows if row.node != this.node]
+    least = min((far for far, _ in ranked), default=None)
+    near = [row for far, row in ranked if far == least][:READ]
+    storage: Any = engine.storage
+    if len(near) < 2 or near[0].input_hash == this.input_hash or not callable(getattr(storage, "read", None)):
+        return near[0] if near else None
+    engine.flush()
+    given = plain(question.given.packed, question.given.texts)
+    inputs = [stored_input(storage, engine.namespace, operation, row.input_hash) for row in near]
+    known = [(how_many(value, given), row) for row, value in zip(near, inputs, strict=True) if value is not None]
+    return min(known, key=lambda each: each[0])[1] if known else near[0]
 
 
 def _distance(a: Neighbour, b: Neighbour) -> tuple[int, int]:

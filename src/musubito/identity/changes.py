@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from musubito.identity.plain import TYPE
 
-__all__ = ["ABSENT", "Difference", "differences", "shown", "text_diff"]
+__all__ = ["ABSENT", "Difference", "differences", "how_many", "shown", "text_diff"]
 
 ABSENT: Final = "(absent)"
 """Stands for what only the other value has."""
@@ -34,6 +34,11 @@ def differences(before: Any, after: Any, path: str = "$", most: int = 20) -> lis
         if len(found) == most:
             break
     return found
+
+
+def how_many(before: Any, after: Any) -> int:
+    """At how many places two plain values differ; those beyond the first 50 do not count."""
+    return len(differences(before, after, most=50))
 
 
 def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:

@@ -9,6 +9,7 @@ from musubito.lineage.plan import Plan, PlanLine, plan
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import (
+    Attempt,
     CallReport,
     Cost,
     Execution,
@@ -25,6 +26,7 @@ from musubito.lineage.verify import verify
 from musubito.lineage.why import why
 
 __all__ = [
+    "Attempt",
     "CallReport",
     "Cost",
     "Execution",

@@ -59,7 +59,8 @@ def origins(lineage: Lineage, node: str) -> Origins:
 
 
 def _models(lineage: Lineage, nodes: Any) -> dict[str, Tokens]:
-    executions = sorted({node.execution.number for node in nodes if node.execution is not None})
+    done = [node.execution or lineage.attempt(node) for node in nodes]
+    executions = sorted({each.number for each in done if each is not None})
     models: defaultdict[str, Tokens] = defaultdict(Tokens)
     for rows in lineage.ask(*(("usage", {"execution": each}) for each in executions)):
         # Its own alone: those of the calls inside are counted with them.

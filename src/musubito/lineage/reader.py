@@ -13,6 +13,7 @@ from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import plain, without_secrets
 from musubito.lineage.records import (
+    Attempt,
     CallReport,
     Cost,
     Execution,
@@ -208,6 +209,17 @@ class Lineage:
         used = self.ask(*(("usage", {"execution": execution}) for execution in executions))
         return [_node(row[0], usage) for row, usage in zip(rows, used, strict=True)]
 
+    def attempt(self, node: NodeReport) -> Attempt | None:
+        """The last attempt at a node that failed; None of any other one."""
+        if node.status is not NodeStatus.FAILED:
+            return None
+        found = self.rows("last_attempt", node=bytes.fromhex(node.node_id))
+        if not found:
+            return None
+        number, started_at, duration_ms, saved_ms = found[0]
+        used = self.rows("usage", execution=number)
+        return Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _all_of(used)))
+
     def number(self, node: str) -> int:
         """The number of a node in the store."""
         found = self.rows("numbers_of_node", node=self._unique("node", node, "nodes_like"))
@@ -286,12 +298,16 @@ def _ended(outcome: str | None) -> str:
     return outcome if outcome not in (None, "ran", "replayed") else "finished"
 
 
+def _all_of(usage: Sequence[Row]) -> dict[str, Tokens]:
+    """The tokens of an execution with all calls inside."""
+    return {model: Tokens(total_in, total_out) for model, _, _, total_in, total_out in usage}
+
+
 def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
     (_, node, namespace, operation, code, input_hash, step_type, sample, arguments, number, invalid, stale) = row[:12]
     started_at, duration_ms, artifact, producer, error, not_replayable, saved_ms = row[12:]
     execution = None
     if number is not None:
-        tokens = {model: Tokens(total_in, total_out) for model, _, _, total_in, total_out in usage}
         execution = Execution(
             number,
             started_at,
@@ -299,7 +315,7 @@ def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
             None if artifact is None else artifact.hex(),
             producer.hex(),
             not_replayable,
-            Cost(duration_ms + saved_ms, tokens),
+            Cost(duration_ms + saved_ms, _all_of(usage)),
         )
     if operation is None:
         status = NodeStatus.EXTERNAL

@@ -10,6 +10,7 @@ from musubito.errors import MusubitoError
 from musubito.model import NodeStatus
 
 __all__ = [
+    "Attempt",
     "CallReport",
     "Cost",
     "Execution",
@@ -123,6 +124,16 @@ class Execution:
     artifact_id: str | None
     producer_node_id: str
     not_replayable: str | None
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The last execution of a node that failed. `cost` is with all calls inside."""
+
+    number: int
+    started_at: float
+    duration_ms: float
     cost: Cost
 
 

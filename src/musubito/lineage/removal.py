@@ -15,10 +15,11 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from musubito.engine.inputs import digests_in
+from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
-from musubito.store.base import FORGOTTEN, Forget, Forgotten, Prune, Pruned, Retire, Tidy
+from musubito.store.base import FORGOTTEN, Forget, Forgotten, Holder, Prune, Pruned, Release, Retire, Tidy
 
 __all__ = [
     "Forgetting",
@@ -239,8 +240,21 @@ def prune(lineage: Lineage, before: float) -> Pruning:
         remove(Prune(since, inputs=inputs))
     for parts in _batches(unused_parts(lineage)):
         remove(Prune(since, parts=parts))
+    left = [Release(lease) for lease in _left_leases(lineage)]
+    if left:
+        store.write(left)
     store.write([Tidy()])
     return removed
+
+
+def _left_leases(lineage: Lineage) -> list[tuple[bytes, bytes]]:
+    """Those of processes that died. That of an effect stays: it tells that nobody knows what became of it."""
+    now = time.time()
+    return [
+        (bytes(key), bytes(owner))
+        for key, owner, host, pid, process in lineage.rows("leases_left", now=now)
+        if is_dead(Holder(bytes(owner), host, pid, process, now))
+    ]
 
 
 def _now(lineage: Lineage) -> int:

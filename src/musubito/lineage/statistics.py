@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import Cost, Tokens
 
-__all__ = ["Kept", "OperationStatistics", "Statistics", "statistics"]
+__all__ = ["Kept", "OperationStatistics", "Statistics", "sizes", "statistics"]
+
+KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,34 @@ def statistics(lineage: Lineage) -> Statistics:
         ("calls_of_operations", {}),
         ("usage_of_operations", {}),
     )
-    many = {name: Kept(count, size or 0) for name, count, size in counts}
-    small = many["small artifacts"]
+    many = _many(counts)
     return Statistics(
         many["nodes"].count,
         many["executions"].count,
         many["failed"].count,
-        Kept(many["artifacts"].count + small.count, many["artifacts"].bytes + small.bytes),
+        many["artifacts"],
         many["inputs"],
         many["parts"],
         many["code"],
-        many["named runs"].count + many["lone calls"].count,
+        many["runs"].count,
         many["calls"].count,
         _operations(operations, executions, calls, usage),
     )
+
+
+def sizes(lineage: Lineage) -> dict[str, int]:
+    """How many of each kind there are, as `Statistics` counts them."""
+    many = _many(lineage.rows("how_many"))
+    return {kind: many[kind].count for kind in KINDS}
+
+
+def _many(rows: Sequence[tuple[Any, ...]]) -> dict[str, Kept]:
+    many = {name: Kept(count, size or 0) for name, count, size in rows}
+    # Small ones lie in the rows of their executions; a call outside of runs is one.
+    for kind, parts in (("artifacts", ("artifacts", "small artifacts")), ("runs", ("named runs", "lone calls"))):
+        found = [many[part] for part in parts]
+        many[kind] = Kept(sum(each.count for each in found), sum(each.bytes for each in found))
+    return many
 
 
 def _operations(

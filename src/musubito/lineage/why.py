@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from musubito.identity.changes import Difference, differences, text_diff
+from musubito.identity.changes import Difference, differences, how_many, text_diff
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
 
@@ -18,6 +19,8 @@ COMPARED: Final = 500
 """How many earlier nodes of an operation are compared."""
 LOOKED_AT: Final = 50_000
 """Among how many of the nodes before it they are looked for."""
+READ: Final = 20
+"""The inputs of how many are read to find the one that differs least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def why(lineage: Lineage, node: str) -> Why:
 
     # Those of the run itself are its other parts, not what was there before.
     before = [row for row in earlier if row[4] < began]
-    nearest = min(before or earlier, key=distance, default=None)
+    nearest = _most_like(lineage, this, input_hash, before or earlier, distance)
     if nearest is None:
         return Why(this, said or "first of its operation", None, (), (), (), ())
     other = lineage.nodes([nearest[0]])[0]
@@ -81,6 +84,23 @@ def why(lineage: Lineage, node: str) -> Why:
         _code(lineage, nearest[1], code) if nearest[1] != code else (),
         moved,
     )
+
+
+def _most_like(
+    lineage: Lineage, this: NodeReport, input_hash: bytes, rows: Sequence[Any], distance: Callable[[Any], Any]
+) -> Any:
+    """Of several that are equally near, the newest of those whose stored input differs at the fewest places."""
+    ranked = [(distance(row), row) for row in rows]
+    least = min((far for far, _ in ranked), default=None)
+    near = [row for far, row in ranked if far == least][:READ]
+    if len(near) < 2 or near[0][2] == input_hash:
+        return near[0] if near else None
+    given = lineage.input(this)
+    if given is None:
+        return near[0]
+    inputs = [lineage.input(each) for each in lineage.nodes(row[0] for row in near)]
+    known = [(how_many(value, given), row) for row, value in zip(near, inputs, strict=True) if value is not None]
+    return min(known, key=lambda each: each[0])[1] if known else near[0]
 
 
 def _said(lineage: Lineage, node: NodeReport) -> tuple[str | None, float]:

@@ -286,11 +286,6 @@ WITH RECURSIVE hit (id) AS (
 )
 SELECT count(*) FROM below b JOIN _stale t ON t.node = b.id;
 
--- name: sizes
--- How much there is of each kind.
-SELECT (SELECT count(*) FROM _nodes), (SELECT count(*) FROM _executions), (SELECT count(*) FROM _artifacts),
-  (SELECT count(*) FROM _runs), (SELECT count(*) FROM _calls), (SELECT count(*) FROM _inputs), (SELECT count(*) FROM _parts);
-
 -- name: expired_leases
 -- Leases that nobody has renewed in time.
 SELECT operation, host, pid, expires_at FROM _leases WHERE expires_at < :now ORDER BY expires_at;
@@ -625,3 +620,17 @@ WHERE p.code = (
     WHERE s.name = :namespace AND o.name = :operation ORDER BY n.id DESC LIMIT 1
   ) AND substr(p.part, 1, length(:prefix)) = :prefix
 LIMIT 1;
+
+-- name: last_attempt
+-- The newest execution at a node, whatever became of it.
+SELECT e.id, e.started_at, e.duration_ms, e.saved_ms FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE n.node_id = :node ORDER BY e.id DESC LIMIT 1;
+
+-- name: error_of_execution
+-- With what an execution failed.
+SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;
+
+-- name: leases_left
+-- Leases that nobody has renewed in time, but for those of effects, with their holders.
+SELECT l.key, l.owner, l.host, l.pid, l.process FROM _leases l
+WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key);
