@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Final
+from typing import Any, Final
 
 __all__ = [
     "ArtifactUnreadable",
@@ -29,6 +29,14 @@ LOGGER: Final = logging.getLogger("musubito")
 
 class MusubitoError(Exception):
     """The root of all errors that Musubito raises itself."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # They are raised in worker processes, too, and their arguments are not those that they were made of.
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(cls: type[MusubitoError], args: tuple[Any, ...]) -> MusubitoError:
+    return cls.__new__(cls, *args)
 
 
 class MusubitoWarning(UserWarning):

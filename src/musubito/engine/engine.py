@@ -24,6 +24,7 @@ from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, ReplayOnlyStory, Story
+from musubito.engine.reopened import reopened
 from musubito.engine.writer import Writer
 from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
@@ -77,6 +78,7 @@ class MusubitoEngine:
         self.redact = redact
         self.now = now_provider or time.time
         self.url: str | None = None
+        self._is_shared = False
         self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.faults = 0
@@ -106,7 +108,8 @@ class MusubitoEngine:
         """An engine on the store that the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path`,
         `postgresql://user:password@host/database`.
 
-        It can be pickled, and reconnects where it is unpickled. `StoreError` for any other URL.
+        It can be pickled, URL included, and reconnects where it is unpickled: all that are unpickled of it in one
+        process are one engine, which ends with the process. `StoreError` for any other URL.
         """
         engine = cls(open_store(url), **options)
         engine.url = url
@@ -121,6 +124,7 @@ class MusubitoEngine:
             made = MusubitoEngine(
                 self.storage, namespace=namespace, now_provider=self.now, strict=self.strict, redact=self.redact
             )
+            made.url, made._is_shared = self.url, self._is_shared
             engine = self._namesakes.setdefault(namespace, made)
         return engine
 
@@ -129,8 +133,8 @@ class MusubitoEngine:
             raise TypeError("only an engine made by MusubitoEngine.from_url can be pickled")
         if self.now.__class__ is not time.time.__class__ or self.now is not time.time:
             raise TypeError("an engine with a now_provider of its own cannot be pickled")
-        cls = type(self)
-        return partial(cls.from_url, namespace=self.namespace, strict=self.strict, redact=self.redact), (self.url,)
+        redact = None if self.redact is None else (self.redact, self.owner)
+        return partial(reopened, strict=self.strict, redact=redact), (type(self), self.url, self.namespace)
 
     def __repr__(self) -> str:
         return f"MusubitoEngine({self.storage!r}, namespace={self.namespace!r})"
@@ -306,7 +310,14 @@ class MusubitoEngine:
             engine.keeper.flush()
 
     def close(self) -> None:
-        """Write what is buffered and let go of the store; a second call does nothing."""
+        """Write what is buffered and let go of the store; a second call does nothing. One that was unpickled belongs to
+        all that is unpickled in this process: what is buffered is written, and it stays open until the process ends."""
+        if self._is_shared:
+            self.flush()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         if not self._closed:
             self._closed = True
             for engine in (*self._namesakes.values(), self):
@@ -332,7 +343,7 @@ def _at_exit() -> None:
         engine.writer.close()
         engine.keeper.stop()
     for engine in engines:
-        engine.close()
+        engine._end()
 
 
 atexit.register(_at_exit)
