@@ -31,12 +31,14 @@ from musubito.store.base import (
     Claim,
     Claimed,
     CodeOf,
+    Committed,
     Done,
     Found,
     Holder,
     HolderOf,
     Keys,
     Ledger,
+    Others,
     PayloadOf,
     Query,
     Question,
@@ -46,6 +48,7 @@ from musubito.store.base import (
     ServerCondition,
     Waits,
 )
+from musubito.store.firsts import first_of
 from musubito.store.queries import for_postgres, schema_steps
 
 try:
@@ -70,8 +73,9 @@ IMPATIENCE: Final = 0.5
 """And for so many while it has not come back since."""
 _WITHOUT_HASTE: Final = (Ledger, Release, Renew, Waits)
 """Changes that may be lost with the last moments of a server that dies: they come again, or run out."""
-_ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, PayloadOf, ReadsOf)
-"""Queries whose answers come of one statement, which is a snapshot of its own."""
+_ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, Others, PayloadOf, ReadsOf)
+"""Queries whose answers come of one statement, which is a snapshot of its own; or of several that need not see the same
+moment: what comes between those of `Others` is newer than what its asker has seen, so that its claim is refused."""
 
 
 def _gives_rows(statement: str) -> bool:
@@ -143,7 +147,8 @@ class _Session:
     def both(
         self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
     ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        first, second = self.ask(*one), self.ask(*other)
+        with self.connection.pipeline():
+            first, second = self.ask(*one), self.ask(*other)
         return first.fetchall(), second.fetchall()
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -173,6 +178,13 @@ class _Unclear(_ConnectionLost):
         super().__init__()
         self.transaction = transaction
         self.answers = answers
+
+
+class _Before:
+    """What is known of the attempts at one write whose connections were lost."""
+
+    unclear: _Unclear | None = None
+    first: Mapping[str, Any] | None = None
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
@@ -336,8 +348,8 @@ class PostgreSQLStorage:
             return self._persistently(lambda: [self._claim(claim) for claim in claims])
         # One at a time here, too: numbers that are new in a transaction are nobody else's before it is committed.
         with self._writing:
-            unclear: list[_Unclear] = []
-            return self._persistently(lambda: self._write(changes, unclear))
+            before = _Before()
+            return self._persistently(lambda: self._write(changes, before))
 
     def _claim(self, claim: Claim) -> Claimed | Busy | Done:
         """Without the lock, and so that no claim holds one lease while it waits for another."""
@@ -360,23 +372,42 @@ class PostgreSQLStorage:
                 return Busy(Holder(*held[0]))
         return self._claim(claim)  # It was given back just now.
 
-    def _write(self, changes: Sequence[Change], unclear: list[_Unclear]) -> list[Any]:
-        """One transaction. If the last attempt at it may have been committed, the server is asked first."""
-        if unclear:
-            before = unclear[-1]
-            if self._was_committed(before.transaction):
-                return before.answers
-            unclear.clear()
+    def _write(self, changes: Sequence[Change], before: _Before) -> list[Any]:
+        """One transaction. If the last attempt at it may have been committed, that is found out first."""
+        if before.unclear is not None:
+            if self._was_committed(before.unclear.transaction):
+                return before.unclear.answers
+            before.unclear = None
         try:
-            return self._transaction(changes)
+            if before.first is None:
+                before.first = first_of(changes, self._numbers)
+                if before.first is not None:
+                    execution = self._first(before.first)
+                    if execution is not None:
+                        return [Committed(execution, invalid=False)]
+                    before.first = None
+            return self._transaction(changes, before.first)
         except _Unclear as lost:
-            unclear.append(lost)
+            before.unclear = lost
             raise
         except BaseException:
             self._numbers.forget()
             raise
 
-    def _transaction(self, changes: Sequence[Change]) -> list[Any]:
+    def _first(self, first: Mapping[str, Any]) -> int | None:
+        """One round trip, with all that belongs to the transaction. None: nothing was written."""
+        with self._session() as session:
+            with session.connection.pipeline():
+                session.execute("BEGIN")
+                session.ask("lock", {"lock": _WRITES})
+                written = session.ask("first_commit", first)
+                session.execute("COMMIT")
+            rows = written.fetchall()
+            return rows[0][0] if rows else None
+
+    def _transaction(self, changes: Sequence[Change], first: Mapping[str, Any] | None) -> list[Any]:
+        """`first`: what may have been committed by itself before the connection was lost, or may be yet: it writes
+        nothing once the lock was ours, since then it is not the first any more."""
         committing: _Unclear | None = None
         with self._session() as session:
             try:
@@ -386,7 +417,11 @@ class PostgreSQLStorage:
                         session.execute("SET LOCAL synchronous_commit = off")
                     session.ask("lock", {"lock": _WRITES})
                     number = session.ask("transaction", {})
-                    answers = [relational.perform(session, self._numbers, change) for change in changes]
+                    committed = [] if first is None else session.rows("committed_as", first)
+                    if committed:
+                        answers: list[Any] = [Committed(committed[0][0], invalid=False)]
+                    else:
+                        answers = [relational.perform(session, self._numbers, change) for change in changes]
                     transaction = number.fetchall()[0][0]
                     # From here on it may be committed. If a statement before has failed, the server skips this one.
                     committing = _Unclear(transaction, answers)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import psycopg
 import pytest
 
 from musubito import MusubitoEngine, StoreError, musubito_step, use_musubito_engine
-from musubito.store.base import Busy, Claimed, HolderOf, Read, ReadsOf
+from musubito.store.base import Busy, Claimed, HolderOf, Invalidate, Read, ReadsOf, Used
 from musubito.store.postgres import PostgreSQLStorage
-from musubito.testing.changes import claim, commit, fail, holder, place, ran
+from musubito.testing.changes import claim, commit, fail, holder, parent, place, ran
 from tests.server import drop_database, new_database
 
 F, G = place("f"), place("g")
@@ -95,6 +96,62 @@ def test_an_event_loop_does_not_wait_for_the_server(url: str):
 
     with MusubitoEngine.from_url(url, strict=True) as engine, use_musubito_engine(engine):
         assert asyncio.run(main()) == [2, 2]
+
+
+def history(store: PostgreSQLStorage) -> None:
+    """First executions and others, of all kinds."""
+    lease = F.keys.reuse, b"me"
+    used = [Used("large", 10, 20, 30, 40), Used("", 1, 2, 3, 4)]
+    for each in (F, G, place("h", [parent(F, "x")]), place("h", [parent(F, "x"), parent(G, "y")], argument="more")):
+        store.write([claim(each, "me")])
+        store.write([commit(each, "x", lease=(each.keys.reuse, b"me"), usage=used)])
+    # Not the first, above what is not here, of a name that is new, large, without an output, invalidated since.
+    for each in (F, place("h", [parent(place("elsewhere"), "z")]), place("i")):
+        store.write([commit(each, "y", lease=lease)])
+    store.write([commit(place("f", argument="large"), "z" * 5000, lease=lease, valid_from=1.5, saved_ms=2.5)])
+    store.write([commit(place("f", argument="large again"), "z" * 5000, lease=lease)])
+    store.write([commit(place("f", argument="none"), None, lease=lease, not_replayable="because")])
+    store.write([commit(place("f", argument="pool"), "p", lease=lease, pool=b"pool")])
+    store.write([Invalidate("default", "f", None)])
+    store.write([commit(place("f", argument="invalid"), "i", lease=lease)])
+    store.write([commit(place("g", argument="valid"), "v", lease=lease)])
+
+
+def dump(url: str) -> dict[str, list[tuple[object, ...]]]:
+    with psycopg.connect(url) as connection:
+        names = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'musubito' AND tablename <> '_schema'"
+        )
+        return {
+            name: sorted(connection.execute(f"SELECT * FROM musubito.{name}").fetchall(), key=repr) for (name,) in names
+        }
+
+
+def test_a_first_commit_leaves_what_any_commit_leaves(url: str, monkeypatch):
+    """One statement does what a dozen do."""
+    monkeypatch.setattr("time.time", lambda: 1_000_000.0)
+    taken: list[int | None] = []
+    first = PostgreSQLStorage._first
+
+    def counted(self: PostgreSQLStorage, told: Mapping[str, Any]) -> int | None:
+        taken.append(first(self, told))
+        return taken[-1]
+
+    monkeypatch.setattr(PostgreSQLStorage, "_first", counted)
+    store = PostgreSQLStorage(url)
+    history(store)
+    store.close()
+    # Before that their names were new.
+    assert [written is not None for written in taken] == [True, False, False, True, True, True, True, False, False]
+    monkeypatch.setattr("musubito.store.postgres.first_of", lambda *_: None)
+    other = new_database()
+    plain = PostgreSQLStorage(other)
+    history(plain)
+    plain.close()
+    quick, slow = dump(url), dump(other)
+    drop_database(other)
+    assert len(quick["_executions"]) == 13
+    assert quick == slow
 
 
 def test_it_is_vacuumed(url: str, store: PostgreSQLStorage):

@@ -33,3 +33,52 @@ SELECT pg_current_xact_id()::text;
 -- name: became_of
 -- What became of a transaction.
 SELECT pg_xact_status((:transaction)::xid8);
+
+-- name: first_commit
+-- The first execution of a call at a new node, with all that belongs to it, in one statement; nothing, and no row, if it
+-- is not the first, if a parent is not in this store, or if anything was invalidated by hand since it began.
+WITH now AS (
+  SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1 AS execution, coalesce((SELECT max(id) FROM _nodes), 0) + 1 AS node
+), above AS (
+  SELECT p.kind, p.artifact, coalesce(
+      (SELECT id FROM _nodes WHERE node_id = p.node AND listed = 1),
+      (SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = p.node AND n.node_id = p.node LIMIT 1)
+    ) AS id
+  FROM unnest(:parents::bytea[], :kinds::bigint[], :artifacts::bytea[]) AS p (node, kind, artifact)
+), first AS (
+  SELECT execution, node FROM now
+  WHERE NOT EXISTS (SELECT 1 FROM _executions WHERE reuse_key IN (:reuse, :node))
+    AND NOT EXISTS (SELECT 1 FROM _nodes WHERE node_id = :node AND listed = 1)
+    AND NOT EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x'')
+    AND NOT EXISTS (SELECT 1 FROM _invalidations WHERE id > :since)
+    AND NOT EXISTS (SELECT 1 FROM above WHERE id IS NULL)
+), at AS (
+  INSERT INTO _nodes (id, node_id, reuse_key, operation, code, input_hash, step_type, sample, arguments, execution, listed)
+  SELECT node, :node, :other_reuse, :operation, :code, :input_hash, :step_type, :sample, :arguments, execution, :listed
+  FROM first
+), below AS (
+  INSERT INTO _edges (parent, child, kind, artifact) SELECT a.id, f.node, a.kind, a.artifact FROM first f, above a
+  ON CONFLICT (parent, child, kind) DO NOTHING
+), kept AS (
+  INSERT INTO _artifacts (namespace, digest, codec, payload, size, created_at)
+  SELECT :namespace, :artifact, :codec, :large, :size, :started_at FROM first WHERE :large::bytea IS NOT NULL
+  ON CONFLICT (namespace, digest) DO UPDATE SET codec = excluded.codec, payload = excluded.payload, size = excluded.size
+  WHERE _artifacts.payload <> excluded.payload
+), used AS (
+  INSERT INTO _usage (execution, model, input_tokens, output_tokens, total_input_tokens, total_output_tokens)
+  SELECT f.execution, u.* FROM first f, unnest(
+    :models::text[], :input_tokens::bigint[], :output_tokens::bigint[], :total_input_tokens::bigint[], :total_output_tokens::bigint[]
+  ) AS u
+), free AS (
+  DELETE FROM _leases WHERE key = :key AND owner = :owner AND EXISTS (SELECT 1 FROM first)
+)
+INSERT INTO _executions (id, node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, payload,
+  valid_from, valid_until, not_replayable, holds, tokens, saved_ms)
+SELECT execution, node, :reuse, :other_cross, :pool, :sample, 1, :started_at, :duration_ms, :artifact, :small,
+  :valid_from, :valid_until, :not_replayable, :holds, :tokens, :saved_ms
+FROM first RETURNING id;
+
+-- name: committed_as
+-- The execution that was committed of a call.
+SELECT id FROM _executions WHERE reuse_key = :reuse AND started_at = :started_at AND duration_ms = :duration_ms
+ORDER BY id DESC LIMIT 1;

@@ -1,0 +1,73 @@
+"""The commit of a step that ran for the first time, as one statement: most of what is ever written.
+
+What `relational.perform` does for it in a dozen statements, with a look at the answers in between, a server does here
+in one round trip. While a commit goes on nobody else can write, so the way to the server and back counts for all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from musubito.store.base import Change, Commit
+from musubito.store.relational import CODEC, INLINE, Numbers, tokens_of
+
+__all__ = ["first_of"]
+
+
+def first_of(changes: Sequence[Change], numbers: Numbers) -> Mapping[str, Any] | None:
+    """What the query `first_commit` is told; None if these are no single commit of a step that called no other one and
+    read nothing, by names that are numbered already."""
+    if len(changes) != 1 or not isinstance(changes[0], Commit):
+        return None
+    commit = changes[0]
+    place = commit.place
+    operation = numbers.operations.get((place.namespace, place.operation))
+    code = numbers.codes.get(place.code.fingerprint)
+    if operation is None or code is None or commit.effect is not None or commit.lease is None:
+        return None
+    parents = {(parent.node, parent.kind) for parent in place.parents}
+    if commit.uses or commit.reads or commit.attempts or len(parents) < len(place.parents):
+        return None
+    node, reuse, cross = place.keys
+    small = commit.payload is not None and len(commit.payload) <= INLINE
+    return {
+        "node": node,
+        "reuse": reuse,
+        "other_reuse": None if reuse == node else reuse,
+        "other_cross": None if cross == reuse else cross,
+        "namespace": numbers.namespaces[place.namespace],
+        "operation": operation,
+        "code": code,
+        "input_hash": place.input_hash,
+        "step_type": place.step_type,
+        "sample": place.sample,
+        "arguments": json.dumps({name: digest.hex() for name, digest in place.arguments.items()}),
+        "listed": None if node == reuse else 1,
+        "parents": [parent.node for parent in place.parents],
+        "kinds": [int(parent.kind) for parent in place.parents],
+        "artifacts": [parent.artifact for parent in place.parents],
+        "since": commit.began.invalidations,
+        "artifact": commit.artifact,
+        "codec": CODEC,
+        "small": commit.payload if small else None,
+        "large": None if small else commit.payload,
+        "size": len(commit.payload or b""),
+        "started_at": commit.started_at,
+        "duration_ms": commit.duration_ms,
+        "pool": commit.pool,
+        "valid_from": commit.valid_from,
+        "valid_until": commit.valid_until,
+        "not_replayable": commit.not_replayable,
+        "holds": int(commit.holds),
+        "tokens": tokens_of(commit.usage),
+        "saved_ms": commit.saved_ms,
+        "models": [used.model for used in commit.usage],
+        "input_tokens": [used.input_tokens for used in commit.usage],
+        "output_tokens": [used.output_tokens for used in commit.usage],
+        "total_input_tokens": [used.total_input_tokens for used in commit.usage],
+        "total_output_tokens": [used.total_output_tokens for used in commit.usage],
+        "key": commit.lease[0],
+        "owner": commit.lease[1],
+    }
