@@ -63,6 +63,8 @@ class WatchedStore:
 
     def __init__(self, store: Store, stage: Stage) -> None:
         self._store, self._stage = store, stage
+        # A read in a thread would be judged when its answer comes, by what has happened since it was made.
+        self.reads_in_place = True
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         return self._store.newest(keys, namespace)

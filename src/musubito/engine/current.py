@@ -81,6 +81,8 @@ def _open_default() -> MusubitoEngine:
 class _NoStore:
     """In the place of a store that could not be opened: says why, whatever it is asked."""
 
+    reads_in_place = True
+
     def __init__(self, why: StoreError) -> None:
         self._why = str(why)
 

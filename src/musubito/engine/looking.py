@@ -51,6 +51,7 @@ class _ReadOnly:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.reads_in_place: bool = getattr(store, "reads_in_place", False)
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         return self._store.newest(keys, namespace)
