@@ -23,7 +23,7 @@ from musubito.identity.plain import TYPE, plain
 from musubito.store.base import InputLine, Ledger, Part, Readable
 from musubito.store.pieces import inflated, joined
 
-__all__ = ["Given", "Redact", "digests_in", "in_pieces", "opened", "stored", "stored_input"]
+__all__ = ["Given", "Redact", "digests_in", "in_pieces", "opened", "opened_in", "stored", "stored_input"]
 
 Redact: TypeAlias = Callable[[str, Any], Any]
 """Takes an operation's name and the arguments of a call as plain data; gives back what is stored of them."""
@@ -129,18 +129,22 @@ def stored_input(store: Readable, namespace: str, operation: str, input_hash: by
     (rows,) = store.read([("input", where)])
     if not rows:
         return None
-    number, body = rows[0]
+    try:
+        return opened_in(store, *rows[0])
+    except ArtifactUnreadable as error:
+        return {TYPE: "...", "value": str(error)}
+
+
+def opened_in(store: Readable, namespace: int, body: bytes) -> Any:
+    """As `opened`, with the parts that a store has in this namespace."""
 
     def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
         wanted = list(digests)
-        found = store.read([("chain", {"namespace": number, "digest": digest}) for digest in wanted])
+        found = store.read([("chain", {"namespace": namespace, "digest": digest}) for digest in wanted])
         chains = zip(wanted, found, strict=True)
-        return {digest: [bytes(piece) for (piece,) in reversed(chain)] for digest, chain in chains if chain}
+        return {digest: [piece for (piece,) in reversed(chain)] for digest, chain in chains if chain}
 
-    try:
-        return opened(body, parts)
-    except ArtifactUnreadable as error:
-        return {TYPE: "...", "value": str(error)}
+    return opened(body, parts)
 
 
 def digests_in(body: bytes) -> list[bytes]:

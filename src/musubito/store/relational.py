@@ -376,6 +376,8 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
         number = node.number
+        # Its texts may have been forgotten.
+        numbers.code(db, place.code)
     inline = change.payload is not None and len(change.payload) <= INLINE
     if change.payload is not None and not inline:
         db.rows(
@@ -436,6 +438,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
     execution, new, *_ = db.rows("ahead", {"reuse": place.keys.reuse, "since": 0})[0]
     node = _find_node(db, numbers, place)
+    numbers.code(db, place.code)
     db.rows(
         "add_execution",
         {
