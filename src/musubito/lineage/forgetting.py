@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
 from musubito.lineage.removal import Writer, Young, batches, newest_execution, remove_nodes, sweep, unused_parts
@@ -43,6 +44,7 @@ class Forgetting:
 
 
 # -- what is meant -----------------------------------------------------------------------------------------------------
+@tells_damage
 def meant(lineage: Lineage, what: str) -> list[Forget]:
     """What an operation's name, or the id of a node or a run, stands for. `LineageError` if nothing or several."""
     namespaces = lineage.rows("namespaces_of", operation=what)
@@ -64,7 +66,7 @@ def meant(lineage: Lineage, what: str) -> list[Forget]:
         return [Forget("", nodes=[node])]
     if node is not None:
         raise LineageError(f"{what} is both a node and a run; give more digits")
-    return [Forget("", run=bytes(part)) for part, _ in lineage.rows("parts_of_run", run=run)]
+    return [Forget("", run=binary(part)) for part, _ in lineage.rows("parts_of_run", run=run)]
 
 
 def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
@@ -80,6 +82,7 @@ def nodes_among(nodes: Iterable[bytes]) -> list[Forget]:
     return [Forget("", nodes=batch) for batch in batches(list(nodes), AT_ONCE)]
 
 
+@tells_damage
 def with_all_below(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
     """The same, and what came of it: what consumed or called it, and so on, since what it gave may be in there; and
     what all these called themselves, since they may have handed it on. What was also called by something else, or by
@@ -93,7 +96,7 @@ def with_all_below(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
     found: list[bytes] = []
     after = 0
     while rows := lineage.rows("identities_after", after=after, limit=SLICE):
-        found += [bytes(node) for number, node, *_ in rows if number in numbers]
+        found += [binary(node) for number, node, *_ in rows if number in numbers]
         after = rows[-1][0]
     return [*wanted, *nodes_among(found)]
 
@@ -160,6 +163,7 @@ class _Links:
 
 
 # -- to forget ---------------------------------------------------------------------------------------------------------
+@tells_damage
 def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[int, bytes]] = ()) -> Forgetting:
     """Erase the contents, from the file, too; `inputs` are those that no node has, by the names that the store gives
     them. Raises `StoreError`; what was forgotten until then is."""
@@ -180,6 +184,7 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
     return Forgetting(executions, erased_inputs + more.inputs, more.parts, size + more.size, erased)
 
 
+@tells_damage
 def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
     """Forget all of a namespace, and remove what is left of it: nodes, executions, edges, calls, and the runs that made
     calls in no other. What stays are its name and those of its operations and, without contents, effects that took
@@ -196,7 +201,7 @@ def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
             writer.write(Prune(0, calls=some))
     while True:
         young = Young(lineage)
-        nodes = [bytes(row[0]) for row in lineage.rows("bare_in", namespace=namespace)]
+        nodes = [binary(row[0]) for row in lineage.rows("bare_in", namespace=namespace)]
         executions = [row[0] for row in lineage.rows("forgotten_in", namespace=namespace, forgotten=FORGOTTEN)]
         went = remove_nodes(writer, young, nodes)
         went += sum(writer.write(Prune(0, executions=some)).executions for some in batches(executions))
@@ -218,11 +223,13 @@ def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
 
 def _runs_of(lineage: Lineage, namespace: str) -> list[bytes]:
     """The runs all of whose calls, and those of all their parts, are of a namespace's operations."""
-    own = {bytes(run): bool(all_of_them) for run, all_of_them in lineage.rows("runs_by_namespace", namespace=namespace)}
+    own = {
+        binary(run): bool(all_of_them) for run, all_of_them in lineage.rows("runs_by_namespace", namespace=namespace)
+    }
     parts: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for run, parent, *_ in lineage.rows("last_of_runs"):
         if parent is not None:
-            parts[bytes(parent)].append(bytes(run))
+            parts[binary(parent)].append(binary(run))
     found: set[bytes] = set()
     ahead = sorted(own.keys() | parts.keys())
     # Parts may have parts: each round finds those around the ones that it has found before.

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Self
 from musubito.engine.inputs import opened_in
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import TYPE
+from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
 
@@ -66,6 +67,7 @@ class Holding(NamedTuple):
     unreadable: int
 
 
+@tells_damage
 def holding(lineage: Lineage, wanted: Wanted) -> Holding:
     """Finds them. Raises `StoreError`."""
     lineage.engine.flush()
@@ -78,7 +80,7 @@ def holding(lineage: Lineage, wanted: Wanted) -> Holding:
             looked_at += 1
             try:
                 if wanted.is_in(opened_in(store, namespace, body)):
-                    found.add((operation, bytes(input_hash)))
+                    found.add((operation, binary(input_hash)))
             except ArtifactUnreadable:
                 unreadable += 1
         last = rows[-1][0], rows[-1][1]
@@ -86,7 +88,7 @@ def holding(lineage: Lineage, wanted: Wanted) -> Holding:
     while rows := lineage.rows("identities_after", after=after, limit=NODES):
         for _, node, operation, input_hash in rows:
             if (operation, input_hash) in found:
-                nodes.append(bytes(node))
+                nodes.append(binary(node))
                 known.add((operation, input_hash))
         after = rows[-1][0]
     return Holding(nodes, sorted(found - known), looked_at, unreadable)

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from musubito.engine.inputs import digests_in
 from musubito.errors import ArtifactUnreadable
+from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.store.base import FORGOTTEN, Change, Prune, Pruned, Retire, Tidy
 
@@ -110,6 +111,7 @@ class Prunable(NamedTuple):
     nodes: list[bytes]
 
 
+@tells_damage
 def prunable(lineage: Lineage, before: float) -> Prunable:
     """What began before a time and is needed by nothing that is younger."""
     now = time.time()
@@ -118,10 +120,11 @@ def prunable(lineage: Lineage, before: float) -> Prunable:
     before = before if since is None else min(before, since)
     rows = lineage.rows("prunable", before=before, now=now)
     executions = [number for kind, number, _ in rows if kind == 0]
-    bare, nodes = ([bytes(node) for kind, _, node in rows if kind == wanted] for wanted in (1, 2))
+    bare, nodes = ([binary(node) for kind, _, node in rows if kind == wanted] for wanted in (1, 2))
     return Prunable(executions, bare, nodes)
 
 
+@tells_damage
 def old_runs(lineage: Lineage, before: float) -> list[bytes]:
     """The runs that were last heard of before a time, and so were all that are parts of them."""
     rows = lineage.rows("last_of_runs")
@@ -150,14 +153,15 @@ class Young:
         """Up to the present moment."""
         touched, ((newest,),) = self._ask(("touched_since", {"since": self.since}), ("newest_execution", {}))
         for node, artifact, operation, input_hash in touched:
-            self.nodes.add(bytes(node))
+            self.nodes.add(binary(node))
             if artifact is not None:
-                self.artifacts.add(bytes(artifact))
+                self.artifacts.add(binary(artifact))
             if operation is not None:
-                self.inputs.add((operation, bytes(input_hash)))
+                self.inputs.add((operation, binary(input_hash)))
         self.since = newest
 
 
+@tells_damage
 def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
     """Remove what began before a time and is needed by nothing that is younger, in small steps; may be stopped at any
     time and begun again. Raises `StoreError`."""
@@ -194,18 +198,19 @@ def sweep(lineage: Lineage, writer: Writer) -> None:
     for artifacts in batches(lineage.rows("unused_artifacts", forgotten=FORGOTTEN)):
         young.look()
         writer.write(
-            Prune(young.since, artifacts=[each for each in artifacts if bytes(each[1]) not in young.artifacts])
+            Prune(young.since, artifacts=[each for each in artifacts if binary(each[1]) not in young.artifacts])
         )
     for inputs in batches(lineage.rows("unused_inputs")):
         young.look()
         writer.write(
-            Prune(young.since, inputs=[each for each in inputs if (each[0], bytes(each[1])) not in young.inputs])
+            Prune(young.since, inputs=[each for each in inputs if (each[0], binary(each[1])) not in young.inputs])
         )
     for parts in batches(unused_parts(lineage)):
         writer.write(Prune(0, parts=parts))
     writer.write(Tidy())
 
 
+@tells_damage
 def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Pruning:
     """Prune the oldest until the data takes no more than so many bytes, or nothing is left that nothing needs. What
     was given or asked for last goes last. Raises `StoreError`."""
@@ -250,6 +255,7 @@ def batches(found: Sequence[T], size: int = BATCH) -> Iterator[list[T]]:
         yield batch
 
 
+@tells_damage
 def unused_parts(lineage: Lineage) -> list[int]:
     """The pieces of stored inputs that no stored input refers to any more."""
     numbers: dict[tuple[int, bytes], int] = {}

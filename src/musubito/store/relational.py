@@ -275,6 +275,10 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
     if not rows:
         return None
     attempt, settled, outcome, execution = rows[0]
+    if not (type(attempt) is int and type(settled) is int and attempt >= 0 and settled >= (outcome == "done")):
+        raise TypeError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
+    if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
+        raise TypeError(f"an effect holds {outcome!r:.50} where its outcome belongs")
     found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
     done = _settled(db, keys, [_found(row) for row in found])
     return EffectRow(attempt, settled, outcome, _holder(db, effect_key), done[0] if done else None)

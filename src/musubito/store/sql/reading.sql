@@ -156,16 +156,18 @@ JOIN _inputs i ON i.operation = o.id
 WHERE s.name = :namespace AND o.name = :operation AND i.input_hash = :input_hash;
 
 -- name: chain
--- The bodies of a chain of parts, the last one first. One that is damaged and comes back to itself comes to an end.
-WITH RECURSIVE chain (id, step) AS (
-  SELECT id, 0 FROM _parts WHERE namespace = :namespace AND digest = :digest
+-- The bodies of a chain of parts, the last one first, each with the part before it. One that is damaged and comes back
+-- to itself comes to an end: when there are as many as parts at all, or more bytes than may be, each one counted with
+-- some on top.
+WITH RECURSIVE chain (id, step, size) AS (
+  SELECT id, 0, length(body) + :least FROM _parts WHERE namespace = :namespace AND digest = :digest
   UNION ALL
-  SELECT p.id, c.step + 1 FROM chain c
+  SELECT p.id, c.step + 1, c.size + length(p.body) + :least FROM chain c
   JOIN _parts l ON l.id = c.id
   JOIN _parts p ON p.namespace = :namespace AND p.digest = l.before
-  WHERE c.step < (SELECT max(id) FROM _parts)
+  WHERE c.step < (SELECT max(id) FROM _parts) AND c.size < :most
 )
-SELECT p.body FROM chain c JOIN _parts p ON p.id = c.id ORDER BY c.step;
+SELECT p.body, p.before FROM chain c JOIN _parts p ON p.id = c.id ORDER BY c.step;
 
 -- name: identity_of_node
 -- What tells a node from others of its operation.
