@@ -56,7 +56,7 @@ def test_with_all_below(path):
     node = next(each["node_id"] for each in json.loads(shown.output)["nodes"] if each["operation"] == "fetch")
     said = ask(path, node[:10], "--below", "--yes", "--json")
     done = json.loads(said.output)
-    assert done.keys() == {"executions", "inputs", "parts", "size", "erased"}
+    assert done.keys() == {"executions", "inputs", "parts", "size", "erased", "nodes", "runs"}
     assert (done["executions"], done["erased"]) == (2, True)
     assert not is_found(path, "of-great-weight") and is_found(path, "other-matter")
 
@@ -80,3 +80,25 @@ def test_it_asks_before(path):
 def test_wrong_usage(path):
     for args in ((), ("fetch", "--namespace", "other"), ("unheard of", "--yes"), ("--namespace", "none", "--yes")):
         assert ask(path, *args).exit_code == 2
+
+
+def test_what_its_input_holds(path):
+    said = ask(path, "--where", "$.what=of-great-weight", "--below", answer="n\n")
+    assert "Forget $.what=of-great-weight (" in said.output and "nothing was forgotten" in said.output
+    said = ask(path, "--where", "$.what=of-great-weight", "--below", "--yes")
+    assert said.exit_code == 0 and said.output.startswith("$.what=of-great-weight: 2 executions forgotten")
+    assert not is_found(path, "of-great-weight") and is_found(path, "other-matter")
+    said = ask(path, "--where", "$.what=of-great-weight", "--yes")
+    assert said.exit_code == 2 and "none of" in said.output
+    assert ask(path, "--where", "other-matter", "--yes").exit_code == 0
+    assert not is_found(path, "other-matter")
+    assert ask(path, "--where", "$what", "--yes").exit_code == 2
+
+
+def test_of_a_namespace_nothing_is_left(path):
+    # The newest execution of all keeps its number.
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        fetch("newest")
+    said = ask(path, "--namespace", "other", "--yes", "--json")
+    assert json.loads(said.output)["nodes"] == 1
+    assert ask(path, "--namespace", "other", "--below", "--yes").exit_code == 2

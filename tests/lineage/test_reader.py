@@ -286,4 +286,20 @@ def test_parts_that_come_back_to_themselves_come_to_an_end(engine: MusubitoEngin
     with closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
         connection.execute("UPDATE _parts SET before = (SELECT digest FROM _parts WHERE items = 60) WHERE items = 60")
     lineage = Lineage(engine)
-    assert len(lineage.input(lineage.node(node))["messages"]) > 60
+    # What lacks its beginning would be another list.
+    assert lineage.input(lineage.node(node))["messages"] == {"$type": "...", "value": "no longer stored"}
+
+
+def test_a_list_whose_beginning_is_gone_is_not_shown_as_a_shorter_one(engine: MusubitoEngine, tmp_path: Path):
+    @musubito_step(name="chat")
+    def chat(messages: list[str]) -> int:
+        return len(messages)
+
+    messages = [f"message {number} " * 90 for number in range(61)]
+    chat(messages[:60])
+    node = chat(messages).node_id
+    engine.flush()
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
+        connection.execute("DELETE FROM _parts WHERE items = 60")
+    lineage = Lineage(engine)
+    assert lineage.input(lineage.node(node))["messages"] == {"$type": "...", "value": "no longer stored"}

@@ -242,7 +242,7 @@ class Stores(RuleBasedStateMachine):
     @rule(what=st.sampled_from([*OPERATIONS, *PLACES]), namespace=st.sampled_from(["default", "another"]))
     def forget(self, what: str, namespace: str) -> None:
         node = PLACES[what].keys.node if what in PLACES else None
-        change = Forget(namespace, None if node else what, node)
+        change = Forget(namespace, None if node else what, [node] if node else [])
         (forgotten,) = self.reference.write([change])
         # Several executions may have one artifact, and a store may keep it once.
         assert self.tested.write([change])[0].executions == forgotten.executions

@@ -6,7 +6,16 @@ import click
 
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, size, times
-from musubito.lineage.removal import forget, in_namespace, meant, with_all_below
+from musubito.lineage.forgetting import (
+    Forgetting,
+    forget,
+    forget_namespace,
+    in_namespace,
+    meant,
+    nodes_among,
+    with_all_below,
+)
+from musubito.lineage.holding import Wanted, holding
 from musubito.store.base import Forget
 
 __all__ = ["command"]
@@ -15,30 +24,59 @@ __all__ = ["command"]
 @click.command("forget", epilog="Example: musubito forget 3f2a9c --below")
 @click.argument("what", metavar="NODE|RUN|OPERATION", required=False)
 @click.option("--namespace", metavar="NAME", help="All that was recorded in this namespace, in place of WHAT.")
+@click.option(
+    "--where",
+    metavar="'$.FIELD=VALUE'|TEXT",
+    help="All whose stored input holds this value in a field ($.user_id=42, $.items[*].id=7, $..id=7 at any depth), or "
+    "this text anywhere, in place of WHAT.",
+)
 @click.option("--below", is_flag=True, help="Also all that came of it, which may hold the same contents.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
 @says_what_is_wrong
-def command(here: Here, what: str | None, namespace: str | None, below: bool, yes: bool, json_: bool) -> None:
-    """Erase inputs, outputs and error texts for good, from the file too.
+def command(
+    here: Here, what: str | None, namespace: str | None, where: str | None, below: bool, yes: bool, json_: bool
+) -> None:
+    """Erase inputs, outputs, error texts and code for good, from the file too.
 
-    Ids, times and costs stay. What was made with it runs again; a forgotten external effect does not take place again.
+    Ids, times and costs stay, but of a namespace only the names. What was made with it runs again; a forgotten external
+    effect does not take place again.
     """
-    if (what is None) == (namespace is None):
-        raise click.UsageError("name a node, a run or an operation, or a --namespace")
-    lineage = here.lineage
-    wanted = meant(lineage, what) if what is not None else in_namespace(lineage, namespace or "")
+    if [what, namespace, where].count(None) != 2:
+        raise click.UsageError(
+            "name a node, a run or an operation, or a --namespace, or what the input holds by --where"
+        )
+    if namespace is not None and below:
+        raise click.UsageError("a --namespace is forgotten whole; what others made of it is found by --below of a node")
+    lineage, inputs = here.lineage, list[tuple[int, bytes]]()
+    if namespace is not None:
+        wanted = in_namespace(lineage, namespace)
+    elif where is not None:
+        held = holding(lineage, Wanted.of(where))
+        wanted, inputs = nodes_among(held.nodes), held.inputs
+        if held.unreadable:
+            click.echo(f"{times(held.unreadable, 'stored input')} could not be read: see musubito verify.", err=True)
+        if not wanted and not inputs:
+            raise CommandError(f"none of {times(held.looked_at, 'stored input')} holds {clean(where)}.")
+    else:
+        wanted = meant(lineage, what or "")
     wanted = with_all_below(lineage, wanted) if below else wanted
-    name = clean(what or f"namespace {namespace}")
+    name = clean(what or where or f"namespace {namespace}")
     if not yes:
         _ask(f"{name}{_all_of(wanted)}")
-    done = forget(lineage, wanted)
+    done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
+    _tell(here, name, done, json_=json_)
+
+
+def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
     if json_:
         here.json(done)
         return
     click.echo(f"{name}: {times(done.executions, 'execution')} forgotten, {size(done.size)} of contents erased.")
     click.echo(f"{times(done.inputs, 'stored input')} and {times(done.parts, 'piece')} of stored inputs among it.")
+    if done.nodes or done.runs:
+        click.echo(f"{times(done.nodes, 'node')} and {times(done.runs, 'run')} removed.")
     if not done.erased:
         click.echo(
             "Somebody is reading: the bytes leave the files when forget is called again, or the last one closes."
@@ -48,7 +86,7 @@ def command(here: Here, what: str | None, namespace: str | None, below: bool, ye
 def _all_of(wanted: list[Forget]) -> str:
     """What else is concerned than what was named."""
     operations = sorted({clean(each.operation) for each in wanted if each.operation})
-    nodes = sorted(short(each.node.hex()) for each in wanted if each.node)
+    nodes = sorted({short(node.hex()) for each in wanted for node in each.nodes})
     some = [*operations, *nodes]
     if len(some) < 2:
         return ""

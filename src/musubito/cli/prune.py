@@ -3,78 +3,144 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
 
 import click
+from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import size, times, when
-from musubito.lineage.removal import old_runs, prunable, prune
+from musubito.lineage.removal import Pruning, Watch, give_back, old_runs, prunable, prune, prune_to_size
 from musubito.store.base import Compactable
 
 __all__ = ["command"]
 
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+BYTES: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """A size, a number with a unit, in bytes."""
+    if value is None:
+        return None
+    said = re.fullmatch(r"(\d+(?:\.\d+)?)\s?([kmgt]?)b?", value.strip().lower())
+    if said is None:
+        raise click.BadParameter(f"{value!r} is no size; say 500MB or 2GB")
+    return int(float(said[1]) * BYTES[said[2]])
+
+
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """An age, a number with a unit, in seconds."""
+    if value is None:
+        return None
     said = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip().lower())
     if said is None:
         raise click.BadParameter(f"{value!r} is no age; say 30d, 12h or 2w")
     return float(said[1]) * SECONDS[said[2]]
 
 
-@click.command("prune", epilog="Example: musubito prune --older-than 30d --vacuum")
-@click.option("--older-than", required=True, callback=_seconds, metavar="AGE", help="Such as 30d, 12h or 2w.")
-@click.option("--vacuum", is_flag=True, help="Then give the room back to the disk; nobody can write meanwhile.")
+@click.command("prune", epilog="Example: musubito prune --older-than 30d --keep-size 2GB")
+@click.option("--older-than", callback=_seconds, metavar="AGE", help="Such as 30d, 12h or 2w.")
+@click.option(
+    "--keep-size", callback=_bytes, metavar="SIZE", help="Then the oldest, until no more is left: 500MB, 2GB."
+)
+@click.option(
+    "--vacuum", is_flag=True, help="Then write the database anew, as small as it can be; nobody can write meanwhile."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
 @says_what_is_wrong
-def command(here: Here, older_than: float, vacuum: bool, dry_run: bool, yes: bool, json_: bool) -> None:
+def command(
+    here: Here,
+    older_than: float | None,
+    keep_size: int | None,
+    vacuum: bool,
+    dry_run: bool,
+    yes: bool,
+    json_: bool,
+) -> None:
     """Remove what is older and was not asked for since.
 
-    Kept whatever its age: what younger results came of, external effects, and what is being computed. What was removed
-    runs again when it is called. Claims that dead processes left behind go, too.
+    Kept whatever its age and size: what younger results came of, external effects, and what is being computed. What was
+    removed runs again when it is called. Claims that dead processes left behind go, too. Others can go on meanwhile.
     """
-    lineage = here.lineage
-    before = here.engine.now() - older_than
-    old, runs = prunable(lineage, before), old_runs(lineage, before)
-    what = ", ".join(
-        (
-            times(len(old.executions), "execution"),
-            times(len(old.bare) + len(old.nodes), "node"),
-            times(len(runs), "run"),
-        )
-    )
+    if older_than is None and keep_size is None:
+        raise click.UsageError("say what may go: --older-than AGE, --keep-size SIZE, or both")
+    store = _compactable(here)
+    before = here.engine.now() - older_than if older_than is not None else None
+    what = _what(here, before)
+    used = store.used()
+    if dry_run and json_:
+        here.json({"before": before, **what, "used": used})
+        return
+    texts = [f"what is older than {when(before)}: {_said(what)}"] if before is not None else []
+    if keep_size is not None:
+        texts.append(f"the oldest of {size(used)} until {size(keep_size)} are left")
     if dry_run:
-        if json_:
-            nodes = len(old.bare) + len(old.nodes)
-            here.json({"before": before, "executions": len(old.executions), "nodes": nodes, "runs": len(runs)})
-        else:
-            click.echo(f"Would remove what is older than {when(before)}: {what}.")
+        click.echo(f"Would remove {', then '.join(texts)}.")
         return
     if not yes:
-        _ask(f"Remove what is older than {when(before)}: {what}?")
-    done = prune(lineage, before)
-    if vacuum:
-        store: Any = here.engine.storage
-        _compact(store)
+        _ask(f"Remove {', then '.join(texts)}?")
+    done = Pruning()
+    with _watched(here, bar=not json_) as watch:
+        if before is not None:
+            done = prune(here.lineage, before, watch)
+        if keep_size is not None:
+            done = done.plus(prune_to_size(here.lineage, keep_size, watch))
+        given = None if vacuum else give_back(here.lineage)
+        if vacuum:
+            store.vacuum()
     if json_:
-        here.json({"before": before, "removed": done})
+        here.json({"before": before, "removed": done, "used": store.used()})
         return
     click.echo(
         f"Removed {times(done.executions, 'execution')}, {times(done.nodes, 'node')}, {times(done.runs, 'run')}: "
         f"{size(done.size)} of contents."
     )
-    if not vacuum and done.size:
+    if keep_size is not None and store.used() > keep_size:
+        click.echo(
+            f"{size(store.used())} are left: all of that is needed by what is kept whatever its age, or the newest."
+        )
+    if given == 0 and done.size:
         click.echo("The room is used again by what comes; --vacuum gives it back to the disk.")
 
 
-def _compact(store: Compactable) -> None:
-    store.vacuum()
+def _compactable(here: Here) -> Compactable:
+    store: Any = here.engine.storage
+    return cast("Compactable", store)
+
+
+def _what(here: Here, before: float | None) -> dict[str, int | None]:
+    """How many of each are older, as far as an age was given."""
+    if before is None:
+        return {"executions": None, "nodes": None, "runs": None}
+    old = prunable(here.lineage, before)
+    runs = old_runs(here.lineage, before)
+    return {"executions": len(old.executions), "nodes": len(old.bare) + len(old.nodes), "runs": len(runs)}
+
+
+def _said(what: dict[str, int | None]) -> str:
+    return ", ".join(times(number or 0, each[:-1]) for each, number in what.items())
+
+
+@contextmanager
+def _watched(here: Here, *, bar: bool) -> Iterator[Watch]:
+    """Shows on a terminal how far it has come."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(
+        *columns, console=here.console, disable=not (bar and here.console.is_terminal), transient=True
+    ) as shown:
+        task = shown.add_task("looking for what nothing needs", total=None)
+
+        def watch(removed: Pruning) -> None:
+            text = f"{times(removed.executions, 'execution')} removed, {size(removed.size)} of contents"
+            shown.update(task, description=text)
+
+        yield watch
 
 
 def _ask(question: str) -> None:

@@ -19,11 +19,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from ormsgpack import Ext, packb, unpackb
 
 from musubito.errors import ArtifactUnreadable
+from musubito.identity.codecs import nesting
 from musubito.identity.plain import TYPE, plain
 from musubito.store.base import InputLine, Ledger, Part, Readable
-from musubito.store.pieces import inflated, joined
+from musubito.store.pieces import MOST, inflated, joined
 
-__all__ = ["Given", "Redact", "digests_in", "in_pieces", "opened", "stored", "stored_input"]
+__all__ = ["Given", "Redact", "digests_in", "in_pieces", "opened", "opened_in", "stored", "stored_input"]
 
 Redact: TypeAlias = Callable[[str, Any], Any]
 """Takes an operation's name and the arguments of a call as plain data; gives back what is stored of them."""
@@ -33,6 +34,8 @@ WHOLE: Final = 2
 LONG: Final = 512
 """From this many packed bytes on, a list, dict or text is shared."""
 DIGEST: Final = 16
+DEEPEST: Final = 3000
+"""So many levels may be open at once: pieces hold msgpack of their own, which ormsgpack reads on the C stack."""
 MOST_AT_ONCE: Final = 1_000_000
 """So many bytes of inputs are written in one transaction."""
 
@@ -129,18 +132,28 @@ def stored_input(store: Readable, namespace: str, operation: str, input_hash: by
     (rows,) = store.read([("input", where)])
     if not rows:
         return None
-    number, body = rows[0]
+    try:
+        return opened_in(store, *rows[0])
+    except ArtifactUnreadable as error:
+        return {TYPE: "...", "value": str(error)}
+
+
+def opened_in(store: Readable, namespace: int, body: bytes) -> Any:
+    """As `opened`, with the parts that a store has in this namespace."""
 
     def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
         wanted = list(digests)
-        found = store.read([("chain", {"namespace": number, "digest": digest}) for digest in wanted])
+        where = {"namespace": namespace, "most": MOST, "least": LONG}
+        found = store.read([("chain", {**where, "digest": digest}) for digest in wanted])
         chains = zip(wanted, found, strict=True)
-        return {digest: [bytes(piece) for (piece,) in reversed(chain)] for digest, chain in chains if chain}
+        # What lacks its beginning would be a shorter list.
+        return {
+            digest: [piece for piece, _ in reversed(chain)]
+            for digest, chain in chains
+            if chain and (chain[-1][1] is None or sum(len(piece) + LONG for piece, _ in chain) >= MOST)
+        }
 
-    try:
-        return opened(body, parts)
-    except ArtifactUnreadable as error:
-        return {TYPE: "...", "value": str(error)}
+    return opened(body, parts)
 
 
 def digests_in(body: bytes) -> list[bytes]:
@@ -160,19 +173,58 @@ def opened(body: bytes, parts: Callable[[Collection[bytes]], Mapping[bytes, Sequ
         known |= found
         ahead = {digest for chain in found.values() for piece in chain for digest in digests_in(piece)} - known.keys()
 
-    def join(code: int, digest: bytes) -> Any:
-        chain = known.get(digest)
+    return _values(body, _Joiner(known).join)[0]
+
+
+class _Joiner:
+    """Puts pieces in the places of their digests. Damaged ones may name each other, over and over: what comes of them
+    has an end all the same."""
+
+    def __init__(self, known: Mapping[bytes, Sequence[bytes]]) -> None:
+        self._known = known
+        self._left = MOST
+        self._room = DEEPEST
+        self._depth = 0
+
+    def join(self, code: int, digest: bytes) -> Any:
+        chain = self._known.get(digest)
         if chain is None:
             return {TYPE: "...", "value": "no longer stored"}
-        items = [item for piece in chain for item in _values(piece, join)]
+        items: list[Any] = []
+        for piece in chain:
+            array = _inflated(piece)
+            # As it was stored, each is worth so much at least.
+            self._left -= max(len(array), len(piece)) + LONG
+            if self._left < 0:
+                raise ArtifactUnreadable("a stored input is too large to be shown")
+            self._depth += 1
+            # To look through long ones takes its time, and hardly any lies deeper.
+            levels = nesting(array) + 1 if self._depth > 2 else 1
+            self._room -= levels
+            try:
+                if self._room < 0:
+                    raise ArtifactUnreadable("a stored input is nested too deeply to be shown")
+                items += _unpacked(array, self.join)
+            finally:
+                self._room += levels
+                self._depth -= 1
         return items[0] if code == WHOLE else items
-
-    return _values(body, join)[0]
 
 
 def _values(piece: bytes, join: Callable[[int, bytes], Any]) -> list[Any]:
+    return _unpacked(_inflated(piece), join)
+
+
+def _inflated(piece: bytes) -> bytes:
     try:
-        values = unpackb(inflated(piece), ext_hook=join)
+        return inflated(piece)
+    except (ValueError, TypeError) as error:
+        raise ArtifactUnreadable(f"a stored input does not decode: {error}") from error
+
+
+def _unpacked(array: bytes, join: Callable[[int, bytes], Any]) -> list[Any]:
+    try:
+        values = unpackb(array, ext_hook=join)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ArtifactUnreadable(f"a stored input does not decode: {error}") from error
     if type(values) is not list or not values:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from musubito.lineage.damage import tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import CallReport, LineageError, RunSummary
 
@@ -47,6 +48,7 @@ class Comparison:
         return any(call.change not in ("same", "inside") for call in self.calls)
 
 
+@tells_damage
 def compare(lineage: Lineage, before: str, after: str) -> Comparison:
     """Two runs, by their ids, names, or "last". Of one operation, what is not the same is paired in the order in which
     it was called."""

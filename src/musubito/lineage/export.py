@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from musubito.lineage.damage import tells_damage
 from musubito.lineage.reader import Lineage, short_id
 from musubito.lineage.records import CallReport, NodeReport, RunReport
 from musubito.model import NodeStatus
@@ -62,6 +63,7 @@ class Graph:
     calls: tuple[CallReport, ...]
 
 
+@tells_damage
 def graph_of_run(lineage: Lineage, report: RunReport) -> Graph:
     """The nodes of its calls. What it did not call is not there, though it may have come of it."""
     nodes: dict[str, Vertex] = {}
@@ -78,6 +80,7 @@ def graph_of_run(lineage: Lineage, report: RunReport) -> Graph:
     return Graph(title, tuple(nodes.values()), _edges((*_data(lineage, numbers), *calls)), report.calls)
 
 
+@tells_damage
 def graph_of_node(lineage: Lineage, node: NodeReport) -> Graph:
     """The node, all that it came of, and all that came of it."""
     above, below = lineage.ancestors(node.node_id), lineage.descendants(node.node_id)
@@ -176,6 +179,7 @@ def _one_line(text: str) -> str:
 
 
 # -- as data -----------------------------------------------------------------------------------------------------------
+@tells_damage
 def document(lineage: Lineage, graph: Graph, *, contents: bool) -> dict[str, Any]:
     """For programs: nodes, edges and calls; with what each node was given and gave if `contents` are wanted."""
     nodes = []

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from musubito.lineage.damage import tells_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import Cost, LineageError, Tokens
@@ -55,6 +56,7 @@ class _Place:
     duration_ms: float
 
 
+@tells_damage
 def impact(lineage: Lineage, operation: str) -> Impact:
     """What would go stale if the operation of this name changed, in all namespaces. `LineageError` if there is none.
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
 import musubito
+from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport, RunReport
 
@@ -42,6 +43,7 @@ class _Told(NamedTuple):
     saved_ms: float
 
 
+@tells_damage
 def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
     """Those of the calls of a run, in the order of time."""
     run = report.summary.run_id
@@ -66,6 +68,7 @@ def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
     )
 
 
+@tells_damage
 def events_of_nodes(lineage: Lineage, nodes: Iterable[NodeReport]) -> list[dict[str, Any]]:
     """Those of the executions that answer at nodes, in the order of time."""
     return _events(
@@ -154,7 +157,7 @@ def _artifacts(lineage: Lineage, each: _Told) -> tuple[list[bytes], list[bytes]]
     numbers = lineage.rows("numbers_of_node", node=bytes.fromhex(each.node_id))
     given = [row[1] for row in lineage.rows("data_edges", id=numbers[0][0])] if numbers else []
     gave = [row[0] for row in lineage.rows("artifact_of", execution=each.execution)]
-    return list(dict.fromkeys(map(bytes, given))), [bytes(artifact) for artifact in gave if artifact is not None]
+    return list(dict.fromkeys(map(bytes, given))), [binary(artifact) for artifact in gave if artifact is not None]
 
 
 def _dataset(namespace: str, artifact: bytes) -> dict[str, Any]:

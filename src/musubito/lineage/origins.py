@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from musubito.lineage.damage import tells_damage
 from musubito.lineage.literals import prompts_in
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport, Tokens
@@ -41,6 +42,7 @@ class Origins:
     inputs: tuple[RootInput, ...]
 
 
+@tells_damage
 def origins(lineage: Lineage, node: str) -> Origins:
     """Which models, prompts and inputs led to what this node gave. `LineageError` if it is not there."""
     number = lineage.number(node)

@@ -12,6 +12,7 @@ from musubito.engine.inputs import stored_input
 from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import plain, without_secrets
+from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.records import (
     Attempt,
     CallReport,
@@ -82,6 +83,7 @@ class Lineage:
         return self.ask((query, parameters))[0]
 
     # -- runs ----------------------------------------------------------------------------------------------------------
+    @tells_damage
     def runs(self, limit: int = 20, *, name: str | None = None, before: float = EVER) -> list[RunSummary]:
         """The newest runs, newest first. A call outside of any run is one of its own, named by its operation."""
         rows = self.rows("runs", limit=limit, before=before, named=name)
@@ -89,6 +91,7 @@ class Lineage:
         newest = sorted([(row[3], row[0]) for row in rows] + [(row[2], row[0]) for row in lone], reverse=True)
         return [self._summary(run) for _, run in newest[:limit]]
 
+    @tells_damage
     def run(self, run: str) -> RunReport:
         """One run, by its id, or the newest of that name; "last" is the newest of all."""
         number = self._run_id(run)
@@ -102,7 +105,7 @@ class Lineage:
             return bytes.fromhex(newest[0].run_id)
         named = self.rows("runs_named", name=text, limit=1) or self.rows("lone_calls_named", name=text, limit=1)
         if named:
-            return bytes(named[0][0])
+            return binary(named[0][0])
         return self._counted(text) or self._unique("run", text, "runs_like")
 
     def _counted(self, text: str) -> bytes | None:
@@ -112,7 +115,7 @@ class Lineage:
             return None
         low, high = (bytes.fromhex(first.ljust(24, each)[:24]) for each in "0f")
         end = (int(number) % 256**5).to_bytes(5, "big")
-        found = [bytes(row[0]) for row in self.rows("runs_numbered", first=low, last=high + b"\xff" * 5, number=end)]
+        found = [binary(row[0]) for row in self.rows("runs_numbered", first=low, last=high + b"\xff" * 5, number=end)]
         if len(found) > 1:
             raise LineageError(f"several runs begin with {first} and have this number; give the whole id")
         return found[0] if found else None
@@ -120,7 +123,7 @@ class Lineage:
     def _parts(self, run: bytes) -> list[tuple[bytes, int | None, bool]]:
         """The run and those inside it, each with the call of the one around it in which it began, and whether a call
         around it has its time."""
-        return [(bytes(part), call, bool(inside)) for part, call, inside in self.rows("parts_of_run", run=run)]
+        return [(binary(part), call, bool(inside)) for part, call, inside in self.rows("parts_of_run", run=run)]
 
     def _summary(self, run: bytes) -> RunSummary:
         known = self.rows("run", run=run)
@@ -197,10 +200,12 @@ class Lineage:
         return tuple(calls)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
+    @tells_damage
     def node(self, node: str) -> NodeReport:
         """One node, by its id."""
         return self.nodes([self.number(node)])[0]
 
+    @tells_damage
     def nodes(self, numbers: Iterable[int]) -> list[NodeReport]:
         """Those of these numbers, as the store counts them."""
         numbers = list(numbers)
@@ -220,15 +225,18 @@ class Lineage:
         used = self.rows("usage", execution=number)
         return Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _all_of(used)))
 
+    @tells_damage
     def number(self, node: str) -> int:
         """The number of a node in the store."""
         found = self.rows("numbers_of_node", node=self._unique("node", node, "nodes_like"))
         return int(found[0][0])
 
+    @tells_damage
     def ancestors(self, node: str, deepest: int = 1000) -> list[Relative]:
         """All that a node came of, nearest first: what it consumed ("data"), and what was called inside ("call")."""
         return self._relatives("ancestors", node, deepest)
 
+    @tells_damage
     def descendants(self, node: str, deepest: int = 1000) -> list[Relative]:
         """All that came of a node, nearest first: what consumed it, and what called it."""
         return self._relatives("descendants", node, deepest)
@@ -239,11 +247,13 @@ class Lineage:
         return [Relative(depth, kind, each) for (_, depth, kind), each in zip(rows, nodes, strict=True)]
 
     # -- contents ------------------------------------------------------------------------------------------------------
+    @tells_damage
     def input(self, node: NodeReport) -> Any:
         """The arguments of a node's call as plain data, see `musubito.identity.plain`; None if they are not stored."""
         self.engine.flush()
         return stored_input(self._store, node.namespace, node.operation, bytes.fromhex(node.input_hash))
 
+    @tells_damage
     def output(self, node: NodeReport) -> Any:
         """What a node gave as plain data; None if nothing is stored."""
         if node.execution is None:
@@ -263,7 +273,7 @@ class Lineage:
             raise LineageError(f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id")
         first = bytes.fromhex(short.ljust(2 * size, "0"))
         last = bytes.fromhex(short.ljust(2 * size, "f"))
-        found = [bytes(row[0]) for row in self.rows(query, first=first, last=last)]
+        found = [binary(row[0]) for row in self.rows(query, first=first, last=last)]
         if not found:
             raise LineageError(f"no {kind} begins with {text}")
         if len(found) > 1:

@@ -1,15 +1,16 @@
-"""Forgetting contents by hand, and removing what is old and what nothing needs.
+"""Removing what is old and what nothing needs, by age or until the store is small enough.
 
 What may go is found by reading, while others go on; the store removes it in small transactions and looks again at what
-can have changed since (`musubito.store.removal`). Which pieces of stored inputs are still used is found here, too: it
-takes a look into every stored input, far too long for a transaction, and the store does not know their format. An input
-that is stored in that very moment may therefore lose a piece that it shares; readers are told so, no replay needs it.
+can have changed since (`musubito.store.removal`). Between these there is a pause, since who waits for SQLite's lock
+only tries now and then. Which pieces of stored inputs are still used is found here, too: it takes a look into every
+stored input, far too long for a transaction, and the store does not know their format. An input that is stored in that
+very moment may therefore lose a piece that it shares; readers are told so, no replay needs it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
@@ -17,42 +18,38 @@ from typing import Any, Final, NamedTuple, TypeVar
 from musubito.engine.inputs import digests_in
 from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
+from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import LineageError
-from musubito.store.base import FORGOTTEN, Forget, Forgotten, Holder, Prune, Pruned, Release, Retire, Tidy
+from musubito.store.base import FORGOTTEN, Change, Holder, Prune, Pruned, Release, Retire, Tidy
 
 __all__ = [
-    "Forgetting",
     "Prunable",
     "Pruning",
-    "forget",
-    "in_namespace",
-    "meant",
+    "Watch",
+    "Writer",
+    "Young",
+    "batches",
+    "give_back",
+    "newest_execution",
     "old_runs",
     "prunable",
     "prune",
+    "prune_to_size",
+    "remove_nodes",
+    "sweep",
     "unused_parts",
-    "with_all_below",
 ]
 
-BATCH: Final = 500
+BATCH: Final = 100
 """How much is removed in one transaction."""
 SLICE: Final = 1000
 """How many rows are read at a time."""
+LONGEST_PAUSE: Final = 0.1
+GIVEN_BACK: Final = 1_000_000
+"""So many bytes go back to the disk in one transaction."""
+AGES: Final = 50
+"""Into so many parts what is stored is divided by age, where it has to become smaller: the oldest goes first."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Forgetting:
-    """What was forgotten: how many executions were concerned, how many inputs and pieces of inputs were erased, how
-    many bytes in all. `erased`: no reader stood in the way of removing the bytes from the files at once; else they go
-    with the next `forget`, or when the last who uses the database closes it."""
-
-    executions: int
-    inputs: int
-    parts: int
-    size: int
-    erased: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class Pruning:
     parts: int = 0
     size: int = 0
 
-    def plus(self, more: Pruned) -> Pruning:
+    def plus(self, more: Pruned | Pruning) -> Pruning:
         """The sum."""
         return Pruning(
             self.executions + more.executions,
@@ -80,71 +77,188 @@ class Pruning:
         )
 
 
-# -- forget ------------------------------------------------------------------------------------------------------------
-def meant(lineage: Lineage, what: str) -> list[Forget]:
-    """What an operation's name, or the id of a node or a run, stands for. `LineageError` if nothing or several."""
-    namespaces = lineage.rows("namespaces_of", operation=what)
-    if namespaces:
-        return [Forget(namespace, operation=what) for (namespace,) in namespaces]
-    try:
-        node = bytes.fromhex(lineage.node(what).node_id)
-    except LineageError as error:
-        if str(error).startswith("several"):
-            raise
-        node = None
-    try:
-        run = bytes.fromhex(lineage.run(what).summary.run_id)
-    except LineageError as error:
-        if node is None:
-            raise LineageError(
-                f"{what!r} is no operation, and neither a node nor a run is found by it: {error}"
-            ) from error
-        return [Forget("", node=node)]
-    if node is not None:
-        raise LineageError(f"{what} is both a node and a run; give more digits")
-    return [Forget("", run=bytes(part)) for part, *_ in lineage.rows("parts_of_run", run=run)]
+Watch = Callable[[Pruning], None]
+"""Told after each transaction what was removed until then."""
 
 
-def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
-    """All operations of a namespace. `LineageError` if it has none."""
-    operations = lineage.rows("operations_in", namespace=namespace)
-    if not operations:
-        raise LineageError(f"nothing was recorded in a namespace {namespace!r}")
-    return [Forget(namespace, operation=operation) for (operation,) in operations]
+def unwatched(_: Pruning) -> None:
+    """Nobody is told."""
 
 
-def with_all_below(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
-    """The same, and the nodes that came of what they name: what they gave may be in there."""
-    found: dict[bytes, None] = {}
-    for each in wanted:
-        for (number,) in lineage.rows("nodes_named", **_named(each)):
-            for below, _, _ in lineage.rows("descendants", id=number, deepest=1_000_000):
-                found[below] = None
-    nodes = [Forget("", node=bytes.fromhex(node.node_id)) for node in lineage.nodes(int(number) for number in found)]
-    return [*wanted, *nodes]
+class Writer:
+    """Writes one transaction after the other, and leaves as much time to others as each took."""
+
+    def __init__(self, lineage: Lineage, watch: Watch = unwatched) -> None:
+        self.removed = Pruning()
+        self._write = lineage.engine.storage.write
+        self._watch = watch
+
+    def write(self, change: Change) -> Any:
+        """The answer to one change."""
+        began = time.perf_counter()
+        (answer,) = self._write([change])
+        if isinstance(answer, Pruned):
+            self.removed = self.removed.plus(answer)
+            self._watch(self.removed)
+        time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
+        return answer
 
 
-def _named(change: Forget) -> dict[str, Any]:
-    return {"namespace": change.namespace, "operation": change.operation, "node": change.node, "run": change.run}
+class Prunable(NamedTuple):
+    """What nothing needs, oldest first: executions, nodes without any, and nodes that these executions ran at."""
+
+    executions: list[int]
+    bare: list[bytes]
+    nodes: list[bytes]
 
 
-def forget(lineage: Lineage, wanted: Sequence[Forget]) -> Forgetting:
-    """Erase the contents, from the file, too. Raises `StoreError`; what was forgotten until then is."""
-    store = lineage.engine.storage
+@tells_damage
+def prunable(lineage: Lineage, before: float) -> Prunable:
+    """What began before a time and is needed by nothing that is younger."""
+    now = time.time()
+    # What began while a call runs may be what it has called.
+    since = lineage.rows("oldest_lease", now=now)[0][0]
+    before = before if since is None else min(before, since)
+    rows = lineage.rows("prunable", before=before, now=now)
+    executions = [number for kind, number, _ in rows if kind == 0]
+    bare, nodes = ([binary(node) for kind, _, node in rows if kind == wanted] for wanted in (1, 2))
+    return Prunable(executions, bare, nodes)
+
+
+@tells_damage
+def old_runs(lineage: Lineage, before: float) -> list[bytes]:
+    """The runs that were last heard of before a time, and so were all that are parts of them."""
+    rows = lineage.rows("last_of_runs")
+    old = {run for run, _, *times in rows if max(each or 0.0 for each in times) < before}
+    outer = {run: parent for run, parent, *_ in rows}
+    for run in outer.keys() - old:
+        parent = outer[run]
+        while parent is not None:
+            old.discard(parent)
+            parent = outer.get(parent)
+    return sorted(old)
+
+
+class Young:
+    """What has happened since somebody began to look for what nothing needs. Looked at before each transaction, so that
+    this has to look only at what has happened since then."""
+
+    def __init__(self, lineage: Lineage) -> None:
+        self.since = newest_execution(lineage)
+        self.nodes: set[bytes] = set()
+        self.artifacts: set[bytes] = set()
+        self.inputs: set[tuple[int, bytes]] = set()
+        self._ask = lineage.ask
+
+    def look(self) -> None:
+        """Up to the present moment."""
+        touched, ((newest,),) = self._ask(("touched_since", {"since": self.since}), ("newest_execution", {}))
+        for node, artifact, operation, input_hash in touched:
+            self.nodes.add(binary(node))
+            if artifact is not None:
+                self.artifacts.add(binary(artifact))
+            if operation is not None:
+                self.inputs.add((operation, binary(input_hash)))
+        self.since = newest
+
+
+@tells_damage
+def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
+    """Remove what began before a time and is needed by nothing that is younger, in small steps; may be stopped at any
+    time and begun again. Raises `StoreError`."""
+    writer = Writer(lineage, watch)
+    for runs in batches(old_runs(lineage, before)):
+        writer.write(Prune(0, runs=runs))
+    # What loses its last execution is a node without one in the next round.
+    while True:
+        young = Young(lineage)
+        executions, nodes, _ = prunable(lineage, before)
+        for batch in batches(executions):
+            writer.write(Retire(batch))
+        went = remove_nodes(writer, young, nodes[::-1])
+        for batch in batches(executions[::-1]):
+            went += writer.write(Prune(0, executions=batch)).executions
+        if not went:
+            break
+    sweep(lineage, writer)
+    for lease in _left_leases(lineage):
+        writer.write(Release(lease))
+    return writer.removed
+
+
+def remove_nodes(writer: Writer, young: Young, nodes: Sequence[bytes]) -> int:
+    """Remove those of these nodes that nothing has happened at since; how many went."""
+    went = 0
+    for names in batches(nodes):
+        young.look()
+        went += writer.write(Prune(young.since, nodes=[name for name in names if name not in young.nodes])).nodes
+    return went
+
+
+def sweep(lineage: Lineage, writer: Writer) -> None:
+    """Remove the contents that belonged to what was removed."""
+    young = Young(lineage)
+    for artifacts in batches(lineage.rows("unused_artifacts", forgotten=FORGOTTEN)):
+        young.look()
+        writer.write(
+            Prune(young.since, artifacts=[each for each in artifacts if binary(each[1]) not in young.artifacts])
+        )
+    for inputs in batches(lineage.rows("unused_inputs")):
+        young.look()
+        writer.write(
+            Prune(young.since, inputs=[each for each in inputs if (each[0], binary(each[1])) not in young.inputs])
+        )
+    for parts in batches(unused_parts(lineage)):
+        writer.write(Prune(0, parts=parts))
+    writer.write(Tidy())
+
+
+@tells_damage
+def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Pruning:
+    """Prune the oldest until the data takes no more than so many bytes, or nothing is left that nothing needs. What
+    was given or asked for last goes last. Raises `StoreError`."""
+    compactable: Any = lineage.engine.storage
+    removed = done = Pruning()
+
+    def watched(now: Pruning) -> None:
+        watch(done.plus(now))
+
     lineage.engine.flush()
-    executions = inputs = size = 0
-    for change in wanted:
-        done: Forgotten = store.write([change])[0]
-        executions, inputs, size = executions + done.executions, inputs + done.inputs, size + done.size
-    parts = 0
-    for batch in _batches(unused_parts(lineage)):
-        pruned: Pruned = store.write([Prune(0, parts=batch)])[0]
-        parts, size = parts + pruned.parts, size + pruned.size
-    compactable: Any = store
-    erased: bool = compactable.empty_log()
-    return Forgetting(executions, inputs, parts, size, erased)
+    times = [at for (at,) in lineage.rows("starts", parts=AGES)]
+    while times and (used := compactable.used()) > most:
+        # What is older than this is about as much as is too much.
+        older = max(1, int(len(times) * (1 - most / used)))
+        before, times = times[older - 1], times[older:]
+        removed = done = removed.plus(prune(lineage, before, watched))
+    return removed
 
 
+def give_back(lineage: Lineage) -> int:
+    """Give free room back to the disk, in small steps; how many bytes. Raises `StoreError`."""
+    compactable: Any = lineage.engine.storage
+    given = 0
+    began = time.perf_counter()
+    while step := compactable.give_back(GIVEN_BACK):
+        given += step
+        time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
+        began = time.perf_counter()
+    compactable.empty_log()
+    return given
+
+
+def newest_execution(lineage: Lineage) -> int:
+    """The number of the newest execution: what has changed since is younger."""
+    return int(lineage.rows("newest_execution")[0][0])
+
+
+def batches(found: Sequence[T], size: int = BATCH) -> Iterator[list[T]]:
+    """As many as go into one transaction, one after the other."""
+    rest = iter(found)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+@tells_damage
 def unused_parts(lineage: Lineage) -> list[int]:
     """The pieces of stored inputs that no stored input refers to any more."""
     numbers: dict[tuple[int, bytes], int] = {}
@@ -173,95 +287,11 @@ def _digests(body: Any) -> list[bytes]:
         return []
 
 
-# -- prune -------------------------------------------------------------------------------------------------------------
-class Prunable(NamedTuple):
-    """What nothing needs, oldest first: executions, nodes without any, and nodes that these executions ran at."""
-
-    executions: list[int]
-    bare: list[bytes]
-    nodes: list[bytes]
-
-
-def prunable(lineage: Lineage, before: float) -> Prunable:
-    """What began before a time and is needed by nothing that is younger."""
-    now = time.time()
-    # What began while a call runs may be what it has called.
-    since = lineage.rows("oldest_lease", now=now)[0][0]
-    before = before if since is None else min(before, since)
-    rows = lineage.rows("prunable", before=before, now=now)
-    executions = [number for kind, number, _ in rows if kind == 0]
-    bare, nodes = ([bytes(node) for kind, _, node in rows if kind == wanted] for wanted in (1, 2))
-    return Prunable(executions, bare, nodes)
-
-
-def old_runs(lineage: Lineage, before: float) -> list[bytes]:
-    """The runs that were last heard of before a time, and so were all that are parts of them."""
-    rows = lineage.rows("last_of_runs")
-    old = {run for run, _, *times in rows if max(each or 0.0 for each in times) < before}
-    outer = {run: parent for run, parent, *_ in rows}
-    for run in outer.keys() - old:
-        parent = outer[run]
-        while parent is not None:
-            old.discard(parent)
-            parent = outer.get(parent)
-    return sorted(old)
-
-
-def prune(lineage: Lineage, before: float) -> Pruning:
-    """Remove what began before a time and is needed by nothing that is younger, in small steps; may be stopped at any
-    time and begun again. Raises `StoreError`."""
-    store, removed = lineage.engine.storage, Pruning()
-
-    def remove(change: Prune) -> Pruned:
-        nonlocal removed
-        pruned: Pruned = store.write([change])[0]
-        removed = removed.plus(pruned)
-        return pruned
-
-    for runs in _batches(old_runs(lineage, before)):
-        remove(Prune(0, runs=runs))
-    # What loses its last execution is a node without one in the next round.
-    while True:
-        since = _now(lineage)
-        executions, nodes, _ = prunable(lineage, before)
-        for batch in _batches(executions):
-            store.write([Retire(batch)])
-        went = 0
-        for names in _batches(nodes[::-1]):
-            went += remove(Prune(since, nodes=names)).nodes
-        for batch in _batches(executions[::-1]):
-            went += remove(Prune(since, executions=batch)).executions
-        if not went:
-            break
-    since = _now(lineage)
-    for artifacts in _batches(lineage.rows("unused_artifacts", forgotten=FORGOTTEN)):
-        remove(Prune(since, artifacts=artifacts))
-    for inputs in _batches(lineage.rows("unused_inputs")):
-        remove(Prune(since, inputs=inputs))
-    for parts in _batches(unused_parts(lineage)):
-        remove(Prune(since, parts=parts))
-    left = [Release(lease) for lease in _left_leases(lineage)]
-    if left:
-        store.write(left)
-    store.write([Tidy()])
-    return removed
-
-
 def _left_leases(lineage: Lineage) -> list[tuple[bytes, bytes]]:
     """Those of processes that died. That of an effect stays: it tells that nobody knows what became of it."""
     now = time.time()
     return [
-        (bytes(key), bytes(owner))
+        (binary(key), binary(owner))
         for key, owner, host, pid, process in lineage.rows("leases_left", now=now)
-        if is_dead(Holder(bytes(owner), host, pid, process, now))
+        if is_dead(Holder(binary(owner), host, pid, process, now))
     ]
-
-
-def _now(lineage: Lineage) -> int:
-    return int(lineage.rows("newest_execution")[0][0])
-
-
-def _batches(found: Sequence[T]) -> Iterator[list[T]]:
-    rest = iter(found)
-    while batch := list(islice(rest, BATCH)):
-        yield batch

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import Cost, LineageError, Tokens
@@ -75,6 +76,7 @@ class _Sums:
         )
 
 
+@tells_damage
 def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> Savings:
     """What the calls since a time (seconds since the epoch) spent and saved. Days are those of local time; what runs
     inside a run is counted with it."""
@@ -142,5 +144,5 @@ def _key(by: str, keys: Sequence[Any]) -> str:
     if by == "day":
         return datetime.fromtimestamp(quarter * QUARTER, UTC).astimezone().date().isoformat()
     if by == "run":
-        return bytes(run).hex()
+        return binary(run).hex()
     return operation or ""

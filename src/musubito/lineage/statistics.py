@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from musubito.lineage.damage import tells_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import Cost, Tokens
@@ -63,6 +64,7 @@ class Statistics:
     operations: tuple[OperationStatistics, ...]
 
 
+@tells_damage
 def statistics(lineage: Lineage) -> Statistics:
     """Counts everything, so it takes longer the more there is."""
     counts, operations, executions, calls, usage = lineage.ask(

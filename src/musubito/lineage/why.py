@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.identity.changes import Difference, differences, how_many, text_diff
+from musubito.lineage.damage import tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
 
@@ -51,6 +52,7 @@ class Why:
     parents: tuple[tuple[NodeReport | None, NodeReport | None], ...]
 
 
+@tells_damage
 def why(lineage: Lineage, node: str) -> Why:
     """Why this node ran, when it first did. `LineageError` if it is not there."""
     number = lineage.number(node)

@@ -483,18 +483,18 @@ class Invalidate:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Erase contents by hand -> `Forgotten`: of all executions of an operation, of a node (those that `Invalidate`
+    """Erase contents by hand -> `Forgotten`: of all executions of an operation, of nodes (those that `Invalidate`
     would name), or of those that answered the calls of a run.
 
-    Payloads, stored inputs, error texts and what was read go, except for what an execution that is not forgotten holds
-    as well; nodes, edges, executions and the ledger stay as a skeleton of ids and numbers. The executions become
-    INVALID as by `Invalidate`, and so do older ones of the same key that would come back in their place. What an effect
-    did stays done: its result is lost, and whoever asks for it again is told so.
+    Payloads, stored inputs, error texts, what was read and the texts of the code go, except for what an execution that
+    is not forgotten holds as well; nodes, edges, executions and the ledger stay as a skeleton of ids and numbers. The
+    executions become INVALID as by `Invalidate`, and so do older ones of the same key that would come back in their
+    place. What an effect did stays done: its result is lost, and whoever asks for it again is told so.
     """
 
     namespace: str
     operation: str | None = None
-    node: bytes | None = None
+    nodes: Sequence[bytes] = ()
     run: bytes | None = None
 
 
@@ -523,8 +523,9 @@ class Prune:
     Nodes without executions that nothing hangs on and that point at nothing valid, children first; those that were
     invalidated by hand stay as stubs, since what runs there just now goes by that. Executions that are
     INVALID and that no other one has called, callers first, with all that belongs to them alone; never the newest of
-    all, since numbers must not come again, and never one that an effect names. Runs of the ledger, with their calls.
-    Artifacts, inputs and parts by the names that the store gives them (`reading.sql`).
+    all, since numbers must not come again, and never one that an effect names. Runs of the ledger, with their calls,
+    and single calls, by their runs and numbers. Artifacts, inputs and parts by the names that the store gives them
+    (`reading.sql`).
 
     `since` is the newest execution at the time when somebody found that nothing needs them; what is younger is looked
     at once more.
@@ -537,6 +538,7 @@ class Prune:
     artifacts: Sequence[tuple[int, bytes]] = ()
     inputs: Sequence[tuple[int, bytes]] = ()
     parts: Sequence[int] = ()
+    calls: Sequence[tuple[bytes, int]] = ()
 
 
 class Pruned(NamedTuple):
@@ -706,10 +708,17 @@ class ServerCondition(NamedTuple):
 
 
 class Compactable(Protocol):
-    """A store that can make sure of what became of the bytes it has removed. Both raise `StoreError`."""
+    """A store that can make sure of what became of the bytes it has removed. All raise `StoreError`."""
 
     def empty_log(self) -> bool:
         """Nothing removed is left in a log beside the data; False if somebody's reading stood in the way."""
 
     def vacuum(self) -> None:
         """The data takes no more room than it needs."""
+
+    def used(self) -> int:
+        """How many bytes the data takes, without the room in its files that is free."""
+
+    def give_back(self, most: int) -> int:
+        """Up to so many bytes of free room go back to the disk, in one short transaction; how many did. None from a
+        store, or a file, that gives back nothing in small steps."""

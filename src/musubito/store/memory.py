@@ -286,6 +286,10 @@ class _Tables:
         """A new execution; with it end the lease under which it ran and its attempt at an effect."""
         number = max(self.executions, default=0) + 1
         self.executions[number] = _Execution(number, change, invalid)
+        for use in change.uses:
+            self.nodes.setdefault(use.node, _Node())
+        # Its texts may have been forgotten.
+        self.codes.setdefault(change.place.code.fingerprint, change.place.code)
         if change.lease:
             self.release(*change.lease)
         if change.effect:
@@ -391,17 +395,16 @@ class _Tables:
     def forget(self, change: Forget) -> Forgotten:
         """By hand: as `invalidate`, but the contents go, too, and effects stay done."""
         if change.run is None:
-            self.invalidations[len(self.invalidations) + 1] = Invalidate(
-                change.namespace, change.operation, change.node
-            )
+            for each in change.nodes or (None,):
+                self.invalidations[len(self.invalidations) + 1] = Invalidate(change.namespace, change.operation, each)
         answered = {line.execution for line in self.calls.values() if line.run_id == change.run}
-        pointed = self.nodes.get(change.node, _Node()).execution if change.node else None
+        pointed = {self.nodes[each].execution for each in change.nodes if each in self.nodes}
         named = [
             e
             for e in self.executions.values()
             if (e.told.place.operation == change.operation and e.told.place.namespace == change.namespace)
-            or e.keys.node == change.node
-            or e.number in {pointed} | answered
+            or e.keys.node in change.nodes
+            or e.number in pointed | answered
         ]
         size = 0
         for e in named:
@@ -417,7 +420,17 @@ class _Tables:
                 self.mark_stale(node_id)
         if change.run in self.runs:
             self.runs[change.run] = self.runs[change.run]._replace(tags=None)
+        self.forget_code()
         return Forgotten(len(named), 0, size)
+
+    def forget_code(self) -> None:
+        had: dict[bool, set[bytes]] = {True: set(), False: set()}
+        for node_id, node in self.nodes.items():
+            for e in self.executions.values():
+                if node.place and (e.keys.node == node_id or e.number == node.execution):
+                    had[e.forgotten].add(node.place.code.fingerprint)
+        for fingerprint in had[True] - had[False]:
+            self.codes.pop(fingerprint, None)
 
     def erase(self, e: _Execution) -> int:
         told: Commit | Fail
@@ -437,6 +450,8 @@ class _Tables:
         for run in change.runs:
             self.runs.pop(run, None)
             self.calls = {key: line for key, line in self.calls.items() if line.run_id != run}
+        for call in change.calls:
+            self.calls.pop(call, None)
         return Pruned(len(nodes), len(executions), len(change.runs), 0, 0, 0, 0)
 
     def prune_node(self, node_id: bytes) -> bool:

@@ -11,14 +11,16 @@ __all__ = ["MOST", "inflated", "joined"]
 WORTH_IT: Final = 256
 LARGE: Final = 65_536
 """From this many bytes on, speed counts for more than size."""
-MOST: Final = 1 << 30
-"""What a piece may amount to: bytes that promise more are taken for damaged."""
+MOST: Final = 1 << 28
+"""What a piece may amount to: more is not stored, and bytes that promise more are taken for damaged."""
 
 
 def joined(bodies: Sequence[bytes]) -> bytes:
     """One array of values that are packed each."""
     count = len(bodies)
     head = bytes((0x90 | count,)) if count < 16 else b"\xdd" + count.to_bytes(4, "big")
+    if sum(map(len, bodies)) >= MOST:
+        raise ValueError(f"more than {MOST:,} bytes in one piece")
     array = b"".join((head, *bodies))
     if len(array) < WORTH_IT:
         return array
@@ -35,6 +37,6 @@ def inflated(piece: bytes) -> bytes:
         array = inflating.decompress(piece, MOST)
     except zlib.error as error:
         raise ValueError(str(error)) from error
-    if not inflating.eof:
+    if not inflating.eof or inflating.unused_data:
         raise ValueError("a deflated piece without an end")
     return array

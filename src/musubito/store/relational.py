@@ -282,6 +282,10 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
     if not rows:
         return None
     attempt, settled, outcome, execution = rows[0]
+    if not (type(attempt) is int and type(settled) is int and attempt >= 0 and settled >= (outcome == "done")):
+        raise TypeError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
+    if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
+        raise TypeError(f"an effect holds {outcome!r:.50} where its outcome belongs")
     found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
     done = _settled(db, keys, [_found(row) for row in found])
     return EffectRow(attempt, settled, outcome, _holder(db, effect_key), done[0] if done else None)
@@ -389,6 +393,8 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
         number = node.number
+        # Its texts may have been forgotten.
+        numbers.code(db, place.code)
     inline = change.payload is not None and len(change.payload) <= INLINE
     if change.payload is not None and not inline:
         db.rows(
@@ -450,6 +456,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     rows, found = db.both(("ahead", {"reuse": place.keys.reuse, "since": 0}), ("node", {"node": place.keys.node}))
     execution, new, *_ = rows[0]
     node = _found_node(db, numbers, place, found)
+    numbers.code(db, place.code)
     db.rows(
         "add_execution",
         {

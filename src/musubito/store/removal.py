@@ -31,17 +31,21 @@ def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
         # Those of calls that were never recorded, too.
         erased = db.rows("forget_inputs_of_operation", {"operation": where["operation"]})
     else:
-        node = change.node or b""
-        known = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
-        where = {"operation": None, "node": known[0][0]}
-        named = db.rows("invalidate_node", where)
-        db.rows("add_invalidation", where)
-    executions = [row[0] for row in named]
+        named = []
+        for node in change.nodes:
+            known = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
+            where = {"operation": None, "node": known[0][0]}
+            named += db.rows("invalidate_node", where)
+            db.rows("add_invalidation", where)
+    executions = list(dict.fromkeys(row[0] for row in named))
     size = sum(_forget(db, execution) for execution in executions)
     for (node_below,) in db.rows("nodes_pointing_at_invalid", {}):
         db.rows("mark_stale", {"node": node_below})
     artifacts = db.rows("forget_artifacts", {"forgotten": FORGOTTEN})
     erased += db.rows("forget_inputs", {"forgotten": FORGOTTEN})
+    db.rows("forget_code", {"forgotten": FORGOTTEN})
+    # Whoever has a fingerprint of these next keeps its texts again.
+    numbers.codes.clear()
     return Forgotten(len(executions), len(erased), size + _sum(artifacts) + _sum(erased))
 
 
@@ -69,6 +73,8 @@ def prune(db: Database, change: Prune) -> Pruned:
     for run in change.runs:
         db.rows("prune_calls", {"run": run})
         db.rows("prune_run", {"run": run})
+    for run, call in change.calls:
+        db.rows("prune_call", {"run": run, "call": call})
     artifacts, inputs, parts = (
         [row for each in wanted for row in db.rows(query, each)]
         for query, wanted in (

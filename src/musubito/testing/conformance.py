@@ -118,7 +118,7 @@ def invalidate(
 def forget(
     store: Store, operation: str | None = None, node: Place | None = None, run: bytes | None = None
 ) -> Forgotten:
-    forgotten = one(store.write([Forget("default", operation, node.keys.node if node else None, run)]))
+    forgotten = one(store.write([Forget("default", operation, [node.keys.node] if node else [], run)]))
     assert isinstance(forgotten, Forgotten)
     return forgotten
 
@@ -876,6 +876,27 @@ class StoreConformance:
         row = self.effect(store)
         assert (row.outcome, row.found and row.found.payload) == ("done", None)
 
+    def test_several_nodes_are_forgotten_at_once(self, store: Store) -> None:
+        for number, at in enumerate((F, G, H)):
+            ran(store, at, f"x{number}")
+        assert one(store.write([Forget("default", nodes=[F.keys.node, H.keys.node])])) == Forgotten(2, 0, 4)
+        assert [found(store, at).payload for at in (F, G, H)] == [None, b"x1", None]
+
+    def test_code_goes_with_the_last_of_its_executions_that_is_not_forgotten(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        ran(store, BELOW_TWO, "y")
+        ran(store, F, "x")
+        code = BELOW_ONE.code.fingerprint
+        assert code == BELOW_TWO.code.fingerprint
+        forget(store, node=BELOW_ONE)
+        assert dict(store.find(CodeOf(code))) == {"child": digest("part", "child")}
+        forget(store, node=BELOW_TWO)
+        assert dict(store.find(CodeOf(code))) == {}
+        assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
+        # Whoever runs it again has it again.
+        ran(store, BELOW_TWO, "y")
+        assert dict(store.find(CodeOf(code))) == {"child": digest("part", "child")}
+
     # -- pruning -------------------------------------------------------------------------------------------------------
     def test_what_is_retired_is_invalid_but_for_effects(self, store: Store) -> None:
         ran(store, F, "x")
@@ -976,6 +997,18 @@ class StoreConformance:
         store.write([Ledger("default", [RunLine(b"run", "name", None, 1.0, 2.0, "finished")], [line])])
         assert prune(store, runs=[b"run"]).runs == 1
         assert forget(store, run=b"run").executions == 0
+
+    def test_single_calls_are_pruned(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, G, "y")
+        calls = [
+            CallLine(b"run", number, None, "f", at.keys.node, number, "ran", "X", 1.0, 1.0, 0.0, 0, 0)
+            for number, at in enumerate((F, G), 1)
+        ]
+        store.write([Ledger("default", [], calls)])
+        prune(store, calls=[(b"run", 1)])
+        assert forget(store, run=b"run").executions == 1
+        assert found(store, F).payload == b"x"
 
     # -- leases --------------------------------------------------------------------------------------------------------
     def test_a_missing_result_is_claimed_by_one(self, store: Store) -> None:

@@ -20,6 +20,7 @@ SCANS = {
     "effect_may_run_again": {"_effects"},
     "forget_artifacts": {"_artifacts", "e", "_executions"},
     "forget_inputs": {"_inputs", "n", "_nodes", "_executions"},
+    "forget_code": {"_code_parts", "e", "n"},
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},
     "unpoint": {"_nodes"},

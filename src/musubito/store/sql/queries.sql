@@ -476,6 +476,20 @@ RETURNING length(body);
 -- Remove all inputs of an operation.
 DELETE FROM _inputs WHERE operation = :operation RETURNING length(body);
 
+-- name: forget_code
+-- Remove the texts of code that none but forgotten executions had, be it that they ran at a node or answer there.
+DELETE FROM _code_parts WHERE code IN (
+  SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.not_replayable = :forgotten
+  UNION
+  SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.not_replayable = :forgotten
+  EXCEPT
+  SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node
+  WHERE e.not_replayable IS NULL OR e.not_replayable <> :forgotten
+  EXCEPT
+  SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution
+  WHERE e.not_replayable IS NULL OR e.not_replayable <> :forgotten
+);
+
 -- name: forget_tags
 -- A run without what its user said of it.
 UPDATE _runs SET tags = NULL WHERE run_id = :run;
@@ -546,6 +560,10 @@ UPDATE _nodes SET listed = 1, execution = nullif(execution, :execution) WHERE id
 -- name: prune_calls
 -- Remove the calls of a run.
 DELETE FROM _calls WHERE run_id = :run;
+
+-- name: prune_call
+-- Remove one call of a run.
+DELETE FROM _calls WHERE run_id = :run AND call = :call;
 
 -- name: prune_run
 -- Remove a run.

@@ -168,16 +168,18 @@ JOIN _inputs i ON i.operation = o.id
 WHERE s.name = :namespace AND o.name = :operation AND i.input_hash = :input_hash;
 
 -- name: chain
--- The bodies of a chain of parts, the last one first. One that is damaged and comes back to itself comes to an end.
-WITH RECURSIVE chain (id, step) AS (
-  SELECT id, 0 FROM _parts WHERE namespace = :namespace AND digest = :digest
+-- The bodies of a chain of parts, the last one first, each with the part before it. One that is damaged and comes back
+-- to itself comes to an end: when there are as many as parts at all, or more bytes than may be, each one counted with
+-- some on top.
+WITH RECURSIVE chain (id, step, size) AS (
+  SELECT id, 0, length(body) + :least FROM _parts WHERE namespace = :namespace AND digest = :digest
   UNION ALL
-  SELECT p.id, c.step + 1 FROM chain c
+  SELECT p.id, c.step + 1, c.size + length(p.body) + :least FROM chain c
   JOIN _parts l ON l.id = c.id
   JOIN _parts p ON p.namespace = :namespace AND p.digest = l.before
-  WHERE c.step < (SELECT max(id) FROM _parts)
+  WHERE c.step < (SELECT max(id) FROM _parts) AND c.size < :most
 )
-SELECT p.body FROM chain c JOIN _parts p ON p.id = c.id ORDER BY c.step;
+SELECT p.body, p.before FROM chain c JOIN _parts p ON p.id = c.id ORDER BY c.step;
 
 -- name: identity_of_node
 -- What tells a node from others of its operation.
@@ -478,6 +480,18 @@ ORDER BY f.what, f.id;
 -- The newest execution of all.
 SELECT coalesce(max(id), 0) FROM _executions;
 
+-- name: starts
+-- Times that divide all executions by age into so many parts, the oldest first: when the youngest of each part began.
+SELECT max(t.started_at) FROM (
+  SELECT started_at, (row_number() OVER (ORDER BY started_at) - 1) * :parts / count(*) OVER () AS part FROM _executions
+) t GROUP BY t.part ORDER BY t.part;
+
+-- name: touched_since
+-- What younger executions ran at, gave and were given, and the nodes that they called.
+SELECT n.node_id, e.artifact, n.operation, n.input_hash FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.id > :since
+UNION ALL
+SELECT n.node_id, NULL, NULL, NULL FROM _uses u JOIN _nodes n ON n.id = u.node WHERE u.execution > :since;
+
 -- name: oldest_lease
 -- Since when the call runs that began first of those that are running.
 SELECT min(started_at) FROM _leases WHERE expires_at >= :now;
@@ -509,6 +523,56 @@ WHERE (i.operation, i.input_hash) > (:operation, :input_hash) ORDER BY i.operati
 -- name: parts_after
 -- The next pieces of stored inputs.
 SELECT id, namespace, digest, before, items, body FROM _parts WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: identities_after
+-- The next nodes, each with its id and what it was given.
+SELECT id, node_id, operation, input_hash FROM _nodes WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: all_executions
+-- Where each execution ran, and whether it was forgotten.
+SELECT id, node, CASE WHEN not_replayable = :forgotten THEN 1 ELSE 0 END FROM _executions;
+
+-- name: all_answers
+-- Which execution answers at each node.
+SELECT id, execution FROM _nodes WHERE execution IS NOT NULL;
+
+-- name: answers_on_top
+-- The executions that answered a call which was made inside of no other one.
+SELECT DISTINCT execution FROM _calls WHERE parent IS NULL AND execution IS NOT NULL;
+
+-- name: forgotten_in
+-- The executions of a namespace that were forgotten, but for those of nodes that others consumed.
+SELECT e.id FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id
+JOIN _nodes n ON n.operation = o.id
+JOIN _executions e ON e.node = n.id
+WHERE s.name = :namespace AND e.not_replayable = :forgotten AND NOT EXISTS (
+  SELECT 1 FROM _edges g JOIN _nodes c ON c.id = g.child LEFT JOIN _operations p ON p.id = c.operation
+  WHERE g.parent = n.id AND (p.namespace IS NULL OR p.namespace <> s.id)
+)
+ORDER BY e.id DESC;
+
+-- name: bare_in
+-- The nodes of a namespace that nothing ran at and nothing called.
+SELECT n.node_id FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id
+JOIN _nodes n ON n.operation = o.id
+WHERE s.name = :namespace AND n.id NOT IN (SELECT node FROM _executions) AND n.id NOT IN (SELECT node FROM _uses)
+ORDER BY n.id DESC;
+
+-- name: calls_in
+-- Some calls of a namespace's operations that ended before a time.
+SELECT c.run_id, c.call FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id
+JOIN _calls c ON c.operation = o.id
+WHERE s.name = :namespace AND c.at < :before LIMIT :limit;
+
+-- name: runs_by_namespace
+-- Each run that has calls, and whether all of them are of a namespace's operations.
+SELECT c.run_id, min(CASE WHEN c.operation IN (
+  SELECT o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE s.name = :namespace
+) THEN 1 ELSE 0 END)
+FROM _calls c GROUP BY c.run_id;
 
 -- name: operations_in
 -- The operations of a namespace.

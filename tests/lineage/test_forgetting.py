@@ -1,0 +1,325 @@
+"""Somebody's data is erased: a namespace, or all that came of one input, and no file holds a trace of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from musubito import (
+    MusubitoEngine,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    musubito_merge,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
+from musubito.lineage import Lineage, LineageError
+from musubito.lineage.forgetting import forget, forget_namespace, meant, nodes_among, with_all_below
+from musubito.lineage.holding import Wanted, holding
+from musubito.lineage.verify import verify
+
+ran: list[str] = []
+
+
+@dataclass
+class Person:
+    name: str
+    number: int
+
+
+@musubito_step(name="load")
+def load(request):
+    ran.append("load")
+    return {"of": request, "mail": "alice-at-home"}
+
+
+@musubito_step(name="answer")
+def answer(text):
+    ran.append("answer")
+    return f"dear {text.value if hasattr(text, 'value') else text}"[:80] + "!" * 2000
+
+
+@musubito_step(name="shared")
+def shared(what):
+    ran.append("shared")
+    return f"shared {what}"
+
+
+@musubito_step(name="inside")
+def inside(what):
+    ran.append("inside")
+    return f"inside {what}"
+
+
+@musubito_step(name="outer")
+def outer(what):
+    ran.append("outer")
+    return [inside(f"about {what}").value, shared("for all").value]
+
+
+@musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="send")
+def send(to):
+    ran.append("send")
+    return to
+
+
+@musubito_step(name="fails")
+def fails(what):
+    raise ValueError(f"no {what}")
+
+
+class World:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.engine = MusubitoEngine(SQLiteStorage(path))
+        self.lineage = Lineage(self.engine)
+
+    def is_found(self, *texts: str) -> list[str]:
+        """Those that some file beside the database still holds, while it is open."""
+        self.engine.flush()
+        # Not by the database's own file alone: it must not be opened and closed in this process, or its locks are gone.
+        self.engine.close()
+        content = b"".join(file.read_bytes() for file in self.path.parent.iterdir())
+        self.__init__(self.path)
+        return [text for text in texts if text.encode() in content]
+
+    def count(self, table: str) -> int:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+    def findings(self) -> list:
+        return [finding for checked in verify(self.lineage) for finding in checked.findings]
+
+    def again(self, step, *args) -> list[str]:
+        """What has to run for a call."""
+        ran.clear()
+        with use_musubito_engine(self.engine):
+            step(*args)
+        return list(ran)
+
+
+@pytest.fixture
+def w(tmp_path):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    world = World(folder / "musubito.db")
+    yield world
+    assert world.findings() == []
+    assert world.engine.faults == 0
+    world.engine.close()
+
+
+# -- a namespace -------------------------------------------------------------------------------------------------------
+def test_of_a_namespace_nothing_is_left_but_names(w):
+    def special(what):
+        "of-their-own-code"
+        return what + "text-of-their-code"
+
+    with use_musubito_engine(w.engine):
+        kept = load("kept-request").node_id
+        answer(load("kept-request"))
+    nodes, calls, code = w.count("nodes"), 3, w.count("code")
+    with use_musubito_engine(w.engine.in_namespace("tenant")), run("their run", tags={"who": "their-tag"}):
+        with run("a part"):
+            answer(load("their-request"))
+            outer("their-outer")
+        with pytest.raises(ValueError):
+            fails("their-failure")
+        musubito_step(name="special")(special)("their-special" * 200)
+    every = ("their-request", "their-outer", "their-failure", "their-special", "their-tag", "text-of-their-code")
+    assert set(w.is_found(*every)) == set(every)
+    with use_musubito_engine(w.engine):
+        load("last")
+    done = forget_namespace(w.lineage, "tenant")
+    assert (done.executions, done.nodes, done.runs, done.erased) == (7, 7, 2, True)
+    assert w.is_found(*every) == []
+    assert w.count("nodes") == nodes + 1 and w.count("calls") == calls + 1 and w.count("executions") == nodes + 1
+    assert w.count("code") == code
+    assert w.lineage.node(kept).status.value == "SUCCESS"
+    assert w.again(load, "kept-request") == []
+    with use_musubito_engine(w.engine.in_namespace("tenant")):
+        ran.clear()
+        assert load("their-request").value["of"] == "their-request"
+        assert ran == ["load"]
+
+
+def test_an_effect_of_a_forgotten_namespace_does_not_take_place_again(w):
+    with use_musubito_engine(w.engine.in_namespace("tenant")):
+        send("their-address")
+    forget_namespace(w.lineage, "tenant")
+    assert w.is_found("their-address") == []
+    with use_musubito_engine(w.engine.in_namespace("tenant")), pytest.raises(Exception, match="lost"):
+        ran.clear()
+        send("their-address")
+    assert ran == []
+
+
+def test_what_another_namespace_has_built_on_stays_as_a_skeleton(w):
+    with use_musubito_engine(w.engine.in_namespace("tenant")):
+        text = load("their-request")
+    with use_musubito_engine(w.engine):
+        child = answer(text).node_id
+    forget_namespace(w.lineage, "tenant")
+    assert w.lineage.node(text.node_id).status.value == "INVALID"
+    assert [each.node.node_id for each in w.lineage.ancestors(child)] == [text.node_id]
+
+
+# -- one input ---------------------------------------------------------------------------------------------------------
+def test_all_that_came_of_an_input_goes(w):
+    with use_musubito_engine(w.engine):
+        for user in ("user-one", "user-two"):
+            with run(user):
+                text = load({"user": user, "question": f"question of {user}"})
+                answer(text)
+                with musubito_merge(text):
+                    outer(f"{user}-deep")
+        w.engine.flush()
+    held = holding(w.lineage, Wanted.of("$.request.user=user-one"))
+    assert (len(held.nodes), held.inputs, held.looked_at, held.unreadable) == (1, [], 9, 0)
+    wanted = with_all_below(w.lineage, nodes_among(held.nodes))
+    # load, answer, outer and what that called by itself; not what the other one called as well.
+    assert forget(w.lineage, wanted).executions == 4
+    assert w.is_found("user-one-deep", "question of user-one") == []
+    assert set(w.is_found("user-two-deep", "question of user-two", "shared for all")) == {
+        "user-two-deep",
+        "question of user-two",
+        "shared for all",
+    }
+    assert w.again(load, {"user": "user-two", "question": "question of user-two"}) == []
+    assert w.again(shared, "for all") == []
+    assert w.again(load, {"user": "user-one", "question": "question of user-one"}) == ["load"]
+
+
+def test_what_the_named_node_called_goes_with_it_unless_it_was_called_by_itself_too(w):
+    with use_musubito_engine(w.engine):
+        outer("deep-matter")
+        outer("other-matter")
+        inside("about other-matter")
+        w.engine.flush()
+    (first,) = holding(w.lineage, Wanted.of("$.what=deep-matter")).nodes
+    forget(w.lineage, with_all_below(w.lineage, nodes_among([first])))
+    assert w.is_found("deep-matter") == []
+    (second,) = holding(w.lineage, Wanted.of("$.what=other-matter")).nodes
+    forget(w.lineage, with_all_below(w.lineage, nodes_among([second])))
+    assert w.is_found("other-matter") == ["other-matter"]
+    assert w.again(inside, "about other-matter") == []
+    # Now nothing needs it but itself.
+    assert w.again(shared, "for all") == ["shared"]
+
+
+def test_an_answer_that_was_given_elsewhere_goes_with_it(w):
+    # The second load answers the same; what consumed that was answered by the first one's execution.
+    with use_musubito_engine(w.engine):
+        with musubito_merge(shared("x")):
+            answer("secret-matter")
+        with musubito_merge(load("x")):
+            elsewhere = answer("secret-matter")
+        shared(elsewhere.value)
+    forget(w.lineage, with_all_below(w.lineage, meant(w.lineage, elsewhere.node_id)))
+    w.engine.flush()
+    assert w.again(answer, "secret-matter") == ["answer"]
+
+
+def test_texts_of_code_go_with_the_last_that_was_made_by_them(w):
+    def mine(what):
+        return what + " made-by-mine"
+
+    step = musubito_step(name="mine")(mine)
+    with use_musubito_engine(w.engine):
+        nodes = [step(what).node_id for what in ("one", "two")]
+        load("x")
+    assert w.is_found("made-by-mine")
+    forget(w.lineage, meant(w.lineage, nodes[0]))
+    with closing(sqlite3.connect(w.path)) as connection:
+        assert connection.execute("SELECT count(*) FROM code WHERE source LIKE '%made-by-mine%'").fetchone() == (1,)
+    forget(w.lineage, meant(w.lineage, nodes[1]))
+    assert w.is_found("made-by-mine") == []
+    assert w.count("code") > 0
+    with use_musubito_engine(w.engine):
+        step("one")
+    with closing(sqlite3.connect(w.path)) as connection:
+        assert connection.execute("SELECT count(*) FROM code WHERE source LIKE '%made-by-mine%'").fetchone() == (1,)
+
+
+# -- what an input holds -----------------------------------------------------------------------------------------------
+HELD = {
+    "name": ["a", {"user": "Bob", "id": 42, "tags": ("x", "y")}],
+    "deep": {"a": [{"b": {"who": "Bob"}}, {"b": {"who": "Eve"}}]},
+    "person": Person("Bob", 7),
+    "cost": Decimal("1.50"),
+    "flag": True,
+    "nothing": None,
+    "long": ["item " * 30 + str(n) for n in range(30)] + ["needle in a haystack"],
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "is_there"),
+    [
+        ("$.request.name[1].user=Bob", True),
+        ("$.request.name[1].id=42", True),
+        ("$.request.name[1].id=4", False),
+        ("$.request.name[0].id=42", False),
+        ("$.request.name[*].id=42", True),
+        ("$.request.name[1].tags[1]=y", True),
+        ("$.request.name[1].tags[*]=z", False),
+        ("$..who=Eve", True),
+        ("$..who=Al", False),
+        ("$.request.deep..who=Bob", True),
+        ("$.request.person.name=Bob", True),
+        ("$.request.person.number=7", True),
+        ("$.request.cost=1.50", True),
+        ("$.request.flag=true", True),
+        ("$.request.flag=1", False),
+        ("$.request.nothing=null", True),
+        ("$.request.long[30]=needle in a haystack", True),
+        ("needle in a", True),
+        ("Bob", True),
+        ("haystacks", False),
+        ("who", True),
+    ],
+)
+def test_an_input_is_found_by_what_it_holds(w, said, is_there):
+    with use_musubito_engine(w.engine):
+        node = load(HELD).node_id
+        load("something else")
+    held = holding(w.lineage, Wanted.of(said))
+    assert [each.hex() for each in held.nodes] == ([node] if is_there else [])
+    assert held.looked_at == 2
+
+
+@pytest.mark.parametrize("said", ["", "$", "$.a", "$a=1", "$.=1", "$.a[x]=1", "$[0=1"])
+def test_what_is_neither_a_field_nor_a_text(said):
+    with pytest.raises(LineageError, match=r"\$|empty"):
+        Wanted.of(said)
+
+
+def test_an_input_that_no_node_has_is_found_and_erased(w):
+    with use_musubito_engine(w.engine):
+        load("secret-matter")
+        w.engine.flush()
+    with closing(sqlite3.connect(w.path)) as connection, connection:
+        connection.execute("UPDATE _inputs SET input_hash = x'00'")
+    held = holding(w.lineage, Wanted.of("secret-matter"))
+    assert (held.nodes, len(held.inputs)) == ([], 1)
+    assert forget(w.lineage, nodes_among(held.nodes), held.inputs).inputs == 1
+    assert holding(w.lineage, Wanted.of("secret-matter")).looked_at == 0
+
+
+def test_damaged_inputs_are_counted(w):
+    with use_musubito_engine(w.engine):
+        load("one-matter")
+        load("two-matter")
+        w.engine.flush()
+    with closing(sqlite3.connect(w.path)) as connection, connection:
+        connection.execute("UPDATE _inputs SET body = x'ff' WHERE instr(body, CAST('one-matter' AS BLOB)) > 0")
+    held = holding(w.lineage, Wanted.of("matter"))
+    assert (len(held.nodes), held.unreadable) == (1, 1)
+    forget(w.lineage, meant(w.lineage, "load"))
