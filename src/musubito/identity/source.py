@@ -39,12 +39,13 @@ class Source(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A text with every function in it: by name, each with its code, its node and its place; and in which lines its
-    statements stand."""
+    """A text with every function in it: by name, each with its code, its node and its place; its statements, and the
+    names that they import."""
 
     text: str
     functions: dict[str, list[tuple[CodeType, FunctionNode]]]
-    statements: list[tuple[int, int]]
+    statements: list[ast.stmt]
+    imported: frozenset[str]
 
 
 _files: dict[str, tuple[str, tuple[_File, ...]]] = {}
@@ -73,13 +74,15 @@ def source_of(code: CodeType) -> Source | None:
 
 
 def statement_of(code: CodeType) -> str | None:
-    """The statement of its module that this code stands in: alone it compiles to the same code."""
+    """The statement of its module that this code stands in, as a text that compiles to the same code."""
     found = _found(code)
     if found is None:
         return None
     file, node = found
-    first, last = next((lines for lines in file.statements if lines[0] <= node.lineno <= lines[1]), (1, None))
-    return "".join(file.text.splitlines(keepends=True)[first - 1 : last])
+    statement = next(each for each in file.statements if node.lineno <= (each.end_lineno or node.lineno))
+    # How a method is called depends on whether the module imports what it is called on.
+    names = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)} & file.imported
+    return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
 
 
 def bring(statements: Iterable[str]) -> None:
@@ -183,8 +186,20 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
             if code.co_name != LAMBDA or _inside(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
-    statements = [(_first_line(each), each.end_lineno or each.lineno) for each in tree.body]
-    return (_File(text, functions, statements),)
+    return (_File(text, functions, tree.body, frozenset(_imported(tree.body))),)
+
+
+def _imported(statements: list[ast.stmt]) -> Iterator[str]:
+    """The names that these import into the scope that they stand in."""
+    pending: list[ast.AST] = [*statements]
+    while pending:
+        match pending.pop():
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from (each.asname or each.name.partition(".")[0] for each in names if each.name != "*")
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                pass
+            case other:
+                pending.extend(ast.iter_child_nodes(other))
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -235,7 +250,7 @@ def _directly_in(code: CodeType) -> Iterator[CodeType]:
     return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
-def _text(text: str, node: FunctionNode) -> str:
+def _text(text: str, node: FunctionNode | ast.stmt) -> str:
     return "".join(text.splitlines(keepends=True)[_first_line(node) - 1 : node.end_lineno])
 
 
