@@ -32,6 +32,7 @@ from musubito.errors import warn
 from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.foreign import register_kind
+from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
 from musubito.store.base import Attempted, Read
 
@@ -87,7 +88,7 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._made_of
+        return _made_again, (type(self), self._made_of, self._tracker.statements())
 
     @property
     def name(self) -> str:
@@ -116,6 +117,11 @@ class Operation:
             definition = replace(definition, semantics=replace(definition.semantics, force_reexecution=True))
         head, record = engine.identified(definition, code)
         return Call(definition, code, self._tracker.current, head, record, arguments, function, turn)
+
+
+def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:
+    bring(statements)
+    return cls(*made_of)
 
 
 class _Standing:

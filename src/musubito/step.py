@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.protocol import Call
 from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
 from musubito.stream import MusubitoStream
 
@@ -167,6 +169,10 @@ class _Caller:
         self._tracker = CodeTracker(self._function)
         self._trackers: dict[type, CodeTracker] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        statements = (each.statements() for each in (self._tracker, *self._trackers.values()))
+        return _caller_again, (self._definition, tuple(dict.fromkeys(itertools.chain(*statements))))
+
     def call(self, engine: MusubitoEngine, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         """Raises TypeError, as the function would, if the arguments do not fit."""
         arguments = self._bind(*args, **kwargs)
@@ -193,6 +199,11 @@ class _Caller:
         if tracker is None:
             tracker = self._trackers[owner] = CodeTracker(self._function, owner=owner)
         return tracker
+
+
+def _caller_again(definition: StepDefinition, statements: tuple[str, ...]) -> _Caller:
+    bring(statements)
+    return _Caller(definition)
 
 
 def _is_method(function: Callable[..., Any]) -> bool:

@@ -5,6 +5,7 @@ It is looked at when it is imported: a LangGraph that does not fit is named at o
 
 from __future__ import annotations
 
+import copyreg
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ try:
     )
     from langgraph._internal._runnable import RunnableCallable, RunnableSeq
     from langgraph._internal._scratchpad import PregelScratchpad
+    from langgraph._internal._typing import MISSING
     from langgraph.channels.base import BaseChannel
     from langgraph.channels.ephemeral_value import EphemeralValue
     from langgraph.channels.named_barrier_value import NamedBarrierValue
@@ -52,7 +54,13 @@ try:
     from langgraph.pregel import Pregel
     from langgraph.pregel._messages import StreamMessagesHandler
     from langgraph.pregel._read import DEFAULT_BOUND, PregelNode
-    from langgraph.pregel._write import ChannelWrite, ChannelWriteEntry, ChannelWriteTupleEntry
+    from langgraph.pregel._write import (
+        PASSTHROUGH,
+        SKIP_WRITE,
+        ChannelWrite,
+        ChannelWriteEntry,
+        ChannelWriteTupleEntry,
+    )
     from langgraph.pregel.protocol import PregelProtocol
     from langgraph.runtime import Runtime
     from langgraph.types import Command, Send
@@ -591,3 +599,23 @@ def without_callbacks(config: Config) -> dict[str, Any]:
     if CONF in made:
         made[CONF] = {key: value for key, value in made[CONF].items() if not key.startswith("__pregel_")}
     return made
+
+
+# -- in another process ------------------------------------------------------------------------------------------------
+
+_SIGNS: Final = {"MISSING": MISSING, "PASSTHROUGH": PASSTHROUGH, "SKIP_WRITE": SKIP_WRITE}
+"""Objects that LangGraph tells by which they are. A copy of one is none, so that no compiled graph that is unpickled
+would run, wrapped or not."""
+
+
+def _sign(name: str) -> object:
+    return _SIGNS[name]
+
+
+def _reduced(thing: object) -> str | tuple[Any, ...]:
+    name = next((name for name, sign in _SIGNS.items() if sign is thing), None)
+    return object.__reduce_ex__(thing, 4) if name is None else (_sign, (name,))
+
+
+# For what is an `object` and nothing else; others of that kind are pickled as ever.
+copyreg.pickle(object, _reduced)

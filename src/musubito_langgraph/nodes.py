@@ -181,13 +181,12 @@ class RecordedCallable(_compat.RunnableCallable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Its class is made as it is needed, and goes by another's name.
-        return _recorded_again, (type(self).__mro__[2], self.__dict__)
+        return _recorded_again, (type(self).__mro__[2],), self.__dict__
 
 
-def _recorded_again(cls: type[_compat.RunnableCallable], fields: dict[str, Any]) -> RecordedCallable:
-    made = object.__new__(_recorded_class(cls))
-    made.__dict__.update(fields)
-    return made
+def _recorded_again(cls: type[_compat.RunnableCallable]) -> RecordedCallable:
+    """Without its fields: those of a tool node hold it in turn."""
+    return object.__new__(_recorded_class(cls))
 
 
 register_kind(RecordedCallable, lambda _value, _walk: ("musubito_node", "musubito_step"))

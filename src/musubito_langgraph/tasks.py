@@ -12,6 +12,8 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
 from musubito.adapter import SCOPE, Scope, off_loop
+from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.source import bring
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.parents import standing_in
@@ -120,6 +122,16 @@ class RecordedEntrypoint(_compat.RunnableCallable):
     """The body of an `@entrypoint`: runs as it is, and the tasks that it calls are steps."""
 
     musubito_node: Node
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The steps of its tasks are made where they are called.
+        body = self.func or self.afunc
+        tracker = CodeTracker(body, module=self.musubito_node.settings.home) if body is not None else None
+        return {**vars(self), "statements": () if tracker is None else tracker.statements()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        bring(state["statements"])
+        vars(self).update({name: each for name, each in state.items() if name != "statements"})
 
     @property
     def _place(self) -> str:

@@ -43,6 +43,10 @@ class _Tools:
         self._node = node
         self._steps: dict[int, tuple[Any, RecordedStep]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What goes by where things lie in this process says nothing in another.
+        return {**vars(self), "_steps": {}}
+
     def execute(self, request: Any, input_type: Any, config: RunnableConfig) -> Any:
         """What the tool gives back, or gave back earlier."""
         if request.tool is None:

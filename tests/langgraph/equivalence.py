@@ -191,9 +191,6 @@ class Look:
     """As in `Specimen`."""
     runs: bool = True
     """Something runs, so that there is something to replay."""
-    replays: bool = True
-    """Not so what came through cloudpickle: LangGraph's own copies may fail, and a function that has lost its source
-    counts as one that looks at everything."""
 
     def fits(self, specimen: Specimen) -> bool:
         is_async = inspect.iscoroutinefunction(self.take)
@@ -258,7 +255,7 @@ def batched(subject: Subject) -> Parts:
 
 
 def pickled(subject: Subject) -> Parts:
-    """What cloudpickle makes of it, called. (LangGraph's own copies may fail: a sentinel of theirs is copied as well.)"""
+    """What cloudpickle makes of it, called, as by the worker of a cluster."""
     try:
         subject.graph = cloudpickle.loads(cloudpickle.dumps(subject.graph))
         return {"results": called(subject)["results"]}
@@ -451,7 +448,7 @@ LOOKS: Final = (
     Look("ainvoke", called_async, cold_only=("trace",)),
     Look("chain", traced, cold_only=("trace",)),
     Look("batch", batched, repeats=True),
-    Look("cloudpickle", pickled, replays=False),
+    Look("cloudpickle", pickled),
     *(Look(f"stream {mode}", streamed(mode), cold_only=("events",)) for mode in MODES),
     Look("stream all, typed", streamed_parts, cold_only=("events",)),
     Look("astream all", streamed_async, cold_only=("events",), before_compiling=True),
@@ -493,7 +490,7 @@ def compare(
         with fresh():
             cold = look(graph_of(specimen, wrap, before_compiling=look.before_compiling, thread="thread cold"))
             warm = None
-            if replays and look.runs and look.replays and specimen.replays:
+            if replays and look.runs and specimen.replays:
                 warm = look(graph_of(specimen, wrap, before_compiling=look.before_compiling, thread="thread warm"))
         if specimen.repeats or look.repeats:
             bare.pop("ran")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
-GRAPH, POLICIES, PLAIN = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+GRAPH, POLICIES, PLAIN, _CLUSTER = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 AGENT = """
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel

@@ -51,7 +51,8 @@ class CodePart:
 class Closure(NamedTuple):
     """What a walk found, and the check that it is still true.
 
-    `written` is kept with it: it holds what containers held when they were first seen.
+    `functions` are those of the user. `written` is kept with it: it holds what containers held when they were first
+    seen.
     """
 
     digest: bytes
@@ -62,6 +63,7 @@ class Closure(NamedTuple):
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
+    functions: tuple[FunctionType, ...]
     unchanged: Callable[[], bool]
     written: Written
 
@@ -151,6 +153,7 @@ class Walk:
         self._queue: deque[_Waiting] = deque()
         self._digest = sha256(VERSION)
         self._parts: dict[str, CodePart] = {}
+        self._functions: list[FunctionType] = []
         self._untracked: set[str] = set()
         self._state: set[str] = set()
 
@@ -164,6 +167,7 @@ class Walk:
             self.live = id(value) in self.facts.running
             if isinstance(value, FunctionType) and self.origins.of_function(value) is Origin.USER:
                 description = describe_function(self, value, name, member)
+                self._functions.append(value)
                 source = text_of(value.__code__).source
                 text, is_function = None if source is None else source.text, True
             elif isinstance(value, ModuleType) and self.origins.of_module(value) is Origin.USER:
@@ -193,6 +197,7 @@ class Walk:
             frozenset(self.steps),
             tuple(self.met),
             frozenset(self.others),
+            tuple(self._functions),
             self.guard.build(),
             self.written,
         )

@@ -10,17 +10,21 @@ fraction of a microsecond.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from musubito.errors import CodeError, MusubitoError
 from musubito.identity.closure import Closure, CodePart, reach
 from musubito.identity.foreign import may_remember
+from musubito.identity.functions import module_of
 from musubito.identity.origin import Origin, Origins
 from musubito.identity.plain import without_secrets_in
+from musubito.identity.source import statement_of
 
 __all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes", "fingerprints_of_classes", "shown_source"]
 
@@ -77,6 +81,18 @@ class CodeTracker:
             return held[1]
         return self._renew()
 
+    def statements(self) -> tuple[str, ...]:
+        """What those functions were written in that no module gives back, for another process to `bring`: it is sent
+        their code alone."""
+        try:
+            self.current()
+        except MusubitoError:
+            return ()  # its first call will say why
+        assert self._held is not None  # noqa: S101 - it has just been looked at
+        sent = (each for each in self._held[2].functions if not _is_of_a_module(each))
+        found = (statement_of(each.__code__) for each in sent)
+        return tuple(dict.fromkeys(each for each in found if each is not None))
+
     def _renew(self) -> Fingerprint:
         """Walks without a lock: the walk may import, and two threads that walk at once find the same."""
         try:
@@ -101,6 +117,14 @@ class CodeTracker:
         )
         self._held = closure.unchanged, fingerprint, closure
         return fingerprint
+
+
+def _is_of_a_module(function: FunctionType) -> bool:
+    name = module_of(function)
+    found: Any = sys.modules.get(name)
+    for each in function.__qualname__.split("."):
+        found = getattr(found, each, None)
+    return name != "__main__" and found is not None and getattr(found, "__wrapped__", found) is function
 
 
 _CLASSES: WeakKeyDictionary[type, CodeTracker] = WeakKeyDictionary()

@@ -4,6 +4,9 @@ A function object's code is the truth. The text that `linecache` or the disk off
 later edit, of another notebook cell, or of another lambda on the same line, so each candidate in the text is
 compiled and compared with the code object: instructions, constants, names and nested code, but not its place
 in the file. What has no candidate that agrees has no source, and is known by its bytecode.
+
+Code that comes from another process (cloudpickle sends what cannot be imported) has left its file behind. What it was
+written in is sent along (`statement_of`, `bring`), and is believed as a file is.
 """
 
 from __future__ import annotations
@@ -13,12 +16,12 @@ import ast
 import linecache
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["FunctionNode", "Source", "parsed", "same_code", "source_of"]
+__all__ = ["FunctionNode", "Source", "bring", "parsed", "same_code", "source_of", "statement_of"]
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 LAMBDA = "<lambda>"
@@ -36,13 +39,18 @@ class Source(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A text with every function in it: by name, each with its code, its node and its place."""
+    """A text with every function in it: by name, each with its code, its node and its place; its statements, and the
+    names that they import."""
 
     text: str
     functions: dict[str, list[tuple[CodeType, FunctionNode]]]
+    statements: list[ast.stmt]
+    imported: frozenset[str]
 
 
 _files: dict[str, tuple[str, tuple[_File, ...]]] = {}
+_brought: dict[str, tuple[_File, ...] | None] = {}
+"""Statements that came with code from another process; parsed when they are first looked at."""
 _lock = Lock()
 if hasattr(os, "register_at_fork"):
     # A child must not find it locked by a thread that it does not have.
@@ -61,11 +69,38 @@ def parsed(text: str, mode: str = "exec") -> Any:
 
 def source_of(code: CodeType) -> Source | None:
     """The source that compiles to this code, or None."""
+    found = _found(code)
+    return None if found is None else Source(found[1], _text(found[0].text, found[1]))
+
+
+def statement_of(code: CodeType) -> str | None:
+    """The statement of its module that this code stands in, as a text that compiles to the same code."""
+    found = _found(code)
+    if found is None:
+        return None
+    file, node = found
+    statement = next(each for each in file.statements if node.lineno <= (each.end_lineno or node.lineno))
+    # How a method is called depends on whether the module imports what it is called on.
+    names = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)} & file.imported
+    return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
+
+
+def bring(statements: Iterable[str]) -> None:
+    """What code was written in that came here without its file."""
+    with _lock:
+        for statement in statements:
+            # Those that come again are the last to be forgotten.
+            _brought[statement] = _brought.pop(statement, None)
+        while len(_brought) > FILES_KEPT:
+            del _brought[next(iter(_brought))]
+
+
+def _found(code: CodeType) -> tuple[_File, FunctionNode] | None:
     for file in _candidates(code):
         agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
         if agree:
             _, node = min(agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset))
-            return Source(node, _text(file.text, node))
+            return file, node
     return None
 
 
@@ -127,6 +162,12 @@ def _candidates(code: CodeType) -> Iterator[_File]:
             now = "".join(linecache.getlines(name))
         if now != text:
             yield from _parse(now, name)
+    for statement in list(_brought):
+        with _lock:
+            files = _brought.get(statement, ())
+            if files is None:
+                files = _brought[statement] = _parse(statement, name)
+        yield from files
 
 
 def _parse(text: str, name: str) -> tuple[_File, ...]:
@@ -145,7 +186,20 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
             if code.co_name != LAMBDA or _inside(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
-    return (_File(text, functions),)
+    return (_File(text, functions, tree.body, frozenset(_imported(tree.body))),)
+
+
+def _imported(statements: list[ast.stmt]) -> Iterator[str]:
+    """The names that these import into the scope that they stand in."""
+    pending: list[ast.AST] = [*statements]
+    while pending:
+        match pending.pop():
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from (each.asname or each.name.partition(".")[0] for each in names if each.name != "*")
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                pass
+            case other:
+                pending.extend(ast.iter_child_nodes(other))
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -162,8 +216,7 @@ def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                found.setdefault((node.name, first), []).append(node)
+                found.setdefault((node.name, _first_line(node)), []).append(node)
             case ast.Lambda():
                 found.setdefault((LAMBDA, node.lineno), []).append(node)
     return found
@@ -197,7 +250,10 @@ def _directly_in(code: CodeType) -> Iterator[CodeType]:
     return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
-def _text(text: str, node: FunctionNode) -> str:
-    lines = text.splitlines(keepends=True)
-    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-    return "".join(lines[first - 1 : node.end_lineno])
+def _text(text: str, node: FunctionNode | ast.stmt) -> str:
+    return "".join(text.splitlines(keepends=True)[_first_line(node) - 1 : node.end_lineno])
+
+
+def _first_line(node: ast.stmt | ast.expr) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(each.lineno for each in decorators)])

@@ -1,0 +1,102 @@
+"""A cluster of four worker processes that share one PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from distributed import Client, LocalCluster
+
+from musubito import MusubitoEngine
+from tests.cluster.work import LOG
+from tests.server import drop_database, new_database
+
+
+@dataclass
+class Cluster:
+    client: Client
+    url: str
+    log: Path
+    _read: int = field(default=0)
+
+    def engine(self, **options: Any) -> MusubitoEngine:
+        """One of the client, for graphs that bring their own."""
+        return MusubitoEngine.from_url(self.url, **options)
+
+    def ran(self) -> dict[str, list[int]]:
+        """What has really run since this was asked last: in which processes, by node and what it was about."""
+        lines = self.log.read_text().splitlines()
+        found: dict[str, list[int]] = {}
+        for line in lines[self._read :]:
+            what, _, pid = line.rpartition(" ")
+            found.setdefault(what, []).append(int(pid))
+        self._read = len(lines)
+        return found
+
+    def wait_for_runs(self, count: int) -> None:
+        """Until so many more have run; `ran` tells of them as well."""
+        until = time.monotonic() + 60
+        while len(self.log.read_text().splitlines()) < self._read + count:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    def counted(self) -> tuple[int, set[int]]:
+        """How many different nodes have run since this was asked last, and how often each."""
+        ran = self.ran()
+        return len(ran), {len(pids) for pids in ran.values()}
+
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(statement).fetchall()
+
+    def connections(self) -> int:
+        ((count,),) = self.ask(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        return int(count)
+
+    def kill_one(self) -> int:
+        """Which process was killed; its nanny starts another."""
+        pid = next(iter(self.client.run(os.getpid).values()))
+        os.kill(pid, signal.SIGKILL)
+        return int(pid)
+
+    def leases(self) -> int:
+        """How many are left, and how many wait for one, once whoever has ended has had the time to give them back."""
+        until = time.monotonic() + 10
+        left = "SELECT (SELECT count(*) FROM musubito._leases) + (SELECT count(*) FROM musubito._waits)"
+        while (count := self.ask(left)[0][0]) and time.monotonic() < until:
+            time.sleep(0.1)
+        return int(count)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    url, log = new_database(), tmp_path_factory.mktemp("cluster") / "log"
+    log.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(LOG, str(log))
+        patch.setenv("MUSUBITO_URL", url)
+        environment = {LOG: str(log), "MUSUBITO_URL": url}
+        with (
+            LocalCluster(
+                n_workers=4,
+                threads_per_worker=2,
+                dashboard_address=":0",
+                env=environment,
+                silence_logs=logging.CRITICAL,
+                local_directory=str(log.parent),
+            ) as local,
+            Client(local) as client,
+        ):
+            yield Cluster(client, url, log)
+    drop_database(url)

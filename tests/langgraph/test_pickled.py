@@ -1,0 +1,143 @@
+"""Wrapped graphs and Runnables that cloudpickle has brought to another process, as Dask, Ray and Spark do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import musubito
+
+LIBRARY = str(Path(musubito.__file__).parents[1])
+SENDER = '''
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import TypedDict
+
+import cloudpickle
+from langchain_core.runnables import RunnableLambda
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+
+from musubito import MusubitoEngine, StepConfiguration, musubito_step
+from musubito_langgraph import musubito_graph, musubito_runnable
+
+RATE = 3
+
+
+class State(TypedDict, total=False):
+    a: int
+    b: int
+    c: list
+
+
+def scaled(number: int) -> int:
+    """Sets of texts are kept in another order in each process."""
+    return number * RATE if str(number) not in {"seven", "eight", "nine", "ten"} else 0
+
+
+def first(state: State) -> State:
+    print("first")
+    time.sleep(0)
+    return {"b": scaled(state["a"])}
+
+
+def second(state: State) -> State:
+    print("second")
+    return {"c": [state["b"]]}
+
+
+def router(state: State) -> str:
+    print("router")
+    return "second"
+
+
+def graph(engine):
+    inner = StateGraph(State).add_node("second", second).add_edge(START, "second").compile(name="inner")
+    builder = StateGraph(State).add_node("first", first).add_node("second", inner).add_edge(START, "first")
+    return musubito_graph(builder.add_conditional_edges("first", router, ["second"]).compile(name="g"), engine=engine)
+
+
+def offset(number):
+    @musubito_step
+    def plus(x):
+        print("plus")
+        return x + number + RATE
+
+    return plus
+
+
+@task
+def squared(number: int) -> int:
+    print("squared")
+    return number * number
+
+
+@entrypoint()
+def flow(number: int) -> int:
+    return squared(number).result() + 1
+
+
+def ask(graph, runnable, plus, flow):
+    print(graph.invoke({"a": 1}), asyncio.run(graph.ainvoke({"a": 1})), runnable.invoke(2), plus(1).value, flow.invoke(4))
+
+
+if __name__ == "__main__":
+    engine = MusubitoEngine.from_url(sys.argv[1])
+    things = (
+        graph(engine),
+        musubito_runnable(RunnableLambda(lambda x: print("lambda") or x * RATE), engine=engine),
+        offset(2),
+        musubito_graph(flow, engine=engine),
+    )
+    Path(sys.argv[2]).write_bytes(cloudpickle.dumps((ask, things)))
+    if sys.argv[3:]:
+        ask(*things)
+    engine.close()
+'''
+RECEIVER = """
+import pickle
+import sys
+
+with open(sys.argv[1], "rb") as file:
+    ask, things = pickle.load(file)
+ask(*things)
+"""
+RAN = ["first", "router", "second", "lambda", "plus", "squared"]
+ANSWER = "{'a': 1, 'b': 3, 'c': [3]} {'a': 1, 'b': 3, 'c': [3]} 6 6 17"
+
+
+def ran(folder: Path, program: str, *args: str) -> list[str]:
+    (folder / "program.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": LIBRARY, "MUSUBITO_URL": f"sqlite:///{folder}/m.db"}
+    done = subprocess.run(
+        [sys.executable, "program.py", *args],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    (folder / "program.py").unlink()
+    return done.stdout.splitlines()
+
+
+def test_functions_of_a_script_are_the_same_where_the_script_is_not(tmp_path: Path) -> None:
+    assert ran(tmp_path, SENDER, f"sqlite:///{tmp_path}/m.db", "sent") == []
+    assert ran(tmp_path, RECEIVER, "sent") == [*RAN, ANSWER]
+    assert ran(tmp_path, RECEIVER, "sent") == [ANSWER]
+    assert ran(tmp_path, SENDER, f"sqlite:///{tmp_path}/m.db", "again", "here too") == [ANSWER]
+    assert ran(tmp_path, RECEIVER, "again") == [ANSWER]
+
+
+def test_an_edit_is_seen_where_the_script_is_not(tmp_path: Path) -> None:
+    for text, answer in ((SENDER, ANSWER), (SENDER.replace("RATE = 3", "RATE = 4"), None), (SENDER, ANSWER)):
+        ran(tmp_path, text, f"sqlite:///{tmp_path}/m.db", "sent")
+        lines = ran(tmp_path, RECEIVER, "sent")
+        assert (lines[-1] == ANSWER) == (answer == ANSWER)
+    assert lines == [ANSWER]

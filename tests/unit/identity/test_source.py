@@ -1,0 +1,113 @@
+"""What code was written in, for a process that is sent the code alone."""
+
+from __future__ import annotations
+
+import linecache
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from musubito.identity import source
+from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.source import bring, same_code, source_of, statement_of
+
+TEXT = '''
+from __future__ import annotations
+import time, os.path as paths
+try:
+    import json as j
+except ImportError:
+    j = None
+RATE = 3
+
+def plain(x): return x + RATE
+
+def imported(x):
+    import math
+    time.sleep(0); paths.join("a"); j.dumps(x)
+    return math.sqrt(x)
+
+def outer(n):
+    def inner(x):
+        return [x + n + time.time() for _ in range(3)]
+    return inner
+
+nested = outer(3)
+one, two = (lambda x: x + 1), (lambda x: x + 2)
+
+class Box:
+    __hidden = 1
+    def method(self):
+        return super().__init__() or self.__hidden
+
+method = Box.method
+
+if RATE:
+    def under(x: int = 3) -> int:
+        """Says what it is."""
+        return time.time() + x
+else:
+    time = None
+'''
+NAMES = ["plain", "imported", "nested", "one", "two", "method", "under"]
+
+
+@pytest.fixture
+def module() -> dict[str, Any]:
+    name = "/nowhere/a script.py"
+    linecache.cache[name] = (len(TEXT), None, TEXT.splitlines(keepends=True), name)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(TEXT, name, "exec", dont_inherit=True), names)
+    yield names
+    linecache.cache.pop(name)
+    source._brought.clear()
+
+
+def sent(code: CodeType) -> CodeType:
+    """As cloudpickle sends it."""
+    constants = tuple(sent(each) if isinstance(each, CodeType) else each for each in code.co_consts)
+    return code.replace(co_filename="<dynamic-code>", co_consts=constants)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_alone_is_the_same_code(module: dict[str, Any], name: str) -> None:
+    code = module[name].__code__
+    text = statement_of(code)
+    assert text is not None
+    arrived = sent(code)
+    assert same_code(arrived, code)
+    assert source_of(arrived) is None
+    bring([text])
+    found, here = source_of(arrived), source_of(code)
+    assert found is not None
+    assert here is not None
+    assert found.text == here.text
+    assert statement_of(arrived) == text
+
+
+def test_what_is_not_the_code_is_not_believed(module: dict[str, Any]) -> None:
+    bring(["def plain(x): return x - RATE\n", "no Python", ""])
+    assert source_of(sent(module["plain"].__code__)) is None
+
+
+def test_only_what_no_module_has_is_sent() -> None:
+    def mine(x):
+        return sent(x), mine
+
+    statements = CodeTracker(mine).statements()
+    assert len(statements) == 1
+    assert "def test_only_what_no_module_has_is_sent" in statements[0]
+
+
+def test_the_oldest_are_forgotten(module: dict[str, Any]) -> None:
+    first = statement_of(module["plain"].__code__)
+    assert first is not None
+    bring([first])
+    bring(f"x = {number}" for number in range(source.FILES_KEPT - 1))
+    assert source_of(sent(module["plain"].__code__)) is not None
+    bring([first])
+    bring(f"y = {number}" for number in range(source.FILES_KEPT - 1))
+    assert first in source._brought
+    bring(["z = 1"])
+    assert first not in source._brought
