@@ -89,6 +89,22 @@ def test_it_fits(musubito: Musubito, tmp_path: Path, columns: int) -> None:
     assert node[:10] in musubito("--db", str(path), "show", "last", columns=columns).stdout
 
 
+def test_the_end_of_a_name_and_how_often_it_was_called_are_never_cut(musubito: Musubito, tmp_path: Path) -> None:
+    place = "a_package.with_modules.and_a_very_long_name/of_a_graph/and_its_nodes"
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("long"):
+        for end in ("first", "second"):
+            step = musubito_step(name=f"{place}/{end}")(lambda x: x)
+            for x in range(5):
+                step(x)
+    told = musubito("--db", "m.db", "show", "long").stdout
+    assert max(map(len, told.splitlines())) <= 80
+    assert re.findall(r"○ …\S*/(\w+ × 5) ", told) == ["first × 5", "second × 5"]
+    for arguments in (("stats",), ("savings", "--by", "operation"), ("impact", f"{place}/first")):
+        told = musubito("--db", "m.db", *arguments).stdout
+        assert re.search(r"^…\S*/first ", told, re.MULTILINE), told
+        assert max(map(len, told.splitlines())) <= 80
+
+
 def test_json_of_a_run(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
     as_golden("show-run", musubito("--db", str(world.path), "show", "second", "--json").stdout)
 

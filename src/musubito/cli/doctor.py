@@ -94,7 +94,7 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
         "leases",
         leases,
         "ran out",
-        "Their processes died; whoever asks next takes them over, and 'musubito prune' clears them: not those of effects.",
+        "Their processes died; whoever asks next takes them over, 'musubito prune' clears them; not those of effects.",
     )
     runs = [
         f"{short(run.hex())} {name or ''} ({ago(at, now)})"

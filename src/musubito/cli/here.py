@@ -22,7 +22,16 @@ from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
 from musubito.cli.words import CONTROLS
 from musubito.lineage import Lineage, Tokens
 
-__all__ = ["CommandError", "Here", "as_json", "json_option", "no_inputs_option", "reader_gone", "says_what_is_wrong"]
+__all__ = [
+    "CommandError",
+    "Here",
+    "as_json",
+    "json_option",
+    "no_inputs_option",
+    "nothing",
+    "reader_gone",
+    "says_what_is_wrong",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -118,6 +127,13 @@ def as_json(value: Any) -> Any:
         case _ if is_dataclass(value) and not isinstance(value, type):
             return {each.name: as_json(getattr(value, each.name)) for each in fields(value)}
     return value
+
+
+def nothing(here: Here) -> str:
+    """Why there is no run to be told of."""
+    if here.lineage.rows("newest_execution")[0][0]:
+        return "No run is in the ledger any more; what earlier ones gave is still stored, see 'musubito stats'."
+    return "Nothing has run yet."
 
 
 def says_what_is_wrong(command: Callable[P, T]) -> Callable[P, T]:

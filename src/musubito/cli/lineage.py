@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from musubito.cli.columns import fitted
+from musubito.cli.columns import Name, fitted
 from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
 from musubito.cli.trees import branches, grouped
 from musubito.cli.words import clean, count, duration, short, short_ids, times, token_count
@@ -109,10 +109,8 @@ def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
         table.add_column(justify=justify, no_wrap=True)
     for line in lines:
         first = line.nodes[0]
-        name = Text(line.lead, style="dim", end="")
-        name.append(clean(first.operation or "(of another store)"), style="not dim")
-        if len(line.nodes) > 1:
-            name.append(f" × {count(len(line.nodes))}", style="not dim bold")
+        many = f" × {count(len(line.nodes))}" if len(line.nodes) > 1 else ""
+        operation = clean(first.operation or "(of another store)")
         done = [each for node in line.nodes if (each := node.execution or here.lineage.attempt(node)) is not None]
         used = sum(each.cost.total_tokens for each in done)
         fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
@@ -122,7 +120,7 @@ def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
             line.note,
         ]
         table.add_row(
-            name,
+            Name(operation, before=Text(line.lead, style="dim", end=""), after=many, style="not dim"),
             Text(", ".join(filter(None, marks)), style="cyan"),
             duration(sum(each.duration_ms for each in done)) if done else "",
             f"{token_count(used)} tok" if used else "",

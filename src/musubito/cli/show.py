@@ -12,10 +12,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from musubito.cli.calls import calls_table, lines
-from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.here import Here, json_option, no_inputs_option, nothing, says_what_is_wrong
 from musubito.cli.live import follow
 from musubito.cli.words import clean, count, duration, one_line, short, times, tokens, tokens_by_model, when
-from musubito.lineage import Attempt, Cost, Lineage, LineageError, NodeReport, RunReport
+from musubito.lineage import Attempt, Cost, LineageError, NodeReport, RunReport
 from musubito.lineage.reasons import compared
 
 __all__ = ["command"]
@@ -39,7 +39,7 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
     RUN is an id, a name (its newest run) or "last". In the tree: ● replayed, ○ ran, ✗ failed; beside each what it
     took, or what its replay saved, why, and its node.
     """
-    found = _found(here.lineage, what)
+    found = _found(here, what)
     if isinstance(found, NodeReport):
         if live:
             raise click.UsageError("--live follows a run, and this is a node.")
@@ -55,14 +55,13 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
         _tell_errors(here, report, contents=not no_inputs)
 
 
-def _found(lineage: Lineage, what: str) -> RunReport | NodeReport:
+def _found(here: Here, what: str) -> RunReport | NodeReport:
+    lineage = here.lineage
     try:
         return lineage.run(what)
     except LineageError as no_run:
         if len(what) < 4 or not set(what.lower()) <= set("0123456789abcdef"):
-            text = (
-                "nothing has run yet" if what == "last" else f"no run is called {what!r}. 'musubito runs' lists them."
-            )
+            text = nothing(here) if what == "last" else f"no run is called {what!r}. 'musubito runs' lists them."
             raise LineageError(text) from None
         try:
             return lineage.node(what)
