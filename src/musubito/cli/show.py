@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from musubito.cli.calls import calls_table, lines
-from musubito.cli.here import Here, json_option, no_inputs_option, nothing, says_what_is_wrong
+from musubito.cli.here import Here, as_json, json_option, no_inputs_option, nothing, says_what_is_wrong
 from musubito.cli.live import follow
 from musubito.cli.words import clean, count, duration, one_line, short, times, tokens, tokens_by_model, when
 from musubito.lineage import Attempt, Cost, LineageError, NodeReport, RunReport
@@ -161,7 +161,7 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
 def _text(value: Any) -> str:
     # A text of several lines is shown as they are.
     is_long = isinstance(value, str) and "\n" in value
-    told = clean(value if is_long else json.dumps(value, indent=2, ensure_ascii=False)).splitlines()
+    told = clean(value if is_long else json.dumps(as_json(value), indent=2, ensure_ascii=False)).splitlines()
     if len(told) > LINES:
         told[LINES:] = [f"... {count(len(told) - LINES)} more lines; --json shows all"]
     return "\n".join(told)
