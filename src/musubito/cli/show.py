@@ -15,6 +15,7 @@ from musubito.cli.calls import calls_table, lines
 from musubito.cli.here import Here, as_json, json_option, no_inputs_option, nothing, says_what_is_wrong
 from musubito.cli.live import follow
 from musubito.cli.words import clean, count, duration, one_line, short, times, tokens, tokens_by_model, when
+from musubito.identity.secrets import scrubbed
 from musubito.lineage import Attempt, Cost, LineageError, NodeReport, RunReport
 from musubito.lineage.reasons import compared
 
@@ -94,7 +95,7 @@ def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
     rows = here.lineage.ask(*(("error_of_execution", {"execution": call.execution}) for call in failed))
     errors = {row[0][0]: call for call, row in zip(failed, rows, strict=True) if row}
     for number, (error, call) in enumerate(errors.items()):
-        text = error if contents else _without_text(error)
+        text = scrubbed(error) if contents else _without_text(error)
         head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
         said = head.append(f" {clean(call.operation)} {short(call.node_id)}: {one_line(text)}")
         here.console.print(said, no_wrap=True, overflow="ellipsis")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,7 +9,6 @@ from rich.text import Text
 
 from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
 from musubito.cli.words import clean, one_line, short, when
-from musubito.identity.plain import without_secrets_in
 from musubito.lineage import NodeReport
 from musubito.lineage.why import Why, why
 from musubito.model import NodeStatus
@@ -47,7 +45,6 @@ REASONS = {
 def command(here: Here, node: str, json_: bool, no_inputs: bool) -> None:
     """Why a node ran: what changed since the nearest earlier node of its operation."""
     told = why(here.lineage, node)
-    told = replace(told, code=tuple(replace(each, diff=without_secrets_in(each.diff)) for each in told.code))
     if json_:
         here.json(_document(told, contents=not no_inputs))
     else:

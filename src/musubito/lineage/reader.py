@@ -12,6 +12,7 @@ from musubito.engine.inputs import stored_input
 from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import plain, without_secrets
+from musubito.identity.secrets import scrubbed
 from musubito.lineage.records import (
     Attempt,
     CallReport,
@@ -155,7 +156,18 @@ class Lineage:
         if said is not None and not isinstance(said, dict):
             said = {"tags": said}  # which earlier versions let through
         return RunSummary(
-            run.hex(), name, said, started_at, finished_at, status, calls, replayed, ran, failed, spent, saved
+            run.hex(),
+            name and scrubbed(name),
+            said,
+            started_at,
+            finished_at,
+            status,
+            calls,
+            replayed,
+            ran,
+            failed,
+            spent,
+            saved,
         )
 
     def _calls(self, run: bytes) -> tuple[CallReport, ...]:
@@ -242,7 +254,8 @@ class Lineage:
     def input(self, node: NodeReport) -> Any:
         """The arguments of a node's call as plain data, see `musubito.identity.plain`; None if they are not stored."""
         self.engine.flush()
-        return stored_input(self._store, node.namespace, node.operation, bytes.fromhex(node.input_hash))
+        value = stored_input(self._store, node.namespace, node.operation, bytes.fromhex(node.input_hash))
+        return without_secrets(value)  # which an earlier version may have let through
 
     def output(self, node: NodeReport) -> Any:
         """What a node gave as plain data; None if nothing is stored."""
@@ -336,5 +349,5 @@ def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
         "" if input_hash is None else input_hash.hex(),
         tuple(json.loads(arguments)) if arguments else (),
         execution,
-        error,
+        error and scrubbed(error),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.identity.changes import Difference, differences, how_many, text_diff
+from musubito.identity.secrets import without_secrets_in
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
 
@@ -151,8 +152,13 @@ def _fields(lineage: Lineage, before: NodeReport, after: NodeReport) -> tuple[Di
 
 
 def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, ...]:
-    old = {part: (digest, source) for part, digest, source in lineage.rows("code_of", fingerprint=before)}
-    new = {part: (digest, source) for part, digest, source in lineage.rows("code_of", fingerprint=after)}
+    old, new = (
+        {
+            part: (digest, source and without_secrets_in(source))
+            for part, digest, source in lineage.rows("code_of", fingerprint=fingerprint)
+        }
+        for fingerprint in (before, after)
+    )
     changed: list[ChangedCode] = []
     for part in sorted(old.keys() | new.keys()):
         (was, text), (now, other) = old.get(part, (None, None)), new.get(part, (None, None))
