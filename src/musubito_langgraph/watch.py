@@ -120,7 +120,7 @@ class Events(BaseCallbackHandler):
     def _asked(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
         # The innermost step that watches is told last, and is the one that pays.
         frame = SCOPE.get().frame
-        if frame is None or self._frame not in frame.enclosing():
+        if frame is None or not any(each is self._frame for each in frame.enclosing()):
             frame = self._frame
         # A step of the core may run inside, which watches nothing.
         _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or ""), frame

@@ -31,6 +31,7 @@ __all__ = [
     "nothing",
     "reader_gone",
     "says_what_is_wrong",
+    "without_error_texts",
 ]
 
 P = ParamSpec("P")
@@ -134,6 +135,16 @@ def nothing(here: Here) -> str:
     if here.lineage.rows("newest_execution")[0][0]:
         return "No run is in the ledger any more; what earlier ones gave is still stored, see 'musubito stats'."
     return "Nothing has run yet."
+
+
+def without_error_texts(document: Any) -> Any:
+    """The same document, in which errors have their names alone: their texts may quote what a call was given."""
+    if isinstance(document, dict):
+        return {
+            key: part.partition(":")[0] if key == "error" and isinstance(part, str) else without_error_texts(part)
+            for key, part in document.items()
+        }
+    return [without_error_texts(part) for part in document] if isinstance(document, list) else document
 
 
 def says_what_is_wrong(command: Callable[P, T]) -> Callable[P, T]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from musubito.cli.columns import Name, fitted
-from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
 from musubito.cli.trees import branches, grouped
 from musubito.cli.words import clean, count, duration, short, short_ids, times, token_count
 from musubito.identity.changes import shown
@@ -60,7 +60,8 @@ def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs:
         led = replace(led, inputs=tuple(replace(each, value=None) for each in led.inputs))
     if json_:
         relatives = lineage.ancestors(node, depth) if up else lineage.descendants(node, depth)
-        here.json({"node": lineage.node(node), "relatives": relatives, "origins": led})
+        document = as_json({"node": lineage.node(node), "relatives": relatives, "origins": led})
+        here.json(without_error_texts(document) if no_inputs else document)
         return
     number = lineage.number(node)
     links = lineage.rows("links_above" if up else "links_below", id=number)

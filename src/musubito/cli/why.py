@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
 from musubito.cli.words import clean, one_line, short, when
 from musubito.lineage import NodeReport
 from musubito.lineage.why import Why, why
@@ -55,9 +55,7 @@ def _document(told: Why, *, contents: bool) -> Any:
     document = as_json(told)
     if not contents:
         document["fields"] = [{"path": each.path, "before": None, "after": None} for each in told.fields]
-        for node in (document["node"], document["nearest"], *(each for pair in document["parents"] for each in pair)):
-            if node is not None and node["error"] is not None:
-                node["error"] = node["error"].partition(":")[0]
+        document = without_error_texts(document)
     return document
 
 

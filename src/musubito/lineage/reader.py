@@ -86,7 +86,7 @@ class Lineage:
     def runs(self, limit: int = 20, *, name: str | None = None, before: float = EVER) -> list[RunSummary]:
         """The newest runs, newest first. A call outside of any run is one of its own, named by its operation."""
         rows = self.rows("runs", limit=limit, before=before, named=name)
-        lone = [row for row in self.rows("lone_calls", limit=limit, before=before) if name in (None, row[1])]
+        lone = self.rows("lone_calls", limit=limit, before=before, named=name)
         newest = sorted([(row[3], row[0]) for row in rows] + [(row[2], row[0]) for row in lone], reverse=True)
         return [self._summary(run) for _, run in newest[:limit]]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.identity.changes import Difference, differences, how_many, text_diff
-from musubito.identity.secrets import without_secrets_in
+from musubito.identity.secrets import HIDDEN, is_secret, without_secrets_in
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
 
@@ -167,6 +167,11 @@ def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, .
         change = "added" if was is None else "gone" if now is None else "changed"
         diff = text_diff(part, text or "", other or "") if text != other else ""
         changed.append(ChangedCode(part, change, diff))
-    # A part that differs only since another one does says nothing.
-    told = [each for each in changed if each.diff or each.change != "changed"]
+    # A part that differs only since another one does says nothing. Of one whose text is hidden that is not known.
+    hidden = {
+        part
+        for part, (_, text) in (*old.items(), *new.items())
+        if (text and HIDDEN in text) or is_secret(part.rpartition(".")[2])
+    }
+    told = [each for each in changed if each.diff or each.change != "changed" or each.part in hidden]
     return tuple(told or changed)
