@@ -149,3 +149,23 @@ def test_what_the_recorded_says_does_nothing_to_a_terminal(musubito: Musubito, t
         assert "\x1b" not in told
         assert "\x07" not in told
         assert "[bold]odd[/bold]" in told
+
+
+def test_what_cannot_be_written_is_said_in_one_line(world: World) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs a device that is always full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "musubito", "--db", str(world.path), "stats"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr.count("\n"), "Traceback" in done.stderr) == (2, 1, False)
+
+
+def test_any_age_can_be_asked_for(musubito: Musubito, world: World) -> None:
+    for age in ("999999999999d", "9" * 400 + "w"):
+        result = musubito("--db", str(world.path), "prune", "--older-than", age, "--yes")
+        assert result.stdout == "Removed 0 executions, 0 nodes, 0 runs: 0 B of contents.\n"

@@ -245,3 +245,29 @@ def test_why_it_ran_again(musubito: Musubito, tmp_path: Path) -> None:
             musubito_step(name="step")(lambda x: x + 1)(1)
     lines = tree(musubito("--db", str(path), "show", "again").stdout)
     assert ["forced" in lines[0], "input changed" in lines[1], "code changed" in lines[2]] == [True, True, True]
+
+
+def test_a_damaged_ledger_is_shown_as_far_as_it_goes(musubito: Musubito, world: World) -> None:
+    with contextlib.closing(sqlite3.connect(world.path)) as connection, connection:
+        connection.execute("UPDATE _runs SET tags = '{\"a' WHERE name = 'first'")
+        connection.execute("UPDATE _calls SET parent = call")
+    assert "tags tags=(unreadable)" in musubito("--db", str(world.path), "show", "first").stdout
+    assert musubito("--db", str(world.path), "diff", "first", "second").exit_code == 1
+
+
+def test_names_of_several_lines_are_one_row(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("a\nb"):
+        musubito_step(name="one\ntwo")(lambda: 0)()
+    assert len(musubito("--db", "m.db", "runs").stdout.splitlines()) == 2
+    told = musubito("--db", "m.db", "show", "last").stdout
+    assert told.splitlines()[0].endswith("a b")
+    assert told.splitlines()[-1].startswith("○ one\\ntwo ")
+    for arguments in (("stats",), ("savings", "--by", "operation")):
+        assert "one\\ntwo" in musubito("--db", "m.db", *arguments).stdout
+
+
+def test_a_redaction_to_bytes_is_shown(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), redact=lambda _, given: b"gone") as engine:
+        node = engine.execute("s", {"x": 1}, lambda x: 0).node_id
+    for more in ([], ["--json"]):
+        assert musubito("--db", "m.db", "show", node, *more).exit_code == 0

@@ -20,7 +20,8 @@ class Name:
     before and after it stays as long as there is room for a few letters."""
 
     def __init__(self, name: str, *, before: Text | None = None, after: str = "", style: str = "") -> None:
-        self._name = name
+        # One row is one line.
+        self._name = name.replace("\n", "\\n")
         self._before = Text() if before is None else before
         self._after = after
         self._style = style

@@ -13,7 +13,7 @@ from musubito.cli.columns import Name
 from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.money import worth
 from musubito.cli.tables import print_table
-from musubito.cli.words import WIDE, clean, duration, lately, short, times, when
+from musubito.cli.words import WIDE, clean, duration, lately, one_line, short, times, when
 from musubito.lineage import RunSummary
 from musubito.lineage.comparison import ComparedCall, Comparison, compare
 
@@ -56,7 +56,7 @@ def _print_runs(console: Console, *runs: RunSummary) -> None:
     rows = [
         [
             short(run.run_id),
-            clean(run.name or ""),
+            one_line(run.name or ""),
             when(run.started_at) if console.width >= WIDE else lately(run.started_at),
             f"{run.replayed:,}/{run.calls:,}",
             duration(run.spent.milliseconds),

@@ -27,6 +27,7 @@ __all__ = [
     "Here",
     "as_json",
     "json_option",
+    "json_text",
     "no_inputs_option",
     "nothing",
     "reader_gone",
@@ -104,8 +105,13 @@ class Here:
     @staticmethod
     def json(document: Any) -> None:
         """One JSON document on the standard output."""
-        text = json.dumps(as_json(document), indent=2, ensure_ascii=False)
-        click.echo(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+        click.echo(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """A document as text that does nothing to a terminal."""
+    text = json.dumps(as_json(document), indent=2, ensure_ascii=False)
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_json(value: Any) -> Any:

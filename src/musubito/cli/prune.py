@@ -40,7 +40,7 @@ def command(here: Here, older_than: float, vacuum: bool, dry_run: bool, yes: boo
     runs again when it is called. Claims that dead processes left behind go, too.
     """
     lineage = here.lineage
-    before = here.engine.now() - older_than
+    before = max(0.0, here.engine.now() - older_than)
     old, runs = prunable(lineage, before), old_runs(lineage, before)
     what = ", ".join(
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -59,6 +60,10 @@ class Commands(click.Group):
         except click.ClickException as error:
             _complain(error)
             sys.exit(error.exit_code)
+        except OSError as error:  # such as a full disk that it writes to
+            _complain(click.ClickException(f"cannot write: {error.strerror or error}"))
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(2)
         except click.Abort:  # Ctrl-C
             sys.exit(130)
         sys.exit(status if isinstance(status, int) else 0)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from musubito.cli.columns import fitted
 from musubito.cli.here import Here, json_option, nothing, says_what_is_wrong
-from musubito.cli.words import WIDE, clean, count, duration, lately, short, tokens, when
+from musubito.cli.words import WIDE, count, duration, lately, one_line, short, tokens, when
 from musubito.lineage import RunSummary
 
 __all__ = ["command"]
@@ -67,5 +67,5 @@ def _table(runs: list[RunSummary], *, wide: bool) -> Table:
             )
         )
         started = when(run.started_at) if wide else lately(run.started_at)
-        table.add_row(short(run.run_id), clean(run.name or ""), started, run.status, *numbers)
+        table.add_row(short(run.run_id), one_line(run.name or ""), started, run.status, *numbers)
     return table

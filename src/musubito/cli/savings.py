@@ -13,7 +13,7 @@ from musubito.cli.columns import Name
 from musubito.cli.here import Here, as_json, json_option, nothing, says_what_is_wrong
 from musubito.cli.money import unpriced_note, worth
 from musubito.cli.tables import print_table
-from musubito.cli.words import clean, duration, short, times
+from musubito.cli.words import clean, duration, one_line, short, times
 from musubito.lineage.savings import By, Savings, SavingsRow, savings
 
 __all__ = ["command"]
@@ -104,5 +104,5 @@ def _print(console: Console, found: Savings, limit: int) -> None:
 
 def _key(by: By, row: SavingsRow) -> str:
     if by == "run":
-        return f"{short(row.key)} {clean(row.name or '')}".rstrip()
+        return f"{short(row.key)} {one_line(row.name or '')}".rstrip()
     return clean(row.key) or "(no name)"

@@ -73,7 +73,7 @@ def _found(here: Here, what: str) -> RunReport | NodeReport:
 # -- a run -------------------------------------------------------------------------------------------------------------
 def _head(report: RunReport) -> RenderableType:
     run = report.summary
-    title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {clean(run.name or '')}")
+    title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {one_line(run.name or '')}")
     about = [run.status, when(run.started_at)]
     if run.finished_at is not None:
         about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
 from musubito.cli.words import clean, one_line, short, when
+from musubito.identity.changes import MOST
 from musubito.lineage import NodeReport
 from musubito.lineage.why import Why, why
 from musubito.model import NodeStatus
@@ -85,6 +86,8 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
         if contents:
             say(Text.assemble("    ", ("- " + clean(field.before), "red")))
             say(Text.assemble("    ", ("+ " + clean(field.after), "green")))
+    if len(told.fields) == MOST:
+        say("  ... these are the first; more may differ")
     if told.code:
         say("\ncode that changed")
     for part in told.code:

@@ -152,9 +152,7 @@ class Lineage:
         host, pid, started = process
         if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
             status = "stopped"
-        said = without_secrets(json.loads(tags)) if tags else None
-        if said is not None and not isinstance(said, dict):
-            said = {"tags": said}  # which earlier versions let through
+        said = _tags(tags) if tags else None
         return RunSummary(
             run.hex(),
             name and scrubbed(name),
@@ -185,7 +183,8 @@ class Lineage:
         for part, within, row in found:
             _, call, parent, operation, namespace, node, execution, outcome, reason, at, *costs = row
             outer = began[part]
-            above = numbers.get((part, parent)) if parent is not None else None
+            # A call begins after the one around it; in a damaged database it might be inside itself.
+            above = numbers.get((part, parent)) if parent is not None and parent < call else None
             if above is None and within is not None and outer is not None:
                 above = numbers.get((outer, within))
             took, saved_ms, saved_tokens, tokens = costs
@@ -305,6 +304,15 @@ def _without_events(value: Any) -> Any:
         ):
             return pieces[0] if len(pieces) == 1 else pieces
     return value
+
+
+def _tags(tags: str) -> dict[str, Any]:
+    try:
+        said = without_secrets(json.loads(tags))
+    except ValueError:
+        said = "(unreadable)"
+    # Earlier versions let through what is no mapping.
+    return said if isinstance(said, dict) else {"tags": said}
 
 
 def _ended(outcome: str | None) -> str:
