@@ -58,11 +58,9 @@ def command(ctx: click.Context, json_: bool) -> None:
     else:
         for check in checks:
             mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
-            here.console.print(Text.assemble(mark, (f"{check.name:<12}", "bold"), clean(check.says)), soft_wrap=True)
+            here.say(Text.assemble(mark, (f"{check.name:<12}", "bold"), clean(check.says)))
         if counts:
-            here.console.print(
-                "  contents    " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()), soft_wrap=True
-            )
+            here.say("  contents    " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()))
     if not all(check.fine for check in checks):
         ctx.exit(1)
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
 from musubito.cli.words import CONTROLS
@@ -88,7 +89,10 @@ class Here:
     @staticmethod
     def _must_be_there(path: Path) -> None:
         if not path.is_file():
-            raise CommandError(f"there is no database at {path}. Name one with --db PATH, or set MUSUBITO_URL.")
+            raise CommandError(
+                f"there is no database at {path}. Either nothing has run here yet, or it is elsewhere: name it with "
+                "--db PATH before the command, or set MUSUBITO_URL."
+            )
 
     @property
     def engine(self) -> MusubitoEngine:
@@ -101,6 +105,10 @@ class Here:
         wanted (NO_COLOR). No text is taken for markup: names and contents may hold brackets."""
         columns = shutil.get_terminal_size((80, 24)).columns
         return Screen(width=columns, highlight=False, markup=False, emoji=False)
+
+    def say(self, text: str | Text) -> None:
+        """A sentence: in a terminal it is broken between words, for programs it stays in one line."""
+        self.console.print(text, soft_wrap=not self.console.is_terminal)
 
     @staticmethod
     def json(document: Any) -> None:

@@ -62,7 +62,13 @@ def _found(here: Here, what: str) -> RunReport | NodeReport:
         return lineage.run(what)
     except LineageError as no_run:
         if len(what) < 4 or not set(what.lower()) <= set("0123456789abcdef"):
-            text = nothing(here) if what == "last" else f"no run is called {what!r}. 'musubito runs' lists them."
+            text = f"no run is called {what!r}. 'musubito runs' lists them."
+            if what == "last":
+                text = nothing(here)
+            elif what and set(what.lower()) <= set("0123456789abcdef"):
+                text = (
+                    f"no run is called {what!r}, and of an id it takes at least 4 digits. 'musubito runs' lists them."
+                )
             raise LineageError(text) from None
         try:
             return lineage.node(what)

@@ -71,16 +71,16 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
         failed = failed.partition(":")[0]
     name = Text.assemble((clean(told.node.operation or "of another store"), "bold"), f" {short(told.node.node_id)} ")
     if failed is None:
-        say(name.append(_ran(told)))
+        here.say(name.append(_ran(told)))
     else:
-        say(name.append(f"failed: {one_line(failed)}"))
+        here.say(name.append(f"failed: {one_line(failed)}"))
         say(f"It {_ran(told)}.")
     if told.nearest is None:
         return
     ran = f" of {when(told.nearest.execution.started_at)}" if told.nearest.execution is not None else ""
-    say(Text(f"compared with {short(told.nearest.node_id)}{ran}, the earlier node most like it", style="dim"))
+    here.say(Text(f"compared with {short(told.nearest.node_id)}{ran}, the earlier node most like it", style="dim"))
     if told.arguments:
-        say(f"\narguments that changed: {clean(', '.join(told.arguments))}")
+        here.say(f"\narguments that changed: {clean(', '.join(told.arguments))}")
     for field in told.fields:
         say(f"  {clean(field.path)}")
         if contents:
@@ -91,7 +91,14 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
     if told.code:
         say("\ncode that changed")
     for part in told.code:
-        say(f"  {clean(part.part)}" + (f" ({part.change})" if part.change != "changed" or not part.diff else ""))
+        how = (
+            f" ({part.change})"
+            if part.change != "changed"
+            else ""
+            if part.diff
+            else " (changed; it has no text to show)"
+        )
+        say(f"  {clean(part.part)}{how}")
         for line in clean(part.diff).splitlines()[2:]:
             say(Text(f"    {line}", style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")))
     if told.parents:
@@ -99,7 +106,7 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
     for before, after in told.parents:
         say(f"  {_parent(before)} → {_parent(after)}")
     if not (told.arguments or told.code or told.parents):
-        say("\nIts input, its code and what it consumed are those of the earlier node.")
+        here.say("\nIts input, its code and what it consumed are those of the earlier node.")
 
 
 def _ran(told: Why) -> str:

@@ -34,6 +34,8 @@ EVER: Final = 1e18
 SHORTEST: Final = 4
 LONGEST: Final = {"node": 32, "run": 17}
 """How many bytes ids have."""
+SHOWN: Final = {"node": "musubito show last", "run": "musubito runs"}
+"""What tells them."""
 Row = tuple[Any, ...]
 
 
@@ -272,7 +274,7 @@ class Lineage:
         """The one id of this kind that begins with this text."""
         short, size = text.lower().strip(), LONGEST[kind]
         if len(short) < SHORTEST or len(short) > 2 * size or not set(short) <= set("0123456789abcdef"):
-            raise LineageError(f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id")
+            raise LineageError(f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id, see {SHOWN[kind]!r}")
         first = bytes.fromhex(short.ljust(2 * size, "0"))
         last = bytes.fromhex(short.ljust(2 * size, "f"))
         found = [bytes(row[0]) for row in self.rows(query, first=first, last=last)]

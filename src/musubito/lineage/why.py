@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -174,4 +174,13 @@ def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, .
         if (text and HIDDEN in text) or is_secret(part.rpartition(".")[2])
     }
     told = [each for each in changed if each.diff or each.change != "changed" or each.part in hidden]
-    return tuple(told or changed)
+    # What is in another part that changed is told with that.
+    names = {each.part for each in changed}
+    outer = [each for each in changed if not any(name in names for name in _around(each.part))]
+    return tuple(told or outer)
+
+
+def _around(part: str) -> Iterator[str]:
+    while "." in part:
+        part = part.rpartition(".")[0]
+        yield part
