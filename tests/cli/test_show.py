@@ -188,7 +188,7 @@ def test_a_failed_node_says_when_and_what_it_took(musubito: Musubito, tmp_path: 
 
 def test_a_run_says_with_what_its_calls_failed(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "show", "first").stdout
-    assert re.search(r"\n\n✗ rate [0-9a-f]{10}: ValueError: cannot rate bad on two lines\n$", told)
+    assert re.search(r"\n\n✗ [0-9a-f]{10} ValueError: cannot rate bad on two lines\n$", told)
     told = musubito("--db", str(world.path), "show", "first", "--no-inputs").stdout
     assert "ValueError: (left out)" in told
     assert "cannot rate" not in told

@@ -103,7 +103,7 @@ def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
     for number, (error, call) in enumerate(errors.items()):
         text = scrubbed(error) if contents else _without_text(error)
         head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
-        said = head.append(f" {clean(call.operation)} {short(call.node_id)}: {one_line(text)}")
+        said = head.append(f" {short(call.node_id)} {one_line(text)}")
         here.console.print(said, no_wrap=True, overflow="ellipsis")
         if number == ERRORS - 1 and len(errors) > ERRORS:
             here.console.print(f"... and {times(len(errors) - ERRORS, 'more error')}; musubito show NODE tells it.")
