@@ -93,9 +93,8 @@ def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
             "an interrupt that the graph was compiled with ends the invocation; what follows is the next one's"
         )
     unknown += [f"{line.operation}: {line.reason}" for line in lines if line.outcome == UNKNOWN and not line.within]
-    never: list[str] = []
-    further = list(_further(foresight, config, never))
-    return planned([*lines, *further], [*unknown, *map(never_ran, never)])
+    further = list(_further(foresight, config, unknown))
+    return planned([*lines, *further], unknown)
 
 
 def _stand(foresight: Foresight, config: dict[str, Any]) -> None:
@@ -107,8 +106,8 @@ def _stand(foresight: Foresight, config: dict[str, Any]) -> None:
     SCOPE.set(Scope(engine, run, None, None, None))
 
 
-def _further(foresight: Foresight, config: dict[str, Any], never: list[str]) -> Iterator[PlanLine]:
-    """What may follow where something would run; `never` takes what of it never ran."""
+def _further(foresight: Foresight, config: dict[str, Any], unknown: list[str]) -> Iterator[PlanLine]:
+    """What may follow where something would run; `unknown` takes what cannot be told of it."""
     invocation = invocation_of(config)
     told = set[str]()
     # Tasks run side by side, and are looked at in any order.
@@ -121,6 +120,7 @@ def _further(foresight: Foresight, config: dict[str, Any], never: list[str]) -> 
             continue
         ground = visits[0].site.ground
         estimates = foresight.estimates(ground.settings.engine_for(invocation))
+        unknown += dict.fromkeys(text for visit in stopped for text in _undeclared(visit))
         reason = f"depends on what {', '.join(dict.fromkeys(visit.site.node for visit in stopped))} gives"
         for part in _reached(ground, visits, foresight.pending.get(place, ())):
             name = part if isinstance(part, str) else str(part.name)
@@ -128,10 +128,21 @@ def _further(foresight: Foresight, config: dict[str, Any], never: list[str]) -> 
                 told.add(name)
                 line = PlanLine(name, None, UNKNOWN, reason, estimates.of(name))
                 if line.estimate is None and not isinstance(part, Unforeseen):
-                    never.append(name)
+                    unknown.append(never_ran(name))
                 yield line
                 if not isinstance(part, str):
                     yield from part.may_call(estimates)
+
+
+def _undeclared(visit: Visit) -> Iterator[str]:
+    """Where a node may go that has said it nowhere but in its code."""
+    ground, node = visit.site
+    for part in () if ground.ways[node].commands else ground.parts[node]:
+        texts = (
+            (each.source or "" for each in part.operation.fingerprint().parts) if isinstance(part, LookingStep) else ()
+        )
+        if any("Command" in text and "goto" in text for text in texts):
+            yield f"where {ground.name}/{node} goes: its code makes a Command, whose ends are declared nowhere"
 
 
 def _reached(ground: Ground, visits: list[Visit], pending: Iterable[str]) -> Iterator[Part]:

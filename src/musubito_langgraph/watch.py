@@ -44,8 +44,8 @@ TEXT: Final = "text"
 """A chunk that differs from the one before in its text alone."""
 END: Final = "end"
 """A model has answered: its whole message, None if that is what its chunks add up to."""
-_ASKED: Final[dict[UUID, tuple[Events, str]]] = {}
-"""By a model's run: who pays for it, and what the model is called."""
+_ASKED: Final[dict[UUID, tuple[Events, str, Frame | None]]] = {}
+"""By a model's run: who watches it, what the model is called, and who pays for it."""
 NESTED: Final = "langgraph_checkpoint_ns", "checkpoint_ns"
 """Metadata that begin with where the node is: what follows is recorded."""
 
@@ -119,7 +119,11 @@ class Events(BaseCallbackHandler):
 
     def _asked(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
         # The innermost step that watches is told last, and is the one that pays.
-        _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or "")
+        frame = SCOPE.get().frame
+        if frame is None or not any(each is self._frame for each in frame.enclosing()):
+            frame = self._frame
+        # A step of the core may run inside, which watches nothing.
+        _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or ""), frame
         self.asked_a_model = True
 
     @property
@@ -161,7 +165,7 @@ class Events(BaseCallbackHandler):
         asked = _ASKED.get(run_id)
         if asked is not None and asked[0] is self:
             del _ASKED[run_id]
-            self.uses(used_in(response, asked[1]))
+            self.uses(used_in(response, asked[1]), asked[2])
         model = self._models.pop(run_id, None)
         if model is None or not response.generations or not response.generations[0]:
             return
@@ -179,11 +183,12 @@ class Events(BaseCallbackHandler):
             del _ASKED[run_id]
         self._models.pop(run_id, None)
 
-    def uses(self, used: Iterable[ModelUsage]) -> None:
-        """The step that is watched has used these tokens."""
-        if self._frame is not None:
+    def uses(self, used: Iterable[ModelUsage], frame: Frame | None = None) -> None:
+        """A step inside, or the one that is watched, has used these tokens."""
+        frame = frame or self._frame
+        if frame is not None:
             for each in used:
-                self._frame.uses_tokens(*each)
+                frame.uses_tokens(*each)
 
 
 class _Model:

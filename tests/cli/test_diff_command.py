@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
 from tests.cli.conftest import Musubito, World
 
 
@@ -51,10 +51,27 @@ def test_differences(musubito: Musubito, path: str, columns: int) -> None:
         ["-", "report/judge", "replayed"],
     ]
     sent = calls.splitlines()[2].split()[1]
-    assert sent.endswith("…" if columns == 80 else "send")
+    assert (sent[0] == "…", sent.endswith("/and_its_node/send")) == (columns == 80, True)
     assert summary == "1 call is the same (1 replayed in both), 1 changed, 1 added, 1 gone.\n"
     assert max(map(len, result.stdout.splitlines())) <= columns
     assert "\x1b" not in result.stdout
+
+
+def test_saved_money_and_saved_time_are_two_columns(musubito: Musubito, tmp_path: Path) -> None:
+    @musubito_step(name="ask")
+    def ask(x: int) -> int:
+        record_usage(input_tokens=1000, output_tokens=10, model="gpt-4o")
+        return x
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        for name in ("a", "b"):
+            with run(name):
+                ask(1)
+    for columns in (80, 140):
+        told = musubito("--db", "m.db", "diff", "a", "b", columns=columns).stdout.splitlines()
+        assert max(map(len, told)) <= columns
+        assert " ".join(told[0].split()) == "run name started hits time spent time saved cost cost saved"
+        assert told[2].split()[-2] == "ms"
 
 
 def test_calls_that_differ_alike_are_one_line(musubito: Musubito, tmp_path: Path) -> None:

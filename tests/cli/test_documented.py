@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from musubito import ReplayReason
+from musubito.cli.words import reason as word
+
 TEXT = (Path(__file__).parents[2] / "docs" / "json.md").read_text("utf-8")
 ROWS = dict(re.findall(r"^\| `([\w ]+)` \| (.+) \|$", TEXT, re.MULTILINE))
 GOLDEN = Path(__file__).parent / "golden"
@@ -47,3 +50,11 @@ def test_every_command_is_told():
     from musubito.cli.root import COMMANDS as ALL
 
     assert {name.split()[0] for name in ROWS} == set(ALL) - {"completion"}
+
+
+def test_every_reason_is_told_with_the_word_of_tables():
+    text = " ".join(TEXT.split())
+    for reason in ReplayReason:
+        assert f"`{reason.value}`" in text
+        shown = word(reason.value)
+        assert shown == reason.value or f"`{reason.value}` ({shown}" in text

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.cli.root import root
+from tests.cli.conftest import Musubito
 
 
 @musubito_step(name="fetch")
@@ -74,3 +75,12 @@ def test_into_a_file(path, tmp_path):
 def test_what_is_not_there(path):
     said = ask(path, "0123456789")
     assert said.exit_code == 2 and "no node" in said.output
+
+
+def test_json_does_nothing_to_a_terminal(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine:
+        engine.execute("\x9b31m\x7f\u202e", {"x": "\x9b31m"}, lambda x: x)
+    for how in ("json", "openlineage"):
+        told = musubito("--db", "m.db", "export", "last", "--format", how).stdout
+        assert not {"\x9b", "\x7f", "\u202e"} & set(told)
+        assert repr("\x9b31m")[1:-1] in str(json.loads(told))

@@ -149,3 +149,65 @@ def test_what_the_recorded_says_does_nothing_to_a_terminal(musubito: Musubito, t
         assert "\x1b" not in told
         assert "\x07" not in told
         assert "[bold]odd[/bold]" in told
+
+
+def test_what_cannot_be_written_is_said_in_one_line(world: World) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs a device that is always full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "musubito", "--db", str(world.path), "stats"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr.count("\n"), "Traceback" in done.stderr) == (2, 1, False)
+
+
+def test_any_age_can_be_asked_for(musubito: Musubito, world: World) -> None:
+    for age in ("999999999999d", "9" * 400 + "w"):
+        result = musubito("--db", str(world.path), "prune", "--older-than", age, "--yes")
+        assert result.stdout == "Removed 0 executions, 0 nodes, 0 runs: 0 B of contents.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("show", "01a"), "of an id it takes at least 4 digits"),
+        (("why", "last"), "give at least 4 digits of its id, see 'musubito show last'"),
+        (("lineage", "digest"), "see 'musubito show last'"),
+        (("diff", "x", "y"), "see 'musubito runs'"),
+        (("saving",), "did you mean 'savings'?"),
+        (("runs", "--db", "x"), "--db goes before the command"),
+        (("impact", "nope"), "there is digest, load, rate, summarise"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_remedy(
+    musubito: Musubito, world: World, arguments: tuple[str, ...], said: str
+) -> None:
+    result = musubito("--db", str(world.path), *arguments)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert said in result.stderr
+
+
+def test_some_of_many_operations_are_told(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine:
+        for number in range(9):
+            engine.execute(f"step {number}", {}, lambda: 0)
+    assert musubito("--db", "m.db", "impact", "nope").stderr.rstrip().endswith("step 4, …")
+    assert "nothing has run here yet" in musubito("--db", "other.db", "runs").stderr
+
+
+def test_a_terminal_without_letters_of_its_own_sees_marks(world: World) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "musubito", "--db", str(world.path), "show", "second"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"},
+    )
+    lines = done.stdout.decode("ascii").splitlines()
+    lines = lines[lines.index("") + 1 :]
+    assert "o digest" in lines[0]
+    assert "| * load" in lines[1]
+    assert not any("?" in line for line in lines)

@@ -173,3 +173,12 @@ def test_other_fields_of_objects_are_not_kept(musubito: Musubito, tmp_path: Path
         node = engine.execute("ask", {"x": 1}, lambda x: client.prompt + client.dsn * 0).node_id
     assert "You are a terse assistant." in musubito("--db", "x.db", "lineage", node).stdout
     assert b"hunter2" not in (tmp_path / "x.db").read_bytes()
+
+
+def test_no_inputs_leaves_error_texts_out(musubito: Musubito, world: World) -> None:
+    calls = json.loads(musubito("--db", str(world.path), "show", "first", "--json").stdout)["calls"]
+    (failed,) = [call["node_id"] for call in calls if call["outcome"] == "failed"]
+    for command in ("lineage", "why", "show"):
+        told = musubito("--db", str(world.path), command, failed, "--json", "--no-inputs").stdout
+        assert "ValueError" in told
+        assert "cannot rate" not in told

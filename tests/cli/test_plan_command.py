@@ -213,11 +213,13 @@ def test_a_graph_with_a_memory_is_planned_for_a_new_thread(musubito: Musubito, f
         (("work_flow:report", "--args", "3"), "--args is a list of arguments, or an object"),
         (("work_flow:report", "--args", '{"subject": 1}'), "unexpected keyword argument 'subject'"),
         (("flows/broken.py:graph", "--input", "{}"), "flows/broken.py cannot be imported: ZeroDivisionError"),
+        (("flows/leaves.py:graph", "--input", "{}"), "flows/leaves.py cannot be imported: SystemExit: 0"),
         (("flows/json.py:graph", "--input", "{}"), "'json' is another module; rename the file"),
     ],
 )
 def test_what_is_wrong_in_one_line(musubito: Musubito, flow: Path, arguments: tuple[str, ...], said: str) -> None:
     (flow.parent / "broken.py").write_text("1 / 0\n")
+    (flow.parent / "leaves.py").write_text("import sys\nsys.exit(0)\n")
     (flow.parent / "json.py").write_text("graph = None\n")
     result = musubito("plan", *arguments)
     assert result.exit_code == 2

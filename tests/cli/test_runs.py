@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +16,26 @@ from tests.cli.conftest import Musubito, World
 
 def test_newest_first(musubito: Musubito, world: World) -> None:
     lines = musubito("--db", str(world.path), "runs").stdout.splitlines()
-    assert lines[0].split() == ["run", "name", "started", "status", "hits", "spent", "saved", "tokens"]
+    assert lines[0].split() == ["run", "name", "started", "status", "hits", "spent", "tokens", "time", "saved"]
     assert [line.split()[1] for line in lines[1:]] == ["edited", "second", "first"]
     assert [line.split()[4] for line in lines[1:]] == ["1/3", "6/10", "0/45"]
+
+
+def test_no_two_columns_have_one_name(musubito: Musubito, world: World) -> None:
+    title = musubito("--db", str(world.path), "runs", columns=140).stdout.splitlines()[0]
+    assert " ".join(title.split()).endswith("ran hits failed spent tokens time saved tokens saved")
+
+
+def test_after_a_prune_it_does_not_say_that_nothing_ran(musubito: Musubito, tmp_path: Path) -> None:
+    assert musubito("--db", "m.db", "runs").exit_code == 2
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), now_provider=lambda: 1e9) as engine:
+        engine.execute("old", {}, lambda: 0)
+        engine.execute("old", {"x": 1}, lambda x: 0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
+        connection.execute("DELETE FROM _calls")
+    for arguments in (("runs",), ("savings",)):
+        assert musubito("--db", "m.db", *arguments).stdout.startswith("No run is in the ledger any more")
+    assert "No run is in the ledger any more" in musubito("--db", "m.db", "show", "last").stderr
 
 
 def test_json(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:

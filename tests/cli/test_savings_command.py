@@ -43,7 +43,7 @@ def priced(tmp_path: Path) -> str:
 def test_money_where_prices_are_known_and_tokens_otherwise(musubito: Musubito, priced: str) -> None:
     told = musubito("--db", priced, "savings", "--by", "model").stdout
     headline, table = told.split("\n\n")
-    titles, *rows, total, note = table.splitlines()
+    titles, *rows, total, about, more, note = table.splitlines()
     headline = " ".join(headline.split())
     assert headline.startswith("Saved $3.50+ (1,101,234 tokens) and ")
     assert "; spent $3.50+ (1,101,234 tokens) and " in headline
@@ -53,7 +53,13 @@ def test_money_where_prices_are_known_and_tokens_otherwise(musubito: Musubito, p
         ["mine", "1/2", "1,234", "tok", "1,234", "tok"],
     ]
     assert total.split() == ["total", "2/4", "$3.50+", "$3.50+"]
+    assert f"{about.rstrip()} {more}" == (
+        "A call is in the row of each model that it asked; calls that asked none are in the total alone."
+    )
     assert note == "No price is known of mine."
+    document = json.loads(musubito("--db", priced, "savings", "--by", "model", "--json").stdout)
+    assert [row["spent"]["milliseconds"] for row in document["rows"]] == [None, None]
+    assert document["total"]["spent"]["milliseconds"] > 0
 
 
 def test_without_prices(musubito: Musubito, priced: str, monkeypatch: pytest.MonkeyPatch) -> None:

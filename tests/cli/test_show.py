@@ -89,6 +89,22 @@ def test_it_fits(musubito: Musubito, tmp_path: Path, columns: int) -> None:
     assert node[:10] in musubito("--db", str(path), "show", "last", columns=columns).stdout
 
 
+def test_the_end_of_a_name_and_how_often_it_was_called_are_never_cut(musubito: Musubito, tmp_path: Path) -> None:
+    place = "a_package.with_modules.and_a_very_long_name/of_a_graph/and_its_nodes"
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("long"):
+        for end in ("first", "second"):
+            step = musubito_step(name=f"{place}/{end}")(lambda x: x)
+            for x in range(5):
+                step(x)
+    told = musubito("--db", "m.db", "show", "long").stdout
+    assert max(map(len, told.splitlines())) <= 80
+    assert re.findall(r"○ …\S*/(\w+ × 5) ", told) == ["first × 5", "second × 5"]
+    for arguments in (("stats",), ("savings", "--by", "operation"), ("impact", f"{place}/first")):
+        told = musubito("--db", "m.db", *arguments).stdout
+        assert re.search(r"^…\S*/first ", told, re.MULTILINE), told
+        assert max(map(len, told.splitlines())) <= 80
+
+
 def test_json_of_a_run(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
     as_golden("show-run", musubito("--db", str(world.path), "show", "second", "--json").stdout)
 
@@ -172,7 +188,7 @@ def test_a_failed_node_says_when_and_what_it_took(musubito: Musubito, tmp_path: 
 
 def test_a_run_says_with_what_its_calls_failed(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "show", "first").stdout
-    assert re.search(r"\n\n✗ rate [0-9a-f]{10}: ValueError: cannot rate bad on two lines\n$", told)
+    assert re.search(r"\n\n✗ [0-9a-f]{10} ValueError: cannot rate bad on two lines\n$", told)
     told = musubito("--db", str(world.path), "show", "first", "--no-inputs").stdout
     assert "ValueError: (left out)" in told
     assert "cannot rate" not in told
@@ -229,3 +245,29 @@ def test_why_it_ran_again(musubito: Musubito, tmp_path: Path) -> None:
             musubito_step(name="step")(lambda x: x + 1)(1)
     lines = tree(musubito("--db", str(path), "show", "again").stdout)
     assert ["forced" in lines[0], "input changed" in lines[1], "code changed" in lines[2]] == [True, True, True]
+
+
+def test_a_damaged_ledger_is_shown_as_far_as_it_goes(musubito: Musubito, world: World) -> None:
+    with contextlib.closing(sqlite3.connect(world.path)) as connection, connection:
+        connection.execute("UPDATE _runs SET tags = '{\"a' WHERE name = 'first'")
+        connection.execute("UPDATE _calls SET parent = call")
+    assert "tags tags=(unreadable)" in musubito("--db", str(world.path), "show", "first").stdout
+    assert musubito("--db", str(world.path), "diff", "first", "second").exit_code == 1
+
+
+def test_names_of_several_lines_are_one_row(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("a\nb"):
+        musubito_step(name="one\ntwo")(lambda: 0)()
+    assert len(musubito("--db", "m.db", "runs").stdout.splitlines()) == 2
+    told = musubito("--db", "m.db", "show", "last").stdout
+    assert told.splitlines()[0].endswith("a b")
+    assert told.splitlines()[-1].startswith("○ one\\ntwo ")
+    for arguments in (("stats",), ("savings", "--by", "operation")):
+        assert "one\\ntwo" in musubito("--db", "m.db", *arguments).stdout
+
+
+def test_a_redaction_to_bytes_is_shown(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), redact=lambda _, given: b"gone") as engine:
+        node = engine.execute("s", {"x": 1}, lambda x: 0).node_id
+    for more in ([], ["--json"]):
+        assert musubito("--db", "m.db", "show", node, *more).exit_code == 0

@@ -97,3 +97,13 @@ def test_secrets_in_code_are_hidden(musubito: Musubito, tmp_path: Path) -> None:
         assert "api_key=" in told
         assert "hunter" not in told
         assert "sk-abc" not in told
+
+
+def test_many_fields_and_the_sign_of_nothing(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine:
+        engine.execute("zero", {"x": 0.0}, lambda x: 0)
+        zero = engine.execute("zero", {"x": -0.0}, lambda x: 0).node_id
+        engine.execute("many", {"x": list(range(30))}, lambda x: 0)
+        many = engine.execute("many", {"x": list(range(100, 130))}, lambda x: 0).node_id
+    assert "    - 0.0\n    + -0.0\n" in musubito("--db", "x.db", "why", zero).stdout
+    assert "  ... these are the first; more may differ\n" in musubito("--db", "x.db", "why", many).stdout

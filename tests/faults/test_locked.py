@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import threading
 import time
 import warnings
@@ -20,6 +22,9 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
+from musubito.engine.keeper import PATIENCE
+from musubito.errors import StoreBusy
+from musubito.store.base import Ledger
 from tests.faults.children import finish, heard, program, start
 
 RAN: Counter[object] = Counter()
@@ -201,3 +206,65 @@ def test_closing_an_engine_on_a_locked_database_ends(tmp_path, path):
         engine.close()
         assert time.monotonic() - began < 3
     locker.let_go()
+
+
+class Failing(SQLiteStorage):
+    """Its ledger cannot be written so many times."""
+
+    fails = 0
+    error: type[StoreError] = StoreError
+
+    def write(self, changes):
+        if self.fails and any(isinstance(change, Ledger) for change in changes):
+            self.fails -= 1
+            raise self.error("the disk is full")
+        return super().write(changes)
+
+
+@pytest.mark.parametrize("error", [StoreError, StoreBusy])
+def test_lines_that_cannot_be_written_are_written_later(tmp_path, error):
+    storage = Failing(tmp_path / "m.db")
+    engine = MusubitoEngine(storage)
+    with use_musubito_engine(engine):
+        storage.error, storage.fails = error, 3
+        for n in range(3):
+            square(n)
+            engine.flush()
+    engine.close()
+    assert counted(tmp_path / "m.db") == 3
+
+
+def test_what_is_lost_at_the_end_is_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("musubito.engine.keeper.LAST_SECONDS", 0.3)
+    storage = Failing(tmp_path / "m.db")
+    with MusubitoEngine(storage) as engine, use_musubito_engine(engine):
+        storage.fails = 1000
+        square(1)
+        square(1)
+    assert "2 calls are not in the ledger: it could not be written" in caplog.text
+    assert counted(tmp_path / "m.db") == 0
+
+
+def test_lines_that_can_never_be_written_cost_no_others(tmp_path, caplog):
+    class Refusing(Failing):
+        def write(self, changes):
+            if any(
+                isinstance(change, Ledger) and any(call.operation == "bad" for call in change.calls)
+                for change in changes
+            ):
+                raise StoreError("nobody can write this")
+            return super().write(changes)
+
+    with MusubitoEngine(Refusing(tmp_path / "m.db")) as engine:
+        for name in ("good", "bad", "better", "best"):
+            engine.execute(name, {}, lambda: 0)
+            engine.flush()
+        for _ in range(PATIENCE):
+            engine.flush()
+    assert counted(tmp_path / "m.db") == 3
+    assert "1 call is not in the ledger" in caplog.text
+
+
+def counted(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT count(*) FROM _calls").fetchone()[0]

@@ -378,6 +378,19 @@ def test_a_command_leads_where_it_was_declared_to(follow: Follow) -> None:
     assert follow(build("edited"), {"n": 1}) == {"a": RUNS, "b": UNKNOWN, "c": UNKNOWN}
 
 
+def test_a_command_that_is_declared_nowhere_may_lead_anywhere(engine: MusubitoEngine) -> None:
+    def first(state: State) -> Any:
+        return Command(goto="second", update={"n": 1})
+
+    def second(state: State) -> Any:
+        return {"n": 2}
+
+    graph = StateGraph(State).add_node(first).add_node(second).add_edge(START, "first").compile(name="g")
+    plan = musubito_plan(musubito_graph(graph), {"n": 0})
+    assert [line.operation for line in plan.lines] == ["g/first"]
+    assert any(text.startswith("where g/first goes: ") for text in plan.unknown)
+
+
 def test_nor_is_what_a_replayed_command_does_not_lead_to(follow: Follow) -> None:
     def build(mark: str = "") -> Any:
         def a(state: State) -> Command[Literal["b", "c"]]:

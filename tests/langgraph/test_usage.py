@@ -223,6 +223,24 @@ def test_what_a_core_step_recorded_is_not_used_once_more(engine: MusubitoEngine)
     assert spent_and_saved(engine, graph) == ({}, {"sdk": Tokens(10, 5)})
 
 
+def test_a_core_step_inside_a_node_pays_for_the_model_that_it_asks(engine: MusubitoEngine):
+    model = Priced()
+
+    @musubito_step(name="expensive")
+    def expensive(q: str) -> str:
+        return str(model.invoke(q).content)
+
+    graph = graph_of(lambda state: {"q": expensive("q").value})
+    assert spent_and_saved(engine, graph) == ({"model-a": Tokens(10, 5)}, {})
+    engine.invalidate("g/node0")
+    assert spent_and_saved(engine, graph) == ({}, {"model-a": Tokens(10, 5)})
+    calls = {call.operation: call for call in Lineage(engine).run("last").calls}
+    assert [(call.outcome, call.tokens, call.saved_tokens) for call in calls.values()] == [
+        ("ran", 0, 0),
+        ("replayed", 0, 15),
+    ]
+
+
 def test_several_answers_to_one_question_say_together_what_they_took(engine: MusubitoEngine):
     class Several(Priced):
         def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:

@@ -22,7 +22,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.lineage import Cost, Lineage, LineageError, Tokens
+from musubito.lineage import Cost, Lineage, LineageError, Tokens, savings
 from musubito.lineage.origins import origins
 from musubito.store.memory import MemoryStore
 
@@ -303,3 +303,29 @@ def test_a_list_whose_beginning_is_gone_is_not_shown_as_a_shorter_one(engine: Mu
         connection.execute("DELETE FROM _parts WHERE items = 60")
     lineage = Lineage(engine)
     assert lineage.input(lineage.node(node))["messages"] == {"$type": "...", "value": "no longer stored"}
+
+
+def test_runs_of_a_name_are_found_however_many_others_there_are(engine: MusubitoEngine):
+    write(fetch("first"))
+    for topic in range(5):
+        fetch(topic)
+    assert [each.name for each in Lineage(engine).runs(3, name="write")] == ["write"]
+
+
+def test_tokens_of_what_is_no_longer_stored(engine: MusubitoEngine, tmp_path: Path):
+    @musubito_step(name="asks")
+    def asks(x: int) -> int:
+        record_usage(input_tokens=x, output_tokens=0, model="m")
+        return x
+
+    with run("long"):
+        asks(1000)
+        asks(7)
+        asks(1000)
+    engine.flush()
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
+        connection.execute("DELETE FROM _usage WHERE input_tokens = 1000")
+    lineage = Lineage(engine)
+    summary, total = lineage.run("long").summary, savings(lineage).total
+    assert summary.spent.tokens == {"": Tokens(1000, 0), "m": Tokens(7, 0)}
+    assert (summary.spent.tokens, summary.saved.tokens) == (total.spent.tokens, total.saved.tokens)

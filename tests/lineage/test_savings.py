@@ -121,6 +121,24 @@ def test_a_run_inside_a_call_adds_no_time_twice(engine):
     assert row.spent.milliseconds == pytest.approx(took)
 
 
+def test_a_run_inside_a_call_outside_of_runs_adds_no_time_twice(engine):
+    @musubito_step(name="outer")
+    def outer(x: int) -> int:
+        with run("inside"):
+            judge("text")
+        return x
+
+    outer(1)
+    lineage = Lineage(engine)
+    (summary,) = lineage.runs()
+    for by in ("run", "day"):
+        found = savings(lineage, by=by)
+        assert [row.spent.milliseconds for row in found.rows] == [pytest.approx(summary.spent.milliseconds)]
+        assert found.total.spent.milliseconds == pytest.approx(summary.spent.milliseconds)
+    (row,) = savings(lineage, by="run").rows
+    assert (row.key, row.name, row.calls, tokens(row.spent)) == (summary.run_id, "outer", 2, {"mine": (20, 1)})
+
+
 def test_what_a_call_had_done_that_never_ended_counts(engine, tmp_path):
     """Its process was killed: its own line was never written, those of the calls inside it were."""
 

@@ -45,8 +45,8 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
 
-    def made(prompt: str = "Write:", method: str = "upper") -> Any:
-        text = PIPELINE.replace("PROMPT TEXT", prompt).replace("METHOD", method)
+    def made(prompt: str = "Write:", method: str = "upper", text: str = PIPELINE) -> Any:
+        text = text.replace("PROMPT TEXT", prompt).replace("METHOD", method)
         (folder / "why_pipeline.py").write_text(text)
         monkeypatch.delitem(sys.modules, "why_pipeline", raising=False)
         importlib.invalidate_caches()
@@ -88,6 +88,43 @@ def test_the_nearest_differs_at_the_fewest_places_of_one_argument(engine: Musubi
     assert told.nearest is not None
     assert told.nearest.node_id == first
     assert [str(field) for field in told.fields] == ['$.state.city: "Oslo" → "Paris"']
+
+
+def test_the_nearest_stays_so_when_it_runs_again(engine: MusubitoEngine):
+    @musubito_step(name="s")
+    def s(doc: str, q: int) -> str:
+        return doc
+
+    with run():
+        nearest = s("long", 1).node_id
+    with run():
+        s("other", 5)
+    with run():
+        node = s("long", 2).node_id
+    engine.invalidate(nearest)
+    with run():
+        s("long", 1)
+    told = why(Lineage(engine), node)
+    assert told.nearest is not None
+    assert told.nearest.node_id == nearest
+
+
+def test_a_constant_whose_text_is_hidden_is_named(engine: MusubitoEngine, pipeline: Any):
+    node = ""
+    for number in (1, 2):
+        text = f"""
+from musubito import musubito_step
+TOKEN = "tok-{number}"
+LIMIT = {number}
+@musubito_step(name="hides")
+def hides(x):
+    return len(TOKEN) + LIMIT
+"""
+        module = pipeline(text=text)
+        node = module.hides(1).node_id
+    told = why(Lineage(engine), node)
+    assert [each.part for each in told.code] == ["why_pipeline.LIMIT", "why_pipeline.TOKEN"]
+    assert not any("tok-" in each.diff for each in told.code)
 
 
 def test_code_that_changed_is_told_with_its_diff(engine: MusubitoEngine, pipeline: Any):

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from io import TextIOWrapper
+from typing import Final
 
 __all__ = ["main"]
+
+
+MARKS: Final = dict(zip("●○✗·▸×✓…→├│└─━", "*ox.>xv~>|||-=", strict=True))
+"""For terminals that know ASCII alone; each as wide as what it stands for, and none is the mark of what is unknown."""
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(MARKS.get(each, "_") for each in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("plainer", _plainer)
 
 
 def main() -> None:
@@ -19,5 +34,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show a letter shows another one.
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="plainer")
     root(prog_name="musubito")

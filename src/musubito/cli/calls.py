@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from rich.table import Table
 from rich.text import Text
 
-from musubito.cli.columns import fitted
+from musubito.cli.columns import Name, fitted
 from musubito.cli.trees import branches, grouped
 from musubito.cli.words import MARKS, clean, count, duration, reason, short_ids, token_count
 from musubito.lineage import CallReport
@@ -54,7 +54,7 @@ def lines(calls: Sequence[CallReport]) -> list[Line]:
 
 
 def calls_table(some: Sequence[Line], width: int) -> Table:
-    """These lines with what each took or saved, and why; the name of the operation is cut where there is no room."""
+    """These lines with what each took or saved, and why; the name of the operation gives way where there is no room."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, overflow="ellipsis")
     for justify in ("right", "left", "right", "left", "left"):
@@ -64,20 +64,17 @@ def calls_table(some: Sequence[Line], width: int) -> Table:
     return fitted(table, width)
 
 
-def _cells(line: Line) -> tuple[Text | str, ...]:
+def _cells(line: Line) -> tuple[Name | Text | str, ...]:
     first = line.calls[0]
     mark, colour = MARKS.get(first.outcome, ("·", "cyan"))
-    name = Text(line.lead, style="dim", end="")
-    name.append(mark, style=f"not dim {colour}")
-    name.append(f" {clean(first.operation)}", style="not dim")
-    if len(line.calls) > 1:
-        name.append(f" × {count(len(line.calls))}", style="not dim bold")
+    before = Text(line.lead, style="dim", end="").append(mark, style=f"not dim {colour}").append(" ")
+    many = f" × {count(len(line.calls))}" if len(line.calls) > 1 else ""
     replayed = first.outcome == "replayed"
     took = sum(call.saved_ms if replayed else call.duration_ms for call in line.calls)
     used = sum(call.saved_tokens if replayed else call.tokens for call in line.calls)
     why = reason(first.reason)
     return (
-        name,
+        Name(clean(first.operation), before=before, after=many, style="not dim"),
         duration(took),
         Text("saved" if replayed else "", style="green"),
         f"{token_count(used)} tok" if used else "",

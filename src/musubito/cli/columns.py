@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
-from rich.cells import cell_len
+from collections.abc import Iterator
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["fitted"]
+__all__ = ["Name", "fitted"]
 
 LEAST = 8
+
+
+class Name:
+    """A name in a column that gives way: its beginning goes first, since names of one place begin alike. What stands
+    before and after it stays as long as there is room for a few letters."""
+
+    def __init__(self, name: str, *, before: Text | None = None, after: str = "", style: str = "") -> None:
+        # One row is one line.
+        self._name = name.replace("\n", "\\n")
+        self._before = Text() if before is None else before
+        self._after = after
+        self._style = style
+
+    @property
+    def cell_len(self) -> int:
+        """How wide it is in whole."""
+        return self._before.cell_len + cell_len(self._name) + cell_len(self._after)
+
+    def within(self, width: int) -> Text:
+        """As much of it as there is room for."""
+        told = Text(end="", no_wrap=True, overflow="ellipsis").append_text(self._before)
+        room = width - self._before.cell_len - cell_len(self._after)
+        name = self._name if cell_len(self._name) <= room else f"…{_last(self._name, room - 1)}"
+        told.append(name, style=self._style)
+        told.append(self._after, style=f"{self._style} bold".strip())
+        told.truncate(width, overflow="ellipsis")
+        return told
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        yield self.within(options.max_width)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(LEAST, self.cell_len), self.cell_len).with_maximum(options.max_width)
+
+
+def _last(text: str, width: int) -> str:
+    """The end of a text that fills so many columns; never less than three."""
+    return set_cell_size(text[::-1], max(width, 3)).rstrip()[::-1]
 
 
 def fitted(table: Table, width: int, cut: int = 0) -> Table:
@@ -22,4 +64,4 @@ def fitted(table: Table, width: int, cut: int = 0) -> Table:
 
 
 def _width(cell: object) -> int:
-    return cell.cell_len if isinstance(cell, Text) else cell_len(str(cell))
+    return cell.cell_len if isinstance(cell, Text | Name) else cell_len(str(cell))

@@ -9,10 +9,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from musubito.cli.columns import Name
 from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.money import worth
 from musubito.cli.tables import print_table
-from musubito.cli.words import clean, duration, short, times, when
+from musubito.cli.words import WIDE, clean, duration, lately, one_line, short, times, when
 from musubito.lineage import RunSummary
 from musubito.lineage.comparison import ComparedCall, Comparison, compare
 
@@ -40,10 +41,7 @@ def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
     if json_:
         here.json({"differ": found.differ, "before": found.before, "after": found.after, "calls": found.calls})
     else:
-        runs = [_run(run) for run in (found.before, found.after)]
-        print_table(
-            here.console, ("run", "name", "started", "hits", "spent", "cost", "saved"), runs, name=1, texts=(0, 2)
-        )
+        _print_runs(here.console, found.before, found.after)
         click.echo()
         if found.differ:
             _print_calls(here.console, found)
@@ -53,17 +51,24 @@ def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
         ctx.exit(1)
 
 
-def _run(run: RunSummary) -> tuple[str, ...]:
-    saved = worth(run.saved) or (duration(run.saved.milliseconds) if run.replayed else "")
-    return (
-        short(run.run_id),
-        clean(run.name or ""),
-        when(run.started_at),
-        f"{run.replayed:,}/{run.calls:,}",
-        duration(run.spent.milliseconds),
-        worth(run.spent),
-        saved,
-    )
+def _print_runs(console: Console, *runs: RunSummary) -> None:
+    columns = ["run", "name", "started", "hits", "time spent", "time saved"]
+    rows = [
+        [
+            short(run.run_id),
+            one_line(run.name or ""),
+            when(run.started_at) if console.width >= WIDE else lately(run.started_at),
+            f"{run.replayed:,}/{run.calls:,}",
+            duration(run.spent.milliseconds),
+            duration(run.saved.milliseconds) if run.replayed else "",
+        ]
+        for run in runs
+    ]
+    if any((run.spent + run.saved).total_tokens for run in runs):
+        columns += ["cost", "cost saved"]
+        for row, run in zip(rows, runs, strict=True):
+            row += [worth(run.spent), worth(run.saved)]
+    print_table(console, columns, rows, name=1, texts=(0, 2))
 
 
 def _print_calls(console: Console, found: Comparison) -> None:
@@ -73,12 +78,12 @@ def _print_calls(console: Console, found: Comparison) -> None:
         for call in found.calls
         if call.change in MARKS
     )
-    rows: list[tuple[str | Text, ...]] = []
+    rows: list[tuple[str | Text | Name, ...]] = []
     for (change, operation, before, after, output, why), number in alike.items():
         mark, colour = MARKS[change]
         said = why if len(why) <= REASON else f"{why[: REASON - 1]}…"
         many = f"× {number:,}" if number > 1 else ""
-        rows.append((Text(mark, style=colour), operation, many, before, after, output, said))
+        rows.append((Text(mark, style=colour), Name(operation), many, before, after, output, said))
     columns = ("", "operation", "", "before", "after", "output", "why")
     print_table(console, columns, rows, name=1, texts=(0, 2, 3, 4, 5, 6))
 

@@ -60,11 +60,9 @@ def command(ctx: click.Context, json_: bool) -> None:
     else:
         for check in checks:
             mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
-            here.console.print(Text.assemble(mark, (f"{check.name:<12}", "bold"), clean(check.says)), soft_wrap=True)
+            here.say(Text.assemble(mark, (f"{check.name:<12}", "bold"), clean(check.says)))
         if counts:
-            here.console.print(
-                "  contents    " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()), soft_wrap=True
-            )
+            here.say("  contents    " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()))
     if not all(check.fine for check in checks):
         ctx.exit(1)
 
@@ -103,8 +101,7 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
         "leases",
         leases,
         "ran out",
-        "Their processes died; whoever asks next takes them over, and 'musubito prune' clears them, but not those of "
-        "effects.",
+        "Their processes died; whoever asks next takes them over, 'musubito prune' clears them; not those of effects.",
     )
     runs = [
         f"{short(run.hex())} {name or ''} ({ago(at, now)})"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Final
 
 import click
 
-from musubito.cli.here import CommandError, Here, as_json, no_inputs_option, says_what_is_wrong
+from musubito.cli.here import CommandError, Here, json_text, no_inputs_option, says_what_is_wrong
 from musubito.lineage import Lineage, LineageError, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
 from musubito.lineage.openlineage import events_of_nodes, events_of_run
@@ -67,4 +66,4 @@ def _exported(lineage: Lineage, found: RunReport | NodeReport, format_: str, *, 
 
 
 def _json(value: object) -> str:
-    return json.dumps(as_json(value), indent=2, ensure_ascii=False) + "\n"
+    return json_text(value) + "\n"

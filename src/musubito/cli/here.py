@@ -17,12 +17,24 @@ from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
 from musubito.cli.words import CONTROLS
 from musubito.lineage import Lineage, Tokens
 
-__all__ = ["CommandError", "Here", "as_json", "json_option", "no_inputs_option", "reader_gone", "says_what_is_wrong"]
+__all__ = [
+    "CommandError",
+    "Here",
+    "as_json",
+    "json_option",
+    "json_text",
+    "no_inputs_option",
+    "nothing",
+    "reader_gone",
+    "says_what_is_wrong",
+    "without_error_texts",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,7 +89,10 @@ class Here:
     @staticmethod
     def _must_be_there(path: Path) -> None:
         if not path.is_file():
-            raise CommandError(f"there is no database at {path}. Name one with --db PATH, or set MUSUBITO_URL.")
+            raise CommandError(
+                f"there is no database at {path}. Either nothing has run here yet, or it is elsewhere: name it with "
+                "--db PATH before the command, or set MUSUBITO_URL."
+            )
 
     @property
     def engine(self) -> MusubitoEngine:
@@ -91,11 +106,20 @@ class Here:
         columns = shutil.get_terminal_size((80, 24)).columns
         return Screen(width=columns, highlight=False, markup=False, emoji=False)
 
+    def say(self, text: str | Text) -> None:
+        """A sentence: in a terminal it is broken between words, for programs it stays in one line."""
+        self.console.print(text, soft_wrap=not self.console.is_terminal)
+
     @staticmethod
     def json(document: Any) -> None:
         """One JSON document on the standard output."""
-        text = json.dumps(as_json(document), indent=2, ensure_ascii=False)
-        click.echo(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+        click.echo(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """A document as text that does nothing to a terminal."""
+    text = json.dumps(as_json(document), indent=2, ensure_ascii=False)
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_json(value: Any) -> Any:
@@ -118,6 +142,23 @@ def as_json(value: Any) -> Any:
         case _ if is_dataclass(value) and not isinstance(value, type):
             return {each.name: as_json(getattr(value, each.name)) for each in fields(value)}
     return value
+
+
+def nothing(here: Here) -> str:
+    """Why there is no run to be told of."""
+    if here.lineage.rows("newest_execution")[0][0]:
+        return "No run is in the ledger any more; what earlier ones gave is still stored, see 'musubito stats'."
+    return "Nothing has run yet."
+
+
+def without_error_texts(document: Any) -> Any:
+    """The same document, in which errors have their names alone: their texts may quote what a call was given."""
+    if isinstance(document, dict):
+        return {
+            key: part.partition(":")[0] if key == "error" and isinstance(part, str) else without_error_texts(part)
+            for key, part in document.items()
+        }
+    return [without_error_texts(part) for part in document] if isinstance(document, list) else document
 
 
 def says_what_is_wrong(command: Callable[P, T]) -> Callable[P, T]:

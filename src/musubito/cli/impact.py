@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
+from musubito.cli.columns import Name
 from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.money import unpriced_note, worth
 from musubito.cli.tables import print_table
@@ -45,9 +46,9 @@ def command(here: Here, operation: str, json_: bool) -> None:
 
 def _print(console: Console, found: Impact) -> None:
     several = len({row.namespace for row in found.rows}) > 1
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[str | Name, ...]] = []
     for row in (*found.rows, found.total):
         name = f"{row.namespace}: {row.operation}" if several and row.namespace else row.operation
         time = duration(row.cost.milliseconds) if row.cost.milliseconds else ""
-        rows.append((clean(name), count(row.nodes), time, worth(row.cost)))
+        rows.append((Name(clean(name)), count(row.nodes), time, worth(row.cost)))
     print_table(console, ("operation", "nodes", "time", "cost"), rows, total=True)

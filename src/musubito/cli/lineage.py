@@ -12,8 +12,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from musubito.cli.columns import fitted
-from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.columns import Name, fitted
+from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
 from musubito.cli.trees import branches, grouped
 from musubito.cli.words import clean, count, duration, short, short_ids, times, token_count
 from musubito.identity.changes import shown
@@ -60,7 +60,8 @@ def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs:
         led = replace(led, inputs=tuple(replace(each, value=None) for each in led.inputs))
     if json_:
         relatives = lineage.ancestors(node, depth) if up else lineage.descendants(node, depth)
-        here.json({"node": lineage.node(node), "relatives": relatives, "origins": led})
+        document = as_json({"node": lineage.node(node), "relatives": relatives, "origins": led})
+        here.json(without_error_texts(document) if no_inputs else document)
         return
     number = lineage.number(node)
     links = lineage.rows("links_above" if up else "links_below", id=number)
@@ -109,10 +110,8 @@ def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
         table.add_column(justify=justify, no_wrap=True)
     for line in lines:
         first = line.nodes[0]
-        name = Text(line.lead, style="dim", end="")
-        name.append(clean(first.operation or "(of another store)"), style="not dim")
-        if len(line.nodes) > 1:
-            name.append(f" × {count(len(line.nodes))}", style="not dim bold")
+        many = f" × {count(len(line.nodes))}" if len(line.nodes) > 1 else ""
+        operation = clean(first.operation or "(of another store)")
         done = [each for node in line.nodes if (each := node.execution or here.lineage.attempt(node)) is not None]
         used = sum(each.cost.total_tokens for each in done)
         fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
@@ -122,7 +121,7 @@ def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
             line.note,
         ]
         table.add_row(
-            name,
+            Name(operation, before=Text(line.lead, style="dim", end=""), after=many, style="not dim"),
             Text(", ".join(filter(None, marks)), style="cyan"),
             duration(sum(each.duration_ms for each in done)) if done else "",
             f"{token_count(used)} tok" if used else "",

@@ -104,7 +104,7 @@ def _imported(where: str) -> ModuleType:
         sys.path.insert(0, str(root))
     try:
         module = import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CommandError(f"{where} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}") from error
     if file is not None and Path(module.__file__ or "").resolve() != file:
         raise CommandError(f"{where} cannot be imported, since {name!r} is another module; rename the file")
@@ -157,7 +157,7 @@ def _as_script(module: ModuleType) -> Iterator[ModuleType]:
         yield script
     except click.ClickException:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CommandError(
             f"{path} cannot be read as a script: {type(error).__qualname__}: {one_line(str(error))}"
         ) from error

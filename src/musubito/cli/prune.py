@@ -71,7 +71,7 @@ def command(
     if older_than is None and keep_size is None:
         raise click.UsageError("say what may go: --older-than AGE, --keep-size SIZE, or both")
     store = _compactable(here)
-    before = here.engine.now() - older_than if older_than is not None else None
+    before = max(0.0, here.engine.now() - older_than) if older_than is not None else None
     what = _what(here, before)
     used = store.used()
     if dry_run and json_:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -49,6 +51,19 @@ class Commands(click.Group):
         command: click.Command = import_module(f"musubito.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Click's own, with what may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            similar = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if not similar:
+                raise
+            text = f"{error.message.rstrip('.')}; did you mean {similar[0]!r}?"
+            raise click.UsageError(text, error.ctx) from error
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """Click's own, but for how errors look: `musubito: text`, and nothing else."""
         said = {**extra, "standalone_mode": False}
@@ -59,6 +74,10 @@ class Commands(click.Group):
         except click.ClickException as error:
             _complain(error)
             sys.exit(error.exit_code)
+        except OSError as error:  # such as a full disk that it writes to
+            _complain(click.ClickException(f"cannot write: {error.strerror or error}"))
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(2)
         except click.Abort:  # Ctrl-C
             sys.exit(130)
         sys.exit(status if isinstance(status, int) else 0)
@@ -67,6 +86,8 @@ class Commands(click.Group):
 def _complain(error: click.ClickException) -> None:
     text = one_line(error.format_message())
     if isinstance(error, click.UsageError):
+        if isinstance(error, click.NoSuchOption) and error.option_name in ("--db", "--url"):
+            text = f"{text.rstrip('.')}: {error.option_name} goes before the command"
         path = "musubito" if error.ctx is None else error.ctx.command_path
         text = f"{text.rstrip('.')}. See '{path} --help'."
     click.echo(f"musubito: {text}", err=True)

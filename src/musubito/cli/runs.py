@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 from rich.table import Table
 
 from musubito.cli.columns import fitted
-from musubito.cli.here import Here, json_option, says_what_is_wrong
-from musubito.cli.words import clean, count, duration, short, tokens, when
+from musubito.cli.here import Here, json_option, nothing, says_what_is_wrong
+from musubito.cli.words import WIDE, count, duration, lately, one_line, short, tokens, when
 from musubito.lineage import RunSummary
 
 __all__ = ["command"]
-
-WIDE = 110
-"""From this many columns on there is room for whole dates and for all that was counted."""
 
 
 @click.command("runs", epilog="Example: musubito runs --limit 5 --name nightly")
@@ -27,30 +22,31 @@ WIDE = 110
 def command(here: Here, limit: int, name: str | None, json_: bool) -> None:
     """The newest runs, newest first.
 
-    "hits" are the calls that were replayed, of all; "spent" is the time of those that ran, "saved" the time and the
-    tokens that the replayed ones had taken.
+    "hits" are the calls that were replayed, of all; "spent" and "tokens" are what those took that ran, "saved" is what
+    the replayed ones had taken.
     """
     runs = here.lineage.runs(limit, name=name)
     if json_:
         here.json({"runs": runs})
     elif not runs:
-        click.echo("Nothing has run yet." if name is None else f"No run is called {name!r}.")
+        click.echo(nothing(here) if name is None else f"No run is called {name!r}.")
     else:
         here.console.print(fitted(_table(runs, wide=here.console.width >= WIDE), here.console.width, cut=1))
 
 
 def _table(runs: list[RunSummary], *, wide: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", no_wrap=True)
     # Of all columns only a name may be cut.
     table.add_column("name", no_wrap=True, overflow="ellipsis")
     table.add_column("started", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for title in (
-        ("ran", "hits", "failed", "spent", "saved", "tokens", "saved") if wide else ("hits", "spent", "saved", "tokens")
+        ("ran", "hits", "failed", "spent", "tokens", "time saved", "tokens saved")
+        if wide
+        else ("hits", "spent", "tokens", "time saved")
     ):
         table.add_column(title, justify="right", no_wrap=True)
-    now = datetime.now(UTC).astimezone()
     for run in runs:
         numbers = (
             (
@@ -58,24 +54,18 @@ def _table(runs: list[RunSummary], *, wide: bool) -> Table:
                 count(run.replayed),
                 count(run.failed) if run.failed else "",
                 duration(run.spent.milliseconds),
-                duration(run.saved.milliseconds) if run.replayed else "",
                 tokens(run.spent),
+                duration(run.saved.milliseconds) if run.replayed else "",
                 tokens(run.saved),
             )
             if wide
             else (
                 f"{run.replayed}/{run.calls}",
                 duration(run.spent.milliseconds),
-                duration(run.saved.milliseconds) if run.replayed else "",
                 tokens(run.spent),
+                duration(run.saved.milliseconds) if run.replayed else "",
             )
         )
-        started = when(run.started_at) if wide else _lately(run.started_at, now)
-        table.add_row(short(run.run_id), clean(run.name or ""), started, run.status, *numbers)
+        started = when(run.started_at) if wide else lately(run.started_at)
+        table.add_row(short(run.run_id), one_line(run.name or ""), started, run.status, *numbers)
     return table
-
-
-def _lately(time: float, now: datetime) -> str:
-    """Today's moments by the hour, older ones by the day."""
-    then = datetime.fromtimestamp(time, UTC).astimezone()
-    return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d")

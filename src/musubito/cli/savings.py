@@ -9,14 +9,16 @@ from typing import Final, get_args
 import click
 from rich.console import Console
 
-from musubito.cli.here import Here, json_option, says_what_is_wrong
+from musubito.cli.columns import Name
+from musubito.cli.here import Here, as_json, json_option, nothing, says_what_is_wrong
 from musubito.cli.money import unpriced_note, worth
 from musubito.cli.tables import print_table
-from musubito.cli.words import clean, duration, short, times
+from musubito.cli.words import clean, duration, one_line, short, times
 from musubito.lineage.savings import By, Savings, SavingsRow, savings
 
 __all__ = ["command"]
 
+BY_MODEL: Final = "A call is in the row of each model that it asked; calls that asked none are in the total alone."
 UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -45,15 +47,20 @@ def command(here: Here, by: By, since: float | None, limit: int, json_: bool) ->
     """What was spent, and what replays saved.
 
     "hits" are the calls that were replayed, of all. Money is shown where the prices of the models are known (extra
-    "prices"), tokens otherwise; a + marks money to which tokens without a known price come. Time by operation is with
-    all that it called.
+    "prices"), tokens otherwise; a + marks money to which tokens without a known price come. By operation, time is with
+    all that it called, what was spent is with the operation that itself asked the model, and what was saved with the
+    one that was replayed, with all that it had called.
     """
     found = savings(here.lineage, since=since, by=by)
     if json_:
-        here.json(found)
+        document = as_json(found)
+        for row in document["rows"] if by == "model" else ():
+            # Time is not of a model.
+            row["spent"]["milliseconds"] = row["saved"]["milliseconds"] = None
+        here.json(document)
         return
     if not found.total.calls:
-        click.echo("Nothing has run yet." if since is None else "Nothing has run since then.")
+        click.echo(nothing(here) if since is None else "Nothing has run since then.")
         return
     total = found.total
     here.console.print(f"Saved {_said(total, saved=True)}; spent {_said(total, saved=False)}.")
@@ -64,6 +71,7 @@ def command(here: Here, by: By, since: float | None, limit: int, json_: bool) ->
     _print(here.console, found, limit)
     for note in (
         f"... and {times(len(found.rows) - limit, 'more row')}; --limit shows them." if len(found.rows) > limit else "",
+        BY_MODEL if by == "model" else "",
         unpriced_note(total.spent + total.saved),
     ):
         if note:
@@ -84,16 +92,17 @@ def _print(console: Console, found: Savings, limit: int) -> None:
     priced = bool((found.total.spent + found.total.saved).total_tokens)
     columns = (found.by, "hits", *(("time spent", "time saved") if timed else ()))
     columns += ("cost spent", "cost saved") if priced else ()
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[str | Name, ...]] = []
     for row in (*found.rows[:limit], found.total):
         key = "total" if row is found.total else _key(found.by, row)
         took = (duration(row.spent.milliseconds), duration(row.saved.milliseconds)) if timed else ()
         costs = (worth(row.spent), worth(row.saved)) if priced else ()
-        rows.append((key, f"{row.replayed:,}/{row.calls:,}", *took, *costs))
+        # Of a run the id comes first.
+        rows.append((key if found.by == "run" else Name(key), f"{row.replayed:,}/{row.calls:,}", *took, *costs))
     print_table(console, columns, rows, total=True)
 
 
 def _key(by: By, row: SavingsRow) -> str:
     if by == "run":
-        return f"{short(row.key)} {clean(row.name or '')}".rstrip()
+        return f"{short(row.key)} {one_line(row.name or '')}".rstrip()
     return clean(row.key) or "(no name)"

@@ -12,10 +12,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from musubito.cli.calls import calls_table, lines
-from musubito.cli.here import Here, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.here import Here, as_json, json_option, no_inputs_option, nothing, says_what_is_wrong
 from musubito.cli.live import follow
 from musubito.cli.words import clean, count, duration, one_line, short, times, tokens, tokens_by_model, when
-from musubito.lineage import Attempt, Cost, Lineage, LineageError, NodeReport, RunReport
+from musubito.identity.secrets import scrubbed
+from musubito.lineage import Attempt, Cost, LineageError, NodeReport, RunReport
 from musubito.lineage.reasons import compared
 
 __all__ = ["command"]
@@ -39,7 +40,7 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
     RUN is an id, a name (its newest run) or "last". In the tree: ● replayed, ○ ran, ✗ failed; beside each what it
     took, or what its replay saved, why, and its node.
     """
-    found = _found(here.lineage, what)
+    found = _found(here, what)
     if isinstance(found, NodeReport):
         if live:
             raise click.UsageError("--live follows a run, and this is a node.")
@@ -55,14 +56,19 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
         _tell_errors(here, report, contents=not no_inputs)
 
 
-def _found(lineage: Lineage, what: str) -> RunReport | NodeReport:
+def _found(here: Here, what: str) -> RunReport | NodeReport:
+    lineage = here.lineage
     try:
         return lineage.run(what)
     except LineageError as no_run:
         if len(what) < 4 or not set(what.lower()) <= set("0123456789abcdef"):
-            text = (
-                "nothing has run yet" if what == "last" else f"no run is called {what!r}. 'musubito runs' lists them."
-            )
+            text = f"no run is called {what!r}. 'musubito runs' lists them."
+            if what == "last":
+                text = nothing(here)
+            elif what and set(what.lower()) <= set("0123456789abcdef"):
+                text = (
+                    f"no run is called {what!r}, and of an id it takes at least 4 digits. 'musubito runs' lists them."
+                )
             raise LineageError(text) from None
         try:
             return lineage.node(what)
@@ -73,7 +79,7 @@ def _found(lineage: Lineage, what: str) -> RunReport | NodeReport:
 # -- a run -------------------------------------------------------------------------------------------------------------
 def _head(report: RunReport) -> RenderableType:
     run = report.summary
-    title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {clean(run.name or '')}")
+    title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {one_line(run.name or '')}")
     about = [run.status, when(run.started_at)]
     if run.finished_at is not None:
         about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")
@@ -95,9 +101,9 @@ def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
     rows = here.lineage.ask(*(("error_of_execution", {"execution": call.execution}) for call in failed))
     errors = {row[0][0]: call for call, row in zip(failed, rows, strict=True) if row}
     for number, (error, call) in enumerate(errors.items()):
-        text = error if contents else _without_text(error)
+        text = scrubbed(error) if contents else _without_text(error)
         head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
-        said = head.append(f" {clean(call.operation)} {short(call.node_id)}: {one_line(text)}")
+        said = head.append(f" {short(call.node_id)} {one_line(text)}")
         here.console.print(said, no_wrap=True, overflow="ellipsis")
         if number == ERRORS - 1 and len(errors) > ERRORS:
             here.console.print(f"... and {times(len(errors) - ERRORS, 'more error')}; musubito show NODE tells it.")
@@ -162,7 +168,7 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
 def _text(value: Any) -> str:
     # A text of several lines is shown as they are.
     is_long = isinstance(value, str) and "\n" in value
-    told = clean(value if is_long else json.dumps(value, indent=2, ensure_ascii=False)).splitlines()
+    told = clean(value if is_long else json.dumps(as_json(value), indent=2, ensure_ascii=False)).splitlines()
     if len(told) > LINES:
         told[LINES:] = [f"... {count(len(told) - LINES)} more lines; --json shows all"]
     return "\n".join(told)

@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from musubito.cli.columns import Name
 from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.money import unpriced_note, worth
 from musubito.cli.tables import print_table
@@ -66,7 +67,7 @@ def _print(console: Console, operations: tuple[OperationStatistics, ...]) -> Non
     several = len({each.namespace for each in operations}) > 1
     rows = [
         (
-            clean(f"{each.namespace}: {each.operation}" if several else each.operation),
+            Name(clean(f"{each.namespace}: {each.operation}" if several else each.operation)),
             count(each.executions - each.failed),
             count(each.failed) if each.failed else "",
             count(each.replays),

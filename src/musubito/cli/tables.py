@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from musubito.cli.columns import fitted
+from musubito.cli.columns import Name, fitted
 
 __all__ = ["print_table"]
 
@@ -16,7 +16,7 @@ __all__ = ["print_table"]
 def print_table(
     console: Console,
     titles: Sequence[str],
-    rows: Sequence[Sequence[str | Text]],
+    rows: Sequence[Sequence[str | Text | Name]],
     *,
     name: int = 0,
     texts: Collection[int] = (),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
 from rich.text import Text
 
-from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
 from musubito.cli.words import clean, one_line, short, when
-from musubito.identity.plain import without_secrets_in
+from musubito.identity.changes import MOST
 from musubito.lineage import NodeReport
 from musubito.lineage.why import Why, why
 from musubito.model import NodeStatus
@@ -47,7 +46,6 @@ REASONS = {
 def command(here: Here, node: str, json_: bool, no_inputs: bool) -> None:
     """Why a node ran: what changed since the nearest earlier node of its operation."""
     told = why(here.lineage, node)
-    told = replace(told, code=tuple(replace(each, diff=without_secrets_in(each.diff)) for each in told.code))
     if json_:
         here.json(_document(told, contents=not no_inputs))
     else:
@@ -58,9 +56,7 @@ def _document(told: Why, *, contents: bool) -> Any:
     document = as_json(told)
     if not contents:
         document["fields"] = [{"path": each.path, "before": None, "after": None} for each in told.fields]
-        for node in (document["node"], document["nearest"], *(each for pair in document["parents"] for each in pair)):
-            if node is not None and node["error"] is not None:
-                node["error"] = node["error"].partition(":")[0]
+        document = without_error_texts(document)
     return document
 
 
@@ -75,25 +71,34 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
         failed = failed.partition(":")[0]
     name = Text.assemble((clean(told.node.operation or "of another store"), "bold"), f" {short(told.node.node_id)} ")
     if failed is None:
-        say(name.append(_ran(told)))
+        here.say(name.append(_ran(told)))
     else:
-        say(name.append(f"failed: {one_line(failed)}"))
+        here.say(name.append(f"failed: {one_line(failed)}"))
         say(f"It {_ran(told)}.")
     if told.nearest is None:
         return
     ran = f" of {when(told.nearest.execution.started_at)}" if told.nearest.execution is not None else ""
-    say(Text(f"compared with {short(told.nearest.node_id)}{ran}, the earlier node most like it", style="dim"))
+    here.say(Text(f"compared with {short(told.nearest.node_id)}{ran}, the earlier node most like it", style="dim"))
     if told.arguments:
-        say(f"\narguments that changed: {clean(', '.join(told.arguments))}")
+        here.say(f"\narguments that changed: {clean(', '.join(told.arguments))}")
     for field in told.fields:
         say(f"  {clean(field.path)}")
         if contents:
             say(Text.assemble("    ", ("- " + clean(field.before), "red")))
             say(Text.assemble("    ", ("+ " + clean(field.after), "green")))
+    if len(told.fields) == MOST:
+        say("  ... these are the first; more may differ")
     if told.code:
         say("\ncode that changed")
     for part in told.code:
-        say(f"  {clean(part.part)}" + (f" ({part.change})" if part.change != "changed" or not part.diff else ""))
+        how = (
+            f" ({part.change})"
+            if part.change != "changed"
+            else ""
+            if part.diff
+            else " (changed; it has no text to show)"
+        )
+        say(f"  {clean(part.part)}{how}")
         for line in clean(part.diff).splitlines()[2:]:
             say(Text(f"    {line}", style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")))
     if told.parents:
@@ -101,7 +106,7 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
     for before, after in told.parents:
         say(f"  {_parent(before)} → {_parent(after)}")
     if not (told.arguments or told.code or told.parents):
-        say("\nIts input, its code and what it consumed are those of the earlier node.")
+        here.say("\nIts input, its code and what it consumed are those of the earlier node.")
 
 
 def _ran(told: Why) -> str:

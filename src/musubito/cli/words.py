@@ -12,10 +12,12 @@ from musubito.lineage.reader import short_id
 
 __all__ = [
     "MARKS",
+    "WIDE",
     "ago",
     "clean",
     "count",
     "duration",
+    "lately",
     "one_line",
     "reason",
     "short",
@@ -30,6 +32,8 @@ __all__ = [
 
 MARKS = {"replayed": ("●", "green"), "ran": ("○", "yellow"), "failed": ("✗", "red")}
 """By outcome: a mark that needs no colour, and its colour; "·" for all others."""
+WIDE: Final = 110
+"""From this many columns on there is room for whole dates and for all that was counted."""
 CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 REASONS: Final = {
     "node not found": "new",
@@ -126,6 +130,12 @@ def tokens_by_model(cost: Cost) -> str:
 def when(time: float | None) -> str:
     """A moment in local time."""
     return "" if time is None else datetime.fromtimestamp(time, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def lately(time: float) -> str:
+    """Today's moments by the hour, older ones by the day."""
+    then, now = datetime.fromtimestamp(time, UTC).astimezone(), datetime.now(UTC).astimezone()
+    return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d")
 
 
 def ago(time: float, now: float) -> str:

@@ -56,7 +56,7 @@ class MusubitoEngine:
     `redact(operation, arguments)` is given the arguments of a call that ran, as plain data (dicts, lists, texts,
     numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
     stored of them for readers. It is never applied to what identifies a call. If it raises, nothing is stored, and that
-    is logged.
+    is logged. Outputs and the texts of errors are stored without it.
     """
 
     def __init__(

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from musubito.engine import process
 from musubito.engine.context import SCOPE, Scope
-from musubito.engine.inputs import stored_input
+from musubito.engine.inputs import Given, stored_input
 from musubito.engine.protocol import Call
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.errors import StoreError
 from musubito.identity.changes import differences, how_many, text_diff
 from musubito.identity.fingerprint import shown_source
-from musubito.identity.plain import plain
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
 from musubito.store.base import CodeOf, Holder, HolderOf, Neighbour, Neighbours
@@ -91,13 +90,14 @@ def explained(question: Question | EffectQuestion) -> Explanation:
     if not decision.replay:
         if decision.reason is ReplayReason.NODE_NOT_FOUND and _is_running(engine, question):
             decision = no(ReplayReason.NODE_RUNNING)
-        found = _nearest(question)
+        given = _given(question)
+        found = _nearest(question, given)
         if found is not None:
             this, other = question.neighbour(), found
             nearest = other.node.hex()
             arguments = _changed(this.arguments, other.arguments)
             code = _changed(engine.storage.find(CodeOf(other.code)), _parts(call))
-            fields, diffs = _fields(question, other), _diffs(question, other)
+            fields, diffs = _fields(question, other, given), _diffs(question, other)
             if decision.reason is ReplayReason.NODE_NOT_FOUND:
                 decision = no(_reason(this, other))
     return Explanation(
@@ -140,7 +140,17 @@ def why_missing(
     return reasons
 
 
-def _nearest(question: Question | EffectQuestion) -> Neighbour | None:
+def _given(question: Question | EffectQuestion) -> Any:
+    """The arguments as a reader would be given them; None in a store that has no readers."""
+    engine, given = question.engine, question.given
+    if not callable(getattr(engine.storage, "read", None)):
+        return None
+    engine.flush()
+    name, hashed = question.call.definition.name, question.neighbour().input_hash
+    return Given(0, name, hashed, given.packed, given.texts).as_stored(engine.redact)
+
+
+def _nearest(question: Question | EffectQuestion, given: Any) -> Neighbour | None:
     """The newest of those that differ least: in what they are, and then at how many places of their inputs."""
     engine, this, operation = question.engine, question.neighbour(), question.call.definition.name
     rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, this.node, NEIGHBOURS))
@@ -148,10 +158,8 @@ def _nearest(question: Question | EffectQuestion) -> Neighbour | None:
     least = min((far for far, _ in ranked), default=None)
     near = [row for far, row in ranked if far == least][:READ]
     storage: Any = engine.storage
-    if len(near) < 2 or near[0].input_hash == this.input_hash or not callable(getattr(storage, "read", None)):
+    if len(near) < 2 or near[0].input_hash == this.input_hash or given is None:
         return near[0] if near else None
-    engine.flush()
-    given = plain(question.given.packed, question.given.texts)
     inputs = [stored_input(storage, engine.namespace, operation, row.input_hash) for row in near]
     known = [(how_many(value, given), row) for row, value in zip(near, inputs, strict=True) if value is not None]
     return min(known, key=lambda each: each[0])[1] if known else near[0]
@@ -171,15 +179,13 @@ def _reason(this: Neighbour, nearest: Neighbour) -> ReplayReason:
     return ReplayReason.NODE_NOT_FOUND if this.parents == nearest.parents else ReplayReason.UPSTREAM_CHANGED
 
 
-def _fields(question: Question | EffectQuestion, other: Neighbour) -> tuple[str, ...]:
-    """Where the arguments differ, in a store that readers can ask."""
-    engine, call, given = question.engine, question.call, question.given
-    storage: Any = engine.storage
-    if not callable(getattr(storage, "read", None)):
+def _fields(question: Question | EffectQuestion, other: Neighbour, given: Any) -> tuple[str, ...]:
+    """Where the arguments differ, as far as both are there to be read."""
+    storage: Any = question.engine.storage
+    if given is None:
         return ()
-    engine.flush()
-    before = stored_input(storage, engine.namespace, call.definition.name, other.input_hash)
-    return () if before is None else tuple(map(str, differences(before, plain(given.packed, given.texts))))
+    before = stored_input(storage, question.engine.namespace, question.call.definition.name, other.input_hash)
+    return () if before is None else tuple(map(str, differences(before, given)))
 
 
 def _diffs(question: Question | EffectQuestion, other: Neighbour) -> tuple[str, ...]:

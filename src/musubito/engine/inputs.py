@@ -51,10 +51,18 @@ class Given(NamedTuple):
 
     def line(self, redact: Redact | None) -> InputLine:
         """As it is stored; raises what `redact` raises."""
+        return stored(self.execution, self.operation, self.input_hash, self._shown(redact))
+
+    def as_stored(self, redact: Redact | None) -> Any:
+        """What a reader would be given of it; None where nothing would be stored."""
+        try:
+            return unpackb(packb(self._shown(redact)))
+        except Exception:  # whatever a redaction raises, or gives back
+            return None
+
+    def _shown(self, redact: Redact | None) -> Any:
         value = plain(self.packed, self.texts)
-        if redact is not None:
-            value = redact(self.operation, value)
-        return stored(self.execution, self.operation, self.input_hash, value)
+        return value if redact is None else redact(self.operation, value)
 
 
 def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> InputLine:

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from musubito.engine.inputs import in_pieces
-from musubito.errors import StoreBusy, StoreError
+from musubito.errors import LOGGER, StoreBusy, StoreError
 from musubito.store.base import Change, Invalidate, Ledger, Release, Renew
 
 if TYPE_CHECKING:
@@ -25,7 +25,12 @@ TICK: Final = 0.5
 LEASE_SECONDS: Final = 30.0
 Item = TypeVar("Item")
 MOST_UNWRITTEN: Final = 500
-"""So many pieces of the ledger wait for a database that is locked by somebody else; those that come later are lost."""
+"""So many pieces of the ledger wait for a database that is locked by somebody else, or for a disk that is full; those
+that come later are lost."""
+PATIENCE: Final = 20
+"""After so many failures it is tried whether a piece alone is to blame."""
+LAST_SECONDS: Final = 2.0
+"""For so long at the end what is left is tried again."""
 
 
 class Keeper:
@@ -44,6 +49,8 @@ class Keeper:
         self.orphans: deque[tuple[bytes, bytes]] = deque()
         self._revoked: deque[bytes] = deque()
         self._unwritten: list[Ledger] = []
+        self._failures = 0
+        self._lost = 0
 
     def revoke(self, node: bytes) -> None:
         """What ran at this node went on after it had returned, and did what no replay would repeat."""
@@ -76,6 +83,16 @@ class Keeper:
         if thread is not None:
             thread.join()
         self._tick(last=True)
+        until = time.monotonic() + LAST_SECONDS
+        while self._unwritten and time.monotonic() < until:
+            time.sleep(0.1)
+            self._tick(last=True)
+        self._lost += sum(len(piece.calls) for piece in self._unwritten)
+        self._unwritten = []
+        if self._lost:
+            calls = "1 call is" if self._lost == 1 else f"{self._lost} calls are"
+            LOGGER.warning("%s not in the ledger: it could not be written", calls)
+            self._lost = 0
 
     def _work(self) -> None:
         while not self._stop.wait(TICK):
@@ -112,18 +129,31 @@ class Keeper:
                 self._revoked += revoked
                 engine.log(fault)
             self._take_back(lasting)
+        # In their order: what is said of a run later stands in the place of what was said before.
         pieces = [*self._unwritten, *(in_pieces(engine.journal.drain()) if len(engine.journal) else ())]
-        self._unwritten = []
-        for number, ledger in enumerate(pieces):
-            try:
-                engine.storage.write([ledger])
-            except StoreBusy as fault:
-                # Tried again, as long as there is room; nobody's work depends on these lines.
-                self._unwritten = pieces[number:][:MOST_UNWRITTEN]
-                engine.log(fault)
-                break
-            except StoreError as fault:
-                engine.log(fault)
+        while pieces and self._wrote(pieces[0]):
+            del pieces[0]
+            self._failures = 0
+        if self._failures >= PATIENCE and len(pieces) > 1 and self._wrote(pieces[1]):
+            self._lost += len(pieces[0].calls)
+            del pieces[:2]
+            self._failures = 0
+        self._lost += sum(len(piece.calls) for piece in pieces[MOST_UNWRITTEN:])
+        self._unwritten = pieces[:MOST_UNWRITTEN]
+
+    def _wrote(self, ledger: Ledger) -> bool:
+        """Nobody's work depends on these lines, so what cannot be written now is tried again, as long as there is
+        room."""
+        try:
+            self._engine.storage.write([ledger])
+        except StoreBusy as fault:
+            self._engine.log(fault)
+        except StoreError as fault:
+            self._failures += 1
+            self._engine.log(fault)
+        else:
+            return True
+        return False
 
     def _take_back(self, shown: list[tuple[bytes, str]]) -> None:
         """What ended while it was being shown must not stay."""

@@ -18,7 +18,8 @@ class LookingEngine(MusubitoEngine):
     to, and a fault of the store is raised."""
 
     def __init__(self, engine: MusubitoEngine) -> None:
-        super().__init__(_ReadOnly(engine.storage), namespace=engine.namespace, now_provider=engine.now, strict=True)
+        store: Any = _ReadOnly(engine.storage)
+        super().__init__(store, namespace=engine.namespace, now_provider=engine.now, strict=True, redact=engine.redact)
         self.behind = engine
 
     def in_namespace(self, namespace: str) -> Self:

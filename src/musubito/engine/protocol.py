@@ -32,7 +32,7 @@ from musubito.identity.digest import InputDigest, argument_digests, content_dige
 from musubito.identity.fingerprint import Fingerprint, code_of_classes, fingerprints_of_classes
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
-from musubito.identity.plain import HIDDEN, KEYS
+from musubito.identity.secrets import scrubbed
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
 from musubito.policy import decide
 from musubito.store.base import (
@@ -167,7 +167,7 @@ def _said(error: BaseException) -> str:
         said = str(error)
     except Exception as unsaid:
         said = f"its text cannot be had: {type(unsaid).__qualname__}"
-    text = KEYS.sub(HIDDEN, f"{type(error).__qualname__}: {said}"[:LONGEST_ERROR])
+    text = scrubbed(f"{type(error).__qualname__}: {said}"[:LONGEST_ERROR])
     # No store holds lone surrogates.
     return text.encode("utf-8", "backslashreplace").decode()
 

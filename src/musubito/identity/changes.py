@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple
 
 from musubito.identity.plain import TYPE
 
-__all__ = ["ABSENT", "Difference", "differences", "how_many", "shown", "text_diff"]
+__all__ = ["ABSENT", "MOST", "Difference", "differences", "how_many", "shown", "text_diff"]
 
 ABSENT: Final = "(absent)"
 """Stands for what only the other value has."""
 LONGEST: Final = 60
+MOST: Final = 20
 
 
 class Difference(NamedTuple):
@@ -26,7 +27,7 @@ class Difference(NamedTuple):
         return f"{self.path}: {self.before} → {self.after}"
 
 
-def differences(before: Any, after: Any, path: str = "$", most: int = 20) -> list[Difference]:
+def differences(before: Any, after: Any, path: str = "$", most: int = MOST) -> list[Difference]:
     """The first `most` places at which two plain values differ, from the outside in."""
     found: list[Difference] = []
     for difference in _differences(before, after, path):
@@ -43,7 +44,7 @@ def how_many(before: Any, after: Any) -> int:
 
 def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
     if type(before) is not type(after) or isinstance(before, str | bool | int | float | None):
-        if type(before) is not type(after) or before != after:
+        if type(before) is not type(after) or before != after or _signs_differ(before, after):
             yield Difference(path, *_told_apart(before, after))
     elif isinstance(before, dict):
         if before.get(TYPE) != after.get(TYPE):
@@ -67,6 +68,11 @@ def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
             yield Difference(f"{path}[{index}]", ABSENT, shown(after[index]))
     elif before != after:
         yield Difference(path, shown(before), shown(after))
+
+
+def _signs_differ(before: Any, after: Any) -> bool:
+    """0.0 and -0.0 are equal, and yet two inputs."""
+    return type(before) is float and before == 0.0 and repr(before) != repr(after)
 
 
 def _key(key: str) -> str:

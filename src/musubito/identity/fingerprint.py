@@ -23,7 +23,7 @@ from musubito.identity.closure import Closure, CodePart, reach
 from musubito.identity.foreign import may_remember
 from musubito.identity.functions import module_of
 from musubito.identity.origin import Origin, Origins
-from musubito.identity.plain import without_secrets_in
+from musubito.identity.secrets import without_secrets_in
 from musubito.identity.source import statement_of
 
 __all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes", "fingerprints_of_classes", "shown_source"]

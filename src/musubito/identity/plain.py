@@ -17,27 +17,13 @@ from musubito.errors import ArtifactUnreadable
 from musubito.identity.codecs import nesting
 from musubito.identity.kinds import JOINERS
 from musubito.identity.packing import Code
+from musubito.identity.secrets import HIDDEN, is_secret, scrubbed
 
-__all__ = ["HIDDEN", "KEYS", "TYPE", "is_secret", "plain", "without_secrets", "without_secrets_in"]
+__all__ = ["TYPE", "plain", "without_secrets"]
 
 TYPE: Final = "$type"
-HIDDEN: Final = "**********"
-SECRETS: Final = re.compile(
-    r"passw(?:or)?d|passphrase|credential|authorization"
-    r"|\b(?:pwd|auth|bearer|cookies?|secrets?|token|apikeys?|auth tokens?)\b"
-    r"|\b(?:api|access|secret|private|signing|encryption|master|openai|anthropic) ?keys?\b"
-)
-"""In a name whose words are apart. What counts tokens, or is a key to sort by, is no secret."""
 SECRET_TYPES: Final = frozenset({"SecretStr", "SecretBytes", "Secret"})
-KEYS: Final = re.compile(
-    r"\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abps]|hf|lsv2)[-_][A-Za-z0-9_-]{16,}"
-    r"|\b(?:AKIA|AIza)[A-Za-z0-9_-]{16,}|\bBearer [\w.~+/=-]{12,}"
-)
-"""What looks like the key of a service, wherever it stands."""
-_NAMED: Final = re.compile(
-    r"""(?P<name>[\w-]+)(?P<between>["']?\s*(?::[\w.| ]*(?:\[[^]=\n]*\][\w.| ]*)*=|[:=])\s*[rbuf]{0,2})"""
-    r"""(?P<quote>["'])(?P<text>[^"'\n]+)(?P=quote)"""
-)
+_SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
     ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",
     ("musubito_langgraph.messages", "Derived"): lambda state: state["value"],
@@ -48,23 +34,6 @@ for."""
 _ROOM: Final = 3000
 """How many levels are open at most: exts hold msgpack of their own, which ormsgpack reads on the C stack."""
 _DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
-
-
-def is_secret(name: str) -> bool:
-    """Whether what is called so is one, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
-    words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
-    return SECRETS.search(words) is not None
-
-
-def without_secrets_in(code: str) -> str:
-    """The same code with `HIDDEN` in place of what is bound to a name of a secret, or looks like a key."""
-
-    def masked(found: re.Match[str]) -> str:
-        if not is_secret(found["name"]):
-            return found[0]
-        return f"{found['name']}{found['between']}{found['quote']}{HIDDEN}{found['quote']}"
-
-    return KEYS.sub(HIDDEN, _NAMED.sub(masked, code))
 
 
 def plain(packed: bytes, texts: Mapping[bytes, str] | None = None) -> Any:
@@ -80,7 +49,7 @@ def plain(packed: bytes, texts: Mapping[bytes, str] | None = None) -> Any:
 def without_secrets(value: Any) -> Any:
     """The same with `HIDDEN` in place of texts that are called like secrets, or look like keys."""
     if type(value) is str:
-        return KEYS.sub(HIDDEN, value) if len(value) >= 18 else value
+        return scrubbed(value)
     if type(value) is dict:
         if value.get(TYPE) in SECRET_TYPES:
             return {TYPE: value[TYPE], "value": HIDDEN}
@@ -88,7 +57,12 @@ def without_secrets(value: Any) -> Any:
     if type(value) is list:
         if len(value) == 2 and type(value[0]) is str:  # a name and its value: a header, a pair of a dict
             return [without_secrets(value[0]), _named(value[0], value[1])]
-        return [without_secrets(part) for part in value]
+        # Of arguments and environments: a name, and what follows it.
+        before = ["", *value]
+        return [
+            _hidden(part) if type(name) is str and _SAYS_NEXT.match(name) and is_secret(name) else without_secrets(part)
+            for name, part in zip(before, value, strict=False)
+        ]
     return _binary("bytes", value) if type(value) is bytes else value
 
 

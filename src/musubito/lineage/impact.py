@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +159,11 @@ def _unknown(operation: str, known: Collection[str]) -> str:
     similar = sorted(name for name in known if name.rpartition("/")[2] == operation or name.endswith(f".{operation}"))
     similar = similar or difflib.get_close_matches(operation, known, 3, 0.5)
     if similar:
-        return f"no operation is called {operation!r}; there is {', '.join(similar[:5])}"
-    some = ", ".join(sorted(known)[:5])
-    return f"no operation is called {operation!r}; " + (f"there is {some}" if some else "nothing has run yet")
+        return f"no operation is called {operation!r}; there is {_some(similar)}"
+    return f"no operation is called {operation!r}; " + (
+        f"there is {_some(sorted(known))}" if known else "nothing has run yet"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:5], *(["…"] if len(names) > 5 else [])])

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
-from musubito.identity.plain import without_secrets_in
+from musubito.identity.secrets import without_secrets_in
 
 __all__ = ["prompts_in"]
 

@@ -12,6 +12,7 @@ from musubito.engine.inputs import stored_input
 from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import plain, without_secrets
+from musubito.identity.secrets import scrubbed
 from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.records import (
     Attempt,
@@ -34,6 +35,8 @@ EVER: Final = 1e18
 SHORTEST: Final = 4
 LONGEST: Final = {"node": 32, "run": 17}
 """How many bytes ids have."""
+SHOWN: Final = {"node": "musubito show last", "run": "musubito runs"}
+"""What tells them."""
 Row = tuple[Any, ...]
 
 
@@ -87,7 +90,7 @@ class Lineage:
     def runs(self, limit: int = 20, *, name: str | None = None, before: float = EVER) -> list[RunSummary]:
         """The newest runs, newest first. A call outside of any run is one of its own, named by its operation."""
         rows = self.rows("runs", limit=limit, before=before, named=name)
-        lone = [row for row in self.rows("lone_calls", limit=limit, before=before) if name in (None, row[1])]
+        lone = self.rows("lone_calls", limit=limit, before=before, named=name)
         newest = sorted([(row[3], row[0]) for row in rows] + [(row[2], row[0]) for row in lone], reverse=True)
         return [self._summary(run) for _, run in newest[:limit]]
 
@@ -154,11 +157,20 @@ class Lineage:
         host, pid, started = process
         if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
             status = "stopped"
-        said = without_secrets(json.loads(tags)) if tags else None
-        if said is not None and not isinstance(said, dict):
-            said = {"tags": said}  # which earlier versions let through
+        said = _tags(tags) if tags else None
         return RunSummary(
-            run.hex(), name, said, started_at, finished_at, status, calls, replayed, ran, failed, spent, saved
+            run.hex(),
+            name and scrubbed(name),
+            said,
+            started_at,
+            finished_at,
+            status,
+            calls,
+            replayed,
+            ran,
+            failed,
+            spent,
+            saved,
         )
 
     def _calls(self, run: bytes) -> tuple[CallReport, ...]:
@@ -176,7 +188,8 @@ class Lineage:
         for part, within, row in found:
             _, call, parent, operation, namespace, node, execution, outcome, reason, at, *costs = row
             outer = began[part]
-            above = numbers.get((part, parent)) if parent is not None else None
+            # A call begins after the one around it; in a damaged database it might be inside itself.
+            above = numbers.get((part, parent)) if parent is not None and parent < call else None
             if above is None and within is not None and outer is not None:
                 above = numbers.get((outer, within))
             took, saved_ms, saved_tokens, tokens = costs
@@ -251,7 +264,8 @@ class Lineage:
     def input(self, node: NodeReport) -> Any:
         """The arguments of a node's call as plain data, see `musubito.identity.plain`; None if they are not stored."""
         self.engine.flush()
-        return stored_input(self._store, node.namespace, node.operation, bytes.fromhex(node.input_hash))
+        value = stored_input(self._store, node.namespace, node.operation, bytes.fromhex(node.input_hash))
+        return without_secrets(value)  # which an earlier version may have let through
 
     @tells_damage
     def output(self, node: NodeReport) -> Any:
@@ -270,7 +284,7 @@ class Lineage:
         """The one id of this kind that begins with this text."""
         short, size = text.lower().strip(), LONGEST[kind]
         if len(short) < SHORTEST or len(short) > 2 * size or not set(short) <= set("0123456789abcdef"):
-            raise LineageError(f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id")
+            raise LineageError(f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id, see {SHOWN[kind]!r}")
         first = bytes.fromhex(short.ljust(2 * size, "0"))
         last = bytes.fromhex(short.ljust(2 * size, "f"))
         found = [binary(row[0]) for row in self.rows(query, first=first, last=last)]
@@ -302,6 +316,15 @@ def _without_events(value: Any) -> Any:
         ):
             return pieces[0] if len(pieces) == 1 else pieces
     return value
+
+
+def _tags(tags: str) -> dict[str, Any]:
+    try:
+        said = without_secrets(json.loads(tags))
+    except ValueError:
+        said = "(unreadable)"
+    # Earlier versions let through what is no mapping.
+    return said if isinstance(said, dict) else {"tags": said}
 
 
 def _ended(outcome: str | None) -> str:
@@ -346,5 +369,5 @@ def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
         "" if input_hash is None else input_hash.hex(),
         tuple(json.loads(arguments)) if arguments else (),
         execution,
-        error,
+        error and scrubbed(error),
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.identity.changes import Difference, differences, how_many, text_diff
+from musubito.identity.secrets import HIDDEN, is_secret, without_secrets_in
 from musubito.lineage.damage import tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
@@ -153,8 +154,13 @@ def _fields(lineage: Lineage, before: NodeReport, after: NodeReport) -> tuple[Di
 
 
 def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, ...]:
-    old = {part: (digest, source) for part, digest, source in lineage.rows("code_of", fingerprint=before)}
-    new = {part: (digest, source) for part, digest, source in lineage.rows("code_of", fingerprint=after)}
+    old, new = (
+        {
+            part: (digest, source and without_secrets_in(source))
+            for part, digest, source in lineage.rows("code_of", fingerprint=fingerprint)
+        }
+        for fingerprint in (before, after)
+    )
     changed: list[ChangedCode] = []
     for part in sorted(old.keys() | new.keys()):
         (was, text), (now, other) = old.get(part, (None, None)), new.get(part, (None, None))
@@ -163,6 +169,20 @@ def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, .
         change = "added" if was is None else "gone" if now is None else "changed"
         diff = text_diff(part, text or "", other or "") if text != other else ""
         changed.append(ChangedCode(part, change, diff))
-    # A part that differs only since another one does says nothing.
-    told = [each for each in changed if each.diff or each.change != "changed"]
-    return tuple(told or changed)
+    # A part that differs only since another one does says nothing. Of one whose text is hidden that is not known.
+    hidden = {
+        part
+        for part, (_, text) in (*old.items(), *new.items())
+        if (text and HIDDEN in text) or is_secret(part.rpartition(".")[2])
+    }
+    told = [each for each in changed if each.diff or each.change != "changed" or each.part in hidden]
+    # What is in another part that changed is told with that.
+    names = {each.part for each in changed}
+    outer = [each for each in changed if not any(name in names for name in _around(each.part))]
+    return tuple(told or outer)
+
+
+def _around(part: str) -> Iterator[str]:
+    while "." in part:
+        part = part.rpartition(".")[0]
+        yield part

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito.engine.inputs import opened, stored
 from musubito.errors import ArtifactUnreadable
-from musubito.lineage import Lineage
+from musubito.lineage import Lineage, plan
 from musubito.store.base import Change, InputLine, Ledger
 from musubito.store.pieces import joined
 
@@ -110,6 +110,24 @@ def test_redaction_is_for_what_is_stored_and_never_for_what_is_hashed(tmp_path: 
     assert ran == ["4111-1111", "4222-2222"]
     assert nodes[0] == nodes[2] != nodes[1]
     assert b"4111-1111" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_what_is_redacted_is_no_difference_and_shown_nowhere(tmp_path: Path):
+    step = musubito_step(name="s")(lambda ssn, q: q)
+    with (
+        MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), redact=lambda _, given: {**given, "ssn": "XXX"}) as engine,
+        use_musubito_engine(engine),
+    ):
+        step("123-45-6789", 1)
+        assert engine.explain(step, "123-45-6789", 2).fields == ("$.q: 1 → 2",)
+        assert engine.explain(step, "987-65-4321", 1).fields == ()
+        assert "65-4321" not in str(plan(engine, step, "987-65-4321", 1))
+
+    def fails(_: str, given: Any) -> Any:
+        raise ValueError(given)
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), redact=fails) as engine:
+        assert engine.explain(step, "123-45-6789", 2).fields == ()
 
 
 def test_a_redaction_that_fails_stores_nothing_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):

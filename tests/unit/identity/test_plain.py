@@ -24,7 +24,8 @@ from musubito.errors import ArtifactUnreadable, EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import digest_input
-from musubito.identity.plain import is_secret, plain
+from musubito.identity.plain import plain
+from musubito.identity.secrets import is_secret
 
 
 class Colour(Enum):

@@ -11,7 +11,8 @@ ORDER BY started_at DESC LIMIT :limit;
 -- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
 SELECT c.run_id, o.name, c.at, c.duration_ms, c.outcome FROM _calls c
 LEFT JOIN _operations o ON o.id = c.operation
-WHERE c.at < :before AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
+WHERE c.at < :before AND (:named IS NULL OR o.name = :named)
+  AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
   AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 ORDER BY c.at DESC LIMIT :limit;
 
@@ -145,8 +146,14 @@ SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, u.model,
 FROM _calls c JOIN _usage u ON u.execution = c.execution
 WHERE c.run_id = :run GROUP BY 1, 2
 UNION ALL
--- What was suspended, cancelled or not recorded has no execution; of which model it was is not known.
-SELECT 0, '', sum(tokens), 0 FROM _calls WHERE run_id = :run AND execution IS NULL AND tokens > 0 HAVING count(*) > 0;
+-- What was suspended, cancelled or not recorded has no execution, and that of others may be gone; of which model it was
+-- is not known.
+SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, '',
+  sum(CASE c.outcome WHEN 'replayed' THEN c.saved_tokens ELSE c.tokens END), 0
+FROM _calls c
+WHERE c.run_id = :run AND c.tokens + c.saved_tokens > 0
+  AND NOT EXISTS (SELECT 1 FROM _usage u WHERE u.execution = c.execution)
+GROUP BY 1;
 
 -- name: span_of_run
 -- When the first call of a run began and the last one ended, how that one ended, and what its first one was.
@@ -187,7 +194,10 @@ SELECT c.fingerprint, n.input_hash, n.arguments FROM _nodes n LEFT JOIN _codes c
 
 -- name: earlier_nodes
 -- The newest nodes of the operation of a node before it that have an answer, newest first; looks at so many and no more.
-SELECT e.id, c.fingerprint, e.input_hash, e.arguments, x.started_at FROM _nodes n
+SELECT e.id, c.fingerprint, e.input_hash, e.arguments,
+  -- When it first ran: what answers there now may be younger.
+  coalesce((SELECT min(f.started_at) FROM _executions f WHERE f.node = e.id), x.started_at)
+FROM _nodes n
 JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
 JOIN _executions x ON x.id = e.execution
 LEFT JOIN _codes c ON c.id = e.code
@@ -310,6 +320,12 @@ WHERE f.intent_at < :before AND (f.outcome IS NULL OR f.outcome = 'unknown') ORD
 WITH RECURSIVE top (run, root, name, inside) AS (
   SELECT run_id, run_id, name, 0 FROM _runs WHERE parent IS NULL
   UNION ALL
+  -- Inside a call that is in no run, and so a run of its own; or what it was a part of is gone.
+  SELECT r.run_id, CASE WHEN l.call IS NULL THEN r.run_id ELSE r.parent END, CASE WHEN l.call IS NULL THEN r.name END,
+    CASE WHEN l.call IS NULL THEN 0 ELSE 1 END
+  FROM _runs r LEFT JOIN _calls l ON l.run_id = r.parent AND l.call = r.parent_call
+  WHERE r.parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _runs p WHERE p.run_id = r.parent)
+  UNION ALL
   SELECT r.run_id, t.root, t.name, CASE
       WHEN EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent AND c.call = r.parent_call) THEN 1 ELSE t.inside
     END
@@ -333,6 +349,10 @@ WHERE c.at >= :since GROUP BY 1, 2, 3;
 -- many calls had some. Where an execution is not stored, the ledger's own numbers, not told apart.
 WITH RECURSIVE top (run, root) AS (
   SELECT run_id, run_id FROM _runs WHERE parent IS NULL
+  UNION ALL
+  SELECT r.run_id, CASE WHEN l.call IS NULL THEN r.run_id ELSE r.parent END
+  FROM _runs r LEFT JOIN _calls l ON l.run_id = r.parent AND l.call = r.parent_call
+  WHERE r.parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _runs p WHERE p.run_id = r.parent)
   UNION ALL
   SELECT r.run_id, t.root FROM top t JOIN _runs r ON r.parent = t.run
 ), used (at, operation, run, replayed, model, tokens_in, tokens_out) AS (

@@ -1,0 +1,232 @@
+"""Secrets in what is shown: what is called like one, and what looks like one, in data, in texts and in code.
+
+Nothing here is sure. A name decides where there is one; in running text, where words like "token" are ordinary, what is
+hidden must also look like no word. Every pattern looks at each place of a text a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Final
+
+__all__ = ["HIDDEN", "is_secret", "scrubbed", "without_secrets_in"]
+
+HIDDEN: Final = "**********"
+SECRETS: Final = re.compile(
+    r"passw(?:or)?d|passphrase|credential|authorization"
+    r"|\b(?:pwd|pass|passcode|auth|bearer|cookies?|secrets?|token|jwt|sig|session ?id|apikeys?|auth tokens?)\b"
+    r"|\b(?:api|access|secret|private|signing|encryption|master|openai|anthropic) ?keys?\b"
+)
+"""In a name whose words are apart. What counts tokens, or is a key to sort by, is no secret."""
+_LOOKS: Final = re.compile(
+    r"\b(?:sk|pk|rk|gh[opsur]|github_pat|glpat|xox[abeprs]|hf|lsv2|gsk|xai|pplx|nvapi|tvly)[-_][A-Za-z0-9_-]{16,}"
+    r"|\b(?:AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,}"
+    r"|\bSG\.[\w-]{16,}\.[\w-]{16,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
+    r"|\bBearer [\w.~+/=-]{12,}"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})"
+)
+"""What looks like the key of a service, wherever it stands."""
+_IN_URL: Final = re.compile(r"""(://[^\s/@:"'<>]{0,100}:)[^\s/@"'<>]{1,300}(?=@)""")
+_SCHEME: Final = re.compile(
+    r"""((?<![A-Za-z])authorization\\{0,3}["']?\s{0,3}[:=]\s{0,3}\\{0,3}["']?(?:basic|bearer|token|digest|apikey)\s{1,3}"""
+    r"""|(?<![A-Za-z])bearer\s{1,3}(?=[\w.~+/=-]{0,200}[\d._~+/=-]))[\w.~+/=:-]{6,}""",
+    re.IGNORECASE,
+)
+_OPTION: Final = re.compile(
+    r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]{1,40})(?P<gap>[ =])(?P<value>[^\s"'-][^\s"']{2,})"""
+)
+_SAID: Final = re.compile(
+    r"""(?:pass|pwd|secret|token|key|auth|cookie|credential|jwt|sig|session|bearer)"""
+    r"""(?:[\w-]{0,40}\\{0,3}["']?\s{0,3}(?P<sign>[:=])|(?P<told>(?: \w{1,12}){1,2}: ))\s{0,3}\\{0,3}"""
+)
+"""In lower case: the end of a name that may be one of a secret, up to where its value begins."""
+_VALUE: Final = re.compile(r""""[^"\n]{1,2000}"|'[^'\n]{1,2000}'|[^\s"'&,;(){}\[\]<>]{3,}""")
+_BOUND: Final = re.compile(
+    r"""(?<![\w-])(?P<name>[\w-]{1,80})"""
+    r"""(?P<between>["']?\s{0,9}(?::[\w.| ]{0,80}(?:\[[^]=\n]{0,80}\][\w.| ]{0,80}){0,9}=|[:=])\s{0,9}[rbuf]{0,2})"""
+    r"""(?P<text>"[^"\n]+"|'[^'\n]+')"""
+)
+"""Where code that is no whole statement binds a text to a name."""
+_WORD: Final = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+|\d{1,3}")
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_LOWER: Final = str.maketrans(_LETTERS.upper(), _LETTERS)
+_IN_NAMES: Final = f"{_LETTERS}{_LETTERS.upper()}0123456789_-"
+
+
+def is_secret(name: str) -> bool:
+    """Whether what is called so is one, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
+    words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
+    return SECRETS.search(words) is not None
+
+
+def scrubbed(text: str) -> str:
+    """A text with `HIDDEN` in place of what looks like a secret, or is said to be one: the password in a URL,
+    `api_key=...`, `"token": "..."`, `--password ...`."""
+    if len(text) < 8:
+        return text
+    text = _without_keys(text)
+    if "-" in text:
+        text = _OPTION.sub(_of_option, text)
+    # As long as the text itself, which `lower` need not be.
+    low = text.translate(_LOWER)
+    if "authorization" in low or "bearer" in low:
+        text = _SCHEME.sub(rf"\1{HIDDEN}", text)
+        low = text.translate(_LOWER)
+    return _without_named(text, low)
+
+
+def _without_keys(text: str) -> str:
+    return _LOOKS.sub(HIDDEN, _IN_URL.sub(rf"\1{HIDDEN}", text))
+
+
+def _of_option(found: re.Match[str]) -> str:
+    return f"{found[0][: found.start('value') - found.start()]}{HIDDEN}" if is_secret(found["name"]) else found[0]
+
+
+def _without_named(text: str, low: str) -> str:
+    pieces, at = [], 0
+    for found in _SAID.finditer(low):
+        before = text[max(0, found.start() - 60) : found.start()]
+        start = found.start() - len(before) + len(before.rstrip(_IN_NAMES))
+        if found["told"] and low.startswith("api ", max(0, start - 4)):
+            start -= 4
+        if start < at or not is_secret(text[start : found.end()]):
+            continue
+        value = _VALUE.match(text, found.end())
+        if value is None or HIDDEN in value[0]:
+            continue
+        quote = value[0][0] if value[0][0] in "\"'" else ""
+        # "Password: required" is a sentence, "token_count=5" a number.
+        plain = value[0].isdigit() if found["sign"] == "=" else _WORD.fullmatch(value[0].rstrip(".!?:"))
+        if not quote and plain:
+            continue
+        pieces += [text[at : found.end()], quote, HIDDEN, quote]
+        at = value.end()
+    return "".join((*pieces, text[at:]))
+
+
+# -- code --------------------------------------------------------------------------------------------------------------
+_STATEMENTS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Assign, ast.Call, ast.Dict)
+
+
+def without_secrets_in(code: str) -> str:
+    """The same code with `HIDDEN` in place of texts that are bound to names of secrets, or look like keys. What is no
+    code is a text like any other."""
+    tree, above = _parsed(code)
+    if tree is None or not any(isinstance(node, _STATEMENTS) for node in ast.walk(tree)):
+        return _without_bound(scrubbed(code))
+    hidden = {(part.lineno, part.col_offset): part for node in ast.walk(tree) for part in _bound_in(node)}
+    found: list[tuple[ast.expr, str | None]] = [(part, None) for part in hidden.values()]
+    found += [
+        (node, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and type(node.value) is str and (node.lineno, node.col_offset) not in hidden
+    ]
+    return _without_keys(_without_bound(_rewritten(code, found, above)))
+
+
+def _parsed(code: str) -> tuple[ast.Module | None, int]:
+    """The tree, and how many lines stand above that are not in the code: a method is indented."""
+    for above, text in enumerate((code, f"if 1:\n{code}")):
+        try:
+            return ast.parse(text), above
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return None, 0
+
+
+def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) -> str:
+    """The code with these constants replaced, from the end to the beginning."""
+    lines = [line.encode("utf-8", "surrogatepass") for line in code.splitlines(keepends=True)]
+    done = len(lines), 0
+    for node, text in sorted(found, key=lambda each: (each[0].lineno, each[0].col_offset), reverse=True):
+        first, last = node.lineno - 1 - above, (node.end_lineno or 0) - 1 - above
+        if not 0 <= first <= last < len(lines) or (last, node.end_col_offset or 0) > done:
+            continue  # a piece of what was replaced already
+        start, end = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
+        segment = b"".join(lines[first : last + 1])[node.col_offset : -len(end) or None].decode(
+            "utf-8", "surrogatepass"
+        )
+        quote = segment[-1:] if segment[-1:] in ("'", '"') else '"'
+        made = f"{quote}{HIDDEN}{quote}" if text is None else scrubbed(segment) if scrubbed(text) != text else segment
+        if made != segment:
+            lines[first : last + 1] = [start + made.encode("utf-8", "surrogatepass") + end]
+        done = first, node.col_offset
+    return b"".join(lines).decode("utf-8", "surrogatepass")
+
+
+def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
+    """The texts that a piece of code binds to names of secrets."""
+    match node:
+        case ast.Assign(targets=targets, value=value) if any(map(_names_secret, targets)):
+            yield from _texts(value)
+        case ast.AnnAssign(target=target, value=value) | ast.NamedExpr(target=target, value=value):
+            if value is not None and _names_secret(target):
+                yield from _texts(value)
+        case ast.keyword(arg=str(name), value=value) if is_secret(name):
+            yield from _texts(value)
+        case ast.Dict(keys=keys, values=values):
+            for key, value in zip(keys, values, strict=True):
+                if key is not None and _says_secret(key):
+                    yield from _texts(value)
+        case ast.Call(args=[name, value, *_]) | ast.Tuple(elts=[name, value]) | ast.List(elts=[name, value]):
+            if _says_secret(name):
+                yield from _texts(value)
+        case ast.Compare(left=left, comparators=others) if _names_secret(left):
+            for each in others:
+                yield from _texts(each)
+        case ast.arguments():
+            positional = [*node.posonlyargs, *node.args]
+            defaults = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
+            for argument, value in (*defaults, *zip(node.kwonlyargs, node.kw_defaults, strict=True)):
+                if value is not None and is_secret(argument.arg):
+                    yield from _texts(value)
+
+
+def _names_secret(target: ast.expr) -> bool:
+    match target:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return is_secret(name)
+        case ast.Subscript(slice=key):
+            return _says_secret(key)
+    return False
+
+
+def _says_secret(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is str and is_secret(node.value)
+
+
+def _texts(value: ast.expr) -> Iterator[ast.expr]:
+    """The literal texts that a value may be made of; what a function is asked for is none of it."""
+    match value:
+        case ast.Constant(value=str() | bytes() as text) if text:
+            yield value
+        case ast.JoinedStr():
+            yield value
+        case ast.BinOp(left=left, right=right):
+            yield from _texts(left)
+            yield from _texts(right)
+        case ast.IfExp(body=one, orelse=other):
+            yield from _texts(one)
+            yield from _texts(other)
+        case ast.BoolOp(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
+            for part in parts:
+                yield from _texts(part)
+        case ast.Dict(values=parts):
+            for part in parts:
+                yield from _texts(part)
+        case ast.Call(func=ast.Attribute(value=held)):
+            yield from _texts(held)
+
+
+def _without_bound(code: str) -> str:
+    def masked(found: re.Match[str]) -> str:
+        text = found["text"]
+        if not is_secret(found["name"]) or HIDDEN in text:
+            return found[0]
+        return f"{found['name']}{found['between']}{text[0]}{HIDDEN}{text[0]}"
+
+    return _BOUND.sub(masked, code)
