@@ -11,7 +11,7 @@ ORDER BY started_at DESC LIMIT :limit;
 -- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
 SELECT c.run_id, o.name, c.at, c.duration_ms, c.outcome FROM _calls c
 LEFT JOIN _operations o ON o.id = c.operation
-WHERE c.at < :before AND (:named IS NULL OR o.name = :named)
+WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named)
   AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
   AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 ORDER BY c.at DESC LIMIT :limit;
