@@ -11,6 +11,8 @@ import warnings
 from typing import Final
 
 __all__ = [
+    "ArtifactCorrupt",
+    "ArtifactMissing",
     "ArtifactUnreadable",
     "CodeError",
     "EffectOutcomeUnknown",
@@ -91,6 +93,14 @@ class SchemaError(StoreError):
 
 class ArtifactUnreadable(MusubitoError):
     """A stored payload that does not decode: a format from elsewhere, or a class that is not there any more."""
+
+
+class ArtifactMissing(ArtifactUnreadable):
+    """A stored payload that is not where its row says."""
+
+
+class ArtifactCorrupt(ArtifactUnreadable):
+    """A stored payload whose bytes are not those that were stored."""
 
 
 class NotReplayed(MusubitoError):

@@ -24,6 +24,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.contents import compression
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.removal import forget, in_namespace, meant, old_runs, prunable, prune, with_all_below
 from musubito.lineage.verify import verify
@@ -67,6 +68,12 @@ def fails(what: str) -> str:
 def send(to: str) -> str:
     ran.append("send")
     return f"sent to {to}"
+
+
+@pytest.fixture(autouse=True)
+def uncompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These look at the bytes and at how many there are."""
+    monkeypatch.setattr(compression, "WORTH_IT", 1 << 40)
 
 
 def _asked(question: str) -> str:

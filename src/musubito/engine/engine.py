@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
+from musubito.contents.contents import Contents
 from musubito.engine.context import SCOPE, Open, Run, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.explain import Explanation, explain
@@ -77,6 +78,7 @@ class MusubitoEngine:
         self.strict = strict
         self.redact = redact
         self.now = now_provider or time.time
+        self.contents = Contents()
         self.url: str | None = None
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.faults = 0

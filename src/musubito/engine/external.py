@@ -160,7 +160,7 @@ class EffectStory(Story):
         if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
             self._reason = ReplayReason.TTL_EXPIRED
             return None
-        value = self._open(found, found.payload)
+        value = yield from self._value(found)
         if isinstance(value, ReplayReason):
             return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
         if found.holds & Holds.SAMPLES:

@@ -20,15 +20,25 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from musubito.contents.contents import PLAIN, Sealed
 from musubito.engine import process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
-from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
+from musubito.engine.effects import Aside, Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import Given
 from musubito.engine.journal import Line
-from musubito.errors import ArtifactUnreadable, EncodingError, InputError, NotReplayed, StoreError, warn
+from musubito.errors import (
+    ArtifactCorrupt,
+    ArtifactMissing,
+    ArtifactUnreadable,
+    EncodingError,
+    InputError,
+    NotReplayed,
+    StoreError,
+    warn,
+)
 from musubito.identity.codecs import decode_value, encode_value
-from musubito.identity.digest import InputDigest, argument_digests, content_digest, digest_input
+from musubito.identity.digest import InputDigest, argument_digests, digest_input
 from musubito.identity.fingerprint import Fingerprint, code_of_classes, fingerprints_of_classes
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
@@ -36,6 +46,7 @@ from musubito.identity.plain import HIDDEN, KEYS
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
 from musubito.policy import decide
 from musubito.store.base import (
+    BLOB,
     Attempted,
     Began,
     Busy,
@@ -60,6 +71,7 @@ from musubito.store.base import (
     Release,
     Renew,
     SampleTree,
+    Stored,
     UsageOf,
     Use,
     Waits,
@@ -77,6 +89,8 @@ FIRST_PAUSE: Final = 0.002
 LONGEST_PAUSE: Final = 0.1
 CANCELLATIONS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 LONGEST_ERROR: Final = 2000
+AT_ONCE: Final = 65_536
+"""A payload of so many bytes is made ready for the store without a thread: in less than a millisecond."""
 # Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
 READS: Final = int(Holds.READS)
 SAMPLES: Final = int(Holds.SAMPLES)
@@ -362,10 +376,10 @@ class Story:
             if not (yield from self._unchanged(reads)):
                 self._refused(ReplayReason.READ_CHANGED)
                 return None
-        payload = found.payload
-        if payload is None and found.artifact is not None:
-            payload = yield Find(PayloadOf(found.execution))
-        value = self._open(found, payload)
+        if found.payload is not None and found.codec == PLAIN:
+            value = self._decoded(found.payload, PLAIN, found.artifact)
+        else:
+            value = yield from self._value(found)
         if isinstance(value, ReplayReason):
             self._refused(value)
             return None
@@ -413,14 +427,30 @@ class Story:
                 return False
         return True
 
-    def _open(self, found: Found, payload: bytes | None) -> Returned[Any] | ReplayReason:
+    def _value(self, found: Found) -> Telling[Returned[Any] | ReplayReason]:
+        """The stored value, wherever it lies."""
+        body, codec = found.payload, found.codec
+        if body is None:
+            stored: Stored | None = None
+            if found.artifact is not None:
+                stored = yield Find(PayloadOf(found.execution))
+            if stored is None:
+                return ReplayReason.ARTIFACT_MISSING
+            body, codec = stored
+        if codec == PLAIN or (len(body) <= AT_ONCE and not codec.endswith(BLOB)):
+            return self._decoded(body, codec, found.artifact)
+        value: Returned[Any] | ReplayReason = yield Aside(partial(self._decoded, body, codec, found.artifact))
+        return value
+
+    def _decoded(self, body: bytes, codec: str, artifact: bytes | None) -> Returned[Any] | ReplayReason:
         """The stored value, after a check that its bytes are those that were stored."""
-        if payload is None:
-            return ReplayReason.ARTIFACT_MISSING
-        if type(payload) is not bytes or content_digest(payload) != found.artifact:
-            return ReplayReason.ARTIFACT_CORRUPT
         try:
+            payload = self.engine.contents.open(codec, body, artifact)
             return Returned(decode_value(payload, self.call.fingerprint.classes))
+        except ArtifactMissing:
+            return ReplayReason.ARTIFACT_MISSING
+        except ArtifactCorrupt:
+            return ReplayReason.ARTIFACT_CORRUPT
         except ArtifactUnreadable:
             return ReplayReason.ARTIFACT_UNREADABLE
 
@@ -552,11 +582,24 @@ class Story:
         if payload is None:
             artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         else:
-            artifact = content_digest(payload)
+            artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
         inside = frame.end()
         not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
         committed: Committed | None = None
+        sealed: Sealed | None = None
+        if begun.moment is not None and payload is not None and artifact is not None:
+            try:
+                sealed = yield from self._sealed(artifact, payload)
+            except StoreError as fault:
+                if begun.effect is None:
+                    if begun.lease is not None:
+                        self.engine.disown(begun.lease)
+                    begun = UNRECORDED
+                self.engine.report(fault)
+                # What an effect did is recorded even so.
+                not_replayable = f"its output could not be stored: {fault}"
+                artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         if begun.moment is not None:
             attempts = self._attempts_before()
             commit = Commit(
@@ -565,7 +608,7 @@ class Story:
                 started_at=started_at,
                 duration_ms=duration_ms,
                 artifact=artifact,
-                payload=payload,
+                payload=None if sealed is None else sealed.body,
                 valid_from=inside.valid_from,
                 valid_until=inside.valid_until,
                 not_replayable=not_replayable,
@@ -578,6 +621,8 @@ class Story:
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
                 saved_ms=inside.saved_ms,
+                codec=PLAIN if sealed is None else sealed.codec,
+                size=None if payload is None else len(payload),
             )
             committed = yield from self._record(commit)
             if committed is not None and commit.holds & SAMPLES:
@@ -599,6 +644,13 @@ class Story:
         self._land(Landing.LOOK_AGAIN if committed is not None and not_replayable is None else Landing.RUN_YOURSELF)
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
+
+    def _sealed(self, artifact: bytes, payload: bytes) -> Telling[Sealed]:
+        """The payload as it is stored; raises `StoreError` if it cannot be."""
+        if len(payload) <= AT_ONCE:
+            return self.engine.contents.seal(artifact, payload)
+        sealed: Sealed = yield Aside(partial(self.engine.contents.seal, artifact, payload))
+        return sealed
 
     def _record(self, change: Commit | Fail) -> Telling[Committed | None]:
         """Write what happened; None if the store fails, in which case the work goes on without it."""

@@ -67,7 +67,7 @@ def without_secrets_in(code: str) -> str:
     return KEYS.sub(HIDDEN, _NAMED.sub(masked, code))
 
 
-def plain(packed: bytes, texts: Mapping[bytes, str] | None = None) -> Any:
+def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
     """What msgpack bytes of an encoding say, without their format byte; `texts` are those that stand in them by their
     SHA-256. `ArtifactUnreadable` if they are no such bytes."""
     reader = _Reader(texts or {})

@@ -24,7 +24,7 @@ from musubito.lineage.records import (
     Tokens,
 )
 from musubito.model import NodeStatus
-from musubito.store.base import Holder, PayloadOf, Question, Readable
+from musubito.store.base import Holder, PayloadOf, Question, Readable, Stored
 
 __all__ = ["Lineage", "short_id"]
 
@@ -233,11 +233,13 @@ class Lineage:
         """What a node gave as plain data; None if nothing is stored."""
         if node.execution is None:
             return None
-        payload = self.engine.storage.find(PayloadOf(node.execution.number))
-        if not isinstance(payload, bytes):
+        stored: Stored | None = self.engine.storage.find(PayloadOf(node.execution.number))
+        if stored is None or node.execution.artifact_id is None:
             return None
+        contents = self.engine.in_namespace(node.namespace).contents
         try:
-            return _without_events(plain(payload[1:]))
+            payload = contents.open(stored.codec, stored.payload, bytes.fromhex(node.execution.artifact_id))
+            return _without_events(plain(memoryview(payload)[1:]))
         except ArtifactUnreadable as error:
             return {"$type": "...", "value": str(error)}
 

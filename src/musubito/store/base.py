@@ -24,6 +24,7 @@ from enum import IntEnum, IntFlag
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 __all__ = [
+    "BLOB",
     "FORGOTTEN",
     "Answer",
     "Attempted",
@@ -78,6 +79,7 @@ __all__ = [
     "SampleNode",
     "SampleTree",
     "Store",
+    "Stored",
     "Tidy",
     "UsageOf",
     "Use",
@@ -88,6 +90,10 @@ __all__ = [
 
 FORGOTTEN: Final = "it was forgotten"
 """Why an execution is not replayed whose contents were erased; it stands for the text of its error, too."""
+
+
+BLOB: Final = "@blob"
+"""How the codec of a payload ends that does not lie in the store."""
 
 
 class Outcome(IntEnum):
@@ -145,6 +151,15 @@ class Found(NamedTuple):
     settled: int
     """1 if the node that was asked for points at this execution, was asked with this reuse key last, and is not STALE:
     nothing has to be written for a replay."""
+    codec: str = "msgpack"
+    """How the payload is stored (`musubito.contents`); a store keeps it and knows nothing of it."""
+
+
+class Stored(NamedTuple):
+    """A payload as it is stored."""
+
+    payload: bytes
+    codec: str
 
 
 class ParentRef(NamedTuple):
@@ -231,7 +246,7 @@ class Others:
 
 @dataclass(frozen=True, slots=True)
 class PayloadOf:
-    """The payload of what an execution gave, or None."""
+    """What an execution gave, as it is `Stored`, or None."""
 
     execution: int
 
@@ -404,6 +419,10 @@ class Commit(NamedTuple):
     effect: EffectOutcome | None = None
     saved_ms: float = 0.0
     """What replays inside it saved."""
+    codec: str = "msgpack"
+    """How the payload is stored. If it ends with `BLOB`, it lies elsewhere, and `payload` is empty."""
+    size: int | None = None
+    """How many bytes the payload was encoded in; None: those of `payload`."""
 
 
 @dataclass(frozen=True, slots=True)

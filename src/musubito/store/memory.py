@@ -61,6 +61,7 @@ from musubito.store.base import (
     RunLine,
     SampleNode,
     SampleTree,
+    Stored,
     Tidy,
     UsageOf,
     Use,
@@ -91,6 +92,14 @@ class _Execution:
     @property
     def artifact(self) -> bytes | None:
         return self.told.artifact if isinstance(self.told, Commit) else None
+
+    @property
+    def payload(self) -> bytes | None:
+        return self.told.payload if isinstance(self.told, Commit) else None
+
+    @property
+    def codec(self) -> str:
+        return self.told.codec if isinstance(self.told, Commit) else "msgpack"
 
     @property
     def holds(self) -> int:
@@ -158,7 +167,7 @@ class _Tables:
 
     def newest(self, keys: Keys) -> Found | None:
         newest = next(self.newest_first(lambda e: e.keys.reuse == keys.reuse), None)
-        return None if newest is None else self.found(newest, keys, self.payload(newest.number))
+        return None if newest is None else self.found(newest, keys, newest.payload)
 
     def others(self, query: Others) -> list[Found]:
         def fits(e: _Execution) -> bool:
@@ -169,9 +178,9 @@ class _Tables:
         wide = self.newest_first(lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse)
         return [self.found(e, keys, None) for e in (*same, *(wide if query.across else ()))]
 
-    def payload(self, execution: int) -> bytes | None:
+    def stored(self, execution: int) -> Stored | None:
         e = self.executions.get(execution)
-        return e.told.payload if e and isinstance(e.told, Commit) else None
+        return None if e is None or e.payload is None else Stored(e.payload, e.codec)
 
     def found(self, e: _Execution, asked: Keys, payload: bytes | None) -> Found:
         told, node = e.told, self.nodes.get(asked.node)
@@ -193,6 +202,7 @@ class _Tables:
             sample=told.place.sample,
             tokens=sum(used.total for used in told.usage) if told.usage else None,
             settled=int(node is not None and node[1:] == (asked.reuse, e.number, False)),
+            codec=e.codec,
         )
 
     def reads(self, execution: int) -> list[Read]:
@@ -221,7 +231,7 @@ class _Tables:
         found = None
         if effect.outcome == "done" and effect.execution is not None:
             e = self.executions[effect.execution]
-            found = self.found(e, query.keys, self.payload(e.number))
+            found = self.found(e, query.keys, e.payload)
         return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found)
 
     def neighbours(self, query: Neighbours) -> list[Neighbour]:
@@ -602,7 +612,7 @@ class MemoryStore:
             case Others():
                 return tables.others(query)
             case PayloadOf():
-                return tables.payload(query.execution)
+                return tables.stored(query.execution)
             case ReadsOf():
                 return tables.reads(query.execution)
             case SampleTree():

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, assert_never
 from musubito.errors import StoreError
 from musubito.store import removal
 from musubito.store.base import (
+    BLOB,
     FORGOTTEN,
     Attempted,
     Began,
@@ -58,6 +59,7 @@ from musubito.store.base import (
     Retire,
     SampleNode,
     SampleTree,
+    Stored,
     Tidy,
     UsageOf,
     Use,
@@ -68,7 +70,6 @@ from musubito.store.pieces import joined
 
 __all__ = ["Database", "Numbers", "answer", "moment_unless_newer", "newest", "perform", "tokens_of"]
 
-CODEC: Final = "msgpack"
 INLINE: Final = 1000
 """Up to this many bytes a payload lies in its execution's row: a page of its own costs a miss some 10 us."""
 LOOKED_BACK: Final = 2000
@@ -82,7 +83,7 @@ _BYTES: Final = (bytes, type(None))
 _TIME: Final = (float, type(None))
 _FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
     *(int, bytes, _BYTES, object, float, float, _TIME, _TIME),
-    *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int),
+    *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int, str),
 )
 
 
@@ -169,7 +170,7 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
             return _settled(db, keys, [_found(row) for row in rows])
         case PayloadOf(execution):
             rows = db.rows("payload", {"execution": execution})
-            return rows[0][0] if rows else None
+            return Stored(*rows[0]) if rows and rows[0][0] is not None else None
         case ReadsOf(execution):
             rows = db.rows("reads", {"execution": execution})
             return [Read(kind, key, digest or None) for kind, key, digest in rows]
@@ -376,16 +377,16 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
         number = node.number
-    inline = change.payload is not None and len(change.payload) <= INLINE
+    inline = change.payload is not None and len(change.payload) <= INLINE and not change.codec.endswith(BLOB)
     if change.payload is not None and not inline:
         db.rows(
             "add_artifact",
             {
                 "namespace": numbers.namespace(db, place.namespace),
                 "digest": artifact,
-                "codec": CODEC,
+                "codec": change.codec,
                 "payload": change.payload,
-                "size": len(change.payload),
+                "size": len(change.payload) if change.size is None else change.size,
                 "created_at": change.started_at,
             },
         )
@@ -411,6 +412,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             "holds": change.holds,
             "tokens": tokens_of(change.usage),
             "saved_ms": change.saved_ms,
+            "codec": change.codec,
         },
     )
     _add_uses(db, execution, change.uses)
@@ -458,6 +460,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "holds": Holds.NOTHING,
             "tokens": tokens_of(change.usage),
             "saved_ms": change.saved_ms,
+            "codec": "msgpack",
         },
     )
     _add_uses(db, execution, change.uses)

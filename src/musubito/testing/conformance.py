@@ -22,6 +22,7 @@ import pytest
 
 from musubito.errors import StoreError
 from musubito.store.base import (
+    BLOB,
     FORGOTTEN,
     Attempted,
     Began,
@@ -61,6 +62,7 @@ from musubito.store.base import (
     SampleNode,
     SampleTree,
     Store,
+    Stored,
     Tidy,
     UsageOf,
     Use,
@@ -118,6 +120,12 @@ def forget(
     forgotten = one(store.write([Forget("default", operation, node.keys.node if node else None, run)]))
     assert isinstance(forgotten, Forgotten)
     return forgotten
+
+
+def payload_of(store: Store, execution: int) -> bytes | None:
+    stored = store.find(PayloadOf(execution))
+    assert stored is None or isinstance(stored, Stored)
+    return None if stored is None else stored.payload
 
 
 def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[Place] = (), **more: Any) -> Pruned:
@@ -300,18 +308,37 @@ class StoreConformance:
     def test_a_payload_is_that_of_its_execution(self, store: Store, size: int) -> None:
         ran(store, F, "x" * size)
         ran(store, G, "y" * size)
-        assert store.find(PayloadOf(1)) == found(store, F).payload == b"x" * size
-        assert store.find(PayloadOf(2)) == found(store, G).payload == b"y" * size
+        assert payload_of(store, 1) == found(store, F).payload == b"x" * size
+        assert payload_of(store, 2) == found(store, G).payload == b"y" * size
 
     @pytest.mark.parametrize("size", [1, 100_000])
     def test_a_bad_payload_spoils_no_later_execution(self, store: Store, size: int) -> None:
         ran(store, F, "x" * size, payload=b"bad" * size)
         ran(store, G, "x" * size)
-        assert store.find(PayloadOf(2)) == found(store, G).payload == b"x" * size
+        assert payload_of(store, 2) == found(store, G).payload == b"x" * size
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_how_a_payload_is_stored_is_kept_beside_it(self, store: Store, size: int) -> None:
+        ran(store, F, "x" * size, payload=b"packed" * size, codec="any+how", size=7)
+        ran(store, G, "y" * size)
+        assert (found(store, F).payload, found(store, F).codec) == (b"packed" * size, "any+how")
+        assert store.find(PayloadOf(1)) == Stored(b"packed" * size, "any+how")
+        assert (found(store, G).payload, found(store, G).codec) == (b"y" * size, "msgpack")
+
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_an_artifact_that_is_stored_otherwise_later_is_what_was_stored_last(self, store: Store, size: int) -> None:
+        ran(store, F, "x" * size, payload=b"one" * size, codec="one")
+        ran(store, G, "x" * size, payload=b"two" * size, codec="two")
+        assert (found(store, G).payload, found(store, G).codec) == (b"two" * size, "two")
+        ran(store, H, "x" * size, payload=b"", codec="three" + BLOB, size=size)
+        assert store.find(PayloadOf(3)) == Stored(b"", "three" + BLOB)
+        assert (found(store, H).payload, found(store, H).codec) == (b"", "three" + BLOB)
+        ran(store, BELOW_ONE, "x" * size, payload=b"", codec="four" + BLOB, size=size)
+        assert store.find(PayloadOf(4)) == Stored(b"", "four" + BLOB)
 
     def test_an_empty_payload_is_a_payload(self, store: Store) -> None:
         ran(store, F, "")
-        assert found(store, F).payload == store.find(PayloadOf(1)) == b""
+        assert found(store, F).payload == payload_of(store, 1) == b""
 
     def test_an_artifact_of_none_is_found_as_none(self, store: Store) -> None:
         ran(store, F, None)

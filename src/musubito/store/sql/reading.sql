@@ -526,14 +526,16 @@ SELECT (SELECT count(*) FROM _executions), (SELECT count(*) FROM _artifacts), (S
 -- name: executions_after
 -- The next executions, with their payloads if those lie in their rows, and whether a payload lies elsewhere.
 SELECT e.id, n.node_id, o.name, e.outcome, e.artifact, e.payload, e.not_replayable, e.invalid, e.holds & 8,
-  EXISTS (SELECT 1 FROM _artifacts a WHERE a.namespace = o.namespace AND a.digest = e.artifact)
+  EXISTS (SELECT 1 FROM _artifacts a WHERE a.namespace = o.namespace AND a.digest = e.artifact),
+  e.codec, s.name
 FROM _executions e LEFT JOIN _nodes n ON n.id = e.node LEFT JOIN _operations o ON o.id = n.operation
+LEFT JOIN _namespaces s ON s.id = o.namespace
 WHERE e.id > :after ORDER BY e.id LIMIT :limit;
 
 -- name: artifacts_after
 -- The next artifacts in the order of their names.
-SELECT namespace, digest, payload FROM _artifacts
-WHERE (namespace, digest) > (:namespace, :digest) ORDER BY namespace, digest LIMIT :limit;
+SELECT a.namespace, a.digest, a.payload, a.codec, s.name FROM _artifacts a LEFT JOIN _namespaces s ON s.id = a.namespace
+WHERE (a.namespace, a.digest) > (:namespace, :digest) ORDER BY a.namespace, a.digest LIMIT :limit;
 
 -- name: giver_of_artifact
 -- A node that an artifact came of, with its operation, and whether that is an effect. Looks through all executions.
