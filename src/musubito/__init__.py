@@ -3,6 +3,7 @@ earlier result may safely be used again."""
 
 from __future__ import annotations
 
+from musubito.contents.blobs import FolderBlobs
 from musubito.engine.context import SCOPE as _SCOPE
 from musubito.engine.current import use_musubito_engine
 from musubito.engine.engine import MusubitoEngine
@@ -44,6 +45,7 @@ __all__ = [
     "EffectOutcomeUnknown",
     "EncodingError",
     "Explanation",
+    "FolderBlobs",
     "InputError",
     "MusubitoEngine",
     "MusubitoError",

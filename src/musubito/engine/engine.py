@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
+from musubito.contents.blobs import BlobStore, FolderBlobs
 from musubito.contents.contents import Contents
 from musubito.engine.context import SCOPE, Open, Run, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
@@ -58,6 +59,8 @@ class MusubitoEngine:
     numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
     stored of them for readers. It is never applied to what identifies a call. If it raises, nothing is stored, and that
     is logged.
+
+    `blobs` is where large outputs lie; by default, a folder beside a SQLite database.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class MusubitoEngine:
         now_provider: Callable[[], float] | None = None,
         strict: bool = False,
         redact: Redact | None = None,
+        blobs: BlobStore | None = None,
     ) -> None:
         if not callable(getattr(storage, "newest", None)):
             raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
@@ -78,7 +82,9 @@ class MusubitoEngine:
         self.strict = strict
         self.redact = redact
         self.now = now_provider or time.time
-        self.contents = Contents()
+        self._blobs = blobs
+        folder = getattr(storage, "blob_folder", None)
+        self.contents = Contents(namespace, FolderBlobs(folder) if blobs is None and folder is not None else blobs)
         self.url: str | None = None
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.faults = 0
@@ -126,7 +132,12 @@ class MusubitoEngine:
         engine = self._namesakes.get(namespace)
         if engine is None:
             made = MusubitoEngine(
-                self.storage, namespace=namespace, now_provider=self.now, strict=self.strict, redact=self.redact
+                self.storage,
+                namespace=namespace,
+                now_provider=self.now,
+                strict=self.strict,
+                redact=self.redact,
+                blobs=self._blobs,
             )
             engine = self._namesakes.setdefault(namespace, made)
         return engine
@@ -137,7 +148,13 @@ class MusubitoEngine:
         if self.now.__class__ is not time.time.__class__ or self.now is not time.time:
             raise TypeError("an engine with a now_provider of its own cannot be pickled")
         cls = type(self)
-        return partial(cls.from_url, namespace=self.namespace, strict=self.strict, redact=self.redact), (self.url,)
+        options: dict[str, Any] = {
+            "namespace": self.namespace,
+            "strict": self.strict,
+            "redact": self.redact,
+            "blobs": self._blobs,
+        }
+        return partial(cls.from_url, **options), (self.url,)
 
     def __repr__(self) -> str:
         return f"MusubitoEngine({self.storage!r}, namespace={self.namespace!r})"

@@ -190,6 +190,11 @@ class SQLiteStorage:
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.db_path)!r})"
 
+    @property
+    def blob_folder(self) -> Path:
+        """Where large payloads lie, unless an engine is told otherwise."""
+        return Path(f"{self.db_path}-blobs")
+
     def _connect(self) -> None:
         try:
             self._reader = _Connection(self.db_path, self.busy_timeout, READER)
