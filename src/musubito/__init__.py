@@ -18,6 +18,7 @@ from musubito.errors import (
     NotReplayed,
     SchemaError,
     StoreError,
+    WrongKey,
 )
 from musubito.ledger import CallRecord, RunRecord, record_usage, run
 from musubito.merge import musubito_merge
@@ -62,6 +63,7 @@ __all__ = [
     "StepConfiguration",
     "StepType",
     "StoreError",
+    "WrongKey",
     "current_idempotency_key",
     "current_node_id",
     "musubito_merge",

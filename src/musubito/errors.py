@@ -23,6 +23,7 @@ __all__ = [
     "SchemaError",
     "StoreBusy",
     "StoreError",
+    "WrongKey",
     "warn",
 ]
 
@@ -101,6 +102,18 @@ class ArtifactMissing(ArtifactUnreadable):
 
 class ArtifactCorrupt(ArtifactUnreadable):
     """A stored payload whose bytes are not those that were stored."""
+
+
+class WrongKey(MusubitoError):
+    """A namespace is encrypted with another key than the engine was given, or one of the two has none.
+
+    Nothing was read or stored.
+    """
+
+    def __init__(self, namespace: str, why: str) -> None:
+        super().__init__(f"the namespace {namespace!r} {why}.")
+        self.namespace = namespace
+        self.why = why
 
 
 class NotReplayed(MusubitoError):

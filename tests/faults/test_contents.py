@@ -90,6 +90,7 @@ def older(path):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP VIEW artifacts")
         connection.execute("ALTER TABLE _executions DROP COLUMN codec")
+        connection.execute("ALTER TABLE _namespaces DROP COLUMN key_check")
         connection.execute("PRAGMA user_version = 2")
         connection.execute(STEPS[1][STEPS[1].index("CREATE VIEW artifacts") :].split(";")[0])
         connection.commit()

@@ -124,7 +124,7 @@ class World:
     def is_found(self, text: str) -> bool:
         """In any file, once all is closed; the world is open again afterwards."""
         self.engine.close()
-        found = any(text.encode() in file.read_bytes() for file in self.path.parent.iterdir())
+        found = any(text.encode() in file.read_bytes() for file in self.path.parent.rglob("*") if file.is_file())
         self.__init__(self.path)
         return found
 

@@ -164,12 +164,14 @@ def _fields(question: Question | EffectQuestion, other: Neighbour) -> tuple[str,
     if not callable(getattr(storage, "read", None)):
         return ()
     engine.flush()
-    before = stored_input(storage, engine.namespace, call.definition.name, other.input_hash)
+    before = stored_input(storage, engine.contents, call.definition.name, other.input_hash)
     return () if before is None else tuple(map(str, differences(before, plain(given.packed, given.texts))))
 
 
 def _diffs(question: Question | EffectQuestion, other: Neighbour) -> tuple[str, ...]:
     storage: Any = question.engine.storage
+    if question.engine.keyed is not None:  # no texts of code are kept
+        return ()
     if not callable(getattr(storage, "read", None)):
         return ()
     (rows,) = storage.read([("code_of", {"fingerprint": other.code})])
@@ -185,7 +187,7 @@ def _changed(a: Any, b: Any) -> tuple[str, ...]:
 
 
 def _parts(call: Call) -> dict[str, bytes]:
-    return {part.name: part.digest for part in call.fingerprint.parts}
+    return {part: digest for part, digest, _ in call.code.parts}
 
 
 def _is_running(engine: MusubitoEngine, question: Question | EffectQuestion) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from musubito.engine.inputs import in_pieces
 from musubito.errors import StoreBusy, StoreError
-from musubito.store.base import Change, Invalidate, Ledger, Release, Renew
+from musubito.store.base import Begin, Change, Invalidate, Ledger, Release, Renew
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -113,7 +113,7 @@ class Keeper:
         self._unwritten = []
         for number, ledger in enumerate(pieces):
             try:
-                engine.storage.write([ledger])
+                engine.storage.write([*self._begin(), ledger])
             except StoreBusy as fault:
                 # Tried again, as long as there is room; nobody's work depends on these lines.
                 self._unwritten = pieces[number:][:MOST_UNWRITTEN]
@@ -121,6 +121,11 @@ class Keeper:
                 break
             except StoreError as fault:
                 engine.log(fault)
+
+    def _begin(self) -> list[Change]:
+        """What is recorded of calls in an encrypted namespace must not begin it without its key."""
+        contents = self._engine.contents
+        return [Begin(contents.namespace, contents.key_check)] if contents.key_check and not contents.settled else []
 
     def _take_back(self, shown: list[tuple[bytes, str]]) -> None:
         """What ended while it was being shown must not stay."""

@@ -20,7 +20,7 @@ class LookingEngine(MusubitoEngine):
     def __init__(self, engine: MusubitoEngine) -> None:
         super().__init__(_ReadOnly(engine.storage), namespace=engine.namespace, now_provider=engine.now, strict=True)
         self.behind = engine
-        self.contents = engine.contents
+        self._hold(engine.contents)
 
     def in_namespace(self, namespace: str) -> Self:
         """That of another namespace, which only looks, too."""

@@ -18,9 +18,9 @@ import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
-from musubito.contents.contents import PLAIN, Sealed
+from musubito.contents.contents import ERROR, PLAIN, Sealed
 from musubito.engine import process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
 from musubito.engine.effects import Aside, Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
@@ -49,6 +49,7 @@ from musubito.store.base import (
     BLOB,
     Attempted,
     Began,
+    Begin,
     Busy,
     Claim,
     Claimed,
@@ -60,6 +61,7 @@ from musubito.store.base import (
     Fail,
     Found,
     Holds,
+    KeyCheckOf,
     Keys,
     Others,
     ParentRef,
@@ -212,6 +214,8 @@ class Story:
         "scope",
     )
 
+    _may_write: ClassVar = True
+
     def __init__(self, engine: MusubitoEngine, call: Call, scope: Scope) -> None:
         self._began_at = time.perf_counter()
         self.engine = engine
@@ -219,6 +223,9 @@ class Story:
         self.scope = scope
         # `given`: its arguments alone.
         identity, self.given, self._why_not = identify(call, scope)
+        keyed = engine.keyed
+        if keyed is not None:
+            identity = identity._replace(input_digest=keyed.input(identity.input_digest))
         self._identity = identity
         self._waited = False
         self._run = scope.run or engine.open.stray(engine.new_run(), call.definition.name)
@@ -281,12 +288,22 @@ class Story:
         """A result to replay, an error to pass on, or the right to run."""
         try:
             try:
+                if not self.engine.contents.settled:
+                    yield from self._settle()
                 return (yield from self._begin())
             except StoreError as fault:
                 return self._without_store(fault)
         except BaseException:
             self._give_back()
             raise
+
+    def _settle(self) -> Telling[None]:
+        """The namespace is, or will be, one with this key, or without one. Raises `WrongKey`."""
+        contents = self.engine.contents
+        check: bytes | None = yield Find(KeyCheckOf(contents.namespace))
+        if check is None and contents.key_check and self._may_write:
+            check = yield Write(Begin(contents.namespace, contents.key_check))
+        contents.settle(check)
 
     def _without_store(self, fault: StoreError) -> Begun:
         self.engine.report(fault)
@@ -372,7 +389,7 @@ class Story:
             return None
         reads: Sequence[Read] = ()
         if found.holds & READS:
-            reads = yield Find(ReadsOf(found.execution))
+            reads = yield from self._reads(found)
             if not (yield from self._unchanged(reads)):
                 self._refused(ReplayReason.READ_CHANGED)
                 return None
@@ -423,9 +440,17 @@ class Story:
             if ambient is None:
                 return False
             seen: Returned[Any] | Raised = yield Probe(partial(ambient.observe, read.kind, read.key))
-            if isinstance(seen, Raised) or seen.value != read.digest:
+            if isinstance(seen, Raised) or self.engine.digest_of_read(seen.value) != read.digest:
                 return False
         return True
+
+    def _reads(self, found: Found) -> Telling[Sequence[Read]]:
+        """What an execution read; raises `StoreError` if that cannot be told."""
+        reads: Sequence[Read] = yield Find(ReadsOf(found.execution))
+        try:
+            return self.engine.contents.opened_reads(reads)
+        except ArtifactUnreadable as error:
+            raise StoreError(f"what an execution read cannot be told: {error}") from error
 
     def _value(self, found: Found) -> Telling[Returned[Any] | ReplayReason]:
         """The stored value, wherever it lies."""
@@ -437,7 +462,7 @@ class Story:
             if stored is None:
                 return ReplayReason.ARTIFACT_MISSING
             body, codec = stored
-        if codec == PLAIN or (len(body) <= AT_ONCE and not codec.endswith(BLOB)):
+        if codec == PLAIN or type(body) is not bytes or (len(body) <= AT_ONCE and not codec.endswith(BLOB)):
             return self._decoded(body, codec, found.artifact)
         value: Returned[Any] | ReplayReason = yield Aside(partial(self._decoded, body, codec, found.artifact))
         return value
@@ -579,6 +604,8 @@ class Story:
     ) -> Telling[MusubitoResult[Any]]:
         frame = self.frame()
         payload, problem = _encode(self.call.definition.name, value)
+        if problem is not None and self.engine.keyed is not None:
+            problem = "its output cannot be stored"  # the whole text may name parts of it
         if payload is None:
             artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         else:
@@ -614,7 +641,7 @@ class Story:
                 not_replayable=not_replayable,
                 pool=self._pool,
                 uses=inside.uses,
-                reads=inside.reads,
+                reads=self.engine.contents.sealed_reads(inside.reads),
                 attempts=attempts,
                 holds=self._holds(inside, attempts, begun),
                 usage=frame.used(),
@@ -706,7 +733,7 @@ class Story:
             place=self.place(),
             started_at=started_at,
             duration_ms=duration_ms,
-            error=error,
+            error=self.engine.contents.sealed_text(ERROR, error),
             pool=self._pool,
             uses=frame.taken().uses,
             usage=frame.used(),
@@ -753,7 +780,10 @@ class Story:
     def place(self) -> Place:
         """The node of this call, as the store is told of it."""
         if self._place is None:
-            definition = self.call.definition
+            definition, keyed = self.call.definition, self.engine.keyed
+            arguments = argument_digests(self.call.arguments)
+            if keyed is not None:
+                arguments = {name: keyed.argument(digest) for name, digest in arguments.items()}
             self._place = Place(
                 keys=self.keys,
                 namespace=self.engine.namespace,
@@ -762,7 +792,7 @@ class Story:
                 input_hash=self._identity.input_digest,
                 step_type=definition.semantics.step_type.value,
                 sample=self._number,
-                arguments=argument_digests(self.call.arguments),
+                arguments=arguments,
                 parents=[ParentRef(*parent) for parent in self._identity.parents],
             )
         return self._place
@@ -833,6 +863,7 @@ class ReplayOnlyStory(Story):
     """It is replayed, or it is an error: nothing runs."""
 
     __slots__ = ()
+    _may_write: ClassVar = False
 
     def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         hit = yield from self.look()

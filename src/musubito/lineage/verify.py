@@ -98,7 +98,9 @@ def _finding(table: str, node: bytes | None, operation: str | None, problem: str
 # -- contents ----------------------------------------------------------------------------------------------------------
 def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> str | None:
     try:
-        contents = lineage.engine.in_namespace(namespace or NOWHERE).contents
+        contents = lineage.contents(namespace or NOWHERE)
+        if not contents.reads(stored.codec):
+            return None  # who has the key can tell
         payload = contents.open(stored.codec, stored.payload, digest)
     except ArtifactUnreadable as error:
         return str(error)

@@ -29,6 +29,7 @@ __all__ = [
     "Answer",
     "Attempted",
     "Began",
+    "Begin",
     "Busy",
     "CallLine",
     "Change",
@@ -54,6 +55,7 @@ __all__ = [
     "InputLine",
     "Intent",
     "Invalidate",
+    "KeyCheckOf",
     "Keys",
     "Ledger",
     "Neighbour",
@@ -332,8 +334,25 @@ class HolderOf:
     key: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KeyCheckOf:
+    """The `key_check` with which a namespace was begun; None if nothing was stored in it yet."""
+
+    namespace: str
+
+
 Query: TypeAlias = (
-    CodeOf | HolderOf | Neighbours | Others | PayloadOf | ReadsOf | SampleTree | UsageOf | Began | EffectQuery
+    CodeOf
+    | HolderOf
+    | KeyCheckOf
+    | Neighbours
+    | Others
+    | PayloadOf
+    | ReadsOf
+    | SampleTree
+    | UsageOf
+    | Began
+    | EffectQuery
 )
 
 
@@ -575,6 +594,15 @@ class Tidy:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """Begin a namespace, if nothing was stored in it yet -> bytes, the `key_check` with which it was begun. Any other
+    change that names a new namespace begins it with an empty one."""
+
+    namespace: str
+    key_check: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """An effect is about to run; durable when answered -> `Claimed`, `Busy` or `Done` (look again).
 
@@ -676,13 +704,14 @@ Change: TypeAlias = (
     | Waits
     | Invalidate
     | Intent
+    | Begin
     | Ledger
     | Forget
     | Retire
     | Prune
     | Tidy
 )
-Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | bool | int | None
+Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | bytes | bool | int | None
 
 
 class Store(Protocol):

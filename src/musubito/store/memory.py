@@ -18,6 +18,7 @@ from musubito.store.base import (
     FORGOTTEN,
     Answer,
     Began,
+    Begin,
     Busy,
     CallLine,
     Change,
@@ -41,6 +42,7 @@ from musubito.store.base import (
     Holds,
     Intent,
     Invalidate,
+    KeyCheckOf,
     Keys,
     Ledger,
     Neighbour,
@@ -153,6 +155,7 @@ class _Tables:
     waits: dict[bytes, bytes] = field(default_factory=dict)
     runs: dict[bytes, RunLine] = field(default_factory=dict)
     calls: dict[tuple[bytes, int], CallLine] = field(default_factory=dict)
+    key_checks: dict[str, bytes] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
         """Rows are never changed in place, so the tables alone are copied."""
@@ -555,6 +558,9 @@ class _Tables:
             self.effects[end.effect_key] = _Effect(end.attempt, settled, end.outcome, execution)
 
     def perform(self, change: Change) -> Answer:
+        namespace = _named(change)
+        if namespace is not None:
+            self.key_checks.setdefault(namespace, change.key_check if isinstance(change, Begin) else b"")
         match change:
             case Claim():
                 return self.claim(change)
@@ -577,6 +583,8 @@ class _Tables:
             case Ledger():
                 self.runs.update({line.run_id: line for line in change.runs})
                 self.calls.update({(line.run_id, line.call): line for line in change.calls})
+            case Begin():
+                return self.key_checks[change.namespace]
             case Forget():
                 return self.forget(change)
             case Retire():
@@ -591,6 +599,21 @@ class _Tables:
             case _:
                 assert_never(change)
         return None
+
+
+def _named(change: Change) -> str | None:
+    """The namespace in which a change stores something."""
+    match change:
+        case Commit() | Fail() | Point():
+            return change.place.namespace
+        case Invalidate() | Forget():
+            return None if change.operation is None else change.namespace
+        case Ledger():
+            return change.namespace if change.calls or change.inputs else None
+        case Begin() | Intent():
+            return change.namespace
+        case _:
+            return None
 
 
 class MemoryStore:
@@ -627,6 +650,8 @@ class MemoryStore:
                 return tables.neighbours(query)
             case CodeOf():
                 return tables.code(query.fingerprint)
+            case KeyCheckOf():
+                return tables.key_checks.get(query.namespace)
             case HolderOf():
                 return tables.leases.get(query.key)
             case _:

@@ -19,6 +19,7 @@ from musubito.store.base import (
     FORGOTTEN,
     Attempted,
     Began,
+    Begin,
     Busy,
     Change,
     Claim,
@@ -40,6 +41,7 @@ from musubito.store.base import (
     InputLine,
     Intent,
     Invalidate,
+    KeyCheckOf,
     Keys,
     Ledger,
     Neighbour,
@@ -170,7 +172,7 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
             return _settled(db, keys, [_found(row) for row in rows])
         case PayloadOf(execution):
             rows = db.rows("payload", {"execution": execution})
-            return Stored(*rows[0]) if rows and rows[0][0] is not None else None
+            return _stored(rows[0]) if rows and rows[0][0] is not None else None
         case ReadsOf(execution):
             rows = db.rows("reads", {"execution": execution})
             return [Read(kind, key, digest or None) for kind, key, digest in rows]
@@ -186,6 +188,9 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
             return _holder(db, key)
         case CodeOf(fingerprint):
             return dict(db.rows("code_parts", {"fingerprint": fingerprint}))
+        case KeyCheckOf(namespace):
+            rows = db.rows("key_check", {"name": namespace})
+            return bytes(rows[0][0]) if rows else None
         case EffectQuery(effect_key, keys, namespace):
             return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
         case _:
@@ -213,6 +218,13 @@ def _found(row: Row) -> Found:
                 raise TypeError(f"an execution holds {value!r:.50} where {allowed} belongs")
         _KNOWN_TYPES.add(types)
     return Found(*row)
+
+
+def _stored(row: Row) -> Stored:
+    """Raises TypeError for a codec that is none."""
+    if type(row[1]) is not str:
+        raise TypeError(f"{row[1]!r:.50} is no codec")
+    return Stored(*row)
 
 
 def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
@@ -314,6 +326,9 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             known = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
             db.bulk("add_call", [(*call[:3], known[call[3]], *call[4:]) for call in calls])
             _keep_inputs(db, numbers, namespace, inputs)
+        case Begin(namespace, key_check):
+            db.rows("begin_namespace", {"name": namespace, "key_check": key_check})
+            return bytes(db.rows("key_check", {"name": namespace})[0][0])
         case Forget():
             return removal.forget(db, numbers, change)
         case Retire(executions):

@@ -48,6 +48,7 @@ from musubito.store.base import (
     Holder,
     HolderOf,
     Intent,
+    KeyCheckOf,
     Keys,
     Ledger,
     PayloadOf,
@@ -89,7 +90,7 @@ WRITER: Final = (
 )
 
 
-_ONE_STATEMENT: Final = frozenset({Began, CodeOf, HolderOf, PayloadOf, ReadsOf})
+_ONE_STATEMENT: Final = frozenset({Began, CodeOf, HolderOf, KeyCheckOf, PayloadOf, ReadsOf})
 """Queries whose answers come of one statement, which is a snapshot of its own."""
 _FAULTS: Final = (sqlite3.Error, LookupError, TypeError, ValueError, OverflowError)
 """Beside what SQLite notices itself: a damaged file gives rows that are missing or hold something else."""

@@ -26,6 +26,7 @@ from musubito.store.base import (
     FORGOTTEN,
     Attempted,
     Began,
+    Begin,
     Busy,
     CallLine,
     Change,
@@ -43,6 +44,7 @@ from musubito.store.base import (
     HolderOf,
     Holds,
     Invalidate,
+    KeyCheckOf,
     Ledger,
     Neighbour,
     Neighbours,
@@ -99,6 +101,8 @@ BELOW_TWO = place("child", [parent(TWO, "same")])
 ELSEWHERE = place("child", [parent(ONE, "other")])
 """The node of BELOW_ONE, asked under another reuse key."""
 EFFECT = place("send")
+BEGINNING = [commit(F, "x"), fail(F), intent("send", "me"), Invalidate("default", "f", None)]
+"""Changes each of which may be the first in its namespace."""
 SAMPLES, A_CALL, AN_EFFECT = Holds.SAMPLES, Holds.CALLS, Holds.EFFECT
 
 
@@ -343,6 +347,24 @@ class StoreConformance:
     def test_an_artifact_of_none_is_found_as_none(self, store: Store) -> None:
         ran(store, F, None)
         assert (found(store, F).artifact, found(store, F).payload, found(store, F).settled) == (None, None, 1)
+
+    # -- namespaces ----------------------------------------------------------------------------------------------------
+    def test_a_namespace_is_begun_with_a_check_of_its_key_or_without(self, store: Store) -> None:
+        assert store.find(KeyCheckOf("default")) is None
+        assert store.write([Begin("default", b"check")]) == [b"check"]
+        assert store.write([Begin("default", b"another")]) == [b"check"]
+        ran(store, F, "x")
+        assert store.find(KeyCheckOf("default")) == b"check"
+        assert store.find(KeyCheckOf("other")) is None
+        assert store.write([Begin("other", b""), Begin("other", b"late")]) == [b"", b""]
+
+    @pytest.mark.parametrize(
+        "change", [commit(F, "x"), fail(F), intent("send", "me"), Invalidate("default", "f", None)]
+    )
+    def test_a_namespace_that_was_begun_by_something_else_has_no_key(self, store: Store, change: Change) -> None:
+        store.write([change])
+        assert store.find(KeyCheckOf("default")) == b""
+        assert store.write([Begin("default", b"check")]) == [b""]
 
     def test_reads_are_kept_absent_ones_included(self, store: Store) -> None:
         reads = [

@@ -153,6 +153,14 @@ SELECT id FROM _namespaces WHERE name = :name;
 -- A new namespace.
 INSERT INTO _namespaces (name) VALUES (:name) RETURNING id;
 
+-- name: begin_namespace
+-- A new namespace with the check of its key, unless it is there.
+INSERT INTO _namespaces (name, key_check) VALUES (:name, :key_check) ON CONFLICT DO NOTHING;
+
+-- name: key_check
+-- What tells the key of a namespace.
+SELECT key_check FROM _namespaces WHERE name = :name;
+
 -- name: operation
 -- The number of an operation.
 SELECT id FROM _operations WHERE namespace = :namespace AND name = :name;

@@ -16,3 +16,6 @@ CREATE VIEW artifacts AS
   JOIN _namespaces s ON s.id = o.namespace
   WHERE e.payload IS NOT NULL
   GROUP BY s.id, e.artifact;
+
+-- Of an encrypted namespace what tells its key from another one; empty where it has none.
+ALTER TABLE _namespaces ADD COLUMN key_check BLOB NOT NULL DEFAULT x'';
