@@ -4,6 +4,7 @@ earlier result may safely be used again."""
 from __future__ import annotations
 
 from musubito.contents.blobs import FolderBlobs
+from musubito.contents.objects import ObjectBlobs
 from musubito.engine.context import SCOPE as _SCOPE
 from musubito.engine.current import use_musubito_engine
 from musubito.engine.engine import MusubitoEngine
@@ -55,6 +56,7 @@ __all__ = [
     "MusubitoWarning",
     "NodeStatus",
     "NotReplayed",
+    "ObjectBlobs",
     "ReplayDecision",
     "ReplayReason",
     "RunRecord",

@@ -19,6 +19,7 @@ from musubito import (
     FolderBlobs,
     MusubitoEngine,
     MusubitoWarning,
+    ObjectBlobs,
     SQLiteStorage,
     StepConfiguration,
     StepType,
@@ -120,6 +121,31 @@ def test_another_place(path, tmp_path):
     with opened(path):
         noise(1)
     assert RAN == {1: 2}
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 32], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("where", ["MemoryStore", "LocalStore"])
+def test_in_an_object_store(path, tmp_path, where, key):
+    stores = pytest.importorskip("obstore.store")
+    if key is not None:
+        pytest.importorskip("cryptography")
+    options = {"blobs": ObjectBlobs(getattr(stores, where)()), "key": key}
+    if where == "LocalStore":
+        options["blobs"] = ObjectBlobs(stores.LocalStore(tmp_path / "objects", mkdir=True))
+    for _ in range(2):
+        with opened(path, **options):
+            assert noise(1).value == random.Random(1).randbytes(SIZE)
+            assert len(wordy(1).value) == 2 * SIZE + 3
+    assert RAN == {1: 1, ("wordy", 1): 1}
+    blobs = options["blobs"]
+    for file in list(blobs.files()):
+        blobs.put(file.name, [b"damaged"])
+    for _ in range(2):
+        with opened(path, **options):
+            assert noise(1).value == random.Random(1).randbytes(SIZE)
+            wordy(1)
+    assert RAN == {1: 2, ("wordy", 1): 2}
+    assert len(list(blobs.files())) == 2 and files(path) == []
 
 
 def test_namespaces_share_no_blobs(path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import stat
+import sys
 import time
 from contextlib import closing
 
@@ -11,14 +13,19 @@ import pytest
 
 from musubito.contents.blobs import FolderBlobs
 from musubito.contents.compression import CHUNK, drained
-from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
+from musubito.contents.objects import ObjectBlobs
+from musubito.errors import ArtifactMissing, ArtifactUnreadable, MusubitoError, StoreError
 
 NAME, OTHER = "0123456789abcdef/aabbcc.msgpack", "0123456789abcdef/aabbcc.msgpack+zstd"
 
 
-@pytest.fixture(params=["folder"])
+@pytest.fixture(params=["folder", "objects in memory", "objects in files"])
 def blobs(request, tmp_path):
-    return FolderBlobs(tmp_path / "here" / "blobs")
+    if request.param == "folder":
+        return FolderBlobs(tmp_path / "here" / "blobs")
+    stores = pytest.importorskip("obstore.store")
+    in_memory = request.param == "objects in memory"
+    return ObjectBlobs(stores.MemoryStore() if in_memory else stores.LocalStore(tmp_path / "objects", mkdir=True))
 
 
 def names(blobs):
@@ -123,3 +130,43 @@ def test_what_is_left_unfinished_is_listed_and_can_be_deleted(tmp_path):
     assert names(blobs) == {NAME, "unfinished/abc"}
     blobs.delete("unfinished/abc")
     assert not left.exists()
+
+
+# -- objects -----------------------------------------------------------------------------------------------------------
+class Unreachable:
+    """Stands for the library: nothing answers."""
+
+    def __getattr__(self, name):
+        def fails(*args, **options):
+            raise OSError("error sending request\n\nDebug source:\nsecret")
+
+        return fails
+
+
+def test_an_object_store_that_does_not_answer():
+    blobs = ObjectBlobs(pytest.importorskip("obstore.store").MemoryStore())
+    blobs._obstore = Unreachable()
+    for failing in (lambda: blobs.put(NAME, [b"x"]), lambda: blobs.delete(NAME), lambda: list(blobs.files())):
+        with pytest.raises(StoreError, match="error sending request$"):
+            failing()
+    with pytest.raises(ArtifactUnreadable, match="error sending request$"):
+        blobs.get(NAME)
+
+
+def test_only_a_store_of_obstore_is_taken(tmp_path):
+    pytest.importorskip("obstore")
+    with pytest.raises(TypeError, match="store of obstore"):
+        ObjectBlobs(tmp_path)
+
+
+def test_without_obstore_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(MusubitoError, match=r"pip install 'musubito\[objects\]'"):
+        ObjectBlobs(None)
+
+
+def test_it_can_be_pickled_where_its_store_can(tmp_path):
+    stores = pytest.importorskip("obstore.store")
+    blobs = ObjectBlobs(stores.LocalStore(tmp_path / "objects", mkdir=True))
+    blobs.put(NAME, [b"x"])
+    assert names(pickle.loads(pickle.dumps(blobs))) == {NAME}
