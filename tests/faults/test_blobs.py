@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import resource
 import shutil
@@ -13,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from musubito import (
     EffectOutcomeUnknown,
@@ -27,8 +29,14 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.contents.contents import LARGE
+from musubito.cli.root import root
+from musubito.contents.contents import LARGE, blob_name
 from musubito.identity.codecs import encode_value
+from musubito.lineage import Lineage
+from musubito.lineage.blobs import blobs
+from musubito.lineage.removal import forget, meant, prune
+from musubito.lineage.statistics import statistics
+from musubito.lineage.verify import verify
 from tests.faults.children import program, run_program, start
 
 RAN: Counter[object] = Counter()
@@ -363,3 +371,104 @@ def test_how_much_memory_256_mb_take(path, kind):
     wrote, read = memory(path, kind, 256 << 20)
     assert wrote <= 2.2
     assert read <= 2.2
+
+
+# -- what is removed ---------------------------------------------------------------------------------------------------
+HOUR_AGO = -3700.0
+
+
+def aged(*these):
+    for file in these:
+        os.utime(file, (file.stat().st_atime, file.stat().st_mtime + HOUR_AGO))
+
+
+@pytest.mark.parametrize("when", ["kill", "unfinished"])
+def test_what_was_left_behind_is_collected_when_it_is_old(path, when):
+    script = program(path.parent, KILLED)
+    start(script, when).communicate(timeout=60)
+    run_program(script, "live")
+    with opened(path) as engine:
+        lineage = Lineage(engine)
+        assert blobs(lineage) == (tuple(blobs(lineage).all), ())
+        assert prune(lineage, 0.0).blobs == 0
+        assert len(files(path)) == 2
+        aged(*files(path))
+        assert [len(each) for each in blobs(lineage)] == [2, 1]
+        assert prune(lineage, 0.0).blobs == 1
+        assert len(files(path)) == 1
+        assert [finding for checked in verify(lineage) for finding in checked.findings] == []
+    assert run_program(script, "live") == ["2000768"]
+    assert (path.parent / "log").read_text() == "ran\nran\n"
+
+
+def test_what_is_pruned_loses_its_blob(path):
+    with opened(path, now_provider=lambda: 1000.0):
+        noise(1)
+    with opened(path) as engine:
+        noise(2), noise(3)
+        aged(*files(path))
+        done = prune(Lineage(engine), 2000.0)
+        assert (done.executions, done.artifacts, done.blobs) == (1, 1, 1)
+        assert len(files(path)) == 2
+        noise(2), noise(3)
+    assert RAN == {1: 1, 2: 1, 3: 1}
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 32], ids=["plain", "encrypted"])
+def test_what_is_forgotten_loses_its_blob_at_once_whatever_else_is_there(path, key):
+    if key is not None:
+        pytest.importorskip("cryptography")
+    with opened(path, key=key) as engine:
+        noise(1), noise(2)
+        with use_musubito_engine(engine.in_namespace("other")):
+            noise(1)
+        lineage = Lineage(engine)
+        node = noise(1).node_id
+        before = files(path)
+        (mine,) = [blob for blob in before if os.fspath(blob) in _blobs_of(engine, node, path)]
+        mine.with_name(mine.name + "+old").write_bytes(b"the same, stored otherwise")
+        forget(lineage, meant(lineage, node))
+        assert files(path) == [blob for blob in before if blob != mine]
+        assert [finding for checked in verify(lineage) for finding in checked.findings] == []
+        noise(2), noise(1)
+        with use_musubito_engine(engine.in_namespace("other")):
+            noise(1)
+    assert RAN == {1: 3, 2: 1}
+
+
+def _blobs_of(engine, node, path):
+    artifact = Lineage(engine).node(node).execution.artifact_id
+    space = FolderBlobs(f"{path}-blobs")
+    return {os.fspath(space._path(file.name)) for file in space.files() if artifact in file.name} & {
+        os.fspath(space._path(blob_name(engine.namespace, bytes.fromhex(artifact), codec)))
+        for codec in ("msgpack", "msgpack+aesgcm")
+    }
+
+
+def test_verify_finds_what_is_wrong_with_a_blob(path):
+    with opened(path) as engine:
+        noise(1), noise(2)
+        one, two = files(path)
+        one.unlink()
+        two.write_bytes(two.read_bytes()[:-1])
+        found = [finding for checked in verify(Lineage(engine)) for finding in checked.findings]
+    assert sorted(each.problem for each in found) == [
+        f"its blob is not in {path}-blobs",
+        "the bytes of its artifact are not those that were stored",
+    ]
+    assert {(each.table, each.operation) for each in found} == {("artifacts", noise.__musubito_step__.name)}
+
+
+def test_they_are_counted(path):
+    with opened(path) as engine:
+        noise(1), noise(2)
+        found = statistics(Lineage(engine))
+    assert (found.blobs.count, found.artifacts.count) == (2, 2)
+    assert found.blobs.bytes == sum(blob.stat().st_size for blob in files(path))
+    assert found.artifacts.bytes < 1000
+    left = files(path)[0].with_name("0" * 64 + ".msgpack")
+    left.write_bytes(b"x" * 5000)
+    aged(left)
+    said = CliRunner().invoke(root, ["--db", str(path), "doctor"])
+    assert "3, 2.4 MB; 1 of them (5.0 kB) left behind" in said.output
+    assert "blobs of large artifacts" in CliRunner().invoke(root, ["--db", str(path), "stats"]).output

@@ -29,7 +29,7 @@ from musubito.identity.canonical import artifacts_are_named_by
 from musubito.identity.digest import content_digest
 from musubito.store.base import BLOB, Read
 
-__all__ = ["ERROR", "PLAIN", "Contents", "Sealed"]
+__all__ = ["ERROR", "PLAIN", "Contents", "Sealed", "blob_name", "blob_of"]
 
 PLAIN: Final = "msgpack"
 """The codec of a payload that is stored as it is."""
@@ -55,8 +55,6 @@ class Contents:
     def __init__(self, namespace: str, blobs: BlobStore | None = None, key: bytes | None = None) -> None:
         self.namespace = namespace
         self.blobs = blobs
-        self.space = sha256(namespace.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        """What the names of its blobs begin with."""
         self.settled = False
         """Whether the store is known to have begun this namespace with this key, or without one."""
         self.keys: Keys | None = None
@@ -91,7 +89,7 @@ class Contents:
             head.append(piece)
             size += len(piece)
             if size > LARGE and self.blobs is not None:
-                self.blobs.put(self._name(digest, codec), chain(head, pieces))
+                self.blobs.put(blob_name(self.namespace, digest, codec), chain(head, pieces))
                 return Sealed(codec + BLOB, b"")
         return _joined(codec, head)
 
@@ -115,11 +113,8 @@ class Contents:
             return self._unpacked(codec, BytesIO(body), digest)
         if self.blobs is None:
             raise ArtifactMissing("its artifact lies in a blob, and this engine has no blobs")
-        with closing(self.blobs.get(self._name(digest, inner))) as blob:
+        with closing(self.blobs.get(blob_name(self.namespace, digest, inner))) as blob:
             return self._unpacked(inner, blob, digest)
-
-    def _name(self, digest: bytes, codec: str) -> str:
-        return f"{self.space}/{digest.hex()}.{codec}"
 
     def _packed(self, digest: bytes, payload: bytes) -> tuple[str, Iterator[bytes | memoryview]]:
         whole, codec = memoryview(payload), PLAIN
@@ -184,6 +179,16 @@ class Contents:
         if self.keys is None:
             return reads
         return [read._replace(key=self.opened_text(READ, read.key)) for read in reads]
+
+
+def blob_of(namespace: str, digest: bytes) -> str:
+    """How the names of an artifact's blobs begin, before a dot."""
+    return f"{sha256(namespace.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}/{digest.hex()}"
+
+
+def blob_name(namespace: str, digest: bytes, codec: str) -> str:
+    """The name of the blob in which an artifact lies, stored so."""
+    return f"{blob_of(namespace, digest)}.{codec.removesuffix(BLOB)}"
 
 
 def _belongs(codec: str, digest: bytes) -> bytes:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from musubito.engine.inputs import digests_in
 from musubito.errors import ArtifactUnreadable
+from musubito.lineage import blobs
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
 from musubito.store.base import FORGOTTEN, Forget, Forgotten, Prune, Pruned, Retire, Tidy
@@ -56,7 +57,8 @@ class Forgetting:
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """What was removed, or would be: how many of each, and how many bytes of contents in all."""
+    """What was removed, or would be: how many of each, and how many bytes of contents in all. `blobs`: files of large
+    artifacts, and what was left of such."""
 
     executions: int = 0
     nodes: int = 0
@@ -65,6 +67,7 @@ class Pruning:
     inputs: int = 0
     parts: int = 0
     size: int = 0
+    blobs: int = 0
 
     def plus(self, more: Pruned) -> Pruning:
         """The sum."""
@@ -135,10 +138,12 @@ def forget(lineage: Lineage, wanted: Sequence[Forget]) -> Forgetting:
     for change in wanted:
         done: Forgotten = store.write([change])[0]
         executions, inputs, size = executions + done.executions, inputs + done.inputs, size + done.size
+        blobs.remove(lineage, done.artifacts)
     parts = 0
     for batch in _batches(unused_parts(lineage)):
         pruned: Pruned = store.write([Prune(0, parts=batch)])[0]
         parts, size = parts + pruned.parts, size + pruned.size
+    blobs.collect(lineage)
     compactable: Any = store
     erased: bool = compactable.empty_log()
     return Forgetting(executions, inputs, parts, size, erased)
@@ -240,7 +245,7 @@ def prune(lineage: Lineage, before: float) -> Pruning:
     for parts in _batches(unused_parts(lineage)):
         remove(Prune(since, parts=parts))
     store.write([Tidy()])
-    return removed
+    return replace(removed, blobs=blobs.collect(lineage))
 
 
 def _now(lineage: Lineage) -> int:

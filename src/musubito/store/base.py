@@ -535,11 +535,13 @@ class Forget:
 
 
 class Forgotten(NamedTuple):
-    """How many executions were concerned, how many inputs were erased, and how many bytes of contents in all."""
+    """How many executions were concerned, how many inputs were erased, and how many bytes of contents in all; and the
+    artifacts that are gone, by namespace and digest, for whoever keeps more of them elsewhere."""
 
     executions: int
     inputs: int
     size: int
+    artifacts: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
         db.rows("mark_stale", {"node": node_below})
     artifacts = db.rows("forget_artifacts", {"forgotten": FORGOTTEN})
     erased += db.rows("forget_inputs", {"forgotten": FORGOTTEN})
-    return Forgotten(len(executions), len(erased), size + _sum(artifacts) + _sum(erased))
+    gone = [(name, digest) for _, name, digest in artifacts]
+    return Forgotten(len(executions), len(erased), size + _sum(artifacts) + _sum(erased), gone)
 
 
 def _forget(db: Database, execution: int) -> int:

@@ -855,7 +855,7 @@ class StoreConformance:
     def test_what_is_forgotten_has_no_contents_and_is_not_replayed(self, store: Store, size: int) -> None:
         ran(store, F, "x" * size, reads=[Read("store", "k", None), Read("answer", "", None)])
         ran(store, G, "y")
-        assert forget(store, "f") == Forgotten(1, 0, size)
+        assert forget(store, "f")[:3] == (1, 0, size)
         assert (found(store, F).payload, found(store, F).invalid, found(store, F).not_replayable) == (
             None,
             1,
@@ -865,11 +865,11 @@ class StoreConformance:
         assert store.find(PayloadOf(1)) is None
         assert list(store.find(ReadsOf(1))) == [Read("answer", "", None)]
         assert (found(store, G).payload, found(store, G).invalid) == (b"y", 0)
-        assert forget(store, "f") == Forgotten(1, 0, 0)
+        assert forget(store, "f")[:3] == (1, 0, 0)
 
     def test_forgetting_concerns_failures(self, store: Store) -> None:
         failed(store, F, error="no")
-        assert forget(store, "f") == Forgotten(1, 0, 2)
+        assert forget(store, "f")[:3] == (1, 0, 2)
         assert (found(store, F).not_replayable, found(store, F).invalid) == (FORGOTTEN, 1)
 
     def test_forgetting_a_node_concerns_what_ran_there_and_what_it_points_at(self, store: Store) -> None:

@@ -461,7 +461,7 @@ DELETE FROM _artifacts WHERE (namespace, digest) IN (
   SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
   WHERE e.not_replayable IS NOT :forgotten AND e.payload IS NULL
 )
-RETURNING size;
+RETURNING size, (SELECT s.name FROM _namespaces s WHERE s.id = _artifacts.namespace), digest;
 
 -- name: forget_inputs
 -- Remove the inputs of nodes that none but forgotten executions ran at or answer.

@@ -337,7 +337,7 @@ WHERE s.tokens_in + s.tokens_out > 0 GROUP BY 1, 2, 3, 4, 5;
 SELECT 'nodes', count(*), NULL FROM _nodes WHERE operation IS NOT NULL
 UNION ALL SELECT 'executions', count(*), NULL FROM _executions
 UNION ALL SELECT 'failed', count(*), NULL FROM _executions WHERE outcome <> 1
-UNION ALL SELECT 'artifacts', count(*), coalesce(sum(size), 0) FROM _artifacts
+UNION ALL SELECT 'artifacts', count(*), coalesce(sum(length(payload)), 0) FROM _artifacts
 UNION ALL SELECT 'small artifacts', count(*), coalesce(sum(size), 0) FROM (
   SELECT max(length(e.payload)) AS size FROM _executions e
   JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
@@ -472,6 +472,10 @@ SELECT a.namespace, a.digest FROM _artifacts a
 EXCEPT
 SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
 WHERE e.payload IS NULL AND e.not_replayable IS NOT :forgotten;
+
+-- name: artifacts_elsewhere
+-- Artifacts that lie in blobs, and how.
+SELECT s.name, a.digest, a.codec FROM _artifacts a JOIN _namespaces s ON s.id = a.namespace WHERE a.codec LIKE '%@blob';
 
 -- name: unused_inputs
 -- Inputs that no node was given.
