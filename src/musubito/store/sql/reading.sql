@@ -475,7 +475,7 @@ WHERE e.payload IS NULL AND e.not_replayable IS NOT :forgotten;
 
 -- name: artifacts_elsewhere
 -- Artifacts that lie in blobs, and how.
-SELECT s.name, a.digest, a.codec FROM _artifacts a JOIN _namespaces s ON s.id = a.namespace WHERE a.codec LIKE '%@blob';
+SELECT s.name, a.digest, a.codec FROM _artifacts a JOIN _namespaces s ON s.id = a.namespace WHERE replace(a.codec, '@blob', '') <> a.codec;
 
 -- name: unused_inputs
 -- Inputs that no node was given.
