@@ -8,9 +8,11 @@ import random
 import resource
 import shutil
 import sqlite3
+import threading
 import warnings
 from collections import Counter
 from contextlib import closing, contextmanager
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
@@ -313,6 +315,22 @@ def test_a_task_that_is_cancelled_while_its_blob_is_written_has_recorded_it(path
     with opened(path):
         assert asyncio.run(main()) == random.Random(1).randbytes(SIZE)
     assert RAN == {("a", 1): 1}
+
+
+def test_an_event_loop_does_not_wait_for_blobs(path, monkeypatch):
+    threads = set()
+
+    def noted(how, *args):
+        threads.add(threading.current_thread())
+        return how(*args)
+
+    for name in ("put", "get"):
+        monkeypatch.setattr(FolderBlobs, name, partialmethod(partial(noted, getattr(FolderBlobs, name))))
+    for _ in range(2):
+        with opened(path):
+            asyncio.run(_awaited(1))
+    assert RAN == {("a", 1): 1}
+    assert threads and threading.main_thread() not in threads
 
 
 MEMORY = """

@@ -35,6 +35,7 @@ from musubito import (
 from musubito.adapter import ambient, note_read
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
+from musubito.identity.keys import effect_key, head
 from musubito.lineage import Lineage
 from musubito.lineage.removal import forget, meant, prune
 from musubito.lineage.verify import verify
@@ -142,6 +143,7 @@ def all_of_it():
             del merged
             below(ask(SECRET).value)
         below(ask(SECRET, 2000))
+        ask([f"message {number} {SECRET} " * 40 for number in range(5)])
         outer(SECRET)
         with pytest.raises(ValueError, match=SECRET):
             fails(SECRET)
@@ -248,7 +250,7 @@ def test_an_engine_in_memory(path):
     for _ in range(2):
         with use_musubito_engine(MusubitoEngine(store, key=KEY)):
             all_of_it()
-    assert ran.count("ask") == 3
+    assert ran.count("ask") == 4
     with use_musubito_engine(MusubitoEngine(store)), pytest.raises(WrongKey):
         ask(SECRET)
 
@@ -419,6 +421,7 @@ def test_nothing_that_is_stored_holds_what_was_said_nor_a_digest_of_it(path):
     for arguments in rows(path, "SELECT arguments FROM _nodes"):
         guesses |= {bytes.fromhex(digest) for digest in re.findall("[0-9a-f]{32}", arguments[0] or "")}
     assert len(guesses) > 60
+    assert rows(path, "SELECT count(*) FROM _parts") != [(0,)]
     elsewhere = path.parent.parent / "other" / "musubito.db"
     elsewhere.parent.mkdir()
     with opened(elsewhere, namespace="open") as engine:
@@ -430,6 +433,15 @@ def test_nothing_that_is_stored_holds_what_was_said_nor_a_digest_of_it(path):
     for said in (SECRET, "Random(1)", "not the", KEY.decode(), "ran.append"):
         assert said.encode() not in stored, said
     assert KEY.hex().encode() not in stored
+    # Nor what follows from digests that are there: who guesses a version could tell by that.
+    for operation, input_hash in rows(
+        elsewhere, "SELECT o.name, n.input_hash FROM _nodes n JOIN _operations o ON o.id = n.operation"
+    ):
+        guesses.add(effect_key("open", operation, None, input_hash, 0))
+        for (fingerprint,) in rows(elsewhere, "SELECT fingerprint FROM _codes"):
+            begun = head("open", operation, fingerprint, None)()
+            begun.update(input_hash)
+            guesses.add(begun.digest())
     for guess in guesses:
         assert guess not in stored and guess.hex().encode() not in stored
 

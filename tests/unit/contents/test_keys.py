@@ -57,6 +57,7 @@ def test_what_is_derived_stays_what_it_is():
 
 
 def test_keys_are_neither_shown_nor_pickled():
+    pytest.importorskip("cryptography")
     keys = Keys(KEY, "a")
     for shown in (repr(keys), repr(Contents("a", key=KEY)), str(vars(Contents("a", key=KEY)))):
         assert KEY.hex() not in shown and repr(KEY)[2:-1] not in shown and repr(keys.contents) not in shown
