@@ -3,6 +3,8 @@ earlier result may safely be used again."""
 
 from __future__ import annotations
 
+from musubito.contents.blobs import FolderBlobs
+from musubito.contents.objects import ObjectBlobs
 from musubito.engine.context import SCOPE as _SCOPE
 from musubito.engine.current import use_musubito_engine
 from musubito.engine.engine import MusubitoEngine
@@ -17,6 +19,7 @@ from musubito.errors import (
     NotReplayed,
     SchemaError,
     StoreError,
+    WrongKey,
 )
 from musubito.ledger import CallRecord, RunRecord, record_usage, run
 from musubito.merge import musubito_merge
@@ -44,6 +47,7 @@ __all__ = [
     "EffectOutcomeUnknown",
     "EncodingError",
     "Explanation",
+    "FolderBlobs",
     "InputError",
     "MusubitoEngine",
     "MusubitoError",
@@ -52,6 +56,7 @@ __all__ = [
     "MusubitoWarning",
     "NodeStatus",
     "NotReplayed",
+    "ObjectBlobs",
     "ReplayDecision",
     "ReplayReason",
     "RunRecord",
@@ -60,6 +65,7 @@ __all__ = [
     "StepConfiguration",
     "StepType",
     "StoreError",
+    "WrongKey",
     "current_idempotency_key",
     "current_node_id",
     "musubito_merge",

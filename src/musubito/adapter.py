@@ -177,7 +177,10 @@ def ambient(around: Ambient) -> Iterator[None]:
 def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = None) -> None:
     """The step that is open here read this besides its input (None: it was not there). In a thread that does not know
     of one, it may have been any inside of `body`. Outside a step, nothing."""
-    _hand_up(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False), body)
+    frame = SCOPE.get().frame or body
+    if frame is not None:
+        digest = frame.engine.digest_of_read(digest)
+        _hand_up(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False), body)
 
 
 def not_replayable(why: str, body: Frame | None = None) -> None:

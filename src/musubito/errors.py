@@ -11,6 +11,8 @@ import warnings
 from typing import Any, Final
 
 __all__ = [
+    "ArtifactCorrupt",
+    "ArtifactMissing",
     "ArtifactUnreadable",
     "CodeError",
     "EffectOutcomeUnknown",
@@ -21,6 +23,7 @@ __all__ = [
     "SchemaError",
     "StoreBusy",
     "StoreError",
+    "WrongKey",
     "warn",
 ]
 
@@ -99,6 +102,26 @@ class SchemaError(StoreError):
 
 class ArtifactUnreadable(MusubitoError):
     """A stored payload that does not decode: a format from elsewhere, or a class that is not there any more."""
+
+
+class ArtifactMissing(ArtifactUnreadable):
+    """A stored payload that is not where its row says."""
+
+
+class ArtifactCorrupt(ArtifactUnreadable):
+    """A stored payload whose bytes are not those that were stored."""
+
+
+class WrongKey(MusubitoError):
+    """A namespace is encrypted with another key than the engine was given, or one of the two has none.
+
+    Nothing was read or stored.
+    """
+
+    def __init__(self, namespace: str, why: str) -> None:
+        super().__init__(f"the namespace {namespace!r} {why}.")
+        self.namespace = namespace
+        self.why = why
 
 
 class NotReplayed(MusubitoError):

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.cli.root import root
+from musubito.contents import compression
 
 DAY = 86_400.0
 
@@ -16,6 +17,12 @@ DAY = 86_400.0
 @musubito_step(name="fetch")
 def fetch(what: str) -> str:
     return f"<{what}>" * 10_000
+
+
+@pytest.fixture(autouse=True)
+def uncompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These look at the bytes and at how many there are."""
+    monkeypatch.setattr(compression, "WORTH_IT", 1 << 40)
 
 
 @pytest.fixture

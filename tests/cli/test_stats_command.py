@@ -36,6 +36,7 @@ def test_json(musubito: Musubito, world: World) -> None:
         "executions",
         "failed",
         "artifacts",
+        "blobs",
         "inputs",
         "parts",
         "code",

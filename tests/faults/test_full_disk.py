@@ -24,6 +24,7 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
+from musubito.contents import compression
 from musubito.store.base import Claim
 from musubito.store.memory import MemoryStore
 from tests.faults.children import program, run_program, time_limit
@@ -47,6 +48,12 @@ async def abulk(n):
 def effect(n):
     RAN["effect", n] += 1
     return n
+
+
+@pytest.fixture(autouse=True)
+def uncompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These fill what room there is."""
+    monkeypatch.setattr(compression, "WORTH_IT", 1 << 40)
 
 
 @pytest.fixture

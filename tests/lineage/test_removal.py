@@ -24,6 +24,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.contents import compression
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.forgetting import forget, in_namespace, meant, with_all_below
 from musubito.lineage.removal import old_runs, prunable, prune
@@ -68,6 +69,12 @@ def fails(what: str) -> str:
 def send(to: str) -> str:
     ran.append("send")
     return f"sent to {to}"
+
+
+@pytest.fixture(autouse=True)
+def uncompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These look at the bytes and at how many there are."""
+    monkeypatch.setattr(compression, "WORTH_IT", 1 << 40)
 
 
 def _asked(question: str) -> str:
@@ -118,7 +125,7 @@ class World:
     def is_found(self, text: str) -> bool:
         """In any file, once all is closed; the world is open again afterwards."""
         self.engine.close()
-        found = any(text.encode() in file.read_bytes() for file in self.path.parent.iterdir())
+        found = any(text.encode() in file.read_bytes() for file in self.path.parent.rglob("*") if file.is_file())
         self.__init__(self.path)
         return found
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, use_musubito_engine
+from musubito.contents import compression
 from musubito.lineage import Lineage
 from musubito.lineage.verify import Finding, verify
 
@@ -40,6 +41,12 @@ def send(to: str) -> str:
 @musubito_step(name="cannot be stored")
 def odd() -> object:
     return open
+
+
+@pytest.fixture(autouse=True)
+def uncompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These look at the bytes and at how many there are."""
+    monkeypatch.setattr(compression, "WORTH_IT", 1 << 40)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.words import ago, clean, short, size
 from musubito.errors import StoreError
 from musubito.lineage import Lineage
+from musubito.lineage.blobs import blobs
 from musubito.lineage.statistics import sizes
 from musubito.store.base import ServerCondition
 from musubito.store.sqlite import Condition
@@ -50,6 +51,7 @@ def command(ctx: click.Context, json_: bool) -> None:
     counts: dict[str, int] = {}
     try:
         checks += _left_behind(lineage)
+        checks += _blobs(lineage)
         counts |= sizes(lineage)
     except StoreError as fault:
         if all(check.fine for check in checks):
@@ -110,6 +112,14 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
     yield _none_of("runs", runs, "in progress for over a day", "If no process does them any more, it died.")
     effects = [f"{name} ({ago(at, now)})" for name, at in lineage.rows("open_effects", before=now - DAY)]
     yield _none_of("effects", effects, "with unknown outcome", "See on_unknown in StepConfiguration.")
+
+
+def _blobs(lineage: Lineage) -> Iterator[Check]:
+    found, orphans = blobs(lineage)
+    if found:
+        left = sum(file.size for file in orphans)
+        more = f"; {len(orphans):,} of them ({size(left)}) left behind, prune removes them" if orphans else ""
+        yield Check("blobs", True, f"{len(found):,}, {size(sum(file.size for file in found))}{more}")
 
 
 def _none_of(name: str, found: list[str], how: str, remedy: str) -> Check:

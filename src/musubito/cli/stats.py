@@ -55,6 +55,7 @@ def _counts(found: Statistics) -> Table:
         ("nodes", found.nodes, ""),
         ("executions", found.executions, f"{count(found.failed)} failed" if found.failed else ""),
         ("artifacts", found.artifacts.count, size(found.artifacts.bytes)),
+        *([("blobs of large artifacts", found.blobs.count, size(found.blobs.bytes))] if found.blobs.count else []),
         ("inputs", found.inputs.count, size(found.inputs.bytes)),
         ("shared parts of inputs", found.parts.count, size(found.parts.bytes)),
         ("texts of code", found.code.count, size(found.code.bytes)),

@@ -20,9 +20,9 @@ from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
 from musubito.engine.context import SCOPE, Scope
-from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
+from musubito.engine.effects import Aside, Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Landed, Landing, Start
-from musubito.errors import StoreError
+from musubito.errors import MusubitoError
 from musubito.store.base import Claim
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def perform(effect: Effect, engine: MusubitoEngine) -> Any:
             return _invoke(function, scope)
         case Probe(function):
             return _probe(function)
+        case Aside(function):
+            return function()
         case Join(key, frame):
             joined = engine.flights.join(key, frame, asyncio._get_running_loop())
             return joined if isinstance(joined, Start) else _wait(key, joined, engine)
@@ -153,7 +155,10 @@ async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
                         raise cancelled
                     answer = engine.storage.write((effect.change,))[0]
                 elif type(effect) is Write:
-                    answer, late = await _write(effect, engine)
+                    answer, late = await _finished(engine.writer.submit(effect.change))
+                    cancelled = cancelled or late
+                elif type(effect) is Aside:
+                    answer, late = await _finished(asyncio.ensure_future(asyncio.to_thread(effect.function)))
                     cancelled = cancelled or late
                 elif cancelled is not None and type(effect) is not Find:
                     raise cancelled
@@ -229,15 +234,14 @@ async def _await(key: bytes, future: Future[Landed], engine: MusubitoEngine) -> 
         engine.flights.leave_waiting(future)
 
 
-async def _write(effect: Write, engine: MusubitoEngine) -> tuple[Any, asyncio.CancelledError | None]:
-    """The answer, and a cancellation that came while it was being written."""
-    writing = engine.writer.submit(effect.change)
+async def _finished(work: asyncio.Future[Any]) -> tuple[Any, asyncio.CancelledError | None]:
+    """What it comes to, and a cancellation that came meanwhile."""
     cancelled: asyncio.CancelledError | None = None
-    while not writing.done():
+    while not work.done():
         try:
-            await asyncio.shield(writing)
+            await asyncio.shield(work)
         except asyncio.CancelledError as error:
             cancelled = error
-        except StoreError:
+        except MusubitoError:
             break
-    return writing.result(), cancelled
+    return work.result(), cancelled

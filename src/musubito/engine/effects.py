@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from musubito.engine.context import Frame, Scope
 from musubito.store.base import Change, Keys, Query
 
-__all__ = ["Effect", "Find", "Invoke", "Join", "Newest", "Pause", "Probe", "Raised", "Returned", "Write"]
+__all__ = ["Aside", "Effect", "Find", "Invoke", "Join", "Newest", "Pause", "Probe", "Raised", "Returned", "Write"]
 
 T = TypeVar("T")
 
@@ -53,6 +53,13 @@ class Probe(NamedTuple):
     function: Callable[[], Any]
 
 
+class Aside(NamedTuple):
+    """Work that takes long or touches files -> what the function gives. Once begun it is finished, even if the caller
+    is cancelled; what it raises is thrown in."""
+
+    function: Callable[[], Any]
+
+
 class Join(NamedTuple):
     """Begin the flight of this key, or wait until whoever has begun it lands -> Start | Landed."""
 
@@ -66,7 +73,7 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Effect: TypeAlias = Newest | Find | Write | Invoke | Probe | Join | Pause
+Effect: TypeAlias = Newest | Find | Write | Invoke | Probe | Aside | Join | Pause
 
 
 @dataclass(frozen=True, slots=True)

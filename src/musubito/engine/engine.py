@@ -11,9 +11,12 @@ import secrets
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import Any, Final, Self, TypeVar
+from types import FunctionType
+from typing import Any, Final, Literal, Self, TypeVar
 
+from musubito.contents.blobs import BlobStore, FolderBlobs
+from musubito.contents.contents import Contents
+from musubito.contents.keys import KeySource, key_for
 from musubito.engine.context import SCOPE, Open, Run, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.explain import Explanation, explain
@@ -22,15 +25,16 @@ from musubito.engine.flights import Flights
 from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
+from musubito.engine.keyed import Keyed
 from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, ReplayOnlyStory, Story
-from musubito.engine.reopened import reopened
+from musubito.engine.reopened import Options, reopened
 from musubito.engine.writer import Writer
 from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
-from musubito.store.base import CodeRecord, Holder, Invalidate, Store
+from musubito.store.base import Begin, CodeRecord, Holder, Invalidate, Store
 from musubito.store.urls import open_store
 
 __all__ = ["REPLAYS", "RUNS", "MusubitoEngine"]
@@ -57,6 +61,12 @@ class MusubitoEngine:
     numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
     stored of them for readers. It is never applied to what identifies a call. If it raises, nothing is stored, and that
     is logged. Outputs and the texts of errors are stored without it.
+
+    With a `key` of 32 bytes (or a mapping of namespaces to such, or a callable that is given a namespace and gives its
+    key or None) all contents are encrypted, and every digest is keyed: with the key thrown away nothing can be read or
+    guessed. The key is kept in memory alone. `WrongKey` at the first call if the namespace has another.
+
+    `blobs` is where large outputs lie; by default, a folder beside a SQLite database.
     """
 
     def __init__(
@@ -67,6 +77,8 @@ class MusubitoEngine:
         now_provider: Callable[[], float] | None = None,
         strict: bool = False,
         redact: Redact | None = None,
+        blobs: BlobStore | None = None,
+        key: KeySource | None = None,
     ) -> None:
         if not callable(getattr(storage, "newest", None)):
             raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
@@ -77,6 +89,13 @@ class MusubitoEngine:
         self.strict = strict
         self.redact = redact
         self.now = now_provider or time.time
+        self._blobs = blobs
+        folder = getattr(storage, "blob_folder", None)
+        # Nothing that shows what an engine is made of shows a key: it is an attribute of nobody.
+        self._key_for: Callable[[str], bytes | None] = lambda other: key_for(key, other)
+        self._named_key: KeySource | Literal[False] | None = key if key is None or _is_named(key) else False
+        where = FolderBlobs(folder) if blobs is None and folder is not None else blobs
+        self._hold(Contents(namespace, where, self._key_for(namespace)))
         self.url: str | None = None
         self._is_shared = False
         self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
@@ -89,6 +108,15 @@ class MusubitoEngine:
         self._begin_process()
         _ENGINES.add(self)
 
+    def _hold(self, contents: Contents) -> None:
+        """These are the namespace's contents."""
+        self.contents = contents
+        self.keyed = None if contents.keys is None else Keyed.of(contents.keys)
+
+    def digest_of_read(self, digest: Any) -> Any:
+        """As it is stored."""
+        return digest if self.keyed is None or type(digest) is not bytes else self.keyed.read(digest)
+
     def _begin_process(self) -> None:
         """What belongs to this process alone: after a fork, the child's own."""
         self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
@@ -96,7 +124,7 @@ class MusubitoEngine:
         self.open = Open()
         self._process = this_process()
         where = this_host(), os.getpid(), self._process
-        self.journal = Journal(self.owner, self.namespace, self.redact, where)
+        self.journal = Journal(self.owner, self.contents, self.redact, where)
         self.keeper = Keeper(self)
         self.writer = Writer(self.storage)
         self._run_numbers = itertools.count(1)
@@ -122,7 +150,13 @@ class MusubitoEngine:
         engine = self._namesakes.get(namespace)
         if engine is None:
             made = MusubitoEngine(
-                self.storage, namespace=namespace, now_provider=self.now, strict=self.strict, redact=self.redact
+                self.storage,
+                namespace=namespace,
+                now_provider=self.now,
+                strict=self.strict,
+                redact=self.redact,
+                blobs=self._blobs,
+                key=self._key_for if self._named_key is False else self._named_key,
             )
             made.url, made._is_shared = self.url, self._is_shared
             engine = self._namesakes.setdefault(namespace, made)
@@ -133,8 +167,10 @@ class MusubitoEngine:
             raise TypeError("only an engine made by MusubitoEngine.from_url can be pickled")
         if self.now.__class__ is not time.time.__class__ or self.now is not time.time:
             raise TypeError("an engine with a now_provider of its own cannot be pickled")
-        redact = None if self.redact is None else (self.redact, self.owner)
-        return partial(reopened, strict=self.strict, redact=redact), (type(self), self.url, self.namespace)
+        if self._named_key is False:
+            raise TypeError("an engine with a key can be pickled only if the key is given by a function of a module")
+        options = Options(self.strict, self.redact, self._blobs, self._named_key, self.owner)
+        return reopened, (type(self), self.url, self.namespace, options)
 
     def __repr__(self) -> str:
         return f"MusubitoEngine({self.storage!r}, namespace={self.namespace!r})"
@@ -214,6 +250,8 @@ class MusubitoEngine:
             begin = head(self.namespace, definition.name, fingerprint.digest, definition.operation_version)
             parts = [(part.name, part.digest, shown_source(part)) for part in fingerprint.parts]
             code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
+            if self.keyed is not None:
+                begin, code = self.keyed.head(begin), self.keyed.code(code)
             if len(self._identified) >= MOST_IDENTIFIED:
                 # Functions may be made anew for each request.
                 self._identified.clear()
@@ -244,6 +282,8 @@ class MusubitoEngine:
             change = Invalidate(self.namespace, what, None)
         else:
             raise TypeError(f"invalidate takes a step, an operation's name or a node id, not a {type(what).__name__}")
+        if self.keyed is not None:
+            self.contents.settle(self.storage.write([Begin(self.namespace, self.contents.key_check)])[0])
         count: int = self.storage.write([change])[0]
         return count
 
@@ -330,6 +370,11 @@ class MusubitoEngine:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _is_named(key: KeySource) -> bool:
+    """Whether a pickle would hold no more than the name of this."""
+    return isinstance(key, FunctionType) and "<" not in key.__qualname__ and not key.__closure__
 
 
 _ENGINES: Final[weakref.WeakSet[MusubitoEngine]] = weakref.WeakSet()

@@ -160,7 +160,7 @@ def _nearest(question: Question | EffectQuestion, given: Any) -> Neighbour | Non
     storage: Any = engine.storage
     if len(near) < 2 or near[0].input_hash == this.input_hash or given is None:
         return near[0] if near else None
-    inputs = [stored_input(storage, engine.namespace, operation, row.input_hash) for row in near]
+    inputs = [stored_input(storage, engine.contents, operation, row.input_hash) for row in near]
     known = [(how_many(value, given), row) for row, value in zip(near, inputs, strict=True) if value is not None]
     return min(known, key=lambda each: each[0])[1] if known else near[0]
 
@@ -184,12 +184,14 @@ def _fields(question: Question | EffectQuestion, other: Neighbour, given: Any) -
     storage: Any = question.engine.storage
     if given is None:
         return ()
-    before = stored_input(storage, question.engine.namespace, question.call.definition.name, other.input_hash)
+    before = stored_input(storage, question.engine.contents, question.call.definition.name, other.input_hash)
     return () if before is None else tuple(map(str, differences(before, given)))
 
 
 def _diffs(question: Question | EffectQuestion, other: Neighbour) -> tuple[str, ...]:
     storage: Any = question.engine.storage
+    if question.engine.keyed is not None:  # no texts of code are kept
+        return ()
     if not callable(getattr(storage, "read", None)):
         return ()
     (rows,) = storage.read([("code_of", {"fingerprint": other.code})])
@@ -205,7 +207,7 @@ def _changed(a: Any, b: Any) -> tuple[str, ...]:
 
 
 def _parts(call: Call) -> dict[str, bytes]:
-    return {part.name: part.digest for part in call.fingerprint.parts}
+    return {part: digest for part, digest, _ in call.code.parts}
 
 
 def _is_running(engine: MusubitoEngine, question: Question | EffectQuestion) -> bool:

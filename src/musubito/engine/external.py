@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
 
 from musubito.engine import process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
@@ -35,7 +36,6 @@ from musubito.store.base import (
     Intent,
     Point,
     Read,
-    ReadsOf,
     Release,
     SampleTree,
 )
@@ -69,7 +69,8 @@ class EffectStory(Story):
     def _key_of(self, number: int) -> bytes:
         definition = self.call.definition
         digest = self._identity.input_digest
-        return effect_key(self.engine.namespace, definition.name, definition.operation_version, digest, number)
+        key = effect_key(self.engine.namespace, definition.name, definition.operation_version, digest, number)
+        return key if self.engine.keyed is None else self.engine.keyed.effect(key)
 
     def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         self._effect_key = self._key_of(self._number)
@@ -153,14 +154,14 @@ class EffectStory(Story):
             return None
         if found is None:
             return (yield from self._ask(row, "it took place, but its record is gone"))
-        reads: list[Read] = (yield Find(ReadsOf(found.execution))) if found.holds & Holds.READS else []
+        reads: Sequence[Read] = (yield from self._reads(found)) if found.holds & Holds.READS else []
         if any(read.kind == ANSWER for read in reads):
             self._reason = ReplayReason.NOT_REPLAYABLE
             return None
         if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
             self._reason = ReplayReason.TTL_EXPIRED
             return None
-        value = self._open(found, found.payload)
+        value = yield from self._value(found)
         if isinstance(value, ReplayReason):
             return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
         if found.holds & Holds.SAMPLES:
@@ -194,6 +195,7 @@ class ReplayOnlyEffectStory(EffectStory):
     """It has taken place, or it is an error."""
 
     __slots__ = ()
+    _may_write: ClassVar = False
 
     def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
         raise NotReplayed(self.call.definition.name, "the effect has not taken place")

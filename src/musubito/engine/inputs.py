@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from ormsgpack import Ext, packb, unpackb
 
+from musubito.contents.contents import Contents, Sealed
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.codecs import nesting
 from musubito.identity.plain import TYPE, plain
@@ -31,6 +32,8 @@ Redact: TypeAlias = Callable[[str, Any], Any]
 
 LIST: Final = 1
 WHOLE: Final = 2
+SEALED: Final = 3
+"""An item that is encrypted: the digests in it, and how and as what it is stored."""
 LONG: Final = 512
 """From this many packed bytes on, a list, dict or text is shared."""
 DIGEST: Final = 16
@@ -49,9 +52,10 @@ class Given(NamedTuple):
     packed: bytes
     texts: Mapping[bytes, str]
 
-    def line(self, redact: Redact | None) -> InputLine:
+    def line(self, redact: Redact | None, contents: Contents) -> InputLine:
         """As it is stored; raises what `redact` raises."""
-        return stored(self.execution, self.operation, self.input_hash, self._shown(redact))
+        line = stored(self.execution, self.operation, self.input_hash, self._shown(redact))
+        return line if contents.keys is None else _encrypted(line, contents)
 
     def as_stored(self, redact: Redact | None) -> Any:
         """What a reader would be given of it; None where nothing would be stored."""
@@ -70,6 +74,40 @@ def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> Inp
     chains: list[Sequence[Part]] = []
     body = joined([packb(_shared(value, chains))])
     return InputLine(execution, operation, input_hash, body, chains)
+
+
+def _encrypted(line: InputLine, contents: Contents) -> InputLine:
+    """The same with each item sealed. Only the digests that stand in it, keyed like all others, are still seen, so that
+    who removes what nothing refers to needs no key."""
+    assert contents.keys is not None  # noqa: S101 - the caller has looked
+    keyed = contents.keys.digest("part")
+
+    def short(digest: bytes) -> bytes:
+        return keyed(digest)[:DIGEST]
+
+    def renamed(item: bytes) -> tuple[bytes, bytes]:
+        found: list[bytes] = []
+
+        def rename(code: int, digest: bytes) -> Ext:
+            found.append(short(digest))
+            return Ext(code, found[-1])
+
+        return packb(unpackb(item, ext_hook=rename)), b"".join(found)
+
+    def encrypted(item: bytes) -> bytes:
+        packed, digests = renamed(item)
+        return packb(Ext(SEALED, packb([digests, *contents.sealed_item(digests, packed)])))
+
+    chains = [
+        [
+            Part(short(part.digest), None if part.before is None else short(part.before), encrypted(part.body))
+            for part in chain
+        ]
+        for chain in line.chains
+    ]
+    items: list[bytes] = unpackb(inflated(line.body), ext_hook=Ext)
+    body = joined([encrypted(packb(item)) for item in items])
+    return line._replace(body=body, chains=chains)
 
 
 def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
@@ -133,20 +171,21 @@ def in_pieces(ledger: Ledger) -> Iterator[Ledger]:
         yield Ledger(ledger.namespace, (), (), lines)
 
 
-def stored_input(store: Readable, namespace: str, operation: str, input_hash: bytes) -> Any:
+def stored_input(store: Readable, contents: Contents, operation: str, input_hash: bytes) -> Any:
     """The arguments of an operation's calls as plain data; None if they are not stored. Damaged ones say so, so that a
     reader gets the rest of what he asked for."""
-    where = {"namespace": namespace, "operation": operation, "input_hash": input_hash}
+    where = {"namespace": contents.namespace, "operation": operation, "input_hash": input_hash}
     (rows,) = store.read([("input", where)])
     if not rows:
         return None
+    number, body = rows[0]
     try:
-        return opened_in(store, *rows[0])
+        return opened_in(store, number, body, contents)
     except ArtifactUnreadable as error:
         return {TYPE: "...", "value": str(error)}
 
 
-def opened_in(store: Readable, namespace: int, body: bytes) -> Any:
+def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents | None = None) -> Any:
     """As `opened`, with the parts that a store has in this namespace."""
 
     def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
@@ -161,17 +200,29 @@ def opened_in(store: Readable, namespace: int, body: bytes) -> Any:
             if chain and (chain[-1][1] is None or sum(len(piece) + LONG for piece, _ in chain) >= MOST)
         }
 
-    return opened(body, parts)
+    return opened(body, parts, contents)
 
 
 def digests_in(body: bytes) -> list[bytes]:
     """The digests that stand in a body, or in the items of a part."""
     found: list[bytes] = []
-    _values(body, lambda _, digest: found.append(digest))
+
+    def note(code: int, data: bytes) -> None:
+        if code == SEALED:
+            digests = unpackb(data)[0]
+            found.extend(digests[start : start + DIGEST] for start in range(0, len(digests), DIGEST))
+        else:
+            found.append(data)
+
+    _values(body, note)
     return found
 
 
-def opened(body: bytes, parts: Callable[[Collection[bytes]], Mapping[bytes, Sequence[bytes]]]) -> Any:
+def opened(
+    body: bytes,
+    parts: Callable[[Collection[bytes]], Mapping[bytes, Sequence[bytes]]],
+    contents: Contents | None = None,
+) -> Any:
     """The plain data that was stored. `parts` gives for digests the pieces that each stands for, in their order; for
     one that is gone, nothing. `ArtifactUnreadable` if the bytes are no such data."""
     known: dict[bytes, Sequence[bytes]] = {}
@@ -181,20 +232,23 @@ def opened(body: bytes, parts: Callable[[Collection[bytes]], Mapping[bytes, Sequ
         known |= found
         ahead = {digest for chain in found.values() for piece in chain for digest in digests_in(piece)} - known.keys()
 
-    return _values(body, _Joiner(known).join)[0]
+    return _values(body, _Joiner(known, contents).join)[0]
 
 
 class _Joiner:
     """Puts pieces in the places of their digests. Damaged ones may name each other, over and over: what comes of them
     has an end all the same."""
 
-    def __init__(self, known: Mapping[bytes, Sequence[bytes]]) -> None:
+    def __init__(self, known: Mapping[bytes, Sequence[bytes]], contents: Contents | None) -> None:
         self._known = known
+        self._contents = contents
         self._left = MOST
         self._room = DEEPEST
         self._depth = 0
 
     def join(self, code: int, digest: bytes) -> Any:
+        if code == SEALED:
+            return self._unsealed(digest)
         chain = self._known.get(digest)
         if chain is None:
             return {TYPE: "...", "value": "no longer stored"}
@@ -217,6 +271,13 @@ class _Joiner:
                 self._room += levels
                 self._depth -= 1
         return items[0] if code == WHOLE else items
+
+    def _unsealed(self, data: bytes) -> Any:
+        contents = self._contents
+        if contents is None or contents.keys is None:
+            return {TYPE: "...", "value": "encrypted"}
+        digests, codec, sealed = unpackb(data)
+        return unpackb(contents.opened_item(digests, Sealed(codec, sealed)), ext_hook=self.join)
 
 
 def _values(piece: bytes, join: Callable[[int, bytes], Any]) -> list[Any]:

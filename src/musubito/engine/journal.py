@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from musubito.contents.contents import Contents
+from musubito.contents.tags import sealed_tags
 from musubito.engine.inputs import Given, Redact
 from musubito.errors import LOGGER
 from musubito.model import ReplayReason
@@ -44,12 +46,16 @@ class Journal:
     """The lines of one engine that are not written yet."""
 
     def __init__(
-        self, owner: bytes, namespace: str, redact: Redact | None = None, process: tuple[str, int, str] = ("", 0, "")
+        self,
+        owner: bytes,
+        contents: Contents,
+        redact: Redact | None = None,
+        process: tuple[str, int, str] = ("", 0, ""),
     ) -> None:
         """`redact`: see `MusubitoEngine`; `process`: host, pid and process as in `Holder`."""
         self._owner = owner
         self._process = process
-        self._namespace = namespace
+        self._contents = contents
         self._redact = redact
         self._entries: deque[Entry] = deque()
         self.append = self._entries.append
@@ -79,18 +85,19 @@ class Journal:
             # Done for each replay, in competition with the next one: no detour by way of functions of the classes.
             values = (self._owner + run.number.to_bytes(5, "big"), call, parent, operation, node, execution, outcome)
             calls.append(tuple.__new__(CallLine, (*values, reason._name_, *rest)))
-        return Ledger(self._namespace, list(runs.values()), calls, inputs)
+        return Ledger(self._contents.namespace, list(runs.values()), calls, inputs)
 
     def _line(self, run_id: bytes, run: Run) -> RunLine:
         outer, call = run.within or (None, None)
         parent = None if outer is None else self.run_id(outer)
-        known = run_id, run.name, run.tags, run.started_at, run.finished_at, run.status
+        tags = run.tags and sealed_tags(self._contents, run.tags)
+        known = run_id, run.name, tags, run.started_at, run.finished_at, run.status
         return RunLine(*known, parent, call, *self._process)
 
     def _kept(self, given: Given) -> list[InputLine]:
         """What is stored of an input: nothing if that cannot be said."""
         try:
-            return [given.line(self._redact)]
+            return [given.line(self._redact, self._contents)]
         except BaseException as error:  # whatever a redaction raises, the thread that writes goes on
             LOGGER.warning("the input of %s is not stored: %s: %s", given.operation, type(error).__qualname__, error)
             return []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from musubito.engine.inputs import in_pieces
 from musubito.errors import LOGGER, StoreBusy, StoreError
-from musubito.store.base import Change, Invalidate, Ledger, Release, Renew
+from musubito.store.base import Begin, Change, Invalidate, Ledger, Release, Renew
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -145,7 +145,7 @@ class Keeper:
         """Nobody's work depends on these lines, so what cannot be written now is tried again, as long as there is
         room."""
         try:
-            self._engine.storage.write([ledger])
+            self._engine.storage.write([*self._begin(), ledger])
         except StoreBusy as fault:
             self._engine.log(fault)
         except StoreError as fault:
@@ -154,6 +154,11 @@ class Keeper:
         else:
             return True
         return False
+
+    def _begin(self) -> list[Change]:
+        """What is recorded of calls in an encrypted namespace must not begin it without its key."""
+        contents = self._engine.contents
+        return [Begin(contents.namespace, contents.key_check)] if contents.key_check and not contents.settled else []
 
     def _take_back(self, shown: list[tuple[bytes, str]]) -> None:
         """What ended while it was being shown must not stay."""

@@ -21,6 +21,7 @@ class LookingEngine(MusubitoEngine):
         store: Any = _ReadOnly(engine.storage)
         super().__init__(store, namespace=engine.namespace, now_provider=engine.now, strict=True, redact=engine.redact)
         self.behind = engine
+        self._hold(engine.contents)
 
     def in_namespace(self, namespace: str) -> Self:
         """That of another namespace, which only looks, too."""

@@ -18,17 +18,27 @@ import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
+from musubito.contents.contents import ERROR, PLAIN, Sealed
 from musubito.engine import process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
-from musubito.engine.effects import Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
+from musubito.engine.effects import Aside, Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import Given
 from musubito.engine.journal import Line
-from musubito.errors import ArtifactUnreadable, EncodingError, InputError, NotReplayed, StoreError, warn
+from musubito.errors import (
+    ArtifactCorrupt,
+    ArtifactMissing,
+    ArtifactUnreadable,
+    EncodingError,
+    InputError,
+    NotReplayed,
+    StoreError,
+    warn,
+)
 from musubito.identity.codecs import decode_value, encode_value
-from musubito.identity.digest import InputDigest, argument_digests, content_digest, digest_input
+from musubito.identity.digest import InputDigest, argument_digests, digest_input
 from musubito.identity.fingerprint import Fingerprint, code_of_classes, fingerprints_of_classes
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
@@ -36,8 +46,10 @@ from musubito.identity.secrets import scrubbed
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
 from musubito.policy import decide
 from musubito.store.base import (
+    BLOB,
     Attempted,
     Began,
+    Begin,
     Busy,
     Claim,
     Claimed,
@@ -49,6 +61,7 @@ from musubito.store.base import (
     Fail,
     Found,
     Holds,
+    KeyCheckOf,
     Keys,
     Others,
     ParentRef,
@@ -60,6 +73,7 @@ from musubito.store.base import (
     Release,
     Renew,
     SampleTree,
+    Stored,
     UsageOf,
     Use,
     Waits,
@@ -82,6 +96,8 @@ CANCELLATIONS: Final[tuple[type[BaseException], ...]] = (
     GeneratorExit,
 )
 LONGEST_ERROR: Final = 2000
+AT_ONCE: Final = 65_536
+"""A payload of so many bytes is made ready for the store without a thread: in less than a millisecond."""
 # Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
 READS: Final = int(Holds.READS)
 SAMPLES: Final = int(Holds.SAMPLES)
@@ -203,6 +219,8 @@ class Story:
         "scope",
     )
 
+    _may_write: ClassVar = True
+
     def __init__(self, engine: MusubitoEngine, call: Call, scope: Scope) -> None:
         self._began_at = time.perf_counter()
         self.engine = engine
@@ -210,6 +228,9 @@ class Story:
         self.scope = scope
         # `given`: its arguments alone.
         identity, self.given, self._why_not = identify(call, scope)
+        keyed = engine.keyed
+        if keyed is not None:
+            identity = identity._replace(input_digest=keyed.input(identity.input_digest))
         self._identity = identity
         self._waited = False
         self._run = scope.run or engine.open.stray(engine.new_run(), call.definition.name)
@@ -272,12 +293,22 @@ class Story:
         """A result to replay, an error to pass on, or the right to run."""
         try:
             try:
+                if not self.engine.contents.settled:
+                    yield from self._settle()
                 return (yield from self._begin())
             except StoreError as fault:
                 return self._without_store(fault)
         except BaseException:
             self._give_back()
             raise
+
+    def _settle(self) -> Telling[None]:
+        """The namespace is, or will be, one with this key, or without one. Raises `WrongKey`."""
+        contents = self.engine.contents
+        check: bytes | None = yield Find(KeyCheckOf(contents.namespace))
+        if check is None and contents.key_check and self._may_write:
+            check = yield Write(Begin(contents.namespace, contents.key_check))
+        contents.settle(check)
 
     def _without_store(self, fault: StoreError) -> Begun:
         self.engine.report(fault)
@@ -363,14 +394,14 @@ class Story:
             return None
         reads: Sequence[Read] = ()
         if found.holds & READS:
-            reads = yield Find(ReadsOf(found.execution))
+            reads = yield from self._reads(found)
             if not (yield from self._unchanged(reads)):
                 self._refused(ReplayReason.READ_CHANGED)
                 return None
-        payload = found.payload
-        if payload is None and found.artifact is not None:
-            payload = yield Find(PayloadOf(found.execution))
-        value = self._open(found, payload)
+        if found.payload is not None and found.codec == PLAIN:
+            value = self._decoded(found.payload, PLAIN, found.artifact)
+        else:
+            value = yield from self._value(found)
         if isinstance(value, ReplayReason):
             self._refused(value)
             return None
@@ -414,18 +445,42 @@ class Story:
             if ambient is None:
                 return False
             seen: Returned[Any] | Raised = yield Probe(partial(ambient.observe, read.kind, read.key))
-            if isinstance(seen, Raised) or seen.value != read.digest:
+            if isinstance(seen, Raised) or self.engine.digest_of_read(seen.value) != read.digest:
                 return False
         return True
 
-    def _open(self, found: Found, payload: bytes | None) -> Returned[Any] | ReplayReason:
-        """The stored value, after a check that its bytes are those that were stored."""
-        if payload is None:
-            return ReplayReason.ARTIFACT_MISSING
-        if type(payload) is not bytes or content_digest(payload) != found.artifact:
-            return ReplayReason.ARTIFACT_CORRUPT
+    def _reads(self, found: Found) -> Telling[Sequence[Read]]:
+        """What an execution read; raises `StoreError` if that cannot be told."""
+        reads: Sequence[Read] = yield Find(ReadsOf(found.execution))
         try:
+            return self.engine.contents.opened_reads(reads)
+        except ArtifactUnreadable as error:
+            raise StoreError(f"what an execution read cannot be told: {error}") from error
+
+    def _value(self, found: Found) -> Telling[Returned[Any] | ReplayReason]:
+        """The stored value, wherever it lies."""
+        body, codec = found.payload, found.codec
+        if body is None:
+            stored: Stored | None = None
+            if found.artifact is not None:
+                stored = yield Find(PayloadOf(found.execution))
+            if stored is None:
+                return ReplayReason.ARTIFACT_MISSING
+            body, codec = stored
+        if codec == PLAIN or type(body) is not bytes or (len(body) <= AT_ONCE and not codec.endswith(BLOB)):
+            return self._decoded(body, codec, found.artifact)
+        value: Returned[Any] | ReplayReason = yield Aside(partial(self._decoded, body, codec, found.artifact))
+        return value
+
+    def _decoded(self, body: bytes, codec: str, artifact: bytes | None) -> Returned[Any] | ReplayReason:
+        """The stored value, after a check that its bytes are those that were stored."""
+        try:
+            payload = self.engine.contents.open(codec, body, artifact)
             return Returned(decode_value(payload, self.call.fingerprint.classes))
+        except ArtifactMissing:
+            return ReplayReason.ARTIFACT_MISSING
+        except ArtifactCorrupt:
+            return ReplayReason.ARTIFACT_CORRUPT
         except ArtifactUnreadable:
             return ReplayReason.ARTIFACT_UNREADABLE
 
@@ -554,14 +609,29 @@ class Story:
     ) -> Telling[MusubitoResult[Any]]:
         frame = self.frame()
         payload, problem = _encode(self.call.definition.name, value)
+        if problem is not None and self.engine.keyed is not None:
+            problem = "its output cannot be stored"  # the whole text may name parts of it
         if payload is None:
             artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         else:
-            artifact = content_digest(payload)
+            artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
         inside = frame.end()
         not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
         committed: Committed | None = None
+        sealed: Sealed | None = None
+        if begun.moment is not None and payload is not None and artifact is not None:
+            try:
+                sealed = yield from self._sealed(artifact, payload)
+            except StoreError as fault:
+                if begun.effect is None:
+                    if begun.lease is not None:
+                        self.engine.disown(begun.lease)
+                    begun = UNRECORDED
+                self.engine.report(fault)
+                # What an effect did is recorded even so.
+                not_replayable = f"its output could not be stored: {fault}"
+                artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         if begun.moment is not None:
             attempts = self._attempts_before()
             commit = Commit(
@@ -570,19 +640,21 @@ class Story:
                 started_at=started_at,
                 duration_ms=duration_ms,
                 artifact=artifact,
-                payload=payload,
+                payload=None if sealed is None else sealed.body,
                 valid_from=inside.valid_from,
                 valid_until=inside.valid_until,
                 not_replayable=not_replayable,
                 pool=self._pool,
                 uses=inside.uses,
-                reads=inside.reads,
+                reads=self.engine.contents.sealed_reads(inside.reads),
                 attempts=attempts,
                 holds=self._holds(inside, attempts, begun),
                 usage=frame.used(),
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
                 saved_ms=inside.saved_ms,
+                codec=PLAIN if sealed is None else sealed.codec,
+                size=None if payload is None else len(payload),
             )
             committed = yield from self._record(commit)
             if committed is not None and commit.holds & SAMPLES:
@@ -604,6 +676,13 @@ class Story:
         self._land(Landing.LOOK_AGAIN if committed is not None and not_replayable is None else Landing.RUN_YOURSELF)
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
+
+    def _sealed(self, artifact: bytes, payload: bytes) -> Telling[Sealed]:
+        """The payload as it is stored; raises `StoreError` if it cannot be."""
+        if len(payload) <= AT_ONCE:
+            return self.engine.contents.seal(artifact, payload)
+        sealed: Sealed = yield Aside(partial(self.engine.contents.seal, artifact, payload))
+        return sealed
 
     def _record(self, change: Commit | Fail) -> Telling[Committed | None]:
         """Write what happened; None if the store fails, in which case the work goes on without it."""
@@ -659,7 +738,7 @@ class Story:
             place=self.place(),
             started_at=started_at,
             duration_ms=duration_ms,
-            error=error,
+            error=self.engine.contents.sealed_text(ERROR, error),
             pool=self._pool,
             uses=frame.taken().uses,
             usage=frame.used(),
@@ -706,7 +785,10 @@ class Story:
     def place(self) -> Place:
         """The node of this call, as the store is told of it."""
         if self._place is None:
-            definition = self.call.definition
+            definition, keyed = self.call.definition, self.engine.keyed
+            arguments = argument_digests(self.call.arguments)
+            if keyed is not None:
+                arguments = {name: keyed.argument(digest) for name, digest in arguments.items()}
             self._place = Place(
                 keys=self.keys,
                 namespace=self.engine.namespace,
@@ -715,7 +797,7 @@ class Story:
                 input_hash=self._identity.input_digest,
                 step_type=definition.semantics.step_type.value,
                 sample=self._number,
-                arguments=argument_digests(self.call.arguments),
+                arguments=arguments,
                 parents=[ParentRef(*parent) for parent in self._identity.parents],
             )
         return self._place
@@ -786,6 +868,7 @@ class ReplayOnlyStory(Story):
     """It is replayed, or it is an error: nothing runs."""
 
     __slots__ = ()
+    _may_write: ClassVar = False
 
     def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         hit = yield from self.look()

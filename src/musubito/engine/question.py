@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from musubito.engine import drivers
 from musubito.engine.context import Usage
@@ -21,6 +21,8 @@ __all__ = ["QUESTIONS", "EffectQuestion", "Question"]
 class _Asks(Story):
     """A story that only looks."""
 
+    _may_write: ClassVar = False
+
     decision: ReplayDecision
     """The answer, once it was asked."""
     problem: str | None = None
@@ -28,7 +30,7 @@ class _Asks(Story):
 
     def ask(self) -> MusubitoResult[Any] | None:
         """What would be replayed, None if the call would run. Whatever samples are replayed, its run has given."""
-        telling = self._answer()
+        telling = self._answered()
         result: MusubitoResult[Any] | None = None
         try:
             effect = telling.send(None)
@@ -40,6 +42,11 @@ class _Asks(Story):
         if result is None:
             self.decision = no(self._reason)
         return result
+
+    def _answered(self) -> Telling[MusubitoResult[Any] | None]:
+        if not self.engine.contents.settled:
+            yield from self._settle()
+        return (yield from self._answer())
 
     def _answer(self) -> Telling[MusubitoResult[Any] | None]:
         return self.look()
@@ -59,7 +66,7 @@ class _Asks(Story):
             if isinstance(seen, Raised):
                 self.problem = f"what it read cannot be looked at without running it: {seen.error}"
                 return False
-            if seen.value != read.digest:
+            if self.engine.digest_of_read(seen.value) != read.digest:
                 return False
         return True
 

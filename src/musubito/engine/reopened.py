@@ -9,41 +9,53 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from musubito.contents.blobs import BlobStore
+from musubito.contents.keys import KeySource
 from musubito.engine.inputs import Redact
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["reopened"]
+__all__ = ["Options", "reopened"]
 
 _SHARED: Final[dict[tuple[Any, ...], MusubitoEngine]] = {}
 _LOCK: Final = threading.Lock()
 
 
-def reopened(
-    cls: type[MusubitoEngine], url: str, namespace: str, *, strict: bool, redact: tuple[Redact, bytes] | None
-) -> MusubitoEngine:
-    """The engine of this process for an engine of another one. Raises `StoreError`.
+class Options(NamedTuple):
+    """How an engine was opened, and which one it is."""
 
-    `redact` comes with the name of the engine that it is of: a function that is no module's is another one each time
-    that it is unpickled.
-    """
-    function, origin = redact or (None, None)
-    which = cls, url, strict, function if _is_of_a_module(function) else origin
+    strict: bool
+    redact: Redact | None
+    blobs: BlobStore | None
+    key: KeySource | None
+    origin: bytes
+
+    def told_apart(self) -> tuple[Any, ...]:
+        """Equal for engines that may be one. A function that is no module's is another one each time that it is
+        unpickled, and so is a store of blobs."""
+        plain = self.blobs is None and (self.redact is None or _is_of_a_module(self.redact))
+        return self.strict, self.redact if plain else self.origin, self.key
+
+
+def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: Options) -> MusubitoEngine:
+    """The engine of this process for an engine of another one. Raises `StoreError`."""
+    which = cls, url, *options.told_apart()
     with _LOCK:
         engine = _SHARED.get(which)
         if engine is None:
-            engine = cls.from_url(url, strict=strict, redact=function)
+            strict, redact, blobs, key, _ = options
+            engine = cls.from_url(url, strict=strict, redact=redact, blobs=blobs, key=key)
             engine._is_shared = True
             _SHARED[which] = engine
     return engine.in_namespace(namespace)
 
 
-def _is_of_a_module(function: Redact | None) -> bool:
+def _is_of_a_module(function: Redact) -> bool:
     module = sys.modules.get(getattr(function, "__module__", None) or "")
-    return function is not None and getattr(module, getattr(function, "__qualname__", ""), None) is function
+    return getattr(module, getattr(function, "__qualname__", ""), None) is function
 
 
 if hasattr(os, "register_at_fork"):

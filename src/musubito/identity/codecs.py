@@ -43,7 +43,7 @@ def encode_value(value: object) -> bytes:
     return FORMAT + ArtifactPacker().pack(value)
 
 
-def decode_value(payload: bytes, classes: Mapping[tuple[str, str], type]) -> object:
+def decode_value(payload: bytes | bytearray, classes: Mapping[tuple[str, str], type]) -> object:
     """The value that was encoded; `ArtifactUnreadable` for anything else.
 
     `classes` are those that the step's code reaches, by module and qualified name; others are looked for in

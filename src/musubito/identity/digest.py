@@ -71,7 +71,7 @@ def argument_digests(arguments: Mapping[str, object]) -> dict[str, bytes]:
     }
 
 
-def content_digest(payload: bytes) -> bytes:
+def content_digest(payload: bytes | bytearray) -> bytes:
     """The SHA-256 of an encoded payload: its artifact id, and the proof that it is intact."""
     return sha256(payload).digest()
 

@@ -36,7 +36,7 @@ _ROOM: Final = 3000
 _DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
 
 
-def plain(packed: bytes, texts: Mapping[bytes, str] | None = None) -> Any:
+def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
     """What msgpack bytes of an encoding say, without their format byte; `texts` are those that stand in them by their
     SHA-256. `ArtifactUnreadable` if they are no such bytes."""
     reader = _Reader(texts or {})

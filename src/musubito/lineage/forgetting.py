@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from musubito.lineage import blobs
 from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
@@ -173,11 +174,13 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
     executions = erased_inputs = size = 0
     for change in wanted:
         done: Forgotten = writer.write(change)
+        blobs.remove(lineage, done.artifacts)
         executions, erased_inputs, size = executions + done.executions, erased_inputs + done.inputs, size + done.size
     for some in batches(inputs):
         writer.write(Prune(since, inputs=some))
     for parts in batches(unused_parts(lineage)):
         writer.write(Prune(since, parts=parts))
+    blobs.collect(lineage)
     more = writer.removed
     store: Any = lineage.engine.storage
     erased: bool = store.empty_log()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from musubito.contents.contents import ERROR, Contents
+from musubito.contents.tags import opened_tags
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.inputs import stored_input
 from musubito.engine.process import is_dead
@@ -27,7 +30,7 @@ from musubito.lineage.records import (
     Tokens,
 )
 from musubito.model import NodeStatus
-from musubito.store.base import Holder, PayloadOf, Question, Readable
+from musubito.store.base import Holder, KeyCheckOf, PayloadOf, Question, Readable, Stored
 
 __all__ = ["Lineage", "short_id"]
 
@@ -157,6 +160,7 @@ class Lineage:
         host, pid, started = process
         if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
             status = "stopped"
+        tags = tags and opened_tags(tags, self.contents)
         said = _tags(tags) if tags else None
         return RunSummary(
             run.hex(),
@@ -225,7 +229,14 @@ class Lineage:
         rows = self.ask(*(("node_record", {"id": number}) for number in numbers))
         executions = [row[0][9] for row in rows]
         used = self.ask(*(("usage", {"execution": execution}) for execution in executions))
-        return [_node(row[0], usage) for row, usage in zip(rows, used, strict=True)]
+        reports = [_node(row[0], usage) for row, usage in zip(rows, used, strict=True)]
+        return [each if each.error is None else self._with_error(each, each.error) for each in reports]
+
+    def _with_error(self, node: NodeReport, error: str) -> NodeReport:
+        try:
+            return replace(node, error=self.contents(node.namespace).opened_text(ERROR, error))
+        except ArtifactUnreadable as problem:
+            return replace(node, error=f"(not shown: {problem})")
 
     def attempt(self, node: NodeReport) -> Attempt | None:
         """The last attempt at a node that failed; None of any other one."""
@@ -264,7 +275,8 @@ class Lineage:
     def input(self, node: NodeReport) -> Any:
         """The arguments of a node's call as plain data, see `musubito.identity.plain`; None if they are not stored."""
         self.engine.flush()
-        value = stored_input(self._store, node.namespace, node.operation, bytes.fromhex(node.input_hash))
+        contents = self.contents(node.namespace)
+        value = stored_input(self._store, contents, node.operation, bytes.fromhex(node.input_hash))
         return without_secrets(value)  # which an earlier version may have let through
 
     @tells_damage
@@ -272,13 +284,23 @@ class Lineage:
         """What a node gave as plain data; None if nothing is stored."""
         if node.execution is None:
             return None
-        payload = self.engine.storage.find(PayloadOf(node.execution.number))
-        if not isinstance(payload, bytes):
+        stored: Stored | None = self.engine.storage.find(PayloadOf(node.execution.number))
+        if stored is None or node.execution.artifact_id is None:
             return None
+        contents = self.contents(node.namespace)
         try:
-            return _without_events(plain(payload[1:]))
+            payload = contents.open(stored.codec, stored.payload, bytes.fromhex(node.execution.artifact_id))
+            return _without_events(plain(memoryview(payload)[1:]))
         except ArtifactUnreadable as error:
             return {"$type": "...", "value": str(error)}
+
+    def contents(self, namespace: str) -> Contents:
+        """Those of a namespace. Raises `WrongKey` if they are encrypted with another key than the engine's; without one
+        they are just not shown."""
+        contents = self.engine.in_namespace(namespace).contents
+        if contents.keys is not None and not contents.settled:
+            contents.settle(self.engine.storage.find(KeyCheckOf(namespace)))
+        return contents
 
     def _unique(self, kind: str, text: str, query: str) -> bytes:
         """The one id of this kind that begins with this text."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from musubito.engine.inputs import digests_in
 from musubito.engine.process import is_dead
 from musubito.errors import ArtifactUnreadable
+from musubito.lineage import blobs
 from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.store.base import FORGOTTEN, Change, Holder, Prune, Pruned, Release, Retire, Tidy
@@ -54,7 +55,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """What was removed, or would be: how many of each, and how many bytes of contents in all."""
+    """What was removed, or would be: how many of each, and how many bytes of contents in all. `blobs`: files of large
+    artifacts, and what was left of such."""
 
     executions: int = 0
     nodes: int = 0
@@ -63,6 +65,7 @@ class Pruning:
     inputs: int = 0
     parts: int = 0
     size: int = 0
+    blobs: int = 0
 
     def plus(self, more: Pruned | Pruning) -> Pruning:
         """The sum."""
@@ -74,6 +77,7 @@ class Pruning:
             self.inputs + more.inputs,
             self.parts + more.parts,
             self.size + more.size,
+            self.blobs + (more.blobs if isinstance(more, Pruning) else 0),
         )
 
 
@@ -183,7 +187,7 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
     sweep(lineage, writer)
     for lease in _left_leases(lineage):
         writer.write(Release(lease))
-    return writer.removed
+    return replace(writer.removed, blobs=blobs.collect(lineage))
 
 
 def remove_nodes(writer: Writer, young: Young, nodes: Sequence[bytes]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from musubito.lineage.blobs import blobs
 from musubito.lineage.damage import tells_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
@@ -50,12 +51,14 @@ class OperationStatistics:
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """All that is in a store. A call outside of runs counts as a run; `inputs` share their `parts`; equal artifacts are
-    counted once. Operations come with the most executions first."""
+    counted once, and the bytes of those that lie in `blobs` are counted there. Operations come with the most executions
+    first."""
 
     nodes: int
     executions: int
     failed: int
     artifacts: Kept
+    blobs: Kept
     inputs: Kept
     parts: Kept
     code: Kept
@@ -75,11 +78,13 @@ def statistics(lineage: Lineage) -> Statistics:
         ("usage_of_operations", {}),
     )
     many = _many(counts)
+    files = blobs(lineage).all
     return Statistics(
         many["nodes"].count,
         many["executions"].count,
         many["failed"].count,
         many["artifacts"],
+        Kept(len(files), sum(file.size for file in files)),
         many["inputs"],
         many["parts"],
         many["code"],

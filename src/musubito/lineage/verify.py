@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.inputs import digests_in
 from musubito.errors import ArtifactUnreadable, StoreError
 from musubito.identity.plain import plain
 from musubito.lineage.reader import Lineage
+from musubito.store.base import Stored
 
 __all__ = ["Checked", "Finding", "verify"]
 
@@ -26,6 +26,8 @@ RUNS_AGAIN: Final = (
 ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. `musubito forget {node}` removes it."
 EFFECT: Final = "It took place; whoever asks for its result is told that it is lost."
 TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
+NOWHERE: Final = "?"
+"""For what lies in a namespace that is not there."""
 Row = tuple[Any, ...]
 
 
@@ -94,25 +96,41 @@ def _finding(table: str, node: bytes | None, operation: str | None, problem: str
 
 
 # -- contents ----------------------------------------------------------------------------------------------------------
-def _wrong_with(payload: Any, digest: Any) -> str | None:
-    if type(payload) is not bytes:
-        return "its artifact holds no bytes"
-    if sha256(payload).digest() != digest:
-        return "the bytes of its artifact are not those that were stored"
+def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> str | None:
     try:
-        plain(payload[1:])
+        contents = lineage.contents(namespace or NOWHERE)
+        if not contents.reads(stored.codec):
+            return None  # who has the key can tell
+        payload = contents.open(stored.codec, stored.payload, digest)
+    except ArtifactUnreadable as error:
+        return str(error)
+    try:
+        plain(memoryview(payload)[1:])
     except ArtifactUnreadable as error:
         return f"its artifact does not decode: {error}"
     return None
 
 
-def _execution(_: Lineage, row: Row) -> Iterator[Finding]:
-    number, node, operation, outcome, artifact, payload, not_replayable, invalid, effect, elsewhere = row
+def _execution(lineage: Lineage, row: Row) -> Iterator[Finding]:
+    (
+        number,
+        node,
+        operation,
+        outcome,
+        artifact,
+        payload,
+        not_replayable,
+        invalid,
+        effect,
+        elsewhere,
+        codec,
+        namespace,
+    ) = row
     if node is None:
         yield _finding("executions", None, None, f"execution {number} ran at a node that is not there", RUNS_AGAIN)
     problem = None
     if payload is not None:
-        problem = _wrong_with(payload, artifact)
+        problem = _wrong_with(lineage, namespace, Stored(payload, codec), artifact)
     elif outcome == 1 and not invalid and not_replayable is None and not elsewhere:
         problem = "its artifact is missing"
     if problem is not None:
@@ -120,8 +138,8 @@ def _execution(_: Lineage, row: Row) -> Iterator[Finding]:
 
 
 def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
-    namespace, digest, payload = row
-    problem = _wrong_with(payload, digest)
+    namespace, digest, payload, codec, name = row
+    problem = _wrong_with(lineage, name, Stored(payload, codec), digest)
     if problem is not None:
         givers = lineage.rows("giver_of_artifact", namespace=namespace, digest=digest)
         node, operation, effect = givers[0] if givers else (None, None, 0)

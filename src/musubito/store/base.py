@@ -25,10 +25,12 @@ from enum import IntEnum, IntFlag
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 __all__ = [
+    "BLOB",
     "FORGOTTEN",
     "Answer",
     "Attempted",
     "Began",
+    "Begin",
     "Busy",
     "CallLine",
     "Change",
@@ -54,6 +56,7 @@ __all__ = [
     "InputLine",
     "Intent",
     "Invalidate",
+    "KeyCheckOf",
     "Keys",
     "Ledger",
     "Neighbour",
@@ -80,6 +83,7 @@ __all__ = [
     "SampleTree",
     "ServerCondition",
     "Store",
+    "Stored",
     "Tidy",
     "UsageOf",
     "Use",
@@ -90,6 +94,10 @@ __all__ = [
 
 FORGOTTEN: Final = "it was forgotten"
 """Why an execution is not replayed whose contents were erased; it stands for the text of its error, too."""
+
+
+BLOB: Final = "@blob"
+"""How the codec of a payload ends that does not lie in the store."""
 
 
 class Outcome(IntEnum):
@@ -147,6 +155,15 @@ class Found(NamedTuple):
     settled: int
     """1 if the node that was asked for points at this execution, was asked with this reuse key last, and is not STALE:
     nothing has to be written for a replay."""
+    codec: str = "msgpack"
+    """How the payload is stored (`musubito.contents`); a store keeps it and knows nothing of it."""
+
+
+class Stored(NamedTuple):
+    """A payload as it is stored."""
+
+    payload: bytes
+    codec: str
 
 
 class ParentRef(NamedTuple):
@@ -233,7 +250,7 @@ class Others:
 
 @dataclass(frozen=True, slots=True)
 class PayloadOf:
-    """The payload of what an execution gave, or None."""
+    """What an execution gave, as it is `Stored`, or None."""
 
     execution: int
 
@@ -319,8 +336,25 @@ class HolderOf:
     key: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KeyCheckOf:
+    """The `key_check` with which a namespace was begun; None if nothing was stored in it yet."""
+
+    namespace: str
+
+
 Query: TypeAlias = (
-    CodeOf | HolderOf | Neighbours | Others | PayloadOf | ReadsOf | SampleTree | UsageOf | Began | EffectQuery
+    CodeOf
+    | HolderOf
+    | KeyCheckOf
+    | Neighbours
+    | Others
+    | PayloadOf
+    | ReadsOf
+    | SampleTree
+    | UsageOf
+    | Began
+    | EffectQuery
 )
 
 
@@ -406,6 +440,10 @@ class Commit(NamedTuple):
     effect: EffectOutcome | None = None
     saved_ms: float = 0.0
     """What replays inside it saved."""
+    codec: str = "msgpack"
+    """How the payload is stored. If it ends with `BLOB`, it lies elsewhere, and `payload` is empty."""
+    size: int | None = None
+    """How many bytes the payload was encoded in; None: those of `payload`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,11 +537,13 @@ class Forget:
 
 
 class Forgotten(NamedTuple):
-    """How many executions were concerned, how many inputs were erased, and how many bytes of contents in all."""
+    """How many executions were concerned, how many inputs were erased, and how many bytes of contents in all; and the
+    artifacts that are gone, by namespace and digest, for whoever keeps more of them elsewhere."""
 
     executions: int
     inputs: int
     size: int
+    artifacts: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,6 +597,15 @@ class Pruned(NamedTuple):
 class Tidy:
     """After a prune -> None: nodes that point at what is gone point at nothing, and code that no node has is without
     its texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Begin a namespace, if nothing was stored in it yet -> bytes, the `key_check` with which it was begun. Any other
+    change that names a new namespace begins it with an empty one."""
+
+    namespace: str
+    key_check: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -661,13 +710,14 @@ Change: TypeAlias = (
     | Waits
     | Invalidate
     | Intent
+    | Begin
     | Ledger
     | Forget
     | Retire
     | Prune
     | Tidy
 )
-Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | bool | int | None
+Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | bytes | bool | int | None
 
 
 class Store(Protocol):

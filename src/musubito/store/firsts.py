@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musubito.store.base import Change, Commit
-from musubito.store.relational import CODEC, INLINE, Numbers, tokens_of
+from musubito.store.relational import Numbers, is_inline, size_of, tokens_of
 
 __all__ = ["first_of"]
 
@@ -31,7 +31,7 @@ def first_of(changes: Sequence[Change], numbers: Numbers) -> Mapping[str, Any] |
     if commit.uses or commit.reads or commit.attempts or len(parents) < len(place.parents):
         return None
     node, reuse, cross = place.keys
-    small = commit.payload is not None and len(commit.payload) <= INLINE
+    small = is_inline(commit)
     return {
         "node": node,
         "reuse": reuse,
@@ -50,10 +50,10 @@ def first_of(changes: Sequence[Change], numbers: Numbers) -> Mapping[str, Any] |
         "artifacts": [parent.artifact for parent in place.parents],
         "since": commit.began.invalidations,
         "artifact": commit.artifact,
-        "codec": CODEC,
+        "codec": commit.codec,
         "small": commit.payload if small else None,
         "large": None if small else commit.payload,
-        "size": len(commit.payload or b""),
+        "size": size_of(commit),
         "started_at": commit.started_at,
         "duration_ms": commit.duration_ms,
         "pool": commit.pool,

@@ -18,6 +18,7 @@ from musubito.store.base import (
     FORGOTTEN,
     Answer,
     Began,
+    Begin,
     Busy,
     CallLine,
     Change,
@@ -41,6 +42,7 @@ from musubito.store.base import (
     Holds,
     Intent,
     Invalidate,
+    KeyCheckOf,
     Keys,
     Ledger,
     Neighbour,
@@ -61,6 +63,7 @@ from musubito.store.base import (
     RunLine,
     SampleNode,
     SampleTree,
+    Stored,
     Tidy,
     UsageOf,
     Use,
@@ -91,6 +94,14 @@ class _Execution:
     @property
     def artifact(self) -> bytes | None:
         return self.told.artifact if isinstance(self.told, Commit) else None
+
+    @property
+    def payload(self) -> bytes | None:
+        return self.told.payload if isinstance(self.told, Commit) else None
+
+    @property
+    def codec(self) -> str:
+        return self.told.codec if isinstance(self.told, Commit) else "msgpack"
 
     @property
     def holds(self) -> int:
@@ -144,6 +155,7 @@ class _Tables:
     waits: dict[bytes, bytes] = field(default_factory=dict)
     runs: dict[bytes, RunLine] = field(default_factory=dict)
     calls: dict[tuple[bytes, int], CallLine] = field(default_factory=dict)
+    key_checks: dict[str, bytes] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
         """Rows are never changed in place, so the tables alone are copied."""
@@ -158,7 +170,7 @@ class _Tables:
 
     def newest(self, keys: Keys) -> Found | None:
         newest = next(self.newest_first(lambda e: e.keys.reuse == keys.reuse), None)
-        return None if newest is None else self.found(newest, keys, self.payload(newest.number))
+        return None if newest is None else self.found(newest, keys, newest.payload)
 
     def others(self, query: Others) -> list[Found]:
         def fits(e: _Execution) -> bool:
@@ -169,9 +181,9 @@ class _Tables:
         wide = self.newest_first(lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse)
         return [self.found(e, keys, None) for e in (*same, *(wide if query.across else ()))]
 
-    def payload(self, execution: int) -> bytes | None:
+    def stored(self, execution: int) -> Stored | None:
         e = self.executions.get(execution)
-        return e.told.payload if e and isinstance(e.told, Commit) else None
+        return None if e is None or e.payload is None else Stored(e.payload, e.codec)
 
     def found(self, e: _Execution, asked: Keys, payload: bytes | None) -> Found:
         told, node = e.told, self.nodes.get(asked.node)
@@ -193,6 +205,7 @@ class _Tables:
             sample=told.place.sample,
             tokens=sum(used.total for used in told.usage) if told.usage else None,
             settled=int(node is not None and node[1:] == (asked.reuse, e.number, False)),
+            codec=e.codec,
         )
 
     def reads(self, execution: int) -> list[Read]:
@@ -221,7 +234,7 @@ class _Tables:
         found = None
         if effect.outcome == "done" and effect.execution is not None:
             e = self.executions[effect.execution]
-            found = self.found(e, query.keys, self.payload(e.number))
+            found = self.found(e, query.keys, e.payload)
         return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found)
 
     def neighbours(self, query: Neighbours) -> list[Neighbour]:
@@ -560,6 +573,9 @@ class _Tables:
             self.effects[end.effect_key] = _Effect(end.attempt, settled, end.outcome, execution)
 
     def perform(self, change: Change) -> Answer:
+        namespace = _named(change)
+        if namespace is not None:
+            self.key_checks.setdefault(namespace, change.key_check if isinstance(change, Begin) else b"")
         match change:
             case Claim():
                 return self.claim(change)
@@ -582,6 +598,8 @@ class _Tables:
             case Ledger():
                 self.runs.update({line.run_id: line for line in change.runs})
                 self.calls.update({(line.run_id, line.call): line for line in change.calls})
+            case Begin():
+                return self.key_checks[change.namespace]
             case Forget():
                 return self.forget(change)
             case Retire():
@@ -596,6 +614,21 @@ class _Tables:
             case _:
                 assert_never(change)
         return None
+
+
+def _named(change: Change) -> str | None:
+    """The namespace in which a change stores something."""
+    match change:
+        case Commit() | Fail() | Point():
+            return change.place.namespace
+        case Invalidate() | Forget():
+            return None if change.operation is None else change.namespace
+        case Ledger():
+            return change.namespace if change.calls or change.inputs else None
+        case Begin() | Intent():
+            return change.namespace
+        case _:
+            return None
 
 
 class MemoryStore:
@@ -619,7 +652,7 @@ class MemoryStore:
             case Others():
                 return tables.others(query)
             case PayloadOf():
-                return tables.payload(query.execution)
+                return tables.stored(query.execution)
             case ReadsOf():
                 return tables.reads(query.execution)
             case SampleTree():
@@ -634,6 +667,8 @@ class MemoryStore:
                 return tables.neighbours(query)
             case CodeOf():
                 return tables.code(query.fingerprint)
+            case KeyCheckOf():
+                return tables.key_checks.get(query.namespace)
             case HolderOf():
                 return tables.leases.get(query.key)
             case _:

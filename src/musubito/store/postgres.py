@@ -36,6 +36,7 @@ from musubito.store.base import (
     Found,
     Holder,
     HolderOf,
+    KeyCheckOf,
     Keys,
     Ledger,
     Others,
@@ -73,7 +74,7 @@ IMPATIENCE: Final = 0.5
 """And for so many while it has not come back since."""
 _WITHOUT_HASTE: Final = (Ledger, Release, Renew, Waits)
 """Changes that may be lost with the last moments of a server that dies: they come again, or run out."""
-_ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, Others, PayloadOf, ReadsOf)
+_ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, KeyCheckOf, Others, PayloadOf, ReadsOf)
 """Queries whose answers come of one statement, which is a snapshot of its own; or of several that need not see the same
 moment: what comes between those of `Others` is newer than what its asker has seen, so that its claim is refused."""
 

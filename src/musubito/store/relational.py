@@ -15,9 +15,11 @@ from typing import Any, Final, NamedTuple, Protocol, assert_never
 from musubito.errors import StoreError
 from musubito.store import removal
 from musubito.store.base import (
+    BLOB,
     FORGOTTEN,
     Attempted,
     Began,
+    Begin,
     Busy,
     Change,
     Claim,
@@ -39,6 +41,7 @@ from musubito.store.base import (
     InputLine,
     Intent,
     Invalidate,
+    KeyCheckOf,
     Keys,
     Ledger,
     Neighbour,
@@ -58,6 +61,7 @@ from musubito.store.base import (
     Retire,
     SampleNode,
     SampleTree,
+    Stored,
     Tidy,
     UsageOf,
     Use,
@@ -66,9 +70,19 @@ from musubito.store.base import (
 )
 from musubito.store.pieces import joined
 
-__all__ = ["Database", "Numbers", "answer", "claimed", "moment_unless_newer", "newest", "perform", "tokens_of"]
+__all__ = [
+    "Database",
+    "Numbers",
+    "answer",
+    "claimed",
+    "is_inline",
+    "moment_unless_newer",
+    "newest",
+    "perform",
+    "size_of",
+    "tokens_of",
+]
 
-CODEC: Final = "msgpack"
 INLINE: Final = 1000
 """Up to this many bytes a payload lies in its execution's row: a page of its own costs a miss some 10 us."""
 LOOKED_BACK: Final = 2000
@@ -82,7 +96,7 @@ _BYTES: Final = (bytes, type(None))
 _TIME: Final = (float, type(None))
 _FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
     *(int, bytes, _BYTES, object, float, float, _TIME, _TIME),
-    *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int),
+    *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int, str),
 )
 
 
@@ -176,7 +190,7 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
             return _settled(db, keys, [_found(row) for row in alike + wider])
         case PayloadOf(execution):
             rows = db.rows("payload", {"execution": execution})
-            return rows[0][0] if rows else None
+            return _stored(rows[0]) if rows and rows[0][0] is not None else None
         case ReadsOf(execution):
             rows = db.rows("reads", {"execution": execution})
             return [Read(kind, key, digest or None) for kind, key, digest in rows]
@@ -192,6 +206,9 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
             return _holder(db, key)
         case CodeOf(fingerprint):
             return dict(db.rows("code_parts", {"fingerprint": fingerprint}))
+        case KeyCheckOf(namespace):
+            rows = db.rows("key_check", {"name": namespace})
+            return bytes(rows[0][0]) if rows else None
         case EffectQuery(effect_key, keys, namespace):
             return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
         case _:
@@ -219,6 +236,13 @@ def _found(row: Row) -> Found:
                 raise TypeError(f"an execution holds {value!r:.50} where {allowed} belongs")
         _KNOWN_TYPES.add(types)
     return Found(*row)
+
+
+def _stored(row: Row) -> Stored:
+    """Raises TypeError for a codec that is none."""
+    if type(row[1]) is not str:
+        raise TypeError(f"{row[1]!r:.50} is no codec")
+    return Stored(*row)
 
 
 def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
@@ -324,6 +348,9 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             known = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
             db.bulk("add_call", [(*call[:3], known[call[3]], *call[4:]) for call in calls])
             _keep_inputs(db, numbers, namespace, inputs)
+        case Begin(namespace, key_check):
+            db.rows("begin_namespace", {"name": namespace, "key_check": key_check})
+            return bytes(db.rows("key_check", {"name": namespace})[0][0])
         case Forget():
             return removal.forget(db, numbers, change)
         case Retire(executions):
@@ -395,16 +422,16 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         number = node.number
         # Its texts may have been forgotten.
         numbers.code(db, place.code)
-    inline = change.payload is not None and len(change.payload) <= INLINE
+    inline = is_inline(change)
     if change.payload is not None and not inline:
         db.rows(
             "add_artifact",
             {
                 "namespace": numbers.namespace(db, place.namespace),
                 "digest": artifact,
-                "codec": CODEC,
+                "codec": change.codec,
                 "payload": change.payload,
-                "size": len(change.payload),
+                "size": size_of(change),
                 "created_at": change.started_at,
             },
         )
@@ -430,6 +457,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             "holds": change.holds,
             "tokens": tokens_of(change.usage),
             "saved_ms": change.saved_ms,
+            "codec": change.codec,
         },
     )
     _add_uses(db, execution, change.uses)
@@ -449,6 +477,16 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             _answer_at(db, place, node, execution, artifact)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
     return Committed(execution, invalid)
+
+
+def is_inline(change: Commit) -> bool:
+    """Whether the payload lies in the execution's row."""
+    return change.payload is not None and len(change.payload) <= INLINE and not change.codec.endswith(BLOB)
+
+
+def size_of(change: Commit) -> int:
+    """How many bytes the payload was encoded in."""
+    return len(change.payload or b"") if change.size is None else change.size
 
 
 def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
@@ -479,6 +517,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "holds": Holds.NOTHING,
             "tokens": tokens_of(change.usage),
             "saved_ms": change.saved_ms,
+            "codec": "msgpack",
         },
     )
     _add_uses(db, execution, change.uses)

@@ -46,7 +46,8 @@ def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
     db.rows("forget_code", {"forgotten": FORGOTTEN})
     # Whoever has a fingerprint of these next keeps its texts again.
     numbers.codes.clear()
-    return Forgotten(len(executions), len(erased), size + _sum(artifacts) + _sum(erased))
+    gone = [(name, digest) for _, name, digest in artifacts]
+    return Forgotten(len(executions), len(erased), size + _sum(artifacts) + _sum(erased), gone)
 
 
 def _forget(db: Database, execution: int) -> int:

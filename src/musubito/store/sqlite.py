@@ -48,6 +48,7 @@ from musubito.store.base import (
     Holder,
     HolderOf,
     Intent,
+    KeyCheckOf,
     Keys,
     Ledger,
     PayloadOf,
@@ -92,7 +93,7 @@ WRITER: Final = (
 )
 
 
-_ONE_STATEMENT: Final = frozenset({Began, CodeOf, HolderOf, PayloadOf, ReadsOf})
+_ONE_STATEMENT: Final = frozenset({Began, CodeOf, HolderOf, KeyCheckOf, PayloadOf, ReadsOf})
 """Queries whose answers come of one statement, which is a snapshot of its own."""
 _FAULTS: Final = (sqlite3.Error, LookupError, TypeError, ValueError, OverflowError)
 """Beside what SQLite notices itself: a damaged file gives rows that are missing or hold something else."""
@@ -200,6 +201,11 @@ class SQLiteStorage:
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.db_path)!r})"
+
+    @property
+    def blob_folder(self) -> Path:
+        """Where large payloads lie, unless an engine is told otherwise."""
+        return Path(f"{self.db_path}-blobs")
 
     def _connect(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from musubito.contents.contents import Contents
 from musubito.engine.context import Run
 from musubito.engine.journal import Journal, Line
 from musubito.model import ReplayReason
@@ -15,13 +16,13 @@ def line(run: Run, call: int) -> Line:
 
 
 def test_nothing_is_nothing() -> None:
-    journal = Journal(OWNER, "default")
+    journal = Journal(OWNER, Contents("default"))
     assert len(journal) == 0
     assert journal.drain() == Ledger("default", [], [], [])
 
 
 def test_lines_come_out_once_and_in_order() -> None:
-    journal, run = Journal(OWNER, "default"), Run(3, 1.0)
+    journal, run = Journal(OWNER, Contents("default")), Run(3, 1.0)
     for call in (1, 2, 3):
         journal.append(line(run, call))
     assert len(journal) == 3
@@ -33,7 +34,7 @@ def test_lines_come_out_once_and_in_order() -> None:
 
 
 def test_a_run_is_written_as_it_is_known_last() -> None:
-    journal, run = Journal(OWNER, "default"), Run(1, 1.0, "name", '{"a": 1}')
+    journal, run = Journal(OWNER, Contents("default")), Run(1, 1.0, "name", '{"a": 1}')
     journal.append(run)
     run_id = journal.run_id(run)
     assert journal.drain().runs == [RunLine(run_id, "name", '{"a": 1}', 1.0, None, "running")]
@@ -44,16 +45,16 @@ def test_a_run_is_written_as_it_is_known_last() -> None:
 
 
 def test_ids_of_runs_are_unique_and_in_order() -> None:
-    journal = Journal(OWNER, "default")
+    journal = Journal(OWNER, Contents("default"))
     ids = [journal.run_id(Run(number, 0.0)) for number in (1, 2, 255, 256, 70_000)]
     assert ids == sorted(ids)
     assert len(set(ids)) == 5
     assert all(each.startswith(OWNER) and len(each) == len(ids[0]) for each in ids)
-    assert Journal(b"p" * 12, "default").run_id(Run(1, 0.0)) not in ids
+    assert Journal(b"p" * 12, Contents("default")).run_id(Run(1, 0.0)) not in ids
 
 
 def test_what_is_appended_after_a_drain_waits_for_the_next() -> None:
-    journal, run = Journal(OWNER, "default"), Run(1, 0.0)
+    journal, run = Journal(OWNER, Contents("default")), Run(1, 0.0)
 
     journal.append(line(run, 1))
     journal.append(line(run, 2))

@@ -10,7 +10,7 @@ from musubito.store.base import Found, Others, PayloadOf
 from musubito.testing.changes import commit, digest, place, ran, use
 
 F = place("f")
-ROW = (1, b"p", b"a", b"x", 1.0, 2.0, None, None, None, 0, 1, 0, None, 0, None, 1)
+ROW = (1, b"p", b"a", b"x", 1.0, 2.0, None, None, None, 0, 1, 0, None, 0, None, 1, "msgpack")
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def store(tmp_path):
 
 def test_a_row_is_taken_as_it_was_written():
     assert relational._found(ROW) == Found(*ROW)
-    held = (*ROW[:6], 1.5, 2.5, "why", 1, 0, 15, b"pool", 3, 9, 0)
+    held = (*ROW[:6], 1.5, 2.5, "why", 1, 0, 15, b"pool", 3, 9, 0, "msgpack+zlib")
     assert relational._found(held) == Found(*held)
 
 
@@ -30,7 +30,13 @@ def test_a_row_is_taken_as_it_was_written():
 @pytest.mark.parametrize("value", ["text", b"bytes", 7, 7.5, None])
 def test_a_row_that_holds_something_else_is_refused_column_by_column(column, value):
     changed = (*ROW[:column], value, *ROW[column + 1 :])
-    typical = {int: (int,), bytes: (bytes,), float: (float,), type(None): (type(None), float, str, bytes, int)}
+    typical = {
+        int: (int,),
+        bytes: (bytes,),
+        float: (float,),
+        str: (str,),
+        type(None): (type(None), float, str, bytes, int),
+    }
     if type(value) in typical[type(ROW[column])]:
         return
     if value is None and Found._fields[column] == "artifact":
@@ -53,7 +59,7 @@ def test_a_payload_is_found_wherever_it_lies(store, size):
     others = store.find(Others(F.keys, "default", False, float("-inf")))
     assert [row.artifact for row in others] == [digest(text)]
     if size > relational.INLINE:
-        assert store.find(PayloadOf(found.execution)) == text.encode()
+        assert store.find(PayloadOf(found.execution)) == (text.encode(), "msgpack")
 
 
 def test_a_large_payload_is_kept_once_in_each_namespace(store):

@@ -6,7 +6,8 @@
 SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
   n.node_id = :node AND coalesce(n.execution, 0) = e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
-    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
+    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id),
+  coalesce(a.codec, e.codec)
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
 LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = :namespace AND a.digest = e.artifact
@@ -15,7 +16,7 @@ WHERE e.id = (SELECT max(id) FROM _executions WHERE reuse_key = :reuse) AND +e.r
 -- name: others
 -- All executions that succeeded with this reuse key, newest first, without payloads.
 SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
-  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0, e.codec
 FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.id IN (SELECT id FROM _executions WHERE reuse_key = :reuse)
   AND +e.reuse_key = :reuse AND e.outcome = 1 AND e.started_at >= :oldest
@@ -24,7 +25,7 @@ ORDER BY e.id DESC;
 -- name: others_across
 -- All executions that succeeded with this cross key but another reuse key, newest first, without payloads.
 SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
-  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0, e.codec
 FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.id IN (
     SELECT id FROM _executions WHERE cross_key = :cross
@@ -37,15 +38,15 @@ ORDER BY e.id DESC;
 -- name: execution
 -- One execution with its payload.
 SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
-  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0
+  e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0, coalesce(a.codec, e.codec)
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
 LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = :namespace AND a.digest = e.artifact
 WHERE e.id = :execution;
 
 -- name: payload
--- The payload of what an execution gave.
-SELECT coalesce(e.payload, a.payload) FROM _executions e
+-- The payload of what an execution gave, and how it is stored.
+SELECT coalesce(e.payload, a.payload), coalesce(a.codec, e.codec) FROM _executions e
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = o.namespace AND a.digest = e.artifact
@@ -157,6 +158,14 @@ SELECT id FROM _namespaces WHERE name = :name;
 -- A new namespace.
 INSERT INTO _namespaces (name) VALUES (:name) RETURNING id;
 
+-- name: begin_namespace
+-- A new namespace with the check of its key, unless it is there.
+INSERT INTO _namespaces (name, key_check) VALUES (:name, :key_check) ON CONFLICT DO NOTHING;
+
+-- name: key_check
+-- What tells the key of a namespace.
+SELECT key_check FROM _namespaces WHERE name = :name;
+
 -- name: operation
 -- The number of an operation.
 SELECT id FROM _operations WHERE namespace = :namespace AND name = :name;
@@ -252,14 +261,14 @@ ON CONFLICT (parent, child, kind) DO UPDATE SET artifact = excluded.artifact;
 INSERT INTO _artifacts (namespace, digest, codec, payload, size, created_at)
 VALUES (:namespace, :digest, :codec, :payload, :size, :created_at)
 ON CONFLICT (namespace, digest) DO UPDATE SET codec = excluded.codec, payload = excluded.payload, size = excluded.size
-WHERE _artifacts.payload <> excluded.payload;
+WHERE _artifacts.payload <> excluded.payload OR _artifacts.codec <> excluded.codec;
 
 -- name: add_execution
 -- A new execution.
 INSERT INTO _executions (id, node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, payload,
-  error, valid_from, valid_until, not_replayable, invalid, holds, tokens, saved_ms)
+  error, valid_from, valid_until, not_replayable, invalid, holds, tokens, saved_ms, codec)
 VALUES (:execution, :node, :reuse, :cross, :pool, :sample, :outcome, :started_at, :duration_ms, :artifact, :payload,
-  :error, :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens, :saved_ms);
+  :error, :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens, :saved_ms, :codec);
 
 -- name: add_use
 -- A call made inside an execution.
@@ -457,7 +466,7 @@ DELETE FROM _artifacts WHERE (namespace, digest) IN (
   SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
   WHERE e.not_replayable IS NOT :forgotten AND e.payload IS NULL
 )
-RETURNING size;
+RETURNING size, (SELECT s.name FROM _namespaces s WHERE s.id = _artifacts.namespace), digest;
 
 -- name: forget_inputs
 -- Remove the inputs of nodes that none but forgotten executions ran at or answer.

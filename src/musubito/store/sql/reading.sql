@@ -375,7 +375,7 @@ WHERE s.tokens_in + s.tokens_out > 0 GROUP BY 1, 2, 3, 4, 5;
 SELECT 'nodes', count(*), CAST(NULL AS BIGINT) FROM _nodes WHERE operation IS NOT NULL
 UNION ALL SELECT 'executions', count(*), NULL FROM _executions
 UNION ALL SELECT 'failed', count(*), NULL FROM _executions WHERE outcome <> 1
-UNION ALL SELECT 'artifacts', count(*), coalesce(sum(size), 0) FROM _artifacts
+UNION ALL SELECT 'artifacts', count(*), coalesce(sum(length(payload)), 0) FROM _artifacts
 UNION ALL SELECT 'small artifacts', count(*), coalesce(sum(size), 0) FROM (
   SELECT max(length(e.payload)) AS size FROM _executions e
   JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
@@ -523,6 +523,10 @@ EXCEPT
 SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
 WHERE e.payload IS NULL AND e.not_replayable IS NOT :forgotten;
 
+-- name: artifacts_elsewhere
+-- Artifacts that lie in blobs, and how.
+SELECT s.name, a.digest, a.codec FROM _artifacts a JOIN _namespaces s ON s.id = a.namespace WHERE replace(a.codec, '@blob', '') <> a.codec;
+
 -- name: unused_inputs
 -- Inputs that no node was given.
 SELECT operation, input_hash FROM _inputs EXCEPT SELECT operation, input_hash FROM _nodes;
@@ -626,14 +630,16 @@ SELECT (SELECT count(*) FROM _executions), (SELECT count(*) FROM _artifacts), (S
 -- name: executions_after
 -- The next executions, with their payloads if those lie in their rows, and whether a payload lies elsewhere.
 SELECT e.id, n.node_id, o.name, e.outcome, e.artifact, e.payload, e.not_replayable, e.invalid, e.holds & 8,
-  EXISTS (SELECT 1 FROM _artifacts a WHERE a.namespace = o.namespace AND a.digest = e.artifact)
+  EXISTS (SELECT 1 FROM _artifacts a WHERE a.namespace = o.namespace AND a.digest = e.artifact),
+  e.codec, s.name
 FROM _executions e LEFT JOIN _nodes n ON n.id = e.node LEFT JOIN _operations o ON o.id = n.operation
+LEFT JOIN _namespaces s ON s.id = o.namespace
 WHERE e.id > :after ORDER BY e.id LIMIT :limit;
 
 -- name: artifacts_after
 -- The next artifacts in the order of their names.
-SELECT namespace, digest, payload FROM _artifacts
-WHERE (namespace, digest) > (:namespace, :digest) ORDER BY namespace, digest LIMIT :limit;
+SELECT a.namespace, a.digest, a.payload, a.codec, s.name FROM _artifacts a LEFT JOIN _namespaces s ON s.id = a.namespace
+WHERE (a.namespace, a.digest) > (:namespace, :digest) ORDER BY a.namespace, a.digest LIMIT :limit;
 
 -- name: giver_of_artifact
 -- A node that an artifact came of, with its operation, and whether that is an effect. Looks through all executions.

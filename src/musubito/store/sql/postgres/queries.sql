@@ -63,7 +63,7 @@ WITH now AS (
   INSERT INTO _artifacts (namespace, digest, codec, payload, size, created_at)
   SELECT :namespace, :artifact, :codec, :large, :size, :started_at FROM first WHERE :large::bytea IS NOT NULL
   ON CONFLICT (namespace, digest) DO UPDATE SET codec = excluded.codec, payload = excluded.payload, size = excluded.size
-  WHERE _artifacts.payload <> excluded.payload
+  WHERE _artifacts.payload <> excluded.payload OR _artifacts.codec <> excluded.codec
 ), used AS (
   INSERT INTO _usage (execution, model, input_tokens, output_tokens, total_input_tokens, total_output_tokens)
   SELECT f.execution, u.* FROM first f, unnest(
@@ -73,9 +73,9 @@ WITH now AS (
   DELETE FROM _leases WHERE key = :key AND owner = :owner AND EXISTS (SELECT 1 FROM first)
 )
 INSERT INTO _executions (id, node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, payload,
-  valid_from, valid_until, not_replayable, holds, tokens, saved_ms)
+  valid_from, valid_until, not_replayable, holds, tokens, saved_ms, codec)
 SELECT execution, node, :reuse, :other_cross, :pool, :sample, 1, :started_at, :duration_ms, :artifact, :small,
-  :valid_from, :valid_until, :not_replayable, :holds, :tokens, :saved_ms
+  :valid_from, :valid_until, :not_replayable, :holds, :tokens, :saved_ms, :codec
 FROM first RETURNING id;
 
 -- name: committed_as

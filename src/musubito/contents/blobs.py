@@ -1,0 +1,182 @@
+"""Large payloads in files of their own, beside the database or elsewhere.
+
+A blob is written whole before the row that names it, and never changed; what was written and is named by no row, since
+its writer was killed between the two, is an orphan, and is collected when it is old enough. A name is
+`<namespace>/<digest>.<codec>`: what differs in any of these is another blob, so that namespaces share no contents, and
+who compresses otherwise takes nothing from under a row that is there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple, Protocol
+
+from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
+
+__all__ = ["Blob", "BlobFile", "BlobStore", "FolderBlobs"]
+
+UNFINISHED: Final = "unfinished"
+"""In place of a namespace, for what is being written."""
+
+
+class Blob(Protocol):
+    """A blob that is read from its beginning."""
+
+    def read(self, size: int, /) -> bytes:
+        """So many bytes, fewer only at the end, after it none. Raises `ArtifactUnreadable`."""
+
+    def close(self) -> None:
+        """It is read no further."""
+
+
+class BlobFile(NamedTuple):
+    """A blob as it lies in its store; `modified` in seconds since the epoch."""
+
+    name: str
+    size: int
+    modified: float
+
+
+class BlobStore(Protocol):
+    """Where large payloads lie. Each database needs one of its own: what none of its rows names is removed."""
+
+    def put(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """Whole and lasting when this comes back; else nothing is there, or what was, and `StoreError` is raised."""
+
+    def get(self, name: str) -> Blob:
+        """Raises `ArtifactMissing` if it is not there, `ArtifactUnreadable` if that cannot be told."""
+
+    def delete(self, name: str) -> None:
+        """It is not there any more; nor need it have been. Raises `StoreError`."""
+
+    def files(self) -> Iterator[BlobFile]:
+        """All that lie there, and what was left unfinished. Raises `StoreError`."""
+
+
+class FolderBlobs:
+    """Blobs as files in a folder, which is made with the first one; only their owner can read them."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder).absolute()
+
+    def __repr__(self) -> str:
+        return f"FolderBlobs({str(self.folder)!r})"
+
+    def put(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """See `BlobStore.put`."""
+        unfinished, path = self.folder / UNFINISHED / secrets.token_hex(16), self._path(name)
+        try:
+            _make(unfinished.parent)
+            try:
+                descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - it is open already
+                    for piece in pieces:
+                        _write(file, piece)
+                    os.fsync(descriptor)
+                _make(path.parent)
+                unfinished.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    unfinished.unlink()
+                raise
+            _make_lasting(path.parent)
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def get(self, name: str) -> Blob:
+        """See `BlobStore.get`."""
+        try:
+            return _File(self._path(name).open("rb"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ArtifactMissing(f"its blob is not in {self.folder}") from error
+        except OSError as error:
+            raise ArtifactUnreadable(f"its blob in {self.folder} cannot be opened: {error.strerror}") from error
+
+    def delete(self, name: str) -> None:
+        """See `BlobStore.delete`."""
+        try:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                self._path(name).unlink()
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def files(self) -> Iterator[BlobFile]:
+        """See `BlobStore.files`."""
+        try:
+            for space in _entries(self.folder):
+                unfinished = space.name == UNFINISHED
+                for entry in _entries(space.path) if unfinished else _two_below(space.path):
+                    with suppress(FileNotFoundError):
+                        about = entry.stat(follow_symlinks=False)
+                        yield BlobFile(f"{space.name}/{entry.name}", about.st_size, about.st_mtime)
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def _path(self, name: str) -> Path:
+        space, file = name.split("/")
+        if space == UNFINISHED:
+            return self.folder / space / file
+        # 256 folders of 256: no folder has too many entries, and a listing of one is short.
+        return self.folder / space / file[:2] / file[2:4] / file
+
+    def _fault(self, error: OSError) -> StoreError:
+        return StoreError(f"{self.folder}: {error.strerror or error}. Make room or name another place with blobs=...")
+
+
+class _File:
+    """A blob in a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.close = file.close
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise ArtifactUnreadable(f"its blob cannot be read: {error.strerror}") from error
+
+
+def _write(file: BinaryIO, piece: bytes | memoryview) -> None:
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _make(folder: Path) -> None:
+    """With those around it; all of them last."""
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir(0o700)
+    _make_lasting(folder.parent)
+
+
+def _make_lasting(folder: Path) -> None:
+    """What was renamed or made in a folder survives a power cut."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _two_below(folder: str) -> Iterator[os.DirEntry[str]]:
+    for first in _entries(folder):
+        for second in _entries(first.path):
+            yield from _entries(second.path)
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,153 @@
+"""Compressed payloads: zstd where it is installed, else zlib.
+
+A compressed body begins with the number of bytes that it stands for, so that nothing is read beyond them: bytes that
+are damaged, or that were made to swell, cost no more memory than they say, and what they say has a limit.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, Final, Protocol
+
+from musubito.errors import ArtifactCorrupt, ArtifactUnreadable
+
+__all__ = ["CHUNK", "METHODS", "Source", "best_method", "compressed", "decompressed", "drained", "smaller"]
+
+METHODS: Final = ("zstd", "zlib")
+CHUNK: Final = 1 << 20
+"""So many bytes are worked on at a time."""
+SIZE: Final = 8
+MOST: Final = 1 << 33
+"""Bytes that promise more are taken for damaged."""
+WORTH_IT: Final = 1024
+"""Below this many bytes a payload is stored as it is: a replay would take longer, and no page is saved."""
+SAVES: Final = 0.9
+SAMPLE: Final = 65_536
+"""Of a large payload so many bytes from its beginning, its middle and its end tell whether compression pays."""
+
+
+class Source(Protocol):
+    """Bytes that are read from their beginning to their end."""
+
+    def read(self, size: int, /) -> bytes:
+        """So many, fewer only at the end, after it none. Raises `ArtifactUnreadable`."""
+
+
+class _Compressor(Protocol):
+    def compress(self, data: Any, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+def _imported(*names: str) -> Any:
+    for name in names:
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+# The second is Python's own, from 3.14 on.
+_zstd: Any = _imported("zstandard", "compression.zstd")
+
+
+def best_method() -> str:
+    """What is compressed with here."""
+    return "zlib" if _zstd is None else "zstd"
+
+
+def _compressor(method: str, size: int) -> _Compressor:
+    if method == "zlib":
+        return zlib.compressobj(1)
+    if hasattr(_zstd, "ZstdDecompressionReader"):
+        made: _Compressor = _zstd.ZstdCompressor(level=3).compressobj(size=size)
+    else:
+        made = _zstd.ZstdCompressor(level=3)
+    return made
+
+
+def smaller(payload: memoryview) -> Iterator[bytes] | None:
+    """The body in pieces, compressed by `best_method`; None if that does not save a tenth. Of what is large a part
+    tells."""
+    size, method = len(payload), best_method()
+    if size < WORTH_IT:
+        return None
+    if size <= 3 * SAMPLE:
+        body = b"".join(compressed(method, payload))
+        return iter((body,)) if len(body) <= SAVES * size else None
+    middle = size // 2
+    sample = b"".join((payload[:SAMPLE], payload[middle : middle + SAMPLE], payload[-SAMPLE:]))
+    takes = sum(map(len, compressed(method, memoryview(sample))))
+    return compressed(method, payload) if takes <= SAVES * len(sample) else None
+
+
+def compressed(method: str, payload: memoryview) -> Iterator[bytes]:
+    """The body, in pieces."""
+    yield len(payload).to_bytes(SIZE, "big")
+    compressor = _compressor(method, len(payload))
+    for start in range(0, len(payload), CHUNK):
+        piece = compressor.compress(payload[start : start + CHUNK])
+        if piece:
+            yield piece
+    yield compressor.flush()
+
+
+def decompressed(method: str, source: Source) -> bytes | bytearray:
+    """The payload again. `ArtifactCorrupt` if it is damaged, `ArtifactUnreadable` if nothing here reads it."""
+    size = int.from_bytes(drained(source, SIZE), "big")
+    if size > MOST:
+        raise ArtifactCorrupt(f"a compressed payload promises {size} bytes")
+    read, faults = (_inflating(source), zlib.error) if method == "zlib" else _reading_zstd(source)
+    payload = bytearray()
+    try:
+        while piece := read(min(CHUNK, size - len(payload) + 1)):
+            payload += piece
+            if len(payload) > size:
+                break
+    except (faults, EOFError, OSError) as error:
+        raise ArtifactCorrupt(f"a compressed payload is damaged: {error}") from error
+    if len(payload) != size:
+        raise ArtifactCorrupt("a compressed payload is not as long as it says")
+    return payload
+
+
+def drained(source: Source, most: int = MOST) -> bytes | bytearray:
+    """All that is left, or so many bytes if there are more."""
+    first = source.read(min(CHUNK, most))
+    if len(first) < CHUNK:
+        return first
+    whole = bytearray(first)
+    while piece := source.read(min(CHUNK, most - len(whole))):
+        whole += piece
+    return whole
+
+
+def _inflating(source: Source) -> Callable[[int], bytes]:
+    inflater = zlib.decompressobj()
+
+    def read(most: int) -> bytes:
+        while not inflater.eof:
+            given = inflater.unconsumed_tail or source.read(CHUNK)
+            piece = inflater.decompress(given, most)
+            if piece:
+                return piece
+            if not given:
+                raise EOFError("it ends too early")
+        if inflater.unused_data or source.read(1):
+            raise EOFError("something follows its end")
+        return b""
+
+    return read
+
+
+def _reading_zstd(source: Source) -> tuple[Callable[[int], bytes], Any]:
+    if _zstd is None:
+        raise ArtifactUnreadable("the payload is compressed with zstd, which is not installed: pip install zstandard")
+    if hasattr(_zstd, "ZstdDecompressionReader"):
+        reader = _zstd.ZstdDecompressor().stream_reader(source)
+    else:
+        reader = _zstd.ZstdFile(source)
+    return reader.read, _zstd.ZstdError

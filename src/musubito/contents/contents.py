@@ -1,0 +1,203 @@
+"""A namespace's contents as stores keep them: bytes, and a codec that says how they are read.
+
+    msgpack[+zstd|+zlib][+aesgcm][@blob]
+
+A digest is always that of the plain payload, so that equal artifacts are one, however each was stored. What is large
+even when compressed lies in a blob store, if there is one; the row has an empty payload then.
+
+In an encrypted namespace all contents are sealed: payloads, inputs, texts of errors, tags, and the keys of what was
+read. Every digest is keyed there, so that nobody without the key can tell by it what he has guessed. What stays
+readable are names (of the namespace, operations, arguments, runs, models), times, numbers, and the shape of the graph.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from hashlib import sha256
+from io import BytesIO
+from itertools import chain
+from typing import Final, NamedTuple
+
+from musubito.contents.blobs import BlobStore
+from musubito.contents.compression import CHUNK, METHODS, Source, best_method, decompressed, drained, smaller
+from musubito.contents.keys import Keys, check_the_key
+from musubito.contents.sealing import Opening, require_cryptography, sealed
+from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
+from musubito.identity.canonical import artifacts_are_named_by
+from musubito.identity.digest import content_digest
+from musubito.store.base import BLOB, Read
+
+__all__ = ["ERROR", "PLAIN", "Contents", "Sealed", "blob_name", "blob_of"]
+
+PLAIN: Final = "msgpack"
+"""The codec of a payload that is stored as it is."""
+AES_GCM: Final = "aesgcm"
+LARGE: Final = 1_000_000
+"""A body of more bytes is a blob."""
+SEALED_TEXT: Final = "sealed:"
+"""What a sealed text begins with; what follows is base64."""
+ERROR: Final = b"error"
+READ: Final = b"read"
+
+
+class Sealed(NamedTuple):
+    """A payload as it is stored."""
+
+    codec: str
+    body: bytes
+
+
+class Contents:
+    """How one namespace stores its contents."""
+
+    def __init__(self, namespace: str, blobs: BlobStore | None = None, key: bytes | None = None) -> None:
+        self.namespace = namespace
+        self.blobs = blobs
+        self.settled = False
+        """Whether the store is known to have begun this namespace with this key, or without one."""
+        self.keys: Keys | None = None
+        """None: it is not encrypted."""
+        self.digest: Callable[[bytes | bytearray], bytes] = content_digest
+        """Of a payload."""
+        if key is not None:
+            require_cryptography()
+            self.keys = Keys(key, namespace)
+            named = self.keys.digest("artifact")
+            self.digest = lambda payload: named(content_digest(payload))
+            artifacts_are_named_by(named)
+
+    @property
+    def key_check(self) -> bytes:
+        """See `store.base.Begin`."""
+        return b"" if self.keys is None else self.keys.check
+
+    def settle(self, key_check: bytes | None) -> None:
+        """The store was begun with this; None: it was not yet. Raises `WrongKey`."""
+        if key_check is not None:
+            check_the_key(self.namespace, self.key_check, key_check)
+            self.settled = True
+
+    # -- payloads ------------------------------------------------------------------------------------------------------
+    def seal(self, digest: bytes, payload: bytes) -> Sealed:
+        """The payload with this digest, as it is stored. Raises `StoreError` if a blob cannot be written."""
+        codec, pieces = self._packed(digest, payload)
+        head: list[bytes | memoryview] = []
+        size = 0
+        for piece in pieces:
+            head.append(piece)
+            size += len(piece)
+            if size > LARGE and self.blobs is not None:
+                self.blobs.put(blob_name(self.namespace, digest, codec), chain(head, pieces))
+                return Sealed(codec + BLOB, b"")
+        return _joined(codec, head)
+
+    def open(self, codec: str, body: bytes, digest: bytes | None) -> bytes | bytearray:
+        """The payload again. Raises `ArtifactUnreadable`: `ArtifactMissing` if it is in no blob, `ArtifactCorrupt` if
+        it is not what has this digest."""
+        if type(body) is not bytes:
+            raise ArtifactCorrupt("its artifact holds no bytes")
+        payload = body if codec == PLAIN else self._opened(codec, body, digest)
+        if self.digest(payload) != digest:
+            raise ArtifactCorrupt("the bytes of its artifact are not those that were stored")
+        return payload
+
+    def reads(self, codec: str) -> bool:
+        """Whether it is not encrypted, or there is a key."""
+        return self.keys is not None or not codec.removesuffix(BLOB).endswith(f"+{AES_GCM}")
+
+    def _opened(self, codec: str, body: bytes, digest: bytes | None) -> bytes | bytearray:
+        inner, digest = codec.removesuffix(BLOB), digest or b""
+        if inner == codec:
+            return self._unpacked(codec, BytesIO(body), digest)
+        if self.blobs is None:
+            raise ArtifactMissing("its artifact lies in a blob, and this engine has no blobs")
+        with closing(self.blobs.get(blob_name(self.namespace, digest, inner))) as blob:
+            return self._unpacked(inner, blob, digest)
+
+    def _packed(self, digest: bytes, payload: bytes) -> tuple[str, Iterator[bytes | memoryview]]:
+        whole, codec = memoryview(payload), PLAIN
+        pieces: Iterator[bytes | memoryview] | None = smaller(whole)
+        if pieces is None:
+            pieces = iter((payload,)) if len(payload) <= LARGE else _cut(whole)
+        else:
+            codec = f"{PLAIN}+{best_method()}"
+        if self.keys is None:
+            return codec, pieces
+        codec = f"{codec}+{AES_GCM}"
+        return codec, sealed(self.keys.contents, _belongs(codec, digest), pieces)
+
+    def _unpacked(self, codec: str, source: Source, digest: bytes) -> bytes | bytearray:
+        format_, *layers = codec.split("+")
+        if layers[-1:] == [AES_GCM]:
+            layers.pop()
+            if self.keys is None:
+                raise ArtifactUnreadable("it is encrypted, and this engine has no key for its namespace")
+            source = Opening(self.keys.contents, _belongs(codec, digest), source)
+        if format_ != PLAIN or len(layers) > 1 or not set(layers) <= set(METHODS):
+            raise ArtifactUnreadable(f"no codec {codec!r:.50} is known to this version of Musubito")
+        return decompressed(layers[0], source) if layers else drained(source)
+
+    # -- all else, in an encrypted namespace ---------------------------------------------------------------------------
+    def sealed_item(self, label: bytes, item: bytes) -> Sealed:
+        """Some bytes that are no payload, as they are stored; `label` says what they are."""
+        return _joined(*self._packed(label, item))
+
+    def opened_item(self, label: bytes, item: Sealed) -> bytes | bytearray:
+        """The bytes again. Raises `ArtifactUnreadable`."""
+        return self._unpacked(item.codec, BytesIO(item.body), label)
+
+    def sealed_text(self, label: bytes, text: str) -> str:
+        """A text as it is stored: itself, where nothing is encrypted."""
+        if self.keys is None:
+            return text
+        body = b"".join(sealed(self.keys.contents, _belongs("text", label), [text.encode("utf-8", "surrogatepass")]))
+        return SEALED_TEXT + b64encode(body).decode()
+
+    def opened_text(self, label: bytes, text: str) -> str:
+        """The text again. Raises `ArtifactUnreadable`."""
+        if not text.startswith(SEALED_TEXT):
+            return text
+        if self.keys is None:
+            raise ArtifactUnreadable("it is encrypted, and this engine has no key for its namespace")
+        try:
+            body = b64decode(text.removeprefix(SEALED_TEXT), validate=True)
+            plain = drained(Opening(self.keys.contents, _belongs("text", label), BytesIO(body)))
+            return plain.decode("utf-8", "surrogatepass")
+        except ValueError as error:
+            raise ArtifactCorrupt("a sealed text is damaged") from error
+
+    def sealed_reads(self, reads: Sequence[Read]) -> Sequence[Read]:
+        """What was read, as it is stored."""
+        if self.keys is None:
+            return reads
+        return [read._replace(key=self.sealed_text(READ, read.key)) for read in dict.fromkeys(reads)]
+
+    def opened_reads(self, reads: Sequence[Read]) -> Sequence[Read]:
+        """What was read. Raises `ArtifactUnreadable`."""
+        if self.keys is None:
+            return reads
+        return [read._replace(key=self.opened_text(READ, read.key)) for read in reads]
+
+
+def blob_of(namespace: str, digest: bytes) -> str:
+    """How the names of an artifact's blobs begin, before a dot."""
+    return f"{sha256(namespace.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}/{digest.hex()}"
+
+
+def blob_name(namespace: str, digest: bytes, codec: str) -> str:
+    """The name of the blob in which an artifact lies, stored so."""
+    return f"{blob_of(namespace, digest)}.{codec.removesuffix(BLOB)}"
+
+
+def _belongs(codec: str, digest: bytes) -> bytes:
+    return codec.encode("utf-8", "surrogatepass") + b"\0" + digest
+
+
+def _joined(codec: str, pieces: Sequence[bytes | memoryview] | Iterator[bytes | memoryview]) -> Sealed:
+    return Sealed(codec, b"".join(pieces))
+
+
+def _cut(payload: memoryview) -> Iterator[memoryview]:
+    return (payload[start : start + CHUNK] for start in range(0, len(payload), CHUNK))

@@ -1,0 +1,108 @@
+"""Blobs in an object store: S3, GCS, Azure, or whatever else `obstore` reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from musubito.contents.blobs import Blob, BlobFile
+from musubito.contents.compression import CHUNK
+from musubito.errors import ArtifactMissing, ArtifactUnreadable, MusubitoError, StoreError
+
+__all__ = ["ObjectBlobs"]
+
+AT_ONCE: Final = 2
+"""So many parts of 5 MB are on their way at a time: of what is sent no more is held in memory."""
+
+
+class ObjectBlobs:
+    """Blobs in an `obstore` store, such as `obstore.store.S3Store("bucket", prefix="musubito/one-database")`.
+
+    A store needs a prefix of its own for each database. What is uploaded is there whole or not at all; of uploads that
+    were broken off, the bucket's lifecycle rules get rid.
+    """
+
+    def __init__(self, store: Any) -> None:
+        try:
+            import obstore  # noqa: PLC0415 - who keeps no objects need not have it
+        except ImportError as error:
+            raise MusubitoError("ObjectBlobs needs obstore: pip install 'musubito[objects]'") from error
+        if not isinstance(store, obstore.store.ObjectStore):
+            raise TypeError(f"ObjectBlobs takes a store of obstore, not a {type(store).__name__}")
+        self._obstore: Any = obstore
+        self._store = store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ObjectBlobs, (self._store,)
+
+    def __repr__(self) -> str:
+        return f"ObjectBlobs({type(self._store).__name__})"
+
+    def put(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """See `BlobStore.put`."""
+        try:
+            self._obstore.put(self._store, name, iter(pieces), max_concurrency=AT_ONCE)
+        except Exception as error:
+            raise self._fault(error) from error
+
+    def get(self, name: str) -> Blob:
+        """See `BlobStore.get`."""
+        try:
+            return _Object(iter(self._obstore.get(self._store, name).stream(min_chunk_size=CHUNK)))
+        except FileNotFoundError as error:
+            raise ArtifactMissing("its blob is not in the object store") from error
+        except Exception as error:
+            raise ArtifactUnreadable(f"its blob cannot be read: {_said(error)}") from error
+
+    def delete(self, name: str) -> None:
+        """See `BlobStore.delete`."""
+        try:
+            with suppress(FileNotFoundError):
+                self._obstore.delete(self._store, name)
+        except Exception as error:
+            raise self._fault(error) from error
+
+    def files(self) -> Iterator[BlobFile]:
+        """See `BlobStore.files`."""
+        try:
+            for batch in self._obstore.list(self._store):
+                for found in batch:
+                    yield BlobFile(found["path"], found["size"], found["last_modified"].timestamp())
+        except Exception as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> StoreError:
+        return StoreError(f"the object store for blobs failed: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    """Its first line: what follows is how the library saw it."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+class _Object:
+    """An object as it comes."""
+
+    def __init__(self, stream: Iterator[Any]) -> None:
+        self._stream = stream
+        self._rest = memoryview(b"")
+
+    def read(self, size: int, /) -> bytes:
+        pieces: list[memoryview] = []
+        while size:
+            if not self._rest:
+                try:
+                    self._rest = memoryview(next(self._stream, b""))
+                except Exception as error:
+                    raise ArtifactUnreadable(f"its blob cannot be read: {_said(error)}") from error
+                if not self._rest:
+                    break
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        self._stream = iter(())
+        self._rest = memoryview(b"")

@@ -1,0 +1,31 @@
+"""Tags of runs. A run is in no namespace, so what is sealed says in which one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from musubito.contents.contents import Contents
+from musubito.errors import ArtifactUnreadable
+
+__all__ = ["opened_tags", "sealed_tags"]
+
+TAGS: Final = b"tags"
+
+
+def sealed_tags(contents: Contents, tags: str) -> str:
+    """As they are stored."""
+    said = contents.sealed_text(TAGS, tags)
+    return tags if said is tags else f"{said}:{contents.namespace}"
+
+
+def opened_tags(tags: str, contents_of: Callable[[str], Contents]) -> str | None:
+    """The tags again; None if they cannot be read here."""
+    if tags[:1] in '{["':  # JSON
+        return tags
+    label, _, rest = tags.partition(":")
+    body, _, namespace = rest.partition(":")
+    try:
+        return contents_of(namespace).opened_text(TAGS, f"{label}:{body}")
+    except ArtifactUnreadable:
+        return None

@@ -1,0 +1,41 @@
+"""The digests of an encrypted namespace: those that identify calls elsewhere, each keyed for its purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from musubito.store.base import CodeRecord
+
+if TYPE_CHECKING:
+    from musubito.contents.keys import Keys
+
+__all__ = ["Keyed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What a digest becomes."""
+
+    head: Callable[[Callable[[], Any]], Callable[[], Any]]
+    input: Callable[[bytes], bytes]
+    effect: Callable[[bytes], bytes]
+    read: Callable[[bytes], bytes]
+    _argument: Callable[[bytes], bytes]
+    _code: Callable[[bytes], bytes]
+
+    @classmethod
+    def of(cls, keys: Keys) -> Self:
+        """Those of a namespace."""
+        purposes = ("input", "effect", "read", "argument", "code")
+        return cls(keys.head, *(keys.digest(purpose) for purpose in purposes))
+
+    def argument(self, digest: bytes) -> bytes:
+        """That of one argument: as short as it was."""
+        return self._argument(digest)[: len(digest)]
+
+    def code(self, code: CodeRecord) -> CodeRecord:
+        """A fingerprint and its parts, without their texts."""
+        parts = [(part, self._code(digest), None) for part, digest, _ in code.parts]
+        return code._replace(fingerprint=self._code(code.fingerprint), parts=parts)

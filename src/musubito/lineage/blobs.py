@@ -1,0 +1,60 @@
+"""The blobs of a store: those that its rows name, and those that none does.
+
+A blob is written before its row. So what is young and has no row may just be about to get one, and what is old was left
+behind: its writer was killed, or its row was removed. If it is written anew in the very moment in which it is removed,
+a replay misses it, and the step runs again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from musubito.contents.blobs import BlobFile, BlobStore
+from musubito.contents.contents import blob_name, blob_of
+from musubito.lineage.reader import Lineage
+
+__all__ = ["Blobs", "blobs", "collect", "remove"]
+
+GRACE: Final = 3600.0
+"""For so many seconds nobody asks for the row of a blob."""
+
+
+class Blobs(NamedTuple):
+    """All that lie there, and those of them that were left behind."""
+
+    all: tuple[BlobFile, ...]
+    orphans: tuple[BlobFile, ...]
+
+
+def blobs(lineage: Lineage) -> Blobs:
+    """Raises `StoreError`."""
+    store = lineage.engine.contents.blobs
+    # The rows last: what is written meanwhile is young, and has its row by then or not.
+    files = () if store is None else tuple(store.files())
+    rows = lineage.rows("artifacts_elsewhere") if files else []
+    named = {blob_name(*row) for row in rows}
+    old = time.time() - GRACE
+    return Blobs(files, tuple(file for file in files if file.name not in named and file.modified < old))
+
+
+def collect(lineage: Lineage) -> int:
+    """Remove what was left behind; how many there were. Raises `StoreError`."""
+    store = lineage.engine.contents.blobs
+    return 0 if store is None else _remove(store, blobs(lineage).orphans)
+
+
+def remove(lineage: Lineage, artifacts: Collection[tuple[str, bytes]]) -> int:
+    """Remove the blobs of artifacts, by namespace and digest, however they are stored and however young they are."""
+    store = lineage.engine.contents.blobs
+    if store is None or not artifacts:
+        return 0
+    gone = {blob_of(*artifact) for artifact in artifacts}
+    return _remove(store, [file for file in store.files() if file.name.partition(".")[0] in gone])
+
+
+def _remove(store: BlobStore, files: Collection[BlobFile]) -> int:
+    for file in files:
+        store.delete(file.name)
+    return len(files)

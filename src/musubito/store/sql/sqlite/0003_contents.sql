@@ -1,0 +1,21 @@
+-- The schema, version 3: how payloads are stored.
+
+-- How the payload beside it is to be read: see musubito/contents. What was stored before is as it was encoded.
+ALTER TABLE _executions ADD COLUMN codec TEXT NOT NULL DEFAULT 'msgpack';
+
+-- size: of the payload as it was encoded. What lies elsewhere is not in `payload`.
+DROP VIEW artifacts;
+CREATE VIEW artifacts AS
+  SELECT n.name AS namespace, lower(hex(a.digest)) AS artifact_id, a.codec, a.payload, a.size, a.created_at
+  FROM _artifacts a JOIN _namespaces n ON n.id = a.namespace
+  UNION ALL
+  SELECT s.name, lower(hex(e.artifact)), e.codec, e.payload, length(e.payload), min(e.started_at)
+  FROM _executions e
+  JOIN _nodes n ON n.id = e.node
+  JOIN _operations o ON o.id = n.operation
+  JOIN _namespaces s ON s.id = o.namespace
+  WHERE e.payload IS NOT NULL
+  GROUP BY s.id, e.artifact;
+
+-- Of an encrypted namespace what tells its key from another one; empty where it has none.
+ALTER TABLE _namespaces ADD COLUMN key_check BLOB NOT NULL DEFAULT x'';
