@@ -32,12 +32,13 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 @musubito_step(name="fetch")
 def fetch(n):
-    return f"<{n}>" * 3_000
+    # Such as no compression makes smaller.
+    return random.Random(n).randbytes(10_000)
 
 
 @musubito_step(name="draw")
 def draw(text, n=0):
-    return text.value[:10] + str(n)
+    return str(text.value[:10]) + str(n)
 
 
 @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="send")

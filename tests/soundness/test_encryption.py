@@ -37,7 +37,8 @@ from musubito.identity.codecs import encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
 from musubito.identity.keys import effect_key, head
 from musubito.lineage import Lineage
-from musubito.lineage.removal import forget, meant, prune
+from musubito.lineage.forgetting import forget, meant
+from musubito.lineage.removal import prune
 from musubito.lineage.verify import verify
 from musubito.store.memory import MemoryStore
 
