@@ -33,3 +33,12 @@ SELECT pg_current_xact_id()::text;
 -- name: became_of
 -- What became of a transaction.
 SELECT pg_xact_status((:transaction)::xid8);
+
+-- name: was_recorded
+-- Whether an execution is the one that was to be written.
+SELECT 1 FROM _executions WHERE id = :execution AND reuse_key = :reuse AND started_at = :started_at;
+
+-- name: was_intended
+-- Whether it is this owner who has begun this attempt at an effect.
+SELECT 1 FROM _effects f JOIN _leases l ON l.key = f.effect_key
+WHERE f.effect_key = :effect_key AND f.attempt = :attempt AND l.owner = :owner;
