@@ -12,6 +12,7 @@ import pytest
 
 from musubito import MusubitoEngine, MusubitoWarning, SchemaError, StoreError, musubito_step, use_musubito_engine
 from musubito.store import postgres
+from musubito.store.base import Busy, Claim, Claimed, Holder, Keys
 from musubito.store.postgres import PostgreSQLStorage
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 from tests.faults.outage import COMMITTED, Proxy, Server
@@ -149,6 +150,36 @@ def test_sessions_that_an_administrator_ends_cost_nothing(url):
         assert engine.faults == 0
     assert executions(url) == []
     assert set(RAN.values()) == {1}
+
+
+def test_a_claim_of_the_dead_whose_answer_was_lost_is_known_again(url, proxy):
+    """Else whoever has taken it over would wait for himself until the lease runs out."""
+    key, dead = bytes(32), Holder(b"dead", "host", 1, "1", time.time() + 60)
+    living = Holder(b"living", "host", 2, "2", time.time() + 60)
+    claim = Claim(key, Keys(key, key, key), False, 0, dead, "step", time.time())
+    store = PostgreSQLStorage(proxy.url)
+    assert isinstance(store.write([claim])[0], Claimed)
+    # What it was given shows in the answer to the first statement.
+    proxy.on_answer = once(lambda piece: b"INSERT 0 1" in piece)
+    assert isinstance(store.write([claim._replace(holder=living, over=b"dead")])[0], Claimed)
+    assert proxy.cuts == 1
+    assert isinstance(store.write([claim._replace(holder=dead)])[0], Busy)
+    store.close()
+
+
+def test_a_lease_does_not_last_longer_when_the_clock_was_put_back(url, monkeypatch):
+    now = [time.time() + 3600]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        square(0)
+        now[0] -= 3600
+
+        @musubito_step()
+        def looks():
+            return ask(url, "SELECT expires_at - extract(epoch FROM clock_timestamp()) FROM musubito._leases")
+
+        ((lasts,),) = looks().value
+    assert float(lasts) < 60
 
 
 # -- the server --------------------------------------------------------------------------------------------------------
