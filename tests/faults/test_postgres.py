@@ -159,8 +159,15 @@ def test_a_claim_of_the_dead_whose_answer_was_lost_is_known_again(url, proxy):
     claim = Claim(key, Keys(key, key, key), False, 0, dead, "step", time.time())
     store = PostgreSQLStorage(proxy.url)
     assert isinstance(store.write([claim])[0], Claimed)
-    # What it was given shows in the answer to the first statement.
-    proxy.on_answer = once(lambda piece: b"INSERT 0 1" in piece)
+    taken = []
+
+    def is_committed(piece: bytes) -> bool:
+        """The server is idle again, after the statement that has taken the lease."""
+        if b"INSERT 0 1" in piece:
+            taken.append(True)
+        return bool(taken) and b"Z\x00\x00\x00\x05I" in piece
+
+    proxy.on_answer = once(is_committed)
     assert isinstance(store.write([claim._replace(holder=living, over=b"dead")])[0], Claimed)
     assert proxy.cuts == 1
     assert isinstance(store.write([claim._replace(holder=dead)])[0], Busy)
