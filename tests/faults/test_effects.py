@@ -7,9 +7,49 @@ import sqlite3
 import time
 from contextlib import closing
 
+import psycopg
 import pytest
 
 from tests.faults.children import finish, heard, kill, log_of, program, run_program, start
+from tests.server import drop_database, new_database
+
+STORE = """
+from musubito.store import locks
+
+if "WITHOUT_LOCKS" in os.environ:
+    locks.fcntl = None
+HANG = os.environ["LOG"] + ".hang"
+
+
+def open_store(**said):
+    if not DATABASE.startswith("postgresql:"):
+        return SQLiteStorage(DATABASE, **said)
+    from musubito.store.postgres import PostgreSQLStorage
+
+    return PostgreSQLStorage(DATABASE)
+"""
+
+
+@pytest.fixture(params=["sqlite", "leases", "postgres"])
+def where(request, tmp_path):
+    """The environment that names a store of each kind."""
+    if request.param == "postgres":
+        url = new_database()
+        yield {"DATABASE": url}
+        drop_database(url)
+    else:
+        leases = {"WITHOUT_LOCKS": "1"} if request.param == "leases" else {}
+        yield {"DATABASE": str(tmp_path / "musubito.db"), **leases}
+
+
+def effects(where) -> list:
+    ask = "SELECT outcome, attempt FROM {}effects"
+    if where["DATABASE"].startswith("postgresql:"):
+        with psycopg.connect(where["DATABASE"]) as connection:
+            return connection.execute(ask.format("musubito.")).fetchall()
+    with closing(sqlite3.connect(where["DATABASE"])) as connection:
+        return connection.execute(ask.format("")).fetchall()
+
 
 SEND = """
 from musubito import EffectHappened, EffectNeverHappened, StepConfiguration, StepType
@@ -35,13 +75,13 @@ POLICY = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, on_unknown=CHOICE
 @musubito_step(POLICY, name="send")
 def send(to):
     log(f"{to} {current_idempotency_key()}")
-    if os.path.exists(DATABASE + ".hang"):
+    if os.path.exists(HANG):
         say("inside")
         time.sleep(60)
     return f"sent to {to}"
 
 
-engine = MusubitoEngine(SQLiteStorage(DATABASE))
+engine = MusubitoEngine(open_store())
 use_musubito_engine(engine)
 began = time.monotonic()
 try:
@@ -57,16 +97,15 @@ engine.close()
 
 
 @pytest.fixture
-def cut_short(tmp_path):
+def cut_short(tmp_path, where):
     """A process was killed inside the function, between intent and outcome."""
-    path = program(tmp_path, SEND)
-    hang = tmp_path / "musubito.db.hang"
+    path = program(tmp_path, STORE + SEND)
+    hang = tmp_path / "log.hang"
     hang.touch()
-    process = start(path, "raise")
+    process = start(path, "raise", **where)
     assert heard(process) == "inside"
     # The intent is there for others to see before the function has ended.
-    with closing(sqlite3.connect(tmp_path / "musubito.db")) as connection:
-        assert connection.execute("SELECT outcome, attempt FROM effects").fetchall() == [("begun", 1)]
+    assert effects(where) == [("begun", 1)]
     kill(process)
     hang.unlink()
     return path
@@ -76,50 +115,50 @@ def keys(tmp_path) -> list[str]:
     return [line.split()[1] for line in log_of(tmp_path)]
 
 
-def test_its_outcome_is_unknown_to_the_next_process_and_stays_so(tmp_path, cut_short):
+def test_its_outcome_is_unknown_to_the_next_process_and_stays_so(tmp_path, cut_short, where):
     for _ in range(2):
-        answer, asked, seconds = run_program(cut_short, "raise")
+        answer, asked, seconds = run_program(cut_short, "raise", **where)
         assert answer == "unknown"
         assert float(seconds) < 5
     assert len(log_of(tmp_path)) == 1
 
 
-def test_rerun_runs_it_again_with_the_same_key(tmp_path, cut_short):
-    answer, _, seconds = run_program(cut_short, "rerun")
+def test_rerun_runs_it_again_with_the_same_key(tmp_path, cut_short, where):
+    answer, _, seconds = run_program(cut_short, "rerun", **where)
     assert answer == "sent to ann"
     assert float(seconds) < 5, "the dead are not waited for"
     assert len(set(keys(tmp_path))) == 1
     assert len(keys(tmp_path)) == 2
     # Done is done.
-    assert run_program(cut_short, "raise")[0] == "sent to ann"
+    assert run_program(cut_short, "raise", **where)[0] == "sent to ann"
     assert len(keys(tmp_path)) == 2
 
 
-def test_a_callable_that_says_it_happened_is_asked_once_and_believed(tmp_path, cut_short):
-    answer, asked, seconds = run_program(cut_short, "happened")
+def test_a_callable_that_says_it_happened_is_asked_once_and_believed(tmp_path, cut_short, where):
+    answer, asked, seconds = run_program(cut_short, "happened", **where)
     assert answer == "found out"
     assert asked.split() == ["1", keys(tmp_path)[0]]
     assert float(seconds) < 5
     assert len(keys(tmp_path)) == 1
-    answer, asked, _ = run_program(cut_short, "raise")
+    answer, asked, _ = run_program(cut_short, "raise", **where)
     assert (answer, asked) == ("found out", "0")
 
 
-def test_a_callable_that_says_it_never_happened_lets_it_run(tmp_path, cut_short):
-    answer, asked, seconds = run_program(cut_short, "never")
+def test_a_callable_that_says_it_never_happened_lets_it_run(tmp_path, cut_short, where):
+    answer, asked, seconds = run_program(cut_short, "never", **where)
     assert answer == "sent to ann"
     assert asked.split()[:2] == ["1", keys(tmp_path)[0]]
     assert float(seconds) < 5
     assert len(keys(tmp_path)) == 2
 
 
-def test_while_its_holder_lives_others_wait(tmp_path):
-    path = program(tmp_path, SEND)
-    hang = tmp_path / "musubito.db.hang"
+def test_while_its_holder_lives_others_wait(tmp_path, where):
+    path = program(tmp_path, STORE + SEND)
+    hang = tmp_path / "log.hang"
     hang.touch()
-    holder = start(path, "raise")
+    holder = start(path, "raise", **where)
     assert heard(holder) == "inside"
-    waiter = start(path, "rerun")
+    waiter = start(path, "rerun", **where)
     time.sleep(1)
     assert waiter.poll() is None
     assert len(log_of(tmp_path)) == 1
@@ -144,7 +183,7 @@ async def asend(n):
     return os.getpid()
 
 
-engine = MusubitoEngine(SQLiteStorage(DATABASE, busy_timeout=60))
+engine = MusubitoEngine(open_store(busy_timeout=60))
 use_musubito_engine(engine)
 say("up")
 while not os.path.exists(sys.argv[2]):
@@ -172,9 +211,9 @@ engine.close()
 
 
 @pytest.mark.parametrize("how", ["plain", "threads", "tasks"])
-def test_several_processes_at_once_are_one_effect(tmp_path, how):
-    path, gate = program(tmp_path, RACE), tmp_path / "gate"
-    running = [start(path, how, gate) for _ in range(4)]
+def test_several_processes_at_once_are_one_effect(tmp_path, where, how):
+    path, gate = program(tmp_path, STORE + RACE), tmp_path / "gate"
+    running = [start(path, how, gate, **where) for _ in range(4)]
     assert [heard(process) for process in running] == ["up"] * 4
     gate.touch()
     answers = {finish(process)[0] for process in running}
@@ -191,7 +230,7 @@ def pay(n):
     return n
 
 
-engine = MusubitoEngine(SQLiteStorage(DATABASE))
+engine = MusubitoEngine(open_store())
 use_musubito_engine(engine)
 say("up")
 for n in range(int(sys.argv[1])):
@@ -204,16 +243,16 @@ say("end")
 """
 
 
-def pay_and_die(tmp_path, lives: int, effects: int) -> None:
+def pay_and_die(tmp_path, where, lives: int, effects: int) -> None:
     import random
 
-    path, chance = program(tmp_path, KILLED), random.Random(7)
+    path, chance = program(tmp_path, STORE + KILLED), random.Random(7)
     for _ in range(lives):
-        process = start(path, effects)
+        process = start(path, effects, **where)
         assert heard(process) == "up"
         time.sleep(chance.random() * 0.2)
         kill(process)
-    said = [line.split() for line in run_program(path, effects)[1:-1]]
+    said = [line.split() for line in run_program(path, effects, **where)[1:-1]]
     assert len(said) == effects
     # Whatever the moment: nothing was ever paid twice, and what was paid and not recorded is said to be unknown.
     paid = log_of(tmp_path)
@@ -223,13 +262,13 @@ def pay_and_die(tmp_path, lives: int, effects: int) -> None:
     assert {str(n) for n in range(effects)} - set(paid) <= {n for n, outcome in said if outcome == "unknown"}
 
 
-def test_nothing_is_paid_twice_by_a_worker_that_is_killed_again_and_again(tmp_path):
-    pay_and_die(tmp_path, 8, 60)
+def test_nothing_is_paid_twice_by_a_worker_that_is_killed_again_and_again(tmp_path, where):
+    pay_and_die(tmp_path, where, 8, 60)
 
 
 @pytest.mark.soak
-def test_nothing_is_paid_twice_by_a_worker_that_is_killed_a_hundred_times(tmp_path):
-    pay_and_die(tmp_path, 100, 2000)
+def test_nothing_is_paid_twice_by_a_worker_that_is_killed_a_hundred_times(tmp_path, where):
+    pay_and_die(tmp_path, where, 100, 2000)
 
 
 CLOSED = """
@@ -243,7 +282,7 @@ async def send(n):
     return n
 
 
-engine = MusubitoEngine(SQLiteStorage(DATABASE))
+engine = MusubitoEngine(open_store())
 use_musubito_engine(engine)
 if sys.argv[1] == "closed":
     # The coroutine is dropped where it waits: its loop is gone, nothing can be awaited any more.
@@ -286,17 +325,160 @@ engine.close()
 
 
 @pytest.mark.parametrize("how", ["cancelled", "timeout", "closed"])
-def test_an_effect_that_is_cut_off_where_it_waits_is_unknown(tmp_path, how):
-    path = program(tmp_path, CLOSED)
-    assert run_program(path, how)[-1] == "unknown"
+def test_an_effect_that_is_cut_off_where_it_waits_is_unknown(tmp_path, where, how):
+    path = program(tmp_path, STORE + CLOSED)
+    assert run_program(path, how, **where)[-1] == "unknown"
     assert log_of(tmp_path) == ["sent"]
+
+
+POINTS = """
+from musubito import StepConfiguration, StepType
+from musubito.store.base import Commit, Intent
+
+point = sys.argv[1]
+
+
+class Refused(Exception):
+    pass
+
+
+class Dying:
+
+    def __init__(self, store):
+        self.store = store
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def write(self, changes):
+        at = {Intent: "intent", Commit: "outcome"}.get(type(changes[0]))
+        if point == f"before {at}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        answers = self.store.write(changes)
+        if point == f"after {at}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answers
+
+
+@musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, definite_failures=(Refused,)), name="send")
+def send(to):
+    if point == "inside":
+        os.kill(os.getpid(), signal.SIGKILL)
+    log(f"{to} {current_idempotency_key()}")
+    if point == "refused":
+        raise Refused
+    return f"sent to {to}"
+
+
+engine = MusubitoEngine(Dying(open_store()))
+use_musubito_engine(engine)
+try:
+    say(send("ann").value)
+except Refused:
+    say("refused")
+except EffectOutcomeUnknown:
+    say("unknown")
+engine.close()
+"""
+
+
+@pytest.mark.parametrize(
+    "point, then, ran",
+    [
+        ("before intent", "sent to ann", 1),
+        ("after intent", "unknown", 0),
+        ("inside", "unknown", 0),
+        ("before outcome", "unknown", 1),
+        ("after outcome", "sent to ann", 1),
+    ],
+)
+def test_a_process_that_is_killed_at_a_point(tmp_path, where, point, then, ran):
+    path = program(tmp_path, STORE + POINTS)
+    process = start(path, point, **where)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    for _ in range(2):
+        assert run_program(path, "nowhere", **where) == [then]
+        assert len(log_of(tmp_path)) == ran
+
+
+def test_what_was_refused_for_certain_is_tried_again_under_another_key(tmp_path, where):
+    path = program(tmp_path, STORE + POINTS)
+    assert run_program(path, "refused", **where) == ["refused"]
+    assert run_program(path, "nowhere", **where) == ["sent to ann"]
+    assert run_program(path, "nowhere", **where) == ["sent to ann"]
+    assert len(set(keys(tmp_path))) == len(keys(tmp_path)) == 2
+
+
+LATE = """
+from musubito import StepConfiguration, StepType
+from musubito.engine import engine as engine_module, keeper
+
+keeper.LEASE_SECONDS = engine_module.LEASE_SECONDS = 1.0
+keeper.TICK = 0.1
+POLICY = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, on_unknown=sys.argv[1])
+
+
+@musubito_step(POLICY, name="send")
+def send(to):
+    log(f"{to} {current_idempotency_key()}")
+    if os.path.exists(HANG):
+        say("inside")
+        while os.path.exists(HANG):
+            time.sleep(0.01)
+        return "late"
+    return "in time"
+
+
+engine = MusubitoEngine(open_store())
+use_musubito_engine(engine)
+if os.path.exists(HANG):
+    # Its keeper never comes: the lease runs out.
+    engine.keeper.wake = lambda: None
+try:
+    say(send("ann").value)
+except EffectOutcomeUnknown:
+    say("unknown")
+engine.close()
+"""
+
+
+def test_an_outcome_that_comes_late_changes_nothing_that_was_decided_meanwhile(tmp_path, where):
+    path = program(tmp_path, STORE + LATE)
+    hang = tmp_path / "log.hang"
+    hang.touch()
+    holder = start(path, "raise", **where)
+    assert heard(holder) == "inside"
+    time.sleep(1.3)
+    other = program(tmp_path, (STORE + LATE).replace("if os.path.exists(HANG)", "if False"), "other.py")
+    assert run_program(other, "raise", **where) == ["unknown"]
+    assert run_program(other, "rerun", **where) == ["in time"]
+    hang.unlink()
+    # Whoever made the call gets what it made of it.
+    assert finish(holder) == ["late"]
+    assert run_program(other, "raise", **where) == ["in time"]
+    assert len(keys(tmp_path)) == 2
+    assert len(set(keys(tmp_path))) == 1
+
+
+def test_an_outcome_that_comes_late_and_is_the_only_one_counts(tmp_path, where):
+    path = program(tmp_path, STORE + LATE)
+    hang = tmp_path / "log.hang"
+    hang.touch()
+    holder = start(path, "raise", **where)
+    assert heard(holder) == "inside"
+    time.sleep(1.3)
+    hang.unlink()
+    assert finish(holder) == ["late"]
+    assert run_program(path, "raise", **where) == ["late"]
+    assert len(keys(tmp_path)) == 1
 
 
 def test_the_intent_is_on_the_disk_before_the_function_runs(tmp_path):
     """What SQLite calls to be sure of it, seen from outside."""
     if not os.path.exists("/usr/bin/strace"):
         pytest.skip("strace is not installed")
-    path = program(tmp_path, SEND)
+    path = program(tmp_path, STORE + SEND)
     import subprocess
     import sys
 

@@ -6,8 +6,8 @@ first, and what is newer is looked for after that, so that nothing can come betw
 
 Statements that give no rows travel with the next one that does (libpq's pipeline). Leases go by the server's clock.
 
-When the connection is lost, what was being asked is asked again. What was being committed may have been committed: the
-server is asked what became of that transaction (`pg_xact_status`), so that nothing is written twice or lost.
+When the connection is lost, what was being asked is asked again. What was being committed may have been committed: once
+the server has done with that transaction, what it was to write is looked for, so that nothing is written twice or lost.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ from musubito.store.base import (
     Claim,
     Claimed,
     CodeOf,
+    Commit,
     Committed,
     Done,
+    Fail,
     Found,
     Holder,
     HolderOf,
+    Intent,
     KeyCheckOf,
     Keys,
     Ledger,
@@ -72,6 +75,8 @@ PATIENCE: Final = 30.0
 """For so many seconds a server that is away is waited for, before steps go on without it."""
 IMPATIENCE: Final = 0.5
 """And for so many while it has not come back since."""
+STANDSTILL: Final = "10s"
+"""Who stops in the middle of a transaction for longer (its machine is gone, or it is) loses it: others wait for it."""
 _WITHOUT_HASTE: Final = (Ledger, Release, Renew, Waits)
 """Changes that may be lost with the last moments of a server that dies: they come again, or run out."""
 _ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, KeyCheckOf, Others, PayloadOf, ReadsOf)
@@ -171,6 +176,15 @@ def _timed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 class _ConnectionLost(Exception):
     """What was asked has not been answered."""
 
+    @classmethod
+    def by(cls, error: BaseException, connection: psycopg.Connection[Any]) -> bool:
+        """Whether this error ended the connection. When the server says why it ends one, it is still open here, and
+        what libpq says then has no number."""
+        if connection.broken or not isinstance(error, psycopg.Error):
+            return connection.broken
+        ended = error.diag.severity_nonlocalized in ("FATAL", "PANIC")
+        return ended or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
+
 
 class _Unclear(_ConnectionLost):
     """The connection was lost when a transaction was to be committed."""
@@ -268,8 +282,8 @@ class PostgreSQLStorage:
             self._patience = PATIENCE
             try:
                 yield _Session(connection)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if connection.broken:
+            except psycopg.Error as error:
+                if _ConnectionLost.by(error, connection):
                     raise _ConnectionLost(str(error)) from error
                 raise
 
@@ -291,6 +305,8 @@ class PostgreSQLStorage:
             except PoolTimeout as error:
                 self._patience = IMPATIENCE
                 raise StoreBusy(f"{self}: the server cannot be reached ({error})") from error
+            except psycopg.errors.LockNotAvailable as error:
+                raise StoreBusy(f"{self}: somebody else has been writing for {PATIENCE:.0f} s") from error
             except _AGAIN as error:
                 if time.monotonic() > until:
                     raise self._fault(error) from error
@@ -346,14 +362,21 @@ class PostgreSQLStorage:
         """See `Store.write`."""
         claims = [change for change in changes if isinstance(change, Claim)]
         if len(claims) == len(changes):
-            return self._persistently(lambda: [self._claim(claim) for claim in claims])
+            asked: list[bool] = []
+
+            def ask() -> list[Any]:
+                asked.append(True)
+                return [self._claim(claim, again=len(asked) > 1) for claim in claims]
+
+            return self._persistently(ask)
         # One at a time here, too: numbers that are new in a transaction are nobody else's before it is committed.
         with self._writing:
             before = _Before()
             return self._persistently(lambda: self._write(changes, before))
 
-    def _claim(self, claim: Claim) -> Claimed | Busy | Done:
-        """Without the lock, and so that no claim holds one lease while it waits for another."""
+    def _claim(self, claim: Claim, *, again: bool = False) -> Claimed | Busy | Done:
+        """Without the lock, and so that no claim holds one lease while it waits for another. `again`: it may have been
+        given to this owner, who was not told so."""
         with self._session() as session:
             with session.connection.pipeline():
                 rows = session.ask("claim", relational.claimed(claim))
@@ -369,14 +392,16 @@ class PostgreSQLStorage:
             if mine:
                 return Claimed(executions, invalidations)
             held = holder.fetchall()
-            if held:
+            if held and again and held[0][0] == claim.holder.owner != claim.over:
+                claim = claim._replace(over=claim.holder.owner)
+            elif held:
                 return Busy(Holder(*held[0]))
         return self._claim(claim)  # It was given back just now.
 
     def _write(self, changes: Sequence[Change], before: _Before) -> list[Any]:
         """One transaction. If the last attempt at it may have been committed, that is found out first."""
         if before.unclear is not None:
-            if self._was_committed(before.unclear.transaction):
+            if self._was_committed(before.unclear, changes):
                 return before.unclear.answers
             before.unclear = None
         try:
@@ -388,11 +413,11 @@ class PostgreSQLStorage:
                         return [Committed(execution, invalid=False)]
                     before.first = None
             return self._transaction(changes, before.first)
-        except _Unclear as lost:
-            before.unclear = lost
-            raise
-        except BaseException:
+        except BaseException as error:
+            # What was numbered in it may not be there.
             self._numbers.forget()
+            if isinstance(error, _Unclear):
+                before.unclear = error
             raise
 
     def _first(self, first: Mapping[str, Any]) -> int | None:
@@ -400,6 +425,7 @@ class PostgreSQLStorage:
         with self._session() as session:
             with session.connection.pipeline():
                 session.execute("BEGIN")
+                session.ask("limits", _LIMITS)
                 session.ask("lock", {"lock": _WRITES})
                 written = session.ask("first_commit", first)
                 session.execute("COMMIT")
@@ -416,6 +442,7 @@ class PostgreSQLStorage:
                     session.execute("BEGIN")
                     if all(isinstance(change, _WITHOUT_HASTE) for change in changes):
                         session.execute("SET LOCAL synchronous_commit = off")
+                    session.ask("limits", _LIMITS)
                     session.ask("lock", {"lock": _WRITES})
                     number = session.ask("transaction", {})
                     committed = [] if first is None else session.rows("committed_as", first)
@@ -428,18 +455,26 @@ class PostgreSQLStorage:
                     committing = _Unclear(transaction, answers)
                     session.execute("COMMIT")
             except BaseException as error:
-                if committing is not None and session.connection.broken:
+                if committing is not None and _ConnectionLost.by(error, session.connection):
                     raise committing from error
                 raise
         return answers
 
-    def _was_committed(self, transaction: str) -> bool:
+    def _was_committed(self, before: _Unclear, changes: Sequence[Change]) -> bool:
+        """Whether what it was to write is there. That the server says so is not enough: after a crash, numbers of
+        transactions that had not come to its disk are given again. What would be the same twice is never there."""
         with self._session() as session:
-            while True:
-                ((status,),) = session.rows("became_of", {"transaction": transaction})
-                if status != "in progress":
-                    return bool(status == "committed")
+            while _is_in_progress(session, before.transaction):
                 time.sleep(0.02)
+            for change, answer in zip(changes, before.answers, strict=True):
+                match change:
+                    case Commit() | Fail():
+                        where = {"reuse": change.place.keys.reuse, "started_at": change.started_at}
+                        return bool(session.rows("was_recorded", {"execution": answer.execution, **where}))
+                    case Intent() if isinstance(answer, Claimed):
+                        where = {"attempt": change.attempt, "owner": change.holder.owner}
+                        return bool(session.rows("was_intended", {"effect_key": change.effect_key, **where}))
+        return False
 
     # -- tidying -------------------------------------------------------------------------------------------------------
     def empty_log(self) -> bool:
@@ -476,6 +511,14 @@ class PostgreSQLStorage:
         self._persistently(ask)
 
 
+def _is_in_progress(session: _Session, transaction: str) -> bool:
+    try:
+        ((status,),) = session.rows("became_of", {"transaction": transaction})
+    except psycopg.errors.InvalidParameterValue:  # a number that a crash has forgotten
+        return False
+    return bool(status == "in progress")
+
+
 _AGAIN: Final = (_ConnectionLost, psycopg.errors.DeadlockDetected)
 _FAULTS: Final = (psycopg.Error, LookupError, TypeError, ValueError, OverflowError)
 """Beside what the server says itself: a damaged database gives rows that are missing or hold something else."""
@@ -486,6 +529,7 @@ def _number_of_lock(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{SCHEMA}:{name}".encode()).digest()[:8], "big", signed=True)
 
 
+_LIMITS: Final = {"idle": STANDSTILL, "lock": f"{PATIENCE}s"}
 _WRITES: Final = _number_of_lock("writes")
 _MIGRATION: Final = _number_of_lock("migration")
 

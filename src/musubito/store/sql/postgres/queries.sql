@@ -22,6 +22,10 @@ SELECT coalesce(max(version), 0)::bigint FROM _schema;
 SELECT current_setting('server_version'), coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
 FROM pg_class WHERE relnamespace = to_regnamespace('musubito') AND relkind = 'r';
 
+-- name: limits
+-- How long this transaction waits for a lock, and may stand still.
+SELECT set_config('idle_in_transaction_session_timeout', :idle, true), set_config('lock_timeout', :lock, true);
+
 -- name: lock
 -- Until the transaction ends: for one at a time.
 SELECT pg_advisory_xact_lock(:lock);
@@ -82,3 +86,12 @@ FROM first RETURNING id;
 -- The execution that was committed of a call.
 SELECT id FROM _executions WHERE reuse_key = :reuse AND started_at = :started_at AND duration_ms = :duration_ms
 ORDER BY id DESC LIMIT 1;
+
+-- name: was_recorded
+-- Whether an execution is the one that was to be written.
+SELECT 1 FROM _executions WHERE id = :execution AND reuse_key = :reuse AND started_at = :started_at;
+
+-- name: was_intended
+-- Whether it is this owner who has begun this attempt at an effect.
+SELECT 1 FROM _effects f JOIN _leases l ON l.key = f.effect_key
+WHERE f.effect_key = :effect_key AND f.attempt = :attempt AND l.owner = :owner;

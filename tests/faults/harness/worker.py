@@ -1,0 +1,177 @@
+"""A worker: performs operations on a store in threads of its own, and plants those faults that come from inside.
+
+python -m tests.faults.harness.worker '{"url": ..., "seed": ..., "first": 0, "count": 100, ...}'
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from musubito import EffectOutcomeUnknown, MusubitoEngine, SQLiteStorage, StoreError, use_musubito_engine
+from musubito.engine import engine as engine_module
+from musubito.engine import keeper
+from musubito.store import locks
+from musubito.store.memory import MemoryStore
+from tests.faults.harness.workload import Operation, expected, log, operations, perform
+
+REAL_TIME = time.time
+OFFSET = [0.0]
+
+
+class Slow:
+    """A store on a slow disk."""
+
+    def __init__(self, store: Any, seconds: float) -> None:
+        self._store, self._seconds = store, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def _rest(self) -> None:
+        if random.random() < 0.1:
+            time.sleep(random.random() * self._seconds)
+
+    def newest(self, *asked: Any) -> Any:
+        self._rest()
+        return self._store.newest(*asked)
+
+    def find(self, query: Any) -> Any:
+        self._rest()
+        return self._store.find(query)
+
+    def write(self, changes: Any) -> Any:
+        self._rest()
+        answers = self._store.write(changes)
+        self._rest()
+        return answers
+
+
+def fail_to_read(store: SQLiteStorage, share: float) -> None:
+    """Some statements end as they do when the disk cannot be read or written."""
+    for connection in (store._reader, store._writer):
+
+        def execute(statement: str, *parameters: Any, real: Any = connection.execute) -> Any:
+            if random.random() < share and not statement.startswith(("PRAGMA", "ROLLBACK")):
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+                raise error
+            return real(statement, *parameters)
+
+        connection.execute = execute
+
+
+def fill_up(store: SQLiteStorage, over: threading.Event) -> None:
+    """There is no room for a while, again and again."""
+    while not over.wait(0.15):
+        with store._writer.lock:
+            pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
+            store._writer.execute(f"PRAGMA max_page_count = {pages}")
+        over.wait(0.15)
+        with store._writer.lock:
+            store._writer.execute("PRAGMA max_page_count = 1000000000")
+
+
+def jump(over: threading.Event, chance: random.Random) -> None:
+    while not over.wait(chance.random() * 0.3):
+        OFFSET[0] = chance.choice((-3600.0, 0.0, 3600.0))
+
+
+def open_store(said: dict[str, Any]) -> Any:
+    url = said["url"]
+    if said.get("without_locks"):
+        locks.fcntl = None  # type: ignore[assignment]
+    if url == "memory":
+        return MemoryStore()
+    if url.startswith("postgresql:"):
+        from musubito.store import postgres
+
+        postgres.PATIENCE = said.get("patience", postgres.PATIENCE)
+        return postgres.PostgreSQLStorage(url)
+    return SQLiteStorage(url, busy_timeout=said.get("busy_timeout", 5.0))
+
+
+def ask(operation: Operation, engine: MusubitoEngine) -> None:
+    log("ask", operation=operation.kind, n=operation.n, versions=operation.versions)
+    faults, outcome = engine.faults, "returned"
+    try:
+        value = perform(operation, engine)
+        if value != expected(operation):
+            outcome = f"wrong: {operation} gave {value!r}"
+    except EffectOutcomeUnknown:
+        outcome = "unknown"
+    except StoreError as error:
+        if operation.kind not in ("pay", "resend", "invalidate"):
+            outcome = f"raised: {error!r}"
+        else:
+            outcome = "refused"
+    except BaseException as error:
+        outcome = f"raised: {error!r}"
+    log("answer", operation=operation.kind, n=operation.n, outcome=outcome, faults=engine.faults - faults)
+
+
+def main(said: dict[str, Any]) -> None:
+    warnings.simplefilter("ignore")
+    chance = random.Random(said["seed"])
+    random.seed(said["seed"])
+    if "lease" in said:
+        keeper.LEASE_SECONDS = engine_module.LEASE_SECONDS = said["lease"]
+        keeper.TICK = said["lease"] / 10
+    time.time = lambda: REAL_TIME() + OFFSET[0]
+    os.environ["HARNESS_BODY"] = str(said.get("body", 0))
+    store = open_store(said)
+    # An engine for each thread: a call in one thread would count with the steps that are open in another.
+    engines = [
+        MusubitoEngine(Slow(store, said["slow"]) if "slow" in said else store) for _ in range(said.get("threads", 2))
+    ]
+    over = threading.Event()
+    planting: list[threading.Thread] = []
+    if "clock" in said:
+        planting.append(threading.Thread(target=jump, args=(over, chance)))
+    if "full" in said:
+        planting.append(threading.Thread(target=fill_up, args=(store, over)))
+    if "unreadable" in said:
+        fail_to_read(store, said["unreadable"])
+    for each in planting:
+        each.start()
+    log("up")
+    todo, taking = operations(said["seed"], said["first"], said["count"]), threading.Lock()
+    if "again" in said:
+        todo = iter(
+            [Operation(kind, tuple(versions), n) for kind, versions, n in json.loads(Path(said["again"]).read_text())]
+        )
+
+    def work(engine: MusubitoEngine) -> None:
+        with use_musubito_engine(engine):
+            while True:
+                with taking:
+                    operation = next(todo, None)
+                if operation is None:
+                    return
+                ask(operation, engine)
+
+    threads = [threading.Thread(target=work, args=(engine,)) for engine in engines]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    over.set()
+    for each in planting:
+        each.join()
+    for engine in engines:
+        engine.flush()
+    for engine in engines:
+        engine.close()
+    log("down")
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

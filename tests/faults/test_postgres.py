@@ -1,0 +1,450 @@
+"""PostgreSQL that goes away: nothing that was recorded is lost, nothing runs twice, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+
+import psycopg
+import pytest
+
+from musubito import MusubitoEngine, MusubitoWarning, SchemaError, StoreError, musubito_step, use_musubito_engine
+from musubito.store import postgres
+from musubito.store.base import Busy, Claim, Claimed, Holder, Keys
+from musubito.store.postgres import PostgreSQLStorage
+from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
+from tests.faults.outage import COMMITTED, Proxy, Server
+from tests.server import drop_database, new_database
+
+RAN: Counter[object] = Counter()
+
+
+@musubito_step()
+def square(n):
+    RAN[n] += 1
+    return n * n
+
+
+@musubito_step()
+def whole(n):
+    RAN["whole", n] += 1
+    return square(n).value + 1
+
+
+@pytest.fixture
+def url():
+    RAN.clear()
+    url = new_database()
+    yield url
+    drop_database(url)
+
+
+@pytest.fixture
+def proxy(url):
+    proxy = Proxy(url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    if os.environ.get("MUSUBITO_TEST_POSTGRES"):
+        pytest.skip("the server is somebody else's, and not to be killed")
+    server = Server()
+    yield server
+    server.close()
+
+
+def ask(url: str, statement: str) -> list:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def once(test):
+    """A hook that gives False the first time that `test` holds."""
+    left = [1]
+
+    def hook(piece: bytes) -> bool:
+        if left and test(piece):
+            left.pop()
+            return False
+        return True
+
+    return hook
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+def executions(url: str) -> list:
+    return ask(url, "SELECT reuse_key, count(*) FROM musubito.executions GROUP BY 1 HAVING count(*) > 1")
+
+
+def test_a_connection_that_is_cut_before_the_answer_to_a_commit_costs_nothing(url, proxy):
+    with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
+        for n in range(20):
+            proxy.on_answer = once(lambda piece: COMMITTED in piece)
+            assert whole(n).value == n * n + 1
+        assert proxy.cuts >= 20
+        assert engine.faults == 0
+    assert executions(url) == []
+    assert ask(url, "SELECT count(*) FROM musubito.executions") == [(40,)]
+    with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        assert [whole(n).value for n in range(20)] == [n * n + 1 for n in range(20)]
+    assert set(RAN.values()) == {1}
+
+
+def test_a_connection_that_is_cut_before_the_commit_arrives_costs_nothing(url, proxy):
+    """Numbers of names that were new in that transaction must not outlive it, either."""
+    with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine:
+        proxy.on_request = once(lambda piece: b"COMMIT" in piece)
+        with use_musubito_engine(engine):
+            assert whole(1).value == 2
+        assert proxy.cuts == 1
+        assert engine.faults == 0
+    with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        assert whole(1).value == 2
+        assert square(1).value == 1
+    assert set(RAN.values()) == {1}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_connections_that_are_cut_anywhere_cost_nothing(url, proxy, seed):
+    import random
+
+    chance = random.Random(seed)
+    with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
+        proxy.on_request = proxy.on_answer = lambda piece: chance.random() > 0.02
+        for n in range(60):
+            assert whole(n % 40).value == (n % 40) ** 2 + 1
+        assert proxy.cuts > 3
+        assert engine.faults == 0
+        proxy.on_request = proxy.on_answer = lambda piece: True
+    assert executions(url) == []
+    with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        assert [whole(n).value for n in range(40)] == [n * n + 1 for n in range(40)]
+    assert set(RAN.values()) == {1}
+
+
+def test_sessions_that_an_administrator_ends_cost_nothing(url):
+    over = threading.Event()
+
+    def end_them():
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not over.wait(0.05):
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+
+    with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        ending = threading.Thread(target=end_them)
+        ending.start()
+        try:
+            for n in range(100):
+                assert whole(n % 60).value == (n % 60) ** 2 + 1
+        finally:
+            over.set()
+            ending.join()
+        assert engine.faults == 0
+    assert executions(url) == []
+    assert set(RAN.values()) == {1}
+
+
+def test_a_claim_of_the_dead_whose_answer_was_lost_is_known_again(url, proxy):
+    """Else whoever has taken it over would wait for himself until the lease runs out."""
+    key, dead = bytes(32), Holder(b"dead", "host", 1, "1", time.time() + 60)
+    living = Holder(b"living", "host", 2, "2", time.time() + 60)
+    claim = Claim(key, Keys(key, key, key), False, 0, dead, "step", time.time())
+    store = PostgreSQLStorage(proxy.url)
+    assert isinstance(store.write([claim])[0], Claimed)
+    taken = []
+
+    def is_committed(piece: bytes) -> bool:
+        """The server is idle again, after the statement that has taken the lease."""
+        if b"INSERT 0 1" in piece:
+            taken.append(True)
+        return bool(taken) and b"Z\x00\x00\x00\x05I" in piece
+
+    proxy.on_answer = once(is_committed)
+    assert isinstance(store.write([claim._replace(holder=living, over=b"dead")])[0], Claimed)
+    assert proxy.cuts == 1
+    assert isinstance(store.write([claim._replace(holder=dead)])[0], Busy)
+    store.close()
+
+
+def test_a_lease_does_not_last_longer_when_the_clock_was_put_back(url, monkeypatch):
+    now = [time.time() + 3600]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        square(0)
+        now[0] -= 3600
+
+        @musubito_step()
+        def looks():
+            return ask(url, "SELECT expires_at - extract(epoch FROM clock_timestamp()) FROM musubito._leases")
+
+        ((lasts,),) = looks().value
+    assert float(lasts) < 60
+
+
+# -- the server --------------------------------------------------------------------------------------------------------
+LOOP = """
+@musubito_step()
+def piece(n):
+    log(f"piece {n}")
+    time.sleep(0.005)
+    return n
+
+
+@musubito_step()
+def whole(n):
+    log(f"whole {n}")
+    return [piece(n).value, piece(n + 1).value]
+
+
+warnings.simplefilter("error")
+engine = MusubitoEngine.from_url(DATABASE)
+use_musubito_engine(engine)
+say("up")
+for n in range(int(sys.argv[1])):
+    assert whole(n).value == [n, n + 1]
+engine.close()
+say(engine.faults)
+"""
+
+
+@pytest.mark.parametrize("how", ["fast", "killed"])
+def test_a_server_that_comes_back_is_waited_for(tmp_path, server, how):
+    url = server.new_database(f"back_{how}")
+    path = program(tmp_path, LOOP)
+    workers = [start(path, 150, DATABASE=url) for _ in range(2)]
+    assert [heard(worker) for worker in workers] == ["up", "up"]
+    for _ in range(3):
+        time.sleep(0.3)
+        server.stop() if how == "fast" else server.kill()
+        time.sleep(0.2)
+        server.start()
+    assert [finish(worker, 90) for worker in workers] == [["0"], ["0"]]
+    ran = Counter(log_of(tmp_path))
+    assert len(ran) == 150 + 151
+    assert set(ran.values()) == {1}
+    assert finish(start(path, 150, DATABASE=url)) == ["up", "0"]
+    assert set(Counter(log_of(tmp_path)).values()) == {1}
+
+
+def test_the_number_of_a_transaction_that_a_crash_has_forgotten_may_be_another_s(server):
+    """After a crash the server gives the numbers again that had not come to the disk."""
+    url = server.new_database("reused")
+    RAN.clear()
+    with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        square(0)
+    proxy = Proxy(url)
+    killed = threading.Event()
+
+    def kill(piece: bytes) -> bool:
+        if not killed.is_set() and b"COMMIT" in piece:
+            proxy.closed = True
+            server.kill()
+            killed.set()
+            return False
+        return True
+
+    def go_on():
+        killed.wait()
+        server.start()
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS elsewhere (n bigint)")
+            for n in range(50):
+                connection.execute("INSERT INTO elsewhere VALUES (%s)", (n,))
+        proxy.closed = False
+
+    with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
+        proxy.on_request = kill
+        other = threading.Thread(target=go_on)
+        other.start()
+        assert square(1).value == 1
+        other.join()
+        assert killed.is_set()
+        assert engine.faults == 0
+        assert square(1).value == 1
+    proxy.close()
+    assert RAN == {0: 1, 1: 1}
+
+
+def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, monkeypatch):
+    monkeypatch.setattr(postgres, "PATIENCE", 2.0)
+    with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
+        engine.storage._patience = 2.0
+        assert square(1).value == 1
+        proxy.closed = True
+        proxy.cut_all()
+        with pytest.warns(MusubitoWarning, match="unrecorded"):
+            began = time.monotonic()
+            assert square(2).value == 4
+            assert time.monotonic() - began < 8
+            for n in (3, 4, 5):
+                began = time.monotonic()
+                assert square(n).value == n * n
+                assert time.monotonic() - began < 3
+        assert engine.faults >= 4
+        proxy.closed = False
+        with time_limit(30):
+            faults = engine.faults
+            while square(6).value == 36 and engine.faults > faults:
+                faults = engine.faults
+        assert square(1).value == 1
+        assert RAN[1] == 1
+
+
+def test_who_stands_still_in_the_middle_of_writing_stops_others_for_a_while_only(url, monkeypatch):
+    monkeypatch.setattr(postgres, "STANDSTILL", "1s")
+    with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        square(0)
+        still = psycopg.connect(url, autocommit=True)
+        postgres._configure(still)
+        still.execute("BEGIN")
+        still.execute("SELECT pg_advisory_xact_lock(%s)", (postgres._WRITES,))
+        assert square(1).value == 1
+        still.close()
+        assert engine.faults == 0
+        assert square(1).value == 1
+    assert RAN == {0: 1, 1: 1}
+
+
+# -- opening -----------------------------------------------------------------------------------------------------------
+OPEN = """
+@musubito_step()
+def one(n):
+    log(n)
+    return n
+
+
+warnings.simplefilter("ignore", DeprecationWarning)
+reading, writing = os.pipe()
+children = []
+for _ in range(20):
+    children.append(os.fork())
+    if children[-1] == 0:
+        # All at the moment when the parent has closed its end.
+        os.close(writing)
+        os.read(reading, 1)
+        with MusubitoEngine.from_url(DATABASE) as engine, use_musubito_engine(engine):
+            assert [one(n).value for n in range(3)] == [0, 1, 2]
+            assert engine.faults == 0
+        os._exit(0)
+os.close(writing)
+say(sum(os.waitpid(child, 0)[1] == 0 for child in children))
+"""
+
+
+def test_twenty_processes_open_an_empty_database_at_once(tmp_path, url):
+    assert run_program(program(tmp_path, OPEN), DATABASE=url) == ["20"]
+    assert sorted(log_of(tmp_path)) == ["0", "1", "2"]
+    assert ask(url, "SELECT version FROM musubito._schema ORDER BY 1") == [(each,) for each in sorted(postgres.STEPS)]
+
+
+@pytest.fixture
+def role(url):
+    name = f"musubito_role_{os.getpid()}"
+    ask(url, f"DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN PASSWORD 'geheim'")
+    yield name
+    ask(url, f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def as_role(url: str, role: str) -> str:
+    rest = url.partition("@")[2]
+    return f"postgresql://{role}:geheim@{rest}"
+
+
+def test_a_role_needs_no_more_than_the_grants(url, role):
+    PostgreSQLStorage(url).close()
+    ask(
+        url,
+        f"GRANT USAGE ON SCHEMA musubito TO {role};"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA musubito TO {role}",
+    )
+    with MusubitoEngine.from_url(as_role(url, role)) as engine, use_musubito_engine(engine):
+        assert [whole(1).value, whole(1).value] == [2, 2]
+        engine.invalidate(whole)
+        assert whole(1).value == 2
+        assert engine.faults == 0
+    assert RAN == {1: 1, ("whole", 1): 2}
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_role_without_grants_is_told_so(url, role, made):
+    if made:
+        PostgreSQLStorage(url).close()
+    with pytest.raises(StoreError, match="permission denied|may not make") as caught:
+        PostgreSQLStorage(as_role(url, role))
+    chain, error = [], caught.value
+    while error is not None:
+        chain.append(f"{error!s} {error!r}")
+        error = error.__cause__ or error.__context__
+    assert not any("geheim" in text for text in chain), chain
+    assert "musubito" in str(caught.value)
+
+
+def test_a_wrong_password_or_host_is_not_told_with_the_password(url):
+    with pytest.raises(StoreError) as caught:
+        PostgreSQLStorage("postgresql://somebody:geheim@localhost:1/nowhere?connect_timeout=2")
+    assert "geheim" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_newer_schema_is_refused(url):
+    PostgreSQLStorage(url).close()
+    ask(url, "INSERT INTO musubito._schema VALUES (99, now())")
+    with pytest.raises(SchemaError, match="newer"):
+        PostgreSQLStorage(url)
+    assert ask(url, "SELECT max(version) FROM musubito._schema") == [(99,)]
+
+
+def test_somebody_else_s_schema_of_that_name_is_left_alone(url):
+    ask(url, "CREATE SCHEMA musubito; CREATE TABLE musubito.songs (id int); INSERT INTO musubito.songs VALUES (1)")
+    with pytest.raises(SchemaError, match="somebody else"):
+        PostgreSQLStorage(url)
+    assert ask(url, "SELECT relname::text FROM pg_class WHERE relnamespace = 'musubito'::regnamespace") == [("songs",)]
+
+
+# -- fork --------------------------------------------------------------------------------------------------------------
+FORK = """
+@musubito_step()
+def inner(n):
+    log(f"inner {n}")
+    return n * n
+
+
+@musubito_step()
+def forks(n):
+    log("forks")
+    child = os.fork()
+    # Both go on, each on connections of its own.
+    said = [inner(k).value for k in range(20)]
+    if child == 0:
+        assert [inner(k).value for k in range(20, 25)] == [k * k for k in range(20, 25)]
+        assert engine.faults == 0
+        engine.close()
+        os._exit(0 if said == [k * k for k in range(20)] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    return said
+
+
+warnings.simplefilter("ignore", DeprecationWarning)
+engine = MusubitoEngine.from_url(DATABASE)
+use_musubito_engine(engine)
+assert inner(0).value == 0
+assert forks(1).value == [k * k for k in range(20)]
+assert forks(1).value == [k * k for k in range(20)]
+engine.close()
+say(engine.faults)
+"""
+
+
+def test_a_step_that_forks_goes_on_in_both(tmp_path, url):
+    path = program(tmp_path, FORK)
+    assert run_program(path, DATABASE=url) == ["0"]
+    assert Counter(log_of(tmp_path)) == {"forks": 1, **{f"inner {k}": 1 for k in range(25)}}
+    assert run_program(path, DATABASE=url) == ["0"]
+    assert len(log_of(tmp_path)) == 26
