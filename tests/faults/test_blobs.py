@@ -36,7 +36,8 @@ from musubito.contents.contents import LARGE, blob_name
 from musubito.identity.codecs import encode_value
 from musubito.lineage import Lineage
 from musubito.lineage.blobs import blobs
-from musubito.lineage.removal import forget, meant, prune
+from musubito.lineage.forgetting import forget, meant
+from musubito.lineage.removal import prune
 from musubito.lineage.statistics import statistics
 from musubito.lineage.verify import verify
 from tests.faults.children import program, run_program, start

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from musubito.identity.source import parsed
+
 __all__ = ["HIDDEN", "is_secret", "scrubbed", "without_secrets_in"]
 
 HIDDEN: Final = "**********"
@@ -132,8 +134,8 @@ def _parsed(code: str) -> tuple[ast.Module | None, int]:
     """The tree, and how many lines stand above that are not in the code: a method is indented."""
     for above, text in enumerate((code, f"if 1:\n{code}")):
         try:
-            return ast.parse(text), above
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return parsed(text), above
+        except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
             continue
     return None, 0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from musubito.identity.secrets import without_secrets_in
+from musubito.identity.source import parsed
 
 __all__ = ["prompts_in"]
 
@@ -20,8 +21,8 @@ def prompts_in(text: str) -> list[str]:
     """The texts in a part of code, or in the text of a constant, that may be prompts: those of several words, without
     docstrings and the texts of errors. Those of f-strings with their fields as they stand in the code."""
     try:
-        tree = ast.parse(textwrap.dedent(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parsed(textwrap.dedent(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
         tree = None
     if tree is not None and tree.body and isinstance(tree.body[0], _FUNCTION):
         found = list(_texts(tree))

@@ -425,7 +425,7 @@ class PostgreSQLStorage:
         with self._session() as session:
             with session.connection.pipeline():
                 session.execute("BEGIN")
-                session.ask("limits", _LIMITS)
+                session.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
                 session.ask("lock", {"lock": _WRITES})
                 written = session.ask("first_commit", first)
                 session.execute("COMMIT")
@@ -442,7 +442,7 @@ class PostgreSQLStorage:
                     session.execute("BEGIN")
                     if all(isinstance(change, _WITHOUT_HASTE) for change in changes):
                         session.execute("SET LOCAL synchronous_commit = off")
-                    session.ask("limits", _LIMITS)
+                    session.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
                     session.ask("lock", {"lock": _WRITES})
                     number = session.ask("transaction", {})
                     committed = [] if first is None else session.rows("committed_as", first)
@@ -529,7 +529,6 @@ def _number_of_lock(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{SCHEMA}:{name}".encode()).digest()[:8], "big", signed=True)
 
 
-_LIMITS: Final = {"idle": STANDSTILL, "lock": f"{PATIENCE}s"}
 _WRITES: Final = _number_of_lock("writes")
 _MIGRATION: Final = _number_of_lock("migration")
 
