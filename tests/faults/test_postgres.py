@@ -132,7 +132,7 @@ def test_sessions_that_an_administrator_ends_cost_nothing(url):
 
     def end_them():
         with psycopg.connect(url, autocommit=True) as connection:
-            while not over.wait(0.05):
+            while not over.wait(0.2):
                 connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -303,9 +303,10 @@ def test_who_stands_still_in_the_middle_of_writing_stops_others_for_a_while_only
     with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
         square(0)
         still = psycopg.connect(url, autocommit=True)
-        postgres._configure(still)
-        still.execute("BEGIN")
-        still.execute("SELECT pg_advisory_xact_lock(%s)", (postgres._WRITES,))
+        session = postgres._Session(still)
+        session.execute("BEGIN")
+        session.ask("limits", {"idle": postgres.STANDSTILL, "lock": "30s"})
+        session.ask("lock", {"lock": postgres._WRITES})
         assert square(1).value == 1
         still.close()
         assert engine.faults == 0
