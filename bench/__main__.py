@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench import conversation, effects, graphs, growth, replay, servers, tasks, writers
+from bench import conversation, effects, graphs, growth, replay, servers, storage, tasks, writers
 from bench.goals import Goal, Ratio
 from bench.machine import facts
 from bench.measure import Sample
@@ -29,6 +29,7 @@ ROWS: Final = {
     **graphs.ROWS,
     **conversation.ROWS,
     **growth.ROWS,
+    **storage.ROWS,
 }
 # Beside the sources, because temporary folders often lie in memory, where fsync costs nothing.
 WORKSHOP = Path(__file__).resolve().parent.parent / ".bench"
