@@ -22,6 +22,7 @@ __all__ = [
     "MusubitoWarning",
     "SchemaError",
     "StoreBusy",
+    "StoreClosed",
     "StoreError",
     "WrongKey",
     "warn",
@@ -90,6 +91,10 @@ class CodeError(InputError):
 
 class StoreError(MusubitoError):
     """The database cannot be opened, read or written."""
+
+
+class StoreClosed(StoreError):
+    """It was closed, and will answer nothing any more."""
 
 
 class StoreBusy(StoreError):

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from musubito.engine.inputs import in_pieces
-from musubito.errors import LOGGER, StoreBusy, StoreError
+from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError
 from musubito.store.base import Begin, Change, Invalidate, Ledger, Release, Renew
 
 if TYPE_CHECKING:
@@ -148,6 +148,10 @@ class Keeper:
             self._engine.storage.write([*self._begin(), ledger])
         except StoreBusy as fault:
             self._engine.log(fault)
+        except StoreClosed:
+            # By somebody who had it before this engine was done with it.
+            self._lost += len(ledger.calls)
+            return True
         except StoreError as fault:
             self._failures += 1
             self._engine.log(fault)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, assert_never
 
-from musubito.errors import StoreError
+from musubito.errors import StoreClosed, StoreError
 from musubito.store.base import (
     FORGOTTEN,
     Answer,
@@ -703,5 +703,5 @@ class MemoryStore:
 
     def _opened(self) -> _Tables:
         if self._closed:
-            raise StoreError("the store was closed")
+            raise StoreClosed("the store was closed")
         return self._tables

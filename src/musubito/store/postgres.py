@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from musubito.errors import SchemaError, StoreBusy, StoreError
+from musubito.errors import SchemaError, StoreBusy, StoreClosed, StoreError
 from musubito.store import relational
 from musubito.store.base import (
     Began,
@@ -261,7 +261,7 @@ class PostgreSQLStorage:
         """The pool. It is made when it is first needed: its threads do not survive a fork."""
         with self._making:
             if self._closed:
-                raise StoreError(f"{self} was closed")
+                raise StoreClosed(f"{self} was closed")
             if self._pool is None:
                 self._pool = ConnectionPool(
                     self._url,

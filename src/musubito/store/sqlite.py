@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from musubito.errors import SchemaError, StoreBusy, StoreError
+from musubito.errors import SchemaError, StoreBusy, StoreClosed, StoreError
 from musubito.store import relational
 from musubito.store.base import (
     Began,
@@ -222,6 +222,8 @@ class SQLiteStorage:
         self._numbers = relational.Numbers()
 
     def _fault(self, error: Exception) -> StoreError:
+        if self._closed:
+            return StoreClosed(f"{self.db_path} was closed")
         return _fault(self.db_path, error)
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
