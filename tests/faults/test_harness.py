@@ -1,101 +1,24 @@
-"""The same random work on each store, with faults of each kind, and what must hold afterwards.
-
-`MUSUBITO_TEST_SEED` repeats the random choices of a run.
-"""
+"""Whatever fails, nothing is lost, wrong or done twice: on SQLite, and in memory."""
 
 from __future__ import annotations
 
-import os
-import random
-import sqlite3
-import time
-from contextlib import closing
-from unittest.mock import patch
-
-import psycopg
 import pytest
 
-from musubito.store import locks
 from tests.faults.harness.faults import Harness
-from tests.faults.harness.invariants import findings, leases_that_outlive, problems
-from tests.faults.outage import Server
+from tests.faults.harness.invariants import problems
+from tests.faults.harness.playing import SEED, play
 
-SEED = int(os.environ.get("MUSUBITO_TEST_SEED") or random.SystemRandom().randrange(10**6))
-ON_SQLITE = ("calm", "kill", "busy", "full", "unreadable", "clock", "slow", "stop", "calm")
-ON_POSTGRES = ("calm", "kill", "cut", "ended", "restart", "crash", "backend", "busy", "clock", "slow", "stop", "calm")
-OPERATIONS = {"sqlite": 10_000, "leases": 10_000, "postgres": 2_000}
-"""So many on each; PostgreSQL's rounds are long, since its server is started again and again. The rest is for a soak."""
+OPERATIONS = {"locks": 10_000, "leases": 4_000}
+"""With leases a dead holder is waited for, so that as many take much longer; the rest is for a soak."""
 
 
-@pytest.fixture(params=["sqlite", "leases", "postgres"])
+@pytest.fixture(params=["locks", "leases"])
 def harness(request, tmp_path):
-    print(f"MUSUBITO_TEST_SEED={SEED}")
-    if request.param == "postgres":
-        if os.environ.get("MUSUBITO_TEST_POSTGRES"):
-            pytest.skip("the server is somebody else's, and not to be killed")
-        server = Server()
-        harness = Harness(tmp_path, server.new_database("harness"), SEED, server=server)
-    else:
-        server = None
-        harness = Harness(tmp_path, str(tmp_path / "musubito.db"), SEED, without_locks=request.param == "leases")
+    harness = Harness(tmp_path, str(tmp_path / "musubito.db"), SEED, without_locks=request.param == "leases")
     yield harness
     for process in harness.running:
         process.kill()
         process.communicate()
-    if server is not None:
-        server.close()
-
-
-def keys(harness: Harness) -> list[bytes]:
-    """Those of leases that are left, and of some of all that was ever computed."""
-    ask = "SELECT key FROM {0}_leases UNION SELECT reuse_key FROM {0}_executions WHERE id % 20 = 0"
-    if harness.postgres:
-        with psycopg.connect(harness.url) as connection:
-            return [bytes(key) for (key,) in connection.execute(ask.format("musubito."))]
-    with closing(sqlite3.connect(harness.url)) as connection:
-        return [key for (key,) in connection.execute(ask.format(""))]
-
-
-def flip_bits(harness: Harness, share: int) -> int:
-    """One bit in each of so many stored values."""
-    if harness.postgres:
-        with psycopg.connect(harness.url) as connection:
-            flip = "UPDATE musubito._executions SET payload = set_bit(payload, 12, 1 - get_bit(payload, 12))"
-            return connection.execute(
-                f"{flip} WHERE payload IS NOT NULL AND id % {share} = 0 AND holds & 8 = 0"
-            ).rowcount
-    with closing(sqlite3.connect(harness.url)) as connection, connection:
-        connection.create_function("flipped", 1, lambda payload: payload[:-1] + bytes([payload[-1] ^ 4]))
-        flip = "UPDATE _executions SET payload = flipped(payload)"
-        return connection.execute(f"{flip} WHERE payload IS NOT NULL AND id % {share} = 0 AND holds & 8 = 0").rowcount
-
-
-def play(harness: Harness, count: int) -> None:
-    began = time.monotonic()
-    rounds = ON_POSTGRES if harness.postgres else ON_SQLITE
-    for fault in rounds:
-        start = time.monotonic()
-        harness.play(fault, count // len(rounds))
-        print(f"{fault}: {time.monotonic() - start:.1f} s")
-    again = harness.once_more()
-    record = harness.read()
-    said = problems(record)
-    print(
-        f"{len(record.asks)} operations, {len(record.runs)} runs, {again} at the end, {time.monotonic() - began:.1f} s"
-    )
-    assert said == [], f"{len(said)} problems, MUSUBITO_TEST_SEED={SEED}: " + "\n".join(said[:10])
-    with patch.object(locks, "fcntl", None if harness.without_locks else locks.fcntl):
-        store = harness.open()
-        assert findings(store) == []
-        assert leases_that_outlive(store, keys(harness)) == []
-        # Nothing is lost by work that found everything.
-        assert harness.once_more() == 0
-        flipped = flip_bits(harness, 37)
-        assert len(findings(store)) == flipped > 0
-        assert harness.once_more() > 0
-        assert harness.once_more() == 0
-        assert not [ask for ask in harness.read().asks if ask.outcome.startswith(("wrong", "raised"))]
-        store.close()
 
 
 def test_whatever_fails_nothing_is_lost_wrong_or_done_twice(harness, request):
@@ -108,7 +31,6 @@ def test_whatever_fails_nothing_is_lost_wrong_or_done_twice_at_length(harness):
 
 
 def test_threads_that_share_a_store_in_memory(tmp_path):
-    print(f"MUSUBITO_TEST_SEED={SEED}")
     harness = Harness(tmp_path, "memory", SEED)
     harness.start(2_000, threads=4)
     harness.finish()
