@@ -49,7 +49,9 @@ def test_only_what_would_be_removed(path):
     assert said.exit_code == 0 and "19 executions, 19 nodes, 1 run." in said.output
     told = json.loads(ask(path, "--older-than", "30d", "--dry-run", "--json").output)
     assert (told["executions"], told["nodes"], told["runs"]) == (19, 19, 1)
-    assert ask(path, "--older-than", "30d", "--dry-run").output == said.output
+    again = ask(path, "--older-than", "30d", "--dry-run").output
+    # But for the time, of which some has passed.
+    assert again.partition(": ")[2] == said.output.partition(": ")[2]
 
 
 def test_what_was_removed_is_told(path):
