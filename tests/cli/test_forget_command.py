@@ -56,7 +56,7 @@ def test_with_all_below(path):
     node = next(each["node_id"] for each in json.loads(shown.output)["nodes"] if each["operation"] == "fetch")
     said = ask(path, node[:10], "--below", "--yes", "--json")
     done = json.loads(said.output)
-    assert done.keys() == {"executions", "inputs", "parts", "size", "erased", "nodes", "runs"}
+    assert done.keys() == {"executions", "inputs", "parts", "size", "elsewhere", "erased", "nodes", "runs"}
     assert (done["executions"], done["erased"]) == (2, True)
     assert not is_found(path, "of-great-weight") and is_found(path, "other-matter")
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from musubito import MusubitoEngine, MusubitoWarning, SchemaError, StoreError, musubito_step, use_musubito_engine
-from musubito.store import postgres
-from musubito.store.base import Busy, Claim, Claimed, Holder, Keys
+from musubito.store import postgres, relational
+from musubito.store.base import Began, Busy, Claim, Claimed, Committed, Holder, Invalidate, Keys
 from musubito.store.postgres import PostgreSQLStorage
+from musubito.testing.changes import commit, place, ran, use
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 from tests.faults.outage import COMMITTED, Proxy, Server
 from tests.server import drop_database, new_database
 
 RAN: Counter[object] = Counter()
+F, G = place("f"), place("g")
 
 
 @musubito_step()
@@ -449,3 +455,80 @@ def test_a_step_that_forks_goes_on_in_both(tmp_path, url):
     assert Counter(log_of(tmp_path)) == {"forks": 1, **{f"inner {k}": 1 for k in range(25)}}
     assert run_program(path, DATABASE=url) == ["0"]
     assert len(log_of(tmp_path)) == 26
+
+
+STOPPED = """
+import os, signal, sys
+from musubito.store import relational
+from musubito.store.postgres import PostgreSQLStorage
+from musubito.testing.changes import commit, place
+
+perform = relational.perform
+
+def stopping(db, numbers, change):
+    answer = perform(db, numbers, change)
+    print("stops", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return answer
+
+relational.perform = stopping
+PostgreSQLStorage(sys.argv[1]).write([commit(place("a"), "x")])
+"""
+
+
+def test_a_process_that_is_stopped_while_it_writes_stops_others_for_a_while_only(url, monkeypatch):
+    with psycopg.connect(url) as connection:
+        if connection.info.server_version < 170000:
+            pytest.skip("an older server does not know how long a transaction may last")
+    monkeypatch.setattr(postgres, "WHOLE", "2s")
+    text = STOPPED.replace("perform =", 'import musubito.store.postgres as p\np.WHOLE = "2s"\nperform =', 1)
+    with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        child = subprocess.Popen([sys.executable, "-c", text, url], stdout=subprocess.PIPE)
+        try:
+            assert child.stdout is not None and child.stdout.readline() == b"stops\n"
+            assert square(1).value == 1
+            assert square(1).value == 1
+        finally:
+            child.kill()
+            child.communicate()
+        assert engine.faults == 0
+    assert RAN == {1: 1}
+
+
+def test_a_database_whose_transactions_see_one_moment_is_no_other(url):
+    """What is committed while a step waits for its turn is seen, whatever the database's default is."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = conninfo_to_dict(url)["dbname"]
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    with MusubitoEngine.from_url(url, strict=True) as engine, MusubitoEngine.from_url(url, strict=True) as other:
+        store = engine.storage
+        ran(store, F, "x")
+        began = store.find(Began())
+        with psycopg.connect(url) as lock:
+            session = postgres._Session(lock)
+            session.ask("lock", {"lock": postgres._WRITES})
+            waiting = threading.Thread(
+                target=lambda: seen.extend(store.write([commit(G, "y", uses=[use(F, 1)], began=began)]))
+            )
+            seen: list[Any] = []
+            waiting.start()
+            time.sleep(0.5)
+            # In this transaction, as somebody else's that comes first.
+            relational.perform(session, relational.Numbers(), Invalidate("default", F.operation, None))
+        waiting.join()
+        assert seen == [Committed(2, invalid=True)]
+        assert other.storage.newest(G.keys, "default").invalid == 1
+
+
+def test_a_database_in_another_encoding_is_refused(url):
+    name = f"ascii_{conninfo_to_dict(url)['dbname']}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    other = url.replace(conninfo_to_dict(url)["dbname"], name)
+    try:
+        with pytest.raises(StoreError, match="UTF8 is needed"):
+            PostgreSQLStorage(other)
+    finally:
+        drop_database(other)

@@ -672,3 +672,39 @@ def test_what_is_still_buffered_when_it_is_forgotten_is_not_stored_afterwards(tm
         first.flush()
         assert Lineage(first).input(Lineage(first).node(node)) is None
     assert b"a secret question" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_search_finds_what_was_given_and_not_our_own_words(tmp_path):
+    from pathlib import PurePosixPath
+
+    from musubito.lineage.holding import Wanted, holding
+
+    @musubito_step(name="given")
+    def given(where: PurePosixPath, data: bytes, seen: tuple[str, ...]) -> int:
+        return 1
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "words.db"), strict=True) as engine, use_musubito_engine(engine):
+        given(PurePosixPath("/home/alice"), b"1", ("bob",))
+        lineage = Lineage(engine)
+        for word in ("items", "value", "tuple", "Path", "sha256", "bytes", "encrypted", "stored"):
+            assert holding(lineage, Wanted.of(word)).nodes == []
+        for word in ("alice", "bob"):
+            assert len(holding(lineage, Wanted.of(word)).nodes) == 1
+
+
+def test_a_search_looks_into_what_is_encrypted_where_the_key_is_here(tmp_path):
+    from musubito.lineage.holding import Wanted, holding
+
+    @musubito_step(name="greet")
+    def greet(who: str) -> int:
+        return len(who)
+
+    path = tmp_path / "sealed.db"
+    with MusubitoEngine(SQLiteStorage(path), strict=True, key=bytes(range(32))) as engine:
+        with use_musubito_engine(engine):
+            greet("alice@example.com")
+        found = holding(Lineage(engine), Wanted.of("alice"))
+        assert (len(found.nodes), found.encrypted) == (1, 0)
+    with MusubitoEngine(SQLiteStorage(path)) as engine:
+        found = holding(Lineage(engine), Wanted.of("alice"))
+        assert (found.nodes, found.looked_at, found.encrypted) == ([], 1, 1)

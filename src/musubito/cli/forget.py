@@ -57,6 +57,12 @@ def command(
         wanted, inputs = nodes_among(held.nodes), held.inputs
         if held.unreadable:
             click.echo(f"{times(held.unreadable, 'stored input')} could not be read: see musubito verify.", err=True)
+        if held.encrypted:
+            click.echo(
+                f"{times(held.encrypted, 'stored input')} of encrypted namespaces could not be looked at: use "
+                "Python with their key, --namespace, or throw the key away.",
+                err=True,
+            )
         if not wanted and not inputs:
             raise CommandError(f"none of {times(held.looked_at, 'stored input')} holds {clean(where)}.")
     else:
@@ -77,6 +83,12 @@ def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
     click.echo(f"{times(done.inputs, 'stored input')} and {times(done.parts, 'piece')} of stored inputs among it.")
     if done.nodes or done.runs:
         click.echo(f"{times(done.nodes, 'node')} and {times(done.runs, 'run')} removed.")
+    if done.elsewhere:
+        click.echo(
+            f"{times(done.elsewhere, 'large output')} not found beside the database: if the engines had blobs=..., "
+            "remove them there, or call musubito.lineage.forgetting.forget with such an engine.",
+            err=True,
+        )
     if not done.erased:
         click.echo(
             "Somebody is reading: the bytes leave the files when forget is called again, or the last one closes."

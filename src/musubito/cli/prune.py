@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import size, times, when
-from musubito.lineage.removal import Pruning, Watch, give_back, old_runs, prunable, prune, prune_to_size
+from musubito.lineage.removal import Pruning, Watch, give_back, old_runs, prunable, prune, prune_to_size, room
 from musubito.store.base import Compactable
 
 __all__ = ["command"]
@@ -73,7 +73,7 @@ def command(
     store = _compactable(here)
     before = max(0.0, here.engine.now() - older_than) if older_than is not None else None
     what = _what(here, before)
-    used = store.used()
+    used = room(here.lineage)
     if dry_run and json_:
         here.json({"before": before, **what, "used": used})
         return
@@ -95,16 +95,14 @@ def command(
         if vacuum:
             store.vacuum()
     if json_:
-        here.json({"before": before, "removed": done, "used": store.used()})
+        here.json({"before": before, "removed": done, "used": room(here.lineage)})
         return
     click.echo(
         f"Removed {times(done.executions, 'execution')}, {times(done.nodes, 'node')}, {times(done.runs, 'run')}: "
         f"{size(done.size)} of contents."
     )
-    if keep_size is not None and store.used() > keep_size:
-        click.echo(
-            f"{size(store.used())} are left: all of that is needed by what is kept whatever its age, or the newest."
-        )
+    if keep_size is not None and (left := room(here.lineage)) > keep_size:
+        click.echo(f"{size(left)} are left: all of that is needed by what is kept whatever its age, or the newest.")
     if given == 0 and done.size:
         click.echo("The room is used again by what comes; --vacuum gives it back to the disk.")
 

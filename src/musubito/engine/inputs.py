@@ -25,13 +25,15 @@ from musubito.identity.plain import TYPE, plain
 from musubito.store.base import InputLine, Ledger, Part, Readable
 from musubito.store.pieces import MOST, inflated, joined
 
-__all__ = ["Given", "Redact", "digests_in", "in_pieces", "opened", "opened_in", "stored", "stored_input"]
+__all__ = ["MISSING", "Given", "Redact", "digests_in", "in_pieces", "opened", "opened_in", "stored", "stored_input"]
 
 Redact: TypeAlias = Callable[[str, Any], Any]
 """Takes an operation's name and the arguments of a call as plain data; gives back what is stored of them."""
 
 LIST: Final = 1
 WHOLE: Final = 2
+MISSING: Final = "..."
+"""The type of what stands in the place of something that cannot be shown, and says why."""
 SEALED: Final = 3
 """An item that is encrypted: the digests in it, and how and as what it is stored."""
 LONG: Final = 512
@@ -182,7 +184,7 @@ def stored_input(store: Readable, contents: Contents, operation: str, input_hash
     try:
         return opened_in(store, number, body, contents)
     except ArtifactUnreadable as error:
-        return {TYPE: "...", "value": str(error)}
+        return {TYPE: MISSING, "value": str(error)}
 
 
 def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents | None = None) -> Any:
@@ -251,7 +253,7 @@ class _Joiner:
             return self._unsealed(digest)
         chain = self._known.get(digest)
         if chain is None:
-            return {TYPE: "...", "value": "no longer stored"}
+            return {TYPE: MISSING, "value": "no longer stored"}
         items: list[Any] = []
         for piece in chain:
             array = _inflated(piece)
@@ -275,7 +277,7 @@ class _Joiner:
     def _unsealed(self, data: bytes) -> Any:
         contents = self._contents
         if contents is None or contents.keys is None:
-            return {TYPE: "...", "value": "encrypted"}
+            return {TYPE: MISSING, "value": "encrypted"}
         digests, codec, sealed = unpackb(data)
         return unpackb(contents.opened_item(digests, Sealed(codec, sealed)), ext_hook=self.join)
 

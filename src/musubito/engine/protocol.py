@@ -479,7 +479,7 @@ class Story:
             return Returned(decode_value(payload, self.call.fingerprint.classes))
         except ArtifactMissing:
             return ReplayReason.ARTIFACT_MISSING
-        except ArtifactCorrupt:
+        except (ArtifactCorrupt, MemoryError):  # or it promises more than can be
             return ReplayReason.ARTIFACT_CORRUPT
         except ArtifactUnreadable:
             return ReplayReason.ARTIFACT_UNREADABLE

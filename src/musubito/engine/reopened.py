@@ -47,7 +47,7 @@ def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: Optio
         engine = _SHARED.get(which)
         if engine is None:
             strict, redact, blobs, key, _ = options
-            engine = cls.from_url(url, strict=strict, redact=redact, blobs=blobs, key=key)
+            engine = cls.from_url(url, namespace=namespace, strict=strict, redact=redact, blobs=blobs, key=key)
             engine._is_shared = True
             _SHARED[which] = engine
     return engine.in_namespace(namespace)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Final
 
 from musubito.identity.source import parsed
@@ -143,21 +144,22 @@ def _parsed(code: str) -> tuple[ast.Module | None, int]:
 def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) -> str:
     """The code with these constants replaced, from the end to the beginning."""
     lines = [line.encode("utf-8", "surrogatepass") for line in code.splitlines(keepends=True)]
-    done = len(lines), 0
+    starts, whole = list(accumulate(map(len, lines), initial=0)), b"".join(lines)
+    pieces: list[bytes] = []
+    done = len(whole)
     for node, text in sorted(found, key=lambda each: (each[0].lineno, each[0].col_offset), reverse=True):
         first, last = node.lineno - 1 - above, (node.end_lineno or 0) - 1 - above
-        if not 0 <= first <= last < len(lines) or (last, node.end_col_offset or 0) > done:
+        if not 0 <= first <= last < len(lines):
+            continue
+        start, end = starts[first] + node.col_offset, starts[last] + (node.end_col_offset or 0)
+        if end > done:
             continue  # a piece of what was replaced already
-        start, end = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
-        segment = b"".join(lines[first : last + 1])[node.col_offset : -len(end) or None].decode(
-            "utf-8", "surrogatepass"
-        )
+        segment = whole[start:end].decode("utf-8", "surrogatepass")
         quote = segment[-1:] if segment[-1:] in ("'", '"') else '"'
         made = f"{quote}{HIDDEN}{quote}" if text is None else scrubbed(segment) if scrubbed(text) != text else segment
-        if made != segment:
-            lines[first : last + 1] = [start + made.encode("utf-8", "surrogatepass") + end]
-        done = first, node.col_offset
-    return b"".join(lines).decode("utf-8", "surrogatepass")
+        pieces += [whole[end:done], made.encode("utf-8", "surrogatepass")]
+        done = start
+    return b"".join((whole[:done], *reversed(pieces))).decode("utf-8", "surrogatepass")
 
 
 def _bound_in(node: ast.AST) -> Iterator[ast.expr]:

@@ -15,7 +15,7 @@ from musubito.contents.blobs import BlobFile, BlobStore
 from musubito.contents.contents import blob_name, blob_of
 from musubito.lineage.reader import Lineage
 
-__all__ = ["Blobs", "blobs", "collect", "remove"]
+__all__ = ["Blobs", "blobs", "collect", "missing", "remove", "used"]
 
 GRACE: Final = 3600.0
 """For so many seconds nobody asks for the row of a blob."""
@@ -37,6 +37,19 @@ def blobs(lineage: Lineage) -> Blobs:
     named = {blob_name(*row) for row in rows}
     old = time.time() - GRACE
     return Blobs(files, tuple(file for file in files if file.name not in named and file.modified < old))
+
+
+def missing(lineage: Lineage) -> set[str]:
+    """The names of blobs that are named by rows and are not there: lost, or in another store of blobs."""
+    store = lineage.engine.contents.blobs
+    named = {blob_name(*row) for row in lineage.rows("artifacts_elsewhere")}
+    return named - {file.name for file in store.files()} if named and store is not None else named
+
+
+def used(lineage: Lineage) -> int:
+    """How many bytes they take."""
+    store = lineage.engine.contents.blobs
+    return 0 if store is None else sum(file.size for file in store.files())
 
 
 def collect(lineage: Lineage) -> int:

@@ -33,7 +33,7 @@ class Forgetting:
     """What was forgotten: how many executions were concerned, how many inputs and pieces of inputs were erased, how
     many bytes in all. `erased`: no reader stood in the way of removing the bytes from the files at once; else they go
     with the next `forget`, or when the last who uses the database closes it. With a namespace its `nodes` and `runs`
-    are gone, too."""
+    are gone, too. `elsewhere`: so many large outputs were not found where the engine has its blobs."""
 
     executions: int
     inputs: int
@@ -42,6 +42,7 @@ class Forgetting:
     erased: bool
     nodes: int = 0
     runs: int = 0
+    elsewhere: int = 0
 
 
 # -- what is meant -----------------------------------------------------------------------------------------------------
@@ -171,6 +172,7 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
     lineage.engine.flush()
     writer = Writer(lineage)
     since = newest_execution(lineage)
+    missing = blobs.missing(lineage)
     executions = erased_inputs = size = 0
     for change in wanted:
         done: Forgotten = writer.write(change)
@@ -184,7 +186,14 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
     more = writer.removed
     store: Any = lineage.engine.storage
     erased: bool = store.empty_log()
-    return Forgetting(executions, erased_inputs + more.inputs, more.parts, size + more.size, erased)
+    return Forgetting(
+        executions,
+        erased_inputs + more.inputs,
+        more.parts,
+        size + more.size,
+        erased,
+        elsewhere=len(missing - blobs.missing(lineage)),
+    )
 
 
 @tells_damage
@@ -221,6 +230,7 @@ def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
         store.empty_log(),
         more.nodes,
         more.runs,
+        forgotten.elsewhere,
     )
 
 

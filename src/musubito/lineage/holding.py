@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, Self
 
-from musubito.engine.inputs import opened_in
+from musubito.engine.inputs import MISSING, opened_in
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.plain import TYPE
 from musubito.lineage.damage import binary, tells_damage
@@ -59,12 +59,13 @@ class Wanted(NamedTuple):
 
 class Holding(NamedTuple):
     """The nodes that were given such an input, such inputs that no node has, by the store's names, how many inputs were
-    looked at, and how many of these could not be read."""
+    looked at, how many of these could not be read, and how many are encrypted with a key that is not here."""
 
     nodes: list[bytes]
     inputs: list[tuple[int, bytes]]
     looked_at: int
     unreadable: int
+    encrypted: int
 
 
 @tells_damage
@@ -73,13 +74,20 @@ def holding(lineage: Lineage, wanted: Wanted) -> Holding:
     lineage.engine.flush()
     store: Any = lineage.engine.storage
     found: set[tuple[int, bytes]] = set()
-    looked_at = unreadable = 0
+    looked_at = unreadable = encrypted = 0
+    contents = {}
+    for number, name, sealed in lineage.rows("namespaces"):
+        own = lineage.contents(name)
+        contents[number] = None if sealed and own.keys is None else own
     last: tuple[int, bytes] = (0, b"")
     while rows := lineage.rows("inputs_after", operation=last[0], input_hash=last[1], limit=SLICE):
         for operation, input_hash, namespace, body in rows:
             looked_at += 1
+            if contents.get(namespace) is None:
+                encrypted += 1
+                continue
             try:
-                if wanted.is_in(opened_in(store, namespace, body)):
+                if wanted.is_in(opened_in(store, namespace, body, contents[namespace])):
                     found.add((operation, binary(input_hash)))
             except ArtifactUnreadable:
                 unreadable += 1
@@ -91,7 +99,7 @@ def holding(lineage: Lineage, wanted: Wanted) -> Holding:
                 nodes.append(binary(node))
                 known.add((operation, input_hash))
         after = rows[-1][0]
-    return Holding(nodes, sorted(found - known), looked_at, unreadable)
+    return Holding(nodes, sorted(found - known), looked_at, unreadable, encrypted)
 
 
 def _items(value: Any) -> list[Any]:
@@ -114,11 +122,18 @@ def _all(value: Any) -> Iterator[Any]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    for each in _all(value):
+    """Those that were given; not the words in which values of other types are shown, or why one is not."""
+    ahead = [value]
+    while ahead:
+        each = ahead.pop()
         if type(each) is str:
             yield each
-        elif type(each) is dict:
-            yield from each
+        elif type(each) is dict and TYPE in each:
+            ahead += [part for key, part in each.items() if key != TYPE and each[TYPE] != MISSING]
+        else:
+            if type(each) is dict:
+                yield from each
+            ahead += _parts(each)
 
 
 def _at(value: Any, path: tuple[Step, ...]) -> Iterator[Any]:

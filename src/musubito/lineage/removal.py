@@ -37,6 +37,7 @@ __all__ = [
     "prune",
     "prune_to_size",
     "remove_nodes",
+    "room",
     "sweep",
     "unused_parts",
 ]
@@ -221,7 +222,6 @@ def sweep(lineage: Lineage, writer: Writer) -> None:
 def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Pruning:
     """Prune the oldest until the data takes no more than so many bytes, or nothing is left that nothing needs. What
     was given or asked for last goes last. Raises `StoreError`."""
-    compactable: Any = lineage.engine.storage
     removed = done = Pruning()
 
     def watched(now: Pruning) -> None:
@@ -229,12 +229,18 @@ def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Prun
 
     lineage.engine.flush()
     times = [at for (at,) in lineage.rows("starts", parts=AGES)]
-    while times and (used := compactable.used()) > most:
+    while times and (used := room(lineage)) > most:
         # What is older than this is about as much as is too much.
         older = max(1, int(len(times) * (1 - most / used)))
         before, times = times[older - 1], times[older:]
         removed = done = removed.plus(prune(lineage, before, watched))
     return removed
+
+
+def room(lineage: Lineage) -> int:
+    """How many bytes all that is stored takes, blobs included."""
+    compactable: Any = lineage.engine.storage
+    return int(compactable.used()) + blobs.used(lineage)
 
 
 def give_back(lineage: Lineage) -> int:

@@ -262,9 +262,10 @@ class _Tables:
     def commit(self, change: Commit) -> Committed:
         place = change.place
         self.ask_for(place)
-        self.check_uses(change.uses)
+        uses = self.those_there(change.uses)
+        gone, change = len(uses) < len(change.uses), change._replace(uses=uses)
         invalid = self.invalidated_since(change.began, place) or (
-            not change.holds & Holds.EFFECT and any(self.outdated(change.began, use) for use in change.uses)
+            not change.holds & Holds.EFFECT and (gone or any(self.outdated(change.began, use) for use in uses))
         )
         number = self.add(change, invalid)
         if not invalid:
@@ -276,7 +277,7 @@ class _Tables:
 
     def fail(self, change: Fail) -> Committed:
         self.ask_for(change.place)
-        self.check_uses(change.uses)
+        change = replace(change, uses=self.those_there(change.uses))
         return Committed(self.add(change, invalid=False), invalid=False)
 
     def point(self, change: Point) -> bool:
@@ -309,9 +310,11 @@ class _Tables:
             self.end_effect(change.effect, number)
         return number
 
-    def check_uses(self, uses: Sequence[Use]) -> None:
-        if unknown := {use.execution for use in uses} - self.executions.keys():
+    def those_there(self, uses: Sequence[Use]) -> Sequence[Use]:
+        """Without those of executions that were pruned meanwhile."""
+        if unknown := {use.execution for use in uses if use.execution > max(self.executions, default=0)}:
             raise StoreError(f"it used executions {sorted(unknown)}, which are not in this store")
+        return [use for use in uses if use.execution in self.executions]
 
     def ask_for(self, place: Place) -> None:
         """The node exists from now on, and so do its parents, be it as stubs."""

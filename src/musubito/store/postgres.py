@@ -35,21 +35,26 @@ from musubito.store.base import (
     Committed,
     Done,
     Fail,
+    Forget,
     Found,
     Holder,
     HolderOf,
     Intent,
+    Invalidate,
     KeyCheckOf,
     Keys,
     Ledger,
     Others,
     PayloadOf,
+    Prune,
     Query,
     Question,
     ReadsOf,
     Release,
     Renew,
+    Retire,
     ServerCondition,
+    Tidy,
     Waits,
 )
 from musubito.store.firsts import first_of
@@ -77,6 +82,10 @@ IMPATIENCE: Final = 0.5
 """And for so many while it has not come back since."""
 STANDSTILL: Final = "10s"
 """Who stops in the middle of a transaction for longer (its machine is gone, or it is) loses it: others wait for it."""
+WHOLE: Final = "15s"
+"""For so long a step's transaction may last when its turn has come."""
+_BY_HAND: Final = (Forget, Invalidate, Prune, Retire, Tidy)
+"""Changes that may take long."""
 _WITHOUT_HASTE: Final = (Ledger, Release, Renew, Waits)
 """Changes that may be lost with the last moments of a server that dies: they come again, or run out."""
 _ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, KeyCheckOf, Others, PayloadOf, ReadsOf)
@@ -138,6 +147,20 @@ class _Session:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
+        self._pipeline: psycopg.Pipeline | None = None
+
+    @contextmanager
+    def transaction(self, *, haste: bool = True) -> Iterator[None]:
+        """Statements travel together; the last of them is the commit, which the server skips if one has failed. Each
+        sees what is committed by then, whatever the database's default is."""
+        with self.connection.pipeline() as self._pipeline:
+            self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            if not haste:
+                self.execute("SET LOCAL synchronous_commit = off")
+            self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
+            yield
+            self.execute("COMMIT")
+        self._pipeline = None
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> psycopg.Cursor[Any]:
         return self.connection.execute(statement, parameters, prepare=True, binary=True)
@@ -148,7 +171,12 @@ class _Session:
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         cursor = self.ask(query, parameters)
-        return cursor.fetchall() if query in _ANSWERED else []
+        if query not in _ANSWERED:
+            return []
+        if self._pipeline is not None:
+            # Not only flushed: else a transaction that waits for its client does not count as one that stands still.
+            self._pipeline.sync()
+        return cursor.fetchall()
 
     def both(
         self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
@@ -220,7 +248,7 @@ class PostgreSQLStorage:
         self._closed = False
         self._begin_process()
         try:
-            with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            with psycopg.connect(url, **_options(url)) as connection:
                 _prepare(connection, str(self))
         except psycopg.Error as error:
             raise self._fault(error) from error
@@ -268,7 +296,7 @@ class PostgreSQLStorage:
                     min_size=1,
                     max_size=self._connections,
                     reconnect_timeout=PATIENCE,
-                    kwargs={"autocommit": True, "connect_timeout": 10},
+                    kwargs=_options(self._url),
                     configure=_configure,
                     name=SCHEMA,
                     open=True,
@@ -284,6 +312,9 @@ class PostgreSQLStorage:
                 yield _Session(connection)
             except psycopg.Error as error:
                 if _ConnectionLost.by(error, connection):
+                    # A server that has crashed may have lost what was numbered last.
+                    self._numbers.forget()
+                    self._read_numbers.forget()
                     raise _ConnectionLost(str(error)) from error
                 raise
 
@@ -378,7 +409,8 @@ class PostgreSQLStorage:
         """Without the lock, and so that no claim holds one lease while it waits for another. `again`: it may have been
         given to this owner, who was not told so."""
         with self._session() as session:
-            with session.connection.pipeline():
+            with session.transaction():
+                session.ask("whole", {"whole": WHOLE})
                 rows = session.ask("claim", relational.claimed(claim))
                 newer = session.ask("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})
                 across = session.ask("newer_across", {"seen": claim.seen, "cross": claim.keys.cross})
@@ -423,12 +455,10 @@ class PostgreSQLStorage:
     def _first(self, first: Mapping[str, Any]) -> int | None:
         """One round trip, with all that belongs to the transaction. None: nothing was written."""
         with self._session() as session:
-            with session.connection.pipeline():
-                session.execute("BEGIN")
-                session.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
+            with session.transaction():
                 session.ask("lock", {"lock": _WRITES})
+                session.ask("whole", {"whole": WHOLE})
                 written = session.ask("first_commit", first)
-                session.execute("COMMIT")
             rows = written.fetchall()
             return rows[0][0] if rows else None
 
@@ -438,12 +468,12 @@ class PostgreSQLStorage:
         committing: _Unclear | None = None
         with self._session() as session:
             try:
-                with session.connection.pipeline():
-                    session.execute("BEGIN")
-                    if all(isinstance(change, _WITHOUT_HASTE) for change in changes):
-                        session.execute("SET LOCAL synchronous_commit = off")
-                    session.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
+                haste = not all(isinstance(change, _WITHOUT_HASTE) for change in changes)
+                with session.transaction(haste=haste):
                     session.ask("lock", {"lock": _WRITES})
+                    if not any(isinstance(change, _BY_HAND) for change in changes):
+                        session.ask("whole", {"whole": WHOLE})
+                    numbered = self._numbers.count()
                     number = session.ask("transaction", {})
                     committed = [] if first is None else session.rows("committed_as", first)
                     if committed:
@@ -451,9 +481,11 @@ class PostgreSQLStorage:
                     else:
                         answers = [relational.perform(session, self._numbers, change) for change in changes]
                     transaction = number.fetchall()[0][0]
-                    # From here on it may be committed. If a statement before has failed, the server skips this one.
+                    if self._numbers.count() > numbered:
+                        # Others go by these numbers: they must last.
+                        session.execute("SET LOCAL synchronous_commit TO DEFAULT")
+                    # From here on it may be committed.
                     committing = _Unclear(transaction, answers)
-                    session.execute("COMMIT")
             except BaseException as error:
                 if committing is not None and _ConnectionLost.by(error, session.connection):
                     raise committing from error
@@ -534,8 +566,26 @@ _MIGRATION: Final = _number_of_lock("migration")
 
 
 # -- opening -----------------------------------------------------------------------------------------------------------
+def _options(url: str) -> dict[str, Any]:
+    """How connections are made; what the URL says of it stands. A network that swallows all is noticed in time."""
+    ours = {
+        "connect_timeout": 10,
+        "client_encoding": "utf8",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": int(PATIENCE * 1000),
+    }
+    said = conninfo_to_dict(url)
+    return {"autocommit": True, **{name: value for name, value in ours.items() if name not in said}}
+
+
 def _prepare(connection: psycopg.Connection[Any], where: str) -> None:
     """Checks what is there, then makes or migrates the schema."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StoreError(f"{where}: a database in UTF8 is needed, this one is in {encoding}")
+    connection.isolation_level, connection.read_only = psycopg.IsolationLevel.READ_COMMITTED, False
     if connection.info.server_version < OLDEST_SERVER:
         raise StoreError(
             f"{where}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"

@@ -126,6 +126,10 @@ class Numbers:
         self.operations: dict[tuple[str, str], int] = {}
         self.codes: dict[bytes, int] = {}
 
+    def count(self) -> int:
+        """How many are known."""
+        return len(self.namespaces) + len(self.operations) + len(self.codes)
+
     def forget(self) -> None:
         """After a rollback: what was numbered in that transaction is not there."""
         self.namespaces.clear()
@@ -470,7 +474,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         if before or asked or any(use.asked == place.keys.reuse for use in change.uses):
             _replaced(db, place.keys.reuse, execution, artifact, own=True)
             # It may have called what it replaces.
-            invalid = bool(_used(db, execution)[2])
+            invalid = bool(db.rows("used", {"execution": execution})[0][2])
         if invalid and node is None:
             db.rows("point", {"id": number, "execution": None, "reuse": _unless(place.keys.reuse, place.keys.node)})
         elif not invalid and node is not None:
@@ -645,7 +649,10 @@ def _number_of(db: Database, node: bytes) -> int:
 
 def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
     for use in uses:
-        reuse = _used(db, use.execution)[0]
+        used = _used(db, use.execution)
+        if used is None:
+            continue
+        reuse = used[0]
         db.rows(
             "add_use",
             {
@@ -657,12 +664,12 @@ def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
         )
 
 
-def _used(db: Database, execution: int) -> Row:
-    """(reuse key, artifact, invalid) of an execution."""
+def _used(db: Database, execution: int) -> Row | None:
+    """(reuse key, artifact, invalid) of an execution; None if it was pruned meanwhile."""
     rows = db.rows("used", {"execution": execution})
-    if not rows:
+    if not rows and execution > db.rows("began", {})[0][0]:
         raise StoreError(f"execution {execution}, which was used, is not in this store")
-    return rows[0]
+    return rows[0] if rows else None
 
 
 def _invalidated(db: Database, numbers: Numbers, change: Commit, node: _Node | None) -> bool:
@@ -674,10 +681,11 @@ def _invalidated(db: Database, numbers: Numbers, change: Commit, node: _Node | N
 
 
 def _outdated(db: Database, began: Claimed, use: Use) -> bool:
-    """Whether what was used is INVALID by now, or was replaced by another artifact since its caller began."""
-    reuse, artifact, invalid = _used(db, use.execution)
-    if invalid:
+    """Whether what was used is INVALID or gone by now, or was replaced by another artifact since its caller began."""
+    used = _used(db, use.execution)
+    if used is None or used[2]:
         return True
+    reuse, artifact, _ = used
     since = max(began.executions, use.execution)
     for key in {use.asked, reuse}:
         if db.rows("newer_with_another_artifact", {"reuse": key, "since": since, "artifact": artifact}):

@@ -1236,6 +1236,18 @@ class StoreConformance:
         assert answers == [Claimed(0, 0), Committed(1, False), True, Done(), 1]
         assert store.write([]) == []
 
+    def test_what_was_built_on_something_that_was_pruned_meanwhile_is_invalid(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, G, "y")
+        began = store.find(Began())
+        store.write([Retire([1])])
+        assert one(store.write([Prune(2, executions=[1])])).executions == 1
+        assert one(store.write([commit(H, "z", uses=[use(F, 1)], began=began)])) == Committed(3, invalid=True)
+        # What an effect did stays done, and what failed has failed.
+        sent = commit(EFFECT, "sent", uses=[use(F, 1)], began=began, holds=AN_EFFECT)
+        assert one(store.write([sent])) == Committed(4, invalid=False)
+        assert one(store.write([fail(H, uses=[use(F, 1)])])) == Committed(5, invalid=False)
+
     def test_a_write_that_raises_has_changed_nothing(self, store: Store) -> None:
         before = ran(store, F, "x")
         store.write([claim(G, "me")])

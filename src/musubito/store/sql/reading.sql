@@ -602,6 +602,10 @@ FROM _calls c GROUP BY c.run_id;
 -- The operations of a namespace.
 SELECT o.name FROM _namespaces s JOIN _operations o ON o.namespace = s.id WHERE s.name = :namespace ORDER BY o.name;
 
+-- name: namespaces
+-- All namespaces by their numbers, each with whether it is encrypted.
+SELECT id, name, CASE WHEN key_check = x'' THEN 0 ELSE 1 END FROM _namespaces;
+
 -- name: namespaces_of
 -- The namespaces that have an operation of this name.
 SELECT s.name FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE o.name = :operation ORDER BY s.name;

@@ -26,6 +26,11 @@ FROM pg_class WHERE relnamespace = to_regnamespace('musubito') AND relkind = 'r'
 -- How long this transaction waits for a lock, and may stand still.
 SELECT set_config('idle_in_transaction_session_timeout', :idle, true), set_config('lock_timeout', :lock, true);
 
+-- name: whole
+-- How long this transaction may last from now on, from PostgreSQL 17 on: its client may have stopped where the server
+-- takes it to be still sending.
+SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', :whole, true) END;
+
 -- name: lock
 -- Until the transaction ends: for one at a time.
 SELECT pg_advisory_xact_lock(:lock);
