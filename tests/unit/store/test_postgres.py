@@ -66,6 +66,12 @@ def test_two_texts_that_hold_a_sign_each_stay_two(store: PostgreSQLStorage):
     assert {row[2] for row in store.read([("all_operations", {})])[0]} == {each.operation for each in named}
 
 
+def test_a_name_may_be_longer_than_a_page(store: PostgreSQLStorage):
+    long = place("f" * 100_000)
+    assert [ran(store, long, "x"), ran(store, long, "y")] == [1, 2]
+    assert store.read([("all_operations", {})])[0] == [(1, "default", "f" * 100_000)]
+
+
 def test_leases_go_by_the_clock_of_the_server(store: PostgreSQLStorage):
     """A client whose clock is an hour behind takes no lease that is held, and gives one that is."""
     behind = time.time() - 3600
