@@ -392,6 +392,7 @@ def test_a_role_without_grants_is_told_so(url, role, made):
         error = error.__cause__ or error.__context__
     assert not any("geheim" in text for text in chain), chain
     assert "musubito" in str(caught.value)
+    assert made == ("Let the owner GRANT" in str(caught.value))
 
 
 def test_a_wrong_password_or_host_is_not_told_with_the_password(url):

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import conninfo_to_dict
 
 from musubito import (
     MusubitoEngine,
@@ -165,3 +166,20 @@ def test_doctor_looks_at_the_server(stores: tuple[str, str]):
     assert "PostgreSQL" in text
     assert "version" in text
     assert status == 0
+
+
+def test_doctor_says_what_a_role_may_not_do(stores: tuple[str, str]):
+    about = conninfo_to_dict(stores[1])
+    role = f"reader_{about['dbname']}"
+    with psycopg.connect(stores[1], autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'none'")
+        connection.execute(f"GRANT USAGE ON SCHEMA musubito TO {role}")
+        connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA musubito TO {role}")
+    try:
+        status, text = said(stores[1].replace(f"//{about['user']}", f"//{role}", 1), "doctor")
+        assert status == 1
+        assert "may not read and write _artifacts" in text
+        assert "GRANT SELECT, INSERT, UPDATE, DELETE" in text
+    finally:
+        with psycopg.connect(stores[1], autocommit=True) as connection:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

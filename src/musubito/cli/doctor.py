@@ -91,6 +91,10 @@ def _server(state: ServerCondition) -> Iterator[Check]:
     yield Check("server", True, f"PostgreSQL {state.server}")
     yield Check("schema", state.schema == state.newest_schema, f"version {state.schema} of {state.newest_schema}")
     yield Check("size", True, size(state.size))
+    some = ", ".join(state.not_allowed[:3]) + (", ..." if len(state.not_allowed) > 3 else "")
+    remedy = "Let the owner GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA musubito to it."
+    gap = f"this role may not read and write {some}. {remedy}"
+    yield Check("rights", not state.not_allowed, gap if state.not_allowed else "all tables can be read and written")
 
 
 def _left_behind(lineage: Lineage) -> Iterator[Check]:

@@ -748,13 +748,15 @@ class Readable(Protocol):
 
 
 class ServerCondition(NamedTuple):
-    """How the database of a server is; `size` is that of all tables with their indexes, in bytes."""
+    """How the database of a server is; `size` is that of all tables with their indexes, in bytes. `not_allowed`: the
+    tables that its role may not read and write."""
 
     where: str
     server: str
     size: int
     schema: int
     newest_schema: int
+    not_allowed: tuple[str, ...]
 
 
 class Compactable(Protocol):

@@ -75,6 +75,7 @@ __all__ = ["PostgreSQLStorage"]
 SCHEMA: Final = "musubito"
 STEPS: Final = schema_steps("postgres")
 QUERIES, READING = for_postgres()
+GRANTS: Final = f"GRANT USAGE ON SCHEMA {SCHEMA} and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN it to this role."
 OLDEST_SERVER: Final = 140000
 PATIENCE: Final = 30.0
 """For so many seconds a server that is away is waited for, before steps go on without it."""
@@ -347,6 +348,8 @@ class PostgreSQLStorage:
 
     def _fault(self, error: Exception) -> StoreError:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            said += f". Let the owner {GRANTS}"
         return StoreError(f"{self}: {said}")
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -384,7 +387,9 @@ class PostgreSQLStorage:
         def ask() -> ServerCondition:
             with self._session() as session:
                 server, size = session.rows("condition", {})[0]
-                return ServerCondition(str(self), server, size, session.rows("version", {})[0][0], max(STEPS))
+                ((version,),) = session.rows("version", {})
+                not_allowed = tuple(table for (table,) in session.rows("not_allowed", {}))
+                return ServerCondition(str(self), server, size, version, max(STEPS), not_allowed)
 
         return self._persistently(ask)
 

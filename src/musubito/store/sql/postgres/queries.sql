@@ -31,6 +31,15 @@ SELECT set_config('idle_in_transaction_session_timeout', :idle, true), set_confi
 -- takes it to be still sending.
 SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', :whole, true) END;
 
+-- name: not_allowed
+-- The tables that this role may not read and write.
+SELECT relname::text FROM pg_class
+WHERE relnamespace = to_regnamespace('musubito') AND relkind = 'r' AND relname <> '_schema' AND NOT (
+  has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+  AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
+)
+ORDER BY relname;
+
 -- name: lock
 -- Until the transaction ends: for one at a time.
 SELECT pg_advisory_xact_lock(:lock);
