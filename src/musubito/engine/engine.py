@@ -101,6 +101,7 @@ class MusubitoEngine:
         self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.faults = 0
+        self._logged: str | None = None
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
         self._namesakes: dict[str, MusubitoEngine] = {}
@@ -342,8 +343,9 @@ class MusubitoEngine:
         LOGGER.log(logging.WARNING if self.faults == 1 else logging.DEBUG, "the store failed: %s", fault)
 
     def log(self, fault: StoreError) -> None:
-        """A fault that concerns no step."""
-        LOGGER.warning("the store failed: %s", fault)
+        """A fault that concerns no step; aloud when it is another one than before, since most are tried again."""
+        said, self._logged = self._logged, str(fault)
+        LOGGER.log(logging.DEBUG if said == self._logged else logging.WARNING, "the store failed: %s", fault)
 
     def flush(self) -> None:
         """Write what is buffered of the ledger, so that readers see it."""
