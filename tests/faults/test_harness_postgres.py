@@ -28,7 +28,7 @@ def harness(tmp_path):
 
 def test_whatever_fails_nothing_is_lost_wrong_or_done_twice(harness):
     """Not many: the server is killed and started again and again. The rest is for a soak."""
-    play(harness, 600)
+    play(harness, 500)
 
 
 @pytest.mark.soak
