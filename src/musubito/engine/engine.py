@@ -160,6 +160,9 @@ class MusubitoEngine:
                 key=self._key_for if self._named_key is False else self._named_key,
             )
             made.url, made._is_shared = self.url, self._is_shared
+            # One family: from each of them the others are found.
+            self._namesakes.setdefault(self.namespace, self)
+            made._namesakes = self._namesakes
             engine = self._namesakes.setdefault(namespace, made)
         return engine
 
@@ -349,7 +352,7 @@ class MusubitoEngine:
 
     def flush(self) -> None:
         """Write what is buffered of the ledger, so that readers see it."""
-        for engine in (*self._namesakes.values(), self):
+        for engine in dict.fromkeys((*self._namesakes.values(), self)):
             engine.keeper.flush()
 
     def close(self) -> None:
@@ -363,7 +366,7 @@ class MusubitoEngine:
     def _end(self) -> None:
         if not self._closed:
             self._closed = True
-            for engine in (*self._namesakes.values(), self):
+            for engine in dict.fromkeys((*self._namesakes.values(), self)):
                 engine.writer.close()
                 engine.keeper.stop()
             self.storage.close()
