@@ -378,7 +378,8 @@ def test_a_cancelled_holder_frees_its_key_and_a_waiter_goes_on(w: World) -> None
 
     async def main() -> list[int]:
         holder = asyncio.create_task(f(0))
-        await asyncio.sleep(0.02)
+        while not w.ran["f"]:
+            await asyncio.sleep(0.01)
         waiters = [asyncio.create_task(f(0)) for _ in range(3)]
         await asyncio.sleep(0.02)
         holder.cancel()
