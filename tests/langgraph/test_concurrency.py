@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import blockbuster.blockbuster
+import httpx  # noqa: F401 - LangGraph imports it where a node first fails, which reads files on the loop
 import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
