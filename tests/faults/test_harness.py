@@ -8,7 +8,7 @@ from tests.faults.harness.faults import Harness
 from tests.faults.harness.invariants import problems
 from tests.faults.harness.playing import SEED, play
 
-OPERATIONS = {"locks": 7_500, "leases": 1_500}
+OPERATIONS = {"locks": 7_500, "leases": 1_000}
 """With leases a dead holder is waited for, so that as many take much longer; the rest is for a soak."""
 
 
