@@ -174,6 +174,7 @@ class Recording:
         """The generator is about to begin: its node is described before it can change its arguments in place."""
         self._begun = begun
         self.story.place()
+        self.story.check_unchanged()
         self.context.run(SCOPE.set, self.story.body_scope())
         self._around = tuple(self.story.frame().around)
         for frame in self._around:

@@ -257,7 +257,7 @@ class Story:
                 return begun
             # The node is described now: the function may change its arguments in place.
             self.place()
-            self._check_arguments()
+            self.check_unchanged()
             started_at, clock = self.engine.now(), time.perf_counter()
             scope = self.body_scope()
             try:
@@ -274,13 +274,19 @@ class Story:
         finally:
             self._land(Landing.LOOK_AGAIN)
 
-    def _check_arguments(self) -> None:
-        """They were identified when the call was made, and may have been changed while it waited for its turn."""
-        frame = self.frame()
-        if self._waited or frame.loop is not None:
-            call = self.call
+    def check_unchanged(self) -> None:
+        """Just before it runs: its arguments and its code were identified when the call was made. While it waited for
+        its turn or for its store others may have changed them, and may change them back before it ends."""
+        frame, call = self.frame(), self.call
+        if self._waited or frame.loop is not None or not self.engine.reads_in_place:
             if digest_input(call.definition.name, call.arguments).digest != self.given.digest:
                 frame.not_replayable = "its arguments were changed before it ran"
+            try:
+                same = call.current().digest == call.fingerprint.digest
+            except Exception:  # whatever a look at changed code raises
+                same = False
+            if not same:
+                frame.not_replayable = "its code, or what that holds, was changed before it ran"
 
     def _changed_meanwhile(self) -> Telling[str | None]:
         """It may have changed what its code holds, which a replay would not do; or somebody else has meanwhile."""

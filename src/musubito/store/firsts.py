@@ -23,9 +23,11 @@ def first_of(changes: Sequence[Change], numbers: Numbers) -> Mapping[str, Any] |
         return None
     commit = changes[0]
     place = commit.place
+    # Another thread may forget them at any time.
+    namespace = numbers.namespaces.get(place.namespace)
     operation = numbers.operations.get((place.namespace, place.operation))
     code = numbers.codes.get(place.code.fingerprint)
-    if operation is None or code is None or commit.effect is not None or commit.lease is None:
+    if namespace is None or operation is None or code is None or commit.effect is not None or commit.lease is None:
         return None
     parents = {(parent.node, parent.kind) for parent in place.parents}
     if commit.uses or commit.reads or commit.attempts or len(parents) < len(place.parents):
@@ -37,7 +39,7 @@ def first_of(changes: Sequence[Change], numbers: Numbers) -> Mapping[str, Any] |
         "reuse": reuse,
         "other_reuse": None if reuse == node else reuse,
         "other_cross": None if cross == reuse else cross,
-        "namespace": numbers.namespaces[place.namespace],
+        "namespace": namespace,
         "operation": operation,
         "code": code,
         "input_hash": place.input_hash,

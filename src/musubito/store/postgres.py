@@ -478,7 +478,7 @@ class PostgreSQLStorage:
                     session.ask("lock", {"lock": _WRITES})
                     if not any(isinstance(change, _BY_HAND) for change in changes):
                         session.ask("whole", {"whole": WHOLE})
-                    numbered = self._numbers.count()
+                    learned = self._numbers.learned
                     number = session.ask("transaction", {})
                     committed = [] if first is None else session.rows("committed_as", first)
                     if committed:
@@ -486,7 +486,7 @@ class PostgreSQLStorage:
                     else:
                         answers = [relational.perform(session, self._numbers, change) for change in changes]
                     transaction = number.fetchall()[0][0]
-                    if self._numbers.count() > numbered:
+                    if self._numbers.learned > learned:
                         # Others go by these numbers: they must last.
                         session.execute("SET LOCAL synchronous_commit TO DEFAULT")
                     # From here on it may be committed.

@@ -125,10 +125,8 @@ class Numbers:
         self.namespaces: dict[str, int] = {}
         self.operations: dict[tuple[str, str], int] = {}
         self.codes: dict[bytes, int] = {}
-
-    def count(self) -> int:
-        """How many are known."""
-        return len(self.namespaces) + len(self.operations) + len(self.codes)
+        self.learned = 0
+        """How often one was asked of the database, or given."""
 
     def forget(self) -> None:
         """After a rollback: what was numbered in that transaction is not there."""
@@ -144,6 +142,7 @@ class Numbers:
             if not rows:
                 return None
             number = self.namespaces[name] = rows[0][0]
+            self.learned += 1
         return number
 
     def namespace(self, db: Database, name: str) -> int:
@@ -151,6 +150,7 @@ class Numbers:
         number = self.known_namespace(db, name)
         if number is None:
             number = self.namespaces[name] = db.rows("add_namespace", {"name": name})[0][0]
+            self.learned += 1
         return number
 
     def operation(self, db: Database, namespace: str, name: str) -> int:
@@ -160,6 +160,7 @@ class Numbers:
             where = {"namespace": self.namespace(db, namespace), "name": name}
             rows = db.rows("operation", where) or db.rows("add_operation", where)
             number = self.operations[namespace, name] = rows[0][0]
+            self.learned += 1
         return number
 
     def code(self, db: Database, code: CodeRecord) -> int:
@@ -173,6 +174,7 @@ class Numbers:
                 for part, digest, source in code.parts:
                     db.rows("add_code_part", {"code": number, "part": part, "digest": digest, "source": source})
             self.codes[code.fingerprint] = number
+            self.learned += 1
         return number
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -158,6 +158,51 @@ def test_a_first_commit_leaves_what_any_commit_leaves(url: str, monkeypatch):
     drop_database(other)
     assert len(quick["_executions"]) == 13
     assert quick == slow
+
+
+def test_what_the_code_held_only_while_it_waited_for_the_server_is_not_replayed(url: str):
+    """Another task changes a prompt while a call that was identified waits for its answer, and puts it back."""
+    import asyncio
+
+    prompt = {"text": "A"}
+    ran: list[str] = []
+
+    @musubito_step(name="asks")
+    async def asks(x: int) -> str:
+        said = prompt["text"]
+        ran.append(said)
+        await asyncio.sleep(0.02)
+        return f"{said}{x}"
+
+    @musubito_step(name="streams")
+    async def streams(x: int) -> AsyncIterator[str]:
+        said = prompt["text"]
+        ran.append(said)
+        await asyncio.sleep(0.02)
+        yield f"{said}{x}"
+
+    async def streamed(x: int) -> str:
+        return "".join([chunk async for chunk in streams(x)])
+
+    async def asked(x: int) -> str:
+        return (await asks(x)).value
+
+    async def main() -> None:
+        for call in (asked, streamed):
+            prompt["text"] = "A"
+            await call(0)
+            ran.clear()
+            task = asyncio.create_task(call(1))
+            await asyncio.sleep(0)
+            prompt["text"] = "B"
+            while not ran:
+                await asyncio.sleep(0)
+            prompt["text"] = "A"
+            assert await task == f"{ran[0]}1"
+            assert await call(1) == "A1"
+
+    with MusubitoEngine.from_url(url, strict=True) as engine, use_musubito_engine(engine):
+        asyncio.run(main())
 
 
 def test_it_is_vacuumed(url: str, store: PostgreSQLStorage):
