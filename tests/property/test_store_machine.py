@@ -291,9 +291,9 @@ class Stores(RuleBasedStateMachine):
             Renew(replace(holder(owner), expires_at=now + 10), [(KEYS[key], "operation") for key in renewed], now)
         )
 
-    @rule(waiting=st.lists(keys, max_size=2), awaited=st.none() | keys, now=times)
-    def wait(self, waiting: list[str], awaited: str | None, now: float) -> None:
-        self.write(Waits([KEYS[key] for key in waiting], KEYS[awaited] if awaited else None, now))
+    @rule(waiting=st.lists(keys, max_size=2), owner=owners, awaited=st.none() | keys, now=times)
+    def wait(self, waiting: list[str], owner: str, awaited: str | None, now: float) -> None:
+        self.write(Waits([KEYS[key] for key in waiting], owner.encode(), KEYS[awaited] if awaited else None, now))
 
     @rule(effect=st.sampled_from(EFFECTS), owner=owners, attempt=st.integers(1, 4), at=times)
     def intend(self, effect: str, owner: str, attempt: int, at: float) -> None:

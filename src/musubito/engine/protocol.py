@@ -544,7 +544,7 @@ class Story:
                     if holding:
                         held = [each for each, _ in holding]
                         yield Write(Renew(self.engine.holder(), holding, time.time()))
-                        if (yield Write(Waits(held, key, time.time()))):
+                        if (yield Write(Waits(held, claim.holder.owner, key, time.time()))):
                             return UNRECORDED
                     self._waited = True
                     yield Pause(pause)
@@ -562,7 +562,7 @@ class Story:
         """Say so in the store. What was found or claimed meanwhile must not be lost if that fails: a wait that stands
         makes others, at worst, run unrecorded what they would have waited for."""
         try:
-            yield Write(Waits(held, None, time.time()))
+            yield Write(Waits(held, self.engine.owner, None, time.time()))
         except StoreError as fault:
             if self.engine.strict and begun is not None and begun.lease is not None:
                 self.engine.disown(begun.lease)

@@ -500,12 +500,15 @@ class Renew:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """These held keys wait for that key in another process -> bool: whether that closes a cycle of waits.
+    """These keys, held by this owner, wait for that key in another process -> bool: whether that closes a cycle of
+    waits.
 
-    With no `awaited` the waits of `held` are over.
+    A wait is over when the owner's lease is: given back, or taken over by somebody else. With no `awaited` the waits of
+    `held` are over.
     """
 
     held: Sequence[bytes]
+    owner: bytes
     awaited: bytes | None
     now: float
 

@@ -152,7 +152,7 @@ class _Tables:
     invalidations: dict[int, Invalidate | _Given] = field(default_factory=dict)
     effects: dict[bytes, _Effect] = field(default_factory=dict)
     leases: dict[bytes, Holder] = field(default_factory=dict)
-    waits: dict[bytes, bytes] = field(default_factory=dict)
+    waits: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     runs: dict[bytes, RunLine] = field(default_factory=dict)
     calls: dict[tuple[bytes, int], CallLine] = field(default_factory=dict)
     key_checks: dict[str, bytes] = field(default_factory=dict)
@@ -534,6 +534,7 @@ class _Tables:
         held = self.leases.get(key)
         if held and held.owner == owner:
             del self.leases[key]
+            self.waits.pop(key, None)
 
     def renew(self, change: Renew) -> None:
         for key, _ in change.held:
@@ -543,16 +544,19 @@ class _Tables:
 
     def wait(self, change: Waits) -> bool:
         for key in change.held:
-            self.waits.pop(key, None)
-            if change.awaited is not None:
-                self.waits[key] = change.awaited
+            lease = self.leases.get(key)
+            if change.awaited is None:
+                if key in self.waits and self.waits[key][0] == change.owner:
+                    del self.waits[key]
+            elif lease is not None and lease.owner == change.owner:
+                self.waits[key] = change.owner, change.awaited
         ahead, passed = change.awaited, set[bytes]()
         while ahead is not None and ahead not in passed:
             if ahead in change.held:
                 return True
             passed.add(ahead)
-            lease = self.leases.get(ahead)
-            ahead = self.waits.get(ahead) if lease and lease.expires_at >= change.now else None
+            lease, (owner, further) = self.leases.get(ahead), self.waits.get(ahead, (b"", None))
+            ahead = further if lease and lease.owner == owner and lease.expires_at >= change.now else None
         return False
 
     def intend(self, change: Intent) -> Claimed | Busy | Done:

@@ -727,10 +727,10 @@ def _end(
 def _waits(db: Database, change: Waits) -> bool:
     if change.awaited is None:
         for held in change.held:
-            db.rows("wait_over", {"held": held})
+            db.rows("wait_over", {"held": held, "owner": change.owner})
         return False
     for held in change.held:
-        db.rows("wait_for", {"held": held, "awaited": change.awaited})
+        db.rows("wait_for", {"held": held, "owner": change.owner, "awaited": change.awaited})
     reached = {key for (key,) in db.rows("waits_from", {"awaited": change.awaited, "now": change.now})}
     return not reached.isdisjoint(change.held)
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -1111,10 +1111,11 @@ class StoreConformance:
         assert sum(isinstance(a, Busy) for a in answers) == 23
 
     # -- waits ---------------------------------------------------------------------------------------------------------
-    def wait(self, store: Store, held: Place, awaited: Place | None) -> bool:
-        closes: bool = one(
-            store.write([Waits([held.keys.reuse], awaited.keys.reuse if awaited else None, time.time())])
-        )
+    OWNERS: ClassVar = {F: "me", G: "you", H: "she"}
+
+    def wait(self, store: Store, held: Place, awaited: Place | None, owner: str | None = None) -> bool:
+        by, key = (owner or self.OWNERS[held]).encode(), awaited.keys.reuse if awaited else None
+        closes: bool = one(store.write([Waits([held.keys.reuse], by, key, time.time())]))
         return closes
 
     def hold(self, store: Store, *held: tuple[Place, str]) -> None:
@@ -1134,7 +1135,7 @@ class StoreConformance:
 
     def test_each_held_key_waits(self, store: Store) -> None:
         self.hold(store, (F, "me"), (G, "me"), (H, "you"))
-        assert not one(store.write([Waits([F.keys.reuse, G.keys.reuse], H.keys.reuse, 10.0)]))
+        assert not one(store.write([Waits([F.keys.reuse, G.keys.reuse], b"me", H.keys.reuse, 10.0)]))
         assert self.wait(store, H, F)
         assert self.wait(store, H, G)
 
@@ -1142,6 +1143,28 @@ class StoreConformance:
         self.hold(store, (G, "you"))
         self.wait(store, F, G)
         assert not self.wait(store, G, F)
+
+    def test_a_wait_ends_with_the_lease_of_whoever_waits(self, store: Store) -> None:
+        self.hold(store, (F, "me"), (G, "you"))
+        self.wait(store, F, G)
+        store.write([Release((F.keys.reuse, b"me"))])
+        self.hold(store, (F, "me"))
+        assert not self.wait(store, G, F)
+
+    def test_whoever_takes_a_lease_over_does_not_wait_for_what_the_former_holder_did(self, store: Store) -> None:
+        self.hold(store, (F, "me"), (G, "you"))
+        self.wait(store, F, G)
+        store.write([claim(F, "she", over=b"me"), Renew(holder("she"), [(F.keys.reuse, F.operation)], time.time())])
+        assert not self.wait(store, G, F)
+        self.wait(store, F, None, owner="me")
+        assert not self.wait(store, F, H, owner="me")
+        assert not self.wait(store, H, F)
+
+    def test_a_wait_is_ended_by_its_owner_alone(self, store: Store) -> None:
+        self.hold(store, (F, "me"), (G, "you"))
+        self.wait(store, F, G)
+        self.wait(store, F, None, owner="you")
+        assert self.wait(store, G, F)
 
     def test_waits_end(self, store: Store) -> None:
         self.hold(store, (F, "me"), (G, "you"))

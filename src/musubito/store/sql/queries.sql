@@ -131,13 +131,14 @@ ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, operation = excluded.ope
 WHERE _leases.owner = excluded.owner OR _leases.expires_at < :now;
 
 -- name: wait_for
--- A held key waits for a key in another process.
-INSERT INTO _waits (held, awaited) VALUES (:held, :awaited)
-ON CONFLICT (held) DO UPDATE SET awaited = excluded.awaited;
+-- A key that is held by this owner waits for a key in another process.
+INSERT INTO _waits (held, owner, awaited)
+SELECT key, owner, :awaited FROM _leases WHERE key = :held AND owner = :owner
+ON CONFLICT (held) DO UPDATE SET owner = excluded.owner, awaited = excluded.awaited;
 
 -- name: wait_over
 -- A held key waits no longer.
-DELETE FROM _waits WHERE held = :held;
+DELETE FROM _waits WHERE held = :held AND owner = :owner;
 
 -- name: waits_from
 -- All held keys that can be reached from an awaited key, along waits of live leases.
@@ -146,7 +147,7 @@ WITH RECURSIVE chain (key) AS (
   UNION
   SELECT w.awaited FROM chain c
   JOIN _waits w ON w.held = c.key
-  JOIN _leases l ON l.key = w.held AND l.expires_at >= :now
+  JOIN _leases l ON l.key = w.held AND l.owner = w.owner AND l.expires_at >= :now
 )
 SELECT key FROM chain;
 

@@ -217,7 +217,8 @@ CREATE TABLE _leases (
 );
 
 CREATE TABLE _waits (
-  held bytea PRIMARY KEY,
+  held bytea PRIMARY KEY REFERENCES _leases (key) ON DELETE CASCADE,
+  owner bytea NOT NULL,
   awaited bytea NOT NULL
 );
 

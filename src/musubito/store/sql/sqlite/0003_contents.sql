@@ -19,3 +19,14 @@ CREATE VIEW artifacts AS
 
 -- Of an encrypted namespace what tells its key from another one; empty where it has none.
 ALTER TABLE _namespaces ADD COLUMN key_check BLOB NOT NULL DEFAULT x'';
+
+-- A wait is over when the lease of whoever waits is: a process that was killed says nothing any more.
+DROP TABLE _waits;
+CREATE TABLE _waits (
+  held BLOB PRIMARY KEY,
+  owner BLOB NOT NULL,
+  awaited BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER _waits_end AFTER DELETE ON _leases BEGIN
+  DELETE FROM _waits WHERE held = old.key;
+END;
