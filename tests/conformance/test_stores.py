@@ -12,7 +12,7 @@ from musubito.store.base import Store
 from musubito.store.memory import MemoryStore
 from musubito.store.postgres import PostgreSQLStorage
 from musubito.store.sqlite import SQLiteStorage
-from musubito.testing.conformance import LeaseConformance, PersistentStoreConformance
+from musubito.testing.conformance import DistantConformance, LeaseConformance, PersistentStoreConformance
 from tests.server import drop_database, new_database
 
 
@@ -34,7 +34,7 @@ class TestSQLiteWithoutLocks(LeaseConformance, PersistentStoreConformance):
             return SQLiteStorage(directory / "musubito.db")
 
 
-class TestPostgreSQL(LeaseConformance, PersistentStoreConformance):
+class TestPostgreSQL(DistantConformance, LeaseConformance, PersistentStoreConformance):
     @pytest.fixture(autouse=True)
     def _database(self) -> Iterator[None]:
         self.url = new_database()

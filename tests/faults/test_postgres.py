@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -30,6 +31,12 @@ F, G = place("f"), place("g")
 @musubito_step()
 def square(n):
     RAN[n] += 1
+    return n * n
+
+
+@musubito_step()
+async def square_async(n):
+    RAN["async", n] += 1
     return n * n
 
 
@@ -80,6 +87,66 @@ def once(test):
         return True
 
     return hook
+
+
+# -- the way to the server -----------------------------------------------------------------------------------------------
+class RoundTrips:
+    """How often somebody has waited for a server's answer since this was asked last."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._asked, self._count = False, 0
+        proxy.on_request, proxy.on_answer = self._request, self._answer
+
+    def _request(self, piece: bytes) -> bool:
+        self._count += not self._asked
+        self._asked = True
+        return True
+
+    def _answer(self, piece: bytes) -> bool:
+        self._asked = False
+        return True
+
+    def taken(self) -> int:
+        taken, self._count = self._count, 0
+        return taken
+
+
+def test_a_replay_is_one_round_trip_and_a_miss_two(proxy, monkeypatch):
+    # Nor may the ledger be written meanwhile.
+    monkeypatch.setattr("musubito.engine.keeper.TICK", 3600)
+    with MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
+        # Statements are prepared once for each connection of the pool, and names numbered once.
+        for n in [*range(100, 110), *range(100, 110), *range(110, 120)]:
+            square(n)
+        for _ in range(2):
+            asyncio.run(square_async(100))
+        trips = RoundTrips(proxy)
+        for n in range(100, 103):
+            square(n)
+            assert trips.taken() == 1
+        for n in range(3, 6):
+            square(n)
+            assert trips.taken() == 2
+        assert asyncio.run(square_async(10)).value == 100
+        trips.taken()
+        assert asyncio.run(square_async(10)).value == 100
+        assert trips.taken() == 1
+        assert asyncio.run(square_async(11)).value == 121
+        assert trips.taken() == 2
+    assert set(RAN.values()) == {1}
+
+
+def test_a_claim_whose_answer_is_lost_is_the_claim_of_whoever_asked(url, proxy):
+    with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
+        square(0)
+        for n in range(1, 6):
+            # The answer to its first question: nothing is known of it any more, but the lease is there.
+            proxy.on_answer = once(lambda piece: True)
+            assert square(n).value == n * n
+        assert engine.faults == 0
+        assert ask(url, "SELECT count(*) FROM musubito._leases") == [(0,)]
+    assert set(RAN.values()) == {1}
+    assert executions(url) == []
 
 
 # -- connections -------------------------------------------------------------------------------------------------------

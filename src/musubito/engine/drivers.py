@@ -20,7 +20,20 @@ from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
 from musubito.engine.context import SCOPE, Scope
-from musubito.engine.effects import Aside, Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
+from musubito.engine.effects import (
+    Aside,
+    Effect,
+    Find,
+    Invoke,
+    Join,
+    Newest,
+    NewestOrClaim,
+    Pause,
+    Probe,
+    Raised,
+    Returned,
+    Write,
+)
 from musubito.engine.flights import Landed, Landing, Start
 from musubito.errors import MusubitoError
 from musubito.store.base import Claim
@@ -77,6 +90,8 @@ def perform(effect: Effect, engine: MusubitoEngine) -> Any:
     match effect:
         case Newest(keys, namespace):
             return engine.storage.newest(keys, namespace)
+        case NewestOrClaim(store, claim, namespace):
+            return store.newest_or_claim(claim, namespace)
         case Find(query):
             return engine.storage.find(query)
         case Write(change):
@@ -157,8 +172,8 @@ async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
                 elif type(effect) is Write:
                     answer, late = await _finished(engine.writer.submit(effect.change))
                     cancelled = cancelled or late
-                elif type(effect) is Aside:
-                    answer, late = await _finished(asyncio.ensure_future(asyncio.to_thread(effect.function)))
+                elif type(effect) is Aside or type(effect) is NewestOrClaim:
+                    answer, late = await _finished(asyncio.ensure_future(asyncio.to_thread(perform, effect, engine)))
                     cancelled = cancelled or late
                 elif cancelled is not None and type(effect) is not Find:
                     raise cancelled

@@ -14,9 +14,22 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine.context import Frame, Scope
-from musubito.store.base import Change, Keys, Query
+from musubito.store.base import Change, Claim, Distant, Keys, Query
 
-__all__ = ["Aside", "Effect", "Find", "Invoke", "Join", "Newest", "Pause", "Probe", "Raised", "Returned", "Write"]
+__all__ = [
+    "Aside",
+    "Effect",
+    "Find",
+    "Invoke",
+    "Join",
+    "Newest",
+    "NewestOrClaim",
+    "Pause",
+    "Probe",
+    "Raised",
+    "Returned",
+    "Write",
+]
 
 T = TypeVar("T")
 
@@ -25,6 +38,15 @@ class Newest(NamedTuple):
     """The hot read -> Found | None."""
 
     keys: Keys
+    namespace: str
+
+
+class NewestOrClaim(NamedTuple):
+    """The hot read of a store that is far away -> Found | Claimed | None. Once begun it is finished, even if the caller
+    is cancelled."""
+
+    store: Distant
+    claim: Claim
     namespace: str
 
 
@@ -73,7 +95,7 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Effect: TypeAlias = Newest | Find | Write | Invoke | Probe | Aside | Join | Pause
+Effect: TypeAlias = Newest | NewestOrClaim | Find | Write | Invoke | Probe | Aside | Join | Pause
 
 
 @dataclass(frozen=True, slots=True)

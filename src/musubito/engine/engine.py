@@ -34,7 +34,7 @@ from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
-from musubito.store.base import Begin, CodeRecord, Holder, Invalidate, Store
+from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, Store
 from musubito.store.urls import open_store
 
 __all__ = ["REPLAYS", "RUNS", "MusubitoEngine"]
@@ -100,6 +100,7 @@ class MusubitoEngine:
         self._is_shared = False
         self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
+        self.distant = storage if isinstance(storage, Distant) else None
         self.faults = 0
         self._logged: str | None = None
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}

@@ -147,6 +147,15 @@ class Flights:
             self._waiting[future] = _Waiting(frame, key, blocks)
             return future
 
+    def begin(self, key: bytes, frame: Frame) -> bool:
+        """Begin a flight if nobody else has: whether this frame has it now."""
+        with self._lock:
+            if key in self._flights:
+                return False
+            self._flights[key] = _Flight(frame)
+            frame.flight = key
+            return True
+
     def is_stuck(self, key: bytes) -> bool:
         """Whether whoever holds this key is suspended in an event loop that does not run any more."""
         with self._lock:

@@ -23,7 +23,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, T
 from musubito.contents.contents import ERROR, PLAIN, Sealed
 from musubito.engine import process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
-from musubito.engine.effects import Aside, Effect, Find, Invoke, Join, Newest, Pause, Probe, Raised, Returned, Write
+from musubito.engine.effects import (
+    Aside,
+    Effect,
+    Find,
+    Invoke,
+    Join,
+    Newest,
+    NewestOrClaim,
+    Pause,
+    Probe,
+    Raised,
+    Returned,
+    Write,
+)
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import Given
 from musubito.engine.journal import Line
@@ -322,13 +335,24 @@ class Story:
 
     def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         alone = self.call.definition.semantics.force_reexecution
+        distant = None if alone else self.engine.distant
+        newest: Found | None
+        if distant is None or not self.engine.flights.begin(self.flight_key(), self.frame()):
+            newest = yield Newest(self.keys, self.engine.namespace)
+        else:
+            # Nobody in this process computes it: the right to do so is asked for along with what there is.
+            claim = self._claim(self.engine.owner)
+            found: Found | Claimed | None = yield NewestOrClaim(distant, claim, self.engine.namespace)
+            if isinstance(found, Claimed):
+                return self._claimed(found, claim)
+            newest = found
         while True:
-            hit = yield from self.look()
+            hit = yield from self._weigh(newest)
             if hit is not None:
                 return hit
             if alone:
                 return Begun((yield Find(Began())))
-            joined: Start | Landed = yield Join(self.flight_key(), self.frame())
+            joined: Start | Landed = Start.MINE if self._leads() else (yield Join(self.flight_key(), self.frame()))
             if joined is Start.CYCLE:
                 return UNRECORDED
             if joined is Start.MINE:
@@ -337,6 +361,7 @@ class Story:
                 return self._passed_on(joined)
             self._waited = True
             alone = joined is not Landing.LOOK_AGAIN
+            newest = yield Newest(self.keys, self.engine.namespace)
 
     def _is_shared(self, failed: Failed) -> bool:
         """A failure that came of another run's samples is not: this run may have been given them elsewhere."""
@@ -352,24 +377,26 @@ class Story:
     def look(self) -> Telling[MusubitoResult[Any] | None]:
         """The newest execution that may be replayed: with this reuse key, else, if the policy allows, this cross
         key."""
-        keys, definition = self.keys, self.call.definition
+        return (yield from self._weigh((yield Newest(self.keys, self.engine.namespace))))
+
+    def _weigh(self, newest: Found | None) -> Telling[MusubitoResult[Any] | None]:
+        """Of those that there are, the one that may be replayed; `newest` is the first to be asked about."""
+        definition = self.call.definition
         self._reason = ReplayReason.NODE_NOT_FOUND
         while True:
-            newest: Found | None = yield Newest(keys, self.engine.namespace)
+            hit: MusubitoResult[Any] | None = None
             if newest is not None:
                 self._seen = newest.execution
                 hit = yield from self._try(newest, ReplayReason.EARLY_CUTOFF_HIT)
-                if hit is not None and hit is not _AGAIN:
-                    return hit
-                if hit is _AGAIN:
-                    continue
-            if newest is None and not self._identity.across:
-                return None
-            if definition.semantics.force_reexecution:
-                return None
-            hit = yield from self._look_further(newest)
+            if hit is None:
+                if newest is None and not self._identity.across:
+                    return None
+                if definition.semantics.force_reexecution:
+                    return None
+                hit = yield from self._look_further(newest)
             if hit is not _AGAIN:
                 return hit
+            newest = yield Newest(self.keys, self.engine.namespace)
 
     def _look_further(self, newest: Found | None) -> Telling[MusubitoResult[Any] | None]:
         self._seen = (yield Find(Began())).executions
@@ -521,20 +548,10 @@ class Story:
         begun: Begun | None = None
         try:
             while True:
-                claim = Claim(
-                    key,
-                    self.keys,
-                    self._identity.across,
-                    self._seen,
-                    self.engine.holder(),
-                    self.call.definition.name,
-                    time.time(),
-                    over,
-                )
+                claim = self._claim(over)
                 answer: Claimed | Busy | Done = yield Write(claim)
                 if isinstance(answer, Claimed):
-                    self.engine.keep(key, claim.operation)
-                    begun = Begun(answer, (key, claim.holder.owner))
+                    begun = self._claimed(answer, claim)
                     return begun
                 if isinstance(answer, Busy):
                     if process.is_dead(answer.holder):
@@ -567,6 +584,18 @@ class Story:
             if self.engine.strict and begun is not None and begun.lease is not None:
                 self.engine.disown(begun.lease)
             self.engine.report(fault)
+
+    def _leads(self) -> bool:
+        """Whether all others in this process wait for this call."""
+        return self._frame is not None and self._frame.flight is not None
+
+    def _claim(self, over: bytes) -> Claim:
+        holder, name = self.engine.holder(), self.call.definition.name
+        return Claim(self.flight_key(), self.keys, self._identity.across, self._seen, holder, name, time.time(), over)
+
+    def _claimed(self, moment: Claimed, claim: Claim) -> Begun:
+        self.engine.keep(claim.key, claim.operation)
+        return Begun(moment, (claim.key, claim.holder.owner))
 
     def flight_key(self) -> bytes:
         """The widest key by which the policy may replay."""

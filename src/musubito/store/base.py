@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "BLOB",
@@ -41,6 +41,7 @@ __all__ = [
     "Commit",
     "Committed",
     "Compactable",
+    "Distant",
     "Done",
     "EdgeKind",
     "EffectOutcome",
@@ -737,6 +738,18 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the database; a second call does nothing."""
+
+
+@runtime_checkable
+class Distant(Protocol):
+    """A store to which the way is long: what most calls need is asked for at once."""
+
+    def newest_or_claim(self, claim: Claim, namespace: str) -> Found | Claimed | None:
+        """What `newest` gives for the keys of a claim. Where nothing was ever recorded under them, and nobody holds the
+        key, the claim is performed. None: there is nothing, and it is to be asked for by `write` who may compute it.
+
+        Nothing was seen before it (`Claim.seen` is 0), and it takes a lease over from nobody, whatever `Claim.over`
+        says."""
 
 
 Question: TypeAlias = tuple[str, Mapping[str, Any]]

@@ -362,6 +362,33 @@ class PostgreSQLStorage:
 
         return self._persistently(ask)
 
+    def newest_or_claim(self, claim: Claim, namespace: str) -> Found | Claimed | None:
+        """See `Distant.newest_or_claim`."""
+        keys, holder = claim.keys, claim.holder
+        told = {
+            "node": keys.node,
+            "reuse": keys.reuse,
+            "cross": keys.cross if claim.across else None,
+            "key": claim.key,
+            "owner": holder.owner,
+            "operation": claim.operation,
+            "host": holder.host,
+            "pid": holder.pid,
+            "process": holder.process,
+            "lasts": float(holder.expires_at - claim.now),
+            "patience": f"{PATIENCE}s",
+        }
+
+        def ask() -> Found | Claimed | None:
+            with self._session() as session:
+                number = self._read_numbers.known_namespace(session, namespace)
+                row = session.rows("newest_or_claim", {**told, "namespace": number})[0]
+                if row[0] is not None:
+                    return relational.found_newest(session, keys, row[:-1])
+                return None if row[-1] is None else Claimed(*row[-1])
+
+        return self._persistently(ask)
+
     def find(self, query: Query) -> Any:
         """See `Store.find`."""
 

@@ -60,6 +60,7 @@ def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
     others of their name. Times of leases are the server's: `:now` is asked of it, and of `:expires_at` it is told
     how long that is from now, `lasts`."""
     queries, reading = {**QUERIES, **_read("postgres/queries.sql")}, {**READING, **_read("postgres/reading.sql")}
+    queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
     return {name: _spelt(text) for name, text in queries.items()}, {n: _spelt(text) for n, text in reading.items()}
 
 

@@ -224,9 +224,12 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
 def newest(db: Database, keys: Keys, namespace: int | None) -> Found | None:
     """See `Store.newest`."""
     rows = db.rows("newest", {"node": keys.node, "reuse": keys.reuse, "namespace": namespace})
-    if not rows:
-        return None
-    found = _found(rows[0])
+    return found_newest(db, keys, rows[0]) if rows else None
+
+
+def found_newest(db: Database, keys: Keys, row: Row) -> Found:
+    """What the query `newest` has given."""
+    found = _found(row)
     return found if found.settled or found.producer == keys.node else _settled(db, keys, [found])[0]
 
 

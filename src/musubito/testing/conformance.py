@@ -6,8 +6,9 @@
 `StoreConformance` holds a test for each rule of `musubito.store.base`, named after it. For a store that
 outlives its process `PersistentStoreConformance` adds what holds when it is opened again; there `open_store`
 with the same directory opens the same store. `LeaseConformance` adds what holds for a store whose claims are
-leases. The tests know a store by its protocol alone, and an execution that is INVALID or a node that is STALE
-by what they answer.
+leases, `DistantConformance` what holds for one that is asked for a result or the right to compute it at once
+(`Distant`). The tests know a store by its protocol alone, and an execution that is INVALID or a node that is
+STALE by what they answer.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from musubito.store.base import (
     Busy,
     CallLine,
     Change,
+    Claim,
     Claimed,
     CodeOf,
     Committed,
+    Distant,
     Done,
     EdgeKind,
     EffectOutcome,
@@ -94,7 +97,7 @@ from musubito.testing.changes import (
     use,
 )
 
-__all__ = ["LeaseConformance", "PersistentStoreConformance", "StoreConformance"]
+__all__ = ["DistantConformance", "LeaseConformance", "PersistentStoreConformance", "StoreConformance"]
 
 F, G, H = place("f"), place("g"), place("h")
 ONE, TWO = place("one"), place("two")
@@ -1111,10 +1114,10 @@ class StoreConformance:
         assert sum(isinstance(a, Busy) for a in answers) == 23
 
     # -- waits ---------------------------------------------------------------------------------------------------------
-    OWNERS: ClassVar = {F: "me", G: "you", H: "she"}
+    OWNERS: ClassVar = {"f": "me", "g": "you", "h": "she"}
 
     def wait(self, store: Store, held: Place, awaited: Place | None, owner: str | None = None) -> bool:
-        by, key = (owner or self.OWNERS[held]).encode(), awaited.keys.reuse if awaited else None
+        by, key = (owner or self.OWNERS[held.operation]).encode(), awaited.keys.reuse if awaited else None
         closes: bool = one(store.write([Waits([held.keys.reuse], by, key, time.time())]))
         return closes
 
@@ -1150,15 +1153,6 @@ class StoreConformance:
         store.write([Release((F.keys.reuse, b"me"))])
         self.hold(store, (F, "me"))
         assert not self.wait(store, G, F)
-
-    def test_whoever_takes_a_lease_over_does_not_wait_for_what_the_former_holder_did(self, store: Store) -> None:
-        self.hold(store, (F, "me"), (G, "you"))
-        self.wait(store, F, G)
-        store.write([claim(F, "she", over=b"me"), Renew(holder("she"), [(F.keys.reuse, F.operation)], time.time())])
-        assert not self.wait(store, G, F)
-        self.wait(store, F, None, owner="me")
-        assert not self.wait(store, F, H, owner="me")
-        assert not self.wait(store, H, F)
 
     def test_a_wait_is_ended_by_its_owner_alone(self, store: Store) -> None:
         self.hold(store, (F, "me"), (G, "you"))
@@ -1357,12 +1351,80 @@ class LeaseConformance(StoreConformance):
         assert steady(store.find(HolderOf(F.keys.reuse))) == held("me")
         assert store.find(HolderOf(G.keys.reuse)) is None
 
+    def test_whoever_takes_a_lease_over_does_not_wait_for_what_the_former_holder_did(self, store: Store) -> None:
+        self.hold(store, (F, "me"), (G, "you"))
+        self.wait(store, F, G)
+        store.write([claim(F, "she", over=b"me"), Renew(holder("she"), [(F.keys.reuse, F.operation)], time.time())])
+        assert not self.wait(store, G, F)
+        self.wait(store, F, None, owner="me")
+        assert not self.wait(store, F, H, owner="me")
+        assert not self.wait(store, H, F)
+
     def test_waits_of_a_lease_that_ran_out_lead_nowhere(self, store: Store) -> None:
         store.write([claim(F, "me", holder=holder("me", SHORT)), claim(G, "you", holder=holder("you", 30.0))])
         self.wait(store, F, G)
         assert self.wait(store, G, F)
         time.sleep(LONGER)
         assert not self.wait(store, G, F)
+
+
+class DistantConformance(StoreConformance):
+    """For a store that gives what there is, or the right to compute it, in one answer."""
+
+    def ask(self, store: Store, asked: Claim) -> Found | Claimed | None:
+        assert isinstance(store, Distant)
+        return store.newest_or_claim(asked, "default")
+
+    def test_what_nobody_has_recorded_is_claimed_with_the_moment(self, store: Store) -> None:
+        ran(store, G, "y")
+        invalidate(store, "g")
+        assert self.ask(store, claim(F, "me")) == Claimed(1, 1)
+        assert steady(store.find(HolderOf(F.keys.reuse))) == held("me")
+        assert one(store.write([commit(F, "x", lease=(F.keys.reuse, b"me"))])) == Committed(2, invalid=False)
+        assert store.find(HolderOf(F.keys.reuse)) is None
+
+    def test_what_there_is_is_found_and_not_claimed(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        failed(store, F)
+        pointed(store, BELOW_TWO, 1)
+        for at in (BELOW_ONE, BELOW_TWO, F):
+            assert self.ask(store, claim(at, "me")) == found(store, at)
+            assert store.find(HolderOf(at.keys.reuse)) is None
+        invalidate(store, "child")
+        assert self.ask(store, claim(BELOW_ONE, "me")) == found(store, BELOW_ONE)
+
+    def test_what_somebody_holds_is_neither_found_nor_claimed(self, store: Store) -> None:
+        store.write([claim(F, "you"), claim(G, "you", holder=holder("you", SHORT))])
+        time.sleep(LONGER)
+        for at in (F, G):
+            assert self.ask(store, claim(at, "me")) is None
+            assert self.ask(store, claim(at, "me", over=b"you")) is None
+        assert steady(store.find(HolderOf(F.keys.reuse))) == held("you")
+
+    def test_what_there_is_across_is_not_claimed(self, store: Store) -> None:
+        for other in (ELSEWHERE, place("child")):
+            ran(store, other, "x")
+            across = {"key": BELOW_ONE.keys.cross, "across": True}
+            assert self.ask(store, claim(BELOW_ONE, "me", **across)) is None
+            assert store.find(HolderOf(BELOW_ONE.keys.cross)) is None
+        assert isinstance(self.ask(store, claim(BELOW_ONE, "me")), Claimed)
+
+    def test_nothing_comes_between_the_look_and_the_claim(self, store: Store) -> None:
+        """Others ask again and again while one result after the other is claimed and recorded."""
+        places = [place("f", argument=f"{number}") for number in range(60)]
+
+        def worker(name: str) -> list[int]:
+            ran_here = []
+            for number, at in enumerate(places):
+                while not isinstance(answer := self.ask(store, claim(at, name)), Found):
+                    if isinstance(answer, Claimed):
+                        ran_here.append(number)
+                        store.write([commit(at, "x", lease=(at.keys.reuse, name.encode()))])
+            return ran_here
+
+        with ThreadPoolExecutor(4) as threads:
+            numbers = [number for some in threads.map(worker, ["a", "b", "c", "d"]) for number in some]
+        assert sorted(numbers) == list(range(60))
 
 
 class PersistentStoreConformance(StoreConformance):

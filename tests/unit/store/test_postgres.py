@@ -72,6 +72,15 @@ def test_a_name_may_be_longer_than_a_page(store: PostgreSQLStorage):
     assert store.read([("all_operations", {})])[0] == [(1, "default", "f" * 100_000)]
 
 
+def test_a_session_that_sees_one_moment_claims_nothing_where_it_looks(url: str):
+    """It could not see what came between."""
+    mode = "options=-c%20default_transaction_isolation%3Drepeatable%5C%20read"
+    store = PostgreSQLStorage(f"{url}{'&' if '?' in url else '?'}{mode}")
+    assert store.newest_or_claim(claim(F, "me"), "default") is None
+    assert isinstance(store.write([claim(F, "me")])[0], Claimed)
+    store.close()
+
+
 def test_leases_go_by_the_clock_of_the_server(store: PostgreSQLStorage):
     """A client whose clock is an hour behind takes no lease that is held, and gives one that is."""
     behind = time.time() - 3600

@@ -222,6 +222,31 @@ CREATE TABLE _waits (
   awaited bytea NOT NULL
 );
 
+-- Take the lease of a result that nobody has recorded and nobody computes: the moment at which it was taken, else NULL.
+-- The lease comes first, and what is there is looked for after that, so that nothing can come between; each statement of
+-- the function sees what is committed by then, but for a session that is told to see one moment only.
+CREATE FUNCTION _claim_first(reuse bytea, cross_key bytea, key bytea, owner bytea, operation text, host text, pid bigint,
+  process text, lasts double precision, patience text) RETURNS bigint[] LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RETURN NULL;
+  END IF;
+  PERFORM set_config('lock_timeout', $10, true);
+  INSERT INTO musubito._leases VALUES ($3, $4, $5, $6, $7, $8, extract(epoch FROM clock_timestamp()),
+    extract(epoch FROM clock_timestamp()) + $9) ON CONFLICT DO NOTHING;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  IF EXISTS (SELECT 1 FROM musubito._executions e WHERE e.reuse_key = $1)
+    OR ($2 IS NOT NULL AND EXISTS (SELECT 1 FROM musubito._executions e WHERE e.cross_key = $2 OR e.reuse_key = $2)) THEN
+    DELETE FROM musubito._leases l WHERE l.key = $3 AND l.owner = $4;
+    RETURN NULL;
+  END IF;
+  RETURN ARRAY[
+    (SELECT coalesce(max(id), 0) FROM musubito._executions), (SELECT coalesce(max(id), 0) FROM musubito._invalidations)
+  ];
+END $$;
+
 CREATE VIEW artifacts AS
   SELECT n.name AS namespace, encode(a.digest, 'hex') AS artifact_id, a.codec, a.payload, a.size, a.created_at
   FROM _artifacts a JOIN _namespaces n ON n.id = a.namespace

@@ -96,6 +96,13 @@ SELECT execution, node, :reuse, :other_cross, :pool, :sample, 1, :started_at, :d
   :valid_from, :valid_until, :not_replayable, :holds, :tokens, :saved_ms, :codec
 FROM first RETURNING id;
 
+-- name: newest_or_claim
+-- What `newest` finds; where that is nothing, when the lease of it was taken.
+WITH found AS ({newest})
+SELECT f.*, CASE WHEN f.id IS NULL THEN
+  _claim_first(:reuse, :cross, :key, :owner, :operation, :host, :pid, :process, :lasts, :patience) END
+FROM (VALUES (1)) one LEFT JOIN found f ON true;
+
 -- name: committed_as
 -- The execution that was committed of a call.
 SELECT id FROM _executions WHERE reuse_key = :reuse AND started_at = :started_at AND duration_ms = :duration_ms
