@@ -30,12 +30,12 @@ from musubito import (
 )
 from musubito.adapter import ambient, note_read
 from musubito.engine.context import SCOPE, Run
-from musubito.engine.effects import Effect, Invoke, Join, Newest, Pause, Raised, Returned, Write
+from musubito.engine.effects import Effect, Invoke, Join, Newest, NewestOrClaim, Pause, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Start
 from musubito.engine.journal import Line
 from musubito.engine.protocol import Story, Telling
 from musubito.model import UNSTORABLE, MusubitoResult
-from musubito.store.base import Change, Claimed, Commit, Found, Keys, Point, Query, Store
+from musubito.store.base import Change, Claim, Claimed, Commit, Found, Keys, Point, Query, Store
 from tests.property.oracle import Oracle, Place, RunTruth, Truth
 from tests.property.turns import Turns
 from tests.property.world import (
@@ -83,6 +83,17 @@ class WatchedStore:
         self._stage.left_open.append(self._store)
 
 
+class DistantStore(WatchedStore):
+    """It seems far away: what there is and the right to compute it come at once."""
+
+    def newest_or_claim(self, claim: Claim, namespace: str) -> Found | Claimed | None:
+        newest = self._store.newest(claim.keys, namespace)
+        if newest is not None:
+            return newest
+        (answer,) = self._store.write([claim._replace(over=None)])
+        return answer if isinstance(answer, Claimed) else None
+
+
 class LateWriter:
     """In the place of the writer's thread: writes on the loop, some ticks after they were asked for."""
 
@@ -114,10 +125,10 @@ class LateWriter:
 class WatchedEngine(MusubitoEngine):
     """Its stories are watched."""
 
-    def __init__(self, store: Store, stage: Stage) -> None:
+    def __init__(self, store: WatchedStore, stage: Stage) -> None:
         self.stage = stage
         self.last: Line | None = None
-        super().__init__(WatchedStore(store, stage), now_provider=lambda: stage.world.now, strict=True)
+        super().__init__(store, now_provider=lambda: stage.world.now, strict=True)
         if stage.is_async:
             self.writer = LateWriter(self.storage, stage.rng)  # type: ignore[assignment]
         append = self.journal.append
@@ -228,6 +239,8 @@ class WatchedStory:
             return self._join(effect)
         if isinstance(effect, Pause) and not stage.is_async:
             return None
+        if isinstance(effect, NewestOrClaim):
+            return effect.store.newest_or_claim(effect.claim, effect.namespace)
         return (yield effect)
 
     def _join(self, effect: Join) -> Start | Landed:
@@ -250,7 +263,7 @@ class WatchedStory:
 
     def _answered(self, effect: Effect, answer: Any) -> None:
         oracle = self.oracle
-        if isinstance(effect, Newest):
+        if isinstance(effect, Newest | NewestOrClaim):
             self.ready = None
         if isinstance(answer, Claimed):
             self.began = oracle.tick()
@@ -384,7 +397,9 @@ class WatchedStory:
 class Stage:
     """A world, played on the engine. `open_store` gives another store on the same data each time."""
 
-    def __init__(self, world: World, open_store: Callable[[], Store], *, is_async: bool, with_source: bool) -> None:
+    def __init__(
+        self, world: World, open_store: Callable[[Stage], WatchedStore], *, is_async: bool, with_source: bool
+    ) -> None:
         self.world, self.is_async, self._with_source = world, is_async, with_source
         world.player = self
         self.rng = random.Random(world.program.seed)
@@ -401,7 +416,7 @@ class Stage:
         self._texts: list[str] = []
         self._functions: dict[str, tuple[str, Callable[..., Any]]] = {}
         self._names: dict[str, Any] = {"import_module": import_module, "__name__": "program"}
-        self.engines = [WatchedEngine(open_store(), self) for _ in range(2)]
+        self.engines = [WatchedEngine(open_store(self), self) for _ in range(2)]
         for step in world.all_steps():
             self.changed(step)
 

@@ -20,7 +20,7 @@ from musubito import SQLiteStorage
 from musubito.store.base import Store
 from musubito.store.memory import MemoryStore
 from tests.property.reference_model import Asked, Collected, Model, Result
-from tests.property.stage import Stage
+from tests.property.stage import DistantStore, Stage, WatchedStore
 from tests.property.world import (
     ASK,
     Call,
@@ -136,7 +136,10 @@ class Life:
         self.world = World(program)
         memory, path = MemoryStore(), folder / f"{seed}.db"
         open_store: Callable[[], Store] = (lambda: memory) if seed % 3 == 0 else (lambda: SQLiteStorage(path))
-        self.stage = Stage(self.world, open_store, is_async=seed % 4 == 1, with_source=seed % 5 == 0)
+        kind = DistantStore if seed % 7 < 3 else WatchedStore
+        self.stage = Stage(
+            self.world, lambda stage: kind(open_store(), stage), is_async=seed % 4 == 1, with_source=seed % 5 == 0
+        )
         self.model = None if program.is_parallel else ModelPlayer(World(program))
 
     def live(self) -> None:
