@@ -320,6 +320,35 @@ def test_an_engine_that_was_there_before_the_namespace_notices(path):
             ask(SECRET)
 
 
+def test_nobody_begins_a_namespace_with_a_key_while_the_first_step_runs_in_it_without(path):
+    refused = []
+
+    @musubito_step(name="meanwhile")
+    def meanwhile(what):
+        with MusubitoEngine(SQLiteStorage(path), key=KEY) as engine, use_musubito_engine(engine):
+            try:
+                ask(what)
+            except WrongKey as error:
+                refused.append(error.why)
+        return what
+
+    with opened(path, key=None):
+        meanwhile(SECRET)
+    assert len(refused) == 1
+    assert "begun without a key" in refused[0]
+
+
+def test_a_run_without_the_key_leaves_no_tags_in_an_encrypted_namespace(path):
+    with opened(path):
+        ask(SECRET)
+    with opened(path, key=None) as plain:
+        with run("named", tags={"who": SECRET}):
+            pass
+        plain.flush()
+    assert rows(path, "SELECT name FROM runs WHERE name IS NOT NULL") == []
+    assert SECRET.encode() not in bytes_of(path)
+
+
 def test_lineage_with_another_key_is_an_error(path):
     with opened(path):
         node = ask(SECRET).node_id

@@ -183,7 +183,7 @@ def test_after_control_flow_each_runs_for_itself(w: World, monkeypatch: pytest.M
 
     monkeypatch.setattr(context, "_CONTROL_FLOW", ())
     add_control_flow(Suspended)
-    gate = Gate()
+    gate, both = Gate(), threading.Barrier(2)
 
     @musubito_step(name="f")
     def f(x: int) -> int:
@@ -191,6 +191,8 @@ def test_after_control_flow_each_runs_for_itself(w: World, monkeypatch: pytest.M
         if number == 1:
             gate.pass_through()
             raise Suspended
+        # Neither waits for the other.
+        both.wait(20)
         return number
 
     first, *others = at_once(w, gate, [lambda: f(0).value] * 3)

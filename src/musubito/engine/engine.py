@@ -287,13 +287,17 @@ class MusubitoEngine:
             change = Invalidate(self.namespace, what, None)
         else:
             raise TypeError(f"invalidate takes a step, an operation's name or a node id, not a {type(what).__name__}")
-        if self.keyed is not None:
-            self.contents.settle(self.storage.write([Begin(self.namespace, self.contents.key_check)])[0])
+        self.settle()
         count: int = self.storage.write([change])[0]
         return count
 
-    # -- what the protocol asks of it
-    # ------------------------------------------------------------------------------------
+    # -- what the protocol asks of it ----------------------------------------------------------------------------------
+    def settle(self) -> None:
+        """The namespace is one with this engine's key, or without one, before anything is stored in it. Raises
+        `WrongKey` and `StoreError`."""
+        if not self.contents.settled:
+            self.contents.settle(self.storage.write([Begin(self.namespace, self.contents.key_check)])[0])
+
     def new_run(
         self, name: str | None = None, tags: str | None = None, within: tuple[Run, int | None] | None = None
     ) -> Run:

@@ -13,8 +13,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from musubito.engine.inputs import in_pieces
-from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError
-from musubito.store.base import Begin, Change, Invalidate, Ledger, Release, Renew
+from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError, WrongKey
+from musubito.store.base import Change, Invalidate, Ledger, Release, Renew
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -145,11 +145,13 @@ class Keeper:
         """Nobody's work depends on these lines, so what cannot be written now is tried again, as long as there is
         room."""
         try:
-            self._engine.storage.write([*self._begin(), ledger])
+            self._engine.settle()
+            self._engine.storage.write([ledger])
         except StoreBusy as fault:
             self._engine.log(fault)
-        except StoreClosed:
-            # By somebody who had it before this engine was done with it.
+        except (StoreClosed, WrongKey):
+            # An engine without the key of its namespace can call no step, and what it knows of runs is not for there.
+            # Or it was closed by somebody who had it before this engine was done with it.
             self._lost += len(ledger.calls)
             return True
         except StoreError as fault:
@@ -158,11 +160,6 @@ class Keeper:
         else:
             return True
         return False
-
-    def _begin(self) -> list[Change]:
-        """What is recorded of calls in an encrypted namespace must not begin it without its key."""
-        contents = self._engine.contents
-        return [Begin(contents.namespace, contents.key_check)] if contents.key_check and not contents.settled else []
 
     def _take_back(self, shown: list[tuple[bytes, str]]) -> None:
         """What ended while it was being shown must not stay."""

@@ -322,10 +322,10 @@ class Story:
             raise
 
     def _settle(self) -> Telling[None]:
-        """The namespace is, or will be, one with this key, or without one. Raises `WrongKey`."""
+        """The namespace is one with this key, or without one, before anything is stored in it. Raises `WrongKey`."""
         contents = self.engine.contents
         check: bytes | None = yield Find(KeyCheckOf(contents.namespace))
-        if check is None and contents.key_check and self._may_write:
+        if check is None and self._may_write:
             check = yield Write(Begin(contents.namespace, contents.key_check))
         contents.settle(check)
 
