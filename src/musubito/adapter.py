@@ -106,17 +106,18 @@ class Operation:
         arguments: Mapping[str, object],
         function: Callable[[], Any],
         turn: Turn | None = None,
+        again: Callable[[], Mapping[str, object]] | None = None,
         *,
         force: bool,
     ) -> Call:
         """One call, with what identifies it (`code` is that of just now) and what is to be run if it is not replayed;
         `force`: it is run, unless it is an effect. `turn`: which one it is of equal calls that are made side by
-        side."""
+        side. `again`: makes `arguments` anew, of what the call is given then."""
         definition = self.definition
         if force and definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
             definition = replace(definition, semantics=replace(definition.semantics, force_reexecution=True))
         head, record = engine.identified(definition, code)
-        return Call(definition, code, self._tracker.current, head, record, arguments, function, turn)
+        return Call(definition, code, self._tracker.current, head, record, arguments, function, turn, again)
 
 
 def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:

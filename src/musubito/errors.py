@@ -14,6 +14,7 @@ __all__ = [
     "ArtifactCorrupt",
     "ArtifactMissing",
     "ArtifactUnreadable",
+    "ChangedInput",
     "CodeError",
     "EffectOutcomeUnknown",
     "EncodingError",
@@ -87,6 +88,15 @@ class CodeError(InputError):
     def __init__(self, operation: str, error: Exception) -> None:
         super().__init__(operation, "its code", "$", repr(error))
         self.args = (f"{operation}: what its code holds cannot be identified: {error!r}",)
+
+
+class ChangedInput(InputError):
+    """What an effect was given, or what is around it, was changed by somebody else while it waited: it was not done."""
+
+    def __init__(self, operation: str) -> None:
+        problem = "what it was given, or what is around it, was changed while it waited"
+        super().__init__(operation, "", "$", problem)
+        self.args = (f"{operation}: {problem}. It was not done; call it again with what nobody changes meanwhile.",)
 
 
 class StoreError(MusubitoError):

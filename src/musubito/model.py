@@ -23,6 +23,7 @@ __all__ = [
     "StepDefinition",
     "StepLike",
     "StepType",
+    "check_name",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -157,6 +158,18 @@ class MusubitoResult(Generic[T_co]):
     node_id: str
 
 
+def check_name(what: str, name: object) -> None:
+    """Raises TypeError and ValueError for a name that no store can keep."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what} is a text, not a {type(name).__name__}")
+    if not name:
+        raise ValueError(f"{what} must not be empty")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} holds half of a surrogate pair, at {error.start}: {name!r}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class StepDefinition:
     """What a decorated step is made of; every step carries it as `__musubito_step__`."""
@@ -165,6 +178,9 @@ class StepDefinition:
     name: str
     semantics: StepConfiguration
     operation_version: str | None
+
+    def __post_init__(self) -> None:
+        check_name("a step's name", self.name)
 
 
 @runtime_checkable

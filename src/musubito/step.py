@@ -182,7 +182,7 @@ class _Caller:
         head, code = engine.identified(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # What Call(...) does by way of a function written in Python.
-        fields = definition, fingerprint, tracker.current, head, code, arguments, function, None
+        fields = definition, fingerprint, tracker.current, head, code, arguments, function, None, None
         call: Call = tuple.__new__(Call, fields)
         return call
 

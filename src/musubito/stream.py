@@ -18,7 +18,7 @@ from musubito.engine.context import SCOPE, HandUp, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.effects import Find, Raised, Returned
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.protocol import Begun, Call, Story, Telling, identify
+from musubito.engine.protocol import Begun, Call, Story, Telling, input_of
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
 from musubito.identity.codecs import FORMAT, ArtifactPacker, decode_value
 from musubito.identity.records import name_of
@@ -65,7 +65,7 @@ class MusubitoStream(Generic[T]):
         self._result: MusubitoResult[list[T]] | None = None
         # Reading source texts touches files; then it is said when the stream begins.
         if not loop_is_watched():
-            identify(make(), self._scope)
+            input_of(make(), self._scope)
 
     def _kept(self, chunks: list[Any]) -> Any:
         """What is stored of these chunks."""
@@ -171,10 +171,8 @@ class Recording:
         self.context = copy_context()
 
     def open(self, begun: Begun) -> None:
-        """The generator is about to begin: its node is described before it can change its arguments in place."""
-        self._begun = begun
-        self.story.place()
-        self.story.check_unchanged()
+        """The generator is about to begin."""
+        self._begun = self.story.look_once_more(begun)
         self.context.run(SCOPE.set, self.story.body_scope())
         self._around = tuple(self.story.frame().around)
         for frame in self._around:
@@ -193,7 +191,9 @@ class Recording:
                 chunk = self._copied(chunk)
             except (EncodingError, ArtifactUnreadable) as error:
                 # What will be recorded may differ from what was given.
-                self._not_replayable(f"a chunk of it could not be kept as it was given: {error}")
+                why = "a chunk of it could not be kept as it was given"
+                # The text may name parts of it.
+                self._not_replayable(why if self.story.engine.keyed is not None else f"{why}: {error}")
         self.chunks.append(chunk)
 
     def _not_replayable(self, why: str) -> None:

@@ -195,7 +195,9 @@ class Attempt:
         code = self._code = self.step.operation.fingerprint()
         arguments, self._naming = self._arguments(code)
         force = self._invocation.mode is Mode.REFRESH
-        return self.step.operation.call(engine, code, arguments, function, self._place.turn, force=force)
+        return self.step.operation.call(
+            engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0], force=force
+        )
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
         around = self._scope.ambient

@@ -10,11 +10,13 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 from musubito import (
@@ -506,6 +508,48 @@ def test_an_engine_with_a_key_is_pickled_only_with_the_name_of_who_gives_it(path
     for key in (KEY, {"default": KEY}, lambda namespace: KEY, {"default": KEY}.get):
         with MusubitoEngine.from_url(url, key=key) as engine, pytest.raises(TypeError, match="function of a module"):
             pickle.dumps(engine)
+
+
+def test_a_function_of_a_script_would_be_sent_with_the_key(path, monkeypatch):
+    url = f"sqlite:///{path}"
+    monkeypatch.setattr(sys.modules["__main__"], "key_of", key_of, raising=False)
+    monkeypatch.setattr(key_of, "__module__", "__main__")
+    with MusubitoEngine.from_url(url, key=key_of) as engine, pytest.raises(TypeError, match="function of a module"):
+        cloudpickle.dumps(engine)
+    monkeypatch.undo()
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        with MusubitoEngine.from_url(url, key=key_of) as engine, pytest.raises(TypeError, match="function of a module"):
+            cloudpickle.dumps(engine)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def test_what_a_step_of_another_namespace_read_is_not_told_in_clear(path):
+    def inner(what):
+        note_read("store", SECRET, b"d" * 32)
+        return what
+
+    with MusubitoEngine(SQLiteStorage(path), namespace="plain", key={"tenant": KEY}) as plain:
+        tenant = plain.in_namespace("tenant")
+        plain.execute("outer", {"x": 1}, lambda x: tenant.execute("inner", {"what": x}, inner).value)
+    assert len(rows(path, "SELECT key FROM _reads")) == 1
+    assert SECRET.encode() not in bytes_of(path)
+
+
+def test_why_a_stream_is_not_replayed_does_not_tell_what_it_gave(path):
+    @musubito_step(name="streams")
+    def streams(what):
+        given = {what: threading.Lock()}
+        yield given
+        given.clear()
+
+    with opened(path):
+        list(streams(SECRET))
+    assert rows(path, "SELECT not_replayable FROM _executions") == [
+        ("a chunk of it could not be kept as it was given",)
+    ]
+    assert SECRET.encode() not in bytes_of(path)
 
 
 def test_the_key_is_never_shown(path, caplog):

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,3 +202,18 @@ for engine in engines:
     storage = SQLiteStorage(tmp_path / "work.db")
     assert storage._reader.execute("SELECT count(*) FROM calls").fetchall() == [(3,)]
     storage.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("", ValueError), ("a\ud800", ValueError), ("a" * 501, ValueError), (None, TypeError)],
+    ids=ascii,
+)
+def test_a_namespace_that_no_store_can_keep(tmp_path: Path, name: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="namespace"):
+        MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), namespace=name)
+
+
+def test_a_step_by_a_name_that_no_store_can_keep() -> None:
+    with pytest.raises(ValueError, match="half of a surrogate pair, at 1"):
+        musubito_step(name="a\ud800")(lambda x: x)

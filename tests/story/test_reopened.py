@@ -27,7 +27,7 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.errors import CodeError
+from musubito.errors import ChangedInput, CodeError
 from musubito.lineage import Lineage
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
@@ -82,6 +82,17 @@ def test_a_second_engine_on_the_same_store_is_the_same(engine: MusubitoEngine) -
     assert engine.url is not None
     with MusubitoEngine.from_url(engine.url) as second:
         assert again(second) is again(engine)
+
+
+def test_it_is_the_same_file_wherever_it_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with MusubitoEngine.from_url("sqlite:///relative.db") as engine:
+        engine.execute("double", {"x": 1}, lambda x: 2 * x)
+        pickled = pickle.dumps(engine)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pickle.loads(pickled) as made:
+        assert made.storage.db_path == tmp_path / "relative.db"
 
 
 def test_another_namespace_shares_the_store(engine: MusubitoEngine) -> None:
@@ -152,6 +163,7 @@ with use_musubito_engine(pickle.load(open({str(tmp_path / "engine")!r}, "rb"))),
         EncodingError("$.x", "no encoding"),
         InputError("f", "x", "$.y", "no identity"),
         CodeError("f", ValueError("what")),
+        ChangedInput("f"),
         NotReplayed("f", "it is new"),
         EffectOutcomeUnknown("f", "key", "it was begun", "Find out."),
         StoreError("gone"),

@@ -28,12 +28,12 @@ from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.keyed import Keyed
 from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, ReplayOnlyStory, Story
-from musubito.engine.reopened import Options, reopened
+from musubito.engine.reopened import Options, is_of_a_module, reopened
 from musubito.engine.writer import Writer
 from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
-from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
+from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_name
 from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, Store
 from musubito.store.urls import open_store
 
@@ -44,6 +44,8 @@ RUNS: Final = (Story, EffectStory)
 REPLAYS: Final = (ReplayOnlyStory, ReplayOnlyEffectStory)
 """How one is told that must not."""
 
+LONGEST_NAMESPACE: Final = 500
+"""In characters: a name is a key of an index, which has little room in some databases."""
 MOST_IDENTIFIED: Final = 256
 """How many fingerprints are kept as the store is told of them."""
 
@@ -82,8 +84,9 @@ class MusubitoEngine:
     ) -> None:
         if not callable(getattr(storage, "newest", None)):
             raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
-        if not namespace:
-            raise ValueError("namespace must not be empty")
+        check_name("namespace", namespace)
+        if len(namespace) > LONGEST_NAMESPACE:
+            raise ValueError(f"namespace has {len(namespace)} characters, and {LONGEST_NAMESPACE} at most are kept")
         self.storage = storage
         self.namespace = namespace
         self.strict = strict
@@ -142,7 +145,9 @@ class MusubitoEngine:
         process are one engine, which ends with the process. `StoreError` for any other URL.
         """
         engine = cls(open_store(url), **options)
-        engine.url = url
+        # Wherever it is unpickled it is the same file.
+        path = getattr(engine.storage, "db_path", None)
+        engine.url = url if path is None else f"sqlite:///{path}"
         return engine
 
     def in_namespace(self, namespace: str) -> MusubitoEngine:
@@ -385,7 +390,7 @@ class MusubitoEngine:
 
 def _is_named(key: KeySource) -> bool:
     """Whether a pickle would hold no more than the name of this."""
-    return isinstance(key, FunctionType) and "<" not in key.__qualname__ and not key.__closure__
+    return isinstance(key, FunctionType) and is_of_a_module(key)
 
 
 _ENGINES: Final[weakref.WeakSet[MusubitoEngine]] = weakref.WeakSet()

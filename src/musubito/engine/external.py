@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Final
 from musubito.engine import process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
 from musubito.engine.flights import Failed, Landed, Start
-from musubito.engine.protocol import Begun, Story, Telling
-from musubito.errors import EffectOutcomeUnknown, NotReplayed, StoreError
+from musubito.engine.protocol import Begun, Story, Telling, input_of, said
+from musubito.errors import ChangedInput, EffectOutcomeUnknown, NotReplayed, StoreError
 from musubito.identity.keys import effect_key, idempotency_key
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
 from musubito.store.base import (
@@ -88,6 +88,22 @@ class EffectStory(Story):
             f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}"
         ) from fault
 
+    def look_once_more(self, begun: Begun) -> Begun:
+        """It must not do one thing and be recorded as another: raises `ChangedInput` if it would."""
+        call = self.call
+        try:
+            if call.again is not None:
+                call = call._replace(arguments=call.again())
+            same = input_of(call, self.scope)[0] == self._input
+        except Exception:  # whatever a look at what was changed raises
+            same = False
+        if not same:
+            raise ChangedInput(self.call.definition.name)
+        return begun
+
+    def _never_ran(self, begun: Begun, error: BaseException) -> Telling[None]:
+        yield from self._record(self._failure(begun, said(error), "failed", self.engine.now(), 0.0))
+
     def _cut_short(self, begun: Begun, error: BaseException) -> Telling[None]:
         # A driver throws a cancellation in the place of a call that it has not begun; whatever else comes from there
         # (a coroutine that is dropped where it waits) may have come while the function ran.
@@ -116,6 +132,8 @@ class EffectStory(Story):
         if row is not None and row.holder is not None and process.is_dead(row.holder):
             # The policy has decided already: nobody is to wait until the lease of the dead runs out.
             yield Write(Release((self._effect_key, row.holder.owner)))
+        # Before anything is durable: later it may be nothing that can be described.
+        self.place()
         intent = Intent(
             self._effect_key,
             self.call.definition.name,

@@ -29,20 +29,36 @@ def this_host() -> str:
 
 def this_process() -> str:
     """What tells this process from others that had or will have its pid; "" where the system does not say."""
-    return _started(os.getpid())
+    return _started(_line(os.getpid()))
 
 
 def is_dead(holder: Holder) -> bool:
     """Whether the holder is known to be gone: only said of processes of this host."""
     if holder.host != this_host() or not holder.process:
         return False
-    return _started(holder.pid) != holder.process
+    line = _line(holder.pid)
+    return _started(line) != holder.process if line else not _exists(holder.pid)
 
 
-def _started(pid: int) -> str:
+def _exists(pid: int) -> bool:
+    """A process of another user may be there without a line that we can see (the mount options of /proc hide it)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _line(pid: int) -> str:
+    return _read(Path(f"/proc/{pid}/stat"))
+
+
+def _started(line: str) -> str:
     # The name of the program, in brackets, may hold spaces; the start time is the 22nd field of the line. A zombie has
     # ended, but still has its line.
-    state, *fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() or [""]
+    state, *fields = line.rpartition(")")[2].split() or [""]
     return fields[18] if fields and state not in ("Z", "X") else ""
 
 

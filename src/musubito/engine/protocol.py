@@ -117,7 +117,8 @@ SAMPLES: Final = int(Holds.SAMPLES)
 
 
 class Call(NamedTuple):
-    """One call of a step, with its arguments bound and its code identified."""
+    """One call of a step, with its arguments bound and its code identified. `again`: where `arguments` were made of
+    what the call is given, they are made anew."""
 
     definition: StepDefinition
     fingerprint: Fingerprint
@@ -127,6 +128,7 @@ class Call(NamedTuple):
     arguments: Mapping[str, object]
     function: Callable[[], Any]
     turn: Turn | None = None
+    again: Callable[[], Mapping[str, object]] | None = None
 
 
 class Begun(NamedTuple):
@@ -145,9 +147,8 @@ _AGAIN: Final = MusubitoResult(None, "", "", "")
 _NOTHING_AROUND: Final = digest_input("", {"what holds around the step": {}})
 
 
-def identify(call: Call, scope: Scope) -> tuple[Identity, InputDigest, str | None]:
-    """The identity of a call in its scope, what its arguments are alone, and why it cannot be replayed if that is clear
-    already."""
+def input_of(call: Call, scope: Scope) -> tuple[bytes, InputDigest]:
+    """What a call is given in its scope, with what is around it, as it is now; and what its arguments are alone."""
     operation = call.definition.name
     given = digest_input(operation, call.arguments)
     digest, classes = given.digest, given.classes
@@ -161,7 +162,15 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, InputDigest, str | Non
         code = code_of_classes(classes, call.definition.function.__module__)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
-    why_not = None
+    return digest, given
+
+
+def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, InputDigest, str | None]:
+    """The identity of a call in its scope, what it is given (see `input_of`), and why it cannot be replayed if that is
+    clear already."""
+    operation = call.definition.name
+    seen, given = input_of(call, scope)
+    digest, why_not = seen, None
     if any(map(remembers, call.fingerprint.met)):
         why_not = "what its code reaches remembers what was done with it"
         if call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
@@ -170,7 +179,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, InputDigest, str | Non
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not given.results:
-        return Identity(call.head, digest, (), across), given, why_not
+        return Identity(call.head, digest, (), across), seen, given, why_not
     try:
         parents = parents_of(results)
     except ValueError:
@@ -178,7 +187,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, InputDigest, str | Non
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results)):
         why_not = "a parent's output could not be stored"
-    return Identity(call.head, digest, parents, across), given, why_not
+    return Identity(call.head, digest, parents, across), seen, given, why_not
 
 
 def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
@@ -191,7 +200,7 @@ def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
         return None, problem
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     try:
         said = str(error)
     except Exception as unsaid:
@@ -217,6 +226,7 @@ class Story:
         "_began_at",
         "_frame",
         "_identity",
+        "_input",
         "_number",
         "_place",
         "_pool",
@@ -240,7 +250,7 @@ class Story:
         self.call = call
         self.scope = scope
         # `given`: its arguments alone.
-        identity, self.given, self._why_not = identify(call, scope)
+        identity, self._input, self.given, self._why_not = identify(call, scope)
         keyed = engine.keyed
         if keyed is not None:
             identity = identity._replace(input_digest=keyed.input(identity.input_digest))
@@ -268,9 +278,11 @@ class Story:
             begun = yield from self.begin()
             if not isinstance(begun, Begun):
                 return begun
-            # The node is described now: the function may change its arguments in place.
-            self.place()
-            self.check_unchanged()
+            try:
+                begun = self.look_once_more(begun)
+            except BaseException as error:
+                yield from self._never_ran(begun, error)
+                raise
             started_at, clock = self.engine.now(), time.perf_counter()
             scope = self.body_scope()
             try:
@@ -287,19 +299,33 @@ class Story:
         finally:
             self._land(Landing.LOOK_AGAIN)
 
-    def check_unchanged(self) -> None:
-        """Just before it runs: its arguments and its code were identified when the call was made. While it waited for
-        its turn or for its store others may have changed them, and may change them back before it ends."""
-        frame, call = self.frame(), self.call
-        if self._waited or frame.loop is not None or not self.engine.reads_in_place:
-            if digest_input(call.definition.name, call.arguments).digest != self.given.digest:
-                frame.not_replayable = "its arguments were changed before it ran"
-            try:
-                same = call.current().digest == call.fingerprint.digest
-            except Exception:  # whatever a look at changed code raises
-                same = False
-            if not same:
-                frame.not_replayable = "its code, or what that holds, was changed before it ran"
+    def look_once_more(self, begun: Begun) -> Begun:
+        """Just before it runs: what it is given and its code were identified when the call was made. While it waited
+        for its turn or for its store others may have changed them, and may change them back before it ends. The node
+        is described now, too: the function may change its arguments in place."""
+        try:
+            self.place()
+            given = input_of(self.call, self.scope)[0] == self._input
+        except Exception:  # whatever a look at what was changed raises
+            given = False
+        if not given:
+            self.frame().not_replayable = "what it is given, or what is around it, was changed before it ran"
+        try:
+            code = self.call.current().digest == self.call.fingerprint.digest
+        except Exception:
+            code = False
+        if not code:
+            self.frame().not_replayable = "its code, or what that holds, was changed before it ran"
+        if self._place is not None:
+            return begun
+        # What cannot be described cannot be recorded.
+        if begun.lease is not None:
+            self.engine.disown(begun.lease)
+        return UNRECORDED
+
+    def _never_ran(self, begun: Begun, error: BaseException) -> Telling[None]:
+        """What was begun came to nothing before its function did anything."""
+        yield from self._abandon(begun)
 
     def _changed_meanwhile(self) -> Telling[str | None]:
         """It may have changed what its code holds, which a replay would not do; or somebody else has meanwhile."""
@@ -750,7 +776,7 @@ class Story:
         passing = cancelled or isinstance(error, control_flow())
         recorded: Committed | None = None
         if begun.effect is not None or (begun.moment is not None and not passing):
-            change = self._failure(begun, _said(error), self._came_to(error), started_at, duration_ms)
+            change = self._failure(begun, said(error), self._came_to(error), started_at, duration_ms)
             recorded = yield from self._record(change)
         elif begun.lease is not None:
             yield from self._abandon(begun)
@@ -866,7 +892,10 @@ class Story:
                     frame.take(given)
             return
         if outer.engine is not self.engine:
-            given = given._replace(uses=(), not_replayable="it called a step of another engine", samples=False)
+            # What is in another namespace, its reads included, is not for this one.
+            given = given._replace(
+                uses=(), reads=(), not_replayable="it called a step of another engine", samples=False
+            )
         outer.take(given)
 
     def _note(self, outcome: str, reason: ReplayReason, execution: int | None, duration_ms: float, tokens: int) -> None:

@@ -18,7 +18,7 @@ from musubito.engine.inputs import Redact
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["Options", "reopened"]
+__all__ = ["Options", "is_of_a_module", "reopened"]
 
 _SHARED: Final[dict[tuple[Any, ...], MusubitoEngine]] = {}
 _LOCK: Final = threading.Lock()
@@ -36,7 +36,7 @@ class Options(NamedTuple):
     def told_apart(self) -> tuple[Any, ...]:
         """Equal for engines that may be one. A function that is no module's is another one each time that it is
         unpickled, and so is a store of blobs."""
-        plain = self.blobs is None and (self.redact is None or _is_of_a_module(self.redact))
+        plain = self.blobs is None and (self.redact is None or is_of_a_module(self.redact))
         return self.strict, self.redact if plain else self.origin, self.key
 
 
@@ -53,9 +53,14 @@ def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: Optio
     return engine.in_namespace(namespace)
 
 
-def _is_of_a_module(function: Redact) -> bool:
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
-    return getattr(module, getattr(function, "__qualname__", ""), None) is function
+def is_of_a_module(function: object) -> bool:
+    """Whether it is sent as its name alone, by which any process finds it. A script is no module to others, and what is
+    in a module may be sent by its contents all the same, if it is registered so."""
+    name = getattr(function, "__module__", None) or "__main__"
+    by_value: set[str] = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", set)()
+    sent = any(name == each or name.startswith(f"{each}.") for each in by_value)
+    found = getattr(sys.modules.get(name), getattr(function, "__qualname__", ""), None)
+    return name != "__main__" and not sent and found is function
 
 
 if hasattr(os, "register_at_fork"):

@@ -244,6 +244,7 @@ class PostgreSQLStorage:
     """
 
     def __init__(self, url: str, *, connections: int = 4) -> None:
+        _check_url(url)
         self._url = url
         self._connections = connections
         self._closed = False
@@ -260,10 +261,7 @@ class PostgreSQLStorage:
 
     def __str__(self) -> str:
         """Where it is: host and database, never a user or a password."""
-        try:
-            about = conninfo_to_dict(self._url)
-        except psycopg.Error:
-            return "postgresql://..."
+        about = conninfo_to_dict(self._url)
         port = f":{about['port']}" if about.get("port") else ""
         return f"postgresql://{about.get('host') or ''}{port}/{about.get('dbname') or ''}"
 
@@ -598,6 +596,26 @@ _MIGRATION: Final = _number_of_lock("migration")
 
 
 # -- opening -----------------------------------------------------------------------------------------------------------
+def _check_url(url: str) -> None:
+    """`StoreError` for one that libpq cannot read, or would read otherwise than it was meant: what it says of such, or
+    what it takes for the name of a host or a database, may hold a password."""
+    problem = ""
+    try:
+        about = conninfo_to_dict(url)
+        host, database = str(about.get("host") or ""), str(about.get("dbname") or "")
+        if "@" in database or ("@" in host and not host.startswith(("/", "@"))):
+            problem = "it has more than one @, or a / before it"
+        if "\0" in url:
+            problem = "it holds a NUL"
+    except (psycopg.Error, UnicodeError) as error:
+        problem = "libpq cannot read it" if re.search(r"@|pass\w*=", url, re.IGNORECASE) else str(error).strip()
+    if problem:
+        raise StoreError(
+            f"this URL of PostgreSQL names no database: {problem}. Use postgresql://user:password@host:5432/database, "
+            "with what is special in a name or a password percent-encoded (urllib.parse.quote(password, safe=''))"
+        )
+
+
 def _options(url: str) -> dict[str, Any]:
     """How connections are made; what the URL says of it stands. A network that swallows all is noticed in time."""
     ours = {
@@ -630,8 +648,9 @@ def _prepare(connection: psycopg.Connection[Any], where: str) -> None:
             session.ask("lock", {"lock": _MIGRATION})
             # Whoever comes second finds it done.
             version = _version(session, where)
-            if version == 0:
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            if version == 0 and not session.rows("schema_exists", {"schema": SCHEMA}):
+                # Not IF NOT EXISTS: that asks for the right first, which whoever was given an empty one need not have.
+                connection.execute(f"CREATE SCHEMA {SCHEMA}")
             connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
             if version == 0:
                 connection.execute("CREATE TABLE _schema (version integer PRIMARY KEY, made_at timestamptz NOT NULL)")

@@ -24,9 +24,15 @@ def open_store(url: str) -> Store:
 
         return PostgreSQLStorage(url)
     if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
-        shown = re.sub(r"(?<=://)[^/@]*@", "...@", url)  # not with a password in it
         raise StoreError(
-            f"{shown!r} names no store; use sqlite:///path/from/here.db, sqlite:////path/from/root.db "
+            f"{_shown(url)!r} names no store; use sqlite:///path/from/here.db, sqlite:////path/from/root.db "
             "or postgresql://user:password@host/database"
         )
     return SQLiteStorage(path[1:])
+
+
+def _shown(url: str) -> str:
+    """Without what may be a password, even one with characters that should have been percent-encoded."""
+    if re.search(r"pass\w*=", url, re.IGNORECASE):
+        return re.sub(r"[^\w+.-].*", "...", url, flags=re.DOTALL)
+    return re.sub(r"(?<=://).*@", "...@", url, flags=re.DOTALL)

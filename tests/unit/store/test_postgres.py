@@ -50,6 +50,21 @@ def test_a_url_that_is_none_is_named_without_what_it_holds():
     assert "very-secret" not in str(raised.value)
 
 
+def test_a_role_may_be_given_an_empty_schema(url: str):
+    """It may make none itself."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        role = f"{connection.info.dbname}_worker"
+        connection.execute(f"CREATE ROLE {role} LOGIN")
+        connection.execute(f"CREATE SCHEMA musubito AUTHORIZATION {role}")
+    try:
+        store = PostgreSQLStorage(url.replace("postgres@", f"{role}@", 1))
+        assert isinstance(store.write([claim(F, "me")])[0], Claimed)
+        store.close()
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA musubito CASCADE; DROP ROLE {role}")
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\u2400", "\u241b", "\u241b\u2400\0\u241b\u241b", "\u241b\0"])
 def test_texts_come_back_as_they_were(store: PostgreSQLStorage, text: str):
     reads = [Read("store", text, None), Read("store", "plain", None)]

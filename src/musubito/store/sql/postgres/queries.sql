@@ -9,6 +9,10 @@ SELECT owner, host, pid, process, expires_at - :now + :here FROM _leases WHERE k
 SELECT owner, host, pid, process, expires_at - :now + :here FROM _leases
 WHERE key = :key AND owner <> :owner AND expires_at >= :now;
 
+-- name: schema_exists
+-- Whether there is a schema of this name.
+SELECT 1 FROM pg_namespace WHERE nspname = :schema;
+
 -- name: tables
 -- The tables of the schema.
 SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('musubito') AND relkind = 'r';

@@ -1,0 +1,176 @@
+"""What a call was given, or what is around it, is changed by somebody else while the call waits for its store: what then
+runs is not what was asked for, and must not be recorded as if it were."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.runtime import Runtime
+
+from musubito import InputError, MusubitoEngine, SQLiteStorage, StepConfiguration, StepType
+from musubito.errors import EncodingError
+from musubito_langgraph import musubito_graph
+
+EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
+did: list[Any] = []
+
+
+@dataclass
+class Context:
+    user: str
+
+
+class State(TypedDict, total=False):
+    asked: str
+    answer: str
+
+
+def total(items: list[int]) -> int:
+    did.append(sum(items))
+    return sum(items)
+
+
+def pay(order: dict[str, Any]) -> str:
+    did.append(order["number"])
+    return f"paid {order['number']}"
+
+
+async def apay(order: dict[str, Any]) -> str:
+    return pay(order)
+
+
+def account(state: State, runtime: Runtime[Context]) -> State:
+    did.append(runtime.context.user)
+    return {"answer": f"the account of {runtime.context.user}"}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
+    did.clear()
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine:
+        yield engine
+
+
+def while_it_waits(engine: MusubitoEngine, call: Callable[[], Any], change: Callable[[], None]) -> Any:
+    """The call's answer. Somebody else writes when it begins its namespace, and meanwhile there is a change."""
+    path, answers = engine.storage.db_path, []  # type: ignore[attr-defined]
+
+    def go() -> None:
+        try:
+            answers.append(call())
+        except Exception as error:
+            answers.append(error)
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=go)
+        thread.start()
+        time.sleep(0.2)
+        assert not answers
+        change()
+        other.execute("COMMIT")
+        thread.join(20)
+    (answer,) = answers
+    return answer
+
+
+def test_an_argument(engine: MusubitoEngine) -> None:
+    items = [1, 2]
+    answer = while_it_waits(
+        engine, lambda: engine.execute("total", {"items": items}, total).value, lambda: items.append(100)
+    )
+    assert answer == 103
+    assert engine.execute("total", {"items": [1, 2]}, total).value == 3
+    assert engine.execute("total", {"items": [1, 2, 100]}, total).value == 103
+    assert did == [103, 3, 103]
+
+
+def test_an_argument_that_is_nothing_with_an_identity_any_more(engine: MusubitoEngine) -> None:
+    order: dict[str, Any] = {"number": 1}
+    answer = while_it_waits(
+        engine,
+        lambda: engine.execute("pay", {"order": order}, pay).value,
+        lambda: order.update(progress=threading.Lock()),
+    )
+    assert answer == "paid 1"
+    assert engine.execute("pay", {"order": {"number": 1}}, pay).value == "paid 1"
+    assert did == [1, 1]
+
+
+@pytest.mark.parametrize("later", [2, threading.Lock()], ids=["another", "none"])
+def test_the_argument_of_an_effect(engine: MusubitoEngine, later: Any) -> None:
+    """It is not done: neither the one nor the other is what somebody asked for."""
+    order = {"number": 1}
+    error = while_it_waits(
+        engine, lambda: engine.execute("pay", {"order": order}, pay, EFFECT).value, lambda: order.update(number=later)
+    )
+    assert isinstance(error, InputError | EncodingError)
+    assert did == []
+    for number in (1, 2, 1, 2):
+        assert engine.execute("pay", {"order": {"number": number}}, pay, EFFECT).value == f"paid {number}"
+    assert did == [1, 2]
+
+
+def test_the_argument_of_an_effect_in_a_task(engine: MusubitoEngine) -> None:
+    def go(order: dict[str, Any]) -> Any:
+        return engine.execute_async("pay", {"order": order}, apay, EFFECT)
+
+    async def main() -> None:
+        order = {"number": 1}
+        task = asyncio.create_task(go(order))
+        await asyncio.sleep(0)
+        order["number"] = 2
+        assert (await go(order)).value == "paid 2"
+        with pytest.raises(InputError, match="was changed while it waited. It was not done"):
+            await task
+        assert did == [2]
+        assert [(await go({"number": number})).value for number in (1, 2)] == ["paid 1", "paid 2"]
+
+    asyncio.run(main())
+    assert did == [2, 1]
+
+
+def test_the_context_of_a_graph(engine: MusubitoEngine) -> None:
+    builder = StateGraph(State, context_schema=Context).add_node("account", account).add_edge(START, "account")
+    graph = musubito_graph(builder.compile(), engine=engine)
+    context = Context("alice")
+
+    def ask(user: Context) -> str:
+        answer: str = graph.invoke({"asked": "how much?"}, context=user)["answer"]
+        return answer
+
+    assert while_it_waits(engine, lambda: ask(context), lambda: setattr(context, "user", "bob")) == "the account of bob"
+    assert ask(Context("alice")) == "the account of alice"
+    assert ask(Context("bob")) == "the account of bob"
+    assert did == ["bob", "alice", "bob"]
+
+
+def test_a_message_that_is_given_to_a_node_that_is_an_effect(engine: MusubitoEngine) -> None:
+    """Messages have ids that others may have at random, so a node is identified by copies of them."""
+
+    def send(state: MessagesState) -> dict[str, Any]:
+        did.append(state["messages"][-1].content)
+        return {}
+
+    builder = StateGraph(MessagesState).add_node("send", send).add_edge(START, "send")
+    graph = musubito_graph(builder.compile(), engine=engine, steps={"send": EFFECT})
+    message = HumanMessage("to alice")
+    error = while_it_waits(
+        engine, lambda: graph.invoke({"messages": [message]}), lambda: setattr(message, "content", "to bob")
+    )
+    assert isinstance(error, InputError)
+    assert did == []
+    for to in ("to alice", "to bob") * 2:
+        graph.invoke({"messages": [HumanMessage(to)]})
+    assert did == ["to alice", "to bob"]
