@@ -360,12 +360,16 @@ def test_lineage_with_another_key_is_an_error(path):
             lineage.output(lineage.node(node))
 
 
-def test_asking_and_invalidating_begin_a_namespace_with_its_key_or_not_at_all(path):
-    with opened(path) as engine:
+def test_asking_and_invalidating_begin_no_namespace(path):
+    with opened(path, key=None) as engine:
         assert not engine.explain(ask, SECRET).decision.replay
+        assert engine.invalidate("ask") == 0
         assert rows(path, "SELECT count(*) FROM _namespaces") == [(0,)]
-        engine.invalidate("ask")
+    with opened(path) as engine:
         ask(SECRET)
+        assert engine.invalidate("ask") == 1
+    with opened(path, key=None) as engine, pytest.raises(WrongKey):
+        engine.invalidate("ask")
     assert rows(path, "SELECT name, length(key_check) FROM _namespaces") == [("default", 32)]
 
 

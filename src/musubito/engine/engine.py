@@ -34,7 +34,7 @@ from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_name
-from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, Store
+from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, KeyCheckOf, Store
 from musubito.store.urls import open_store
 
 __all__ = ["REPLAYS", "RUNS", "MusubitoEngine"]
@@ -292,7 +292,10 @@ class MusubitoEngine:
             change = Invalidate(self.namespace, what, None)
         else:
             raise TypeError(f"invalidate takes a step, an operation's name or a node id, not a {type(what).__name__}")
-        self.settle()
+        check = self.storage.find(KeyCheckOf(self.namespace))
+        self.contents.settle(check)
+        if check is None and change.operation is not None:
+            return 0  # nothing was begun there, and it is to be begun by whoever has its key
         count: int = self.storage.write([change])[0]
         return count
 
