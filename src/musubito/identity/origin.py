@@ -106,7 +106,8 @@ def _file_of(name: str) -> str | None:
 def _file_of_module(module: ModuleType) -> str | None:
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        return os.path.abspath(file)
+        # Asked for in event loops, too, where a detector of blocking calls may watch.
+        return file if os.path.isabs(file) else os.path.abspath(file)
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
     if isinstance(origin, str):
