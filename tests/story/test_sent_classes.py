@@ -234,9 +234,10 @@ def work(instances):
 
 if __name__ == "__main__":
     instances = {name: make() for name, make in MAKE.items()}
+    # So does a scheduler that runs in the client: whatever it is given comes back, each task by itself.
+    came_back = [cloudpickle.loads(cloudpickle.dumps(instances[name])) for name in sys.argv[2:] and MAKE]
+    came_back += [cloudpickle.loads(cloudpickle.dumps((STEPS[name], instances[name]))) for name in sys.argv[2:] and MAKE]
     Path("sent").write_bytes(cloudpickle.dumps((work, instances)))
-    # So does a scheduler that runs in the client: each task is sent by itself.
-    came_back = [cloudpickle.loads(cloudpickle.dumps((STEPS[name], instances[name]))) for name in sys.argv[2:] and MAKE]
     print(json.dumps([work(instances), work(instances)] if sys.argv[1:] else []))
 '''
 WORKER = """
