@@ -19,6 +19,7 @@ from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.protocol import Call
 from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.names import name_of
 from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
 from musubito.stream import MusubitoStream
@@ -191,7 +192,7 @@ class _Caller:
         receiver = arguments[self._receiver or ""]
         if isinstance(receiver, type):
             # A class method: the class counts by its name and, in the fingerprint, by its code.
-            arguments[self._receiver or ""] = f"{receiver.__module__}.{receiver.__qualname__}"
+            arguments[self._receiver or ""] = f"{receiver.__module__}.{name_of(receiver)[1]}"
             owner = receiver
         else:
             owner = type(receiver)

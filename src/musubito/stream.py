@@ -21,7 +21,7 @@ from musubito.engine.engine import MusubitoEngine
 from musubito.engine.protocol import Begun, Call, Story, Telling, input_of
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
 from musubito.identity.codecs import FORMAT, ArtifactPacker, decode_value
-from musubito.identity.records import name_of
+from musubito.identity.names import name_of
 from musubito.model import MusubitoResult
 from musubito.store.base import Began
 

@@ -18,7 +18,7 @@ from langchain_core.runnables import RunnableConfig
 
 from musubito.adapter import Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
-from musubito.identity.fingerprint import CodePart
+from musubito.identity.fingerprint import CodePart, told_apart
 from musubito_langgraph import _compat
 from musubito_langgraph.aliases import aliases_in, module_in
 from musubito_langgraph.identities import Identity
@@ -83,6 +83,7 @@ class Around:
         self._runtime = _compat.runtime_in(config)
         self._base: dict[str, object] | None = None
         self._remembering: list[str] = []
+        self._classes: set[type] = set()
         self._met: dict[bytes, Fingerprint] = {}
         """The code of what is in the context and in `configurable`, which a step may call."""
         self._looked: dict[Sees, dict[str, object]] = {}
@@ -100,6 +101,8 @@ class Around:
             _warn_of_memory(self._remembering[0])
             # The same call may be answered otherwise now.
             base = {**base, "remembers": uuid4().hex}
+        if self._classes and (which := told_apart(self._classes, "", (code, *given, *self._met.values()))):
+            base = {**base, "classes": which}
         for key, value in seen.items():
             # Whoever encloses that step depends on it, too, though its own code may not look at it.
             note_read(SEEN, key, _digest(value))
@@ -201,6 +204,7 @@ class Around:
         made = Identity(self._met)
         identity = made.of(value, name)
         self._remembering += made.remembers
+        self._classes |= made.classes
         return identity
 
 

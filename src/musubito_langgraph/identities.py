@@ -25,6 +25,7 @@ from musubito.errors import LOGGER
 from musubito.identity.canonical import IdentityPacker, canonical
 from musubito.identity.fingerprint import CodeTracker, fingerprints_of_classes
 from musubito.identity.foreign import remembers
+from musubito.identity.names import name_of
 from musubito.identity.origin import Origin, Origins
 
 __all__ = ["Identity"]
@@ -64,6 +65,8 @@ class Identity:
     def __init__(self, met: dict[bytes, Fingerprint]) -> None:
         """`met` takes the code of what was found."""
         self._met = met
+        self.classes: set[type] = set()
+        """Those of what does not count by itself, but by its contents."""
         self.remembers: list[str] = []
         """What is in it that answers by what was done with it, such as a store."""
         # Kept, so that the id of each stays its own.
@@ -78,13 +81,16 @@ class Identity:
             pass
         else:
             self._meet(fingerprints_of_classes(packer.classes, ""))
+            if depth == 0:
+                return value
             # Within others it might be nested too deeply.
-            return value if depth == 0 else sha256(packed).digest()
+            self.classes |= packer.classes
+            return sha256(packed).digest()
         if id(value) in self._seen:
             return ["again", self._seen[id(value)][0]]
         self._seen[id(value)] = len(self._seen), value
         kind = type(value)
-        of = f"{kind.__module__}.{kind.__qualname__}"
+        of = f"{kind.__module__}.{name_of(kind)[1]}"
         if remembers(value):
             self.remembers.append(name)
             return ["type", of]
@@ -105,6 +111,8 @@ class Identity:
         kind = type(value)
         if isinstance(value, FunctionType | type | ModuleType):
             called = [str(getattr(value, each, "")) for each in ("__module__", "__qualname__", "__name__")]
+            if isinstance(value, type):
+                called[1] = name_of(value)[1]
             return [of, called, *self._meet([_tracker(_Same(value)).current()])]
         if isinstance(value, Runnable):
             return [of, *self._meet([_tracker(_Same(value)).current()])]
@@ -130,6 +138,7 @@ class Identity:
         if isinstance(value, set | frozenset):
             contents.sort(key=canonical)
         fields = sorted(_fields(value).items())
+        self.classes.add(kind)
         return [
             of,
             self._meet(fingerprints_of_classes([kind], "")),

@@ -37,8 +37,9 @@ from pydantic import BaseModel
 from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import take_apart
+from musubito.identity.names import name_of
 from musubito.identity.packing import Code
-from musubito.identity.records import MISSING, name_of, rebuild, split_record, static, unfit
+from musubito.identity.records import MISSING, rebuild, split_record, static, unfit
 
 __all__ = [
     "Handling",

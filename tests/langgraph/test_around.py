@@ -232,6 +232,29 @@ def test_what_a_property_keeps_does_not_count():
     assert ran.counts == {"node": 1}
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_two_classes_of_one_name_are_two_in_what_holds_others(hidden: bool):
+    """They are equal in all else, so that only the code that knows both can tell them apart."""
+
+    def query() -> Any:
+        @dataclass
+        class Query:
+            name: str
+            hook: Any = min if hidden else None
+
+        return Query
+
+    search, delete = query(), query()
+
+    def node(state: State, runtime: Runtime[Any]) -> State:
+        return {"a": "search" if isinstance(runtime.context["held"][0], search) else "delete"}
+
+    graph = graph_of(node)
+    for _ in range(2):
+        for cls, answer in ((search, "search"), (delete, "delete")):
+            assert ask(graph, context={"held": [cls("a")], "more": min}) == answer
+
+
 # -- other names -------------------------------------------------------------------------------------------------------
 def named_otherwise(ran: Ran) -> Any:
     def node(state: State) -> State:

@@ -99,6 +99,127 @@ if __name__ == "__main__":
         ask(*things)
     engine.close()
 '''
+STATES = """
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TypedDict
+
+import cloudpickle
+from langgraph.graph import START, StateGraph
+from langgraph.runtime import Runtime
+from pydantic import BaseModel, field_validator
+
+from musubito import MusubitoEngine
+from musubito_langgraph import musubito_graph
+
+
+def twice(text):
+    return text * 2
+
+
+class Tone(Enum):
+    LOUD = "!"
+
+    def of(self, text):
+        return text + self.value
+
+
+@dataclass
+class Fact:
+    text: str
+    tone: Tone = Tone.LOUD
+
+    def told(self):
+        return self.tone.of(twice(self.text))
+
+
+@dataclass
+class Data:
+    topic: str = ""
+    facts: list[Fact] = field(default_factory=list)
+
+    def told(self):
+        return twice(self.topic)
+
+
+class Model(BaseModel):
+    topic: str = ""
+    facts: list[Fact] = []
+
+    @field_validator("topic")
+    @classmethod
+    def stripped(cls, value):
+        return value.strip()
+
+    def told(self):
+        return twice(self.topic)
+
+
+class Typed(TypedDict, total=False):
+    topic: str
+    facts: list[Fact]
+
+
+class Outer:
+    @dataclass
+    class Nested:
+        topic: str = ""
+        facts: list[Fact] = field(default_factory=list)
+
+        def told(self):
+            return twice(self.topic)
+
+
+@dataclass
+class Context:
+    tone: Tone = Tone.LOUD
+
+    def of(self, text):
+        return self.tone.of(text)
+
+
+class Opaque:
+    def __init__(self):
+        self.tone = Tone.LOUD
+        self.made = twice
+
+    def of(self, text):
+        return self.tone.of(self.made(text))
+
+
+def research(state):
+    print("research")
+    return {"facts": [Fact(state["topic"] if isinstance(state, dict) else state.told())]}
+
+
+def write(state, runtime: Runtime[Context]):
+    print("write")
+    facts = state["facts"] if isinstance(state, dict) else state.facts
+    return {"topic": runtime.context.of("".join(fact.told() for fact in facts))}
+
+
+def graph(schema, engine):
+    builder = StateGraph(schema, context_schema=Context).add_sequence([("research", research), ("write", write)])
+    return musubito_graph(builder.add_edge(START, "research").compile(name=schema.__name__), engine=engine)
+
+
+def ask(*graphs):
+    for graph in graphs:
+        print(*(graph.invoke({"topic": "ab"}, context=each)["topic"] for each in (Context(), Opaque())))
+
+
+if __name__ == "__main__":
+    engine = MusubitoEngine.from_url(sys.argv[1])
+    graphs = [graph(schema, engine) for schema in (Data, Model, Typed, Outer.Nested)]
+    Path(sys.argv[2]).write_bytes(cloudpickle.dumps((ask, graphs)))
+    if sys.argv[3:]:
+        ask(*graphs)
+        cloudpickle.loads(Path(sys.argv[2]).read_bytes())  # as by a scheduler that runs here
+        ask(*graphs)
+    engine.close()
+"""
 RECEIVER = """
 import pickle
 import sys
@@ -141,3 +262,17 @@ def test_an_edit_is_seen_where_the_script_is_not(tmp_path: Path) -> None:
         lines = ran(tmp_path, RECEIVER, "sent")
         assert (lines[-1] == ANSWER) == (answer == ANSWER)
     assert lines == [ANSWER]
+
+
+TOLD = ["abababab!! abababab!abababab!!"] * 2 + ["abab!! abab!abab!!"] + ["abababab!! abababab!abababab!!"]
+
+
+def test_states_and_contexts_of_a_script_are_the_same_where_the_script_is_not(tmp_path: Path) -> None:
+    ran(tmp_path, STATES, f"sqlite:///{tmp_path}/m.db", "sent")
+    lines = ran(tmp_path, RECEIVER, "sent")
+    assert lines == [line for told in TOLD for line in (*("research", "write") * 2, told)]
+    assert ran(tmp_path, STATES, f"sqlite:///{tmp_path}/m.db", "again", "here too") == [*TOLD, *TOLD]
+    edited = STATES.replace("self.tone.of(twice(self.text))", "self.tone.of(self.text)")
+    ran(tmp_path, edited, f"sqlite:///{tmp_path}/m.db", "edited")
+    assert "abab!! abab!abab!!" in ran(tmp_path, RECEIVER, "edited")
+    assert ran(tmp_path, RECEIVER, "again") == TOLD

@@ -52,7 +52,7 @@ from musubito.errors import (
 )
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import InputDigest, argument_digests, digest_input
-from musubito.identity.fingerprint import Fingerprint, code_of_classes, fingerprints_of_classes
+from musubito.identity.fingerprint import Fingerprint, classes_at_hand, code_of_classes, fingerprints_of_classes
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
 from musubito.identity.secrets import scrubbed
@@ -159,7 +159,7 @@ def input_of(call: Call, scope: Scope) -> tuple[bytes, InputDigest]:
         digest = sha256(b"ambient" + digest + around.digest).digest()
         classes = {*classes, *around.classes}
     if classes:
-        code = code_of_classes(classes, call.definition.function.__module__)
+        code = code_of_classes(classes, call.definition.function.__module__, call.fingerprint)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
     return digest, given
@@ -535,7 +535,7 @@ class Story:
         """The stored value, after a check that its bytes are those that were stored."""
         try:
             payload = self.engine.contents.open(codec, body, artifact)
-            return Returned(decode_value(payload, self.call.fingerprint.classes))
+            return Returned(decode_value(payload, classes_at_hand(self.call.fingerprint, self.given.classes)))
         except ArtifactMissing:
             return ReplayReason.ARTIFACT_MISSING
         except (ArtifactCorrupt, MemoryError):  # or it promises more than can be

@@ -14,8 +14,10 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from musubito.identity.description import ABSENT
+from musubito.identity.names import Ambiguous, functions_in, name_of, was_sent
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import module_name
+from musubito.identity.records import lies_in_its_module
 from musubito.identity.source import parsed
 
 if TYPE_CHECKING:
@@ -58,14 +60,34 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
 
 
 def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
-    """The globals that a class was defined among: its functions', else the module's that bears the name."""
-    for each in (*vars(cls).values(), walk.function):
-        if isinstance(each, FunctionType) and each.__globals__.get("__name__") == module_name(cls):
-            yield each.__globals__
-            return
+    """The globals that a class was defined among: those of its module if that has it, else its functions', else the
+    module's that bears the name."""
     module = sys.modules.get(module_name(cls))
-    if module is not None:
+    if module is not None and lies_in_its_module(cls):
         yield vars(module)
+        return
+    function = walk.function
+    for each in (*functions_in(cls), *([function] if isinstance(function, FunctionType) else ())):
+        if each.__globals__.get("__name__") == module_name(cls):
+            yield each.__globals__
+            break
+    else:
+        if module is not None:
+            yield vars(module)
+    if was_sent(cls):
+        yield _led_to(cls)
+
+
+def _led_to(cls: type) -> dict[str, Any]:
+    """What a class leads to otherwise than by its annotations' text, by name. The functions of one that was sent have
+    not all globals that they had."""
+    found = {each.__name__: each for each in (*getattr(cls, "__parameters__", ()), *reversed(cls.__mro__))}
+    fields = (vars(cls).get("__pydantic_fields__") or {}).values()
+    made = (getattr(each, "default_factory", None) for each in (vars(cls).get("__dataclass_fields__") or {}).values())
+    for annotation in (*(field.annotation for field in fields), *made):
+        for each in _classes(annotation, {}, {}):
+            found.setdefault(each.__name__, each)
+    return found
 
 
 def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
@@ -134,8 +156,12 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
     pending += reached
     while pending:
         cls = pending.pop()
-        key = module_name(cls), cls.__qualname__
-        if key in found or key[0] in ("builtins", "typing"):
+        key = name_of(cls)
+        if key[0] in ("builtins", "typing"):
+            continue
+        if key in found:
+            if found[key] is not cls:
+                found[key] = Ambiguous
             continue
         found[key] = cls
         module = sys.modules.get(key[0])

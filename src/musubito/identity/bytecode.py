@@ -13,7 +13,7 @@ from types import CodeType
 from musubito.identity.mentions import special_methods
 from musubito.identity.scan import ADDERS, ANNOTATION_READERS, DYNAMIC, MUTATORS, Key, Read, Root, Scan, Write
 
-__all__ = ["codes", "global_names", "scan_bytecode"]
+__all__ = ["GLOBALS", "codes", "global_names", "scan_bytecode"]
 
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})

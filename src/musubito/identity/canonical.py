@@ -20,8 +20,9 @@ from warnings import warn
 from musubito.errors import EncodingError, MusubitoWarning
 from musubito.identity.codecs import FORMAT, RECORDS, ArtifactPacker, take_apart
 from musubito.identity.kinds import KINDS
+from musubito.identity.names import name_of
 from musubito.identity.packing import SORTED, Code, Packer, UnsupportedError
-from musubito.identity.records import MISSING, name_of, static
+from musubito.identity.records import MISSING, static
 from musubito.model import UNSTORABLE, MusubitoResult
 
 if TYPE_CHECKING:

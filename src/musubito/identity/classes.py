@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import types
 from enum import EnumMeta
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from musubito.identity.annotations import annotation_links
 from musubito.identity.description import Description, step_of
+from musubito.identity.names import name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
@@ -64,6 +65,7 @@ DERIVED = frozenset(
         "__extra_items__",
     ]
 )
+NO_METADATA: MappingProxyType[object, object] = MappingProxyType({})
 PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 ENUM_DERIVED = frozenset(
     [
@@ -116,10 +118,12 @@ GENERATED = frozenset(
 
 def describe_class(walk: Walk, cls: type, name: str) -> Description:
     """The record of a class of the user's."""
-    walk.classes[module_name(cls), cls.__qualname__] = cls
+    alike = walk.reached.setdefault(name_of(cls), [])
+    if not any(each is cls for each in alike):
+        alike.append(cls)
     members, exempt = vars(cls), walk.written.names(cls)
     schema = _is_schema(cls)
-    own = tokens("class", module_name(cls), cls.__qualname__)
+    own = tokens("class", module_name(cls), name_of(cls)[1])
     links = [(f"base {number}", walk.link(each, f"{name}.base")) for number, each in enumerate(cls.__bases__)]
     walk.guard.attribute(cls, "__bases__", cls.__bases__)
     if type(cls) is not type:
@@ -139,6 +143,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
             own += tokens(field, each.init, each.repr, each.hash, each.compare, kw_only)
             for part in ("default", "default_factory", "metadata"):
                 value = getattr(each, part)
+                if part == "metadata" and not value:
+                    value = NO_METADATA  # all that have none share it, but for those that were sent
                 if type(value).__name__ != "_MISSING_TYPE":
                     links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
         for field, each in (members.get("__pydantic_fields__") or {}).items():
@@ -226,11 +232,21 @@ def _is_derived(cls: type, name: str, value: Any) -> bool:
     made = getattr(value, "__func__", value)
     if not isinstance(made, FunctionType):
         return value is None or name == "__match_args__"
-    return made.__code__.co_filename == "<string>" or made.__globals__.get("__name__") in (
-        "dataclasses",
-        "collections",
-        "reprlib",
-    )
+    return _is_generated(made, f"{name_of(cls)[1]}.{name}")
+
+
+def _is_generated(function: FunctionType, qualname: str) -> bool:
+    """Whether the standard library wrote a function for the class in which it goes by this name. Its code says where it
+    was compiled, in whatever process it is now; what it is called, for which class."""
+    module, code = function.__globals__.get("__name__"), function.__code__
+    if isinstance(module, str) and module.startswith("namedtuple_"):
+        return code.co_name == "<lambda>"
+    wrapped = function.__dict__.get("__wrapped__")
+    if module in ("dataclasses", "reprlib") and isinstance(wrapped, FunctionType):
+        code = wrapped.__code__  # a __repr__ that is kept from entering itself
+    elif module in ("dataclasses", "collections"):
+        return True
+    return function.__qualname__ == qualname and code.co_qualname == f"__create_fn__.<locals>.{function.__name__}"
 
 
 def _claim(walk: Walk, cls: type, member: Any) -> None:

@@ -11,6 +11,7 @@ finds nothing more that is written.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,14 +20,16 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from musubito.identity.annotations import annotated_classes
+from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import describe, is_atom, plain
 from musubito.identity.description import ABSENT, Description, fields_of
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
+from musubito.identity.names import name_of, the_one_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import counts
 from musubito.identity.origin import Origin, Origins, module_name
-from musubito.identity.state import Written
+from musubito.identity.state import CONTAINERS, Written
 
 __all__ = ["Closure", "CodePart", "Walk", "reach"]
 
@@ -60,6 +63,7 @@ class Closure(NamedTuple):
     untracked: tuple[str, ...]
     state: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
+    reached: Mapping[tuple[str, str], tuple[type, ...]]
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
@@ -137,7 +141,8 @@ class Walk:
         if module is None:
             module = module_of(function) if isinstance(function, FunctionType) else module_name(function)
         self.origins = Origins(module)
-        self.classes: dict[tuple[str, str], type] = {}
+        self.reached: dict[tuple[str, str], list[type]] = {}
+        """The user's classes, by what they are called."""
         self.steps: set[str] = set()
         self.met: list[Any] = []
         """Objects of kinds that an adapter has registered."""
@@ -145,6 +150,8 @@ class Walk:
         """The packages of others that it reaches, which count by names."""
         self.owners: dict[int, tuple[type, bool]] = {}
         """Functions that are methods: of which class, and whether their receiver is the class itself."""
+        self._originals: dict[tuple[type, object, str], list[tuple[Any, FunctionType]]] = {}
+        """What was met, by whose code names it; with a function that was written where it was."""
         self._index: dict[tuple[int, bool], int] = {}
         self._names: list[str] = []
         self._kept: list[Any] = []
@@ -168,7 +175,7 @@ class Walk:
             if isinstance(value, FunctionType) and self.origins.of_function(value) is Origin.USER:
                 description = describe_function(self, value, name, member)
                 self._functions.append(value)
-                source = text_of(value.__code__).source
+                source = text_of(value).source
                 text, is_function = None if source is None else source.text, True
             elif isinstance(value, ModuleType) and self.origins.of_module(value) is Origin.USER:
                 description = describe_names(self, value.__dict__, name)
@@ -182,10 +189,8 @@ class Walk:
 
     def closure(self) -> Closure:
         """What was found."""
-        classes = {
-            **self.classes,
-            **annotated_classes(self.function, self.owner, list(self.classes.values())),
-        }
+        reached = {name: tuple(classes) for name, classes in self.reached.items()}
+        annotated = annotated_classes(self.function, self.owner, list(itertools.chain(*reached.values())))
         untracked, state = tuple(sorted(self._untracked)), tuple(sorted(self._state))
         parts = tuple(self._parts.values())
         return Closure(
@@ -193,7 +198,8 @@ class Walk:
             parts,
             untracked,
             state,
-            classes,
+            {**annotated, **{name: the_one_of(classes) for name, classes in reached.items()}},
+            reached,
             frozenset(self.steps),
             tuple(self.met),
             frozenset(self.others),
@@ -223,6 +229,8 @@ class Walk:
         """
         if is_atom(value):
             return b"a" + sha256(tokens(value)).digest()
+        if type(value) is FunctionType:
+            value = self.original(value)
         if (data := plain(self, value)) is not None:
             return b"p" + sha256(data).digest()
         key = id(value), member
@@ -236,6 +244,26 @@ class Walk:
             self._names.append(name)
             self._queue.append(_Waiting(value, name, member))
         return b"r%d" % number
+
+    def original(self, value: Any, reader: FunctionType | None = None, name: str = "") -> Any:
+        """What `value` is a copy of, if that was met: a function by its own name, an object by that by which code reads
+        it."""
+        if type(value) is FunctionType:
+            reader, name = value, value.__qualname__
+            place, _, last = name.rpartition(".")
+            if place and not place.endswith("<locals>") and last != "<lambda>":
+                return value  # a method: its class is one in each process
+        elif reader is None or isinstance(value, (*CONTAINERS, type, ModuleType)) or is_atom(value):
+            return value
+        met = self._originals.setdefault((type(value), reader.__globals__.get("__name__"), name), [])
+        for each, other in met:
+            if each is value:
+                return value
+            apart = may_be_copies(reader, other) and not (self.written.touches(each) or self.written.touches(value))
+            if apart and is_copy(each, value, self.guard):
+                return each
+        met.append((value, reader))
+        return value
 
     def constant(self, value: Any, name: str, *, runs: bool = True) -> bytes:
         """A reference to what is bound to a name; plain data becomes a part of its own."""
@@ -306,6 +334,8 @@ class Walk:
 
 def _called(value: Any) -> str:
     # What cannot be called has no name of its own; to ask it for one may run code of its class.
+    if issubclass(type(value), type):
+        return f"{module_name(value)}.{name_of(value)[1]}"
     qualname = (getattr(value, "__qualname__", None) if callable(value) else None) or type(value).__qualname__
     module = module_of(value) if isinstance(value, FunctionType) else module_name(value)
     return f"{module}.{qualname}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import EllipsisType
+from types import CellType, EllipsisType
 from typing import Any, NamedTuple
 
 from musubito.model import StepDefinition
 
-__all__ = ["ABSENT", "ATOMS", "Description", "fields_of", "static", "step_of"]
+__all__ = ["ABSENT", "ATOMS", "Description", "contents", "fields_of", "static", "step_of"]
 
 ABSENT: Any = object()
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})
@@ -39,6 +39,14 @@ def fields_of(value: Any, where: str = "__dict__") -> dict[Any, Any] | None:
     except AttributeError:
         return None
     return held if isinstance(held, dict) else None
+
+
+def contents(cell: CellType | None) -> Any:
+    """What a cell holds, or ABSENT."""
+    try:
+        return ABSENT if cell is None else cell.cell_contents
+    except ValueError:
+        return ABSENT
 
 
 def step_of(value: Any) -> StepDefinition | None:

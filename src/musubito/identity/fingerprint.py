@@ -11,24 +11,38 @@ fraction of a microsecond.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import FunctionType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from musubito.errors import CodeError, MusubitoError
 from musubito.identity.closure import Closure, CodePart, reach
 from musubito.identity.foreign import may_remember
-from musubito.identity.functions import module_of
+from musubito.identity.functions import module_of, script_of
+from musubito.identity.names import Ambiguous, name_of
+from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, Origins
+from musubito.identity.records import lies_in_its_module
 from musubito.identity.secrets import without_secrets_in
 from musubito.identity.source import statement_of
 
-__all__ = ["CodePart", "CodeTracker", "Fingerprint", "code_of_classes", "fingerprints_of_classes", "shown_source"]
+__all__ = [
+    "CodePart",
+    "CodeTracker",
+    "Fingerprint",
+    "classes_at_hand",
+    "code_of_classes",
+    "fingerprints_of_classes",
+    "shown_source",
+    "told_apart",
+]
 
 ATTEMPTS = 5
+SCRIPT = "__main__"
+MOST_CLASSES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,8 @@ class Fingerprint:
     `digest` is the same in every process that reaches the same code and constants. `parts` says what was
     reached, `untracked` what could only be counted by its type, `state` what the reached code itself writes
     and what therefore does not count as a constant. `classes` are the classes by which results may be
-    rebuilt, by module and qualname. `steps` are the names of the operations that the code reaches, `met` the
+    rebuilt, by module and qualname; `reached` the user's that the code reaches, those of one name in the order in which
+    it does. `steps` are the names of the operations that the code reaches, `met` the
     objects that may remember what was done with them (see `register_kind`), `others` the packages that it reaches
     things of which count by name.
     """
@@ -48,6 +63,7 @@ class Fingerprint:
     untracked: tuple[str, ...]
     state: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
+    reached: Mapping[tuple[str, str], tuple[type, ...]]
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
@@ -83,15 +99,21 @@ class CodeTracker:
 
     def statements(self) -> tuple[str, ...]:
         """What those functions were written in that no module gives back, for another process to `bring`: it is sent
-        their code alone."""
+        their code alone. With the methods of whatever it may be given an instance of."""
+        closure = self._reached()
+        if closure is None:
+            return ()
+        reached = (_tracker_of(cls)._reached() for cls in dict.fromkeys(_sent(closure.classes.values())))
+        functions = (function for each in (closure, *reached) if each is not None for function in each.functions)
+        found = (None if _is_of_a_module(each) else statement_of(each.__code__, script_of(each)) for each in functions)
+        return tuple(dict.fromkeys(each for each in found if each is not None))
+
+    def _reached(self) -> Closure | None:
         try:
             self.current()
         except MusubitoError:
-            return ()  # its first call will say why
-        assert self._held is not None  # noqa: S101 - it has just been looked at
-        sent = (each for each in self._held[2].functions if not _is_of_a_module(each))
-        found = (statement_of(each.__code__) for each in sent)
-        return tuple(dict.fromkeys(each for each in found if each is not None))
+            return None  # its first call will say why
+        return None if self._held is None else self._held[2]
 
     def _renew(self) -> Fingerprint:
         """Walks without a lock: the walk may import, and two threads that walk at once find the same."""
@@ -111,6 +133,7 @@ class CodeTracker:
             closure.untracked,
             closure.state,
             closure.classes,
+            closure.reached,
             closure.steps,
             tuple(filter(may_remember, closure.met)),
             closure.others,
@@ -124,11 +147,26 @@ def _is_of_a_module(function: FunctionType) -> bool:
     found: Any = sys.modules.get(name)
     for each in function.__qualname__.split("."):
         found = getattr(found, each, None)
-    return name != "__main__" and found is not None and getattr(found, "__wrapped__", found) is function
+    return name != SCRIPT and found is not None and getattr(found, "__wrapped__", found) is function
 
 
-_CLASSES: WeakKeyDictionary[type, CodeTracker] = WeakKeyDictionary()
 _origins = cache(Origins)
+
+
+@lru_cache(MOST_CLASSES)
+def _tracker_of(cls: type) -> CodeTracker:
+    return CodeTracker(cls)
+
+
+def _sent(classes: Iterable[type]) -> Iterator[type]:
+    """Those of the user that another process has no module to find in and is sent; and the script's, of whose instances
+    any may be an argument."""
+    whose, script = _origins(SCRIPT), sys.modules.get(SCRIPT)
+    for cls in (*classes, *(() if script is None else vars(script).values())):
+        if not isinstance(cls, type) or whose.of_class(cls) is not Origin.USER:
+            continue
+        if name_of(cls)[0] == SCRIPT or not lies_in_its_module(cls):
+            yield cls
 
 
 def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fingerprint]:
@@ -136,18 +174,60 @@ def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fin
 
     A step that is given an instance may call its methods without ever naming its class.
     """
+    return _fingerprints(_of_the_user(classes, seen_from))
+
+
+def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint | None = None) -> bytes:
+    """All of them as one; empty if there are none. `code`: the step's, which may know others of the same names."""
+    mine = _of_the_user(classes, seen_from)
+    fingerprints = _fingerprints(mine)
+    digests = b"".join(fingerprint.digest for fingerprint in fingerprints)
+    return digests + _told_apart(mine, fingerprints if code is None else [code, *fingerprints])
+
+
+def told_apart(classes: Iterable[type], seen_from: str, codes: Sequence[Fingerprint]) -> bytes:
+    """Which classes these are, where these codes reach others that are called like them; empty where they do not.
+
+    Two of one name may be the same in all else: local classes that were made twice, or classes that were nested in
+    others in the process that they came from.
+    """
+    return _told_apart(_of_the_user(classes, seen_from), codes)
+
+
+def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
+    named: dict[tuple[str, str], type] = {}
+    for cls in classes:
+        if named.setdefault(name_of(cls), cls) is not cls:
+            return uuid.uuid4().bytes  # which of the two an instance is of is not known here
+    found: list[bytes] = []
+    for name, cls in named.items():
+        for code in codes:
+            alike = code.reached.get(name)
+            if alike is not None and (len(alike) > 1 or alike[0] is not cls):
+                every = dict.fromkeys(id(each) for code in codes for each in code.reached.get(name, ()))
+                found.append(tokens(*name, [*every, id(cls)].index(id(cls))))
+                break
+    return b"".join(sorted(found))
+
+
+def _of_the_user(classes: Iterable[type], seen_from: str) -> list[type]:
     whose = _origins(seen_from)
+    return [cls for cls in classes if whose.of_class(cls) is Origin.USER]
+
+
+def _fingerprints(classes: Iterable[type]) -> list[Fingerprint]:
     found: dict[bytes, Fingerprint] = {}
     for cls in classes:
-        if whose.of_class(cls) is Origin.USER:
-            tracker = _CLASSES.get(cls)
-            if tracker is None:
-                tracker = _CLASSES[cls] = CodeTracker(cls)
-            fingerprint = tracker.current()
-            found[fingerprint.digest] = fingerprint
+        fingerprint = _tracker_of(cls).current()
+        found[fingerprint.digest] = fingerprint
     return [found[digest] for digest in sorted(found)]
 
 
-def code_of_classes(classes: Iterable[type], seen_from: str) -> bytes:
-    """All of them as one; empty if there are none."""
-    return b"".join(fingerprint.digest for fingerprint in fingerprints_of_classes(classes, seen_from))
+def classes_at_hand(code: Fingerprint, given: Collection[type]) -> Mapping[tuple[str, str], type]:
+    """The classes by which a result of this code may be rebuilt, if it was given instances of those classes: a step may
+    give back what it was given, and what that holds."""
+    at_hand = dict(code.classes)
+    for cls in given:
+        name = name_of(cls)
+        at_hand[name] = cls if at_hand.get(name, cls) is cls else Ambiguous
+    return at_hand if given else code.classes

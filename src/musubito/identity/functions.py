@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 from musubito.identity.annotations import annotation_links
 from musubito.identity.bytecode import scan_bytecode
 from musubito.identity.classes import CONSTRUCTORS
-from musubito.identity.description import ABSENT, Description, step_of
+from musubito.identity.description import ABSENT, Description, contents, step_of
 from musubito.identity.imports import absolute, imported, lazy_attribute
+from musubito.identity.names import name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
@@ -24,7 +25,7 @@ from musubito.identity.source import Source, source_of
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["Namespace", "describe_function", "describe_names", "module_of", "text_of"]
+__all__ = ["Namespace", "describe_function", "describe_names", "module_of", "script_of", "text_of"]
 
 PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
 """Names of a module that say where it lies: a checkout elsewhere is the same code."""
@@ -59,15 +60,22 @@ class Namespace:
 _texts: WeakKeyDictionary[CodeType, dict[int, Text]] = WeakKeyDictionary()
 
 
-def text_of(code: CodeType) -> Text:
-    """The source of the code, if it has one, and what it names."""
+def text_of(function: FunctionType) -> Text:
+    """The source of its code, if it has one, and what it names."""
+    code = function.__code__
     kept = _texts.setdefault(code, {})  # equal code may stand in several files, with other comments
     text = kept.get(id(code))
     if text is None:
-        source = source_of(code)
+        source = source_of(code, script_of(function))
         found = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
         text = kept[id(code)] = Text(source, found)
     return text
+
+
+def script_of(function: FunctionType) -> str | None:
+    """The file of the module that it says it was defined in."""
+    file = function.__globals__.get("__file__")
+    return file if isinstance(file, str) else None
 
 
 def module_of(function: FunctionType) -> str:
@@ -80,7 +88,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     """`member`: it is reached through the receiver of the step, whose class is known."""
     code = function.__code__
     walk.guard.attribute(function, "__code__", code)
-    text = text_of(code)
+    text = text_of(function)
     member = member or _is_method_of(walk.owner, function)
     signature = walk.annotations or id(function) in walk.facts.given
     own = tokens("function", signature)
@@ -154,20 +162,14 @@ def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[
             for written in walk.written.names(cell):
                 links += walk.state(cell, written, f"{name}:{variable}")
             continue
-        values[variable] = _contents(cell)
-        if values[variable] is ABSENT:
-            walk.guard.same(lambda cell=cell: _contents(cell) is ABSENT, True)  # type: ignore[misc]
+        held = contents(cell)
+        values[variable] = walk.original(held)
+        if held is ABSENT:
+            walk.guard.same(lambda cell=cell: contents(cell) is ABSENT, True)  # type: ignore[misc]
             links.append((f"closure {variable}", b"unbound"))
         else:
-            walk.guard.attribute(cell, "cell_contents", values[variable])
+            walk.guard.attribute(cell, "cell_contents", held)
     return values
-
-
-def _contents(cell: Any) -> Any:
-    try:
-        return ABSENT if cell is None else cell.cell_contents
-    except ValueError:
-        return ABSENT
 
 
 def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
@@ -230,7 +232,7 @@ def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> No
             case Root.CLOSURE if write.rebinds:
                 walk.written.add_name(cells[write.name], write.name)
             case Root.CLOSURE:
-                root = _contents(cells.get(write.name))
+                root = contents(cells.get(write.name))
             case Root.IMPORT:
                 root = sys.modules.get(absolute(write.name, function), ABSENT)
             case Root.RECEIVER if owner is not None:
@@ -261,7 +263,7 @@ def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Li
     value = names.get(name, ABSENT)
     if value is not ABSENT:
         walk.guard.item(names, name, value)
-        return value
+        return walk.original(value, function, name)
     walk.guard.absent(names, name)
     builtins: dict[str, Any] = getattr(function, "__builtins__", {})  # not every typeshed has it
     value = builtins.get(name, ABSENT)
@@ -359,7 +361,7 @@ def _is_method_of(owner: type | None, function: FunctionType) -> bool:
     if owner is None:
         return False
     prefix = function.__qualname__.rpartition(".")[0]
-    return any(prefix == cls.__qualname__ and module_of(function) == module_name(cls) for cls in owner.__mro__)
+    return any(name_of(cls) == (module_of(function), prefix) for cls in owner.__mro__)
 
 
 def _member(walk: Walk, read: Read, links: Links) -> None:

@@ -384,6 +384,7 @@ def may_be_read(walk: Walk, value: Any) -> None:
         elif isinstance(value, functools._lru_cache_wrapper):
             value = value.__wrapped__
         elif isinstance(value, FunctionType):
+            value = walk.original(value)
             if walk.origins.of_function(value) is Origin.USER:
                 walk.facts.given[id(value)] = value
             value = value.__dict__.get("__wrapped__")

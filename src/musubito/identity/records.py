@@ -24,17 +24,17 @@ from types import (
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
+from musubito.identity.names import name_of
 from musubito.identity.packing import Code, UnsupportedError
 from musubito.model import MusubitoResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["MISSING", "find_class", "name_of", "rebuild", "split_record", "static", "unfit"]
+__all__ = ["MISSING", "find_class", "lies_in_its_module", "rebuild", "split_record", "static", "unfit"]
 
 _MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 _NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
-_QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 _HEAP_TYPE = 1 << 9
 _MADE_IN_C = (GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType)
 MISSING = object()
@@ -73,12 +73,6 @@ def plan_of(cls: type) -> Plan | None:
         pass
     plan = _PLANS[cls] = _make_plan(cls)
     return plan
-
-
-def name_of(cls: type) -> tuple[str, str]:
-    """The module and qualified name under which a class is written."""
-    module = _NAMESPACE(cls).get("__module__", "builtins")
-    return (module if isinstance(module, str) else "", _QUALNAME(cls))
 
 
 def _make_plan(cls: type) -> Plan | None:
@@ -218,6 +212,14 @@ def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str
         raise LookupError(f"{module}.{qualname} is another class now")
     cls: type = found
     return cls
+
+
+def lies_in_its_module(cls: type) -> bool:
+    """Whether its module has it, under the name that it bears."""
+    try:
+        return find_class(*name_of(cls), {}) is cls
+    except LookupError:
+        return False
 
 
 def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]) -> object:

@@ -5,8 +5,10 @@ later edit, of another notebook cell, or of another lambda on the same line, so 
 compiled and compared with the code object: instructions, constants, names and nested code, but not its place
 in the file. What has no candidate that agrees has no source, and is known by its bytecode.
 
-Code that comes from another process (cloudpickle sends what cannot be imported) has left its file behind. What it was
-written in is sent along (`statement_of`, `bring`), and is believed as a file is.
+Code that comes from another process (cloudpickle sends what cannot be imported) has left its file behind, and so have
+the methods of a class once it was sent anywhere and came back. What such code was written in is sent along
+(`statement_of`, `bring`), or is looked for in the script that it says it is of and in a notebook's cells; all of these
+are believed as a file is.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ from collections.abc import Iterable, Iterator
 from threading import Lock
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
-__all__ = ["FunctionNode", "Source", "bring", "parsed", "same_code", "source_of", "statement_of"]
+__all__ = ["SENT", "FunctionNode", "Source", "bring", "parsed", "same_code", "source_of", "statement_of"]
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 LAMBDA = "<lambda>"
+SENT = "<dynamic-code>"
+"""The file that cloudpickle says all code is of."""
 REMARKS = __future__.annotations.compiler_flag
 """Flags that say nothing of what the code does; `exec` hands this one down to what it compiles."""
 FILES_KEPT = 256
@@ -51,6 +56,7 @@ class _File(NamedTuple):
 _files: dict[str, tuple[str, tuple[_File, ...]]] = {}
 _brought: dict[str, tuple[_File, ...] | None] = {}
 """Statements that came with code from another process; parsed when they are first looked at."""
+_statements: WeakKeyDictionary[CodeType, dict[int, str]] = WeakKeyDictionary()
 _lock = Lock()
 if hasattr(os, "register_at_fork"):
     # A child must not find it locked by a thread that it does not have.
@@ -67,18 +73,24 @@ def parsed(text: str, mode: str = "exec") -> Any:
     return ast.parse(text, mode=mode)
 
 
-def source_of(code: CodeType) -> Source | None:
-    """The source that compiles to this code, or None."""
-    found = _found(code)
+def source_of(code: CodeType, script: str | None = None) -> Source | None:
+    """The source that compiles to this code, or None. `script`: the file of the module that it is of."""
+    found = _found(code, script)
     return None if found is None else Source(found[1], _text(found[0].text, found[1]))
 
 
-def statement_of(code: CodeType) -> str | None:
+def statement_of(code: CodeType, script: str | None = None) -> str | None:
     """The statement of its module that this code stands in, as a text that compiles to the same code."""
-    found = _found(code)
-    if found is None:
-        return None
-    file, node = found
+    kept = _statements.setdefault(code, {})
+    if id(code) not in kept:
+        found = _found(code, script)
+        if found is None:
+            return None
+        kept[id(code)] = _statement(*found)
+    return kept[id(code)]
+
+
+def _statement(file: _File, node: FunctionNode) -> str:
     statement = next(each for each in file.statements if node.lineno <= (each.end_lineno or node.lineno))
     # How a method is called depends on whether the module imports what it is called on.
     names = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)} & file.imported
@@ -95,8 +107,8 @@ def bring(statements: Iterable[str]) -> None:
             del _brought[next(iter(_brought))]
 
 
-def _found(code: CodeType) -> tuple[_File, FunctionNode] | None:
-    for file in _candidates(code):
+def _found(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | None:
+    for file in _candidates(code, script):
         agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
         if agree:
             _, node = min(agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset))
@@ -144,9 +156,21 @@ def _place(code: CodeType) -> tuple[int | None, ...]:
     return next((p for p in code.co_positions() if p[0] is not None and p[2] is not None), ())
 
 
-def _candidates(code: CodeType) -> Iterator[_File]:
+def _candidates(code: CodeType, script: str | None) -> Iterator[_File]:
+    yield from _written_in(code.co_filename)
+    for statement in reversed(list(_brought)):  # of what compiles to the same code, the latest
+        with _lock:
+            files = _brought.get(statement, ())
+            if files is None:
+                files = _brought[statement] = _parse(statement, code.co_filename)
+        yield from files
+    if code.co_filename == SENT:
+        for name in [script] if script is not None else _cells(code.co_name):
+            yield from _written_in(name)
+
+
+def _written_in(name: str) -> Iterator[_File]:
     """What linecache holds, then what the file says now if that differs."""
-    name = code.co_filename
     with _lock:
         text = "".join(linecache.getlines(name))
         held = _files.get(name)
@@ -162,12 +186,14 @@ def _candidates(code: CodeType) -> Iterator[_File]:
             now = "".join(linecache.getlines(name))
         if now != text:
             yield from _parse(now, name)
-    for statement in list(_brought):
-        with _lock:
-            files = _brought.get(statement, ())
-            if files is None:
-                files = _brought[statement] = _parse(statement, name)
-        yield from files
+
+
+def _cells(called: str) -> Iterator[str]:
+    """The texts that linecache was given, and did not read, in which something is called so; the latest first."""
+    word = called.strip("<>")
+    for name, entry in reversed(list(linecache.cache.items())):
+        if len(entry) == 4 and entry[1] is None and any(word in line for line in entry[2]):
+            yield name
 
 
 def _parse(text: str, name: str) -> tuple[_File, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -50,6 +51,8 @@ if RATE:
 else:
     time = None
 '''
+ELSEWHERE = "/elsewhere/a script.py"
+"""The file of the script, where it is not."""
 NAMES = ["plain", "imported", "nested", "one", "two", "method", "under"]
 
 
@@ -77,18 +80,40 @@ def test_a_statement_alone_is_the_same_code(module: dict[str, Any], name: str) -
     assert text is not None
     arrived = sent(code)
     assert same_code(arrived, code)
-    assert source_of(arrived) is None
+    assert source_of(arrived, ELSEWHERE) is None
     bring([text])
-    found, here = source_of(arrived), source_of(code)
+    found, here = source_of(arrived, ELSEWHERE), source_of(code)
     assert found is not None
     assert here is not None
     assert found.text == here.text
-    assert statement_of(arrived) == text
+    assert statement_of(arrived, ELSEWHERE) == text
 
 
 def test_what_is_not_the_code_is_not_believed(module: dict[str, Any]) -> None:
     bring(["def plain(x): return x - RATE\n", "no Python", ""])
-    assert source_of(sent(module["plain"].__code__)) is None
+    assert source_of(sent(module["plain"].__code__), ELSEWHERE) is None
+
+
+def test_of_two_that_are_the_same_code_the_latest_is_believed(module: dict[str, Any]) -> None:
+    bring(["def plain(x: int): return x + RATE\n", "def plain(x: float): return x + RATE\n"])
+    found = source_of(sent(module["plain"].__code__), ELSEWHERE)
+    assert found is not None
+    assert found.text == "def plain(x: float): return x + RATE\n"
+
+
+def test_code_that_came_back_is_found_where_it_was_written(module: dict[str, Any], tmp_path: Path) -> None:
+    arrived = sent(module["plain"].__code__)
+    found = source_of(arrived)
+    assert found is not None, "a cell of a notebook"
+    assert found.text == "def plain(x): return x + RATE\n"
+    script = tmp_path / "script.py"
+    script.write_text("def plain(x): return x + RATE  # of a file\n")
+    found = source_of(arrived, str(script))
+    assert found is not None
+    assert found.text.endswith("# of a file\n")
+    other = tmp_path / "other.py"
+    other.write_text("def plain(x): return x - RATE\n")
+    assert source_of(arrived, str(other)) is None
 
 
 def test_only_what_no_module_has_is_sent() -> None:
@@ -105,7 +130,7 @@ def test_the_oldest_are_forgotten(module: dict[str, Any]) -> None:
     assert first is not None
     bring([first])
     bring(f"x = {number}" for number in range(source.FILES_KEPT - 1))
-    assert source_of(sent(module["plain"].__code__)) is not None
+    assert source_of(sent(module["plain"].__code__), ELSEWHERE) is not None
     bring([first])
     bring(f"y = {number}" for number in range(source.FILES_KEPT - 1))
     assert first in source._brought

@@ -1,0 +1,134 @@
+"""Copies of one and the same thing, that came to this process by several ways.
+
+cloudpickle sends functions with copies of the globals that they name. What a step and a method of a class both name is
+one thing where they were written, but two where they were sent apart; the class itself is one in each process, and
+whoever sends an instance of it replaces its methods, even in the process that it was sent from. Copies count as the
+one thing that they are copies of, as long as they are equal in all that they lead to.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import typing
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from musubito.errors import EncodingError
+from musubito.identity.annotations import annotations_of
+from musubito.identity.bytecode import GLOBALS, codes
+from musubito.identity.canonical import IdentityPacker
+from musubito.identity.description import ABSENT, contents, step_of
+from musubito.identity.scan import DYNAMIC
+from musubito.identity.source import SENT
+
+if TYPE_CHECKING:
+    from musubito.identity.guard import Guard
+
+__all__ = ["is_copy", "may_be_copies"]
+
+NAMING = GLOBALS | {"LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"}
+CONTAINERS = (list, tuple)
+
+Pairs: TypeAlias = list[tuple[Any, Any]]
+
+
+def may_be_copies(a: FunctionType, b: FunctionType) -> bool:
+    """Whether one of them was sent, and not together with the other."""
+    return a.__globals__ is not b.__globals__ and SENT in (a.__code__.co_filename, b.__code__.co_filename)
+
+
+def is_copy(first: Any, other: Any, guard: Guard) -> bool:
+    """Whether two things are equal in all that they lead to. `guard` notes what must stay as it is in `other`."""
+    pending: Pairs = [(first, other)]
+    taken_for_granted: set[tuple[int, int]] = set()
+    while pending:
+        pair = pending.pop()
+        if pair[0] is pair[1] or (id(pair[0]), id(pair[1])) in taken_for_granted:
+            continue
+        taken_for_granted.add((id(pair[0]), id(pair[1])))
+        parts = _parts(*pair, guard) if type(pair[0]) is type(pair[1]) else None
+        if parts is None:
+            return False
+        pending += parts
+    return True
+
+
+def _parts(a: Any, b: Any, guard: Guard) -> Pairs | None:
+    """What else must be equal for two things of one type to be so; None if they are not."""
+    kind = type(a)
+    if kind is FunctionType:
+        return _of_functions(a, b, guard)
+    if kind in CONTAINERS:
+        held = tuple(b)
+        if kind is list:
+            guard.items(b, list, held)
+        return list(zip(a, held, strict=True)) if len(a) == len(held) else None
+    if kind is dict:
+        keys, values = tuple(b), tuple(b.values())
+        guard.mapping(b, keys, values)
+        return [*zip(a, keys, strict=True), *zip(a.values(), values, strict=True)] if len(a) == len(keys) else None
+    said = _encoding(a)
+    if said is None or said != _encoding(b):
+        return None
+    guard.same(lambda: _encoding(b), said)
+    return []
+
+
+def _encoding(value: Any) -> tuple[bytes, frozenset[type]] | None:
+    packer = IdentityPacker()
+    try:
+        return packer.pack(value), frozenset(packer.classes)
+    except EncodingError:
+        return None
+
+
+def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | None:
+    guard.attribute(b, "__code__", b.__code__)
+    step, other = step_of(a), step_of(b)
+    if step is not None and other is not None:
+        guard.attribute(b, "__musubito_step__", other)
+        if (step.name, step.operation_version) != (other.name, other.operation_version):
+            return None
+        return [(step.function, other.function)] if step.semantics == other.semantics else None
+    ours, theirs = annotations_of(a), annotations_of(b)
+    if a.__code__ != b.__code__ or _called(a) != _called(b) or step is not other or ours.keys() != theirs.keys():
+        return None
+    pairs: Pairs = [(a.__dict__, b.__dict__)]
+    for each in ("__defaults__", "__kwdefaults__", "__doc__"):
+        guard.attribute(b, each, getattr(b, each))
+        pairs.append((getattr(a, each), getattr(b, each)))
+    if not all(_same_annotation(ours[name], theirs[name]) for name in ours):
+        return None
+    if sys.version_info < (3, 14):
+        guard.mapping(b.__annotations__, tuple(theirs), tuple(theirs.values()))
+    for mine, cell in zip(a.__closure__ or (), b.__closure__ or (), strict=True):
+        held = contents(cell)
+        if held is not ABSENT:
+            guard.attribute(cell, "cell_contents", held)
+        pairs.append((contents(mine), held))
+    for name in _named(a.__code__):
+        if name in DYNAMIC:
+            return None
+        held = b.__globals__.get(name, ABSENT)
+        if held is ABSENT:
+            guard.absent(b.__globals__, name)
+        else:
+            guard.item(b.__globals__, name, held)
+        pairs.append((a.__globals__.get(name, ABSENT), held))
+    return pairs
+
+
+def _called(function: FunctionType) -> tuple[object, str]:
+    return function.__globals__.get("__name__"), function.__qualname__
+
+
+def _same_annotation(a: Any, b: Any) -> bool:
+    # Of other objects it is not known what their `__eq__` does.
+    comparable = type(a) is str or typing.get_origin(a) is not None
+    return a is b or (type(a) is type(b) and comparable and bool(a == b))
+
+
+def _named(code: CodeType) -> set[str]:
+    """The globals that the code or code nested in it names."""
+    return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname in NAMING}

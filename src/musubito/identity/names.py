@@ -1,0 +1,72 @@
+"""What a class is called.
+
+cloudpickle sends a class that cannot be imported with its `__name__` alone: of one that stood inside of another, or of
+a function, where it stood is lost. The functions in its body still say it, and it is told apart by that, and is the
+same class as in the process that it came from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType, ModuleType
+from typing import Any
+
+__all__ = ["Ambiguous", "functions_in", "name_of", "the_one_of", "was_sent"]
+
+_NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
+_QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+
+
+def name_of(cls: type) -> tuple[str, str]:
+    """The module and qualified name under which a class is written. Runs no code of the class."""
+    module = _NAMESPACE(cls).get("__module__", "builtins")
+    if not isinstance(module, str):
+        module = ""
+    name = _QUALNAME(cls)
+    if "." in name or _lies_in(sys.modules.get(module), name, cls):
+        return module, name
+    places = {
+        place
+        for function in functions_in(cls)
+        for place, _, _ in [function.__qualname__.rpartition(".")]
+        if place.rpartition(".")[2] == name and function.__module__ == module
+    }
+    # Where they differ, some were written elsewhere.
+    return module, places.pop() if len(places) == 1 else name
+
+
+def was_sent(cls: type) -> bool:
+    """Whether a class came from another process, where it lay in a module or in another class."""
+    name = _QUALNAME(cls)
+    module = sys.modules.get(name_of(cls)[0])
+    return "." not in name and "<locals>" not in name_of(cls)[1] and not _lies_in(module, name, cls)
+
+
+class Ambiguous:
+    """Stands for classes that are called alike: nothing is put together as one of them."""
+
+
+def the_one_of(classes: Sequence[type]) -> type:
+    """The class that is called so, if it is one."""
+    return classes[0] if len(classes) == 1 else Ambiguous
+
+
+def functions_in(cls: type) -> Iterator[FunctionType]:
+    """The functions that lie in a class, under whatever Python's own decorators."""
+    for member in _NAMESPACE(cls).values():
+        kind = type(member)
+        parts: tuple[Any, ...] = (member,)
+        if kind is classmethod or kind is staticmethod:
+            parts = (member.__func__,)
+        elif kind is property:
+            parts = (member.fget, member.fset, member.fdel)
+        yield from (each for each in parts if type(each) is FunctionType)
+
+
+def _lies_in(module: ModuleType | None, name: str, cls: type) -> bool:
+    try:
+        names = object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return False
+    return isinstance(names, dict) and names.get(name) is cls
