@@ -29,7 +29,7 @@ from musubito.lineage import Lineage, LineageError
 from musubito.lineage.forgetting import forget, in_namespace, meant, with_all_below
 from musubito.lineage.removal import old_runs, prunable, prune
 from musubito.lineage.verify import verify
-from musubito.store.base import Retire
+from musubito.store.base import Dismiss, Retire
 from musubito.store.queries import READING
 
 DAY = 86_400.0
@@ -483,7 +483,9 @@ def test_a_prune_that_was_stopped_is_taken_up_again(w):
         w.now = 40 * DAY
         fetch("new")
     executions = prunable(w.lineage, DAY).executions
-    w.engine.storage.write([Retire(executions)])
+    w.engine.storage.write([Retire(executions[::-1], b"stopped")])
+    assert not again(w, outer, "x")
+    w.engine.storage.write([Retire(executions[::-1], b"stopped"), Dismiss(executions, b"stopped")])
     assert again(w, outer, "x")
     w.now = 80 * DAY
     with use_musubito_engine(w.engine):

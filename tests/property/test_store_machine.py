@@ -22,6 +22,7 @@ from musubito.store.base import (
     CodeOf,
     Commit,
     Committed,
+    Dismiss,
     EdgeKind,
     EffectOutcome,
     EffectQuery,
@@ -251,12 +252,18 @@ class Stores(RuleBasedStateMachine):
     def prune(self, executions: set[int], nodes: list[str], again: bool) -> None:
         numbers = sorted({len(self.committed) - how_far for how_far in executions}, reverse=True)
         change = Prune(0, [PLACES[name].keys.node for name in nodes], numbers)
-        self.write(Retire(numbers))
+        self.write(Retire(numbers, b"prune"))
+        self.write(Dismiss(numbers[::-1], b"prune"))
         (pruned,), (tested,) = self.reference.write([change]), self.tested.write([change])
         assert tested[:2] == pruned[:2]
         if again:
             self.write(Tidy())
         self.pruned |= {number for number in numbers if number not in self.reference.numbers}
+
+    @rule(executions=st.sets(back, max_size=3), prune=st.sampled_from([b"prune", b"another"]), over=st.booleans())
+    def retire_or_dismiss(self, executions: set[int], prune: bytes, over: bool) -> None:
+        numbers = sorted({len(self.committed) - how_far for how_far in executions}, reverse=True)
+        self.write(Dismiss(numbers[::-1], prune) if over else Retire(numbers, prune))
 
     @rule(
         at=places,

@@ -9,6 +9,7 @@ very moment may therefore lose a piece that it shares; readers are told so, no r
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from musubito.errors import ArtifactUnreadable
 from musubito.lineage import blobs
 from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
-from musubito.store.base import FORGOTTEN, Change, Holder, Prune, Pruned, Release, Retire, Tidy
+from musubito.store.base import FORGOTTEN, Change, Dismiss, Holder, Prune, Pruned, Release, Retire, Tidy
 
 __all__ = [
     "Prunable",
@@ -47,6 +48,8 @@ BATCH: Final = 100
 SLICE: Final = 1000
 """How many rows are read at a time."""
 LONGEST_PAUSE: Final = 0.1
+UNTIL_SAID: Final = 2.0
+"""In so many seconds whoever was given a result has said so in the ledger, whose lines are written twice a second."""
 GIVEN_BACK: Final = 1_000_000
 """So many bytes go back to the disk in one transaction."""
 AGES: Final = 50
@@ -170,16 +173,24 @@ class Young:
 @tells_damage
 def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
     """Remove what began before a time and is needed by nothing that is younger, in small steps; may be stopped at any
-    time and begun again. Raises `StoreError`."""
-    writer = Writer(lineage, watch)
+    time and begun again. Raises `StoreError`.
+
+    A step that runs just now may have been given something old a moment ago, and the store does not know yet. So what
+    may go is retired first, and a moment later one looks again: what has turned out to be needed stays. If the lines of
+    the ledger came even later, that step's result is INVALID and runs again."""
+    writer, name = Writer(lineage, watch), secrets.token_bytes(8)
     for runs in batches(old_runs(lineage, before)):
         writer.write(Prune(0, runs=runs))
     # What loses its last execution is a node without one in the next round.
     while True:
         young = Young(lineage)
         executions, nodes, _ = prunable(lineage, before)
+        if sum([writer.write(Retire(batch, name)) for batch in batches(executions[::-1])]):
+            time.sleep(UNTIL_SAID)
+            young = Young(lineage)
+            executions, nodes, _ = prunable(lineage, before)
         for batch in batches(executions):
-            writer.write(Retire(batch))
+            writer.write(Dismiss(batch, name))
         went = remove_nodes(writer, young, nodes[::-1])
         for batch in batches(executions[::-1]):
             went += writer.write(Prune(0, executions=batch)).executions

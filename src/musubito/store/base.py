@@ -41,6 +41,7 @@ __all__ = [
     "Commit",
     "Committed",
     "Compactable",
+    "Dismiss",
     "Distant",
     "Done",
     "EdgeKind",
@@ -154,8 +155,8 @@ class Found(NamedTuple):
     tokens: int | None
     """What it took to make, calls inside it included; None if nobody said."""
     settled: int
-    """1 if the node that was asked for points at this execution, was asked with this reuse key last, and is not STALE:
-    nothing has to be written for a replay."""
+    """1 if the node that was asked for points at this execution, was asked with this reuse key last, and is not STALE,
+    and the execution is not retired: nothing has to be written for a replay."""
     codec: str = "msgpack"
     """How the payload is stored (`musubito.contents`); a store keeps it and knows nothing of it."""
 
@@ -552,12 +553,29 @@ class Forgotten(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """These executions become INVALID, since they are about to be removed -> None. Effects stand.
+    """These executions are about to be removed by a prune -> int, how many of them: those that are neither INVALID nor
+    effects, whichever prune has retired them before.
 
-    The first of two steps: what is INVALID is not replayed, pointed at or built on by anybody. So it does not matter in
-    which order the executions of a key are removed after this: an older one does not come back in the meantime."""
+    What is retired may still be replayed and built on, but whoever does says so: it is never `Found.settled`. A `Point`
+    at it, or a `Commit` or `Fail` that used it, revives it, with all that it was built on and all that came after it
+    under its widest key; to a call that runs it is what it was. Who was given it before this has said so a moment
+    later, since lines of the ledger are written twice a second; then one looks again. Of one key the youngest is to be
+    retired first, so that none is left that answers in the place of a younger one.
+    """
 
     executions: Sequence[int]
+    prune: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Those of these executions that are still retired by this prune become INVALID -> None; the oldest first.
+
+    What is INVALID is not replayed, pointed at or built on by anybody. So it does not matter in which order the
+    executions of a key are removed after this: an older one does not come back in the meantime."""
+
+    executions: Sequence[int]
+    prune: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -718,6 +736,7 @@ Change: TypeAlias = (
     | Ledger
     | Forget
     | Retire
+    | Dismiss
     | Prune
     | Tidy
 )

@@ -9,7 +9,7 @@ that raises has changed nothing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, assert_never
 
@@ -28,6 +28,7 @@ from musubito.store.base import (
     CodeRecord,
     Commit,
     Committed,
+    Dismiss,
     Done,
     EdgeKind,
     EffectOutcome,
@@ -82,6 +83,8 @@ class _Execution:
     told: Commit | Fail
     invalid: bool = False
     forgotten: bool = False
+    retired: bytes | None = None
+    """By which prune."""
 
     @property
     def keys(self) -> Keys:
@@ -204,7 +207,7 @@ class _Tables:
             pool=told.pool,
             sample=told.place.sample,
             tokens=sum(used.total for used in told.usage) if told.usage else None,
-            settled=int(node is not None and node[1:] == (asked.reuse, e.number, False)),
+            settled=int(node is not None and node[1:] == (asked.reuse, e.number, False) and e.retired is None),
             codec=e.codec,
         )
 
@@ -268,6 +271,7 @@ class _Tables:
             not change.holds & Holds.EFFECT and (gone or any(self.outdated(change.began, use) for use in uses))
         )
         number = self.add(change, invalid)
+        self.revive(use.execution for use in uses)
         if not invalid:
             self.replaced(place.keys.reuse, number)
         invalid = self.executions[number].invalid
@@ -278,12 +282,14 @@ class _Tables:
     def fail(self, change: Fail) -> Committed:
         self.ask_for(change.place)
         change = replace(change, uses=self.those_there(change.uses))
+        self.revive(use.execution for use in change.uses)
         return Committed(self.add(change, invalid=False), invalid=False)
 
     def point(self, change: Point) -> bool:
         e, node = self.executions.get(change.execution), self.nodes.get(change.place.keys.node)
         if e is None or e.invalid:
             return False
+        self.revive([e.number])
         if node is None or (node.reuse, node.execution) != (change.place.keys.reuse, e.number):
             self.replaced(change.place.keys.reuse, e.number)
             self.given_again(change.place.keys.reuse, e)
@@ -460,6 +466,30 @@ class _Tables:
         return size
 
     # -- what nothing needs --------------------------------------------------------------------------------------------
+    def retire(self, change: Retire) -> int:
+        named = [e for e in self.executions.values() if e.number in change.executions]
+        retired = [e.number for e in named if not e.invalid and not e.holds & Holds.EFFECT]
+        for number in retired:
+            self.executions[number] = replace(self.executions[number], retired=change.prune)
+        return len(retired)
+
+    def revive(self, numbers: Iterable[int]) -> None:
+        """With all that they were built on, and what came after these under their widest keys."""
+        ahead = list(numbers)
+        while ahead:
+            e = self.executions.get(ahead.pop())
+            if e is None or e.retired is None:
+                continue
+            for x in list(self.executions.values()):
+                if x.retired is not None and x.number >= e.number and x.keys.cross == e.keys.cross:
+                    self.executions[x.number] = replace(x, retired=None)
+                    ahead += [use.execution for use in x.told.uses]
+
+    def dismiss(self, change: Dismiss) -> None:
+        for e in list(self.executions.values()):
+            if e.number in change.executions and e.retired == change.prune:
+                self.executions[e.number] = replace(e, invalid=True, retired=None)
+
     def prune(self, change: Prune) -> Pruned:
         nodes = [node_id for node_id in change.nodes if self.prune_node(node_id)]
         executions = [number for number in change.executions if self.prune_execution(number)]
@@ -610,10 +640,9 @@ class _Tables:
             case Forget():
                 return self.forget(change)
             case Retire():
-                for number in change.executions:
-                    e = self.executions.get(number)
-                    if e and not e.holds & Holds.EFFECT:
-                        self.executions[number] = replace(e, invalid=True)
+                return self.retire(change)
+            case Dismiss():
+                self.dismiss(change)
             case Prune():
                 return self.prune(change)
             case Tidy():

@@ -33,6 +33,7 @@ from musubito.store.base import (
     CodeOf,
     Commit,
     Committed,
+    Dismiss,
     Done,
     Fail,
     Forget,
@@ -85,7 +86,7 @@ STANDSTILL: Final = "10s"
 """Who stops in the middle of a transaction for longer (its machine is gone, or it is) loses it: others wait for it."""
 WHOLE: Final = "15s"
 """For so long a step's transaction may last when its turn has come."""
-_BY_HAND: Final = (Forget, Invalidate, Prune, Retire, Tidy)
+_BY_HAND: Final = (Dismiss, Forget, Invalidate, Prune, Retire, Tidy)
 """Changes that may take long."""
 _WITHOUT_HASTE: Final = (Ledger, Release, Renew, Waits)
 """Changes that may be lost with the last moments of a server that dies: they come again, or run out."""

@@ -28,6 +28,7 @@ from musubito.store.base import (
     CodeRecord,
     Commit,
     Committed,
+    Dismiss,
     Done,
     EffectOutcome,
     EffectQuery,
@@ -362,8 +363,10 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             return bytes(db.rows("key_check", {"name": namespace})[0][0])
         case Forget():
             return removal.forget(db, numbers, change)
-        case Retire(executions):
-            db.many("retire", [{"execution": execution} for execution in executions])
+        case Retire():
+            return removal.retire(db, change)
+        case Dismiss():
+            removal.dismiss(db, change)
         case Prune():
             return removal.prune(db, change)
         case Tidy():
@@ -418,7 +421,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     place, artifact = change.place, change.artifact
     ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations}
     rows, found = db.both(("ahead", ahead), ("node", {"node": place.keys.node}))
-    execution, new, invalidations, before, asked = rows[0]
+    execution, new, invalidations, before, asked, retired = rows[0]
     node = _found_node(db, numbers, place, found)
     # What an effect did stays done, whatever became of the steps inside it.
     effect = change.holds & Holds.EFFECT
@@ -470,6 +473,8 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         },
     )
     _add_uses(db, execution, change.uses)
+    if retired:
+        removal.revive(db, (use.execution for use in change.uses))
     _add_usage(db, execution, change.usage)
     for kind, key, digest in change.reads:
         db.rows("add_read", {"execution": execution, "kind": kind, "key": key, "digest": digest or b""})
@@ -501,7 +506,7 @@ def size_of(change: Commit) -> int:
 def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
     rows, found = db.both(("ahead", {"reuse": place.keys.reuse, "since": 0}), ("node", {"node": place.keys.node}))
-    execution, new, *_ = rows[0]
+    execution, new, *_, retired = rows[0]
     node = _found_node(db, numbers, place, found)
     numbers.code(db, place.code)
     db.rows(
@@ -530,6 +535,8 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
         },
     )
     _add_uses(db, execution, change.uses)
+    if retired:
+        removal.revive(db, (use.execution for use in change.uses))
     _add_usage(db, execution, change.usage)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
     return Committed(execution, invalid=False)
@@ -575,9 +582,12 @@ def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
 
 
 def _point(db: Database, numbers: Numbers, change: Point) -> bool:
-    used = db.rows("used", {"execution": change.execution})
+    where = {"execution": change.execution}
+    used, retired = db.both(("used", where), ("is_retired", where))
     if not used or used[0][2]:
         return False
+    if retired:
+        removal.revive(db, [change.execution])
     reuse, artifact, _ = used[0]
     place, asked = change.place, change.place.keys.reuse
     node = _found_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))

@@ -7,15 +7,15 @@ concerned is decided inside the transaction, so that none escapes that is commit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from musubito.store.base import FORGOTTEN, Forget, Forgotten, Prune, Pruned
+from musubito.store.base import FORGOTTEN, Dismiss, Forget, Forgotten, Prune, Pruned, Retire
 
 if TYPE_CHECKING:
     from musubito.store.relational import Database, Numbers
 
-__all__ = ["forget", "prune", "tidy"]
+__all__ = ["dismiss", "forget", "prune", "retire", "revive", "tidy"]
 
 
 def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
@@ -64,6 +64,29 @@ def _forget(db: Database, execution: int) -> int:
     for (earlier,) in db.rows("earlier_with_another_artifact", where):
         db.rows("set_invalid", {"execution": earlier})
     return int(size)
+
+
+def retire(db: Database, change: Retire) -> int:
+    """See `Retire`."""
+    if not change.executions:
+        return 0
+    db.many("retire", [{"execution": execution, "prune": change.prune} for execution in change.executions])
+    span = {"first": min(change.executions), "last": max(change.executions), "prune": change.prune}
+    return len(set(change.executions).intersection(row[0] for row in db.rows("retired_among", span)))
+
+
+def revive(db: Database, executions: Iterable[int]) -> None:
+    """Those that are retired stay, with all that they were built on and what came after these under their keys."""
+    ahead = list(executions)
+    while ahead:
+        for (revived,) in db.rows("revive", {"execution": ahead.pop()}):
+            ahead += [called for (called,) in db.rows("called", {"execution": revived})]
+
+
+def dismiss(db: Database, change: Dismiss) -> None:
+    """See `Dismiss`."""
+    db.many("dismiss", [{"execution": execution, "prune": change.prune} for execution in change.executions])
+    db.many("forget_retired", [{"execution": execution, "prune": change.prune} for execution in change.executions])
 
 
 def prune(db: Database, change: Prune) -> Pruned:
@@ -117,7 +140,7 @@ def _prune_executions(db: Database, executions: Sequence[int]) -> list[int]:
         if execution in of_effects:
             continue
         for node, size in db.rows("prune_execution", {"execution": execution}):
-            for query in ("prune_uses", "prune_reads", "prune_attempts", "prune_usage"):
+            for query in ("prune_uses", "prune_reads", "prune_attempts", "prune_usage", "prune_retired"):
                 db.rows(query, {"execution": execution})
             db.rows("list_node", {"node": node, "execution": execution})
             sizes.append(size)

@@ -36,6 +36,7 @@ from musubito.store.base import (
     Claimed,
     CodeOf,
     Committed,
+    Dismiss,
     Distant,
     Done,
     EdgeKind,
@@ -147,8 +148,8 @@ def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[Place] =
 
 
 def retired(store: Store, executions: Sequence[int]) -> Pruned:
-    """Retired and pruned."""
-    store.write([Retire(executions)])
+    """Retired, dismissed and pruned."""
+    store.write([Retire(executions, b"prune"), Dismiss(executions, b"prune")])
     return prune(store, executions)
 
 
@@ -950,13 +951,70 @@ class StoreConformance:
         assert dict(store.find(CodeOf(code))) == {"child": digest("part", "child")}
 
     # -- pruning -------------------------------------------------------------------------------------------------------
-    def test_what_is_retired_is_invalid_but_for_effects(self, store: Store) -> None:
+    def test_what_is_retired_and_dismissed_is_invalid_but_for_effects(self, store: Store) -> None:
         ran(store, F, "x")
         ran(store, EFFECT, "sent", holds=AN_EFFECT)
         ran(store, G, "y", uses=[use(F, 1)])
-        store.write([Retire([1, 2])])
+        assert store.write([Retire([1, 2], b"prune"), Retire([], b"prune")]) == [1, 0]
+        assert [found(store, at).invalid for at in (F, EFFECT, G)] == [0, 0, 0]
+        store.write([Dismiss([1, 2], b"another"), Dismiss([3], b"prune")])
+        assert [found(store, at).invalid for at in (F, EFFECT, G)] == [0, 0, 0]
+        store.write([Dismiss([1, 2], b"prune")])
         assert [found(store, at).invalid for at in (F, EFFECT, G)] == [1, 0, 0]
         assert not pointed(store, F, 1)
+        assert one(store.write([Retire([1, 3], b"prune")])) == 1
+
+    def test_what_is_retired_is_not_settled_until_somebody_points_at_it(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        pointed(store, BELOW_TWO, 1)
+        store.write([Retire([1], b"prune")])
+        assert [found(store, at).settled for at in (BELOW_ONE, BELOW_TWO)] == [0, 0]
+        assert [each.settled for each in others(store, BELOW_ONE)] == [0]
+        assert pointed(store, BELOW_ONE, 1)
+        assert found(store, BELOW_ONE).settled == 1
+        store.write([Dismiss([1], b"prune")])
+        assert found(store, BELOW_ONE).invalid == 0
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_what_used_something_retired_is_valid_and_that_stays(self, store: Store, fails: bool) -> None:
+        ran(store, F, "x")
+        ran(store, G, "y", holds=A_CALL, uses=[use(F, 1)])
+        store.write([Retire([2, 1], b"prune")])
+        more: dict[str, Any] = {"uses": [use(G, 2)]}
+        change = fail(H, **more) if fails else commit(H, "z", holds=A_CALL, **more)
+        assert not one(store.write([change])).invalid
+        store.write([Dismiss([1, 2], b"prune")])
+        # With what that was built on.
+        assert [found(store, at).invalid for at in (F, G, H)] == [0, 0, 0]
+        assert prune(store, [1, 2]).executions == 0
+
+    def test_what_was_retired_and_invalidated_is_invalid_to_whoever_used_it(self, store: Store) -> None:
+        ran(store, F, "x")
+        store.write([Retire([1], b"prune")])
+        invalidate(store, "f")
+        assert not pointed(store, F, 1)
+        assert self.outer(store, use(F, 1))
+
+    def test_what_was_dismissed_is_invalid_to_whoever_used_it(self, store: Store) -> None:
+        ran(store, F, "x")
+        retired(store, [1])
+        assert self.outer(store, use(F, 1))
+
+    def test_what_is_replaced_while_it_is_retired_makes_its_callers_invalid(self, store: Store) -> None:
+        ran(store, F, "x")
+        ran(store, G, "y", holds=A_CALL, uses=[use(F, 1)])
+        store.write([Retire([2, 1], b"prune")])
+        ran(store, F, "other")
+        assert is_invalid(store, G, 2)
+
+    def test_an_older_one_is_not_kept_without_those_that_came_after_it(self, store: Store) -> None:
+        for at in (BELOW_ONE, BELOW_TWO, ELSEWHERE, place("child")):
+            ran(store, at, "x")
+        store.write([Retire([4, 3, 2, 1], b"prune")])
+        assert pointed(store, BELOW_TWO, 2)
+        store.write([Dismiss([1, 2, 3, 4], b"prune")])
+        invalid = [each.execution for each in others(store, BELOW_ONE, across=True) if each.invalid]
+        assert invalid == [1]
 
     def test_only_what_is_invalid_is_pruned_and_never_the_newest(self, store: Store) -> None:
         for at in (F, G, H):
@@ -998,7 +1056,9 @@ class StoreConformance:
         pointed(store, BELOW_TWO, 1)
         ran(store, H, "z")
         assert prune(store, nodes=[BELOW_TWO]).nodes == 0
-        store.write([Retire([1])])
+        store.write([Retire([1], b"prune")])
+        assert prune(store, nodes=[BELOW_TWO]).nodes == 0
+        store.write([Dismiss([1], b"prune")])
         assert prune(store, nodes=[BELOW_TWO]).nodes == 1
 
     def test_a_node_that_was_invalidated_is_not_pruned(self, store: Store) -> None:
@@ -1257,7 +1317,7 @@ class StoreConformance:
         ran(store, F, "x")
         ran(store, G, "y")
         began = store.find(Began())
-        store.write([Retire([1])])
+        store.write([Retire([1], b"prune"), Dismiss([1], b"prune")])
         assert one(store.write([Prune(2, executions=[1])])).executions == 1
         assert one(store.write([commit(H, "z", uses=[use(F, 1)], began=began)])) == Committed(3, invalid=True)
         # What an effect did stays done, and what failed has failed.

@@ -23,6 +23,8 @@ SCANS = {
     "forget_code": {"_code_parts", "e", "n"},
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},
+    # Whether there is any row at all.
+    "ahead": {"_retired"},
     "unpoint": {"_nodes"},
     "prune_code": {"_code_parts", "_nodes"},
 }
@@ -49,6 +51,7 @@ INDEXES = {
     "add_answer": {"_executions_by_reuse_key"},
     "neighbours": {"_nodes_by_node_id", "_executions_by_reuse_key"},
     "earlier_with_another_artifact": {"_executions_by_reuse_key"},
+    "revive": {"_executions_by_reuse_key", "_executions_by_cross_key"},
     "prune_execution": {"_uses_by_called"},
     "bare_node": {"_nodes_by_node_id"},
     "prune_edges": {"_edges_by_child"},

@@ -6,7 +6,8 @@
 SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
   n.node_id = :node AND coalesce(n.execution, 0) = e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
-    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id),
+    AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
+    AND NOT EXISTS (SELECT 1 FROM _retired r WHERE r.execution = e.id),
   coalesce(a.codec, e.codec)
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
@@ -220,12 +221,14 @@ ON CONFLICT DO NOTHING;
 SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1, coalesce((SELECT max(id) FROM _nodes), 0) + 1,
   EXISTS (SELECT 1 FROM _invalidations WHERE id > :since),
   EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :reuse),
-  EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x'');
+  EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x''),
+  EXISTS (SELECT 1 FROM _retired);
 
 -- name: node
--- A node: its number, where it points, what was asked for last, whether it is only a stub, whether it is STALE.
+-- A node: its number, where it points, what was asked for last, whether it is only a stub, whether it is STALE or points at
+-- what is retired.
 SELECT n.id, n.execution, coalesce(n.reuse_key, n.node_id), n.operation IS NULL,
-  EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
+  EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id) OR EXISTS (SELECT 1 FROM _retired r WHERE r.execution = n.execution)
 FROM (
   SELECT id FROM _nodes WHERE node_id = :node AND listed = 1
   UNION ALL
@@ -505,8 +508,52 @@ DELETE FROM _code_parts WHERE code IN (
 UPDATE _runs SET tags = NULL WHERE run_id = :run;
 
 -- name: retire
--- An execution becomes INVALID, unless it is an effect.
-UPDATE _executions SET invalid = 1 WHERE id = :execution AND holds & 8 = 0;
+-- An execution that nothing seems to need is about to be removed, unless it is an effect.
+INSERT INTO _retired (execution, prune)
+SELECT id, :prune FROM _executions WHERE id = :execution AND invalid = 0 AND holds & 8 = 0
+ON CONFLICT (execution) DO UPDATE SET prune = excluded.prune;
+
+-- name: retired_among
+-- Those executions in a range that one prune has retired, and that are not INVALID.
+SELECT r.execution FROM _retired r JOIN _executions e ON e.id = r.execution
+WHERE r.execution BETWEEN :first AND :last AND r.prune = :prune AND e.invalid = 0;
+
+-- name: is_retired
+-- Whether an execution is retired.
+SELECT 1 FROM _retired WHERE execution = :execution;
+
+-- name: revive
+-- An execution that was retired stays, and so do those that came after it under its widest key: it must not answer in
+-- their place.
+DELETE FROM _retired
+WHERE EXISTS (SELECT 1 FROM _retired WHERE execution = :execution) AND execution IN (
+  SELECT id FROM _executions WHERE id = :execution
+  UNION
+  SELECT l.id FROM _executions e JOIN _executions l ON l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id
+  WHERE e.id = :execution
+  UNION
+  SELECT l.id FROM _executions e
+  JOIN _executions l ON l.reuse_key = coalesce(e.cross_key, e.reuse_key) AND l.cross_key IS NULL AND l.id > e.id
+  WHERE e.id = :execution
+)
+RETURNING execution;
+
+-- name: called
+-- The executions that this one called.
+SELECT DISTINCT called FROM _uses WHERE execution = :execution;
+
+-- name: dismiss
+-- An execution that is still retired by this prune becomes INVALID.
+UPDATE _executions SET invalid = 1
+WHERE id = :execution AND EXISTS (SELECT 1 FROM _retired WHERE execution = :execution AND prune = :prune);
+
+-- name: forget_retired
+-- An execution that was dismissed is not retired any more.
+DELETE FROM _retired WHERE execution = :execution AND prune = :prune;
+
+-- name: prune_retired
+-- What was retired and became INVALID otherwise.
+DELETE FROM _retired WHERE execution = :execution;
 
 -- name: bare_node
 -- A node that nothing ran at, hangs on or was asked for at, and that points at nothing valid.

@@ -20,6 +20,9 @@ CREATE VIEW artifacts AS
 -- Of an encrypted namespace what tells its key from another one; empty where it has none.
 ALTER TABLE _namespaces ADD COLUMN key_check BLOB NOT NULL DEFAULT x'';
 
+-- What a prune is about to remove, unless somebody asks for it before: see musubito/store/base.py, `Retire`.
+CREATE TABLE _retired (execution INTEGER PRIMARY KEY REFERENCES _executions, prune BLOB NOT NULL);
+
 -- A wait is over when the lease of whoever waits is: a process that was killed says nothing any more.
 DROP TABLE _waits;
 CREATE TABLE _waits (

@@ -1,0 +1,184 @@
+"""What others do while something is pruned or forgotten is neither lost nor stored after it: on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito import MusubitoEngine, musubito_step, run, use_musubito_engine
+from musubito.lineage import Lineage, removal
+from musubito.lineage.removal import Prunable, Pruning, prunable, prune
+from musubito.lineage.verify import verify
+from tests.server import drop_database, new_database
+
+between: list[Callable[[], None]] = []
+"""What happens inside of a step, each once."""
+
+
+def _now() -> None:
+    while between:
+        between.pop()()
+
+
+class _Here:
+    """What a step does besides is no code of its own."""
+
+    def __musubito_identity__(self) -> str:
+        return "here"
+
+    def __call__(self) -> None:
+        _now()
+
+
+here = _Here()
+
+
+class World:
+    """One store, as two processes see it: one works, the other one looks after the store."""
+
+    def __init__(self, url: str) -> None:
+        self.works = MusubitoEngine.from_url(url, namespace="theirs")
+        self.tidies = MusubitoEngine.from_url(url, namespace="theirs")
+        self.lineage = Lineage(self.tidies)
+
+    def says_nothing(self) -> Any:
+        """As if the half second in which lines of the ledger are kept were not over."""
+        return self.works.keeper._ticking
+
+    def findings(self) -> list[Any]:
+        return [finding for checked in verify(self.lineage) for finding in checked.findings]
+
+    def close(self) -> None:
+        self.works.close()
+        self.tidies.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def w(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    between.clear()
+    url = new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/musubito.db"
+    world = World(url)
+    yield world
+    assert world.works.faults == 0
+    assert world.findings() == []
+    world.close()
+    if request.param == "postgres":
+        drop_database(url)
+
+
+def outcomes(calls: list[Any]) -> list[tuple[str, str]]:
+    return [(call.operation, call.outcome) for call in calls]
+
+
+# -- prune -------------------------------------------------------------------------------------------------------------
+@musubito_step(name="inner")
+def inner(x: int) -> str:
+    return f"inner {x}"
+
+
+@musubito_step(name="outer")
+def outer(x: int) -> str:
+    got = inner(1).value
+    here()
+    return f"expensive {x} of {got}"
+
+
+def old_and_young(w: World) -> float:
+    """A time between the two."""
+    with use_musubito_engine(w.works):
+        inner(1)
+        inner(2)
+        before = w.works.now() + 0.01
+        while w.works.now() < before:
+            pass
+        w.works.execute("young", {"x": 1}, lambda x: x)
+    w.works.flush()
+    assert len(prunable(w.lineage, before).executions) == 2
+    return before
+
+
+def pruned_while_it_looks_again(
+    w: World, monkeypatch: pytest.MonkeyPatch, before: float, meanwhile: Callable[[], object]
+) -> Pruning:
+    """`meanwhile`: between the two looks; the lines of the ledger come after the second one."""
+    looks: list[Prunable] = []
+
+    def looked(lineage: Lineage, before: float) -> Prunable:
+        if len(looks) == 1:
+            meanwhile()
+        elif len(looks) == 2:
+            w.works.flush()
+        looks.append(prunable(lineage, before))
+        return looks[-1]
+
+    monkeypatch.setattr(removal, "prunable", looked)
+    return prune(w.lineage, before)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_a_running_step_was_just_given_is_not_taken_from_it(w, monkeypatch, ends):
+    before = old_and_young(w)
+    retired, may_go_on = threading.Event(), threading.Event()
+    done: list[Pruning] = []
+
+    def meanwhile() -> None:
+        # Either the outer step commits before its line of the ledger is written, or the line comes first.
+        if ends:
+            retired.set()
+            worker.join(20)
+        else:
+            w.works.flush()
+
+    def prunes() -> None:
+        done.append(pruned_while_it_looks_again(w, monkeypatch, before, meanwhile))
+        may_go_on.set()
+
+    pruner = threading.Thread(target=prunes)
+
+    def inside() -> None:
+        pruner.start()
+        assert (retired if ends else may_go_on).wait(20)
+
+    between.append(inside)
+    calls: list[Any] = []
+
+    def works() -> None:
+        with use_musubito_engine(w.works), run() as ledger:
+            outer(7)
+        calls.extend(ledger.calls)
+
+    worker = threading.Thread(target=works)
+    if ends:
+        with w.says_nothing():
+            worker.start()
+            worker.join(20)
+    else:
+        worker.start()
+        worker.join(20)
+    pruner.join(20)
+    assert outcomes(calls) == [("inner", "replayed"), ("outer", "ran")]
+    assert done[0].executions == 1
+    with use_musubito_engine(w.works), run() as ledger:
+        outer(7)
+        inner(1)
+        inner(2)
+    assert outcomes(ledger.calls) == [("outer", "replayed"), ("inner", "replayed"), ("inner", "ran")]
+
+
+def test_what_is_asked_for_while_it_is_about_to_go_stays(w, monkeypatch):
+    before = old_and_young(w)
+    calls: list[Any] = []
+
+    def asks() -> None:
+        with w.says_nothing(), use_musubito_engine(w.works), run() as ledger:
+            inner(1)
+        calls.extend(ledger.calls)
+
+    assert pruned_while_it_looks_again(w, monkeypatch, before, asks).executions == 1
+    with use_musubito_engine(w.works), run() as ledger:
+        inner(1)
+    assert outcomes([*calls, *ledger.calls]) == [("inner", "replayed")] * 2
