@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from musubito import MusubitoEngine, musubito_step, run, use_musubito_engine
+from musubito import (
+    EffectOutcomeUnknown,
+    FolderBlobs,
+    MusubitoEngine,
+    StepConfiguration,
+    StepType,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
 from musubito.lineage import Lineage, removal
+from musubito.lineage.forgetting import forget, forget_namespace, meant
 from musubito.lineage.removal import Prunable, Pruning, prunable, prune
 from musubito.lineage.verify import verify
 from tests.server import drop_database, new_database
@@ -40,14 +52,32 @@ here = _Here()
 class World:
     """One store, as two processes see it: one works, the other one looks after the store."""
 
-    def __init__(self, url: str) -> None:
-        self.works = MusubitoEngine.from_url(url, namespace="theirs")
-        self.tidies = MusubitoEngine.from_url(url, namespace="theirs")
+    def __init__(self, url: str, folder: Path) -> None:
+        self.folder = folder
+        self.works = MusubitoEngine.from_url(url, namespace="theirs", blobs=FolderBlobs(folder / "blobs"))
+        self.tidies = MusubitoEngine.from_url(url, namespace="theirs", blobs=FolderBlobs(folder / "blobs"))
         self.lineage = Lineage(self.tidies)
 
     def says_nothing(self) -> Any:
         """As if the half second in which lines of the ledger are kept were not over."""
         return self.works.keeper._ticking
+
+    def blobs(self) -> list[Path]:
+        return [file for file in (self.folder / "blobs").rglob("*") if file.is_file()]
+
+    def stored(self) -> bytes:
+        """All contents: inputs and their pieces, payloads, error texts, texts of code and tags."""
+        self.works.flush()
+        rows = self.lineage.ask(
+            ("inputs_after", {"operation": 0, "input_hash": b"", "limit": 100}),
+            ("parts_after", {"after": 0, "limit": 100}),
+            ("executions_after", {"after": 0, "limit": 100}),
+            ("artifacts_after", {"namespace": 0, "digest": b"", "limit": 100}),
+        )
+        texts = [node.error or "" for node in self.lineage.nodes([row[0] for row in self.lineage.rows("places")])]
+        said = [str(each.tags) for each in self.lineage.runs()]
+        blobs = b"".join(file.read_bytes() for file in self.blobs())
+        return repr([rows, texts, said]).encode() + blobs
 
     def findings(self) -> list[Any]:
         return [finding for checked in verify(self.lineage) for finding in checked.findings]
@@ -61,7 +91,7 @@ class World:
 def w(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     between.clear()
     url = new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/musubito.db"
-    world = World(url)
+    world = World(url, tmp_path)
     yield world
     assert world.works.faults == 0
     assert world.findings() == []
@@ -182,3 +212,72 @@ def test_what_is_asked_for_while_it_is_about_to_go_stays(w, monkeypatch):
     with use_musubito_engine(w.works), run() as ledger:
         inner(1)
     assert outcomes([*calls, *ledger.calls]) == [("inner", "replayed")] * 2
+
+
+# -- forget ------------------------------------------------------------------------------------------------------------
+EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
+
+
+def answers(x: str) -> str:
+    here()
+    return f"answer about {x}"
+
+
+def fails(x: str) -> str:
+    here()
+    raise ValueError(f"no {x}")
+
+
+def large(x: str) -> bytes:
+    here()
+    return random.Random(1).randbytes(1_200_000) + x.encode()
+
+
+STEPS = {
+    "answers": musubito_step(name="f")(answers),
+    "fails": musubito_step(name="f")(fails),
+    "large": musubito_step(name="f")(large),
+    "effect": musubito_step(EFFECT, name="f")(answers),
+}
+
+
+def forget_all(w: World, how: str) -> None:
+    if how == "namespace":
+        forget_namespace(w.lineage, "theirs")
+    else:
+        forget(w.lineage, meant(w.lineage, "f"))
+
+
+@pytest.mark.parametrize("how", ["operation", "namespace"])
+@pytest.mark.parametrize("step", STEPS)
+def test_what_runs_while_it_is_forgotten_is_not_stored(w, step, how):
+    with use_musubito_engine(w.works):
+        STEPS["answers"]("harmless")
+        w.works.flush()
+        between.append(lambda: forget_all(w, how))
+        with suppress(ValueError):
+            assert "secret-matter" in str(STEPS[step]("secret-matter").value)
+    assert not between
+    assert b"secret-matter" not in w.stored()
+    assert w.blobs() == []
+    with use_musubito_engine(w.works), run() as ledger, suppress(ValueError, EffectOutcomeUnknown):
+        STEPS[step]("secret-matter")
+    # It runs again, but for the effect, which took place.
+    assert [call.outcome for call in ledger.calls] == {"fails": ["failed"], "effect": []}.get(step, ["ran"])
+
+
+def test_a_blob_stays_that_another_execution_has_given_as_well(w):
+    given = random.Random(2).randbytes(1_200_000)
+
+    def gives(x: str) -> bytes:
+        here()
+        return given
+
+    with use_musubito_engine(w.works):
+        musubito_step(name="g")(gives)("x")
+        musubito_step(name="f")(gives)("x")
+        between.append(lambda: forget_all(w, "operation"))
+        musubito_step(name="f")(gives)("y")
+        with run() as ledger:
+            musubito_step(name="g")(gives)("x")
+    assert outcomes(ledger.calls) == [("g", "replayed")]

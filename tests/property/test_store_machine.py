@@ -221,9 +221,10 @@ class Stores(RuleBasedStateMachine):
             )
         )
 
-    @rule(at=places, calls=calls, lease=leases, effect=outcomes)
-    def go_wrong(self, at: str, calls: Calls, lease: Lease, effect: Effect) -> None:
-        self.write(fail(PLACES[at], uses=self.used(calls), lease=held(lease), effect=ended(effect)))
+    @rule(at=places, calls=calls, lease=leases, effect=outcomes, ago=st.none() | st.integers(0, 3))
+    def go_wrong(self, at: str, calls: Calls, lease: Lease, effect: Effect, ago: int | None) -> None:
+        began = None if ago is None else self.moment(ago)
+        self.write(fail(PLACES[at], uses=self.used(calls), lease=held(lease), effect=ended(effect), began=began))
 
     @rule(at=places, how_far=back)
     def point(self, at: str, how_far: int) -> None:

@@ -41,7 +41,8 @@ def command(
     """Erase inputs, outputs, error texts and code for good, from the file too.
 
     Ids, times and costs stay, but of a namespace only the names. What was made with it runs again; a forgotten external
-    effect does not take place again.
+    effect does not take place again. Of what runs meanwhile nothing is stored, but what others make of it meanwhile is:
+    it goes by --below when it has ended.
     """
     if [what, namespace, where].count(None) != 2:
         raise click.UsageError(

@@ -93,6 +93,11 @@ class Contents:
                 return Sealed(codec + BLOB, b"")
         return _joined(codec, head)
 
+    def discard(self, digest: bytes, codec: str) -> None:
+        """Nothing is to be kept of a payload that was stored so. Raises `StoreError` if its blob cannot be removed."""
+        if self.blobs is not None and codec.endswith(BLOB):
+            self.blobs.delete(blob_name(self.namespace, digest, codec))
+
     def open(self, codec: str, body: bytes, digest: bytes | None) -> bytes | bytearray:
         """The payload again. Raises `ArtifactUnreadable`: `ArtifactMissing` if it is in no blob, `ArtifactCorrupt` if
         it is not what has this digest."""

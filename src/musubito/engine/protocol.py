@@ -718,6 +718,8 @@ class Story:
                 size=None if payload is None else len(payload),
             )
             committed = yield from self._record(commit)
+            if committed is not None and committed.forgotten:
+                yield from self._discard(committed.execution, artifact, commit.codec)
             if committed is not None and commit.holds & SAMPLES:
                 self._run.samples.remember(committed.execution)
         self._hand_up(
@@ -744,6 +746,14 @@ class Story:
             return self.engine.contents.seal(artifact, payload)
         sealed: Sealed = yield Aside(partial(self.engine.contents.seal, artifact, payload))
         return sealed
+
+    def _discard(self, execution: int, artifact: bytes | None, codec: str) -> Telling[None]:
+        """What was forgotten while it ran lies in no blob, unless another execution's artifact lies there."""
+        try:
+            if artifact is not None and codec.endswith(BLOB) and not (yield Find(PayloadOf(execution))):
+                yield Aside(partial(self.engine.contents.discard, artifact, codec))
+        except StoreError as fault:
+            self.engine.report(fault)
 
     def _record(self, change: Commit | Fail) -> Telling[Committed | None]:
         """Write what happened; None if the store fails, in which case the work goes on without it."""
@@ -806,6 +816,7 @@ class Story:
             lease=begun.lease,
             effect=_effect(begun, effect),
             saved_ms=frame.saved_ms,
+            began=begun.moment,
         )
 
     def _remember_attempt(self, inside: HandUp, error: BaseException) -> Telling[None]:

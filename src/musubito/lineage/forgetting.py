@@ -1,8 +1,9 @@
 """Forgetting by hand: contents that must not be stored any more, and whole namespaces.
 
 What is named is forgotten by the store in one transaction each (`musubito.store.removal`), so that nothing escapes that
-is committed meanwhile; but what runs just then is stored when it ends, as INVALID. From the file itself the bytes go
-as soon as nobody reads who began before.
+is committed meanwhile, and of what runs just then nothing is stored when it ends. But what others make just then of a
+result that is forgotten is stored: it is found among what came of it once it has ended. From the file itself the bytes
+go as soon as nobody reads who began before.
 """
 
 from __future__ import annotations

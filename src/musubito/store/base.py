@@ -462,14 +462,18 @@ class Fail:
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None
     saved_ms: float = 0.0
+    began: Claimed | None = None
+    """None: nobody knows whether it was forgotten while it ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """`invalid`: it was committed INVALID, since something it used was replaced or invalidated while it ran."""
+    """`invalid`: it was committed INVALID, since something it used was replaced or invalidated while it ran, or it was
+    itself. `forgotten`: what it was to do was forgotten while it ran, so that nothing of its contents was stored."""
 
     execution: int
     invalid: bool
+    forgotten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,7 +536,8 @@ class Forget:
     Payloads, stored inputs, error texts, what was read and the texts of the code go, except for what an execution that
     is not forgotten holds as well; nodes, edges, executions and the ledger stay as a skeleton of ids and numbers. The
     executions become INVALID as by `Invalidate`, and so do older ones of the same key that would come back in their
-    place. What an effect did stays done: its result is lost, and whoever asks for it again is told so.
+    place. What an effect did stays done: its result is lost, and whoever asks for it again is told so. Of what was
+    running then, at one of these nodes or of this operation, nothing is stored when it ends that would have gone.
     """
 
     namespace: str

@@ -137,6 +137,11 @@ class _Effect(NamedTuple):
     execution: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Forgotten(Invalidate):
+    """Of what was running then no contents are stored, either."""
+
+
 class _Given(NamedTuple):
     """A reuse key that has several artifacts was answered by this one again."""
 
@@ -152,7 +157,7 @@ class _Tables:
     nodes: dict[bytes, _Node] = field(default_factory=dict)
     edges: dict[tuple[bytes, bytes, EdgeKind], bytes] = field(default_factory=dict)
     codes: dict[bytes, CodeRecord] = field(default_factory=dict)
-    invalidations: dict[int, Invalidate | _Given] = field(default_factory=dict)
+    invalidations: dict[int, Invalidate | _Forgotten | _Given] = field(default_factory=dict)
     effects: dict[bytes, _Effect] = field(default_factory=dict)
     leases: dict[bytes, Holder] = field(default_factory=dict)
     waits: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
@@ -267,7 +272,7 @@ class _Tables:
         self.ask_for(place)
         uses = self.those_there(change.uses)
         gone, change = len(uses) < len(change.uses), change._replace(uses=uses)
-        invalid = self.invalidated_since(change.began, place) or (
+        invalid = bool(self.by_hand_since(change.began, place)) or (
             not change.holds & Holds.EFFECT and (gone or any(self.outdated(change.began, use) for use in uses))
         )
         number = self.add(change, invalid)
@@ -277,13 +282,15 @@ class _Tables:
         invalid = self.executions[number].invalid
         if not invalid:
             self.answer(place, number)
-        return Committed(number, invalid)
+        return Committed(number, invalid, self.forgotten_since(change.began, number))
 
     def fail(self, change: Fail) -> Committed:
         self.ask_for(change.place)
         change = replace(change, uses=self.those_there(change.uses))
         self.revive(use.execution for use in change.uses)
-        return Committed(self.add(change, invalid=False), invalid=False)
+        number = self.add(change, invalid=False)
+        forgotten = self.forgotten_since(change.began, number)
+        return Committed(number, forgotten, forgotten)
 
     def point(self, change: Point) -> bool:
         e, node = self.executions.get(change.execution), self.nodes.get(change.place.keys.node)
@@ -344,13 +351,28 @@ class _Tables:
             self.edges[parent.node, place.keys.node, parent.kind] = parent.artifact
 
     # -- INVALID and STALE ---------------------------------------------------------------------------------------------
-    def invalidated_since(self, began: Claimed, place: Place) -> bool:
-        """Whether the operation or the node was invalidated by hand while it ran."""
-        return any(
-            (what.operation == place.operation and what.namespace == place.namespace) or what.node == place.keys.node
+    def by_hand_since(self, began: Claimed, place: Place) -> list[Invalidate]:
+        """How the operation or the node was invalidated or forgotten by hand while it ran."""
+        return [
+            what
             for number, what in self.invalidations.items()
-            if number > began.invalidations and isinstance(what, Invalidate)
-        )
+            if number > began.invalidations
+            and isinstance(what, Invalidate)
+            and (
+                (what.operation == place.operation and what.namespace == place.namespace)
+                or what.node == place.keys.node
+            )
+        ]
+
+    def forgotten_since(self, began: Claimed | None, number: int) -> bool:
+        """Whether it was forgotten while it ran: then it is as if it had been there before."""
+        e = self.executions[number]
+        by_hand = self.by_hand_since(began, e.told.place) if began is not None else []
+        if not any(isinstance(what, _Forgotten) for what in by_hand):
+            return False
+        self.erase(e)
+        self.forget_code()
+        return True
 
     def outdated(self, began: Claimed, use: Use) -> bool:
         """Whether what a call was given is INVALID by now, or was replaced since the caller began."""
@@ -418,7 +440,7 @@ class _Tables:
         """By hand: as `invalidate`, but the contents go, too, and effects stay done."""
         if change.run is None:
             for each in change.nodes or (None,):
-                self.invalidations[len(self.invalidations) + 1] = Invalidate(change.namespace, change.operation, each)
+                self.invalidations[len(self.invalidations) + 1] = _Forgotten(change.namespace, change.operation, each)
         answered = {line.execution for line in self.calls.values() if line.run_id == change.run}
         pointed = {self.nodes[each].execution for each in change.nodes if each in self.nodes}
         named = [

@@ -422,12 +422,14 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations}
     rows, found = db.both(("ahead", ahead), ("node", {"node": place.keys.node}))
     execution, new, invalidations, before, asked, retired = rows[0]
+    by_hand = _by_hand_since(db, numbers, change.began, place, found) if invalidations else None
+    if by_hand == FORGOTTEN:
+        change = removal.without_contents(change)
+        place = change.place
     node = _found_node(db, numbers, place, found)
     # What an effect did stays done, whatever became of the steps inside it.
     effect = change.holds & Holds.EFFECT
-    invalid = bool(invalidations and _invalidated(db, numbers, change, node)) or (
-        not effect and any(_outdated(db, change.began, use) for use in change.uses)
-    )
+    invalid = by_hand is not None or (not effect and any(_outdated(db, change.began, use) for use in change.uses))
     if node is None:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
@@ -490,7 +492,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
-    return Committed(execution, invalid)
+    return Committed(execution, invalid, _forgotten(numbers, by_hand, place))
 
 
 def is_inline(change: Commit) -> bool:
@@ -505,8 +507,13 @@ def size_of(change: Commit) -> int:
 
 def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
-    rows, found = db.both(("ahead", {"reuse": place.keys.reuse, "since": 0}), ("node", {"node": place.keys.node}))
-    execution, new, *_, retired = rows[0]
+    ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations if change.began else 0}
+    rows, found = db.both(("ahead", ahead), ("node", {"node": place.keys.node}))
+    execution, new, invalidations, *_, retired = rows[0]
+    by_hand = _by_hand_since(db, numbers, change.began, place, found) if change.began and invalidations else None
+    if by_hand == FORGOTTEN:
+        change = removal.without_contents(change)
+        place = change.place
     node = _found_node(db, numbers, place, found)
     numbers.code(db, place.code)
     db.rows(
@@ -526,8 +533,8 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "error": change.error,
             "valid_from": None,
             "valid_until": None,
-            "not_replayable": "it failed",
-            "invalid": 0,
+            "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else "it failed",
+            "invalid": int(by_hand == FORGOTTEN),
             "holds": Holds.NOTHING,
             "tokens": tokens_of(change.usage),
             "saved_ms": change.saved_ms,
@@ -539,7 +546,8 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
         removal.revive(db, (use.execution for use in change.uses))
     _add_usage(db, execution, change.usage)
     _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
-    return Committed(execution, invalid=False)
+    forgotten = _forgotten(numbers, by_hand, place)
+    return Committed(execution, forgotten, forgotten)
 
 
 def _add_usage(db: Database, execution: int, usage: Sequence[Used]) -> None:
@@ -687,12 +695,21 @@ def _used(db: Database, execution: int) -> Row | None:
     return rows[0] if rows else None
 
 
-def _invalidated(db: Database, numbers: Numbers, change: Commit, node: _Node | None) -> bool:
-    """Whether its operation or its node was invalidated by hand since it began."""
-    operation = numbers.operation(db, change.place.namespace, change.place.operation)
-    number = None if node is None else node.number
-    where = {"since": change.began.invalidations, "operation": operation, "node": number}
-    return bool(db.rows("invalidated_since", where))
+def _by_hand_since(db: Database, numbers: Numbers, began: Claimed, place: Place, found: list[Row]) -> str | None:
+    """Whether its operation or its node was "invalidated" by hand since it began, or `FORGOTTEN`."""
+    operation = numbers.operation(db, place.namespace, place.operation)
+    where = {"since": began.invalidations, "operation": operation, "node": found[0][0] if found else None}
+    ((forgotten,),) = db.rows("invalidated_since", where)
+    return None if forgotten is None else FORGOTTEN if forgotten else "invalidated"
+
+
+def _forgotten(numbers: Numbers, by_hand: str | None, place: Place) -> bool:
+    """After a commit: whether it was one of what was forgotten."""
+    if by_hand != FORGOTTEN:
+        return False
+    # Its number is known now, but its texts are not kept.
+    numbers.codes.pop(place.code.fingerprint, None)
+    return True
 
 
 def _outdated(db: Database, began: Claimed, use: Use) -> bool:
@@ -757,7 +774,7 @@ def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> int:
         # A node that is not there may be running for the first time: as a stub it is remembered.
         where = {"operation": None, "node": _number_of(db, change.node or b"")}
         named = db.rows("invalidate_node", where)
-    db.rows("add_invalidation", where)
+    db.rows("add_invalidation", {**where, "forgotten": 0})
     for (execution,) in named:
         db.rows("set_invalid_by_hand", {"execution": execution})
         db.rows("effect_may_run_again", {"execution": execution})

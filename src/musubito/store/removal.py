@@ -8,14 +8,15 @@ concerned is decided inside the transaction, so that none escapes that is commit
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from musubito.store.base import FORGOTTEN, Dismiss, Forget, Forgotten, Prune, Pruned, Retire
+from musubito.store.base import FORGOTTEN, Commit, Dismiss, Fail, Forget, Forgotten, Prune, Pruned, Retire
 
 if TYPE_CHECKING:
     from musubito.store.relational import Database, Numbers
 
-__all__ = ["dismiss", "forget", "prune", "retire", "revive", "tidy"]
+__all__ = ["dismiss", "forget", "prune", "retire", "revive", "tidy", "without_contents"]
 
 
 def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
@@ -27,7 +28,7 @@ def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
     elif change.operation is not None:
         where = {"operation": numbers.operation(db, change.namespace, change.operation), "node": None}
         named = db.rows("invalidate_operation", where)
-        db.rows("add_invalidation", where)
+        db.rows("add_invalidation", {**where, "forgotten": 1})
         # Those of calls that were never recorded, too.
         erased = db.rows("forget_inputs_of_operation", {"operation": where["operation"]})
     else:
@@ -36,7 +37,7 @@ def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
             known = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
             where = {"operation": None, "node": known[0][0]}
             named += db.rows("invalidate_node", where)
-            db.rows("add_invalidation", where)
+            db.rows("add_invalidation", {**where, "forgotten": 1})
     executions = list(dict.fromkeys(row[0] for row in named))
     size = sum(_forget(db, execution) for execution in executions)
     for (node_below,) in db.rows("nodes_pointing_at_invalid", {}):
@@ -64,6 +65,18 @@ def _forget(db: Database, execution: int) -> int:
     for (earlier,) in db.rows("earlier_with_another_artifact", where):
         db.rows("set_invalid", {"execution": earlier})
     return int(size)
+
+
+Told = TypeVar("Told", Commit, Fail)
+
+
+def without_contents(told: Told) -> Told:
+    """What ended after it was forgotten, as if it had been there before."""
+    place = told.place._replace(code=told.place.code._replace(parts=()))
+    if isinstance(told, Commit):
+        answers = [read for read in told.reads if read.kind == "answer"]
+        return told._replace(place=place, payload=None, reads=answers, not_replayable=FORGOTTEN)
+    return replace(told, place=place, error=FORGOTTEN)
 
 
 def retire(db: Database, change: Retire) -> int:

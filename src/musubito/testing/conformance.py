@@ -923,6 +923,40 @@ class StoreConformance:
         forget(store, node=G)
         assert [one(store.write([commit(at, "x", began=began)])).invalid for at in (F, G, H)] == [True, True, False]
 
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_of_what_was_forgotten_while_it_ran_no_contents_are_stored(self, store: Store, size: int) -> None:
+        began = store.find(Began())
+        forget(store, "f")
+        reads = [Read("store", "k", None), Read("answer", "", None)]
+        answer = one(store.write([commit(F, "x" * size, began=began, reads=reads)]))
+        assert answer == Committed(1, invalid=True, forgotten=True)
+        last = found(store, F)
+        assert (last.payload, last.invalid, last.not_replayable) == (None, 1, FORGOTTEN)
+        assert last.artifact == digest("x" * size)
+        assert store.find(PayloadOf(1)) is None
+        assert list(store.find(ReadsOf(1))) == [Read("answer", "", None)]
+        assert dict(store.find(CodeOf(F.code.fingerprint))) == {}
+        # What began since is another matter.
+        assert not one(store.write([commit(F, "x" * size, began=store.find(Began()))])).invalid
+        assert payload_of(store, 2) == b"x" * size
+        assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
+
+    def test_what_failed_and_was_forgotten_while_it_ran_leaves_no_text(self, store: Store) -> None:
+        began = store.find(Began())
+        forget(store, node=F)
+        assert one(store.write([fail(F, error="no", began=began)])) == Committed(1, invalid=True, forgotten=True)
+        assert (found(store, F).not_replayable, found(store, F).invalid) == (FORGOTTEN, 1)
+        assert forget(store, "f").size == len(FORGOTTEN)
+        invalidate(store, "g")
+        assert one(store.write([fail(G, began=began)])) == Committed(2, invalid=False)
+
+    def test_an_effect_that_was_forgotten_while_it_ran_is_done_without_a_result(self, store: Store) -> None:
+        (began,) = store.write([intent("send", "me")])
+        forget(store, "send")
+        store.write([commit(EFFECT, "sent", began=began, holds=AN_EFFECT, effect=done(EFFECT))])
+        row = self.effect(store)
+        assert (row.outcome, row.found and row.found.payload) == ("done", None)
+
     def test_a_forgotten_effect_stays_done_without_a_result(self, store: Store) -> None:
         store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
         forget(store, "send")

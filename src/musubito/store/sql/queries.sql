@@ -299,8 +299,8 @@ WHERE reuse_key = :reuse AND id > :since AND outcome = 1 AND invalid = 0 AND (ar
 LIMIT 1;
 
 -- name: invalidated_since
--- Whether an operation or a node was invalidated by hand after a moment.
-SELECT 1 FROM _invalidations WHERE id > :since AND (operation = :operation OR node = :node) LIMIT 1;
+-- Whether an operation or a node was forgotten by hand after a moment (1), or only invalidated (0); NULL if neither.
+SELECT max(forgotten) FROM _invalidations WHERE id > :since AND (operation = :operation OR node = :node);
 
 -- name: callers_of_others
 -- Executions that called, under this reuse key, something with another artifact.
@@ -355,8 +355,8 @@ UNION
 SELECT x.id FROM _nodes n JOIN _executions x ON x.id = n.execution WHERE n.id = :node;
 
 -- name: add_invalidation
--- Remember what was invalidated by hand.
-INSERT INTO _invalidations (operation, node) VALUES (:operation, :node);
+-- Remember what was invalidated or forgotten by hand.
+INSERT INTO _invalidations (operation, node, forgotten) VALUES (:operation, :node, :forgotten);
 
 -- name: add_answer
 -- Remember that this artifact was given again, under a reuse key that has several.

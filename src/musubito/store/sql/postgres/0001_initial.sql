@@ -131,7 +131,8 @@ CREATE TABLE _invalidations (
   operation bigint REFERENCES _operations,
   node bigint,
   asked bytea,
-  artifact bytea
+  artifact bytea,
+  forgotten smallint NOT NULL DEFAULT 0
 );
 
 CREATE TABLE _usage (

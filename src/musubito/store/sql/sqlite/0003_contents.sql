@@ -20,6 +20,9 @@ CREATE VIEW artifacts AS
 -- Of an encrypted namespace what tells its key from another one; empty where it has none.
 ALTER TABLE _namespaces ADD COLUMN key_check BLOB NOT NULL DEFAULT x'';
 
+-- forgotten: 1 if the contents are not to be stored, either, of what was running then.
+ALTER TABLE _invalidations ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
+
 -- What a prune is about to remove, unless somebody asks for it before: see musubito/store/base.py, `Retire`.
 CREATE TABLE _retired (execution INTEGER PRIMARY KEY REFERENCES _executions, prune BLOB NOT NULL);
 
