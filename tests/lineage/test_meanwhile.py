@@ -281,3 +281,16 @@ def test_a_blob_stays_that_another_execution_has_given_as_well(w):
         with run() as ledger:
             musubito_step(name="g")(gives)("x")
     assert outcomes(ledger.calls) == [("g", "replayed")]
+
+
+@pytest.mark.parametrize("how", ["operation", "namespace"])
+def test_what_is_still_buffered_when_it_is_forgotten_is_not_stored(w, how):
+    with use_musubito_engine(w.works):
+        STEPS["answers"]("harmless")
+        w.works.flush()
+        with w.says_nothing():
+            STEPS["answers"]("secret-matter")
+            # The newest execution of all stays, whatever becomes of its namespace.
+            w.tidies.in_namespace("other").execute("x", {"x": 1}, lambda x: x)
+            forget_all(w, how)
+    assert b"secret-matter" not in w.stored()

@@ -708,7 +708,7 @@ class Part(NamedTuple):
 class InputLine(NamedTuple):
     """What a call of an operation was given, for a reader: see `musubito.engine.inputs`. `chains`: by the digest that
     stands for it in the body, each long list of it as one part for each item, the first one first. Nothing is kept of
-    an `execution` that was forgotten before this is written."""
+    an `execution` that was forgotten or removed before this is written."""
 
     execution: int
     operation: str

@@ -565,8 +565,8 @@ def _keep_inputs(db: Database, numbers: Numbers, namespace: str, inputs: Sequenc
         return
     numbered = [each.execution for each in inputs]
     where = {"first": min(numbered), "last": max(numbered), "forgotten": FORGOTTEN}
-    forgotten = {row[0] for row in db.rows("forgotten_among", where)}
-    inputs = [each for each in inputs if each.execution not in forgotten]
+    there = {row[0] for row in db.rows("not_forgotten_among", where)}
+    inputs = [each for each in inputs if each.execution in there]
     whole = [each for each in inputs if each.body]
     rows = [(numbers.operation(db, namespace, each.operation), each.input_hash, each.body) for each in whole]
     db.bulk("add_input", rows)

@@ -425,9 +425,9 @@ ORDER BY model;
 INSERT INTO _inputs (operation, input_hash, body) VALUES (?, ?, ?)
 ON CONFLICT DO NOTHING;
 
--- name: forgotten_among
--- Those executions in a range that were forgotten.
-SELECT id FROM _executions WHERE id BETWEEN :first AND :last AND not_replayable = :forgotten;
+-- name: not_forgotten_among
+-- Those executions in a range that are there and were not forgotten.
+SELECT id FROM _executions WHERE id BETWEEN :first AND :last AND (not_replayable IS NULL OR not_replayable <> :forgotten);
 
 -- name: part
 -- Whether a piece of stored inputs is there.
