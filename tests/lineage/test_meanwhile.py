@@ -21,7 +21,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.lineage import Lineage, removal
+from musubito.lineage import Lineage, blobs, removal
 from musubito.lineage.forgetting import forget, forget_namespace, meant
 from musubito.lineage.removal import Prunable, Pruning, prunable, prune
 from musubito.lineage.verify import verify
@@ -294,3 +294,45 @@ def test_what_is_still_buffered_when_it_is_forgotten_is_not_stored(w, how):
             w.tidies.in_namespace("other").execute("x", {"x": 1}, lambda x: x)
             forget_all(w, how)
     assert b"secret-matter" not in w.stored()
+
+
+@pytest.mark.parametrize("how", ["operation", "namespace"])
+def test_a_forget_that_was_killed_before_it_came_to_the_blobs_is_taken_up_again(w, how, monkeypatch):
+    with use_musubito_engine(w.works):
+        STEPS["large"]("secret-matter")
+        musubito_step(name="g")(large)("something else")
+        w.works.flush()
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> int:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(blobs, "remove", killed)
+        forget_all(w, how)
+    assert len(w.blobs()) == 2
+    # The store names no artifacts any more.
+    forget_all(w, how)
+    assert b"secret-matter" not in w.stored()
+    if how == "operation":
+        assert len(w.blobs()) == 1
+        with use_musubito_engine(w.works), run() as ledger:
+            musubito_step(name="g")(large)("something else")
+        assert outcomes(ledger.calls) == [("g", "replayed")]
+    else:
+        assert w.blobs() == []
+
+
+def test_a_blob_of_a_forgotten_namespace_that_no_row_names_goes_however_young_it_is(w):
+    with use_musubito_engine(w.works):
+        STEPS["answers"]("harmless")
+        # As when whoever computed it was killed before its row was written.
+        w.works.contents.seal(b"x" * 32, large("secret-matter"))
+        with use_musubito_engine(w.works.in_namespace("other")):
+            STEPS["large"]("kept")
+    w.works.flush()
+    assert len(w.blobs()) == 2
+    forget_all(w, "namespace")
+    assert len(w.blobs()) == 1

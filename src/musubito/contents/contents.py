@@ -29,7 +29,7 @@ from musubito.identity.canonical import artifacts_are_named_by
 from musubito.identity.digest import content_digest
 from musubito.store.base import BLOB, Read
 
-__all__ = ["ERROR", "PLAIN", "Contents", "Sealed", "blob_name", "blob_of"]
+__all__ = ["ERROR", "PLAIN", "Contents", "Sealed", "blob_name", "blob_of", "is_blob_in"]
 
 PLAIN: Final = "msgpack"
 """The codec of a payload that is stored as it is."""
@@ -188,7 +188,16 @@ class Contents:
 
 def blob_of(namespace: str, digest: bytes) -> str:
     """How the names of an artifact's blobs begin, before a dot."""
-    return f"{sha256(namespace.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}/{digest.hex()}"
+    return f"{_space(namespace)}/{digest.hex()}"
+
+
+def is_blob_in(name: str, namespace: str) -> bool:
+    """Whether a blob with this name is one of a namespace's."""
+    return name.startswith(f"{_space(namespace)}/")
+
+
+def _space(namespace: str) -> str:
+    return sha256(namespace.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def blob_name(namespace: str, digest: bytes, codec: str) -> str:

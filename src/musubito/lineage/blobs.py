@@ -12,8 +12,9 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from musubito.contents.blobs import BlobFile, BlobStore
-from musubito.contents.contents import blob_name, blob_of
+from musubito.contents.contents import blob_name, blob_of, is_blob_in
 from musubito.lineage.reader import Lineage
+from musubito.store.base import FORGOTTEN
 
 __all__ = ["Blobs", "blobs", "collect", "missing", "remove", "used"]
 
@@ -30,13 +31,22 @@ class Blobs(NamedTuple):
 
 def blobs(lineage: Lineage) -> Blobs:
     """Raises `StoreError`."""
+    files, unnamed = _files(lineage)
+    return Blobs(files, tuple(file for file in unnamed if _is_old(file)))
+
+
+def _files(lineage: Lineage) -> tuple[tuple[BlobFile, ...], tuple[BlobFile, ...]]:
+    """All that lie there, and those of them that no row names."""
     store = lineage.engine.contents.blobs
     # The rows last: what is written meanwhile is young, and has its row by then or not.
     files = () if store is None else tuple(store.files())
     rows = lineage.rows("artifacts_elsewhere") if files else []
     named = {blob_name(*row) for row in rows}
-    old = time.time() - GRACE
-    return Blobs(files, tuple(file for file in files if file.name not in named and file.modified < old))
+    return files, tuple(file for file in files if file.name not in named)
+
+
+def _is_old(file: BlobFile) -> bool:
+    return file.modified < time.time() - GRACE
 
 
 def missing(lineage: Lineage) -> set[str]:
@@ -52,10 +62,19 @@ def used(lineage: Lineage) -> int:
     return 0 if store is None else sum(file.size for file in store.files())
 
 
-def collect(lineage: Lineage) -> int:
-    """Remove what was left behind; how many there were. Raises `StoreError`."""
+def collect(lineage: Lineage, namespace: str | None = None) -> int:
+    """Remove what was left behind; how many there were. Of what was forgotten, and of all in a namespace that was, also
+    what is young: whoever forgot it may have been killed before it came to its blobs. Raises `StoreError`."""
     store = lineage.engine.contents.blobs
-    return 0 if store is None else _remove(store, blobs(lineage).orphans)
+    if store is None:
+        return 0
+    gone = {blob_of(*row) for row in lineage.rows("forgotten_artifacts", forgotten=FORGOTTEN)}
+
+    def is_left(file: BlobFile) -> bool:
+        forgotten = _artifact(file) in gone or (namespace is not None and is_blob_in(file.name, namespace))
+        return forgotten or _is_old(file)
+
+    return _remove(store, [file for file in _files(lineage)[1] if is_left(file)])
 
 
 def remove(lineage: Lineage, artifacts: Collection[tuple[str, bytes]]) -> int:
@@ -64,7 +83,12 @@ def remove(lineage: Lineage, artifacts: Collection[tuple[str, bytes]]) -> int:
     if store is None or not artifacts:
         return 0
     gone = {blob_of(*artifact) for artifact in artifacts}
-    return _remove(store, [file for file in store.files() if file.name.partition(".")[0] in gone])
+    return _remove(store, [file for file in store.files() if _artifact(file) in gone])
+
+
+def _artifact(file: BlobFile) -> str:
+    """As `blob_of` says it."""
+    return file.name.partition(".")[0]
 
 
 def _remove(store: BlobStore, files: Collection[BlobFile]) -> int:

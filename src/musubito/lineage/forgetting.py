@@ -221,6 +221,7 @@ def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
         if not went:
             break
     sweep(lineage, writer)
+    blobs.collect(lineage, namespace)
     more = writer.removed
     store: Any = lineage.engine.storage
     return Forgetting(

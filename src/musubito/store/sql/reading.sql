@@ -527,6 +527,14 @@ WHERE e.payload IS NULL AND e.not_replayable IS NOT :forgotten;
 -- Artifacts that lie in blobs, and how.
 SELECT s.name, a.digest, a.codec FROM _artifacts a JOIN _namespaces s ON s.id = a.namespace WHERE replace(a.codec, '@blob', '') <> a.codec;
 
+-- name: forgotten_artifacts
+-- What executions gave that were forgotten.
+SELECT DISTINCT s.name, e.artifact FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _namespaces s ON s.id = o.namespace
+WHERE e.not_replayable = :forgotten AND e.artifact IS NOT NULL;
+
 -- name: unused_inputs
 -- Inputs that no node was given.
 SELECT operation, input_hash FROM _inputs EXCEPT SELECT operation, input_hash FROM _nodes;
