@@ -95,6 +95,8 @@ class FolderBlobs:
             raise ArtifactMissing(f"its blob is not in {self.folder}") from error
         except OSError as error:
             raise ArtifactUnreadable(f"its blob in {self.folder} cannot be opened: {error.strerror}") from error
+        except ValueError as error:
+            raise ArtifactUnreadable(f"no blob is called {name!r:.50}") from error
 
     def delete(self, name: str) -> None:
         """See `BlobStore.delete`."""

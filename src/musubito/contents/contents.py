@@ -116,6 +116,7 @@ class Contents:
         inner, digest = codec.removesuffix(BLOB), digest or b""
         if inner == codec:
             return self._unpacked(codec, BytesIO(body), digest)
+        _layers(inner)  # before a blob is looked for by this name
         if self.blobs is None:
             raise ArtifactMissing("its artifact lies in a blob, and this engine has no blobs")
         with closing(self.blobs.get(blob_name(self.namespace, digest, inner))) as blob:
@@ -134,15 +135,12 @@ class Contents:
         return codec, sealed(self.keys.contents, _belongs(codec, digest), pieces)
 
     def _unpacked(self, codec: str, source: Source, digest: bytes) -> bytes | bytearray:
-        format_, *layers = codec.split("+")
-        if layers[-1:] == [AES_GCM]:
-            layers.pop()
+        method, is_sealed = _layers(codec)
+        if is_sealed:
             if self.keys is None:
                 raise ArtifactUnreadable("it is encrypted, and this engine has no key for its namespace")
             source = Opening(self.keys.contents, _belongs(codec, digest), source)
-        if format_ != PLAIN or len(layers) > 1 or not set(layers) <= set(METHODS):
-            raise ArtifactUnreadable(f"no codec {codec!r:.50} is known to this version of Musubito")
-        return decompressed(layers[0], source) if layers else drained(source)
+        return drained(source) if method is None else decompressed(method, source)
 
     # -- all else, in an encrypted namespace ---------------------------------------------------------------------------
     def sealed_item(self, label: bytes, item: bytes) -> Sealed:
@@ -203,6 +201,16 @@ def _space(namespace: str) -> str:
 def blob_name(namespace: str, digest: bytes, codec: str) -> str:
     """The name of the blob in which an artifact lies, stored so."""
     return f"{blob_of(namespace, digest)}.{codec.removesuffix(BLOB)}"
+
+
+def _layers(codec: str) -> tuple[str | None, bool]:
+    """How a payload was compressed, and whether it was sealed. Raises `ArtifactUnreadable`."""
+    format_, *layers = codec.split("+")
+    is_sealed = layers[-1:] == [AES_GCM]
+    methods = layers[:-1] if is_sealed else layers
+    if format_ != PLAIN or len(methods) > 1 or not set(methods) <= set(METHODS):
+        raise ArtifactUnreadable(f"no codec {codec!r:.50} is known to this version of Musubito")
+    return methods[0] if methods else None, is_sealed
 
 
 def _belongs(codec: str, digest: bytes) -> bytes:

@@ -113,6 +113,12 @@ def test_a_file_where_the_folder_should_be(tmp_path):
     assert names(blobs) == set()
 
 
+@pytest.mark.parametrize("name", ["", "a", "a/b/c", "a/b\0c", "a/b\ud800"])
+def test_a_name_that_no_blob_has(tmp_path, name):
+    with pytest.raises(ArtifactUnreadable):
+        FolderBlobs(tmp_path).get(name)
+
+
 def test_a_folder_where_a_blob_should_be(tmp_path):
     blobs = FolderBlobs(tmp_path)
     blobs._path(NAME).mkdir(parents=True)
