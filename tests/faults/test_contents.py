@@ -91,6 +91,8 @@ def older(path):
         connection.execute("DROP VIEW artifacts")
         connection.execute("ALTER TABLE _executions DROP COLUMN codec")
         connection.execute("ALTER TABLE _namespaces DROP COLUMN key_check")
+        connection.execute("ALTER TABLE _invalidations DROP COLUMN forgotten")
+        connection.execute("DROP TABLE _retired")
         connection.execute("PRAGMA user_version = 2")
         connection.execute(STEPS[1][STEPS[1].index("CREATE VIEW artifacts") :].split(";")[0])
         connection.commit()
