@@ -336,3 +336,26 @@ def test_a_blob_of_a_forgotten_namespace_that_no_row_names_goes_however_young_it
     assert len(w.blobs()) == 2
     forget_all(w, "namespace")
     assert len(w.blobs()) == 1
+
+
+def test_tags_of_a_forgotten_namespace_go_whatever_its_runs_did(w):
+    with use_musubito_engine(w.works):
+        STEPS["answers"]("harmless")
+        with run("without calls", tags={"who": "secret-matter"}):
+            pass
+        with run("without calls but a part", tags={"who": "secret-matter"}), run("part"):
+            STEPS["answers"]("more")
+        with use_musubito_engine(w.works.in_namespace("other")), run("another's", tags={"who": "kept"}):
+            pass
+        with run("in progress", tags={"who": "secret-matter"}):
+            STEPS["answers"]("even more")
+            w.works.flush()
+            assert b"secret-matter" in w.stored()
+            forget_all(w, "namespace")
+            assert b"secret-matter" not in w.stored()
+    # It says once more what it is when it ends.
+    assert b"secret-matter" not in w.stored()
+    assert {(each.name, each.status) for each in w.lineage.runs()} == {
+        ("in progress", "finished"),
+        ("another's", "finished"),
+    }

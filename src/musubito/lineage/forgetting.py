@@ -200,14 +200,20 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
 @tells_damage
 def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
     """Forget all of a namespace, and remove what is left of it: nodes, executions, edges, calls, and the runs that made
-    calls in no other. What stays are its name and those of its operations and, without contents, effects that took
-    place, so that they do not again, what other namespaces have built on, and the newest execution of all, since its
-    number must not come again. Raises `LineageError` if there is none, and `StoreError`; what was forgotten until then
-    is."""
+    calls in no other, or that made none and began in it; of a run in progress the tags alone. What stays are its name
+    and those of its operations and, without contents, effects that took place, so that they do not again, what other
+    namespaces have built on, and the newest execution of all, since its number must not come again. Raises
+    `LineageError` if there is none, and `StoreError`; what was forgotten until then is."""
     before = time.time()
     forgotten = forget(lineage, in_namespace(lineage, namespace))
     writer = Writer(lineage)
-    for runs in batches(_runs_of(lineage, namespace)):
+    # What of a run is not there is written again when it ends, with its tags.
+    in_progress = {binary(run) for (run,) in lineage.rows("runs_in_progress")}
+    own = _runs_of(lineage, namespace)
+    for run in own:
+        if run in in_progress:
+            writer.write(Forget("", run=run))
+    for runs in batches([run for run in own if run not in in_progress]):
         writer.write(Prune(0, runs=runs))
     while calls := lineage.rows("calls_in", namespace=namespace, before=before, limit=SLICE):
         for some in batches(calls):
@@ -237,7 +243,8 @@ def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
 
 
 def _runs_of(lineage: Lineage, namespace: str) -> list[bytes]:
-    """The runs all of whose calls, and those of all their parts, are of a namespace's operations."""
+    """The runs all of whose calls, and those of all their parts, are of a namespace's operations; and those without any
+    that began in it."""
     own = {
         binary(run): bool(all_of_them) for run, all_of_them in lineage.rows("runs_by_namespace", namespace=namespace)
     }

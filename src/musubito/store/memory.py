@@ -682,7 +682,7 @@ def _named(change: Change) -> str | None:
         case Invalidate() | Forget():
             return None if change.operation is None else change.namespace
         case Ledger():
-            return change.namespace if change.calls or change.inputs else None
+            return change.namespace if change.runs or change.calls or change.inputs else None
         case Begin() | Intent():
             return change.namespace
         case _:

@@ -354,7 +354,7 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             return _intend(db, numbers, change)
         case Ledger(namespace, runs, calls, inputs):
             for run in runs:
-                db.rows("add_run", run._asdict())
+                db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace)})
             known = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
             db.bulk("add_call", [(*call[:3], known[call[3]], *call[4:]) for call in calls])
             _keep_inputs(db, numbers, namespace, inputs)

@@ -108,7 +108,13 @@ BELOW_TWO = place("child", [parent(TWO, "same")])
 ELSEWHERE = place("child", [parent(ONE, "other")])
 """The node of BELOW_ONE, asked under another reuse key."""
 EFFECT = place("send")
-BEGINNING = [commit(F, "x"), fail(F), intent("send", "me"), Invalidate("default", "f", None)]
+BEGINNING = [
+    commit(F, "x"),
+    fail(F),
+    intent("send", "me"),
+    Invalidate("default", "f", None),
+    Ledger("default", [RunLine(b"run", "name", None, 1.0, 2.0, "finished")], []),
+]
 """Changes each of which may be the first in its namespace."""
 SAMPLES, A_CALL, AN_EFFECT = Holds.SAMPLES, Holds.CALLS, Holds.EFFECT
 

@@ -600,11 +600,19 @@ JOIN _calls c ON c.operation = o.id
 WHERE s.name = :namespace AND c.at < :before LIMIT :limit;
 
 -- name: runs_by_namespace
--- Each run that has calls, and whether all of them are of a namespace's operations.
+-- Each run, and whether all of its calls are of a namespace's operations; of one without calls whether it began in that
+-- namespace, if that is known.
 SELECT c.run_id, min(CASE WHEN c.operation IN (
   SELECT o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE s.name = :namespace
 ) THEN 1 ELSE 0 END)
-FROM _calls c GROUP BY c.run_id;
+FROM _calls c GROUP BY c.run_id
+UNION ALL
+SELECT r.run_id, CASE WHEN s.name = :namespace THEN 1 ELSE 0 END FROM _runs r JOIN _namespaces s ON s.id = r.namespace
+WHERE NOT EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.run_id);
+
+-- name: runs_in_progress
+-- Runs that are not over as far as is known, and that say so themselves when they are.
+SELECT run_id FROM _runs WHERE status = 'running';
 
 -- name: operations_in
 -- The operations of a namespace.

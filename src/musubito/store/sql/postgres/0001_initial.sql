@@ -175,7 +175,8 @@ CREATE TABLE _runs (
   parent_call bigint,
   host text NOT NULL DEFAULT '',
   pid bigint NOT NULL DEFAULT 0,
-  process text NOT NULL DEFAULT ''
+  process text NOT NULL DEFAULT '',
+  namespace bigint REFERENCES _namespaces
 );
 CREATE INDEX _runs_by_parent ON _runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX _runs_by_start ON _runs (started_at);

@@ -20,6 +20,9 @@ CREATE VIEW artifacts AS
 -- Of an encrypted namespace what tells its key from another one; empty where it has none.
 ALTER TABLE _namespaces ADD COLUMN key_check BLOB NOT NULL DEFAULT x'';
 
+-- namespace: that of the engine in which it began; NULL where an older version did not say.
+ALTER TABLE _runs ADD COLUMN namespace INTEGER REFERENCES _namespaces;
+
 -- forgotten: 1 if the contents are not to be stored, either, of what was running then.
 ALTER TABLE _invalidations ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
 
