@@ -63,7 +63,9 @@ class Server:
 
     def start(self) -> None:
         """Until it answers. What is left of a server that was killed may stand in its way for a moment."""
-        command = [self._postgres, "-D", self.data, "-h", "", "-k", self.sockets, "-c", "max_connections=200"]
+        # Killed, it loses whatever was committed without waiting for the log; usually that is written in a moment.
+        settings = ["-c", "max_connections=200", "-c", "wal_writer_delay=10s"]
+        command = [self._postgres, "-D", self.data, "-h", "", "-k", self.sockets, *settings]
         until = time.monotonic() + 60
         while True:
             if self._process is None or self._process.poll() is not None:

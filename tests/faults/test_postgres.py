@@ -346,6 +346,54 @@ def test_the_number_of_a_transaction_that_a_crash_has_forgotten_may_be_another_s
     assert RAN == {0: 1, 1: 1}
 
 
+@pytest.mark.parametrize("commits", ["at once", "later"])
+def test_a_number_that_a_crash_has_forgotten_names_nothing_else(server, commits):
+    """A name is numbered with the ledger's lines, which a crash may take along. Who goes on and remembers the number
+    must not write under what has it by then: such a result would be found under another name, and not be invalidated
+    under its own."""
+    url = server.new_database(f"forgotten_{commits.replace(' ', '_')}")
+    if commits == "later":
+        ask(url, "ALTER DATABASE forgotten_later SET synchronous_commit = off")
+    ran, operations = [], "SELECT name, id FROM musubito._operations ORDER BY id"
+
+    def counted(n):
+        ran.append(n)
+        if n == 0:
+            # Of a call that is cancelled there is a line in the ledger, and no execution.
+            raise KeyboardInterrupt
+        return f"counted {n}"
+
+    with time_limit(60), MusubitoEngine.from_url(url) as engine:
+        for n in range(33):
+            # A sequence writes down its next 32 numbers at a time: these here must need others.
+            engine.execute(f"warm {n}", {}, lambda: None)
+        engine.flush()
+        ask(url, "CHECKPOINT")
+        with pytest.raises(KeyboardInterrupt):
+            engine.execute("counted", {"n": 0}, counted)
+        engine.flush()
+        before = dict(ask(url, operations))
+        server.kill()
+        server.start()
+        with MusubitoEngine.from_url(url) as other:
+            assert other.execute("other", {"n": 1}, lambda n: f"other {n}").value == "other 1"
+            after = dict(ask(url, operations))
+            if commits == "at once":
+                assert after["counted"] == before["counted"] != after["other"]
+            else:
+                assert "counted" not in after and after["other"] == before["counted"]
+            assert engine.execute("counted", {"n": 1}, counted).value == "counted 1"
+            assert other.execute("counted", {"n": 1}, counted).value == "counted 1"
+            assert ran == [0, 1]
+            assert other.invalidate("other") == 1
+            assert engine.execute("counted", {"n": 1}, counted).value == "counted 1"
+            assert ran == [0, 1]
+            assert other.invalidate("counted") == 1
+            assert engine.execute("counted", {"n": 1}, counted).value == "counted 1"
+            assert ran == [0, 1, 1]
+        assert engine.faults == 0
+
+
 def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, monkeypatch):
     monkeypatch.setattr(postgres, "PATIENCE", 2.0)
     with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
