@@ -1,11 +1,14 @@
-"""A PostgreSQL server of a test's own, which may be killed, and a proxy before a server that cuts connections."""
+"""A PostgreSQL server of a test's own, which may be killed, and what lies before a server: a proxy that cuts connections,
+and a network that loses packets."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -18,9 +21,11 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-__all__ = ["COMMITTED", "Proxy", "Server"]
+__all__ = ["COMMITTED", "Network", "Proxy", "Server"]
 
 Pair = tuple[socket.socket, socket.socket]
+ATTACH_FILTER, DETACH_FILTER = 26, 27
+"""Linux's options of a socket; Python has no names for them."""
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 """What a server says when it has committed."""
 
@@ -58,7 +63,9 @@ class Server:
 
     def start(self) -> None:
         """Until it answers. What is left of a server that was killed may stand in its way for a moment."""
-        command = [self._postgres, "-D", self.data, "-h", "", "-k", self.sockets, "-c", "max_connections=200"]
+        # Killed, it loses whatever was committed without waiting for the log; usually that is written in a moment.
+        settings = ["-c", "max_connections=200", "-c", "wal_writer_delay=10s"]
+        command = [self._postgres, "-D", self.data, "-h", "", "-k", self.sockets, *settings]
         until = time.monotonic() + 60
         while True:
             if self._process is None or self._process.poll() is not None:
@@ -105,18 +112,25 @@ class Proxy:
         self._target = about
         self._folder = tempfile.mkdtemp(prefix="mq-")
         os.chmod(self._folder, 0o777)
-        self.url = f"postgresql://{about.get('user')}@/{about.get('dbname')}?host={self._folder}"
+        self._listener = self._listen()
+        self.url = f"postgresql://{about.get('user')}@/{about.get('dbname')}?{self._where()}"
         self.on_answer: Callable[[bytes], bool] = lambda piece: True
         self.on_request: Callable[[bytes], bool] = lambda piece: True
         self.closed = False
         self.cuts = 0
         self._lock = threading.Lock()
         self._pairs: set[Pair] = set()
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(f"{self._folder}/.s.PGSQL.5432")
-        os.chmod(f"{self._folder}/.s.PGSQL.5432", 0o777)
-        self._listener.listen(100)
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def _listen(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX)
+        made.bind(f"{self._folder}/.s.PGSQL.5432")
+        os.chmod(f"{self._folder}/.s.PGSQL.5432", 0o777)
+        made.listen(100)
+        return made
+
+    def _where(self) -> str:
+        return f"host={self._folder}"
 
     def _connect(self) -> socket.socket:
         host, port = str(self._target.get("host") or "localhost"), self._target.get("port") or 5432
@@ -152,8 +166,11 @@ class Proxy:
                 if not (self.on_answer(piece) if answers else self.on_request(piece)):
                     self.cuts += 1
                     break
-                sink.sendall(piece)
+                self._hand_on(sink, piece)
         self._cut(pair)
+
+    def _hand_on(self, sink: socket.socket, piece: bytes) -> None:
+        sink.sendall(piece)
 
     def _cut(self, pair: Pair) -> None:
         with self._lock:
@@ -179,3 +196,46 @@ class Proxy:
         for pair in list(self._pairs):
             self._cut(pair)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Network(Proxy):
+    """A way to a server, by TCP, that may lose all packets without a word: nothing is acknowledged and nothing refused.
+
+    Whoever sends again what was lost is heard when packets are carried again. Needs no rights, but Linux: there a socket
+    may have a filter, and what that does not let pass has never come.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._carries = threading.Event()
+        self._carries.set()
+        super().__init__(url)
+
+    def _listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0), backlog=100)
+
+    def _where(self) -> str:
+        return f"host=127.0.0.1&port={self._listener.getsockname()[1]}"
+
+    def _hand_on(self, sink: socket.socket, piece: bytes) -> None:
+        self._carries.wait()
+        sink.sendall(piece)
+
+    def lose_all(self) -> None:
+        self._carries.clear()
+        # One instruction, "let 0 bytes pass"; whoever is accepted has its listener's filter.
+        nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+        for each in self._clients():
+            each.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(nothing)))
+
+    def carry(self) -> None:
+        for each in self._clients():
+            each.setsockopt(socket.SOL_SOCKET, DETACH_FILTER, 0)
+        self._carries.set()
+
+    def _clients(self) -> list[socket.socket]:
+        with self._lock:
+            return [self._listener, *(client for client, _ in self._pairs)]
+
+    def close(self) -> None:
+        self._carries.set()
+        super().close()

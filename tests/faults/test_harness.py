@@ -8,21 +8,16 @@ from tests.faults.harness.faults import Harness
 from tests.faults.harness.invariants import problems
 from tests.faults.harness.playing import SEED, play
 
-OPERATIONS = {"locks": 7_500, "leases": 1_000}
-"""With leases a dead holder is waited for, so that as many take much longer; the rest is for a soak."""
-
 
 @pytest.fixture(params=["locks", "leases"])
 def harness(request, tmp_path):
     harness = Harness(tmp_path, str(tmp_path / "musubito.db"), SEED, without_locks=request.param == "leases")
     yield harness
-    for process in harness.running:
-        process.kill()
-        process.communicate()
+    harness.end()
 
 
-def test_whatever_fails_nothing_is_lost_wrong_or_done_twice(harness, request):
-    play(harness, OPERATIONS[request.node.callspec.params["harness"]])
+def test_whatever_fails_nothing_is_lost_wrong_or_done_twice(harness):
+    play(harness, 10_000)
 
 
 @pytest.mark.soak

@@ -21,7 +21,7 @@ from musubito.store.base import Began, Busy, Claim, Claimed, Committed, Holder, 
 from musubito.store.postgres import PostgreSQLStorage
 from musubito.testing.changes import commit, place, ran, use
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
-from tests.faults.outage import COMMITTED, Proxy, Server
+from tests.faults.outage import COMMITTED, Network, Proxy, Server
 from tests.server import drop_database, new_database
 
 RAN: Counter[object] = Counter()
@@ -346,6 +346,54 @@ def test_the_number_of_a_transaction_that_a_crash_has_forgotten_may_be_another_s
     assert RAN == {0: 1, 1: 1}
 
 
+@pytest.mark.parametrize("commits", ["at once", "later"])
+def test_a_number_that_a_crash_has_forgotten_names_nothing_else(server, commits):
+    """A name is numbered with the ledger's lines, which a crash may take along. Who goes on and remembers the number
+    must not write under what has it by then: such a result would be found under another name, and not be invalidated
+    under its own."""
+    url = server.new_database(f"forgotten_{commits.replace(' ', '_')}")
+    if commits == "later":
+        ask(url, "ALTER DATABASE forgotten_later SET synchronous_commit = off")
+    ran, operations = [], "SELECT name, id FROM musubito._operations ORDER BY id"
+
+    def counted(n):
+        ran.append(n)
+        if n == 0:
+            # Of a call that is cancelled there is a line in the ledger, and no execution.
+            raise KeyboardInterrupt
+        return f"counted {n}"
+
+    with time_limit(60), MusubitoEngine.from_url(url) as engine:
+        for n in range(33):
+            # A sequence writes down its next 32 numbers at a time: these here must need others.
+            engine.execute(f"warm {n}", {}, lambda: None)
+        engine.flush()
+        ask(url, "CHECKPOINT")
+        with pytest.raises(KeyboardInterrupt):
+            engine.execute("counted", {"n": 0}, counted)
+        engine.flush()
+        before = dict(ask(url, operations))
+        server.kill()
+        server.start()
+        with MusubitoEngine.from_url(url) as other:
+            assert other.execute("other", {"n": 1}, lambda n: f"other {n}").value == "other 1"
+            after = dict(ask(url, operations))
+            if commits == "at once":
+                assert after["counted"] == before["counted"] != after["other"]
+            else:
+                assert "counted" not in after and after["other"] == before["counted"]
+            assert engine.execute("counted", {"n": 1}, counted).value == "counted 1"
+            assert other.execute("counted", {"n": 1}, counted).value == "counted 1"
+            assert ran == [0, 1]
+            assert other.invalidate("other") == 1
+            assert engine.execute("counted", {"n": 1}, counted).value == "counted 1"
+            assert ran == [0, 1]
+            assert other.invalidate("counted") == 1
+            assert engine.execute("counted", {"n": 1}, counted).value == "counted 1"
+            assert ran == [0, 1, 1]
+        assert engine.faults == 0
+
+
 def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, monkeypatch):
     monkeypatch.setattr(postgres, "PATIENCE", 2.0)
     with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
@@ -371,6 +419,85 @@ def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, mon
         assert RAN[1] == 1
 
 
+# -- the network -------------------------------------------------------------------------------------------------------
+QUICKLY = "tcp_user_timeout=1000&keepalives_idle=1&keepalives_interval=1&connect_timeout=2"
+"""What is not acknowledged within a second is not waited for; by default, half a minute."""
+
+
+@pytest.fixture
+def network(url):
+    if sys.platform != "linux":
+        pytest.skip("only Linux's sockets lose packets when they are told to")
+    network = Network(url)
+    network.url += f"&{QUICKLY}"
+    yield network
+    network.close()
+
+
+def test_a_network_that_swallows_all_packets_stops_nobody_for_longer_than_a_server_that_is_away(
+    url, network, monkeypatch
+):
+    monkeypatch.setattr(postgres, "PATIENCE", 2.0)
+    with time_limit(60), MusubitoEngine.from_url(network.url) as engine, use_musubito_engine(engine):
+        others = [threading.Thread(target=whole, args=(n,)) for n in range(10, 14)]
+        for other in others:
+            other.start()
+        for other in others:
+            other.join()
+        assert square(1).value == 1
+        network.lose_all()
+        with pytest.warns(MusubitoWarning, match="unrecorded"):
+            began = time.monotonic()
+            assert square(2).value == 4
+            assert time.monotonic() - began < 5
+        # There are other connections, each as dead as the first.
+        for n in (3, 4, 5):
+            began = time.monotonic()
+            assert square(n).value == n * n
+            assert time.monotonic() - began < 1.5
+        assert engine.faults == 4
+        network.carry()
+        while square(6).value == 36 and engine.faults > 4:
+            engine.faults = 4
+        assert square(1).value == 1
+    assert RAN[1] == 1
+    with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        assert [square(n).value for n in range(1, 7)] == [n * n for n in range(1, 7)]
+    assert [RAN[n] for n in range(1, 6)] == [1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("lost", ["the commit", "its answer"])
+def test_a_network_that_swallows_packets_for_a_while_costs_nothing(url, network, lost):
+    with time_limit(60), MusubitoEngine.from_url(network.url) as engine, use_musubito_engine(engine):
+        assert square(0).value == 0
+        back = threading.Timer(2.5, network.carry)
+
+        def lose(piece: bytes) -> bool:
+            # What comes now is to record what has run.
+            if RAN[1] and (b"COMMIT" if lost == "the commit" else COMMITTED) in piece:
+                network.on_request = network.on_answer = lambda piece: True
+                network.lose_all()
+                back.start()
+            return True
+
+        if lost == "the commit":
+            network.on_request = lose
+        else:
+            network.on_answer = lose
+        began = time.monotonic()
+        assert whole(1).value == 2
+        assert time.monotonic() - began > 2
+        back.join()
+        assert engine.faults == 0
+        assert whole(1).value == 2
+    assert executions(url) == []
+    with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        assert whole(1).value == 2
+        assert square(1).value == 1
+    assert set(RAN.values()) == {1}
+
+
+# -- who stands still --------------------------------------------------------------------------------------------------
 def test_who_stands_still_in_the_middle_of_writing_stops_others_for_a_while_only(url, monkeypatch):
     monkeypatch.setattr(postgres, "STANDSTILL", "1s")
     with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):

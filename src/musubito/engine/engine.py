@@ -335,7 +335,7 @@ class MusubitoEngine:
         """This engine as the holder of a lease that is taken now."""
         until = time.time() + LEASE_SECONDS
         # Either way: the clock may have been put back.
-        if abs(until - self._holder.expires_at) > 1:
+        if abs(until - self._holder.expires_at) > LEASE_SECONDS / 30:
             self._holder = Holder(self.owner, this_host(), os.getpid(), self._process, until)
         return self._holder
 

@@ -307,7 +307,6 @@ class PostgreSQLStorage:
     def _session(self) -> Iterator[_Session]:
         """A connection of the pool. What was begun on it and not ended is taken back."""
         with self._connected().connection(timeout=self._patience) as connection:
-            self._patience = PATIENCE
             try:
                 yield _Session(connection)
             except psycopg.Error as error:
@@ -317,6 +316,7 @@ class PostgreSQLStorage:
                     self._read_numbers.forget()
                     raise _ConnectionLost(str(error)) from error
                 raise
+            self._patience = PATIENCE
 
     @contextmanager
     def _snapshot(self) -> Iterator[_Session]:
@@ -329,7 +329,7 @@ class PostgreSQLStorage:
     def _persistently(self, ask: Callable[[], T]) -> T:
         """What `ask` gives. It is asked again if the connection was lost on the way, or if the server had to take back
         one of two transactions that stood in each other's way."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self._patience
         while True:
             try:
                 return ask()
@@ -340,10 +340,19 @@ class PostgreSQLStorage:
                 raise StoreBusy(f"{self}: somebody else has been writing for {PATIENCE:.0f} s") from error
             except _AGAIN as error:
                 if time.monotonic() > until:
+                    if isinstance(error, _ConnectionLost):
+                        self._give_up()
                     raise self._fault(error) from error
                 time.sleep(0.02)
             except _FAULTS as error:
                 raise self._fault(error) from error
+
+    def _give_up(self) -> None:
+        """Whoever asks next waits for less long, and not on a connection that may be as dead as this one was: those in
+        the pool are looked at meanwhile."""
+        self._patience = IMPATIENCE
+        if self._pool is not None:
+            threading.Thread(target=self._pool.check, name="musubito-connections", daemon=True).start()
 
     def _fault(self, error: Exception) -> StoreError:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]

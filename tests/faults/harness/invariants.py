@@ -1,15 +1,15 @@
 """What must hold after any faults, told from the log that lies beside the store and from the store itself.
 
 A body may run again for the same key only if something explains it: the run before was cut off by a kill, was reported
-as unrecorded, was invalidated meanwhile, or outlived its lease.
+as unrecorded, was invalidated meanwhile, or outlived its lease. And it must run again after it was invalidated.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from musubito.engine import process
 from musubito.lineage import Lineage
 from musubito.lineage.verify import Finding, verify
 from musubito.store.base import Claim, Claimed, Done, Holder, HolderOf, Keys, Release
-from tests.faults.harness.workload import INSIDE, Operation
+from tests.faults.harness.workload import Operation, built_on
 
 __all__ = ["Interval", "Record", "findings", "leases_that_outlive", "problems", "read_log"]
 
@@ -31,6 +31,7 @@ LATE = 10.0
 class Interval(NamedTuple):
     begin: float
     end: float
+    done: bool = True
 
     def meets(self, begin: float, end: float) -> bool:
         return self.begin <= end and begin <= self.end
@@ -60,7 +61,11 @@ class Run:
     key: str
     begin: float
     ask: Ask
-    ended: bool = False
+    end: float = EVER
+
+    @property
+    def ended(self) -> bool:
+        return self.end < EVER
 
 
 @dataclass
@@ -70,6 +75,9 @@ class Record:
     asks: list[Ask] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     invalidations: dict[str, list[Interval]] = field(default_factory=lambda: defaultdict(list))
+    """By the step, or the key of the body, whose results they were."""
+    planted: Counter[str] = field(default_factory=Counter)
+    """How many faults of each kind."""
     stops: dict[int, list[Interval]] = field(default_factory=lambda: defaultdict(list))
     leases: dict[int, float] = field(default_factory=dict)
     """By process, how long its leases last, if it has rows of leases."""
@@ -88,12 +96,16 @@ class Record:
         stopped = any(stop.meets(ask.begin, ask.end) for stop in self.stops.get(ask.pid, ()))
         return stopped or (ask.pid in self.timeless and self.by_clients) or ask.end - ask.begin > lease / 2
 
-    def invalidated(self, step: str, begin: float, end: float) -> bool:
-        steps = INSIDE.get(step, (step,))
-        return any(each.meets(begin, end) for inner in steps for each in self.invalidations[inner])
+    def invalidated(self, key: str, begin: float, end: float) -> bool:
+        return any(each.meets(begin, end) for named in built_on(key) for each in self.invalidated_of(named))
+
+    def invalidated_of(self, named: Sequence[str]) -> list[Interval]:
+        return [each for name in named for each in self.invalidations.get(name, ())]
 
 
-def read_log(path: Path, record: Record) -> None:
+def read_log(path: Path, record: Record) -> Record:
+    """The record, with all that is in the log by now."""
+    record = replace(record, asks=[], runs=[], invalidations=defaultdict(list), planted=record.planted.copy())
     open_asks: dict[tuple[int, int], Ask] = {}
     runs: dict[str, Run] = {}
     invalidating: dict[str, dict[str, Any]] = {}
@@ -112,14 +124,17 @@ def read_log(path: Path, record: Record) -> None:
                 run = runs[line["run"]] = Run(line["step"], line["key"], line["at"], open_asks[thread])
                 record.runs.append(run)
             case "end":
-                runs[line["run"]].ended = True
+                runs[line["run"]].end = line["at"]
             case "invalidating":
                 invalidating[line["run"]] = line
             case "invalidated":
                 begun = invalidating.pop(line["run"])
-                record.invalidations[line["step"]].append(Interval(begun["at"], line["at"]))
+                record.invalidations[line["of"]].append(Interval(begun["at"], line["at"]))
+            case "down":
+                record.planted.update(line["planted"])
     for line in invalidating.values():
-        record.invalidations[line["step"]].append(Interval(line["at"], line["at"] + LATE))
+        record.invalidations[line["of"]].append(Interval(line["at"], line["at"] + LATE, done=False))
+    return record
 
 
 def problems(record: Record) -> list[str]:
@@ -132,7 +147,8 @@ def problems(record: Record) -> list[str]:
         if runs[0].step not in ("pay", "resend"):
             said += _of_a_key(record, key, runs)
     said += _of_payments(record, by_key)
-    return said + _of_reruns(record)
+    said += _of_reruns(record)
+    return said + _of_invalidations(record, by_key)
 
 
 def _of_a_key(record: Record, key: str, runs: Sequence[Run]) -> list[str]:
@@ -142,10 +158,10 @@ def _of_a_key(record: Record, key: str, runs: Sequence[Run]) -> list[str]:
     for run in runs:
         jumped = run.ask.pid in record.timeless
         explained = run.ask.faults > 0 or record.lapsed(run.ask) or jumped
-        if settled is not None and not explained and not record.invalidated(run.step, settled.ask.begin, run.begin):
+        if settled is not None and not explained and not record.invalidated(key, settled.ask.begin, run.begin):
             said.append(f"{key} ran again: {settled}, {run}")
         lost = run.ask.pid in record.finals and run.ask.faults == 0
-        if recorded is not None and lost and not record.invalidated(run.step, recorded.ask.begin, run.begin):
+        if recorded is not None and lost and not record.invalidated(key, recorded.ask.begin, run.begin):
             said.append(f"{key} was lost: {recorded}, {run}")
         if run.ended and run.ask.clean and not jumped:
             recorded = run
@@ -186,6 +202,25 @@ def _of_reruns(record: Record) -> list[str]:
         for before, run in pairwise(runs):
             if before.ended and before.ask.clean and not record.lapsed(before.ask):
                 said.append(f"order {order} was sent again: {before}, {run}")
+    return said
+
+
+def _of_invalidations(record: Record, by_key: dict[str, list[Run]]) -> list[str]:
+    """What was invalidated has run again since. What it calls may have been invalidated before it was called."""
+    said = []
+    for ask in record.asks:
+        key = ask.operation.key
+        if key is None or not ask.clean:
+            continue
+        own, inside = (
+            max(
+                (each.begin for each in record.invalidated_of(named) if each.done and each.end < ask.begin), default=0.0
+            )
+            for named in built_on(key)
+        )
+        runs = by_key.get(key, ())
+        if not any(own <= run.begin <= ask.end and run.ended and inside <= run.end for run in runs):
+            said.append(f"{key} was invalidated at {own}, or what it calls at {inside}, and was replayed: {ask}")
     return said
 
 

@@ -49,19 +49,22 @@ def flip_bits(harness: Harness, share: int) -> int:
 
 
 def play(harness: Harness, count: int) -> None:
+    """At least so many operations, beside those that look at the end whether everything is there."""
     began = time.monotonic()
     rounds = ON_POSTGRES if harness.postgres else ON_SQLITE
     for fault in rounds:
         start = time.monotonic()
-        harness.play(fault, count // len(rounds))
+        harness.play(fault, -(-count // len(rounds)))
         print(f"{fault}: {time.monotonic() - start:.1f} s")
+    record, took = harness.read(), time.monotonic() - began
     again = harness.once_more()
-    record = harness.read()
-    said = problems(record)
-    print(
-        f"{len(record.asks)} operations, {len(record.runs)} runs, {again} at the end, {time.monotonic() - began:.1f} s"
-    )
+    said = problems(harness.read())
+    print(f"{len(record.asks)} operations in {took:.1f} s, {len(record.runs)} runs of bodies, {again} more at the end")
+    print(f"{sum(ask.faults > 0 for ask in record.asks)} that met a fault; faults: {dict(record.planted)}")
     assert said == [], f"{len(said)} problems, MUSUBITO_TEST_SEED={SEED}: " + "\n".join(said[:10])
+    assert len(record.asks) >= count
+    for fault in set(rounds) - {"calm"}:
+        assert record.planted[fault] >= count // 2000, fault
     with patch.object(locks, "fcntl", None if harness.without_locks else locks.fcntl):
         store = harness.open()
         assert findings(store) == []
@@ -74,3 +77,4 @@ def play(harness: Harness, count: int) -> None:
         assert harness.once_more() == 0
         assert not [ask for ask in harness.read().asks if ask.outcome.startswith(("wrong", "raised"))]
         store.close()
+    print(f"{time.monotonic() - began:.1f} s in all")

@@ -1,7 +1,4 @@
-"""A worker: performs operations on a store in threads of its own, and plants those faults that come from inside.
-
-python -m tests.faults.harness.worker '{"url": ..., "seed": ..., "first": 0, "count": 100, ...}'
-"""
+"""A worker: performs operations on a store in threads of its own, and plants those faults that come from inside."""
 
 from __future__ import annotations
 
@@ -9,10 +6,12 @@ import json
 import os
 import random
 import sqlite3
-import sys
 import threading
 import time
+import traceback
 import warnings
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,11 @@ from musubito.store import locks
 from musubito.store.memory import MemoryStore
 from tests.faults.harness.workload import Operation, expected, log, operations, perform
 
+__all__ = ["main", "open_store"]
+
 REAL_TIME = time.time
 OFFSET = [0.0]
+PLANTED: Counter[str] = Counter()
 
 
 class Slow:
@@ -38,6 +40,7 @@ class Slow:
 
     def _rest(self) -> None:
         if random.random() < 0.1:
+            PLANTED["slow"] += 1
             time.sleep(random.random() * self._seconds)
 
     def newest(self, *asked: Any) -> Any:
@@ -61,6 +64,7 @@ def fail_to_read(store: SQLiteStorage, share: float) -> None:
 
         def execute(statement: str, *parameters: Any, real: Any = connection.execute) -> Any:
             if random.random() < share and not statement.startswith(("PRAGMA", "ROLLBACK")):
+                PLANTED["unreadable"] += 1
                 error = sqlite3.OperationalError("disk I/O error")
                 error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
                 raise error
@@ -69,20 +73,37 @@ def fail_to_read(store: SQLiteStorage, share: float) -> None:
         connection.execute = execute
 
 
-def fill_up(store: SQLiteStorage, over: threading.Event) -> None:
-    """There is no room for a while, again and again."""
-    while not over.wait(0.15):
-        with store._writer.lock:
-            pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
-            store._writer.execute(f"PRAGMA max_page_count = {pages}")
-        over.wait(0.15)
-        with store._writer.lock:
-            store._writer.execute("PRAGMA max_page_count = 1000000000")
+def fill_up(store: SQLiteStorage) -> None:
+    """There is no room any more."""
+    with store._writer.lock:
+        pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
+        store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    PLANTED["full"] += 1
 
 
-def jump(over: threading.Event, chance: random.Random) -> None:
-    while not over.wait(chance.random() * 0.3):
-        OFFSET[0] = chance.choice((-3600.0, 0.0, 3600.0))
+def make_room(store: SQLiteStorage) -> None:
+    with store._writer.lock:
+        store._writer.execute("PRAGMA max_page_count = 1000000000")
+
+
+def jump(chance: random.Random) -> None:
+    before, OFFSET[0] = OFFSET[0], chance.choice((-3600.0, 0.0, 3600.0))
+    PLANTED["clock"] += before != OFFSET[0]
+
+
+def between(said: dict[str, Any], store: Any, chance: random.Random) -> Callable[[int], None]:
+    """What happens after so many operations of this worker: in the middle of those of its other threads."""
+
+    def happens(number: int) -> None:
+        if "clock" in said and number % said["clock"] == 0:
+            jump(chance)
+        if "full" in said and number % said["full"] == 0:
+            if number // said["full"] % 2:
+                fill_up(store)
+            else:
+                make_room(store)
+
+    return happens
 
 
 def open_store(said: dict[str, Any]) -> Any:
@@ -109,16 +130,23 @@ def ask(operation: Operation, engine: MusubitoEngine) -> None:
     except EffectOutcomeUnknown:
         outcome = "unknown"
     except StoreError as error:
-        if operation.kind not in ("pay", "resend", "invalidate"):
-            outcome = f"raised: {error!r}"
-        else:
-            outcome = "refused"
+        outcome = "refused" if operation.may_be_refused else f"raised: {error!r}"
     except BaseException as error:
         outcome = f"raised: {error!r}"
     log("answer", operation=operation.kind, n=operation.n, outcome=outcome, faults=engine.faults - faults)
 
 
 def main(said: dict[str, Any]) -> None:
+    """What is said: `url`, `log`, `seed`, `first`, `count`, and which faults to plant."""
+    os.environ["HARNESS_LOG"] = said["log"]
+    try:
+        _work(said)
+    except BaseException:
+        log("broken", trace=traceback.format_exc())
+        raise
+
+
+def _work(said: dict[str, Any]) -> None:
     warnings.simplefilter("ignore")
     chance = random.Random(said["seed"])
     random.seed(said["seed"])
@@ -132,46 +160,35 @@ def main(said: dict[str, Any]) -> None:
     engines = [
         MusubitoEngine(Slow(store, said["slow"]) if "slow" in said else store) for _ in range(said.get("threads", 2))
     ]
-    over = threading.Event()
-    planting: list[threading.Thread] = []
-    if "clock" in said:
-        planting.append(threading.Thread(target=jump, args=(over, chance)))
-    if "full" in said:
-        planting.append(threading.Thread(target=fill_up, args=(store, over)))
     if "unreadable" in said:
         fail_to_read(store, said["unreadable"])
-    for each in planting:
-        each.start()
     log("up")
-    todo, taking = operations(said["seed"], said["first"], said["count"]), threading.Lock()
     if "again" in said:
-        todo = iter(
-            [Operation(kind, tuple(versions), n) for kind, versions, n in json.loads(Path(said["again"]).read_text())]
-        )
+        asked = json.loads(Path(said["again"]).read_text())
+        todo = enumerate(Operation(kind, tuple(versions), n) for kind, versions, n in asked)
+    else:
+        todo = enumerate(operations(said["seed"], said["first"], said["count"]))
+    taking, happens = threading.Lock(), between(said, store, chance)
 
     def work(engine: MusubitoEngine) -> None:
         with use_musubito_engine(engine):
             while True:
                 with taking:
-                    operation = next(todo, None)
+                    number, operation = next(todo, (0, None))
                 if operation is None:
                     return
                 ask(operation, engine)
+                happens(number)
 
     threads = [threading.Thread(target=work, args=(engine,)) for engine in engines]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    over.set()
-    for each in planting:
-        each.join()
+    if "full" in said:
+        make_room(store)
     for engine in engines:
         engine.flush()
     for engine in engines:
         engine.close()
-    log("down")
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    log("down", planted=PLANTED)

@@ -18,10 +18,7 @@ from typing import Any, NamedTuple
 
 from musubito import StepConfiguration, StepType, current_idempotency_key, musubito_step
 
-__all__ = ["INSIDE", "Operation", "expected", "log", "operations", "perform", "steps"]
-
-INSIDE = {"outer": ("outer", "leaf", "coarse", "join"), "leaf": ("leaf",), "coarse": ("coarse",), "join": ("join",)}
-"""Which invalidations concern a step: of itself, and of what it calls."""
+__all__ = ["Operation", "built_on", "expected", "log", "operations", "perform"]
 
 
 def log(kind: str, **fields: Any) -> None:
@@ -32,6 +29,20 @@ def log(kind: str, **fields: Any) -> None:
     os.close(descriptor)
 
 
+def key_of(step: str, *arguments: Any) -> str:
+    """What names a body's result: its step, with the version, and all that its value depends on."""
+    return json.dumps([step, *arguments])
+
+
+def built_on(key: str) -> tuple[list[str], list[str]]:
+    """What an invalidation may name that concerns the result of a body: itself and its step, and what it calls."""
+    step, *arguments = json.loads(key)
+    if step != "outer":
+        return [step, key], []
+    _, leaf, _, _, n = arguments
+    return [step, key], ["leaf", "coarse", "join", key_of("leaf", leaf, n), key_of("leaf", leaf, n + 1)]
+
+
 class _Body:
     """The log around a step's body; by a class that steps do not look into."""
 
@@ -39,7 +50,7 @@ class _Body:
         return "the log around a body"
 
     def __call__(self, name: str, *key: Any) -> Callable[[], None]:
-        which = json.dumps([name, *key])
+        which = key_of(name, *key)
         number = f"{os.getpid()}-{time.monotonic_ns()}"
         log("begin", step=name, key=which, run=number)
         if (seconds := float(os.environ.get("HARNESS_BODY", "0"))) > 0:
@@ -72,48 +83,69 @@ RESEND = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, on_unknown="rerun
 BODY = _Body()
 
 
+# As somebody has deployed them: a version is a part of the code that was edited.
 @cache
-def steps(leaf_version: int, coarse_version: int, join_version: int, outer_version: int) -> dict[str, Any]:
-    """The steps as somebody has deployed them: a version is a part of the code that was edited."""
-    body = BODY
-
+def leaf_step(version: int) -> Any:
+    @musubito_step(name="leaf")
     def leaf(n: int) -> dict[str, Any]:
-        end = body("leaf", leaf_version, n)
-        value = leaf_value(leaf_version, n)
+        end = BODY("leaf", version, n)
+        value = leaf_value(version, n)
         end()
         return value
 
-    def coarse(leaf: Any) -> int:
-        end = body("coarse", coarse_version, leaf.value["leaf"], leaf.value["version"])
-        value = coarse_value(coarse_version, leaf.value)
-        end()
-        return value
+    return leaf
 
-    def join(a: Any, b: Any) -> list[int]:
-        end = body("join", join_version, a.value, b.value)
-        value = join_value(join_version, a.value, b.value)
-        end()
-        return value
 
+@cache
+def aleaf_step(version: int) -> Any:
+    @musubito_step(name="aleaf")
     async def aleaf(n: int) -> dict[str, Any]:
-        end = body("aleaf", leaf_version, n)
+        end = BODY("aleaf", version, n)
         await asyncio.sleep(0)
-        value = leaf_value(leaf_version, n)
+        value = leaf_value(version, n)
         end()
         return value
 
-    made = {f.__name__: musubito_step(name=f.__name__)(f) for f in (leaf, coarse, join, aleaf)}
+    return aleaf
 
+
+@cache
+def coarse_step(version: int) -> Any:
+    @musubito_step(name="coarse")
+    def coarse(leaf: Any) -> int:
+        end = BODY("coarse", version, leaf.value["leaf"], leaf.value["version"])
+        value = coarse_value(version, leaf.value)
+        end()
+        return value
+
+    return coarse
+
+
+@cache
+def join_step(version: int) -> Any:
+    @musubito_step(name="join")
+    def join(a: Any, b: Any) -> list[int]:
+        end = BODY("join", version, a.value, b.value)
+        value = join_value(version, a.value, b.value)
+        end()
+        return value
+
+    return join
+
+
+@cache
+def outer_step(leaf_version: int, coarse_version: int, join_version: int, version: int) -> Any:
+    leaf, coarse, join = leaf_step(leaf_version), coarse_step(coarse_version), join_step(join_version)
+
+    @musubito_step(name="outer")
     def outer(n: int) -> list[Any]:
-        end = body("outer", outer_version, leaf_version, coarse_version, join_version, n)
-        a = made["coarse"](made["leaf"](n))
-        b = made["coarse"](made["leaf"](n + 1))
-        value = [outer_version, *made["join"](a, b).value]
+        end = BODY("outer", version, leaf_version, coarse_version, join_version, n)
+        a, b = (coarse(leaf(k)) for k in (n, n + 1))
+        value = [version, *join(a, b).value]
         end()
         return value
 
-    made["outer"] = musubito_step(name="outer")(outer)
-    return made
+    return outer
 
 
 @musubito_step(PAY, name="pay")
@@ -138,18 +170,48 @@ class Operation(NamedTuple):
     versions: tuple[int, int, int, int]
     n: int
 
+    @property
+    def is_asked_again(self) -> bool:
+        """Whether all that it does may be done again at any time."""
+        return self.kind not in ("invalidate", "sweep")
 
-KINDS = ("leaf", "chain", "outer", "fan", "pay", "resend", "invalidate")
-WEIGHTS = (28, 26, 26, 4, 8, 7, 0.15)
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether it is an error if the store fails."""
+        return self.kind in ("pay", "resend", "invalidate", "sweep")
+
+    @property
+    def key(self) -> str | None:
+        """Of the one body that gives its value, if there is one."""
+        leaf, coarse, join, outer = self.versions
+        match self.kind:
+            case "leaf":
+                return key_of("leaf", leaf, self.n)
+            case "outer":
+                return key_of("outer", outer, leaf, coarse, join, self.n)
+            case _:
+                return None
+
+
+WEIGHTS = {"leaf": 28, "chain": 26, "outer": 26, "fan": 4, "pay": 8, "resend": 7, "invalidate": 2, "sweep": 0.02}
+COUNTS = {"leaf": 1, "chain": 3, "outer": 4, "fan": 1}
+"""How many of the versions are of steps that it calls."""
+WINDOW = 60
+"""A round's operations are about so many numbers, the lower ones more often."""
 
 
 def operations(seed: str, first: int, count: int) -> Iterator[Operation]:
     """So many of them, always the same ones for a seed; about numbers from `first` on."""
     chance = random.Random(seed)
     for _ in range(count):
-        kind = chance.choices(KINDS, WEIGHTS)[0]
-        versions = tuple(int(chance.random() < 0.15) for _ in range(4))
-        yield Operation(kind, versions, first + int(chance.random() ** 2 * 120))
+        kind = chance.choices([*WEIGHTS], [*WEIGHTS.values()])[0]
+        count_of = COUNTS.get(kind, 4 if kind == "invalidate" else 0)
+        leaf, coarse, join, outer = (int(k < count_of and chance.random() < 0.15) for k in range(4))
+        n = first + int(chance.random() ** 2 * WINDOW)
+        if kind in ("pay", "resend"):
+            # An effect is done once: there are more of them.
+            n = n * 3 + chance.randrange(3)
+        yield Operation(kind, (leaf, coarse, join, outer), n)
 
 
 def expected(operation: Operation) -> Any:
@@ -177,29 +239,38 @@ def expected(operation: Operation) -> Any:
 def perform(operation: Operation, engine: Any) -> Any:
     """What it gives."""
     kind, versions, n = operation
-    made = steps(*versions)
+    leaf, coarse, join, _ = versions
     match kind:
         case "leaf":
-            return made["leaf"](n).value
+            return leaf_step(leaf)(n).value
         case "chain":
-            a, b = (made["coarse"](made["leaf"](k)) for k in (n, n + 1))
-            return made["join"](a, b).value
+            a, b = (coarse_step(coarse)(leaf_step(leaf)(k)) for k in (n, n + 1))
+            return join_step(join)(a, b).value
         case "outer":
-            return made["outer"](n).value
+            return outer_step(*versions)(n).value
         case "fan":
 
             async def fan() -> list[Any]:
-                return [result.value for result in await asyncio.gather(*map(made["aleaf"], range(n, n + 6)))]
+                return [result.value for result in await asyncio.gather(*map(aleaf_step(leaf), range(n, n + 6)))]
 
             return asyncio.run(fan())
         case "pay":
             return pay(n).value
         case "resend":
             return resend(n).value
+        case "invalidate" if n % 3 == 0:
+            # One result.
+            return _invalidate(engine, outer_step(*versions)(n).node_id, operation._replace(kind="outer").key)
+        case "invalidate":
+            return _invalidate(engine, leaf_step(leaf)(n).node_id, operation._replace(kind="leaf").key)
         case _:
+            # All results of a step.
             step = ("leaf", "coarse", "join", "outer", "aleaf")[n % 5]
-            number = f"{os.getpid()}-{time.monotonic_ns()}"
-            log("invalidating", step=step, run=number)
-            engine.invalidate(step)
-            log("invalidated", step=step, run=number)
-            return None
+            return _invalidate(engine, step, step)
+
+
+def _invalidate(engine: Any, what: str, of: str | None) -> None:
+    number = f"{os.getpid()}-{time.monotonic_ns()}"
+    log("invalidating", of=of, run=number)
+    engine.invalidate(what)
+    log("invalidated", of=of, run=number)
