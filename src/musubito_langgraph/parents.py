@@ -358,7 +358,7 @@ def turn_of(standing: Standing | None) -> Turn | None:
     """Of equal `Send`s, which one this task is. Those that ran in another process have been given their samples."""
     if standing is None or _compat.position_of_send(standing.config) is None:
         return None
-    begun = {task for task, _ in standing.loop.tried.values()}
+    begun = {task for task, _ in list(standing.loop.tried.values())}
     return Turn(_compat.equal_sends_before(standing.config, begun), standing.loop.turns)
 
 

@@ -32,7 +32,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
-from musubito import StepConfiguration, StepType, musubito_step, run
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
 from musubito.engine import current
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
@@ -855,3 +855,32 @@ async def test_nor_does_what_fails(watched: Watched, engine: Any, ran: Ran):
             await graph.ainvoke({"text": "x"})
         assert found == []
     assert took(ran) == {"fail": 2}
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+def test_tasks_that_begin_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Each looks at those that have begun before it, while others begin."""
+
+    def split(state: dict[str, Any]) -> dict[str, Any]:
+        return {"parts": list(range(8))}
+
+    def work(state: dict[str, Any]) -> dict[str, Any]:
+        return {"done": [state["part"]]}
+
+    class Parts(TypedDict, total=False):
+        parts: list[int]
+        part: int
+        done: Annotated[list[int], add]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine:
+            builder = StateGraph(Parts).add_node("split", split).add_node("work", work).add_edge(START, "split")
+            builder.add_conditional_edges("split", lambda s: [Send("work", {"part": p}) for p in s["parts"]], ["work"])
+            graph = musubito_graph(builder.compile(), engine=engine)
+            refresh = {"configurable": {"musubito": {"mode": "refresh"}}}
+            for _ in range(60):
+                assert graph.invoke({}, refresh)["done"] == list(range(8))
+    finally:
+        sys.setswitchinterval(interval)

@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 
 def _copy(path: Path, url: str) -> None:
-    with sqlite3.connect(path) as source, psycopg.connect(url) as target:
+    with closing(sqlite3.connect(path)) as source, psycopg.connect(url) as target:
         target.execute("SET search_path TO musubito")
         tables = [
             name

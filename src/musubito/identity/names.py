@@ -54,7 +54,8 @@ def the_one_of(classes: Sequence[type]) -> type:
 
 def functions_in(cls: type) -> Iterator[FunctionType]:
     """The functions that lie in a class, under whatever Python's own decorators."""
-    for member in _NAMESPACE(cls).values():
+    # A copy: another thread may give the class an attribute meanwhile.
+    for member in list(_NAMESPACE(cls).values()):
         kind = type(member)
         parts: tuple[Any, ...] = (member,)
         if kind is classmethod or kind is staticmethod:

@@ -396,7 +396,7 @@ def _slots(cls: type) -> set[str]:
     return {
         name
         for each in cls.__mro__
-        for name, member in vars(each).items()
+        for name, member in list(vars(each).items())
         if isinstance(member, types.MemberDescriptorType) and not name.startswith("__pydantic")
     }
 
@@ -406,7 +406,7 @@ def _lazy_names(cls: type) -> frozenset[str]:
     return frozenset(
         name
         for each in cls.__mro__
-        for name, member in vars(each).items()
+        for name, member in list(vars(each).items())
         if isinstance(member, functools.cached_property)
     )
 

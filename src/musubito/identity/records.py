@@ -114,7 +114,7 @@ def _make_plan(cls: type) -> Plan | None:
     slots = {
         name: attribute
         for base in mro
-        for name, attribute in _NAMESPACE(base).items()
+        for name, attribute in list(_NAMESPACE(base).items())
         if type(attribute) is MemberDescriptorType and not (code == Code.PYDANTIC and name in _PYDANTIC_SLOTS)
     }
     return Plan(code, name_of(cls), fields, slots, _has_dict(mro), _unfit(cls))
@@ -129,7 +129,7 @@ def _is_plain(cls: type) -> bool:
         return False
     return not any(
         type(attribute) in _MADE_IN_C and attribute.__objclass__ is cls and name not in ("__dict__", "__weakref__")
-        for name, attribute in namespace.items()
+        for name, attribute in list(namespace.items())
     )
 
 

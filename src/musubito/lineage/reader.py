@@ -296,8 +296,11 @@ class Lineage:
 
     def contents(self, namespace: str) -> Contents:
         """Those of a namespace. Raises `WrongKey` if they are encrypted with another key than the engine's; without one
-        they are just not shown."""
-        contents = self.engine.in_namespace(namespace).contents
+        they are just not shown. Raises `LineageError` for what can be no namespace."""
+        try:
+            contents = self.engine.in_namespace(namespace).contents
+        except (TypeError, ValueError) as error:
+            raise LineageError(f"the name of a namespace is damaged: {error}") from error
         if contents.keys is not None and not contents.settled:
             contents.settle(self.engine.storage.find(KeyCheckOf(namespace)))
         return contents

@@ -14,6 +14,7 @@ from musubito.engine.inputs import digests_in
 from musubito.errors import ArtifactUnreadable, StoreError
 from musubito.identity.plain import plain
 from musubito.lineage.reader import Lineage
+from musubito.lineage.records import LineageError
 from musubito.store.base import Stored
 
 __all__ = ["Checked", "Finding", "verify"]
@@ -102,7 +103,7 @@ def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest:
         if not contents.reads(stored.codec):
             return None  # who has the key can tell
         payload = contents.open(stored.codec, stored.payload, digest)
-    except ArtifactUnreadable as error:
+    except (ArtifactUnreadable, LineageError) as error:
         return str(error)
     try:
         plain(memoryview(payload)[1:])

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def test_lines_wait_for_a_database_that_is_locked(tmp_path: Path):
     engine = MusubitoEngine(SQLiteStorage(tmp_path / "m.db", busy_timeout=0.05))
     with engine, use_musubito_engine(engine):
         ask("one")
-        with sqlite3.connect(tmp_path / "m.db") as other:
+        with closing(sqlite3.connect(tmp_path / "m.db")) as other:
             other.execute("BEGIN IMMEDIATE")
             engine.flush()
             other.execute("ROLLBACK")

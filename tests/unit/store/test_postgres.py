@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -245,7 +246,7 @@ def test_its_views_are_those_of_sqlite(url: str, store: PostgreSQLStorage, tmp_p
     from musubito import SQLiteStorage
 
     SQLiteStorage(tmp_path / "musubito.db").close()
-    with sqlite3.connect(tmp_path / "musubito.db") as there:
+    with closing(sqlite3.connect(tmp_path / "musubito.db")) as there:
         views = [name for (name,) in there.execute("SELECT name FROM sqlite_master WHERE type = 'view'")]
         columns = {v: [row[0] for row in there.execute(f"SELECT * FROM {v}").description] for v in views}
     with psycopg.connect(url) as here:
