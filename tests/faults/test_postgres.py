@@ -8,14 +8,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from musubito import MusubitoEngine, MusubitoWarning, SchemaError, StoreError, musubito_step, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    MusubitoWarning,
+    SchemaError,
+    StepConfiguration,
+    StepType,
+    StoreError,
+    musubito_step,
+    use_musubito_engine,
+)
 from musubito.store import postgres, relational
 from musubito.store.base import Began, Busy, Claim, Claimed, Committed, Holder, Invalidate, Keys
 from musubito.store.postgres import PostgreSQLStorage
@@ -25,6 +36,9 @@ from tests.faults.outage import COMMITTED, Network, Proxy, Server
 from tests.server import drop_database, new_database
 
 RAN: Counter[object] = Counter()
+MEANWHILE: deque[Callable[[], None]] = deque()
+"""What happens while a step runs."""
+NUMBERS = count()
 F, G = place("f"), place("g")
 
 
@@ -44,6 +58,13 @@ async def square_async(n):
 def whole(n):
     RAN["whole", n] += 1
     return square(n).value + 1
+
+
+@musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT))
+def mail(to):
+    RAN[to] += 1
+    for happens in MEANWHILE:
+        happens()
 
 
 @pytest.fixture
@@ -392,6 +413,39 @@ def test_a_number_that_a_crash_has_forgotten_names_nothing_else(server, commits)
             assert engine.execute("counted", {"n": 1}, counted).value == "counted 1"
             assert ran == [0, 1, 1]
         assert engine.faults == 0
+
+
+@pytest.fixture
+def forgetful(server):
+    """A database that tells that something is committed long before it is on the disk."""
+    url = server.new_database(f"forgetful_{next(NUMBERS)}")
+    ask(url, f"ALTER DATABASE {conninfo_to_dict(url)['dbname']} SET synchronous_commit = off")
+    ask(url, "ALTER SYSTEM SET wal_writer_delay = '10s'")
+    ask(url, "SELECT pg_reload_conf()")
+    RAN.clear()
+    yield url
+    MEANWHILE.clear()
+    ask(url, "ALTER SYSTEM RESET wal_writer_delay")
+    ask(url, "SELECT pg_reload_conf()")
+
+
+def test_an_intent_is_on_the_disk_before_its_effect_begins_whatever_the_database_does(server, forgetful):
+    def crash():
+        server.kill()
+        server.start()
+        begun.extend(ask(forgetful, "SELECT attempt, outcome FROM musubito._effects WHERE outcome IS NULL"))
+
+    begun: list[Any] = []
+    with time_limit(60), MusubitoEngine.from_url(forgetful) as engine, use_musubito_engine(engine):
+        mail("warm")
+        ask(forgetful, "CHECKPOINT")
+        MEANWHILE.append(crash)
+        mail("Miller")
+        MEANWHILE.clear()
+        mail("Miller")
+        assert engine.faults == 0
+    assert begun == [(1, None)]
+    assert RAN == {"warm": 1, "Miller": 1}
 
 
 def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, monkeypatch):

@@ -91,6 +91,7 @@ __all__ = [
     "Use",
     "Used",
     "Waits",
+    "must_last",
 ]
 
 
@@ -417,6 +418,11 @@ class EffectOutcome:
     effect_key: bytes
     attempt: int
     outcome: str
+
+    @property
+    def settles(self) -> bool:
+        """Whether what became of it is known."""
+        return self.outcome not in ("unknown", "withdrawn")
 
 
 class Commit(NamedTuple):
@@ -745,6 +751,13 @@ Change: TypeAlias = (
     | Prune
     | Tidy
 )
+
+
+def must_last(change: Change) -> bool:
+    """Whether it must survive a power cut before anything else happens."""
+    return isinstance(change, Intent) or (isinstance(change, (Commit, Fail)) and change.effect is not None)
+
+
 Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | bytes | bool | int | None
 
 

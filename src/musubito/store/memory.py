@@ -626,10 +626,10 @@ class _Tables:
         return self.moment()
 
     def end_effect(self, end: EffectOutcome, execution: int) -> None:
-        effect = self.effects.get(end.effect_key)
-        if effect and effect.attempt == end.attempt:
-            settled = effect.settled + (end.outcome not in ("unknown", "withdrawn"))
-            self.effects[end.effect_key] = _Effect(end.attempt, settled, end.outcome, execution)
+        """Also if its intent was lost with a server that had not kept it."""
+        effect = self.effects.get(end.effect_key, _Effect(end.attempt))
+        if effect.attempt <= end.attempt:
+            self.effects[end.effect_key] = _Effect(end.attempt, effect.settled + end.settles, end.outcome, execution)
 
     def perform(self, change: Change) -> Answer:
         namespace = _named(change)

@@ -57,6 +57,7 @@ from musubito.store.base import (
     ServerCondition,
     Tidy,
     Waits,
+    must_last,
 )
 from musubito.store.firsts import first_of
 from musubito.store.queries import for_postgres, schema_steps
@@ -511,6 +512,8 @@ class PostgreSQLStorage:
                 haste = not all(isinstance(change, _WITHOUT_HASTE) for change in changes)
                 with session.transaction(haste=haste):
                     session.ask("lock", {"lock": _WRITES})
+                    if any(map(must_last, changes)):
+                        session.ask("lasting", {})
                     if not any(isinstance(change, _BY_HAND) for change in changes):
                         session.ask("whole", {"whole": WHOLE})
                     learned = self._numbers.learned
@@ -521,7 +524,7 @@ class PostgreSQLStorage:
                     else:
                         answers = [relational.perform(session, self._numbers, change) for change in changes]
                     transaction = number.fetchall()[0][0]
-                    if self._numbers.learned > learned:
+                    if self._numbers.learned > learned and not haste:
                         # Others go by these numbers: they must last.
                         session.execute("SET LOCAL synchronous_commit TO DEFAULT")
                     # From here on it may be committed.

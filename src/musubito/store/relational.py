@@ -30,7 +30,6 @@ from musubito.store.base import (
     Committed,
     Dismiss,
     Done,
-    EffectOutcome,
     EffectQuery,
     EffectRow,
     Fail,
@@ -491,7 +490,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             db.rows("point", {"id": number, "execution": None, "reuse": _unless(place.keys.reuse, place.keys.node)})
         elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
-    _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
+    _end(db, numbers, change, execution)
     return Committed(execution, invalid, _forgotten(numbers, by_hand, place))
 
 
@@ -545,7 +544,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     if retired:
         removal.revive(db, (use.execution for use in change.uses))
     _add_usage(db, execution, change.usage)
-    _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
+    _end(db, numbers, change, execution)
     forgotten = _forgotten(numbers, by_hand, place)
     return Committed(execution, forgotten, forgotten)
 
@@ -744,14 +743,23 @@ def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact
     db.rows("point", {"id": node.number, "execution": execution, "reuse": reuse})
 
 
-def _end(
-    db: Database, lease: tuple[bytes, bytes] | None, effect: EffectOutcome | None, execution: int, at: float
-) -> None:
-    if lease is not None:
-        db.rows("release", {"key": lease[0], "owner": lease[1]})
+def _end(db: Database, numbers: Numbers, change: Commit | Fail, execution: int) -> None:
+    """With an execution end the lease under which it ran and its attempt at an effect."""
+    if change.lease is not None:
+        db.rows("release", {"key": change.lease[0], "owner": change.lease[1]})
+    effect = change.effect
     if effect is not None:
-        where = {"effect_key": effect.effect_key, "attempt": effect.attempt, "outcome": effect.outcome}
-        db.rows("end_effect", {"execution": execution, "at": at, **where})
+        ended = {
+            "effect_key": effect.effect_key,
+            "operation": numbers.operation(db, change.place.namespace, change.place.operation),
+            "attempt": effect.attempt,
+            "settled": int(effect.settles),
+            "began_at": change.started_at,
+            "outcome": effect.outcome,
+            "at": change.started_at + change.duration_ms / 1000,
+            "execution": execution,
+        }
+        db.rows("end_effect", ended)
 
 
 def _waits(db: Database, change: Waits) -> bool:

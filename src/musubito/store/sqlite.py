@@ -59,6 +59,7 @@ from musubito.store.base import (
     Release,
     Renew,
     Tidy,
+    must_last,
 )
 from musubito.store.locks import ByteLocks, locks_beside
 from musubito.store.queries import QUERIES, READING, schema_steps
@@ -351,7 +352,7 @@ class SQLiteStorage:
         """One transaction, on the disk when it ends if it must be, and without a trace of what it removes by hand."""
         if not kinds.isdisjoint(_ERASING):
             return self._without_a_trace(writer, changes)
-        if kinds.isdisjoint(_LASTING) or not any(map(_must_last, changes)):
+        if kinds.isdisjoint(_LASTING) or not any(map(must_last, changes)):
             return self._transaction(writer, changes)
         writer.execute("PRAGMA synchronous = FULL")
         try:
@@ -489,11 +490,6 @@ class SQLiteStorage:
         """It may be used again."""
         for connection in (self._writer, self._reader):
             connection.lock.release()
-
-
-def _must_last(change: Change) -> bool:
-    """Whether it must survive a power cut before anything else happens."""
-    return isinstance(change, Intent) or (isinstance(change, (Commit, Fail)) and change.effect is not None)
 
 
 # -- opening -----------------------------------------------------------------------------------------------------------

@@ -1329,6 +1329,14 @@ class StoreConformance:
         store.write([intent("send", "me"), intent("send", "me", 2), commit(EFFECT, "sent", effect=done(EFFECT))])
         assert self.effect(store) == EffectRow(2, 0, None, held("me"), None)
 
+    def test_what_became_of_an_attempt_is_known_though_its_intent_was_lost(self, store: Store) -> None:
+        """As with a server that crashed and had not kept it."""
+        store.write([commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
+        row = self.effect(store)
+        assert (row.attempt, row.settled_attempts, row.outcome, row.found.payload) == (1, 1, "done", b"sent")
+        store.write([fail(EFFECT, effect=done(EFFECT, "unknown", 3))])
+        assert self.effect(store)[:3] == (3, 1, "unknown")
+
     def test_an_effect_that_is_invalidated_may_run_again(self, store: Store) -> None:
         store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
         invalidate(store, "send")

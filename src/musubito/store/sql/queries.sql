@@ -388,10 +388,12 @@ ON CONFLICT (effect_key) DO UPDATE SET attempt = :attempt, intent_at = :at, outc
 WHERE _effects.attempt < :attempt;
 
 -- name: end_effect
--- What became of an attempt.
-UPDATE _effects SET outcome = :outcome, outcome_at = :at, execution = :execution,
-  settled = settled + CASE WHEN :outcome IN ('unknown', 'withdrawn') THEN 0 ELSE 1 END
-WHERE effect_key = :effect_key AND attempt = :attempt;
+-- What became of an attempt, unless there is a later one; also if its intent was lost with a server that had not kept it.
+INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at, outcome, outcome_at, execution)
+VALUES (:effect_key, :operation, :attempt, :settled, :began_at, :outcome, :at, :execution)
+ON CONFLICT (effect_key) DO UPDATE SET attempt = excluded.attempt, settled = _effects.settled + excluded.settled,
+  outcome = excluded.outcome, outcome_at = excluded.outcome_at, execution = excluded.execution
+WHERE _effects.attempt <= excluded.attempt;
 
 -- name: effect_may_run_again
 -- The effect of an execution that was invalidated by hand.

@@ -35,6 +35,10 @@ SELECT set_config('idle_in_transaction_session_timeout', :idle, true), set_confi
 -- takes it to be still sending.
 SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', :whole, true) END;
 
+-- name: lasting
+-- This transaction is on the server's disk when it ends, whatever the database's default is; no less than that is.
+SELECT CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END;
+
 -- name: not_allowed
 -- The tables that this role may not read and write.
 SELECT relname::text FROM pg_class
