@@ -60,6 +60,15 @@ def whole(n):
     return square(n).value + 1
 
 
+@musubito_step()
+def whole_day(n):
+    RAN["whole day", n] += 1
+    part = square(n).value
+    for happens in MEANWHILE:
+        happens()
+    return part + 1
+
+
 @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT))
 def mail(to):
     RAN[to] += 1
@@ -446,6 +455,42 @@ def test_an_intent_is_on_the_disk_before_its_effect_begins_whatever_the_database
         assert engine.faults == 0
     assert begun == [(1, None)]
     assert RAN == {"warm": 1, "Miller": 1}
+
+
+def test_what_was_invalidated_by_hand_stays_so_whatever_the_database_does(server, forgetful):
+    with time_limit(60), MusubitoEngine.from_url(forgetful) as engine, use_musubito_engine(engine):
+        square(1)
+        engine.flush()
+        ask(forgetful, "CHECKPOINT")
+        assert engine.invalidate(square) == 1
+        server.kill()
+        server.start()
+        square(1)
+    assert RAN == {1: 2}
+
+
+def test_an_execution_that_was_lost_is_not_taken_for_another_that_has_its_number(server, forgetful):
+    def crash():
+        server.kill()
+        server.start()
+        # Another machine goes on.
+        with MusubitoEngine.from_url(forgetful) as other:
+            assert other.execute("other", {"x": 1}, lambda x: x).value == 1
+
+    with time_limit(60), MusubitoEngine.from_url(forgetful) as engine, use_musubito_engine(engine):
+        whole_day(0)
+        engine.execute("other", {"x": 0}, lambda x: x)
+        engine.flush()
+        ask(forgetful, "CHECKPOINT")
+        MEANWHILE.append(crash)
+        assert whole_day(1).value == 2
+        MEANWHILE.clear()
+        assert engine.faults == 0
+        used = ask(forgetful, "SELECT count(*) FROM musubito._uses")
+        assert engine.invalidate(square) == 1
+        assert whole_day(1).value == 2
+    assert used == [(1,)]
+    assert RAN["whole day", 1] == 2
 
 
 def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, monkeypatch):

@@ -201,11 +201,15 @@ class Place(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A call made inside an execution: the node and reuse key that were asked for, and the execution that answered."""
+    """A call made inside an execution: the node and reuse key that were asked for, and the execution that answered.
+
+    It is known again by when it began, too: a server that crashes may lose what it has committed last, and give the
+    number to another execution. What was lost is gone, as what was pruned is."""
 
     node: bytes
     asked: bytes
     execution: int
+    started_at: float
 
 
 class Read(NamedTuple):
@@ -474,8 +478,9 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """`invalid`: it was committed INVALID, since something it used was replaced or invalidated while it ran, or it was
-    itself. `forgotten`: what it was to do was forgotten while it ran, so that nothing of its contents was stored."""
+    """`invalid`: it was committed INVALID, since something it used was replaced, invalidated or removed while it ran, or
+    it was itself; or since that cannot be told: the moment at which it began is gone, with what had been committed until
+    then. `forgotten`: what it was to do was forgotten while it ran, so that nothing of its contents was stored."""
 
     execution: int
     invalid: bool
@@ -484,10 +489,12 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The node is answered by this execution from now on -> bool: False if it became INVALID meanwhile."""
+    """The node is answered by this execution from now on -> bool: False if it became INVALID meanwhile, or is gone
+    (see `Use`)."""
 
     place: Place
     execution: int
+    started_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -754,8 +761,10 @@ Change: TypeAlias = (
 
 
 def must_last(change: Change) -> bool:
-    """Whether it must survive a power cut before anything else happens."""
-    return isinstance(change, Intent) or (isinstance(change, (Commit, Fail)) and change.effect is not None)
+    """Whether it must survive a power cut before anything else happens: an effect, and what is taken back by hand."""
+    if isinstance(change, (Commit, Fail)):
+        return change.effect is not None
+    return isinstance(change, (Intent, Invalidate, Forget))
 
 
 Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | bytes | bool | int | None

@@ -418,17 +418,23 @@ def _lease(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, 
 
 def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     place, artifact = change.place, change.artifact
-    ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations}
-    rows, found = db.both(("ahead", ahead), ("node", {"node": place.keys.node}))
+    rows, found = db.both(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
     execution, new, invalidations, before, asked, retired = rows[0]
-    by_hand = _by_hand_since(db, numbers, change.began, place, found) if invalidations else None
+    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, found)
     if by_hand == FORGOTTEN:
         change = removal.without_contents(change)
         place = change.place
     node = _found_node(db, numbers, place, found)
     # What an effect did stays done, whatever became of the steps inside it.
     effect = change.holds & Holds.EFFECT
-    invalid = by_hand is not None or (not effect and any(_outdated(db, change.began, use) for use in change.uses))
+    invalid = by_hand is not None or (
+        not effect
+        and (
+            invalidations < change.began.invalidations
+            or bool(change.uses and execution <= change.began.executions)
+            or any(_outdated(db, change.began, use) for use in change.uses)
+        )
+    )
     if node is None:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
@@ -506,10 +512,9 @@ def size_of(change: Commit) -> int:
 
 def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
-    ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations if change.began else 0}
-    rows, found = db.both(("ahead", ahead), ("node", {"node": place.keys.node}))
+    rows, found = db.both(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
     execution, new, invalidations, *_, retired = rows[0]
-    by_hand = _by_hand_since(db, numbers, change.began, place, found) if change.began and invalidations else None
+    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, found)
     if by_hand == FORGOTTEN:
         change = removal.without_contents(change)
         place = change.place
@@ -590,19 +595,20 @@ def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
 
 def _point(db: Database, numbers: Numbers, change: Point) -> bool:
     where = {"execution": change.execution}
-    used, retired = db.both(("used", where), ("is_retired", where))
-    if not used or used[0][2]:
+    rows, retired = db.both(("used", where), ("is_retired", where))
+    used = _known(rows, change.started_at)
+    if used is None or used[2]:
         return False
     if retired:
         removal.revive(db, [change.execution])
-    reuse, artifact, _ = used[0]
+    reuse, artifact, _ = used
     place, asked = change.place, change.place.keys.reuse
     node = _found_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))
     if node is None or (node.pointed, node.asked) != (change.execution, asked):
         _replaced(db, asked, change.execution, artifact, own=reuse == asked)
         db.rows("add_answer", {"asked": asked, "artifact": artifact, "across": reuse != asked})
     if node is None:
-        new = db.rows("ahead", {"reuse": asked, "since": 0})[0][1]
+        new = db.rows("ahead", {"reuse": asked})[0][1]
         _add_node(db, numbers, place, new, change.execution, ran=False)
     else:
         _answer_at(db, place, node, change.execution, artifact)
@@ -671,7 +677,7 @@ def _number_of(db: Database, node: bytes) -> int:
 
 def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
     for use in uses:
-        used = _used(db, use.execution)
+        used = _used(db, use)
         if used is None:
             continue
         reuse = used[0]
@@ -686,16 +692,25 @@ def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
         )
 
 
-def _used(db: Database, execution: int) -> Row | None:
-    """(reuse key, artifact, invalid) of an execution; None if it was pruned meanwhile."""
-    rows = db.rows("used", {"execution": execution})
-    if not rows and execution > db.rows("began", {})[0][0]:
-        raise StoreError(f"execution {execution}, which was used, is not in this store")
-    return rows[0] if rows else None
+def _used(db: Database, use: Use) -> Row | None:
+    """(reuse key, artifact, invalid) of what was used; None if it is gone."""
+    used = _known(db.rows("used", {"execution": use.execution}), use.started_at)
+    if used is None and use.execution > db.rows("began", {})[0][0]:
+        raise StoreError(f"execution {use.execution}, which was used, is not in this store")
+    return used
 
 
-def _by_hand_since(db: Database, numbers: Numbers, began: Claimed, place: Place, found: list[Row]) -> str | None:
+def _known(rows: list[Row], started_at: float) -> Row | None:
+    """(reuse key, artifact, invalid) of what the query `used` has found; None if that is gone (see `Use`)."""
+    return rows[0][:3] if rows and rows[0][3] == started_at else None
+
+
+def _by_hand_since(
+    db: Database, numbers: Numbers, began: Claimed | None, newest: int, place: Place, found: list[Row]
+) -> str | None:
     """Whether its operation or its node was "invalidated" by hand since it began, or `FORGOTTEN`."""
+    if began is None or newest <= began.invalidations:
+        return None
     operation = numbers.operation(db, place.namespace, place.operation)
     where = {"since": began.invalidations, "operation": operation, "node": found[0][0] if found else None}
     ((forgotten,),) = db.rows("invalidated_since", where)
@@ -713,7 +728,7 @@ def _forgotten(numbers: Numbers, by_hand: str | None, place: Place) -> bool:
 
 def _outdated(db: Database, began: Claimed, use: Use) -> bool:
     """Whether what was used is INVALID or gone by now, or was replaced by another artifact since its caller began."""
-    used = _used(db, use.execution)
+    used = _used(db, use)
     if used is None or used[2]:
         return True
     reuse, artifact, _ = used

@@ -48,6 +48,7 @@ from musubito.store.base import (
     Holder,
     HolderOf,
     Intent,
+    Invalidate,
     KeyCheckOf,
     Keys,
     Ledger,
@@ -78,7 +79,7 @@ KEPT_BYTES: Final = 65_536
 STEPS: Final = schema_steps("sqlite")
 _CLAIMS: Final = {Claim}
 _RELEASES: Final = {Release}
-_LASTING: Final = {Intent, Commit, Fail}
+_LASTING: Final = {Intent, Commit, Fail, Invalidate}
 _ERASING: Final = {Forget, Prune, Tidy}
 _ENDING: Final = (Commit, Fail, Release)
 _UNSEEN: Final = (Ledger, Renew)

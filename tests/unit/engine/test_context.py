@@ -34,8 +34,8 @@ def read(key: str, digest: bytes | None) -> Read:
 # -- frames ------------------------------------------------------------------------------------------------------------
 def test_a_frame_takes_everything() -> None:
     f = frame()
-    f.take(handed(uses=[Use(b"n", b"r", 1)], reads=[read("a", b"1")]))
-    f.take(handed(uses=[Use(b"n", b"r", 2)], reads=[read("b", None)], samples=True))
+    f.take(handed(uses=[Use(b"n", b"r", 1, 0.0)], reads=[read("a", b"1")]))
+    f.take(handed(uses=[Use(b"n", b"r", 2, 0.0)], reads=[read("b", None)], samples=True))
     assert [use.execution for use in f.uses] == [1, 2]
     assert f.reads == [read("a", b"1"), read("b", None)]
     assert f.samples
@@ -67,7 +67,7 @@ def test_a_frame_takes_from_several_threads() -> None:
 
     def work() -> None:
         for number in range(200):
-            f.take(handed(uses=[Use(b"", b"", number)], valid_until=float(number)))
+            f.take(handed(uses=[Use(b"", b"", number, 0.0)], valid_until=float(number)))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -152,7 +152,7 @@ def test_failed_attempts_are_remembered_once() -> None:
     samples.failed(call, [(tree((1, b"p", 0, [(b"q", 4)], [2]), (2, b"r", 1, [], [])), 1)])
     samples.failed(call, [(tree((3, b"p", 1, [], [])), 3), (tree((3, b"p", 1, [], [])), 3)])
     before = samples.attempts_before(call)
-    assert sorted(before) == [Attempted(b"p", 0), Attempted(b"p", 1), Attempted(b"q", 4), Attempted(b"r", 1)]
+    assert sorted(before) == [Attempted(b"p", 0), Attempted(b"p", 1), Attempted(b"q", 4), Attempted(b"r", 1, 0.0)]
     assert samples.attempts_before(call) == ()
     assert samples.attempts_before(Attempted(b"o", 1)) == ()
 

@@ -219,7 +219,7 @@ ON CONFLICT DO NOTHING;
 -- name: ahead
 -- Before a commit: the next execution's and the next node's number (RETURNING costs more), and what of the rest has to be looked at more closely.
 SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1, coalesce((SELECT max(id) FROM _nodes), 0) + 1,
-  EXISTS (SELECT 1 FROM _invalidations WHERE id > :since),
+  coalesce((SELECT max(id) FROM _invalidations), 0),
   EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :reuse),
   EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x''),
   EXISTS (SELECT 1 FROM _retired);
@@ -290,7 +290,7 @@ INSERT INTO _attempts (execution, pool, sample) VALUES (:execution, :pool, :samp
 
 -- name: used
 -- What decides whether a used execution is outdated.
-SELECT reuse_key, artifact, invalid FROM _executions WHERE id = :execution;
+SELECT reuse_key, artifact, invalid, started_at FROM _executions WHERE id = :execution;
 
 -- name: newer_with_another_artifact
 -- Whether a reuse key was answered otherwise since.

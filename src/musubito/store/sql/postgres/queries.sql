@@ -62,7 +62,7 @@ SELECT pg_xact_status((:transaction)::xid8);
 
 -- name: first_commit
 -- The first execution of a call at a new node, with all that belongs to it, in one statement; nothing, and no row, if it
--- is not the first, if a parent is not in this store, or if anything was invalidated by hand since it began.
+-- is not the first, if a parent is not in this store, or if anything was invalidated by hand, or lost, since it began.
 WITH now AS (
   SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1 AS execution, coalesce((SELECT max(id) FROM _nodes), 0) + 1 AS node
 ), above AS (
@@ -76,7 +76,7 @@ WITH now AS (
   WHERE NOT EXISTS (SELECT 1 FROM _executions WHERE reuse_key IN (:reuse, :node))
     AND NOT EXISTS (SELECT 1 FROM _nodes WHERE node_id = :node AND listed = 1)
     AND NOT EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x'')
-    AND NOT EXISTS (SELECT 1 FROM _invalidations WHERE id > :since)
+    AND :since = (SELECT coalesce(max(id), 0) FROM _invalidations)
     AND NOT EXISTS (SELECT 1 FROM above WHERE id IS NULL)
 ), at AS (
   INSERT INTO _nodes (id, node_id, reuse_key, operation, code, input_hash, step_type, sample, arguments, execution, listed)
