@@ -66,6 +66,7 @@ try:
     import psycopg
     from psycopg.abc import Buffer
     from psycopg.conninfo import conninfo_to_dict
+    from psycopg.generators import send
     from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
     from psycopg.types.string import StrBinaryDumper, TextBinaryLoader
     from psycopg_pool import ConnectionPool, PoolTimeout
@@ -172,11 +173,17 @@ class _Session:
         """The rows to come: in a pipeline they have not been waited for."""
         return self.execute(QUERIES[query], _timed(parameters))
 
+    def _send_all(self) -> None:
+        """What was asked, before answers are waited for: `sync`, and a pipeline within another one, wait for them even
+        while a part that was more than a socket takes has not gone out, and the server waits for that."""
+        self.connection.wait(send(self.connection.pgconn))
+
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         cursor = self.ask(query, parameters)
         if query not in _ANSWERED:
             return []
         if self._pipeline is not None:
+            self._send_all()
             # Not only flushed: else a transaction that waits for its client does not count as one that stands still.
             self._pipeline.sync()
         return cursor.fetchall()
@@ -184,16 +191,19 @@ class _Session:
     def both(
         self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
     ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        self._send_all()
         with self.connection.pipeline():
             first, second = self.ask(*one), self.ask(*other)
         return first.fetchall(), second.fetchall()
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
+            self._send_all()
             self.connection.cursor().executemany(QUERIES[query], rows)
 
     def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
         if parameters:
+            self._send_all()
             self.connection.cursor().executemany(QUERIES[query], [_timed(each) for each in parameters])
 
 

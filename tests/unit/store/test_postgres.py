@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from musubito import MusubitoEngine, StoreError, musubito_step, use_musubito_engine
-from musubito.store.base import Busy, Claimed, HolderOf, Invalidate, Read, ReadsOf, Used
+from musubito.store.base import Busy, Claimed, HolderOf, Invalidate, Read, ReadsOf, Renew, Used
 from musubito.store.postgres import PostgreSQLStorage
-from musubito.testing.changes import claim, commit, fail, holder, parent, place, ran
+from musubito.testing.changes import claim, commit, fail, found, holder, parent, place, ran
 from tests.server import drop_database, new_database
 
 F, G = place("f"), place("g")
@@ -63,6 +63,19 @@ def test_a_role_may_be_given_an_empty_schema(url: str):
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"DROP SCHEMA musubito CASCADE; DROP ROLE {role}")
+
+
+def test_what_a_socket_does_not_take_at_once_stops_nobody(store: PostgreSQLStorage):
+    """Among what has more to ask after it: that something is replaced, another commit, and leases."""
+    large = ["x" * 12_000_000, "y" * 12_000_000]
+    for output in large:
+        ran(store, F, output)
+    began = time.monotonic()
+    store.write(
+        [commit(F, large[0]), commit(G, large[1]), commit(F, large[1]), Renew(holder("me"), [(b"key", "f")], 0.0)]
+    )
+    assert time.monotonic() - began < 10
+    assert [len(found(store, at).payload or b"") for at in (F, G)] == [12_000_000] * 2
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\u2400", "\u241b", "\u241b\u2400\0\u241b\u241b", "\u241b\0"])
