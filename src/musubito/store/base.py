@@ -14,7 +14,8 @@ A store may also say `reads_in_place = True`: `newest` and `find` take microseco
 event loop need not hand them to a thread; and `claims_in_place = True`: so does a `Claim` that is written alone.
 
 All are thread-safe. A read never waits for a writer of the same process. `write` either answers every change or raises
-`StoreError` and has changed nothing.
+`StoreError` and has changed nothing; but what is invalidated or forgotten by hand, written alone, may be a part of it,
+and is to be written again.
 """
 
 from __future__ import annotations
@@ -478,9 +479,10 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """`invalid`: it was committed INVALID, since something it used was replaced, invalidated or removed while it ran, or
-    it was itself; or since that cannot be told: the moment at which it began is gone, with what had been committed until
-    then. `forgotten`: what it was to do was forgotten while it ran, so that nothing of its contents was stored."""
+    """`invalid`: it was committed INVALID, since something it used was replaced, invalidated or removed while it ran,
+    or it was itself; or since that cannot be told: the moment at which it began is gone, with all that was committed
+    shortly before. `forgotten`: what it was to do was forgotten while it ran, so that nothing of its contents was
+    stored."""
 
     execution: int
     invalid: bool

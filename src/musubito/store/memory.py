@@ -464,7 +464,7 @@ class _Tables:
                 self.set_invalid(number)
             # It had replaced these: they must not answer in its place.
             for x in list(self.executions.values()):
-                if x.keys.reuse == e.keys.reuse and x.number < e.number and x.differs(e):
+                if x.keys.reuse == e.keys.reuse and x.number < e.number and not x.invalid and x.differs(e):
                     self.set_invalid(x.number)
         for node_id, node in list(self.nodes.items()):
             if node.execution in self.executions and self.executions[node.execution].invalid:

@@ -37,6 +37,7 @@ from musubito.store.base import (
     Done,
     Fail,
     Forget,
+    Forgotten,
     Found,
     Holder,
     HolderOf,
@@ -451,6 +452,9 @@ class PostgreSQLStorage:
                 return [self._claim(claim, again=len(asked) > 1) for claim in claims]
 
             return self._persistently(ask)
+        if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
+            change = changes[0]
+            return [self._persistently(lambda: self._in_steps(change))]
         # One at a time here, too: numbers that are new in a transaction are nobody else's before it is committed.
         with self._writing:
             before = _Before()
@@ -544,6 +548,24 @@ class PostgreSQLStorage:
                     raise committing from error
                 raise
         return answers
+
+    def _in_steps(self, change: Forget | Invalidate) -> int | Forgotten:
+        """What is done by hand may take long: others can write after each step of it. If one fails, what was done stays
+        done, and all of it is to be done again."""
+        answer: int | Forgotten | None = None
+        with self._session() as session:
+            steps = relational.by_hand(session, self._numbers, change)
+            while answer is None:
+                with self._writing:
+                    try:
+                        with session.transaction():
+                            session.ask("lock", {"lock": _WRITES})
+                            session.ask("lasting", {})
+                            answer = next(steps)
+                    except BaseException:
+                        self._numbers.forget()
+                        raise
+        return answer
 
     def _was_committed(self, before: _Unclear, changes: Sequence[Change]) -> bool:
         """Whether what it was to write is there. That the server says so is not enough: after a crash, numbers of

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, assert_never
 
 from musubito.errors import StoreError
@@ -34,6 +34,7 @@ from musubito.store.base import (
     EffectRow,
     Fail,
     Forget,
+    Forgotten,
     Found,
     Holder,
     HolderOf,
@@ -74,6 +75,7 @@ __all__ = [
     "Database",
     "Numbers",
     "answer",
+    "by_hand",
     "claimed",
     "is_inline",
     "moment_unless_newer",
@@ -347,8 +349,8 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             db.many("renew", [_lease(holder, key, operation, now) for key, operation in held])
         case Waits():
             return _waits(db, change)
-        case Invalidate():
-            return _invalidate(db, numbers, change)
+        case Invalidate() | Forget():
+            return next(answer for answer in by_hand(db, numbers, change) if answer is not None)
         case Intent():
             return _intend(db, numbers, change)
         case Ledger(namespace, runs, calls, inputs):
@@ -360,8 +362,6 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
         case Begin(namespace, key_check):
             db.rows("begin_namespace", {"name": namespace, "key_check": key_check})
             return bytes(db.rows("key_check", {"name": namespace})[0][0])
-        case Forget():
-            return removal.forget(db, numbers, change)
         case Retire():
             return removal.retire(db, change)
         case Dismiss():
@@ -788,7 +788,13 @@ def _waits(db: Database, change: Waits) -> bool:
     return not reached.isdisjoint(change.held)
 
 
-def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> int:
+def by_hand(db: Database, numbers: Numbers, change: Invalidate | Forget) -> Iterator[int | Forgotten | None]:
+    """Perform it in steps, each of which may be a transaction of its own; the last gives the answer, others None. What
+    is concerned is decided in the first: what is running then is committed INVALID when it ends."""
+    return _invalidate(db, numbers, change) if isinstance(change, Invalidate) else removal.forget(db, numbers, change)
+
+
+def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> Iterator[int | None]:
     if change.operation is not None:
         operation = numbers.operation(db, change.namespace, change.operation)
         where = {"operation": operation, "node": None}
@@ -798,14 +804,13 @@ def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> int:
         where = {"operation": None, "node": _number_of(db, change.node or b"")}
         named = db.rows("invalidate_node", where)
     db.rows("add_invalidation", {**where, "forgotten": 0})
-    for (execution,) in named:
-        db.rows("set_invalid_by_hand", {"execution": execution})
-        db.rows("effect_may_run_again", {"execution": execution})
-        for (caller,) in db.rows("callers", {"execution": execution}):
-            db.rows("set_invalid", {"execution": caller})
-    for (node,) in db.rows("nodes_pointing_at_invalid", {}):
-        db.rows("mark_stale", {"node": node})
-    return len(named)
+    for piece, some in enumerate(removal.in_pieces(named)):
+        if piece:
+            yield None
+        for query in ("set_invalid_by_hand", "effects_may_run_again", "set_callers_invalid"):
+            db.rows(query, some)
+    db.rows("mark_stale_below_invalid", {})
+    yield len(named)
 
 
 def _intend(db: Database, numbers: Numbers, intent: Intent) -> Claimed | Busy | Done:
