@@ -2,7 +2,8 @@
 
 All that changes what was recorded happens in one transaction after the other (an advisory lock), so that executions are
 numbered in the order in which they are committed, as the data rules ask. Claims wait for nobody: a lease is taken
-first, and what is newer is looked for after that, so that nothing can come between.
+first, and what is newer is looked for after that, so that nothing can come between. Nor does what keeps leases or gives
+them back.
 
 Statements that give no rows travel with the next one that does (libpq's pipeline). Leases go by the server's clock.
 
@@ -159,13 +160,16 @@ class _Session:
         """Statements travel together; the last of them is the commit, which the server skips if one has failed. Each
         sees what is committed by then, whatever the database's default is."""
         with self.connection.pipeline() as self._pipeline:
-            self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-            if not haste:
-                self.execute("SET LOCAL synchronous_commit = off")
-            self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
+            self.begin(haste=haste)
             yield
             self.execute("COMMIT")
         self._pipeline = None
+
+    def begin(self, *, haste: bool) -> None:
+        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        if not haste:
+            self.execute("SET LOCAL synchronous_commit = off")
+        self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> psycopg.Cursor[Any]:
         return self.connection.execute(statement, parameters, prepare=True, binary=True)
@@ -452,6 +456,9 @@ class PostgreSQLStorage:
                 return [self._claim(claim, again=len(asked) > 1) for claim in claims]
 
             return self._persistently(ask)
+        keeping = [change for change in changes if isinstance(change, (Release, Renew))]
+        if len(keeping) == len(changes):
+            return self._persistently(lambda: self._keep(keeping))
         if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
             change = changes[0]
             return [self._persistently(lambda: self._in_steps(change))]
@@ -484,6 +491,17 @@ class PostgreSQLStorage:
             elif held:
                 return Busy(Holder(*held[0]))
         return self._claim(claim)  # It was given back just now.
+
+    def _keep(self, changes: Sequence[Release | Renew]) -> list[None]:
+        """Without the lock, so that no lease runs out while somebody writes for long; and in a transaction for each, so
+        that none is held here while another is waited for."""
+        with self._session() as session, session.connection.pipeline():
+            for query, parameters in relational.keeping(changes):
+                session.begin(haste=False)
+                session.ask("whole", {"whole": WHOLE})
+                session.ask(query, parameters)
+                session.execute("COMMIT")
+        return [None] * len(changes)
 
     def _write(self, changes: Sequence[Change], before: _Before) -> list[Any]:
         """One transaction. If the last attempt at it may have been committed, that is found out first."""
@@ -530,6 +548,10 @@ class PostgreSQLStorage:
                         session.ask("lasting", {})
                     if not any(isinstance(change, _BY_HAND) for change in changes):
                         session.ask("whole", {"whole": WHOLE})
+                    if any(isinstance(change, Waits) for change in changes):
+                        # What waits under a lease must not lose it halfway: that may be given back without the lock.
+                        leases = [key for change in changes for key in relational.leases_of(change)]
+                        session.ask("lock_leases", {"keys": leases})
                     learned = self._numbers.learned
                     number = session.ask("transaction", {})
                     committed = [] if first is None else session.rows("committed_as", first)

@@ -78,6 +78,8 @@ __all__ = [
     "by_hand",
     "claimed",
     "is_inline",
+    "keeping",
+    "leases_of",
     "moment_unless_newer",
     "newest",
     "perform",
@@ -401,6 +403,35 @@ def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
         return None
     newer, executions, invalidations = db.rows("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})[0]
     return None if newer else Claimed(executions, invalidations)
+
+
+def keeping(changes: Sequence[Release | Renew]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The query for each lease that goes on or ends."""
+    asked: list[tuple[str, Mapping[str, Any]]] = []
+    for change in changes:
+        if isinstance(change, Release):
+            asked.append(("release", {"key": change.lease[0], "owner": change.lease[1]}))
+        else:
+            holder, held, now = change.holder, change.held, change.now
+            asked += [("renew", _lease(holder, key, operation, now)) for key, operation in held]
+    return asked
+
+
+def leases_of(change: Change) -> Sequence[bytes]:
+    """The keys of the leases that a change looks for to change them."""
+    match change:
+        case Commit() | Fail() | Release():
+            return [change.lease[0]] if change.lease is not None else []
+        case Claim():
+            return [change.key]
+        case Intent():
+            return [change.effect_key]
+        case Renew():
+            return [key for key, _ in change.held]
+        case Waits():
+            return change.held
+        case _:
+            return []
 
 
 def _lease(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, Any]:

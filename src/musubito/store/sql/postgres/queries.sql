@@ -52,6 +52,10 @@ ORDER BY relname;
 -- Until the transaction ends: for one at a time.
 SELECT pg_advisory_xact_lock(:lock);
 
+-- name: lock_leases
+-- Until the transaction ends nobody else changes these leases.
+SELECT 1 FROM _leases WHERE key = ANY (:keys::bytea[]) FOR UPDATE;
+
 -- name: transaction
 -- The number of this transaction.
 SELECT pg_current_xact_id()::text;
