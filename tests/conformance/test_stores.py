@@ -34,6 +34,17 @@ class TestSQLiteWithoutLocks(LeaseConformance, PersistentStoreConformance):
             return SQLiteStorage(directory / "musubito.db")
 
 
+class TestSQLiteInSteps(PersistentStoreConformance):
+    """As where very many are invalidated or forgotten."""
+
+    @pytest.fixture(autouse=True)
+    def _steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("musubito.store.removal.AT_ONCE", 1)
+
+    def open_store(self, directory: Path) -> Store:
+        return SQLiteStorage(directory / "musubito.db")
+
+
 class TestPostgreSQL(DistantConformance, LeaseConformance, PersistentStoreConformance):
     @pytest.fixture(autouse=True)
     def _database(self) -> Iterator[None]:

@@ -8,14 +8,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from musubito import MusubitoEngine, MusubitoWarning, SchemaError, StoreError, musubito_step, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    MusubitoWarning,
+    SchemaError,
+    StepConfiguration,
+    StepType,
+    StoreError,
+    musubito_step,
+    use_musubito_engine,
+)
 from musubito.store import postgres, relational
 from musubito.store.base import Began, Busy, Claim, Claimed, Committed, Holder, Invalidate, Keys
 from musubito.store.postgres import PostgreSQLStorage
@@ -25,6 +36,9 @@ from tests.faults.outage import COMMITTED, Network, Proxy, Server
 from tests.server import drop_database, new_database
 
 RAN: Counter[object] = Counter()
+MEANWHILE: deque[Callable[[], None]] = deque()
+"""What happens while a step runs."""
+NUMBERS = count()
 F, G = place("f"), place("g")
 
 
@@ -44,6 +58,22 @@ async def square_async(n):
 def whole(n):
     RAN["whole", n] += 1
     return square(n).value + 1
+
+
+@musubito_step()
+def whole_day(n):
+    RAN["whole day", n] += 1
+    part = square(n).value
+    for happens in MEANWHILE:
+        happens()
+    return part + 1
+
+
+@musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT))
+def mail(to):
+    RAN[to] += 1
+    for happens in MEANWHILE:
+        happens()
 
 
 @pytest.fixture
@@ -392,6 +422,75 @@ def test_a_number_that_a_crash_has_forgotten_names_nothing_else(server, commits)
             assert engine.execute("counted", {"n": 1}, counted).value == "counted 1"
             assert ran == [0, 1, 1]
         assert engine.faults == 0
+
+
+@pytest.fixture
+def forgetful(server):
+    """A database that tells that something is committed long before it is on the disk."""
+    url = server.new_database(f"forgetful_{next(NUMBERS)}")
+    ask(url, f"ALTER DATABASE {conninfo_to_dict(url)['dbname']} SET synchronous_commit = off")
+    ask(url, "ALTER SYSTEM SET wal_writer_delay = '10s'")
+    ask(url, "SELECT pg_reload_conf()")
+    RAN.clear()
+    yield url
+    MEANWHILE.clear()
+    ask(url, "ALTER SYSTEM RESET wal_writer_delay")
+    ask(url, "SELECT pg_reload_conf()")
+
+
+def test_an_intent_is_on_the_disk_before_its_effect_begins_whatever_the_database_does(server, forgetful):
+    def crash():
+        server.kill()
+        server.start()
+        begun.extend(ask(forgetful, "SELECT attempt, outcome FROM musubito._effects WHERE outcome IS NULL"))
+
+    begun: list[Any] = []
+    with time_limit(60), MusubitoEngine.from_url(forgetful) as engine, use_musubito_engine(engine):
+        mail("warm")
+        ask(forgetful, "CHECKPOINT")
+        MEANWHILE.append(crash)
+        mail("Miller")
+        MEANWHILE.clear()
+        mail("Miller")
+        assert engine.faults == 0
+    assert begun == [(1, None)]
+    assert RAN == {"warm": 1, "Miller": 1}
+
+
+def test_what_was_invalidated_by_hand_stays_so_whatever_the_database_does(server, forgetful):
+    with time_limit(60), MusubitoEngine.from_url(forgetful) as engine, use_musubito_engine(engine):
+        square(1)
+        engine.flush()
+        ask(forgetful, "CHECKPOINT")
+        assert engine.invalidate(square) == 1
+        server.kill()
+        server.start()
+        square(1)
+    assert RAN == {1: 2}
+
+
+def test_an_execution_that_was_lost_is_not_taken_for_another_that_has_its_number(server, forgetful):
+    def crash():
+        server.kill()
+        server.start()
+        # Another machine goes on.
+        with MusubitoEngine.from_url(forgetful) as other:
+            assert other.execute("other", {"x": 1}, lambda x: x).value == 1
+
+    with time_limit(60), MusubitoEngine.from_url(forgetful) as engine, use_musubito_engine(engine):
+        whole_day(0)
+        engine.execute("other", {"x": 0}, lambda x: x)
+        engine.flush()
+        ask(forgetful, "CHECKPOINT")
+        MEANWHILE.append(crash)
+        assert whole_day(1).value == 2
+        MEANWHILE.clear()
+        assert engine.faults == 0
+        used = ask(forgetful, "SELECT count(*) FROM musubito._uses")
+        assert engine.invalidate(square) == 1
+        assert whole_day(1).value == 2
+    assert used == [(1,)]
+    assert RAN["whole day", 1] == 2
 
 
 def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, monkeypatch):

@@ -228,13 +228,13 @@ class Stores(RuleBasedStateMachine):
 
     @rule(at=places, how_far=back)
     def point(self, at: str, how_far: int) -> None:
-        self.write(Point(PLACES[at], len(self.committed) - how_far))
+        self.write(Point(PLACES[at], len(self.committed) - how_far, 100.0))
 
     @rule(at=places, across=st.booleans(), which=st.integers(0, 2))
     def point_at_what_fits(self, at: str, across: bool, which: int) -> None:
         asked = PLACES[at]
         for other in self.reference.find(Others(asked.keys, asked.namespace, across, 0.0))[which : which + 1]:
-            self.write(Point(asked, other.execution))
+            self.write(Point(asked, other.execution, other.started_at))
 
     @rule(what=st.sampled_from([*OPERATIONS, *PLACES]), namespace=st.sampled_from(["default", "another"]))
     def invalidate(self, what: str, namespace: str) -> None:

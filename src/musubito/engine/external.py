@@ -185,7 +185,7 @@ class EffectStory(Story):
         if found.holds & Holds.SAMPLES:
             self._run.samples.give((yield Find(SampleTree(found.execution))), found.execution)
         reason = ReplayReason.EXACT_HIT if found.settled else ReplayReason.EARLY_CUTOFF_HIT
-        if not found.settled and not (yield Write(Point(self.place(), found.execution))):
+        if not found.settled and not (yield Write(Point(self.place(), found.execution, found.started_at))):
             return None
         return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
 

@@ -477,7 +477,7 @@ class Story:
                 return None
         if found.settled:
             reason = ReplayReason.EXACT_HIT
-        elif not (yield Write(Point(self.place(), found.execution))):
+        elif not (yield Write(Point(self.place(), found.execution, found.started_at))):
             return _AGAIN
         elif found.producer == self.keys.node and reason is not ReplayReason.CROSS_PARENT_HIT:
             reason = ReplayReason.EXACT_HIT
@@ -550,7 +550,7 @@ class Story:
             since = found.started_at if found.valid_from is None else max(found.valid_from, found.started_at)
             self._hand_up(
                 HandUp(
-                    uses=(Use(self.keys.node, self.keys.reuse, found.execution),),
+                    uses=(Use(self.keys.node, self.keys.reuse, found.execution, found.started_at),),
                     reads=reads,
                     valid_from=since,
                     valid_until=self._expiry(found.started_at, found.valid_until),
@@ -722,9 +722,12 @@ class Story:
                 yield from self._discard(committed.execution, artifact, commit.codec)
             if committed is not None and commit.holds & SAMPLES:
                 self._run.samples.remember(committed.execution)
+        uses = inside.uses
+        if committed is not None:
+            uses = (Use(self.keys.node, self.keys.reuse, committed.execution, started_at),)
         self._hand_up(
             HandUp(
-                uses=inside.uses if committed is None else (Use(self.keys.node, self.keys.reuse, committed.execution),),
+                uses=uses,
                 reads=inside.reads,
                 valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
                 valid_until=self._expiry(started_at, inside.valid_until),

@@ -14,7 +14,8 @@ A store may also say `reads_in_place = True`: `newest` and `find` take microseco
 event loop need not hand them to a thread; and `claims_in_place = True`: so does a `Claim` that is written alone.
 
 All are thread-safe. A read never waits for a writer of the same process. `write` either answers every change or raises
-`StoreError` and has changed nothing.
+`StoreError` and has changed nothing; but what is invalidated or forgotten by hand, written alone, may be a part of it,
+and is to be written again.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ __all__ = [
     "Use",
     "Used",
     "Waits",
+    "must_last",
 ]
 
 
@@ -200,11 +202,15 @@ class Place(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A call made inside an execution: the node and reuse key that were asked for, and the execution that answered."""
+    """A call made inside an execution: the node and reuse key that were asked for, and the execution that answered.
+
+    It is known again by when it began, too: a server that crashes may lose what it has committed last, and give the
+    number to another execution. What was lost is gone, as what was pruned is."""
 
     node: bytes
     asked: bytes
     execution: int
+    started_at: float
 
 
 class Read(NamedTuple):
@@ -418,6 +424,11 @@ class EffectOutcome:
     attempt: int
     outcome: str
 
+    @property
+    def settles(self) -> bool:
+        """Whether what became of it is known."""
+        return self.outcome not in ("unknown", "withdrawn")
+
 
 class Commit(NamedTuple):
     """A successful execution -> `Committed`: node, edges, artifact, execution, marks and the lease's end, all or
@@ -468,8 +479,10 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """`invalid`: it was committed INVALID, since something it used was replaced or invalidated while it ran, or it was
-    itself. `forgotten`: what it was to do was forgotten while it ran, so that nothing of its contents was stored."""
+    """`invalid`: it was committed INVALID, since something it used was replaced, invalidated or removed while it ran,
+    or it was itself; or since that cannot be told: the moment at which it began is gone, with all that was committed
+    shortly before. `forgotten`: what it was to do was forgotten while it ran, so that nothing of its contents was
+    stored."""
 
     execution: int
     invalid: bool
@@ -478,10 +491,12 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The node is answered by this execution from now on -> bool: False if it became INVALID meanwhile."""
+    """The node is answered by this execution from now on -> bool: False if it became INVALID meanwhile, or is gone
+    (see `Use`)."""
 
     place: Place
     execution: int
+    started_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -745,6 +760,15 @@ Change: TypeAlias = (
     | Prune
     | Tidy
 )
+
+
+def must_last(change: Change) -> bool:
+    """Whether it must survive a power cut before anything else happens: an effect, and what is taken back by hand."""
+    if isinstance(change, (Commit, Fail)):
+        return change.effect is not None
+    return isinstance(change, (Intent, Invalidate, Forget))
+
+
 Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | bytes | bool | int | None
 
 

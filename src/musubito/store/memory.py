@@ -272,8 +272,11 @@ class _Tables:
         self.ask_for(place)
         uses = self.those_there(change.uses)
         gone, change = len(uses) < len(change.uses), change._replace(uses=uses)
-        invalid = bool(self.by_hand_since(change.began, place)) or (
-            not change.holds & Holds.EFFECT and (gone or any(self.outdated(change.began, use) for use in uses))
+        today, began = self.moment(), change.began
+        # What was there when it began is gone.
+        lost = began.invalidations > today.invalidations or gone or bool(uses and began.executions > today.executions)
+        invalid = bool(self.by_hand_since(began, place)) or (
+            not change.holds & Holds.EFFECT and (lost or any(self.outdated(began, use) for use in uses))
         )
         number = self.add(change, invalid)
         self.revive(use.execution for use in uses)
@@ -294,7 +297,7 @@ class _Tables:
 
     def point(self, change: Point) -> bool:
         e, node = self.executions.get(change.execution), self.nodes.get(change.place.keys.node)
-        if e is None or e.invalid:
+        if e is None or e.invalid or not self.is_there(e.number, change.started_at):
             return False
         self.revive([e.number])
         if node is None or (node.reuse, node.execution) != (change.place.keys.reuse, e.number):
@@ -324,10 +327,14 @@ class _Tables:
         return number
 
     def those_there(self, uses: Sequence[Use]) -> Sequence[Use]:
-        """Without those of executions that were pruned meanwhile."""
+        """Without those of executions that are gone."""
         if unknown := {use.execution for use in uses if use.execution > max(self.executions, default=0)}:
             raise StoreError(f"it used executions {sorted(unknown)}, which are not in this store")
-        return [use for use in uses if use.execution in self.executions]
+        return [use for use in uses if self.is_there(use.execution, use.started_at)]
+
+    def is_there(self, execution: int, started_at: float) -> bool:
+        e = self.executions.get(execution)
+        return e is not None and e.told.started_at == started_at
 
     def ask_for(self, place: Place) -> None:
         """The node exists from now on, and so do its parents, be it as stubs."""
@@ -457,7 +464,7 @@ class _Tables:
                 self.set_invalid(number)
             # It had replaced these: they must not answer in its place.
             for x in list(self.executions.values()):
-                if x.keys.reuse == e.keys.reuse and x.number < e.number and x.differs(e):
+                if x.keys.reuse == e.keys.reuse and x.number < e.number and not x.invalid and x.differs(e):
                     self.set_invalid(x.number)
         for node_id, node in list(self.nodes.items()):
             if node.execution in self.executions and self.executions[node.execution].invalid:
@@ -626,10 +633,10 @@ class _Tables:
         return self.moment()
 
     def end_effect(self, end: EffectOutcome, execution: int) -> None:
-        effect = self.effects.get(end.effect_key)
-        if effect and effect.attempt == end.attempt:
-            settled = effect.settled + (end.outcome not in ("unknown", "withdrawn"))
-            self.effects[end.effect_key] = _Effect(end.attempt, settled, end.outcome, execution)
+        """Also if its intent was lost with a server that had not kept it."""
+        effect = self.effects.get(end.effect_key, _Effect(end.attempt))
+        if effect.attempt <= end.attempt:
+            self.effects[end.effect_key] = _Effect(end.attempt, effect.settled + end.settles, end.outcome, execution)
 
     def perform(self, change: Change) -> Answer:
         namespace = _named(change)

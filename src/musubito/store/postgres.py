@@ -2,7 +2,8 @@
 
 All that changes what was recorded happens in one transaction after the other (an advisory lock), so that executions are
 numbered in the order in which they are committed, as the data rules ask. Claims wait for nobody: a lease is taken
-first, and what is newer is looked for after that, so that nothing can come between.
+first, and what is newer is looked for after that, so that nothing can come between. Nor does what keeps leases or gives
+them back.
 
 Statements that give no rows travel with the next one that does (libpq's pipeline). Leases go by the server's clock.
 
@@ -37,6 +38,7 @@ from musubito.store.base import (
     Done,
     Fail,
     Forget,
+    Forgotten,
     Found,
     Holder,
     HolderOf,
@@ -57,6 +59,7 @@ from musubito.store.base import (
     ServerCondition,
     Tidy,
     Waits,
+    must_last,
 )
 from musubito.store.firsts import first_of
 from musubito.store.queries import for_postgres, schema_steps
@@ -65,6 +68,7 @@ try:
     import psycopg
     from psycopg.abc import Buffer
     from psycopg.conninfo import conninfo_to_dict
+    from psycopg.generators import send
     from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
     from psycopg.types.string import StrBinaryDumper, TextBinaryLoader
     from psycopg_pool import ConnectionPool, PoolTimeout
@@ -156,13 +160,16 @@ class _Session:
         """Statements travel together; the last of them is the commit, which the server skips if one has failed. Each
         sees what is committed by then, whatever the database's default is."""
         with self.connection.pipeline() as self._pipeline:
-            self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-            if not haste:
-                self.execute("SET LOCAL synchronous_commit = off")
-            self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
+            self.begin(haste=haste)
             yield
             self.execute("COMMIT")
         self._pipeline = None
+
+    def begin(self, *, haste: bool) -> None:
+        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        if not haste:
+            self.execute("SET LOCAL synchronous_commit = off")
+        self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> psycopg.Cursor[Any]:
         return self.connection.execute(statement, parameters, prepare=True, binary=True)
@@ -171,11 +178,17 @@ class _Session:
         """The rows to come: in a pipeline they have not been waited for."""
         return self.execute(QUERIES[query], _timed(parameters))
 
+    def _send_all(self) -> None:
+        """What was asked, before answers are waited for: `sync`, and a pipeline within another one, wait for them even
+        while a part that was more than a socket takes has not gone out, and the server waits for that."""
+        self.connection.wait(send(self.connection.pgconn))
+
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         cursor = self.ask(query, parameters)
         if query not in _ANSWERED:
             return []
         if self._pipeline is not None:
+            self._send_all()
             # Not only flushed: else a transaction that waits for its client does not count as one that stands still.
             self._pipeline.sync()
         return cursor.fetchall()
@@ -183,16 +196,19 @@ class _Session:
     def both(
         self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
     ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        self._send_all()
         with self.connection.pipeline():
             first, second = self.ask(*one), self.ask(*other)
         return first.fetchall(), second.fetchall()
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
+            self._send_all()
             self.connection.cursor().executemany(QUERIES[query], rows)
 
     def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
         if parameters:
+            self._send_all()
             self.connection.cursor().executemany(QUERIES[query], [_timed(each) for each in parameters])
 
 
@@ -440,6 +456,12 @@ class PostgreSQLStorage:
                 return [self._claim(claim, again=len(asked) > 1) for claim in claims]
 
             return self._persistently(ask)
+        keeping = [change for change in changes if isinstance(change, (Release, Renew))]
+        if len(keeping) == len(changes):
+            return self._persistently(lambda: self._keep(keeping))
+        if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
+            change = changes[0]
+            return [self._persistently(lambda: self._in_steps(change))]
         # One at a time here, too: numbers that are new in a transaction are nobody else's before it is committed.
         with self._writing:
             before = _Before()
@@ -469,6 +491,17 @@ class PostgreSQLStorage:
             elif held:
                 return Busy(Holder(*held[0]))
         return self._claim(claim)  # It was given back just now.
+
+    def _keep(self, changes: Sequence[Release | Renew]) -> list[None]:
+        """Without the lock, so that no lease runs out while somebody writes for long; and in a transaction for each, so
+        that none is held here while another is waited for."""
+        with self._session() as session, session.connection.pipeline():
+            for query, parameters in relational.keeping(changes):
+                session.begin(haste=False)
+                session.ask("whole", {"whole": WHOLE})
+                session.ask(query, parameters)
+                session.execute("COMMIT")
+        return [None] * len(changes)
 
     def _write(self, changes: Sequence[Change], before: _Before) -> list[Any]:
         """One transaction. If the last attempt at it may have been committed, that is found out first."""
@@ -511,8 +544,14 @@ class PostgreSQLStorage:
                 haste = not all(isinstance(change, _WITHOUT_HASTE) for change in changes)
                 with session.transaction(haste=haste):
                     session.ask("lock", {"lock": _WRITES})
+                    if any(map(must_last, changes)):
+                        session.ask("lasting", {})
                     if not any(isinstance(change, _BY_HAND) for change in changes):
                         session.ask("whole", {"whole": WHOLE})
+                    if any(isinstance(change, Waits) for change in changes):
+                        # What waits under a lease must not lose it halfway: that may be given back without the lock.
+                        leases = [key for change in changes for key in relational.leases_of(change)]
+                        session.ask("lock_leases", {"keys": leases})
                     learned = self._numbers.learned
                     number = session.ask("transaction", {})
                     committed = [] if first is None else session.rows("committed_as", first)
@@ -521,7 +560,7 @@ class PostgreSQLStorage:
                     else:
                         answers = [relational.perform(session, self._numbers, change) for change in changes]
                     transaction = number.fetchall()[0][0]
-                    if self._numbers.learned > learned:
+                    if self._numbers.learned > learned and not haste:
                         # Others go by these numbers: they must last.
                         session.execute("SET LOCAL synchronous_commit TO DEFAULT")
                     # From here on it may be committed.
@@ -531,6 +570,24 @@ class PostgreSQLStorage:
                     raise committing from error
                 raise
         return answers
+
+    def _in_steps(self, change: Forget | Invalidate) -> int | Forgotten:
+        """What is done by hand may take long: others can write after each step of it. If one fails, what was done stays
+        done, and all of it is to be done again."""
+        answer: int | Forgotten | None = None
+        with self._session() as session:
+            steps = relational.by_hand(session, self._numbers, change)
+            while answer is None:
+                with self._writing:
+                    try:
+                        with session.transaction():
+                            session.ask("lock", {"lock": _WRITES})
+                            session.ask("lasting", {})
+                            answer = next(steps)
+                    except BaseException:
+                        self._numbers.forget()
+                        raise
+        return answer
 
     def _was_committed(self, before: _Unclear, changes: Sequence[Change]) -> bool:
         """Whether what it was to write is there. That the server says so is not enough: after a crash, numbers of

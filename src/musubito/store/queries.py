@@ -41,6 +41,7 @@ _SPELT_OTHERWISE: Final = tuple(
     for pattern, other in (
         (r"%", "%%"),
         (r"(?<![\w.:%(])(_[a-z]\w*)", r"musubito.\1"),  # wherever the session looks for tables
+        (r"\bSELECT value FROM json_each\((:\w+)\)", r"SELECT json_array_elements_text(\1::json)::bigint"),
         (r"x''", "''::bytea"),
         (r"\bIS NOT (?=:)", "IS DISTINCT FROM "),
         (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # keeps SQLite from an index

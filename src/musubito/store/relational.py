@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, assert_never
 
 from musubito.errors import StoreError
@@ -30,11 +30,11 @@ from musubito.store.base import (
     Committed,
     Dismiss,
     Done,
-    EffectOutcome,
     EffectQuery,
     EffectRow,
     Fail,
     Forget,
+    Forgotten,
     Found,
     Holder,
     HolderOf,
@@ -75,8 +75,11 @@ __all__ = [
     "Database",
     "Numbers",
     "answer",
+    "by_hand",
     "claimed",
     "is_inline",
+    "keeping",
+    "leases_of",
     "moment_unless_newer",
     "newest",
     "perform",
@@ -348,8 +351,8 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             db.many("renew", [_lease(holder, key, operation, now) for key, operation in held])
         case Waits():
             return _waits(db, change)
-        case Invalidate():
-            return _invalidate(db, numbers, change)
+        case Invalidate() | Forget():
+            return next(answer for answer in by_hand(db, numbers, change) if answer is not None)
         case Intent():
             return _intend(db, numbers, change)
         case Ledger(namespace, runs, calls, inputs):
@@ -361,8 +364,6 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
         case Begin(namespace, key_check):
             db.rows("begin_namespace", {"name": namespace, "key_check": key_check})
             return bytes(db.rows("key_check", {"name": namespace})[0][0])
-        case Forget():
-            return removal.forget(db, numbers, change)
         case Retire():
             return removal.retire(db, change)
         case Dismiss():
@@ -404,6 +405,35 @@ def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
     return None if newer else Claimed(executions, invalidations)
 
 
+def keeping(changes: Sequence[Release | Renew]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The query for each lease that goes on or ends."""
+    asked: list[tuple[str, Mapping[str, Any]]] = []
+    for change in changes:
+        if isinstance(change, Release):
+            asked.append(("release", {"key": change.lease[0], "owner": change.lease[1]}))
+        else:
+            holder, held, now = change.holder, change.held, change.now
+            asked += [("renew", _lease(holder, key, operation, now)) for key, operation in held]
+    return asked
+
+
+def leases_of(change: Change) -> Sequence[bytes]:
+    """The keys of the leases that a change looks for to change them."""
+    match change:
+        case Commit() | Fail() | Release():
+            return [change.lease[0]] if change.lease is not None else []
+        case Claim():
+            return [change.key]
+        case Intent():
+            return [change.effect_key]
+        case Renew():
+            return [key for key, _ in change.held]
+        case Waits():
+            return change.held
+        case _:
+            return []
+
+
 def _lease(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, Any]:
     return {
         "key": key,
@@ -419,17 +449,23 @@ def _lease(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, 
 
 def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     place, artifact = change.place, change.artifact
-    ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations}
-    rows, found = db.both(("ahead", ahead), ("node", {"node": place.keys.node}))
+    rows, found = db.both(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
     execution, new, invalidations, before, asked, retired = rows[0]
-    by_hand = _by_hand_since(db, numbers, change.began, place, found) if invalidations else None
+    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, found)
     if by_hand == FORGOTTEN:
         change = removal.without_contents(change)
         place = change.place
     node = _found_node(db, numbers, place, found)
     # What an effect did stays done, whatever became of the steps inside it.
     effect = change.holds & Holds.EFFECT
-    invalid = by_hand is not None or (not effect and any(_outdated(db, change.began, use) for use in change.uses))
+    invalid = by_hand is not None or (
+        not effect
+        and (
+            invalidations < change.began.invalidations
+            or bool(change.uses and execution <= change.began.executions)
+            or any(_outdated(db, change.began, use) for use in change.uses)
+        )
+    )
     if node is None:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
@@ -491,7 +527,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             db.rows("point", {"id": number, "execution": None, "reuse": _unless(place.keys.reuse, place.keys.node)})
         elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
-    _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
+    _end(db, numbers, change, execution)
     return Committed(execution, invalid, _forgotten(numbers, by_hand, place))
 
 
@@ -507,10 +543,9 @@ def size_of(change: Commit) -> int:
 
 def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
-    ahead = {"reuse": place.keys.reuse, "since": change.began.invalidations if change.began else 0}
-    rows, found = db.both(("ahead", ahead), ("node", {"node": place.keys.node}))
+    rows, found = db.both(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
     execution, new, invalidations, *_, retired = rows[0]
-    by_hand = _by_hand_since(db, numbers, change.began, place, found) if change.began and invalidations else None
+    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, found)
     if by_hand == FORGOTTEN:
         change = removal.without_contents(change)
         place = change.place
@@ -545,7 +580,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     if retired:
         removal.revive(db, (use.execution for use in change.uses))
     _add_usage(db, execution, change.usage)
-    _end(db, change.lease, change.effect, execution, change.started_at + change.duration_ms / 1000)
+    _end(db, numbers, change, execution)
     forgotten = _forgotten(numbers, by_hand, place)
     return Committed(execution, forgotten, forgotten)
 
@@ -591,19 +626,20 @@ def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
 
 def _point(db: Database, numbers: Numbers, change: Point) -> bool:
     where = {"execution": change.execution}
-    used, retired = db.both(("used", where), ("is_retired", where))
-    if not used or used[0][2]:
+    rows, retired = db.both(("used", where), ("is_retired", where))
+    used = _known(rows, change.started_at)
+    if used is None or used[2]:
         return False
     if retired:
         removal.revive(db, [change.execution])
-    reuse, artifact, _ = used[0]
+    reuse, artifact, _ = used
     place, asked = change.place, change.place.keys.reuse
     node = _found_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))
     if node is None or (node.pointed, node.asked) != (change.execution, asked):
         _replaced(db, asked, change.execution, artifact, own=reuse == asked)
         db.rows("add_answer", {"asked": asked, "artifact": artifact, "across": reuse != asked})
     if node is None:
-        new = db.rows("ahead", {"reuse": asked, "since": 0})[0][1]
+        new = db.rows("ahead", {"reuse": asked})[0][1]
         _add_node(db, numbers, place, new, change.execution, ran=False)
     else:
         _answer_at(db, place, node, change.execution, artifact)
@@ -672,7 +708,7 @@ def _number_of(db: Database, node: bytes) -> int:
 
 def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
     for use in uses:
-        used = _used(db, use.execution)
+        used = _used(db, use)
         if used is None:
             continue
         reuse = used[0]
@@ -687,16 +723,25 @@ def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
         )
 
 
-def _used(db: Database, execution: int) -> Row | None:
-    """(reuse key, artifact, invalid) of an execution; None if it was pruned meanwhile."""
-    rows = db.rows("used", {"execution": execution})
-    if not rows and execution > db.rows("began", {})[0][0]:
-        raise StoreError(f"execution {execution}, which was used, is not in this store")
-    return rows[0] if rows else None
+def _used(db: Database, use: Use) -> Row | None:
+    """(reuse key, artifact, invalid) of what was used; None if it is gone."""
+    used = _known(db.rows("used", {"execution": use.execution}), use.started_at)
+    if used is None and use.execution > db.rows("began", {})[0][0]:
+        raise StoreError(f"execution {use.execution}, which was used, is not in this store")
+    return used
 
 
-def _by_hand_since(db: Database, numbers: Numbers, began: Claimed, place: Place, found: list[Row]) -> str | None:
+def _known(rows: list[Row], started_at: float) -> Row | None:
+    """(reuse key, artifact, invalid) of what the query `used` has found; None if that is gone (see `Use`)."""
+    return rows[0][:3] if rows and rows[0][3] == started_at else None
+
+
+def _by_hand_since(
+    db: Database, numbers: Numbers, began: Claimed | None, newest: int, place: Place, found: list[Row]
+) -> str | None:
     """Whether its operation or its node was "invalidated" by hand since it began, or `FORGOTTEN`."""
+    if began is None or newest <= began.invalidations:
+        return None
     operation = numbers.operation(db, place.namespace, place.operation)
     where = {"since": began.invalidations, "operation": operation, "node": found[0][0] if found else None}
     ((forgotten,),) = db.rows("invalidated_since", where)
@@ -714,7 +759,7 @@ def _forgotten(numbers: Numbers, by_hand: str | None, place: Place) -> bool:
 
 def _outdated(db: Database, began: Claimed, use: Use) -> bool:
     """Whether what was used is INVALID or gone by now, or was replaced by another artifact since its caller began."""
-    used = _used(db, use.execution)
+    used = _used(db, use)
     if used is None or used[2]:
         return True
     reuse, artifact, _ = used
@@ -744,14 +789,23 @@ def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact
     db.rows("point", {"id": node.number, "execution": execution, "reuse": reuse})
 
 
-def _end(
-    db: Database, lease: tuple[bytes, bytes] | None, effect: EffectOutcome | None, execution: int, at: float
-) -> None:
-    if lease is not None:
-        db.rows("release", {"key": lease[0], "owner": lease[1]})
+def _end(db: Database, numbers: Numbers, change: Commit | Fail, execution: int) -> None:
+    """With an execution end the lease under which it ran and its attempt at an effect."""
+    if change.lease is not None:
+        db.rows("release", {"key": change.lease[0], "owner": change.lease[1]})
+    effect = change.effect
     if effect is not None:
-        where = {"effect_key": effect.effect_key, "attempt": effect.attempt, "outcome": effect.outcome}
-        db.rows("end_effect", {"execution": execution, "at": at, **where})
+        ended = {
+            "effect_key": effect.effect_key,
+            "operation": numbers.operation(db, change.place.namespace, change.place.operation),
+            "attempt": effect.attempt,
+            "settled": int(effect.settles),
+            "began_at": change.started_at,
+            "outcome": effect.outcome,
+            "at": change.started_at + change.duration_ms / 1000,
+            "execution": execution,
+        }
+        db.rows("end_effect", ended)
 
 
 def _waits(db: Database, change: Waits) -> bool:
@@ -765,7 +819,13 @@ def _waits(db: Database, change: Waits) -> bool:
     return not reached.isdisjoint(change.held)
 
 
-def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> int:
+def by_hand(db: Database, numbers: Numbers, change: Invalidate | Forget) -> Iterator[int | Forgotten | None]:
+    """Perform it in steps, each of which may be a transaction of its own; the last gives the answer, others None. What
+    is concerned is decided in the first: what is running then is committed INVALID when it ends."""
+    return _invalidate(db, numbers, change) if isinstance(change, Invalidate) else removal.forget(db, numbers, change)
+
+
+def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> Iterator[int | None]:
     if change.operation is not None:
         operation = numbers.operation(db, change.namespace, change.operation)
         where = {"operation": operation, "node": None}
@@ -775,14 +835,13 @@ def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> int:
         where = {"operation": None, "node": _number_of(db, change.node or b"")}
         named = db.rows("invalidate_node", where)
     db.rows("add_invalidation", {**where, "forgotten": 0})
-    for (execution,) in named:
-        db.rows("set_invalid_by_hand", {"execution": execution})
-        db.rows("effect_may_run_again", {"execution": execution})
-        for (caller,) in db.rows("callers", {"execution": execution}):
-            db.rows("set_invalid", {"execution": caller})
-    for (node,) in db.rows("nodes_pointing_at_invalid", {}):
-        db.rows("mark_stale", {"node": node})
-    return len(named)
+    for piece, some in enumerate(removal.in_pieces(named)):
+        if piece:
+            yield None
+        for query in ("set_invalid_by_hand", "effects_may_run_again", "set_callers_invalid"):
+            db.rows(query, some)
+    db.rows("mark_stale_below_invalid", {})
+    yield len(named)
 
 
 def _intend(db: Database, numbers: Numbers, intent: Intent) -> Claimed | Busy | Done:

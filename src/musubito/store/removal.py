@@ -7,20 +7,24 @@ concerned is decided inside the transaction, so that none escapes that is commit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from musubito.store.base import FORGOTTEN, Commit, Dismiss, Fail, Forget, Forgotten, Prune, Pruned, Retire
 
 if TYPE_CHECKING:
     from musubito.store.relational import Database, Numbers
 
-__all__ = ["dismiss", "forget", "prune", "retire", "revive", "tidy", "without_contents"]
+__all__ = ["dismiss", "forget", "in_pieces", "prune", "retire", "revive", "tidy", "without_contents"]
+
+AT_ONCE: Final = 10_000
+"""So many executions are invalidated or forgotten in one step: a statement for each would take many times as long."""
 
 
-def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
-    """See `Forget`. The tables are looked through once each, whatever is forgotten: it is done by hand."""
+def forget(db: Database, numbers: Numbers, change: Forget) -> Iterator[Forgotten | None]:
+    """See `Forget`, and `relational.by_hand`. The tables are looked through once each, whatever is forgotten."""
     erased: list[tuple[int]] = []
     if change.run is not None:
         named = db.rows("executions_of_run", {"run": change.run})
@@ -38,33 +42,33 @@ def forget(db: Database, numbers: Numbers, change: Forget) -> Forgotten:
             where = {"operation": None, "node": known[0][0]}
             named += db.rows("invalidate_node", where)
             db.rows("add_invalidation", {**where, "forgotten": 1})
-    executions = list(dict.fromkeys(row[0] for row in named))
-    size = sum(_forget(db, execution) for execution in executions)
-    for (node_below,) in db.rows("nodes_pointing_at_invalid", {}):
-        db.rows("mark_stale", {"node": node_below})
-    artifacts = db.rows("forget_artifacts", {"forgotten": FORGOTTEN})
-    erased += db.rows("forget_inputs", {"forgotten": FORGOTTEN})
+    size = piece = 0
+    for piece, some in enumerate(in_pieces(named)):
+        if piece:
+            yield None
+        size += db.rows("size_of_executions", some)[0][0]
+        db.rows("forget_executions", {"forgotten": FORGOTTEN, **some})
+        for query in ("forget_reads", "set_callers_invalid", "set_replaced_invalid"):
+            db.rows(query, some)
+    if piece:
+        yield None
+    db.rows("mark_stale_below_invalid", {})
     db.rows("forget_code", {"forgotten": FORGOTTEN})
     # Whoever has a fingerprint of these next keeps its texts again.
     numbers.codes.clear()
+    if piece:
+        yield None
+    artifacts = db.rows("forget_artifacts", {"forgotten": FORGOTTEN})
+    erased += db.rows("forget_inputs", {"forgotten": FORGOTTEN})
     gone = [(name, digest) for _, name, digest in artifacts]
-    return Forgotten(len(executions), len(erased), size + _sum(artifacts) + _sum(erased), gone)
+    yield Forgotten(len(set(named)), len(erased), size + _sum(artifacts) + _sum(erased), gone)
 
 
-def _forget(db: Database, execution: int) -> int:
-    """The execution without its contents, INVALID with all that called it; how many bytes went."""
-    rows = db.rows("size_of_execution", {"execution": execution})
-    if not rows:
-        return 0
-    size, reuse, artifact = rows[0]
-    db.rows("forget_execution", {"execution": execution, "forgotten": FORGOTTEN})
-    db.rows("forget_reads", {"execution": execution})
-    for (caller,) in db.rows("callers", {"execution": execution}):
-        db.rows("set_invalid", {"execution": caller})
-    where = {"reuse": reuse, "execution": execution, "artifact": artifact}
-    for (earlier,) in db.rows("earlier_with_another_artifact", where):
-        db.rows("set_invalid", {"execution": earlier})
-    return int(size)
+def in_pieces(named: Sequence[tuple[int]]) -> Iterator[Mapping[str, Any]]:
+    """So many of these executions at a time as queries are told of them; the earliest first."""
+    executions = sorted({execution for (execution,) in named})
+    for start in range(0, len(executions), AT_ONCE):
+        yield {"executions": json.dumps(executions[start : start + AT_ONCE])}
 
 
 Told = TypeVar("Told", Commit, Fail)

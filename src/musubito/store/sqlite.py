@@ -48,6 +48,7 @@ from musubito.store.base import (
     Holder,
     HolderOf,
     Intent,
+    Invalidate,
     KeyCheckOf,
     Keys,
     Ledger,
@@ -59,6 +60,7 @@ from musubito.store.base import (
     Release,
     Renew,
     Tidy,
+    must_last,
 )
 from musubito.store.locks import ByteLocks, locks_beside
 from musubito.store.queries import QUERIES, READING, schema_steps
@@ -72,12 +74,16 @@ ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
 SMALLEST: Final = 512
 """Bytes of the smallest page."""
 KEPT_ROWS: Final = 256
+PAUSE: Final = 0.02
+"""For so long others may write between the steps of what takes long, in seconds."""
 BULK: Final = 1000
 KEPT_BYTES: Final = 65_536
 STEPS: Final = schema_steps("sqlite")
+Perform = Callable[[], list[Any]]
+"""What a transaction does and answers, if not just its changes."""
 _CLAIMS: Final = {Claim}
 _RELEASES: Final = {Release}
-_LASTING: Final = {Intent, Commit, Fail}
+_LASTING: Final = {Intent, Commit, Fail, Invalidate}
 _ERASING: Final = {Forget, Prune, Tidy}
 _ENDING: Final = (Commit, Fail, Release)
 _UNSEEN: Final = (Ledger, Renew)
@@ -329,6 +335,8 @@ class SQLiteStorage:
         writer, locks = self._writer, self._locks
         kinds = set(map(type, changes))
         try:
+            if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
+                return self._in_steps(writer, changes[0])
             if locks is not None and kinds == _CLAIMS:
                 with self._reader.lock:
                     return [self._claim(self._reader, locks, change) for change in changes if isinstance(change, Claim)]
@@ -347,24 +355,33 @@ class SQLiteStorage:
         except _FAULTS as error:
             raise self._fault(error) from error
 
-    def _lastingly(self, writer: _Connection, changes: Sequence[Change], kinds: set[type]) -> list[Any]:
+    def _in_steps(self, writer: _Connection, change: Forget | Invalidate) -> list[Any]:
+        """What is done by hand may take long: others can write after each step of it. If one fails, what was done stays
+        done, and all of it is to be done again."""
+        steps = relational.by_hand(writer, self._numbers, change)
+        while True:
+            with writer.lock:
+                answers = self._lastingly(writer, [change], {type(change)}, lambda: [next(steps)])
+            if answers != [None]:
+                return answers
+            # Who waits is not woken, but looks again and again.
+            time.sleep(PAUSE)
+
+    def _lastingly(
+        self, writer: _Connection, changes: Sequence[Change], kinds: set[type], perform: Perform | None = None
+    ) -> list[Any]:
         """One transaction, on the disk when it ends if it must be, and without a trace of what it removes by hand."""
         if not kinds.isdisjoint(_ERASING):
-            return self._without_a_trace(writer, changes)
-        if kinds.isdisjoint(_LASTING) or not any(map(_must_last, changes)):
+            pragma, during, after = "secure_delete", "ON", "OFF"
+        elif not kinds.isdisjoint(_LASTING) and any(map(must_last, changes)):
+            pragma, during, after = "synchronous", "FULL", "NORMAL"
+        else:
             return self._transaction(writer, changes)
-        writer.execute("PRAGMA synchronous = FULL")
+        writer.execute(f"PRAGMA {pragma} = {during}")
         try:
-            return self._transaction(writer, changes)
+            return self._transaction(writer, changes, perform)
         finally:
-            writer.execute("PRAGMA synchronous = NORMAL")
-
-    def _without_a_trace(self, writer: _Connection, changes: Sequence[Change]) -> list[Any]:
-        writer.execute("PRAGMA secure_delete = ON")
-        try:
-            return self._transaction(writer, changes)
-        finally:
-            writer.execute("PRAGMA secure_delete = OFF")
+            writer.execute(f"PRAGMA {pragma} = {after}")
 
     def empty_log(self) -> bool:
         """Bring all that lies in the log into the database, and empty it; whether nobody who reads was in the way."""
@@ -444,12 +461,12 @@ class SQLiteStorage:
             return self._claim(writer, self._locks, change)
         return relational.perform(writer, self._numbers, change)
 
-    def _transaction(self, writer: _Connection, changes: Sequence[Change]) -> list[Any]:
+    def _transaction(self, writer: _Connection, changes: Sequence[Change], perform: Perform | None = None) -> list[Any]:
         if writer.begin("BEGIN IMMEDIATE"):
             self._numbers.forget()
             self._kept.clear()
         try:
-            answers = [self._perform(writer, change) for change in changes]
+            answers = perform() if perform else [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
         except BaseException:
             self._numbers.forget()
@@ -489,11 +506,6 @@ class SQLiteStorage:
         """It may be used again."""
         for connection in (self._writer, self._reader):
             connection.lock.release()
-
-
-def _must_last(change: Change) -> bool:
-    """Whether it must survive a power cut before anything else happens."""
-    return isinstance(change, Intent) or (isinstance(change, (Commit, Fail)) and change.effect is not None)
 
 
 # -- opening -----------------------------------------------------------------------------------------------------------

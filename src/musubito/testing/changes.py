@@ -90,9 +90,9 @@ def parent(of: Place, output: str) -> ParentRef:
     return ParentRef(of.keys.node, digest(output))
 
 
-def use(of: Place, execution: int) -> Use:
+def use(of: Place, execution: int, started_at: float = 100.0) -> Use:
     """A call that was answered by this execution."""
-    return Use(of.keys.node, of.keys.reuse, execution)
+    return Use(of.keys.node, of.keys.reuse, execution, started_at)
 
 
 def commit(at: Place, output: str | None, **more: Any) -> Commit:
@@ -190,9 +190,9 @@ def failed(store: Store, at: Place, **more: Any) -> int:
     return execution
 
 
-def pointed(store: Store, at: Place, execution: int) -> bool:
+def pointed(store: Store, at: Place, execution: int, started_at: float = 100.0) -> bool:
     """Points a node at an execution; whether that was allowed."""
-    (answer,) = store.write([Point(at, execution)])
+    (answer,) = store.write([Point(at, execution, started_at)])
     allowed: bool = answer
     return allowed
 

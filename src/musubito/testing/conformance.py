@@ -590,6 +590,32 @@ class StoreConformance:
         assert self.outer(store, use(H, inner))
         assert found(store, H).settled == 0
 
+    def test_what_used_something_whose_number_is_another_s_by_now_is_committed_invalid(self, store: Store) -> None:
+        """As after a crash of a server that had not kept what it had committed."""
+        e = ran(store, F, "x", started_at=200.0)
+        assert not self.outer(store, use(F, e, 200.0))
+        lost = use(F, e, 100.0)
+        assert self.outer(store, lost)
+        # Nor is it recorded that it had called the other one.
+        failed(store, G, uses=[lost])
+        invalidate(store, "f")
+        assert [found.invalid for found in others(store, H)] == [1, 1]
+        caller = ran(store, ONE, "y", uses=[lost], holds=AN_EFFECT)
+        assert not is_invalid(store, ONE, caller)
+
+    def test_what_began_at_a_moment_that_is_gone_is_committed_invalid(self, store: Store) -> None:
+        ran(store, F, "x")
+        assert self.outer(store, use(F, 1), began=Claimed(9, 0))
+        assert self.outer(store, began=Claimed(0, 9))
+        # Which executions came later concerns only what has used some.
+        assert not self.outer(store, began=Claimed(9, 0))
+        assert not self.outer(store, use(F, 1), began=Claimed(9, 9), holds=AN_EFFECT)
+        # Also where it is the first at its node, and all names are known.
+        again = place("f", argument="again")
+        store.write([claim(again, "me")])
+        first = commit(again, "x", began=Claimed(0, 9), lease=(again.keys.reuse, b"me"))
+        assert one(store.write([first])).invalid
+
     def test_an_unknown_execution_cannot_be_used(self, store: Store) -> None:
         for change in (commit(H, "x", uses=[use(F, 7)]), fail(H, uses=[use(F, 7)])):
             with pytest.raises(StoreError):
@@ -691,6 +717,11 @@ class StoreConformance:
         invalidate(store, "f")
         assert not pointed(store, BELOW_ONE, e)
         assert found(store, BELOW_ONE) == found(store, BELOW_ONE)._replace(execution=other, settled=1)
+
+    def test_what_has_the_number_of_another_is_not_pointed_at(self, store: Store) -> None:
+        e = ran(store, F, "x", started_at=200.0)
+        assert not pointed(store, G, e, 100.0)
+        assert pointed(store, G, e, 200.0)
 
     def test_pointing_makes_invalid_what_asked_for_the_key_and_got_another_artifact(self, store: Store) -> None:
         first = ran(store, BELOW_ONE, "x")
@@ -1329,6 +1360,14 @@ class StoreConformance:
         store.write([intent("send", "me"), intent("send", "me", 2), commit(EFFECT, "sent", effect=done(EFFECT))])
         assert self.effect(store) == EffectRow(2, 0, None, held("me"), None)
 
+    def test_what_became_of_an_attempt_is_known_though_its_intent_was_lost(self, store: Store) -> None:
+        """As with a server that crashed and had not kept it."""
+        store.write([commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
+        row = self.effect(store)
+        assert (row.attempt, row.settled_attempts, row.outcome, row.found.payload) == (1, 1, "done", b"sent")
+        store.write([fail(EFFECT, effect=done(EFFECT, "unknown", 3))])
+        assert self.effect(store)[:3] == (3, 1, "unknown")
+
     def test_an_effect_that_is_invalidated_may_run_again(self, store: Store) -> None:
         store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
         invalidate(store, "send")
@@ -1348,7 +1387,7 @@ class StoreConformance:
     # -- writing -------------------------------------------------------------------------------------------------------
     def test_changes_are_made_and_answered_in_order(self, store: Store) -> None:
         answers = store.write(
-            [claim(F, "me"), commit(F, "x"), Point(F, 1), claim(F, "you"), Invalidate("default", "f", None)]
+            [claim(F, "me"), commit(F, "x"), Point(F, 1, 100.0), claim(F, "you"), Invalidate("default", "f", None)]
         )
         assert answers == [Claimed(0, 0), Committed(1, False), True, Done(), 1]
         assert store.write([]) == []

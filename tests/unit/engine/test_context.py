@@ -34,8 +34,8 @@ def read(key: str, digest: bytes | None) -> Read:
 # -- frames ------------------------------------------------------------------------------------------------------------
 def test_a_frame_takes_everything() -> None:
     f = frame()
-    f.take(handed(uses=[Use(b"n", b"r", 1)], reads=[read("a", b"1")]))
-    f.take(handed(uses=[Use(b"n", b"r", 2)], reads=[read("b", None)], samples=True))
+    f.take(handed(uses=[Use(b"n", b"r", 1, 0.0)], reads=[read("a", b"1")]))
+    f.take(handed(uses=[Use(b"n", b"r", 2, 0.0)], reads=[read("b", None)], samples=True))
     assert [use.execution for use in f.uses] == [1, 2]
     assert f.reads == [read("a", b"1"), read("b", None)]
     assert f.samples
@@ -67,7 +67,7 @@ def test_a_frame_takes_from_several_threads() -> None:
 
     def work() -> None:
         for number in range(200):
-            f.take(handed(uses=[Use(b"", b"", number)], valid_until=float(number)))
+            f.take(handed(uses=[Use(b"", b"", number, 0.0)], valid_until=float(number)))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

@@ -442,8 +442,8 @@ def test_intent_and_outcome_are_on_the_disk_when_they_are_committed(tmp_path):
     for statement in statements:
         if "PRAGMA synchronous" in statement:
             level = statement.split("=")[1].strip()
-        elif "_effects" in statement and ("INSERT" in statement or "UPDATE" in statement):
-            seen.append("intent" if "INSERT" in statement else "outcome")
+        elif "INSERT INTO _effects" in statement:
+            seen.append("outcome" if "'done'" in statement else "intent")
         elif statement == "COMMIT" and seen and seen[-1] in ("intent", "outcome"):
             seen.append(level)
         elif "function runs" in statement:

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import random
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from musubito import MusubitoEngine, StoreError, musubito_step, use_musubito_engine
-from musubito.store.base import Busy, Claimed, HolderOf, Invalidate, Read, ReadsOf, Used
+from musubito.store import postgres
+from musubito.store.base import (
+    Busy,
+    Change,
+    Claimed,
+    HolderOf,
+    Invalidate,
+    Read,
+    ReadsOf,
+    Release,
+    Renew,
+    Used,
+    Waits,
+)
 from musubito.store.postgres import PostgreSQLStorage
-from musubito.testing.changes import claim, commit, fail, holder, parent, place, ran
+from musubito.testing.changes import claim, commit, fail, found, held, holder, parent, place, ran, steady
 from tests.server import drop_database, new_database
 
 F, G = place("f"), place("g")
@@ -64,6 +80,24 @@ def test_a_role_may_be_given_an_empty_schema(url: str):
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"DROP SCHEMA musubito CASCADE; DROP ROLE {role}")
+
+
+def test_what_a_socket_does_not_take_at_once_stops_nobody(store: PostgreSQLStorage):
+    """Among what has more to ask after it: that something is replaced, another commit, and leases."""
+    large = ["x" * 12_000_000, "y" * 12_000_000]
+    for output in large:
+        ran(store, F, output)
+    began = time.monotonic()
+    store.write(
+        [
+            commit(F, large[0]),
+            commit(G, large[1]),
+            commit(F, large[1]),
+            Renew(holder("me"), [(b"key", "f")], time.time()),
+        ]
+    )
+    assert time.monotonic() - began < 10
+    assert [len(found(store, at).payload or b"") for at in (F, G)] == [12_000_000] * 2
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\u2400", "\u241b", "\u241b\u2400\0\u241b\u241b", "\u241b\0"])
@@ -256,3 +290,58 @@ def test_its_views_are_those_of_sqlite(url: str, store: PostgreSQLStorage, tmp_p
         } == columns
         tables = {name for (name,) in here.execute("SELECT viewname FROM pg_views WHERE schemaname = 'musubito'")}
     assert tables == set(views)
+
+
+# -- leases ------------------------------------------------------------------------------------------------------------
+KEYS = [bytes([number]) for number in range(30)]
+
+
+def test_leases_are_kept_and_given_back_while_somebody_writes_for_long(url: str, store: PostgreSQLStorage):
+    store.write([claim(F, "me"), claim(G, "me")])
+    with psycopg.connect(url) as connection:
+        postgres._Session(connection).ask("lock", {"lock": postgres._WRITES})
+        began = time.monotonic()
+        store.write([Renew(holder("me", 70), [(F.keys.reuse, "f")], time.time()), Release((G.keys.reuse, b"me"))])
+        assert time.monotonic() - began < 5
+        assert steady(store.find(HolderOf(F.keys.reuse))) == held("me", 70)
+        assert store.find(HolderOf(G.keys.reuse)) is None
+
+
+def test_nobody_who_changes_several_leases_waits_for_somebody_who_waits_for_him(url: str, store: PostgreSQLStorage):
+    """The server would find that out after a second, and take one of both back."""
+    until = time.monotonic() + 2.5
+    faults: list[BaseException] = []
+
+    def again(what: Callable[[list[bytes]], list[Change]], seed: int) -> None:
+        chance, own = random.Random(seed), PostgreSQLStorage(url)
+        try:
+            while time.monotonic() < until:
+                own.write(what(chance.sample(KEYS, len(KEYS))))
+        except BaseException as fault:
+            faults.append(fault)
+        finally:
+            own.close()
+
+    def kept(keys: list[bytes]) -> list[Change]:
+        return [Renew(holder("me"), [(key, "f")], time.time()) for key in keys]
+
+    def ended(keys: list[bytes]) -> list[Change]:
+        return [fail(F, lease=(key, b"me")) for key in keys[:10]]
+
+    def given_back(keys: list[bytes]) -> list[Change]:
+        return [Release((key, b"me")) for key in keys[:10]]
+
+    def waiting(keys: list[bytes]) -> list[Change]:
+        return [Waits(keys[:5], b"me", b"awaited", 0.0), Waits(keys[5:6], b"me", b"awaited", 0.0)]
+
+    ways = [kept, kept, ended, given_back, waiting]
+    threads = [threading.Thread(target=again, args=(what, seed)) for seed, what in enumerate(ways)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    # What is counted comes to be seen a little later.
+    time.sleep(1)
+    name = conninfo_to_dict(url)["dbname"]
+    assert rows(url, f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{name}'") == [(0,)]

@@ -16,8 +16,8 @@ from musubito.store.queries import QUERIES, READING, schema_steps
 SCANS = {
     "invalidate_operation": {"n", "_nodes", "e", "_executions"},
     "invalidate_node": {"e", "_executions"},
-    "nodes_pointing_at_invalid": {"n", "_nodes", "e", "_executions"},
-    "effect_may_run_again": {"_effects"},
+    "mark_stale_below_invalid": {"g"},
+    "effects_may_run_again": {"_effects"},
     "forget_artifacts": {"_artifacts", "e", "_executions"},
     "forget_inputs": {"_inputs", "n", "_nodes", "_executions"},
     "forget_code": {"_code_parts", "e", "n"},
@@ -30,7 +30,8 @@ SCANS = {
 }
 # Rows that a query has made itself.
 OWN = re.compile(
-    r"SCAN (\d+-ROW|CONSTANT|.*SUBQUERY|tree|chain|outward|below|t|c|o|b|f|bound|\(subquery|CTE)", re.IGNORECASE
+    r"SCAN (\d+-ROW|CONSTANT|.*SUBQUERY|tree|chain|outward|below|json_each|t|c|o|b|f|bound|\(subquery|CTE)",
+    re.IGNORECASE,
 )
 
 INDEXES = {
@@ -45,12 +46,13 @@ INDEXES = {
     "newer_with_another_artifact": {"_executions_by_reuse_key"},
     "callers_of_others": {"_executions_by_reuse_key", "_uses_by_called", "_uses_by_asked"},
     "set_invalid": {"_uses_by_called"},
-    "callers": {"_uses_by_called"},
+    "set_callers_invalid": {"_uses_by_called"},
+    "mark_stale_below_invalid": {"_edges_by_child"},
     "parents": {"_edges_by_child"},
     "part": {"_parts_by_digest"},
     "add_answer": {"_executions_by_reuse_key"},
     "neighbours": {"_nodes_by_node_id", "_executions_by_reuse_key"},
-    "earlier_with_another_artifact": {"_executions_by_reuse_key"},
+    "set_replaced_invalid": {"_executions_by_reuse_key", "_uses_by_called"},
     "revive": {"_executions_by_reuse_key", "_executions_by_cross_key"},
     "prune_execution": {"_uses_by_called"},
     "bare_node": {"_nodes_by_node_id"},

@@ -219,7 +219,7 @@ ON CONFLICT DO NOTHING;
 -- name: ahead
 -- Before a commit: the next execution's and the next node's number (RETURNING costs more), and what of the rest has to be looked at more closely.
 SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1, coalesce((SELECT max(id) FROM _nodes), 0) + 1,
-  EXISTS (SELECT 1 FROM _invalidations WHERE id > :since),
+  coalesce((SELECT max(id) FROM _invalidations), 0),
   EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :reuse),
   EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x''),
   EXISTS (SELECT 1 FROM _retired);
@@ -290,7 +290,7 @@ INSERT INTO _attempts (execution, pool, sample) VALUES (:execution, :pool, :samp
 
 -- name: used
 -- What decides whether a used execution is outdated.
-SELECT reuse_key, artifact, invalid FROM _executions WHERE id = :execution;
+SELECT reuse_key, artifact, invalid, started_at FROM _executions WHERE id = :execution;
 
 -- name: newer_with_another_artifact
 -- Whether a reuse key was answered otherwise since.
@@ -324,17 +324,36 @@ WITH RECURSIVE outward (id) AS (
 UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
 
 -- name: set_invalid_by_hand
--- One execution becomes INVALID, whatever it is.
-UPDATE _executions SET invalid = 1 WHERE id = :execution;
+-- These executions become INVALID, whatever they are.
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT value FROM json_each(:executions)) AND invalid = 0;
 
--- name: callers
--- The executions that called this one.
-SELECT execution FROM _uses WHERE called = :execution;
+-- name: set_callers_invalid
+-- All that called one of these executions, directly or through others, becomes INVALID; external effects stand.
+WITH RECURSIVE outward (id) AS (
+  SELECT u.execution FROM _uses u JOIN _executions e ON e.id = u.execution
+  WHERE u.called IN (SELECT value FROM json_each(:executions)) AND e.holds & 8 = 0
+  UNION
+  SELECT u.execution FROM outward o
+  JOIN _uses u ON u.called = o.id
+  JOIN _executions e ON e.id = u.execution
+  WHERE e.holds & 8 = 0
+)
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
 
 -- name: mark_stale
 -- All nodes below a node along data edges become STALE.
 WITH RECURSIVE below (id) AS (
   SELECT child FROM _edges WHERE parent = :node AND kind = 0
+  UNION
+  SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+)
+INSERT INTO _stale (node) SELECT id FROM below WHERE true ON CONFLICT DO NOTHING;
+
+-- name: mark_stale_below_invalid
+-- All nodes below those whose answer is INVALID become STALE, along data edges.
+WITH RECURSIVE below (id) AS (
+  SELECT g.child FROM _nodes n JOIN _executions e ON e.id = n.execution JOIN _edges g ON g.parent = n.id AND g.kind = 0
+  WHERE e.invalid = 1
   UNION
   SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
 )
@@ -371,10 +390,6 @@ WHERE :across OR EXISTS (
 SELECT 1 FROM _invalidations
 WHERE id > :since AND asked = :asked AND (artifact IS NULL OR artifact IS NOT :artifact) LIMIT 1;
 
--- name: nodes_pointing_at_invalid
--- Nodes whose answer is INVALID.
-SELECT n.id FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.invalid = 1;
-
 -- name: effect
 -- What is known of an effect.
 SELECT attempt, settled, outcome, execution FROM _effects WHERE effect_key = :effect_key;
@@ -388,14 +403,17 @@ ON CONFLICT (effect_key) DO UPDATE SET attempt = :attempt, intent_at = :at, outc
 WHERE _effects.attempt < :attempt;
 
 -- name: end_effect
--- What became of an attempt.
-UPDATE _effects SET outcome = :outcome, outcome_at = :at, execution = :execution,
-  settled = settled + CASE WHEN :outcome IN ('unknown', 'withdrawn') THEN 0 ELSE 1 END
-WHERE effect_key = :effect_key AND attempt = :attempt;
+-- What became of an attempt, unless there is a later one; also if its intent was lost with a server that had not kept it.
+INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at, outcome, outcome_at, execution)
+VALUES (:effect_key, :operation, :attempt, :settled, :began_at, :outcome, :at, :execution)
+ON CONFLICT (effect_key) DO UPDATE SET attempt = excluded.attempt, settled = _effects.settled + excluded.settled,
+  outcome = excluded.outcome, outcome_at = excluded.outcome_at, execution = excluded.execution
+WHERE _effects.attempt <= excluded.attempt;
 
--- name: effect_may_run_again
--- The effect of an execution that was invalidated by hand.
-UPDATE _effects SET outcome = 'failed' WHERE execution = :execution AND outcome = 'done';
+-- name: effects_may_run_again
+-- The effects of executions that were invalidated by hand.
+UPDATE _effects SET outcome = 'failed'
+WHERE outcome = 'done' AND execution IN (SELECT value FROM json_each(:executions));
 
 -- name: add_run
 -- A run, or what is known of it by now.
@@ -442,24 +460,35 @@ ON CONFLICT DO NOTHING;
 -- The executions that answered the calls of a run.
 SELECT DISTINCT execution FROM _calls WHERE run_id = :run AND execution IS NOT NULL;
 
--- name: forget_execution
--- An execution without its contents.
+-- name: forget_executions
+-- These executions without their contents.
 UPDATE _executions SET payload = NULL, error = CASE WHEN error IS NULL THEN NULL ELSE :forgotten END,
   not_replayable = :forgotten, invalid = 1
-WHERE id = :execution;
+WHERE id IN (SELECT value FROM json_each(:executions));
 
--- name: size_of_execution
--- How many bytes of contents lie in an execution's row, its reuse key and its artifact.
-SELECT coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0), reuse_key, artifact
-FROM _executions WHERE id = :execution;
+-- name: size_of_executions
+-- How many bytes of contents lie in the rows of these executions.
+SELECT coalesce(sum(coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0)), 0)
+FROM _executions WHERE id IN (SELECT value FROM json_each(:executions));
 
 -- name: forget_reads
--- What an execution read, but for the fact that somebody had answered: an effect goes by that.
-DELETE FROM _reads WHERE execution = :execution AND kind <> 'answer';
+-- What these executions read, but for the fact that somebody had answered: an effect goes by that.
+DELETE FROM _reads WHERE execution IN (SELECT value FROM json_each(:executions)) AND kind <> 'answer';
 
--- name: earlier_with_another_artifact
--- Executions that would answer in the place of a later one that is gone, though that one had replaced them.
-SELECT id FROM _executions WHERE reuse_key = :reuse AND id < :execution AND (artifact IS NULL OR artifact IS NOT :artifact);
+-- name: set_replaced_invalid
+-- What one of these executions, which are gone, had replaced becomes INVALID, and all that called it: it would answer in
+-- their place.
+WITH RECURSIVE outward (id) AS (
+  SELECT x.id FROM _executions f JOIN _executions x ON x.reuse_key = f.reuse_key AND x.id < f.id
+  WHERE f.id IN (SELECT value FROM json_each(:executions)) AND x.invalid = 0 AND x.holds & 8 = 0
+    AND (x.artifact IS NULL OR f.artifact IS NULL OR x.artifact <> f.artifact)
+  UNION
+  SELECT u.execution FROM outward o
+  JOIN _uses u ON u.called = o.id
+  JOIN _executions e ON e.id = u.execution
+  WHERE e.holds & 8 = 0
+)
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
 
 -- name: forget_artifacts
 -- Remove the artifacts that none but forgotten executions gave.

@@ -35,6 +35,10 @@ SELECT set_config('idle_in_transaction_session_timeout', :idle, true), set_confi
 -- takes it to be still sending.
 SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', :whole, true) END;
 
+-- name: lasting
+-- This transaction is on the server's disk when it ends, whatever the database's default is; no less than that is.
+SELECT CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END;
+
 -- name: not_allowed
 -- The tables that this role may not read and write.
 SELECT relname::text FROM pg_class
@@ -48,6 +52,10 @@ ORDER BY relname;
 -- Until the transaction ends: for one at a time.
 SELECT pg_advisory_xact_lock(:lock);
 
+-- name: lock_leases
+-- Until the transaction ends nobody else changes these leases.
+SELECT 1 FROM _leases WHERE key = ANY (:keys::bytea[]) FOR UPDATE;
+
 -- name: transaction
 -- The number of this transaction.
 SELECT pg_current_xact_id()::text;
@@ -58,7 +66,7 @@ SELECT pg_xact_status((:transaction)::xid8);
 
 -- name: first_commit
 -- The first execution of a call at a new node, with all that belongs to it, in one statement; nothing, and no row, if it
--- is not the first, if a parent is not in this store, or if anything was invalidated by hand since it began.
+-- is not the first, if a parent is not in this store, or if anything was invalidated by hand, or lost, since it began.
 WITH now AS (
   SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1 AS execution, coalesce((SELECT max(id) FROM _nodes), 0) + 1 AS node
 ), above AS (
@@ -72,7 +80,7 @@ WITH now AS (
   WHERE NOT EXISTS (SELECT 1 FROM _executions WHERE reuse_key IN (:reuse, :node))
     AND NOT EXISTS (SELECT 1 FROM _nodes WHERE node_id = :node AND listed = 1)
     AND NOT EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x'')
-    AND NOT EXISTS (SELECT 1 FROM _invalidations WHERE id > :since)
+    AND :since = (SELECT coalesce(max(id), 0) FROM _invalidations)
     AND NOT EXISTS (SELECT 1 FROM above WHERE id IS NULL)
 ), at AS (
   INSERT INTO _nodes (id, node_id, reuse_key, operation, code, input_hash, step_type, sample, arguments, execution, listed)

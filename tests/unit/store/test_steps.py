@@ -1,0 +1,104 @@
+"""What takes long by hand is done in steps, between which others can write; nothing escapes that is written then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito.store import postgres, relational, sqlite
+from musubito.store.base import Began, Committed, Forget, Invalidate, Store
+from musubito.store.postgres import PostgreSQLStorage
+from musubito.store.sqlite import SQLiteStorage
+from musubito.testing.changes import commit, digest, found, is_invalid, others, parent, place, ran, use
+from tests.server import drop_database, new_database
+
+F, G, H = place("f"), place("g"), place("h")
+CALLS = [place("f", argument=str(number)) for number in range(6)]
+Opener = Callable[[], Store]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    if request.param == "sqlite":
+        yield lambda: SQLiteStorage(tmp_path / "musubito.db")
+        return
+    url = new_database()
+    yield lambda: PostgreSQLStorage(url)
+    drop_database(url)
+
+
+@pytest.mark.parametrize("change", [Invalidate("default", "f", None), Forget("default", "f")])
+def test_others_write_between_the_steps_and_nothing_of_it_escapes(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, change: Invalidate | Forget
+) -> None:
+    monkeypatch.setattr("musubito.store.removal.AT_ONCE", 1)
+    store, other = opener(), opener()
+    executions = [ran(store, at, f"x{number}") for number, at in enumerate(CALLS)]
+    ran(store, place("child", [parent(CALLS[5], "x5")]), "child")
+    began = other.find(Began())
+    answers: list[Any] = []
+    left: list[bool] = []
+
+    def write() -> None:
+        # Built on what the last step is about; and what was running when it began.
+        answers.extend(other.write([commit(H, "h", uses=[use(CALLS[5], executions[5])], began=other.find(Began()))]))
+        answers.extend(other.write([commit(place("f", argument="new"), "y", began=began)]))
+
+    steps = relational.by_hand
+    writer = threading.Thread(target=write)
+
+    def by_hand(*args: Any) -> Iterator[Any]:
+        for number, answer in enumerate(steps(*args)):
+            if number == 1:
+                writer.start()
+            if number == 4:
+                left.append(writer.is_alive())
+            # So that the writer has come to wait.
+            time.sleep(0.05 if writer.is_alive() else 0.0)
+            yield answer
+
+    monkeypatch.setattr(relational, "by_hand", by_hand)
+    (answer,) = store.write([change])
+    writer.join()
+    assert (answer if isinstance(change, Invalidate) else answer.executions) == 6
+    assert left == [False]
+    assert answers == [Committed(8, invalid=False), Committed(9, invalid=True)]
+    assert all(is_invalid(store, at, execution) for at, execution in zip(CALLS, executions, strict=True))
+    assert is_invalid(store, H, 8)
+    assert found(store, place("child", [parent(CALLS[5], "x5")])).settled == 0
+    # What begins after it is as good as any.
+    later = ran(store, CALLS[0], "z")
+    assert [each.invalid for each in others(store, CALLS[0])] == [0, 1]
+    assert found(store, CALLS[0])[:3] == (later, CALLS[0].keys.node, digest("z"))
+    store.close()
+    other.close()
+
+
+@pytest.mark.parametrize("change", [Invalidate("default", "f", None), Forget("default", "f")])
+def test_there_is_no_statement_for_each_execution(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, change: Invalidate | Forget
+) -> None:
+    """Nobody else can write while they go on, and a server may be far away."""
+    store = opener()
+    for number in range(50):
+        inner = ran(store, place("f", argument=str(number)), "x")
+        ran(store, place("g", argument=str(number)), "y", uses=[use(place("f", argument=str(number)), inner)])
+    asked: list[str] = []
+    for kind in (sqlite._Connection, postgres._Session):
+        monkeypatch.setattr(kind, "rows", counted(kind.rows, asked))
+    store.write([change])
+    assert 0 < len(asked) < 20
+    store.close()
+
+
+def counted(rows: Callable[..., Any], asked: list[str]) -> Callable[..., Any]:
+    def count(self: Any, query: str, parameters: Any) -> Any:
+        asked.append(query)
+        return rows(self, query, parameters)
+
+    return count
