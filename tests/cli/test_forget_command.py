@@ -102,3 +102,11 @@ def test_of_a_namespace_nothing_is_left(path):
     said = ask(path, "--namespace", "other", "--yes", "--json")
     assert json.loads(said.output)["nodes"] == 1
     assert ask(path, "--namespace", "other", "--below", "--yes").exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--where", "--namespace"])
+def test_an_option_that_names_what_to_forget_is_given_once(path, option):
+    """Of two the first would silently stay."""
+    said = ask(path, option, "a", option, "b", "--yes")
+    assert said.exit_code == 2
+    assert f"{option} names one thing; call forget once for each" in said.output

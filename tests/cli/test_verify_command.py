@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -64,3 +65,21 @@ def test_for_machines(path):
 def test_an_empty_store(tmp_path):
     SQLiteStorage(tmp_path / "empty.db").close()
     assert "an empty store" in ask(tmp_path / "empty.db").output
+
+
+def test_what_is_encrypted_is_said_not_to_be_looked_into_but_for_whether_it_is_there(tmp_path):
+    @musubito_step(name="large")
+    def large(size: int) -> bytes:
+        return os.urandom(size)
+
+    path = tmp_path / "sealed.db"
+    with MusubitoEngine(SQLiteStorage(path), key=b"k" * 32) as engine, use_musubito_engine(engine):
+        large(1_500_000)
+    said = ask(path)
+    assert (said.exit_code, said.stdout.count("all is as it was stored")) == (0, 1)
+    assert "Encrypted, and not looked into: default. That takes their key" in said.stderr
+    for blob in (tmp_path / "sealed.db-blobs").rglob("*.*"):
+        blob.unlink()
+    said = ask(path)
+    assert said.exit_code == 1
+    assert "large: its artifact is not where it was stored" in " ".join(said.stdout.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import subprocess
@@ -23,7 +24,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage
-from musubito.lineage.removal import Pruning, give_back, prune, prune_to_size
+from musubito.lineage.removal import Pruning, give_back, prune, prune_to_size, room
 from musubito.lineage.verify import verify
 
 DAY = 86_400.0
@@ -223,3 +224,14 @@ def test_writers_in_other_processes_hardly_wait(tmp_path):
 @pytest.mark.soak
 def test_writers_in_other_processes_hardly_wait_for_very_many_nodes(tmp_path):
     others_go_on(tmp_path / "musubito.db", 100_000)
+
+
+def test_files_that_no_row_names_any_more_are_not_counted_as_stored(tmp_path):
+    """They stay for an hour, in case somebody is about to name them; to prune on for their sake would leave nothing."""
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine:
+        for number in range(8):
+            engine.execute("large", {"number": number}, lambda number: os.urandom(1_500_000))
+            time.sleep(0.01)
+        removed = prune_to_size(Lineage(engine), 5_000_000)
+        assert 4 <= removed.executions <= 6
+        assert room(Lineage(engine)) <= 5_000_000

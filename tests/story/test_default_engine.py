@@ -6,13 +6,23 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.store import MemoryStore
 
 import musubito
-from musubito import MusubitoEngine, SQLiteStorage, StoreError, musubito_step, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    MusubitoWarning,
+    SQLiteStorage,
+    StoreError,
+    musubito_step,
+    use_musubito_engine,
+)
+from musubito.engine import current
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 PROGRAM = """
@@ -217,3 +227,32 @@ def test_a_namespace_that_no_store_can_keep(tmp_path: Path, name: Any, error: ty
 def test_a_step_by_a_name_that_no_store_can_keep() -> None:
     with pytest.raises(ValueError, match="half of a surrogate pair, at 1"):
         musubito_step(name="a\ud800")(lambda x: x)
+
+
+def test_a_default_engine_that_cannot_be_opened_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> int:
+        ran.append(x)
+        return x
+
+    ran: list[int] = []
+    monkeypatch.setattr(current, "_default", None)
+    monkeypatch.setattr(current, "_without", None)
+    monkeypatch.setattr(current, "_AGAIN", 0.2)
+    (tmp_path / "folder").write_text("not yet")
+    monkeypatch.setenv("MUSUBITO_URL", f"sqlite:///{tmp_path}/folder/m.db")
+    with pytest.warns(MusubitoWarning, match="unrecorded"):
+        f(1)
+    (tmp_path / "folder").unlink()
+    f(1)
+    time.sleep(1)
+    assert [f(1).value, f(1).value] == [1, 1]
+    assert ran == [1, 1, 1]
+    current.current_engine().close()
+
+
+@pytest.mark.parametrize("blobs", ["s3://bucket/mine", object(), MemoryStore()], ids=["a text", "an object", "obstore"])
+def test_blobs_that_are_no_store_of_blobs(tmp_path: Path, blobs: Any) -> None:
+    """Before the first large output, which would be too late."""
+    with pytest.raises(TypeError, match=r"blobs takes FolderBlobs\(path\), ObjectBlobs\(a store of obstore\)"):
+        MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), blobs=blobs)

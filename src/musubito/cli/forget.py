@@ -21,11 +21,26 @@ from musubito.store.base import Forget
 __all__ = ["command"]
 
 
+def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Of several the last one would win, and the others would stay."""
+    if len(values) > 1:
+        raise click.UsageError(f"{option.opts[0]} names one thing; call forget once for each")
+    return values[0] if values else None
+
+
 @click.command("forget", epilog="Example: musubito forget 3f2a9c --below")
 @click.argument("what", metavar="NODE|RUN|OPERATION", required=False)
-@click.option("--namespace", metavar="NAME", help="All that was recorded in this namespace, in place of WHAT.")
+@click.option(
+    "--namespace",
+    multiple=True,
+    callback=_once,
+    metavar="NAME",
+    help="All that was recorded in this namespace, in place of WHAT.",
+)
 @click.option(
     "--where",
+    multiple=True,
+    callback=_once,
     metavar="'$.FIELD=VALUE'|TEXT",
     help="All whose stored input holds this value in a field ($.user_id=42, $.items[*].id=7, $..id=7 at any depth), or "
     "this text anywhere, in place of WHAT.",

@@ -15,6 +15,7 @@ from musubito.cli.calls import calls_table, lines
 from musubito.cli.here import Here, as_json, json_option, no_inputs_option, nothing, says_what_is_wrong
 from musubito.cli.live import follow
 from musubito.cli.words import clean, count, duration, one_line, short, times, tokens, tokens_by_model, when
+from musubito.contents.contents import SEALED_TEXT
 from musubito.identity.secrets import scrubbed
 from musubito.lineage import Attempt, Cost, LineageError, NodeReport, RunReport
 from musubito.lineage.reasons import compared
@@ -102,6 +103,8 @@ def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
     errors = {row[0][0]: call for call, row in zip(failed, rows, strict=True) if row}
     for number, (error, call) in enumerate(errors.items()):
         text = scrubbed(error) if contents else _without_text(error)
+        if error.startswith(SEALED_TEXT):
+            text = "(encrypted)"
         head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
         said = head.append(f" {short(call.node_id)} {one_line(text)}")
         here.console.print(said, no_wrap=True, overflow="ellipsis")

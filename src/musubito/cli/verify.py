@@ -36,6 +36,13 @@ def command(ctx: click.Context, json_: bool) -> None:
         )
         fine = "all is as it was stored." if not findings else f"{times(len(findings), 'finding')}."
         here.console.print(f"Checked {looked_at or 'an empty store'}: {fine}")
+    sealed = [clean(name) for _, name, is_sealed in here.lineage.rows("namespaces") if is_sealed]
+    if sealed:
+        click.echo(
+            f"Encrypted, and not looked into: {', '.join(sealed)}. That takes their key: "
+            "musubito.lineage.verify.verify(Lineage(engine)) in Python.",
+            err=True,
+        )
     ctx.exit(1 if findings else 0)
 
 

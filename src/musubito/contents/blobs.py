@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, Protocol
+from typing import BinaryIO, Final, NamedTuple, Protocol, runtime_checkable
 
 from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
 
@@ -41,6 +41,7 @@ class BlobFile(NamedTuple):
     modified: float
 
 
+@runtime_checkable
 class BlobStore(Protocol):
     """Where large payloads lie. Each database needs one of its own: what none of its rows names is removed."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Final, Protocol
 
-from musubito.errors import ArtifactCorrupt, ArtifactUnreadable
+from musubito.errors import ArtifactCorrupt, ArtifactUnreadable, warn
 
 __all__ = ["CHUNK", "METHODS", "Source", "best_method", "compressed", "decompressed", "drained", "smaller"]
 
@@ -145,6 +145,8 @@ def _inflating(source: Source) -> Callable[[int], bytes]:
 
 def _reading_zstd(source: Source) -> tuple[Callable[[int], bytes], Any]:
     if _zstd is None:
+        # Else it would look as if nothing had been recorded.
+        warn("results compressed with zstd cannot be read here, so their steps run again: pip install zstandard")
         raise ArtifactUnreadable("the payload is compressed with zstd, which is not installed: pip install zstandard")
     if hasattr(_zstd, "ZstdDecompressionReader"):
         reader = _zstd.ZstdDecompressor().stream_reader(source)

@@ -29,7 +29,7 @@ from musubito.identity.canonical import artifacts_are_named_by
 from musubito.identity.digest import content_digest
 from musubito.store.base import BLOB, Read
 
-__all__ = ["ERROR", "PLAIN", "Contents", "Sealed", "blob_name", "blob_of", "is_blob_in"]
+__all__ = ["ERROR", "PLAIN", "SEALED_TEXT", "Contents", "Sealed", "blob_name", "blob_of", "is_blob_in"]
 
 PLAIN: Final = "msgpack"
 """The codec of a payload that is stored as it is."""
@@ -111,6 +111,16 @@ class Contents:
     def reads(self, codec: str) -> bool:
         """Whether it is not encrypted, or there is a key."""
         return self.keys is not None or not codec.removesuffix(BLOB).endswith(f"+{AES_GCM}")
+
+    def is_there(self, codec: str, digest: bytes | None) -> bool:
+        """Whether a payload that lies in a blob is there; whether it is intact, who has its key can tell."""
+        if not codec.endswith(BLOB) or self.blobs is None:
+            return not codec.endswith(BLOB)
+        try:
+            self.blobs.get(blob_name(self.namespace, digest or b"", codec)).close()
+        except ArtifactMissing:
+            return False
+        return True
 
     def _opened(self, codec: str, body: bytes, digest: bytes | None) -> bytes | bytearray:
         inner, digest = codec.removesuffix(BLOB), digest or b""

@@ -88,5 +88,5 @@ def check_the_key(namespace: str, own: bytes, stored: bytes) -> None:
     elif not stored:
         why = "was begun without a key, and this engine was given one. Name another namespace for what is encrypted"
     else:
-        why = "is encrypted with another key than this engine was given"
+        why = "is encrypted with another key than this engine was given. Give that one, or name another namespace"
     raise WrongKey(namespace, why)

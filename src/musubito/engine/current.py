@@ -1,13 +1,14 @@
 """Which engine a step call uses: the one in use here, else the one in use in this process, else a default one.
 
 The default engine is opened at first use, on the store that `MUSUBITO_URL` names or on `.musubito/musubito.db`, and
-closed at exit. Where it cannot be opened, steps run unrecorded, with one warning.
+closed at exit. Where it cannot be opened, steps run unrecorded, with one warning, and now and then it is tried again.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from contextvars import Token
 from types import TracebackType
@@ -23,7 +24,11 @@ __all__ = ["current_engine", "use_musubito_engine"]
 
 _IN_USE: Final[list[use_musubito_engine]] = []
 _LOCK: Final = threading.Lock()
+_AGAIN: Final = 5.0
+"""After so many seconds, or ten times as many as the last attempt took, another one is made."""
 _default: MusubitoEngine | None = None
+_without: tuple[MusubitoEngine, float] | None = None
+"""The engine that stands in for the default one, and until when."""
 
 
 class use_musubito_engine:  # noqa: N801 - it reads as a function, and is also a context manager
@@ -66,15 +71,20 @@ def current_engine() -> MusubitoEngine:
 
 
 def _open_default() -> MusubitoEngine:
-    global _default
+    global _default, _without
     with _LOCK:
-        if _default is None:
-            url = os.environ.get("MUSUBITO_URL")
-            try:
-                _default = MusubitoEngine.from_url(url) if url else MusubitoEngine(SQLiteStorage())
-            except StoreError as error:
-                whose = "MUSUBITO_URL: " if url else ""
-                _default = MusubitoEngine(_NoStore(StoreError(f"{whose}{error}")))
+        if _default is not None:
+            return _default
+        if _without is not None and time.monotonic() < _without[1]:
+            return _without[0]
+        url, began = os.environ.get("MUSUBITO_URL"), time.monotonic()
+        try:
+            _default = MusubitoEngine.from_url(url) if url else MusubitoEngine(SQLiteStorage())
+        except StoreError as error:
+            whose, now = "MUSUBITO_URL: " if url else "", time.monotonic()
+            engine = MusubitoEngine(_NoStore(StoreError(f"{whose}{error}"))) if _without is None else _without[0]
+            _without = engine, now + max(_AGAIN, 10 * (now - began))
+            return engine
         return _default
 
 

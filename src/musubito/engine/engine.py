@@ -84,6 +84,11 @@ class MusubitoEngine:
     ) -> None:
         if not callable(getattr(storage, "newest", None)):
             raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
+        if blobs is not None and not isinstance(blobs, BlobStore):
+            raise TypeError(
+                "blobs takes FolderBlobs(path), ObjectBlobs(a store of obstore) or a store of blobs of your own, not a "
+                f"{type(blobs).__name__}"
+            )
         check_name("namespace", namespace)
         if len(namespace) > LONGEST_NAMESPACE:
             raise ValueError(f"namespace has {len(namespace)} characters, and {LONGEST_NAMESPACE} at most are kept")

@@ -57,9 +57,10 @@ def missing(lineage: Lineage) -> set[str]:
 
 
 def used(lineage: Lineage) -> int:
-    """How many bytes they take."""
+    """How many bytes those take that rows name; the others go when they are old enough."""
     store = lineage.engine.contents.blobs
-    return 0 if store is None else sum(file.size for file in store.files())
+    named = {blob_name(*row) for row in lineage.rows("artifacts_elsewhere")}
+    return 0 if store is None else sum(file.size for file in store.files() if file.name in named)
 
 
 def collect(lineage: Lineage, namespace: str | None = None) -> int:

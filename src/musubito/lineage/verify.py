@@ -101,7 +101,8 @@ def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest:
     try:
         contents = lineage.contents(namespace or NOWHERE)
         if not contents.reads(stored.codec):
-            return None  # who has the key can tell
+            # Who has the key can tell more.
+            return None if contents.is_there(stored.codec, digest) else "its artifact is not where it was stored"
         payload = contents.open(stored.codec, stored.payload, digest)
     except (ArtifactUnreadable, LineageError) as error:
         return str(error)
