@@ -35,7 +35,6 @@ from musubito.store.base import (
     Others,
     ParentRef,
     PayloadOf,
-    Place,
     Point,
     Prune,
     Query,
@@ -79,7 +78,7 @@ EFFECTS = ["send", "pay"]
 OWNERS = ["me", "you"]
 POOLS = ["pool", "another pool"]
 
-Calls: TypeAlias = list[tuple[str, int, bool]]
+Calls: TypeAlias = list[tuple[str, int, str]]
 Lease: TypeAlias = tuple[str, str] | None
 Effect: TypeAlias = tuple[str, int, str] | None
 
@@ -112,7 +111,7 @@ holds = st.sampled_from(
 )
 back = st.integers(0, 3)
 """How many executions back; mostly the latest ones."""
-calls = st.lists(st.tuples(places, back, st.booleans()), max_size=3)
+calls = st.lists(st.tuples(places, back, st.sampled_from(["there", "elsewhere", "lost"])), max_size=3)
 
 
 def held(lease: Lease) -> tuple[bytes, bytes] | None:
@@ -131,7 +130,7 @@ class Stores(RuleBasedStateMachine):
         self.directory = TemporaryDirectory()
         self.reference = MemoryStore()
         self.tested: Store = self.open()
-        self.committed: list[Place] = []
+        self.committed: list[Commit | Fail] = []
         self.pruned: set[int] = set()
 
     def open(self) -> Store:
@@ -148,7 +147,7 @@ class Stores(RuleBasedStateMachine):
         assert self.tested.write(changes) == answers
         for change, answer in zip(changes, answers, strict=True):
             if isinstance(answer, Committed) and isinstance(change, Commit | Fail):
-                self.committed.append(change.place)
+                self.committed.append(change)
         return answers
 
     def moment(self, ago: int) -> Claimed:
@@ -157,12 +156,14 @@ class Stores(RuleBasedStateMachine):
         return Claimed(max(now.executions - ago, 0), max(now.invalidations - (ago > 1), 0))
 
     def used(self, calls: Calls) -> list[Use]:
-        """Calls of executions that are there: where they ran, or somewhere else."""
+        """Calls of executions that are there: where they ran, or somewhere else; or another one has their number."""
         uses = []
-        for at, how_far, where_it_ran in calls:
+        for at, how_far, how in calls:
             number = len(self.committed) - how_far
             if number > 0 and number not in self.pruned:
-                uses.append(use(self.committed[number - 1] if where_it_ran else PLACES[at], number))
+                told = self.committed[number - 1]
+                asked = PLACES[at] if how == "elsewhere" else told.place
+                uses.append(use(asked, number, told.started_at + (how == "lost")))
         return uses
 
     @initialize(outputs=st.lists(st.sampled_from(OUTPUTS), min_size=6, max_size=6))

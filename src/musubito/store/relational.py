@@ -510,9 +510,9 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             "codec": change.codec,
         },
     )
-    _add_uses(db, execution, change.uses)
+    called = _add_uses(db, execution, change.uses)
     if retired:
-        removal.revive(db, (use.execution for use in change.uses))
+        removal.revive(db, called)
     _add_usage(db, execution, change.usage)
     for kind, key, digest in change.reads:
         db.rows("add_read", {"execution": execution, "kind": kind, "key": key, "digest": digest or b""})
@@ -576,9 +576,9 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "codec": "msgpack",
         },
     )
-    _add_uses(db, execution, change.uses)
+    called = _add_uses(db, execution, change.uses)
     if retired:
-        removal.revive(db, (use.execution for use in change.uses))
+        removal.revive(db, called)
     _add_usage(db, execution, change.usage)
     _end(db, numbers, change, execution)
     forgotten = _forgotten(numbers, by_hand, place)
@@ -706,7 +706,9 @@ def _number_of(db: Database, node: bytes) -> int:
     return number
 
 
-def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
+def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> list[int]:
+    """The executions that are there."""
+    called: list[int] = []
     for use in uses:
         used = _used(db, use)
         if used is None:
@@ -721,6 +723,8 @@ def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> None:
                 "asked": b"" if use.asked == reuse else use.asked,
             },
         )
+        called.append(use.execution)
+    return called
 
 
 def _used(db: Database, use: Use) -> Row | None:

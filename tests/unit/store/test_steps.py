@@ -67,7 +67,7 @@ def test_others_write_between_the_steps_and_nothing_of_it_escapes(
     writer.join()
     assert (answer if isinstance(change, Invalidate) else answer.executions) == 6
     assert left == [False]
-    assert answers == [Committed(8, invalid=False), Committed(9, invalid=True)]
+    assert answers == [Committed(8, invalid=False), Committed(9, True, isinstance(change, Forget))]
     assert all(is_invalid(store, at, execution) for at, execution in zip(CALLS, executions, strict=True))
     assert is_invalid(store, H, 8)
     assert found(store, place("child", [parent(CALLS[5], "x5")])).settled == 0
