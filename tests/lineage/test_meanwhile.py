@@ -359,3 +359,46 @@ def test_tags_of_a_forgotten_namespace_go_whatever_its_runs_did(w):
         ("in progress", "finished"),
         ("another's", "finished"),
     }
+
+
+@pytest.mark.parametrize("between_them", ["a failure", "an invalid one"])
+def test_a_success_stays_in_whose_place_an_older_one_would_answer(w: World, between_them: str) -> None:
+    """Three executions of one key, at a node each. An effect keeps the first, and the second answers nobody."""
+    said = _Said("one")
+
+    def say(upstream: object, text: str) -> str:
+        return said.again()
+
+    def answer(name: str, how: StepConfiguration) -> Any:
+        upstream = w.works.execute(name, {}, lambda: 1)
+        return w.works.execute("answer", {"upstream": upstream, "text": "x"}, say, how)
+
+    ask, again = StepConfiguration(), StepConfiguration(force_reexecution=True)
+    effect = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
+    w.works.execute("effect", {}, lambda: str(answer("first", ask).value), effect)
+    said.text = "" if between_them == "a failure" else "other"
+    with suppress(ValueError):
+        w.works.invalidate(answer("second", again).node_id)
+    said.text = "two"
+    assert answer("third", again).value == "two"
+    for number in range(2):
+        w.works.execute("last", {"number": number}, lambda number: number)
+    w.works.flush()
+    prune(w.lineage, 1e12)
+    said.text = "three"
+    assert answer("first", ask).value in ("two", "three")
+
+
+class _Said:
+    """What a step says now, which is no code of its own."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __musubito_identity__(self) -> str:
+        return "said"
+
+    def again(self) -> str:
+        if not self.text:
+            raise ValueError("nothing to say")
+        return self.text

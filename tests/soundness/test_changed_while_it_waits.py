@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 
@@ -174,3 +174,29 @@ def test_a_message_that_is_given_to_a_node_that_is_an_effect(engine: MusubitoEng
     for to in ("to alice", "to bob") * 2:
         graph.invoke({"messages": [HumanMessage(to)]})
     assert did == ["to alice", "to bob"]
+
+
+def test_a_message_that_is_changed_back_while_the_node_runs(engine: MusubitoEngine) -> None:
+    message, runs, over = HumanMessage("to alice"), threading.Event(), threading.Event()
+
+    def note(state: MessagesState) -> dict[str, Any]:
+        said = state["messages"][-1].content
+        did.append(said)
+        if said == "to bob":
+            runs.set()
+            over.wait(20)
+        return {"messages": [AIMessage(f"note {said}")]}
+
+    def back() -> None:
+        runs.wait(20)
+        message.content = "to alice"
+        over.set()
+
+    builder = StateGraph(MessagesState).add_node("note", note).add_edge(START, "note")
+    graph = musubito_graph(builder.compile(), engine=engine)
+    thread = threading.Thread(target=back)
+    thread.start()
+    while_it_waits(engine, lambda: graph.invoke({"messages": [message]}), lambda: setattr(message, "content", "to bob"))
+    thread.join(20)
+    assert graph.invoke({"messages": [HumanMessage("to alice")]})["messages"][-1].content == "note to alice"
+    assert did == ["to bob", "to alice"]

@@ -164,8 +164,9 @@ class Frame:
         with self.lock:
             still_open = "a stream inside it is still open" if self.streams else None
             return HandUp(
-                tuple(self.uses),
-                tuple(self.reads),
+                # Each once: calls that stand in several bodies, as those of a recursion may, hand up to each other.
+                tuple(dict.fromkeys(self.uses)),
+                tuple(dict.fromkeys(self.reads)),
                 self.valid_from,
                 self.valid_until,
                 self.not_replayable or still_open,

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 from musubito.engine import process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
 from musubito.engine.flights import Failed, Landed, Start
-from musubito.engine.protocol import Begun, Story, Telling, input_of, said
+from musubito.engine.protocol import Begun, Story, Telling, said
 from musubito.errors import ChangedInput, EffectOutcomeUnknown, NotReplayed, StoreError
 from musubito.identity.keys import effect_key, idempotency_key
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
@@ -90,11 +90,8 @@ class EffectStory(Story):
 
     def look_once_more(self, begun: Begun) -> Begun:
         """It must not do one thing and be recorded as another: raises `ChangedInput` if it would."""
-        call = self.call
         try:
-            if call.again is not None:
-                call = call._replace(arguments=call.again())
-            same = input_of(call, self.scope)[0] == self._input
+            same = self._input_now() == self._input
         except Exception:  # whatever a look at what was changed raises
             same = False
         if not same:

@@ -305,7 +305,7 @@ class Story:
         is described now, too: the function may change its arguments in place."""
         try:
             self.place()
-            given = input_of(self.call, self.scope)[0] == self._input
+            given = self._input_now() == self._input
         except Exception:  # whatever a look at what was changed raises
             given = False
         if not given:
@@ -322,6 +322,13 @@ class Story:
         if begun.lease is not None:
             self.engine.disown(begun.lease)
         return UNRECORDED
+
+    def _input_now(self) -> bytes:
+        """What it is given at this moment: see `input_of`."""
+        call = self.call
+        if call.again is not None:
+            call = call._replace(arguments=call.again())
+        return input_of(call, self.scope)[0]
 
     def _never_ran(self, begun: Begun, error: BaseException) -> Telling[None]:
         """What was begun came to nothing before its function did anything."""

@@ -32,6 +32,17 @@ def read(key: str, digest: bytes | None) -> Read:
 
 
 # -- frames ------------------------------------------------------------------------------------------------------------
+def test_a_frame_hands_up_each_thing_once() -> None:
+    """Bodies that are taken to stand in each other hand the same up again and again: it must not double each time."""
+    one, other = frame(), frame()
+    one.take(handed(uses=[Use(b"n", b"r", 1, 0.0)], reads=[read("a", b"1")]))
+    for _ in range(5):
+        other.take(one.taken())
+        one.take(other.taken())
+    assert one.taken().uses == other.taken().uses == (Use(b"n", b"r", 1, 0.0),)
+    assert one.taken().reads == (read("a", b"1"),)
+
+
 def test_a_frame_takes_everything() -> None:
     f = frame()
     f.take(handed(uses=[Use(b"n", b"r", 1, 0.0)], reads=[read("a", b"1")]))

@@ -462,7 +462,7 @@ WHERE s.name = :namespace AND substr(o.name, 1, length(:prefix)) = :prefix ORDER
 -- name: prunable
 -- What nothing needs: executions (0), nodes without any (1), nodes with some of those (2). Needed is what is younger or was asked for since, effects,
 -- what is being computed, and what all that came of: for an execution its node, what it
--- called and the one that came after it under its widest key (an older one must not answer in its place); for a node
+-- called and the success that came after it under its widest key (an older one must not answer in its place); for a node
 -- its parents and the execution that answers there.
 WITH RECURSIVE kept (what, id) AS (
   SELECT 0, id FROM _executions WHERE started_at >= :before OR holds & 8 <> 0
@@ -476,11 +476,13 @@ WITH RECURSIVE kept (what, id) AS (
   UNION SELECT 0, u.called FROM kept k JOIN _uses u ON u.execution = k.id WHERE k.what = 0
   UNION SELECT 1, u.node FROM kept k JOIN _uses u ON u.execution = k.id WHERE k.what = 0
   UNION SELECT 0, (
-      SELECT min(l.id) FROM _executions l WHERE l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id
+      SELECT min(l.id) FROM _executions l
+      WHERE l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id AND l.invalid = 0 AND l.outcome = 1
     ) FROM kept k JOIN _executions e ON e.id = k.id WHERE k.what = 0 AND e.invalid = 0 AND e.outcome = 1
   UNION SELECT 0, (
       SELECT min(l.id) FROM _executions l
       WHERE l.reuse_key = coalesce(e.cross_key, e.reuse_key) AND l.cross_key IS NULL AND l.id > e.id
+        AND l.invalid = 0 AND l.outcome = 1
     ) FROM kept k JOIN _executions e ON e.id = k.id WHERE k.what = 0 AND e.invalid = 0 AND e.outcome = 1
   UNION SELECT 1, g.parent FROM kept k JOIN _edges g ON g.child = k.id WHERE k.what = 1
   UNION SELECT 0, n.execution FROM kept k JOIN _nodes n ON n.id = k.id WHERE k.what = 1

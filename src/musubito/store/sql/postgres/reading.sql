@@ -7,11 +7,13 @@ WITH RECURSIVE needs (what, id, needed, other) AS (
   UNION ALL SELECT 0, execution, 0, called FROM _uses
   UNION ALL SELECT 0, execution, 1, node FROM _uses
   UNION ALL SELECT 0, e.id, 0, (
-      SELECT min(l.id) FROM _executions l WHERE l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id
+      SELECT min(l.id) FROM _executions l
+      WHERE l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id AND l.invalid = 0 AND l.outcome = 1
     ) FROM _executions e WHERE e.invalid = 0 AND e.outcome = 1
   UNION ALL SELECT 0, e.id, 0, (
       SELECT min(l.id) FROM _executions l
       WHERE l.reuse_key = coalesce(e.cross_key, e.reuse_key) AND l.cross_key IS NULL AND l.id > e.id
+        AND l.invalid = 0 AND l.outcome = 1
     ) FROM _executions e WHERE e.invalid = 0 AND e.outcome = 1
   UNION ALL SELECT 1, child, 1, parent FROM _edges
   UNION ALL SELECT 1, id, 0, execution FROM _nodes
