@@ -53,6 +53,7 @@ from musubito.store.base import (
 from musubito.store.memory import MemoryStore
 from musubito.store.sqlite import SQLiteStorage
 from musubito.testing.changes import claim, commit, digest, fail, holder, intent, parent, place, use
+from tests.fleeting import IN_MEMORY
 
 A, B, CHILD = place("a"), place("b"), place("child", [parent(place("a"), "x")])
 STATE = ParentRef(A.keys.node, digest("x"), EdgeKind.STATE)
@@ -127,7 +128,7 @@ class Stores(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = TemporaryDirectory()
+        self.directory = TemporaryDirectory(dir=IN_MEMORY)
         self.reference = MemoryStore()
         self.tested: Store = self.open()
         self.committed: list[Commit | Fail] = []
