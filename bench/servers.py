@@ -16,10 +16,20 @@ from musubito import MusubitoEngine
 from tests.server import drop_database, new_database
 
 
+def lasting_database() -> str:
+    """The URL of a new one, whose commits come to the disk; those of tests need not."""
+    url = new_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        if connection.execute("SHOW fsync").fetchone() != ("on",):
+            connection.execute("ALTER SYSTEM SET fsync = on")
+            connection.execute("SELECT pg_reload_conf()")
+    return url
+
+
 @contextmanager
 def on_postgres() -> Iterator[tuple[MusubitoEngine, psycopg.Connection[Any]]]:
     """An engine on a new database, and a connection of one's own to it."""
-    url = new_database()
+    url = lasting_database()
     try:
         with (
             MusubitoEngine.from_url(url, strict=True) as engine,

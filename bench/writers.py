@@ -16,8 +16,9 @@ from typing import Final
 from bench.measure import Sample
 from bench.replay import small
 from bench.rows import Row
+from bench.servers import lasting_database
 from musubito import MusubitoEngine
-from tests.server import drop_database, new_database
+from tests.server import drop_database
 
 PROCESSES: Final = 8
 CALLS: Final = 250
@@ -25,7 +26,7 @@ CALLS: Final = 250
 
 def writers(folder: Path) -> dict[str, Sample]:
     """What one call takes, of all that were made at once: its mean is the inverse of what each process gets done."""
-    url = new_database()
+    url = lasting_database()
     try:
         return {
             "SQLite": at_once(f"sqlite:///{folder / 'musubito.db'}"),
