@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    MusubitoWarning,
+    SQLiteStorage,
+    StoreError,
+    musubito_step,
+    use_musubito_engine,
+)
 from musubito.engine.drivers import arun, run
+from musubito.store.base import Commit, Release
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 
 EXPIRY = """
@@ -223,3 +235,55 @@ def test_two_engines_of_one_process_compute_a_result_once(tmp_path):
     assert {f"{n}": 1 for n in range(4)} == RAN
     for engine in engines:
         engine.close()
+
+
+class AnswerLost(SQLiteStorage):
+    """A commit fails, and the answer when its lease is given back is lost on the way, so that it is given back again."""
+
+    fails = False
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.first, self.go_on, self.done = threading.Event(), threading.Event(), threading.Event()
+
+    def write(self, changes):
+        if self.fails and isinstance(changes[0], Commit):
+            self.fails = False
+            raise StoreError("away")
+        answers = super().write(changes)
+        if isinstance(changes[0], Release):
+            self.first.set()
+            self.go_on.wait(0.5)
+            super().write(changes)
+            self.done.set()
+        return answers
+
+
+def test_a_lease_that_is_given_back_twice_takes_no_new_one_along(tmp_path, monkeypatch):
+    monkeypatch.setattr("musubito.store.locks.fcntl", None)
+    store, held = AnswerLost(tmp_path / "m.db"), []
+
+    def look() -> int:
+        # What it does besides is no code of its own.
+        return seen()
+
+    class Seen:
+        def __musubito_identity__(self):
+            return "seen"
+
+        def __call__(self):
+            if store.first.is_set():
+                assert store.done.wait(20)
+                with closing(sqlite3.connect(tmp_path / "m.db")) as there:
+                    held.append(there.execute("SELECT count(*) FROM _leases").fetchone()[0])
+            return 1
+
+    seen = Seen()
+    with MusubitoEngine(store) as engine, warnings.catch_warnings():
+        warnings.simplefilter("ignore", MusubitoWarning)
+        engine.execute("warm", {}, lambda: 1)
+        store.fails = True
+        engine.execute("look", {}, look)
+        assert store.first.wait(20)
+        assert engine.execute("look", {}, look).value == 1
+        assert held == [1]

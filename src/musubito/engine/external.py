@@ -131,6 +131,7 @@ class EffectStory(Story):
             yield Write(Release((self._effect_key, row.holder.owner)))
         # Before anything is durable: later it may be nothing that can be described.
         self.place()
+        yield from self.until_released(self._effect_key)
         intent = Intent(
             self._effect_key,
             self.call.definition.name,

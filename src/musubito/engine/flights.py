@@ -12,7 +12,7 @@ import copy
 import threading
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from enum import Enum
 from types import MemberDescriptorType
@@ -155,6 +155,11 @@ class Flights:
             self._flights[key] = _Flight(frame)
             frame.flight = key
             return True
+
+    def begun(self, keys: Collection[bytes]) -> frozenset[bytes]:
+        """Those of these keys that somebody computes, or is about to."""
+        with self._lock:
+            return frozenset(keys).intersection(self._flights)
 
     def is_stuck(self, key: bytes) -> bool:
         """Whether whoever holds this key is suspended in an event loop that does not run any more."""

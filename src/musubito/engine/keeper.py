@@ -47,6 +47,8 @@ class Keeper:
         self._before: set[tuple[bytes, str]] = set()
         self._shown: set[tuple[bytes, str]] = set()
         self.orphans: deque[tuple[bytes, bytes]] = deque()
+        self.releasing: frozenset[bytes] = frozenset()
+        """Keys of leases that are being given back just now: whoever claimed one anew would lose it."""
         self._revoked: deque[bytes] = deque()
         self._unwritten: list[Ledger] = []
         self._failures = 0
@@ -167,16 +169,27 @@ class Keeper:
         self.orphans += [(key, self._engine.owner) for key, _ in over]
 
     def _give_back_orphans(self) -> None:
-        """On their own: where claims are no rows, they are given back even if nothing can be written."""
-        # What is held anew is given back when that ends.
-        held = {key for key, _ in self._engine.flights.held()}
-        orphans = [lease for lease in _taken(self.orphans) if lease[0] not in held]
-        if orphans:
-            try:
-                self._engine.storage.write([Release(lease) for lease in orphans])
-            except StoreError as fault:
-                self.orphans += orphans
-                self._engine.log(fault)
+        """On their own: where claims are no rows, they are given back even if nothing can be written.
+
+        That may take long, and come twice, where the way to the store is bad. A lease that this engine takes anew
+        meanwhile has the same key and the same owner; so nobody takes one, and what is computed now comes later."""
+        waiting = list(dict.fromkeys(_taken(self.orphans)))
+        if not waiting:
+            return
+        # Said first, looked at then: whoever begins after that look waits.
+        self.releasing = frozenset(key for key, _ in waiting)
+        begun = self._engine.flights.begun(self.releasing)
+        self.releasing -= begun
+        self.orphans += [lease for lease in waiting if lease[0] in begun]
+        free = [lease for lease in waiting if lease[0] not in begun]
+        try:
+            if free:
+                self._engine.storage.write([Release(lease) for lease in free])
+        except StoreError as fault:
+            self.orphans += free
+            self._engine.log(fault)
+        finally:
+            self.releasing = frozenset()
 
 
 def _taken(waiting: deque[Item]) -> list[Item]:

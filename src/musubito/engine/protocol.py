@@ -370,7 +370,8 @@ class Story:
         alone = self.call.definition.semantics.force_reexecution
         distant = None if alone else self.engine.distant
         newest: Found | None
-        if distant is None or not self.engine.flights.begin(self.flight_key(), self.frame()):
+        key, keeper = self.flight_key(), self.engine.keeper
+        if distant is None or not self.engine.flights.begin(key, self.frame()) or key in keeper.releasing:
             newest = yield Newest(self.keys, self.engine.namespace)
         else:
             # Nobody in this process computes it: the right to do so is asked for along with what there is.
@@ -579,6 +580,7 @@ class Story:
         pause, over = FIRST_PAUSE, self.engine.owner
         held: list[bytes] = []
         begun: Begun | None = None
+        yield from self.until_released(key)
         try:
             while True:
                 claim = self._claim(over)
@@ -617,6 +619,11 @@ class Story:
             if self.engine.strict and begun is not None and begun.lease is not None:
                 self.engine.disown(begun.lease)
             self.engine.report(fault)
+
+    def until_released(self, key: bytes) -> Telling[None]:
+        """Wait while the keeper gives an earlier lease of this key back: it would take a new one along."""
+        while key in self.engine.keeper.releasing:
+            yield Pause(FIRST_PAUSE)
 
     def _leads(self) -> bool:
         """Whether all others in this process wait for this call."""
