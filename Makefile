@@ -26,7 +26,7 @@ demo: $(VENV)/installed-demo
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(TESTS)
 
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
@@ -43,7 +43,7 @@ bench: $(VENV)/installed-bench
 	@$(BIN)/python -m bench $(ROWS)
 
 soak: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "soak or not soak" --hypothesis-profile=soak
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "soak or not soak" --hypothesis-profile=soak
 
 clean:
 	@rm -rf $(VENV) .venv-oldest build dist .demo .bench bench/results.json

@@ -21,8 +21,3 @@ def without_waiting() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(removal, "UNTIL_SAID", 0.0)
         yield
-
-
-def pytest_collection_modifyitems(items):
-    # Each of these takes a minute or more, much of it waiting: begun last, they would leave one of two workers idle.
-    items.sort(key=lambda item: not item.path.name.startswith("test_harness"))
