@@ -69,6 +69,7 @@ from musubito.store.base import (
     CodeRecord,
     Commit,
     Committed,
+    Distant,
     Done,
     EffectOutcome,
     Fail,
@@ -233,7 +234,6 @@ class Story:
         "_reason",
         "_run",
         "_seen",
-        "_waited",
         "_why_not",
         "call",
         "engine",
@@ -255,7 +255,6 @@ class Story:
         if keyed is not None:
             identity = identity._replace(input_digest=keyed.input(identity.input_digest))
         self._identity = identity
-        self._waited = False
         self._run = scope.run or engine.open.stray(engine.new_run(), call.definition.name)
         self._frame: Frame | None = None
         self._place: Place | None = None
@@ -370,16 +369,13 @@ class Story:
         alone = self.call.definition.semantics.force_reexecution
         distant = None if alone else self.engine.distant
         newest: Found | None
-        key, keeper = self.flight_key(), self.engine.keeper
-        if distant is None or not self.engine.flights.begin(key, self.frame()) or key in keeper.releasing:
+        if distant is None:
             newest = yield Newest(self.keys, self.engine.namespace)
         else:
-            # Nobody in this process computes it: the right to do so is asked for along with what there is.
-            claim = self._claim(self.engine.owner)
-            found: Found | Claimed | None = yield NewestOrClaim(distant, claim, self.engine.namespace)
-            if isinstance(found, Claimed):
-                return self._claimed(found, claim)
-            newest = found
+            first = yield from self._newest_or_begun(distant)
+            if isinstance(first, Begun):
+                return first
+            newest = first
         while True:
             hit = yield from self._weigh(newest)
             if hit is not None:
@@ -393,9 +389,18 @@ class Story:
                 return (yield from self._lead())
             if isinstance(joined, Failed) and self._is_shared(joined):
                 return self._passed_on(joined)
-            self._waited = True
             alone = joined is not Landing.LOOK_AGAIN
             newest = yield Newest(self.keys, self.engine.namespace)
+
+    def _newest_or_begun(self, distant: Distant) -> Telling[Found | Begun | None]:
+        """What there is, in one question with the right to compute it, unless somebody in this process does so."""
+        key = self.flight_key()
+        if not self.engine.flights.begin(key, self.frame()) or key in self.engine.keeper.releasing:
+            newest: Found | None = yield Newest(self.keys, self.engine.namespace)
+            return newest
+        claim = self._claim(self.engine.owner)
+        found: Found | Claimed | None = yield NewestOrClaim(distant, claim, self.engine.namespace)
+        return self._claimed(found, claim) if isinstance(found, Claimed) else found
 
     def _is_shared(self, failed: Failed) -> bool:
         """A failure that came of another run's samples is not: this run may have been given them elsewhere."""
@@ -598,7 +603,6 @@ class Story:
                         yield Write(Renew(self.engine.holder(), holding, time.time()))
                         if (yield Write(Waits(held, claim.holder.owner, key, time.time()))):
                             return UNRECORDED
-                    self._waited = True
                     yield Pause(pause)
                     pause = min(pause * 1.5, LONGEST_PAUSE)
                 hit = yield from self.look()
