@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -459,6 +460,31 @@ def test_an_outcome_that_comes_late_changes_nothing_that_was_decided_meanwhile(t
     assert run_program(other, "raise", **where) == ["in time"]
     assert len(keys(tmp_path)) == 2
     assert len(set(keys(tmp_path))) == 1
+
+
+def test_a_holder_that_was_stopped_for_longer_than_its_lease_is_waited_for(tmp_path, where):
+    """As by a machine that sleeps: whoever looks on first as it wakes must not do the effect again."""
+    text = (STORE + LATE).replace("    engine.keeper.wake = lambda: None", "    pass")
+    path, other = (
+        program(tmp_path, text),
+        program(tmp_path, text.replace("if os.path.exists(HANG)", "if False"), "o.py"),
+    )
+    hang = tmp_path / "log.hang"
+    hang.touch()
+    holder = start(path, "raise", **where)
+    assert heard(holder) == "inside"
+    # As every lease it is renewed by the keeper, once it has found that there is something to keep.
+    time.sleep(0.5)
+    os.kill(holder.pid, signal.SIGSTOP)
+    time.sleep(1.3)
+    others = [start(other, policy, **where) for policy in ("raise", "rerun")]
+    time.sleep(0.6)
+    assert [each.poll() for each in others] == [None, None]
+    os.kill(holder.pid, signal.SIGCONT)
+    hang.unlink()
+    assert finish(holder) == ["late"]
+    assert [finish(each) for each in others] == [["late"], ["late"]]
+    assert len(keys(tmp_path)) == 1
 
 
 def test_an_outcome_that_comes_late_and_is_the_only_one_counts(tmp_path, where):

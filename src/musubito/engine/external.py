@@ -9,6 +9,9 @@ Everything hangs on the effect key, so that neither an edit of the code nor of a
     begun, and its holder is alive          -> wait
     begun, and its holder is gone; unknown  -> as the policy says: raise, run again, or ask
 
+A holder is gone once its process has ended or its lease has run out. A process of this host that lives may only have
+been stopped, with the whole machine perhaps: before it counts as gone, it gets another lease's time to come back.
+
 A lease of an effect is never taken over, and without a store an effect is refused before it runs.
 """
 
@@ -19,7 +22,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from musubito.engine import process
+from musubito.engine import keeper, process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
 from musubito.engine.flights import Failed, Landed, Start
 from musubito.engine.protocol import Begun, Story, Telling, said
@@ -108,9 +111,10 @@ class EffectStory(Story):
         yield from self._record(self._failure(begun, "cut short", outcome, self.engine.now(), 0.0))
 
     def _intend(self) -> Telling[MusubitoResult[Any] | Begun]:
+        holder = _WaitedFor()
         while True:
             row: EffectRow | None = yield Find(EffectQuery(self._effect_key, self.keys, self.engine.namespace))
-            if row is not None and row.outcome is None and _is_alive(row):
+            if row is not None and row.outcome is None and holder.may_end(row):
                 yield Pause(PAUSE)
                 continue
             known = None if row is None else (yield from self._known(row))
@@ -218,6 +222,21 @@ class ReplayOnlyEffectStory(EffectStory):
         yield  # as what it stands in for
 
 
-def _is_alive(row: EffectRow) -> bool:
-    """Whether whoever began it may still end it."""
-    return row.holder is not None and row.holder.expires_at >= time.time() and not process.is_dead(row.holder)
+class _WaitedFor:
+    """Who has begun an effect, as another one sees it that waits."""
+
+    def __init__(self) -> None:
+        self._lapsed: float | None = None
+        """Since when its lease has run out, by a clock that stands still while the machine sleeps."""
+
+    def may_end(self, row: EffectRow) -> bool:
+        """Whether the effect may still come to its end."""
+        holder = row.holder
+        if holder is None or process.is_dead(holder):
+            return False
+        if holder.expires_at >= time.time():
+            self._lapsed = None
+            return True
+        if self._lapsed is None:
+            self._lapsed = time.monotonic()
+        return process.is_of_this_host(holder) and time.monotonic() < self._lapsed + keeper.LEASE_SECONDS

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from musubito.store.base import Holder
 
-__all__ = ["is_dead", "this_host", "this_process"]
+__all__ = ["is_dead", "is_of_this_host", "this_host", "this_process"]
 
 
 @cache
@@ -32,9 +32,14 @@ def this_process() -> str:
     return _started(_line(os.getpid()))
 
 
+def is_of_this_host(holder: Holder) -> bool:
+    """Whether it can be told from here if its process is still there."""
+    return holder.host == this_host() and bool(holder.process)
+
+
 def is_dead(holder: Holder) -> bool:
     """Whether the holder is known to be gone: only said of processes of this host."""
-    if holder.host != this_host() or not holder.process:
+    if not is_of_this_host(holder):
         return False
     line = _line(holder.pid)
     return _started(line) != holder.process if line else not _exists(holder.pid)

@@ -34,6 +34,8 @@ HELD = 0.3
 """For so long somebody else keeps the database locked, and for a third of that it is waited for."""
 BODY = 0.003
 """So many seconds a body takes, so that some are under way when something happens."""
+MOST = 4
+"""So many times a round may begin again until it has met its faults: how many come is up to the machine."""
 LIFE = 100
 """So many operations a worker does that may be killed."""
 NUMBERS = 12
@@ -55,7 +57,7 @@ class Harness:
         self.seed = seed
         self.record = Record()
         self.postgres = url.startswith("postgresql:")
-        self.rows = self.postgres or without_locks
+        self.record.rows = self.postgres or without_locks
         self.record.by_clients = not self.postgres
         self.log = folder / "log"
         self.log.touch()
@@ -74,8 +76,7 @@ class Harness:
         process = PROCESSES.Process(target=worker.main, args=(said,))
         process.start()
         assert process.pid is not None
-        if self.rows:
-            self.record.leases[process.pid] = said.get("lease", 30.0)
+        self.record.leases[process.pid] = said.get("lease", 30.0)
         if "clock" in said:
             self.record.timeless.add(process.pid)
         self.running.append(process)
@@ -137,12 +138,16 @@ class Harness:
         return self.chance.choice(living) if living else None
 
     # -- rounds --------------------------------------------------------------------------------------------------------
-    def play(self, fault: str, count: int) -> None:
-        """One round: two workers share so many operations."""
+    def play(self, fault: str, count: int, faults: int) -> None:
+        """One round: two workers share so many operations, and go on until so many faults have come."""
         self.round += 1
         plant: Callable[[int], None] = getattr(self, f"_{fault}")
-        plant(count)
-        self.finish()
+        for _ in range(MOST):
+            plant(count)
+            self.finish()
+            if self.read().planted[fault] >= faults:
+                return
+        raise AssertionError(f"{fault}: fewer than {faults} in {MOST * count} operations")
 
     def planted(self, fault: str) -> None:
         self.record.planted[fault] += 1

@@ -80,7 +80,9 @@ class Record:
     """How many faults of each kind."""
     stops: dict[int, list[Interval]] = field(default_factory=lambda: defaultdict(list))
     leases: dict[int, float] = field(default_factory=dict)
-    """By process, how long its leases last, if it has rows of leases."""
+    """By process, how long its leases last."""
+    rows: bool = True
+    """Whether leases of steps are rows, too, and not locks; those of effects always are."""
     timeless: set[int] = field(default_factory=set)
     """Those whose clock jumped: what was recorded in the future is not replayed, and what was recorded before the
     clock was put back has been recorded in the future."""
@@ -90,9 +92,9 @@ class Record:
 
     def lapsed(self, ask: Ask) -> bool:
         """Whether its lease may have run out."""
-        lease = self.leases.get(ask.pid)
-        if lease is None:
+        if not self.rows and not ask.operation.is_effect:
             return False
+        lease = self.leases[ask.pid]
         stopped = any(stop.meets(ask.begin, ask.end) for stop in self.stops.get(ask.pid, ()))
         return stopped or (ask.pid in self.timeless and self.by_clients) or ask.end - ask.begin > lease / 2
 

@@ -176,9 +176,13 @@ class Operation(NamedTuple):
         return self.kind not in ("invalidate", "sweep")
 
     @property
+    def is_effect(self) -> bool:
+        return self.kind in ("pay", "resend")
+
+    @property
     def may_be_refused(self) -> bool:
         """Whether it is an error if the store fails."""
-        return self.kind in ("pay", "resend", "invalidate", "sweep")
+        return self.is_effect or not self.is_asked_again
 
     @property
     def key(self) -> str | None:
