@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,18 +171,35 @@ def test_doctor_looks_at_the_server(stores: tuple[str, str]):
     assert status == 0
 
 
-def test_doctor_says_what_a_role_may_not_do(stores: tuple[str, str]):
-    about = conninfo_to_dict(stores[1])
-    role = f"reader_{about['dbname']}"
-    with psycopg.connect(stores[1], autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'none'")
-        connection.execute(f"GRANT USAGE ON SCHEMA musubito TO {role}")
-        connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA musubito TO {role}")
+@contextmanager
+def role(url: str, *rights: str) -> Iterator[str]:
+    """The URL for one who has these on all tables."""
+    about = conninfo_to_dict(url)
+    name = f"reader_{about['dbname']}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'none'")
+        connection.execute(f"GRANT USAGE ON SCHEMA musubito TO {name}")
+        connection.execute(f"GRANT {', '.join(rights)} ON ALL TABLES IN SCHEMA musubito TO {name}")
     try:
-        status, text = said(stores[1].replace(f"//{about['user']}", f"//{role}", 1), "doctor")
+        yield url.replace(f"//{about['user']}", f"//{name}", 1)
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_doctor_says_what_a_role_may_not_do(stores: tuple[str, str]):
+    with role(stores[1], "SELECT") as url:
+        status, text = said(url, "doctor")
         assert status == 1
         assert "may not read and write _artifacts" in text
         assert "GRANT SELECT, INSERT, UPDATE, DELETE" in text
-    finally:
-        with psycopg.connect(stores[1], autocommit=True) as connection:
-            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_role_is_told_that_it_may_not_vacuum(stores: tuple[str, str], caplog):
+    prune = ("prune", "--older-than", "0s", "--yes", "--vacuum")
+    assert said(stores[1], *prune)[0] == 0
+    assert caplog.messages == []
+    with role(stores[1], "SELECT", "INSERT", "UPDATE", "DELETE") as url:
+        assert said(url, *prune)[0] == 0
+        (text,) = caplog.messages
+        assert "only the owner of the tables may vacuum them" in text

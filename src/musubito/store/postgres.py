@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from musubito.errors import SchemaError, StoreBusy, StoreClosed, StoreError
+from musubito.errors import LOGGER, SchemaError, StoreBusy, StoreClosed, StoreError
 from musubito.store import relational
 from musubito.store.base import (
     Began,
@@ -632,12 +632,23 @@ class PostgreSQLStorage:
         """Room that nothing needs is free for what comes; `VACUUM FULL`, which gives it back to the disk and stops
         everybody meanwhile, is left to the administrator."""
 
-        def ask() -> None:
-            with self._session() as session:
-                for (table,) in session.rows("tables", {}):
-                    session.execute(f"VACUUM {SCHEMA}.{table}")
+        def ask() -> bool:
+            severities: set[str | None] = set()
 
-        self._persistently(ask)
+            def notice(of: psycopg.errors.Diagnostic) -> None:
+                severities.add(of.severity_nonlocalized)
+
+            with self._session() as session:
+                session.connection.add_notice_handler(notice)
+                try:
+                    for (table,) in session.rows("tables", {}):
+                        session.execute(f"VACUUM {SCHEMA}.{table}")
+                finally:
+                    session.connection.remove_notice_handler(notice)
+            return "WARNING" in severities
+
+        if self._persistently(ask):
+            LOGGER.warning("%s: only the owner of the tables may vacuum them; the server does so itself, later", self)
 
 
 def _is_in_progress(session: _Session, transaction: str) -> bool:
