@@ -96,7 +96,11 @@ class ChangedInput(InputError):
     def __init__(self, operation: str) -> None:
         problem = "what it was given, or what is around it, was changed while it waited"
         super().__init__(operation, "", "$", problem)
-        self.args = (f"{operation}: {problem}. It was not done; call it again with what nobody changes meanwhile.",)
+        remedy = (
+            "call it again with what nobody changes meanwhile. If nobody did, it holds instances of two classes that "
+            "are called alike, and cannot be told from others: make them all of one"
+        )
+        self.args = (f"{operation}: {problem}. It was not done; {remedy}.",)
 
 
 class StoreError(MusubitoError):

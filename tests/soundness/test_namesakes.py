@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import musubito
-from musubito import musubito_step
+from musubito import StepConfiguration, StepType, musubito_step
 from musubito.adapter import ambient
+from musubito.errors import ChangedInput
 from tests.soundness.world import World
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
@@ -82,6 +83,21 @@ def test_also_deep_inside_and_together(w: World) -> None:
             assert all_of(queries).value == [knows_both(query) for query in queries]
 
 
+def test_an_effect_is_refused_that_is_given_both_together(w: World) -> None:
+    """Nobody could tell the next time that it is the same one."""
+    sent: list[int] = []
+
+    def send(queries: Any) -> int:
+        sent.append(len(queries))
+        return len(queries)
+
+    effect: Any = musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="send")(send)
+    with pytest.raises(ChangedInput, match="It was not done; .* two classes that are called alike"):
+        effect([Search("a"), Delete("a")])
+    assert sent == []
+    assert effect([Search("a"), Search("b")]).value == 2
+
+
 def test_where_only_another_argument_knows(w: World) -> None:
     @musubito_step
     def judged(judge: Any, query: Any) -> Any:
@@ -139,7 +155,7 @@ from pathlib import Path
 import cloudpickle
 from pydantic import BaseModel
 
-from musubito import musubito_step
+from musubito import StepConfiguration, StepType, musubito_step
 
 
 class Search:
