@@ -27,9 +27,11 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.store import postgres, relational
+from musubito.store import postgres_schema, postgres_session, relational
 from musubito.store.base import Began, Busy, Claim, Claimed, Committed, Holder, Invalidate, Keys
 from musubito.store.postgres import PostgreSQLStorage
+from musubito.store.postgres_schema import WRITES
+from musubito.store.postgres_session import Session
 from musubito.testing.changes import commit, place, ran, use
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 from tests.faults.outage import COMMITTED, Network, Proxy, Server
@@ -494,7 +496,7 @@ def test_an_execution_that_was_lost_is_not_taken_for_another_that_has_its_number
 
 
 def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, monkeypatch):
-    monkeypatch.setattr(postgres, "PATIENCE", 2.0)
+    monkeypatch.setattr(postgres_session, "PATIENCE", 2.0)
     with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
         engine.storage._patience = 2.0
         assert square(1).value == 1
@@ -536,7 +538,7 @@ def network(url):
 def test_a_network_that_swallows_all_packets_stops_nobody_for_longer_than_a_server_that_is_away(
     url, network, monkeypatch
 ):
-    monkeypatch.setattr(postgres, "PATIENCE", 2.0)
+    monkeypatch.setattr(postgres_session, "PATIENCE", 2.0)
     with time_limit(60), MusubitoEngine.from_url(network.url) as engine, use_musubito_engine(engine):
         others = [threading.Thread(target=whole, args=(n,)) for n in range(10, 14)]
         for other in others:
@@ -598,14 +600,14 @@ def test_a_network_that_swallows_packets_for_a_while_costs_nothing(url, network,
 
 # -- who stands still --------------------------------------------------------------------------------------------------
 def test_who_stands_still_in_the_middle_of_writing_stops_others_for_a_while_only(url, monkeypatch):
-    monkeypatch.setattr(postgres, "STANDSTILL", "1s")
+    monkeypatch.setattr(postgres_session, "STANDSTILL", "1s")
     with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
         square(0)
         still = psycopg.connect(url, autocommit=True)
-        session = postgres._Session(still)
+        session = Session(still)
         session.execute("BEGIN")
-        session.ask("limits", {"idle": postgres.STANDSTILL, "lock": "30s"})
-        session.ask("lock", {"lock": postgres._WRITES})
+        session.ask("limits", {"idle": postgres_session.STANDSTILL, "lock": "30s"})
+        session.ask("lock", {"lock": WRITES})
         assert square(1).value == 1
         still.close()
         assert engine.faults == 0
@@ -642,7 +644,9 @@ say(sum(os.waitpid(child, 0)[1] == 0 for child in children))
 def test_twenty_processes_open_an_empty_database_at_once(tmp_path, url):
     assert run_program(program(tmp_path, OPEN), DATABASE=url) == ["20"]
     assert sorted(log_of(tmp_path)) == ["0", "1", "2"]
-    assert ask(url, "SELECT version FROM musubito._schema ORDER BY 1") == [(each,) for each in sorted(postgres.STEPS)]
+    assert ask(url, "SELECT version FROM musubito._schema ORDER BY 1") == [
+        (each,) for each in sorted(postgres_schema.STEPS)
+    ]
 
 
 @pytest.fixture
@@ -774,8 +778,8 @@ def test_a_process_that_is_stopped_while_it_writes_stops_others_for_a_while_only
     with psycopg.connect(url) as connection:
         if connection.info.server_version < 170000:
             pytest.skip("an older server does not know how long a transaction may last")
-    monkeypatch.setattr(postgres, "WHOLE", "2s")
-    text = STOPPED.replace("perform =", 'import musubito.store.postgres as p\np.WHOLE = "2s"\nperform =', 1)
+    monkeypatch.setattr(postgres_session, "WHOLE", "2s")
+    text = STOPPED.replace("perform =", 'import musubito.store.postgres_session as p\np.WHOLE = "2s"\nperform =', 1)
     with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
         child = subprocess.Popen([sys.executable, "-c", text, url], stdout=subprocess.PIPE)
         try:
@@ -799,8 +803,8 @@ def test_a_database_whose_transactions_see_one_moment_is_no_other(url):
         ran(store, F, "x")
         began = store.find(Began())
         with psycopg.connect(url) as lock:
-            session = postgres._Session(lock)
-            session.ask("lock", {"lock": postgres._WRITES})
+            session = Session(lock)
+            session.ask("lock", {"lock": WRITES})
             waiting = threading.Thread(
                 target=lambda: seen.extend(store.write([commit(G, "y", uses=[use(F, 1)], began=began)]))
             )

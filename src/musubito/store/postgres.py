@@ -13,9 +13,7 @@ the server has done with that transaction, what it was to write is looked for, s
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import threading
 import time
 import weakref
@@ -23,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from musubito.errors import LOGGER, SchemaError, StoreBusy, StoreClosed, StoreError
+from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError
 from musubito.store import relational
 from musubito.store.base import (
     Began,
@@ -62,34 +60,22 @@ from musubito.store.base import (
     must_last,
 )
 from musubito.store.firsts import first_of
-from musubito.store.queries import for_postgres, schema_steps
 
 try:
     import psycopg
-    from psycopg.abc import Buffer
     from psycopg.conninfo import conninfo_to_dict
-    from psycopg.generators import send
-    from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
-    from psycopg.types.string import StrBinaryDumper, TextBinaryLoader
     from psycopg_pool import ConnectionPool, PoolTimeout
 except ImportError as missing:
     raise StoreError("PostgreSQL needs psycopg and its pool: pip install 'musubito[postgres]'.") from missing
 
+from musubito.store import postgres_session
+from musubito.store.postgres_schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, options, prepare
+from musubito.store.postgres_session import READING, ConnectionLost, Session, configure
+
 __all__ = ["PostgreSQLStorage"]
 
-SCHEMA: Final = "musubito"
-STEPS: Final = schema_steps("postgres")
-QUERIES, READING = for_postgres()
-GRANTS: Final = f"GRANT USAGE ON SCHEMA {SCHEMA} and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN it to this role."
-OLDEST_SERVER: Final = 140000
-PATIENCE: Final = 30.0
-"""For so many seconds a server that is away is waited for, before steps go on without it."""
 IMPATIENCE: Final = 0.5
 """And for so many while it has not come back since."""
-STANDSTILL: Final = "10s"
-"""Who stops in the middle of a transaction for longer (its machine is gone, or it is) loses it: others wait for it."""
-WHOLE: Final = "15s"
-"""For so long a step's transaction may last when its turn has come."""
 _BY_HAND: Final = (Dismiss, Forget, Invalidate, Prune, Retire, Tidy)
 """Changes that may take long."""
 _WITHOUT_HASTE: Final = (Ledger, Release, Renew, Waits)
@@ -99,140 +85,10 @@ _ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, KeyCheckOf, Others, PayloadOf,
 moment: what comes between those of `Others` is newer than what its asker has seen, so that its claim is refused."""
 
 
-def _gives_rows(statement: str) -> bool:
-    changes = re.search(r"^(INSERT|UPDATE|DELETE)\b", statement, re.MULTILINE) is not None
-    return not changes or "RETURNING" in statement
-
-
-_ANSWERED: Final = {name for name, statement in QUERIES.items() if _gives_rows(statement)}
-
 T = TypeVar("T")
 
 
-# -- values ------------------------------------------------------------------------------------------------------------
-_HIDDEN: Final = re.compile("[\x00\u2400\u241b]")
-
-
-class _Text(StrBinaryDumper):
-    """PostgreSQL's text holds no NUL: a sign stands for it, and another one before those that were there."""
-
-    def dump(self, obj: str) -> Buffer | None:
-        if _HIDDEN.search(obj):
-            obj = obj.replace("\u241b", "\u241b\u241b").replace("\u2400", "\u241b\u2400").replace("\x00", "\u2400")
-        return super().dump(obj)
-
-
-class _TextAgain(TextBinaryLoader):
-    def load(self, data: Buffer) -> str | bytes:
-        text = super().load(data)
-        if isinstance(text, str) and _HIDDEN.search(text):
-            return re.sub("\u241b(.)|\u2400", lambda sign: sign[1] or "\x00", text)
-        return text
-
-
-class _Sum(NumericBinaryLoader):
-    """A sum of integers is `numeric` in PostgreSQL, and here an integer again."""
-
-    def load(self, data: Buffer) -> Any:
-        number = super().load(data)
-        return int(number) if number == number.to_integral_value() else float(number)
-
-
-def _configure(connection: psycopg.Connection[Any]) -> None:
-    # Statements are many, and their parameters have a type each.
-    connection.prepared_max = 2000
-    # All integers are the widest: the type of a recursive query is that of its first row.
-    connection.adapters.register_dumper(int, Int8BinaryDumper)
-    connection.adapters.register_dumper(str, _Text)
-    connection.adapters.register_loader("text", _TextAgain)
-    connection.adapters.register_loader("numeric", _Sum)
-
-
-class _Session:
-    """Named queries on one connection."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self.connection = connection
-        self._pipeline: psycopg.Pipeline | None = None
-
-    @contextmanager
-    def transaction(self, *, haste: bool = True) -> Iterator[None]:
-        """Statements travel together; the last of them is the commit, which the server skips if one has failed. Each
-        sees what is committed by then, whatever the database's default is."""
-        with self.connection.pipeline() as self._pipeline:
-            self.begin(haste=haste)
-            yield
-            self.execute("COMMIT")
-        self._pipeline = None
-
-    def begin(self, *, haste: bool) -> None:
-        self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        if not haste:
-            self.execute("SET LOCAL synchronous_commit = off")
-        self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
-
-    def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> psycopg.Cursor[Any]:
-        return self.connection.execute(statement, parameters, prepare=True, binary=True)
-
-    def ask(self, query: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Any]:
-        """The rows to come: in a pipeline they have not been waited for."""
-        return self.execute(QUERIES[query], _timed(parameters))
-
-    def _send_all(self) -> None:
-        """What was asked, before answers are waited for: `sync`, and a pipeline within another one, wait for them even
-        while a part that was more than a socket takes has not gone out, and the server waits for that."""
-        self.connection.wait(send(self.connection.pgconn))
-
-    def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        cursor = self.ask(query, parameters)
-        if query not in _ANSWERED:
-            return []
-        if self._pipeline is not None:
-            self._send_all()
-            # Not only flushed: else a transaction that waits for its client does not count as one that stands still.
-            self._pipeline.sync()
-        return cursor.fetchall()
-
-    def both(
-        self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
-    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        self._send_all()
-        with self.connection.pipeline():
-            first, second = self.ask(*one), self.ask(*other)
-        return first.fetchall(), second.fetchall()
-
-    def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            self._send_all()
-            self.connection.cursor().executemany(QUERIES[query], rows)
-
-    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
-        if parameters:
-            self._send_all()
-            self.connection.cursor().executemany(QUERIES[query], [_timed(each) for each in parameters])
-
-
-def _timed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With how long a lease lasts, and what the time is here: see `for_postgres`."""
-    if "expires_at" in parameters:
-        return {**parameters, "lasts": float(parameters["expires_at"] - parameters["now"])}
-    return {**parameters, "here": time.time()} if "key" in parameters else parameters
-
-
-class _ConnectionLost(Exception):
-    """What was asked has not been answered."""
-
-    @classmethod
-    def by(cls, error: BaseException, connection: psycopg.Connection[Any]) -> bool:
-        """Whether this error ended the connection. When the server says why it ends one, it is still open here, and
-        what libpq says then has no number."""
-        if connection.broken or not isinstance(error, psycopg.Error):
-            return connection.broken
-        ended = error.diag.severity_nonlocalized in ("FATAL", "PANIC")
-        return ended or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
-
-
-class _Unclear(_ConnectionLost):
+class _Unclear(ConnectionLost):
     """The connection was lost when a transaction was to be committed."""
 
     def __init__(self, transaction: str, answers: list[Any]) -> None:
@@ -261,14 +117,14 @@ class PostgreSQLStorage:
     """
 
     def __init__(self, url: str, *, connections: int = 4) -> None:
-        _check_url(url)
+        check_url(url)
         self._url = url
         self._connections = connections
         self._closed = False
         self._begin_process()
         try:
-            with psycopg.connect(url, **_options(url)) as connection:
-                _prepare(connection, str(self))
+            with psycopg.connect(url, **options(url)) as connection:
+                prepare(connection, str(self))
         except psycopg.Error as error:
             raise self._fault(error) from error
         _OPEN.add(self)
@@ -287,7 +143,7 @@ class PostgreSQLStorage:
         self._writing = threading.Lock()
         self._making = threading.Lock()
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
-        self._patience = PATIENCE
+        self._patience = postgres_session.PATIENCE
         self._numbers = relational.Numbers()
         self._read_numbers = relational.Numbers()
 
@@ -311,31 +167,31 @@ class PostgreSQLStorage:
                     self._url,
                     min_size=1,
                     max_size=self._connections,
-                    reconnect_timeout=PATIENCE,
-                    kwargs=_options(self._url),
-                    configure=_configure,
+                    reconnect_timeout=postgres_session.PATIENCE,
+                    kwargs=options(self._url),
+                    configure=configure,
                     name=SCHEMA,
                     open=True,
                 )
             return self._pool
 
     @contextmanager
-    def _session(self) -> Iterator[_Session]:
+    def _session(self) -> Iterator[Session]:
         """A connection of the pool. What was begun on it and not ended is taken back."""
         with self._connected().connection(timeout=self._patience) as connection:
             try:
-                yield _Session(connection)
+                yield Session(connection)
             except psycopg.Error as error:
-                if _ConnectionLost.by(error, connection):
+                if ConnectionLost.by(error, connection):
                     # A server that has crashed may have lost what was numbered last.
                     self._numbers.forget()
                     self._read_numbers.forget()
-                    raise _ConnectionLost(str(error)) from error
+                    raise ConnectionLost(str(error)) from error
                 raise
-            self._patience = PATIENCE
+            self._patience = postgres_session.PATIENCE
 
     @contextmanager
-    def _snapshot(self) -> Iterator[_Session]:
+    def _snapshot(self) -> Iterator[Session]:
         """All statements see one moment."""
         with self._session() as session, session.connection.pipeline():
             session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -353,10 +209,11 @@ class PostgreSQLStorage:
                 self._patience = IMPATIENCE
                 raise StoreBusy(f"{self}: the server cannot be reached ({error})") from error
             except psycopg.errors.LockNotAvailable as error:
-                raise StoreBusy(f"{self}: somebody else has been writing for {PATIENCE:.0f} s") from error
+                waited = f"{postgres_session.PATIENCE:.0f} s"
+                raise StoreBusy(f"{self}: somebody else has been writing for {waited}") from error
             except _AGAIN as error:
                 if time.monotonic() > until:
-                    if isinstance(error, _ConnectionLost):
+                    if isinstance(error, ConnectionLost):
                         self._give_up()
                     raise self._fault(error) from error
                 time.sleep(0.02)
@@ -400,7 +257,7 @@ class PostgreSQLStorage:
             "pid": holder.pid,
             "process": holder.process,
             "lasts": float(holder.expires_at - claim.now),
-            "patience": f"{PATIENCE}s",
+            "patience": f"{postgres_session.PATIENCE}s",
         }
 
         def ask() -> Found | Claimed | None:
@@ -472,7 +329,7 @@ class PostgreSQLStorage:
         given to this owner, who was not told so."""
         with self._session() as session:
             with session.transaction():
-                session.ask("whole", {"whole": WHOLE})
+                session.limit()
                 rows = session.ask("claim", relational.claimed(claim))
                 newer = session.ask("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})
                 across = session.ask("newer_across", {"seen": claim.seen, "cross": claim.keys.cross})
@@ -498,7 +355,7 @@ class PostgreSQLStorage:
         with self._session() as session, session.connection.pipeline():
             for query, parameters in relational.keeping(changes):
                 session.begin(haste=False)
-                session.ask("whole", {"whole": WHOLE})
+                session.limit()
                 session.ask(query, parameters)
                 session.execute("COMMIT")
         return [None] * len(changes)
@@ -529,8 +386,8 @@ class PostgreSQLStorage:
         """One round trip, with all that belongs to the transaction. None: nothing was written."""
         with self._session() as session:
             with session.transaction():
-                session.ask("lock", {"lock": _WRITES})
-                session.ask("whole", {"whole": WHOLE})
+                session.ask("lock", {"lock": WRITES})
+                session.limit()
                 written = session.ask("first_commit", first)
             rows = written.fetchall()
             return rows[0][0] if rows else None
@@ -543,11 +400,11 @@ class PostgreSQLStorage:
             try:
                 haste = not all(isinstance(change, _WITHOUT_HASTE) for change in changes)
                 with session.transaction(haste=haste):
-                    session.ask("lock", {"lock": _WRITES})
+                    session.ask("lock", {"lock": WRITES})
                     if any(map(must_last, changes)):
                         session.ask("lasting", {})
                     if not any(isinstance(change, _BY_HAND) for change in changes):
-                        session.ask("whole", {"whole": WHOLE})
+                        session.limit()
                     if any(isinstance(change, Waits) for change in changes):
                         # What waits under a lease must not lose it halfway: that may be given back without the lock.
                         leases = [key for change in changes for key in relational.leases_of(change)]
@@ -566,7 +423,7 @@ class PostgreSQLStorage:
                     # From here on it may be committed.
                     committing = _Unclear(transaction, answers)
             except BaseException as error:
-                if committing is not None and _ConnectionLost.by(error, session.connection):
+                if committing is not None and ConnectionLost.by(error, session.connection):
                     raise committing from error
                 raise
         return answers
@@ -581,7 +438,7 @@ class PostgreSQLStorage:
                 with self._writing:
                     try:
                         with session.transaction():
-                            session.ask("lock", {"lock": _WRITES})
+                            session.ask("lock", {"lock": WRITES})
                             session.ask("lasting", {})
                             answer = next(steps)
                     except BaseException:
@@ -651,7 +508,7 @@ class PostgreSQLStorage:
             LOGGER.warning("%s: only the owner of the tables may vacuum them; the server does so itself, later", self)
 
 
-def _is_in_progress(session: _Session, transaction: str) -> bool:
+def _is_in_progress(session: Session, transaction: str) -> bool:
     try:
         ((status,),) = session.rows("became_of", {"transaction": transaction})
     except psycopg.errors.InvalidParameterValue:  # a number that a crash has forgotten
@@ -659,105 +516,9 @@ def _is_in_progress(session: _Session, transaction: str) -> bool:
     return bool(status == "in progress")
 
 
-_AGAIN: Final = (_ConnectionLost, psycopg.errors.DeadlockDetected)
+_AGAIN: Final = (ConnectionLost, psycopg.errors.DeadlockDetected)
 _FAULTS: Final = (psycopg.Error, LookupError, TypeError, ValueError, OverflowError)
 """Beside what the server says itself: a damaged database gives rows that are missing or hold something else."""
-
-
-def _number_of_lock(name: str) -> int:
-    """Locks are numbers, and those of one database are shared by all its users."""
-    return int.from_bytes(hashlib.sha256(f"{SCHEMA}:{name}".encode()).digest()[:8], "big", signed=True)
-
-
-_WRITES: Final = _number_of_lock("writes")
-_MIGRATION: Final = _number_of_lock("migration")
-
-
-# -- opening -----------------------------------------------------------------------------------------------------------
-def _check_url(url: str) -> None:
-    """`StoreError` for one that libpq cannot read, or would read otherwise than it was meant: what it says of such, or
-    what it takes for the name of a host or a database, may hold a password."""
-    problem = ""
-    try:
-        about = conninfo_to_dict(url)
-        host, database = str(about.get("host") or ""), str(about.get("dbname") or "")
-        if "@" in database or ("@" in host and not host.startswith(("/", "@"))):
-            problem = "it has more than one @, or a / before it"
-        if "\0" in url:
-            problem = "it holds a NUL"
-    except (psycopg.Error, UnicodeError) as error:
-        problem = "libpq cannot read it" if re.search(r"@|pass\w*=", url, re.IGNORECASE) else str(error).strip()
-    if problem:
-        raise StoreError(
-            f"this URL of PostgreSQL names no database: {problem}. Use postgresql://user:password@host:5432/database, "
-            "with what is special in a name or a password percent-encoded (urllib.parse.quote(password, safe=''))"
-        )
-
-
-def _options(url: str) -> dict[str, Any]:
-    """How connections are made; what the URL says of it stands. A network that swallows all is noticed in time."""
-    ours = {
-        "connect_timeout": 10,
-        "client_encoding": "utf8",
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": int(PATIENCE * 1000),
-    }
-    said = conninfo_to_dict(url)
-    return {"autocommit": True, **{name: value for name, value in ours.items() if name not in said}}
-
-
-def _prepare(connection: psycopg.Connection[Any], where: str) -> None:
-    """Checks what is there, then makes or migrates the schema."""
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise StoreError(f"{where}: a database in UTF8 is needed, this one is in {encoding}")
-    connection.isolation_level, connection.read_only = psycopg.IsolationLevel.READ_COMMITTED, False
-    if connection.info.server_version < OLDEST_SERVER:
-        raise StoreError(
-            f"{where}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"
-        )
-    session = _Session(connection)
-    if _version(session, where) == max(STEPS):
-        return
-    try:
-        with connection.transaction():
-            session.ask("lock", {"lock": _MIGRATION})
-            # Whoever comes second finds it done.
-            version = _version(session, where)
-            if version == 0 and not session.rows("schema_exists", {"schema": SCHEMA}):
-                # Not IF NOT EXISTS: that asks for the right first, which whoever was given an empty one need not have.
-                connection.execute(f"CREATE SCHEMA {SCHEMA}")
-            connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
-            if version == 0:
-                connection.execute("CREATE TABLE _schema (version integer PRIMARY KEY, made_at timestamptz NOT NULL)")
-            for target in sorted(step for step in STEPS if step > version):
-                connection.execute(STEPS[target])
-                connection.execute("INSERT INTO _schema (version, made_at) VALUES (%s, now())", (target,))
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise StoreError(
-            f"{where}: this role may not make the schema {SCHEMA} ({error.diag.message_primary}). Let one that "
-            "may open the store once, for example by `musubito --url ... doctor`."
-        ) from error
-
-
-def _version(session: _Session, where: str) -> int:
-    """0 where there is none yet."""
-    tables = session.rows("tables", {})
-    if not tables:
-        return 0
-    if ("_schema",) not in tables:
-        raise SchemaError(
-            f"{where}: its schema {SCHEMA} is somebody else's and was left as it is. Use another database."
-        )
-    version: int = session.rows("version", {})[0][0]
-    if version > max(STEPS):
-        raise SchemaError(
-            f"{where} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
-            "Upgrade musubito, or use another database."
-        )
-    return version
 
 
 # -- fork --------------------------------------------------------------------------------------------------------------

@@ -213,10 +213,10 @@ class Harness:
 
     def _locker(self) -> Any:
         if self.postgres:
-            from musubito.store.postgres import _WRITES
+            from musubito.store.postgres_schema import WRITES
 
             locker = psycopg.connect(self.url)
-            locker.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITES,))
+            locker.execute("SELECT pg_advisory_xact_lock(%s)", (WRITES,))
             return locker
         made = sqlite3.connect(self.url, timeout=10, isolation_level=None)
         made.execute("BEGIN IMMEDIATE")

@@ -113,9 +113,9 @@ def open_store(said: dict[str, Any]) -> Any:
     if url == "memory":
         return MemoryStore()
     if url.startswith("postgresql:"):
-        from musubito.store import postgres
+        from musubito.store import postgres, postgres_session
 
-        postgres.PATIENCE = said.get("patience", postgres.PATIENCE)
+        postgres_session.PATIENCE = said.get("patience", postgres_session.PATIENCE)
         return postgres.PostgreSQLStorage(url)
     return SQLiteStorage(url, busy_timeout=said.get("busy_timeout", 5.0))
 

@@ -14,7 +14,6 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from musubito import MusubitoEngine, StoreError, musubito_step, use_musubito_engine
-from musubito.store import postgres
 from musubito.store.base import (
     Busy,
     Change,
@@ -29,6 +28,8 @@ from musubito.store.base import (
     Waits,
 )
 from musubito.store.postgres import PostgreSQLStorage
+from musubito.store.postgres_schema import WRITES
+from musubito.store.postgres_session import Session
 from musubito.testing.changes import claim, commit, fail, found, held, holder, parent, place, ran, steady
 from tests.server import drop_database, new_database
 
@@ -299,7 +300,7 @@ KEYS = [bytes([number]) for number in range(30)]
 def test_leases_are_kept_and_given_back_while_somebody_writes_for_long(url: str, store: PostgreSQLStorage):
     store.write([claim(F, "me"), claim(G, "me")])
     with psycopg.connect(url) as connection:
-        postgres._Session(connection).ask("lock", {"lock": postgres._WRITES})
+        Session(connection).ask("lock", {"lock": WRITES})
         began = time.monotonic()
         store.write([Renew(holder("me", 70), [(F.keys.reuse, "f")], time.time()), Release((G.keys.reuse, b"me"))])
         assert time.monotonic() - began < 5

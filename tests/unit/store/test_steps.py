@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from musubito.store import postgres, relational, sqlite
+from musubito.store import relational, sqlite
 from musubito.store.base import Began, Committed, Forget, Invalidate, Store
 from musubito.store.postgres import PostgreSQLStorage
+from musubito.store.postgres_session import Session
 from musubito.store.sqlite import SQLiteStorage
 from musubito.testing.changes import commit, digest, found, is_invalid, others, parent, place, ran, use
 from tests.server import drop_database, new_database
@@ -89,7 +90,7 @@ def test_there_is_no_statement_for_each_execution(
         inner = ran(store, place("f", argument=str(number)), "x")
         ran(store, place("g", argument=str(number)), "y", uses=[use(place("f", argument=str(number)), inner)])
     asked: list[str] = []
-    for kind in (sqlite._Connection, postgres._Session):
+    for kind in (sqlite._Connection, Session):
         monkeypatch.setattr(kind, "rows", counted(kind.rows, asked))
     store.write([change])
     assert 0 < len(asked) < 20

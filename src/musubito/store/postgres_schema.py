@@ -1,0 +1,118 @@
+"""The schema in a database of PostgreSQL: whether a URL names one, and what is there made or migrated."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from musubito.errors import SchemaError, StoreError
+from musubito.store import postgres_session
+from musubito.store.postgres_session import Session
+from musubito.store.queries import schema_steps
+
+__all__ = ["GRANTS", "SCHEMA", "STEPS", "WRITES", "check_url", "options", "prepare"]
+
+SCHEMA: Final = "musubito"
+STEPS: Final = schema_steps("postgres")
+GRANTS: Final = f"GRANT USAGE ON SCHEMA {SCHEMA} and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN it to this role."
+OLDEST_SERVER: Final = 140000
+
+
+def check_url(url: str) -> None:
+    """`StoreError` for one that libpq cannot read, or would read otherwise than it was meant: what it says of such, or
+    what it takes for the name of a host or a database, may hold a password."""
+    problem = ""
+    try:
+        about = conninfo_to_dict(url)
+        host, database = str(about.get("host") or ""), str(about.get("dbname") or "")
+        if "@" in database or ("@" in host and not host.startswith(("/", "@"))):
+            problem = "it has more than one @, or a / before it"
+        if "\0" in url:
+            problem = "it holds a NUL"
+    except (psycopg.Error, UnicodeError) as error:
+        problem = "libpq cannot read it" if re.search(r"@|pass\w*=", url, re.IGNORECASE) else str(error).strip()
+    if problem:
+        raise StoreError(
+            f"this URL of PostgreSQL names no database: {problem}. Use postgresql://user:password@host:5432/database, "
+            "with what is special in a name or a password percent-encoded (urllib.parse.quote(password, safe=''))"
+        )
+
+
+def options(url: str) -> dict[str, Any]:
+    """How connections are made; what the URL says of it stands. A network that swallows all is noticed in time."""
+    ours = {
+        "connect_timeout": 10,
+        "client_encoding": "utf8",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": int(postgres_session.PATIENCE * 1000),
+    }
+    said = conninfo_to_dict(url)
+    return {"autocommit": True, **{name: value for name, value in ours.items() if name not in said}}
+
+
+def prepare(connection: psycopg.Connection[Any], where: str) -> None:
+    """Checks what is there, then makes or migrates the schema."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StoreError(f"{where}: a database in UTF8 is needed, this one is in {encoding}")
+    connection.isolation_level, connection.read_only = psycopg.IsolationLevel.READ_COMMITTED, False
+    if connection.info.server_version < OLDEST_SERVER:
+        raise StoreError(
+            f"{where}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"
+        )
+    session = Session(connection)
+    if _version(session, where) == max(STEPS):
+        return
+    try:
+        with connection.transaction():
+            session.ask("lock", {"lock": _MIGRATION})
+            # Whoever comes second finds it done.
+            version = _version(session, where)
+            if version == 0 and not session.rows("schema_exists", {"schema": SCHEMA}):
+                # Not IF NOT EXISTS: that asks for the right first, which whoever was given an empty one need not have.
+                connection.execute(f"CREATE SCHEMA {SCHEMA}")
+            connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
+            if version == 0:
+                connection.execute("CREATE TABLE _schema (version integer PRIMARY KEY, made_at timestamptz NOT NULL)")
+            for target in sorted(step for step in STEPS if step > version):
+                connection.execute(STEPS[target])
+                connection.execute("INSERT INTO _schema (version, made_at) VALUES (%s, now())", (target,))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"{where}: this role may not make the schema {SCHEMA} ({error.diag.message_primary}). Let one that "
+            "may open the store once, for example by `musubito --url ... doctor`."
+        ) from error
+
+
+def _version(session: Session, where: str) -> int:
+    """0 where there is none yet."""
+    tables = session.rows("tables", {})
+    if not tables:
+        return 0
+    if ("_schema",) not in tables:
+        raise SchemaError(
+            f"{where}: its schema {SCHEMA} is somebody else's and was left as it is. Use another database."
+        )
+    version: int = session.rows("version", {})[0][0]
+    if version > max(STEPS):
+        raise SchemaError(
+            f"{where} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
+            "Upgrade musubito, or use another database."
+        )
+    return version
+
+
+def _number_of_lock(name: str) -> int:
+    """Locks are numbers, and those of one database are shared by all its users."""
+    return int.from_bytes(hashlib.sha256(f"{SCHEMA}:{name}".encode()).digest()[:8], "big", signed=True)
+
+
+_MIGRATION: Final = _number_of_lock("migration")
+WRITES: Final = _number_of_lock("writes")
+"""The lock of all that changes what was recorded."""
