@@ -29,6 +29,7 @@ from musubito import (
 )
 from musubito.store import postgres_schema, postgres_session, relational
 from musubito.store.base import Began, Busy, Claim, Claimed, Committed, Holder, Invalidate, Keys
+from musubito.store.database import Numbers
 from musubito.store.postgres import PostgreSQLStorage
 from musubito.store.postgres_schema import WRITES
 from musubito.store.postgres_session import Session
@@ -812,7 +813,7 @@ def test_a_database_whose_transactions_see_one_moment_is_no_other(url):
             waiting.start()
             time.sleep(0.5)
             # In this transaction, as somebody else's that comes first.
-            relational.perform(session, relational.Numbers(), Invalidate("default", F.operation, None))
+            relational.perform(session, Numbers(), Invalidate("default", F.operation, None))
         waiting.join()
         assert seen == [Committed(2, invalid=True)]
         assert other.storage.newest(G.keys, "default").invalid == 1

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musubito.store.base import Change, Commit
-from musubito.store.relational import Numbers, is_inline, size_of, tokens_of
+from musubito.store.database import Numbers
+from musubito.store.relational import is_inline, size_of, tokens_of
 
 __all__ = ["first_of"]
 

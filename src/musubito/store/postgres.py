@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError
 from musubito.store import relational
+from musubito.store.answers import answer, found_newest, newest
 from musubito.store.base import (
     Began,
     Busy,
@@ -59,6 +60,8 @@ from musubito.store.base import (
     Waits,
     must_last,
 )
+from musubito.store.claims import claimed, keeping, leases_of
+from musubito.store.database import Numbers
 from musubito.store.firsts import first_of
 
 try:
@@ -144,8 +147,8 @@ class PostgreSQLStorage:
         self._making = threading.Lock()
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._patience = postgres_session.PATIENCE
-        self._numbers = relational.Numbers()
-        self._read_numbers = relational.Numbers()
+        self._numbers = Numbers()
+        self._read_numbers = Numbers()
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -239,7 +242,7 @@ class PostgreSQLStorage:
 
         def ask() -> Found | None:
             with self._session() as session:
-                return relational.newest(session, keys, self._read_numbers.known_namespace(session, namespace))
+                return newest(session, keys, self._read_numbers.known_namespace(session, namespace))
 
         return self._persistently(ask)
 
@@ -265,7 +268,7 @@ class PostgreSQLStorage:
                 number = self._read_numbers.known_namespace(session, namespace)
                 row = session.rows("newest_or_claim", {**told, "namespace": number})[0]
                 if row[0] is not None:
-                    return relational.found_newest(session, keys, row[:-1])
+                    return found_newest(session, keys, row[:-1])
                 return None if row[-1] is None else Claimed(*row[-1])
 
         return self._persistently(ask)
@@ -275,7 +278,7 @@ class PostgreSQLStorage:
 
         def ask() -> Any:
             with self._session() if isinstance(query, _ONE_STATEMENT) else self._snapshot() as session:
-                return relational.answer(session, self._read_numbers, query)
+                return answer(session, self._read_numbers, query)
 
         return self._persistently(ask)
 
@@ -330,7 +333,7 @@ class PostgreSQLStorage:
         with self._session() as session:
             with session.transaction():
                 session.limit()
-                rows = session.ask("claim", relational.claimed(claim))
+                rows = session.ask("claim", claimed(claim))
                 newer = session.ask("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})
                 across = session.ask("newer_across", {"seen": claim.seen, "cross": claim.keys.cross})
                 holder = session.ask("holder", {"key": claim.key})
@@ -353,7 +356,7 @@ class PostgreSQLStorage:
         """Without the lock, so that no lease runs out while somebody writes for long; and in a transaction for each, so
         that none is held here while another is waited for."""
         with self._session() as session, session.connection.pipeline():
-            for query, parameters in relational.keeping(changes):
+            for query, parameters in keeping(changes):
                 session.begin(haste=False)
                 session.limit()
                 session.ask(query, parameters)
@@ -407,7 +410,7 @@ class PostgreSQLStorage:
                         session.limit()
                     if any(isinstance(change, Waits) for change in changes):
                         # What waits under a lease must not lose it halfway: that may be given back without the lock.
-                        leases = [key for change in changes for key in relational.leases_of(change)]
+                        leases = [key for change in changes for key in leases_of(change)]
                         session.ask("lock_leases", {"keys": leases})
                     learned = self._numbers.learned
                     number = session.ask("transaction", {})

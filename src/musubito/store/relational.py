@@ -1,344 +1,65 @@
-"""What every relational store does, in terms of named queries: the data rules of the design, once.
-
-A store hands in a `Database`, which runs one named query inside the transaction that is open; everything here is plain
-sequence. Nothing is cached but the numbers of namespaces, operations and fingerprints, which never change once they are
-committed (`Numbers.forget` after a rollback).
-"""
+"""What every relational store writes, in terms of named queries: the data rules of the design, once. All of it is plain
+sequence inside the transaction that is open."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, assert_never
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, assert_never
 
 from musubito.errors import StoreError
 from musubito.store import removal
 from musubito.store.base import (
     BLOB,
     FORGOTTEN,
-    Attempted,
-    Began,
     Begin,
     Busy,
     Change,
     Claim,
     Claimed,
-    CodeOf,
-    CodeRecord,
     Commit,
     Committed,
     Dismiss,
     Done,
-    EffectQuery,
-    EffectRow,
     Fail,
     Forget,
     Forgotten,
-    Found,
     Holder,
-    HolderOf,
     Holds,
     InputLine,
     Intent,
     Invalidate,
-    KeyCheckOf,
-    Keys,
     Ledger,
-    Neighbour,
-    Neighbours,
-    Others,
     Outcome,
     Part,
-    PayloadOf,
     Place,
     Point,
     Prune,
-    Query,
-    Read,
-    ReadsOf,
     Release,
     Renew,
     Retire,
-    SampleNode,
-    SampleTree,
-    Stored,
     Tidy,
-    UsageOf,
     Use,
     Used,
     Waits,
 )
+from musubito.store.claims import begin_to_wait, claim_of, lease_of
+from musubito.store.database import Database, Numbers, Row
 from musubito.store.pieces import joined
 
-__all__ = [
-    "Database",
-    "Numbers",
-    "answer",
-    "by_hand",
-    "claimed",
-    "is_inline",
-    "keeping",
-    "leases_of",
-    "moment_unless_newer",
-    "newest",
-    "perform",
-    "size_of",
-    "tokens_of",
-]
+__all__ = ["by_hand", "is_inline", "perform", "size_of", "tokens_of"]
 
 INLINE: Final = 1000
 """Up to this many bytes a payload lies in its execution's row: a page of its own costs a miss some 10 us."""
 LOOKED_BACK: Final = 2000
 """By how many items a list may have grown and still share what it has in common with what it was."""
-LOOKED_AT: Final = 20_000
-"""Among how many of the newest nodes the neighbours of a node are looked for."""
-Row = tuple[Any, ...]
-
-# What the columns of a `Found` may be. A payload may be anything: its digest tells.
-_BYTES: Final = (bytes, type(None))
-_TIME: Final = (float, type(None))
-_FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
-    *(int, bytes, _BYTES, object, float, float, _TIME, _TIME),
-    *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int, str),
-)
 
 
-class Database(Protocol):
-    """One connection inside a transaction."""
-
-    def rows(self, query: str, parameters: Mapping[str, Any]) -> list[Row]:
-        """All rows of a named query."""
-
-    def both(
-        self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
-    ) -> tuple[list[Row], list[Row]]:
-        """The rows of two queries that do not depend on each other: a server is asked once."""
-
-    def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """A named query that adds one row by position, for very many rows at once."""
-
-    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
-        """A named query that gives no rows, once for each."""
-
-
-class Numbers:
-    """Names and fingerprints as the integers that stand for them in the tables."""
-
-    def __init__(self) -> None:
-        self.namespaces: dict[str, int] = {}
-        self.operations: dict[tuple[str, str], int] = {}
-        self.codes: dict[bytes, int] = {}
-        self.learned = 0
-        """How often one was asked of the database, or given."""
-
-    def forget(self) -> None:
-        """After a rollback: what was numbered in that transaction is not there."""
-        self.namespaces.clear()
-        self.operations.clear()
-        self.codes.clear()
-
-    def known_namespace(self, db: Database, name: str) -> int | None:
-        """The number of a namespace, None where nothing was stored in it yet."""
-        number = self.namespaces.get(name)
-        if number is None:
-            rows = db.rows("namespace", {"name": name})
-            if not rows:
-                return None
-            number = self.namespaces[name] = rows[0][0]
-            self.learned += 1
-        return number
-
-    def namespace(self, db: Database, name: str) -> int:
-        """The number of a namespace, a new one if need be."""
-        number = self.known_namespace(db, name)
-        if number is None:
-            number = self.namespaces[name] = db.rows("add_namespace", {"name": name})[0][0]
-            self.learned += 1
-        return number
-
-    def operation(self, db: Database, namespace: str, name: str) -> int:
-        """The number of an operation, a new one if need be."""
-        number = self.operations.get((namespace, name))
-        if number is None:
-            where = {"namespace": self.namespace(db, namespace), "name": name}
-            rows = db.rows("operation", where) or db.rows("add_operation", where)
-            number = self.operations[namespace, name] = rows[0][0]
-            self.learned += 1
-        return number
-
-    def code(self, db: Database, code: CodeRecord) -> int:
-        """The number of a fingerprint; its closure is kept when it is new."""
-        number = self.codes.get(code.fingerprint)
-        if number is None:
-            rows = db.rows("code", {"fingerprint": code.fingerprint})
-            number, kept = rows[0] if rows else (_add_code(db, code), False)
-            if not kept:
-                # A fingerprint that was pruned keeps its number, since others may still know it by that.
-                for part, digest, source in code.parts:
-                    db.rows("add_code_part", {"code": number, "part": part, "digest": digest, "source": source})
-            self.codes[code.fingerprint] = number
-            self.learned += 1
-        return number
-
-
-def _add_code(db: Database, code: CodeRecord) -> int:
-    untracked, state = json.dumps(list(code.untracked)), json.dumps(list(code.state))
-    number: int = db.rows("add_code", {"fingerprint": code.fingerprint, "untracked": untracked, "state": state})[0][0]
-    return number
-
-
-# -- queries -----------------------------------------------------------------------------------------------------------
-def answer(db: Database, numbers: Numbers, query: Query) -> Any:
-    """The answer that the query's class names."""
-    match query:
-        case Others(keys, _, across, oldest):
-            where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
-            alike, wider = (
-                db.both(("others", where), ("others_across", where)) if across else (db.rows("others", where), [])
-            )
-            return _settled(db, keys, [_found(row) for row in alike + wider])
-        case PayloadOf(execution):
-            rows = db.rows("payload", {"execution": execution})
-            return _stored(rows[0]) if rows and rows[0][0] is not None else None
-        case ReadsOf(execution):
-            rows = db.rows("reads", {"execution": execution})
-            return [Read(kind, key, digest or None) for kind, key, digest in rows]
-        case SampleTree(execution):
-            return _sample_tree(db, execution)
-        case UsageOf(execution):
-            return [Used(*row) for row in db.rows("usage", {"execution": execution})]
-        case Began():
-            return Claimed(*db.rows("began", {})[0])
-        case Neighbours():
-            return _neighbours(db, query)
-        case HolderOf(key):
-            return _holder(db, key)
-        case CodeOf(fingerprint):
-            return dict(db.rows("code_parts", {"fingerprint": fingerprint}))
-        case KeyCheckOf(namespace):
-            rows = db.rows("key_check", {"name": namespace})
-            return bytes(rows[0][0]) if rows else None
-        case EffectQuery(effect_key, keys, namespace):
-            return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
-        case _:
-            assert_never(query)
-
-
-def newest(db: Database, keys: Keys, namespace: int | None) -> Found | None:
-    """See `Store.newest`."""
-    rows = db.rows("newest", {"node": keys.node, "reuse": keys.reuse, "namespace": namespace})
-    return found_newest(db, keys, rows[0]) if rows else None
-
-
-def found_newest(db: Database, keys: Keys, row: Row) -> Found:
-    """What the query `newest` has given."""
-    found = _found(row)
-    return found if found.settled or found.producer == keys.node else _settled(db, keys, [found])[0]
-
-
-_KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
-
-
-def _found(row: Row) -> Found:
-    """Raises TypeError for a row that holds what nobody has written there."""
-    types = tuple(map(type, row))
-    if types not in _KNOWN_TYPES:
-        for value, allowed in zip(row, _FOUND_TYPES, strict=True):
-            if not isinstance(value, allowed):
-                raise TypeError(f"an execution holds {value!r:.50} where {allowed} belongs")
-        _KNOWN_TYPES.add(types)
-    return Found(*row)
-
-
-def _stored(row: Row) -> Stored:
-    """Raises TypeError for a codec that is none."""
-    if type(row[1]) is not str:
-        raise TypeError(f"{row[1]!r:.50} is no codec")
-    return Stored(*row)
-
-
-def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
-    """With `settled` where the asked node points at it already."""
-    if not founds:
-        return founds
-    rows = db.rows("node", {"node": keys.node})
-    if not rows:
-        return founds
-    _, pointed, asked, _, stale = rows[0]
-    if asked != keys.reuse or stale:
-        return founds
-    return [found._replace(settled=1) if found.execution == pointed else found for found in founds]
-
-
-def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
-    rows = db.rows(
-        "neighbours",
-        {
-            "namespace": query.namespace,
-            "operation": query.operation,
-            "node": query.node,
-            "limit": query.limit,
-            "looked_at": LOOKED_AT,
-        },
-    )
-    return [
-        Neighbour(
-            node,
-            code,
-            input_hash,
-            {name: bytes.fromhex(digest) for name, digest in json.loads(arguments).items()},
-            frozenset(parent for (parent,) in db.rows("parents", {"child": number})),
-            started_at,
-        )
-        for number, node, code, input_hash, arguments, started_at in rows
-    ]
-
-
-def _sample_tree(db: Database, root: int) -> dict[int, SampleNode]:
-    about: dict[int, tuple[bytes | None, int]] = {}
-    called: defaultdict[int, list[int]] = defaultdict(list)
-    for execution, pool, sample, inner in db.rows("sample_tree", {"execution": root}):
-        about[execution] = pool, sample
-        if inner is not None:
-            called[execution].append(inner)
-    return {
-        execution: SampleNode(
-            execution,
-            pool,
-            sample,
-            tuple(Attempted(*row) for row in db.rows("attempts", {"execution": execution})),
-            tuple(called[execution]),
-        )
-        for execution, (pool, sample) in about.items()
-    }
-
-
-def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) -> EffectRow | None:
-    rows = db.rows("effect", {"effect_key": effect_key})
-    if not rows:
-        return None
-    attempt, settled, outcome, execution = rows[0]
-    if not (type(attempt) is int and type(settled) is int and attempt >= 0 and settled >= (outcome == "done")):
-        raise TypeError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
-    if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
-        raise TypeError(f"an effect holds {outcome!r:.50} where its outcome belongs")
-    found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
-    done = _settled(db, keys, [_found(row) for row in found])
-    return EffectRow(attempt, settled, outcome, _holder(db, effect_key), done[0] if done else None)
-
-
-def _holder(db: Database, key: bytes) -> Holder | None:
-    rows = db.rows("holder", {"key": key})
-    return Holder(*rows[0]) if rows else None
-
-
-# -- changes -----------------------------------------------------------------------------------------------------------
 def perform(db: Database, numbers: Numbers, change: Change) -> Any:
     """Perform one change inside the open transaction and give back its answer."""
     match change:
         case Claim():
-            return _claim(db, change)
+            return claim_of(db, change)
         case Commit():
             return _commit(db, numbers, change)
         case Fail():
@@ -348,9 +69,9 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
         case Release((key, owner)):
             db.rows("release", {"key": key, "owner": owner})
         case Renew(holder, held, now):
-            db.many("renew", [_lease(holder, key, operation, now) for key, operation in held])
+            db.many("renew", [lease_of(holder, key, operation, now) for key, operation in held])
         case Waits():
-            return _waits(db, change)
+            return begin_to_wait(db, change)
         case Invalidate() | Forget():
             return next(answer for answer in by_hand(db, numbers, change) if answer is not None)
         case Intent():
@@ -375,76 +96,6 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
         case _:
             assert_never(change)
     return None
-
-
-def _claim(db: Database, claim: Claim) -> Claimed | Busy | Done:
-    if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
-        return Done()
-    rows = db.rows("claim", claimed(claim))
-    if rows:
-        return Claimed(*rows[0])
-    if moment_unless_newer(db, claim) is None:
-        return Done()
-    holder = _holder(db, claim.key)
-    if holder is None:
-        raise StoreError("a claim was refused, and nobody holds it")
-    return Busy(holder)
-
-
-def claimed(claim: Claim) -> dict[str, Any]:
-    """What the query of a claim is told."""
-    lease = _lease(claim.holder, claim.key, claim.operation, claim.now)
-    return {"reuse": claim.keys.reuse, "seen": claim.seen, "over": claim.over, **lease}
-
-
-def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
-    """The moment at which a claimed execution begins; None if there is something newer to look at."""
-    if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
-        return None
-    newer, executions, invalidations = db.rows("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})[0]
-    return None if newer else Claimed(executions, invalidations)
-
-
-def keeping(changes: Sequence[Release | Renew]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The query for each lease that goes on or ends."""
-    asked: list[tuple[str, Mapping[str, Any]]] = []
-    for change in changes:
-        if isinstance(change, Release):
-            asked.append(("release", {"key": change.lease[0], "owner": change.lease[1]}))
-        else:
-            holder, held, now = change.holder, change.held, change.now
-            asked += [("renew", _lease(holder, key, operation, now)) for key, operation in held]
-    return asked
-
-
-def leases_of(change: Change) -> Sequence[bytes]:
-    """The keys of the leases that a change looks for to change them."""
-    match change:
-        case Commit() | Fail() | Release():
-            return [change.lease[0]] if change.lease is not None else []
-        case Claim():
-            return [change.key]
-        case Intent():
-            return [change.effect_key]
-        case Renew():
-            return [key for key, _ in change.held]
-        case Waits():
-            return change.held
-        case _:
-            return []
-
-
-def _lease(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, Any]:
-    return {
-        "key": key,
-        "owner": holder.owner,
-        "operation": operation,
-        "host": holder.host,
-        "pid": holder.pid,
-        "process": holder.process,
-        "now": now,
-        "expires_at": holder.expires_at,
-    }
 
 
 def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
@@ -812,17 +463,6 @@ def _end(db: Database, numbers: Numbers, change: Commit | Fail, execution: int) 
         db.rows("end_effect", ended)
 
 
-def _waits(db: Database, change: Waits) -> bool:
-    if change.awaited is None:
-        for held in change.held:
-            db.rows("wait_over", {"held": held, "owner": change.owner})
-        return False
-    for held in change.held:
-        db.rows("wait_for", {"held": held, "owner": change.owner, "awaited": change.awaited})
-    reached = {key for (key,) in db.rows("waits_from", {"awaited": change.awaited, "now": change.now})}
-    return not reached.isdisjoint(change.held)
-
-
 def by_hand(db: Database, numbers: Numbers, change: Invalidate | Forget) -> Iterator[int | Forgotten | None]:
     """Perform it in steps, each of which may be a transaction of its own; the last gives the answer, others None. What
     is concerned is decided in the first: what is running then is committed INVALID when it ends."""
@@ -859,5 +499,5 @@ def _intend(db: Database, numbers: Numbers, intent: Intent) -> Claimed | Busy | 
     operation = numbers.operation(db, intent.namespace, intent.operation)
     where = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
     db.rows("intend", where)
-    db.rows("take", _lease(intent.holder, intent.effect_key, intent.operation, intent.at))
+    db.rows("take", lease_of(intent.holder, intent.effect_key, intent.operation, intent.at))
     return Claimed(*db.rows("began", {})[0])

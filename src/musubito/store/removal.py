@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from musubito.store.base import FORGOTTEN, Commit, Dismiss, Fail, Forget, Forgotten, Prune, Pruned, Retire
-
-if TYPE_CHECKING:
-    from musubito.store.relational import Database, Numbers
+from musubito.store.database import Database, Numbers
 
 __all__ = ["dismiss", "forget", "in_pieces", "prune", "retire", "revive", "tidy", "without_contents"]
 

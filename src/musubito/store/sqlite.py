@@ -33,6 +33,7 @@ from urllib.parse import quote
 
 from musubito.errors import SchemaError, StoreBusy, StoreClosed, StoreError
 from musubito.store import relational
+from musubito.store.answers import answer, newest
 from musubito.store.base import (
     Began,
     Busy,
@@ -62,6 +63,8 @@ from musubito.store.base import (
     Tidy,
     must_last,
 )
+from musubito.store.claims import moment_unless_newer
+from musubito.store.database import Numbers
 from musubito.store.locks import ByteLocks, locks_beside
 from musubito.store.queries import QUERIES, READING, schema_steps
 
@@ -224,8 +227,8 @@ class SQLiteStorage:
             raise StoreError(f"{self.db_path}-locks: {error.strerror or error}") from error
         self._kept: dict[Keys, Found] = {}
         self._kept_version: list[Any] = []
-        self._read_numbers = relational.Numbers()
-        self._numbers = relational.Numbers()
+        self._read_numbers = Numbers()
+        self._numbers = Numbers()
 
     def _fault(self, error: Exception) -> StoreError:
         if self._closed:
@@ -254,9 +257,9 @@ class SQLiteStorage:
         except _FAULTS as error:
             raise self._fault(error) from error
 
-    def _newest(self, connection: _Connection, numbers: relational.Numbers, keys: Keys, namespace: str) -> Found | None:
+    def _newest(self, connection: _Connection, numbers: Numbers, keys: Keys, namespace: str) -> Found | None:
         number = numbers.namespaces.get(namespace) or numbers.known_namespace(connection, namespace)
-        return relational.newest(connection, keys, number)
+        return newest(connection, keys, number)
 
     def _keep(self, keys: Keys, found: Found | None) -> None:
         payload = None if found is None else found.payload
@@ -274,11 +277,11 @@ class SQLiteStorage:
         try:
             with reader.lock:
                 if type(query) in _ONE_STATEMENT:
-                    return relational.answer(reader, self._read_numbers, query)
+                    return answer(reader, self._read_numbers, query)
                 # One snapshot for all statements of the answer.
                 reader.begin("BEGIN")
                 try:
-                    return relational.answer(reader, self._read_numbers, query)
+                    return answer(reader, self._read_numbers, query)
                 finally:
                     reader.execute("COMMIT")
         except _FAULTS as error:
@@ -443,11 +446,11 @@ class SQLiteStorage:
     def _claim(self, connection: _Connection, locks: ByteLocks, claim: Claim) -> Claimed | Busy | Done:
         """A claim by lock needs no transaction: what it has to see is committed before the lock is given back."""
         if not locks.take(claim.key, claim.holder.owner, claim.over):
-            if relational.moment_unless_newer(connection, claim) is None:
+            if moment_unless_newer(connection, claim) is None:
                 return Done()
             return Busy(UNNAMED)
         try:
-            moment = relational.moment_unless_newer(connection, claim)
+            moment = moment_unless_newer(connection, claim)
         except BaseException:
             locks.give_back(claim.key, claim.holder.owner)
             raise

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from musubito.store import queries, relational, removal, sqlite
+from musubito.store import answers, claims, database, queries, relational, removal, sqlite
 from musubito.store.queries import QUERIES, READING, schema_steps
 
 # Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
@@ -100,7 +100,8 @@ def test_each_index_serves_a_query(connection):
 
 
 def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
-    text = "".join(Path(module.__file__).read_text() for module in (relational, removal, sqlite))
+    modules = (answers, claims, database, relational, removal, sqlite)
+    text = "".join(Path(module.__file__).read_text() for module in modules)
     asked = set(re.findall(r'"([a-z_]+)"', text))
     assert set(QUERIES) <= asked
     named = set(re.findall(r'(?:rows|many)\(\s*"(\w+)"', text))

@@ -6,6 +6,7 @@ import pytest
 
 from musubito import SQLiteStorage, StoreError
 from musubito.store import relational
+from musubito.store.answers import found_of
 from musubito.store.base import Found, Others, PayloadOf
 from musubito.testing.changes import commit, digest, place, ran, use
 
@@ -21,9 +22,9 @@ def store(tmp_path):
 
 
 def test_a_row_is_taken_as_it_was_written():
-    assert relational._found(ROW) == Found(*ROW)
+    assert found_of(ROW) == Found(*ROW)
     held = (*ROW[:6], 1.5, 2.5, "why", 1, 0, 15, b"pool", 3, 9, 0, "msgpack+zlib")
-    assert relational._found(held) == Found(*held)
+    assert found_of(held) == Found(*held)
 
 
 @pytest.mark.parametrize("column", [i for i, name in enumerate(Found._fields) if name != "payload"])
@@ -42,7 +43,7 @@ def test_a_row_that_holds_something_else_is_refused_column_by_column(column, val
     if value is None and Found._fields[column] == "artifact":
         return
     with pytest.raises(TypeError, match="belongs"):
-        relational._found(changed)
+        found_of(changed)
 
 
 @pytest.mark.parametrize("size", [relational.INLINE, relational.INLINE + 1])

@@ -1,0 +1,191 @@
+"""What is asked of a relational store, answered by named queries."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any, Final, assert_never
+
+from musubito.store.base import (
+    Attempted,
+    Began,
+    Claimed,
+    CodeOf,
+    EffectQuery,
+    EffectRow,
+    Found,
+    Holder,
+    HolderOf,
+    KeyCheckOf,
+    Keys,
+    Neighbour,
+    Neighbours,
+    Others,
+    PayloadOf,
+    Query,
+    Read,
+    ReadsOf,
+    SampleNode,
+    SampleTree,
+    Stored,
+    UsageOf,
+    Used,
+)
+from musubito.store.database import Database, Numbers, Row
+
+__all__ = ["answer", "found_newest", "found_of", "holder_of", "newest"]
+
+LOOKED_AT: Final = 20_000
+"""Among how many of the newest nodes the neighbours of a node are looked for."""
+# What the columns of a `Found` may be. A payload may be anything: its digest tells.
+_BYTES: Final = (bytes, type(None))
+_TIME: Final = (float, type(None))
+_FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
+    *(int, bytes, _BYTES, object, float, float, _TIME, _TIME),
+    *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int, str),
+)
+
+
+def answer(db: Database, numbers: Numbers, query: Query) -> Any:
+    """The answer that the query's class names."""
+    match query:
+        case Others(keys, _, across, oldest):
+            where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
+            alike, wider = (
+                db.both(("others", where), ("others_across", where)) if across else (db.rows("others", where), [])
+            )
+            return _settled(db, keys, [found_of(row) for row in alike + wider])
+        case PayloadOf(execution):
+            rows = db.rows("payload", {"execution": execution})
+            return _stored(rows[0]) if rows and rows[0][0] is not None else None
+        case ReadsOf(execution):
+            rows = db.rows("reads", {"execution": execution})
+            return [Read(kind, key, digest or None) for kind, key, digest in rows]
+        case SampleTree(execution):
+            return _sample_tree(db, execution)
+        case UsageOf(execution):
+            return [Used(*row) for row in db.rows("usage", {"execution": execution})]
+        case Began():
+            return Claimed(*db.rows("began", {})[0])
+        case Neighbours():
+            return _neighbours(db, query)
+        case HolderOf(key):
+            return holder_of(db, key)
+        case CodeOf(fingerprint):
+            return dict(db.rows("code_parts", {"fingerprint": fingerprint}))
+        case KeyCheckOf(namespace):
+            rows = db.rows("key_check", {"name": namespace})
+            return bytes(rows[0][0]) if rows else None
+        case EffectQuery(effect_key, keys, namespace):
+            return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
+        case _:
+            assert_never(query)
+
+
+def newest(db: Database, keys: Keys, namespace: int | None) -> Found | None:
+    """See `Store.newest`."""
+    rows = db.rows("newest", {"node": keys.node, "reuse": keys.reuse, "namespace": namespace})
+    return found_newest(db, keys, rows[0]) if rows else None
+
+
+def found_newest(db: Database, keys: Keys, row: Row) -> Found:
+    """What the query `newest` has given."""
+    found = found_of(row)
+    return found if found.settled or found.producer == keys.node else _settled(db, keys, [found])[0]
+
+
+_KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
+
+
+def found_of(row: Row) -> Found:
+    """Raises TypeError for a row that holds what nobody has written there."""
+    types = tuple(map(type, row))
+    if types not in _KNOWN_TYPES:
+        for value, allowed in zip(row, _FOUND_TYPES, strict=True):
+            if not isinstance(value, allowed):
+                raise TypeError(f"an execution holds {value!r:.50} where {allowed} belongs")
+        _KNOWN_TYPES.add(types)
+    return Found(*row)
+
+
+def _stored(row: Row) -> Stored:
+    """Raises TypeError for a codec that is none."""
+    if type(row[1]) is not str:
+        raise TypeError(f"{row[1]!r:.50} is no codec")
+    return Stored(*row)
+
+
+def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
+    """With `settled` where the asked node points at it already."""
+    if not founds:
+        return founds
+    rows = db.rows("node", {"node": keys.node})
+    if not rows:
+        return founds
+    _, pointed, asked, _, stale = rows[0]
+    if asked != keys.reuse or stale:
+        return founds
+    return [found._replace(settled=1) if found.execution == pointed else found for found in founds]
+
+
+def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
+    rows = db.rows(
+        "neighbours",
+        {
+            "namespace": query.namespace,
+            "operation": query.operation,
+            "node": query.node,
+            "limit": query.limit,
+            "looked_at": LOOKED_AT,
+        },
+    )
+    return [
+        Neighbour(
+            node,
+            code,
+            input_hash,
+            {name: bytes.fromhex(digest) for name, digest in json.loads(arguments).items()},
+            frozenset(parent for (parent,) in db.rows("parents", {"child": number})),
+            started_at,
+        )
+        for number, node, code, input_hash, arguments, started_at in rows
+    ]
+
+
+def _sample_tree(db: Database, root: int) -> dict[int, SampleNode]:
+    about: dict[int, tuple[bytes | None, int]] = {}
+    called: defaultdict[int, list[int]] = defaultdict(list)
+    for execution, pool, sample, inner in db.rows("sample_tree", {"execution": root}):
+        about[execution] = pool, sample
+        if inner is not None:
+            called[execution].append(inner)
+    return {
+        execution: SampleNode(
+            execution,
+            pool,
+            sample,
+            tuple(Attempted(*row) for row in db.rows("attempts", {"execution": execution})),
+            tuple(called[execution]),
+        )
+        for execution, (pool, sample) in about.items()
+    }
+
+
+def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) -> EffectRow | None:
+    rows = db.rows("effect", {"effect_key": effect_key})
+    if not rows:
+        return None
+    attempt, settled, outcome, execution = rows[0]
+    if not (type(attempt) is int and type(settled) is int and attempt >= 0 and settled >= (outcome == "done")):
+        raise TypeError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
+    if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
+        raise TypeError(f"an effect holds {outcome!r:.50} where its outcome belongs")
+    found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
+    done = _settled(db, keys, [found_of(row) for row in found])
+    return EffectRow(attempt, settled, outcome, holder_of(db, effect_key), done[0] if done else None)
+
+
+def holder_of(db: Database, key: bytes) -> Holder | None:
+    """Whose lease a key is, run out or not."""
+    rows = db.rows("holder", {"key": key})
+    return Holder(*rows[0]) if rows else None
