@@ -1,0 +1,182 @@
+"""What the tests of all rules share: places in a lineage, and short ways to change it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito.store.base import (
+    Began,
+    Busy,
+    Claimed,
+    Committed,
+    Dismiss,
+    EffectOutcome,
+    EffectQuery,
+    Forget,
+    Forgotten,
+    Holds,
+    Invalidate,
+    Ledger,
+    PayloadOf,
+    Place,
+    Prune,
+    Pruned,
+    Renew,
+    Retire,
+    RunLine,
+    Store,
+    Stored,
+    Use,
+    Waits,
+)
+from musubito.testing.changes import (
+    claim,
+    commit,
+    digest,
+    fail,
+    found,
+    holder,
+    intent,
+    parent,
+    place,
+    steady,
+)
+
+__all__ = [
+    "AN_EFFECT",
+    "A_CALL",
+    "BEGINNING",
+    "BELOW_ONE",
+    "BELOW_TWO",
+    "EFFECT",
+    "ELSEWHERE",
+    "LONGER",
+    "ONE",
+    "OWNERS",
+    "SAMPLES",
+    "SHORT",
+    "TWO",
+    "F",
+    "G",
+    "H",
+    "Rules",
+    "done",
+    "forget",
+    "invalidate",
+    "one",
+    "payload_of",
+    "prune",
+    "retired",
+]
+
+F, G, H = place("f"), place("g"), place("h")
+ONE, TWO = place("one"), place("two")
+BELOW_ONE = place("child", [parent(ONE, "same")])
+BELOW_TWO = place("child", [parent(TWO, "same")])
+"""A call below another parent that gave the same: another node, one reuse key."""
+ELSEWHERE = place("child", [parent(ONE, "other")])
+"""The node of BELOW_ONE, asked under another reuse key."""
+EFFECT = place("send")
+BEGINNING = [
+    commit(F, "x"),
+    fail(F),
+    intent("send", "me"),
+    Invalidate("default", "f", None),
+    Ledger("default", [RunLine(b"run", "name", None, 1.0, 2.0, "finished")], []),
+]
+"""Changes each of which may be the first in its namespace."""
+SAMPLES, A_CALL, AN_EFFECT = Holds.SAMPLES, Holds.CALLS, Holds.EFFECT
+OWNERS = {"f": "me", "g": "you", "h": "she"}
+"""Who holds the lease of an operation, where nothing else is said."""
+SHORT, LONGER = 0.5, 0.6
+"""A lease that runs out in the course of a test, and how long that takes, in seconds."""
+
+
+def done(effect: Place, outcome: str = "done", attempt: int = 1) -> EffectOutcome:
+    """What an attempt at an effect came to."""
+    return EffectOutcome(digest(effect.operation), attempt, outcome)
+
+
+def invalidate(
+    store: Store, operation: str | None = None, node: Place | None = None, namespace: str = "default"
+) -> int:
+    """All executions of an operation, or at a node; how many there were."""
+    (count,) = store.write([Invalidate(namespace, operation, node.keys.node if node else None)])
+    assert isinstance(count, int)
+    return count
+
+
+def forget(
+    store: Store, operation: str | None = None, node: Place | None = None, run: bytes | None = None
+) -> Forgotten:
+    """The contents of an operation, of a node, or of all that a run asked for."""
+    forgotten = one(store.write([Forget("default", operation, [node.keys.node] if node else [], run)]))
+    assert isinstance(forgotten, Forgotten)
+    return forgotten
+
+
+def payload_of(store: Store, execution: int) -> bytes | None:
+    """The output of an execution, None if there is none."""
+    stored = store.find(PayloadOf(execution))
+    assert stored is None or isinstance(stored, Stored)
+    return None if stored is None else stored.payload
+
+
+def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[Place] = (), **more: Any) -> Pruned:
+    """As whoever prunes does: nodes, then executions, the latest first."""
+    names = [node.keys.node for node in nodes]
+    pruned = one(store.write([Prune(0, names, sorted(executions, reverse=True), **more)]))
+    assert isinstance(pruned, Pruned)
+    return pruned
+
+
+def retired(store: Store, executions: Sequence[int]) -> Pruned:
+    """Retired, dismissed and pruned."""
+    store.write([Retire(executions, b"prune"), Dismiss(executions, b"prune")])
+    return prune(store, executions)
+
+
+def one(answers: list[Any]) -> Any:
+    """The answer to the only change of a write; a lease's times are rounded."""
+    (answer,) = answers
+    return Busy(steady(answer.holder)) if isinstance(answer, Busy) else answer
+
+
+class Rules:
+    """A fresh store for each test."""
+
+    def open_store(self, directory: Path) -> Store:
+        """A store that keeps what it has to keep in this directory."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        store = self.open_store(tmp_path)
+        yield store
+        store.close()
+
+    def effect(self, store: Store) -> Any:
+        row = store.find(EffectQuery(digest("send"), EFFECT.keys, "default"))
+        return row and row._replace(holder=row.holder and steady(row.holder))
+
+    def wait(self, store: Store, held: Place, awaited: Place | None, owner: str | None = None) -> bool:
+        by, key = (owner or OWNERS[held.operation]).encode(), awaited.keys.reuse if awaited else None
+        closes: bool = one(store.write([Waits([held.keys.reuse], by, key, time.time())]))
+        return closes
+
+    def hold(self, store: Store, *held: tuple[Place, str]) -> None:
+        """Claims, made visible to other processes."""
+        for at, owner in held:
+            store.write([claim(at, owner), Renew(holder(owner), [(at.keys.reuse, at.operation)], time.time())])
+
+    def outer(self, store: Store, *uses: Use, began: Claimed | None = None, **more: Any) -> bool:
+        """Commits an outer execution; whether it was committed INVALID."""
+        answer = one(store.write([commit(H, "out", uses=uses, began=began or store.find(Began()), **more)]))
+        assert answer == Committed(found(store, H).execution, bool(found(store, H).invalid))
+        invalid: bool = answer.invalid
+        return invalid
