@@ -18,7 +18,6 @@ from musubito.lineage import Lineage
 from musubito.lineage.removal import give_back, prune
 
 NODES: Final = 1_000_000
-PRUNED: Final = 100_000
 
 
 def room(folder: Path) -> dict[str, Sample]:
@@ -31,8 +30,8 @@ def room(folder: Path) -> dict[str, Sample]:
 def pruning(folder: Path) -> dict[str, Sample]:
     """Prune all that can go."""
     path = folder / "musubito.db"
-    fill(path, PRUNED)
-    return {f"{PRUNED:,} nodes": Sample.of([pruned(path)])}
+    fill(path, NODES)
+    return {f"{NODES:,} nodes": Sample.of([pruned(path)])}
 
 
 def pruned(path: Path) -> float:

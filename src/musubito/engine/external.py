@@ -111,7 +111,7 @@ class EffectStory(Story):
         yield from self._record(self._failure(begun, "cut short", outcome, self.engine.now(), 0.0))
 
     def _intend(self) -> Telling[MusubitoResult[Any] | Begun]:
-        holder = _WaitedFor()
+        holder = _WaitedFor(self.engine.owner)
         while True:
             row: EffectRow | None = yield Find(EffectQuery(self._effect_key, self.keys, self.engine.namespace))
             if row is not None and row.outcome is None and holder.may_end(row):
@@ -223,16 +223,18 @@ class ReplayOnlyEffectStory(EffectStory):
 
 
 class _WaitedFor:
-    """Who has begun an effect, as another one sees it that waits."""
+    """Who has begun an effect, as another one sees it that waits: one of the engine `owner`, in which nobody else runs
+    it now."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: bytes) -> None:
+        self._owner = owner
         self._lapsed: float | None = None
         """Since when its lease has run out, by a clock that stands still while the machine sleeps."""
 
     def may_end(self, row: EffectRow) -> bool:
         """Whether the effect may still come to its end."""
         holder = row.holder
-        if holder is None or process.is_dead(holder):
+        if holder is None or holder.owner == self._owner or process.is_dead(holder):
             return False
         if holder.expires_at >= time.time():
             self._lapsed = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -28,6 +29,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.engine.keeper import LEASE_SECONDS
 from musubito.store.memory import MemoryStore
 
 EFFECT = StepType.EXTERNAL_EFFECT
@@ -380,8 +382,11 @@ def test_an_outcome_that_cannot_be_recorded_is_unknown(engine):
         with pytest.warns(MusubitoWarning, match="full"):
             assert sender()("ann").value == "sent ann"
         store.fails = lambda _change: False
+        began = time.monotonic()
         with pytest.raises(EffectOutcomeUnknown):
             sender()("ann")
+        # Its lease would last for longer.
+        assert time.monotonic() - began < LEASE_SECONDS / 2
     assert len(KEYS) == 1
 
 
