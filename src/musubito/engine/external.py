@@ -98,6 +98,7 @@ class EffectStory(Story):
         except Exception:  # whatever a look at what was changed raises
             same = False
         if not same:
+            self._note("failed", ReplayReason.INPUT_CHANGED, None, 0.0, 0)
             raise ChangedInput(self.call.definition.name)
         return begun
 
@@ -156,10 +157,10 @@ class EffectStory(Story):
         """What an earlier attempt came to; None: the effect may run."""
         if row.outcome == "done":
             return (yield from self._done(row))
-        if row.outcome == "failed":
-            self._reason = ReplayReason.NODE_FAILED
-            return None
         if row.outcome == "withdrawn":
+            return None
+        self._reason = ReplayReason.NODE_FAILED
+        if row.outcome == "failed":
             return None
         why = "whether it took place is unknown, since "
         why += "whoever began it is gone" if row.outcome is None else "its last attempt failed or was cut short"
@@ -173,6 +174,7 @@ class EffectStory(Story):
             self._reason = ReplayReason.FORCE_REEXECUTION
             return None
         if found is None:
+            self._reason = ReplayReason.ARTIFACT_MISSING
             return (yield from self._ask(row, "it took place, but its record is gone"))
         reads: Sequence[Read] = (yield from self._reads(found)) if found.holds & Holds.READS else []
         if any(read.kind == ANSWER for read in reads):
@@ -183,6 +185,7 @@ class EffectStory(Story):
             return None
         value = yield from self._value(found)
         if isinstance(value, ReplayReason):
+            self._reason = value
             return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
         if found.holds & Holds.SAMPLES:
             self._run.samples.give((yield Find(SampleTree(found.execution))), found.execution)

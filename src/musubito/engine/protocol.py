@@ -349,8 +349,10 @@ class Story:
                 return (yield from self._begin())
             except StoreError as fault:
                 return self._without_store(fault)
-        except BaseException:
+        except BaseException as error:
             self._give_back()
+            if isinstance(error, Exception):
+                self._note("failed", self._reason, None, 0.0, 0)
             raise
 
     def _settle(self) -> Telling[None]:

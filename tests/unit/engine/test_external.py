@@ -390,6 +390,23 @@ def test_an_outcome_that_cannot_be_recorded_is_unknown(engine):
     assert len(KEYS) == 1
 
 
+def test_an_effect_that_is_refused_is_in_the_ledger(engine):
+    send = sender()
+    BEHAVIOUR.append(boom(ConnectionError("reset")))
+    with run() as ledger:
+        with pytest.raises(ConnectionError):
+            send("ann")
+        with pytest.raises(EffectOutcomeUnknown):
+            send("ann")
+        with pytest.raises(OSError, match="no answer"):
+            sender(on_unknown=boom(OSError("no answer")))("ann")
+    assert [(call.outcome, call.reason) for call in ledger.calls] == [
+        ("failed", ReplayReason.NODE_NOT_FOUND),
+        ("failed", ReplayReason.NODE_FAILED),
+        ("failed", ReplayReason.NODE_FAILED),
+    ]
+
+
 def test_a_result_that_is_lost_is_not_got_by_repeating_it(tmp_path):
     KEYS.clear()
     path = tmp_path / "musubito.db"
