@@ -393,7 +393,7 @@ def test_what_is_told_of_calls_while_the_store_fails_does_not_begin_it_without_i
 
 # -- tenants -----------------------------------------------------------------------------------------------------------
 def test_each_tenant_has_a_key_and_one_that_is_thrown_away_takes_nothing_else_along(path):
-    keys = {"one": KEY, "two": OTHER}
+    keys = {"one": KEY, "two": OTHER, "open": None, "default": None}
     for key in (keys, keys.get):
         with opened(path, key=key) as engine:
             for namespace in ("one", "two", "open"):
@@ -405,6 +405,9 @@ def test_each_tenant_has_a_key_and_one_that_is_thrown_away_takes_nothing_else_al
         for namespace in ("two", "open"):
             with use_musubito_engine(engine.in_namespace(namespace)):
                 ask(SECRET)
+        with pytest.raises(WrongKey):
+            engine.in_namespace("one")
+    with opened(path, key=keys.get) as engine:
         with use_musubito_engine(engine.in_namespace("one")), pytest.raises(WrongKey):
             ask(SECRET)
     assert ran.count("ask") == 3
@@ -534,7 +537,7 @@ def test_what_a_step_of_another_namespace_read_is_not_told_in_clear(path):
         note_read("store", SECRET, b"d" * 32)
         return what
 
-    with MusubitoEngine(SQLiteStorage(path), namespace="plain", key={"tenant": KEY}) as plain:
+    with MusubitoEngine(SQLiteStorage(path), namespace="plain", key={"tenant": KEY, "plain": None}) as plain:
         tenant = plain.in_namespace("tenant")
         plain.execute("outer", {"x": 1}, lambda x: tenant.execute("inner", {"what": x}, inner).value)
     assert len(rows(path, "SELECT key FROM _reads")) == 1

@@ -19,19 +19,24 @@ if TYPE_CHECKING:
 
 __all__ = ["KeySource", "Keys", "check_the_key", "key_for"]
 
-KeySource: TypeAlias = bytes | Mapping[str, bytes] | Callable[[str], bytes | None]
-"""One key for all namespaces, one for each, or who is asked for it; None: that namespace is not encrypted."""
+KeySource: TypeAlias = bytes | Mapping[str, bytes | None] | Callable[[str], bytes | None]
+"""One key for all namespaces, one for each, or who is asked for it. None says that a namespace is not encrypted; one
+that a mapping does not name is an error, lest a slip of the pen store a tenant in clear."""
 
 LENGTH: Final = 32
 VERSION: Final = b"musubito 1 "
 
 
 def key_for(source: KeySource | None, namespace: str) -> bytes | None:
-    """The key that a namespace has. Raises TypeError and ValueError for what can be none; neither shows it."""
+    """The key that a namespace has. Raises TypeError and ValueError for what can be none, `WrongKey` where a mapping
+    does not say; none shows a key."""
     if source is None or isinstance(source, bytes):
         key: object = source
     elif isinstance(source, Mapping):
-        key = source.get(namespace)
+        if namespace not in source:
+            remedy = "add it, with None if it is not to be encrypted"
+            raise WrongKey(namespace, f"is not named by the mapping of keys; {remedy}")
+        key = source[namespace]
     elif callable(source):
         key = source(namespace)
     else:

@@ -64,9 +64,10 @@ class MusubitoEngine:
     stored of them for readers. It is never applied to what identifies a call. If it raises, nothing is stored, and that
     is logged. Outputs and the texts of errors are stored without it.
 
-    With a `key` of 32 bytes (or a mapping of namespaces to such, or a callable that is given a namespace and gives its
-    key or None) all contents are encrypted, and every digest is keyed: with the key thrown away nothing can be read or
-    guessed. The key is kept in memory alone. `WrongKey` at the first call if the namespace has another.
+    With a `key` of 32 bytes (or a mapping that names a key or None for each namespace, or a callable that is given a
+    namespace and gives its key or None) all contents are encrypted, and every digest is keyed: with the key thrown away
+    nothing can be read or guessed. The key is kept in memory alone. `WrongKey` at the first call if the namespace has
+    another, and at once if a mapping does not name it.
 
     `blobs` is where large outputs lie; by default, a folder beside a SQLite database.
     """

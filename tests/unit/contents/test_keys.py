@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from musubito import MusubitoEngine, SQLiteStorage
 from musubito.contents.contents import Contents
 from musubito.contents.keys import Keys, check_the_key, key_for
 from musubito.errors import MusubitoError, WrongKey
@@ -20,9 +21,15 @@ def test_a_key_for_all_for_each_or_asked_for():
     assert key_for(None, "a") is None
     assert key_for(KEY, "a") == KEY
     assert key_for({"a": KEY}, "a") == KEY
-    assert key_for({"a": KEY}, "b") is None
+    assert key_for({"a": KEY, "b": None}, "b") is None
     assert key_for(lambda namespace: KEY if namespace == "a" else None, "a") == KEY
     assert key_for(lambda namespace: KEY if namespace == "a" else None, "b") is None
+
+
+def test_a_namespace_that_a_mapping_does_not_name_is_not_stored_in_clear(tmp_path):
+    with pytest.raises(WrongKey, match="'tenat' is not named by the mapping of keys; add it, with None if") as caught:
+        MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"), key={"tenant": KEY}, namespace="tenat")
+    assert str(KEY) not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [b"", b"short", KEY + b"x", "text" * 8, 7, (lambda _: b"short"), {"a": "x" * 32}])
