@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,36 @@ def test_a_closed_engine_is_closed_once(tmp_path: Path) -> None:
     engine.close()
     engine.close()
     assert "namespace='default'" in repr(engine)
+
+
+def test_what_ends_after_its_engine_was_closed_leaves_nothing_claimed(tmp_path: Path) -> None:
+    began, closed = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    @musubito_step(name="slow")
+    def slow(x: int) -> int:
+        ran.append(x)
+        began.set()
+        assert closed.wait(10)
+        return x
+
+    def call(engine: MusubitoEngine) -> None:
+        with use_musubito_engine(engine):
+            slow(1)
+
+    engine = MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"))
+    first = threading.Thread(target=call, args=(engine,))
+    first.start()
+    assert began.wait(10)
+    engine.close()
+    closed.set()
+    with pytest.warns(MusubitoWarning, match="closed"):
+        first.join()
+    with MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db")) as other:
+        second = threading.Thread(target=call, args=(other,), daemon=True)
+        second.start()
+        second.join(10)
+        assert ran == [1, 1]
 
 
 def test_a_namespace_has_a_name(tmp_path: Path) -> None:

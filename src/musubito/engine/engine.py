@@ -352,8 +352,7 @@ class MusubitoEngine:
 
     def disown(self, lease: tuple[bytes, bytes]) -> None:
         """A lease that could not be given back; the keeper tries again."""
-        self.keeper.orphans.append(lease)
-        self.keeper.wake()
+        self.keeper.disown(lease)
 
     def report(self, fault: StoreError) -> None:
         """The store failed and the step goes on unrecorded; raised if strict."""

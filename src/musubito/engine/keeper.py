@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from musubito.engine.inputs import in_pieces
@@ -58,6 +59,16 @@ class Keeper:
         """What ran at this node went on after it had returned, and did what no replay would repeat."""
         self._revoked.append(node)
         self.wake()
+
+    def disown(self, lease: tuple[bytes, bytes]) -> None:
+        """A lease that could not be given back is to be given back later; now or never, if the engine was closed."""
+        if not self._stop.is_set():
+            self.orphans.append(lease)
+            self.wake()
+            return
+        # Where claims are no rows this needs no store that is open; rows run out.
+        with suppress(StoreError):
+            self._engine.storage.write([Release(lease)])
 
     def wake(self) -> None:
         """There is something to keep."""
