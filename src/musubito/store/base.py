@@ -589,7 +589,9 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Dismiss:
-    """Those of these executions that are still retired by this prune become INVALID -> None; the oldest first.
+    """Those of these executions that are still retired by this prune become INVALID -> None; the oldest first. A
+    success stays if an older one of its widest key does, with another artifact: another prune may have retired that
+    since.
 
     What is INVALID is not replayed, pointed at or built on by anybody. So it does not matter in which order the
     executions of a key are removed after this: an older one does not come back in the meantime."""

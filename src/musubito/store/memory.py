@@ -517,7 +517,16 @@ class _Tables:
     def dismiss(self, change: Dismiss) -> None:
         for e in list(self.executions.values()):
             if e.number in change.executions and e.retired == change.prune:
-                self.executions[e.number] = replace(e, invalid=True, retired=None)
+                # An older one that another prune has retired since would answer in its place.
+                stays = e.succeeded and any(
+                    o.succeeded
+                    and not o.invalid
+                    and o.number < e.number
+                    and o.keys.cross == e.keys.cross
+                    and (o.artifact is None or o.artifact != e.artifact)
+                    for o in self.executions.values()
+                )
+                self.executions[e.number] = replace(e, invalid=e.invalid or not stays, retired=None)
 
     def prune(self, change: Prune) -> Pruned:
         nodes = [node_id for node_id in change.nodes if self.prune_node(node_id)]

@@ -35,6 +35,7 @@ OWN = re.compile(
 )
 
 INDEXES = {
+    "dismiss": {"_executions_by_reuse_key", "_executions_by_cross_key"},
     "newest": {"_executions_by_reuse_key"},
     "others": {"_executions_by_reuse_key"},
     "others_across": {"_executions_by_reuse_key", "_executions_by_cross_key"},

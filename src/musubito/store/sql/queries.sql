@@ -572,9 +572,20 @@ RETURNING execution;
 SELECT DISTINCT called FROM _uses WHERE execution = :execution;
 
 -- name: dismiss
--- An execution that is still retired by this prune becomes INVALID.
+-- An execution that is still retired by this prune becomes INVALID, unless it is a success in whose place an older
+-- and other one would answer: that may have been retired by another prune since.
 UPDATE _executions SET invalid = 1
-WHERE id = :execution AND EXISTS (SELECT 1 FROM _retired WHERE execution = :execution AND prune = :prune);
+WHERE id = :execution AND EXISTS (SELECT 1 FROM _retired WHERE execution = :execution AND prune = :prune)
+  AND (outcome <> 1 OR NOT EXISTS (
+    SELECT 1 FROM _executions e JOIN _executions o ON o.cross_key = coalesce(e.cross_key, e.reuse_key)
+    WHERE e.id = :execution AND o.id < e.id AND o.invalid = 0 AND o.outcome = 1
+      AND (o.artifact IS NULL OR e.artifact IS NULL OR o.artifact <> e.artifact)
+    UNION ALL
+    SELECT 1 FROM _executions e
+    JOIN _executions o ON o.reuse_key = coalesce(e.cross_key, e.reuse_key) AND o.cross_key IS NULL
+    WHERE e.id = :execution AND o.id < e.id AND o.invalid = 0 AND o.outcome = 1
+      AND (o.artifact IS NULL OR e.artifact IS NULL OR o.artifact <> e.artifact)
+  ));
 
 -- name: forget_retired
 -- An execution that was dismissed is not retired any more.

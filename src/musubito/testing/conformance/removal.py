@@ -17,6 +17,7 @@ from musubito.store.base import (
     Ledger,
     Neighbours,
     PayloadOf,
+    Place,
     Read,
     ReadsOf,
     Retire,
@@ -255,6 +256,18 @@ class RemovalRules(Rules):
         store.write([Dismiss([1, 2, 3, 4], b"prune")])
         invalid = [each.execution for each in others(store, BELOW_ONE, across=True) if each.invalid]
         assert invalid == [1]
+
+    @pytest.mark.parametrize("older", [BELOW_ONE, ELSEWHERE])
+    def test_what_came_after_one_that_another_prune_has_retired_since_stays(self, store: Store, older: Place) -> None:
+        ran(store, older, "old")
+        ran(store, BELOW_ONE, "new")
+        failed(store, BELOW_ONE)
+        store.write([Retire([3, 2, 1], b"prune"), Retire([1], b"another"), Dismiss([1, 2, 3], b"prune")])
+        kept = {(each.execution, each.invalid) for each in others(store, BELOW_ONE, across=True)}
+        assert kept == {(1, 0), (2, 0)}
+        assert one(store.write([Retire([2, 1], b"prune")])) == 2
+        store.write([Dismiss([1, 2], b"prune")])
+        assert {each.invalid for each in others(store, BELOW_ONE, across=True)} == {1}
 
     def test_only_what_is_invalid_is_pruned_and_never_the_newest(self, store: Store) -> None:
         for at in (F, G, H):
