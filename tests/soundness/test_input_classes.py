@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Any
 
 import pytest
@@ -142,3 +143,37 @@ def test_an_unrelated_class_counts_for_nothing(w: World, monkeypatch: pytest.Mon
     monkeypatch.setattr(Speaks, "say", lambda self: "edited")
     call()
     assert w.ran["direct"] == 1
+
+
+def of_fields(clean: Callable[[Any], str]) -> Any:
+    """Before Python 3.12 such a class says that it is of the module `types`."""
+    cls = make_dataclass("Made", ["text"], namespace={"clean": clean})
+    cls.__module__ = "types"
+    return cls("a")
+
+
+def of_nothing(clean: Callable[[Any], str]) -> Any:
+    made: Any = types.new_class("Made", (Speaks,), {}, lambda namespace: namespace.update(clean=clean))
+    return made()
+
+
+@pytest.mark.parametrize("make", [of_fields, of_nothing])
+@pytest.mark.parametrize("reached", [False, True])
+def test_a_class_that_the_standard_library_made_counts_with_its_methods(
+    w: World, make: Callable[[Any], Any], reached: bool
+) -> None:
+    def call(clean: Callable[[Any], str]) -> str:
+        made = type(make(clean))
+
+        @musubito_step(name="given")
+        def given(document: Any) -> str:
+            return str(document.clean())
+
+        @musubito_step(name="reaching")
+        def reaching() -> str:
+            return str(made.clean(None))
+
+        return reaching().value if reached else given(make(clean)).value
+
+    assert call(lambda _self: "one") == "one"
+    assert call(lambda _self: "two") == "two"

@@ -12,6 +12,7 @@ import os
 import site
 import sys
 import sysconfig
+import types
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -49,8 +50,10 @@ class Origins:
         return self._of(name if isinstance(name, str) else "", function.__code__.co_filename)
 
     def of_class(self, cls: type) -> Origin:
-        """By the module that it says it is of."""
+        """By the module that it says it is of. Of that which makes classes for others, those say so that it made."""
         name = module_name(cls)
+        if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
+            return Origin.USER
         return self._of(name, _file_of(name))
 
     def of_module(self, module: ModuleType) -> Origin:
