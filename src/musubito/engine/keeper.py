@@ -62,13 +62,14 @@ class Keeper:
 
     def disown(self, lease: tuple[bytes, bytes]) -> None:
         """A lease that could not be given back is to be given back later; now or never, if the engine was closed."""
+        self.orphans.append(lease)
         if not self._stop.is_set():
-            self.orphans.append(lease)
             self.wake()
             return
-        # Where claims are no rows this needs no store that is open; rows run out.
-        with suppress(StoreError):
-            self._engine.storage.write([Release(lease)])
+        for each in _taken(self.orphans):
+            # Where claims are no rows this needs no store that is open; rows run out.
+            with suppress(StoreError):
+                self._engine.storage.write([Release(each)])
 
     def wake(self) -> None:
         """There is something to keep."""
