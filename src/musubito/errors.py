@@ -7,7 +7,11 @@ attributes. An error of the user's own step is never one of these: it is re-rais
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
+from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 __all__ = [
@@ -30,6 +34,8 @@ __all__ = [
 ]
 
 LOGGER: Final = logging.getLogger("musubito")
+_OWN: Final = tuple(f"{Path(__file__).parent}{end}{os.sep}" for end in ("", "_langgraph"))
+"""Where the files of the two packages lie."""
 
 
 class MusubitoError(Exception):
@@ -49,9 +55,14 @@ class MusubitoWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """One `MusubitoWarning`. Where warnings are errors it is logged: the work that it tells of is done and paid for."""
+    """One `MusubitoWarning`, at the line of the user's that led here. Where warnings are errors it is logged: the work
+    that it tells of is done and paid for."""
+    depth = 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+        depth, frame = depth + 1, frame.f_back
     try:
-        warnings.warn(message, MusubitoWarning, stacklevel=3)
+        warnings.warn(message, MusubitoWarning, stacklevel=depth)
     except MusubitoWarning:
         LOGGER.warning(message)
 
