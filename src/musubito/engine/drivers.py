@@ -63,6 +63,14 @@ def run(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
         result = _perform_from(story, story.send(None), engine)
     except StopIteration as stop:
         result = stop.value
+    except BaseException as error:
+        if inspect.getgeneratorstate(story) != inspect.GEN_SUSPENDED:
+            raise
+        # An interrupt (Ctrl-C) came between two effects: the story puts in order what it has begun.
+        try:
+            result = _perform_from(story, story.throw(error), engine)
+        except StopIteration as stop:
+            result = stop.value
     if isinstance(result, Raised):
         raise result.error
     return result

@@ -145,13 +145,30 @@ class EffectStory(Story):
             time.time(),
             self.engine.holder(),
         )
-        answer: Claimed | Busy | Done = yield Write(intent)
+        try:
+            answer: Claimed | Busy | Done = yield Write(intent)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                yield from self._interrupted(intent, error)
+            raise
         if not isinstance(answer, Claimed):
             yield Pause(PAUSE)
             return None
         self.engine.keep(self._effect_key, self.call.definition.name)
         self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
         return Begun(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
+
+    def _interrupted(self, intent: Intent, error: BaseException) -> Telling[None]:
+        """An interrupt (Ctrl-C) came while the intent was written. If it is there, it came to nothing."""
+        try:
+            row: EffectRow | None = yield Find(EffectQuery(self._effect_key, self.keys, self.engine.namespace))
+        except StoreError:
+            return  # then it counts as unknown
+        if row is None or row.outcome is not None or row.holder is None:
+            return
+        if (row.attempt, row.holder.owner) == (intent.attempt, intent.holder.owner):
+            lease = self._effect_key, intent.holder.owner
+            yield from self._never_ran(Begun(None, lease, (self._effect_key, intent.attempt)), error)
 
     def _known(self, row: EffectRow) -> Telling[MusubitoResult[Any] | EffectHappened | None]:
         """What an earlier attempt came to; None: the effect may run."""
@@ -226,8 +243,8 @@ class ReplayOnlyEffectStory(EffectStory):
 
 
 class _WaitedFor:
-    """Who has begun an effect, as another one sees it that waits: one of the engine `owner`, in which nobody else runs
-    it now."""
+    """Who has begun an effect, as another one sees it that waits: one of the engine `owner`. Nobody else in there runs
+    it now; a lease of its own is one that could not be given back, and is not while this call waits."""
 
     def __init__(self, owner: bytes) -> None:
         self._owner = owner

@@ -353,6 +353,9 @@ class Story:
             self._give_back()
             if isinstance(error, Exception):
                 self._note("failed", self._reason, None, 0.0, 0)
+            elif self._frame is not None and self._frame.flight is not None:
+                # An interrupt (Ctrl-C) may have come when the lease was taken and nobody was told so.
+                self.engine.disown((self._frame.flight, self.engine.owner))
             raise
 
     def _settle(self) -> Telling[None]:

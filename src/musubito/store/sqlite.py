@@ -161,11 +161,16 @@ class _Connection:
         return self.execute(statement, parameters or {})
 
     def begin(self, statement: str) -> bool:
-        """Begin a transaction; whether another one had to be taken back, which an interrupt (Ctrl-C) has left open."""
+        """Begin a transaction; whether another one had to be taken back."""
+        left = self.take_back()
+        self.execute(statement)
+        return left
+
+    def take_back(self) -> bool:
+        """Whether a transaction had to be taken back, which an interrupt (Ctrl-C) has left open."""
         left = self.execute != self._wake and self.connection.in_transaction
         if left:
             self.execute("ROLLBACK")
-        self.execute(statement)
         return left
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -380,6 +385,10 @@ class SQLiteStorage:
             pragma, during, after = "synchronous", "FULL", "NORMAL"
         else:
             return self._transaction(writer, changes)
+        # Inside of a transaction it cannot be said.
+        if writer.take_back():
+            self._numbers.forget()
+            self._kept.clear()
         writer.execute(f"PRAGMA {pragma} = {during}")
         try:
             return self._transaction(writer, changes, perform)
@@ -465,10 +474,10 @@ class SQLiteStorage:
         return relational.perform(writer, self._numbers, change)
 
     def _transaction(self, writer: _Connection, changes: Sequence[Change], perform: Perform | None = None) -> list[Any]:
-        if writer.begin("BEGIN IMMEDIATE"):
-            self._numbers.forget()
-            self._kept.clear()
         try:
+            if writer.begin("BEGIN IMMEDIATE"):
+                self._numbers.forget()
+                self._kept.clear()
             answers = perform() if perform else [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
         except BaseException:
