@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Final
 
 from musubito.engine import keeper, process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
-from musubito.engine.flights import Failed, Landed, Start
+from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.protocol import Begun, Story, Telling, said
 from musubito.errors import ChangedInput, EffectOutcomeUnknown, NotReplayed, StoreError
 from musubito.identity.keys import effect_key, idempotency_key
@@ -85,6 +85,9 @@ class EffectStory(Story):
                 raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
             if isinstance(joined, Failed) and self._is_shared(joined):
                 return self._passed_on(joined)
+            if joined is Landing.RUN_YOURSELF:
+                # Whoever has begun it is suspended, perhaps in an event loop that does not run just now.
+                yield Pause(PAUSE)
 
     def _without_store(self, fault: StoreError) -> Begun:
         raise StoreError(

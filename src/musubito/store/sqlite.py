@@ -244,8 +244,9 @@ class SQLiteStorage:
         """See `Store.newest`."""
         writer = self._writer
         try:
-            if writer.lock.acquire(blocking=False):
-                try:
+            # Not `acquire(blocking=False)`: an interrupt (Ctrl-C) between that and `try` would leave it taken for ever.
+            if not writer.lock.locked():
+                with writer.lock:
                     version = writer.execute("PRAGMA data_version").fetchall()
                     if version != self._kept_version:
                         self._kept.clear()
@@ -255,8 +256,6 @@ class SQLiteStorage:
                         found = self._newest(writer, self._numbers, keys, namespace)
                         self._keep(keys, found)
                     return found
-                finally:
-                    writer.lock.release()
             with self._reader.lock:
                 return self._newest(self._reader, self._read_numbers, keys, namespace)
         except _FAULTS as error:
