@@ -299,17 +299,23 @@ WITH RECURSIVE hit (id) AS (
 SELECT count(*) FROM below b JOIN _stale t ON t.node = b.id;
 
 -- name: expired_leases
--- Leases that nobody has renewed in time.
-SELECT operation, host, pid, expires_at FROM _leases WHERE expires_at < :now ORDER BY expires_at;
+-- Leases that nobody has renewed in time, but for those of effects that may have taken place (see open_effects).
+SELECT l.operation, l.host, l.pid, l.expires_at FROM _leases l
+WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key AND f.outcome IS NULL)
+ORDER BY l.expires_at;
 
 -- name: runs_without_end
 -- Runs that began before a time, and have not ended.
 SELECT run_id, name, started_at FROM _runs WHERE status = 'running' AND started_at < :before ORDER BY started_at;
 
 -- name: open_effects
--- External effects of which nobody knows whether they took place, begun before a time.
-SELECT o.name, f.intent_at FROM _effects f JOIN _operations o ON o.id = f.operation
-WHERE f.intent_at < :before AND (f.outcome IS NULL OR f.outcome = 'unknown') ORDER BY f.intent_at;
+-- External effects that are not known to have taken place or not, with the nodes of their last attempts and who holds them.
+SELECT o.name, f.effect_key, f.intent_at, f.outcome, n.node_id, l.owner, l.host, l.pid, l.process, l.expires_at
+FROM _effects f JOIN _operations o ON o.id = f.operation
+LEFT JOIN _executions e ON e.id = f.execution
+LEFT JOIN _nodes n ON n.id = e.node
+LEFT JOIN _leases l ON l.key = f.effect_key
+WHERE f.outcome IS NULL OR f.outcome = 'unknown' ORDER BY f.intent_at, f.effect_key;
 
 -- ==== What was saved, statistics, impact
 
@@ -743,6 +749,6 @@ WHERE n.node_id = :node ORDER BY e.id DESC LIMIT 1;
 SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;
 
 -- name: leases_left
--- Leases that nobody has renewed in time, but for those of effects, with their holders.
+-- Leases that nobody has renewed in time, but for those of effects that may have taken place, with their holders.
 SELECT l.key, l.owner, l.host, l.pid, l.process FROM _leases l
-WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key);
+WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key AND f.outcome IS NULL);

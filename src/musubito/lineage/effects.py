@@ -1,0 +1,35 @@
+"""External effects of which nobody knows whether they took place."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from musubito.engine.process import is_dead
+from musubito.lineage.damage import binary, tells_damage
+from musubito.lineage.reader import Lineage
+from musubito.store.base import Holder
+
+__all__ = ["UnknownEffect", "unknown_effects"]
+
+
+class UnknownEffect(NamedTuple):
+    """An effect that was begun at a time and may have taken place; `node_id` is "" if no attempt at it has ended."""
+
+    operation: str
+    node_id: str
+    effect_key: str
+    began_at: float
+
+
+@tells_damage
+def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
+    """Those that ended so, and those whose holders are gone; not those that somebody does just now. Oldest first."""
+    now = time.time()
+    found: list[UnknownEffect] = []
+    for operation, key, began_at, outcome, node, owner, host, pid, process, until in lineage.rows("open_effects"):
+        is_held = outcome is None and owner is not None and until >= now
+        if not is_held or is_dead(Holder(binary(owner), host, pid, process, until)):
+            node_id = "" if node is None else binary(node).hex()
+            found.append(UnknownEffect(operation, node_id, binary(key).hex(), began_at))
+    return found
