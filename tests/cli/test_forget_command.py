@@ -95,6 +95,29 @@ def test_what_its_input_holds(path):
     assert ask(path, "--where", "$what", "--yes").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("$.topic=x y", "'$..topic=x y'"),
+        ("$.items[*].topic=x y", "'$..topic=x y'"),
+        ("$.inner[0].topic=x y", "'$..inner[0].topic=x y'"),
+        ("$..doc.topic=x y", "'$..topic=x y'"),
+    ],
+)
+def test_what_is_deeper_than_it_was_looked_for_is_pointed_at(path, said, meant):
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        draw({"inner": [{"topic": "x y"}]})
+    result = ask(path, "--where", said, "--yes")
+    assert result.exit_code == 2
+    assert f"holds {said}. But {meant} would find some" in result.output
+    assert ask(path, "--where", meant.strip("'"), "--yes").exit_code == 0
+
+
+def test_where_nothing_is_deeper_either_nothing_is_pointed_at(path):
+    said = ask(path, "--where", "$.topic=x", "--yes").output
+    assert said == "musubito: none of 3 stored inputs holds $.topic=x.\n"
+
+
 def test_of_a_namespace_nothing_is_left(path):
     # The newest execution of all keeps its number.
     with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):

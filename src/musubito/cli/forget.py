@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
@@ -15,7 +17,7 @@ from musubito.lineage.forgetting import (
     nodes_among,
     with_all_below,
 )
-from musubito.lineage.holding import Wanted, holding
+from musubito.lineage.holding import Wanted, holding, holding_deeper
 from musubito.store.base import Forget
 
 __all__ = ["command"]
@@ -80,7 +82,9 @@ def command(
                 err=True,
             )
         if not wanted and not inputs:
-            raise CommandError(f"none of {times(held.looked_at, 'stored input')} holds {clean(where)}.")
+            other = holding_deeper(lineage, Wanted.of(where))
+            hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."
+            raise CommandError(f"none of {times(held.looked_at, 'stored input')} holds {clean(where)}.{hint}")
     else:
         wanted = meant(lineage, what or "")
     wanted = with_all_below(lineage, wanted) if below else wanted
