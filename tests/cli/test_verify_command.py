@@ -82,4 +82,4 @@ def test_what_is_encrypted_is_said_not_to_be_looked_into_but_for_whether_it_is_t
         blob.unlink()
     said = ask(path)
     assert said.exit_code == 1
-    assert "large: its artifact is not where it was stored" in " ".join(said.stdout.split())
+    assert f"large: its blob is not in {path}-blobs" in "".join(said.stdout.splitlines()).replace("  ", " ")

@@ -197,7 +197,10 @@ def test_doctor_says_what_a_role_may_not_do(stores: tuple[str, str]):
 
 def test_a_role_is_told_that_it_may_not_vacuum(stores: tuple[str, str], caplog):
     prune = ("prune", "--older-than", "0s", "--yes", "--vacuum")
-    assert said(stores[1], *prune)[0] == 0
+    status, text = said(stores[1], *prune)
+    assert status == 0
+    assert "To give it back to the disk is for its administrator: VACUUM FULL." in text
+    assert "--vacuum" not in text
     assert caplog.messages == []
     with role(stores[1], "SELECT", "INSERT", "UPDATE", "DELETE") as url:
         assert said(url, *prune)[0] == 0

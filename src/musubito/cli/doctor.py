@@ -136,7 +136,7 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
 
 
 def _blobs(lineage: Lineage) -> Iterator[Check]:
-    found, orphans = blobs(lineage)
+    found, orphans, _ = blobs(lineage)
     if found:
         left = sum(file.size for file in orphans)
         more = f"; {len(orphans):,} of them ({size(left)}) left behind, prune removes them" if orphans else ""

@@ -6,6 +6,7 @@ import shlex
 
 import click
 
+from musubito.cli.elsewhere import must_be_its_own, not_found
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, size, times
 from musubito.lineage.forgetting import (
@@ -91,6 +92,8 @@ def command(
     name = clean(what or where or f"namespace {namespace}")
     if not yes:
         _ask(f"{name}{_all_of(wanted)}")
+    if here.named_blobs:
+        must_be_its_own(lineage)
     done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
     _tell(here, name, done, json_=json_)
 
@@ -104,11 +107,7 @@ def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
     if done.nodes or done.runs:
         click.echo(f"{times(done.nodes, 'node')} and {times(done.runs, 'run')} removed.")
     if done.elsewhere:
-        click.echo(
-            f"{times(done.elsewhere, 'large output')} not found beside the database: if the engines had blobs=..., "
-            "remove them there, or call musubito.lineage.forgetting.forget with such an engine.",
-            err=True,
-        )
+        click.echo(not_found(here.lineage, done.elsewhere), err=True)
     if not done.erased:
         click.echo(
             "Somebody is reading: the bytes leave the files when forget is called again, or the last one closes."

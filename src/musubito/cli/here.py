@@ -20,7 +20,9 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
+from musubito.cli.elsewhere import blobs_at
 from musubito.cli.words import CONTROLS
+from musubito.contents.blobs import BlobStore
 from musubito.lineage import Lineage, Tokens
 
 __all__ = [
@@ -61,9 +63,10 @@ class Screen(Console):
 class Here:
     """Where a command runs: its store, opened when it is first needed, and the terminal."""
 
-    def __init__(self, db: str | None, url: str | None) -> None:
+    def __init__(self, db: str | None, url: str | None, blobs: str | None) -> None:
         self._db = db
         self._url = url
+        self._blobs = blobs
 
     def __enter__(self) -> Self:
         return self
@@ -80,11 +83,15 @@ class Here:
         if self._db is not None or self._url is None:
             path = Path(self._db or DEFAULT)
             self._must_be_there(path)
-            return Lineage(MusubitoEngine(SQLiteStorage(path)))
+            return Lineage(MusubitoEngine(SQLiteStorage(path), blobs=self._place_of_blobs()))
         scheme, _, rest = self._url.partition(":///")
         if scheme == "sqlite" and rest:
             self._must_be_there(Path(rest))
-        return Lineage.from_url(self._url)
+        return Lineage(MusubitoEngine.from_url(self._url, blobs=self._place_of_blobs()))
+
+    def _place_of_blobs(self) -> BlobStore | None:
+        """None: beside the database, as for any engine."""
+        return None if self._blobs is None else blobs_at(self._blobs)
 
     @staticmethod
     def _must_be_there(path: Path) -> None:
@@ -98,6 +105,11 @@ class Here:
     def engine(self) -> MusubitoEngine:
         """The engine on the store."""
         return self.lineage.engine
+
+    @property
+    def named_blobs(self) -> bool:
+        """Whether it was said where large outputs lie."""
+        return self._blobs is not None
 
     @cached_property
     def console(self) -> Console:

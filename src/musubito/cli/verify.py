@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -24,10 +26,9 @@ def command(ctx: click.Context, json_: bool) -> None:
     here: Here = ctx.obj
     checked, findings = _all(here, bar=not json_ and here.console.is_terminal)
     if json_:
-        here.json({"checked": checked, "findings": findings})
+        here.json({"checked": checked, "findings": list(dict.fromkeys(findings))})
     else:
-        for finding in findings:
-            _tell(here, finding)
+        _tell(here, findings)
         # Small artifacts are looked at with their executions.
         looked_at = ", ".join(
             times(number, "large artifact" if table == "artifacts" else table[:-1])
@@ -62,7 +63,15 @@ def _all(here: Here, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:
     return checked, findings
 
 
-def _tell(here: Here, finding: Finding) -> None:
-    at = " ".join(filter(None, (short(finding.node_id), clean(finding.operation)))) or finding.table
-    here.console.print(f"✗ {at}: {clean(finding.problem)}.", style="red")
-    here.console.print(f"  {finding.remedy}")
+def _tell(here: Here, findings: list[Finding]) -> None:
+    """Each once, and a remedy once for all that it is for: of a node many artifacts may be missing."""
+    often = Counter(findings)
+    by_remedy: dict[str, list[Finding]] = {}
+    for finding in often:
+        by_remedy.setdefault(finding.remedy, []).append(finding)
+    for remedy, some in by_remedy.items():
+        for finding in some:
+            at = " ".join(filter(None, (short(finding.node_id), clean(finding.operation)))) or finding.table
+            number = f" ({often[finding]:,} times)" if often[finding] > 1 else ""
+            here.console.print(f"✗ {at}: {clean(finding.problem)}{number}.", style="red")
+        here.console.print(f"  {remedy}")

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, NamedTuple, Protocol, runtime_checkable
 
 from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
 
-__all__ = ["Blob", "BlobFile", "BlobStore", "FolderBlobs"]
+__all__ = ["UNFINISHED", "Blob", "BlobFile", "BlobStore", "FolderBlobs"]
 
 UNFINISHED: Final = "unfinished"
 """In place of a namespace, for what is being written."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.inputs import digests_in
-from musubito.errors import ArtifactUnreadable, StoreError
+from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
 from musubito.identity.plain import plain
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
@@ -24,6 +24,11 @@ SLICE: Final = 200
 RUNS_AGAIN: Final = (
     "It will simply run again when it is called; `musubito invalidate {node}` says so to those that called it."
 )
+ELSEWHERE: Final = (
+    "If large outputs lie elsewhere (ObjectBlobs), say where: `musubito --blobs URL verify`. If it is lost, {lost}."
+)
+LOST: Final = "it runs again when it is called"
+LOST_EFFECT: Final = "whoever asks for its result is told so"
 ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. `musubito forget {node}` removes it."
 EFFECT: Final = "It took place; whoever asks for its result is told that it is lost."
 TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
@@ -97,19 +102,32 @@ def _finding(table: str, node: bytes | None, operation: str | None, problem: str
 
 
 # -- contents ----------------------------------------------------------------------------------------------------------
-def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> str | None:
+class _Problem(NamedTuple):
+    """What is wrong with a payload; `missing`: no blob of it is where this looks, which need not be where it lies."""
+
+    says: str
+    missing: bool = False
+
+    def remedy(self, effect: object) -> str:
+        if self.missing:
+            return ELSEWHERE.format(lost=LOST_EFFECT if effect else LOST)
+        return EFFECT if effect else RUNS_AGAIN
+
+
+def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> _Problem | None:
     try:
         contents = lineage.contents(namespace or NOWHERE)
         if not contents.reads(stored.codec):
             # Who has the key can tell more.
-            return None if contents.is_there(stored.codec, digest) else "its artifact is not where it was stored"
+            contents.look_for(stored.codec, digest)
+            return None
         payload = contents.open(stored.codec, stored.payload, digest)
     except (ArtifactUnreadable, LineageError) as error:
-        return str(error)
+        return _Problem(str(error), isinstance(error, ArtifactMissing))
     try:
         plain(memoryview(payload)[1:])
     except ArtifactUnreadable as error:
-        return f"its artifact does not decode: {error}"
+        return _Problem(f"its artifact does not decode: {error}")
     return None
 
 
@@ -134,9 +152,9 @@ def _execution(lineage: Lineage, row: Row) -> Iterator[Finding]:
     if payload is not None:
         problem = _wrong_with(lineage, namespace, Stored(payload, codec), artifact)
     elif outcome == 1 and not invalid and not_replayable is None and not elsewhere:
-        problem = "its artifact is missing"
+        problem = _Problem("its artifact is missing")
     if problem is not None:
-        yield _finding("executions", node, operation, problem, EFFECT if effect else RUNS_AGAIN)
+        yield _finding("executions", node, operation, problem.says, problem.remedy(effect))
 
 
 def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
@@ -145,7 +163,7 @@ def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
     if problem is not None:
         givers = lineage.rows("giver_of_artifact", namespace=namespace, digest=digest)
         node, operation, effect = givers[0] if givers else (None, None, 0)
-        yield _finding("artifacts", node, operation, problem, EFFECT if effect else RUNS_AGAIN)
+        yield _finding("artifacts", node, operation, problem.says, problem.remedy(effect))
 
 
 def _pieces(lineage: Lineage, namespace: int, body: Any, before: bytes | None = None) -> str | None:
