@@ -127,6 +127,12 @@ def test_of_a_namespace_nothing_is_left(path):
     assert ask(path, "--namespace", "other", "--below", "--yes").exit_code == 2
 
 
+def test_two_ways_to_name_what_to_forget_are_told_as_what_they_are(path):
+    said = ask(path, "fetch", "--where", "$.what=x", "--yes")
+    assert said.exit_code == 2
+    assert "each say what to forget; give one of them" in said.output
+
+
 @pytest.mark.parametrize("option", ["--where", "--namespace"])
 def test_an_option_that_names_what_to_forget_is_given_once(path, option):
     """Of two the first would silently stay."""

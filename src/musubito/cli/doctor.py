@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from musubito.cli.here import Here, json_option, says_what_is_wrong
-from musubito.cli.words import ago, clean, short, size
+from musubito.cli.words import ago, clean, short, size, times
 from musubito.errors import StoreError
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.blobs import blobs
@@ -72,7 +72,7 @@ def command(ctx: click.Context, json_: bool) -> None:
             if len(check.which) > SHOWN:
                 here.say(f"    and {len(check.which) - SHOWN:,} more")
         if counts:
-            here.say("  contents    " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()))
+            here.say("  contents    " + ", ".join(times(number, kind[:-1]) for kind, number in counts.items()))
     if not all(check.fine for check in checks):
         ctx.exit(1)
 

@@ -62,9 +62,14 @@ def command(
     effect does not take place again. Of what runs meanwhile nothing is stored, but what others make of it meanwhile is:
     it goes by --below when it has ended.
     """
-    if [what, namespace, where].count(None) != 2:
+    if what is None and namespace is None and where is None:
         raise click.UsageError(
             "name a node, a run or an operation, or a --namespace, or what the input holds by --where"
+        )
+    if [what, namespace, where].count(None) != 2:
+        raise click.UsageError(
+            "a node, a run or an operation, a --namespace and --where each say what to forget; give one of them, and "
+            "call forget once for each"
         )
     if namespace is not None and below:
         raise click.UsageError("a --namespace is forgotten whole; what others made of it is found by --below of a node")

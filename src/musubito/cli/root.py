@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 import musubito
 from musubito.cli.here import Here
@@ -114,6 +115,8 @@ def root(ctx: click.Context, db: str | None, url: str | None, blobs: str | None)
 
     Ids may be shortened to their first digits. Exit status: 0 fine, 1 there is a finding, 2 wrong usage.
     """
+    if db is not None and ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--db and --url both say where the store is; give one of them")
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
     ctx.obj = ctx.with_resource(Here(db, url, blobs))

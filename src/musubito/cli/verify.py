@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, times
+from musubito.errors import StoreError
 from musubito.lineage.verify import Finding, verify
 
 __all__ = ["command"]
@@ -36,8 +37,9 @@ def command(ctx: click.Context, json_: bool) -> None:
             if number
         )
         fine = "all is as it was stored." if not findings else f"{times(len(findings), 'finding')}."
-        here.console.print(f"Checked {looked_at or 'an empty store'}: {fine}")
-    sealed = [clean(name) for _, name, is_sealed in here.lineage.rows("namespaces") if is_sealed]
+        nothing = "an empty store" if not findings else "nothing, since it cannot be read"
+        here.console.print(f"Checked {looked_at or nothing}: {fine}")
+    sealed = _sealed(here, findings)
     if sealed:
         click.echo(
             f"Encrypted, and not looked into: {', '.join(sealed)}. That takes their key: "
@@ -45,6 +47,16 @@ def command(ctx: click.Context, json_: bool) -> None:
             err=True,
         )
     ctx.exit(1 if findings else 0)
+
+
+def _sealed(here: Here, findings: list[Finding]) -> list[str]:
+    """The encrypted namespaces, as far as they can be read; that they cannot is among the findings."""
+    try:
+        return [clean(name) for _, name, is_sealed in here.lineage.rows("namespaces") if is_sealed]
+    except StoreError:
+        if not findings:
+            raise
+        return []
 
 
 def _all(here: Here, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:

@@ -73,7 +73,7 @@ def verify(lineage: Lineage) -> Iterator[Checked]:
     try:
         totals: Sequence[int] = lineage.rows("rows_to_verify")[0]
     except StoreError as fault:
-        yield Checked("database", 0, 0, (Finding("database", "", "", str(fault), TABLE),))
+        yield Checked("database", 0, 0, (_unreadable("database", fault),))
         return
     for table, total in zip(_TABLES, totals, strict=True):
         yield from _checked(lineage, table, total)
@@ -87,13 +87,19 @@ def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[Checked]:
             rows = lineage.rows(table.query, **where, limit=SLICE)
             found = tuple(finding for row in rows for finding in table.check(lineage, row))
         except StoreError as fault:
-            yield Checked(table.name, done, total, (Finding(table.name, "", "", str(fault), TABLE),))
+            yield Checked(table.name, done, total, (_unreadable(table.name, fault),))
             return
         if not rows:
             return
         done += len(rows)
         yield Checked(table.name, done, max(done, total), found)
         where = dict(zip(where, rows[-1], strict=False))
+
+
+def _unreadable(table: str, fault: StoreError) -> Finding:
+    """What the store says of it may end with a remedy of its own."""
+    problem, _, remedy = str(fault).rstrip(".").rpartition(". ")
+    return Finding(table, "", "", problem, f"{remedy}.") if problem else Finding(table, "", "", remedy, TABLE)
 
 
 def _finding(table: str, node: bytes | None, operation: str | None, problem: str, remedy: str) -> Finding:
