@@ -139,3 +139,21 @@ def test_an_option_that_names_what_to_forget_is_given_once(path, option):
     said = ask(path, option, "a", option, "b", "--yes")
     assert said.exit_code == 2
     assert f"{option} names one thing; call forget once for each" in said.output
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("draw",), ("fetch",), ("first",), ("fetch", "--below"), ("--where", "of-great-weight"), ("--namespace", "other")],
+    ids=" ".join,
+)
+def test_what_would_be_forgotten_is_told_and_stays(path, args):
+    before = ask(path, *args, "--dry-run", "--json")
+    again = ask(path, *args, "--dry-run")
+    assert (before.exit_code, again.exit_code) == (0, 0)
+    would = json.loads(before.output)
+    done = json.loads(ask(path, *args, "--yes", "--json").output)
+    assert would["executions"] == done["executions"] > 0
+    assert would["inputs"] == done["inputs"] > 0
+    assert would["size"] == done["size"] > 0
+    assert again.output.startswith("Would forget ")
+    assert f"{would['executions']} execution" in again.output

@@ -131,6 +131,10 @@ COMMANDS = (
     ["export", "first", "--format", "json"],
     ["export", "first", "--format", "openlineage"],
     ["export", "second", "--format", "dot"],
+    ["forget", "draw", "--dry-run"],
+    ["forget", "first", "--below", "--dry-run"],
+    ["forget", "--where", "$.path=a", "--dry-run"],
+    ["forget", "--namespace", "default", "--dry-run"],
     ["prune", "--older-than", "0d", "--dry-run"],
     ["prune", "--older-than", "90d", "--dry-run"],
 )

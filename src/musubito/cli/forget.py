@@ -9,6 +9,7 @@ import click
 from musubito.cli.elsewhere import must_be_its_own, not_found
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, size, times
+from musubito.lineage.foretelling import ToForget, to_forget
 from musubito.lineage.forgetting import (
     Forgetting,
     forget,
@@ -49,12 +50,20 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
     "this text anywhere, in place of WHAT.",
 )
 @click.option("--below", is_flag=True, help="Also all that came of it, which may hold the same contents.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
 @says_what_is_wrong
 def command(
-    here: Here, what: str | None, namespace: str | None, where: str | None, below: bool, yes: bool, json_: bool
+    here: Here,
+    what: str | None,
+    namespace: str | None,
+    where: str | None,
+    below: bool,
+    dry_run: bool,
+    yes: bool,
+    json_: bool,
 ) -> None:
     """Erase inputs, outputs, error texts and code for good, from the file too.
 
@@ -95,12 +104,25 @@ def command(
         wanted = meant(lineage, what or "")
     wanted = with_all_below(lineage, wanted) if below else wanted
     name = clean(what or where or f"namespace {namespace}")
+    if dry_run:
+        _foretell(here, f"{name}{_all_of(wanted)}", to_forget(lineage, wanted, inputs), json_=json_)
+        return
     if not yes:
         _ask(f"{name}{_all_of(wanted)}")
     if here.named_blobs:
         must_be_its_own(lineage)
     done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
     _tell(here, name, done, json_=json_)
+
+
+def _foretell(here: Here, name: str, would: ToForget, *, json_: bool) -> None:
+    if json_:
+        here.json(would)
+        return
+    click.echo(
+        f"Would forget {name}: {times(would.executions, 'execution')}, {times(would.inputs, 'stored input')}, "
+        f"{size(would.size)} of contents."
+    )
 
 
 def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:

@@ -27,9 +27,8 @@ def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
     """Those that ended so, and those whose holders are gone; not those that somebody does just now. Oldest first."""
     now = time.time()
     found: list[UnknownEffect] = []
-    for operation, key, began_at, outcome, node, owner, host, pid, process, until in lineage.rows("open_effects"):
-        is_held = outcome is None and owner is not None and until >= now
-        if not is_held or is_dead(Holder(binary(owner), host, pid, process, until)):
+    for operation, key, began_at, node, owner, host, pid, process, is_held in lineage.rows("open_effects", now=now):
+        if not is_held or is_dead(Holder(binary(owner), host, pid, process, now)):
             node_id = "" if node is None else binary(node).hex()
             found.append(UnknownEffect(operation, node_id, binary(key).hex(), began_at))
     return found
