@@ -93,6 +93,14 @@ def test_verify_looks_where_it_is_told(musubito: Musubito, url: str, there: str,
         assert (said.exit_code, "2 large artifacts" in said.stdout) == (0, True)
 
 
+def test_a_place_that_cannot_be_read_is_no_loss(musubito: Musubito, url: str, node: str) -> None:
+    said = musubito("--url", url, "--blobs", "http://127.0.0.1:1/nobody", "verify", columns=500)
+    assert said.exit_code == 1
+    assert "its blob cannot be read" in said.stdout
+    assert "see to that, and verify again." in said.stdout
+    assert "run again" not in said.stdout
+
+
 def test_show_looks_where_it_is_told(musubito: Musubito, url: str, there: str, node: str) -> None:
     without = json.loads(musubito("--url", url, "show", node, "--json").stdout)["output"]
     assert "`musubito --blobs URL` looks elsewhere" in without["value"]
@@ -162,6 +170,22 @@ def test_the_place_of_another_database_is_left_alone(
     assert "2 large outputs of this database not found in the object store, but 2 other blobs" in said.stderr
     assert len(files(objects)) == 2
     assert musubito("--url", other, "verify").exit_code == 0
+
+
+def test_what_the_environment_says_may_be_meant_for_another_database(
+    musubito: Musubito, url: str, there: str, node: str, objects: Path, tmp_path: Path
+) -> None:
+    MusubitoEngine.from_url(f"sqlite:///{tmp_path}/scratch.db").close()
+    aged(objects)
+    prune = ("--db", "scratch.db", "prune", "--older-than", "0s", "--yes")
+    said = musubito(*prune, MUSUBITO_BLOBS=there)
+    assert said.exit_code == 2
+    assert "no row of this database names any of the 2 blobs in the object store" in said.stderr
+    assert len(files(objects)) == 2
+    scratch = f"sqlite:///{tmp_path}/scratch.db"
+    assert musubito(*prune[2:], "--dry-run", MUSUBITO_URL=scratch, MUSUBITO_BLOBS=there).exit_code == 0
+    assert musubito("--url", url, *prune[2:], MUSUBITO_BLOBS=there).exit_code == 0
+    assert files(objects) == []
 
 
 def test_a_folder_is_a_place_too(musubito: Musubito, url: str, tmp_path: Path) -> None:

@@ -44,13 +44,23 @@ def _shown(url: str) -> str:
     return re.sub(r"[?#].*", "?...", re.sub(r"(?<=://).*@", "...@", url, flags=re.DOTALL), flags=re.DOTALL)
 
 
-def must_be_its_own(lineage: Lineage) -> None:
-    """Before anything is removed: what no row names goes, so that in another database's place all would."""
-    lost = missing(lineage)
-    if lost and not used(lineage) and (others := len(blobs(lineage).all)):
+def must_be_its_own(lineage: Lineage, *, named_together: bool) -> None:
+    """Before anything is removed: what no row names goes, so that in another database's place all would. Where not one
+    blob is this database's own, what lies there may be left of what it once had; or else the environment names the
+    place of another database than the one that was named by hand."""
+    others = len(blobs(lineage).all)
+    if not others or used(lineage):
+        return
+    place, lost = place_of_blobs(lineage), missing(lineage)
+    if lost:
         raise MusubitoError(
-            f"{times(len(lost), 'large output')} of this database not found in {place_of_blobs(lineage)}, but "
+            f"{times(len(lost), 'large output')} of this database not found in {place}, but "
             f"{times(others, 'other blob')}: nothing was removed. Name with --blobs the place that its engines have."
+        )
+    if not named_together:
+        raise MusubitoError(
+            f"no row of this database names any of the {times(others, 'blob')} in {place}: nothing was removed. If "
+            "they are its own all the same, give --blobs before the command, in place of MUSUBITO_BLOBS."
         )
 
 

@@ -6,7 +6,7 @@ import shlex
 
 import click
 
-from musubito.cli.elsewhere import must_be_its_own, not_found
+from musubito.cli.elsewhere import not_found
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, size, times
 from musubito.lineage.foretelling import ToForget, to_forget
@@ -109,8 +109,7 @@ def command(
         return
     if not yes:
         _ask(f"{name}{_all_of(wanted)}")
-    if here.named_blobs:
-        must_be_its_own(lineage)
+    here.before_removal()
     done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
     _tell(here, name, done, json_=json_)
 

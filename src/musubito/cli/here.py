@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
-from musubito.cli.elsewhere import blobs_at
+from musubito.cli.elsewhere import blobs_at, must_be_its_own
 from musubito.cli.words import CONTROLS
 from musubito.contents.blobs import BlobStore
 from musubito.lineage import Lineage, Tokens
@@ -63,10 +63,11 @@ class Screen(Console):
 class Here:
     """Where a command runs: its store, opened when it is first needed, and the terminal."""
 
-    def __init__(self, db: str | None, url: str | None, blobs: str | None) -> None:
+    def __init__(self, db: str | None, url: str | None, blobs: str | None, *, named_together: bool) -> None:
         self._db = db
         self._url = url
         self._blobs = blobs
+        self._named_together = named_together
 
     def __enter__(self) -> Self:
         return self
@@ -106,10 +107,10 @@ class Here:
         """The engine on the store."""
         return self.lineage.engine
 
-    @property
-    def named_blobs(self) -> bool:
-        """Whether it was said where large outputs lie."""
-        return self._blobs is not None
+    def before_removal(self) -> None:
+        """Raises `MusubitoError` if the place that was named for large outputs seems to be another database's."""
+        if self._blobs is not None:
+            must_be_its_own(self.lineage, named_together=self._named_together)
 
     @cached_property
     def console(self) -> Console:

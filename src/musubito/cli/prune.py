@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import click
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from musubito.cli.elsewhere import must_be_its_own, not_found
+from musubito.cli.elsewhere import not_found
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import size, times, when
 from musubito.contents.blobs import BlobFile
@@ -80,8 +80,7 @@ def command(
         raise click.UsageError("say what may go: --older-than AGE, --keep-size SIZE, or both")
     store = _compactable(here)
     before = max(0.0, here.engine.now() - older_than) if older_than is not None else None
-    if here.named_blobs:
-        must_be_its_own(here.lineage)
+    here.before_removal()
     what = _what(here, before)
     used = room(here.lineage)
     orphans = _kept(blobs(here.lineage).orphans)

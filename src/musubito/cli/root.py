@@ -119,4 +119,6 @@ def root(ctx: click.Context, db: str | None, url: str | None, blobs: str | None)
         raise click.UsageError("--db and --url both say where the store is; give one of them")
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-    ctx.obj = ctx.with_resource(Here(db, url, blobs))
+    by_environment = ctx.get_parameter_source("blobs") is ParameterSource.ENVIRONMENT
+    url_too = db is None and ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT
+    ctx.obj = ctx.with_resource(Here(db, url, blobs, named_together=url_too or not by_environment))

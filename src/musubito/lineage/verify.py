@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from musubito.contents.blobs import BlobUnreachable
 from musubito.engine.inputs import digests_in
-from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
+from musubito.errors import ArtifactMissing, ArtifactUnreadable, MusubitoError, StoreError
 from musubito.identity.plain import plain
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
@@ -27,6 +28,7 @@ RUNS_AGAIN: Final = (
 ELSEWHERE: Final = (
     "If large outputs lie elsewhere (ObjectBlobs), say where: `musubito --blobs URL verify`. If it is lost, {lost}."
 )
+UNREACHED: Final = "Where large outputs lie could not be read: see to that, and verify again."
 LOST: Final = "it runs again when it is called"
 LOST_EFFECT: Final = "whoever asks for its result is told so"
 ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. `musubito forget {node}` removes it."
@@ -109,14 +111,16 @@ def _finding(table: str, node: bytes | None, operation: str | None, problem: str
 
 # -- contents ----------------------------------------------------------------------------------------------------------
 class _Problem(NamedTuple):
-    """What is wrong with a payload; `missing`: no blob of it is where this looks, which need not be where it lies."""
+    """What is wrong with a payload. No blob of it may be where this looks, which need not be where it lies."""
 
     says: str
-    missing: bool = False
+    error: MusubitoError | None = None
 
     def remedy(self, effect: object) -> str:
-        if self.missing:
+        if isinstance(self.error, ArtifactMissing):
             return ELSEWHERE.format(lost=LOST_EFFECT if effect else LOST)
+        if isinstance(self.error, BlobUnreachable):
+            return UNREACHED
         return EFFECT if effect else RUNS_AGAIN
 
 
@@ -129,7 +133,7 @@ def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest:
             return None
         payload = contents.open(stored.codec, stored.payload, digest)
     except (ArtifactUnreadable, LineageError) as error:
-        return _Problem(str(error), isinstance(error, ArtifactMissing))
+        return _Problem(str(error), error)
     try:
         plain(memoryview(payload)[1:])
     except ArtifactUnreadable as error:
