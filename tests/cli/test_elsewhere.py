@@ -6,7 +6,9 @@ import json
 import os
 import random
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,33 @@ def test_a_place_that_cannot_be_read_is_no_loss(musubito: Musubito, url: str, no
     assert "its blob cannot be read" in said.stdout
     assert "see to that, and verify again." in said.stdout
     assert "run again" not in said.stdout
+
+
+def test_credentials_come_from_the_environment(
+    musubito: Musubito, url: str, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Bucket(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["authorization"]))
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is printed."""
+
+    with HTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said = {"ENDPOINT": f"http://127.0.0.1:{server.server_port}", "ALLOW_HTTP": "true", "REGION": "north-1"}
+        for name, value in {**said, "ACCESS_KEY_ID": "me", "SECRET_ACCESS_KEY": SECRET}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        told = musubito("--url", url, "--blobs", "s3://bucket/prefix", "verify", columns=500).stdout
+        server.shutdown()
+    assert "paint: its blob is not in the object store (2 times)." in told
+    path, authorization = asked[0]
+    assert path.startswith("/bucket/prefix/")
+    assert "Credential=me/" in authorization and "/north-1/s3/" in authorization
 
 
 def test_show_looks_where_it_is_told(musubito: Musubito, url: str, there: str, node: str) -> None:

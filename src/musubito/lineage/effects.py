@@ -30,5 +30,5 @@ def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
     for operation, key, began_at, node, owner, host, pid, process, is_held in lineage.rows("open_effects", now=now):
         if not is_held or is_dead(Holder(binary(owner), host, pid, process, now)):
             node_id = "" if node is None else binary(node).hex()
-            found.append(UnknownEffect(operation, node_id, binary(key).hex(), began_at))
+            found.append(UnknownEffect(operation, node_id, binary(key).hex(), float(began_at)))
     return found
