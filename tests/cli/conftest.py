@@ -101,7 +101,7 @@ class Musubito(Protocol):
 
 @pytest.fixture
 def musubito(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Musubito]:
-    for name in ("MUSUBITO_URL", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
+    for name in ("MUSUBITO_URL", "MUSUBITO_BLOBS", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 

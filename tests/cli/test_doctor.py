@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.engine.process import this_host, this_process
 from tests.cli.conftest import Musubito, World
+from tests.server import drop_database, new_database
 
 
 def findings(musubito: Musubito, path: Path) -> dict[str, str]:
     """What is not fine; the exit status says whether there is anything."""
     result = musubito("--db", str(path), "doctor", "--json")
-    found = {each["name"]: each["says"] for each in json.loads(result.stdout)["checks"] if not each["fine"]}
+    found = {
+        each["name"]: "; ".join([each["says"], *each["which"]])
+        for each in json.loads(result.stdout)["checks"]
+        if not each["fine"]
+    }
     assert result.exit_code == bool(found)
     return found
 
@@ -39,6 +48,13 @@ def test_nothing_to_find(musubito: Musubito, world: World) -> None:
     assert "✗" not in told.stdout
     assert "0600" in told.stdout
     assert "58 calls" in told.stdout
+
+
+def test_one_of_a_kind(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "one.db")) as engine:
+        engine.execute("one", {}, lambda: 0)
+    told = musubito("--db", "one.db", "doctor", columns=200).stdout
+    assert "contents    1 node, 1 execution, 1 artifact, 1 run, 1 call, 1 input, 0 parts" in told
 
 
 def test_json(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
@@ -72,9 +88,8 @@ def test_what_was_left_behind(musubito: Musubito, world: World) -> None:
         b"o" * 17,
         now - 90_000,
     )
-    planted(world.path, "INSERT INTO _effects VALUES (x'01', 1, 1, 0, ?, NULL, NULL, NULL)", now - 90_000)
     found = findings(musubito, world.path)
-    assert found.keys() == {"leases", "runs", "effects"}
+    assert found.keys() == {"leases", "runs"}
     assert "dead (pid 7 on here, 1 min" in found["leases"]
     assert "musubito prune" in found["leases"]
     assert "old" in found["runs"]
@@ -91,7 +106,87 @@ def test_prune_clears_what_a_dead_process_held(musubito: Musubito, world: World)
     assert f"dead (pid {2**22 + 1} on {platform.node()}, 1 min" in told
     assert musubito("--db", str(world.path), "prune", "--older-than", "90d", "--yes").exit_code == 0
     left = findings(musubito, world.path)["leases"]
-    assert ("dead" in left, "alive" in left, "effect" in left) == (False, True, True)
+    assert ("dead" in left, "alive" in left, "effect" in left) == (False, True, False)
+    # It tells that nobody knows what became of the effect.
+    effects = findings(musubito, world.path)["effects"]
+    assert f"load effect {(b'3' * 5).hex()} (" in effects and "That settles their leases, too." in effects
+
+
+SENDING = """
+import os, sys, time
+from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_step, use_musubito_engine
+
+@musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="send")
+def send(to):
+    print("sending", flush=True)
+    sys.stdin.readline()
+    raise ConnectionError("who knows")
+
+with MusubitoEngine.from_url(sys.argv[1]) as engine, use_musubito_engine(engine):
+    send("a friend")
+"""
+
+
+@contextmanager
+def sending(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of an effect; it fails when it is given a line."""
+    code = (sys.executable, "-c", SENDING, url)
+    child = subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "sending\n"
+        yield child
+        child.kill()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/effects.db"
+        return
+    made = new_database()
+    yield made
+    drop_database(made)
+
+
+def told_of_effects(musubito: Musubito, url: str) -> list[str]:
+    """The lines of this check, which is the last one."""
+    lines = musubito("--url", url, "doctor", columns=500).stdout.splitlines()
+    (at,) = (place for place, line in enumerate(lines) if line[2:].startswith("effects "))
+    return lines[at:-1]
+
+
+def test_an_effect_whose_process_was_killed_is_told_at_once(musubito: Musubito, url: str) -> None:
+    with sending(url) as child:
+        (line,) = told_of_effects(musubito, url)
+        assert line == "✓ effects     none with unknown outcome"
+        child.kill()
+        child.wait()
+        line, which = told_of_effects(musubito, url)
+        assert line.startswith("✗ effects     1 with unknown outcome. Find out whether")
+        assert "on_unknown" in line
+        assert re.fullmatch(r"    send effect [0-9a-f]{10} \(.* ago\)", which)
+
+
+def test_an_effect_that_failed_halfway_is_told_with_its_node(musubito: Musubito, url: str) -> None:
+    with sending(url) as child:
+        child.communicate("fail\n", timeout=60)
+    _, which = told_of_effects(musubito, url)
+    (node,) = re.findall(r"    send ([0-9a-f]{10}) \(.* ago\)", which)
+    assert "send" in musubito("--url", url, "show", node).stdout
+
+
+def test_only_some_effects_are_named(musubito: Musubito, world: World) -> None:
+    for number in range(8):
+        planted(
+            world.path, "INSERT INTO _effects VALUES (?, 1, 1, 0, ?, 'unknown', 0, NULL)", bytes([number] * 16), number
+        )
+    url = f"sqlite:///{world.path}"
+    line, *which, more = told_of_effects(musubito, url)
+    assert "8 with unknown outcome" in line
+    assert [each.split()[2] for each in which] == [f"{number:02}" * 5 for number in range(5)]
+    assert more == "    and 3 more"
+    assert len(json.loads(musubito("--url", url, "doctor", "--json").stdout)["checks"][-1]["which"]) == 8
 
 
 def test_as_many_artifacts_as_stats_says(musubito: Musubito, world: World) -> None:

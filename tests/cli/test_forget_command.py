@@ -95,6 +95,29 @@ def test_what_its_input_holds(path):
     assert ask(path, "--where", "$what", "--yes").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("$.topic=x y", "'$..topic=x y'"),
+        ("$.items[*].topic=x y", "'$..topic=x y'"),
+        ("$.inner[0].topic=x y", "'$..inner[0].topic=x y'"),
+        ("$..doc.topic=x y", "'$..topic=x y'"),
+    ],
+)
+def test_what_is_deeper_than_it_was_looked_for_is_pointed_at(path, said, meant):
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        draw({"inner": [{"topic": "x y"}]})
+    result = ask(path, "--where", said, "--yes")
+    assert result.exit_code == 2
+    assert f"holds {said}. But {meant} would find some" in result.output
+    assert ask(path, "--where", meant.strip("'"), "--yes").exit_code == 0
+
+
+def test_where_nothing_is_deeper_either_nothing_is_pointed_at(path):
+    said = ask(path, "--where", "$.topic=x", "--yes").output
+    assert said == "musubito: none of 3 stored inputs holds $.topic=x.\n"
+
+
 def test_of_a_namespace_nothing_is_left(path):
     # The newest execution of all keeps its number.
     with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
@@ -104,9 +127,33 @@ def test_of_a_namespace_nothing_is_left(path):
     assert ask(path, "--namespace", "other", "--below", "--yes").exit_code == 2
 
 
+def test_two_ways_to_name_what_to_forget_are_told_as_what_they_are(path):
+    said = ask(path, "fetch", "--where", "$.what=x", "--yes")
+    assert said.exit_code == 2
+    assert "each say what to forget; give one of them" in said.output
+
+
 @pytest.mark.parametrize("option", ["--where", "--namespace"])
 def test_an_option_that_names_what_to_forget_is_given_once(path, option):
     """Of two the first would silently stay."""
     said = ask(path, option, "a", option, "b", "--yes")
     assert said.exit_code == 2
     assert f"{option} names one thing; call forget once for each" in said.output
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("draw",), ("fetch",), ("first",), ("fetch", "--below"), ("--where", "of-great-weight"), ("--namespace", "other")],
+    ids=" ".join,
+)
+def test_what_would_be_forgotten_is_told_and_stays(path, args):
+    before = ask(path, *args, "--dry-run", "--json")
+    again = ask(path, *args, "--dry-run")
+    assert (before.exit_code, again.exit_code) == (0, 0)
+    would = json.loads(before.output)
+    done = json.loads(ask(path, *args, "--yes", "--json").output)
+    assert would["executions"] == done["executions"] > 0
+    assert would["inputs"] == done["inputs"] > 0
+    assert would["size"] == done["size"] > 0
+    assert again.output.startswith("Would forget ")
+    assert f"{would['executions']} execution" in again.output

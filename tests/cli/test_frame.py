@@ -72,6 +72,12 @@ def test_where_the_database_is(musubito: Musubito, world: World, tmp_path: Path)
     assert musubito("runs").stdout == "Nothing has run yet.\n"
 
 
+def test_a_database_is_named_in_one_way(musubito: Musubito, world: World) -> None:
+    said = musubito("--db", str(world.path), "--url", f"sqlite:///{world.path}", "runs")
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert "--db and --url both say where the store is" in said.stderr
+
+
 def test_a_path_with_signs_of_a_url(musubito: Musubito, tmp_path: Path) -> None:
     MusubitoEngine(SQLiteStorage(tmp_path / "what?.db")).close()
     assert musubito("--db", "what?.db", "runs").exit_code == 0

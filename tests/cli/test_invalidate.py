@@ -67,9 +67,13 @@ def test_it_asks(musubito: Musubito, world: World, given: str, status: int) -> N
 
 
 def test_what_is_unknown(musubito: Musubito, world: World) -> None:
+    with MusubitoEngine(SQLiteStorage(world.path)) as engine:
+        engine.execute("sub.sign", {}, lambda: 0)
     result = musubito("--db", str(world.path), "invalidate", "sumarise", "--yes")
     assert result.exit_code == 2
     assert "did you mean summarise?" in result.stderr
+    for command in ("invalidate", "forget"):
+        assert "did you mean sub.sign?" in musubito("--db", str(world.path), command, "sign", "--yes").stderr
     assert musubito("--db", str(world.path), "invalidate", "zzzzzz", "--yes").exit_code == 2
     with MusubitoEngine(SQLiteStorage(world.path)) as engine:
         assert engine.invalidate("sumarise") == 0

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,11 @@ DAY = 86_400.0
 @musubito_step(name="fetch")
 def fetch(what: str) -> str:
     return f"<{what}>" * 10_000
+
+
+@musubito_step(name="paint")
+def paint(what: str) -> bytes:
+    return os.urandom(1_500_000)
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +68,7 @@ def test_what_was_removed_is_told(path):
     assert said.exit_code == 0
     assert said.output.startswith("Removed 19 executions, 19 nodes, 1 run: ") and "MB of contents" in said.output
     assert path.stat().st_size < size / 2
+    assert "vacuum" not in said.output
     assert "Removed 0 executions" in ask(path, "--older-than", "30d", "--yes").output
 
 
@@ -88,7 +97,8 @@ def test_what_is_no_age(path, age):
 def test_until_it_is_small_enough(path):
     size = path.stat().st_size
     told = json.loads(ask(path, "--keep-size", "500kB", "--dry-run", "--json").output)
-    assert told == {"before": None, "executions": None, "nodes": None, "runs": None, "used": told["used"]}
+    nothing = {"before": None, "executions": None, "nodes": None, "runs": None, "blobs": {"count": 0, "bytes": 0}}
+    assert told == {**nothing, "used": told["used"]}
     assert "Would remove the oldest of" in ask(path, "--keep-size", "0.5MB", "--dry-run").output
     said = ask(path, "--older-than", "30d", "--keep-size", "500kB", "--yes", "--json")
     done = json.loads(said.output)
@@ -102,6 +112,48 @@ def test_until_it_is_small_enough(path):
 def test_what_is_no_size(path, size):
     said = ask(path, "--keep-size", size)
     assert said.exit_code == 2 and "no size" in said.output
+
+
+def test_where_all_fits_nothing_would_be_removed(path):
+    said = ask(path, "--keep-size", "1GB", "--dry-run")
+    assert said.exit_code == 0
+    assert said.output.startswith("Would remove nothing: ") and "MB are no more than was asked for" in said.output
+    # It does not ask either, whether it may do nothing.
+    assert ask(path, "--keep-size", "1GB").output.startswith("Removed 0 executions")
+    both = ask(path, "--older-than", "30d", "--keep-size", "1GB", "--dry-run").output
+    assert both.rstrip().endswith("19 executions, 19 nodes, 1 run.")
+
+
+def test_a_young_file_of_a_large_output_stays_for_an_hour(tmp_path):
+    path = tmp_path / "large.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        with run("large"):
+            paint("a boat")
+            fetch("newest")
+    said = ask(path, "--older-than", "0s", "--yes")
+    assert "1 file of large outputs (1.5 MB) kept, since somebody may be writing what is younger than an hour. A" in (
+        said.output
+    )
+    assert "vacuum" not in said.output
+    told = json.loads(ask(path, "--older-than", "0s", "--yes", "--json").output)
+    (blob,) = (tmp_path / "large.db-blobs").rglob("*.msgpack")
+    assert told["young_blobs"] == {"count": 1, "bytes": blob.stat().st_size}
+    os.utime(blob, (0, 0))
+    assert "then 1 file of large outputs that nothing needs (1.5 MB)" in (
+        ask(path, "--older-than", "0s", "--dry-run").output
+    )
+    told = json.loads(ask(path, "--older-than", "0s", "--yes", "--json").output)
+    assert (told["young_blobs"]["count"], told["removed"]["blobs"], blob.exists()) == (0, 1, False)
+
+
+def test_only_of_a_file_that_gives_nothing_back_in_small_steps_it_is_told(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM;")
+    size = path.stat().st_size
+    assert "--vacuum gives it back to the disk" in ask(path, "--older-than", "30d", "--yes").output
+    assert path.stat().st_size == size
+    assert "--vacuum" not in ask(path, "--older-than", "0s", "--yes", "--vacuum").output
+    assert path.stat().st_size < size / 2
 
 
 def test_something_must_be_said(path):

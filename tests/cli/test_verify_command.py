@@ -62,6 +62,19 @@ def test_for_machines(path):
     assert finding["operation"] == "fetch"
 
 
+def test_a_damaged_file_is_told_with_its_remedy_once(path):
+    damaged = bytearray(path.read_bytes())
+    with closing(sqlite3.connect(path)) as connection:
+        pages = connection.execute("SELECT rootpage FROM sqlite_master WHERE type = 'table'").fetchall()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    for (page,) in pages:
+        damaged[(page - 1) * size : page * size] = b"A" * size
+    path.write_bytes(damaged)
+    said = " ".join(ask(path).output.split())
+    assert said.count("malformed.") == 1 and said.count("restore a copy") == 1
+    assert said.endswith("Checked nothing, since it cannot be read: 1 finding.")
+
+
 def test_an_empty_store(tmp_path):
     SQLiteStorage(tmp_path / "empty.db").close()
     assert "an empty store" in ask(tmp_path / "empty.db").output
@@ -82,4 +95,4 @@ def test_what_is_encrypted_is_said_not_to_be_looked_into_but_for_whether_it_is_t
         blob.unlink()
     said = ask(path)
     assert said.exit_code == 1
-    assert "large: its artifact is not where it was stored" in " ".join(said.stdout.split())
+    assert f"large: its blob is not in {path}-blobs" in "".join(said.stdout.splitlines()).replace("  ", " ")

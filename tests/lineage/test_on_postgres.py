@@ -131,6 +131,10 @@ COMMANDS = (
     ["export", "first", "--format", "json"],
     ["export", "first", "--format", "openlineage"],
     ["export", "second", "--format", "dot"],
+    ["forget", "draw", "--dry-run"],
+    ["forget", "first", "--below", "--dry-run"],
+    ["forget", "--where", "$.path=a", "--dry-run"],
+    ["forget", "--namespace", "default", "--dry-run"],
     ["prune", "--older-than", "0d", "--dry-run"],
     ["prune", "--older-than", "90d", "--dry-run"],
 )
@@ -197,7 +201,10 @@ def test_doctor_says_what_a_role_may_not_do(stores: tuple[str, str]):
 
 def test_a_role_is_told_that_it_may_not_vacuum(stores: tuple[str, str], caplog):
     prune = ("prune", "--older-than", "0s", "--yes", "--vacuum")
-    assert said(stores[1], *prune)[0] == 0
+    status, text = said(stores[1], *prune)
+    assert status == 0
+    assert "To give it back to the disk is for its administrator: VACUUM FULL." in text
+    assert "--vacuum" not in text
     assert caplog.messages == []
     with role(stores[1], "SELECT", "INSERT", "UPDATE", "DELETE") as url:
         assert said(url, *prune)[0] == 0

@@ -11,10 +11,11 @@ import click
 from rich.text import Text
 
 from musubito.cli.here import Here, json_option, says_what_is_wrong
-from musubito.cli.words import ago, clean, short, size
+from musubito.cli.words import ago, clean, short, size, times
 from musubito.errors import StoreError
-from musubito.lineage import Lineage
+from musubito.lineage import Lineage, LineageError
 from musubito.lineage.blobs import blobs
+from musubito.lineage.effects import unknown_effects
 from musubito.lineage.statistics import sizes
 from musubito.store.base import ServerCondition
 from musubito.store.sqlite import Condition
@@ -22,15 +23,18 @@ from musubito.store.sqlite import Condition
 __all__ = ["command"]
 
 DAY: Final = 86_400.0
+SHOWN: Final = 5
+"""Of what was found so many are named; all in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was looked at; `which` ones are not fine, where there may be several."""
 
     name: str
     fine: bool
     says: str
+    which: tuple[str, ...] = ()
 
 
 @click.command("doctor", short_help="Whether the store is sound.", epilog="Example: musubito doctor")
@@ -53,7 +57,7 @@ def command(ctx: click.Context, json_: bool) -> None:
         checks += _left_behind(lineage)
         checks += _blobs(lineage)
         counts |= sizes(lineage)
-    except StoreError as fault:
+    except (StoreError, LineageError) as fault:
         if all(check.fine for check in checks):
             raise
         checks.append(Check("contents", False, str(fault)))
@@ -63,8 +67,12 @@ def command(ctx: click.Context, json_: bool) -> None:
         for check in checks:
             mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
             here.say(Text.assemble(mark, (f"{check.name:<12}", "bold"), clean(check.says)))
+            for each in check.which[:SHOWN]:
+                here.say(f"    {clean(each)}")
+            if len(check.which) > SHOWN:
+                here.say(f"    and {len(check.which) - SHOWN:,} more")
         if counts:
-            here.say("  contents    " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()))
+            here.say("  contents    " + ", ".join(times(number, kind[:-1]) for kind, number in counts.items()))
     if not all(check.fine for check in checks):
         ctx.exit(1)
 
@@ -107,19 +115,28 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
         "leases",
         leases,
         "ran out",
-        "Their processes died; whoever asks next takes them over, 'musubito prune' clears them; not those of effects.",
+        "Their processes died, and whoever asks next takes them over; 'musubito prune' clears those of this host.",
     )
     runs = [
         f"{short(run.hex())} {name or ''} ({ago(at, now)})"
         for run, name, at in lineage.rows("runs_without_end", before=now - DAY)
     ]
     yield _none_of("runs", runs, "in progress for over a day", "If no process does them any more, it died.")
-    effects = [f"{name} ({ago(at, now)})" for name, at in lineage.rows("open_effects", before=now - DAY)]
-    yield _none_of("effects", effects, "with unknown outcome", "See on_unknown in StepConfiguration.")
+    effects = [
+        f"{each.operation} {short(each.node_id) or f'effect {short(each.effect_key)}'} ({ago(each.began_at, now)})"
+        for each in unknown_effects(lineage)
+    ]
+    yield _none_of(
+        "effects",
+        effects,
+        "with unknown outcome",
+        "Find out whether they took place, then call them again with on_unknown in their StepConfiguration: "
+        '"rerun" if not, else a callable that tells. That settles their leases, too.',
+    )
 
 
 def _blobs(lineage: Lineage) -> Iterator[Check]:
-    found, orphans = blobs(lineage)
+    found, orphans, _ = blobs(lineage)
     if found:
         left = sum(file.size for file in orphans)
         more = f"; {len(orphans):,} of them ({size(left)}) left behind, prune removes them" if orphans else ""
@@ -129,6 +146,4 @@ def _blobs(lineage: Lineage) -> Iterator[Check]:
 def _none_of(name: str, found: list[str], how: str, remedy: str) -> Check:
     if not found:
         return Check(name, True, f"none {how}")
-    return Check(
-        name, False, f"{len(found):,} {how}: {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}. {remedy}"
-    )
+    return Check(name, False, f"{len(found):,} {how}. {remedy}", tuple(found))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
+from musubito.cli.elsewhere import not_found
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, size, times
+from musubito.lineage.foretelling import ToForget, to_forget
 from musubito.lineage.forgetting import (
     Forgetting,
     forget,
@@ -15,7 +19,7 @@ from musubito.lineage.forgetting import (
     nodes_among,
     with_all_below,
 )
-from musubito.lineage.holding import Wanted, holding
+from musubito.lineage.holding import Wanted, holding, holding_deeper
 from musubito.store.base import Forget
 
 __all__ = ["command"]
@@ -46,12 +50,20 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
     "this text anywhere, in place of WHAT.",
 )
 @click.option("--below", is_flag=True, help="Also all that came of it, which may hold the same contents.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
 @says_what_is_wrong
 def command(
-    here: Here, what: str | None, namespace: str | None, where: str | None, below: bool, yes: bool, json_: bool
+    here: Here,
+    what: str | None,
+    namespace: str | None,
+    where: str | None,
+    below: bool,
+    dry_run: bool,
+    yes: bool,
+    json_: bool,
 ) -> None:
     """Erase inputs, outputs, error texts and code for good, from the file too.
 
@@ -59,9 +71,14 @@ def command(
     effect does not take place again. Of what runs meanwhile nothing is stored, but what others make of it meanwhile is:
     it goes by --below when it has ended.
     """
-    if [what, namespace, where].count(None) != 2:
+    if what is None and namespace is None and where is None:
         raise click.UsageError(
             "name a node, a run or an operation, or a --namespace, or what the input holds by --where"
+        )
+    if [what, namespace, where].count(None) != 2:
+        raise click.UsageError(
+            "a node, a run or an operation, a --namespace and --where each say what to forget; give one of them, and "
+            "call forget once for each"
         )
     if namespace is not None and below:
         raise click.UsageError("a --namespace is forgotten whole; what others made of it is found by --below of a node")
@@ -80,15 +97,31 @@ def command(
                 err=True,
             )
         if not wanted and not inputs:
-            raise CommandError(f"none of {times(held.looked_at, 'stored input')} holds {clean(where)}.")
+            other = holding_deeper(lineage, Wanted.of(where))
+            hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."
+            raise CommandError(f"none of {times(held.looked_at, 'stored input')} holds {clean(where)}.{hint}")
     else:
         wanted = meant(lineage, what or "")
     wanted = with_all_below(lineage, wanted) if below else wanted
     name = clean(what or where or f"namespace {namespace}")
+    if dry_run:
+        _foretell(here, f"{name}{_all_of(wanted)}", to_forget(lineage, wanted, inputs), json_=json_)
+        return
     if not yes:
         _ask(f"{name}{_all_of(wanted)}")
+    here.before_removal()
     done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
     _tell(here, name, done, json_=json_)
+
+
+def _foretell(here: Here, name: str, would: ToForget, *, json_: bool) -> None:
+    if json_:
+        here.json(would)
+        return
+    click.echo(
+        f"Would forget {name}: {times(would.executions, 'execution')}, {times(would.inputs, 'stored input')}, "
+        f"{size(would.size)} of contents."
+    )
 
 
 def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
@@ -100,11 +133,7 @@ def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
     if done.nodes or done.runs:
         click.echo(f"{times(done.nodes, 'node')} and {times(done.runs, 'run')} removed.")
     if done.elsewhere:
-        click.echo(
-            f"{times(done.elsewhere, 'large output')} not found beside the database: if the engines had blobs=..., "
-            "remove them there, or call musubito.lineage.forgetting.forget with such an engine.",
-            err=True,
-        )
+        click.echo(not_found(here.lineage, done.elsewhere), err=True)
     if not done.erased:
         click.echo(
             "Somebody is reading: the bytes leave the files when forget is called again, or the last one closes."

@@ -20,7 +20,9 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
+from musubito.cli.elsewhere import blobs_at, must_be_its_own
 from musubito.cli.words import CONTROLS
+from musubito.contents.blobs import BlobStore
 from musubito.lineage import Lineage, Tokens
 
 __all__ = [
@@ -61,9 +63,11 @@ class Screen(Console):
 class Here:
     """Where a command runs: its store, opened when it is first needed, and the terminal."""
 
-    def __init__(self, db: str | None, url: str | None) -> None:
+    def __init__(self, db: str | None, url: str | None, blobs: str | None, *, named_together: bool) -> None:
         self._db = db
         self._url = url
+        self._blobs = blobs
+        self._named_together = named_together
 
     def __enter__(self) -> Self:
         return self
@@ -80,11 +84,15 @@ class Here:
         if self._db is not None or self._url is None:
             path = Path(self._db or DEFAULT)
             self._must_be_there(path)
-            return Lineage(MusubitoEngine(SQLiteStorage(path)))
+            return Lineage(MusubitoEngine(SQLiteStorage(path), blobs=self._place_of_blobs()))
         scheme, _, rest = self._url.partition(":///")
         if scheme == "sqlite" and rest:
             self._must_be_there(Path(rest))
-        return Lineage.from_url(self._url)
+        return Lineage(MusubitoEngine.from_url(self._url, blobs=self._place_of_blobs()))
+
+    def _place_of_blobs(self) -> BlobStore | None:
+        """None: beside the database, as for any engine."""
+        return None if self._blobs is None else blobs_at(self._blobs)
 
     @staticmethod
     def _must_be_there(path: Path) -> None:
@@ -98,6 +106,11 @@ class Here:
     def engine(self) -> MusubitoEngine:
         """The engine on the store."""
         return self.lineage.engine
+
+    def before_removal(self) -> None:
+        """Raises `MusubitoError` if the place that was named for large outputs seems to be another database's."""
+        if self._blobs is not None:
+            must_be_its_own(self.lineage, named_together=self._named_together)
 
     @cached_property
     def console(self) -> Console:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import NamedTuple
 
 import click
@@ -10,6 +9,7 @@ import click
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, times
 from musubito.lineage import Lineage, LineageError
+from musubito.lineage.names import similar_names
 
 __all__ = ["command"]
 
@@ -68,8 +68,8 @@ def _targets(lineage: Lineage, what: str) -> list[Target]:
     except LineageError as error:
         if "several" in str(error):
             raise
-        similar = difflib.get_close_matches(what, [name for _, name, _ in operations], n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(dict.fromkeys(similar))}?" if similar else "'musubito show last' names some."
+        similar = similar_names(what, [name for _, name, _ in operations])
+        hint = f"did you mean {', '.join(similar)}?" if similar else "'musubito show last' names some."
         raise LineageError(f"no operation and no node is called {what!r}; {hint}") from None
     node = lineage.nodes([number])[0]
     return [Target(node.namespace or lineage.engine.namespace, node.node_id, None, number)]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import click
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from musubito.cli.elsewhere import not_found
 from musubito.cli.here import CommandError, Here, json_option, says_what_is_wrong
 from musubito.cli.words import size, times, when
+from musubito.contents.blobs import BlobFile
+from musubito.lineage.blobs import blobs
 from musubito.lineage.removal import Pruning, Watch, give_back, old_runs, prunable, prune, prune_to_size, room
+from musubito.lineage.statistics import Kept
 from musubito.store.base import Compactable
+from musubito.store.sqlite import SQLiteStorage
 
 __all__ = ["command"]
 
@@ -47,7 +52,10 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     "--keep-size", callback=_bytes, metavar="SIZE", help="Then the oldest, until no more is left: 500MB, 2GB."
 )
 @click.option(
-    "--vacuum", is_flag=True, help="Then write the database anew, as small as it can be; nobody can write meanwhile."
+    "--vacuum",
+    is_flag=True,
+    help="Then write a SQLite file anew, as small as it can be; nobody can write meanwhile. In PostgreSQL, make the "
+    "room free for what comes; the disk gets it back by the administrator's VACUUM FULL alone.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -72,18 +80,22 @@ def command(
         raise click.UsageError("say what may go: --older-than AGE, --keep-size SIZE, or both")
     store = _compactable(here)
     before = max(0.0, here.engine.now() - older_than) if older_than is not None else None
+    here.before_removal()
     what = _what(here, before)
     used = room(here.lineage)
+    orphans = _kept(blobs(here.lineage).orphans)
     if dry_run and json_:
-        here.json({"before": before, **what, "used": used})
+        here.json({"before": before, **what, "used": used, "blobs": orphans})
         return
     texts = [f"what is older than {when(before)}: {_said(what)}"] if before is not None else []
-    if keep_size is not None:
+    if keep_size is not None and used > keep_size:
         texts.append(f"the oldest of {size(used)} until {size(keep_size)} are left")
+    if texts and orphans.count:
+        texts.append(f"{times(orphans.count, 'file')} of large outputs that nothing needs ({size(orphans.bytes)})")
     if dry_run:
-        click.echo(f"Would remove {', then '.join(texts)}.")
+        click.echo(f"Would remove {', then '.join(texts) or f'nothing: {size(used)} are no more than was asked for'}.")
         return
-    if not yes:
+    if texts and not yes:
         _ask(f"Remove {', then '.join(texts)}?")
     done = Pruning()
     with _watched(here, bar=not json_) as watch:
@@ -91,20 +103,45 @@ def command(
             done = prune(here.lineage, before, watch)
         if keep_size is not None:
             done = done.plus(prune_to_size(here.lineage, keep_size, watch))
-        given = None if vacuum else give_back(here.lineage)
         if vacuum:
             store.vacuum()
+        else:
+            give_back(here.lineage)
+    young = _kept(blobs(here.lineage).young)
     if json_:
-        here.json({"before": before, "removed": done, "used": room(here.lineage)})
+        here.json({"before": before, "removed": done, "used": room(here.lineage), "young_blobs": young})
         return
     click.echo(
         f"Removed {times(done.executions, 'execution')}, {times(done.nodes, 'node')}, {times(done.runs, 'run')}: "
         f"{size(done.size)} of contents."
     )
+    if done.elsewhere:
+        click.echo(not_found(here.lineage, done.elsewhere), err=True)
+    if young.count:
+        click.echo(
+            f"{times(young.count, 'file')} of large outputs ({size(young.bytes)}) kept, since somebody may be writing "
+            "what is younger than an hour. A prune an hour from now removes what nothing needs then."
+        )
     if keep_size is not None and (left := room(here.lineage)) > keep_size:
         click.echo(f"{size(left)} are left: all of that is needed by what is kept whatever its age, or the newest.")
-    if given == 0 and done.size:
-        click.echo("The room is used again by what comes; --vacuum gives it back to the disk.")
+    if done.executions or done.nodes or done.runs:
+        _tell_of_room(store, vacuum=vacuum)
+
+
+def _tell_of_room(store: Compactable, *, vacuum: bool) -> None:
+    """Where what was removed has left room that the disk has not got back."""
+    if not isinstance(store, SQLiteStorage):
+        at_once = "" if vacuum else ", at once with --vacuum"
+        click.echo(
+            f"The server uses the room again for what comes{at_once}. To give it back to the disk is for its "
+            "administrator: VACUUM FULL."
+        )
+    elif not vacuum and store.free():
+        click.echo("The room in the file is used again by what comes; --vacuum gives it back to the disk.")
+
+
+def _kept(files: Collection[BlobFile]) -> Kept:
+    return Kept(len(files), sum(file.size for file in files))
 
 
 def _compactable(here: Here) -> Compactable:

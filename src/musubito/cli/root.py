@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 import musubito
 from musubito.cli.here import Here
@@ -86,7 +87,7 @@ class Commands(click.Group):
 def _complain(error: click.ClickException) -> None:
     text = one_line(error.format_message())
     if isinstance(error, click.UsageError):
-        if isinstance(error, click.NoSuchOption) and error.option_name in ("--db", "--url"):
+        if isinstance(error, click.NoSuchOption) and error.option_name in ("--db", "--url", "--blobs"):
             text = f"{text.rstrip('.')}: {error.option_name} goes before the command"
         path = "musubito" if error.ctx is None else error.ctx.command_path
         text = f"{text.rstrip('.')}. See '{path} --help'."
@@ -101,13 +102,23 @@ def _complain(error: click.ClickException) -> None:
 )
 @click.option("--db", metavar="PATH", help="The SQLite file. Default: .musubito/musubito.db.")
 @click.option("--url", envvar="MUSUBITO_URL", metavar="URL", help="The store, such as sqlite:///path (MUSUBITO_URL).")
+@click.option(
+    "--blobs",
+    envvar="MUSUBITO_BLOBS",
+    metavar="URL",
+    help="Where large outputs lie if not beside the database, such as s3://bucket/prefix (MUSUBITO_BLOBS).",
+)
 @click.version_option(musubito.__version__, prog_name="musubito")
 @click.pass_context
-def root(ctx: click.Context, db: str | None, url: str | None) -> None:
+def root(ctx: click.Context, db: str | None, url: str | None, blobs: str | None) -> None:
     """What your workflows ran, why, and what was saved.
 
     Ids may be shortened to their first digits. Exit status: 0 fine, 1 there is a finding, 2 wrong usage.
     """
+    if db is not None and ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--db and --url both say where the store is; give one of them")
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-    ctx.obj = ctx.with_resource(Here(db, url))
+    by_environment = ctx.get_parameter_source("blobs") is ParameterSource.ENVIRONMENT
+    url_too = db is None and ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT
+    ctx.obj = ctx.with_resource(Here(db, url, blobs, named_together=url_too or not by_environment))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, times
+from musubito.errors import StoreError
 from musubito.lineage.verify import Finding, verify
 
 __all__ = ["command"]
@@ -24,10 +27,9 @@ def command(ctx: click.Context, json_: bool) -> None:
     here: Here = ctx.obj
     checked, findings = _all(here, bar=not json_ and here.console.is_terminal)
     if json_:
-        here.json({"checked": checked, "findings": findings})
+        here.json({"checked": checked, "findings": list(dict.fromkeys(findings))})
     else:
-        for finding in findings:
-            _tell(here, finding)
+        _tell(here, findings)
         # Small artifacts are looked at with their executions.
         looked_at = ", ".join(
             times(number, "large artifact" if table == "artifacts" else table[:-1])
@@ -35,8 +37,9 @@ def command(ctx: click.Context, json_: bool) -> None:
             if number
         )
         fine = "all is as it was stored." if not findings else f"{times(len(findings), 'finding')}."
-        here.console.print(f"Checked {looked_at or 'an empty store'}: {fine}")
-    sealed = [clean(name) for _, name, is_sealed in here.lineage.rows("namespaces") if is_sealed]
+        nothing = "an empty store" if not findings else "nothing, since it cannot be read"
+        here.console.print(f"Checked {looked_at or nothing}: {fine}")
+    sealed = _sealed(here, findings)
     if sealed:
         click.echo(
             f"Encrypted, and not looked into: {', '.join(sealed)}. That takes their key: "
@@ -44,6 +47,16 @@ def command(ctx: click.Context, json_: bool) -> None:
             err=True,
         )
     ctx.exit(1 if findings else 0)
+
+
+def _sealed(here: Here, findings: list[Finding]) -> list[str]:
+    """The encrypted namespaces, as far as they can be read; that they cannot is among the findings."""
+    try:
+        return [clean(name) for _, name, is_sealed in here.lineage.rows("namespaces") if is_sealed]
+    except StoreError:
+        if not findings:
+            raise
+        return []
 
 
 def _all(here: Here, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:
@@ -62,7 +75,15 @@ def _all(here: Here, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:
     return checked, findings
 
 
-def _tell(here: Here, finding: Finding) -> None:
-    at = " ".join(filter(None, (short(finding.node_id), clean(finding.operation)))) or finding.table
-    here.console.print(f"✗ {at}: {clean(finding.problem)}.", style="red")
-    here.console.print(f"  {finding.remedy}")
+def _tell(here: Here, findings: list[Finding]) -> None:
+    """Each once, and a remedy once for all that it is for: of a node many artifacts may be missing."""
+    often = Counter(findings)
+    by_remedy: dict[str, list[Finding]] = {}
+    for finding in often:
+        by_remedy.setdefault(finding.remedy, []).append(finding)
+    for remedy, some in by_remedy.items():
+        for finding in some:
+            at = " ".join(filter(None, (short(finding.node_id), clean(finding.operation)))) or finding.table
+            number = f" ({often[finding]:,} times)" if often[finding] > 1 else ""
+            here.console.print(f"✗ {at}: {clean(finding.problem)}{number}.", style="red")
+        here.console.print(f"  {remedy}")

@@ -17,10 +17,14 @@ from typing import BinaryIO, Final, NamedTuple, Protocol, runtime_checkable
 
 from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
 
-__all__ = ["Blob", "BlobFile", "BlobStore", "FolderBlobs"]
+__all__ = ["UNFINISHED", "Blob", "BlobFile", "BlobStore", "BlobUnreachable", "FolderBlobs"]
 
 UNFINISHED: Final = "unfinished"
 """In place of a namespace, for what is being written."""
+
+
+class BlobUnreachable(ArtifactUnreadable):
+    """Whether the blob is there, or what is in it, cannot be told for now."""
 
 
 class Blob(Protocol):
@@ -95,7 +99,7 @@ class FolderBlobs:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ArtifactMissing(f"its blob is not in {self.folder}") from error
         except OSError as error:
-            raise ArtifactUnreadable(f"its blob in {self.folder} cannot be opened: {error.strerror}") from error
+            raise BlobUnreachable(f"its blob in {self.folder} cannot be opened: {error.strerror}") from error
         except ValueError as error:
             raise ArtifactUnreadable(f"no blob is called {name!r:.50}") from error
 
@@ -141,7 +145,7 @@ class _File:
         try:
             return self._file.read(size)
         except OSError as error:
-            raise ArtifactUnreadable(f"its blob cannot be read: {error.strerror}") from error
+            raise BlobUnreachable(f"its blob cannot be read: {error.strerror}") from error
 
 
 def _write(file: BinaryIO, piece: bytes | memoryview) -> None:

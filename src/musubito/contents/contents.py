@@ -12,6 +12,7 @@ readable are names (of the namespace, operations, arguments, runs, models), time
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -20,7 +21,7 @@ from io import BytesIO
 from itertools import chain
 from typing import Final, NamedTuple
 
-from musubito.contents.blobs import BlobStore
+from musubito.contents.blobs import UNFINISHED, Blob, BlobStore
 from musubito.contents.compression import CHUNK, METHODS, Source, best_method, decompressed, drained, smaller
 from musubito.contents.keys import Keys, check_the_key
 from musubito.contents.sealing import Opening, require_cryptography, sealed
@@ -29,7 +30,17 @@ from musubito.identity.canonical import artifacts_are_named_by
 from musubito.identity.digest import content_digest
 from musubito.store.base import BLOB, Read
 
-__all__ = ["ERROR", "PLAIN", "SEALED_TEXT", "Contents", "Sealed", "blob_name", "blob_of", "is_blob_in"]
+__all__ = [
+    "ERROR",
+    "PLAIN",
+    "SEALED_TEXT",
+    "Contents",
+    "Sealed",
+    "blob_name",
+    "blob_of",
+    "is_blob_in",
+    "is_named_as_blobs_are",
+]
 
 PLAIN: Final = "msgpack"
 """The codec of a payload that is stored as it is."""
@@ -40,6 +51,7 @@ SEALED_TEXT: Final = "sealed:"
 """What a sealed text begins with; what follows is base64."""
 ERROR: Final = b"error"
 READ: Final = b"read"
+NAMES: Final = re.compile(rf"[0-9a-f]{{16}}/[0-9a-f]+\.{PLAIN}.*|{UNFINISHED}/.*")
 
 
 class Sealed(NamedTuple):
@@ -112,24 +124,23 @@ class Contents:
         """Whether it is not encrypted, or there is a key."""
         return self.keys is not None or not codec.removesuffix(BLOB).endswith(f"+{AES_GCM}")
 
-    def is_there(self, codec: str, digest: bytes | None) -> bool:
-        """Whether a payload that lies in a blob is there; whether it is intact, who has its key can tell."""
-        if not codec.endswith(BLOB) or self.blobs is None:
-            return not codec.endswith(BLOB)
-        try:
-            self.blobs.get(blob_name(self.namespace, digest or b"", codec)).close()
-        except ArtifactMissing:
-            return False
-        return True
+    def look_for(self, codec: str, digest: bytes | None) -> None:
+        """Whether a payload that lies in a blob is there; whether it is intact, who has its key can tell. Raises
+        `ArtifactMissing`, or `ArtifactUnreadable` if that cannot be told."""
+        if codec.endswith(BLOB):
+            self._blob(codec.removesuffix(BLOB), digest or b"").close()
+
+    def _blob(self, codec: str, digest: bytes) -> Blob:
+        if self.blobs is None:
+            raise ArtifactMissing("its blob lies in a place that was not named")
+        return self.blobs.get(blob_name(self.namespace, digest, codec))
 
     def _opened(self, codec: str, body: bytes, digest: bytes | None) -> bytes | bytearray:
         inner, digest = codec.removesuffix(BLOB), digest or b""
         if inner == codec:
             return self._unpacked(codec, BytesIO(body), digest)
         _layers(inner)  # before a blob is looked for by this name
-        if self.blobs is None:
-            raise ArtifactMissing("its artifact lies in a blob, and this engine has no blobs")
-        with closing(self.blobs.get(blob_name(self.namespace, digest, inner))) as blob:
+        with closing(self._blob(inner, digest)) as blob:
             return self._unpacked(inner, blob, digest)
 
     def _packed(self, digest: bytes, payload: bytes) -> tuple[str, Iterator[bytes | memoryview]]:
@@ -202,6 +213,11 @@ def blob_of(namespace: str, digest: bytes) -> str:
 def is_blob_in(name: str, namespace: str) -> bool:
     """Whether a blob with this name is one of a namespace's."""
     return name.startswith(f"{_space(namespace)}/")
+
+
+def is_named_as_blobs_are(name: str) -> bool:
+    """Whether a thing in a place of blobs is one, or what was left of one."""
+    return NAMES.fullmatch(name) is not None
 
 
 def _space(namespace: str) -> str:

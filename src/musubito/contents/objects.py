@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from musubito.contents.blobs import Blob, BlobFile
+from musubito.contents.blobs import Blob, BlobFile, BlobUnreachable
 from musubito.contents.compression import CHUNK
-from musubito.errors import ArtifactMissing, ArtifactUnreadable, MusubitoError, StoreError
+from musubito.errors import ArtifactMissing, MusubitoError, StoreError
 
 __all__ = ["ObjectBlobs"]
 
@@ -53,7 +53,7 @@ class ObjectBlobs:
         except FileNotFoundError as error:
             raise ArtifactMissing("its blob is not in the object store") from error
         except Exception as error:
-            raise ArtifactUnreadable(f"its blob cannot be read: {_said(error)}") from error
+            raise BlobUnreachable(f"its blob cannot be read: {_said(error)}") from error
 
     def delete(self, name: str) -> None:
         """See `BlobStore.delete`."""
@@ -95,7 +95,7 @@ class _Object:
                 try:
                     self._rest = memoryview(next(self._stream, b""))
                 except Exception as error:
-                    raise ArtifactUnreadable(f"its blob cannot be read: {_said(error)}") from error
+                    raise BlobUnreachable(f"its blob cannot be read: {_said(error)}") from error
                 if not self._rest:
                     break
             piece, self._rest = self._rest[:size], self._rest[size:]

@@ -2,7 +2,7 @@
 
 A blob is written before its row. So what is young and has no row may just be about to get one, and what is old was left
 behind: its writer was killed, or its row was removed. If it is written anew in the very moment in which it is removed,
-a replay misses it, and the step runs again.
+a replay misses it, and the step runs again. What is not named as blobs are is somebody else's, and stays.
 """
 
 from __future__ import annotations
@@ -11,35 +11,46 @@ import time
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from musubito.contents.blobs import BlobFile, BlobStore
-from musubito.contents.contents import blob_name, blob_of, is_blob_in
+from musubito.contents.blobs import BlobFile, BlobStore, FolderBlobs
+from musubito.contents.contents import blob_name, blob_of, is_blob_in, is_named_as_blobs_are
 from musubito.lineage.reader import Lineage
 from musubito.store.base import FORGOTTEN
 
-__all__ = ["Blobs", "blobs", "collect", "missing", "remove", "used"]
+__all__ = ["Blobs", "blobs", "collect", "missing", "place_of_blobs", "remove", "used"]
 
 GRACE: Final = 3600.0
 """For so many seconds nobody asks for the row of a blob."""
 
 
 class Blobs(NamedTuple):
-    """All that lie there, and those of them that were left behind."""
+    """All that lie there, and those of them that no row names: orphans were left behind, and young ones may have been
+    or may be about to get a row."""
 
     all: tuple[BlobFile, ...]
     orphans: tuple[BlobFile, ...]
+    young: tuple[BlobFile, ...]
 
 
 def blobs(lineage: Lineage) -> Blobs:
     """Raises `StoreError`."""
     files, unnamed = _files(lineage)
-    return Blobs(files, tuple(file for file in unnamed if _is_old(file)))
+    old = {file for file in unnamed if _is_old(file)}
+    return Blobs(files, tuple(old), tuple(file for file in unnamed if file not in old))
+
+
+def place_of_blobs(lineage: Lineage) -> str | None:
+    """Where they are looked for; None if that is nowhere."""
+    store = lineage.engine.contents.blobs
+    if store is None:
+        return None
+    return str(store.folder) if isinstance(store, FolderBlobs) else "the object store"
 
 
 def _files(lineage: Lineage) -> tuple[tuple[BlobFile, ...], tuple[BlobFile, ...]]:
     """All that lie there, and those of them that no row names."""
     store = lineage.engine.contents.blobs
     # The rows last: what is written meanwhile is young, and has its row by then or not.
-    files = () if store is None else tuple(store.files())
+    files = () if store is None else tuple(file for file in store.files() if is_named_as_blobs_are(file.name))
     rows = lineage.rows("artifacts_elsewhere") if files else []
     named = {blob_name(*row) for row in rows}
     return files, tuple(file for file in files if file.name not in named)

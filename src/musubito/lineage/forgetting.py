@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from musubito.lineage import blobs
 from musubito.lineage.damage import binary, tells_damage
+from musubito.lineage.names import similar_names
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
 from musubito.lineage.removal import Writer, Young, batches, newest_execution, remove_nodes, sweep, unused_parts
@@ -63,8 +64,10 @@ def meant(lineage: Lineage, what: str) -> list[Forget]:
         run = bytes.fromhex(lineage.run(what).summary.run_id)
     except LineageError as error:
         if node is None:
+            similar = similar_names(what, [name for _, name, _ in lineage.rows("operations")])
+            why = f"did you mean {', '.join(similar)}?" if similar else str(error)
             raise LineageError(
-                f"{what!r} is no operation, and neither a node nor a run is found by it: {error}"
+                f"{what!r} is no operation, and neither a node nor a run is found by it: {why}"
             ) from error
         return [Forget("", nodes=[node])]
     if node is not None:

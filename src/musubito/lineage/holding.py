@@ -18,7 +18,7 @@ from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
 
-__all__ = ["Holding", "Wanted", "holding"]
+__all__ = ["Holding", "Wanted", "holding", "holding_deeper"]
 
 SLICE: Final = 100
 """How many inputs are read at a time; one may be large."""
@@ -49,6 +49,15 @@ class Wanted(NamedTuple):
             )
         steps = [(str(step.lastgroup), step[0].lstrip(".").strip("[]")) for step in STEP.finditer(field[1])]
         return cls(tuple(steps), field[2])
+
+    def deeper(self) -> list[str]:
+        """How one says the same of a field at any depth, as `of` takes it; the most exact first."""
+        said: list[str] = []
+        path = self.path or ()
+        for place, (kind, key) in enumerate(path):
+            if kind != "index" and (place or kind != "deep"):
+                said.append(f"$..{key}{''.join(map(_shown, path[place + 1 :]))}={self.text}")
+        return said
 
     def is_in(self, value: Any) -> bool:
         """Whether plain data holds it."""
@@ -100,6 +109,20 @@ def holding(lineage: Lineage, wanted: Wanted) -> Holding:
                 known.add((operation, input_hash))
         after = rows[-1][0]
     return Holding(nodes, sorted(found - known), looked_at, unreadable, encrypted)
+
+
+def holding_deeper(lineage: Lineage, wanted: Wanted) -> str | None:
+    """What finds something at another depth, as `Wanted.of` takes it; None if nothing does. Raises `StoreError`."""
+    for said in wanted.deeper():
+        held = holding(lineage, Wanted.of(said))
+        if held.nodes or held.inputs:
+            return said
+    return None
+
+
+def _shown(step: Step) -> str:
+    kind, key = step
+    return f"[{key}]" if kind == "index" else f"{'..' if kind == 'deep' else '.'}{key}"
 
 
 def _items(value: Any) -> list[Any]:

@@ -6,13 +6,13 @@ workflow (operation, input, sample and place of its parents), which an edit put 
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from musubito.lineage.damage import tells_damage
+from musubito.lineage.names import similar_names
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import Cost, LineageError, Tokens
@@ -156,8 +156,7 @@ def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int]) -> s
 
 
 def _unknown(operation: str, known: Collection[str]) -> str:
-    similar = sorted(name for name in known if name.rpartition("/")[2] == operation or name.endswith(f".{operation}"))
-    similar = similar or difflib.get_close_matches(operation, known, 3, 0.5)
+    similar = similar_names(operation, known)
     if similar:
         return f"no operation is called {operation!r}; there is {_some(similar)}"
     return f"no operation is called {operation!r}; " + (

@@ -13,7 +13,7 @@ from musubito.contents.tags import opened_tags
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.inputs import stored_input
 from musubito.engine.process import is_dead
-from musubito.errors import ArtifactUnreadable
+from musubito.errors import ArtifactMissing, ArtifactUnreadable
 from musubito.identity.plain import plain, without_secrets
 from musubito.identity.secrets import scrubbed
 from musubito.lineage.damage import binary, tells_damage
@@ -291,6 +291,8 @@ class Lineage:
         try:
             payload = contents.open(stored.codec, stored.payload, bytes.fromhex(node.execution.artifact_id))
             return _without_events(plain(memoryview(payload)[1:]))
+        except ArtifactMissing as error:
+            return {"$type": "...", "value": f"{error}; `musubito --blobs URL` looks elsewhere"}
         except ArtifactUnreadable as error:
             return {"$type": "...", "value": str(error)}
 

@@ -59,8 +59,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """What was removed, or would be: how many of each, and how many bytes of contents in all. `blobs`: files of large
-    artifacts, and what was left of such."""
+    """What was removed: how many of each, and how many bytes of contents in all. `blobs`: files of large artifacts, and
+    what was left of such. `elsewhere`: so many of the large artifacts were not found where the engine has its blobs."""
 
     executions: int = 0
     nodes: int = 0
@@ -70,6 +70,7 @@ class Pruning:
     parts: int = 0
     size: int = 0
     blobs: int = 0
+    elsewhere: int = 0
 
     def plus(self, more: Pruned | Pruning) -> Pruning:
         """The sum."""
@@ -82,6 +83,7 @@ class Pruning:
             self.parts + more.parts,
             self.size + more.size,
             self.blobs + (more.blobs if isinstance(more, Pruning) else 0),
+            self.elsewhere + (more.elsewhere if isinstance(more, Pruning) else 0),
         )
 
 
@@ -179,6 +181,7 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
     may go is retired first, and a moment later one looks again: what has turned out to be needed stays. If the lines of
     the ledger came even later, that step's result is INVALID and runs again."""
     writer, name = Writer(lineage, watch), secrets.token_bytes(8)
+    missing = blobs.missing(lineage)
     for runs in batches(old_runs(lineage, before)):
         writer.write(Prune(0, runs=runs))
     # What loses its last execution is a node without one in the next round.
@@ -199,7 +202,8 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
     sweep(lineage, writer)
     for lease in _left_leases(lineage):
         writer.write(Release(lease))
-    return replace(writer.removed, blobs=blobs.collect(lineage))
+    collected = blobs.collect(lineage)
+    return replace(writer.removed, blobs=collected, elsewhere=len(missing - blobs.missing(lineage)) if missing else 0)
 
 
 def remove_nodes(writer: Writer, young: Young, nodes: Sequence[bytes]) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from musubito.contents.blobs import BlobUnreachable
 from musubito.engine.inputs import digests_in
-from musubito.errors import ArtifactUnreadable, StoreError
+from musubito.errors import ArtifactMissing, ArtifactUnreadable, MusubitoError, StoreError
 from musubito.identity.plain import plain
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import LineageError
@@ -24,6 +25,12 @@ SLICE: Final = 200
 RUNS_AGAIN: Final = (
     "It will simply run again when it is called; `musubito invalidate {node}` says so to those that called it."
 )
+ELSEWHERE: Final = (
+    "If large outputs lie elsewhere (ObjectBlobs), say where: `musubito --blobs URL verify`. If it is lost, {lost}."
+)
+UNREACHED: Final = "Where large outputs lie could not be read: see to that, and verify again."
+LOST: Final = "it runs again when it is called"
+LOST_EFFECT: Final = "whoever asks for its result is told so"
 ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. `musubito forget {node}` removes it."
 EFFECT: Final = "It took place; whoever asks for its result is told that it is lost."
 TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
@@ -68,7 +75,7 @@ def verify(lineage: Lineage) -> Iterator[Checked]:
     try:
         totals: Sequence[int] = lineage.rows("rows_to_verify")[0]
     except StoreError as fault:
-        yield Checked("database", 0, 0, (Finding("database", "", "", str(fault), TABLE),))
+        yield Checked("database", 0, 0, (_unreadable("database", fault),))
         return
     for table, total in zip(_TABLES, totals, strict=True):
         yield from _checked(lineage, table, total)
@@ -82,7 +89,7 @@ def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[Checked]:
             rows = lineage.rows(table.query, **where, limit=SLICE)
             found = tuple(finding for row in rows for finding in table.check(lineage, row))
         except StoreError as fault:
-            yield Checked(table.name, done, total, (Finding(table.name, "", "", str(fault), TABLE),))
+            yield Checked(table.name, done, total, (_unreadable(table.name, fault),))
             return
         if not rows:
             return
@@ -91,25 +98,46 @@ def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[Checked]:
         where = dict(zip(where, rows[-1], strict=False))
 
 
+def _unreadable(table: str, fault: StoreError) -> Finding:
+    """What the store says of it may end with a remedy of its own."""
+    problem, _, remedy = str(fault).rstrip(".").rpartition(". ")
+    return Finding(table, "", "", problem, f"{remedy}.") if problem else Finding(table, "", "", remedy, TABLE)
+
+
 def _finding(table: str, node: bytes | None, operation: str | None, problem: str, remedy: str) -> Finding:
     known = node.hex() if node else ""
     return Finding(table, known, operation or "", problem, remedy.format(node=known[:10] or "NODE"))
 
 
 # -- contents ----------------------------------------------------------------------------------------------------------
-def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> str | None:
+class _Problem(NamedTuple):
+    """What is wrong with a payload. No blob of it may be where this looks, which need not be where it lies."""
+
+    says: str
+    error: MusubitoError | None = None
+
+    def remedy(self, effect: object) -> str:
+        if isinstance(self.error, ArtifactMissing):
+            return ELSEWHERE.format(lost=LOST_EFFECT if effect else LOST)
+        if isinstance(self.error, BlobUnreachable):
+            return UNREACHED
+        return EFFECT if effect else RUNS_AGAIN
+
+
+def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> _Problem | None:
     try:
         contents = lineage.contents(namespace or NOWHERE)
         if not contents.reads(stored.codec):
             # Who has the key can tell more.
-            return None if contents.is_there(stored.codec, digest) else "its artifact is not where it was stored"
+            contents.look_for(stored.codec, digest)
+            return None
         payload = contents.open(stored.codec, stored.payload, digest)
     except (ArtifactUnreadable, LineageError) as error:
-        return str(error)
+        return _Problem(str(error), error)
     try:
         plain(memoryview(payload)[1:])
     except ArtifactUnreadable as error:
-        return f"its artifact does not decode: {error}"
+        return _Problem(f"its artifact does not decode: {error}")
     return None
 
 
@@ -134,9 +162,9 @@ def _execution(lineage: Lineage, row: Row) -> Iterator[Finding]:
     if payload is not None:
         problem = _wrong_with(lineage, namespace, Stored(payload, codec), artifact)
     elif outcome == 1 and not invalid and not_replayable is None and not elsewhere:
-        problem = "its artifact is missing"
+        problem = _Problem("its artifact is missing")
     if problem is not None:
-        yield _finding("executions", node, operation, problem, EFFECT if effect else RUNS_AGAIN)
+        yield _finding("executions", node, operation, problem.says, problem.remedy(effect))
 
 
 def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
@@ -145,7 +173,7 @@ def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
     if problem is not None:
         givers = lineage.rows("giver_of_artifact", namespace=namespace, digest=digest)
         node, operation, effect = givers[0] if givers else (None, None, 0)
-        yield _finding("artifacts", node, operation, problem, EFFECT if effect else RUNS_AGAIN)
+        yield _finding("artifacts", node, operation, problem.says, problem.remedy(effect))
 
 
 def _pieces(lineage: Lineage, namespace: int, body: Any, before: bytes | None = None) -> str | None:

@@ -34,12 +34,25 @@ def check_url(url: str) -> None:
         if "\0" in url:
             problem = "it holds a NUL"
     except (psycopg.Error, UnicodeError) as error:
-        problem = "libpq cannot read it" if re.search(r"@|pass\w*=", url, re.IGNORECASE) else str(error).strip()
+        problem = str(error).strip()
+        if re.search(r"@|pass\w*=", url, re.IGNORECASE):
+            unknown = _unknown_option(url, problem)
+            problem = f"libpq knows no option {unknown!r}" if unknown else "libpq cannot read it"
     if problem:
         raise StoreError(
             f"this URL of PostgreSQL names no database: {problem}. Use postgresql://user:password@host:5432/database, "
             "with what is special in a name or a password percent-encoded (urllib.parse.quote(password, safe=''))"
         )
+
+
+def _unknown_option(url: str, problem: str) -> str | None:
+    """The one that libpq complains of, if it cannot be a part of a password: that comes before an @, or after its name
+    and may hold signs that should have been percent-encoded."""
+    found = re.fullmatch(r'invalid URI query parameter: "(\w+)"', problem)
+    harmless = re.split(r"pass", url.rpartition("@")[2], maxsplit=1, flags=re.IGNORECASE)[0]
+    if found is None or url.count("@") > 1 or not re.search(rf"[?&]{found[1]}=", harmless):
+        return None
+    return found[1]
 
 
 def options(url: str) -> dict[str, Any]:

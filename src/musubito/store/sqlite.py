@@ -418,6 +418,16 @@ class SQLiteStorage:
 
     def used(self) -> int:
         """See `Compactable.used`."""
+        pages, free, size = self._pages()
+        return (pages - free) * size
+
+    def free(self) -> int:
+        """How many bytes of the file hold nothing."""
+        _, free, size = self._pages()
+        return free * size
+
+    def _pages(self) -> tuple[int, int, int]:
+        """How many there are, how many of them are free, and how large one is."""
         try:
             with self._reader.lock:
                 ask = self._reader.execute
@@ -426,8 +436,7 @@ class SQLiteStorage:
                 )
         except _FAULTS as error:
             raise self._fault(error) from error
-        used: int = (pages - free) * size
-        return used
+        return pages, free, size
 
     def give_back(self, most: int) -> int:
         """See `Compactable.give_back`. A file that an older Musubito has made gives back by `vacuum` alone, and from

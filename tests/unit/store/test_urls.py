@@ -21,6 +21,11 @@ BAD = [
     "mysql://user:a/SECRET@host/db",
     "sqlite://user:a@SECRET@host/db",
     "host=localhost password=SECRET",
+    "postgresql://host/db?password=a&SECRET=b",
+    "postgresql://host/db?sslmode=disable&password=a&SECRET=b&bogus=1",
+    "postgresql://user:a?SECRET=b@host/db",
+    "postgresql://user:a@b?SECRET=c@host/db",
+    "postgresql://user:a@b?SECRET=c&host=@here",
 ]
 
 
@@ -37,3 +42,17 @@ def test_what_is_wrong_with_it_is_said_with_the_remedy() -> None:
         open_store("postgresql://user:a/b@host/db")
     with pytest.raises(StoreError, match="'mysql://...@host/db' names no store; use sqlite:///path"):
         open_store("mysql://user:password@host/db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:SECRET@host/db?bogus=1",
+        "postgresql://host/db?bogus=1&password=SECRET",
+        "postgresql://host/db?bogus=1",
+    ],
+)
+def test_an_option_that_libpq_does_not_know_is_named(url: str) -> None:
+    with pytest.raises(StoreError, match="bogus") as raised:
+        open_store(url)
+    assert "SECRET" not in str(raised.value)

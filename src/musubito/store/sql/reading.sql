@@ -299,17 +299,24 @@ WITH RECURSIVE hit (id) AS (
 SELECT count(*) FROM below b JOIN _stale t ON t.node = b.id;
 
 -- name: expired_leases
--- Leases that nobody has renewed in time.
-SELECT operation, host, pid, expires_at FROM _leases WHERE expires_at < :now ORDER BY expires_at;
+-- Leases that nobody has renewed in time, but for those of effects that may have taken place (see open_effects).
+SELECT l.operation, l.host, l.pid, l.expires_at FROM _leases l
+WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key AND f.outcome IS NULL)
+ORDER BY l.expires_at;
 
 -- name: runs_without_end
 -- Runs that began before a time, and have not ended.
 SELECT run_id, name, started_at FROM _runs WHERE status = 'running' AND started_at < :before ORDER BY started_at;
 
 -- name: open_effects
--- External effects of which nobody knows whether they took place, begun before a time.
-SELECT o.name, f.intent_at FROM _effects f JOIN _operations o ON o.id = f.operation
-WHERE f.intent_at < :before AND (f.outcome IS NULL OR f.outcome = 'unknown') ORDER BY f.intent_at;
+-- External effects that are not known to have taken place or not, with the nodes of their last attempts, who holds those
+-- that have not ended, and whether the lease has not run out.
+SELECT o.name, f.effect_key, f.intent_at, n.node_id, l.owner, l.host, l.pid, l.process, coalesce(l.expires_at, 0) >= :now
+FROM _effects f JOIN _operations o ON o.id = f.operation
+LEFT JOIN _executions e ON e.id = f.execution
+LEFT JOIN _nodes n ON n.id = e.node
+LEFT JOIN _leases l ON l.key = f.effect_key AND f.outcome IS NULL
+WHERE f.outcome IS NULL OR f.outcome = 'unknown' ORDER BY f.intent_at, f.effect_key;
 
 -- ==== What was saved, statistics, impact
 
@@ -643,6 +650,56 @@ SELECT e.node FROM _calls c JOIN _executions e ON e.id = c.execution WHERE c.run
 UNION
 SELECT n.id FROM _calls c JOIN _nodes n ON n.node_id = c.node AND n.listed = 1 WHERE c.run_id = :run;
 
+-- name: executions_named
+-- The executions of an operation, those at a node of this id and the one that it points at, or those that answered the
+-- calls of a run.
+SELECT e.id FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id AND o.name = :operation
+JOIN _nodes n ON n.operation = o.id
+JOIN _executions e ON e.node = n.id
+WHERE s.name = :namespace
+UNION
+SELECT e.id FROM _nodes n JOIN _executions e ON e.node = n.id WHERE n.node_id = :node
+UNION
+SELECT execution FROM _nodes WHERE node_id = :node AND execution IS NOT NULL
+UNION
+SELECT execution FROM _calls WHERE run_id = :run AND execution IS NOT NULL;
+
+-- name: contents_of_executions
+-- How many bytes of contents lie in the rows of these executions, and in artifacts that none but these or forgotten ones
+-- gave.
+SELECT
+  (SELECT coalesce(sum(coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0)), 0)
+   FROM _executions WHERE id IN (SELECT value FROM json_each(:executions))),
+  (SELECT coalesce(sum(size), 0) FROM _artifacts WHERE (namespace, digest) IN (
+    SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+    WHERE e.artifact IS NOT NULL AND e.id IN (SELECT value FROM json_each(:executions))
+    EXCEPT
+    SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+    WHERE coalesce(e.not_replayable, '') <> :forgotten AND e.payload IS NULL AND e.artifact IS NOT NULL
+      AND e.id NOT IN (SELECT value FROM json_each(:executions))));
+
+-- name: inputs_of_executions
+-- The inputs of nodes that none but these or forgotten executions ran at or answer, and how long they are.
+SELECT i.operation, i.input_hash, length(i.body) FROM _inputs i WHERE (i.operation, i.input_hash) IN (
+  SELECT n.operation, n.input_hash FROM _nodes n
+  WHERE n.id IN (SELECT node FROM _executions WHERE id IN (SELECT value FROM json_each(:executions)))
+    OR n.execution IN (SELECT value FROM json_each(:executions))
+  EXCEPT
+  SELECT n.operation, n.input_hash FROM _nodes n
+  WHERE n.id IN (SELECT node FROM _executions WHERE coalesce(not_replayable, '') <> :forgotten
+      AND id NOT IN (SELECT value FROM json_each(:executions)))
+    OR n.execution IN (SELECT id FROM _executions WHERE coalesce(not_replayable, '') <> :forgotten
+      AND id NOT IN (SELECT value FROM json_each(:executions)))
+);
+
+-- name: inputs_of_operation
+-- All inputs of an operation, and how long they are.
+SELECT i.operation, i.input_hash, length(i.body) FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id AND o.name = :operation
+JOIN _inputs i ON i.operation = o.id
+WHERE s.name = :namespace;
+
 -- name: rows_to_verify
 -- How many rows there are to look at.
 SELECT (SELECT count(*) FROM _executions), (SELECT count(*) FROM _artifacts), (SELECT count(*) FROM _inputs),
@@ -743,6 +800,6 @@ WHERE n.node_id = :node ORDER BY e.id DESC LIMIT 1;
 SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;
 
 -- name: leases_left
--- Leases that nobody has renewed in time, but for those of effects, with their holders.
+-- Leases that nobody has renewed in time, but for those of effects that may have taken place, with their holders.
 SELECT l.key, l.owner, l.host, l.pid, l.process FROM _leases l
-WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key);
+WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key AND f.outcome IS NULL);
