@@ -9,7 +9,6 @@ import asyncio
 import functools
 import inspect
 import itertools
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
@@ -19,7 +18,7 @@ from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.protocol import Call
 from musubito.identity.fingerprint import CodeTracker
-from musubito.identity.names import name_of
+from musubito.identity.names import SCRIPT, known_as, loaded, name_of
 from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
 from musubito.stream import MusubitoStream
@@ -62,8 +61,12 @@ class _Decorator:
             if text is not None and type(text) is not str:
                 raise TypeError(f"operation_version and name are text, not {text!r}")
         effect = self._semantics.step_type is StepType.EXTERNAL_EFFECT
-        name = self._name or (_name_of_effect(function) if effect else f"{function.__module__}.{function.__qualname__}")
+        name = self._name or (_name_of_effect(function) if effect else _name(function))
         return _wrap(StepDefinition(function, name, self._semantics, self._operation_version))
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{known_as(function.__module__)}.{function.__qualname__}"
 
 
 def _name_of_effect(function: Callable[..., Any]) -> str:
@@ -77,8 +80,8 @@ def _name_of_effect(function: Callable[..., Any]) -> str:
             f"{module}.{qualname}: an EXTERNAL_EFFECT that is made inside a function needs a name=..., "
             "one for each effect that differs"
         )
-    if module == "__main__":
-        main = sys.modules["__main__"]
+    if known_as(module) == SCRIPT:
+        main = loaded(module)
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name if spec is not None else Path(file).stem if file else module
     return f"{module}.{qualname}"
@@ -192,7 +195,7 @@ class _Caller:
         receiver = arguments[self._receiver or ""]
         if isinstance(receiver, type):
             # A class method: the class counts by its name and, in the fingerprint, by its code.
-            arguments[self._receiver or ""] = f"{receiver.__module__}.{name_of(receiver)[1]}"
+            arguments[self._receiver or ""] = f"{known_as(receiver.__module__)}.{name_of(receiver)[1]}"
             owner = receiver
         else:
             owner = type(receiver)

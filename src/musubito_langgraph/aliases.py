@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import linecache
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from types import FunctionType, ModuleType
@@ -16,6 +15,8 @@ from typing import Any, Final, TypeAlias, get_args
 
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.runtime import Runtime
+
+from musubito.identity.names import loaded
 
 __all__ = ["NAMES", "Aliases", "aliases_in", "module_in"]
 
@@ -31,20 +32,20 @@ IMPORTED: Final = re.compile(rf"\b({'|'.join(sorted(NAMES))})\s+as\s+(\w+)")
 
 def module_in(name: str) -> str:
     """The module that what is called `name`, with its module's name before it, belongs to; empty if none is loaded."""
-    while name and name not in sys.modules:
+    while name and loaded(name) is None:
         name = name.rpartition(".")[0]
     return name
 
 
 def aliases_in(module: str) -> Aliases:
     """What the names in a module stand for."""
-    loaded = sys.modules.get(module)
-    if loaded is None:
+    held = loaded(module)
+    if held is None:
         return {}
     found: dict[str, frozenset[str]] = {}
-    for of, name in IMPORTED.findall(_text(loaded)):
+    for of, name in IMPORTED.findall(_text(held)):
         found[name] = found.get(name, frozenset()) | {of}
-    for name, value in list(vars(loaded).items()):
+    for name, value in list(vars(held).items()):
         words = frozenset(_words(value)) - {name}
         if words:
             found[name] = found.get(name, frozenset()) | words

@@ -9,7 +9,7 @@ from langchain_core.tools import ToolException
 from pydantic import ValidationError
 
 from musubito.identity.fingerprint import code_of_classes
-from musubito.identity.names import name_of
+from musubito.identity.names import known_as, name_of
 from musubito_langgraph.contents import messages_in
 from musubito_langgraph.identities import Identity
 
@@ -52,7 +52,7 @@ def identity_of_error(error: object, held: tuple[BaseException, ...] = ()) -> ob
     kind = type(error)
     came_of = [None if each is None else identity_of_error(each, held) for each in (error.__cause__, error.__context__)]
     return [
-        f"{kind.__module__}.{name_of(kind)[1]}",
+        f"{known_as(kind.__module__)}.{name_of(kind)[1]}",
         code_of_classes([kind], ""),
         str(error),
         [identity_of_error(each, held) for each in error.args],

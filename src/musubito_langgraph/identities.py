@@ -25,7 +25,7 @@ from musubito.errors import LOGGER
 from musubito.identity.canonical import IdentityPacker, canonical
 from musubito.identity.fingerprint import CodeTracker, fingerprints_of_classes
 from musubito.identity.foreign import remembers
-from musubito.identity.names import name_of
+from musubito.identity.names import known_as, name_of
 from musubito.identity.origin import Origin, Origins
 
 __all__ = ["Identity"]
@@ -90,7 +90,7 @@ class Identity:
             return ["again", self._seen[id(value)][0]]
         self._seen[id(value)] = len(self._seen), value
         kind = type(value)
-        of = f"{kind.__module__}.{name_of(kind)[1]}"
+        of = f"{known_as(kind.__module__)}.{name_of(kind)[1]}"
         if remembers(value):
             self.remembers.append(name)
             return ["type", of]
@@ -110,7 +110,7 @@ class Identity:
     def _by_contents(self, value: Any, of: str, name: str, depth: int) -> object:
         kind = type(value)
         if isinstance(value, FunctionType | type | ModuleType):
-            called = [str(getattr(value, each, "")) for each in ("__module__", "__qualname__", "__name__")]
+            called = [known_as(str(getattr(value, each, ""))) for each in ("__module__", "__qualname__", "__name__")]
             if isinstance(value, type):
                 called[1] = name_of(value)[1]
             return [of, called, *self._meet([_tracker(_Same(value)).current()])]
@@ -118,7 +118,7 @@ class Identity:
             return [of, *self._meet([_tracker(_Same(value)).current()])]
         if isinstance(value, OF_C):
             owner = getattr(value, "__self__", None)
-            by = owner.__name__ if type(owner) is ModuleType else self.of(owner, name, depth + 1)
+            by = known_as(owner.__name__) if type(owner) is ModuleType else self.of(owner, name, depth + 1)
             return [of, value.__qualname__, by]
         secret = getattr(kind, "get_secret_value", None)
         if kind.__module__ == "pydantic.types" and secret is not None:

@@ -29,6 +29,7 @@ from langchain_core.utils.aiter import aclosing
 
 from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfiguration, StepType
 from musubito.adapter import REPLAYS, SCOPE, Call, Scope, off_loop, register_kind
+from musubito.identity.names import known_as
 from musubito.stream import Recording
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import encodable, restored
@@ -493,6 +494,6 @@ def musubito_runnable(
     checked_engine(engine)
     if semantics is not None and not isinstance(semantics, StepConfiguration):
         raise TypeError(f"semantics must be a StepConfiguration, not {semantics!r}")
-    name = f"{runnable.__module__}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None
+    name = f"{known_as(runnable.__module__)}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None
     settings = Settings(engine=engine, default=semantics or SAMPLE, home=calling_module())
     return _recorded(coerce_to_runnable(runnable), settings, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import itertools
 import logging
 import os
@@ -19,6 +18,7 @@ from musubito.contents.contents import Contents
 from musubito.contents.keys import KeySource, key_for
 from musubito.engine.context import SCOPE, Open, Run, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
+from musubito.engine.ending import at_end
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.external import EffectStory, ReplayOnlyEffectStory
 from musubito.engine.flights import Flights
@@ -404,18 +404,21 @@ def _is_named(key: KeySource) -> bool:
 _ENGINES: Final[weakref.WeakSet[MusubitoEngine]] = weakref.WeakSet()
 
 
-def _at_exit() -> None:
+def _write_what_is_left() -> None:
     """An engine that nobody has closed still holds the ledger's last lines."""
-    engines = list(_ENGINES)
-    # All of them first: several may share a store.
-    for engine in engines:
+    for engine in list(_ENGINES):
         engine.writer.close()
         engine.keeper.stop()
-    for engine in engines:
+
+
+def _at_exit() -> None:
+    # All of them first: several may share a store.
+    _write_what_is_left()
+    for engine in list(_ENGINES):
         engine._end()
 
 
-atexit.register(_at_exit)
+at_end(_at_exit, _write_what_is_left)
 
 
 def _after_fork_in_child() -> None:

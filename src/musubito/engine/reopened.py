@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from musubito.contents.blobs import BlobStore
 from musubito.contents.keys import KeySource
 from musubito.engine.inputs import Redact
+from musubito.identity.names import SCRIPT, known_as, loaded
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -56,11 +57,11 @@ def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: Optio
 def is_of_a_module(function: object) -> bool:
     """Whether it is sent as its name alone, by which any process finds it. A script is no module to others, and what is
     in a module may be sent by its contents all the same, if it is registered so."""
-    name = getattr(function, "__module__", None) or "__main__"
+    name = known_as(getattr(function, "__module__", None) or SCRIPT)
     by_value: set[str] = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", set)()
     sent = any(name == each or name.startswith(f"{each}.") for each in by_value)
-    found = getattr(sys.modules.get(name), getattr(function, "__qualname__", ""), None)
-    return name != "__main__" and not sent and found is function
+    found = getattr(loaded(name), getattr(function, "__qualname__", ""), None)
+    return name != SCRIPT and not sent and found is function
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,7 +14,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from musubito.identity.description import ABSENT
-from musubito.identity.names import Ambiguous, functions_in, name_of, was_sent
+from musubito.identity.names import Ambiguous, functions_in, known_as, loaded, name_of, was_sent
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import module_name
 from musubito.identity.records import lies_in_its_module
@@ -62,13 +62,13 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
 def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
     """The globals that a class was defined among: those of its module if that has it, else its functions', else the
     module's that bears the name."""
-    module = sys.modules.get(module_name(cls))
+    module = loaded(module_name(cls))
     if module is not None and lies_in_its_module(cls):
         yield vars(module)
         return
     function = walk.function
     for each in (*functions_in(cls), *([function] if isinstance(function, FunctionType) else ())):
-        if each.__globals__.get("__name__") == module_name(cls):
+        if known_as(str(each.__globals__.get("__name__"))) == module_name(cls):
             yield each.__globals__
             break
     else:
@@ -164,7 +164,7 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
                 found[key] = Ambiguous
             continue
         found[key] = cls
-        module = sys.modules.get(key[0])
+        module = loaded(key[0])
         for each in cls.__mro__[1:]:
             pending.append(each)
         for annotation in annotations_of(cls).values():

@@ -25,7 +25,7 @@ from musubito.identity.describe import describe, is_atom, plain
 from musubito.identity.description import ABSENT, Description, fields_of
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
-from musubito.identity.names import name_of, the_one_of
+from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import counts
 from musubito.identity.origin import Origin, Origins, module_name
@@ -212,7 +212,7 @@ class Walk:
         if isinstance(value, FunctionType):
             origin, module = self.origins.of_function(value), module_of(value)
         elif isinstance(value, ModuleType):
-            origin, module = self.origins.of_module(value), value.__name__
+            origin, module = self.origins.of_module(value), known_as(value.__name__)
         else:
             cls = value if isinstance(value, type) else type(value)
             origin, module = self.origins.of_class(cls), module_name(cls)
@@ -255,7 +255,7 @@ class Walk:
                 return value  # a method: its class is one in each process
         elif reader is None or isinstance(value, (*CONTAINERS, type, ModuleType)) or is_atom(value):
             return value
-        met = self._originals.setdefault((type(value), reader.__globals__.get("__name__"), name), [])
+        met = self._originals.setdefault((type(value), module_of(reader), name), [])
         for each, other in met:
             if each is value:
                 return value
@@ -281,7 +281,7 @@ class Walk:
         bound.
         """
         if isinstance(value, ModuleType):
-            return value.__name__
+            return known_as(value.__name__)
         return _called(value) if isinstance(value, FunctionType | type) else name
 
     def namespace(self, names: dict[str, Any]) -> Namespace:

@@ -21,6 +21,7 @@ from ormsgpack import unpackb
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.extras import EXTRA_JOINERS, split_extra
 from musubito.identity.kinds import JOINERS, KINDS
+from musubito.identity.names import known_as
 from musubito.identity.packing import IN_ORDER, Code, Packer, UnsupportedError
 from musubito.identity.records import rebuild, split_record, unfit
 
@@ -74,7 +75,7 @@ def take_apart(value: object) -> tuple[int, object]:
 
 def _describe(value: object) -> str:
     cls = type(value)
-    name = f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
+    name = f"{known_as(cls.__module__)}.{cls.__qualname__}".removeprefix("builtins.")
     if isinstance(value, Iterator):
         return f"a {name} can be read only once and has no encoding (pass a list)"
     if isinstance(value, IOBase):

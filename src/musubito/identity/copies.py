@@ -19,6 +19,7 @@ from musubito.identity.annotations import annotations_of
 from musubito.identity.bytecode import GLOBALS, codes
 from musubito.identity.canonical import IdentityPacker
 from musubito.identity.description import ABSENT, contents, step_of
+from musubito.identity.names import known_as
 from musubito.identity.scan import DYNAMIC
 from musubito.identity.source import SENT
 
@@ -120,7 +121,8 @@ def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | Non
 
 
 def _called(function: FunctionType) -> tuple[object, str]:
-    return function.__globals__.get("__name__"), function.__qualname__
+    module = function.__globals__.get("__name__")
+    return known_as(module) if isinstance(module, str) else module, function.__qualname__
 
 
 def _same_annotation(a: Any, b: Any) -> bool:

@@ -13,7 +13,6 @@ import argparse
 import functools
 import re
 import string
-import sys
 import types
 import typing
 from collections import OrderedDict, defaultdict, deque
@@ -26,6 +25,7 @@ from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.classes import describe_class
 from musubito.identity.description import ABSENT, ATOMS, Description, step_of
+from musubito.identity.names import known_as, loaded
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import (
     DESCRIPTORS,
@@ -118,7 +118,7 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
             return describe_class(walk, value, name)
         return _by_name(value)
     if issubclass(cls, ModuleType):
-        return Description(tokens("named", value.__name__), [], named=True)
+        return Description(tokens("named", known_as(value.__name__)), [], named=True)
     for kinds, how in KINDS:
         if issubclass(cls, kinds):
             description = how(walk, value, name)
@@ -131,7 +131,11 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
         parts = (typing.get_origin(value), *typing.get_args(value))
         return Description(tokens("generic"), walk.links(enumerate(parts), name))
     if module_name(cls) == "typing":
-        return Description(tokens("typing", cls.__qualname__, str(getattr(value, "__name__", "")) or repr(value)), [])
+        said = str(getattr(value, "__name__", "")) or repr(value)
+        if isinstance(value, typing.ForwardRef) and isinstance(value.__forward_module__, str):
+            module = value.__forward_module__
+            said = said.replace(f"module={module!r}", f"module={known_as(module)!r}")
+        return Description(tokens("typing", cls.__qualname__, said), [])
     if cls is object or value is NotImplemented:
         return Description(tokens("type", cls.__qualname__), [])
     if cls is slice:
@@ -162,7 +166,7 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
     over.
     """
     module = value.__globals__.get("__name__")
-    own = tokens("named", module if isinstance(module, str) else "", value.__code__.co_qualname)
+    own = tokens("named", known_as(module) if isinstance(module, str) else "", value.__code__.co_qualname)
     walk.guard.attribute(value, "__code__", value.__code__)
     links: list[tuple[str, bytes]] = []
     if not value.__closure__ and not value.__dict__:
@@ -239,7 +243,7 @@ def _builtin(walk: Walk, value: Any, name: str) -> Description:
         return description
     if counts(walk, bound):
         return Description(description.own, walk.links([("self", bound)], name))
-    module = sys.modules.get(module_name(type(bound)))
+    module = loaded(module_name(type(bound)))
     if module is None or vars(module).get(value.__name__) is not value:  # as `random.random` is: a function by its name
         walk.not_tracked(name, bound)
     return Description(description.own + tokens(module_name(type(bound)), type(bound).__qualname__), [])

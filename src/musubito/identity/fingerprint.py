@@ -10,7 +10,6 @@ fraction of a microsecond.
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from musubito.errors import CodeError, MusubitoError
 from musubito.identity.closure import Closure, CodePart, reach
 from musubito.identity.foreign import may_remember
 from musubito.identity.functions import module_of, script_of
-from musubito.identity.names import Ambiguous, name_of
+from musubito.identity.names import SCRIPT, Ambiguous, loaded, name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, Origins
 from musubito.identity.records import lies_in_its_module
@@ -41,7 +40,6 @@ __all__ = [
 ]
 
 ATTEMPTS = 5
-SCRIPT = "__main__"
 MOST_CLASSES = 1024
 
 
@@ -144,7 +142,7 @@ class CodeTracker:
 
 def _is_of_a_module(function: FunctionType) -> bool:
     name = module_of(function)
-    found: Any = sys.modules.get(name)
+    found: Any = loaded(name)
     for each in function.__qualname__.split("."):
         found = getattr(found, each, None)
     return name != SCRIPT and found is not None and getattr(found, "__wrapped__", found) is function
@@ -161,7 +159,7 @@ def _tracker_of(cls: type) -> CodeTracker:
 def _sent(classes: Iterable[type]) -> Iterator[type]:
     """Those of the user that another process has no module to find in and is sent; and the script's, of whose instances
     any may be an argument."""
-    whose, script = _origins(SCRIPT), sys.modules.get(SCRIPT)
+    whose, script = _origins(SCRIPT), loaded(SCRIPT)
     for cls in (*classes, *(() if script is None else vars(script).values())):
         if not isinstance(cls, type) or whose.of_class(cls) is not Origin.USER:
             continue

@@ -15,7 +15,7 @@ from musubito.identity.bytecode import scan_bytecode
 from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, Description, contents, step_of
 from musubito.identity.imports import absolute, imported, lazy_attribute
-from musubito.identity.names import name_of
+from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
@@ -79,9 +79,9 @@ def script_of(function: FunctionType) -> str | None:
 
 
 def module_of(function: FunctionType) -> str:
-    """Where a function was defined, whatever `functools.wraps` made it say of itself."""
+    """The module that a function counts as defined in, whatever `functools.wraps` made it say of itself."""
     name = function.__globals__.get("__name__")
-    return name if isinstance(name, str) else module_name(function)
+    return known_as(name) if isinstance(name, str) else module_name(function)
 
 
 def describe_function(walk: Walk, function: FunctionType, name: str, member: bool) -> Description:
@@ -286,7 +286,7 @@ def _follow(
         user = walk.origins.of_module(value) is Origin.USER
         if not user and "__getattr__" in names:
             lazy = value.__name__.partition(".")[0]
-        name = f"{value.__name__}.{attribute}"
+        name = f"{known_as(value.__name__)}.{attribute}"
         if attribute == "__dict__":
             break
         if attribute in PLACES:
@@ -345,7 +345,7 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how:
 
 
 def _all_names(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
-    module = sys.modules.get(module_of(function))
+    module = loaded(module_of(function))
     if module is not None and module.__dict__ is function.__globals__:
         return module
     return walk.namespace(function.__globals__)

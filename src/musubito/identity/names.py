@@ -1,4 +1,6 @@
-"""What a class is called.
+"""What modules and classes are called.
+
+A child that multiprocessing spawns runs the script again, as a module of another name: what is in it is the same.
 
 cloudpickle sends a class that cannot be imported with its `__name__` alone: of one that stood inside of another, or of
 a function, where it stood is lost. The functions in its body still say it, and it is told apart by that, and is the
@@ -10,27 +12,50 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Ambiguous", "functions_in", "name_of", "the_one_of", "was_sent"]
+__all__ = ["SCRIPT", "Ambiguous", "functions_in", "known_as", "loaded", "name_of", "the_one_of", "was_sent"]
+
+SCRIPT: Final = "__main__"
+"""The module of the script, in whatever process."""
+_SPAWNED: Final = "__mp_main__"
+"""What multiprocessing calls it in a child that it did not fork."""
 
 _NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 
 
+def known_as(module: str) -> str:
+    """The name under which what is of this module counts: one and the same in a process and in its children."""
+    return SCRIPT if module == _SPAWNED else module
+
+
+def loaded(module: str) -> ModuleType | None:
+    """The module that counts under this name, if it is loaded."""
+    if known_as(module) == SCRIPT:
+        script = sys.modules.get(_SPAWNED)
+        # While a child runs the script, the program that it was started with is still `__main__`. In a process that
+        # runs a script itself the other name stands for that, or for what was `__main__` before.
+        if script is not None and getattr(script, "__name__", None) == _SPAWNED:
+            return script
+        module = SCRIPT
+    return sys.modules.get(module)
+
+
 def name_of(cls: type) -> tuple[str, str]:
-    """The module and qualified name under which a class is written. Runs no code of the class."""
+    """The module and qualified name under which a class counts. Runs no code of the class."""
     module = _NAMESPACE(cls).get("__module__", "builtins")
     if not isinstance(module, str):
         module = ""
     name = _QUALNAME(cls)
-    if "." in name or _lies_in(sys.modules.get(module), name, cls):
+    module = known_as(module)
+    if "." in name or _lies_in(loaded(module), name, cls):
         return module, name
     places = {
         place
         for function in functions_in(cls)
         for place, _, _ in [function.__qualname__.rpartition(".")]
-        if place.rpartition(".")[2] == name and function.__module__ == module
+        if place.rpartition(".")[2] == name and known_as(function.__module__) == module
     }
     # Where they differ, some were written elsewhere.
     return module, places.pop() if len(places) == 1 else name
@@ -39,7 +64,7 @@ def name_of(cls: type) -> tuple[str, str]:
 def was_sent(cls: type) -> bool:
     """Whether a class came from another process, where it lay in a module or in another class."""
     name = _QUALNAME(cls)
-    module = sys.modules.get(name_of(cls)[0])
+    module = loaded(name_of(cls)[0])
     return "." not in name and "<locals>" not in name_of(cls)[1] and not _lies_in(module, name, cls)
 
 

@@ -32,6 +32,7 @@ from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, static, step_of
 from musubito.identity.foreign import kind_of
+from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
 from musubito.identity.state import value_of
@@ -239,7 +240,7 @@ def _said_names(value: Any) -> list[str]:
     found = []
     for each in ("__module__", "__qualname__", "__name__"):
         said = getattr(value, each) if static(value, each) is not ABSENT else None
-        found.append(said if isinstance(said, str) else "")
+        found.append(known_as(said) if isinstance(said, str) else "")
     return found
 
 

@@ -21,6 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from musubito.identity.names import SCRIPT, known_as, loaded
+
 __all__ = ["Origin", "Origins", "is_own", "module_name"]
 
 OWN = frozenset({"musubito", "musubito_langgraph"})
@@ -41,13 +43,13 @@ class Origins:
     __slots__ = ("_known", "_own")
 
     def __init__(self, own: str) -> None:
-        self._own = {module.partition(".")[0] for module in own.split()}
+        self._own = {known_as(module).partition(".")[0] for module in own.split()}
         self._known: dict[tuple[str, str | None], Origin] = {}
 
     def of_function(self, function: FunctionType) -> Origin:
         """By where its code was compiled, not by what `functools.wraps` made it say of itself."""
         name = function.__globals__.get("__name__")
-        return self._of(name if isinstance(name, str) else "", function.__code__.co_filename)
+        return self._of(known_as(name) if isinstance(name, str) else "", function.__code__.co_filename)
 
     def of_class(self, cls: type) -> Origin:
         """By the module that it says it is of. Of that which makes classes for others, those say so that it made."""
@@ -58,7 +60,7 @@ class Origins:
 
     def of_module(self, module: ModuleType) -> Origin:
         """By the file that it was loaded from."""
-        return self._of(module.__name__, _file_of_module(module))
+        return self._of(known_as(module.__name__), _file_of_module(module))
 
     def of_name(self, name: str, file: str | None) -> Origin:
         """By a module's name and file, loaded or not."""
@@ -77,7 +79,7 @@ class Origins:
             return Origin.OTHER
         if top in self._own:
             return Origin.USER
-        if top == "__main__" and file is not None and file.startswith("<"):
+        if top == SCRIPT and file is not None and file.startswith("<"):
             return Origin.USER  # a cell or a prompt, whatever program it runs in
         if file is None or not os.path.isabs(file) or file.startswith("<"):
             file = _file_of(name) or file
@@ -96,13 +98,13 @@ def is_own(name: str) -> bool:
 
 
 def module_name(thing: Any) -> str:
-    """The `__module__` of a class or function, or "" where it has none that is text."""
+    """What the `__module__` of a class or function is known as, or "" where it has none that is text."""
     name = getattr(thing, "__module__", None)
-    return name if isinstance(name, str) else ""
+    return known_as(name) if isinstance(name, str) else ""
 
 
 def _file_of(name: str) -> str | None:
-    module = sys.modules.get(name)
+    module = loaded(name)
     return None if module is None else _file_of_module(module)
 
 

@@ -24,7 +24,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
-from musubito.identity.names import name_of
+from musubito.identity.names import loaded, name_of
 from musubito.identity.packing import Code, UnsupportedError
 from musubito.model import MusubitoResult
 
@@ -199,7 +199,7 @@ def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str
     reached = classes.get((module, qualname))
     if reached is not None:
         return reached
-    found: Any = sys.modules.get(module)
+    found: Any = loaded(module)
     if found is None or ModuleType not in _MRO(type(found)):
         raise LookupError(f"the module {module!r} of class {qualname!r} is not imported")
     namespace: Mapping[str, Any] = object.__getattribute__(found, "__dict__")
