@@ -1,4 +1,5 @@
-"""What all tests share: how long hypothesis looks, and that no prune waits for ledgers of other processes."""
+"""What all tests share: how long hypothesis looks, that no prune waits for ledgers of other processes, and that no
+engine uses the database of whoever runs them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def without_waiting() -> Iterator[None]:
+def _apart() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        for name in ("MUSUBITO_URL", "MUSUBITO_BLOBS"):
+            patch.delenv(name, raising=False)
         patch.setattr(removal, "UNTIL_SAID", 0.0)
         yield

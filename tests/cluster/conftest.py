@@ -79,7 +79,8 @@ class Cluster:
         return int(count)
 
 
-@pytest.fixture(scope="session")
+# Not longer than its tests: its processes are many, and so is what it puts into the environment.
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     url, log = new_database(), tmp_path_factory.mktemp("cluster") / "log"
     log.touch()
