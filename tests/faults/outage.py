@@ -211,7 +211,12 @@ class Network(Proxy):
         super().__init__(url)
 
     def _listen(self) -> socket.socket:
-        return socket.create_server(("127.0.0.1", 0), backlog=100)
+        made = socket.create_server(("127.0.0.1", 0), backlog=100)
+        # As the server does, only sooner; whoever is accepted does so, too.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3)):
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+        return made
 
     def _where(self) -> str:
         return f"host=127.0.0.1&port={self._listener.getsockname()[1]}"

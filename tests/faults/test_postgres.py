@@ -607,7 +607,7 @@ def test_who_stands_still_in_the_middle_of_writing_stops_others_for_a_while_only
         still = psycopg.connect(url, autocommit=True)
         session = Session(still)
         session.execute("BEGIN")
-        session.ask("limits", {"idle": postgres_session.STANDSTILL, "lock": "30s"})
+        session.ask("limits", {"idle": postgres_session.STANDSTILL, "lock": "30s", "turn": "45s"})
         session.ask("lock", {"lock": WRITES})
         assert square(1).value == 1
         still.close()
@@ -758,31 +758,45 @@ def test_a_step_that_forks_goes_on_in_both(tmp_path, url):
 
 STOPPED = """
 import os, signal, sys
-from musubito.store import relational
+from musubito.store import postgres_session as sessions, relational
 from musubito.store.postgres import PostgreSQLStorage
 from musubito.testing.changes import commit, place
 
-perform = relational.perform
+perform, ask = relational.perform, sessions.Session.ask
 
-def stopping(db, numbers, change):
-    answer = perform(db, numbers, change)
+def stop():
     print("stops", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
+
+def performs(db, numbers, change):
+    answer = perform(db, numbers, change)
+    stop()
     return answer
 
-relational.perform = stopping
+def asks(session, query, parameters):
+    cursor = ask(session, query, parameters)
+    if query == "lock":
+        # What was asked has gone out, and the server takes it that more is to come.
+        session._send_all()
+        stop()
+    return cursor
+
+sessions.PATIENCE, sessions.WHOLE = 1.0, 2.0
+if sys.argv[2] == "written":
+    relational.perform = performs
+else:
+    sessions.Session.ask = asks
 PostgreSQLStorage(sys.argv[1]).write([commit(place("a"), "x")])
 """
 
 
-def test_a_process_that_is_stopped_while_it_writes_stops_others_for_a_while_only(url, monkeypatch):
+@pytest.mark.parametrize("when", ["the lock was asked for", "written"])
+def test_a_process_that_is_stopped_while_it_writes_stops_others_for_a_while_only(url, when):
     with psycopg.connect(url) as connection:
         if connection.info.server_version < 170000:
             pytest.skip("an older server does not know how long a transaction may last")
-    monkeypatch.setattr(postgres_session, "WHOLE", "2s")
-    text = STOPPED.replace("perform =", 'import musubito.store.postgres_session as p\np.WHOLE = "2s"\nperform =', 1)
     with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
-        child = subprocess.Popen([sys.executable, "-c", text, url], stdout=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", STOPPED, url, when], stdout=subprocess.PIPE)
         try:
             assert child.stdout is not None and child.stdout.readline() == b"stops\n"
             assert square(1).value == 1

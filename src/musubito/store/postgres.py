@@ -332,7 +332,7 @@ class PostgreSQLStorage:
         given to this owner, who was not told so."""
         with self._session() as session:
             with session.transaction():
-                session.limit()
+                session.limit(postgres_session.WHOLE)
                 rows = session.ask("claim", claimed(claim))
                 newer = session.ask("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})
                 across = session.ask("newer_across", {"seen": claim.seen, "cross": claim.keys.cross})
@@ -358,7 +358,7 @@ class PostgreSQLStorage:
         with self._session() as session, session.connection.pipeline():
             for query, parameters in keeping(changes):
                 session.begin(haste=False)
-                session.limit()
+                session.limit(postgres_session.WHOLE)
                 session.ask(query, parameters)
                 session.execute("COMMIT")
         return [None] * len(changes)
@@ -390,7 +390,7 @@ class PostgreSQLStorage:
         with self._session() as session:
             with session.transaction():
                 session.ask("lock", {"lock": WRITES})
-                session.limit()
+                session.limit(postgres_session.WHOLE)
                 written = session.ask("first_commit", first)
             rows = written.fetchall()
             return rows[0][0] if rows else None
@@ -406,8 +406,8 @@ class PostgreSQLStorage:
                     session.ask("lock", {"lock": WRITES})
                     if any(map(must_last, changes)):
                         session.ask("lasting", {})
-                    if not any(isinstance(change, _BY_HAND) for change in changes):
-                        session.limit()
+                    by_hand = any(isinstance(change, _BY_HAND) for change in changes)
+                    session.limit(postgres_session.BY_HAND if by_hand else postgres_session.WHOLE)
                     if any(isinstance(change, Waits) for change in changes):
                         # What waits under a lease must not lose it halfway: that may be given back without the lock.
                         leases = [key for change in changes for key in leases_of(change)]
@@ -442,6 +442,7 @@ class PostgreSQLStorage:
                     try:
                         with session.transaction():
                             session.ask("lock", {"lock": WRITES})
+                            session.limit(postgres_session.BY_HAND)
                             session.ask("lasting", {})
                             answer = next(steps)
                     except BaseException:

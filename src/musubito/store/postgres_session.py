@@ -16,15 +16,17 @@ from psycopg.types.string import StrBinaryDumper, TextBinaryLoader
 
 from musubito.store.queries import for_postgres
 
-__all__ = ["PATIENCE", "READING", "STANDSTILL", "WHOLE", "ConnectionLost", "Session", "configure"]
+__all__ = ["BY_HAND", "PATIENCE", "READING", "STANDSTILL", "WHOLE", "ConnectionLost", "Session", "configure"]
 
 QUERIES, READING = for_postgres()
 PATIENCE: Final = 30.0
 """For so many seconds a server that is away is waited for, before steps go on without it."""
 STANDSTILL: Final = "10s"
 """Who stops in the middle of a transaction for longer (its machine is gone, or it is) loses it: others wait for it."""
-WHOLE: Final = "15s"
-"""For so long a step's transaction may last when its turn has come."""
+WHOLE: Final = 15.0
+"""For so many seconds a step's transaction may last when its turn has come."""
+BY_HAND: Final = 600.0
+"""And for so many one of what is done by hand, which may take long."""
 
 
 def _gives_rows(statement: str) -> bool:
@@ -65,7 +67,7 @@ class _Sum(NumericBinaryLoader):
 
 
 def configure(connection: psycopg.Connection[Any]) -> None:
-    """So that both sides mean the same by a value."""
+    """So that both sides mean the same by a value, and notice when the other one is gone."""
     # Statements are many, and their parameters have a type each.
     connection.prepared_max = 2000
     # All integers are the widest: the type of a recursive query is that of its first row.
@@ -73,6 +75,7 @@ def configure(connection: psycopg.Connection[Any]) -> None:
     connection.adapters.register_dumper(str, _Text)
     connection.adapters.register_loader("text", _TextAgain)
     connection.adapters.register_loader("numeric", _Sum)
+    Session(connection).ask("keepalives", {})
 
 
 class Session:
@@ -97,11 +100,11 @@ class Session:
         self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         if not haste:
             self.execute("SET LOCAL synchronous_commit = off")
-        self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s"})
+        self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s", "turn": f"{PATIENCE + WHOLE}s"})
 
-    def limit(self) -> None:
-        """The transaction ends if it lasts much longer than a step's does: others wait for it."""
-        self.ask("whole", {"whole": WHOLE})
+    def limit(self, seconds: float) -> None:
+        """The transaction ends if it lasts for longer than that from now on: others wait for it."""
+        self.ask("whole", {"whole": f"{seconds}s"})
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> psycopg.Cursor[Any]:
         """See `ask`; a statement that has no name."""

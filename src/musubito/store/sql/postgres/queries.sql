@@ -27,13 +27,20 @@ SELECT current_setting('server_version'), coalesce(sum(pg_total_relation_size(oi
 FROM pg_class WHERE relnamespace = to_regnamespace('musubito') AND relkind = 'r';
 
 -- name: limits
--- How long this transaction waits for a lock, and may stand still.
-SELECT set_config('idle_in_transaction_session_timeout', :idle, true), set_config('lock_timeout', :lock, true);
+-- How long this transaction waits for a lock, may stand still, and (from PostgreSQL 17 on) may last until it says more.
+SELECT set_config('idle_in_transaction_session_timeout', :idle, true), set_config('lock_timeout', :lock, true),
+  CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', :turn, true) END;
 
 -- name: whole
 -- How long this transaction may last from now on, from PostgreSQL 17 on: its client may have stopped where the server
--- takes it to be still sending.
-SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', :whole, true) END;
+-- takes it to be still sending. A clock that runs already is not set anew unless it was stopped.
+SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', '0', true) END,
+  CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', :whole, true) END;
+
+-- name: keepalives
+-- This session ends within half a minute of its client's machine or network: what it holds is waited for.
+SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+  set_config('tcp_keepalives_count', '3', false);
 
 -- name: lasting
 -- This transaction is on the server's disk when it ends, whatever the database's default is; no less than that is.
