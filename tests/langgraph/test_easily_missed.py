@@ -303,7 +303,12 @@ def test_nobody_waits_for_what_was_left_in_an_event_loop_that_runs_no_more(way: 
 
     loop = asyncio.new_event_loop()
     task = loop.create_task(ask())
-    loop.run_until_complete(asyncio.sleep(0.05))
+
+    async def begun() -> None:
+        while not ran.counts:
+            await asyncio.sleep(0.005)
+
+    loop.run_until_complete(asyncio.wait_for(begun(), 30))
     answers: list[Any] = []
 
     def asks() -> None:
