@@ -24,19 +24,31 @@ PROCESSES: Final = 8
 CALLS: Final = 250
 
 
-def writers(folder: Path) -> dict[str, Sample]:
-    """What one call takes, of all that were made at once: its mean is the inverse of what each process gets done."""
+def each(folder: Path) -> dict[str, Sample]:
+    """What one call takes, of all that were made at once."""
+    return {name: Sample.of(taken) for name, (taken, _) in on_both(folder).items()}
+
+
+def together(folder: Path) -> dict[str, Sample]:
+    """How many calls a second all of them get done."""
+    return {name: Sample.of([len(taken) / seconds]) for name, (taken, seconds) in on_both(folder).items()}
+
+
+def worst(folder: Path) -> dict[str, Sample]:
+    """What the slowest call of all took."""
+    return {name: Sample.of([max(taken)]) for name, (taken, _) in on_both(folder).items()}
+
+
+def on_both(folder: Path) -> dict[str, tuple[list[float], float]]:
+    """What each call took, and all of them together."""
     url = lasting_database()
     try:
-        return {
-            "SQLite": at_once(f"sqlite:///{folder / 'musubito.db'}"),
-            "PostgreSQL": at_once(url),
-        }
+        return {"SQLite": at_once(f"sqlite:///{folder / 'musubito.db'}"), "PostgreSQL": at_once(url)}
     finally:
         drop_database(url)
 
 
-def at_once(url: str) -> Sample:
+def at_once(url: str) -> tuple[list[float], float]:
     """Eight of `one_of_them`, begun together."""
     command = [sys.executable, "-m", "bench.writers", url]
     started = [
@@ -46,13 +58,18 @@ def at_once(url: str) -> Sample:
     for process in started:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+    began = time.perf_counter()
     for process in started:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    taken = [seconds for process in started for seconds in json.loads(process.communicate()[0])]
+    said = [process.stdout.readline() for process in started if process.stdout is not None]
+    seconds = time.perf_counter() - began
+    for process in started:
+        process.communicate()
+    taken = [each for line in said for each in json.loads(line)]
     assert len(taken) == PROCESSES * CALLS
-    return Sample.of(taken)
+    return taken, seconds
 
 
 def one_of_them(url: str, process: int, calls: int) -> None:
@@ -67,10 +84,15 @@ def one_of_them(url: str, process: int, calls: int) -> None:
             began = time.perf_counter()
             engine.execute("bench.small", {"number": (process + 1) * 1_000_000 + number}, small)
             taken.append(time.perf_counter() - began)
-    sys.stdout.write(json.dumps(taken))
+        sys.stdout.write(json.dumps(taken) + "\n")
+        sys.stdout.flush()
 
 
-ROWS: Final = {"writers": Row(f"a miss while {PROCESSES} processes write at once", (), writers)}
+ROWS: Final = {
+    "writers": Row(f"a miss while {PROCESSES} processes write at once", (), each),
+    "writers-together": Row("what the eight get done in a second", (), together, lambda calls: f"{calls:,.0f}"),
+    "writers-worst": Row("what the slowest miss of the eight took", (), worst),
+}
 
 if __name__ == "__main__":
     one_of_them(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -27,8 +27,8 @@ def test_whatever_fails_nothing_is_lost_wrong_or_done_twice_at_length(harness):
 
 def test_threads_that_share_a_store_in_memory(tmp_path):
     harness = Harness(tmp_path, "memory", SEED)
-    harness.start(2_000, threads=4)
+    harness.start(10_000, threads=4)
     harness.finish()
     record = harness.read()
-    assert len(record.asks) == 2_000
+    assert len(record.asks) == 10_000
     assert problems(record) == []
