@@ -113,7 +113,8 @@ def _complain(error: click.ClickException) -> None:
 def root(ctx: click.Context, db: str | None, url: str | None, blobs: str | None) -> None:
     """What your workflows ran, why, and what was saved.
 
-    Ids may be shortened to their first digits. Exit status: 0 fine, 1 there is a finding, 2 wrong usage.
+    Ids may be shortened to their first digits. Exit status: 0 fine, 1 there is a finding, 2 wrong usage
+    or nothing could be answered.
     """
     if db is not None and ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--db and --url both say where the store is; give one of them")
