@@ -144,3 +144,44 @@ def test_a_worker_waits_a_while_for_a_store_that_is_locked_and_then_ends(tmp_pat
     assert float(never.stdout.split()[1]) < LAST_SECONDS + 2
     if calls_of(folders[1]) == 0:
         assert "ledger" in never.stderr
+
+
+THREADS = """
+import multiprocessing
+import sys
+import threading
+import time
+
+from musubito import musubito_step
+
+
+@musubito_step
+def squared(x):
+    time.sleep(0.2)
+    return x * x
+
+
+def later():
+    for number in range(3):
+        squared(number)
+
+
+def work():
+    threading.Thread(target=later).start()
+
+
+if __name__ == "__main__":
+    worker = multiprocessing.get_context(sys.argv[1]).Process(target=work)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_threads_do_after_a_worker_has_done_its_own_is_there_too(tmp_path: Path, method: str) -> None:
+    (tmp_path / "program.py").write_text(THREADS)
+
+    _said(tmp_path, "program.py", method)
+
+    assert calls_of(tmp_path) == 3

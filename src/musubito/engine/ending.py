@@ -53,6 +53,27 @@ def _end_in_time(end: Callable[[], None]) -> None:
     """Whoever waits for a worker is not held up by a store that does not answer."""
     if sys.modules["multiprocessing.process"].parent_process() is None:
         return  # no worker: it comes to its exit
+    if _others():
+        # They are waited for after the finalizers, as is this one, and may call steps until then.
+        threading.Thread(target=_end_when_alone, args=(end,), name="musubito-last").start()
+    else:
+        _end(end)
+
+
+def _end_when_alone(end: Callable[[], None]) -> None:
+    while others := _others():
+        for other in others:
+            other.join()
+    _end(end)
+
+
+def _others() -> list[threading.Thread]:
+    """The threads that a process waits for before it ends."""
+    known = threading.main_thread(), threading.current_thread()
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in known]
+
+
+def _end(end: Callable[[], None]) -> None:
     thread = threading.Thread(target=end, name="musubito-end", daemon=True)
     thread.start()
     thread.join(LAST_SECONDS)
