@@ -14,7 +14,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, use_musubito_engine
 from musubito.engine import drivers
-from musubito.store.base import Change, Claim, Intent
+from musubito.store.base import Began, Change, Claim, Intent
 
 RAN: list[int] = []
 
@@ -118,3 +118,25 @@ def test_an_effect_is_written_although_an_interrupt_has_left_a_transaction_open(
     ask(one, pay)
     ask(other, pay)
     assert RAN == [1]
+
+
+def test_what_came_since_is_seen_although_an_interrupt_has_left_a_reading_open(
+    engines: tuple[MusubitoEngine, MusubitoEngine],
+) -> None:
+    one, other = engines
+    storage: Any = one.storage
+    story = work.__musubito_call__(one, (0,), {})  # type: ignore[attr-defined]
+    keys = one.story(story).keys
+
+    def left_open() -> None:
+        storage._reader.execute("BEGIN")
+        storage._reader.execute("SELECT count(*) FROM _executions").fetchall()
+
+    left_open()
+    ask(other, pay)
+    assert storage.find(Began()).executions == 2
+    left_open()
+    other.invalidate(work)
+    # While another thread writes.
+    with storage._writer.lock:
+        assert storage.newest(keys, one.namespace).invalid

@@ -167,7 +167,8 @@ class _Connection:
         return left
 
     def take_back(self) -> bool:
-        """Whether a transaction had to be taken back, which an interrupt (Ctrl-C) has left open."""
+        """Whether a transaction had to be taken back, which an interrupt (Ctrl-C) has left open. What is read in such a
+        one is as it was when that began, even what was invalidated since."""
         left = self.execute != self._wake and self.connection.in_transaction
         if left:
             self.execute("ROLLBACK")
@@ -257,6 +258,7 @@ class SQLiteStorage:
                         self._keep(keys, found)
                     return found
             with self._reader.lock:
+                self._reader.take_back()
                 return self._newest(self._reader, self._read_numbers, keys, namespace)
         except _FAULTS as error:
             raise self._fault(error) from error
@@ -281,13 +283,14 @@ class SQLiteStorage:
         try:
             with reader.lock:
                 if type(query) in _ONE_STATEMENT:
+                    reader.take_back()
                     return answer(reader, self._read_numbers, query)
                 # One snapshot for all statements of the answer.
-                reader.begin("BEGIN")
                 try:
+                    reader.begin("BEGIN")
                     return answer(reader, self._read_numbers, query)
                 finally:
-                    reader.execute("COMMIT")
+                    reader.take_back()
         except _FAULTS as error:
             raise self._fault(error) from error
 
@@ -296,11 +299,11 @@ class SQLiteStorage:
         reader = self._reader
         try:
             with reader.lock:
-                reader.begin("BEGIN")
                 try:
+                    reader.begin("BEGIN")
                     return [reader.execute(READING[name], said).fetchall() for name, said in questions]
                 finally:
-                    reader.execute("COMMIT")
+                    reader.take_back()
         except _FAULTS as error:
             raise self._fault(error) from error
 
@@ -346,6 +349,7 @@ class SQLiteStorage:
                 return self._in_steps(writer, changes[0])
             if locks is not None and kinds == _CLAIMS:
                 with self._reader.lock:
+                    self._reader.take_back()
                     return [self._claim(self._reader, locks, change) for change in changes if isinstance(change, Claim)]
             with writer.lock:
                 over = kinds == _RELEASES
