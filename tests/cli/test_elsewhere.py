@@ -217,6 +217,26 @@ def test_what_the_environment_says_may_be_meant_for_another_database(
     assert files(objects) == []
 
 
+@musubito_step(name="fetch")
+def fetch() -> bytes:
+    return random.Random(1).randbytes(SIZE)
+
+
+def test_an_output_that_two_databases_have_does_not_make_them_one(
+    musubito: Musubito, url: str, there: str, node: str, objects: Path, blobs: BlobStore, tmp_path: Path
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    painted(other, None)
+    for each, place in ((url, blobs), (other, None)):
+        with MusubitoEngine.from_url(each, blobs=place) as engine, use_musubito_engine(engine):
+            fetch()
+    aged(objects)
+    said = musubito("--db", "other.db", "prune", "--older-than", "30d", "--yes", MUSUBITO_BLOBS=there)
+    assert said.exit_code == 2
+    assert "2 large outputs of this database not found in the object store, but 2 other blobs" in said.stderr
+    assert len(files(objects)) == 3
+
+
 def test_a_folder_is_a_place_too(musubito: Musubito, url: str, tmp_path: Path) -> None:
     painted(url, FolderBlobs(tmp_path / "folder"))
     assert musubito("--url", url, "verify").exit_code == 1
