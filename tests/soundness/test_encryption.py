@@ -23,6 +23,7 @@ from musubito import (
     EffectOutcomeUnknown,
     MusubitoEngine,
     MusubitoWarning,
+    NotReplayed,
     ReplayReason,
     SQLiteStorage,
     StepConfiguration,
@@ -34,7 +35,8 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.adapter import ambient, note_read
+from musubito.adapter import REPLAYS, ambient, note_read
+from musubito.engine import drivers
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
 from musubito.identity.keys import effect_key, head
@@ -618,3 +620,11 @@ def test_an_effect_whose_result_is_damaged_is_not_done_twice(path):
     with opened(path), pytest.raises(EffectOutcomeUnknown, match="its result is lost"):
         send(SECRET)
     assert ran.count("send") == 1
+
+
+def test_whoever_only_asks_for_replays_does_not_begin_a_namespace_without_its_key(tmp_path):
+    store = tmp_path / "musubito.db"
+    with MusubitoEngine(SQLiteStorage(store)) as engine, pytest.raises(NotReplayed):
+        drivers.run(engine.story(ask.__musubito_call__(engine, ("why",), {}), None, REPLAYS).tell(), engine)
+    with MusubitoEngine(SQLiteStorage(store), key=KEY) as engine, use_musubito_engine(engine):
+        assert ask("why").value == {"said": ["why 0"]}

@@ -352,7 +352,9 @@ class Story:
         except BaseException as error:
             self._give_back()
             if isinstance(error, Exception):
-                self._note("failed", self._reason, None, 0.0, 0)
+                # A line would begin the namespace, with this engine's key or without one, for whoever only asks.
+                if self._may_write or self.engine.contents.settled:
+                    self._note("failed", self._reason, None, 0.0, 0)
             elif self._frame is not None and self._frame.flight is not None:
                 # An interrupt (Ctrl-C) may have come when the lease was taken and nobody was told so.
                 self.engine.disown((self._frame.flight, self.engine.owner))
