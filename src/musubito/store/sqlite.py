@@ -388,15 +388,19 @@ class SQLiteStorage:
             pragma, during, after = "synchronous", "FULL", "NORMAL"
         else:
             return self._transaction(writer, changes)
-        # Inside of a transaction it cannot be said.
-        if writer.take_back():
-            self._numbers.forget()
-            self._kept.clear()
+        # Inside of a transaction that interrupts have left open it cannot be said.
+        self._take_back(writer)
         writer.execute(f"PRAGMA {pragma} = {during}")
         try:
             return self._transaction(writer, changes, perform)
         finally:
+            self._take_back(writer)
             writer.execute(f"PRAGMA {pragma} = {after}")
+
+    def _take_back(self, writer: _Connection) -> None:
+        if writer.take_back():
+            self._numbers.forget()
+            self._kept.clear()
 
     def empty_log(self) -> bool:
         """Bring all that lies in the log into the database, and empty it; whether nobody who reads was in the way."""
