@@ -17,7 +17,8 @@ def harness(request, tmp_path):
 
 
 def test_whatever_fails_nothing_is_lost_wrong_or_done_twice(harness):
-    play(harness, 10_000)
+    # Where there are no locks, claims alone are others: the same store otherwise.
+    play(harness, 3_000 if harness.without_locks else 10_000)
 
 
 @pytest.mark.soak
