@@ -4,7 +4,7 @@ From the syntax tree: comments, layout, docstrings and annotations do not count.
 empty fields, so that a field which a newer Python adds to its nodes does not change what older code amounts
 to. Annotations and docstrings do count where a program can tell: in the bodies of nested classes with bases
 or decorators (fields, schemas), in nested functions that are decorated or handed on, and everywhere if the
-caller says `docs`.
+caller says `docs`. What `python -O` leaves out does not count there: it does not run.
 
 From bytecode, where there is no source: instructions, constants and names, together with the interpreter's
 version.
@@ -55,6 +55,8 @@ CALLERS = frozenset(
 )
 """Builtins that call what they are given, or look at it, and neither read its docstring nor give it to others."""
 END = object()
+WITHOUT_DOCS = 2
+"""From this level of optimisation on (`python -OO`), there are no docstrings."""
 
 
 def normalised(function: FunctionNode, *, docs: bool = False, signature: bool = False) -> bytes:
@@ -192,6 +194,8 @@ class _Writer:
                 self._stack += [END, body, node.decorator_list, node.keywords, node.bases]
             case ast.Constant():
                 _constant(self.out, node.value)
+            case ast.Assert() if not __debug__:
+                pass  # `python -O` leaves it out
             case _:
                 self._open(type(node).__name__)
                 self._stack.append(END)
@@ -205,7 +209,8 @@ class _Writer:
                 and isinstance(each.value, ast.Constant)
                 and isinstance(each.value.value, str)
             )
-            if not isinstance(each, ast.Pass) and not (doc and (number or not (keep or self._docs))):
+            told = not number and (keep or self._docs) and sys.flags.optimize < WITHOUT_DOCS
+            if not isinstance(each, ast.Pass) and not (doc and not told):
                 yield each
 
     def _arguments(self, node: ast.arguments, *, annotated: bool, defaults: bool) -> None:
