@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,11 +22,16 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-__all__ = ["COMMITTED", "Network", "Proxy", "Server"]
+__all__ = ["COMMIT", "COMMITTED", "Network", "Proxy", "Server"]
 
 Pair = tuple[socket.socket, socket.socket]
 ATTACH_FILTER, DETACH_FILTER = 26, 27
 """Linux's options of a socket; Python has no names for them."""
+COMMIT = b"\x00COMMIT\x00"
+"""What a client asks a server for, as `Proxy.on_request` sees it."""
+PREPARED = re.compile(rb"P.{4}(\w+)\x00([^\x00]*)\x00", re.DOTALL)
+BOUND = re.compile(rb"B.{4}\x00(\w+)\x00", re.DOTALL)
+"""Messages of PostgreSQL's protocol: a statement gets a name; a statement is asked for by its name."""
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 """What a server says when it has committed."""
 
@@ -104,7 +110,8 @@ class Proxy:
     """A socket of the same kind before a server's.
 
     `on_answer(bytes)` and `on_request(bytes)` see each piece before it is handed on; if they give back False it is
-    swallowed and the connection is cut, on both sides. While it is `closed`, nobody comes through.
+    swallowed and the connection is cut, on both sides. `on_request` sees the statements that were prepared earlier, too:
+    on the wire there is only a name. While it is `closed`, nobody comes through.
     """
 
     def __init__(self, url: str) -> None:
@@ -161,9 +168,12 @@ class Proxy:
                 threading.Thread(target=self._pump, args=(pair, source, sink, answers), daemon=True).start()
 
     def _pump(self, pair: Pair, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        prepared: dict[bytes, bytes] = {}
         with suppress(OSError):
             while piece := source.recv(65536):
-                if not (self.on_answer(piece) if answers else self.on_request(piece)):
+                prepared.update(PREPARED.findall(piece))
+                asked = [prepared.get(name, b"") for name in BOUND.findall(piece)]
+                if not (self.on_answer(piece) if answers else self.on_request(b"\x00".join([piece, *asked, b""]))):
                     self.cuts += 1
                     break
                 self._hand_on(sink, piece)

@@ -35,7 +35,7 @@ from musubito.store.postgres_schema import WRITES
 from musubito.store.postgres_session import Session
 from musubito.testing.changes import commit, place, ran, use
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
-from tests.faults.outage import COMMITTED, Network, Proxy, Server
+from tests.faults.outage import COMMIT, COMMITTED, Network, Proxy, Server
 from tests.server import drop_database, new_database
 
 RAN: Counter[object] = Counter()
@@ -204,7 +204,7 @@ def test_a_connection_that_is_cut_before_the_answer_to_a_commit_costs_nothing(ur
 def test_a_connection_that_is_cut_before_the_commit_arrives_costs_nothing(url, proxy):
     """Numbers of names that were new in that transaction must not outlive it, either."""
     with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine:
-        proxy.on_request = once(lambda piece: b"COMMIT" in piece)
+        proxy.on_request = once(lambda piece: COMMIT in piece)
         with use_musubito_engine(engine):
             assert whole(1).value == 2
         assert proxy.cuts == 1
@@ -350,7 +350,7 @@ def test_the_number_of_a_transaction_that_a_crash_has_forgotten_may_be_another_s
     killed = threading.Event()
 
     def kill(piece: bytes) -> bool:
-        if not killed.is_set() and b"COMMIT" in piece:
+        if not killed.is_set() and COMMIT in piece:
             proxy.closed = True
             server.kill()
             killed.set()
@@ -576,7 +576,7 @@ def test_a_network_that_swallows_packets_for_a_while_costs_nothing(url, network,
 
         def lose(piece: bytes) -> bool:
             # What comes now is to record what has run.
-            if RAN[1] and (b"COMMIT" if lost == "the commit" else COMMITTED) in piece:
+            if RAN[1] and (COMMIT if lost == "the commit" else COMMITTED) in piece:
                 network.on_request = network.on_answer = lambda piece: True
                 network.lose_all()
                 back.start()
