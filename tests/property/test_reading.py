@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musubito import ArtifactUnreadable
-from musubito.engine.inputs import LIST, WHOLE, digests_in, opened, stored
+from musubito.engine.inputs import LIST, TEXT, WHOLE, digests_in, opened, stored
 from musubito.identity.codecs import FORMAT, decode_value, encode_value
 from musubito.identity.packing import Code
 from musubito.identity.plain import plain
@@ -116,7 +116,12 @@ def test_damaged_bytes_are_shown_as_plain_data_or_unreadable(packed):
 
 
 def lines():
-    line = stored(1, "f", b"h", {"a": ["text " * 200, *(f"item {n} " * 20 for n in range(30))], "n": list(range(400))})
+    line = stored(
+        1,
+        "f",
+        b"h",
+        {"a": ["text " * 200, "text " * 2000, *(f"item {n} " * 20 for n in range(30))], "n": list(range(400))},
+    )
     parts = {part.digest: part for chain in line.chains for part in chain}
     return line.body, parts
 
@@ -134,7 +139,7 @@ def test_damaged_pieces_of_inputs_end_somewhere(data):
         if digest not in spoilt:
             return body
         reference = ormsgpack.packb(
-            [ormsgpack.Ext(data.draw(st.sampled_from([LIST, WHOLE, 7])), data.draw(st.sampled_from(others)))]
+            [ormsgpack.Ext(data.draw(st.sampled_from([LIST, TEXT, WHOLE, 7])), data.draw(st.sampled_from(others)))]
         )
         return data.draw(damaged([body, zlib.compress(body * 50), reference]) | st.just(reference * 1))
 

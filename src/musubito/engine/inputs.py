@@ -2,7 +2,7 @@
 
 An input is packed as msgpack. A long list in it is replaced by the digest of a chain, with one part for each item: the
 digest of a part is that of all items up to it, so that a list which has grown shares all but its tail with what it was.
-A long text or dict is a chain of one. A reader asks for the digests that he meets, from the outside in.
+A very long text is a chain of its pages, a long dict or text a chain of one. A reader asks for the digests that he meets, from the outside in.
 
     body                          {"state": {"messages": Ext(LIST, digest of the third)}}
     chain   hello  <-  hi there  <-  and now?          each part names the one before it
@@ -36,8 +36,11 @@ MISSING: Final = "..."
 """The type of what stands in the place of something that cannot be shown, and says why."""
 SEALED: Final = 3
 """An item that is encrypted: the digests in it, and how and as what it is stored."""
+TEXT: Final = 4
 LONG: Final = 512
 """From this many packed bytes on, a list, dict or text is shared."""
+PAGE: Final = 2048
+"""A text of more characters is shared in pages of so many: the transcript that a loop adds to."""
 DIGEST: Final = 16
 DEEPEST: Final = 3000
 """So many levels may be open at once: pieces hold msgpack of their own, which ormsgpack reads on the C stack."""
@@ -120,6 +123,9 @@ def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
         return _listed(value, chains)
     elif type(value) is not str or len(value) < LONG:
         return value
+    elif len(value) > PAGE:
+        pages = [packb(value[start : start + PAGE]) for start in range(0, len(value), PAGE)]
+        return Ext(TEXT, _chained(b"text", pages, chains))
     packed = packb(value)
     if len(packed) < LONG:
         return value
@@ -141,14 +147,19 @@ def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
     bodies = [packb(item) for item in shared]
     if sum(map(len, bodies)) < LONG:
         return shared
+    return Ext(LIST, _chained(b"list", bodies, chains))
+
+
+def _chained(kind: bytes, bodies: list[bytes], chains: list[Sequence[Part]]) -> bytes:
+    """The digest of all items, of which there is one at least."""
     chain: list[Part] = []
     before: bytes | None = None
     for body in bodies:
-        digest = sha256(b"list" + (before or b"") + body).digest()[:DIGEST]
+        digest = sha256(kind + (before or b"") + body).digest()[:DIGEST]
         chain.append(Part(digest, before, body))
         before = digest
     chains.append(chain)
-    return Ext(LIST, chain[-1].digest)
+    return chain[-1].digest
 
 
 def _is_number(item: Any) -> bool:
@@ -272,6 +283,9 @@ class _Joiner:
             finally:
                 self._room += levels
                 self._depth -= 1
+        if code == TEXT:
+            # What cannot be shown of one page stands in the place of all.
+            return next((page for page in items if type(page) is not str), None) or "".join(items)
         return items[0] if code == WHOLE else items
 
     def _unsealed(self, data: bytes) -> Any:

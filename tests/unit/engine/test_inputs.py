@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ormsgpack import packb
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito.engine.inputs import opened, stored
@@ -22,7 +23,12 @@ from musubito.store.base import Change, InputLine, Ledger
 from musubito.store.pieces import joined
 
 DATA = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=900),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=900)
+    | st.integers(1, 7000).map(lambda size: ("Zeichen \u00fc\U0001f600 " * 700)[:size]),
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
     max_leaves=25,
 )
@@ -82,6 +88,29 @@ def test_a_list_that_grows_shares_all_but_its_tail(tmp_path: Path):
             node = ask(history).node_id
             assert lineage.input(lineage.node(node)) == {"history": history}
     assert bodies < 2 * sum(len(text) for text in histories[-1])
+
+
+def test_a_text_that_grows_shares_all_but_its_last_page(tmp_path: Path):
+    @musubito_step
+    def ask(transcript: str) -> int:
+        return len(transcript)
+
+    turns = [f"\n{turn}: " + " ".join(str((turn + n) ** 5) for n in range(160)) for turn in range(60)]
+    transcripts = ["".join(turns[:n]) for n in range(1, 61)]
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        nodes = [ask(transcript).node_id for transcript in transcripts]
+        engine.flush()
+        lineage = Lineage(engine)
+        assert [lineage.input(lineage.node(node)) for node in nodes] == [{"transcript": each} for each in transcripts]
+    assert sizes(tmp_path / "m.db")[1] < 2 * len(transcripts[-1])
+
+
+def test_a_text_of_which_a_page_is_gone_is_told():
+    line = stored(1, "f", b"hash", {"a": "x" * 9000, "b": 1})
+    gone = {"$type": "...", "value": "no longer stored"}
+    assert opened(line.body, lambda _: {}) == {"a": gone, "b": 1}
+    pages = [[joined([part.body for part in chain[:-1]]), packb([gone])] for chain in line.chains]
+    assert opened(line.body, lambda digests: dict(zip(digests, pages, strict=True))) == {"a": gone, "b": 1}
 
 
 @pytest.mark.parametrize("way", ["plain", "graph"])
