@@ -10,12 +10,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest lint types bench soak clean
+.PHONY: help demo test test-oldest faults lint types bench soak clean
 
 help:
 	@echo 'make demo         the examples, twice and after an edit: what runs, what is replayed, and why'
 	@echo 'make test         the tests'
 	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
+	@echo 'make faults       the fault harness: 10,000 operations on each store while processes, servers and disks fail'
 	@echo 'make lint         ruff and import-linter'
 	@echo 'make types        mypy'
 	@echo 'make bench        side by side with other caches; ROWS="small chat" selects'
@@ -30,6 +31,9 @@ test: $(VENV)/installed-test
 
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
+
+faults: $(VENV)/installed-test
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "harness and not soak" tests/faults
 
 lint: $(VENV)/installed-lint
 	@$(BIN)/ruff check --quiet .

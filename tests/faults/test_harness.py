@@ -8,6 +8,8 @@ from tests.faults.harness.faults import Harness
 from tests.faults.harness.invariants import problems
 from tests.faults.harness.playing import SEED, play
 
+pytestmark = pytest.mark.harness
+
 
 @pytest.fixture(params=["locks", "leases"])
 def harness(request, tmp_path):

@@ -10,9 +10,12 @@ from tests.faults.harness.faults import Harness
 from tests.faults.harness.playing import SEED, play
 from tests.faults.outage import Server
 
-pytestmark = pytest.mark.skipif(
-    "MUSUBITO_TEST_POSTGRES" in os.environ, reason="the server is somebody else's, and not to be killed"
-)
+pytestmark = [
+    pytest.mark.harness,
+    pytest.mark.skipif(
+        "MUSUBITO_TEST_POSTGRES" in os.environ, reason="the server is somebody else's, and not to be killed"
+    ),
+]
 
 
 @pytest.fixture

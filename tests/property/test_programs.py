@@ -259,7 +259,7 @@ def chunks(first: int, count: int, size: int) -> Any:
     return pytest.mark.parametrize("seeds", [range(n, n + size) for n in range(first, first + count, size)], ids=str)
 
 
-@chunks(0, 500, 250)
+@chunks(0, 300, 150)
 def test_one_worker_does_call_by_call_what_the_rules_say(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=False)
 
@@ -269,7 +269,7 @@ def test_a_first_run_of_stochastic_steps_is_as_without_musubito(seeds: range, tm
     hold_all(seeds, tmp_path, parallel=False, stochastic=1.0)
 
 
-@chunks(0, 400, 200)
+@chunks(0, 240, 120)
 def test_workers_at_once_are_given_nothing_wrong_and_run_nothing_needless(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=True)
 

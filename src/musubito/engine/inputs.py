@@ -2,7 +2,8 @@
 
 An input is packed as msgpack. A long list in it is replaced by the digest of a chain, with one part for each item: the
 digest of a part is that of all items up to it, so that a list which has grown shares all but its tail with what it was.
-A very long text is a chain of its pages, a long dict or text a chain of one. A reader asks for the digests that he meets, from the outside in.
+A very long text is a chain of its pages, a long dict or text a chain of one. A reader asks for the digests that he
+meets, from the outside in.
 
     body                          {"state": {"messages": Ext(LIST, digest of the third)}}
     chain   hello  <-  hi there  <-  and now?          each part names the one before it

@@ -10,6 +10,7 @@ import builtins
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +102,27 @@ def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
             yield from _texts(each, depth + 1)
 
 
+@lru_cache(maxsize=4096)
+def _expression(text: str) -> ast.Expression:
+    """The same text stands at the fields of many classes, and each walk comes by."""
+    tree: ast.Expression = parsed(text.strip(), "eval")
+    return tree
+
+
+@lru_cache(maxsize=4096)
+def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
+    """What in it names something, or may."""
+    return tuple(
+        node for node in ast.walk(_expression(text)) if isinstance(node, ast.Name | ast.Attribute | ast.Constant)
+    )
+
+
 def _text_links(
     walk: Walk, text: str, scopes: list[Mapping[str, Any]], name: str, depth: int
 ) -> list[tuple[str, bytes]]:
     links: list[tuple[str, bytes]] = []
     try:
-        pending: list[ast.AST] = [parsed(text.strip(), "eval")]
+        pending: list[ast.AST] = [_expression(text)]
     except (SyntaxError, ValueError):
         return links  # not an expression, so it names nothing
     while pending:
@@ -187,15 +203,15 @@ def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]
         annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
         try:
-            tree = parsed(annotation.strip(), "eval")
+            naming = _naming(annotation)
         except (SyntaxError, ValueError):
             return  # not an expression, so it names no class
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name | ast.Attribute):
+        for node in naming:
+            if not isinstance(node, ast.Constant):
                 value = _named(node, names, local)
                 if value is not None and not isinstance(value, str):
                     yield from _classes(value, names, local)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value != annotation:
+            elif isinstance(node.value, str) and node.value != annotation:
                 yield from _classes(node.value, names, local)
     elif typing.get_origin(annotation) is not None:
         for each in (typing.get_origin(annotation), *typing.get_args(annotation)):

@@ -243,6 +243,11 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 def _constant(out: bytearray, value: object) -> None:
     match value:
+        # The most frequent first.
+        case str():
+            tag, payload = b"s", value.encode("utf-8", "surrogatepass")
+        case bytes():
+            tag, payload = b"b", value
         case None | bool() | EllipsisType():
             tag, payload = b"n", repr(value).encode()
         case int():
@@ -251,10 +256,6 @@ def _constant(out: bytearray, value: object) -> None:
             tag, payload = b"f", value.hex().encode()
         case complex():
             tag, payload = b"c", f"{value.real.hex()},{value.imag.hex()}".encode()
-        case str():
-            tag, payload = b"s", value.encode("utf-8", "surrogatepass")
-        case bytes():
-            tag, payload = b"b", value
         case tuple():
             tag, payload = b"t", tokens(*value)
         case frozenset():
