@@ -139,7 +139,7 @@ def test_a_run_whose_nodes_are_gone_is_still_told(lineage):
     graph = graph_of_run(lineage, report)
     assert len(graph.nodes) == 5 and [edge.kind for edge in graph.edges] == ["call"]
     assert all(node["input"] is None for node in document(lineage, graph, contents=True)["nodes"])
-    assert len(events_of_run(lineage, report)) == 12
+    assert len(events_of_run(lineage, report)) == 14
 
 
 # -- OpenLineage -------------------------------------------------------------------------------------------------------
@@ -187,6 +187,7 @@ def test_each_call_has_a_start_and_an_end(lineage):
         ("1. fails", "FAIL"),
         ("join", "COMPLETE"),
         ("join", "COMPLETE"),
+        ('night"ly', "COMPLETE"),
         (ODD, "COMPLETE"),
         (ODD, "COMPLETE"),
         ("outer/step", "COMPLETE"),
@@ -197,11 +198,44 @@ def test_each_call_has_a_start_and_an_end(lineage):
 def test_a_call_inside_another_names_its_parent_and_lies_within_it(lineage):
     events = events_of_run(lineage, lineage.run("last"))
     (outer_id,) = {e["run"]["runId"] for e in events if e["job"]["name"] == "outer/step"}
-    inner = [e for e in events if "parent" in e["run"]["facets"]]
+    inner = [e for e in events if parent_of(e).get("job", {}).get("name") == "outer/step"]
     assert {e["job"]["name"] for e in inner} == {ODD}
-    assert all(e["run"]["facets"]["parent"]["run"]["runId"] == outer_id for e in inner)
+    assert all(parent_of(e)["run"]["runId"] == outer_id for e in inner)
     kinds = [(e["job"]["name"], e["eventType"]) for e in events if e in inner or e["run"]["runId"] == outer_id]
     assert kinds == [("outer/step", "START"), (ODD, "START"), (ODD, "COMPLETE"), ("outer/step", "COMPLETE")]
+
+
+def parent_of(event: dict) -> dict:
+    return event["run"]["facets"].get("parent", {})
+
+
+def test_a_call_of_a_run_has_the_run_for_its_parent(lineage):
+    events = events_of_run(lineage, lineage.run("last"))
+    first, *calls, last = events
+    assert (first["eventType"], last["eventType"]) == ("START", "COMPLETE")
+    assert first["run"] == last["run"] and first["job"]["name"] == 'night"ly'
+    assert parent_of(first) == {} and first["inputs"] == [] and last["outputs"] == []
+    known = {e["run"]["runId"]: e["job"]["name"] for e in events}
+    parents = {(e["job"]["name"], known[parent_of(e)["run"]["runId"]]) for e in calls}
+    assert parents == {(name, 'night"ly') for name in ("1. fails", "join", ODD, "outer/step")} | {(ODD, "outer/step")}
+    assert {parent_of(e)["job"]["namespace"] for e in calls} == {"default"}
+
+
+def test_a_call_outside_of_runs_has_no_parent(lineage):
+    with use_musubito_engine(lineage.engine):
+        odd("alone")
+    events = events_of_run(lineage, lineage.run("last"))
+    assert [(e["job"]["name"], parent_of(e)) for e in events] == [(ODD, {}), (ODD, {})]
+
+
+def test_a_run_that_goes_on_or_failed_says_so(lineage):
+    with use_musubito_engine(lineage.engine), pytest.raises(ValueError), run("breaks"):
+        odd("x")
+        events = events_of_run(lineage, lineage.run("last"))
+        assert [e["eventType"] for e in events] == ["START", "START", "COMPLETE"]
+        raise ValueError
+    events = events_of_run(lineage, lineage.run("last"))
+    assert (events[-1]["job"]["name"], events[-1]["eventType"]) == ("breaks", "FAIL")
 
 
 def test_datasets_are_artifacts(lineage):
