@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 from tests.cli.conftest import Musubito
@@ -150,6 +151,40 @@ def test_what_would_run_and_what_is_unknown(musubito: Musubito, flow: Path, colu
     assert any(line.startswith("What is unknown, each once: ") for line in lines)
 
 
+WIDE = """
+from musubito import musubito_step, record_usage
+
+
+@musubito_step(name="文書を要約する長い名前のステップです。とても長いので端末の幅に収まりません。結び目と縄と船と海の話を要約します。")
+def inner(n: int) -> int:
+    record_usage(input_tokens=12345, output_tokens=678, model="gpt-4o")
+    return n
+
+
+@musubito_step
+def outer(n: int) -> int:
+    return inner(n).value
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_a_long_name_leaves_room_for_the_rest(
+    musubito: Musubito, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: int
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    module = f"wide_flow_{columns}"
+    (tmp_path / f"{module}.py").write_text(WIDE)
+    subprocess.run([sys.executable, "-c", f"import {module}; {module}.outer(1)"], check=True, cwd=tmp_path)
+    told = musubito("plan", f"{module}.py:outer", "--args", "[2]", columns=columns).stdout.splitlines()
+    titles, outer, inner = (line.rstrip() for line in told[2:5])
+    assert titles.split() == ["operation", "takes", "cost", "why"]
+    assert outer.startswith(f"○ {module}.outer ")
+    assert outer.endswith("input changed")
+    assert inner.startswith("·   ")
+    assert "船と海の話を要約します。 " in inner
+    assert max(map(cell_len, told)) <= columns
+
+
 def test_what_never_ran_is_no_nothing(musubito: Musubito, flow: Path) -> None:
     with flow.open("a") as file:
         file.write("\n\n@musubito_step\ndef outer(x):\n    return ask(x).value\n")
@@ -204,9 +239,9 @@ def test_a_graph_with_a_memory_is_planned_for_a_new_thread(musubito: Musubito, f
         (("nowhere.py:graph",), "there is no file nowhere.py"),
         (("nowhere:graph",), "nowhere cannot be imported: ModuleNotFoundError"),
         (("work_flow:nothing",), "work_flow has no nothing"),
-        (("work_flow:RAN", "--input", "{}"), "a plan is made for a graph or a step, not for a list"),
-        (("work_flow:wrapped",), "give what the graph is invoked with, with --input"),
-        (("work_flow:wrapped", "--args", "[]"), "give what the graph is invoked with, with --input"),
+        (("work_flow:RAN", "--input", "{}"), "work_flow:RAN: a plan is made for a graph or a step, not for a list"),
+        (("work_flow:wrapped",), "is no step; say what a graph is invoked with by --input"),
+        (("work_flow:wrapped", "--args", "[]"), "--args is for functions with @musubito_step"),
         (("work_flow:wrapped", "--input", "{"), "--input is not JSON"),
         (("work_flow:wrapped", "--input", "3"), "work_flow:wrapped: InvalidUpdateError"),
         (("work_flow:report", "--input", "{}"), "is a step: give its arguments with --args"),

@@ -1,7 +1,8 @@
-"""Tables of which one column gives way where the terminal is narrow, and no other."""
+"""What gives way where the terminal is narrow: in a table one column and no other, in a sentence the blanks."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from rich.cells import cell_len, set_cell_size
@@ -10,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Name", "fitted"]
+__all__ = ["Name", "broken", "fitted"]
 
 LEAST = 8
 
@@ -65,3 +66,17 @@ def fitted(table: Table, width: int, cut: int = 0) -> Table:
 
 def _width(cell: object) -> int:
     return cell.cell_len if isinstance(cell, Text | Name) else cell_len(str(cell))
+
+
+def broken(text: Text, width: int) -> list[Text]:
+    """A sentence in lines of so many columns. What has no blanks may be longer: who copies a path wants it whole."""
+    starts: list[int] = []
+    begin = 0
+    for word in re.finditer(r"\S+", text.plain):
+        if word.start() > begin and cell_len(text.plain[begin : word.end()]) > width:
+            begin = word.start()
+            starts.append(begin)
+    lines = text.divide(starts)
+    for line in lines:
+        line.rstrip()
+    return list(lines)

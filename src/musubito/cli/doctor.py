@@ -66,13 +66,14 @@ def command(ctx: click.Context, json_: bool) -> None:
     else:
         for check in checks:
             mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
-            here.say(Text.assemble(mark, (f"{check.name:<12}", "bold"), clean(check.says)))
+            here.say(clean(check.says), after=Text.assemble(mark, (f"{check.name:<12}", "bold")))
             for each in check.which[:SHOWN]:
-                here.say(f"    {clean(each)}")
+                here.say(clean(each), after="    ")
             if len(check.which) > SHOWN:
-                here.say(f"    and {len(check.which) - SHOWN:,} more")
+                here.say(f"and {len(check.which) - SHOWN:,} more", after="    ")
         if counts:
-            here.say("  contents    " + ", ".join(times(number, kind[:-1]) for kind, number in counts.items()))
+            held = ", ".join(times(number, kind[:-1]) for kind, number in counts.items())
+            here.say(held, after=Text.assemble("  ", (f"{'contents':<12}", "bold")))
     if not all(check.fine for check in checks):
         ctx.exit(1)
 
@@ -140,7 +141,8 @@ def _blobs(lineage: Lineage) -> Iterator[Check]:
     if found:
         left = sum(file.size for file in orphans)
         more = f"; {len(orphans):,} of them ({size(left)}) left behind, prune removes them" if orphans else ""
-        yield Check("blobs", True, f"{len(found):,}, {size(sum(file.size for file in found))}{more}")
+        said = f"{times(len(found), 'large output')}, {size(sum(file.size for file in found))}{more}"
+        yield Check("blobs", True, said)
 
 
 def _none_of(name: str, found: list[str], how: str, remedy: str) -> Check:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
+from musubito.cli.columns import broken
 from musubito.cli.elsewhere import blobs_at, must_be_its_own
 from musubito.cli.words import CONTROLS
 from musubito.contents.blobs import BlobStore
@@ -41,6 +42,8 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 DEFAULT: Final = ".musubito/musubito.db"
+LEAST: Final = 20
+"""So many columns a sentence has, however narrow the terminal."""
 
 json_option = click.option("--json", "json_", is_flag=True, help="For machines: one JSON document.")
 no_inputs_option = click.option("--no-inputs", is_flag=True, help="Leave out the contents of inputs and outputs.")
@@ -119,9 +122,14 @@ class Here:
         columns = shutil.get_terminal_size((80, 24)).columns
         return Screen(width=columns, highlight=False, markup=False, emoji=False)
 
-    def say(self, text: str | Text) -> None:
-        """A sentence: in a terminal it is broken between words, for programs it stays in one line."""
-        self.console.print(text, soft_wrap=not self.console.is_terminal)
+    def say(self, text: str | Text, *, after: str | Text = "") -> None:
+        """A sentence: in a terminal it is broken between words, and begins anew below where it began, `after` a word;
+        for programs it stays in one line. What has no blanks, such as a path, is never broken."""
+        first, said = Text.assemble(after), Text.assemble(text)
+        room = max(LEAST, self.console.width - first.cell_len)
+        for line in broken(said, room) if self.console.is_terminal else [said]:
+            self.console.print(first + line, soft_wrap=True)
+            first = Text(" " * first.cell_len)
 
     @staticmethod
     def json(document: Any) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
-from musubito import use_musubito_engine
+from musubito import MusubitoError, use_musubito_engine
+from musubito.cli.columns import Name
 from musubito.cli.here import CommandError, Here, as_json, json_option, says_what_is_wrong
 from musubito.cli.money import unpriced_note, worth
 from musubito.cli.tables import print_table
@@ -71,7 +73,8 @@ def _made(here: Here, target: str, found: Any, module: str, input_: str | None, 
             raise click.UsageError(f"{target} is a step: give its arguments with --args")
         return _of_step(here, found, _json("--args", arguments or "[]"))
     if arguments is not None or input_ is None:
-        raise click.UsageError(f"{target} is no step: give what the graph is invoked with, with --input")
+        wrong = "is no step: --args is for functions with @musubito_step" if arguments is not None else "is no step"
+        raise click.UsageError(f"{target} {wrong}; say what a graph is invoked with by --input")
     return _of_graph(target, found, _json("--input", input_), module)
 
 
@@ -202,6 +205,8 @@ def _of_graph(target: str, graph: Any, given: Any, module: str) -> Plan:
         made: Plan = import_module("musubito_langgraph.plan").plan_of(graph, given, module)
     except click.ClickException:
         raise
+    except MusubitoError as error:
+        raise CommandError(f"{target}: {error}. {REMEDY}") from error
     except Exception as error:
         # Whatever the graph makes of such an input.
         raise CommandError(f"{target}: {type(error).__qualname__}: {one_line(str(error))}") from error
@@ -236,15 +241,15 @@ def _print(console: Console, target: str, made: Plan) -> None:
         console.print(note)
 
 
-def _row(line: PlanLine, number: int, width: int) -> tuple[str, ...]:
-    name = clean(f"  {line.operation}" if line.within else line.operation)
-    longest = max(20, width // 2 - 8)
-    name = name if len(name) <= longest else f"…{name[1 - longest :]}"
-    name += f" ×{number}" if number > 1 else ""
+def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
+    name = Name(
+        clean(line.operation), before=Text("  " if line.within else ""), after=f" ×{number}" if number > 1 else ""
+    )
     cost = line.estimate
     return (
         WITHIN if line.within else MARKS[line.outcome],
-        name,
+        # Both this and the reason may be long.
+        name.within(min(name.cell_len, max(20, width // 2 - 8))),
         "" if cost is None else duration(cost.milliseconds),
         "" if cost is None else worth(cost),
         clean(reason(line.reason)),
