@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -15,7 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
+from musubito.cli.here import Here
+from musubito.cli.live import _picture
 from tests.cli.conftest import Musubito, World
 
 pty = pytest.importorskip("pty")
@@ -205,3 +211,24 @@ def test_a_run_that_has_ended_is_shown_at_once(musubito: Musubito, world: World)
 
 def test_a_node_is_not_followed(musubito: Musubito, world: World) -> None:
     assert musubito("--db", str(world.path), "show", world.nodes["load"], "--live").exit_code == 2
+
+
+@pytest.mark.parametrize("computing", [1, 2, 40])
+@pytest.mark.parametrize("height", [8, 10, 24])
+def test_its_picture_fits_the_terminal(world: World, height: int, computing: int) -> None:
+    here = Here(str(world.path), None, None, named_together=False)
+    here.console = Console(width=60, height=height, file=io.StringIO())
+    with here:
+        report = here.lineage.run("first")
+        head = Text("\n".join(["run", "running", "spent", ""]))
+        going_on = [("a long name of an operation in 日本語 " * 3, 1500.0)] * computing
+        picture = here.console.render_lines(_picture(here, report, going_on, head), pad=False)
+    lines = ["".join(part.text for part in line).rstrip() for line in picture]
+    # One line is left, and what is being computed is told with its time, however long its name.
+    assert len(lines) < height
+    assert lines[0] == "run"
+    told = [line for line in lines if line.startswith("▸ ")]
+    whole = [line for line in told if line.endswith("  1.5 s so far")]
+    assert whole
+    assert len(told) == computing or told[-1] == f"▸ and {computing - len(whole)} more"
+    assert max(map(cell_len, lines)) <= 60

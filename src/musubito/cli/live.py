@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.text import Text
 
 from musubito.cli.calls import calls_table, lines
+from musubito.cli.columns import Name
 from musubito.cli.here import Here
-from musubito.cli.words import clean, count, duration
+from musubito.cli.words import clean, count, duration, times
 from musubito.lineage import RunReport
 from musubito.lineage.reasons import compared
 
@@ -58,11 +59,20 @@ def _computing(here: Here, run_id: str) -> Computing:
 
 
 def _picture(here: Here, report: RunReport, computing: Computing, head: RenderableType) -> RenderableType:
-    """As much of the run as there is room for: its newest calls."""
-    tree = lines(report.calls)
-    room = max(3, here.console.height - 8 - len(computing))
-    above = [Text(f"... {count(len(tree) - room)} lines above", style="dim")] if len(tree) > room else []
-    going_on = [
-        Text(f"▸ {clean(name)}  {duration(took)} so far", style="cyan", no_wrap=True) for name, took in computing
+    """As much of the run as there is room for: what is being computed, and its newest calls. The last line of the
+    terminal stays free, since what was pushed out of it cannot be taken back."""
+    console, tree = here.console, lines(report.calls)
+    room = console.height - 1 - len(console.render_lines(head, pad=False))
+    shown = computing if len(computing) <= max(1, room // 2) else computing[: max(1, room // 2 - 1)]
+    names = [
+        Name(clean(name), before=Text("▸ "), after=f"  {duration(took)} so far", style="cyan") for name, took in shown
     ]
-    return Group(head, *above, calls_table(tree[-room:], here.console.width), *going_on)
+    going_on = [Text.assemble(name.within(console.width)) for name in names]
+    if len(shown) < len(computing):
+        going_on.append(Text(f"▸ and {count(len(computing) - len(shown))} more", style="cyan"))
+    room -= len(going_on)
+    above: list[RenderableType] = []
+    if len(tree) > room:
+        room = max(0, room - 1)
+        above = [Text(f"... {times(len(tree) - room, 'line')} above", style="dim")]
+    return Group(head, *above, calls_table(tree[max(0, len(tree) - room) :], console.width), *going_on)
