@@ -104,3 +104,31 @@ def test_effects_may_take_place_again(musubito: Musubito, tmp_path: Path) -> Non
         in musubito("--db", "x.db", "invalidate", "send", given="n").stderr
     )
     assert json.loads(musubito("--db", "x.db", "invalidate", "send", "--json", given="y").stdout)["executions"] == 1
+
+
+def test_an_encrypted_namespace_as_well(musubito: Musubito, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    @musubito_step(name="load")
+    def loads(x: int) -> int:
+        calls.append(engine.namespace)
+        return x
+
+    def again() -> list[str]:
+        nonlocal engine
+        calls.clear()
+        for namespace, key in (("open", None), ("tenant", b"k" * 32)):
+            storage = SQLiteStorage(tmp_path / "m.db")
+            with MusubitoEngine(storage, namespace=namespace, key=key) as engine, use_musubito_engine(engine):
+                node = loads(1).node_id
+        return [*calls, node]
+
+    engine: MusubitoEngine
+    again()
+    *ran, node = again()
+    assert ran == []
+    done = musubito("--db", "m.db", "invalidate", "load", "--yes")
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "load: 2 executions invalidated.")
+    assert again()[:-1] == ["open", "tenant"]
+    assert musubito("--db", "m.db", "invalidate", node, "--yes").exit_code == 0
+    assert again()[:-1] == ["tenant"]

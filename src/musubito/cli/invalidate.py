@@ -10,15 +10,15 @@ from musubito.cli.here import CommandError, Here, json_option, says_what_is_wron
 from musubito.cli.words import clean, short, times
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.names import similar_names
+from musubito.store.base import Invalidate
 
 __all__ = ["command"]
 
 
 class Target(NamedTuple):
-    """What is invalidated in one namespace, as the engine takes it; and the number of the operation, or of the node."""
+    """What is invalidated in one namespace, as the store takes it; and the number of the operation, or of the node."""
 
-    namespace: str
-    what: str
+    change: Invalidate
     operation: int | None
     node: int | None
 
@@ -43,9 +43,10 @@ def command(here: Here, what: str, yes: bool, json_: bool) -> None:
     executions, valid, effects = (sum(row[column] for row in known) for column in range(3))
     name = short(what) if targets[0].node is not None else clean(what)
     if not yes:
-        _ask(f"{name}: {times(executions, 'execution')}", [each.namespace for each in targets], effects)
+        _ask(f"{name}: {times(executions, 'execution')}", [each.change.namespace for each in targets], effects)
     invalid = lineage.rows("invalid_executions")[0][0]
-    count = sum(lineage.engine.in_namespace(each.namespace).invalidate(each.what) for each in targets)
+    # Past the engine, which has no key: the ids and names are the store's own, also where it is encrypted.
+    count = sum(lineage.engine.storage.write([each.change])[0] for each in targets)
     callers = max(0, lineage.rows("invalid_executions")[0][0] - invalid - valid)
     stale = sum(rows[0][0] for rows in lineage.ask(*(("stale_below", each) for each in where)))
     if json_:
@@ -60,7 +61,11 @@ def command(here: Here, what: str, yes: bool, json_: bool) -> None:
 
 def _targets(lineage: Lineage, what: str) -> list[Target]:
     operations = lineage.rows("operations")
-    named = [Target(namespace, name, number, None) for namespace, name, number in operations if name == what]
+    named = [
+        Target(Invalidate(namespace, name, None), number, None)
+        for namespace, name, number in operations
+        if name == what
+    ]
     if named:
         return named
     try:
@@ -72,7 +77,8 @@ def _targets(lineage: Lineage, what: str) -> list[Target]:
         hint = f"did you mean {', '.join(similar)}?" if similar else "'musubito show last' names some."
         raise LineageError(f"no operation and no node is called {what!r}; {hint}") from None
     node = lineage.nodes([number])[0]
-    return [Target(node.namespace or lineage.engine.namespace, node.node_id, None, number)]
+    change = Invalidate(node.namespace or lineage.engine.namespace, None, bytes.fromhex(node.node_id))
+    return [Target(change, None, number)]
 
 
 def _ask(what: str, namespaces: list[str], effects: int) -> None:
