@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.cli.root import root
+from musubito.cli.words import short
+from tests.cli.conftest import Musubito, World
 
 
 @musubito_step(name="fetch")
@@ -157,3 +159,10 @@ def test_what_would_be_forgotten_is_told_and_stays(path, args):
     assert would["size"] == done["size"] > 0
     assert again.output.startswith("Would forget ")
     assert f"{would['executions']} execution" in again.output
+
+
+def test_it_says_which_run_of_a_name_is_meant(musubito: Musubito, world: World) -> None:
+    runs = json.loads(musubito("--db", str(world.path), "runs", "--json").stdout)["runs"]
+    (first,) = [run["run_id"] for run in runs if run["name"] == "first"]
+    told = musubito("--db", str(world.path), "forget", "first", given="n\n")
+    assert (told.exit_code, told.stderr.partition("?")[0]) == (2, f"Forget first (run {short(first)})")

@@ -178,9 +178,9 @@ def test_a_long_name_leaves_room_for_the_rest(
     told = musubito("plan", f"{module}.py:outer", "--args", "[2]", columns=columns).stdout.splitlines()
     titles, outer, inner = (line.rstrip() for line in told[2:5])
     assert titles.split() == ["operation", "takes", "cost", "why"]
-    assert outer.startswith(f"○ {module}.outer ")
+    assert outer.split()[:2] == ["○", f"{module}.outer"]
     assert outer.endswith("input changed")
-    assert inner.startswith("·   ")
+    assert inner.startswith("·")
     assert "船と海の話を要約します。 " in inner
     assert max(map(cell_len, told)) <= columns
 

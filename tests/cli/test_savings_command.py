@@ -96,7 +96,7 @@ def test_rows_are_limited_and_the_total_is_not(musubito: Musubito, world: World)
 
 def test_since(musubito: Musubito, world: World) -> None:
     everything = musubito("--db", str(world.path), "savings").stdout
-    for since in ("1h", "2d", "3w", "2020-01-01", "2020-01-01T08:30", "2020-01-01T08:30+02:00"):
+    for since in ("30m", "1h", "2d", "3w", "2020-01-01", "2020-01-01T08:30", "2020-01-01T08:30+02:00"):
         assert musubito("--db", str(world.path), "savings", "--since", since).stdout == everything
     assert (
         musubito("--db", str(world.path), "savings", "--since", "2999-01-01").stdout == "Nothing has run since then.\n"

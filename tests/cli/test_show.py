@@ -271,3 +271,22 @@ def test_a_redaction_to_bytes_is_shown(musubito: Musubito, tmp_path: Path) -> No
         node = engine.execute("s", {"x": 1}, lambda x: 0).node_id
     for more in ([], ["--json"]):
         assert musubito("--db", "m.db", "show", node, *more).exit_code == 0
+
+
+def test_what_is_encrypted_is_said_to_be(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), key=b"k" * 32) as engine:
+        node = engine.execute("sealed", {"x": 1}, lambda x: x).node_id
+    told = musubito("--db", "m.db", "show", node).stdout
+    assert told.endswith(
+        "\ninput\n(encrypted)\n\noutput\n(it is encrypted, and this engine has no key for its namespace)\n"
+    )
+
+
+def test_facts_are_broken_between_words(musubito: Musubito, tmp_path: Path) -> None:
+    name = "a_rather_long_name_of_an_operation_as_companies_have_them"
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine:
+        node = engine.execute(name, {}, lambda: 0).node_id
+    told = musubito("--db", "m.db", "show", node, FORCE_COLOR="1", NO_COLOR="1").stdout
+    lines = re.sub(r"\x1b\[[\d;]*m", "", told).splitlines()
+    at = lines.index(f"operation  {name}  (namespace")
+    assert lines[at + 1] == f"{'':11}default)"

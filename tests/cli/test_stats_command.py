@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from musubito import SQLiteStorage
+from musubito import MusubitoEngine, SQLiteStorage
 from tests.cli.conftest import Musubito, World
 
 
@@ -83,3 +83,13 @@ def test_an_empty_store(musubito: Musubito, tmp_path: Path) -> None:
     SQLiteStorage(tmp_path / "empty.db").close()
     result = musubito("--db", "empty.db", "stats")
     assert (result.exit_code, result.stdout.splitlines()[0].split()) == (0, ["runs", "0"])
+
+
+def test_an_operation_of_which_nothing_is_left_is_not_told(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine:
+        engine.execute("old", {}, lambda: 0)
+        engine.execute("new", {}, lambda: 0)
+    assert " old " in musubito("--db", "m.db", "stats").stdout.replace("\n", " ")
+    musubito("--db", "m.db", "prune", "--older-than", "0s", "--yes")
+    operations = json.loads(musubito("--db", "m.db", "stats", "--json").stdout)["operations"]
+    assert [each["operation"] for each in operations] == ["new"]

@@ -159,7 +159,7 @@ def test_what_is_not_there_is_said(engine: MusubitoEngine):
         lineage.node("0" * 64)
     with pytest.raises(LineageError, match="at least 4 digits"):
         lineage.node(first[:3])
-    with pytest.raises(LineageError, match="is no run"):
+    with pytest.raises(LineageError, match="no run is called 'nightly'"):
         lineage.run("nightly")
     with pytest.raises(LineageError, match="is no node"):
         lineage.node("xyz" * 5)

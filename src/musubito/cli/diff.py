@@ -46,7 +46,7 @@ def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
         if found.differ:
             _print_calls(here.console, found)
             click.echo()
-        click.echo(_summary(found))
+        here.say(_summary(found))
     if found.differ:
         ctx.exit(1)
 

@@ -7,8 +7,9 @@ from typing import Final
 
 import click
 
+from musubito.cli.found import run_or_node
 from musubito.cli.here import CommandError, Here, json_text, no_inputs_option, says_what_is_wrong
-from musubito.lineage import Lineage, LineageError, NodeReport, RunReport
+from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
 from musubito.lineage.openlineage import events_of_nodes, events_of_run
 
@@ -33,7 +34,7 @@ def command(here: Here, what: str, format_: str, output: Path | None, json_: boo
     OpenLineage: run events as one JSON list. Contents are in none but json, and not in that with --no-inputs.
     """
     lineage = here.lineage
-    text = _exported(lineage, _found(lineage, what), "json" if json_ else format_, contents=not no_inputs)
+    text = _exported(lineage, run_or_node(here, what), "json" if json_ else format_, contents=not no_inputs)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -41,16 +42,6 @@ def command(here: Here, what: str, format_: str, output: Path | None, json_: boo
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{output}: {error.strerror or error}") from error
-
-
-def _found(lineage: Lineage, what: str) -> RunReport | NodeReport:
-    try:
-        return lineage.run(what)
-    except LineageError as no_run:
-        try:
-            return lineage.node(what)
-        except LineageError as no_node:
-            raise LineageError(f"{no_run}; {no_node}") from None
 
 
 def _exported(lineage: Lineage, found: RunReport | NodeReport, format_: str, *, contents: bool) -> str:

@@ -118,7 +118,7 @@ def _foretell(here: Here, name: str, would: ToForget, *, json_: bool) -> None:
     if json_:
         here.json(would)
         return
-    click.echo(
+    here.say(
         f"Would forget {name}: {times(would.executions, 'execution')}, {times(would.inputs, 'stored input')}, "
         f"{size(would.size)} of contents."
     )
@@ -128,24 +128,24 @@ def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
     if json_:
         here.json(done)
         return
-    click.echo(f"{name}: {times(done.executions, 'execution')} forgotten, {size(done.size)} of contents erased.")
+    here.say(f"{name}: {times(done.executions, 'execution')} forgotten, {size(done.size)} of contents erased.")
     click.echo(f"{times(done.inputs, 'stored input')} and {times(done.parts, 'piece')} of stored inputs among it.")
     if done.nodes or done.runs:
         click.echo(f"{times(done.nodes, 'node')} and {times(done.runs, 'run')} removed.")
     if done.elsewhere:
         click.echo(not_found(here.lineage, done.elsewhere), err=True)
     if not done.erased:
-        click.echo(
-            "Somebody is reading: the bytes leave the files when forget is called again, or the last one closes."
-        )
+        here.say("Somebody is reading: the bytes leave the files when forget is called again, or the last one closes.")
 
 
 def _all_of(wanted: list[Forget]) -> str:
     """What else is concerned than what was named."""
     operations = sorted({clean(each.operation) for each in wanted if each.operation})
     nodes = sorted({short(node.hex()) for each in wanted for node in each.nodes})
-    some = [*operations, *nodes]
-    if len(some) < 2:
+    # Of a run's name only the newest one is meant.
+    runs = [f"run {short(each.run.hex())}" for each in wanted if each.run is not None]
+    some = [*operations, *runs[:1], *nodes]
+    if len(some) < 2 and not runs:
         return ""
     return f" ({', '.join(some[:5])}{f' and {len(some) - 5} more' if len(some) > 5 else ''})"
 

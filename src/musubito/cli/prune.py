@@ -93,7 +93,7 @@ def command(
     if texts and orphans.count:
         texts.append(f"{times(orphans.count, 'file')} of large outputs that nothing needs ({size(orphans.bytes)})")
     if dry_run:
-        click.echo(f"Would remove {', then '.join(texts) or f'nothing: {size(used)} are no more than was asked for'}.")
+        here.say(f"Would remove {', then '.join(texts) or f'nothing: {size(used)} are no more than was asked for'}.")
         return
     if texts and not yes:
         _ask(f"Remove {', then '.join(texts)}?")
@@ -111,33 +111,34 @@ def command(
     if json_:
         here.json({"before": before, "removed": done, "used": room(here.lineage), "young_blobs": young})
         return
-    click.echo(
+    here.say(
         f"Removed {times(done.executions, 'execution')}, {times(done.nodes, 'node')}, {times(done.runs, 'run')}: "
         f"{size(done.size)} of contents."
     )
     if done.elsewhere:
         click.echo(not_found(here.lineage, done.elsewhere), err=True)
     if young.count:
-        click.echo(
+        here.say(
             f"{times(young.count, 'file')} of large outputs ({size(young.bytes)}) kept, since somebody may be writing "
             "what is younger than an hour. A prune an hour from now removes what nothing needs then."
         )
     if keep_size is not None and (left := room(here.lineage)) > keep_size:
-        click.echo(f"{size(left)} are left: all of that is needed by what is kept whatever its age, or the newest.")
+        here.say(f"{size(left)} are left: all of that is needed by what is kept whatever its age, or the newest.")
     if done.executions or done.nodes or done.runs:
-        _tell_of_room(store, vacuum=vacuum)
+        _tell_of_room(here, vacuum=vacuum)
 
 
-def _tell_of_room(store: Compactable, *, vacuum: bool) -> None:
+def _tell_of_room(here: Here, *, vacuum: bool) -> None:
     """Where what was removed has left room that the disk has not got back."""
+    store = _compactable(here)
     if not isinstance(store, SQLiteStorage):
         at_once = "" if vacuum else ", at once with --vacuum"
-        click.echo(
+        here.say(
             f"The server uses the room again for what comes{at_once}. To give it back to the disk is for its "
             "administrator: VACUUM FULL."
         )
     elif not vacuum and store.free():
-        click.echo("The room in the file is used again by what comes; --vacuum gives it back to the disk.")
+        here.say("The room in the file is used again by what comes; --vacuum gives it back to the disk.")
 
 
 def _kept(files: Collection[BlobFile]) -> Kept:

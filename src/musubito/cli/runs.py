@@ -29,7 +29,7 @@ def command(here: Here, limit: int, name: str | None, json_: bool) -> None:
     if json_:
         here.json({"runs": runs})
     elif not runs:
-        click.echo(nothing(here) if name is None else f"No run is called {name!r}.")
+        here.say(nothing(here) if name is None else f"No run is called {name!r}.")
     else:
         here.console.print(fitted(_table(runs, wide=here.console.width >= WIDE), here.console.width, cut=1))
 

@@ -19,26 +19,26 @@ from musubito.lineage.savings import By, Savings, SavingsRow, savings
 __all__ = ["command"]
 
 BY_MODEL: Final = "A call is in the row of each model that it asked; calls that asked none are in the total alone."
-UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
+UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     """A date, a moment, or how long ago; as seconds since the epoch."""
     if value is None:
         return None
-    ago = re.fullmatch(r"(\d{1,5})([hdw])", value)
+    ago = re.fullmatch(r"(\d{1,5})([mhdw])", value)
     try:
         if ago:
             return (datetime.now().astimezone() - timedelta(**{UNITS[ago[2]]: int(ago[1])})).timestamp()
         return datetime.fromisoformat(value).astimezone().timestamp()
     except (ValueError, OverflowError, OSError):
-        wanted = "a date, as 2026-11-25 or 2026-11-25T08:30, or how long ago, as 12h, 7d, 4w"
+        wanted = "a date, as 2026-11-25 or 2026-11-25T08:30, or how long ago, as 30m, 12h, 7d, 4w"
         raise click.BadParameter(f"{value!r} is no time; give {wanted}") from None
 
 
 @click.command("savings", epilog="Example: musubito savings --by model --since 7d")
 @click.option("--by", default="day", show_default=True, type=click.Choice(get_args(By)), help="What makes a row.")
-@click.option("--since", metavar="WHEN", callback=_since, help="Only calls since then: a date, or 12h, 7d, 4w.")
+@click.option("--since", metavar="WHEN", callback=_since, help="Only calls since then: a date, or 30m, 12h, 7d, 4w.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many rows are shown.")
 @json_option
 @click.pass_obj

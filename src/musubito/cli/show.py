@@ -12,12 +12,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from musubito.cli.calls import calls_table, lines
-from musubito.cli.here import Here, as_json, json_option, no_inputs_option, nothing, says_what_is_wrong
+from musubito.cli.found import run_or_node
+from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
 from musubito.cli.live import follow
 from musubito.cli.words import clean, count, duration, one_line, short, times, tokens, tokens_by_model, when
 from musubito.contents.contents import SEALED_TEXT
+from musubito.identity.plain import TYPE
 from musubito.identity.secrets import scrubbed
-from musubito.lineage import Attempt, Cost, LineageError, NodeReport, RunReport
+from musubito.lineage import Attempt, Cost, NodeReport, RunReport
 from musubito.lineage.reasons import compared
 
 __all__ = ["command"]
@@ -41,7 +43,7 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
     RUN is an id, a name (its newest run) or "last". In the tree: ● replayed, ○ ran, ✗ failed; beside each what it
     took, or what its replay saved, why, and its node.
     """
-    found = _found(here, what)
+    found = run_or_node(here, what)
     if isinstance(found, NodeReport):
         if live:
             raise click.UsageError("--live follows a run, and this is a node.")
@@ -55,26 +57,6 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
     else:
         here.console.print(Group(_head(report), calls_table(lines(report.calls), here.console.width)))
         _tell_errors(here, report, contents=not no_inputs)
-
-
-def _found(here: Here, what: str) -> RunReport | NodeReport:
-    lineage = here.lineage
-    try:
-        return lineage.run(what)
-    except LineageError as no_run:
-        if len(what) < 4 or not set(what.lower()) <= set("0123456789abcdef"):
-            text = f"no run is called {what!r}. 'musubito runs' lists them."
-            if what == "last":
-                text = nothing(here)
-            elif what and set(what.lower()) <= set("0123456789abcdef"):
-                text = (
-                    f"no run is called {what!r}, and of an id it takes at least 4 digits. 'musubito runs' lists them."
-                )
-            raise LineageError(text) from None
-        try:
-            return lineage.node(what)
-        except LineageError as no_node:
-            raise LineageError(f"{no_run}; {no_node}. 'musubito runs' lists the runs.") from None
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -134,7 +116,7 @@ def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> 
         here.json({"node": node, "attempt": attempt, "input": given, "output": gave})
         return
     for label, text in _facts(node, attempt):
-        here.console.print(Text.assemble((f"{label:<11}", "dim"), clean(text)), soft_wrap=True)
+        here.say(clean(text), after=Text(f"{label:<11}", style="dim"))
     for label, value in (("input", given), ("output", gave)):
         if not contents:
             text = WITHHELD
@@ -169,6 +151,8 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict) and value.get(TYPE) == "..." and isinstance(value.get("value"), str):
+        return f"({clean(value['value'])})"  # why it is not shown
     # A text of several lines is shown as they are.
     is_long = isinstance(value, str) and "\n" in value
     told = clean(value if is_long else json.dumps(as_json(value), indent=2, ensure_ascii=False)).splitlines()

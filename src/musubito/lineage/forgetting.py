@@ -64,11 +64,13 @@ def meant(lineage: Lineage, what: str) -> list[Forget]:
         run = bytes.fromhex(lineage.run(what).summary.run_id)
     except LineageError as error:
         if node is None:
+            if str(error).startswith("several"):
+                raise
             similar = similar_names(what, [name for _, name, _ in lineage.rows("operations")])
-            why = f"did you mean {', '.join(similar)}?" if similar else str(error)
-            raise LineageError(
-                f"{what!r} is no operation, and neither a node nor a run is found by it: {why}"
-            ) from error
+            hint = (
+                f"did you mean {', '.join(similar)}?" if similar else "'musubito runs' and 'musubito show' name some."
+            )
+            raise LineageError(f"no operation, node or run is called {what!r}; {hint}") from error
         return [Forget("", nodes=[node])]
     if node is not None:
         raise LineageError(f"{what} is both a node and a run; give more digits")

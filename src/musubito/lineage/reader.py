@@ -310,6 +310,8 @@ class Lineage:
     def _unique(self, kind: str, text: str, query: str) -> bytes:
         """The one id of this kind that begins with this text."""
         short, size = text.lower().strip(), LONGEST[kind]
+        if kind == "run" and not set(short) <= set("0123456789abcdef"):
+            raise LineageError(f"no run is called {text!r}, see {SHOWN[kind]!r}")
         if len(short) < SHORTEST or len(short) > 2 * size or not set(short) <= set("0123456789abcdef"):
             raise LineageError(f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id, see {SHOWN[kind]!r}")
         first = bytes.fromhex(short.ljust(2 * size, "0"))

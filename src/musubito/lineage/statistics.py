@@ -124,6 +124,8 @@ def _operations(
     for operation, namespace, name in operations:
         count, failed, mean_ms, last_ms = ran.get(operation, (0, 0, None, None))
         number, replays = called.get(operation, (0, 0))
+        if not count and not number:
+            continue  # all of it was pruned
         spent = Cost((mean_ms or 0.0) * (count - failed), tokens[operation])
         found.append(
             OperationStatistics(
