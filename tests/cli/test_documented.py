@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,11 @@ def test_every_reason_is_told_with_the_word_of_tables():
         assert f"`{reason.value}`" in text
         shown = word(reason.value)
         assert shown == reason.value or f"`{reason.value}` ({shown}" in text
+
+
+def test_every_key_of_an_operation_and_of_what_led_to_an_answer_is_told():
+    from musubito.lineage.origins import Prompt, RootInput
+    from musubito.lineage.statistics import OperationStatistics
+
+    assert {each.name for each in fields(OperationStatistics)} <= words(ROWS["stats"])
+    assert {each.name for each in (*fields(Prompt), *fields(RootInput))} <= words(ROWS["lineage"])

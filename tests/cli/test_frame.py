@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -223,3 +224,16 @@ def test_a_terminal_without_letters_of_its_own_sees_marks(world: World) -> None:
     assert "o digest" in lines[0]
     assert "| * load" in lines[1]
     assert not any("?" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("runs",), ("show", "first"), ("stats",), ("savings", "--by", "operation"), ("diff", "first", "edited")],
+)
+def test_in_a_narrow_terminal_only_names_are_cut(musubito: Musubito, world: World, arguments: tuple[str, ...]) -> None:
+    wide = musubito("--db", str(world.path), *arguments, columns=100).stdout
+    narrow = musubito("--db", str(world.path), *arguments, columns=40).stdout
+    cells = [cell for cell in re.findall(r"[\d.,/%]+(?: ms| tok)?|ran|same|replayed", wide) if not cell.startswith(".")]
+    # Sentences are broken elsewhere.
+    assert [cell for cell in cells if cell not in " ".join(narrow.split())] == []
+    assert len(cells) > 10

@@ -55,12 +55,16 @@ def _last(text: str, width: int) -> str:
 
 
 def fitted(table: Table, width: int, cut: int = 0) -> Table:
-    """The same table; the texts of column `cut` are shortened so that all others are whole."""
+    """The same table; the texts of column `cut` are shortened so that all others are whole. Where even that is not
+    enough, it is wider than the terminal: a row that goes on below can be read, one whose cells are all cut cannot."""
     widths = [max(_width(cell) for cell in (column.header, *column.cells)) for column in table.columns]
     gap = table.padding[1]
     room = width - sum(widths) + widths[cut] - gap * (len(widths) - 1)
     if widths[cut] > room:
-        table.columns[cut].width = max(LEAST, room)
+        least = min(LEAST, widths[cut])
+        table.columns[cut].width = max(least, room)
+        if room < least:
+            table.width = width - room + least
     return table
 
 

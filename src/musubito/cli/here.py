@@ -56,7 +56,11 @@ class CommandError(click.ClickException):
 
 
 class Screen(Console):
-    """A console whose reader may have gone."""
+    """A console whose reader may have gone. What is wider than it is not cut."""
+
+    def print(self, *objects: Any, crop: bool = False, **how: Any) -> None:
+        """See `columns.fitted`."""
+        super().print(*objects, crop=crop, **how)
 
     def on_broken_pipe(self) -> NoReturn:
         """See `reader_gone`."""

@@ -62,12 +62,13 @@ def _picture(here: Here, report: RunReport, computing: Computing, head: Renderab
     """As much of the run as there is room for: what is being computed, and its newest calls. The last line of the
     terminal stays free, since what was pushed out of it cannot be taken back."""
     console, tree = here.console, lines(report.calls)
+    width = console.width - 2  # for the ^C of who has seen enough: on a line of its own it would stay behind
     room = console.height - 1 - len(console.render_lines(head, pad=False))
     shown = computing if len(computing) <= max(1, room // 2) else computing[: max(1, room // 2 - 1)]
     names = [
         Name(clean(name), before=Text("▸ "), after=f"  {duration(took)} so far", style="cyan") for name, took in shown
     ]
-    going_on = [Text.assemble(name.within(console.width)) for name in names]
+    going_on = [Text.assemble(name.within(width)) for name in names]
     if len(shown) < len(computing):
         going_on.append(Text(f"▸ and {count(len(computing) - len(shown))} more", style="cyan"))
     room -= len(going_on)
@@ -75,4 +76,4 @@ def _picture(here: Here, report: RunReport, computing: Computing, head: Renderab
     if len(tree) > room:
         room = max(0, room - 1)
         above = [Text(f"... {times(len(tree) - room, 'line')} above", style="dim")]
-    return Group(head, *above, calls_table(tree[max(0, len(tree) - room) :], console.width), *going_on)
+    return Group(head, *above, calls_table(tree[max(0, len(tree) - room) :], width), *going_on)
