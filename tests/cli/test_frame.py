@@ -237,3 +237,6 @@ def test_in_a_narrow_terminal_only_names_are_cut(musubito: Musubito, world: Worl
     # Sentences are broken elsewhere.
     assert [cell for cell in cells if cell not in " ".join(narrow.split())] == []
     assert len(cells) > 10
+    # Blanks at the end of a row would go on below.
+    table = narrow.partition("operation")[2] if arguments == ("stats",) else narrow
+    assert [line for line in table.splitlines() if line.endswith("  ")] == []

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from rich.table import Table
 from rich.text import Text
 
-from musubito.cli.columns import Name, fitted
+from musubito.cli.columns import Fitted, Name, fitted
 from musubito.cli.trees import branches, grouped
 from musubito.cli.words import MARKS, clean, count, duration, reason, short_ids, token_count
 from musubito.lineage import CallReport
@@ -53,7 +53,7 @@ def lines(calls: Sequence[CallReport]) -> list[Line]:
     return found
 
 
-def calls_table(some: Sequence[Line], width: int) -> Table:
+def calls_table(some: Sequence[Line], width: int) -> Fitted:
     """These lines with what each took or saved, and why; the name of the operation gives way where there is no room."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, overflow="ellipsis")

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Name", "broken", "fitted"]
+__all__ = ["Fitted", "Name", "broken", "fitted"]
 
 LEAST = 8
 
@@ -54,7 +55,23 @@ def _last(text: str, width: int) -> str:
     return set_cell_size(text[::-1], max(width, 3)).rstrip()[::-1]
 
 
-def fitted(table: Table, width: int, cut: int = 0) -> Table:
+class Fitted:
+    """A table whose lines end with their last letter: blanks would go on below where it is wider than the terminal."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for line in Segment.split_lines(console.render(self._table, options)):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
+            yield from line
+            yield Segment.line()
+
+
+def fitted(table: Table, width: int, cut: int = 0) -> Fitted:
     """The same table; the texts of column `cut` are shortened so that all others are whole. Where even that is not
     enough, it is wider than the terminal: a row that goes on below can be read, one whose cells are all cut cannot."""
     widths = [max(_width(cell) for cell in (column.header, *column.cells)) for column in table.columns]
@@ -65,7 +82,7 @@ def fitted(table: Table, width: int, cut: int = 0) -> Table:
         table.columns[cut].width = max(least, room)
         if room < least:
             table.width = width - room + least
-    return table
+    return Fitted(table)
 
 
 def _width(cell: object) -> int:
