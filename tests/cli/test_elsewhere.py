@@ -85,7 +85,7 @@ def test_verify_looks_where_it_is_told(musubito: Musubito, url: str, there: str,
     assert said.exit_code == 1
     problem, remedy, summary = said.stdout.splitlines()
     assert problem == f"✗ {node[:10]} paint: its blob is not in {tmp_path}/painted.db-blobs (2 times)."
-    assert "say where: `musubito --blobs URL verify`. If it is lost, it runs again" in remedy
+    assert "say where: 'musubito --blobs URL verify'. If it is lost, it runs again" in remedy
     assert summary.endswith("2 findings.")
     assert len(json.loads(musubito("--url", url, "verify", "--json").stdout)["findings"]) == 1
     for said in (
@@ -132,7 +132,7 @@ def test_credentials_come_from_the_environment(
 
 def test_show_looks_where_it_is_told(musubito: Musubito, url: str, there: str, node: str) -> None:
     without = json.loads(musubito("--url", url, "show", node, "--json").stdout)["output"]
-    assert "`musubito --blobs URL` looks elsewhere" in without["value"]
+    assert "'musubito --blobs URL' looks elsewhere" in without["value"]
     told = json.loads(musubito("--url", url, "--blobs", there, "show", node, "--json").stdout)["output"]
     assert (told["$type"], told["size"]) == ("bytes", SIZE)
 

@@ -290,3 +290,11 @@ def test_facts_are_broken_between_words(musubito: Musubito, tmp_path: Path) -> N
     lines = re.sub(r"\x1b\[[\d;]*m", "", told).splitlines()
     at = lines.index(f"operation  {name}  (namespace")
     assert lines[at + 1] == f"{'':11}default)"
+
+
+def test_tags_of_several_lines_stay_in_one(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        with run("tagged", tags={"note": "two\nlines", "n": 1}):
+            pass
+    head = musubito("--db", "m.db", "show", "tagged").stdout.splitlines()[1]
+    assert head.endswith(" · tags note=two lines, n=1")

@@ -67,7 +67,7 @@ def _head(report: RunReport) -> RenderableType:
     if run.finished_at is not None:
         about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")
     if run.tags:
-        about.append("tags " + ", ".join(f"{key}={value}" for key, value in run.tags.items()))
+        about.append("tags " + ", ".join(one_line(f"{key}={value}") for key, value in run.tags.items()))
     ended = Counter(call.outcome for call in report.calls)
     outcomes = [(ended[outcome], outcome) for outcome in dict.fromkeys(("ran", "replayed", "failed", *sorted(ended)))]
     calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number) or "no calls yet"

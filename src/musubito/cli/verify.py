@@ -6,6 +6,7 @@ from collections import Counter
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from musubito.cli.here import Here, json_option, says_what_is_wrong
 from musubito.cli.words import clean, short, times
@@ -85,5 +86,5 @@ def _tell(here: Here, findings: list[Finding]) -> None:
         for finding in some:
             at = " ".join(filter(None, (short(finding.node_id), clean(finding.operation)))) or finding.table
             number = f" ({often[finding]:,} times)" if often[finding] > 1 else ""
-            here.console.print(f"✗ {at}: {clean(finding.problem)}{number}.", style="red")
-        here.console.print(f"  {remedy}")
+            here.say(Text(f"{at}: {clean(finding.problem)}{number}.", style="red"), after=Text("✗ ", style="red"))
+        here.say(remedy, after="  ")

@@ -39,6 +39,6 @@ def tells_damage(function: Callable[P, T]) -> Callable[P, T]:
             raise
         except _DAMAGE as error:
             what = f"{type(error).__name__}: {error}"
-            raise LineageError(f"what is stored cannot be read ({what}); see `musubito verify`") from error
+            raise LineageError(f"what is stored cannot be read ({what}); see 'musubito verify'") from error
 
     return told

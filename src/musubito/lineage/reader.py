@@ -292,7 +292,7 @@ class Lineage:
             payload = contents.open(stored.codec, stored.payload, bytes.fromhex(node.execution.artifact_id))
             return _without_events(plain(memoryview(payload)[1:]))
         except ArtifactMissing as error:
-            return {"$type": "...", "value": f"{error}; `musubito --blobs URL` looks elsewhere"}
+            return {"$type": "...", "value": f"{error}; 'musubito --blobs URL' looks elsewhere"}
         except ArtifactUnreadable as error:
             return {"$type": "...", "value": str(error)}
 

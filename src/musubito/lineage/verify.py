@@ -23,15 +23,15 @@ __all__ = ["Checked", "Finding", "verify"]
 SLICE: Final = 200
 """How many rows are read at a time; a payload may be large."""
 RUNS_AGAIN: Final = (
-    "It will simply run again when it is called; `musubito invalidate {node}` says so to those that called it."
+    "It will simply run again when it is called; 'musubito invalidate {node}' says so to those that called it."
 )
 ELSEWHERE: Final = (
-    "If large outputs lie elsewhere (ObjectBlobs), say where: `musubito --blobs URL verify`. If it is lost, {lost}."
+    "If large outputs lie elsewhere (ObjectBlobs), say where: 'musubito --blobs URL verify'. If it is lost, {lost}."
 )
 UNREACHED: Final = "Where large outputs lie could not be read: see to that, and verify again."
 LOST: Final = "it runs again when it is called"
 LOST_EFFECT: Final = "whoever asks for its result is told so"
-ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. `musubito forget {node}` removes it."
+ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. 'musubito forget {node}' removes it."
 EFFECT: Final = "It took place; whoever asks for its result is told that it is lost."
 TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
 NOWHERE: Final = "?"

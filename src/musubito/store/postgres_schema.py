@@ -99,7 +99,7 @@ def prepare(connection: psycopg.Connection[Any], where: str) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
             f"{where}: this role may not make the schema {SCHEMA} ({error.diag.message_primary}). Let one that "
-            "may open the store once, for example by `musubito --url ... doctor`."
+            "may open the store once, for example by 'musubito --url ... doctor'."
         ) from error
 
 
