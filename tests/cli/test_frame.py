@@ -126,6 +126,7 @@ def test_help_with_an_example(musubito: Musubito, name: str) -> None:
 def test_help_lists_all_commands(musubito: Musubito) -> None:
     told = musubito("--help").stdout
     assert all(f"  {name} " in told for name in COMMANDS)
+    assert "..." not in told.partition("Commands:")[2]
     assert musubito().stdout == told
 
 

@@ -216,11 +216,12 @@ def test_a_node_is_not_followed(musubito: Musubito, world: World) -> None:
 
 @pytest.mark.parametrize("computing", [1, 2, 40])
 @pytest.mark.parametrize("height", [8, 10, 24])
-def test_its_picture_fits_the_terminal(world: World, height: int, computing: int) -> None:
+@pytest.mark.parametrize("name", ["first", "edited"])
+def test_its_picture_fits_the_terminal(world: World, name: str, height: int, computing: int) -> None:
     here = Here(str(world.path), None, None, named_together=False)
     here.console = Console(width=60, height=height, file=io.StringIO())
     with here:
-        report = here.lineage.run("first")
+        report = here.lineage.run(name)
         head = Text("\n".join(["run", "running", "spent", ""]))
         going_on = [("a long name of an operation in 日本語 " * 3, 1500.0)] * computing
         picture = here.console.render_lines(_picture(here, report, going_on, head), pad=False)
@@ -231,5 +232,6 @@ def test_its_picture_fits_the_terminal(world: World, height: int, computing: int
     told = [line for line in lines if line.startswith("▸ ")]
     whole = [line for line in told if line.endswith("  1.5 s so far")]
     assert whole
+    assert computing < 40 or len(lines) == height - 1
     assert len(told) == computing or told[-1] == f"▸ and {computing - len(whole)} more"
     assert max(map(cell_len, lines)) <= 60

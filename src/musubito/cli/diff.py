@@ -24,7 +24,7 @@ REASON: Final = 32
 MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-", "red")}
 
 
-@click.command("diff", epilog="Example: musubito diff nightly last")
+@click.command("diff", short_help="What differs between two runs.", epilog="Example: musubito diff nightly last")
 @click.argument("before", metavar="RUN")
 @click.argument("after", metavar="RUN")
 @json_option

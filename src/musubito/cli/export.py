@@ -18,7 +18,11 @@ __all__ = ["command"]
 FORMATS: Final = ("mermaid", "dot", "json", "openlineage")
 
 
-@click.command("export", epilog="Example: musubito export last --format mermaid -o run.mmd")
+@click.command(
+    "export",
+    short_help="A run or a node as Mermaid, DOT, JSON or OpenLineage.",
+    epilog="Example: musubito export last --format mermaid -o run.mmd",
+)
 @click.argument("what", metavar="RUN|NODE")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="mermaid", show_default=True, help="How.")
 @click.option(

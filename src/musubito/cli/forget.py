@@ -32,7 +32,9 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
     return values[0] if values else None
 
 
-@click.command("forget", epilog="Example: musubito forget 3f2a9c --below")
+@click.command(
+    "forget", short_help="Erase contents for good, from the file too.", epilog="Example: musubito forget 3f2a9c --below"
+)
 @click.argument("what", metavar="NODE|RUN|OPERATION", required=False)
 @click.option(
     "--namespace",

@@ -15,7 +15,11 @@ from musubito.lineage.impact import Impact, impact
 __all__ = ["command"]
 
 
-@click.command("impact", epilog="Example: musubito impact report/research")
+@click.command(
+    "impact",
+    short_help="What would go stale if an operation changed, and its cost.",
+    epilog="Example: musubito impact report/research",
+)
 @click.argument("operation")
 @json_option
 @click.pass_obj

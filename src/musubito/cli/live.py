@@ -64,7 +64,8 @@ def _picture(here: Here, report: RunReport, computing: Computing, head: Renderab
     console, tree = here.console, lines(report.calls)
     width = console.width - 2  # for the ^C of who has seen enough: on a line of its own it would stay behind
     room = console.height - 1 - len(console.render_lines(head, pad=False))
-    shown = computing if len(computing) <= max(1, room // 2) else computing[: max(1, room // 2 - 1)]
+    most = max(1, room // 2, room - len(tree))
+    shown = computing if len(computing) <= most else computing[: max(1, most - 1)]
     names = [
         Name(clean(name), before=Text("▸ "), after=f"  {duration(took)} so far", style="cyan") for name, took in shown
     ]

@@ -38,7 +38,11 @@ SCRIPT = "__main__"
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
 
 
-@click.command("plan", epilog="""Example: musubito plan flows/report.py:graph --input '{"topic": "knots"}'""")
+@click.command(
+    "plan",
+    short_help="What a call or a graph would replay, and what it would run.",
+    epilog="""Example: musubito plan flows/report.py:graph --input '{"topic": "knots"}'""",
+)
 @click.argument("target")
 @click.option("--input", "input_", metavar="JSON", help="What a graph is invoked with.")
 @click.option("--args", "arguments", metavar="JSON", help="What a step is called with: a list, or an object by name.")

@@ -16,7 +16,7 @@ from musubito.lineage.verify import Finding, verify
 __all__ = ["command"]
 
 
-@click.command("verify", epilog="Example: musubito verify")
+@click.command("verify", short_help="Whether all that is stored is what was stored.", epilog="Example: musubito verify")
 @json_option
 @click.pass_context
 @says_what_is_wrong
