@@ -14,6 +14,9 @@ import pytest
 from rich.cells import cell_len
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
+from musubito.cli.plan import _row
+from musubito.lineage import Cost, PlanLine, Tokens
+from musubito.lineage.plan import RUN
 from tests.cli.conftest import Musubito
 
 FLOW = """
@@ -134,7 +137,7 @@ def test_what_people_read(musubito: Musubito, flow: Path) -> None:
     result = musubito("plan", "work_flow:wrapped", "--input", '{"topic": "knots"}')
     lines = result.stdout.splitlines()
     assert lines[0] == "work_flow:wrapped: 6 would be replayed."
-    assert any(line.startswith("● report/work ×3") for line in lines)
+    assert any(line.startswith("● report/work × 3 ") for line in lines)
     assert "Estimate: nothing." in lines
     assert result.exit_code == 0
 
@@ -149,6 +152,11 @@ def test_what_would_run_and_what_is_unknown(musubito: Musubito, flow: Path, colu
     assert marks == [("○", "report/begin"), ("?", "report/begin:parts"), ("?", "report/work"), ("?", "report/end")]
     assert any(line.startswith("Estimate: ") and line.endswith(" ms.") for line in lines)
     assert any(line.startswith("What is unknown, each once: ") for line in lines)
+
+
+def test_several_in_a_row_take_what_all_of_them_take() -> None:
+    line = PlanLine("work", None, RUN, "code changed", Cost(2.0, {"some-model": Tokens(100, 20)}), None)
+    assert [str(cell) for cell in _row(line, 3, 80)] == ["○", "work × 3", "6.0 ms", "360 tok", "code changed"]
 
 
 WIDE = """

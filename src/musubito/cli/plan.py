@@ -247,9 +247,10 @@ def _print(console: Console, target: str, made: Plan) -> None:
 
 def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
     name = Name(
-        clean(line.operation), before=Text("  " if line.within else ""), after=f" ×{number}" if number > 1 else ""
+        clean(line.operation), before=Text("  " if line.within else ""), after=f" × {number}" if number > 1 else ""
     )
-    cost = line.estimate
+    # Of several, what all of them take: so the column adds up to the estimate.
+    cost = None if line.estimate is None else sum([line.estimate] * number, Cost())
     return (
         WITHIN if line.within else MARKS[line.outcome],
         # Both this and the reason may be long.

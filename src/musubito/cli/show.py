@@ -32,7 +32,11 @@ WITHHELD: Final = "(left out)"
 
 @click.command("show", epilog="Example: musubito show last --live")
 @click.argument("what", metavar="RUN|NODE")
-@click.option("--live", is_flag=True, help="Follow a run that is in progress, until it ends.")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Follow a run that is in progress, until it ends; what takes over a second is told on its way.",
+)
 @json_option
 @no_inputs_option
 @click.pass_obj
