@@ -182,3 +182,11 @@ def test_no_inputs_leaves_error_texts_out(musubito: Musubito, world: World) -> N
         told = musubito("--db", str(world.path), command, failed, "--json", "--no-inputs").stdout
         assert "ValueError" in told
         assert "cannot rate" not in told
+
+
+def test_what_is_encrypted_is_said_to_be(musubito: Musubito, tmp_path: Path) -> None:
+    name = "an_operation_with_a_name_" + "that_is_long_" * 6
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), key=b"k" * 32) as engine:
+        node = engine.execute(name, {"x": 1}, lambda x: x).node_id
+    told = musubito("--db", "m.db", "lineage", node).stdout
+    assert told.endswith(f"inputs\n  {name}  {node[:10]}\n    (encrypted)\n")

@@ -84,8 +84,8 @@ def test_it_fits(musubito: Musubito, tmp_path: Path, columns: int) -> None:
     with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), run("deep"):
         node = deep(20).node_id
     for arguments in (["show", "last"], ["lineage", node, "--depth", "40"], *([["runs"]] if columns >= 80 else [])):
-        told = musubito("--db", str(path), *arguments, columns=columns).stdout
-        assert max(map(len, told.splitlines())) <= columns
+        told = musubito("--db", str(path), *arguments, columns=columns, FORCE_COLOR="1", NO_COLOR="1").stdout
+        assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", told).splitlines())) <= columns
     assert node[:10] in musubito("--db", str(path), "show", "last", columns=columns).stdout
 
 

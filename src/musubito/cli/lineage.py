@@ -15,7 +15,7 @@ from rich.text import Text
 from musubito.cli.columns import Name, fitted
 from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
 from musubito.cli.trees import branches, grouped
-from musubito.cli.words import clean, count, duration, short, short_ids, times, token_count
+from musubito.cli.words import clean, count, duration, not_shown, short, short_ids, times, token_count
 from musubito.identity.changes import shown
 from musubito.identity.plain import TYPE
 from musubito.lineage import NodeReport
@@ -140,9 +140,8 @@ def _tell(here: Here, led: Origins, *, contents: bool) -> None:
     if led.prompts:
         screen.print("prompts")
     for prompt in led.prompts:
-        screen.print(
-            Text.assemble(f"  {clean(prompt.part)}  ", (f"read by {clean(', '.join(prompt.operations))}", "dim"))
-        )
+        read_by = f"read by {clean(', '.join(prompt.operations))}"
+        here.say(Text.assemble(f"{clean(prompt.part)}  ", (read_by, "dim")), after="  ")
         told = clean(prompt.text.strip()).splitlines()
         if len(told) > PROMPT_LINES:
             told[PROMPT_LINES - 1 :] = [f"... {len(told) - PROMPT_LINES + 1} more lines"]
@@ -151,11 +150,13 @@ def _tell(here: Here, led: Origins, *, contents: bool) -> None:
     if led.inputs:
         screen.print("inputs")
     for root in led.inputs:
-        screen.print(Text.assemble(f"  {clean(root.node.operation)}  ", (short(root.node.node_id), "dim")))
+        here.say(Text.assemble(f"{clean(root.node.operation)}  ", (short(root.node.node_id), "dim")), after="  ")
         if not contents:
             screen.print(f"    {clean(', '.join(root.node.arguments)) or 'no arguments'} (left out)")
         elif root.value is None:
             screen.print("    (not stored)")
+        elif (why_not := not_shown(root.value)) is not None:
+            here.say(why_not, after="    ")
         else:
             said = [f"    {path}: {shown(leaf, 10_000)}" for path, leaf in _leaves(root.value, "")]
             if len(said) > LEAVES:

@@ -15,9 +15,8 @@ from musubito.cli.calls import calls_table, lines
 from musubito.cli.found import run_or_node
 from musubito.cli.here import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
 from musubito.cli.live import follow
-from musubito.cli.words import clean, count, duration, one_line, short, times, tokens, tokens_by_model, when
+from musubito.cli.words import clean, count, duration, not_shown, one_line, short, times, tokens, tokens_by_model, when
 from musubito.contents.contents import SEALED_TEXT
-from musubito.identity.plain import TYPE
 from musubito.identity.secrets import scrubbed
 from musubito.lineage import Attempt, Cost, NodeReport, RunReport
 from musubito.lineage.reasons import compared
@@ -155,8 +154,9 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, dict) and value.get(TYPE) == "..." and isinstance(value.get("value"), str):
-        return f"({clean(value['value'])})"  # why it is not shown
+    why_not = not_shown(value)
+    if why_not is not None:
+        return why_not
     # A text of several lines is shown as they are.
     is_long = isinstance(value, str) and "\n" in value
     told = clean(value if is_long else json.dumps(as_json(value), indent=2, ensure_ascii=False)).splitlines()

@@ -18,6 +18,7 @@ __all__ = [
     "count",
     "duration",
     "lately",
+    "not_shown",
     "one_line",
     "reason",
     "short",
@@ -66,6 +67,14 @@ def reason(said: str) -> str:
 def clean(text: str) -> str:
     """A text that does nothing to a terminal: what it recorded may hold escape sequences."""
     return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def not_shown(value: object) -> str | None:
+    """Why contents are not shown, where that stands in their place."""
+    match value:
+        case {"$type": "...", "value": str(why)}:
+            return f"({clean(why)})"
+    return None
 
 
 def one_line(text: str) -> str:
