@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from musubito import (
@@ -132,3 +133,14 @@ def test_an_encrypted_namespace_as_well(musubito: Musubito, tmp_path: Path) -> N
     assert again()[:-1] == ["open", "tenant"]
     assert musubito("--db", "m.db", "invalidate", node, "--yes").exit_code == 0
     assert again()[:-1] == ["tenant"]
+
+
+def test_what_ran_while_it_asked_counts(musubito: Musubito, monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    def said(*_: object, **__: object) -> bool:
+        with MusubitoEngine(SQLiteStorage(world.path)) as engine, use_musubito_engine(engine):
+            load("meanwhile")
+        return True
+
+    monkeypatch.setattr(click, "confirm", said)
+    told = musubito("--db", str(world.path), "invalidate", "load").stdout
+    assert told == "load: 41 executions invalidated.\n2 executions that called them too.\n4 nodes below are stale.\n"

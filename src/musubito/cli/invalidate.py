@@ -40,23 +40,32 @@ def command(here: Here, what: str, yes: bool, json_: bool) -> None:
     targets = _targets(lineage, what)
     where = [{"operation": each.operation, "node": each.node} for each in targets]
     known = [row for (row,) in lineage.ask(*(("executions_of", each) for each in where))]
-    executions, valid, effects = (sum(row[column] for row in known) for column in range(3))
+    executions, _, effects = (sum(row[column] for row in known) for column in range(3))
     name = short(what) if targets[0].node is not None else clean(what)
     if not yes:
         _ask(f"{name}: {times(executions, 'execution')}", [each.change.namespace for each in targets], effects)
-    invalid = lineage.rows("invalid_executions")[0][0]
+    # Not what was known before the question: others may have gone on since.
+    invalid, all_invalid = _invalid(lineage, where)
     # Past the engine, which has no key: the ids and names are the store's own, also where it is encrypted.
     count = sum(lineage.engine.storage.write([each.change])[0] for each in targets)
-    callers = max(0, lineage.rows("invalid_executions")[0][0] - invalid - valid)
+    now_invalid, all_now_invalid = _invalid(lineage, where)
+    newly = now_invalid - invalid
+    callers = max(0, all_now_invalid - all_invalid - newly)
     stale = sum(rows[0][0] for rows in lineage.ask(*(("stale_below", each) for each in where)))
     if json_:
-        here.json({"executions": count, "newly_invalid": valid, "callers": callers, "stale": stale})
+        here.json({"executions": count, "newly_invalid": newly, "callers": callers, "stale": stale})
         return
-    before = f" ({count - valid:,} had been before)" if count > valid else ""
+    before = f" ({count - newly:,} had been before)" if count > newly else ""
     click.echo(f"{name}: {times(count, 'execution')} invalidated{before}.")
     if callers:
         click.echo(f"{times(callers, 'execution')} that called them too.")
     click.echo(f"{times(stale, 'node')} below {'is' if stale == 1 else 'are'} stale.")
+
+
+def _invalid(lineage: Lineage, where: list[dict[str, int | None]]) -> tuple[int, int]:
+    """How many of these executions, and how many of all, are INVALID at one moment."""
+    *own, every = lineage.ask(*(("executions_of", each) for each in where), ("invalid_executions", {}))
+    return sum(rows[0][0] - rows[0][1] for rows in own), every[0][0]
 
 
 def _targets(lineage: Lineage, what: str) -> list[Target]:
