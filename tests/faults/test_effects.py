@@ -279,8 +279,12 @@ from musubito import StepConfiguration, StepType
 @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT))
 async def send(n):
     log("sent")
+    begun.set()
     await asyncio.sleep(30)
     return n
+
+
+begun = asyncio.Event()
 
 
 engine = MusubitoEngine(open_store())
@@ -289,7 +293,7 @@ if sys.argv[1] == "closed":
     # The coroutine is dropped where it waits: its loop is gone, nothing can be awaited any more.
     loop = asyncio.new_event_loop()
     task = loop.create_task(send(1))
-    loop.run_until_complete(asyncio.sleep(0.3))
+    loop.run_until_complete(begun.wait())
     coroutine = task.get_coro()
     coroutine.close()
     task._log_destroy_pending = False
@@ -298,7 +302,7 @@ elif sys.argv[1] == "cancelled":
 
     async def main():
         task = asyncio.create_task(send(1))
-        await asyncio.sleep(0.3)
+        await begun.wait()
         task.cancel()
         try:
             await task
@@ -309,8 +313,10 @@ elif sys.argv[1] == "cancelled":
 elif sys.argv[1] == "timeout":
 
     async def main():
+        task = asyncio.create_task(send(1))
+        await begun.wait()
         try:
-            await asyncio.wait_for(send(1), 0.3)
+            await asyncio.wait_for(task, 0.01)
         except TimeoutError:
             say("timeout")
 

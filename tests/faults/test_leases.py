@@ -168,23 +168,24 @@ def test_a_sync_call_that_meets_an_async_flight_of_its_own_loop_runs_unrecorded(
     with time_limit(15), MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
         step = musubito_step(name="same")(work)
         make = step.__musubito_call__
+        begun, go_on = asyncio.Event(), asyncio.Event()
 
         async def slowly():
             call = make(engine, (1,), {})
 
             async def function():
-                await asyncio.sleep(0.2)
+                begun.set()
+                await go_on.wait()
                 return call.function()
 
             return await arun(engine.story(call._replace(function=function)).tell(), engine)
 
         async def main():
             task = asyncio.create_task(slowly())
-            await asyncio.sleep(0.05)
-            began = time.monotonic()
+            await begun.wait()
             # The task holds the flight and cannot go on before this thread gives the loop back.
             value = run(engine.story(make(engine, (1,), {})).tell(), engine).value
-            assert time.monotonic() - began < 0.15
+            go_on.set()
             assert (await task).value == value == 1
             return step(1).value
 
@@ -194,24 +195,26 @@ def test_a_sync_call_that_meets_an_async_flight_of_its_own_loop_runs_unrecorded(
 
 def test_a_task_waits_for_a_thread_without_blocking_its_loop(tmp_path):
     RAN.clear()
+    go_on = threading.Event()
 
     @musubito_step()
     def slow(n):
         RAN["slow"] += 1
-        time.sleep(0.3)
+        assert go_on.wait(10)
         return n
 
     async def main():
-        ticks = 0
         both = asyncio.gather(*(asyncio.to_thread(slow, 1) for _ in range(4)))
-        while not both.done():
+        while not RAN["slow"]:
             await asyncio.sleep(0.01)
-            ticks += 1
+        # The loop goes on, else nobody lets it go on.
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        go_on.set()
         assert [result.value for result in await both] == [1] * 4
-        return ticks
 
     with time_limit(15), MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
-        assert asyncio.run(main()) > 10
+        asyncio.run(main())
         assert RAN == {"slow": 1}
 
 

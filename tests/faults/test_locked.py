@@ -93,19 +93,19 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
 def test_a_step_runs_unrecorded_and_says_so_and_what_is_there_is_still_replayed(tmp_path, path, how):
-    with MusubitoEngine(SQLiteStorage(path, busy_timeout=0.3)) as engine, use_musubito_engine(engine):
+    with MusubitoEngine(SQLiteStorage(path, busy_timeout=1.0)) as engine, use_musubito_engine(engine):
         locker = Locker(tmp_path, how)
         began = time.monotonic()
         assert [square(n).value for n in range(3)] == [0, 1, 4]
         assert not RAN
-        assert time.monotonic() - began < 0.25, "a replay waits for nobody who writes"
+        assert time.monotonic() - began < 0.9, "a replay waits for nobody who writes"
         with pytest.warns(MusubitoWarning, match="unrecorded.*locked") as warned:
             assert square(7).value == 49
             assert square(7).value == 49
         assert len(warned) == 1
         assert engine.faults == 2
         assert RAN == {7: 2}
-        assert time.monotonic() - began > 0.25, "it was waited for"
+        assert time.monotonic() - began > 0.9, "it was waited for"
         locker.let_go()
         assert square(7).value == 49
         assert square(7).value == 49
@@ -138,7 +138,7 @@ def test_tasks_run_unrecorded_and_the_loop_is_not_held_up(tmp_path, path):
         ticker.cancel()
         return [result.value for result in values], ticks
 
-    with MusubitoEngine(SQLiteStorage(path, busy_timeout=0.4)) as engine, use_musubito_engine(engine):
+    with MusubitoEngine(SQLiteStorage(path, busy_timeout=1.0)) as engine, use_musubito_engine(engine):
         locker = Locker(tmp_path)
         with pytest.warns(MusubitoWarning, match="locked") as warned:
             values, ticks = asyncio.run(main())

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -72,11 +71,18 @@ def while_it_waits(engine: MusubitoEngine, call: Callable[[], Any], change: Call
         except Exception as error:
             answers.append(error)
 
+    waits, write = threading.Event(), engine.storage.write
+
+    def wait(changes: Any) -> Any:
+        waits.set()
+        return write(changes)
+
+    engine.storage.write = wait  # type: ignore[method-assign]
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         thread = threading.Thread(target=go)
         thread.start()
-        time.sleep(0.2)
+        assert waits.wait(20)
         assert not answers
         change()
         other.execute("COMMIT")

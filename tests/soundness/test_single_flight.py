@@ -393,15 +393,20 @@ def test_a_cancelled_holder_frees_its_key_and_a_waiter_goes_on(w: World) -> None
 
 
 def test_a_cancelled_waiter_leaves_the_others_alone(w: World) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
     @musubito_step(name="f")
     async def f(x: int) -> int:
-        await asyncio.sleep(0.05)
+        begun.set()
+        await go_on.wait()
         return w.count("f")
 
     async def main() -> list[int]:
         tasks = [asyncio.create_task(f(0)) for _ in range(3)]
+        await begun.wait()
         await asyncio.sleep(0.02)
         tasks[1].cancel()
+        go_on.set()
         results = await asyncio.gather(tasks[0], tasks[2])
         assert tasks[1].cancelled()
         return [result.value for result in results]

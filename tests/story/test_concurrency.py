@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from musubito import MusubitoEngine, MusubitoResult, musubito_step, run
+from tests.waiting import until
 
 RAN: list[str] = []
 
@@ -32,14 +32,6 @@ async def later(x: int) -> int:
     RAN.append(f"later {x}")
     await asyncio.sleep(0.005)
     return x
-
-
-async def until(true: Callable[[], bool]) -> None:
-    for _ in range(10_000):
-        if true():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it never happened")
 
 
 def test_threads_compute_each_key_once(engine: MusubitoEngine) -> None:
@@ -151,9 +143,15 @@ def test_timeouts_and_task_groups(engine: MusubitoEngine) -> None:
         raise ValueError(x)
 
     async def main() -> None:
+        async def expires_once_begun(limit: asyncio.Timeout) -> None:
+            await until(lambda: bool(RAN))
+            limit.reschedule(asyncio.get_running_loop().time())
+
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(None) as limit:
+                expires = asyncio.create_task(expires_once_begun(limit))
                 await stuck(0)
+        await expires
         with pytest.raises(ExceptionGroup) as caught:
             async with asyncio.TaskGroup() as group:
                 group.create_task(stuck(0))

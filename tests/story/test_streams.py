@@ -29,6 +29,7 @@ from musubito import (
     record_usage,
     run,
 )
+from tests.waiting import until
 
 RAN: list[Any] = []
 
@@ -159,7 +160,7 @@ def test_a_stream_that_is_cancelled_is_no_success(engine: MusubitoEngine) -> Non
 
     async def main() -> None:
         task = asyncio.create_task(collect(slow(0)))
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(RAN))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -479,7 +480,7 @@ def test_a_time_limit_that_ends_while_nothing_is_asked_for(engine: MusubitoEngin
     async def main() -> None:
         chunks = aiter(limited(0))
         assert await anext(chunks) == 1
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(RAN))
         assert RAN == ["too late"]
         assert [chunk async for chunk in chunks] == [3, 4]
 
@@ -541,10 +542,13 @@ def test_an_async_generator_does_not_run_ahead(engine: MusubitoEngine) -> None:
 
 
 def test_a_cancellation_waits_for_the_generators_cleanup(engine: MusubitoEngine) -> None:
+    limits: list[asyncio.Timeout] = []
+
     @musubito_step(name="slow")
     async def slow(n: int) -> AsyncIterator[int]:
         yield 0
         try:
+            limits[0].reschedule(asyncio.get_running_loop().time())
             await asyncio.sleep(30)
         except asyncio.CancelledError:
             await asyncio.sleep(0.02)
@@ -554,7 +558,8 @@ def test_a_cancellation_waits_for_the_generators_cleanup(engine: MusubitoEngine)
     async def main() -> None:
         before = asyncio.all_tasks()
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
                 await collect(slow(0))
         assert RAN == ["cleaned up"]
         assert engine.open._frames == {}
@@ -568,13 +573,14 @@ def test_a_generator_may_answer_a_cancellation(engine: MusubitoEngine) -> None:
     @musubito_step(name="stubborn")
     async def stubborn(n: int) -> AsyncIterator[str]:
         try:
+            RAN.append("begun")
             await asyncio.sleep(30)
         except asyncio.CancelledError:
             yield "last"
 
     async def main() -> None:
         task = asyncio.create_task(collect(stubborn(0)))
-        await asyncio.sleep(0.02)
+        await until(lambda: bool(RAN))
         task.cancel()
         assert await task == ["last"]
 
