@@ -108,10 +108,12 @@ def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> It
         raise MusubitoError(f"the tags of a run must be plain JSON data: {error}") from error
     engine, scope = current_engine(), SCOPE.get()
     outer = scope.run if scope.engine is engine else None
-    within = None
-    if outer is not None:
-        frame = scope.frame
-        within = outer, frame.call if frame is not None and frame.run is outer else None
+    frame = scope.frame
+    within: tuple[bytes, int | None] | None = None
+    if outer is None:
+        within = engine.part_of(frame)
+    elif outer.owner == engine.owner:
+        within = outer.run_id, frame.call if frame is not None and frame.run is outer else None
     this = engine.new_run(name, tagged, within)
     this.lines = []
     if outer is not None:

@@ -111,7 +111,7 @@ class Loop:
                 if run is None:
                     run = self._runs.get(engine)
                     if run is None:
-                        run = self._runs[engine] = engine.open_run(name)
+                        run = self._runs[engine] = engine.open_run(name, scope.frame)
                         if config is not None and len(self._runs) == 1:
                             _compat.when_left(config, self._left_by)
                         # However it ends, it is over when nobody holds this any more.

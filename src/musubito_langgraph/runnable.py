@@ -176,12 +176,13 @@ class RecordedRunnable(Runnable[Any, Any]):
         if scope.engine is engine and scope.run is not None:
             yield
             return
-        run = engine.new_run(self._step.operation.name)
+        run = engine.open_run(self._step.operation.name, scope.frame)
         token = SCOPE.set(Scope(engine, run, scope.frame, scope.parents, scope.ambient))
         try:
             yield
         finally:
             SCOPE.reset(token)
+            engine.end_run(run)
 
     # -- what it looks like --------------------------------------------------------------------------------------------
     def __repr__(self) -> str:

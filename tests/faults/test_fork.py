@@ -195,6 +195,38 @@ def test_forks_while_other_threads_run_steps(tmp_path):
     rows(tmp_path, "SELECT 1")
 
 
+def test_a_fork_inside_a_run_loses_no_line(tmp_path):
+    """What the child does has runs of its own: the one around it is its parent's."""
+    path = program(
+        tmp_path,
+        STEPS
+        + """
+from musubito import run
+
+
+def inside():
+    work(2)
+    with run("child"):
+        work(3)
+        work(4)
+    engine.close()
+
+
+with run("parent"):
+    work(1)
+    assert wait(fork(inside)) == 0
+    work(5)
+engine.close()
+""",
+    )
+    run_program(path)
+    found = rows(
+        tmp_path,
+        "SELECT r.name, count(*) FROM runs r JOIN calls c USING (run_id) GROUP BY r.run_id ORDER BY 1",
+    )
+    assert found == [(None, 1), ("child", 2), ("parent", 2)]
+
+
 def test_a_fork_pool(tmp_path):
     path = program(
         tmp_path,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +141,109 @@ def test_a_run_inside_a_call_outside_of_runs_adds_no_time_twice(engine):
         assert found.total.spent.milliseconds == pytest.approx(summary.spent.milliseconds)
     (row,) = savings(lineage, by="run").rows
     assert (row.key, row.name, row.calls, tokens(row.spent)) == (summary.run_id, "outer", 2, {"mine": (20, 1)})
+
+
+def same_engine(engine: MusubitoEngine, _: Path) -> MusubitoEngine:
+    return engine
+
+
+def of_another_namespace(engine: MusubitoEngine, _: Path) -> MusubitoEngine:
+    return engine.in_namespace("other")
+
+
+def on_the_same_file(engine: MusubitoEngine, path: Path) -> MusubitoEngine:
+    return MusubitoEngine(SQLiteStorage(path / "m.db"))
+
+
+@pytest.mark.parametrize("inside", [same_engine, of_another_namespace, on_the_same_file])
+@pytest.mark.parametrize("how", ["step", "run", "thread", "step in a step"])
+def test_what_a_call_makes_of_another_engine_or_thread_adds_no_time_twice(engine, tmp_path, inside, how):
+    other = inside(engine, tmp_path)
+
+    @musubito_step(name="around")
+    def around() -> None:
+        judge("text")
+
+    def thread() -> None:
+        # It inherits no context.
+        with ThreadPoolExecutor() as threads:
+            threads.submit(judge, "text").result()
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> int:
+        if how == "thread" and other is engine:
+            thread()
+            return x
+        with use_musubito_engine(other):
+            if how == "run":
+                with run("inside"):
+                    judge("text")
+            elif how == "step in a step":
+                around()
+            else:
+                judge("text")
+        return x
+
+    with run("all"):
+        outer(1)
+    outer(2)
+    other.flush()
+    lineage = Lineage(engine)
+    lone, whole = lineage.runs()
+    assert (lone.name, whole.name, whole.calls) == ("outer", "all", 3 if how == "step in a step" else 2)
+    assert lone.calls == 2
+    found = savings(lineage, by="run")
+    assert [row.name for row in found.rows] == ["outer", "all"]
+    assert tokens(found.total.spent) == {"mine": (20, 1)}
+    for row, summary in zip(found.rows, (lone, whole), strict=True):
+        first, *others = lineage.run(summary.run_id).calls
+        assert (first.operation, first.parent) == ("outer", None)
+        assert all(call.parent is not None for call in others)
+        assert row.spent.milliseconds == pytest.approx(first.duration_ms)
+        assert summary.spent.milliseconds == pytest.approx(first.duration_ms)
+    assert found.total.spent.milliseconds == pytest.approx(sum(row.spent.milliseconds for row in found.rows))
+    if other is not engine:
+        other.flush()
+
+
+def test_a_thread_that_may_be_of_several_runs_is_of_none(engine):
+    """It is counted, and nobody is said to have made it."""
+    both = threading.Barrier(2)
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> int:
+        both.wait(10)
+        if x == 1:
+            with ThreadPoolExecutor() as threads:
+                threads.submit(judge, "text").result()
+        both.wait(10)
+        return x
+
+    def work(x: int) -> None:
+        with run(f"run {x}"):
+            outer(x)
+
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(copy_context().run, work, x) for x in (1, 2)]:
+            done.result()
+    rows = {row.name: row.calls for row in savings(Lineage(engine), by="run").rows}
+    assert rows == {"run 1": 1, "run 2": 1, "judge": 1}
+
+
+def test_what_is_a_part_of_nothing_that_is_left_is_listed(engine, tmp_path):
+    @musubito_step(name="outer")
+    def outer(x: int) -> int:
+        with use_musubito_engine(engine.in_namespace("other")), run("inside"):
+            judge("text")
+        return x
+
+    outer(1)
+    lineage = Lineage(engine)
+    assert [each.name for each in lineage.runs()] == ["outer"]
+    with sqlite3.connect(tmp_path / "m.db") as connection:
+        connection.execute("DELETE FROM _calls WHERE operation = (SELECT id FROM _operations WHERE name = 'outer')")
+    connection.close()
+    assert [each.name for each in lineage.runs()] == ["inside"]
 
 
 def test_what_a_call_had_done_that_never_ended_counts(engine, tmp_path):

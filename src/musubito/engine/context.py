@@ -236,6 +236,7 @@ class Run:
         "lines",
         "name",
         "number",
+        "owner",
         "started_at",
         "status",
         "tags",
@@ -248,9 +249,12 @@ class Run:
         started_at: float,
         name: str | None = None,
         tags: str | None = None,
-        within: tuple[Run, int | None] | None = None,
+        within: tuple[bytes, int | None] | None = None,
+        owner: bytes = b"",
     ) -> None:
-        """`within`: the run that it is a part of, and the call of that one inside of which it begins."""
+        """`within`: the id of the run that it is a part of, which may be another engine's, and the call of that one
+        inside of which it begins. `owner`: the engine of the process in which it began, which a fork is not."""
+        self.owner = owner
         self.number = number
         self.within = within
         self.started_at = started_at
@@ -262,6 +266,11 @@ class Run:
         # Kept only for a run that somebody holds in his hands.
         self.lines: list[Line] | None = None
         self._samples: Samples | None = None
+
+    @property
+    def run_id(self) -> bytes:
+        """Unique, and in the order of time within a process."""
+        return self.owner + self.number.to_bytes(5, "big")
 
     @property
     def samples(self) -> Samples:
@@ -500,11 +509,15 @@ class Open:
 
     def stray(self, fresh: Run, operation: str) -> Run:
         """The run of a call that does not know its own: `fresh`, with the samples of all that is open if it may have
-        come from there: from a run that somebody began, or from a body whose code reaches its step."""
+        come from there: from a run that somebody began, or from a body whose code reaches its step. If that body can
+        only be one of one run, it is a part of that."""
         if self._runs:
             with self._lock:
                 begun = any(run.lines is not None for run in self._runs)
-                if begun or any(operation in frame.reaches for frame in self._frames):
+                around = [frame for frame in self._frames if operation in frame.reaches]
+                if fresh.within is None and len({frame.run for frame in around}) == 1:
+                    fresh.within = around[-1].run.run_id, around[-1].call
+                if begun or around:
                     self._strays = self._strays or fresh
                     if self._strays is fresh:
                         fresh.samples = Strays(self._runs)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 from musubito.contents.blobs import BlobStore, FolderBlobs
 from musubito.contents.contents import Contents
 from musubito.contents.keys import KeySource, key_for
-from musubito.engine.context import SCOPE, Open, Run, Scope
+from musubito.engine.context import SCOPE, Frame, Open, Run, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.ending import at_end
 from musubito.engine.explain import Explanation, explain
@@ -116,6 +116,8 @@ class MusubitoEngine:
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
         self._namesakes: dict[str, MusubitoEngine] = {}
         self._closed = False
+        # Counted on in a process that is forked inside one: that one's number is taken there, too.
+        self._run_numbers = itertools.count(1)
         self._begin_process()
         _ENGINES.add(self)
 
@@ -138,7 +140,6 @@ class MusubitoEngine:
         self.journal = Journal(self.owner, self.contents, self.redact, where)
         self.keeper = Keeper(self)
         self.writer = Writer(self.storage)
-        self._run_numbers = itertools.count(1)
         # Now, and not with the first claim: an event loop may be watched for what reads files.
         self._holder = Holder(self.owner, this_host(), 0, "", 0.0)
 
@@ -313,17 +314,25 @@ class MusubitoEngine:
             self.contents.settle(self.storage.write([Begin(self.namespace, self.contents.key_check)])[0])
 
     def new_run(
-        self, name: str | None = None, tags: str | None = None, within: tuple[Run, int | None] | None = None
+        self, name: str | None = None, tags: str | None = None, within: tuple[bytes, int | None] | None = None
     ) -> Run:
         """A run that begins now; `within`: see `Run`."""
         if name is not None:
             # No store holds lone surrogates, and one name must not cost the lines of all.
             name = name.encode("utf-8", "backslashreplace").decode()
-        return Run(next(self._run_numbers), self.now(), name, tags, within)
+        return Run(next(self._run_numbers), self.now(), name, tags, within, self.owner)
 
-    def open_run(self, name: str) -> Run:
-        """A run that begins now and is in the ledger until `end_run`; how it ended, its last call tells."""
-        run = self.new_run(name)
+    def part_of(self, body: Frame | None) -> tuple[bytes, int] | None:
+        """The run and the call that a run which begins in this body is a part of, though the body be another engine's:
+        the time of that call is with all that happens in it. None if this engine's ledger does not have them."""
+        if body is None or body.run.owner != body.engine.owner or _ledger(body.engine) != _ledger(self):
+            return None
+        return body.run.run_id, body.call
+
+    def open_run(self, name: str, body: Frame | None = None) -> Run:
+        """A run that begins now, perhaps in a step's body, and is in the ledger until `end_run`; how it ended, its last
+        call tells."""
+        run = self.new_run(name, within=self.part_of(body))
         run.status = "open"
         self.journal.append(run)
         self.keeper.wake()
@@ -394,6 +403,11 @@ class MusubitoEngine:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _ledger(engine: MusubitoEngine) -> object:
+    """Equal for engines whose lines are in one ledger, as far as can be told."""
+    return getattr(engine.storage, "db_path", None) or engine.url or engine.storage
 
 
 def _is_named(key: KeySource) -> bool:

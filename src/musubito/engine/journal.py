@@ -61,7 +61,7 @@ class Journal:
         self.append = self._entries.append
 
     def run_id(self, run: Run) -> bytes:
-        """Unique, and in the order of time within a process."""
+        """Under which the lines of a run are written here: in a process that was forked inside it, not its own."""
         return self._owner + run.number.to_bytes(5, "big")
 
     def __len__(self) -> int:
@@ -88,8 +88,7 @@ class Journal:
         return Ledger(self._contents.namespace, list(runs.values()), calls, inputs)
 
     def _line(self, run_id: bytes, run: Run) -> RunLine:
-        outer, call = run.within or (None, None)
-        parent = None if outer is None else self.run_id(outer)
+        parent, call = run.within or (None, None)
         tags = run.tags and sealed_tags(self._contents, run.tags)
         known = run_id, run.name, tags, run.started_at, run.finished_at, run.status
         return RunLine(*known, parent, call, *self._process)

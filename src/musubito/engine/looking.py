@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from musubito.engine.context import Run
+from musubito.engine.context import Frame, Run
 from musubito.engine.engine import MusubitoEngine
 from musubito.errors import StoreError
 from musubito.store.base import Change, Found, Keys, Query, Store
@@ -33,7 +33,7 @@ class LookingEngine(MusubitoEngine):
         assert isinstance(engine, type(self))  # noqa: S101 - they are made here
         return engine
 
-    def open_run(self, name: str) -> Run:
+    def open_run(self, name: str, body: Frame | None = None) -> Run:
         """A run of which the ledger is told nothing."""
         return self.new_run(name)
 

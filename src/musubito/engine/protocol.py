@@ -255,7 +255,9 @@ class Story:
         if keyed is not None:
             identity = identity._replace(input_digest=keyed.input(identity.input_digest))
         self._identity = identity
-        self._run = scope.run or engine.open.stray(engine.new_run(), call.definition.name)
+        self._run = scope.run or engine.open.stray(
+            engine.new_run(within=engine.part_of(scope.frame)), call.definition.name
+        )
         self._frame: Frame | None = None
         self._place: Place | None = None
         self._seen = 0
@@ -962,6 +964,9 @@ class Story:
             ),
         )
         engine.journal.append(line)
+        if run.within is not None and self.scope.run is None:
+            run.name, run.status, run.finished_at = self.call.definition.name, "open", engine.now()
+            engine.journal.append(run)
         engine.keeper.wake()
         if run.lines is not None:
             run.lines.append(line)

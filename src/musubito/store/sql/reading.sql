@@ -2,10 +2,13 @@
 -- binary here, as in the tables.
 
 -- name: runs
--- The newest runs that are no part of another one, newest first.
-SELECT run_id, name, tags, started_at, finished_at, status FROM _runs
-WHERE parent IS NULL AND started_at < :before AND (CAST(:named AS TEXT) IS NULL OR name = :named)
-ORDER BY started_at DESC LIMIT :limit;
+-- The newest runs that are no part of another one, or of one that is gone, newest first.
+SELECT r.run_id, r.name, r.tags, r.started_at, r.finished_at, r.status FROM _runs r
+WHERE r.started_at < :before AND (CAST(:named AS TEXT) IS NULL OR r.name = :named) AND (r.parent IS NULL OR (
+  NOT EXISTS (SELECT 1 FROM _runs p WHERE p.run_id = r.parent)
+  AND NOT EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent)
+))
+ORDER BY r.started_at DESC LIMIT :limit;
 
 -- name: lone_calls
 -- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
