@@ -6,6 +6,7 @@ It is looked at when it is imported: a LangGraph that does not fit is named at o
 from __future__ import annotations
 
 import copyreg
+import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -101,6 +102,7 @@ __all__ = [
     "error_in",
     "graph_that_begins",
     "has_answer",
+    "has_no_tables",
     "holds_anything",
     "is_answer",
     "is_functional",
@@ -527,6 +529,16 @@ def injected_into(function: Any) -> frozenset[str]:
 def is_remote(runnable: Any) -> bool:
     """Whether it is a graph that runs elsewhere."""
     return isinstance(runnable, PregelProtocol) and not isinstance(runnable, Pregel)
+
+
+def has_no_tables(saver: Any) -> bool:
+    """Whether it is a saver on SQLite that has nothing yet, and makes its tables as soon as it is asked."""
+    connection = getattr(saver, "conn", None)
+    if getattr(saver, "is_setup", True) or not isinstance(connection, sqlite3.Connection):
+        return False
+    with saver.lock:
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'").fetchone()
+    return found is None
 
 
 def is_functional(graph: Any) -> bool:

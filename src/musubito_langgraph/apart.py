@@ -37,7 +37,7 @@ class Apart(InMemorySaver):
     def get_tuple(self, config: RunnableConfig) -> Any:
         """Its own, else the other's."""
         found = super().get_tuple(config)
-        if found is None:
+        if found is None and not _compat.has_no_tables(self._behind):
             found = self._behind.get_tuple(config)
             if found is not None:
                 place = str(config["configurable"].get("checkpoint_ns", ""))
@@ -48,7 +48,8 @@ class Apart(InMemorySaver):
     def list(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Its own, and the other's."""
         yield from super().list(*args, **kwargs)
-        yield from self._behind.list(*args, **kwargs)
+        if not _compat.has_no_tables(self._behind):
+            yield from self._behind.list(*args, **kwargs)
 
     def put(self, config: RunnableConfig, checkpoint: Any, metadata: Any, new_versions: Any) -> RunnableConfig:
         """A whole checkpoint: the other does not have the parts of it that are older."""

@@ -20,6 +20,7 @@ from langchain_core.tools import tool
 from langchain_core.tracers.context import collect_runs
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph
@@ -790,3 +791,25 @@ async def test_on_an_event_loop_it_says_what_to_do(engine: MusubitoEngine) -> No
     with pytest.raises(MusubitoError, match="to_thread"):
         musubito_plan(graph, {"n": 1})
     assert told(await asyncio.to_thread(musubito_plan, graph, {"n": 1})) == {"a": RUNS}
+
+
+def test_a_saver_that_was_never_used_stays_so(engine: MusubitoEngine, tmp_path: Path):
+    """LangGraph's own makes its tables when it is asked for the first time."""
+
+    def dump() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "saver.db")) as connection:
+            return list(connection.iterdump())
+
+    builder = StateGraph(dict).add_node("node", lambda state: {"n": 1}).add_edge(START, "node")
+    thread = {"configurable": {"thread_id": "1"}}
+    with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
+        graph = musubito_graph(builder.compile(checkpointer=saver))
+        empty = dump()
+        assert [line.outcome for line in musubito_plan(graph, {"n": 0}, thread).lines] == ["would run"]
+        assert dump() == empty
+        graph.invoke({"n": 0}, thread)
+    with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
+        graph = musubito_graph(builder.compile(checkpointer=saver))
+        held = dump()
+        musubito_plan(graph, {"n": 0}, thread)
+        assert dump() == held
