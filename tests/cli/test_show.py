@@ -148,6 +148,15 @@ def test_a_node_without_its_contents(musubito: Musubito, world: World) -> None:
         assert '"path": "a"' not in told
 
 
+def test_tags_are_contents(musubito: Musubito, world: World) -> None:
+    for more in ([], ["--json"], ["--live"]):
+        shown, without = (
+            musubito("--db", str(world.path), "show", "first", *more, *kept).stdout for kept in ([], ["--no-inputs"])
+        )
+        assert "who" in shown
+        assert "who" not in without
+
+
 def test_secrets_are_never_shown(musubito: Musubito, world: World) -> None:
     for arguments in (["show", world.nodes["load"]], ["show", world.nodes["bold"]], ["why", world.nodes["bold"]]):
         for more in ([], ["--json"]):

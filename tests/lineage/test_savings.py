@@ -364,6 +364,13 @@ def test_calls_outside_of_runs_are_named_by_their_operation(engine):
     assert [row.name for row in savings(Lineage(engine), by="run").rows] == ["ask"]
 
 
+def test_no_secret_in_the_name_of_a_run(engine):
+    with run("for sk-proj-HUSHhushHUSHhush0123"):
+        ask("why?")
+    (row,) = savings(Lineage(engine), by="run").rows
+    assert "HUSH" not in row.name
+
+
 def test_an_empty_store_and_a_wrong_question(engine):
     lineage = Lineage(engine)
     assert savings(lineage).rows == ()

@@ -46,7 +46,9 @@ LEAST: Final = 20
 """So many columns a sentence has, however narrow the terminal."""
 
 json_option = click.option("--json", "json_", is_flag=True, help="For machines: one JSON document.")
-no_inputs_option = click.option("--no-inputs", is_flag=True, help="Leave out the contents of inputs and outputs.")
+no_inputs_option = click.option(
+    "--no-inputs", is_flag=True, help="Leave out the contents of inputs and outputs, and tags."
+)
 
 
 class CommandError(click.ClickException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -53,23 +54,27 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
         _show_node(here, found, json_=json_, contents=not no_inputs)
         return
     if live:
-        found = follow(here, found.summary.run_id, _head)
+        found = follow(here, found.summary.run_id, partial(_head, contents=not no_inputs))
     report = compared(here.lineage, found)
+    if no_inputs and report.summary.tags is not None:
+        report = replace(report, summary=replace(report.summary, tags=None))
     if json_:
         here.json(report)
     else:
-        here.console.print(Group(_head(report), calls_table(lines(report.calls), here.console.width)))
+        here.console.print(
+            Group(_head(report, contents=not no_inputs), calls_table(lines(report.calls), here.console.width))
+        )
         _tell_errors(here, report, contents=not no_inputs)
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
-def _head(report: RunReport) -> RenderableType:
+def _head(report: RunReport, *, contents: bool) -> RenderableType:
     run = report.summary
     title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {one_line(run.name or '')}")
     about = [run.status, when(run.started_at)]
     if run.finished_at is not None:
         about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")
-    if run.tags:
+    if run.tags and contents:
         about.append("tags " + ", ".join(one_line(f"{key}={value}") for key, value in run.tags.items()))
     ended = Counter(call.outcome for call in report.calls)
     outcomes = [(ended[outcome], outcome) for outcome in dict.fromkeys(("ran", "replayed", "failed", *sorted(ended)))]

@@ -206,7 +206,8 @@ def said(error: BaseException) -> str:
         said = str(error)
     except Exception as unsaid:
         said = f"its text cannot be had: {type(unsaid).__qualname__}"
-    text = scrubbed(f"{type(error).__qualname__}: {said}"[:LONGEST_ERROR])
+    # Half a secret, at the end, would no longer look like one.
+    text = scrubbed(f"{type(error).__qualname__}: {said}"[: 2 * LONGEST_ERROR])[:LONGEST_ERROR]
     # No store holds lone surrogates.
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -22,6 +22,8 @@ from musubito.identity.secrets import HIDDEN, is_secret, scrubbed
 __all__ = ["TYPE", "plain", "without_secrets"]
 
 TYPE: Final = "$type"
+SHORT: Final = 12
+"""A key of so few letters names something, and holds no secret."""
 SECRET_TYPES: Final = frozenset({"SecretStr", "SecretBytes", "Secret"})
 _SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
@@ -53,7 +55,7 @@ def without_secrets(value: Any) -> Any:
     if type(value) is dict:
         if value.get(TYPE) in SECRET_TYPES:
             return {TYPE: value[TYPE], "value": HIDDEN}
-        return {key: _named(key, part) for key, part in value.items()}
+        return {key: _named(name, part) for name, (key, part) in zip(value, _shown_keys(value).items(), strict=True)}
     if type(value) is list:
         if len(value) == 2 and type(value[0]) is str:  # a name and its value: a header, a pair of a dict
             return [without_secrets(value[0]), _named(value[0], value[1])]
@@ -64,6 +66,17 @@ def without_secrets(value: Any) -> Any:
             for name, part in zip(before, value, strict=False)
         ]
     return _binary("bytes", value) if type(value) is bytes else value
+
+
+def _shown_keys(value: dict[str, Any]) -> dict[str, Any]:
+    """The same under keys that are no secrets; those that look alike then are numbered."""
+    if all(len(key) < SHORT for key in value):
+        return value
+    shown: dict[str, Any] = {}
+    for key, part in value.items():
+        said = key if len(key) < SHORT else scrubbed(key)
+        shown[said if said == key or said not in shown else f"{said} ({len(shown)})"] = part
+    return shown
 
 
 def _named(name: str, value: Any) -> Any:

@@ -32,7 +32,7 @@ _LOOKS: Final = re.compile(
     r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})"
 )
 """What looks like the key of a service, wherever it stands."""
-_IN_URL: Final = re.compile(r"""(://[^\s/@:"'<>]{0,100}:)[^\s/@"'<>]{1,300}(?=@)""")
+_IN_URL: Final = re.compile(r"""(://[^\s/@:"'<>]{0,100}:)[^\s/"'<>]{1,300}(?=@)""")
 _SCHEME: Final = re.compile(
     r"""((?<![A-Za-z])authorization\\{0,3}["']?\s{0,3}[:=]\s{0,3}\\{0,3}["']?(?:basic|bearer|token|digest|apikey)\s{1,3}"""
     r"""|(?<![A-Za-z])bearer\s{1,3}(?=[\w.~+/=-]{0,200}[\d._~+/=-]))[\w.~+/=:-]{6,}""",
@@ -165,8 +165,9 @@ def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) 
 def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
     """The texts that a piece of code binds to names of secrets."""
     match node:
-        case ast.Assign(targets=targets, value=value) if any(map(_names_secret, targets)):
-            yield from _texts(value)
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                yield from _bound_to(target, value)
         case ast.AnnAssign(target=target, value=value) | ast.NamedExpr(target=target, value=value):
             if value is not None and _names_secret(target):
                 yield from _texts(value)
@@ -188,6 +189,15 @@ def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
             for argument, value in (*defaults, *zip(node.kwonlyargs, node.kw_defaults, strict=True)):
                 if value is not None and is_secret(argument.arg):
                     yield from _texts(value)
+
+
+def _bound_to(target: ast.expr, value: ast.expr) -> Iterator[ast.expr]:
+    match target, value:
+        case ((ast.Tuple(elts=names) | ast.List(elts=names)), (ast.Tuple(elts=parts) | ast.List(elts=parts))):
+            for name, part in zip(names, parts, strict=False):
+                yield from _bound_to(name, part)
+        case _ if _names_secret(target):
+            yield from _texts(value)
 
 
 def _names_secret(target: ast.expr) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from musubito.identity.secrets import scrubbed
 from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
@@ -104,7 +105,7 @@ def _summed(by: str, calls: Sequence[tuple[Any, ...]], usage: Sequence[tuple[Any
     for *keys, count, replayed, spent_ms, saved_ms, newest, name in calls:
         sums = found.setdefault(_key(by, keys), _Sums())
         sums.newest = max(sums.newest, newest)
-        sums.name = name
+        sums.name = name and scrubbed(name)
         sums.replayed += replayed
         sums.ran += count - replayed
         sums.spent += Cost(spent_ms)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musubito.engine.protocol import LONGEST_ERROR, said
 from musubito.identity.plain import without_secrets
 from musubito.identity.secrets import scrubbed, without_secrets_in
 
@@ -29,6 +30,7 @@ TEXTS = [
     "-----BEGIN PRIVATE KEY-----\nHUSH",
     *(f"{start}HUSHhushHUSHhush0123" for start in ("gsk_", "xai-", "pplx-", "nvapi-", "tvly-", "sk-", "ghp_", "ASIA")),
     "SG.HUSHhushHUSHhush.0123456789abcdef",
+    "postgresql://user:HU@SH@HUSH@host/database",
 ]
 PROSE = [
     "the token count is 5, max_tokens=500, token_count=5",
@@ -58,11 +60,23 @@ def test_what_is_no_secret_stays(text: str):
         {"DB_PASS": "HUSH", "pass": "HUSH", "passcode": "HUSH", "sig": "HUSH", "session_id": "HUSH", "jwt": "HUSH"},
         ["tool", "--password", "HUSH", "-v"],
         ["DB_PASSWORD", "HUSH", "x"],
+        {"sk-proj-HUSHhushHUSHhush0123": "owner", "redis://:HUSH@h": {"ghp_HUSHhushHUSHhush0123": 1}},
     ],
     ids=str,
 )
 def test_a_secret_in_data(value: object):
     assert "HUSH" not in str(without_secrets(value))
+
+
+@pytest.mark.parametrize("room", range(0, 40, 3))
+def test_a_long_error_does_not_end_in_half_a_secret(room: int):
+    text = "x" * (LONGEST_ERROR - len("ValueError: ") - room) + " sk-HUSHhushHUSHhush0123 and more"
+    assert "HUSH" not in said(ValueError(text))
+
+
+def test_keys_that_are_secrets_stay_as_many():
+    value = {f"sk-proj-HUSHhushHUSHhush{n}": n for n in range(3)} | {"a quite ordinary key": 3}
+    assert list(without_secrets(value).values()) == [0, 1, 2, 3]
 
 
 CODE = '''
@@ -75,6 +89,7 @@ CODE = '''
         db_password = "it's HUSH"
         api_key = ("HUSH")
         token = "a" if x else "HUSH"
+        user, (password, host) = "u", ("HUSH", "h")
         headers = {"Authorization": "Basic " + "HUSH", "Accept": "text"}
         dsn = "postgres://u:HUSH@h/db"
         pairs = [("Cookie", "HUSH")]
