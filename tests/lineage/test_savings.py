@@ -11,9 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    MusubitoWarning,
+    SQLiteStorage,
+    StoreError,
+    musubito_step,
+    record_usage,
+    run,
+    use_musubito_engine,
+)
 from musubito.lineage import Cost, Lineage, LineageError, Tokens
 from musubito.lineage.savings import savings
+from musubito.store.base import Commit
 
 NOON = 1_700_000_000.0 // 86400 * 86400 + 12 * 3600
 """Of a day in UTC."""
@@ -332,6 +342,35 @@ def test_failures_cost(engine):
             breaks(1)
     total = savings(Lineage(engine)).total
     assert (total.calls, total.ran, tokens(total.spent), tokens(total.saved)) == (2, 2, {"mine": (14, 0)}, {})
+
+
+@pytest.mark.parametrize("by", ["day", "model", "operation", "run"])
+def test_what_was_cancelled_or_not_recorded_is_of_its_models(engine, monkeypatch, by):
+    @musubito_step(name="stops")
+    def stops(x: int) -> None:
+        ask("why?")
+        record_usage(input_tokens=3, output_tokens=2, model="mine")
+        record_usage(input_tokens=1, output_tokens=1, model="gpt-4o")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), run("stopped"):
+        stops(1)
+    write = engine.storage.write
+
+    def full(changes):
+        if any(isinstance(change, Commit) for change in changes):
+            raise StoreError("the disk is full")
+        return write(changes)
+
+    monkeypatch.setattr(engine.storage, "write", full)
+    with pytest.warns(MusubitoWarning, match="full"):
+        judge("text")
+    monkeypatch.undo()
+    found = savings(Lineage(engine), by=by)
+    spent = {"gpt-4o": (101, 11), "mine": (23, 3)}
+    assert tokens(found.total.spent) == spent
+    assert tokens(sum((row.spent for row in found.rows), Cost())) == spent
+    assert tokens(Lineage(engine).run("stopped").summary.spent) == {"gpt-4o": (101, 11), "mine": (3, 2)}
 
 
 def test_money(engine):

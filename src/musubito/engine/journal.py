@@ -37,6 +37,7 @@ class Line(NamedTuple):
     saved_ms: float
     saved_tokens: int
     tokens: int
+    used: str | None = None
 
 
 Entry: TypeAlias = "Line | Given | Run"

@@ -13,6 +13,7 @@ Wherever the store fails, the user's work goes on: the function runs, unrecorded
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -215,6 +216,11 @@ def said(error: BaseException) -> str:
 def _spent(frame: Frame) -> int:
     """The tokens that it has used itself."""
     return sum(map(sum, frame.tokens.values()))
+
+
+def _used(frame: Frame) -> str | None:
+    """The same by model, as the ledger keeps it where no execution does."""
+    return json.dumps(frame.tokens) if _spent(frame) else None
 
 
 def _effect(begun: Begun, outcome: str) -> EffectOutcome | None:
@@ -766,7 +772,8 @@ class Story:
                 saved_ms=inside.saved_ms,
             )
         )
-        self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame))
+        used = None if committed else _used(frame)
+        self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
         self._land(Landing.LOOK_AGAIN if committed is not None and not_replayable is None else Landing.RUN_YOURSELF)
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
@@ -822,7 +829,8 @@ class Story:
         elif begun.lease is not None:
             yield from self._abandon(begun)
         outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
-        self._note(outcome, self._reason, recorded.execution if recorded else None, duration_ms, _spent(frame))
+        used = None if recorded else _used(frame)
+        self._note(outcome, self._reason, recorded.execution if recorded else None, duration_ms, _spent(frame), used)
         if cancelled:
             self._land(Landing.LOOK_AGAIN)
         else:
@@ -940,7 +948,15 @@ class Story:
             )
         outer.take(given)
 
-    def _note(self, outcome: str, reason: ReplayReason, execution: int | None, duration_ms: float, tokens: int) -> None:
+    def _note(
+        self,
+        outcome: str,
+        reason: ReplayReason,
+        execution: int | None,
+        duration_ms: float,
+        tokens: int,
+        used: str | None = None,
+    ) -> None:
         """A line for the ledger."""
         engine, run, outer = self.engine, self._run, self.scope.frame
         call = next(run.calls) if self._frame is None else self._frame.call
@@ -962,6 +978,7 @@ class Story:
                 duration_ms if replayed else 0.0,
                 tokens if replayed else 0,
                 0 if replayed else tokens,
+                used,
             ),
         )
         engine.journal.append(line)

@@ -32,7 +32,7 @@ from musubito.lineage.records import (
 from musubito.model import NodeStatus
 from musubito.store.base import Holder, KeyCheckOf, PayloadOf, Question, Readable, Stored
 
-__all__ = ["Lineage", "short_id"]
+__all__ = ["Lineage", "short_id", "tokens_said"]
 
 EVER: Final = 1e18
 SHORTEST: Final = 4
@@ -136,6 +136,7 @@ class Lineage:
         parts = self._parts(run)
         totals = self.ask(*(("totals_of_run", {"run": part}) for part, *_ in parts))
         used = self.ask(*(("usage_of_run", {"run": part}) for part, *_ in parts))
+        besides = self.ask(*(("used_in_run", {"run": part}) for part, *_ in parts))
         calls = replayed = ran = failed = 0
         spent, saved = Cost(), Cost()
         for (*_, inside), ((row,), usage) in zip(parts, zip(totals, used, strict=True), strict=True):
@@ -148,6 +149,8 @@ class Lineage:
                     continue
                 cost = Cost(tokens={model: Tokens(tokens_in, tokens_out)})
                 spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
+        for (said,) in (row for rows in besides for row in rows):
+            spent += Cost(tokens=tokens_said(said))
         first, last, ended, operation = self.rows("span_of_run", run=run)[0]
         if known:
             _, name, tags, started_at, finished_at, status, _, *process = known[0]
@@ -333,7 +336,7 @@ def short_id(identity: str, digits: int = 10) -> str:
     return identity[:digits]
 
 
-EVENTS: Final = frozenset({"custom", "model", "chunk", "text", "end"})
+EVENTS: Final = frozenset({"custom", "dispatched", "model", "chunk", "text", "end"})
 
 
 def _without_events(value: Any) -> Any:
@@ -354,6 +357,14 @@ def _tags(tags: str) -> dict[str, Any]:
         said = "(unreadable)"
     # Earlier versions let through what is no mapping.
     return said if isinstance(said, dict) else {"tags": said}
+
+
+def tokens_said(used: str) -> dict[str, Tokens]:
+    """Those of a call without an execution, as its line says them; nothing if it is damaged."""
+    try:
+        return {model: Tokens(int(given), int(made)) for model, (given, made) in json.loads(used).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _ended(outcome: str | None) -> str:

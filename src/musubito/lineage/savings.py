@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from musubito.identity.secrets import scrubbed
 from musubito.lineage.damage import binary, tells_damage
 from musubito.lineage.prices import dollars
-from musubito.lineage.reader import Lineage
+from musubito.lineage.reader import Lineage, tokens_said
 from musubito.lineage.records import Cost, LineageError, Tokens
 
 __all__ = ["By", "Savings", "SavingsRow", "savings"]
@@ -84,12 +84,15 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
     if by not in get_args(By):
         raise LineageError(f"savings are summed up by {', '.join(get_args(By))}, not by {by!r}")
     start = 0.0 if since is None else since
-    calls, usage, all_calls, all_usage = lineage.ask(
+    calls, usage, used, all_calls, all_usage, all_used = lineage.ask(
         ("savings_calls", {"by": by, "since": start}),
         ("savings_usage", {"by": by, "since": start}),
+        ("savings_used", {"by": by, "since": start}),
         ("savings_calls", {"by": "", "since": start}),
         ("savings_usage", {"by": "", "since": start}),
+        ("savings_used", {"by": "", "since": start}),
     )
+    usage, all_usage = [*usage, *_told(used)], [*all_usage, *_told(all_used)]
     total = _summed("", all_calls, all_usage).get("", _Sums())
     found = _by_model(all_usage) if by == "model" else _summed(by, calls, usage)
     if by in ("day", "run"):
@@ -98,6 +101,13 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
         ordered = sorted(found.items(), key=_by_worth)
     rows = tuple(sums.row(key) for key, sums in ordered)
     return Savings(by, since, rows, total.row("total"))
+
+
+def _told(used: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Rows like those of `savings_usage`."""
+    for *keys, said in used:
+        for model, tokens in tokens_said(said).items():
+            yield (*keys, 0, model, *tokens, 1)
 
 
 def _summed(by: str, calls: Sequence[tuple[Any, ...]], usage: Sequence[tuple[Any, ...]]) -> dict[str, _Sums]:

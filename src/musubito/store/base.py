@@ -712,6 +712,8 @@ class CallLine(NamedTuple):
     saved_ms: float
     saved_tokens: int
     tokens: int
+    used: str | None = None
+    """Where there is no execution that says it: tokens in and out by model, as JSON."""
 
 
 class Part(NamedTuple):

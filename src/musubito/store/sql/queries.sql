@@ -424,8 +424,8 @@ ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = 
 -- name: add_call
 -- One call of a run; by position, since there is one for each replay.
 INSERT INTO _calls (run_id, call, parent, operation, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens,
-  tokens)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  tokens, used)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- name: add_usage

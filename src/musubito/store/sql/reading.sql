@@ -149,14 +149,17 @@ SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, u.model,
 FROM _calls c JOIN _usage u ON u.execution = c.execution
 WHERE c.run_id = :run GROUP BY 1, 2
 UNION ALL
--- What was suspended, cancelled or not recorded has no execution, and that of others may be gone; of which model it was
--- is not known.
+-- The execution of others may be gone; of which model it was is not known. What never had one says it itself.
 SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, '',
   sum(CASE c.outcome WHEN 'replayed' THEN c.saved_tokens ELSE c.tokens END), 0
 FROM _calls c
-WHERE c.run_id = :run AND c.tokens + c.saved_tokens > 0
+WHERE c.run_id = :run AND c.tokens + c.saved_tokens > 0 AND c.used IS NULL
   AND NOT EXISTS (SELECT 1 FROM _usage u WHERE u.execution = c.execution)
 GROUP BY 1;
+
+-- name: used_in_run
+-- Tokens by model of those calls of a run that have no execution.
+SELECT used FROM _calls WHERE run_id = :run AND used IS NOT NULL;
 
 -- name: span_of_run
 -- When the first call of a run began and the last one ended, how that one ended, and what its first one was.
@@ -370,7 +373,7 @@ WITH RECURSIVE top (run, root) AS (
     CASE c.outcome WHEN 'replayed' THEN coalesce(u.total_input_tokens, c.saved_tokens) ELSE coalesce(u.input_tokens, c.tokens) END,
     CASE c.outcome WHEN 'replayed' THEN coalesce(u.total_output_tokens, 0) ELSE coalesce(u.output_tokens, 0) END
   FROM _calls c LEFT JOIN _usage u ON u.execution = c.execution
-  WHERE c.at >= :since
+  WHERE c.at >= :since AND c.used IS NULL
 )
 SELECT CASE :by WHEN 'day' THEN CAST(s.at AS INTEGER) / 900 END, CASE :by WHEN 'operation' THEN o.name END,
   CASE :by WHEN 'run' THEN coalesce(t.root, s.run) END,
@@ -379,6 +382,24 @@ FROM used s
 LEFT JOIN top t ON t.run = s.run
 LEFT JOIN _operations o ON o.id = s.operation
 WHERE s.tokens_in + s.tokens_out > 0 GROUP BY 1, 2, 3, 4, 5;
+
+-- name: savings_used
+-- The same of calls that have no execution, each with its own tokens by model.
+WITH RECURSIVE top (run, root) AS (
+  SELECT run_id, run_id FROM _runs WHERE parent IS NULL
+  UNION ALL
+  SELECT r.run_id, CASE WHEN l.call IS NULL THEN r.run_id ELSE r.parent END
+  FROM _runs r LEFT JOIN _calls l ON l.run_id = r.parent AND l.call = r.parent_call
+  WHERE r.parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _runs p WHERE p.run_id = r.parent)
+  UNION ALL
+  SELECT r.run_id, t.root FROM top t JOIN _runs r ON r.parent = t.run
+)
+SELECT CASE :by WHEN 'day' THEN CAST(c.at AS INTEGER) / 900 END, CASE :by WHEN 'operation' THEN o.name END,
+  CASE :by WHEN 'run' THEN coalesce(t.root, c.run_id) END, c.used
+FROM _calls c
+LEFT JOIN top t ON t.run = c.run_id
+LEFT JOIN _operations o ON o.id = c.operation
+WHERE c.at >= :since AND c.used IS NOT NULL;
 
 -- name: how_many
 -- How many of each thing there are, and the bytes of those that have contents.

@@ -195,6 +195,7 @@ CREATE TABLE _calls (
   saved_tokens bigint NOT NULL,
   tokens bigint NOT NULL DEFAULT 0,
   operation bigint REFERENCES _operations,
+  used text,
   PRIMARY KEY (run_id, call)
 );
 

@@ -23,6 +23,9 @@ ALTER TABLE _namespaces ADD COLUMN key_check BLOB NOT NULL DEFAULT x'';
 -- namespace: that of the engine in which it began; NULL where an older version did not say.
 ALTER TABLE _runs ADD COLUMN namespace INTEGER REFERENCES _namespaces;
 
+-- used: tokens by model, as JSON, of a call that has no execution; else see _usage.
+ALTER TABLE _calls ADD COLUMN used TEXT;
+
 -- forgotten: 1 if the contents are not to be stored, either, of what was running then.
 ALTER TABLE _invalidations ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
 
