@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from types import MethodType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
 from pydantic import BaseModel
@@ -33,10 +33,13 @@ from musubito_langgraph.parents import (
     turn_of,
 )
 from musubito_langgraph.policy import Mode, Settings, invocation_of
-from musubito_langgraph.runnable import RecordedRunnable
-from musubito_langgraph.steps import Attempt, Place, RecordedStep
+from musubito_langgraph.runnable import RecordedRunnable, of_recorded
+from musubito_langgraph.steps import Attempt, Place, RecordedStep, reaches
 from musubito_langgraph.tasks import recorded_calls
 from musubito_langgraph.tools import recorded_tools, seen_by_tools
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
 
 __all__ = ["Node", "recorded_branch", "recorded_node"]
 
@@ -189,7 +192,12 @@ def _recorded_again(cls: type[_compat.RunnableCallable]) -> RecordedCallable:
     return object.__new__(_recorded_class(cls))
 
 
-register_kind(RecordedCallable, lambda _value, _walk: ("musubito_node", "musubito_step"))
+def _of_callable(value: RecordedCallable, walk: Walk) -> tuple[str, ...]:
+    reaches(walk, vars(value).get("musubito_step"))
+    return "musubito_node", "musubito_step"
+
+
+register_kind(RecordedCallable, _of_callable)
 
 
 def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
@@ -275,7 +283,7 @@ class NodeRunnable(RecordedRunnable):
         _came_to_be(self._node, standing_in(attempt.config), attempt, output, self._number, self._count)
 
 
-register_kind(NodeRunnable, lambda _value, _walk: ("_node", "_number", "_count", "_step"))
+register_kind(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *of_recorded(value, walk)))
 
 
 # -- subgraphs ---------------------------------------------------------------------------------------------------------
@@ -374,4 +382,4 @@ class Router(RecordedRunnable):
         return Place(origins_of(standing, config, self._node.name), self._node.run(standing))
 
 
-register_kind(Router, lambda _value, _walk: ("_node", "_step"))
+register_kind(Router, lambda value, walk: ("_node", *of_recorded(value, walk)))

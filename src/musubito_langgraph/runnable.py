@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk, message_chunk_to_message
 from langchain_core.runnables import (
@@ -34,10 +34,13 @@ from musubito.stream import Recording
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import encodable, restored
 from musubito_langgraph.policy import SAMPLE, Mode, Settings, calling_module, checked_engine, invocation_of
-from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep, added, within
+from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep, added, reaches, within
 from musubito_langgraph.watch import Events
 
-__all__ = ["RecordedRunnable", "musubito_runnable"]
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+
+__all__ = ["RecordedRunnable", "musubito_runnable", "of_recorded"]
 
 T = TypeVar("T")
 
@@ -445,10 +448,14 @@ class MusubitoRunnable(RecordedRunnable):
         return recorded
 
 
+def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
+    """Which of its fields do not count as code that reaches it."""
+    reaches(walk, value._step)
+    return ("_step",)
+
+
 for cls in (RecordedRunnable, MusubitoRunnable):
-    register_kind(
-        cls, lambda _value, _walk: ("_step",), lambda value: value._step.operation.definition.semantics.ttl_seconds
-    )
+    register_kind(cls, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
 
 
 def _recorded(runnable: Runnable[Any, Any], settings: Settings, name: str | None = None) -> MusubitoRunnable:

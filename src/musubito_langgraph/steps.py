@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -53,7 +53,10 @@ from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
 from musubito_langgraph.usage import new_in
 from musubito_langgraph.watch import Events, emit, watched, watched_likewise
 
-__all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "within"]
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+
+__all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "reaches", "within"]
 
 _WARNED: Final[set[tuple[str, str]]] = set()
 
@@ -106,6 +109,12 @@ class RecordedStep:
         nothing is said: what runs inherits the rest by itself. Raises `ValueError` if the config asks for what there
         is not."""
         return Attempt(self, value, config, place, others or {}, config if given is None else given)
+
+
+def reaches(walk: Walk, step: RecordedStep | None) -> None:
+    """The code that is looked at may call this step, be it from a thread that does not know where it was begun."""
+    if step is not None:
+        walk.steps.add(step.operation.name)
 
 
 class Attempt:

@@ -177,10 +177,13 @@ class Events(BaseCallbackHandler):
     def on_llm_error(
         self, error: BaseException, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        """It failed."""
+        """It failed, or nobody wanted the rest of its answer; what came until then is told besides."""
         asked = _ASKED.get(run_id)
         if asked is not None and asked[0] is self:
             del _ASKED[run_id]
+            response = kwargs.get("response")
+            if isinstance(response, LLMResult):
+                self.uses(used_in(response, asked[1]), asked[2])
         self._models.pop(run_id, None)
 
     def uses(self, used: Iterable[ModelUsage], frame: Frame | None = None) -> None:

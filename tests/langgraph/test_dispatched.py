@@ -12,6 +12,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from typing_extensions import TypedDict
 
+from musubito import MusubitoEngine
+from musubito.lineage import Lineage
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.models import Calls
 
@@ -155,3 +157,14 @@ def test_what_cannot_be_stored_is_not_replayed():
     for _ in range(2):
         assert len(heard_by(Hears(), graph)) == 1
     assert calls.total == 2
+
+
+def test_a_reader_is_shown_what_the_node_gave(engine: MusubitoEngine):
+    def node(state: State) -> State:
+        dispatch_custom_event("progress", {"pages": 1})
+        return {"said": "done"}
+
+    graph_of(node).invoke({"heard": "x"})
+    lineage = Lineage(engine)
+    (call,) = lineage.run("last").calls
+    assert lineage.output(lineage.node(call.node_id)) == {"said": "done"}

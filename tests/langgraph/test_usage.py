@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -117,6 +119,67 @@ def test_a_model_that_is_a_node_and_one_that_streams(engine: MusubitoEngine):
         assert list(recorded.stream("hi"))
         last = summary(engine)
         assert (last.spent.tokens, last.saved.tokens) == (spent, saved)
+
+
+def test_of_an_answer_that_is_broken_off_what_was_told_until_then(engine: MusubitoEngine):
+    class Early(Priced):
+        def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+            said = {"input_tokens": 10, "output_tokens": 1, "total_tokens": 11}
+            first = AIMessageChunk("a", usage_metadata=said, response_metadata={"model_name": "model-a"})
+            yield ChatGenerationChunk(message=first)
+            yield ChatGenerationChunk(message=AIMessageChunk("b"))
+            raise ConnectionError("lost")
+
+    def closes(state: State) -> State:
+        with closing(Early().stream("hi")) as stream:
+            next(stream)
+        return {"q": "closed"}
+
+    def loses(state: State) -> State:
+        with suppress(ConnectionError):
+            list(Early().stream("hi"))
+        return {"q": "lost"}
+
+    for node in (closes, loses):
+        graph = graph_of(node)
+        assert spent_and_saved(engine, graph) == ({"model-a": Tokens(10, 1)}, {})
+        assert spent_and_saved(engine, graph) == ({}, {"model-a": Tokens(10, 1)})
+
+
+@pytest.mark.parametrize("inner", ["runnable", "graph"])
+def test_what_threads_call_that_inherit_no_context_is_of_the_node(engine: MusubitoEngine, inner: str):
+    model = musubito_runnable(Priced())
+    builder = StateGraph(State).add_node("asks", lambda state: {"messages": [Priced().invoke("hi")]})
+    sub = musubito_graph(builder.add_edge(START, "asks").compile(name="sub"))
+
+    def ask(number: int) -> str:
+        if inner == "graph":
+            return str(sub.invoke({"q": str(number)})["messages"][-1].content)
+        return str(model.invoke(str(number)).content)
+
+    def node(state: State) -> State:
+        with ThreadPoolExecutor() as threads:
+            return {"q": "".join(threads.map(ask, range(3)))}
+
+    graph = graph_of(node)
+    used = {"model-a": Tokens(30, 15)}
+    assert spent_and_saved(engine, graph)[1] == {}
+    assert spent_and_saved(engine, graph) == ({}, used)
+    # So it depends on them.
+    assert engine.invalidate("Priced" if inner == "runnable" else "sub/asks") == 3
+    assert spent_and_saved(engine, graph)[1] == {}
+
+
+def test_of_a_call_that_was_suspended_the_models_are_known(engine: MusubitoEngine):
+    def node(state: State) -> State:
+        answers = [Priced().invoke("hi"), Priced(out=1, called="model-b").invoke("ho")]
+        return {"messages": answers, "q": interrupt("?")}
+
+    builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
+    graph = musubito_graph(builder.compile(name="g", checkpointer=InMemorySaver()))
+    graph.invoke({"q": "?"}, {"configurable": {"thread_id": "1"}})
+    used = {"model-a": Tokens(10, 5), "model-b": Tokens(10, 1)}
+    assert (summary(engine).status, summary(engine).spent.tokens) == ("suspended", used)
 
 
 def test_messages_say_it_where_no_model_is_seen(engine: MusubitoEngine):
