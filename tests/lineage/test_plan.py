@@ -240,3 +240,16 @@ def test_what_may_be_called_comes_in_the_order_of_names(engine: MusubitoEngine) 
         return e(x).value + b(x).value + d(x).value + a(x).value + c(x).value
 
     assert [line.operation for line in plan(engine, outer, 1).lines] == ["outer", "a", "b", "c", "d", "e"]
+
+
+def test_samples_that_the_run_around_has_given_are_not_given_again(engine):
+    @musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="draw")
+    def draw(x: int) -> int:
+        return x
+
+    for outcomes in (["ran", "ran"], ["replayed", "replayed", "ran"]):
+        with run() as r:
+            for outcome in outcomes:
+                (line,) = plan(engine, draw, 1).lines
+                draw(1)
+                assert (line.outcome == "would replay", r.calls[-1].outcome) == (outcome == "replayed", outcome)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from musubito.engine import process
-from musubito.engine.context import SCOPE, Scope
+from musubito.engine.context import SCOPE, Run, Scope
 from musubito.engine.inputs import Given, stored_input
 from musubito.engine.protocol import Call
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
@@ -69,12 +69,12 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(engine: MusubitoEngine, call: Call) -> Explanation:
-    """See `Explanation`. In a run of its own, with nothing given yet. Raises `InputError` as the call would, and
-    `StoreError`."""
+def explain(engine: MusubitoEngine, call: Call, run: Run | None = None) -> Explanation:
+    """See `Explanation`. In a run of its own, with nothing given yet, or in `run`, which gives what is found. Raises
+    `InputError` as the call would, and `StoreError`."""
     scope = SCOPE.get()
     kind = QUESTIONS[call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT]
-    question = kind(engine, call, Scope(engine, engine.new_run(), None, scope.parents, scope.ambient))
+    question = kind(engine, call, Scope(engine, run or engine.new_run(), None, scope.parents, scope.ambient))
     question.ask()
     return explained(question)
 

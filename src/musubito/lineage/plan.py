@@ -8,6 +8,7 @@ from functools import cache
 from statistics import median
 from typing import Any, Final
 
+from musubito.engine.context import SCOPE, Run
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.protocol import Call
@@ -113,8 +114,8 @@ class Estimates:
 
 
 def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Plan:
-    """What `step(*args, **kwargs)` would do. Steps that its code reaches are listed inside it: whether they are called
-    is seen only when it runs.
+    """What `step(*args, **kwargs)` would do, in the run that is around. Steps that its code reaches are listed inside
+    it: whether they are called is seen only when it runs.
 
     Raises TypeError if it is no step, `InputError` as the call would, and `StoreError`.
     """
@@ -125,7 +126,8 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     call = make(engine, args if receiver is None else (receiver, *args), kwargs)
     estimates = Estimates(engine)
     name = call.definition.name
-    outcome, reason = _outcome(explanation := explain(engine, call), call.definition.semantics.step_type)
+    explanation = explain(engine, call, _like_the_run_around(engine))
+    outcome, reason = _outcome(explanation, call.definition.semantics.step_type)
     lines = [PlanLine(name, explanation.node_id, outcome, reason, estimates.of(name))]
     unknown: list[str] = []
     if outcome != REPLAY:
@@ -134,6 +136,14 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
         if other is not None:
             unknown.append(f"{name} never ran, but {other} did: as a script its names begin otherwise")
     return planned(lines, unknown)
+
+
+def _like_the_run_around(engine: MusubitoEngine) -> Run:
+    """One that has given the samples that the run around has given: it does not give these again."""
+    run, scope = engine.new_run(), SCOPE.get()
+    if scope.engine is engine and scope.run is not None and scope.run.gives_samples:
+        run.samples = scope.run.samples.copy()
+    return run
 
 
 def _outcome(explanation: Explanation, step_type: StepType) -> tuple[str, str]:
