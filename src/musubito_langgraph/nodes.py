@@ -70,7 +70,7 @@ class Node:
         """The run that a task belongs to."""
         if standing is None:
             return self._run_of_its_own
-        return lambda engine, scope: standing.loop.run(engine, scope, self.graph, standing.config)
+        return lambda engine, scope: standing.loop.run(engine, scope, self.graph, standing.config, self.operation)
 
     def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
         return scope.run if scope.engine is engine and scope.run is not None else engine.new_run(self.graph)

@@ -100,9 +100,16 @@ class Loop:
         tried = list(self.tried.values())
         return tuple(dict.fromkeys(step for task, steps in tried if task not in self.done for step in steps()))
 
-    def run(self, engine: MusubitoEngine, scope: Scope, name: str, config: RunnableConfig | None = None) -> Run:
-        """The run that steps of this invocation belong to: the one around it, else its own. `config`: of one of its
-        tasks."""
+    def run(
+        self,
+        engine: MusubitoEngine,
+        scope: Scope,
+        name: str,
+        config: RunnableConfig | None = None,
+        operation: str = "",
+    ) -> Run:
+        """The run that steps of this invocation belong to: the one around it, else its own. `config` and `operation`:
+        of one of its tasks."""
         run = scope.run if scope.engine is engine else None
         if run is None:
             run = self._runs.get(engine)
@@ -111,7 +118,7 @@ class Loop:
                 if run is None:
                     run = self._runs.get(engine)
                     if run is None:
-                        run = self._runs[engine] = engine.open_run(name, scope.frame)
+                        run = self._runs[engine] = engine.open_run(name, scope.frame or engine.open.body_of(operation))
                         if config is not None and len(self._runs) == 1:
                             _compat.when_left(config, self._left_by)
                         # However it ends, it is over when nobody holds this any more.

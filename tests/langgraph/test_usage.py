@@ -163,7 +163,10 @@ def test_what_threads_call_that_inherit_no_context_is_of_the_node(engine: Musubi
 
     graph = graph_of(node)
     used = {"model-a": Tokens(30, 15)}
-    assert spent_and_saved(engine, graph)[1] == {}
+    assert spent_and_saved(engine, graph)[0] == used
+    (only,) = Lineage(engine).runs()
+    outer = Lineage(engine).run("last").calls[0]
+    assert (outer.operation, only.spent.milliseconds) == ("g/node0", pytest.approx(outer.duration_ms))
     assert spent_and_saved(engine, graph) == ({}, used)
     # So it depends on them.
     assert engine.invalidate("Priced" if inner == "runnable" else "sub/asks") == 3

@@ -515,8 +515,9 @@ class Open:
             with self._lock:
                 begun = any(run.lines is not None for run in self._runs)
                 around = [frame for frame in self._frames if operation in frame.reaches]
-                if fresh.within is None and len({frame.run for frame in around}) == 1:
-                    fresh.within = around[-1].run.run_id, around[-1].call
+                body = _innermost(around)
+                if fresh.within is None and body is not None:
+                    fresh.within = body.run.run_id, body.call
                 if begun or around:
                     self._strays = self._strays or fresh
                     if self._strays is fresh:
@@ -532,10 +533,19 @@ class Open:
         with self._lock:
             return [frame for frame in self._frames if operation in frame.reaches]
 
+    def body_of(self, operation: str) -> Frame | None:
+        """The open body that a call of this operation that does not know its own is a part of."""
+        return _innermost(self.reaching(operation))
+
     def within(self, body: Frame) -> list[Frame]:
         """This body, if it is open, and the open ones that run inside it."""
         with self._lock:
             return [frame for frame in self._frames if body in frame.enclosing()]
+
+
+def _innermost(bodies: Sequence[Frame]) -> Frame | None:
+    """The last one that began, if all are of one run."""
+    return bodies[-1] if len({body.run for body in bodies}) == 1 else None
 
 
 _CONTROL_FLOW: tuple[type[BaseException], ...] = ()
