@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -371,6 +373,18 @@ def test_what_was_cancelled_or_not_recorded_is_of_its_models(engine, monkeypatch
     assert tokens(found.total.spent) == spent
     assert tokens(sum((row.spent for row in found.rows), Cost())) == spent
     assert tokens(Lineage(engine).run("stopped").summary.spent) == {"gpt-4o": (101, 11), "mine": (3, 2)}
+
+
+def test_what_is_told_while_a_call_is_recorded_is_of_its_model(engine):
+    """As by a stream of a model that nobody wanted the rest of, which asyncio closes a little later."""
+
+    @musubito_step(name="late")
+    async def late(x: int) -> int:
+        asyncio.get_running_loop().call_soon(partial(record_usage, input_tokens=3, output_tokens=2, model="mine"))
+        return x
+
+    asyncio.run(late(1))
+    assert tokens(savings(Lineage(engine)).total.spent) == {"mine": (3, 2)}
 
 
 def test_money(engine):

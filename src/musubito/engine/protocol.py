@@ -711,7 +711,7 @@ class Story:
         else:
             artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
-        inside = frame.end()
+        inside, told = frame.end(), frame.used()
         not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
         committed: Committed | None = None
         sealed: Sealed | None = None
@@ -728,7 +728,7 @@ class Story:
                 not_replayable = f"its output could not be stored: {fault}"
                 artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         if begun.moment is not None:
-            attempts = self._attempts_before()
+            attempts, told = self._attempts_before(), frame.used()
             commit = Commit(
                 place=self.place(),
                 began=begun.moment,
@@ -744,7 +744,7 @@ class Story:
                 reads=self.engine.contents.sealed_reads(inside.reads),
                 attempts=attempts,
                 holds=self._holds(inside, attempts, begun),
-                usage=frame.used(),
+                usage=told,
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
                 saved_ms=inside.saved_ms,
@@ -772,7 +772,8 @@ class Story:
                 saved_ms=inside.saved_ms,
             )
         )
-        used = None if committed else _used(frame)
+        # What is told while it is recorded is in no execution.
+        used = None if committed and told else _used(frame)
         self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
         self._land(Landing.LOOK_AGAIN if committed is not None and not_replayable is None else Landing.RUN_YOURSELF)
         node_id = self.keys.node.hex()
