@@ -127,6 +127,26 @@ def hides(x):
     assert not any("tok-" in each.diff for each in told.code)
 
 
+def test_a_constant_without_a_text_is_named_beside_others(engine: MusubitoEngine, pipeline: Any):
+    node = ""
+    for number in (1, 2):
+        text = f"""
+from musubito import musubito_step
+SETTINGS = {{"model": "m{number}"}}
+LIMIT = {number}
+def login(password): ...
+@musubito_step(name="asks")
+def asks(x):
+    login(password="swordfish")
+    return SETTINGS["model"] * LIMIT
+"""
+        module = pipeline(text=text)
+        node = module.asks(1).node_id
+    told = [each.part for each in why(Lineage(engine), node).code]
+    # Of the function whose text is hidden in part it is not known.
+    assert told == ["why_pipeline.LIMIT", "why_pipeline.SETTINGS", "why_pipeline.asks"]
+
+
 def test_code_that_changed_is_told_with_its_diff(engine: MusubitoEngine, pipeline: Any):
     facts = pipeline().fetch("knots", 1)
     pipeline().write(facts)

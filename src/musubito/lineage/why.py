@@ -175,9 +175,15 @@ def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, .
         for part, (_, text) in (*old.items(), *new.items())
         if (text and HIDDEN in text) or is_secret(part.rpartition(".")[2])
     }
+    names = {each.part for each in changed}
+    # Nor is it of a constant of which no text is kept, unless what changed in it is a part of its own.
+    hidden |= {
+        part
+        for part in names & old.keys() & new.keys()
+        if old[part][1] is new[part][1] is None and not any(part in _around(other) for other in names)
+    }
     told = [each for each in changed if each.diff or each.change != "changed" or each.part in hidden]
     # What is in another part that changed is told with that.
-    names = {each.part for each in changed}
     outer = [each for each in changed if not any(name in names for name in _around(each.part))]
     return tuple(told or outer)
 
