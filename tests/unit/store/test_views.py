@@ -282,3 +282,20 @@ def test_a_result_of_nowhere_is_an_input_error_and_shows_nothing(rows):
     with pytest.raises(InputError):
         second(odd)
     assert rows("SELECT count(*) FROM nodes") == [(1,)]
+
+
+def test_what_is_a_part_of_nothing_has_no_id_of_it(tmp_path):
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+
+        @musubito_step(name="reads")
+        def reads(texts: list[str]) -> int:
+            return len(texts)
+
+        with run("outer"):
+            with run("inner"):
+                reads([f"{n} " * 500 for n in range(3)])
+    rows = Rows(tmp_path / "m.db")
+    assert rows("SELECT name FROM runs WHERE parent_run_id IS NULL") == [("outer",)]
+    assert rows("SELECT count(*) FROM runs WHERE parent_run_id = ''") == [(0,)]
+    whole, without = rows("SELECT count(*), count(*) - count(before_part_id) FROM parts")[0]
+    assert whole > 0 < without

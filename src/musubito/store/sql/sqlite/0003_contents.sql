@@ -42,3 +42,26 @@ CREATE TABLE _waits (
 CREATE TRIGGER _waits_end AFTER DELETE ON _leases BEGIN
   DELETE FROM _waits WHERE held = old.key;
 END;
+
+-- What is a part of nothing, or comes after nothing, has no id there.
+DROP VIEW runs;
+CREATE VIEW runs AS
+  SELECT lower(hex(r.run_id)) AS run_id, r.name, r.tags, r.started_at,
+    r.finished_at,
+    CASE WHEN r.status <> 'open' THEN r.status ELSE coalesce((
+      SELECT CASE WHEN c.outcome NOT IN ('ran', 'replayed') THEN c.outcome END
+      FROM _calls c WHERE c.run_id = r.run_id AND c.parent IS NULL ORDER BY c.at DESC, c.call DESC LIMIT 1
+    ), iif(r.finished_at IS NULL, 'running', 'finished')) END AS status,
+    nullif(lower(hex(r.parent)), '') AS parent_run_id
+  FROM _runs r
+  UNION ALL
+  SELECT lower(hex(run_id)), NULL, NULL, at - duration_ms / 1000, at,
+    CASE outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE outcome END, NULL
+  FROM _calls c
+  WHERE call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
+    AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id);
+DROP VIEW parts;
+CREATE VIEW parts AS
+  SELECT s.name AS namespace, lower(hex(p.digest)) AS part_id, nullif(lower(hex(p.before)), '') AS before_part_id, p.items,
+    iif(substr(p.body, 1, 1) = x'78', 'msgpack+zlib', 'msgpack') AS codec, p.body AS bytes
+  FROM _parts p JOIN _namespaces s ON s.id = p.namespace;
