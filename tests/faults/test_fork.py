@@ -165,7 +165,7 @@ def inside():
     engine.close()
 
 
-while time.monotonic() < deadline:
+while time.monotonic() < deadline or forks < 4:
     pid = fork(inside)
     code = wait(pid, 20)
     assert code == 0, code
