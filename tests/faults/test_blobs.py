@@ -505,5 +505,5 @@ def test_they_are_counted(path):
     left.write_bytes(b"x" * 5000)
     aged(left)
     said = CliRunner().invoke(root, ["--db", str(path), "doctor"])
-    assert "3, 2.4 MB; 1 of them (5.0 kB) left behind" in said.output
+    assert "3 large outputs, 2.4 MB; 1 of them (5.0 kB) left behind" in said.output
     assert "blobs of large artifacts" in CliRunner().invoke(root, ["--db", str(path), "stats"]).output

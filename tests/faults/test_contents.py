@@ -93,6 +93,7 @@ def older(path):
         connection.execute("ALTER TABLE _namespaces DROP COLUMN key_check")
         connection.execute("ALTER TABLE _invalidations DROP COLUMN forgotten")
         connection.execute("ALTER TABLE _runs DROP COLUMN namespace")
+        connection.execute("ALTER TABLE _calls DROP COLUMN used")
         connection.execute("DROP TABLE _retired")
         connection.execute("DROP TRIGGER _waits_end")
         connection.execute("PRAGMA user_version = 2")
