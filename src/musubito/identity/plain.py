@@ -74,8 +74,13 @@ def _shown_keys(value: dict[str, Any]) -> dict[str, Any]:
         return value
     shown: dict[str, Any] = {}
     for key, part in value.items():
-        said = key if len(key) < SHORT else scrubbed(key)
-        shown[said if said == key or said not in shown else f"{said} ({len(shown)})"] = part
+        said = hidden = key if len(key) < SHORT else scrubbed(key)
+        number = len(shown)
+        # Nor like one that is there as it is.
+        while said != key and (said in shown or said in value):
+            said = f"{hidden} ({number})"
+            number += 1
+        shown[said] = part
     return shown
 
 
@@ -88,7 +93,7 @@ def _hidden(value: Any) -> Any:
     if type(value) in (str, bytes):
         return HIDDEN if value else value
     if type(value) is dict:
-        return {key: part if key == TYPE else _hidden(part) for key, part in value.items()}
+        return {key: part if key == TYPE else _hidden(part) for key, part in _shown_keys(value).items()}
     return [_hidden(part) for part in value] if type(value) is list else value
 
 

@@ -25,7 +25,7 @@ from musubito.identity.canonical import canonical
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import digest_input
 from musubito.identity.plain import plain
-from musubito.identity.secrets import is_secret
+from musubito.identity.secrets import HIDDEN, is_secret
 
 
 class Colour(Enum):
@@ -179,3 +179,18 @@ def test_exts_within_exts_end_somewhere():
     for _ in range(100):
         shallow = packb(Ext(5, packb([Ext(5, shallow)])))
     assert plain(shallow)["$type"] == "tuple"
+
+
+def test_what_is_under_a_key_that_is_a_secret_is_lost_to_no_other_key():
+    """Several keys may look alike once they are hidden, and like one that is there as it is."""
+    secrets = [f"ghp_{letter * 36}" for letter in "abc"]
+    value = {secrets[0]: 0, HIDDEN: 1, secrets[1]: 2, f"{HIDDEN} (2)": 3, secrets[2]: 4}
+    shown = plain(encode_value(value)[1:])
+    assert sorted(shown.values()) == [0, 1, 2, 3, 4]
+    assert (shown[HIDDEN], shown[f"{HIDDEN} (2)"]) == (1, 3)
+    assert not any(secret in key for key in shown for secret in secrets)
+
+
+def test_keys_of_what_is_hidden_are_hidden_if_they_look_like_secrets():
+    value = {"api_keys": {"ghp_" + "a" * 36: "x", "of the production": ["y"]}}
+    assert plain(encode_value(value)[1:]) == {"api_keys": {HIDDEN: HIDDEN, "of the production": [HIDDEN]}}
