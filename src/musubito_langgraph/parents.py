@@ -28,6 +28,7 @@ from musubito.adapter import CANCELLATIONS, Attempted, Run, Scope, Turn
 from musubito.identity.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import rename
+from musubito_langgraph.policy import Mode, invocation_of
 
 __all__ = [
     "LINEAGE",
@@ -118,7 +119,9 @@ class Loop:
                 if run is None:
                     run = self._runs.get(engine)
                     if run is None:
-                        run = self._runs[engine] = engine.open_run(name, scope.frame or engine.open.body_of(operation))
+                        only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
+                        run = engine.open_run(name, scope.frame, operation, only_asks=only_asks)
+                        self._runs[engine] = run
                         if config is not None and len(self._runs) == 1:
                             _compat.when_left(config, self._left_by)
                         # However it ends, it is over when nobody holds this any more.

@@ -174,12 +174,14 @@ class RecordedRunnable(Runnable[Any, Any]):
     @contextmanager
     def _one_run(self, config: Any) -> Iterator[None]:
         first: Any = config[0] if isinstance(config, list) and config else config if isinstance(config, dict) else {}
-        engine = self._step.settings.engine_for(invocation_of(ensure_config(first)))
+        invocation = invocation_of(ensure_config(first))
+        engine = self._step.settings.engine_for(invocation)
         scope = SCOPE.get()
-        if scope.engine is engine and scope.run is not None:
+        if invocation.mode is Mode.OFF or (scope.engine is engine and scope.run is not None):
             yield
             return
-        run = engine.open_run(self._step.operation.name, scope.frame)
+        name = self._step.operation.name
+        run = engine.open_run(name, scope.frame, name, only_asks=invocation.mode is Mode.REPLAY_ONLY)
         token = SCOPE.set(Scope(engine, run, scope.frame, scope.parents, scope.ambient))
         try:
             yield

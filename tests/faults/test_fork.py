@@ -405,3 +405,36 @@ say("ok")
 """,
     )
     assert run_program(path) == ["ok"]
+
+
+def test_threads_of_a_fork_inside_a_step_are_no_part_of_its_parents_run(tmp_path):
+    """A call that the child makes has the number of another one that its parent makes."""
+    path = program(
+        tmp_path,
+        STEPS
+        + """
+from concurrent.futures import ThreadPoolExecutor
+from musubito import run
+
+
+@musubito_step()
+def around(n):
+    with ThreadPoolExecutor() as threads:
+        threads.submit(work, n).result()
+    return n
+
+
+with run("parent"):
+    pid = fork(lambda: (around(1), engine.close()))
+    assert wait(pid) == 0
+    work(2)
+engine.close()
+""",
+    )
+    run_program(path)
+    # What is told of a part of a run, and in it nothing of a run that is another process's.
+    assert rows(tmp_path, "SELECT name, parent_run_id FROM runs ORDER BY name") == [
+        (None, None),
+        (None, None),
+        ("parent", None),
+    ]

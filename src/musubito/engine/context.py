@@ -236,7 +236,9 @@ class Run:
         "lines",
         "name",
         "number",
+        "only_asks",
         "owner",
+        "side_by_side",
         "started_at",
         "status",
         "tags",
@@ -262,6 +264,10 @@ class Run:
         self.tags = tags
         self.finished_at: float | None = None
         self.status = "running"
+        # Of a framework: what it calls without a body around is in no body of this run, though that may reach it.
+        self.side_by_side = False
+        # Nothing runs in it, so it must not begin a namespace, with its engine's key or without one.
+        self.only_asks = False
         self.calls = count(1)
         # Kept only for a run that somebody holds in his hands.
         self.lines: list[Line] | None = None
@@ -507,16 +513,17 @@ class Open:
                 # Else each would keep alive whatever was open when it began, and that what was open before.
                 frame.around = [each for each in frame.around if each in self._frames]
 
-    def stray(self, fresh: Run, operation: str) -> Run:
+    def stray(self, fresh: Run, operation: str, *, of_bodies: bool = False) -> Run:
         """The run of a call that does not know its own: `fresh`, with the samples of all that is open if it may have
-        come from there: from a run that somebody began, or from a body whose code reaches its step. If that body can
-        only be one of one run, it is a part of that."""
+        come from there: from a run that somebody began (unless only `of_bodies`), or from a body whose code reaches its
+        step. If that body can only be one of one run, it is a part of that."""
         if self._runs:
             with self._lock:
-                begun = any(run.lines is not None for run in self._runs)
+                begun = not of_bodies and any(run.lines is not None for run in self._runs)
                 around = [frame for frame in self._frames if operation in frame.reaches]
                 body = _innermost(around)
-                if fresh.within is None and body is not None:
+                # In a process that was forked inside a run the lines of that run are not here.
+                if fresh.within is None and body is not None and body.run.owner == fresh.owner:
                     fresh.within = body.run.run_id, body.call
                 if begun or around:
                     self._strays = self._strays or fresh
@@ -526,16 +533,13 @@ class Open:
                         fresh.samples = self._strays.samples
         return fresh
 
-    def reaching(self, operation: str) -> list[Frame]:
-        """The open bodies that a call of this operation may have come from."""
+    def reaching(self, operation: str, run: Run | None = None) -> list[Frame]:
+        """The open bodies that a call of this operation may have come from; `run`: its own, if it knows that."""
         if not self._frames:
             return []
+        apart = run if run is not None and run.side_by_side else None
         with self._lock:
-            return [frame for frame in self._frames if operation in frame.reaches]
-
-    def body_of(self, operation: str) -> Frame | None:
-        """The open body that a call of this operation that does not know its own is a part of."""
-        return _innermost(self.reaching(operation))
+            return [frame for frame in self._frames if operation in frame.reaches and frame.run is not apart]
 
     def within(self, body: Frame) -> list[Frame]:
         """This body, if it is open, and the open ones that run inside it."""

@@ -329,20 +329,24 @@ class MusubitoEngine:
             return None
         return body.run.run_id, body.call
 
-    def open_run(self, name: str, body: Frame | None = None) -> Run:
-        """A run that begins now, perhaps in a step's body, and is in the ledger until `end_run`; how it ended, its last
-        call tells."""
+    def open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
+        """A run of a framework that begins now, perhaps in a step's body, and is in the ledger until `end_run`; how it
+        ended, its last call tells. `operation`: its first one, to find the body that is not known. `only_asks`: nothing
+        is run in it, so it begins no namespace."""
         run = self.new_run(name, within=self.part_of(body))
-        run.status = "open"
-        self.journal.append(run)
-        self.keeper.wake()
+        if body is None:
+            self.open.stray(run, operation, of_bodies=True)
+        run.status, run.side_by_side, run.only_asks = "open", True, only_asks
+        if not only_asks:
+            self.journal.append(run)
+            self.keeper.wake()
         return run
 
     def end_run(self, run: Run, status: str | None = None) -> None:
         """It has ended; `status`: how, where its last call does not tell."""
         run.finished_at = self.now()
         run.status = status or run.status
-        if not self._closed:
+        if not self._closed and (self.contents.settled or not run.only_asks):
             self.journal.append(run)
             self.keeper.wake()
 

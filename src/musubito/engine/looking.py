@@ -33,7 +33,7 @@ class LookingEngine(MusubitoEngine):
         assert isinstance(engine, type(self))  # noqa: S101 - they are made here
         return engine
 
-    def open_run(self, name: str, body: Frame | None = None) -> Run:
+    def open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
         """A run of which the ledger is told nothing."""
         return self.new_run(name)
 

@@ -520,7 +520,11 @@ class Story:
 
     def _is_inside(self) -> bool:
         """Whether there is a step around it that takes what it hands up."""
-        return self.scope.frame is not None or bool(self.engine.open.reaching(self.call.definition.name))
+        return self.scope.frame is not None or bool(self._reaching())
+
+    def _reaching(self) -> list[Frame]:
+        """The bodies that it may have been called in, where it does not know its own."""
+        return self.engine.open.reaching(self.call.definition.name, self.scope.run)
 
     def _refused(self, reason: ReplayReason) -> None:
         # The newest says it best: those tried after it are only older.
@@ -891,7 +895,7 @@ class Story:
                 loop,
             )
             if self.scope.frame is None:
-                self._frame.around = self.engine.open.reaching(self.call.definition.name)
+                self._frame.around = self._reaching()
         return self._frame
 
     def place(self) -> Place:
@@ -938,7 +942,7 @@ class Story:
     def _hand_up(self, given: HandUp) -> None:
         outer = self.scope.frame
         if outer is None:
-            for frame in self.engine.open.reaching(self.call.definition.name):
+            for frame in self._reaching():
                 if frame is not self._frame:
                     frame.take(given)
             return
