@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from musubito import MusubitoEngine, SQLiteStorage, run, use_musubito_engine
 from musubito.cli.here import Here
 from musubito.cli.live import _picture
 from tests.cli.conftest import Musubito, World
@@ -212,6 +213,18 @@ def test_a_run_that_has_ended_is_shown_at_once(musubito: Musubito, world: World)
 
 def test_a_node_is_not_followed(musubito: Musubito, world: World) -> None:
     assert musubito("--db", str(world.path), "show", world.nodes["load"], "--live").exit_code == 2
+
+
+@pytest.mark.parametrize("height", [1, 4, 6, 8])
+def test_nothing_is_said_to_be_above_where_there_is_nothing(tmp_path: Path, height: int) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("empty"):
+        pass
+    here = Here(str(tmp_path / "m.db"), None, None, named_together=False)
+    here.console = Console(width=60, height=height, file=io.StringIO())
+    with here:
+        picture = _picture(here, here.lineage.run("empty"), [("ask", 1500.0)] * 5, Text("run\nrunning\nspent"))
+        lines = here.console.render_lines(picture, pad=False)
+    assert not any("above" in part.text for line in lines for part in line)
 
 
 @pytest.mark.parametrize("computing", [1, 2, 40])

@@ -74,7 +74,7 @@ def _picture(here: Here, report: RunReport, computing: Computing, head: Renderab
         going_on.append(Text(f"▸ and {count(len(computing) - len(shown))} more", style="cyan"))
     room -= len(going_on)
     above: list[RenderableType] = []
-    if len(tree) > room:
+    if len(tree) > max(0, room):
         room = max(0, room - 1)
         above = [Text(f"... {times(len(tree) - room, 'line')} above", style="dim")]
     return Group(head, *above, calls_table(tree[max(0, len(tree) - room) :], width), *going_on)
