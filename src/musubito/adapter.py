@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from musubito.engine.context import SCOPE, Ambient, Frame, HandUp, Run, Scope, Turn, add_control_flow
+from musubito.engine.context import ANY, SCOPE, Ambient, Frame, HandUp, Run, Scope, Turn, add_control_flow
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
@@ -38,6 +38,7 @@ from musubito.store.base import Attempted, Read
 
 __all__ = [
     "ANSWER",
+    "ANY",
     "CANCELLATIONS",
     "QUESTIONS",
     "REPLAYS",

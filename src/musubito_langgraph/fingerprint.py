@@ -38,7 +38,7 @@ from musubito_langgraph.policy import KEY, VOLATILE
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["all_fields", "held_messages", "is_credential"]
+__all__ = ["all_fields", "held_messages", "is_credential", "of_runnable"]
 
 FRAMEWORKS: Final = ("langchain", "langgraph", "langsmith", "musubito")
 CREDENTIALS: Final = (
@@ -84,7 +84,7 @@ def all_fields(value: Any, _walk: Walk) -> Collection[str]:
     return {*getattr(value, "__dict__", ()), *slots}
 
 
-def _of_runnable(value: Any, walk: Walk) -> set[str]:
+def of_runnable(value: Any, walk: Walk) -> set[str]:
     """Who watches it, what it authenticates with, and what it says itself that it must not be told apart by."""
     held: dict[str, Any] = getattr(value, "__dict__", {})
     others = [cls for cls in reversed(type(value).__mro__) if walk.origins.of_class(cls) is not Origin.USER]
@@ -122,7 +122,7 @@ def is_credential(name: str) -> bool:
 
 
 def _of_model(value: Any, walk: Walk) -> set[str]:
-    left_out = _of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
+    left_out = of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
     # LangChain's fake models count in `i` how often they have answered.
     return left_out | {"i"} if _is_fake(value) else left_out
 
@@ -157,14 +157,14 @@ def held_messages(code: Fingerprint) -> Collection[int]:
 
 
 def _of_binding(value: Any, walk: Walk) -> set[str]:
-    left_out = _of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
+    left_out = of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
     if all(LISTENS.search(getattr(factory, "__qualname__", "")) for factory in value.config_factories):
         left_out.add("config_factories")
     return left_out
 
 
 def _of_dynamic(value: Any, walk: Walk) -> set[str]:
-    return _of_runnable(value, walk) | _of_config(value.config)
+    return of_runnable(value, walk) | _of_config(value.config)
 
 
 def _of_graph(value: Any, _walk: Walk) -> Collection[str]:
@@ -187,14 +187,14 @@ def _remembers(graph: Any) -> bool:
     return graph.checkpointer not in (None, False) or graph.store is not None
 
 
-register_kind(Runnable, _of_runnable)
+register_kind(Runnable, of_runnable)
 register_kind(BaseLanguageModel, _of_model, remembers=_never)
 register_kind(BaseMessage, _of_message, remembers=_never)
 register_kind(RunnableBindingBase, _of_binding)
 register_kind(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
 # What it is chosen by may be the thread, which differs from run to run.
 register_kind(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
-register_kind(BaseTool, _of_runnable, _schema)
+register_kind(BaseTool, of_runnable, _schema)
 register_kind(_compat.Pregel, _of_graph, remembers=_remembers)
 register_kind(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_kind(_compat.BaseChannel)

@@ -17,7 +17,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence,
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import SCOPE, Run, Scope, off_loop, register_kind
+from musubito.adapter import ANY, SCOPE, Run, Scope, off_loop, register_kind
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.parents import (
@@ -354,7 +354,12 @@ class Subgraph(Runnable[Any, Any]):
             self._left(config, within)
 
 
-register_kind(Subgraph, lambda _value, _walk: ("_node",))
+def _of_subgraph(value: Subgraph, walk: Walk) -> tuple[str, ...]:
+    walk.steps.add(f"{value._node.operation}/{ANY}")
+    return ("_node",)
+
+
+register_kind(Subgraph, _of_subgraph)
 
 
 # -- conditional edges -------------------------------------------------------------------------------------------------

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
-from musubito.adapter import SCOPE, Scope, off_loop
+from musubito.adapter import ANY, SCOPE, Scope, off_loop, register_kind
 from musubito.identity.fingerprint import CodeTracker
 from musubito.identity.source import bring
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
+from musubito_langgraph.fingerprint import of_runnable
 from musubito_langgraph.parents import standing_in
 from musubito_langgraph.policy import Mode, invocation_of
 from musubito_langgraph.steps import Place, RecordedStep, within
 from musubito_langgraph.watch import watched
 
 if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
     from musubito_langgraph.nodes import Node
 
 __all__ = ["recorded_calls", "recorded_entrypoint"]
@@ -173,6 +175,15 @@ class RecordedEntrypoint(_compat.RunnableCallable):
                 return await super().ainvoke(input, config, **kwargs)
         finally:
             SCOPE.reset(token)
+
+
+def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:
+    # Which tasks its body calls is seen only when it runs.
+    walk.steps.add(f"{value._place}/{ANY}")
+    return of_runnable(value, walk)
+
+
+register_kind(RecordedEntrypoint, _of_entrypoint)
 
 
 def recorded_entrypoint(bound: _compat.RunnableCallable, node: Node) -> RecordedEntrypoint:

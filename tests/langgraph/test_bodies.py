@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableLambda
+from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
 
 from musubito import MusubitoEngine, NotReplayed, SQLiteStorage, StepConfiguration, StepType, musubito_step
@@ -84,16 +85,27 @@ def test_a_node_that_reaches_its_graph_does_not_depend_on_those_beside_it(engine
     assert recorded["g/recursive"] == "replayed"
 
 
-@pytest.mark.parametrize("what", ["graph", "runnable", "batch"])
+@pytest.mark.parametrize("what", ["graph", "subgraph", "entrypoint", "runnable", "batch"])
 def test_what_threads_without_context_are_given_are_samples(engine: MusubitoEngine, ran: Ran, what: str):
-    """They are of one run, that of the step that they are in, however often they begin anew."""
-    graph = musubito_graph(graph_of("g", node=lambda _: {"out": [ran("node")]}), default=SAMPLED)
+    """They are of one run, that of the step that they are in, however often they begin anew; and it depends on them."""
+    inner: Any = graph_of("g", node=lambda _: {"out": [ran("node")]})
+
+    @task
+    def asks() -> list[int]:
+        return [ran("node")]
+
+    @entrypoint()
+    def flow(_: State) -> State:
+        return {"out": asks().result()}
+
+    kinds = {"subgraph": graph_of("around", g=inner), "entrypoint": flow}
+    graph = musubito_graph(kinds.get(what, inner), default=SAMPLED)
     runnable = musubito_runnable(RunnableLambda(lambda _: ran("node")), semantics=SAMPLED)
 
     def ask(number: int) -> list[int]:
-        if what == "graph":
-            return list(graph.invoke({"n": 1})["out"])
-        return list(runnable.batch([1, 1])) if what == "batch" else [runnable.invoke(1)]
+        if what == "batch":
+            return list(runnable.batch([1, 1]))
+        return [runnable.invoke(1)] if what == "runnable" else list(graph.invoke({"n": 1})["out"])
 
     @musubito_step(name="outer")
     def outer(x: int) -> list[list[int]]:
@@ -104,6 +116,10 @@ def test_what_threads_without_context_are_given_are_samples(engine: MusubitoEngi
     assert sorted(found) == list(range(1, len(found) + 1))
     (only,) = Lineage(engine).runs()
     assert only.name == "outer"
+    assert engine.explain(outer, 1).decision.replay
+    (operation,) = {call.operation for call in Lineage(engine).run("last").calls} - {"outer"}
+    assert engine.invalidate(operation) == len(found)
+    assert not engine.explain(outer, 1).decision.replay
 
 
 def test_a_batch_that_is_not_to_be_recorded_is_no_run(engine: MusubitoEngine):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from musubito.identity.fingerprint import Fingerprint
 
 __all__ = [
+    "ANY",
     "SCOPE",
     "Ambient",
     "Frame",
@@ -117,7 +118,7 @@ class Frame:
         self.node = node
         self.run = run
         self.call = call
-        # The operations that its code reaches.
+        # The operations that its code reaches; see `ANY`.
         self.reaches = reaches
         self.loop = loop
         self.thread = threading.get_ident()
@@ -205,6 +206,9 @@ class Frame:
 
 
 NOTHING: Final = (0, 0)
+ANY: Final = "*"
+"""In place of the last part of a name, among the operations that code reaches: those of an adapter that are known only
+when they are called."""
 
 
 def _used(model: str, own: Sequence[int], inside: Sequence[int]) -> Used:
@@ -520,7 +524,7 @@ class Open:
         if self._runs:
             with self._lock:
                 begun = not of_bodies and any(run.lines is not None for run in self._runs)
-                around = [frame for frame in self._frames if operation in frame.reaches]
+                around = self._that_reach(operation)
                 body = _innermost(around)
                 # In a process that was forked inside a run the lines of that run are not here.
                 if fresh.within is None and body is not None and body.run.owner == fresh.owner:
@@ -539,7 +543,12 @@ class Open:
             return []
         apart = run if run is not None and run.side_by_side else None
         with self._lock:
-            return [frame for frame in self._frames if operation in frame.reaches and frame.run is not apart]
+            return [frame for frame in self._that_reach(operation) if frame.run is not apart]
+
+    def _that_reach(self, operation: str) -> list[Frame]:
+        # It may be one of those itself, or what they are called after.
+        names = {operation, f"{operation.rpartition('/')[0]}/{ANY}", f"{operation}/{ANY}"}
+        return [frame for frame in self._frames if not names.isdisjoint(frame.reaches)]
 
     def within(self, body: Frame) -> list[Frame]:
         """This body, if it is open, and the open ones that run inside it."""

@@ -8,7 +8,7 @@ from functools import cache
 from statistics import median
 from typing import Any, Final
 
-from musubito.engine.context import SCOPE, Run
+from musubito.engine.context import ANY, SCOPE, Run
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.protocol import Call
@@ -175,7 +175,7 @@ def said(explanation: Explanation) -> str:
 def inside(operation: str, called: Iterable[str], estimates: Estimates) -> list[PlanLine]:
     """Lines for what an operation that would run may call."""
     reason = f"{operation} calls it, or does not"
-    names = dict.fromkeys(name for name in called if name != operation)
+    names = dict.fromkeys(name for name in called if name != operation and not name.endswith(f"/{ANY}"))
     return [PlanLine(name, None, UNKNOWN, reason, estimates.of(name), operation) for name in names]
 
 
