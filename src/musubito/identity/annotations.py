@@ -104,8 +104,8 @@ def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def _expression(text: str) -> ast.Expression:
-    """The same text stands at the fields of many classes, and each walk comes by."""
-    tree: ast.Expression = parsed(text.strip(), "eval")
+    """The same text stands at the fields of many classes, and each walk comes by. Plain text, which has a hash."""
+    tree: ast.Expression = parsed(text, "eval")
     return tree
 
 
@@ -122,7 +122,7 @@ def _text_links(
 ) -> list[tuple[str, bytes]]:
     links: list[tuple[str, bytes]] = []
     try:
-        pending: list[ast.AST] = [_expression(text)]
+        pending: list[ast.AST] = [_expression(str.strip(text))]
     except (SyntaxError, ValueError):
         return links  # not an expression, so it names nothing
     while pending:
@@ -203,7 +203,7 @@ def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]
         annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
         try:
-            naming = _naming(annotation)
+            naming = _naming(str.strip(annotation))
         except (SyntaxError, ValueError):
             return  # not an expression, so it names no class
         for node in naming:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from typing import Annotated, Any
 
 import pytest
 
+from musubito.identity.annotations import annotated_classes
 from musubito.identity.closure import reach
 from musubito.identity.names import name_of
 
@@ -104,3 +106,18 @@ def test_one_that_was_written_for_another_class_counts() -> None:
     text = TEXT.replace("class Data", "class Other").replace("field: int = 1", "field: int = 1; more: int = 2")
     other = made(text, "Other")
     assert reach(with_init(made(TEXT, "Data"), other.__init__), None).digest != reach(made(TEXT, "Data"), None).digest
+
+
+class Symbol(str):  # noqa: PLW1641 - the point of it
+    """A text without a hash."""
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other)
+
+
+def test_text_in_an_annotation_may_be_of_a_class_of_its_own() -> None:
+    def function(_: Any) -> Any: ...
+
+    function.__annotations__ = {"_": Annotated[int, Symbol("a point")], "return": Symbol(" Fraction ")}
+    assert Fraction in annotated_classes(function, None, ()).values()
+    assert reach(function, None)
