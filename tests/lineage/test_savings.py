@@ -218,6 +218,37 @@ def test_what_a_call_makes_of_another_engine_or_thread_adds_no_time_twice(engine
         other.flush()
 
 
+@pytest.mark.parametrize("how", ["step", "run"])
+def test_what_another_ledger_has_in_between_adds_no_time_twice(engine, tmp_path, how):
+    other = MusubitoEngine(SQLiteStorage(tmp_path / "other.db"))
+
+    @musubito_step(name="between")
+    def between(x: int) -> int:
+        with use_musubito_engine(engine):
+            if how == "run":
+                with run("inside"):
+                    judge("text")
+            else:
+                judge("text")
+        return x
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> int:
+        with use_musubito_engine(other):
+            return between(x).value
+
+    outer(1)
+    lineage = Lineage(engine)
+    (only,) = lineage.runs()
+    first, second = lineage.run(only.run_id).calls
+    assert (first.operation, second.operation, second.parent) == ("outer", "judge", first.number)
+    assert only.spent.milliseconds == pytest.approx(first.duration_ms)
+    assert savings(lineage).total.spent.milliseconds == pytest.approx(first.duration_ms)
+    (between_them,) = Lineage(other).runs()
+    assert (between_them.name, between_them.calls) == ("between", 1)
+    other.close()
+
+
 def test_a_thread_that_may_be_of_several_runs_is_of_none(engine):
     """It is counted, and nobody is said to have made it."""
     both = threading.Barrier(2)

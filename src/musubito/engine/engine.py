@@ -324,10 +324,13 @@ class MusubitoEngine:
 
     def part_of(self, body: Frame | None) -> tuple[bytes, int] | None:
         """The run and the call that a run which begins in this body is a part of, though the body be another engine's:
-        the time of that call is with all that happens in it. None if this engine's ledger does not have them."""
-        if body is None or body.run.owner != body.engine.owner or _ledger(body.engine) != _ledger(self):
-            return None
-        return body.run.run_id, body.call
+        the time of that call is with all that happens in it. It is the innermost that this engine's ledger has; None if
+        there is none."""
+        while body is not None:
+            if body.run.owner == body.engine.owner and _ledger(body.engine) == _ledger(self):
+                return body.run.run_id, body.call
+            body = body.around[0] if len(body.around) == 1 else None
+        return None
 
     def open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
         """A run of a framework that begins now, perhaps in a step's body, and is in the ledger until `end_run`; how it
