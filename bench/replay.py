@@ -15,6 +15,8 @@ from bench.goals import Difference, Ratio
 from bench.measure import Call, Sample, interleave
 from bench.rows import Row, engine_in, executions_in
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step
+from musubito.engine.external import EffectStory
+from musubito.engine.protocol import Story
 
 Function = Callable[[Any], Any]
 
@@ -86,19 +88,38 @@ def replay_text(folder: Path) -> dict[str, Sample]:
         return replayed(folder, functions, text_of(1_000_000, seed=2), calls=15)
 
 
+class Untold(Story):
+    """A call of which the ledger is told nothing."""
+
+    __slots__ = ()
+
+    def _note(self, *_: Any) -> None:
+        pass
+
+
+class OfOneKind(MusubitoEngine):
+    """An engine whose steps' stories are all of one kind."""
+
+    kind: type[Story] = Story
+
+    def story(self, call: Any, scope: Any = None, kinds: Any = None) -> Story:
+        """See `MusubitoEngine`."""
+        return super().story(call, scope, (self.kind, EffectStory))
+
+
 def ledger(folder: Path) -> dict[str, Sample]:
-    """Replay as always, and with the ledger's lines thrown away."""
+    """Replay as always, and without a line for the ledger being made, kept or written."""
     (folder / "with").mkdir()
     (folder / "without").mkdir()
-    engine = MusubitoEngine(SQLiteStorage(folder / "with" / "musubito.db"), strict=True)
-    forgetful = MusubitoEngine(SQLiteStorage(folder / "without" / "musubito.db"), strict=True)
-    forgetful.journal.append = lambda _: None
+    engine = OfOneKind(SQLiteStorage(folder / "with" / "musubito.db"), strict=True)
+    forgetful = OfOneKind(SQLiteStorage(folder / "without" / "musubito.db"), strict=True)
+    forgetful.kind = Untold
 
     def using(engine: MusubitoEngine) -> Call:
         return lambda _: engine.execute("bench.small", {"number": 3}, small)
 
     try:
-        return interleave({"musubito": using(engine), "no ledger": using(forgetful)}, rounds=20, calls=2_000)
+        return interleave({"musubito": using(engine), "no ledger": using(forgetful)}, rounds=50, calls=2_000)
     finally:
         engine.close()
         forgetful.close()

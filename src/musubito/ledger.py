@@ -13,13 +13,14 @@ from musubito.engine.context import SCOPE, Run, Scope
 from musubito.engine.current import current_engine
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import why_missing
-from musubito.engine.journal import Line
 from musubito.engine.protocol import CANCELLATIONS
 from musubito.errors import MusubitoError
 from musubito.model import ReplayReason
+from musubito.store.base import CallLine
 
 __all__ = ["CallRecord", "RunRecord", "record_usage", "run"]
 
+NOT_FOUND: Final = ReplayReason.NODE_NOT_FOUND.name
 MOST_TOKENS: Final = 10**12
 """More of them are a mistake."""
 
@@ -71,19 +72,19 @@ class RunRecord:
         lines = list(self._run.lines or ())
         missing: defaultdict[str, set[bytes]] = defaultdict(set)
         for line in lines:
-            if line.reason is ReplayReason.NODE_NOT_FOUND:
+            if line.reason == NOT_FOUND:
                 missing[line.operation].add(line.node)
         reasons: dict[bytes, ReplayReason] = {}
         for operation, nodes in missing.items():
             reasons |= why_missing(self._engine, operation, nodes, self._run.started_at)
-        return [_record(line, reasons.get(line.node, line.reason)) for line in lines]
+        return [_record(line, reasons.get(line.node) if line.reason == NOT_FOUND else None) for line in lines]
 
 
-def _record(line: Line, reason: ReplayReason) -> CallRecord:
+def _record(line: CallLine, missing: ReplayReason | None) -> CallRecord:
     return CallRecord(
         line.operation,
         line.outcome,
-        reason if line.reason is ReplayReason.NODE_NOT_FOUND else line.reason,
+        missing or ReplayReason[line.reason],
         line.node.hex(),
         line.at,
         line.duration_ms,

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
+from tests.fresh import fresh
 from tests.langgraph.specimen import Ran
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
     """An engine in use, on a store that knows nothing yet."""
-    engine = MusubitoEngine(SQLiteStorage(tmp_path / "m.db"))
+    engine = MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db")))
     with use_musubito_engine(engine):
         yield engine
     engine.close()

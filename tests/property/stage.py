@@ -32,10 +32,9 @@ from musubito.adapter import ambient, note_read
 from musubito.engine.context import SCOPE, Run
 from musubito.engine.effects import Effect, Invoke, Join, Newest, NewestOrClaim, Pause, Raised, Returned, Write
 from musubito.engine.flights import Failed, Landed, Start
-from musubito.engine.journal import Line
 from musubito.engine.protocol import Story, Telling
 from musubito.model import UNSTORABLE, MusubitoResult
-from musubito.store.base import Change, Claim, Claimed, Commit, Found, Keys, Point, Query, Store
+from musubito.store.base import CallLine, Change, Claim, Claimed, Commit, Found, Keys, Point, Query, Store
 from tests.property.oracle import Oracle, Place, RunTruth, Truth
 from tests.property.turns import Turns
 from tests.property.world import (
@@ -127,14 +126,14 @@ class WatchedEngine(MusubitoEngine):
 
     def __init__(self, store: WatchedStore, stage: Stage) -> None:
         self.stage = stage
-        self.last: Line | None = None
+        self.last: CallLine | None = None
         super().__init__(store, now_provider=lambda: stage.world.now, strict=True)
         if stage.is_async:
             self.writer = LateWriter(self.storage, stage.rng)  # type: ignore[assignment]
         append = self.journal.append
 
         def appended(entry: Any) -> None:
-            if isinstance(entry, Line):
+            if isinstance(entry, CallLine):
                 self.last = entry
             append(entry)
 
@@ -171,7 +170,7 @@ class WatchedStory:
         self.sample = None if story._pool is None else (story._pool, number)
         self.run = stage.run_of(story._run)
         self.outer = stage.frames.get(scope.frame) if scope.frame is not None else None
-        self.line: Line | None = None
+        self.line: CallLine | None = None
         self.passed_on: Failed | None = None
         self.began: int | None = None
         self.truth: Truth | None = None

@@ -29,6 +29,7 @@ from musubito.adapter import ambient, note_read
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import content_digest
 from musubito.store.base import Change, Found, Keys, Query
+from tests.fresh import fresh
 
 STOCHASTIC = StepConfiguration(step_type=StepType.STOCHASTIC)
 ACROSS = StepConfiguration(allow_cross_parent_reuse=True)
@@ -85,7 +86,7 @@ class World:
 
     def another_engine(self) -> MusubitoEngine:
         """On the same file; for the store, another process."""
-        return MusubitoEngine(Watched(SQLiteStorage(self.path)), now_provider=self.clock)
+        return MusubitoEngine(Watched(SQLiteStorage(fresh(self.path))), now_provider=self.clock)
 
     def clock(self) -> float:
         return self.now

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
+from tests.fresh import fresh
 
 _numbers = itertools.count()
 
@@ -17,7 +18,7 @@ _numbers = itertools.count()
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
     """An engine in use, on a file of its own."""
-    with MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db")) as engine, use_musubito_engine(engine):
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "musubito.db"))) as engine, use_musubito_engine(engine):
         yield engine
 
 

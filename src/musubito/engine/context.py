@@ -18,11 +18,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from musubito.model import MusubitoResult
-from musubito.store.base import Attempted, Read, SampleNode, Use, Used
+from musubito.store.base import Attempted, CallLine, Read, SampleNode, Use, Used
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
-    from musubito.engine.journal import Line
     from musubito.identity.fingerprint import Fingerprint
 
 __all__ = [
@@ -274,7 +273,7 @@ class Run:
         self.only_asks = False
         self.calls = count(1)
         # Kept only for a run that somebody holds in his hands.
-        self.lines: list[Line] | None = None
+        self.lines: list[CallLine] | None = None
         self._samples: Samples | None = None
 
     @property

@@ -6,41 +6,21 @@ A crash may lose the last second of lines, never a node.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from musubito.contents.contents import Contents
 from musubito.contents.tags import sealed_tags
 from musubito.engine.inputs import Given, Redact
 from musubito.errors import LOGGER
-from musubito.model import ReplayReason
 from musubito.store.base import CallLine, InputLine, Ledger, RunLine
 
 if TYPE_CHECKING:
     from musubito.engine.context import Run
 
-__all__ = ["Journal", "Line"]
+__all__ = ["Journal"]
 
 
-class Line(NamedTuple):
-    """One call of a run, as it is buffered."""
-
-    run: Run
-    call: int
-    parent: int | None
-    operation: str
-    node: bytes
-    execution: int | None
-    outcome: str
-    reason: ReplayReason
-    at: float
-    duration_ms: float
-    saved_ms: float
-    saved_tokens: int
-    tokens: int
-    used: str | None = None
-
-
-Entry: TypeAlias = "Line | Given | Run"
+Entry: TypeAlias = "CallLine | Given | Run"
 
 
 class Journal:
@@ -75,17 +55,14 @@ class Journal:
         inputs: list[InputLine] = []
         for _ in range(len(self._entries)):
             entry = self._entries.popleft()
-            if isinstance(entry, Given):
+            if isinstance(entry, CallLine):
+                # One for each replay, and this is done in competition with the next one: it came as it is written.
+                calls.append(entry)
+            elif isinstance(entry, Given):
                 inputs += self._kept(entry)
-                continue
-            if not isinstance(entry, Line):
+            else:
                 run_id = self.run_id(entry)
                 runs[run_id] = self._line(run_id, entry)
-                continue
-            run, call, parent, operation, node, execution, outcome, reason, *rest = entry
-            # Done for each replay, in competition with the next one: no detour by way of functions of the classes.
-            values = (self._owner + run.number.to_bytes(5, "big"), call, parent, operation, node, execution, outcome)
-            calls.append(tuple.__new__(CallLine, (*values, reason._name_, *rest)))
         return Ledger(self._contents.namespace, list(runs.values()), calls, inputs)
 
     def _line(self, run_id: bytes, run: Run) -> RunLine:

@@ -40,7 +40,6 @@ from musubito.engine.effects import (
 )
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import Given
-from musubito.engine.journal import Line
 from musubito.errors import (
     ArtifactCorrupt,
     ArtifactMissing,
@@ -65,6 +64,7 @@ from musubito.store.base import (
     Began,
     Begin,
     Busy,
+    CallLine,
     Claim,
     Claimed,
     CodeRecord,
@@ -968,16 +968,16 @@ class Story:
         spent = (time.perf_counter() - self._began_at) * 1000
         replayed = outcome == "replayed"
         line = tuple.__new__(
-            Line,
+            CallLine,
             (
-                run,
+                engine.journal.run_id(run),
                 call,
                 None if outer is None or outer.run is not run else outer.call,
                 self.call.definition.name,
                 self.keys.node,
                 execution,
                 outcome,
-                reason,
+                reason._name_,
                 engine.now(),
                 spent if replayed else duration_ms,
                 duration_ms if replayed else 0.0,

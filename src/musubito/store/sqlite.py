@@ -231,6 +231,9 @@ class SQLiteStorage:
             raise self._fault(error) from error
         except OSError as error:
             raise StoreError(f"{self.db_path}-locks: {error.strerror or error}") from error
+        self._writing: set[int] = set()
+        """Threads that write, or wait for their turn: a lock says so of itself only once its holder goes on, and until
+        then whoever asks it and takes it would wait for all that is written."""
         self._kept: dict[Keys, Found] = {}
         self._kept_version: list[Any] = []
         self._read_numbers = Numbers()
@@ -246,7 +249,7 @@ class SQLiteStorage:
         writer = self._writer
         try:
             # Not `acquire(blocking=False)`: an interrupt (Ctrl-C) between that and `try` would leave it taken for ever.
-            if not writer.lock.locked():
+            if not self._writing and not writer.lock.locked():
                 with writer.lock:
                     version = writer.execute("PRAGMA data_version").fetchall()
                     if version != self._kept_version:
@@ -351,18 +354,22 @@ class SQLiteStorage:
                 with self._reader.lock:
                     self._reader.take_back()
                     return [self._claim(self._reader, locks, change) for change in changes if isinstance(change, Claim)]
-            with writer.lock:
-                over = kinds == _RELEASES
-                try:
-                    answers = self._lastingly(writer, changes, kinds)
-                    over = True
-                finally:
-                    # A release alone never fails for locks: who waits need not wait until something can be written.
-                    if over and locks is not None:
-                        for change in changes:
-                            if isinstance(change, _ENDING) and change.lease is not None:
-                                locks.give_back(*change.lease)
-                return answers
+            self._writing.add(threading.get_ident())
+            try:
+                with writer.lock:
+                    over = kinds == _RELEASES
+                    try:
+                        answers = self._lastingly(writer, changes, kinds)
+                        over = True
+                    finally:
+                        # A release alone never fails for locks: who waits need not wait until something can be written.
+                        if over and locks is not None:
+                            for change in changes:
+                                if isinstance(change, _ENDING) and change.lease is not None:
+                                    locks.give_back(*change.lease)
+                    return answers
+            finally:
+                self._writing.discard(threading.get_ident())
         except _FAULTS as error:
             raise self._fault(error) from error
 
@@ -371,8 +378,12 @@ class SQLiteStorage:
         done, and all of it is to be done again."""
         steps = relational.by_hand(writer, self._numbers, change)
         while True:
-            with writer.lock:
-                answers = self._lastingly(writer, [change], {type(change)}, lambda: [next(steps)])
+            self._writing.add(threading.get_ident())
+            try:
+                with writer.lock:
+                    answers = self._lastingly(writer, [change], {type(change)}, lambda: [next(steps)])
+            finally:
+                self._writing.discard(threading.get_ident())
             if answers != [None]:
                 return answers
             # Who waits is not woken, but looks again and again.
@@ -532,6 +543,8 @@ class SQLiteStorage:
 
     def wake(self) -> None:
         """It may be used again."""
+        # A forked child does not have the threads that were waiting for their turn.
+        self._writing.clear()
         for connection in (self._writer, self._reader):
             connection.lock.release()
 
