@@ -5,8 +5,8 @@ nothing is being written, reads use the writer's: its page cache is warm with wh
 connection's is emptied by every commit. While it is busy they use the other one, so that a read never waits for a
 writer and never sees half a transaction. For the moment of a fork all are closed; parent and child open their own.
 
-The newest rows that were found are kept and given again while `PRAGMA data_version` says that no other connection has
-committed, and this one has not either: a tenth of the cost of the query.
+The newest rows that each has found are kept and given again while `PRAGMA data_version` says that no other connection
+has committed, and this one has not either: a tenth of the cost of the query.
 
 What is computed is claimed by a locked byte in a file beside the database (`store.locks`), or, where the system has no
 such locks, by a row of the table of leases.
@@ -139,6 +139,9 @@ class _Connection:
     def __init__(self, path: Path, busy_timeout: float, pragmas: Sequence[str]) -> None:
         self.lock = threading.Lock()
         self._path, self._busy_timeout, self._pragmas = path, busy_timeout, pragmas
+        self.kept: dict[Keys, Found] = {}
+        """The newest rows that it found, good as long as it says that no other connection has committed since."""
+        self.kept_version: list[Any] = []
         self._open()
 
     def _open(self) -> None:
@@ -154,6 +157,8 @@ class _Connection:
     def rest(self) -> None:
         """Closed until the next statement opens it again."""
         self.connection.close()
+        # A new connection counts the commits of others from the start.
+        self.kept.clear()
         self.execute = self._wake
 
     def _wake(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sqlite3.Cursor:
@@ -173,6 +178,15 @@ class _Connection:
         if left:
             self.execute("ROLLBACK")
         return left
+
+    def keep(self, keys: Keys, found: Found | None) -> None:
+        """A row to be given again, if it is not too large."""
+        payload = None if found is None else found.payload
+        if found is None or (payload is not None and (type(payload) is not bytes or len(payload) > KEPT_BYTES)):
+            return
+        if len(self.kept) >= KEPT_ROWS:
+            del self.kept[next(iter(self.kept))]
+        self.kept[keys] = found
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         # All rows at once: a statement that is not read to its end would hold its snapshot open.
@@ -234,8 +248,6 @@ class SQLiteStorage:
         self._writing: set[int] = set()
         """Threads that write, or wait for their turn: a lock says so of itself only once its holder goes on, and until
         then whoever asks it and takes it would wait for all that is written."""
-        self._kept: dict[Keys, Found] = {}
-        self._kept_version: list[Any] = []
         self._read_numbers = Numbers()
         self._numbers = Numbers()
 
@@ -251,15 +263,7 @@ class SQLiteStorage:
             # Not `acquire(blocking=False)`: an interrupt (Ctrl-C) between that and `try` would leave it taken for ever.
             if not self._writing and not writer.lock.locked():
                 with writer.lock:
-                    version = writer.execute("PRAGMA data_version").fetchall()
-                    if version != self._kept_version:
-                        self._kept.clear()
-                        self._kept_version = version
-                    found = self._kept.get(keys)
-                    if found is None:
-                        found = self._newest(writer, self._numbers, keys, namespace)
-                        self._keep(keys, found)
-                    return found
+                    return self._newest(writer, self._numbers, keys, namespace)
             with self._reader.lock:
                 self._reader.take_back()
                 return self._newest(self._reader, self._read_numbers, keys, namespace)
@@ -267,16 +271,16 @@ class SQLiteStorage:
             raise self._fault(error) from error
 
     def _newest(self, connection: _Connection, numbers: Numbers, keys: Keys, namespace: str) -> Found | None:
-        number = numbers.namespaces.get(namespace) or numbers.known_namespace(connection, namespace)
-        return newest(connection, keys, number)
-
-    def _keep(self, keys: Keys, found: Found | None) -> None:
-        payload = None if found is None else found.payload
-        if found is None or (payload is not None and (type(payload) is not bytes or len(payload) > KEPT_BYTES)):
-            return
-        if len(self._kept) >= KEPT_ROWS:
-            del self._kept[next(iter(self._kept))]
-        self._kept[keys] = found
+        version = connection.execute("PRAGMA data_version").fetchall()
+        if version != connection.kept_version:
+            connection.kept.clear()
+            connection.kept_version = version
+        found = connection.kept.get(keys)
+        if found is None:
+            number = numbers.namespaces.get(namespace) or numbers.known_namespace(connection, namespace)
+            found = newest(connection, keys, number)
+            connection.keep(keys, found)
+        return found
 
     def find(self, query: Query) -> Any:
         """See `Store.find`."""
@@ -411,7 +415,7 @@ class SQLiteStorage:
     def _take_back(self, writer: _Connection) -> None:
         if writer.take_back():
             self._numbers.forget()
-            self._kept.clear()
+            writer.kept.clear()
 
     def empty_log(self) -> bool:
         """Bring all that lies in the log into the database, and empty it; whether nobody who reads was in the way."""
@@ -504,12 +508,12 @@ class SQLiteStorage:
         try:
             if writer.begin("BEGIN IMMEDIATE"):
                 self._numbers.forget()
-                self._kept.clear()
+                writer.kept.clear()
             answers = perform() if perform else [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
         except BaseException:
             self._numbers.forget()
-            self._kept.clear()
+            writer.kept.clear()
             if self._locks is not None:
                 for change in changes:
                     if type(change) is Claim:
@@ -519,7 +523,7 @@ class SQLiteStorage:
                 writer.execute("ROLLBACK")
             raise
         if not all(isinstance(change, _UNSEEN) for change in changes):
-            self._kept.clear()
+            writer.kept.clear()
         return answers
 
     def close(self) -> None:
@@ -538,8 +542,6 @@ class SQLiteStorage:
         for connection in (self._writer, self._reader):
             connection.lock.acquire()
             connection.rest()
-        # A new connection counts the commits of others from the start.
-        self._kept.clear()
 
     def wake(self) -> None:
         """It may be used again."""

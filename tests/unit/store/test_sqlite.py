@@ -101,7 +101,7 @@ def test_what_is_kept_is_dropped_for_a_fork(tmp_path, store):
     ran(other, F, "y")
     other.close()
     store.wake()
-    assert store._kept == {}
+    assert store._writer.kept == {}
     found = store.newest(F.keys, "default")
     assert found is not None
     assert found.artifact == digest("y")
@@ -113,7 +113,59 @@ def test_what_is_kept_is_bounded(store, monkeypatch):
         ran(store, place("f", argument=str(n)), "x")
     for n in range(10):
         assert store.newest(place("f", argument=str(n)).keys, "default") is not None
-    assert len(store._kept) <= 3
+    assert len(store._writer.kept) <= 3
+
+
+def test_what_is_kept_while_somebody_writes_is_dropped_when_he_has(store):
+    ran(store, F, "x")
+    for text in ("x", "y", "z"):
+        ran(store, F, text)
+        with store._writer.lock:
+            for _ in range(2):
+                found = store.newest(F.keys, "default")
+                assert found is not None
+                assert found.artifact == digest(text)
+            assert store._reader.kept
+
+
+def test_a_read_waits_for_nobody_who_is_about_to_write(store, monkeypatch):
+    """Nor where the lock does not say yet that it is taken."""
+    ran(store, F, "x")
+    ends, writes = threading.Event(), threading.Event()
+    transaction = store._transaction
+
+    def slowly(*args):
+        writes.set()
+        assert ends.wait(20)
+        return transaction(*args)
+
+    monkeypatch.setattr(store, "_transaction", slowly)
+    writer = threading.Thread(target=ran, args=(store, place("g"), "y"))
+    real = store._writer.lock
+    store._writer.lock = LateLock(real)
+    writer.start()
+    assert writes.wait(20)
+    found = store.newest(F.keys, "default")
+    assert found is not None
+    ends.set()
+    writer.join()
+    store._writer.lock = real
+
+
+class LateLock:
+    """What Python's lock is while the thread that got it has not gone on: taken, and it does not say so."""
+
+    def __init__(self, lock):
+        self._lock = lock
+
+    def locked(self):
+        return False
+
+    def __enter__(self):
+        assert self._lock.acquire(timeout=10), "it was waited for"
+
+    def __exit__(self, *_):
+        self._lock.release()
 
 
 def test_a_read_waits_for_no_writer(store):
