@@ -74,10 +74,12 @@ def _name_of_effect(function: Callable[..., Any]) -> str:
 
     That of a script goes by the script's file, as if it had been imported.
     """
-    module, qualname = function.__module__, function.__qualname__
-    if "<locals>" in qualname:
+    module: str | None = function.__module__  # None where text was run that says no `__name__`
+    qualname = function.__qualname__
+    if "<locals>" in qualname or module is None:
+        where = "inside a function" if module is not None else "in no module"
         raise TypeError(
-            f"{module}.{qualname}: an EXTERNAL_EFFECT that is made inside a function needs a name=..., "
+            f"{module}.{qualname}: an EXTERNAL_EFFECT that is made {where} needs a name=..., "
             "one for each effect that differs"
         )
     if known_as(module) == SCRIPT:

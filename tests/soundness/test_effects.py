@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -31,6 +32,11 @@ from tests.soundness.test_single_flight import Gate
 from tests.soundness.world import A, Failing, World, forced, in_a_run, parent, under, with_policy
 
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
+
+
+@dataclass
+class Given:
+    x: int
 
 
 def sending(w: World, *, fails: int = 0, **policy: Any) -> Callable[..., Any]:
@@ -472,3 +478,20 @@ def test_a_further_attempt_repeats_no_effect_and_draws_further_samples(w):
     # Two of a kind were meant, and each was done once.
     assert sent == ["hello", "hello"]
     assert len(drawn) == 3
+
+
+def test_an_effect_of_no_module_needs_a_name(w: World) -> None:
+    """Else two programs that are run as text, each with an `f`, would share one: what one has done, the other had."""
+    made: dict[str, Any] = {}
+    exec("def f(x): return x", made)
+    with pytest.raises(TypeError, match="in no module needs a name"):
+        musubito_step(EFFECT)(made["f"])
+
+
+def test_code_of_no_module_is_given_objects_of_classes(w: World) -> None:
+    for factor in (1, 2, 1):
+        made: dict[str, Any] = {"w": w}
+        exec(f"def f(given):\n    return w.count('{factor}') and given.x * {factor}", made)
+        with use_musubito_engine(w.engine):
+            assert w.engine.execute("f", {"given": Given(5)}, made["f"]).value == 5 * factor
+    assert w.ran == {"1": 1, "2": 1}
