@@ -181,6 +181,49 @@ def test_what_another_step_changes_counts_and_a_client_that_both_make_does_not(t
     assert play(tmp_path, TWO, "ask('q')") == [[]]
 
 
+SHARED = """
+HISTORY, MEMO = [], {}
+class Budget:
+    def __init__(self): self.calls = 0; self.limit = 100
+    def charge(self):
+        self.calls += 1
+        if self.calls > self.limit: raise RuntimeError(self.calls)
+budget = Budget()
+COUNT = {"calls": 0}
+def say(history, text):
+    history.append(text)
+    return list(history)
+def known(key):
+    if key not in MEMO: MEMO[key] = "known " + key
+    return MEMO[key]
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "again"),
+    [
+        ("budget.charge(); return 1", False),
+        ("COUNT['calls'] += 1; return COUNT['calls'] > 100", False),
+        ("return known('x')", False),
+        ("return say(HISTORY, q)", True),
+    ],
+    ids=["counter of an object", "counter in a dict", "memo", "conversation"],
+)
+def test_what_two_steps_share(tmp_path: Path, body: str, again: bool) -> None:
+    """Counters and what is made late cost nobody a run; what one step said to the other counts."""
+    program = SHARED
+    for name in ("first", "second"):
+        program += f"@musubito_step\ndef {name}(q):\n    ran.append('{name} ' + q)\n    {body}\n"
+    assert play(tmp_path, program, "first('a')", "second('a')", "first('b')", "second('a')") == [
+        ["first a"],
+        ["second a"],
+        ["first b"],
+        ["second a"] if again else [],
+    ]
+    assert play(tmp_path, program, "first('a')", "second('a')") == [[], ["second a"] if again else []]
+    assert play(tmp_path, program, "first('a')", "second('a')") == [[], []]
+
+
 # -- clients of real packages ------------------------------------------------------------------------------------------
 class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:

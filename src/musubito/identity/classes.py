@@ -13,7 +13,7 @@ from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from musubito.identity.annotations import annotation_links
-from musubito.identity.description import ABSENT, Description
+from musubito.identity.description import ABSENT, Description, step_of
 from musubito.identity.names import name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import may_be_read
@@ -160,6 +160,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         value = walk.read.field(cls, members, each, f"{name}.{each}")
         if value is ABSENT:
             continue
+        _claim(walk, cls, value)
         if each in walk.facts.handed:
             may_be_read(walk, value)
         links.append((each, walk.constant(value, f"{name}.{each}", runs=_can_run(walk, cls, each, value))))
@@ -236,3 +237,18 @@ def _is_generated(function: FunctionType, qualname: str) -> bool:
     elif module in ("dataclasses", "collections"):
         return True
     return function.__qualname__ == qualname and code.co_qualname == f"__create_fn__.<locals>.{function.__name__}"
+
+
+def _claim(walk: Walk, cls: type, member: Any) -> None:
+    """Says whose methods the functions of a member are, so that what they write in it is known."""
+    step = step_of(member)
+    inner = None if step is None else step.function
+    for each in (
+        member,
+        inner,
+        *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")),
+    ):
+        if isinstance(each, FunctionType):
+            walk.owners.setdefault(
+                id(each), (cls, isinstance(member, classmethod) or each.__name__ == "__init_subclass__")
+            )

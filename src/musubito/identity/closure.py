@@ -155,6 +155,8 @@ class Walk:
         """Objects of kinds that an adapter has registered."""
         self.others: set[str] = set()
         """The packages of others that it reaches, which count by names."""
+        self.owners: dict[int, tuple[type, bool]] = {}
+        """Functions that are methods: of which class, and whether their receiver is the class itself."""
         self._originals: dict[tuple[type, object, str], list[tuple[Any, FunctionType]]] = {}
         """What was met, by whose code names it; with a function that was written where it was."""
         self._index: dict[tuple[int, bool], int] = {}

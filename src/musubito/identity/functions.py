@@ -105,7 +105,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     walk.facts.annotations |= text.scan.reads_annotations
     if walk.live:
         _runs(walk, function, text.scan)
-        _writes(walk, function, text.scan)
+        _writes(walk, function, text.scan, member)
     links: Links = []
     cells = _cells(walk, function, name, links)
     added_to = {each for each in text.scan.added_to if _is_sink(walk, function, each, cells, name)}
@@ -214,18 +214,24 @@ def _runs(walk: Walk, function: FunctionType, found: Scan) -> None:
         facts.mentioned |= found.of_receiver
 
 
-def _writes(walk: Walk, function: FunctionType, found: Scan) -> None:
+def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> None:
     """Notes what a function that can run writes by name, and what it hands on."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
+    owner = walk.owners.get(id(function))
+    if owner is None and member and walk.owner is not None:
+        owner = walk.owner, function.__code__.co_varnames[:1] == ("cls",)
     for write in found.writes:
-        if not write.rebinds:
+        if write.root is Root.RECEIVER:
+            if owner is not None and function.__name__ not in CONSTRUCTORS:
+                walk.limits.add_member(*owner, write)
+        elif not write.rebinds:
             root = _root_of(function, cells, write.root, write.name)
             if root is not ABSENT:
-                walk.limits.add(root, write.path, write.key)
+                walk.limits.add(root, write.path, write.key, counts=write.counts)
         elif write.root is Root.GLOBAL:
-            walk.limits.add_name(function.__globals__, write.name)
+            walk.limits.add_name(function.__globals__, write.name, counts=write.counts)
         else:
-            walk.limits.add_name(cells[write.name], write.name)
+            walk.limits.add_name(cells[write.name], write.name, counts=write.counts)
     for place in found.handed:
         value = _root_of(function, cells, place.root, place.name)
         for key in place.path:
@@ -396,12 +402,12 @@ def _member(walk: Walk, read: Read, links: Links) -> None:
             continue
         if name in walk.facts.handed:
             may_be_read(walk, value)
-        links += _of_receiver(walk, value, f"{read.root.value}.{name}", bound)
+        links += _of_receiver(walk, cls, value, f"{read.root.value}.{name}", bound)
         if read.root is Root.RECEIVER:
             return
 
 
-def _of_receiver(walk: Walk, member: Any, label: str, name: str) -> Links:
+def _of_receiver(walk: Walk, cls: type, member: Any, label: str, name: str) -> Links:
     """A member that is reached through the receiver: its functions reach others so in turn."""
     step = step_of(member)
     inside = [member, *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func"))]
@@ -409,6 +415,7 @@ def _of_receiver(walk: Walk, member: Any, label: str, name: str) -> Links:
     links = [] if isinstance(member, FunctionType) else [(label, walk.constant(member, name))]
     for each in functions:
         if isinstance(each, FunctionType) and walk.origins.of_function(each) is Origin.USER:
+            walk.owners.setdefault(id(each), (cls, isinstance(member, classmethod)))
             links.append((f"{label}()", walk.link(each, walk.called(each, name), member=True)))
         elif isinstance(each, FunctionType) and each is member:
             links.append((label, walk.constant(member, name)))

@@ -287,6 +287,7 @@ def _mock(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> 
 def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
     """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
     links: list[tuple[str, bytes]] = []
+    walk.limits.of_instance(value)
     walk.limits.fields.update(_lazy_names(type(value)))
     kind = kind_of(value)
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))

@@ -114,51 +114,51 @@ class ObservedRun:
         """Remember what has changed so far, as far as this step's code may have changed it; False if nothing has."""
         if self._unchanged():
             return False
-        for kind, container, key, value, look in self._observations:
+        for kind, container, key, value, look, counted in self._observations:
             now = _looked_at_again(look)
             if now is UNKNOWN:
                 continue
             if key is ORDER:
-                self._entries(kind, container, value, now)
+                self._entries(kind, container, value, now, counted)
             elif isinstance(key, frozenset):
                 for name, each in now:
-                    self._changed(kind, container, name, ABSENT, each)
+                    self._changed(kind, container, name, ABSENT, each, ABSENT)
             else:
-                self._changed(kind, container, key, value, now)
+                self._changed(kind, container, key, value, now, counted)
         return True
 
-    def _entries(self, kind: Kind, container: Any, value: Entries, now: Entries) -> None:
-        if same(value[0], now[0]):
-            if not same(value[1], now[1]):
-                for key, before, after in zip(value[0], value[1], now[1], strict=True):
-                    self._changed(kind, container, key, before, after)
-            return
+    def _entries(
+        self, kind: Kind, container: Any, value: Entries, now: Entries, counted: list[tuple[Any, Any]]
+    ) -> None:
+        as_counted = {hashed(key): each for key, each in counted}
         before, after = (dict(zip(map(hashed, keys), values, strict=True)) for keys, values in (value, now))
         whole = True
         for key in (*value[0], *(each for each in now[0] if hashed(each) not in before)):
-            was, now_there = (held.get(hashed(key), ABSENT) for held in (before, after))
-            whole &= self._changed(kind, container, key, was, now_there)
+            was, is_now, counts = (held.get(hashed(key), ABSENT) for held in (before, after, as_counted))
+            whole &= self._changed(kind, container, key, was, is_now, counts)
         if whole and kind is Kind.INSIDE:
-            self._changed(kind, container, ORDER, value[0], now[0])
+            self._changed(kind, container, ORDER, value[0], now[0], tuple(key for key, _ in counted))
 
-    def _changed(self, kind: Kind, container: Any, key: Hashable, before: Any, after: Any) -> bool:
+    def _changed(self, kind: Kind, container: Any, key: Hashable, before: Any, after: Any, counted: Any) -> bool:
         """Remember a change, if there is one; False if this step's code cannot have made it."""
         if same(before, after):
             return True
         if not self._limits.allow(kind, container, key):
             return False
         of_all = _made_or_found(None, container, None)
-        for changes in (of_all, _made_or_found(self._step, container, of_all)):
-            prior = changes.by_key.get(hashed(key))
-            first = before
-            if prior is not None:
-                if same(prior.after, after):
-                    continue
-                # What was recorded since this run began is a run's beside it.
-                if prior.number > self._number or same(prior.after, before):
-                    first = prior.before
-            changes.by_key[hashed(key)] = Change(first, after, next(_numbers))
+        self._remember(of_all, key, before, after, before)
+        self._remember(_made_or_found(self._step, container, of_all), key, before, after, counted)
         return True
+
+    def _remember(self, changes: Changes, key: Hashable, before: Any, after: Any, first: Any) -> None:
+        prior = changes.by_key.get(hashed(key))
+        if prior is not None:
+            if same(prior.after, after):
+                return
+            # What was recorded since this run began is a run's beside it.
+            if prior.number > self._number or same(prior.after, before):
+                first = prior.before
+        changes.by_key[hashed(key)] = Change(first, after, next(_numbers))
 
 
 def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:

@@ -1,7 +1,8 @@
 """How a walk reads places: each is noted in the guard, and counts without what runs of the step have changed.
 
-A place that another step's run changed counts for this step, with two exceptions: this step's code itself writes that
-very place, or the place lies inside an object of another package (a client that its first use has opened).
+What another step's run changed counts for this step, but for three things that many steps share: what is inside an
+object of another package (a client that its first use has opened), what this step's code would make itself if it were
+not there (a client or a memo that is made late), and a counter that this step's code only adds to.
 """
 
 from __future__ import annotations
@@ -70,8 +71,7 @@ class PlaceReader:
             self._guard.absent(names, key)
         else:
             self._guard.item(names, key, value)
-        self._note(Kind.NAME, names, key, value, partial(names.get, key, ABSENT))
-        return self._counted(names, key, value, called)
+        return self._read(Kind.NAME, names, key, value, partial(names.get, key, ABSENT), called)
 
     def cell(self, cell: CellType, variable: str, called: str) -> Any:
         """Return what a variable of an enclosing function counts with, or ABSENT."""
@@ -80,8 +80,7 @@ class PlaceReader:
             self._guard.same(partial(_is_empty, cell), True)
         else:
             self._guard.attribute(cell, "cell_contents", value)
-        self._note(Kind.NAME, cell, variable, value, partial(contents, cell))
-        return self._counted(cell, variable, value, called)
+        return self._read(Kind.NAME, cell, variable, value, partial(contents, cell), called)
 
     def field(self, thing: Any, fields: Any, key: Any, called: str) -> Any:
         """Return what a field of `thing`, kept in the mapping `fields`, counts with, or ABSENT."""
@@ -91,8 +90,7 @@ class PlaceReader:
             self._guard.absent(fields, key)
         else:
             self._guard.item(fields, key, value)
-        self._note(Kind.FIELD, thing, key, value, look)
-        return self._counted(thing, key, value, called)
+        return self._read(Kind.FIELD, thing, key, value, look, called)
 
     def slot(self, thing: Any, name: str, called: str) -> Any:
         """Return what an attribute that lies in no dict counts with, or ABSENT."""
@@ -102,21 +100,19 @@ class PlaceReader:
             self._guard.same(partial(_lacks, thing, name), True)
         else:
             self._guard.attribute(thing, name, value)
-        self._note(Kind.FIELD, thing, name, value, look)
-        return self._counted(thing, name, value, called)
+        return self._read(Kind.FIELD, thing, name, value, look, called)
 
     def fields(self, thing: Any, fields: Any, called: str) -> list[tuple[Any, Any]]:
         """Return all fields of `thing`, kept in the mapping `fields`, as they count."""
         keys, values = _entries(fields)
         self._guard.mapping(fields, keys, values)
-        self._note(Kind.FIELD, thing, ORDER, (keys, values), partial(_entries, fields))
-        return self._counted_entries(thing, (keys, values), called)
+        return self._read_entries(Kind.FIELD, thing, (keys, values), partial(_entries, fields), called)
 
     def more(self, thing: Any, fields: Any, known: Iterable[Any]) -> None:
         """Note that the mapping `fields` holds none but the known keys, each of which is read for itself."""
         known = frozenset(known)
         self._guard.within(fields, known)
-        self._note(Kind.FIELD, thing, known, (), partial(_beyond, fields, known))
+        self.observations.append(Observation(Kind.FIELD, thing, known, (), partial(_beyond, fields, known), ()))
 
     def names(self, thing: Any, fields: Any) -> set[Any]:
         """Return the keys that are there, and those that runs have removed."""
@@ -134,41 +130,47 @@ class PlaceReader:
         self._guard.mapping(mapping, keys, values)
         if len(keys) > 1:
             self._guard.items(mapping, dict, keys)
-        self._note(Kind.INSIDE, mapping, ORDER, entries, partial(_entries, mapping))
-        return self._counted_entries(mapping, entries, called)
+        return self._read_entries(Kind.INSIDE, mapping, entries, partial(_entries, mapping), called)
 
     def elements(self, container: Any, base: Any, called: str) -> tuple[Any, ...]:
         """Return the elements of a container as they count. `base` is its builtin type."""
-        values = tuple(base.__iter__(container))
+        values = _elements(container, base)
         if base is bytearray:
             self._guard.same(partial(bytes, container), bytes(values))
         else:
             self._guard.items(container, base, values)
-        self._note(Kind.INSIDE, container, ELEMENTS, values, lambda: tuple(base.__iter__(container)))
-        held: tuple[Any, ...] = self._counted(container, ELEMENTS, values, called)
+        look = partial(_elements, container, base)
+        held: tuple[Any, ...] = self._read(Kind.INSIDE, container, ELEMENTS, values, look, called)
         return held
 
     def variable(self, variable: ContextVar[Any], called: str) -> Any:
         """Return what a variable of the context counts with, or ABSENT. What it holds is guarded by who asks."""
         value = value_of(variable)
-        self._note(Kind.INSIDE, variable, CONTENT, value, partial(value_of, variable))
-        return self._counted(variable, CONTENT, value, called)
+        return self._read(Kind.INSIDE, variable, CONTENT, value, partial(value_of, variable), called)
 
     def content(self, thing: Any, describe: Callable[[Any], Any], called: str) -> Any:
         """Return what `describe` makes of `thing`, as it counts: data that is compared as a whole."""
         look = partial(describe, thing)
         value = look()
         self._guard.same(look, value)
-        self._note(Kind.INSIDE, thing, CONTENT, value, look)
-        return self._counted(thing, CONTENT, value, called)
+        return self._read(Kind.INSIDE, thing, CONTENT, value, look, called)
 
-    def _note(self, kind: Kind, container: Any, key: Hashable, value: Any, look: Callable[[], Any]) -> None:
-        self.observations.append(Observation(kind, container, key, value, look))
+    def _read(self, kind: Kind, container: Any, key: Hashable, value: Any, look: Callable[[], Any], called: str) -> Any:
+        counted = self._counted(container, key, value, called)
+        self.observations.append(Observation(kind, container, key, value, look, counted))
+        return counted
+
+    def _read_entries(
+        self, kind: Kind, container: Any, entries: Entries, look: Callable[[], Any], called: str
+    ) -> list[tuple[Any, Any]]:
+        counted = self._counted_entries(container, entries, called)
+        self.observations.append(Observation(kind, container, ORDER, entries, look, counted))
+        return counted
 
     def _counted(self, container: Any, key: Hashable, value: Any, called: str) -> Any:
         for changes, own in changes_of(container, self._step):
             change = changes.by_key.get(hashed(key))
-            if change is not None and same(change.after, value) and (own or self._is_shared(container, key)):
+            if change is not None and same(change.after, value) and (own or self._is_shared(container, key, change)):
                 self.kept.append(changes)
                 if self._is_as_left(changes, hashed(key), change):
                     self._state.add(called)
@@ -187,9 +189,12 @@ class PlaceReader:
             self.taken.append((changes, key, digest))
         return change.left in (None, digest)
 
-    def _is_shared(self, container: Any, key: Hashable) -> bool:
-        """Whether what another step's run changed here is no more than what this step's would have."""
-        return self._limits.writes(container, key) or self._limits.is_open(container, foreign=True)
+    def _is_shared(self, container: Any, key: Hashable, change: Change) -> bool:
+        """Whether what another step's run changed here does not count for this step."""
+        made = change.before is ABSENT or change.before is None
+        if (made and self._limits.writes(container, key)) or self._limits.counts(container, key):
+            return True
+        return self._limits.is_open(container, foreign=True)
 
     def _counted_entries(self, container: Any, entries: Entries, called: str) -> list[tuple[Any, Any]]:
         found = list(changes_of(container, self._step))
@@ -229,6 +234,10 @@ def _entries(mapping: Any) -> Entries:
     # By way of `dict`, so that no code of a class of its own runs; at once, since other threads may write.
     pairs = tuple(dict.items(mapping) if isinstance(mapping, dict) else mapping.items())
     return tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
+
+
+def _elements(container: Any, base: Any) -> tuple[Any, ...]:
+    return tuple(base.__iter__(container))
 
 
 def _beyond(fields: Any, known: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:

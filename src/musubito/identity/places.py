@@ -37,7 +37,7 @@ class Kind(Enum):
 
 
 class Observation(NamedTuple):
-    """A place that a walk has read: what it held, and how to look again.
+    """A place that a walk has read: what it held, how to look again, and what it counted with.
 
     A mapping's value is its keys and values, by `ORDER`. By a set of keys it is what the mapping holds besides those.
     """
@@ -47,6 +47,7 @@ class Observation(NamedTuple):
     key: Hashable
     value: Any
     look: Callable[[], Any]
+    counted: Any
 
 
 Entries: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...]]

@@ -137,7 +137,7 @@ class Read(NamedTuple):
 class Write(NamedTuple):
     """`path` leads from the root to the container; `key` is what is written in it, None if it is not literal.
 
-    `rebinds`: the root's name itself is written (`global n`, `nonlocal n`).
+    `rebinds`: the root's name itself is written (`global n`, `nonlocal n`). `counts`: only added to (`n += 1`).
     """
 
     root: Root
@@ -145,6 +145,7 @@ class Write(NamedTuple):
     path: tuple[Key, ...] = ()
     key: Key | None = None
     rebinds: bool = False
+    counts: bool = False
 
 
 @dataclass(slots=True)
@@ -303,6 +304,7 @@ class _Visitor:
         self._root: _Scope | None = None
         self._scope: _Scope
         self._looked_at: frozenset[int] = frozenset()
+        self._counted: frozenset[int] = frozenset()
         self._added_to: set[Read] = set()
 
     def run(self, function: FunctionNode, given: frozenset[str]) -> None:
@@ -311,6 +313,7 @@ class _Visitor:
         self._scope = self._root = _Scope(None, function)
         body: Iterable[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else function.body
         self._looked_at = frozenset(map(id, _looked_at(function)))
+        self._counted = frozenset(id(each.target) for each in ast.walk(function) if isinstance(each, ast.AugAssign))
         for each in body:
             self._visit(each)
         self.found.added_to = frozenset(self._added_to - self.found.reads)
@@ -418,11 +421,13 @@ class _Visitor:
         elif not isinstance(called, ast.Attribute):
             self.found.mentions.add("__call__")
 
-    def _write(self, container: ast.expr, key: Key | None, mutator: str | None = None) -> None:
+    def _write(self, node: ast.AST, container: ast.expr, key: Key | None, mutator: str | None = None) -> None:
         """Notes a write at `key` of a container or, without a mutator's name, at a field."""
         place = self._place(container)
         if place is not None:
-            self.found.writes.add(Write(place.root, place.name, place.path, key if place.exact else None))
+            counts = key is not None and place.exact and id(node) in self._counted
+            key = key if place.exact else None
+            self.found.writes.add(Write(place.root, place.name, place.path, key, counts=counts))
         unknown = place is None or place.root in (Root.RECEIVER, Root.SUPER)
         if mutator is not None and unknown and not self._is_fresh(container):
             self.found.mutators.add(mutator)
@@ -466,7 +471,8 @@ class _Visitor:
             case ast.Name(id=name, ctx=ctx):
                 scope, root = self._resolve(name)
                 if root is not None and not isinstance(ctx, ast.Load):
-                    self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True))
+                    counts = id(node) in self._counted
+                    self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True, counts=counts))
                     if isinstance(ctx, ast.Store):
                         self._adds_to(node)
                         return
@@ -481,7 +487,7 @@ class _Visitor:
             case ast.Attribute(value=value, attr=attr, ctx=ctx):
                 self.found.reads_docs |= attr == "__doc__"
                 if not isinstance(ctx, ast.Load):
-                    self._write(value, Key(True, mangled(attr, self._class)))
+                    self._write(node, value, Key(True, mangled(attr, self._class)))
                     yield value
                 elif (place := self._place(node)) is not None and isinstance(_base(node), ast.Name | ast.Call):
                     self._read(place)
@@ -491,7 +497,7 @@ class _Visitor:
             case ast.Subscript(value=value, slice=index, ctx=ast.Store() | ast.Del()):
                 key = index.value if isinstance(index, ast.Constant) else ...
                 literal = isinstance(key, str | int | bytes | float | None)
-                self._write(value, Key(False, key) if literal else None, "__setitem__")  # type: ignore[arg-type]
+                self._write(node, value, Key(False, key) if literal else None, "__setitem__")  # type: ignore[arg-type]
                 if isinstance(node.ctx, ast.Del) or not self._adds_to(value):
                     yield value
                 yield index
@@ -504,16 +510,16 @@ class _Visitor:
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=value, attr=method)) as call) if (
                 method in ADDS and self._adds_to(value)
             ):
-                self._write(value, None, method)
+                self._write(node, value, None, method)
                 yield from (*call.args, *call.keywords)
             case ast.Call(func=ast.Attribute(value=value, attr=method), args=args) if method in MUTATORS:
                 key = args[0].value if args and isinstance(args[0], ast.Constant) else ...
                 literal = method in ADDERS and isinstance(key, str | int | bytes | float | None)
-                self._write(value, Key(False, key) if literal else None, method)  # type: ignore[arg-type]
+                self._write(node, value, Key(False, key) if literal else None, method)  # type: ignore[arg-type]
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, name, *_]):
                 if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                    self._write(value, Key(True, name.value))
+                    self._write(node, value, Key(True, name.value))
                 else:
                     self.found.stores.add(ANY_FIELD)
                 yield from ast.iter_child_nodes(node)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from musubito.identity.description import ABSENT, ATOMS, fields_of
 from musubito.identity.places import Kind, hashed
-from musubito.identity.scan import ANY_FIELD, Key
+from musubito.identity.scan import ANY_FIELD, Key, Write
 
 __all__ = ["CONTAINERS", "WriteLimits", "is_sink", "step_into"]
 
@@ -27,7 +27,7 @@ SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Ordere
 class WriteLimits:
     """What the reached code may write. Known by name where names decide, else by what is handed on."""
 
-    __slots__ = ("_names", "_opened", "_parents", "_whole", "dynamic", "fields", "mutators", "size")
+    __slots__ = ("_members", "_names", "_opened", "_parents", "_whole", "dynamic", "fields", "mutators", "size")
 
     def __init__(self) -> None:
         self.fields: set[str] = set()
@@ -36,8 +36,11 @@ class WriteLimits:
         """Methods that change a container, as far as code calls them on something that is not known here."""
         self.dynamic = False
         """Whether code may write by ways that its text does not show (`exec`, `globals`)."""
-        self._names: set[tuple[int, Hashable]] = set()
+        self._names: dict[tuple[int, Hashable], bool] = {}
+        """Places that code names, and whether it only adds to them."""
         self._whole: set[int] = set()
+        self._members: defaultdict[type, set[Write]] = defaultdict(set)
+        """What methods write in their receivers, by class."""
         self._opened: dict[int, bool] = {}
         self._parents: dict[int, set[int]] = {}
         self.size = 0
@@ -49,8 +52,8 @@ class WriteLimits:
         limits._opened, limits._parents = self._opened, self._parents
         return limits
 
-    def add(self, root: Any, path: tuple[Key, ...], key: Key | None) -> None:
-        """Note that code writes at `key` of what `path` leads to; None: at any key."""
+    def add(self, root: Any, path: tuple[Key, ...], key: Key | None, *, counts: bool = False) -> None:
+        """Note that code writes at `key` of what `path` leads to; None: at any key. `counts`: it only adds to it."""
         container = root
         for step in path:
             container = step_into(container, step)
@@ -63,17 +66,35 @@ class WriteLimits:
                 self._whole.add(id(container))
                 self.size += 1
         elif key.attribute or isinstance(container, dict):
-            self.add_name(container, key.key)
+            self.add_name(container, key.key, counts=counts)
         elif isinstance(container, CONTAINERS):
             self.add(container, (), None)
 
-    def add_name(self, container: Any, name: Hashable) -> None:
-        """Note that code writes this one name in `container`."""
+    def add_name(self, container: Any, name: Hashable, *, counts: bool = False) -> None:
+        """Note that code writes this one name in `container`. `counts`: it only adds to it."""
         if isinstance(container, ModuleType):
             container = container.__dict__
-        if (id(container), hashed(name)) not in self._names:
-            self._names.add((id(container), hashed(name)))
+        place = id(container), hashed(name)
+        if self._names.get(place) not in (False, counts):
+            self._names[place] = counts
             self.size += 1
+
+    def add_member(self, cls: type, to_class: bool, write: Write) -> None:
+        """Note what a method of `cls` writes in its receiver: an instance or, `to_class`, the class itself."""
+        path = write.path
+        if path and path[0] == Key(True, "__class__"):
+            path, to_class = path[1:], True
+        if to_class:
+            self.add(cls, path, write.key, counts=write.counts)
+        elif write not in self._members[cls]:
+            self._members[cls].add(write)
+            self.size += 1
+
+    def of_instance(self, instance: Any) -> None:
+        """Note for `instance` what methods of its classes write in their receivers."""
+        for cls in type(instance).__mro__:
+            for write in self._members.get(cls, ()):
+                self.add(instance, write.path, write.key, counts=write.counts)
 
     def open(self, value: Any, *, foreign: bool = False) -> None:
         """Note that code hands `value` on: it and all below it may be changed. `foreign`: it is another package's."""
@@ -90,6 +111,10 @@ class WriteLimits:
     def writes(self, container: Any, key: Hashable) -> bool:
         """Whether code names a write to this very place."""
         return id(container) in self._whole or (id(container), hashed(key)) in self._names
+
+    def counts(self, container: Any, key: Hashable) -> bool:
+        """Whether all that code does to this very place is to add to it."""
+        return self._names.get((id(container), hashed(key)), False)
 
     def is_open(self, container: Any, *, foreign: bool = False) -> bool:
         """Whether it, or something that it was reached by, was handed on; `foreign`: or is another package's."""
