@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -22,8 +23,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.contents.contents import ERROR, PLAIN, Sealed
-from musubito.engine import process
+from musubito.engine import file_reads, process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
+from musubito.engine.drivers import loop_is_watched
 from musubito.engine.effects import (
     Aside,
     Effect,
@@ -38,6 +40,9 @@ from musubito.engine.effects import (
     Returned,
     Write,
 )
+from musubito.engine.file_digests import KINDS as FILES
+from musubito.engine.file_digests import Reads, TooMuch, changed, is_ignored
+from musubito.engine.file_events import BodyFiles, listen
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import Given
 from musubito.errors import (
@@ -233,6 +238,7 @@ class Story:
 
     __slots__ = (
         "_began_at",
+        "_differs",
         "_frame",
         "_identity",
         "_input",
@@ -270,6 +276,7 @@ class Story:
         self._place: Place | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
+        self._differs: Read | None = None
         self._pool = self._pool_of_samples()
         self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
         # tuple.__new__, here and in `_note`: what the class itself would do, by way of a function written in Python.
@@ -483,7 +490,7 @@ class Story:
             return None
         reads: Sequence[Read] = ()
         if found.holds & READS:
-            reads = yield from self._reads(found)
+            reads = self._counting((yield from self._reads(found)))
             if not (yield from self._unchanged(reads)):
                 self._refused(ReplayReason.READ_CHANGED)
                 return None
@@ -532,9 +539,19 @@ class Story:
         if self._reason is ReplayReason.NODE_NOT_FOUND:
             self._reason = reason
 
+    def _files_unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
+        if any(read.kind in FILES for read in reads):
+            kept = reads if isinstance(reads, Reads) else Reads(reads)
+            self._differs = yield from self._of_files(partial(changed, kept, self.engine.digest_of_read))
+        return self._differs is None
+
     def _unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
+        if not (yield from self._files_unchanged(reads)):
+            return False
         ambient = self.scope.ambient
         for read in reads:
+            if read.kind in FILES:
+                continue
             if ambient is None:
                 return False
             seen: Returned[Any] | Raised = yield Probe(partial(ambient.observe, read.kind, read.key))
@@ -542,13 +559,57 @@ class Story:
                 return False
         return True
 
+    def _of_files(self, look: Callable[..., T]) -> Telling[T]:
+        """What a look at files finds: in place, unless the loop is watched or there is much to read."""
+        if not loop_is_watched():
+            try:
+                return look(file_reads.AT_ONCE if asyncio._get_running_loop() is not None else None)
+            except TooMuch:
+                pass  # then it is read in a thread
+        found: T = yield Aside(look)
+        return found
+
+    def _counting(self, reads: Sequence[Read]) -> Sequence[Read]:
+        """Without the files that are not watched for, or that the step ignores."""
+        ignored = self.call.definition.semantics.ignore_files
+        if self.engine.track_files and not ignored:
+            return reads
+        return [
+            read
+            for read in reads
+            if read.kind not in FILES or (self.engine.track_files and not is_ignored(read, ignored))
+        ]
+
+    def _files_of_body(self) -> Telling[None]:
+        """The body has ended: what it read of files is a part of what it depends on."""
+        frame, semantics = self.frame(), self.call.definition.semantics
+        files = frame.files
+        if files is None:
+            return
+        files.closed = True
+        if not files.seen and files.lost is None:
+            return
+        database = getattr(self.engine.storage, "db_path", None)
+        look = partial(file_reads.read_by, files, semantics.ignore_files, database and os.fspath(database))
+        read = yield from self._of_files(look)
+        why = read.not_replayable
+        if why is not None and self.engine.keyed is not None:
+            why = "a file that it read was changed while it ran"  # the whole text may name it
+        digest = self.engine.digest_of_read
+        reads = [each._replace(digest=digest(each.digest)) for each in read.reads]
+        frame.take(HandUp((), reads, None, None, why, samples=False))
+
     def _reads(self, found: Found) -> Telling[Sequence[Read]]:
         """What an execution read; raises `StoreError` if that cannot be told."""
+        known = self.engine.reads_of.get((found.execution, found.started_at))
+        if known is not None:
+            return known
         reads: Sequence[Read] = yield Find(ReadsOf(found.execution))
         try:
-            return self.engine.contents.opened_reads(reads)
+            reads = self.engine.contents.opened_reads(reads)
         except ArtifactUnreadable as error:
             raise StoreError(f"what an execution read cannot be told: {error}") from error
+        return self.engine.keep_reads(found.execution, found.started_at, reads)
 
     def _value(self, found: Found) -> Telling[Returned[Any] | ReplayReason]:
         """The stored value, wherever it lies."""
@@ -585,7 +646,7 @@ class Story:
             self._hand_up(
                 HandUp(
                     uses=(Use(self.keys.node, self.keys.reuse, found.execution, found.started_at),),
-                    reads=reads,
+                    reads=self._handed_up(reads),
                     valid_from=since,
                     valid_until=self._expiry(found.started_at, found.valid_until),
                     not_replayable=None,
@@ -687,6 +748,9 @@ class Story:
         """Where the step's body stands, which is open from now on: a merge context around the call does not reach into
         it."""
         self.engine.open.enter(self._run, self.frame())
+        if self.engine.track_files:
+            listen()
+            self.frame().files = BodyFiles(module_name(self.call.definition.function))
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
 
     def finish(
@@ -697,6 +761,7 @@ class Story:
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran: the one that began it records it.
             begun = UNRECORDED
+        yield from self._files_of_body()
         match outcome:
             case Returned(value):
                 return (yield from self._succeeded(begun, value, started_at, duration_ms))
@@ -717,6 +782,7 @@ class Story:
             artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
         inside, told = frame.end(), frame.used()
+        inside = inside._replace(reads=self._counting(inside.reads))
         not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
         committed: Committed | None = None
         sealed: Sealed | None = None
@@ -767,7 +833,7 @@ class Story:
         self._hand_up(
             HandUp(
                 uses=uses,
-                reads=inside.reads,
+                reads=self._handed_up(inside.reads),
                 valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
                 valid_until=self._expiry(started_at, inside.valid_until),
                 # What is not in the store cannot be invalidated, so nothing that was built on it may be replayed.
@@ -939,6 +1005,10 @@ class Story:
     def _give_back(self) -> None:
         if self._pool is not None:
             self._run.samples.give_back(self._pool, self._number)
+
+    def _handed_up(self, reads: Sequence[Read]) -> Sequence[Read]:
+        """Of what it read, that which counts for whoever encloses it."""
+        return reads
 
     def _hand_up(self, given: HandUp) -> None:
         outer = self.scope.frame

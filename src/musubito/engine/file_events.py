@@ -1,0 +1,284 @@
+"""What a step's body reads of files and folders, told by Python's audit events while it runs.
+
+One audit hook in a process, added when a first body begins that is to be watched. An event belongs to the body that is
+innermost where it is raised: the context variable says which, so that tasks and threads which inherit a context are in
+it. The hook notes paths and their signatures, and reads no file unless it was changed a moment ago. What the notes
+amount to is found out when the body has ended (`engine.file_reads`).
+
+`HANDLERS` is the table of all events that are listened to: whoever wants another one adds it there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from musubito.engine.context import SCOPE
+from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
+from musubito.store.base import Read
+
+__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "listen"]
+
+SMALL: Final = 4 * 1024 * 1024
+"""Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
+READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
+NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
+
+LOOKED_THROUGH: Final = frozenset(
+    {
+        *("io", "_io", "_pyio", "codecs", "os", "posixpath", "ntpath", "genericpath", "tokenize", "contextlib"),
+        *(__name__, "glob", "fnmatch", "shutil", "functools", "gzip", "bz2", "lzma", "_compression", "zipfile", "tarfile"),
+    }
+)
+"""Modules, `pathlib` besides, that open files on behalf of others: whoever calls them reads."""
+BODIES: Final = frozenset({"musubito.engine.drivers", "musubito.engine.engine", "musubito.stream"})
+"""They call the user's functions, and open nothing themselves."""
+ON_THEIR_OWN: Final = frozenset(
+    {
+        *("musubito", "musubito_langgraph", "importlib", "zipimport", "runpy", "site", "sysconfig", "inspect", "pydoc"),
+        *("traceback", "pkgutil", "py_compile", "encodings", "gettext", "locale", "mimetypes", "netrc", "platform"),
+        *("ssl", "zoneinfo", "ctypes", "multiprocessing", "faulthandler", "pkg_resources", "coverage", "debugpy"),
+        *("pydevd", "_pytest"),
+    }
+)
+"""Packages whose reads are the interpreter's or a tool's own business, credentials and system tables among them."""
+
+DATABASES: Final[set[str]] = set()
+"""The files that SQLite was told to open: lineage, checkpoints."""
+
+
+class Seen(NamedTuple):
+    """A path as it was when the body read it first."""
+
+    path: str
+    folder: bool
+    relative: str | None
+    """As it was opened, where that was relative to the working directory in which the body began."""
+    signature: Signature | None
+    digest: bytes | None
+    """Only where the signature alone would not tell of a change just after."""
+    open_to_doubt: bool
+    """Whether a change just after could not be told at all."""
+
+
+class BodyFiles:
+    """What one body has read and written so far."""
+
+    __slots__ = ("_touched", "base", "began", "closed", "lost", "made", "module", "seen", "written")
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.began = time.time_ns()
+        self.base: str | None = None
+        """The working directory, as it was when the body first did something to files."""
+        self.closed = False
+        self.lost: str | None = None
+        """Why it cannot be told what it read."""
+        self.seen: dict[tuple[str, bool], Seen] = {}
+        self.written: dict[str, Signature | None] = {}
+        """What it wrote itself before it read it, with the signature before that."""
+        self.made: set[str] = set()
+        """Folders that were not there before it made them."""
+        self._touched: dict[str, Signature | None] = {}
+
+    # -- what happens --------------------------------------------------------------------------------------------------
+    def opened(self, name: Any, mode: Any, flags: Any) -> None:
+        """Something is about to be opened."""
+        if isinstance(name, int) or flags & NO_CONTENT:
+            return
+        path, relative = self._path(name)
+        access = flags & READ_WRITE
+        empties = flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL)
+        if access in (os.O_RDONLY, os.O_RDWR) and not empties and _counts(path):
+            self._read(path, relative, folder=False)
+        if not access:
+            return
+        if (path, False) in self.seen or path in self.written:
+            return
+        before = signature(path)
+        if empties or before is None:
+            self.written[path] = before
+        else:
+            # It is added to, or changed in parts: what was in it before is still of importance.
+            self._touched.setdefault(path, before)
+
+    def listed(self, name: Any) -> None:
+        """The entries of a folder are about to be told."""
+        if isinstance(name, int):
+            return
+        path, relative = self._path(os.curdir if name is None else name)
+        if path.rstrip(os.path.sep) not in self.made and _counts(path):
+            self._read(path, relative, folder=True)
+
+    def renamed(self, source: Any, target: Any) -> None:
+        """Something is about to be given another name."""
+        if isinstance(source, int) or isinstance(target, int):
+            return
+        old, relative = self._path(source)
+        new, _ = self._path(target)
+        if old in self.made:
+            self.made.discard(old)
+            self.made.add(new)
+        elif old in self.written:
+            del self.written[old]
+        else:
+            self._read(old, relative, folder=False)
+        if (new, False) not in self.seen:
+            self.written.setdefault(new, signature(new))
+
+    def makes_folder(self, name: Any) -> None:
+        """A folder is about to be made, unless it is there."""
+        path = self._path(name)[0].rstrip(os.path.sep)
+        if signature(path) is None:
+            self.made.add(path)
+
+    def moves(self) -> None:
+        """The working directory is about to be another one."""
+        if self.base is None:
+            self.base = getcwd()
+
+    def without_own(self, reads: Sequence[Read]) -> Sequence[Read]:
+        """What a call inside the body read, without the files that the body itself had written before."""
+        base = self.base or ""
+        return [each for each in reads if each.kind not in KINDS or not self.wrote(os.path.join(base, each.key))]
+
+    # -- of paths ------------------------------------------------------------------------------------------------------
+    def wrote(self, path: str) -> bool:
+        """Whether what is there is the body's own."""
+        return path in self.written and signature(path) != self.written[path]
+
+    def _path(self, name: Any) -> tuple[str, str | None]:
+        text = os.fsdecode(name)
+        if self.base is None:
+            self.base = getcwd()
+        if os.path.isabs(text):
+            return text, None
+        here = getcwd()
+        return os.path.join(here, text), text if here == self.base else None
+
+    def _read(self, path: str, relative: str | None, *, folder: bool) -> None:
+        if (path, folder) in self.seen or (not folder and self.wrote(path)):
+            return
+        touched = not folder and path in self._touched
+        found = self._touched[path] if touched else signature(path)
+        digest, doubt = None, False
+        if found is not None and not is_settled(found, time.time_ns()):
+            doubt = touched or (len(found) > 1 and not folder and found[0] > SMALL)
+            digest = None if doubt else digest_of(path, found, folder=folder)
+        self.seen.setdefault((path, folder), Seen(path, folder, relative, found, digest, doubt))
+
+
+# -- whose read it is --------------------------------------------------------------------------------------------------
+def _counts(path: str) -> bool:
+    """Whether the code that is running reads it for its own purposes, and not the interpreter or a tool."""
+    if path.endswith(".pyc"):
+        return False
+    frame: Any = sys._getframe(1)
+    while frame is not None and _is_looked_through(_module(frame)):
+        frame = frame.f_back
+    if frame is None:
+        return True
+    name = _module(frame)
+    if name in BODIES:
+        return True
+    top = name.partition(".")[0]
+    if top == "importlib" and _is_asked_for_data(frame, name):
+        return True
+    if top in ON_THEIR_OWN:
+        return False
+    if name == "linecache":
+        return not path.endswith((".py", ".pyw"))
+    return not _is_importing(frame)
+
+
+def _is_looked_through(name: str) -> bool:
+    return name in LOOKED_THROUGH or name.startswith("pathlib")
+
+
+def _is_asked_for_data(frame: Any, name: str) -> bool:
+    """Whether a package's data is read through `importlib.resources`, or a loader's or pkgutil's `get_data`."""
+    if name.startswith(("importlib.resources", "importlib.readers", "importlib.abc")):
+        return True
+    outer = frame.f_back
+    is_loader = name == "importlib._bootstrap_external" and frame.f_code.co_name == "get_data"
+    return is_loader and not (outer is not None and _module(outer).startswith("importlib._bootstrap"))
+
+
+def _is_importing(frame: Any) -> bool:
+    """Whether an import hook reads: there is an import around it, and no module whose code runs."""
+    while frame is not None and frame.f_code.co_name != "<module>":
+        name = _module(frame)
+        if name.startswith("importlib._bootstrap"):
+            return True
+        if name in BODIES:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _module(frame: Any) -> str:
+    name = frame.f_globals.get("__name__")
+    return name if type(name) is str else ""
+
+
+# -- the hook ----------------------------------------------------------------------------------------------------------
+def _of_body(handle: Callable[[BodyFiles, Any], None]) -> Callable[[Any], None]:
+    def handler(args: Any) -> None:
+        frame = SCOPE.get().frame
+        if frame is None:
+            return
+        files = frame.files
+        if files is None or files.closed:
+            return
+        try:
+            handle(files, args)
+        except Exception as error:  # whatever goes wrong, the user's own call goes on
+            files.lost = f"which files it read could not be told: {type(error).__qualname__}"
+
+    return handler
+
+
+def _connected(args: Any) -> None:
+    try:
+        name = os.fsdecode(args[0])
+        DATABASES.add(name if os.path.isabs(name) else os.path.join(getcwd(), name))
+    except (TypeError, OSError):
+        return  # SQLite says what is wrong with such a name
+
+
+HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
+    "open": _of_body(lambda files, args: files.opened(*args)),
+    "os.listdir": _of_body(lambda files, args: files.listed(*args)),
+    "os.scandir": _of_body(lambda files, args: files.listed(*args)),
+    "os.rename": _of_body(lambda files, args: files.renamed(args[0], args[1])),
+    "os.mkdir": _of_body(lambda files, args: files.makes_folder(args[0])),
+    "os.chdir": _of_body(lambda files, _: files.moves()),
+    "sqlite3.connect": _connected,
+}
+"""By event, what is done with its arguments, in the thread that raises it."""
+
+_listening = False
+_LOCK: Final = threading.Lock()
+
+
+def listen() -> None:
+    """Listen to audit events from now on, as long as the process lives."""
+    global _listening
+    if not _listening:
+        with _LOCK:
+            if not _listening:
+                sys.addaudithook(_hook_of(HANDLERS.get))
+                _listening = True
+
+
+def _hook_of(handler_of: Callable[[str], Callable[[Any], None] | None]) -> Callable[[str, Any], None]:
+    def hook(event: str, args: Any) -> None:
+        handler = handler_of(event)
+        if handler is not None:
+            handler(args)
+
+    return hook

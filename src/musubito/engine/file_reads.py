@@ -1,0 +1,136 @@
+"""What a body's notes on files amount to when it has ended, and whether what an execution read is still so."""
+
+from __future__ import annotations
+
+import os
+import site
+import stat
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Final, NamedTuple
+
+from musubito.engine.file_digests import digest_of, is_ignored, reads_of, signature
+from musubito.engine.file_events import DATABASES, BodyFiles, Seen
+from musubito.identity.names import loaded
+from musubito.store.base import Read
+
+__all__ = ["AT_ONCE", "FilesRead", "read_by"]
+
+AT_ONCE: Final = 4 * 1024 * 1024
+"""Bytes of one file that are read in the thread of an event loop."""
+NEVER: Final = ("/dev/", "/proc/", "/sys/")
+SITE: Final = frozenset({"site-packages", "dist-packages"})
+SYSTEM: Final = ("/etc/localtime", "/etc/timezone")
+BESIDE: Final = ("-wal", "-shm", "-journal", "-lock")
+"""What lies beside a SQLite database under its name."""
+
+
+class FilesRead(NamedTuple):
+    """What a body read of files and folders."""
+
+    reads: Sequence[Read]
+    not_replayable: str | None
+    """Why no replay can be checked against it."""
+
+
+def read_by(files: BodyFiles, ignored: Sequence[str], database: str | None, at_most: int | None = None) -> FilesRead:
+    """What counts of the notes on a body that has ended. `database`: the file of the store. Raises `TooMuch`, see
+    `digest_of`."""
+    reads: list[Read] = []
+    why = files.lost
+    own = _own_package(files.module)
+    for seen in tuple(files.seen.values()):
+        if _is_of_the_system(seen.path, own) or _is_database(seen.path, database):
+            continue
+        try:
+            names = reads_of(seen.path, seen.relative, files.base, None, folder=seen.folder)
+        except ValueError:
+            why = why or "it read a file whose name is no text that a store can keep"
+            continue
+        if any(is_ignored(each, ignored) for each in names):
+            continue
+        now = signature(seen.path)
+        if now is None and seen.signature is not None and _is_temporary(seen, files):
+            continue
+        digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
+        why = why or _unfit(seen, now, digest, names[0])
+        reads += [each._replace(digest=digest) for each in names]
+    return FilesRead(reads, why)
+
+
+def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: Read) -> str | None:
+    """Why what was read cannot be told by what is there now."""
+    if now != seen.signature or (seen.digest is not None and digest != seen.digest):
+        return f"{read.kind} {read.key!r}, which it read, was changed while it ran"
+    if seen.open_to_doubt:
+        return f"{read.kind} {read.key!r} was changed just before it was read, and may have been while it was"
+    if now is not None and len(now) > 1 and not (stat.S_ISREG(now[5]) or stat.S_ISDIR(now[5])):
+        return f"it read from {read.key!r}, which is a pipe, a socket or a device"
+    return None
+
+
+# -- what is no input --------------------------------------------------------------------------------------------------
+def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
+    """Whether what is gone now was made while the body ran."""
+    if seen.path in files.written or any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
+        return True
+    found = seen.signature
+    is_new = found is not None and len(found) > 1 and found[2] >= files.began
+    return is_new and seen.path.startswith(_temporary_roots())
+
+
+def _is_of_the_system(path: str, own: str | None) -> bool:
+    """Whether it is the interpreter's, a package's or the machine's."""
+    plain = os.path.normpath(path)
+    if plain.startswith(NEVER) or plain in SYSTEM or plain.startswith(_other_roots()):
+        return True
+    if own is not None and plain.startswith(own):
+        return False
+    return not SITE.isdisjoint(plain.split(os.path.sep)) or plain.startswith(_code_roots())
+
+
+def _own_package(module: str) -> str | None:
+    """The folder of the package that a step is of, if it is one: it may be installed."""
+    top = loaded(module.partition(" ")[0].partition(".")[0])
+    paths = list(getattr(top, "__path__", ()))
+    return os.path.join(os.path.abspath(paths[0]), "") if paths else None
+
+
+def _is_database(path: str, database: str | None) -> bool:
+    files = DATABASES if database is None else {*DATABASES, os.path.abspath(database)}
+    return path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE)
+
+
+def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
+    """As they are called, and as they are when links are followed."""
+    known = [path for path in paths if path]
+    return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
+
+
+@cache
+def _code_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return _roots(
+        [*map(paths.get, names), os.path.dirname(os.__file__), site.getusersitepackages(), *site.getsitepackages()]
+    )
+
+
+@cache
+def _other_roots() -> tuple[str, ...]:
+    """Time zones and certificates."""
+    import ssl  # noqa: PLC0415 - it takes long, and most programs have imported it when it is needed here
+    import zoneinfo  # noqa: PLC0415
+
+    certificates = ssl.get_default_verify_paths()
+    folders = _roots([*zoneinfo.TZPATH, certificates.capath, certificates.openssl_capath])
+    files = [certificates.cafile, certificates.openssl_cafile, os.path.join(sys.prefix, "pyvenv.cfg")]
+    return (*folders, *(path for path in files if path))
+
+
+@cache
+def _temporary_roots() -> tuple[str, ...]:
+    return _roots([tempfile.gettempdir()])
