@@ -127,7 +127,7 @@ def _digest(path: str, seen: Signature, folder: bool) -> bytes | None:
             while piece := file.read(PIECE):
                 made.update(piece)
         return made.digest()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     except OSError as error:
         # So it is for whoever reads it, too.

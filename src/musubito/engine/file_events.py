@@ -2,8 +2,11 @@
 
 One audit hook in a process, added when a first body begins that is to be watched. An event belongs to the body that is
 innermost where it is raised: the context variable says which, so that tasks and threads which inherit a context are in
-it. The hook notes paths and their signatures, and reads no file unless it was changed a moment ago. What the notes
-amount to is found out when the body has ended (`engine.file_reads`).
+it. A thread that inherited none may be at work for every body that was open when it began; a pool's thread, for every
+open one: too many dependencies are a cost, one too few would be a wrong replay.
+
+The hook notes paths and their signatures, and reads no file unless it was changed a moment ago. What the notes amount
+to is found out when the body has ended (`engine.file_reads`).
 
 `HANDLERS` is the table of all events that are listened to: whoever wants another one adds it there.
 """
@@ -15,13 +18,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures.thread import _worker, _WorkItem
+from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.context import SCOPE
 from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
 from musubito.store.base import Read
 
-__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "listen"]
+__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end"]
 
 SMALL: Final = 4 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
@@ -31,7 +36,8 @@ NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 LOOKED_THROUGH: Final = frozenset(
     {
         *("io", "_io", "_pyio", "codecs", "os", "posixpath", "ntpath", "genericpath", "tokenize", "contextlib"),
-        *(__name__, "glob", "fnmatch", "shutil", "functools", "gzip", "bz2", "lzma", "_compression", "zipfile", "tarfile"),
+        *(__name__, "glob", "fnmatch", "shutil", "functools"),
+        *("gzip", "bz2", "lzma", "_compression", "zipfile", "tarfile"),
     }
 )
 """Modules, `pathlib` besides, that open files on behalf of others: whoever calls them reads."""
@@ -49,6 +55,8 @@ ON_THEIR_OWN: Final = frozenset(
 
 DATABASES: Final[set[str]] = set()
 """The files that SQLite was told to open: lineage, checkpoints."""
+_THREADS: Final[dict[int, threading.Thread]] = threading._active  # type: ignore[attr-defined]
+"""Those that run, by their idents; `threading.current_thread` makes new ones for threads of others."""
 
 
 class Seen(NamedTuple):
@@ -68,11 +76,13 @@ class Seen(NamedTuple):
 class BodyFiles:
     """What one body has read and written so far."""
 
-    __slots__ = ("_touched", "base", "began", "closed", "lost", "made", "module", "seen", "written")
+    __slots__ = ("_touched", "base", "before", "began", "closed", "lost", "made", "module", "seen", "written")
 
     def __init__(self, module: str) -> None:
         self.module = module
         self.began = time.time_ns()
+        self.before: Sequence[threading.Thread] = tuple(_THREADS.values())
+        """The threads that had begun before."""
         self.base: str | None = None
         """The working directory, as it was when the body first did something to files."""
         self.closed = False
@@ -226,20 +236,57 @@ def _module(frame: Any) -> str:
 
 
 # -- the hook ----------------------------------------------------------------------------------------------------------
+_OPEN: Final[set[BodyFiles]] = set()
+
+
+def begin(module: str) -> BodyFiles:
+    """A body of a step of this module begins."""
+    _listen()
+    files = BodyFiles(module)
+    _OPEN.add(files)
+    return files
+
+
+def end(files: BodyFiles) -> None:
+    """It has ended: what is read from now on is none of its business."""
+    files.closed = True
+    files.before = ()
+    _OPEN.discard(files)
+
+
 def _of_body(handle: Callable[[BodyFiles, Any], None]) -> Callable[[Any], None]:
     def handler(args: Any) -> None:
         frame = SCOPE.get().frame
-        if frame is None:
+        if frame is None and not _OPEN:
             return
-        files = frame.files
-        if files is None or files.closed:
-            return
-        try:
-            handle(files, args)
-        except Exception as error:  # whatever goes wrong, the user's own call goes on
-            files.lost = f"which files it read could not be told: {type(error).__qualname__}"
+        for files in _of_stray_thread() if frame is None else (frame.files,):
+            if files is None or files.closed:
+                continue
+            try:
+                handle(files, args)
+            except Exception as error:  # whatever goes wrong, the user's own call goes on
+                files.lost = f"which files it read could not be told: {type(error).__qualname__}"
 
     return handler
+
+
+def _of_stray_thread() -> Sequence[BodyFiles]:
+    """The bodies for which a thread may be at work that inherited no context."""
+    thread = _THREADS.get(threading.get_ident())
+    if getattr(thread, "_target", None) is _worker:
+        return () if _is_in_context() else tuple(_OPEN)
+    return [files for files in tuple(_OPEN) if thread is not None and thread not in files.before]
+
+
+def _is_in_context() -> bool:
+    """Whether a pool's thread runs in the context of whoever gave it its work, as `asyncio.to_thread` has it do."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code is not _WorkItem.run.__code__:
+        frame = frame.f_back
+    work = None if frame is None else getattr(frame.f_locals.get("self"), "fn", None)
+    bound = getattr(work, "func", work)
+    return isinstance(getattr(bound, "__self__", None), Context)
+
 
 
 def _connected(args: Any) -> None:
@@ -265,7 +312,7 @@ _listening = False
 _LOCK: Final = threading.Lock()
 
 
-def listen() -> None:
+def _listen() -> None:
     """Listen to audit events from now on, as long as the process lives."""
     global _listening
     if not _listening:

@@ -21,9 +21,8 @@ __all__ = ["AT_ONCE", "FilesRead", "read_by"]
 
 AT_ONCE: Final = 4 * 1024 * 1024
 """Bytes of one file that are read in the thread of an event loop."""
-NEVER: Final = ("/dev/", "/proc/", "/sys/")
+NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
 SITE: Final = frozenset({"site-packages", "dist-packages"})
-SYSTEM: Final = ("/etc/localtime", "/etc/timezone")
 BESIDE: Final = ("-wal", "-shm", "-journal", "-lock")
 """What lies beside a SQLite database under its name."""
 
@@ -85,11 +84,13 @@ def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
 def _is_of_the_system(path: str, own: str | None) -> bool:
     """Whether it is the interpreter's, a package's or the machine's."""
     plain = os.path.normpath(path)
-    if plain.startswith(NEVER) or plain in SYSTEM or plain.startswith(_other_roots()):
+    parts = plain.split(os.path.sep)
+    plain += os.path.sep
+    if plain.startswith((*NEVER, *_other_roots())):
         return True
     if own is not None and plain.startswith(own):
         return False
-    return not SITE.isdisjoint(plain.split(os.path.sep)) or plain.startswith(_code_roots())
+    return not SITE.isdisjoint(parts) or plain.startswith(_code_roots())
 
 
 def _own_package(module: str) -> str | None:
@@ -105,7 +106,7 @@ def _is_database(path: str, database: str | None) -> bool:
 
 
 def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
-    """As they are called, and as they are when links are followed."""
+    """As they are called, and as they are when links are followed; files, too, each with a separator at its end."""
     known = [path for path in paths if path]
     return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
 
@@ -126,9 +127,8 @@ def _other_roots() -> tuple[str, ...]:
     import zoneinfo  # noqa: PLC0415
 
     certificates = ssl.get_default_verify_paths()
-    folders = _roots([*zoneinfo.TZPATH, certificates.capath, certificates.openssl_capath])
-    files = [certificates.cafile, certificates.openssl_cafile, os.path.join(sys.prefix, "pyvenv.cfg")]
-    return (*folders, *(path for path in files if path))
+    places = [certificates.cafile, certificates.capath, certificates.openssl_cafile, certificates.openssl_capath]
+    return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
 
 
 @cache

@@ -23,7 +23,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.contents.contents import ERROR, PLAIN, Sealed
-from musubito.engine import file_reads, process
+from musubito.engine import file_events, file_reads, process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.effects import (
@@ -42,7 +42,6 @@ from musubito.engine.effects import (
 )
 from musubito.engine.file_digests import KINDS as FILES
 from musubito.engine.file_digests import Reads, TooMuch, changed, is_ignored
-from musubito.engine.file_events import BodyFiles, listen
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import Given
 from musubito.errors import (
@@ -305,6 +304,8 @@ class Story:
                 outcome = yield Invoke(self.call.function, scope)
             except BaseException as error:
                 self.engine.open.leave(self._run, self.frame())
+                if self._frame is not None and self._frame.files is not None:
+                    file_events.end(self._frame.files)
                 yield from self._cut_short(begun, error)
                 raise
             return (yield from self.finish(begun, outcome, started_at, (time.perf_counter() - clock) * 1000))
@@ -586,7 +587,7 @@ class Story:
         files = frame.files
         if files is None:
             return
-        files.closed = True
+        file_events.end(files)
         if not files.seen and files.lost is None:
             return
         database = getattr(self.engine.storage, "db_path", None)
@@ -749,8 +750,7 @@ class Story:
         it."""
         self.engine.open.enter(self._run, self.frame())
         if self.engine.track_files:
-            listen()
-            self.frame().files = BodyFiles(module_name(self.call.definition.function))
+            self.frame().files = file_events.begin(module_name(self.call.definition.function))
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
 
     def finish(
