@@ -23,8 +23,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from musubito import MusubitoEngine, ReplayReason, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
-from musubito import use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    ReplayReason,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
 from tests.soundness.world import World
 
 
@@ -40,6 +48,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def of_relative() -> str:
     with open("prompt.txt") as file:
         return file.read()
+
+
+def text_of(name: str) -> str:
+    return Path(name).read_text()
 
 
 def of_pathlib() -> str:
@@ -110,7 +122,7 @@ def of_thread_without_context() -> str:
 
 def of_pool() -> str:
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda name: Path(name).read_text(), ["prompt.txt"]))[0]
+        return next(pool.map(lambda name: Path(name).read_text(), ["prompt.txt"]))
 
 
 def of_pool_that_stays() -> str:
@@ -383,9 +395,9 @@ def test_side_by_side_each_step_has_its_own_reads(w: World, here: Path) -> None:
     async def f(name: str) -> str:
         w.count(name)
         await asyncio.sleep(0)
-        with open(name) as file:
-            await asyncio.sleep(0)
-            return file.read()
+        text = text_of(name)
+        await asyncio.sleep(0)
+        return text
 
     async def all_of_them() -> list[str]:
         return [each.value for each in await asyncio.gather(f("a"), f("b"), f("c"))]
@@ -793,7 +805,14 @@ def test_the_lineage_beside_the_files_is_no_entry(here: Path) -> None:
     for expected in (["a"], ["a"], ["a", "b"], ["a", "b"]):
         (here / expected[-1]).touch()
         with MusubitoEngine(SQLiteStorage("lineage.db")) as engine, use_musubito_engine(engine), run() as r:
-            assert musubito_step(f, ).__call__(0).value == expected
+            assert (
+                musubito_step(
+                    f,
+                )
+                .__call__(0)
+                .value
+                == expected
+            )
             ran.append(r.calls[0].outcome != "replayed")
     assert ran == [1, 0, 1, 0]
 

@@ -65,7 +65,8 @@ class MusubitoEngine:
     `redact(operation, arguments)` is given the arguments of a call that ran, as plain data (dicts, lists, texts,
     numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
     stored of them for readers. It is never applied to what identifies a call. If it raises, nothing is stored, and that
-    is logged. Outputs and the texts of errors are stored without it.
+    is logged. Outputs and the texts of errors are stored without it. The texts of small files that a step reads, which
+    are kept for `why`, pass through it as `{"file": path, "text": text}`.
 
     With a `key` of 32 bytes (or a mapping that names a key or None for each namespace, or a callable that is given a
     namespace and gives its key or None) all contents are encrypted, and every digest is keyed: with the key thrown away
@@ -110,7 +111,9 @@ class MusubitoEngine:
         self._track_files = track_files
         self.track_files = track_files and os.environ.get("MUSUBITO_TRACK_FILES") != "0"
         self.reads_of: dict[tuple[int, float], Reads] = {}
-        """By execution and when it began, which it read: see `keep_reads`."""
+        """By execution and when it began, what it read: see `keep_reads`."""
+        self.texts_kept: set[tuple[str, bytes]] = set()
+        """By operation and digest, the files whose texts are stored."""
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
         # Nothing that shows what an engine is made of shows a key: it is an attribute of nobody.
@@ -149,6 +152,14 @@ class MusubitoEngine:
             self.reads_of.clear()
         kept = self.reads_of[execution, started_at] = Reads(reads)
         return kept
+
+    def keep_text(self, operation: str, read: Read) -> Any:
+        """The text of this file is kept from now on; gives back the digest under which it is."""
+        if len(self.texts_kept) >= MOST_READS:
+            self.texts_kept.clear()
+        assert read.digest is not None  # noqa: S101 - what is absent has no text
+        self.texts_kept.add((operation, read.digest))
+        return self.digest_of_read(read.digest)
 
     def _begin_process(self) -> None:
         """What belongs to this process alone: after a fork, the child's own."""

@@ -168,7 +168,7 @@ def _plain(relative: str) -> str:
     return text or "."
 
 
-class Reads(tuple[Read, ...]):
+class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and this is kept with it
     """What an execution read, as it is looked at before each replay."""
 
     _here: str | None = None

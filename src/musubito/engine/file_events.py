@@ -14,6 +14,7 @@ to is found out when the body has ended (`engine.file_reads`).
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -31,6 +32,8 @@ __all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end"]
 SMALL: Final = 4 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
+NO_FILE: Final = re.compile("<.*>")
+"""How code is called that is in no file. Python looks for that, too, when it tells of an error in it."""
 NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 
 LOOKED_THROUGH: Final = frozenset(
@@ -101,6 +104,8 @@ class BodyFiles:
         if isinstance(name, int) or flags & NO_CONTENT:
             return
         path, relative = self._path(name)
+        if relative is not None and NO_FILE.fullmatch(relative) and signature(path) is None:
+            return
         access = flags & READ_WRITE
         empties = flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL)
         if access in (os.O_RDONLY, os.O_RDWR) and not empties and _counts(path):
@@ -286,7 +291,6 @@ def _is_in_context() -> bool:
     work = None if frame is None else getattr(frame.f_locals.get("self"), "fn", None)
     bound = getattr(work, "func", work)
     return isinstance(getattr(bound, "__self__", None), Context)
-
 
 
 def _connected(args: Any) -> None:

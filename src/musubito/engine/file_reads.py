@@ -8,11 +8,13 @@ import stat
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from functools import cache
+from hashlib import sha256
 from typing import Final, NamedTuple
 
-from musubito.engine.file_digests import digest_of, is_ignored, reads_of, signature
+from musubito.engine.file_digests import Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles, Seen
 from musubito.identity.names import loaded
 from musubito.store.base import Read
@@ -21,6 +23,26 @@ __all__ = ["AT_ONCE", "FilesRead", "read_by"]
 
 AT_ONCE: Final = 4 * 1024 * 1024
 """Bytes of one file that are read in the thread of an event loop."""
+LONGEST_TEXT: Final = 65_536
+"""Bytes. The text of a longer file is not kept."""
+SECRET: Final = (
+    *(
+        ".env",
+        ".env.*",
+        "*.env",
+        ".netrc",
+        "_netrc",
+        ".pgpass",
+        ".npmrc",
+        ".pypirc",
+        "*.pem",
+        "*.key",
+        "*.p12",
+        "*.pfx",
+    ),
+    *("*.jks", "*.kdbx", "id_*", "credentials*", "*secret*", "*password*", "*token*"),
+)
+"""How files are called that hold secrets: their texts are never kept."""
 NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
 SITE: Final = frozenset({"site-packages", "dist-packages"})
 BESIDE: Final = ("-wal", "-shm", "-journal", "-lock")
@@ -33,12 +55,21 @@ class FilesRead(NamedTuple):
     reads: Sequence[Read]
     not_replayable: str | None
     """Why no replay can be checked against it."""
+    texts: Sequence[tuple[Read, str]]
+    """Of those that are small texts, what they hold, to be shown when it has changed."""
 
 
-def read_by(files: BodyFiles, ignored: Sequence[str], database: str | None, at_most: int | None = None) -> FilesRead:
+def read_by(
+    files: BodyFiles,
+    ignored: Sequence[str],
+    database: str | None,
+    wants_text: Callable[[Read], bool],
+    at_most: int | None = None,
+) -> FilesRead:
     """What counts of the notes on a body that has ended. `database`: the file of the store. Raises `TooMuch`, see
     `digest_of`."""
     reads: list[Read] = []
+    texts: list[tuple[Read, str]] = []
     why = files.lost
     own = _own_package(files.module)
     for seen in tuple(files.seen.values()):
@@ -56,8 +87,32 @@ def read_by(files: BodyFiles, ignored: Sequence[str], database: str | None, at_m
             continue
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
         why = why or _unfit(seen, now, digest, names[0])
-        reads += [each._replace(digest=digest) for each in names]
-    return FilesRead(reads, why)
+        names = [each._replace(digest=digest) for each in names]
+        reads += names
+        if now is not None and not seen.folder and _may_be_kept(seen.path, now) and wants_text(names[0]):
+            text = _text(seen.path, digest)
+            texts += [] if text is None else [(names[0], text)]
+    return FilesRead(reads, why, texts)
+
+
+def _may_be_kept(path: str, now: Signature) -> bool:
+    name = os.path.basename(path).lower()
+    is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
+    return is_small and not any(fnmatchcase(name, each) for each in SECRET)
+
+
+def _text(path: str, digest: bytes | None) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LONGEST_TEXT + 1)
+    except OSError:
+        return None  # nor could the step read it
+    if sha256(content).digest() != digest or b"\0" in content:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: Read) -> str | None:

@@ -43,7 +43,7 @@ from musubito.engine.effects import (
 from musubito.engine.file_digests import KINDS as FILES
 from musubito.engine.file_digests import Reads, TooMuch, changed, is_ignored
 from musubito.engine.flights import Failed, Landed, Landing, Start
-from musubito.engine.inputs import Given
+from musubito.engine.inputs import FileText, Given
 from musubito.errors import (
     ArtifactCorrupt,
     ArtifactMissing,
@@ -237,7 +237,6 @@ class Story:
 
     __slots__ = (
         "_began_at",
-        "_differs",
         "_frame",
         "_identity",
         "_input",
@@ -247,8 +246,10 @@ class Story:
         "_reason",
         "_run",
         "_seen",
+        "_texts",
         "_why_not",
         "call",
+        "differs",
         "engine",
         "given",
         "keys",
@@ -275,7 +276,9 @@ class Story:
         self._place: Place | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
-        self._differs: Read | None = None
+        # The file or folder that is another one now than what an earlier execution read.
+        self.differs: Read | None = None
+        self._texts: Sequence[tuple[Read, str]] = ()
         self._pool = self._pool_of_samples()
         self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
         # tuple.__new__, here and in `_note`: what the class itself would do, by way of a function written in Python.
@@ -541,10 +544,13 @@ class Story:
             self._reason = reason
 
     def _files_unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
-        if any(read.kind in FILES for read in reads):
-            kept = reads if isinstance(reads, Reads) else Reads(reads)
-            self._differs = yield from self._of_files(partial(changed, kept, self.engine.digest_of_read))
-        return self._differs is None
+        if not any(read.kind in FILES for read in reads):
+            return True
+        kept = reads if isinstance(reads, Reads) else Reads(reads)
+        differs = yield from self._of_files(partial(changed, kept, self.engine.digest_of_read))
+        # The newest says it best.
+        self.differs = self.differs or differs
+        return differs is None
 
     def _unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
         if not (yield from self._files_unchanged(reads)):
@@ -570,6 +576,12 @@ class Story:
         found: T = yield Aside(look)
         return found
 
+    def _wants_text(self, read: Read) -> bool:
+        """Whether the text of a file is to be kept, and was not before."""
+        if read.digest is None or not self.call.definition.semantics.record_inputs:
+            return False
+        return (self.call.definition.name, read.digest) not in self.engine.texts_kept
+
     def _counting(self, reads: Sequence[Read]) -> Sequence[Read]:
         """Without the files that are not watched for, or that the step ignores."""
         ignored = self.call.definition.semantics.ignore_files
@@ -591,8 +603,11 @@ class Story:
         if not files.seen and files.lost is None:
             return
         database = getattr(self.engine.storage, "db_path", None)
-        look = partial(file_reads.read_by, files, semantics.ignore_files, database and os.fspath(database))
+        look = partial(
+            file_reads.read_by, files, semantics.ignore_files, database and os.fspath(database), self._wants_text
+        )
         read = yield from self._of_files(look)
+        self._texts = read.texts
         why = read.not_replayable
         if why is not None and self.engine.keyed is not None:
             why = "a file that it read was changed while it ran"  # the whole text may name it
@@ -878,6 +893,9 @@ class Story:
             given, name = self.given, self.call.definition.name
             digest = self._identity.input_digest
             self.engine.journal.append(Given(committed.execution, name, digest, given.packed, given.texts))
+            for read, text in self._texts:
+                stored = self.engine.keep_text(name, read)
+                self.engine.journal.append(FileText(committed.execution, name, stored, read.key, text))
         return committed
 
     def _failed(self, begun: Begun, error: BaseException, started_at: float, duration_ms: float) -> Telling[None]:
@@ -1072,8 +1090,13 @@ class ReplayOnlyStory(Story):
     __slots__ = ()
     _may_write: ClassVar = False
 
+    def _why(self) -> str:
+        if self._reason is ReplayReason.READ_CHANGED and self.differs is not None:
+            return f"{self._reason.value}: {self.differs.kind} {self.differs.key}"
+        return self._reason.value
+
     def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         hit = yield from self.look()
         if hit is None:
-            raise NotReplayed(self.call.definition.name, self._reason.value)
+            raise NotReplayed(self.call.definition.name, self._why())
         return hit
