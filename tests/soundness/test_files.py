@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -977,3 +978,128 @@ def _seconds_of(work: Callable[[], object], times: int) -> float:
     for _ in range(times):
         work()
     return (time.perf_counter() - began) / times
+
+
+# -- what is kept in memory --------------------------------------------------------------------------------------------
+CACHING_PROGRAM = """
+import functools, sys
+from pathlib import Path
+import jinja2
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+
+TEXT = None
+TEXTS = {}
+TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader("."))
+
+def text():
+    global TEXT
+    if TEXT is None:
+        TEXT = Path("prompt.txt").read_text()
+    return TEXT
+
+def keyed():
+    if "prompt" not in TEXTS:
+        TEXTS["prompt"] = Path("prompt.txt").read_text()
+    return TEXTS["prompt"]
+
+@functools.lru_cache
+def cached():
+    return Path("prompt.txt").read_text()
+
+class Prompts:
+    text = None
+
+    def lazily(self):
+        if self.text is None:
+            self.text = Path("prompt.txt").read_text()
+        return self.text
+
+class Once:
+    @functools.cached_property
+    def once(self):
+        return Path("prompt.txt").read_text()
+
+    @staticmethod
+    @functools.cache
+    def static():
+        return Path("prompt.txt").read_text()
+
+PROMPTS = Prompts()
+ONCE = Once()
+STEPS = {
+    "global": lambda x: text(),
+    "dict": lambda x: keyed(),
+    "lru_cache": lambda x: cached(),
+    "attribute": lambda x: PROMPTS.lazily(),
+    "property": lambda x: ONCE.once,
+    "static": lambda x: Once.static(),
+    "template": lambda x: TEMPLATES.get_template("prompt.txt").render(),
+}
+
+with use_musubito_engine(MusubitoEngine(SQLiteStorage("lineage.db"))) as engine:
+    def said(name, x):
+        step = musubito_step(name=name)(STEPS[name])
+        from musubito import run
+        with run() as r:
+            value = step(x).value
+        return value + ("!" if r.calls[0].outcome == "ran" else "")
+
+    for x in sys.argv[1:]:
+        print(*(said(name, x) for name in STEPS))
+    engine.close()
+"""
+
+
+def test_what_was_read_once_and_is_kept_in_memory(here: Path) -> None:
+    def says(*calls: str) -> list[set[str]]:
+        done = subprocess.run(
+            [sys.executable, "program.py", *calls], cwd=here, capture_output=True, text=True, check=True
+        )
+        return [set(line.split()) for line in done.stdout.splitlines()]
+
+    (here / "program.py").write_text(CACHING_PROGRAM)
+    (here / "prompt.txt").write_text("1")
+    assert says("a", "b", "a", "b") == [{"1!"}, {"1!"}, {"1"}, {"1"}]
+    assert says("b", "a") == [{"1"}, {"1"}]
+    (here / "prompt.txt").write_text("2")
+    assert says("b", "a", "b") == [{"2!"}, {"2!"}, {"2"}]
+
+
+def test_what_is_read_anew_each_time_is_in_no_cache(w: World, here: Path) -> None:
+    """A step that keeps something is not taken to keep what it reads."""
+
+    @musubito_step(name="f")
+    def f(name: str) -> str:
+        COUNT[name] = COUNT.get(name, 0) + 1
+        return Path(name).read_text()
+
+    for name in ("a", "b"):
+        (here / name).write_text(name)
+        f(name)
+    (here / "a").write_text("new")
+    assert [f("b").value, f("a").value] == ["b", "new"]
+    assert COUNT == {"a": 2, "b": 1}
+
+
+def test_of_a_cache_that_has_not_answered_nothing_was_told(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(name: str) -> str:
+        w.count(name)
+        return loaded(name)
+
+    for name in ("a", "b"):
+        (here / name).write_text(name)
+        f(name)
+    (here / "a").write_text("new")
+    assert f("b").value == "b"
+    loaded.cache_clear()
+    assert f("a").value == "new"
+    assert w.ran == {"a": 2, "b": 1}
+
+
+COUNT: dict[str, int] = {}
+
+
+@lru_cache
+def loaded(name: str) -> str:
+    return Path(name).read_text()

@@ -24,7 +24,9 @@ from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.context import SCOPE
+from musubito.engine.file_caches import hits
 from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
+from musubito.engine.file_readers import Reader, Site, reader_of
 from musubito.store.base import Read
 
 __all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end"]
@@ -35,26 +37,6 @@ READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
 NO_FILE: Final = re.compile("<.*>")
 """How code is called that is in no file. Python looks for that, too, when it tells of an error in it."""
 NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
-
-LOOKED_THROUGH: Final = frozenset(
-    {
-        *("io", "_io", "_pyio", "codecs", "os", "posixpath", "ntpath", "genericpath", "tokenize", "contextlib"),
-        *(__name__, "glob", "fnmatch", "shutil", "functools"),
-        *("gzip", "bz2", "lzma", "_compression", "zipfile", "tarfile"),
-    }
-)
-"""Modules, `pathlib` besides, that open files on behalf of others: whoever calls them reads."""
-BODIES: Final = frozenset({"musubito.engine.drivers", "musubito.engine.engine", "musubito.stream"})
-"""They call the user's functions, and open nothing themselves."""
-ON_THEIR_OWN: Final = frozenset(
-    {
-        *("musubito", "musubito_langgraph", "importlib", "zipimport", "runpy", "site", "sysconfig", "inspect", "pydoc"),
-        *("traceback", "pkgutil", "py_compile", "encodings", "gettext", "locale", "mimetypes", "netrc", "platform"),
-        *("ssl", "zoneinfo", "ctypes", "multiprocessing", "faulthandler", "pkg_resources", "coverage", "debugpy"),
-        *("pydevd", "_pytest"),
-    }
-)
-"""Packages whose reads are the interpreter's or a tool's own business, credentials and system tables among them."""
 
 DATABASES: Final[set[str]] = set()
 """The files that SQLite was told to open: lineage, checkpoints."""
@@ -74,12 +56,26 @@ class Seen(NamedTuple):
     """Only where the signature alone would not tell of a change just after."""
     open_to_doubt: bool
     """Whether a change just after could not be told at all."""
+    reader: Reader
 
 
 class BodyFiles:
     """What one body has read and written so far."""
 
-    __slots__ = ("_touched", "base", "before", "began", "closed", "lost", "made", "module", "seen", "written")
+    __slots__ = (
+        "_touched",
+        "base",
+        "before",
+        "began",
+        "closed",
+        "hits",
+        "lost",
+        "made",
+        "module",
+        "seen",
+        "sites",
+        "written",
+    )
 
     def __init__(self, module: str) -> None:
         self.module = module
@@ -91,6 +87,9 @@ class BodyFiles:
         self.closed = False
         self.lost: str | None = None
         """Why it cannot be told what it read."""
+        self.hits = hits()
+        self.sites: set[Site] = set()
+        """Where it has read."""
         self.seen: dict[tuple[str, bool], Seen] = {}
         self.written: dict[str, Signature | None] = {}
         """What it wrote itself before it read it, with the signature before that."""
@@ -108,7 +107,7 @@ class BodyFiles:
             return
         access = flags & READ_WRITE
         empties = flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL)
-        if access in (os.O_RDONLY, os.O_RDWR) and not empties and _counts(path):
+        if access in (os.O_RDONLY, os.O_RDWR) and not empties:
             self._read(path, relative, folder=False)
         if not access:
             return
@@ -126,7 +125,7 @@ class BodyFiles:
         if isinstance(name, int):
             return
         path, relative = self._path(os.curdir if name is None else name)
-        if path.rstrip(os.path.sep) not in self.made and _counts(path):
+        if path.rstrip(os.path.sep) not in self.made:
             self._read(path, relative, folder=True)
 
     def renamed(self, source: Any, target: Any) -> None:
@@ -176,6 +175,10 @@ class BodyFiles:
         return os.path.join(here, text), text if here == self.base else None
 
     def _read(self, path: str, relative: str | None, *, folder: bool) -> None:
+        reader = reader_of(path)
+        if reader is None:
+            return
+        self.sites.add(reader.site)
         if (path, folder) in self.seen or (not folder and self.wrote(path)):
             return
         touched = not folder and path in self._touched
@@ -184,60 +187,7 @@ class BodyFiles:
         if found is not None and not is_settled(found, time.time_ns()):
             doubt = touched or (len(found) > 1 and not folder and found[0] > SMALL)
             digest = None if doubt else digest_of(path, found, folder=folder)
-        self.seen.setdefault((path, folder), Seen(path, folder, relative, found, digest, doubt))
-
-
-# -- whose read it is --------------------------------------------------------------------------------------------------
-def _counts(path: str) -> bool:
-    """Whether the code that is running reads it for its own purposes, and not the interpreter or a tool."""
-    if path.endswith(".pyc"):
-        return False
-    frame: Any = sys._getframe(1)
-    while frame is not None and _is_looked_through(_module(frame)):
-        frame = frame.f_back
-    if frame is None:
-        return True
-    name = _module(frame)
-    if name in BODIES:
-        return True
-    top = name.partition(".")[0]
-    if top == "importlib" and _is_asked_for_data(frame, name):
-        return True
-    if top in ON_THEIR_OWN:
-        return False
-    if name == "linecache":
-        return not path.endswith((".py", ".pyw"))
-    return not _is_importing(frame)
-
-
-def _is_looked_through(name: str) -> bool:
-    return name in LOOKED_THROUGH or name.startswith("pathlib")
-
-
-def _is_asked_for_data(frame: Any, name: str) -> bool:
-    """Whether a package's data is read through `importlib.resources`, or a loader's or pkgutil's `get_data`."""
-    if name.startswith(("importlib.resources", "importlib.readers", "importlib.abc")):
-        return True
-    outer = frame.f_back
-    is_loader = name == "importlib._bootstrap_external" and frame.f_code.co_name == "get_data"
-    return is_loader and not (outer is not None and _module(outer).startswith("importlib._bootstrap"))
-
-
-def _is_importing(frame: Any) -> bool:
-    """Whether an import hook reads: there is an import around it, and no module whose code runs."""
-    while frame is not None and frame.f_code.co_name != "<module>":
-        name = _module(frame)
-        if name.startswith("importlib._bootstrap"):
-            return True
-        if name in BODIES:
-            return False
-        frame = frame.f_back
-    return False
-
-
-def _module(frame: Any) -> str:
-    name = frame.f_globals.get("__name__")
-    return name if type(name) is str else ""
+        self.seen.setdefault((path, folder), Seen(path, folder, relative, found, digest, doubt, reader))
 
 
 # -- the hook ----------------------------------------------------------------------------------------------------------

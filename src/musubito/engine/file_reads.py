@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from musubito.engine.file_caches import inherited, remember, state_named
 from musubito.engine.file_digests import Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles, Seen
 from musubito.identity.names import loaded
 from musubito.store.base import Read
 
-__all__ = ["AT_ONCE", "FilesRead", "read_by"]
+if TYPE_CHECKING:
+    from musubito.identity.fingerprint import Fingerprint
+
+__all__ = ["AT_ONCE", "FilesRead", "read_by", "read_from_caches"]
 
 AT_ONCE: Final = 4 * 1024 * 1024
 """Bytes of one file that are read in the thread of an event loop."""
@@ -64,14 +68,16 @@ def read_by(
     ignored: Sequence[str],
     database: str | None,
     wants_text: Callable[[Read], bool],
+    code: Fingerprint,
     at_most: int | None = None,
 ) -> FilesRead:
-    """What counts of the notes on a body that has ended. `database`: the file of the store. Raises `TooMuch`, see
-    `digest_of`."""
+    """What counts of the notes on a body that has ended. `database`: the file of the store; `code`: that of the step.
+    Raises `TooMuch`, see `digest_of`."""
     reads: list[Read] = []
     texts: list[tuple[Read, str]] = []
     why = files.lost
     own = _own_package(files.module)
+    states = _states(code)
     for seen in tuple(files.seen.values()):
         if _is_of_the_system(seen.path, own) or _is_database(seen.path, database):
             continue
@@ -86,13 +92,25 @@ def read_by(
         if now is None and seen.signature is not None and _is_temporary(seen, files):
             continue
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
-        why = why or _unfit(seen, now, digest, names[0])
+        unfit = _unfit(seen, now, digest, names[0])
+        why = why or unfit
         names = [each._replace(digest=digest) for each in names]
         reads += names
+        remember((seen.path, seen.folder), seen.reader, states, names, told=unfit is None)
         if now is not None and not seen.folder and _may_be_kept(seen.path, now) and wants_text(names[0]):
             text = _text(seen.path, digest)
             texts += [] if text is None else [(names[0], text)]
     return FilesRead(reads, why, texts)
+
+
+def read_from_caches(files: BodyFiles, ignored: Sequence[str], code: Fingerprint) -> list[Read]:
+    """What a body may have been told that others have read before."""
+    reads = inherited(files.hits, {*_states(code), *code.others}, files.sites)
+    return [read for read in reads if not is_ignored(read, ignored)]
+
+
+def _states(code: Fingerprint) -> list[str]:
+    return [state_named(each) for each in code.state]
 
 
 def _may_be_kept(path: str, now: Signature) -> bool:

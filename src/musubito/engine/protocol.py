@@ -600,20 +600,21 @@ class Story:
         if files is None:
             return
         file_events.end(files)
-        if not files.seen and files.lost is None:
-            return
-        database = getattr(self.engine.storage, "db_path", None)
-        look = partial(
-            file_reads.read_by, files, semantics.ignore_files, database and os.fspath(database), self._wants_text
-        )
-        read = yield from self._of_files(look)
-        self._texts = read.texts
-        why = read.not_replayable
+        code, ignored = self.call.fingerprint, semantics.ignore_files
+        reads = file_reads.read_from_caches(files, ignored, code)
+        why = None
+        if files.seen or files.lost is not None:
+            database = getattr(self.engine.storage, "db_path", None)
+            where = database and os.fspath(database)
+            read = yield from self._of_files(partial(file_reads.read_by, files, ignored, where, self._wants_text, code))
+            self._texts, why = read.texts, read.not_replayable
+            reads += read.reads
         if why is not None and self.engine.keyed is not None:
             why = "a file that it read was changed while it ran"  # the whole text may name it
-        digest = self.engine.digest_of_read
-        reads = [each._replace(digest=digest(each.digest)) for each in read.reads]
-        frame.take(HandUp((), reads, None, None, why, samples=False))
+        if reads or why is not None:
+            digest = self.engine.digest_of_read
+            stored = [each._replace(digest=digest(each.digest)) for each in reads]
+            frame.take(HandUp((), stored, None, None, why, samples=False))
 
     def _reads(self, found: Found) -> Telling[Sequence[Read]]:
         """What an execution read; raises `StoreError` if that cannot be told."""
