@@ -103,6 +103,8 @@ class Facts:
     called_names: set[str] = field(default_factory=set)
     called: dict[int, type] = field(default_factory=dict)
     """Classes that are called, or whose instances are, by code that can run."""
+    environment: set[str] = field(default_factory=set)
+    """Environment variables that code which can run writes."""
     late: int = 0
     """How often something was found to be led to only after it had been described."""
     annotations: bool = False
@@ -111,7 +113,7 @@ class Facts:
     """Whether reached code reads docstrings: then all of them count."""
 
     def size(self) -> tuple[int | bool, ...]:
-        names = (self.mentioned, self.stored, self.called_names, self.called, self.given, self.handed)
+        names = (self.mentioned, self.stored, self.called_names, self.called, self.given, self.handed, self.environment)
         return self.written.size, self.late, self.docs, self.annotations, *map(len, names)
 
 

@@ -14,6 +14,7 @@ from musubito.identity.annotations import annotation_links
 from musubito.identity.bytecode import scan_bytecode
 from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, Description, contents, step_of
+from musubito.identity.environment import environment_links, is_environment
 from musubito.identity.imports import absolute, imported, lazy_attribute
 from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
@@ -127,6 +128,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
             _follow(walk, value, read.attributes, label, bound, links, how)
     if text.scan.dynamic:
         links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
+    links += environment_links(walk, function, name, text)
     _parameters(walk, function, name, links)
     if signature:
         links += annotation_links(walk, function, name)
@@ -176,6 +178,8 @@ def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> 
     walk.guard.attribute(function, "__defaults__", function.__defaults__)
     walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
     for number, value in enumerate(function.__defaults__ or ()):
+        if is_environment(value):
+            continue
         may_be_read(walk, value)
         links.append((f"default {number}", walk.constant(value, f"{name}(default {number})")))
     keywords = function.__kwdefaults__
@@ -312,6 +316,8 @@ def _follow(
         _function_fields(walk, value, name, links)
     if isinstance(value, FunctionType) and value.__name__ in ANNOTATION_READERS:
         walk.facts.annotations |= walk.origins.of_function(value) is not Origin.USER
+    if is_environment(value):
+        return
     if not rest and walk.live:
         if how.called:
             walk.calls(value)
