@@ -30,6 +30,7 @@ from musubito.identity.normalise import tokens
 from musubito.identity.objects import counts
 from musubito.identity.origin import Origin, Origins, module_name
 from musubito.identity.state import CONTAINERS, Written
+from musubito.identity.unrepeatable import Unrepeatable, unrepeatable_in
 
 __all__ = ["Closure", "CodePart", "Walk", "reach"]
 
@@ -70,6 +71,7 @@ class Closure(NamedTuple):
     functions: tuple[FunctionType, ...]
     unchanged: Callable[[], bool]
     written: Written
+    unrepeatable: tuple[Unrepeatable, ...]
 
 
 def reach(function: Callable[..., Any], owner: type | None, module: str | None = None) -> Closure:
@@ -165,6 +167,10 @@ class Walk:
         self._functions: list[FunctionType] = []
         self._untracked: set[str] = set()
         self._state: set[str] = set()
+        self.asks: list[tuple[int, Unrepeatable]] = []
+        """What functions ask for that is another each time, each with the number of the function."""
+        self._edges: list[list[int]] = []
+        self._lives: list[bool] = []
 
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
@@ -208,6 +214,7 @@ class Walk:
             tuple(self._functions),
             self.guard.build(),
             self.written,
+            unrepeatable_in(self._kept, self._edges, self._lives, self._names, self.asks),
         )
 
     def _note_package(self, value: Any) -> None:
@@ -220,6 +227,11 @@ class Walk:
             origin, module = self.origins.of_class(cls), module_name(cls)
         if origin is Origin.OTHER:
             self.others.add(module.partition(".")[0])
+
+    @property
+    def number(self) -> int:
+        """The number of what is being described."""
+        return len(self._edges)
 
     # -- for those who describe ----------------------------------------------------------------------------------------
 
@@ -322,6 +334,8 @@ class Walk:
 
     def _record(self, name: str, description: Description, text: str | None, *, is_function: bool) -> None:
         own, whole = sha256(description.own), sha256(description.own)
+        self._edges.append([int(each[1:]) for _, each in description.links if each.startswith(b"r")])
+        self._lives.append(self.live)
         for label, reference in description.links:
             own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
             whole.update(tokens(label, reference))

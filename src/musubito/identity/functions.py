@@ -22,6 +22,7 @@ from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
 from musubito.identity.scan import ANNOTATION_READERS, Key, Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
+from musubito.identity.unrepeatable import note_unrepeatable
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -129,6 +130,8 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     if text.scan.dynamic:
         links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
     links += environment_links(walk, function, name, text)
+    if walk.live:
+        note_unrepeatable(walk, function, name, text)
     _parameters(walk, function, name, links)
     if signature:
         links += annotation_links(walk, function, name)
