@@ -21,6 +21,7 @@ from musubito.contents.contents import SEALED_TEXT
 from musubito.identity.secrets import scrubbed
 from musubito.lineage import Attempt, Cost, NodeReport, RunReport
 from musubito.lineage.reasons import compared
+from musubito.lineage.unrepeatable import unrepeatable_of
 
 __all__ = ["command"]
 
@@ -120,10 +121,11 @@ def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> 
     attempt = here.lineage.attempt(node)
     given = here.lineage.input(node) if contents and node.input_hash else None
     gave = here.lineage.output(node) if contents else None
+    asked = unrepeatable_of(here.lineage, node)
     if json_:
-        here.json({"node": node, "attempt": attempt, "input": given, "output": gave})
+        here.json({"node": node, "attempt": attempt, "input": given, "output": gave, "unrepeatable": asked})
         return
-    for label, text in _facts(node, attempt):
+    for label, text in (*_facts(node, attempt), *(("repeatable", f"no: {each}") for each in asked)):
         here.say(clean(text), after=Text(f"{label:<11}", style="dim"))
     for label, value in (("input", given), ("output", gave)):
         if not contents:

@@ -40,6 +40,7 @@ from musubito.engine.effects import (
 )
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import Given
+from musubito.engine.outside import reads_of, warn_of
 from musubito.errors import (
     ArtifactCorrupt,
     ArtifactMissing,
@@ -57,6 +58,7 @@ from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
 from musubito.identity.origin import module_name
 from musubito.identity.secrets import scrubbed
+from musubito.identity.unrepeatable import KINDS
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
 from musubito.policy import decide
 from musubito.store.base import (
@@ -546,7 +548,8 @@ class Story:
         """What an execution read; raises `StoreError` if that cannot be told."""
         reads: Sequence[Read] = yield Find(ReadsOf(found.execution))
         try:
-            return self.engine.contents.opened_reads(reads)
+            # The others are told to readers, and are looked at by no replay.
+            return self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
         except ArtifactUnreadable as error:
             raise StoreError(f"what an execution read cannot be told: {error}") from error
 
@@ -746,7 +749,7 @@ class Story:
                 not_replayable=not_replayable,
                 pool=self._pool,
                 uses=inside.uses,
-                reads=self.engine.contents.sealed_reads(inside.reads),
+                reads=self.engine.contents.sealed_reads((*inside.reads, *reads_of(self.call.fingerprint, frame))),
                 attempts=attempts,
                 holds=self._holds(inside, attempts, begun),
                 usage=told,
@@ -777,6 +780,8 @@ class Story:
                 saved_ms=inside.saved_ms,
             )
         )
+        if committed is not None and not_replayable is None:
+            warn_of(self.call.definition, self.call.fingerprint, frame)
         # What is told while it is recorded is in no execution.
         used = None if committed and told else _used(frame)
         self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame), used)

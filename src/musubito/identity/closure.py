@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from musubito.identity.annotations import annotated_classes
@@ -36,6 +36,8 @@ __all__ = ["Closure", "CodePart", "Walk", "reach"]
 
 VERSION = b"musubito code 1"
 ROUNDS = 100
+CODE = (FunctionType, MethodType, ModuleType, Namespace)
+"""Kinds of what holds others as code does, and not as data."""
 LONGEST_SHOWN = 1_000_000
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
 
@@ -170,7 +172,7 @@ class Walk:
         self.asks: list[tuple[int, Unrepeatable]] = []
         """What functions ask for that is another each time, each with the number of the function."""
         self._edges: list[list[int]] = []
-        self._lives: list[bool] = []
+        self._holders: dict[int, str] = {}
 
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
@@ -214,7 +216,7 @@ class Walk:
             tuple(self._functions),
             self.guard.build(),
             self.written,
-            unrepeatable_in(self._kept, self._edges, self._lives, self._names, self.asks),
+            unrepeatable_in(self._kept, self._edges, self._holders, self.asks),
         )
 
     def _note_package(self, value: Any) -> None:
@@ -334,8 +336,9 @@ class Walk:
 
     def _record(self, name: str, description: Description, text: str | None, *, is_function: bool) -> None:
         own, whole = sha256(description.own), sha256(description.own)
+        if self.live and not issubclass(type(self._kept[self.number]), CODE):
+            self._holders[self.number] = name
         self._edges.append([int(each[1:]) for _, each in description.links if each.startswith(b"r")])
-        self._lives.append(self.live)
         for label, reference in description.links:
             own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
             whole.update(tokens(label, reference))

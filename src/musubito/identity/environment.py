@@ -42,7 +42,7 @@ _first: Final[dict[str, bytes]] = {}
 
 def is_environment(value: Any) -> bool:
     """Whether a value is the environment, or a method of it: both count by the names that are read with them."""
-    if isinstance(value, MethodType):
+    if type(value) is MethodType:
         value = value.__self__
     return value is os.environ or value is getattr(os, "environb", os.environ)
 
@@ -240,7 +240,7 @@ def _named_in_bytecode(function: FunctionType, reads: list[Read]) -> set[str | N
     names: set[str | None] = set()
     for read in reads:
         for key in [*keys_of(function.__code__, read.name, read.attributes)] or [None]:
-            value = None if key is None else key.argval
+            value: Any = None if key is None else key.argval
             if key is not None and key.opname in GLOBALS:
                 value = function.__globals__.get(value)
             names.add(os.fsdecode(value) if isinstance(value, str | bytes) else None)

@@ -15,6 +15,7 @@ from musubito.identity.bytecode import scan_bytecode
 from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, Description, contents, step_of
 from musubito.identity.environment import environment_links, is_environment
+from musubito.identity.file_checks import note_file_checks
 from musubito.identity.imports import absolute, imported, lazy_attribute
 from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
@@ -132,6 +133,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     links += environment_links(walk, function, name, text)
     if walk.live:
         note_unrepeatable(walk, function, name, text)
+        note_file_checks(walk, function, name, text)
     _parameters(walk, function, name, links)
     if signature:
         links += annotation_links(walk, function, name)

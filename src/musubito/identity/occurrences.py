@@ -59,7 +59,7 @@ def led_to(function: FunctionType, read: Read) -> Led:
 
 def _through_modules(value: Any, attributes: tuple[str, ...]) -> Led:
     rest = list(attributes)
-    while rest and isinstance(value, ModuleType):
+    while rest and issubclass(type(value), ModuleType):  # a proxy may say that it is of another class
         value = value.__dict__.get(rest.pop(0), ABSENT)
     return Led(value, tuple(rest))
 

@@ -12,11 +12,12 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from musubito.identity.description import ABSENT, step_of
 from musubito.identity.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
+from musubito.identity.origin import module_name
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -102,18 +103,23 @@ TABLE: Final = {
     name: _Source(kind, name.replace("posix.", "os.").replace("nt.", "os."))
     for kind, names in ALWAYS.items()
     for name in names
-} | {
-    name: _Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()
-}
+} | {name: _Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()}
 OF_GENERATORS: Final = frozenset({"getstate", "setstate", "get_state", "set_state", "bit_generator", "spawn"})
 SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
 LOGS: Final = frozenset(
     "trace debug info success warning warn error exception critical fatal log write_log".split()  # noqa: SIM905
 )
 LOGGERS: Final = frozenset({"logging", "loguru", "structlog"})
-PASSED_THROUGH: Final = frozenset({"abs", "float", "format", "int", "max", "min", "repr", "round", "str", "sum", "divmod"})
+PASSED_THROUGH: Final = frozenset(
+    f"builtins.{name}"
+    for name in "abs divmod float format int max min repr round str sum".split()  # noqa: SIM905
+)
 """Builtins whose result is another form of what they are given."""
-SINKS: Final = frozenset({"builtins.print", "time.sleep", "asyncio.tasks.sleep", "warnings.warn"})
+SINKS: Final = frozenset(
+    ["builtins.print", "time.sleep", "asyncio.tasks.sleep", "_warnings.warn", "warnings.warn"]
+    + [f"logging.{name}" for name in LOGS]
+)
+"""Functions whose arguments get nowhere that a caller sees."""
 
 
 def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: Text) -> None:
@@ -121,10 +127,8 @@ def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: Text)
     led = [led_to(function, read) for read in text.scan.reads]
     led += [Led(value, ()) for value in defaults_of(function).values()]
     sources = [source for source in map(_source_of, led) if source is not None]
-    if not sources:
-        return
-    if text.source is not None:
-        sources = _Uses(Occurrences(text.source.node, function)).sources()
+    if sources and text.source is not None:
+        sources = [*_Uses(Occurrences(text.source.node, function)).sources()]
     for source in sources:
         walk.asks.append((walk.number, Unrepeatable(source.kind, f"{source.called} in {name}")))
 
@@ -132,81 +136,81 @@ def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: Text)
 def unrepeatable_in(
     values: Sequence[Any],
     edges: Sequence[Sequence[int]],
-    lives: Sequence[bool],
-    names: Sequence[str],
+    holders: Mapping[int, str],
     asks: Sequence[tuple[int, Unrepeatable]],
 ) -> tuple[Unrepeatable, ...]:
     """Return what the first of these values asks for, itself or by what it reaches, without the steps that it reaches:
-    those are named themselves. `edges` say what each leads to, by number."""
+    those are named themselves. `edges` say what each leads to, by number; `holders` are what code that can run uses and
+    is itself no code, each with its name; `asks` what functions ask for."""
     of_steps = {id(step.function) for step in map(step_of, values) if step is not None}
     mine, ahead = {0}, [0]
     for number in ahead:
-        for each in edges[number] if number < len(edges) else ():
-            value = values[each]
-            if each not in mine and id(value) not in of_steps and step_of(value) is None:
+        for each in edges[number]:
+            if each not in mine and id(values[each]) not in of_steps and step_of(values[each]) is None:
                 mine.add(each)
                 ahead.append(each)
-    found = [each for number, each in asks if number in mine]
-    for number in sorted(mine):
-        value = values[number]
-        if not lives[number] or isinstance(value, FunctionType | ModuleType) or _is_namespace(value):
-            continue
-        # What holds such a function and is no function itself calls it when its user does not see it.
-        for each in edges[number]:
-            source = None if isinstance(values[each], type) else _source_of(Led(values[each], ()))
-            if _is_generator(type(values[each])):
-                source = _Source("random", type(values[each]).__qualname__)
-            if source is not None and not isinstance(value, MethodType):
-                found.append(Unrepeatable(source.kind, f"{source.called} in {names[number]}"))
-    return tuple(sorted(set(found)))
-
-
-def _is_namespace(value: Any) -> bool:
-    return type(value).__name__ == "Namespace" and type(value).__module__.startswith("musubito.")
+    found = {each for number, each in asks if number in mine}
+    for number in mine & holders.keys():
+        # Whoever holds such a function calls it where that is not seen.
+        for value in (values[each] for each in edges[number]):
+            source = None if issubclass(type(value), type) else _source_of(Led(value, ()))
+            if _is_generator(type(value)):
+                source = _Source("random", type(value).__qualname__)
+            if source is not None:
+                found.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
+    return tuple(sorted(found))
 
 
 # -- what a name leads to ----------------------------------------------------------------------------------------------
 def _source_of(led: Led) -> _Source | None:
     value, rest = led
-    cls = type(value)
-    if isinstance(value, type) and len(rest) == 1:
-        owner = next((each for each in value.__mro__ if rest[0] in vars(each)), None)
-        found = None if owner is None else TABLE.get(f"{owner.__module__}.{owner.__qualname__}.{rest[0]}")
-        if found is None and owner is not None and _is_moment(owner) and rest[0] in ("now", "today", "utcnow"):
-            found = _Source("clock", "")
-        return None if found is None else found._replace(called=f"{value.__qualname__}.{rest[0]}")
-    if len(rest) == 1 and _is_generator(cls):
-        return _drawn(value, rest[0])
+    cls = type(value)  # a proxy may say that it is of another class
+    if issubclass(cls, type):
+        return _of_class(value, *rest) if len(rest) < 2 else None
+    if _is_generator(cls):
+        return _drawn(value, rest[0]) if len(rest) == 1 else None
     if rest:
         return None
-    if isinstance(value, type):
-        return TABLE.get(f"{_module_of(value)}.{value.__qualname__}")
-    if isinstance(value, FunctionType):
-        return TABLE.get(f"{value.__globals__.get('__name__')}.{value.__code__.co_qualname}")
-    if isinstance(value, BuiltinFunctionType | MethodType):
-        owner = value.__self__
-        if _is_generator(type(owner)):
-            return _drawn(owner, value.__name__)
-        if isinstance(owner, type):
-            return _source_of(Led(owner, (value.__name__,)))
+    owner = _owner(value)
+    if _is_generator(type(owner)):
+        return _drawn(owner, value.__name__)
+    if issubclass(type(owner), type):
+        return _of_class(owner, value.__name__)
+    return TABLE.get(_definition(value))
+
+
+def _of_class(cls: type, method: str | None = None) -> _Source | None:
+    if method is None:
+        return TABLE.get(_definition(cls))
+    owner = next((each for each in cls.__mro__ if method in vars(each)), None)
+    if owner is None:
+        return None
+    found = TABLE.get(f"{_definition(owner)}.{method}")
+    if found is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
+        found = _Source("clock", "") if method in ("now", "today", "utcnow") else None
+    return None if found is None else found._replace(called=f"{cls.__qualname__}.{method}")
+
+
+def _owner(value: Any) -> Any:
+    """What a method is bound to; None for anything else."""
+    return value.__self__ if type(value) in (BuiltinFunctionType, MethodType) else None
+
+
+def _definition(value: Any) -> str:
+    """The module and the name under which a function or a class was defined, "" for anything else."""
+    cls = type(value)
+    if issubclass(cls, type):
+        return f"{module_name(value).removesuffix('.mtrand')}.{value.__qualname__}"
+    if cls is FunctionType:
+        return f"{value.__globals__.get('__name__')}.{value.__code__.co_qualname}"
     if cls.__name__ in ("builtin_function_or_method", "cython_function_or_method"):
-        return TABLE.get(f"{value.__module__}.{value.__name__}")
-    return None
-
-
-def _module_of(cls: type) -> str:
-    module = cls.__module__
-    return "numpy.random" if module == "numpy.random.mtrand" else module
-
-
-def _is_moment(cls: type) -> bool:
-    """Whether it is a moment of pandas."""
-    return cls.__name__ == "Timestamp" and cls.__module__.partition(".")[0] == "pandas"
+        return f"{value.__module__}.{value.__name__}"
+    return ""
 
 
 def _is_generator(cls: type) -> bool:
     return issubclass(cls, Random) or any(
-        each.__name__ in ("Generator", "RandomState") and each.__module__.startswith("numpy.random")
+        each.__name__ in ("Generator", "RandomState") and module_name(each).startswith("numpy.random")
         for each in cls.__mro__
     )
 
@@ -214,7 +218,7 @@ def _is_generator(cls: type) -> bool:
 def _drawn(generator: Any, method: str) -> _Source | None:
     if method.startswith("_") or method in OF_GENERATORS | SEEDS:
         return None
-    module = type(generator).__module__.removesuffix(".mtrand")
+    module = module_name(type(generator)).removesuffix(".mtrand")
     return _Source("random", f"{module}.{method}", None, id(generator))
 
 
@@ -227,34 +231,36 @@ class _Uses:
 
     def sources(self) -> Iterator[_Source]:
         """Yield the sources whose values get anywhere but to a logger."""
-        seeded = {generator for each in self._occurrences.all for generator in self._seeds(each)}
+        seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
         for each in self._occurrences.all:
             source = _source_of(each.led)
             if source is None or source.generator in seeded or id(each.node) in self._occurrences.aliased:
                 continue
-            call = self._occurrences.parent(each.node)
-            called = isinstance(call, ast.Call) and call.func is each.node
-            if called and source.fewer is not None and _arguments(call) >= source.fewer:
+            call = self._called(each.node)
+            if call is not None and source.fewer is not None and _arguments(call) >= source.fewer:
                 continue
-            if not called and isinstance(each.led.value, type) and not each.led.rest:
+            if call is None and issubclass(type(each.led.value), type) and not each.led.rest:
                 continue  # a class that is named need not be made an instance of
             # To shuffle gives nothing, and changes what it is given.
             if source.called.endswith(".shuffle") or self._escapes(each.node, set()):
                 yield source
 
-    def _seeds(self, occurrence: Occurrence) -> Iterator[int]:
-        """The generator that this call seeds, if it does: what is drawn then repeats itself."""
+    def _called(self, node: ast.expr) -> ast.Call | None:
+        """The call of what an expression gives, if that is what becomes of it."""
+        call = self._occurrences.parent(node)
+        return call if isinstance(call, ast.Call) and call.func is node else None
+
+    def _seeded_by(self, occurrence: Occurrence) -> int | None:
+        """The id of the generator that is seeded here: what is drawn from it then repeats itself."""
         value, rest = occurrence.led
-        call = self._occurrences.parent(occurrence.node)
-        if not isinstance(call, ast.Call) or call.func is not occurrence.node or not _arguments(call):
-            return
-        owner = value if rest else getattr(value, "__self__", None)
-        method = rest[0] if rest else getattr(value, "__name__", "")
-        if method in SEEDS and _is_generator(type(owner)):
-            yield id(owner)
-        elif method == "seed" and getattr(value, "__module__", "") == "numpy.random":
+        call = self._called(occurrence.node)
+        if call is None or not _arguments(call):
+            return None
+        if _definition(value) == "numpy.random.seed":
             # The generator that the functions of `numpy.random` share.
-            yield id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
+            return id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
+        owner, method = (value, rest[0]) if rest else (_owner(value), getattr(_owner(value) and value, "__name__", ""))
+        return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
 
     def _escapes(self, node: ast.AST, seen: set[str]) -> bool:
         """Whether what an expression gives gets anywhere but to a logger."""
@@ -279,9 +285,21 @@ class _Uses:
                         if not self._passes_through(func):
                             return True
                 case (
-                    ast.Attribute() | ast.BinOp() | ast.UnaryOp() | ast.BoolOp() | ast.Compare() | ast.IfExp()
-                    | ast.JoinedStr() | ast.FormattedValue() | ast.keyword() | ast.Starred()
-                    | ast.Subscript() | ast.Tuple() | ast.List() | ast.Dict() | ast.Set()
+                    ast.Attribute()
+                    | ast.BinOp()
+                    | ast.UnaryOp()
+                    | ast.BoolOp()
+                    | ast.Compare()
+                    | ast.IfExp()
+                    | ast.JoinedStr()
+                    | ast.FormattedValue()
+                    | ast.keyword()
+                    | ast.Starred()
+                    | ast.Subscript()
+                    | ast.Tuple()
+                    | ast.List()
+                    | ast.Dict()
+                    | ast.Set()
                 ):
                     pass
                 case _:
@@ -314,13 +332,10 @@ class _Uses:
                 return False
 
     def _passes_through(self, func: ast.expr) -> bool:
-        led = self._occurrences.led.get(id(func))
         if isinstance(func, ast.Attribute) and func.attr == "format" and isinstance(func.value, ast.Constant):
             return True
-        if led is None or led.rest:
-            return False
-        value = led.value
-        return getattr(value, "__module__", None) == "builtins" and getattr(value, "__name__", "") in PASSED_THROUGH
+        led = self._occurrences.led.get(id(func))
+        return led is not None and not led.rest and _definition(led.value) in PASSED_THROUGH
 
     def _is_sink(self, func: ast.expr) -> bool:
         """Whether a call hands its arguments to a logger, a screen or a clock that waits."""
@@ -334,16 +349,14 @@ class _Uses:
             return name.lower().endswith(("log", "logger"))
         if led.rest:
             return led.rest[-1] in LOGS and _is_logger(type(led.value))
-        owner = getattr(led.value, "__self__", None)
-        name = getattr(led.value, "__name__", "")
-        if name in LOGS and (_is_logger(type(owner)) or getattr(led.value, "__module__", None) == "logging"):
-            return True
-        return f"{getattr(led.value, '__module__', None)}.{name}" in SINKS
+        if _is_logger(type(_owner(led.value))):
+            return led.value.__name__ in LOGS
+        return _definition(led.value) in SINKS
 
 
 def _is_logger(cls: type) -> bool:
-    return issubclass(cls, logging.Logger | logging.LoggerAdapter) or any(
-        each.__module__.partition(".")[0] in LOGGERS for each in cls.__mro__
+    return issubclass(cls, (logging.Logger, logging.LoggerAdapter)) or any(
+        module_name(each).partition(".")[0] in LOGGERS for each in cls.__mro__
     )
 
 
