@@ -26,7 +26,6 @@ from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.keyed import Keyed
-from musubito.engine.outside import watch
 from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, ReplayOnlyStory, Story
 from musubito.engine.reopened import Options, is_of_a_module, reopened
@@ -114,7 +113,6 @@ class MusubitoEngine:
         self.faults = 0
         self.warned: set[tuple[str, str]] = set()
         """Of which steps it was told, by name, that they ask for something of this kind (see `engine.outside`)."""
-        watch()
         self._logged: str | None = None
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()

@@ -13,23 +13,25 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.context import SCOPE, Frame
-from musubito.errors import LOGGER, warn
+from musubito.errors import warn
+from musubito.identity import audit
 from musubito.identity.fingerprint import Fingerprint
 from musubito.identity.unrepeatable import Unrepeatable
 from musubito.model import StepDefinition, StepType
 from musubito.store.base import Read
 
-__all__ = ["HANDLERS", "reads_of", "warn_of", "watch"]
+__all__ = ["HANDLERS", "reads_of", "warn_of"]
 
 _ROOT: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _OURS: Final = tuple(f"{_ROOT}{each}{os.sep}" for each in ("store", "contents"))
 """Where the code lies that opens connections of Musubito's own."""
+_LISTENERS: Final = frozenset({__file__, audit.__file__})
+"""What every event passes through."""
 _ABOUT_THE_MACHINE: Final = frozenset({"platform", "ctypes.util", "uuid", "distro.distro"})
 """Modules that start processes to learn about the machine."""
 MOST: Final = 50
@@ -152,32 +154,22 @@ def _note(frame: Frame | None, kind: str, what: str) -> None:
 def _is_the_users(kind: str) -> bool:
     """Whether the event is not one of a store of Musubito's, nor of a module that learns about the machine. The first
     code of Musubito's on the stack tells: what it calls is either its own, or the user's."""
-    at: FrameType | None = sys._getframe(2)
+    at: FrameType | None = sys._getframe(1)
     while at is not None:
         file = at.f_code.co_filename
         if kind == "process" and at.f_globals.get("__name__") in _ABOUT_THE_MACHINE:
             return False
-        if file.startswith(_ROOT) and file != __file__:
+        if file.startswith(_ROOT) and file not in _LISTENERS:
             return not file.startswith(_OURS)
         at = at.f_back
     return True
 
 
-# -- the hook ----------------------------------------------------------------------------------------------------------
-def _hook(event: str, args: tuple[Any, ...], handlers: Any = HANDLERS, scope: Any = SCOPE) -> None:
-    handler = handlers.get(event)
-    if handler is None:
-        return
-    try:
-        handler(scope.get().frame, args)
-    except Exception:  # an event that is refused would fail what the user does
-        LOGGER.exception("an audit event was not understood: %s", event)
+def _of_body(handler: Callable[[Frame | None, tuple[Any, ...]], None]) -> Callable[[tuple[Any, ...]], None]:
+    return lambda args: handler(SCOPE.get().frame, args)
 
 
-@cache
-def watch() -> None:
-    """Note what bodies open from now on, in this process. A hook cannot be taken back, so there is one."""
-    sys.addaudithook(_hook)
+audit.listen({event: _of_body(handler) for event, handler in HANDLERS.items()})
 
 
 # -- what is made of it ------------------------------------------------------------------------------------------------

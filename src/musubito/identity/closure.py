@@ -23,6 +23,7 @@ from musubito.identity.annotations import annotated_classes
 from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import describe, is_atom, plain
 from musubito.identity.description import ABSENT, Description, fields_of
+from musubito.identity.environment import Variable, describe_variable
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
@@ -191,6 +192,8 @@ class Walk:
                 description = describe_names(self, value.__dict__, name)
             elif isinstance(value, Namespace):
                 description = describe_names(self, value.names, name)
+            elif isinstance(value, Variable):
+                description = describe_variable(self, value)
             else:
                 description = describe(self, value, name)
                 self._note_package(value)

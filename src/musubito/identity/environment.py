@@ -15,7 +15,9 @@ from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
-from musubito.identity.bytecode import GLOBALS, keys_of
+from musubito.identity.bytecode import GLOBALS, codes, keys_of
+from musubito.identity.description import Description
+from musubito.identity.normalise import tokens
 from musubito.identity.occurrences import Led, Occurrences, defaults_of, led_to
 from musubito.identity.scan import Read
 from musubito.identity.secrets import is_secret
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from musubito.identity.closure import Walk
     from musubito.identity.functions import Text
 
-__all__ = ["environment_links", "is_environment", "settings_links"]
+__all__ = ["Variable", "describe_variable", "environment_links", "is_environment", "settings_links"]
 
 COMPUTED: Final = "the environment, by a name that is computed or as a whole"
 READERS: Final = frozenset({"get", "__getitem__", "__contains__", "setdefault", "pop"})
@@ -51,14 +53,13 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Text)
     """Return references to the variables that a function reads; what cannot be followed is listed as not tracked."""
     led = [(read, led_to(function, read)) for read in text.scan.reads]
     reads = [read for read, each in led if _is_accessor(each.value)]
-    if text.source is None:
-        # A module that the function imports itself is in a local, which instructions do not tell apart.
-        hidden = [read for read, each in led if each.value is os and not READ_OF.isdisjoint(function.__code__.co_names)]
-        reads += hidden
-    if not reads and not any(map(_is_accessor, defaults_of(function).values())):
+    hidden = text.source is None and any(each.value is os for _, each in led) and _says_environ(function)
+    if not reads and not hidden and not any(map(_is_accessor, defaults_of(function).values())):
         return []
     if text.source is None:
         names, written = _named_in_bytecode(function, reads), set[str]()
+        # A module that the function imports itself is in a local, which instructions do not tell apart.
+        names |= {None} if hidden else set()
     else:
         found = _Variables(function, Occurrences(text.source.node, function))
         names, written = found.read, found.written
@@ -69,26 +70,36 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Text)
     return _links(walk, names)
 
 
+class Variable:
+    """An environment variable, as something that code leads to."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+_variables: Final[dict[str, Variable]] = {}
+
+
 def _links(walk: Walk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
-    return [_variable(walk, name) for name in sorted(filter(None, names)) if not is_secret(name)]
+    known = [name for name in sorted(filter(None, names)) if not is_secret(name)]
+    parts = [(f"environment {name}", _variables.setdefault(name, Variable(name))) for name in known]
+    return [(part, walk.link(each, part)) for part, each in parts]
 
 
-def _variable(walk: Walk, name: str) -> tuple[str, bytes]:
-    """Return a reference to an environment variable, which becomes a part without a text."""
-    from musubito.identity.closure import CodePart  # noqa: PLC0415 - which imports this module's users
-
-    raw, key = _raw(), _key(name)
+def describe_variable(walk: Walk, variable: Variable) -> Description:
+    """Return the record of a variable, which is a part without a text."""
+    raw, key = _raw(), _key(variable.name)
     held = raw.get(key)
-    digest = sha256(b"environment " + (b"absent" if held is None else b"=" + _bytes(held))).digest()
-    if name in walk.facts.environment:
-        digest = _first.setdefault(name, digest)
+    own = tokens("environment", None if held is None else sha256(_bytes(held)).digest())
+    if variable.name in walk.facts.environment:
+        own = _first.setdefault(variable.name, own)
     elif held is None:
         walk.guard.absent(raw, key)
     else:
         walk.guard.item(raw, key, held)
-    part = f"environment {name}"
-    walk._parts.setdefault(part, CodePart(part, digest, None))
-    return part, b"e" + digest
+    return Description(own, [])
 
 
 def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
@@ -233,6 +244,11 @@ class _Variables:
     def _is_parameter(self, node: ast.expr) -> bool:
         """Whether it is a default that a caller may replace."""
         return isinstance(node, ast.Name) and node.id in defaults_of(self._function)
+
+
+def _says_environ(function: FunctionType) -> bool:
+    said = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
+    return any(type(each) is str and each in READ_OF for each in said)
 
 
 def _named_in_bytecode(function: FunctionType, reads: list[Read]) -> set[str | None]:
