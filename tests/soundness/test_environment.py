@@ -258,12 +258,21 @@ def test_other_processes_answer_for_what_they_hold(tmp_path):
 
     def asked(model: str) -> str:
         said = subprocess.run(
-            [sys.executable, path, database], env={**os.environ, "MODEL": model}, capture_output=True, text=True
+            [sys.executable, path, database],
+            check=False,
+            env={**os.environ, "MODEL": model},
+            capture_output=True,
+            text=True,
         )
         assert said.returncode == 0, said.stderr
         return said.stdout.strip()
 
-    assert [asked(each) for each in ("small", "small", "large", "small")] == ["small 1", "small 0", "large 1", "small 0"]
+    assert [asked(each) for each in ("small", "small", "large", "small")] == [
+        "small 1",
+        "small 0",
+        "large 1",
+        "small 0",
+    ]
 
 
 def test_why_names_it_and_nothing_shows_its_value(program, engine, monkeypatch, tmp_path):

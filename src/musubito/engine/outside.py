@@ -8,11 +8,13 @@ library starts to learn about the machine. Of a process only the program is kept
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -48,6 +50,7 @@ class _LookedUp(NamedTuple):
     port: str
 
 
+ANY_THREAD: Final = 0
 _looked_up: Final[deque[_LookedUp]] = deque(maxlen=64)
 
 
@@ -114,25 +117,29 @@ def _body(frame: Frame | None) -> tuple[bytes, int] | None:
 
 
 def _host_of(frame: Frame | None, address: str, port: str) -> str:
-    """The host that this body, or a thread without one, has looked up for this port; the address if several may be
-    meant."""
+    """The host that was looked up for this port, in this body and thread, or in a thread of an event loop; the address
+    if that is not certain."""
     body, thread = _body(frame), threading.get_ident()
     asked = [each for each in reversed(tuple(_looked_up)) if each.port == port]
     for each in asked:
-        if each.body == body and body is not None and each.thread in (thread, 0):
+        if each.body == body and each.thread in (thread, ANY_THREAD):
+            _forget([each] if body is None else [])
             return each.host
-    strays = [each for each in asked if each.body is None]
-    if len({each.host for each in strays}) != 1:
+    # An event loop looks up in threads that inherit nothing.
+    strays = [each for each in asked if each.body is None and each.thread != thread]
+    if asyncio._get_running_loop() is None or len({each.host for each in strays}) != 1:
         return address
-    # It has one body from now on: a later connection to this port is to a host that was looked up later.
-    for each in strays:
-        try:
-            _looked_up.remove(each)
-        except ValueError:  # another thread has
-            continue
+    _forget(strays)
     if body is not None:
-        _looked_up.append(_LookedUp(body, 0, strays[0].host, port))
+        _looked_up.append(_LookedUp(body, ANY_THREAD, strays[0].host, port))
     return strays[0].host
+
+
+def _forget(used: Sequence[_LookedUp]) -> None:
+    """What was looked up outside of any body leads to one connection: a later one is to what is looked up later."""
+    for each in used:
+        with suppress(ValueError):  # another thread has
+            _looked_up.remove(each)
 
 
 def _with_port(host: str, port: str) -> str:
@@ -189,7 +196,8 @@ def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) 
     processes answer: neither is warned of.
     """
     semantics, warned = definition.semantics, frame.engine.warned
-    if semantics.step_type is not StepType.DETERMINISTIC or semantics.ttl_seconds is not None:
+    never = semantics.step_type is not StepType.DETERMINISTIC or semantics.force_reexecution
+    if never or semantics.ttl_seconds is not None:
         return
     told: list[str] = []
     for each in _asked(fingerprint, frame):

@@ -35,7 +35,7 @@ def note_file_checks(walk: Walk, function: FunctionType, name: str, text: Text) 
             found.add(LOOKS[id(value)])
         elif len(rest) == 1 and rest[0] in METHODS and _is_of_paths(value):
             found.add(f"Path.{rest[0]}")
-    methods = METHODS & text.scan.called_names
+    methods = METHODS & text.scan.called_names - {each.rpartition(".")[2] for each in found}
     if methods and ("pathlib" in text.scan.imports or any(map(_is_of_paths, [*function.__globals__.values()]))):
         # What a local is, is not known; it may be a path.
         found.update(f"Path.{each}" for each in methods)
