@@ -553,7 +553,7 @@ def test_a_store_written_in_python_is_musubitos_own(tmp_path, told, port):
 
         @musubito_step(name="inner")
         def inner(q):
-            return os.urandom(0).hex() + "x" * 5_000_000
+            return os.urandom(5_000_000)
 
         @musubito_step(name="outer")
         def outer(q):
