@@ -72,5 +72,6 @@ def test_plain_steps_replay_and_explain_themselves(tmp_path: Path) -> None:
     assert first[0] == "load runs"
     assert "would be replayed" in first[2]
     # What was asked of the model was invalidated, what was loaded was not.
-    assert len(second) == 2
+    assert len(second) == 3
+    assert "draws random numbers" in second[2]
     assert second[0] != first[1]

@@ -17,6 +17,7 @@ from musubito.lineage import Lineage, LineageError
 from musubito.lineage.blobs import blobs
 from musubito.lineage.effects import unknown_effects
 from musubito.lineage.statistics import sizes
+from musubito.lineage.unrepeatable import unrepeatable_of_operations
 from musubito.store.base import ServerCondition
 from musubito.store.sqlite import Condition
 
@@ -56,6 +57,7 @@ def command(ctx: click.Context, json_: bool) -> None:
     try:
         checks += _left_behind(lineage)
         checks += _blobs(lineage)
+        checks += _unrepeatable(lineage)
         counts |= sizes(lineage)
     except (StoreError, LineageError) as fault:
         if all(check.fine for check in checks):
@@ -143,6 +145,20 @@ def _blobs(lineage: Lineage) -> Iterator[Check]:
         more = f"; {len(orphans):,} of them ({size(left)}) left behind, prune removes them" if orphans else ""
         said = f"{times(len(found), 'large output')}, {size(sum(file.size for file in found))}{more}"
         yield Check("blobs", True, said)
+
+
+def _unrepeatable(lineage: Lineage) -> Iterator[Check]:
+    asked: dict[str, list[str]] = {}
+    for each in unrepeatable_of_operations(lineage):
+        asked.setdefault(f"{each.operation} ({each.step_type})", []).append(str(each.asked))
+    if asked:
+        remedy = (
+            "A DETERMINISTIC one is replayed with the answer of that moment for ever, unless it has ttl_seconds; "
+            "if that is not meant, say step_type=StepType.STOCHASTIC or ttl_seconds=... in its StepConfiguration."
+        )
+        says = f"{times(len(asked), 'operation')} asked for what is another each time. {remedy}"
+        which = tuple(f"{operation}: {'; '.join(things)}" for operation, things in asked.items())
+        yield Check("repeatable", True, says, which)
 
 
 def _none_of(name: str, found: list[str], how: str, remedy: str) -> Check:

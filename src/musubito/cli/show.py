@@ -23,6 +23,7 @@ from musubito.identity.secrets import scrubbed
 from musubito.lineage import Attempt, Cost, NodeReport, RunReport
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.reasons import compared
+from musubito.lineage.unrepeatable import unrepeatable_of
 
 __all__ = ["command"]
 
@@ -123,11 +124,12 @@ def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> 
     attempt = here.lineage.attempt(node)
     given = here.lineage.input(node) if contents and node.input_hash else None
     gave = here.lineage.output(node) if contents else None
-    files = files_read(here.lineage, [node])
+    files, asked = files_read(here.lineage, [node]), unrepeatable_of(here.lineage, node)
     if json_:
-        here.json({"node": node, "attempt": attempt, "input": given, "output": gave, "files": as_json(files)})
+        told = {"node": node, "attempt": attempt, "input": given, "output": gave}
+        here.json({**told, "files": as_json(files), "unrepeatable": asked})
         return
-    for label, text in [*_facts(node, attempt), *_files(files)]:
+    for label, text in [*_facts(node, attempt), *_files(files), *(("repeatable", f"no: {each}") for each in asked)]:
         here.say(clean(text), after=Text(f"{label:<11}", style="dim"))
     for label, value in (("input", given), ("output", gave)):
         if not contents:

@@ -17,6 +17,7 @@ from itertools import count, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
+from musubito.identity.unrepeatable import Unrepeatable
 from musubito.model import MusubitoResult
 from musubito.store.base import Attempted, CallLine, Read, SampleNode, Use, Used
 
@@ -79,6 +80,7 @@ class Frame:
 
     __slots__ = (
         "around",
+        "asked",
         "call",
         "ended",
         "engine",
@@ -142,6 +144,8 @@ class Frame:
         self.inside: dict[str, list[int]] = {}
         # What replays inside it saved.
         self.saved_ms = 0.0
+        # What it asked for itself that is another each time (see `engine.outside`), each once.
+        self.asked: dict[Unrepeatable, None] = {}
 
     def take(self, given: HandUp) -> None:
         """What a call inside depended on, this one depends on too. Calls may end in several threads at once."""

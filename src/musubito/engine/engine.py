@@ -127,6 +127,8 @@ class MusubitoEngine:
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.distant = storage if isinstance(storage, Distant) else None
         self.faults = 0
+        self.warned: set[tuple[str, str]] = set()
+        """Of which steps it was told, by name, that they ask for something of this kind (see `engine.outside`)."""
         self._logged: str | None = None
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()

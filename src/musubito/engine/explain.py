@@ -15,9 +15,10 @@ from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.errors import StoreError
 from musubito.identity.changes import differences, how_many, text_diff
 from musubito.identity.fingerprint import shown_source
+from musubito.identity.unrepeatable import Unrepeatable
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
-from musubito.store.base import CodeOf, Holder, HolderOf, Neighbour, Neighbours
+from musubito.store.base import CodeOf, Holder, HolderOf, Neighbour, Neighbours, Read
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -26,6 +27,10 @@ __all__ = ["Explanation", "explain", "explained", "why_missing"]
 
 NEIGHBOURS: Final = 500
 """How many earlier nodes of an operation are compared."""
+LOOKED_AT: Final = 5000
+"""Among how many of the newest nodes executions of an operation are looked for."""
+BY_CODE: Final = frozenset({"clock", "random", "ids"})
+"""Kinds of what the code as it is now tells."""
 READ: Final = 20
 """The inputs of how many are read to find the one that differs least."""
 
@@ -39,7 +44,9 @@ class Explanation:
     (`$.messages[3].content: "..." → "..."`), and `diffs` holds unified diffs of the code, as far as both are kept.
     `files` names the first file or folder that an earlier execution read and that is another one now.
     `untracked` lists what the code reaches and cannot be
-    identified, `state` what it writes itself; changes of neither make it run again.
+    identified, `state` what it writes itself; changes of neither make it run again. `unrepeatable` lists what the code
+    asks for that is another each time (the clock, random numbers, ids), and what earlier executions did (connections,
+    processes); a replay gives the answer of that moment.
     """
 
     operation: str
@@ -53,6 +60,7 @@ class Explanation:
     untracked: tuple[str, ...]
     state: tuple[str, ...]
     files: tuple[str, ...] = ()
+    unrepeatable: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         verb = "would be replayed" if self.decision.replay else "would run"
@@ -66,6 +74,7 @@ class Explanation:
             ("files that changed", self.files),
             ("not tracked", self.untracked),
             ("its own state", self.state),
+            ("another each time", self.unrepeatable),
         ):
             if names:
                 lines.append(f"  {what}: {', '.join(names)}")
@@ -115,7 +124,20 @@ def explained(question: Question | EffectQuestion) -> Explanation:
         call.fingerprint.untracked,
         call.fingerprint.state,
         () if question.differs is None else (question.differs.key,),
+        _unrepeatable(engine, call),
     )
+
+
+def _unrepeatable(engine: MusubitoEngine, call: Call) -> tuple[str, ...]:
+    """What its code asks for, and what its newest executions did, that is another each time."""
+    storage: Any = engine.storage
+    asked = dict.fromkeys(call.fingerprint.unrepeatable)
+    if callable(getattr(storage, "read", None)):
+        of = {"operation": call.definition.name, "namespace": engine.namespace, "looked_at": LOOKED_AT}
+        (rows,) = storage.read([("asked_by_operation", of)])
+        reads = engine.contents.opened_reads([Read(kind, key, None) for kind, key in rows])
+        asked |= dict.fromkeys(Unrepeatable(read.kind, read.key) for read in reads if read.kind not in BY_CODE)
+    return tuple(map(str, asked))
 
 
 def why_missing(

@@ -44,6 +44,7 @@ from musubito.engine.file_digests import KINDS as FILES
 from musubito.engine.file_digests import Reads, TooMuch, changed, is_ignored
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import FileText, Given
+from musubito.engine.outside import reads_of, warn_of
 from musubito.errors import (
     ArtifactCorrupt,
     ArtifactMissing,
@@ -69,6 +70,7 @@ from musubito.identity.keys import Identity, parents_of
 from musubito.identity.origin import module_name
 from musubito.identity.own_changes import ObservedRun
 from musubito.identity.secrets import scrubbed
+from musubito.identity.unrepeatable import KINDS
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
 from musubito.policy import decide
 from musubito.store.base import (
@@ -639,7 +641,8 @@ class Story:
             return known
         reads: Sequence[Read] = yield Find(ReadsOf(found.execution))
         try:
-            reads = self.engine.contents.opened_reads(reads)
+            # The others are told to readers, and are looked at by no replay.
+            reads = self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
         except ArtifactUnreadable as error:
             raise StoreError(f"what an execution read cannot be told: {error}") from error
         return self.engine.keep_reads(found.execution, found.started_at, reads)
@@ -853,7 +856,7 @@ class Story:
                 not_replayable=not_replayable,
                 pool=self._pool,
                 uses=inside.uses,
-                reads=self.engine.contents.sealed_reads(inside.reads),
+                reads=self.engine.contents.sealed_reads((*inside.reads, *reads_of(self.call.fingerprint, frame))),
                 attempts=attempts,
                 holds=self._holds(inside, attempts, begun),
                 usage=told,
@@ -884,6 +887,8 @@ class Story:
                 saved_ms=inside.saved_ms,
             )
         )
+        if committed is not None and not_replayable is None:
+            warn_of(self.call.definition, self.call.fingerprint, frame)
         # What is told while it is recorded is in no execution.
         used = None if committed and told else _used(frame)
         self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame), used)

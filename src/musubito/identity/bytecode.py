@@ -13,11 +13,12 @@ from types import CodeType
 from musubito.identity.mentions import special_methods
 from musubito.identity.scan import ADDERS, ANNOTATION_READERS, DYNAMIC, MUTATORS, Key, Place, Read, Root, Scan, Write
 
-__all__ = ["GLOBALS", "codes", "global_names", "scan_bytecode"]
+__all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode"]
 
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 CLOSURES = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
+KEYS = GLOBALS | {"LOAD_CONST"}
 IGNORED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRECALL"})
 
 
@@ -33,6 +34,26 @@ def codes(code: CodeType) -> Iterator[CodeType]:
 def global_names(code: CodeType) -> set[str]:
     """Every global that the code or code nested in it loads."""
     return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname == "LOAD_GLOBAL"}
+
+
+def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[dis.Instruction | None]:
+    """Yield what loads the key by which a mapping is looked into, wherever the code loads this chain of names; None
+    where that is not one instruction."""
+    for each in codes(code):
+        instructions = [i for i in dis.get_instructions(each) if i.opname not in IGNORED]
+        for number, instruction in enumerate(instructions):
+            if instruction.opname not in GLOBALS | CLOSURES or instruction.argval != name:
+                continue
+            end = number + 1 + len(attributes)
+            chain = instructions[number + 1 : end]
+            if any(i.opname not in ATTRIBUTES for i in chain) or tuple(i.argval for i in chain) != attributes:
+                continue
+            following = instructions[end] if end < len(instructions) else None
+            if following is not None and following.opname in ATTRIBUTES:
+                continue  # another chain
+            if following is not None and following.opname == "CONTAINS_OP" and number:
+                following = instructions[number - 1]
+            yield following if following is not None and following.opname in KEYS else None
 
 
 def scan_bytecode(code: CodeType) -> Scan:

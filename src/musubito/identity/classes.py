@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from musubito.identity.annotations import annotation_links
 from musubito.identity.description import ABSENT, Description, step_of
+from musubito.identity.environment import settings_links
 from musubito.identity.names import name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import may_be_read
@@ -164,6 +165,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         if each in walk.facts.handed:
             may_be_read(walk, value)
         links.append((each, walk.constant(value, f"{name}.{each}", runs=_can_run(walk, cls, each, value))))
+    links += settings_links(walk, cls, name)
     if isinstance(cls, EnumMeta):
         links += walk.links(cls._member_map_.items(), name)
     return Description(own, links)

@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from musubito.identity.annotations import annotated_classes
 from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import describe, is_atom, plain
 from musubito.identity.description import Description, fields_of
+from musubito.identity.environment import Variable, describe_variable
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
@@ -31,12 +32,15 @@ from musubito.identity.origin import Origin, Origins, module_name
 from musubito.identity.own_changes import Changes, remember_left
 from musubito.identity.place_reader import PlaceReader
 from musubito.identity.places import Observation
+from musubito.identity.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.identity.write_limits import CONTAINERS, WriteLimits
 
 __all__ = ["Closure", "CodePart", "Walk", "called", "reach"]
 
 VERSION = b"musubito code 1"
 ROUNDS = 100
+CODE = (FunctionType, MethodType, ModuleType, Namespace)
+"""Kinds of what holds others as code does, and not as data."""
 LONGEST_SHOWN = 1_000_000
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
 
@@ -74,6 +78,7 @@ class Closure(NamedTuple):
     observations: list[Observation]
     limits: WriteLimits
     kept: list[Changes]
+    unrepeatable: tuple[Unrepeatable, ...]
 
 
 def reach(function: Callable[..., Any], owner: type | None, module: str | None = None, step: str = "") -> Closure:
@@ -106,6 +111,8 @@ class Facts:
     called_names: set[str] = field(default_factory=set)
     called: dict[int, type] = field(default_factory=dict)
     """Classes that are called, or whose instances are, by code that can run."""
+    environment: set[str] = field(default_factory=set)
+    """Environment variables that code which can run writes."""
     late: int = 0
     """How often something was found to be led to only after it had been described."""
     annotations: bool = False
@@ -116,7 +123,8 @@ class Facts:
     def size(self) -> tuple[int | bool, ...]:
         limits = self.limits
         names = (self.mentioned, limits.fields, self.called_names, self.called, self.given, self.handed)
-        return limits.size, self.late, self.docs, self.annotations, *map(len, names)
+        counts = limits.size, self.late, self.docs, self.annotations, len(self.environment)
+        return *counts, *map(len, names)
 
 
 class _Waiting(NamedTuple):
@@ -173,6 +181,10 @@ class Walk:
         self._described: Any = None
         """What is being described."""
         self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of)
+        self.asks: list[tuple[int, Unrepeatable]] = []
+        """What functions ask for that is another each time, each with the number of the function."""
+        self._edges: list[list[int]] = []
+        self._holders: dict[int, str] = {}
 
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
@@ -196,6 +208,8 @@ class Walk:
                 description = describe_names(self, value.__dict__, name)
             elif isinstance(value, Namespace):
                 description = describe_names(self, value.names, name)
+            elif isinstance(value, Variable):
+                description = describe_variable(self, value)
             else:
                 description = describe(self, value, name)
                 self._note_package(value)
@@ -232,6 +246,7 @@ class Walk:
             self.read.observations,
             self.limits,
             self.read.kept,
+            unrepeatable_in(self._kept, self._edges, self._holders, self.asks),
         )
 
     def _note_package(self, value: Any) -> None:
@@ -244,6 +259,11 @@ class Walk:
             origin, module = self.origins.of_class(cls), module_name(cls)
         if origin is Origin.OTHER:
             self.others.add(module.partition(".")[0])
+
+    @property
+    def number(self) -> int:
+        """The number of what is being described."""
+        return len(self._edges)
 
     # -- for those who describe ----------------------------------------------------------------------------------------
 
@@ -338,6 +358,9 @@ class Walk:
 
     def _record(self, name: str, description: Description, text: str | None, *, is_function: bool) -> None:
         own, whole = sha256(description.own), sha256(description.own)
+        if self.live and not issubclass(type(self._kept[self.number]), CODE):
+            self._holders[self.number] = name
+        self._edges.append([int(each[1:]) for _, each in description.links if each.startswith(b"r")])
         for label, reference in description.links:
             own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
             whole.update(tokens(label, reference))

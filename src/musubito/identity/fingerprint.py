@@ -28,6 +28,7 @@ from musubito.identity.own_changes import ObservedRun, settle_open_runs
 from musubito.identity.records import lies_in_its_module
 from musubito.identity.secrets import without_secrets_in
 from musubito.identity.source import statement_of
+from musubito.identity.unrepeatable import Unrepeatable
 
 __all__ = [
     "CodePart",
@@ -55,7 +56,8 @@ class Fingerprint:
     rebuilt, by module and qualname; `reached` the user's that the code reaches, those of one name in the order in which
     it does. `steps` are the names of the operations that the code reaches, `met` the
     objects that may remember what was done with them (see `register_kind`), `others` the packages that it reaches
-    things of which count by name.
+    things of which count by name, `unrepeatable` what its own code asks for that is another each time (the clock,
+    random numbers, ids), without that of the steps that it reaches.
     """
 
     digest: bytes
@@ -67,6 +69,7 @@ class Fingerprint:
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
+    unrepeatable: tuple[Unrepeatable, ...] = ()
 
 
 def shown_source(part: CodePart) -> str | None:
@@ -155,6 +158,7 @@ class CodeTracker:
             closure.steps,
             tuple(filter(may_remember, closure.met)),
             closure.others,
+            closure.unrepeatable,
         )
         self._held = closure.unchanged, fingerprint, closure
         return fingerprint

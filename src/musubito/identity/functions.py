@@ -14,6 +14,8 @@ from musubito.identity.annotations import annotation_links
 from musubito.identity.bytecode import scan_bytecode
 from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, ATOMS, Description, contents, step_of
+from musubito.identity.environment import environment_links, is_environment
+from musubito.identity.file_checks import note_file_checks
 from musubito.identity.imports import absolute, imported, lazy_attribute
 from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
@@ -21,6 +23,7 @@ from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
 from musubito.identity.scan import ANNOTATION_READERS, Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
+from musubito.identity.unrepeatable import note_unrepeatable
 from musubito.identity.write_limits import is_sink, step_into
 
 if TYPE_CHECKING:
@@ -129,6 +132,10 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
             _follow(walk, value, read.attributes, label, bound, links, how)
     if text.scan.dynamic:
         links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
+    links += environment_links(walk, function, name, text)
+    if walk.live:
+        note_unrepeatable(walk, function, name, text)
+        note_file_checks(walk, function, name, text)
     _parameters(walk, function, name, links)
     if signature:
         links += annotation_links(walk, function, name)
@@ -170,6 +177,8 @@ def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> 
     walk.guard.attribute(function, "__defaults__", function.__defaults__)
     walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
     for number, value in enumerate(function.__defaults__ or ()):
+        if is_environment(value):
+            continue
         may_be_read(walk, value)
         links.append((f"default {number}", walk.constant(value, f"{name}(default {number})")))
     keywords = function.__kwdefaults__
@@ -330,6 +339,8 @@ def _follow(
         _function_fields(walk, value, name, links)
     if isinstance(value, FunctionType) and value.__name__ in ANNOTATION_READERS:
         walk.facts.annotations |= walk.origins.of_function(value) is not Origin.USER
+    if is_environment(value):
+        return
     if not rest and walk.live:
         if how.called:
             walk.calls(value)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any
+
+from musubito.identity.rebound import ATTRIBUTES, LATEST, TOLD, Unchanged
 
 __all__ = ["Guard"]
 
@@ -22,12 +24,15 @@ EXACT = (dict, MappingProxyType)
 class Guard:
     """Collects conditions while the closure is walked, then becomes a function."""
 
-    __slots__ = ("_bound", "_names", "_seen", "_terms")
+    __slots__ = ("_bound", "_functions", "_names", "_of_functions", "_seen", "_terms")
 
     def __init__(self) -> None:
         self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object()}
         self._names: dict[int, str] = {}
         self._terms: list[str] = []
+        self._functions: dict[int, FunctionType] = {}
+        self._of_functions: list[str] = []
+        """Terms that need only be looked at if one of the functions was changed."""
         self._seen: set[str] = set()
 
     def _name(self, value: object) -> str:
@@ -59,6 +64,10 @@ class Guard:
 
     def attribute(self, thing: object, name: str, value: object) -> None:
         """`thing.name is value`."""
+        if TOLD and type(thing) is FunctionType and name in ATTRIBUTES:
+            self._functions[id(thing)] = thing
+            self._of_functions.append(f"{self._name(thing)}.{name} is {self._name(value)}")
+            return
         self._term(f"{self._name(thing)}.{name} is {self._name(value)}")
 
     def kind(self, thing: object, cls: type) -> None:
@@ -109,6 +118,11 @@ class Guard:
 
     def build(self) -> Callable[[], bool]:
         """The check; it says whether all still is as it was."""
+        if self._of_functions:
+            look = Guard()
+            look._bound, look._terms = dict(self._bound), list(dict.fromkeys(self._of_functions))
+            name = self._name(Unchanged([*self._functions.values()], look.build()))
+            self._term(f"({self._name(LATEST)}[0] is {name}.since or {name}())")
         chunks = [self._terms[start : start + CHUNK] for start in range(0, len(self._terms), CHUNK)]
         lines: list[str] = []
         for number, chunk in enumerate(chunks):

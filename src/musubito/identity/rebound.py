@@ -1,0 +1,51 @@
+"""Which functions were given other code or other defaults, as audit events tell.
+
+To look at `__code__` or the defaults of a function raises an audit event itself. Where a hook listens, that costs more
+than the look. So a check looks at them again only if one of its own functions was changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, Final
+from weakref import WeakSet
+
+from musubito.identity.audit import listen
+
+__all__ = ["ATTRIBUTES", "LATEST", "TOLD", "Unchanged"]
+
+ATTRIBUTES: Final = frozenset({"__code__", "__defaults__", "__kwdefaults__"})
+LATEST: Final = [object()]
+"""Another object after each change of any function."""
+_rebound: Final[WeakSet[FunctionType]] = WeakSet()
+
+
+def _changes(args: tuple[Any, ...]) -> None:
+    if type(args[0]) is FunctionType and args[1] in ATTRIBUTES:
+        # In this order, and both before the change: whoever finds the same object has not missed the function.
+        _rebound.add(args[0])
+        LATEST[0] = object()
+
+
+TOLD: Final = listen({"object.__setattr__": _changes, "object.__delattr__": _changes})
+"""Whether changes are told at all."""
+
+
+class Unchanged:
+    """Whether functions are as they were; `look` compares them, and is asked only if one of them was changed."""
+
+    __slots__ = ("_functions", "_look", "since")
+
+    def __init__(self, functions: Sequence[FunctionType], look: Callable[[], bool]) -> None:
+        self._functions = functions
+        self._look = look
+        self.since: object = None
+
+    def __call__(self) -> bool:
+        """Return whether they are as they were."""
+        latest = LATEST[0]
+        if any(function in _rebound for function in self._functions):
+            return self._look()
+        self.since = latest
+        return True

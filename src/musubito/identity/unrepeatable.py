@@ -1,0 +1,364 @@
+"""What code asks for that is another each time: the clock, random numbers, ids.
+
+A DETERMINISTIC step that does so is replayed with the moment of its first run, so it is named. Which function a name
+leads to decides, not how it is spelled. A value that only a logger, `print` or `sleep` is given does not count: a small
+analysis follows it through the function that asked, by operators, texts and locals.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from musubito.identity.description import ABSENT, step_of
+from musubito.identity.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
+from musubito.identity.origin import module_name
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+    from musubito.identity.functions import Text
+
+__all__ = ["KINDS", "Unrepeatable", "note_unrepeatable", "unrepeatable_in"]
+
+KINDS: Final[Mapping[str, str]] = {
+    "clock": "reads the clock: {}",
+    "random": "draws random numbers: {}",
+    "ids": "makes ids: {}",
+    "network": "opened a connection to {}",
+    "process": "started a process: {}",
+}
+"""The kinds of what cannot be repeated, each with how it is told."""
+
+
+class Unrepeatable(NamedTuple):
+    """One thing that an execution asked for and that is another each time; `what` names it, without its value."""
+
+    kind: str
+    what: str
+
+    def __str__(self) -> str:
+        return KINDS[self.kind].format(self.what)
+
+
+class _Source(NamedTuple):
+    """A function that answers otherwise each time, if it is given fewer than so many arguments."""
+
+    kind: str
+    called: str
+    fewer: int | None = None
+    generator: int = 0
+    """The id of the generator whose numbers it draws."""
+
+
+ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "clock": (
+        "time.time",
+        "time.time_ns",
+        "time.monotonic",
+        "time.monotonic_ns",
+        "time.perf_counter",
+        "time.perf_counter_ns",
+        "time.process_time",
+        "time.process_time_ns",
+        "time.thread_time",
+        "time.thread_time_ns",
+        "time.clock_gettime",
+        "time.clock_gettime_ns",
+        "datetime.datetime.now",
+        "datetime.datetime.utcnow",
+        "datetime.datetime.today",
+        "datetime.date.today",
+    ),
+    "random": (
+        "posix.urandom",
+        "posix.getrandom",
+        "nt.urandom",
+        "secrets.token_bytes",
+        "secrets.token_hex",
+        "secrets.token_urlsafe",
+        "secrets.randbelow",
+        "random.SystemRandom",
+    ),
+    "ids": ("uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7"),
+}
+BELOW: Final[Mapping[str, tuple[str, int]]] = {
+    "time.localtime": ("clock", 1),
+    "time.gmtime": ("clock", 1),
+    "time.ctime": ("clock", 1),
+    "time.asctime": ("clock", 1),
+    "time.strftime": ("clock", 2),
+    "email.utils.formatdate": ("clock", 1),
+    "random.Random": ("random", 1),
+    "numpy.random.default_rng": ("random", 1),
+    "numpy.random.RandomState": ("random", 1),
+    "uuid.uuid8": ("ids", 3),
+}
+"""Those that are given a moment or a seed repeat themselves."""
+TABLE: Final = {
+    name: _Source(kind, name.replace("posix.", "os.").replace("nt.", "os."))
+    for kind, names in ALWAYS.items()
+    for name in names
+} | {name: _Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()}
+OF_GENERATORS: Final = frozenset({"getstate", "setstate", "get_state", "set_state", "bit_generator", "spawn"})
+SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
+LOGS: Final = frozenset(
+    "trace debug info success warning warn error exception critical fatal log write_log".split()  # noqa: SIM905
+)
+LOGGERS: Final = frozenset({"logging", "loguru", "structlog"})
+PASSED_THROUGH: Final = frozenset(
+    f"builtins.{name}"
+    for name in "abs divmod float format int max min repr round str sum".split()  # noqa: SIM905
+)
+"""Builtins whose result is another form of what they are given."""
+SINKS: Final = frozenset(
+    ["builtins.print", "time.sleep", "asyncio.tasks.sleep", "_warnings.warn", "warnings.warn"]
+    + [f"logging.{name}" for name in LOGS]
+)
+"""Functions whose arguments get nowhere that a caller sees."""
+
+
+def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: Text) -> None:
+    """Note what a function that can run asks for, unless only a logger is given it."""
+    led = [led_to(function, read) for read in text.scan.reads]
+    led += [Led(value, ()) for value in defaults_of(function).values()]
+    sources = [source for source in map(_source_of, led) if source is not None]
+    if sources and text.source is not None:
+        sources = [*_Uses(Occurrences(text.source.node, function)).sources()]
+    for source in sources:
+        walk.asks.append((walk.number, Unrepeatable(source.kind, f"{source.called} in {name}")))
+
+
+def unrepeatable_in(
+    values: Sequence[Any],
+    edges: Sequence[Sequence[int]],
+    holders: Mapping[int, str],
+    asks: Sequence[tuple[int, Unrepeatable]],
+) -> tuple[Unrepeatable, ...]:
+    """Return what the first of these values asks for, itself or by what it reaches, without the steps that it reaches:
+    those are named themselves. `edges` say what each leads to, by number; `holders` are what code that can run uses and
+    is itself no code, each with its name; `asks` what functions ask for."""
+    of_steps = {id(step.function) for step in map(step_of, values) if step is not None}
+    mine, ahead = {0}, [0]
+    for number in ahead:
+        for each in edges[number]:
+            if each not in mine and id(values[each]) not in of_steps and step_of(values[each]) is None:
+                mine.add(each)
+                ahead.append(each)
+    found = {each for number, each in asks if number in mine}
+    for number in mine & holders.keys():
+        # Whoever holds such a function calls it where that is not seen.
+        for value in (values[each] for each in edges[number]):
+            source = None if issubclass(type(value), type) else _source_of(Led(value, ()))
+            if _is_generator(type(value)):
+                source = _Source("random", type(value).__qualname__)
+            if source is not None:
+                found.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
+    return tuple(sorted(found))
+
+
+# -- what a name leads to ----------------------------------------------------------------------------------------------
+def _source_of(led: Led) -> _Source | None:
+    value, rest = led
+    cls = type(value)  # a proxy may say that it is of another class
+    if issubclass(cls, type):
+        return _of_class(value, *rest) if len(rest) < 2 else None
+    if _is_generator(cls):
+        return _drawn(value, rest[0]) if len(rest) == 1 else None
+    if rest:
+        return None
+    owner = _owner(value)
+    if _is_generator(type(owner)):
+        return _drawn(owner, value.__name__)
+    if issubclass(type(owner), type):
+        return _of_class(owner, value.__name__)
+    return TABLE.get(_definition(value))
+
+
+def _of_class(cls: type, method: str | None = None) -> _Source | None:
+    if method is None:
+        return TABLE.get(_definition(cls))
+    owner = next((each for each in cls.__mro__ if method in vars(each)), None)
+    if owner is None:
+        return None
+    found = TABLE.get(f"{_definition(owner)}.{method}")
+    if found is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
+        found = _Source("clock", "") if method in ("now", "today", "utcnow") else None
+    return None if found is None else found._replace(called=f"{cls.__qualname__}.{method}")
+
+
+def _owner(value: Any) -> Any:
+    """What a method is bound to; None for anything else."""
+    return value.__self__ if type(value) in (BuiltinFunctionType, MethodType) else None
+
+
+def _definition(value: Any) -> str:
+    """The module and the name under which a function or a class was defined, "" for anything else."""
+    cls = type(value)
+    if issubclass(cls, type):
+        return f"{module_name(value).removesuffix('.mtrand')}.{value.__qualname__}"
+    if cls is FunctionType:
+        return f"{value.__globals__.get('__name__')}.{value.__code__.co_qualname}"
+    if cls.__name__ in ("builtin_function_or_method", "cython_function_or_method"):
+        return f"{value.__module__}.{value.__name__}"
+    return ""
+
+
+def _is_generator(cls: type) -> bool:
+    return issubclass(cls, Random) or any(
+        each.__name__ in ("Generator", "RandomState") and module_name(each).startswith("numpy.random")
+        for each in cls.__mro__
+    )
+
+
+def _drawn(generator: Any, method: str) -> _Source | None:
+    if method.startswith("_") or method in OF_GENERATORS | SEEDS:
+        return None
+    module = module_name(type(generator)).removesuffix(".mtrand")
+    return _Source("random", f"{module}.{method}", None, id(generator))
+
+
+# -- what becomes of it ------------------------------------------------------------------------------------------------
+class _Uses:
+    """What becomes, in one function, of the values that it asks for."""
+
+    def __init__(self, occurrences: Occurrences) -> None:
+        self._occurrences = occurrences
+
+    def sources(self) -> Iterator[_Source]:
+        """Yield the sources whose values get anywhere but to a logger."""
+        seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
+        for each in self._occurrences.all:
+            source = _source_of(each.led)
+            if source is None or source.generator in seeded or id(each.node) in self._occurrences.aliased:
+                continue
+            call = self._called(each.node)
+            if call is not None and source.fewer is not None and _arguments(call) >= source.fewer:
+                continue
+            if call is None and issubclass(type(each.led.value), type) and not each.led.rest:
+                continue  # a class that is named need not be made an instance of
+            # To shuffle gives nothing, and changes what it is given.
+            if source.called.endswith(".shuffle") or self._escapes(each.node, set()):
+                yield source
+
+    def _called(self, node: ast.expr) -> ast.Call | None:
+        """The call of what an expression gives, if that is what becomes of it."""
+        call = self._occurrences.parent(node)
+        return call if isinstance(call, ast.Call) and call.func is node else None
+
+    def _seeded_by(self, occurrence: Occurrence) -> int | None:
+        """The id of the generator that is seeded here: what is drawn from it then repeats itself."""
+        value, rest = occurrence.led
+        call = self._called(occurrence.node)
+        if call is None or not _arguments(call):
+            return None
+        if _definition(value) == "numpy.random.seed":
+            # The generator that the functions of `numpy.random` share.
+            return id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
+        owner, method = (value, rest[0]) if rest else (_owner(value), getattr(_owner(value) and value, "__name__", ""))
+        return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
+
+    def _escapes(self, node: ast.AST, seen: set[str]) -> bool:
+        """Whether what an expression gives gets anywhere but to a logger."""
+        while True:
+            around = self._occurrences.parent(node)
+            match around:
+                case ast.Expr():
+                    return False
+                case ast.Assign(targets=targets):
+                    return not all(self._stays(each, seen) for each in targets)
+                case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+                    return not self._stays(target, seen)
+                case ast.NamedExpr(target=target):
+                    if not self._stays(target, seen):
+                        return True
+                case ast.If(test=test, body=body, orelse=orelse) if test is node:
+                    return not all(map(self._only_tells, (*body, *orelse)))
+                case ast.Call(func=func):
+                    if func is not node:
+                        if self._is_sink(func):
+                            return False
+                        if not self._passes_through(func):
+                            return True
+                case (
+                    ast.Attribute()
+                    | ast.BinOp()
+                    | ast.UnaryOp()
+                    | ast.BoolOp()
+                    | ast.Compare()
+                    | ast.IfExp()
+                    | ast.JoinedStr()
+                    | ast.FormattedValue()
+                    | ast.keyword()
+                    | ast.Starred()
+                    | ast.Subscript()
+                    | ast.Tuple()
+                    | ast.List()
+                    | ast.Dict()
+                    | ast.Set()
+                ):
+                    pass
+                case _:
+                    return True
+            node = around
+
+    def _stays(self, target: ast.AST, seen: set[str]) -> bool:
+        """Whether what a local is bound to gets nowhere from there."""
+        if not isinstance(target, ast.Name) or self._is_outer(target.id):
+            return False
+        if target.id in seen:
+            return True
+        seen.add(target.id)
+        return not any(self._escapes(each, seen) for each in self._occurrences.loads(target.id))
+
+    def _is_outer(self, name: str) -> bool:
+        return any(
+            name in node.names
+            for node in ast.walk(self._occurrences.node)
+            if isinstance(node, ast.Global | ast.Nonlocal)
+        )
+
+    def _only_tells(self, statement: ast.stmt) -> bool:
+        match statement:
+            case ast.Pass():
+                return True
+            case ast.Expr(value=ast.Call(func=func)):
+                return self._is_sink(func)
+            case _:
+                return False
+
+    def _passes_through(self, func: ast.expr) -> bool:
+        if isinstance(func, ast.Attribute) and func.attr == "format" and isinstance(func.value, ast.Constant):
+            return True
+        led = self._occurrences.led.get(id(func))
+        return led is not None and not led.rest and _definition(led.value) in PASSED_THROUGH
+
+    def _is_sink(self, func: ast.expr) -> bool:
+        """Whether a call hands its arguments to a logger, a screen or a clock that waits."""
+        led = self._occurrences.led.get(id(func), Led(ABSENT, ()))
+        if led.value is ABSENT:
+            # Nothing is known of a local or a field but its name.
+            if not isinstance(func, ast.Attribute) or func.attr not in LOGS:
+                return False
+            holder = func.value
+            name = getattr(holder, "attr", getattr(holder, "id", ""))
+            return name.lower().endswith(("log", "logger"))
+        if led.rest:
+            return led.rest[-1] in LOGS and _is_logger(type(led.value))
+        if _is_logger(type(_owner(led.value))):
+            return led.value.__name__ in LOGS
+        return _definition(led.value) in SINKS
+
+
+def _is_logger(cls: type) -> bool:
+    return issubclass(cls, (logging.Logger, logging.LoggerAdapter)) or any(
+        module_name(each).partition(".")[0] in LOGGERS for each in cls.__mro__
+    )
+
+
+def _arguments(call: ast.Call) -> int:
+    return len(call.args) + len(call.keywords)

@@ -1,0 +1,48 @@
+"""What executions asked for that is another each time: the clock, random numbers, ids, the network, processes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from musubito.contents.contents import READ
+from musubito.errors import ArtifactUnreadable, WrongKey
+from musubito.identity.unrepeatable import Unrepeatable
+from musubito.lineage.damage import tells_damage
+from musubito.lineage.reader import Lineage
+from musubito.lineage.records import NodeReport
+
+__all__ = ["OfOperation", "unrepeatable_of", "unrepeatable_of_operations"]
+
+
+class OfOperation(NamedTuple):
+    """One thing that executions of an operation asked for."""
+
+    namespace: str
+    operation: str
+    step_type: str
+    asked: Unrepeatable
+
+
+@tells_damage
+def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
+    """Return what the execution asked for that answers at a node."""
+    if node.execution is None:
+        return []
+    rows = lineage.rows("asked_by_execution", execution=node.execution.number)
+    return [_opened(lineage, node.namespace, kind, key) for kind, key in rows]
+
+
+@tells_damage
+def unrepeatable_of_operations(lineage: Lineage) -> list[OfOperation]:
+    """Return what all stored executions asked for, each thing once for each operation."""
+    return [
+        OfOperation(namespace, operation, step_type, _opened(lineage, namespace, kind, key))
+        for namespace, operation, step_type, kind, key in lineage.rows("asked_by_operations")
+    ]
+
+
+def _opened(lineage: Lineage, namespace: str, kind: str, key: str) -> Unrepeatable:
+    try:
+        return Unrepeatable(kind, lineage.contents(namespace).opened_text(READ, key))
+    except (ArtifactUnreadable, WrongKey):
+        return Unrepeatable(kind, "(encrypted)")

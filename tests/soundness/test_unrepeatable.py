@@ -1,0 +1,564 @@
+"""What a step asks for that is another each time is named: connections and processes as they are opened, the clock,
+random numbers and ids as the code tells. Real connections to a real server, and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import http.client
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import requests
+
+from musubito import (
+    MusubitoEngine,
+    MusubitoWarning,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
+from musubito.store.base import Holds, ReadsOf
+from musubito.store.memory import MemoryStore
+from tests.fresh import fresh
+
+STOCHASTIC = StepConfiguration(step_type=StepType.STOCHASTIC)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def engine(request, tmp_path: Path) -> Iterator[MusubitoEngine]:
+    store: Any = MemoryStore() if request.param == "memory" else SQLiteStorage(fresh(tmp_path / "musubito.db"))
+    with MusubitoEngine(store) as engine, use_musubito_engine(engine):
+        yield engine
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """The warnings of Musubito, however often."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        said: list[str] = []
+
+        class Said(list):
+            def __iter__(self):
+                return iter([str(each.message) for each in caught if each.category is MusubitoWarning])
+
+            def __len__(self):
+                return len(list(iter(self)))
+
+        yield Said(said)
+
+
+def kept(engine: MusubitoEngine, execution: int = 1) -> list[tuple[str, str]]:
+    return sorted((read.kind, read.key) for read in engine.storage.find(ReadsOf(execution)))
+
+
+def httpx_client(url: str) -> str:
+    with httpx.Client() as client:
+        return client.get(url).text
+
+
+async def httpx_async(url: str) -> str:
+    async with httpx.AsyncClient() as client:
+        return (await client.get(url)).text
+
+
+async def in_a_thread(url: str) -> str:
+    return await asyncio.to_thread(lambda: httpx.get(url).text)
+
+
+async def in_a_task(url: str) -> str:
+    return await asyncio.create_task(httpx_async(url))
+
+
+async def asyncio_streams(url: str) -> str:
+    _, writer = await asyncio.open_connection("localhost", int(url.rpartition(":")[2]))
+    writer.close()
+    await writer.wait_closed()
+    return "ok"
+
+
+def pool_with_the_context(url: str) -> str:
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(context.run, httpx_client, url).result()
+
+
+def http_client(url: str) -> str:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))
+    connection.request("GET", "/")
+    try:
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def urllib_open(url: str) -> str:
+    with urllib.request.urlopen(url) as answer:
+        return answer.read().decode()
+
+
+def raw_socket(url: str) -> str:
+    socket.create_connection(("localhost", int(url.rpartition(":")[2]))).close()
+    return "ok"
+
+
+def with_credentials(url: str) -> str:
+    return httpx.get(url.replace("://", "://user:hunter2-secret@")).text
+
+
+CLIENTS = [
+    httpx_client,
+    lambda url: requests.get(url, timeout=10).text,
+    http_client,
+    urllib_open,
+    raw_socket,
+    with_credentials,
+    pool_with_the_context,
+    httpx_async,
+    in_a_thread,
+    in_a_task,
+    asyncio_streams,
+]
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=[getattr(each, "__name__", "") for each in CLIENTS])
+def test_a_connection_is_named(engine, told, port, client):
+    url = f"http://localhost:{port}"
+    if asyncio.iscoroutinefunction(client):
+
+        @musubito_step(name="fetch")
+        async def fetch(q):
+            return await client(url)
+
+        def call(q):
+            return asyncio.run(fetch(q)).value
+
+    else:
+
+        @musubito_step(name="fetch")
+        def fetch(q):
+            return client(url)
+
+        def call(q):
+            return fetch(q).value
+
+    assert [call(1), call(1), call(2)] == ["ok", "ok", "ok"]
+    (said,) = told
+    assert said.startswith(
+        f"fetch opened a connection to localhost:{port} and is DETERMINISTIC: its answer is replayed for ever; say "
+    )
+    assert "STOCHASTIC" in said and "ttl_seconds" in said and "hunter2" not in said
+    assert kept(engine) == kept(engine, 2) == [("network", f"localhost:{port}")]
+
+
+def test_an_address_that_nobody_looked_up(engine, told, port):
+    @musubito_step(name="fetch")
+    def fetch(q):
+        with socket.socket() as plain:
+            plain.connect(("127.0.0.1", port))
+
+    fetch(1)
+    assert kept(engine) == [("network", f"127.0.0.1:{port}")]
+
+
+def test_two_hosts_that_are_asked_at_once_are_not_mistaken_for_each_other(engine, told, port):
+    @musubito_step(name="fetch")
+    async def fetch(q):
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.getaddrinfo(host, port) for host in ("localhost", "127.0.0.1", "::1")))
+        with socket.socket() as plain:
+            plain.setblocking(False)
+            await loop.sock_connect(plain, ("127.0.0.1", port))
+
+    asyncio.run(fetch(1))
+    assert kept(engine) == [("network", f"127.0.0.1:{port}")]
+
+
+def test_what_fails_to_connect_is_named_too(engine, told):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+
+        @musubito_step(name="fetch")
+        def fetch(q):
+            try:
+                httpx.get(f"http://localhost:{port}")
+            except httpx.ConnectError:
+                return "down"
+
+        assert fetch(1).value == "down"
+    assert kept(engine) == [("network", f"localhost:{port}")]
+
+
+PROCESSES = {
+    "run": (lambda: subprocess.run(["true"], check=True), Path("true").name),
+    "with secrets": (lambda: subprocess.run(["true", "--token", "hunter2"], check=True), "true"),
+    "shell": (lambda: subprocess.run("TOKEN=hunter2 true", shell=True, check=True), "sh"),
+    "system": (lambda: os.system("true"), "sh"),
+    "spawn": (lambda: os.waitpid(os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {}), 0), None),
+}
+
+
+@pytest.mark.parametrize(("start", "program"), PROCESSES.values(), ids=PROCESSES)
+def test_a_process_is_named_by_its_program(engine, told, start, program):
+    @musubito_step(name="build")
+    def build(q):
+        start()
+
+    build(1)
+    program = program or Path(sys.executable).name
+    assert kept(engine) == [("process", program)]
+    (said,) = told
+    assert said.startswith(f"build started a process: {program} and is DETERMINISTIC")
+    assert "hunter2" not in said
+
+
+def test_an_async_process_is_named(engine, told):
+    @musubito_step(name="build")
+    async def build(q):
+        process = await asyncio.create_subprocess_exec("true")
+        await process.wait()
+
+    asyncio.run(build(1))
+    assert kept(engine) == [("process", "true")]
+
+
+def test_the_innermost_step_is_named_and_no_other(engine, told, port):
+    @musubito_step(STOCHASTIC, name="inner")
+    def inner(q):
+        return httpx.get(f"http://localhost:{port}").text
+
+    @musubito_step(name="outer")
+    def outer(q):
+        return inner(q).value
+
+    outer(1)
+    assert list(told) == []
+    assert kept(engine, 1) == [("network", f"localhost:{port}")]
+    assert kept(engine, 2) == []
+
+
+def test_what_is_opened_outside_of_a_body_is_nobodys(engine, told, port):
+    @musubito_step(name="quiet")
+    def quiet(q):
+        return q
+
+    url = f"http://localhost:{port}"
+    httpx.get(url)
+    quiet(httpx.get(url).text)
+    httpx.get(url)
+    assert kept(engine) == [] and list(told) == []
+
+
+QUIET = {
+    "stochastic": {"semantics": STOCHASTIC},
+    "with an age": {"semantics": StepConfiguration(ttl_seconds=60)},
+    "never replayed": {"semantics": StepConfiguration(force_reexecution=True)},
+    "with a version": {"operation_version": "2026-11"},
+    "effect": {"semantics": StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)},
+}
+
+
+@pytest.mark.parametrize("options", QUIET.values(), ids=QUIET)
+def test_a_step_that_says_what_holds_is_not_warned_of_and_is_named(engine, told, port, options):
+    options = dict(options)
+
+    @musubito_step(options.pop("semantics", None), name="fetch", **options)
+    def fetch(q):
+        return httpx.get(f"http://localhost:{port}").text
+
+    fetch(1)
+    assert list(told) == []
+    assert kept(engine) == [("network", f"localhost:{port}")]
+
+
+def test_a_version_says_nothing_of_the_clock(engine, told):
+    @musubito_step(name="stamp", operation_version="1")
+    def stamp(q):
+        return time.time()
+
+    stamp(1)
+    (said,) = told
+    assert "reads the clock: time.time in" in said
+
+
+def test_each_kind_is_told_once(engine, told, port):
+    @musubito_step(name="both")
+    def both(q):
+        if q:
+            httpx.get(f"http://localhost:{port}")
+        return str(uuid.uuid4())
+
+    for q in (0, 0, [], 1, 2):
+        both(q)
+    first, second = told
+    assert "makes ids: uuid.uuid4 in" in first and "connection" not in first
+    assert "opened a connection" in second and "ids" not in second
+
+
+def test_a_step_that_was_not_recorded_to_be_replayed_is_not_warned_of(engine, told):
+    class Unstorable:
+        def __reduce__(self):
+            raise TypeError("no")
+
+    @musubito_step(name="stamp")
+    def stamp(q):
+        time.time()
+        return [Unstorable(), time.time()]
+
+    stamp(1)
+    assert not any("replayed for ever" in each for each in told)
+
+
+def test_a_replay_looks_at_none_of_it(engine, told, port):
+    ran = []
+
+    @musubito_step(name="fetch")
+    def fetch(q):
+        ran.append(q)
+        return httpx.get(f"http://localhost:{port}").text
+
+    @musubito_step(name="outer")
+    def outer(q):
+        return fetch(q).value
+
+    for _ in range(2):
+        outer(1)
+        fetch(1)
+    assert ran == [1]
+    with run() as r:
+        outer(1)
+        fetch(1)
+    assert [call.outcome for call in r.calls] == ["replayed", "replayed"]
+    if isinstance(engine.storage, SQLiteStorage):
+        assert not any(row[0] & Holds.READS for row in engine.storage._reader.execute("SELECT holds FROM _executions"))
+
+
+def test_what_was_read_is_checked_beside_what_cannot_be(tmp_path, told, port):
+    """A read of a store and a connection in one execution: the one is checked, the other is not."""
+    from tests.soundness.world import World
+
+    w = World(tmp_path / "musubito.db")
+
+    @musubito_step(name="f")
+    def f(q):
+        w.count("f")
+        return w.read("a"), httpx.get(f"http://localhost:{port}").text
+
+    with w():
+        w.data["a"] = 0
+        f(1)
+        f(1)
+        assert w.ran["f"] == 1
+        w.data["a"] = 1
+        assert f(1).value == (1, "ok")
+        assert w.ran["f"] == 2
+    w.engine.close()
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> Iterator[MusubitoEngine]:
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "musubito.db"))) as engine, use_musubito_engine(engine):
+        yield engine
+
+
+def test_explain_names_it_for_every_kind_of_step(lasting, told, port):
+    @musubito_step(STOCHASTIC, name="fetch")
+    def fetch(q):
+        return httpx.get(f"http://localhost:{port}").text, uuid.uuid4()
+
+    before = lasting.explain(fetch, 1)
+    fetch(1)
+    after, other = lasting.explain(fetch, 1), lasting.explain(fetch, 2)
+    named = "makes ids: uuid.uuid4 in " + f"{__name__}.test_explain_names_it_for_every_kind_of_step.<locals>.fetch"
+    assert before.unrepeatable == (named,)
+    assert after.unrepeatable == other.unrepeatable == (named, f"opened a connection to localhost:{port}")
+    assert f"localhost:{port}" in str(other)
+
+
+def test_encrypted_namespaces_show_no_host(tmp_path, told, port):
+    store = SQLiteStorage(fresh(tmp_path / "musubito.db"))
+    with MusubitoEngine(store, key=b"k" * 32) as engine, use_musubito_engine(engine):
+
+        @musubito_step(STOCHASTIC, name="fetch")
+        def fetch(q):
+            return httpx.get(f"http://localhost:{port}").text
+
+        fetch(1)
+        assert engine.explain(fetch, 1).unrepeatable == (f"opened a connection to localhost:{port}",)
+        fetch(1)
+        ((kind, key),) = kept(engine)
+        assert kind == "network" and "localhost" not in key
+
+
+def test_looks_at_files_that_nobody_reports_are_listed(lasting, tmp_path):
+    names: dict[str, Any] = {"__name__": "files_program"}
+    file = tmp_path / "files_program.py"
+    file.write_text(
+        text := "import os\nfrom pathlib import Path\nfrom os.path import exists as there\n"
+        "def a(q): return os.path.exists(q)\n"
+        "def b(q): return there(q) and os.stat(q).st_mtime\n"
+        "def c(q): return Path(q).is_file()\n"
+        "def d(q): return q.upper()\n"
+    )
+    exec(compile(text, str(file), "exec"), names)
+    listed = {each: lasting.explain(musubito_step(names[each]), "q").untracked for each in "abcd"}
+    assert listed == {
+        "a": ("files_program.a: looks at files without opening them (os.path.exists)",),
+        "b": ("files_program.b: looks at files without opening them (os.path.exists, os.stat)",),
+        "c": ("files_program.c: looks at files without opening them (Path.is_file)",),
+        "d": (),
+    }
+
+
+def test_a_thread_that_was_given_no_context_is_nobodys(engine, told, port):
+    @musubito_step(name="fetch")
+    def fetch(q):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(httpx_client, f"http://localhost:{port}").result()
+
+    assert fetch(1).value == "ok"
+    assert kept(engine) == []
+
+
+def test_streams_are_named(engine, told, port):
+    @musubito_step(name="words")
+    def words(q):
+        yield httpx.get(f"http://localhost:{port}").text
+        yield "more"
+
+    assert list(words(1)) == ["ok", "more"]
+    assert kept(engine) == [("network", f"localhost:{port}")]
+    assert len(told) == 1
+
+
+def test_json_of_show_and_a_section_of_doctor(lasting, told, port, tmp_path):
+    from click.testing import CliRunner
+
+    from musubito.cli.root import root
+
+    @musubito_step(name="fetch")
+    def fetch(q):
+        return httpx.get(f"http://localhost:{port}").text
+
+    @musubito_step(STOCHASTIC, name="draw")
+    def draw(q):
+        return uuid.uuid4().hex
+
+    @musubito_step(name="quiet")
+    def quiet(q):
+        return q
+
+    node = fetch(1).node_id
+    draw(1)
+    silent = quiet(1).node_id
+    lasting.flush()
+
+    def said(*arguments: str) -> str:
+        result = CliRunner().invoke(root, ["--db", str(tmp_path / "musubito.db"), *arguments], env={"COLUMNS": "300"})
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    shown = json.loads(said("show", node, "--json"))
+    assert shown["unrepeatable"] == [{"kind": "network", "what": f"localhost:{port}"}]
+    assert f"repeatable no: opened a connection to localhost:{port}" in said("show", node)
+    assert json.loads(said("show", silent, "--json"))["unrepeatable"] == []
+    (check,) = [each for each in json.loads(said("doctor", "--json"))["checks"] if each["name"] == "repeatable"]
+    assert check["fine"] is True
+    assert check["which"] == [
+        f"draw (stochastic): makes ids: uuid.uuid4 in {__name__}.test_json_of_show_and_a_section_of_doctor.<locals>.draw",
+        f"fetch (deterministic): opened a connection to localhost:{port}",
+    ]
+    assert "2 operations" in check["says"] and "ttl_seconds" in check["says"]
+
+
+def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):
+    from musubito.lineage import Lineage
+    from musubito.lineage.unrepeatable import unrepeatable_of_operations
+    from tests.server import drop_database, new_database
+
+    url = new_database()
+    try:
+        with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+
+            @musubito_step(STOCHASTIC, name="inner")
+            def inner(q):
+                return httpx.get(f"http://localhost:{port}").text
+
+            @musubito_step(name="outer")
+            def outer(q):
+                return inner(q).value
+
+            assert [outer(1).value, outer(1).value] == ["ok", "ok"]
+            engine.flush()
+            found = [(each.operation, str(each.asked)) for each in unrepeatable_of_operations(Lineage(engine))]
+            assert found == [("inner", f"opened a connection to localhost:{port}")]
+            assert engine.explain(inner, 1).unrepeatable == (f"opened a connection to localhost:{port}",)
+    finally:
+        drop_database(url)
+
+
+def test_a_store_written_in_python_is_musubitos_own(tmp_path, told, port):
+    """Blobs that are kept by a server: the connection of a step inside another's body is the store's."""
+    from musubito import FolderBlobs
+
+    class Remote(FolderBlobs):
+        def put(self, *args: Any, **kwargs: Any) -> Any:
+            httpx.get(f"http://localhost:{port}")
+            return super().put(*args, **kwargs)
+
+    blobs = Remote(tmp_path / "blobs")
+    store = SQLiteStorage(fresh(tmp_path / "musubito.db"))
+    with MusubitoEngine(store, blobs=blobs) as engine, use_musubito_engine(engine):
+
+        @musubito_step(name="inner")
+        def inner(q):
+            return os.urandom(5_000_000)
+
+        @musubito_step(name="outer")
+        def outer(q):
+            return len(inner(q).value)
+
+        assert outer(1).value == 5_000_000
+        assert list((tmp_path / "blobs").rglob("*")), "nothing was put there"
+        assert {kind for number in (1, 2) for kind, _ in kept(engine, number)} <= {"random"}
