@@ -110,7 +110,7 @@ def read_from_caches(files: BodyFiles, ignored: Sequence[str], code: Fingerprint
 
 
 def _states(code: Fingerprint) -> list[str]:
-    return [state_named(each) for each in code.state]
+    return [state_named(each) for each in code.written]
 
 
 def _may_be_kept(path: str, now: Signature) -> bool:

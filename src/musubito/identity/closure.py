@@ -68,6 +68,7 @@ class Closure(NamedTuple):
     parts: tuple[CodePart, ...]
     untracked: tuple[str, ...]
     state: tuple[str, ...]
+    written: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
     reached: Mapping[tuple[str, str], tuple[type, ...]]
     steps: frozenset[str]
@@ -236,6 +237,7 @@ class Walk:
             parts,
             untracked,
             state,
+            tuple(sorted(self.read.written)),
             {**annotated, **{name: the_one_of(classes) for name, classes in reached.items()}},
             reached,
             frozenset(self.steps),
