@@ -33,7 +33,7 @@ from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.foreign import register_kind
 from musubito.identity.source import bring
-from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
+from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
 from musubito.store.base import Attempted, Read
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "Turn",
     "add_control_flow",
     "ambient",
+    "check_inputs",
     "current_engine",
     "digest_input",
     "explained",
@@ -118,7 +119,9 @@ class Operation:
         if force and definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
             definition = replace(definition, semantics=replace(definition.semantics, force_reexecution=True))
         head, record = engine.identified(definition, code)
-        return Call(definition, code, self._tracker, head, record, arguments, function, turn, again)
+        return Call(
+            definition, code, self._tracker.current, self._tracker, head, record, arguments, function, turn, again
+        )
 
 
 def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:

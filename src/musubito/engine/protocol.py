@@ -64,10 +64,11 @@ from musubito.identity.fingerprint import (
     code_of_classes,
     fingerprints_of_classes,
     parts_that_differ,
+    told_apart,
 )
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
-from musubito.identity.origin import module_name
+from musubito.identity.origin import home_of
 from musubito.identity.own_changes import ObservedRun
 from musubito.identity.secrets import scrubbed
 from musubito.identity.unrepeatable import KINDS
@@ -138,11 +139,12 @@ SAMPLES: Final = int(Holds.SAMPLES)
 class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.
 
-    `again`: where `arguments` were made of what the call is given, they are made anew.
+    `current` identifies the code again. `again`: where `arguments` were made of what the call is given, they are made anew.
     """
 
     definition: StepDefinition
     fingerprint: Fingerprint
+    current: Callable[[], Fingerprint]
     tracker: CodeTracker
     head: Callable[[], Any]
     code: CodeRecord
@@ -174,13 +176,17 @@ def input_of(call: Call, scope: Scope) -> tuple[bytes, InputDigest]:
     given = digest_input(operation, call.arguments)
     digest, classes = given.digest, given.classes
     if scope.ambient is not None:
-        reached = fingerprints_of_classes(classes, module_name(call.definition.function)) if classes else ()
+        reached = fingerprints_of_classes(classes, home_of(call.definition.function)) if classes else ()
         inputs = scope.ambient.inputs(call.fingerprint, reached)
         around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()
         classes = {*classes, *around.classes}
-    if classes:
-        code = code_of_classes(classes, module_name(call.definition.function), call.fingerprint)
+    if classes and call.definition.semantics.code == "version":
+        code = told_apart(classes, home_of(call.definition.function), [call.fingerprint])
+        if code:
+            digest = sha256(b"classes" + digest + code).digest()
+    elif classes:
+        code = code_of_classes(classes, home_of(call.definition.function), call.fingerprint)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
     return digest, given
@@ -345,7 +351,7 @@ class Story:
         if not given:
             self.frame().not_replayable = "what it is given, or what is around it, was changed before it ran"
         try:
-            code = self.call.tracker.current().digest == self.call.fingerprint.digest
+            code = self.call.current().digest == self.call.fingerprint.digest
         except Exception:
             code = False
         if not code:
@@ -371,7 +377,7 @@ class Story:
     def _changed_meanwhile(self) -> Telling[str | None]:
         """Return why it may not be replayed, if something else has changed what its code is or holds meanwhile. What
         the run itself has changed is its state, and does not count."""
-        now: Returned[Fingerprint] | Raised = yield Probe(self.call.tracker.current)
+        now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
         if isinstance(now, Raised):
             return "its code, or what that holds, was changed while it ran, and cannot be identified any more"
         if now.value.digest == self.call.fingerprint.digest:
@@ -786,7 +792,7 @@ class Story:
         self.engine.open.enter(self._run, self.frame())
         self._observed = self.call.tracker.begin()
         if self.engine.track_files:
-            self.frame().files = file_events.begin(module_name(self.call.definition.function))
+            self.frame().files = file_events.begin(home_of(self.call.definition.function))
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
 
     def _leave(self) -> bool:
@@ -801,7 +807,7 @@ class Story:
     ) -> Telling[MusubitoResult[Any] | Raised]:
         """Record what the function did, and give its value or its error back."""
         if self._leave():
-            yield Probe(self.call.tracker.current)
+            yield Probe(self.call.current)
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran: the one that began it records it.
             begun = UNRECORDED

@@ -53,11 +53,11 @@ class Fingerprint:
     `digest` is the same in every process that reaches the same code and constants. `parts` says what was
     reached, `untracked` what could only be counted by its type, `state` what does not count, since the step's own runs
     have changed it or add to it without reading it. `written` names what the code writes, whether or not a run has done
-    so by now. `classes` are the classes by which results may be rebuilt, by module and qualname; `reached` the user's that the code reaches, those of one name in the order in which
-    it does. `steps` are the names of the operations that the code reaches, `met` the
-    objects that may remember what was done with them (see `register_kind`), `others` the packages that it reaches
-    things of which count by name, `unrepeatable` what its own code asks for that is another each time (the clock,
-    random numbers, ids), without that of the steps that it reaches.
+    so by now. `classes` are the classes by which results may be rebuilt, by module and qualname; `reached` the user's that
+    the code reaches, those of one name in the order in which it does. `steps` are the names of the operations that the
+    code reaches, `met` the objects that may remember what was done with them (see `register_kind`), `others` the
+    packages that it reaches things of which count by name, `unrepeatable` what its own code asks for that is another
+    each time (the clock, random numbers, ids), without that of the steps that it reaches.
     """
 
     digest: bytes
