@@ -111,6 +111,9 @@ class StepConfiguration:
     idempotency key, or a callable that takes the idempotency key and gives back `EffectHappened` or
     `EffectNeverHappened`.
     `record_inputs`: keep what calls that ran were given, for `why` and other readers; no replay needs it.
+    `packages`: which installed packages that the code names count by version and contents: "version" for all, "ignore"
+    for none. `None` means those that no package index gave out as a release: installed from a folder, an archive or a
+    repository, copied into site-packages, marked `Private ::`, or with a local version (`1.2+build`).
     """
 
     step_type: StepType = StepType.DETERMINISTIC
@@ -120,6 +123,7 @@ class StepConfiguration:
     definite_failures: tuple[type[BaseException], ...] = ()
     on_unknown: str | Callable[[str], Any] = "raise"
     record_inputs: bool = True
+    packages: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.step_type, StepType):
@@ -142,6 +146,8 @@ class StepConfiguration:
             raise TypeError(f"definite_failures must be a tuple of exception classes, not {failures!r}")
         if not callable(self.on_unknown) and self.on_unknown not in ("raise", "rerun"):
             raise ValueError(f'on_unknown must be "raise", "rerun" or a callable, not {self.on_unknown!r}')
+        if self.packages not in (None, "version", "ignore"):
+            raise ValueError(f'packages must be "version", "ignore" or None, not {self.packages!r}')
 
 
 @dataclass(frozen=True, slots=True)

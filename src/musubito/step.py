@@ -172,7 +172,7 @@ class _Caller:
         parameters = list(inspect.signature(self._function).parameters)
         self._receiver = parameters[0] if _is_method(self._function) and parameters else None
         self._bind = _binder(self._function)
-        self._tracker = CodeTracker(self._function)
+        self._tracker = CodeTracker(self._function, packages=definition.semantics.packages)
         self._trackers: dict[type, CodeTracker] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -203,7 +203,9 @@ class _Caller:
             owner = type(receiver)
         tracker = self._trackers.get(owner)
         if tracker is None:
-            tracker = self._trackers[owner] = CodeTracker(self._function, owner=owner)
+            tracker = self._trackers[owner] = CodeTracker(
+                self._function, owner=owner, packages=self._definition.semantics.packages
+            )
         return tracker
 
 

@@ -250,10 +250,11 @@ class MusubitoEngine:
         operation_version: str | None,
     ) -> Call:
         tracker = self._trackers.get(func)
+        semantics = semantics or StepConfiguration()
         # Callables that are equal need not be the same.
-        if tracker is None or tracker.function is not func:
-            tracker = self._trackers[func] = CodeTracker(func)
-        definition = StepDefinition(func, name, semantics or StepConfiguration(), operation_version)
+        if tracker is None or tracker.function is not func or tracker.packages != semantics.packages:
+            tracker = self._trackers[func] = CodeTracker(func, packages=semantics.packages)
+        definition = StepDefinition(func, name, semantics, operation_version)
         fingerprint = tracker.current()
         arguments = dict(inputs)
         begin, code = self.identified(definition, fingerprint)
