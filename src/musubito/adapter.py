@@ -84,7 +84,7 @@ class Operation:
     def __init__(self, name: str, code: Any, semantics: StepConfiguration, module: str) -> None:
         self._made_of = name, code, semantics, module
         self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
-        self._tracker = CodeTracker(code, module=module, step=name)
+        self._tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages)
 
     def __repr__(self) -> str:
         return f"<Operation {self.definition.name}>"

@@ -115,6 +115,9 @@ class StepConfiguration:
     `ignore_files`: patterns (as of `fnmatch`: `"*.log"`, `"cache/*"`) for paths and names of files and folders that the
     step reads and that do not count.
     `record_inputs`: keep what calls that ran were given, for `why` and other readers; no replay needs it.
+    `packages`: which installed packages that the code names count by version and contents: "version" for all, "ignore"
+    for none. `None` means those that no package index gave out as a release: installed from a folder, an archive or a
+    repository, copied into site-packages, marked `Private ::`, or with a local version (`1.2+build`).
     `inputs`: the names of the arguments that count; of a graph's node, the keys of its state. Calls that differ only in
     others are the same call. `None`: all arguments count.
     `code`: "source" counts the code that a step reaches, "version" only its `operation_version`. With "version" neither
@@ -133,6 +136,7 @@ class StepConfiguration:
     ignore_files: tuple[str, ...] = ()
     inputs: tuple[str, ...] | None = None
     code: str = "source"
+    packages: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_type", _member("step_type", StepType, self.step_type))
@@ -162,6 +166,8 @@ class StepConfiguration:
             raise TypeError(f'inputs must be None or a tuple of names, such as ("question",), not {inputs!r}')
         if self.code not in ("source", "version"):
             raise ValueError(f'code must be "source" or "version", not {self.code!r}')
+        if self.packages not in (None, "version", "ignore"):
+            raise ValueError(f'packages must be "version", "ignore" or None, not {self.packages!r}')
 
 
 def _member(field: str, kind: type[StepType], said: object) -> StepType:

@@ -256,7 +256,7 @@ class _Caller:
         self._inputs = definition.semantics.inputs
         if self._inputs is not None and self._names is not None:
             check_inputs(definition.name, self._inputs, self._names)
-        self._tracker = CodeTracker(self._function, step=definition.name)
+        self._tracker = CodeTracker(self._function, step=definition.name, packages=definition.semantics.packages)
         self._trackers: dict[type, CodeTracker] = {}
         self._version = CodeVersion(definition)
         self._is_usual = definition.semantics.code == "source" and not callable(definition.operation_version)
@@ -334,8 +334,9 @@ class _Caller:
             owner = type(receiver)
         tracker = self._trackers.get(owner)
         if tracker is None:
-            tracker = CodeTracker(self._function, owner=owner, step=self.definition.name)
-            self._trackers[owner] = tracker
+            tracker = self._trackers[owner] = CodeTracker(
+                self._function, owner=owner, step=self.definition.name, packages=self.definition.semantics.packages
+            )
         return tracker
 
 

@@ -285,10 +285,11 @@ class MusubitoEngine:
         operation_version: str | Callable[[], str | int] | None,
     ) -> Call:
         tracker = self._trackers.get(func)
+        semantics = semantics or StepConfiguration()
         # Callables that are equal need not be the same.
-        if tracker is None or tracker.function is not func:
-            tracker = self._trackers[func] = CodeTracker(func, step=name)
-        definition = StepDefinition(func, name, semantics or StepConfiguration(), operation_version)
+        if tracker is None or tracker.function is not func or tracker.packages != semantics.packages:
+            tracker = self._trackers[func] = CodeTracker(func, step=name, packages=semantics.packages)
+        definition = StepDefinition(func, name, semantics, operation_version)
         definition, fingerprint, current = CodeVersion(definition).now(tracker)
         arguments = dict(inputs)
         counting = definition.semantics.inputs

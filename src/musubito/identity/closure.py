@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from types import FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from musubito.identity.annotations import annotated_classes
@@ -75,6 +75,7 @@ class Closure(NamedTuple):
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
+    modules: frozenset[str]
     functions: tuple[FunctionType, ...]
     unchanged: Callable[[], bool]
     observations: list[Observation]
@@ -176,6 +177,8 @@ class Walk:
         """Objects of kinds that an adapter has registered."""
         self.others: set[str] = set()
         """The packages of others that it reaches, which count by names."""
+        self.modules: set[str] = set()
+        """The modules of others that it names, and attributes of these, in full."""
         self.owners: dict[int, tuple[type, bool]] = {}
         """Functions that are methods: of which class, and whether their receiver is the class itself."""
         self._originals: dict[tuple[type, object, str], list[tuple[Any, FunctionType]]] = {}
@@ -258,6 +261,7 @@ class Walk:
             frozenset(self.steps),
             tuple(self.met),
             frozenset(self.others),
+            frozenset(self.modules),
             tuple(self._functions),
             self.guard.build(),
             self.read.observations,
@@ -276,6 +280,9 @@ class Walk:
             origin, module = self.origins.of_class(cls), module_name(cls)
         if origin is Origin.OTHER:
             self.others.add(module.partition(".")[0])
+            self.modules.add(module)
+        if isinstance(value, BuiltinFunctionType) and (module := module_name(value)):
+            self.modules.add(module)
 
     @property
     def number(self) -> int:
