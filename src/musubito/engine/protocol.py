@@ -139,7 +139,8 @@ SAMPLES: Final = int(Holds.SAMPLES)
 class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.
 
-    `current` identifies the code again. `again`: where `arguments` were made of what the call is given, they are made anew.
+    `current` identifies the code again. `again`: where `arguments` were made of what the call is given, they are made
+    anew.
     """
 
     definition: StepDefinition
