@@ -16,12 +16,14 @@ from typing import Any, ParamSpec, TypeVar, overload
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
+from musubito.engine.modes import Mode, current_mode
 from musubito.engine.protocol import Call
+from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.identity.fingerprint import CodeTracker
 from musubito.identity.names import SCRIPT, known_as, loaded, name_of
 from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
-from musubito.stream import MusubitoStream
+from musubito.stream import MusubitoStream, UnrecordedStream
 
 __all__ = ["musubito_step"]
 
@@ -136,27 +138,38 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
 
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:
+            is_async = inspect.isasyncgenfunction(function)
+            if current_mode() is Mode.OFF:
+                return UnrecordedStream(
+                    functools.partial(function, *args, **kwargs), definition.name, is_async=is_async
+                )
             engine = current_engine()
             make = functools.partial(caller.call, engine, args, kwargs)
-            return MusubitoStream(engine, make, definition.name, is_async=inspect.isasyncgenfunction(function))
+            return MusubitoStream(engine, make, definition.name, is_async=is_async)
 
     elif inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def step(*args: Any, **kwargs: Any) -> Any:
+            mode = current_mode()
+            if mode is Mode.OFF:
+                return await run_unrecorded_async(functools.partial(function, *args, **kwargs))
             if loop_is_watched():
                 # Opening the default engine and reading source texts touch files.
                 engine = await asyncio.to_thread(current_engine)
-                return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs))
+                return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs), mode)
             engine = current_engine()
-            return await engine.aperform(caller.call(engine, args, kwargs))
+            return await engine.aperform(caller.call(engine, args, kwargs), mode)
 
     else:
 
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:
+            mode = current_mode()
+            if mode is Mode.OFF:
+                return run_unrecorded(functools.partial(function, *args, **kwargs))
             engine = current_engine()
-            return engine.perform(caller.call(engine, args, kwargs))
+            return engine.perform(caller.call(engine, args, kwargs), mode)
 
     step.__musubito_step__ = definition  # type: ignore[attr-defined]
     step.__musubito_call__ = caller.call  # type: ignore[attr-defined]

@@ -35,8 +35,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.adapter import REPLAYS, ambient, note_read
-from musubito.engine import drivers
+from musubito.adapter import ambient, note_read
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
 from musubito.identity.keys import effect_key, head
@@ -624,7 +623,8 @@ def test_an_effect_whose_result_is_damaged_is_not_done_twice(path):
 
 def test_whoever_only_asks_for_replays_does_not_begin_a_namespace_without_its_key(tmp_path):
     store = tmp_path / "musubito.db"
-    with MusubitoEngine(SQLiteStorage(store)) as engine, pytest.raises(NotReplayed):
-        drivers.run(engine.story(ask.__musubito_call__(engine, ("why",), {}), None, REPLAYS).tell(), engine)
+    with MusubitoEngine(SQLiteStorage(store)) as engine, use_musubito_engine(engine), run(mode="replay_only"):
+        with pytest.raises(NotReplayed):
+            ask("why")
     with MusubitoEngine(SQLiteStorage(store), key=KEY) as engine, use_musubito_engine(engine):
         assert ask("why").value == {"said": ["why 0"]}

@@ -23,7 +23,7 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.engine import current
+from musubito.engine import current, default_engine
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 PROGRAM = """
@@ -40,7 +40,7 @@ for x in map(int, sys.argv[1:]):
 
 def program(folder: Path, *args: str, text: str = PROGRAM, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "main.py").write_text(text)
-    env = {name: value for name, value in os.environ.items() if name != "MUSUBITO_URL"}
+    env = {name: value for name, value in os.environ.items() if name not in ("MUSUBITO_URL", "MUSUBITO_MODE")}
     env |= {"PYTHONPATH": LIBRARY, **environment}
     return subprocess.run(
         [sys.executable, "main.py", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
@@ -166,7 +166,7 @@ assert seen == [engine]
     assert not (tmp_path / ".musubito").exists()
 
 
-@pytest.mark.parametrize("wrong", [None, "sqlite:///x", SQLiteStorage])
+@pytest.mark.parametrize("wrong", ["sqlite:///x", SQLiteStorage, False])
 def test_only_engines_can_be_used(wrong: object) -> None:
     with pytest.raises(TypeError, match="MusubitoEngine"):
         use_musubito_engine(wrong)  # type: ignore[arg-type]
@@ -267,9 +267,7 @@ def test_a_default_engine_that_cannot_be_opened_is_tried_again(tmp_path: Path, m
         return x
 
     ran: list[int] = []
-    monkeypatch.setattr(current, "_default", None)
-    monkeypatch.setattr(current, "_without", None)
-    monkeypatch.setattr(current, "_AGAIN", 0.2)
+    monkeypatch.setattr(default_engine, "AGAIN", 0.2)
     (tmp_path / "folder").write_text("not yet")
     monkeypatch.setenv("MUSUBITO_URL", f"sqlite:///{tmp_path}/folder/m.db")
     with pytest.warns(MusubitoWarning, match="unrecorded"):

@@ -10,6 +10,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
@@ -20,15 +21,18 @@ from musubito.engine.context import SCOPE, Frame, Open, Run, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.ending import at_end
 from musubito.engine.explain import Explanation, explain
-from musubito.engine.external import EffectStory, ReplayOnlyEffectStory
+from musubito.engine.external import EffectStory
 from musubito.engine.flights import Flights
 from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.keyed import Keyed
+from musubito.engine.modes import Mode, current_mode
 from musubito.engine.process import this_host, this_process
-from musubito.engine.protocol import Call, ReplayOnlyStory, Story
+from musubito.engine.protocol import Call, Story, forced
 from musubito.engine.reopened import Options, is_of_a_module, reopened
+from musubito.engine.replay_only import ReplayOnlyEffectStory, ReplayOnlyStory
+from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.engine.writer import Writer
 from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
@@ -37,7 +41,7 @@ from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, St
 from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, KeyCheckOf, Store
 from musubito.store.urls import open_store
 
-__all__ = ["REPLAYS", "RUNS", "MusubitoEngine"]
+__all__ = ["MusubitoEngine"]
 
 RUNS: Final = (Story, EffectStory)
 """How a call of a step, or of an effect, is told that may run."""
@@ -203,8 +207,11 @@ class MusubitoEngine:
         operation_version: str | None = None,
     ) -> MusubitoResult[T]:
         """`func(**inputs)`, replayed or run; what a decorated function does, without a decorator."""
+        mode = current_mode()
+        if mode is Mode.OFF:
+            return run_unrecorded(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
-        return self.perform(call)
+        return self.perform(call, mode)
 
     async def execute_async(
         self,
@@ -216,29 +223,37 @@ class MusubitoEngine:
         operation_version: str | None = None,
     ) -> MusubitoResult[T]:
         """`await func(**inputs)`, replayed or run."""
+        mode = current_mode()
+        if mode is Mode.OFF:
+            return await run_unrecorded_async(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
-        return await self.aperform(call)
+        return await self.aperform(call, mode)
 
-    def perform(self, call: Call) -> MusubitoResult[Any]:
+    def perform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """One call of a sync step."""
-        return run(self.story(call).tell(), self)
+        return run(self.story(call, mode).tell(), self)
 
-    async def aperform(self, call: Call) -> MusubitoResult[Any]:
+    async def aperform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """One call of an async step."""
-        story = await asyncio.to_thread(self.story, call) if loop_is_watched() else self.story(call)
+        story = await asyncio.to_thread(self.story, call, mode) if loop_is_watched() else self.story(call, mode)
         return await arun(story.tell(), self)
 
     def story(
         self,
         call: Call,
+        mode: Mode = Mode.REPLAY,
         scope: Scope | None = None,
-        kinds: tuple[type[Story], type[EffectStory]] = (Story, EffectStory),
+        kinds: tuple[type[Story], type[EffectStory]] | None = None,
     ) -> Story:
-        """The call's story, in the scope that is given or that it is made in; `kinds`: of a step, and of an effect."""
+        """The call's story, in the scope that is given or that it is made in; `kinds`: of a step, and of an effect,
+        else those of the mode."""
         scope = scope or SCOPE.get()
         if scope.engine is not self:
-            scope = Scope(self, None, scope.frame, scope.parents, scope.ambient)
+            scope = Scope(self, None, scope.frame, scope.parents, scope.ambient, scope.mode)
         effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+        if mode is Mode.REFRESH and not effect:
+            call = forced(call)
+        kinds = kinds or (REPLAYS if mode is Mode.REPLAY_ONLY else RUNS)
         return kinds[effect](self, call, scope)
 
     def _call(
@@ -352,6 +367,12 @@ class MusubitoEngine:
         if not self._closed and (self.contents.settled or not run.only_asks):
             self.journal.append(run)
             self.keeper.wake()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs in it, nor in another namespace of its store."""
+        family = dict.fromkeys((*self._namesakes.values(), self))
+        return all(engine.open.is_empty and engine.flights.is_empty for engine in family)
 
     def holder(self) -> Holder:
         """This engine as the holder of a lease that is taken now."""

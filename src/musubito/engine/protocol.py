@@ -17,6 +17,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
@@ -46,7 +47,6 @@ from musubito.errors import (
     ArtifactUnreadable,
     EncodingError,
     InputError,
-    NotReplayed,
     StoreError,
     warn,
 )
@@ -98,7 +98,7 @@ from musubito.store.base import (
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["CANCELLATIONS", "Begun", "Call", "ReplayOnlyStory", "Story", "Telling"]
+__all__ = ["CANCELLATIONS", "Begun", "Call", "Story", "Telling", "forced"]
 
 T = TypeVar("T")
 Telling: TypeAlias = Generator[Effect, Any, T]
@@ -132,6 +132,13 @@ class Call(NamedTuple):
     function: Callable[[], Any]
     turn: Turn | None = None
     again: Callable[[], Mapping[str, object]] | None = None
+
+
+def forced(call: Call) -> Call:
+    """Return the call, to be run anew whatever is stored."""
+    definition = call.definition
+    semantics = replace(definition.semantics, force_reexecution=True)
+    return call._replace(definition=replace(definition, semantics=semantics))
 
 
 class Begun(NamedTuple):
@@ -687,7 +694,7 @@ class Story:
         """Where the step's body stands, which is open from now on: a merge context around the call does not reach into
         it."""
         self.engine.open.enter(self._run, self.frame())
-        return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
+        return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient, self.scope.mode)
 
     def finish(
         self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
@@ -994,16 +1001,3 @@ class Story:
         engine.keeper.wake()
         if run.lines is not None:
             run.lines.append(line)
-
-
-class ReplayOnlyStory(Story):
-    """It is replayed, or it is an error: nothing runs."""
-
-    __slots__ = ()
-    _may_write: ClassVar = False
-
-    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
-        hit = yield from self.look()
-        if hit is None:
-            raise NotReplayed(self.call.definition.name, self._reason.value)
-        return hit
