@@ -10,6 +10,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from functools import partial
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
@@ -59,7 +60,8 @@ T = TypeVar("T")
 class MusubitoEngine:
     """Runs steps against a store, in one namespace; results are shared within a namespace and never beyond.
 
-    `now_provider` gives the time in seconds since the epoch, for ages and times to live (leases use the real clock).
+    `now_provider` gives the time for ages and times to live, in seconds since the epoch or as a datetime with a time
+    zone (leases use the real clock).
     With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is logged, warned of
     once and counted in `faults`.
 
@@ -81,7 +83,7 @@ class MusubitoEngine:
         storage: Store,
         *,
         namespace: str = "default",
-        now_provider: Callable[[], float] | None = None,
+        now_provider: Callable[[], float | datetime] | None = None,
         strict: bool = False,
         redact: Redact | None = None,
         blobs: BlobStore | None = None,
@@ -101,7 +103,7 @@ class MusubitoEngine:
         self.namespace = namespace
         self.strict = strict
         self.redact = redact
-        self.now = now_provider or time.time
+        self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _seconds(now_provider)
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
         # Nothing that shows what an engine is made of shows a key: it is an attribute of nobody.
@@ -433,9 +435,30 @@ class MusubitoEngine:
         self.close()
 
 
+def _seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float]:
+    """The same clock, in seconds since the epoch."""
+
+    def now() -> float:
+        said = now_provider()
+        if isinstance(said, datetime):
+            if said.utcoffset() is None:
+                raise TypeError(
+                    f"now_provider gave {said!r}, which has no time zone; give an aware datetime, such as "
+                    "datetime.now(timezone.utc), or seconds since the epoch"
+                )
+            return said.timestamp()
+        if not isinstance(said, int | float):
+            raise TypeError(f"now_provider gives seconds since the epoch or an aware datetime, not {said!r}")
+        return said
+
+    return now
+
+
 def _ledger(engine: MusubitoEngine) -> object:
     """Equal for engines whose lines are in one ledger, as far as can be told."""
-    return getattr(engine.storage, "db_path", None) or engine.url or engine.storage
+    storage = engine.storage
+    in_memory = getattr(storage, "in_memory", False)
+    return storage if in_memory else getattr(storage, "db_path", None) or engine.url or storage
 
 
 def _is_named(key: KeySource) -> bool:
