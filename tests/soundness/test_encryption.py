@@ -44,6 +44,7 @@ from musubito.lineage.forgetting import forget, meant
 from musubito.lineage.removal import prune
 from musubito.lineage.verify import verify
 from musubito.store.memory import MemoryStore
+from tests.logged import fault_said
 
 pytest.importorskip("cryptography")
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -384,7 +385,7 @@ def test_what_is_told_of_calls_while_the_store_fails_does_not_begin_it_without_i
             return find(self, query)
 
         patched.setattr(SQLiteStorage, "find", failing)
-        with pytest.warns(MusubitoWarning, match="unrecorded"):
+        with fault_said("unrecorded"):
             ask(SECRET)
         engine.flush()
     with opened(path):
@@ -607,7 +608,7 @@ def test_reads_that_cannot_be_opened_are_a_fault_and_the_step_runs(path):
     with opened(path), ambient(Around(SECRET)):
         reads()
     rows(path, "UPDATE _reads SET key = 'sealed:AAAA'")
-    with opened(path), ambient(Around(SECRET)), pytest.warns(MusubitoWarning, match="unrecorded"):
+    with opened(path), ambient(Around(SECRET)), fault_said("unrecorded"):
         assert reads().value == 1
     assert ran.count("reads") == 2
 

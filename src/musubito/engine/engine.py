@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 import secrets
 import time
@@ -23,6 +22,7 @@ from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.ending import at_end
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.external import EffectStory
+from musubito.engine.faults import FaultLog
 from musubito.engine.flights import Flights
 from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
@@ -35,7 +35,7 @@ from musubito.engine.reopened import Options, is_of_a_module, reopened
 from musubito.engine.replay_only import ReplayOnlyEffectStory, ReplayOnlyStory
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.engine.writer import Writer
-from musubito.errors import LOGGER, StoreError, warn
+from musubito.errors import StoreError
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_name
@@ -62,8 +62,8 @@ class MusubitoEngine:
 
     `now_provider` gives the time for ages and times to live, in seconds since the epoch or as a datetime with a time
     zone (leases use the real clock).
-    With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is logged, warned of
-    once and counted in `faults`.
+    With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is counted in `faults`
+    and said once to the logger `musubito`.
 
     `redact(operation, arguments)` is given the arguments of a call that ran, as plain data (dicts, lists, texts,
     numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
@@ -117,7 +117,7 @@ class MusubitoEngine:
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.distant = storage if isinstance(storage, Distant) else None
         self.faults = 0
-        self._logged: str | None = None
+        self.fault_log = FaultLog()
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
         self._namesakes: dict[str, MusubitoEngine] = {}
@@ -178,7 +178,7 @@ class MusubitoEngine:
                 blobs=self._blobs,
                 key=self._key_for if self._named_key is False else self._named_key,
             )
-            made.url, made._is_shared = self.url, self._is_shared
+            made.url, made._is_shared, made.fault_log = self.url, self._is_shared, self.fault_log
             # One family: from each of them the others are found.
             self._namesakes.setdefault(self.namespace, self)
             made._namesakes = self._namesakes
@@ -398,14 +398,11 @@ class MusubitoEngine:
         if self.strict:
             raise fault
         self.faults += 1
-        if self.faults == 1:
-            warn(f"steps run unrecorded: {fault}")
-        LOGGER.log(logging.WARNING if self.faults == 1 else logging.DEBUG, "the store failed: %s", fault)
+        self.fault_log.say("steps run unrecorded", fault)
 
     def log(self, fault: StoreError) -> None:
-        """A fault that concerns no step; aloud when it is another one than before, since most are tried again."""
-        said, self._logged = self._logged, str(fault)
-        LOGGER.log(logging.DEBUG if said == self._logged else logging.WARNING, "the store failed: %s", fault)
+        """A fault that concerns no step."""
+        self.fault_log.say("the store failed", fault)
 
     def flush(self) -> None:
         """Write what is buffered of the ledger, so that readers see it."""
