@@ -64,6 +64,7 @@ from musubito.store.base import (
     must_last,
 )
 from musubito.store.claims import moment_unless_newer
+from musubito.store.damage import STUMBLES, first_damage
 from musubito.store.database import Numbers
 from musubito.store.locks import ByteLocks, locks_beside
 from musubito.store.queries import QUERIES, READING, schema_steps
@@ -106,8 +107,10 @@ WRITER: Final = (
 
 _ONE_STATEMENT: Final = frozenset({Began, CodeOf, HolderOf, KeyCheckOf, PayloadOf, ReadsOf})
 """Queries whose answers come of one statement, which is a snapshot of its own."""
-_FAULTS: Final = (sqlite3.Error, LookupError, TypeError, ValueError, OverflowError)
-"""Beside what SQLite notices itself: a damaged file gives rows that are missing or hold something else."""
+_REPORTED: Final = (sqlite3.Error, UnicodeError)
+"""What SQLite reports; it does so with names of its schema, which may be damaged."""
+_FAULTS: Final = (sqlite3.Error, *STUMBLES)
+"""Beside what SQLite reports: what comes of rows that hold something else, or of a mistake of ours (see `damage`)."""
 
 
 @lru_cache(maxsize=8)
@@ -230,6 +233,7 @@ class SQLiteStorage:
         self.db_path = _absolute(Path(db_path)) if not self.in_memory else Path(IN_MEMORY)
         self.busy_timeout = busy_timeout
         self._closed = False
+        self._damage: str | None = None
         with _OPENING:
             if self.in_memory:
                 self._make()
@@ -260,7 +264,7 @@ class SQLiteStorage:
             self._reader = _Connection(self.db_path, self.busy_timeout, READER)
             self._writer = _Connection(self.db_path, self.busy_timeout, WRITER)
             self._locks = locks_beside(self.db_path)
-        except _FAULTS as error:
+        except _REPORTED as error:
             raise self._fault(error) from error
         except OSError as error:
             raise StoreError(f"{self.db_path}-locks: {error.strerror or error}") from error
@@ -271,9 +275,27 @@ class SQLiteStorage:
         self._numbers = Numbers()
 
     def _fault(self, error: Exception) -> StoreError:
+        """What is said of an error. Raises the error itself where the database has no part in it."""
         if self._closed:
             return StoreClosed(f"{self.db_path} was closed")
-        return _fault(self.db_path, error)
+        if isinstance(error, _REPORTED):
+            return _fault(self.db_path, error)
+        problem = self.damage()
+        if problem is None:
+            raise error
+        return StoreError(f"{self.db_path} is damaged ({problem}); see 'musubito verify'")
+
+    def damage(self) -> str | None:
+        """See `Readable.damage`."""
+        if self._damage is None:
+            reader = self._reader
+            try:
+                with reader.lock:
+                    self._take_back(reader)
+                    self._damage = first_damage(reader.execute)
+            except sqlite3.Error as error:
+                self._damage = str(error)
+        return self._damage
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         """See `Store.newest`."""
@@ -603,7 +625,7 @@ def _prepare(path: Path, busy_timeout: float) -> None:
         raise StoreError(f"{path.parent} is a file and no folder. {ELSEWHERE}") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}. {ELSEWHERE}") from error
-    except _FAULTS as error:
+    except _REPORTED as error:
         raise _fault(path, error) from error
 
 
