@@ -21,14 +21,16 @@ from musubito.engine.code_version import CodeVersion
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
+from musubito.engine.modes import Mode, current_mode
 from musubito.engine.protocol import Call
+from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.identity.description import contents
 from musubito.identity.fingerprint import CodeTracker
 from musubito.identity.names import SCRIPT, known_as, loaded, name_of
 from musubito.identity.rebound import TOLD, Unchanged
 from musubito.identity.source import bring
 from musubito.model import UNSTORABLE, MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
-from musubito.stream import MusubitoStream
+from musubito.stream import MusubitoStream, UnrecordedStream
 
 __all__ = ["musubito_step"]
 
@@ -194,8 +196,12 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
                     return _awaited(caller, args, kwargs)
                 if answer is not Answer.VALUE:
                     return _stream(caller, answer, args, kwargs)
-            engine = current_engine()
-            result = engine.perform(caller.call(engine, args, kwargs))
+            mode = current_mode()
+            if mode is Mode.OFF:
+                result = run_unrecorded(functools.partial(function, *args, **kwargs))
+            else:
+                engine = current_engine()
+                result = engine.perform(caller.call(engine, args, kwargs), mode)
             if result.artifact_id[:1] == UNSTORABLE[:1] and inspect.isawaitable(result.value):
                 return _awaiting(result)
             return result
@@ -223,12 +229,15 @@ def _as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable
 
 
 async def _awaited(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    mode = current_mode()
+    if mode is Mode.OFF:
+        return await run_unrecorded_async(functools.partial(caller.definition.function, *args, **kwargs))
     if loop_is_watched():
         # Opening the default engine and reading source texts touch files.
         engine = await asyncio.to_thread(current_engine)
-        return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs))
+        return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs), mode)
     engine = current_engine()
-    return await engine.aperform(caller.call(engine, args, kwargs))
+    return await engine.aperform(caller.call(engine, args, kwargs), mode)
 
 
 async def _awaiting(result: MusubitoResult[Any]) -> MusubitoResult[Any]:
@@ -237,9 +246,14 @@ async def _awaiting(result: MusubitoResult[Any]) -> MusubitoResult[Any]:
 
 
 def _stream(caller: _Caller, answer: Answer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MusubitoStream[Any]:
+    is_async, definition = answer is Answer.ASYNC_CHUNKS, caller.definition
+    if current_mode() is Mode.OFF:
+        return UnrecordedStream(
+            functools.partial(definition.function, *args, **kwargs), definition.name, is_async=is_async
+        )
     engine = current_engine()
     make = functools.partial(caller.call, engine, args, kwargs)
-    return MusubitoStream(engine, make, caller.definition.name, is_async=answer is Answer.ASYNC_CHUNKS)
+    return MusubitoStream(engine, make, definition.name, is_async=is_async)
 
 
 class _Caller:

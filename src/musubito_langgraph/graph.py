@@ -40,8 +40,10 @@ def musubito_graph(
     (`StepType.STOCHASTIC`). `ignore_config` names keys of `configurable` and `metadata` that decide nothing, such as
     the id of a request. `engine`: the one in use if none is given.
 
-    An invocation says more in `config["configurable"]["musubito"]`: `{"mode": "live" | "refresh" | "off" |
-    "replay_only", "namespace": "..."}`.
+    An invocation says more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
+    "off", "namespace": "..."}`. Without a mode there, that of `run(mode=...)`, of `use_musubito_engine(None)` (off) or
+    of the environment variable `MUSUBITO_MODE` counts, the innermost first. With "off" there, the graph runs as if it
+    were not wrapped: plain steps that its nodes call stay steps.
 
     Wrapping twice equals once. Raises TypeError for what is no graph, and ValueError for a name in `steps` that the
     graph does not have.

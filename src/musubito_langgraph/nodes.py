@@ -17,7 +17,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence,
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import ANY, SCOPE, Run, Scope, off_loop, register_kind
+from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_kind
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.parents import (
@@ -32,7 +32,7 @@ from musubito_langgraph.parents import (
     surrounding,
     turn_of,
 )
-from musubito_langgraph.policy import Mode, Settings, invocation_of
+from musubito_langgraph.policy import Settings, invocation_of
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.steps import Attempt, Place, RecordedStep, reaches
 from musubito_langgraph.tasks import recorded_calls
@@ -321,7 +321,7 @@ class Subgraph(Runnable[Any, Any]):
         run = self._node.run(standing)(engine, scope)
         within = Inside(self._node.parents(standing, self._number))
         self._node.tries(standing, within.failed)
-        return within, Scope(engine, run, scope.frame, None, scope.ambient)
+        return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
     def _left(self, config: RunnableConfig, within: Inside | None) -> None:
         if within is not None:

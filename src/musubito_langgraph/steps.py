@@ -24,13 +24,12 @@ from langchain_core.runnables.config import (
 from langchain_core.tracers.base import BaseTracer
 from pydantic import BaseModel
 
-from musubito import InputError, MusubitoEngine, MusubitoResult, StepConfiguration, StepType
+from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed, StepConfiguration, StepType
 from musubito.adapter import (
-    REPLAYS,
-    RUNS,
     SCOPE,
     Call,
     Fingerprint,
+    Mode,
     Operation,
     Run,
     Scope,
@@ -39,6 +38,7 @@ from musubito.adapter import (
     digest_input,
     not_replayable,
     off_loop,
+    ran_unrecorded,
     run_story,
     run_story_async,
     warn,
@@ -51,7 +51,7 @@ from musubito_langgraph.fingerprint import held_messages
 from musubito_langgraph.homes import modules_of
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
-from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
+from musubito_langgraph.policy import Invocation, Settings, invocation_of
 from musubito_langgraph.usage import new_in
 from musubito_langgraph.watch import Events, emit, watched, watched_likewise
 
@@ -208,9 +208,8 @@ class Attempt:
         if not self.is_recorded:
             return None
         engine, scope = self.standing()
-        kinds = REPLAYS if self._invocation.mode is Mode.REPLAY_ONLY else RUNS
         try:
-            return engine.story(self.call(engine, function), scope, kinds)
+            return engine.story(self.call(engine, function), self._invocation.mode, scope)
         except InputError as error:
             self._cannot(error)
             return None
@@ -224,9 +223,8 @@ class Attempt:
         """What identifies it, and what is to be run if it is not replayed."""
         code = self._code = self.step.operation.fingerprint()
         arguments, self._naming = self._arguments(code)
-        force = self._invocation.mode is Mode.REFRESH
         return self.step.operation.call(
-            engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0], force=force
+            engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0]
         )
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
@@ -263,7 +261,7 @@ class Attempt:
             run = self._place.run(engine, scope)
         around = Around(self.config, self.step.settings.ignore_config)
         results = None if parents is None else tuple(origin.as_result() for origin in parents)
-        self._scope = Scope(engine, run, scope.frame, results, around)
+        self._scope = Scope(engine, run, scope.frame, results, around, self._invocation.said or scope.mode)
         return engine, self._scope
 
     def unidentified(self, error: InputError) -> RunnableConfig:
@@ -276,7 +274,10 @@ class Attempt:
         self._ran = [output]
 
     def _cannot(self, error: InputError) -> None:
-        """It runs, and what encloses it cannot be repeated; said once for each node and field."""
+        """It runs, and what encloses it cannot be repeated; said once for each node and field. Raises `NotReplayed`
+        where nothing may run."""
+        if self._invocation.mode is Mode.REPLAY_ONLY:
+            raise NotReplayed(self.step.operation.name, str(error)) from error
         not_replayable(f"{self.step.operation.name} ran inside it and cannot be identified")
         where = self.step.operation.name, error.path
         if where not in _WARNED:
@@ -350,6 +351,7 @@ class Attempt:
 
     def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
         if self._invocation.mode is Mode.OFF:
+            ran_unrecorded()
             return go(self.config)
         token = SCOPE.set(self._scope._replace(parents=None))
         try:
@@ -361,6 +363,7 @@ class Attempt:
 
     async def _alive(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         if self._invocation.mode is Mode.OFF:
+            ran_unrecorded()
             return await go(self.config)
         token = SCOPE.set(self._scope._replace(parents=None))
         try:

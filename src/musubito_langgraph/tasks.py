@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
-from musubito.adapter import ANY, SCOPE, Scope, off_loop, register_kind
+from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_kind
 from musubito.identity.fingerprint import CodeTracker
 from musubito.identity.source import bring
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.fingerprint import of_runnable
 from musubito_langgraph.parents import standing_in
-from musubito_langgraph.policy import Mode, invocation_of
+from musubito_langgraph.policy import invocation_of
 from musubito_langgraph.steps import Place, RecordedStep, counted_keys, within
 from musubito_langgraph.watch import watched
 
@@ -156,7 +156,8 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         engine = node.settings.engine_for(invocation)
         around = Around(config, node.settings.ignore_config)
         inner, _ = watched(config, recorded_calls(node, self._place))
-        return inner, Scope(engine, node.run(standing_in(config))(engine, scope), scope.frame, None, around)
+        run = node.run(standing_in(config))(engine, scope)
+        return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """What the body gives back."""

@@ -18,6 +18,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
@@ -51,7 +52,6 @@ from musubito.errors import (
     ArtifactUnreadable,
     EncodingError,
     InputError,
-    NotReplayed,
     StoreError,
     warn,
 )
@@ -113,7 +113,7 @@ from musubito.store.base import (
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["CANCELLATIONS", "Begun", "Call", "ReplayOnlyStory", "Story", "Telling"]
+__all__ = ["CANCELLATIONS", "Begun", "Call", "Story", "Telling", "forced"]
 
 T = TypeVar("T")
 Telling: TypeAlias = Generator[Effect, Any, T]
@@ -153,6 +153,13 @@ class Call(NamedTuple):
     function: Callable[[], Any]
     turn: Turn | None = None
     again: Callable[[], Mapping[str, object]] | None = None
+
+
+def forced(call: Call) -> Call:
+    """Return the call, to be run anew whatever is stored."""
+    definition = call.definition
+    semantics = replace(definition.semantics, force_reexecution=True)
+    return call._replace(definition=replace(definition, semantics=semantics))
 
 
 class Begun(NamedTuple):
@@ -794,7 +801,7 @@ class Story:
         self._observed = self.call.tracker.begin()
         if self.engine.track_files:
             self.frame().files = file_events.begin(home_of(self.call.definition.function))
-        return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
+        return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient, self.scope.mode)
 
     def _leave(self) -> bool:
         """Close its body. Whether it has changed what its code holds, which is its state from now on."""
@@ -1120,21 +1127,3 @@ class Story:
         engine.keeper.wake()
         if run.lines is not None:
             run.lines.append(line)
-
-
-class ReplayOnlyStory(Story):
-    """It is replayed, or it is an error: nothing runs."""
-
-    __slots__ = ()
-    _may_write: ClassVar = False
-
-    def _why(self) -> str:
-        if self._reason is ReplayReason.READ_CHANGED and self.differs is not None:
-            return f"{self._reason.value}: {self.differs.kind} {self.differs.key}"
-        return self._reason.value
-
-    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
-        hit = yield from self.look()
-        if hit is None:
-            raise NotReplayed(self.call.definition.name, self._why())
-        return hit
