@@ -19,6 +19,7 @@ from hashlib import sha256
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from musubito.errors import MusubitoError
 from musubito.identity.annotations import annotated_classes
 from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import describe, is_atom, plain
@@ -27,7 +28,7 @@ from musubito.identity.functions import Namespace, describe_function, describe_n
 from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
-from musubito.identity.objects import counts
+from musubito.identity.objects import counts, not_tracked
 from musubito.identity.origin import Origin, Origins, module_name
 from musubito.identity.state import CONTAINERS, Written
 
@@ -182,10 +183,27 @@ class Walk:
             elif isinstance(value, Namespace):
                 description = describe_names(self, value.names, name)
             else:
-                description = describe(self, value, name)
+                description = self._described(value, name)
                 self._note_package(value)
                 text = _prompt_of(value)
             self._record(name, description, text, is_function=is_function)
+
+    def _described(self, value: Any, name: str) -> Description:
+        """Describe a class, or an object. An object whose description fails counts by its type and is not tracked."""
+        if issubclass(type(value), type):
+            return describe(self, value, name)
+        known = len(self._index)
+        try:
+            return describe(self, value, name)
+        except MusubitoError:
+            raise
+        except Exception:
+            # What the failed description linked is forgotten: how far it came may depend on the depth of the stack.
+            for key in list(self._index)[known:]:
+                del self._index[key]
+                self._queue.pop()
+            del self._names[known:], self._kept[known:]
+            return not_tracked(self, value, name)
 
     def closure(self) -> Closure:
         """What was found."""
@@ -253,7 +271,7 @@ class Walk:
             place, _, last = name.rpartition(".")
             if place and not place.endswith("<locals>") and last != "<lambda>":
                 return value  # a method: its class is one in each process
-        elif reader is None or isinstance(value, (*CONTAINERS, type, ModuleType)) or is_atom(value):
+        elif reader is None or issubclass(type(value), (*CONTAINERS, type, ModuleType)) or is_atom(value):
             return value
         met = self._originals.setdefault((type(value), module_of(reader), name), [])
         for each, other in met:
