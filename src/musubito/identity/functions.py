@@ -15,6 +15,7 @@ from musubito.identity.bytecode import scan_bytecode
 from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, Description, contents, step_of
 from musubito.identity.imports import absolute, imported, lazy_attribute
+from musubito.identity.mocks import describe_mock, mock_of
 from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
 from musubito.identity.objects import may_be_read
@@ -88,6 +89,8 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     """`member`: it is reached through the receiver of the step, whose class is known."""
     code = function.__code__
     walk.guard.attribute(function, "__code__", code)
+    if (mock := mock_of(function)) is not None:
+        return describe_mock(walk, mock, name, [])
     text = text_of(function)
     member = member or _is_method_of(walk.owner, function)
     signature = walk.annotations or id(function) in walk.facts.given

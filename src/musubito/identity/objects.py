@@ -32,6 +32,7 @@ from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, static, step_of
 from musubito.identity.foreign import kind_of
+from musubito.identity.mocks import describe_mock, is_mock
 from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
@@ -101,9 +102,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     if kind is not None:
         walk.met.append(value)
     said_of_it = tokens("said", canonical(kind.says(value))) if kind is not None and kind.says is not None else b""
-    mock = sys.modules.get("unittest.mock")
-    if mock is not None and issubclass(cls, mock.NonCallableMock):
-        return _mock(walk, value, name, links)
+    if is_mock(value):
+        return describe_mock(walk, value, name, links)
     if cls in WRAPPERS:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
     if origin is Origin.USER:
@@ -263,22 +263,6 @@ def _is_secret(cls: type) -> bool:
         and module_name(each).startswith("pydantic")
         for each in cls.__mro__
     )
-
-
-def _mock(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> Description:
-    """A mock of `unittest` counts by what it answers, not by what it was asked."""
-    state = vars(value)
-    for each in ("_mock_return_value", "_mock_side_effect"):
-        answer = state.get(each)
-        if each in state:
-            walk.guard.item(state, each, answer)
-        if (
-            not isinstance(answer, type(value))
-            and "sentinel" not in type(answer).__name__.lower()
-            and not hasattr(answer, "__next__")
-        ):
-            links.append((each, walk.link(answer, f"{name}.{each}")))
-    return Description(tokens("mock"), links)
 
 
 def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
@@ -459,7 +443,7 @@ def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
         return all(counts(walk, each, depth + 1) for each in value)
     if isinstance(value, dict):
         return all(counts(walk, each, depth + 1) for each in value.values())
-    if _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
+    if is_mock(value) or _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
         return True
     if isinstance(value, ContextVar) or _base_value(value) is not None:
         return True
