@@ -9,7 +9,7 @@ import ast
 import builtins
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from musubito.identity.source import parsed
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["annotated_classes", "annotation_links", "annotations_of"]
+__all__ = ["annotated_classes", "annotation_links", "annotations_of", "text_links"]
 
 DEPTH = 20
 
@@ -55,8 +55,9 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
             links.append((f"{each}:", b"s" + tokens(annotation)))
         else:
             links.append((f"{each}:", walk.link(annotation, walk.called(annotation, bound))))
+        entered: set[str] = set()
         for text in _texts(annotation):
-            links += _text_links(walk, text, scopes, bound, set())
+            links += text_links(walk, text, scopes, bound, entered)
     return links
 
 
@@ -117,11 +118,13 @@ def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
     )
 
 
-def _text_links(
-    walk: Walk, text: str, scopes: list[Mapping[str, Any]], name: str, entered: set[str]
+def text_links(
+    walk: Walk, text: str, scopes: Sequence[Mapping[str, Any]], name: str, entered: set[str] | None = None
 ) -> list[tuple[str, bytes]]:
-    """`entered`: the texts that were followed for this annotation already; an alias may name itself."""
+    """References to what the text of an annotation names. `entered`: the texts that were followed for this annotation
+    already; an alias may name itself."""
     links: list[tuple[str, bytes]] = []
+    entered = set() if entered is None else entered
     text = str.strip(text)
     if text in entered:
         return links
@@ -137,7 +140,7 @@ def _text_links(
             attributes.insert(0, node.attr)
             node = node.value
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            links += _text_links(walk, node.value, scopes, name, entered)
+            links += text_links(walk, node.value, scopes, name, entered)
         elif not isinstance(node, ast.Name):
             pending += ast.iter_child_nodes(node)
         else:
@@ -149,13 +152,13 @@ def _text_links(
                 value = inner
                 attributes.pop(0)
             if isinstance(value, str):
-                links += _text_links(walk, value, scopes, name, entered)
+                links += text_links(walk, value, scopes, name, entered)
             reference = b"unbound" if value is ABSENT else walk.link(value, walk.called(value, name))
             links.append((f"{name}{node.id}", reference))
     return links
 
 
-def _looked_up(walk: Walk, name: str, scopes: list[Mapping[str, Any]]) -> Any:
+def _looked_up(walk: Walk, name: str, scopes: Sequence[Mapping[str, Any]]) -> Any:
     for scope in (*scopes, vars(builtins)):
         if name in scope:
             walk.guard.item(scope, name, scope[name])

@@ -18,6 +18,7 @@ from musubito.identity.names import name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
+from musubito.identity.readers import order_of, subclasses_linked, text_read
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -123,7 +124,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         alike.append(cls)
     members, exempt = vars(cls), walk.written.names(cls)
     schema = _is_schema(cls)
-    own = tokens("class", module_name(cls), name_of(cls)[1])
+    own = tokens("class", module_name(cls), name_of(cls)[1]) + text_read(walk, cls)
     links = [(f"base {number}", walk.link(each, f"{name}.base")) for number, each in enumerate(cls.__bases__)]
     walk.guard.attribute(cls, "__bases__", cls.__bases__)
     if type(cls) is not type:
@@ -146,6 +147,12 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
                 if part == "metadata" and not value:
                     value = NO_METADATA  # all that have none share it, but for those that were sent
                 if type(value).__name__ != "_MISSING_TYPE":
+                    links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
+        for field, each in (members.get("__private_attributes__") or {}).items():
+            for part in ("default", "default_factory"):
+                value = getattr(each, part)
+                walk.guard.attribute(each, part, value)
+                if type(value).__name__ != "PydanticUndefinedType" and (part == "default" or value is not None):
                     links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
         for field, each in (members.get("__pydantic_fields__") or {}).items():
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
@@ -176,6 +183,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         links += walk.links(cls._member_map_.items(), name)
     for each in sorted(exempt):
         links += walk.state(cls, each, f"{name}.{each}")
+    links += order_of(walk, members, DERIVED | exempt)
+    links += subclasses_linked(walk, cls)
     return Description(own, links)
 
 

@@ -110,10 +110,15 @@ class Facts:
     """Whether reached code reads annotations: then all of them count."""
     docs: bool = False
     """Whether reached code reads docstrings: then all of them count."""
+    order: bool = False
+    """Whether reached code gets names in the order in which they were defined."""
+    text: bool = False
+    """Whether reached code reads the text of code: then comments count, too."""
 
     def size(self) -> tuple[int | bool, ...]:
         names = (self.mentioned, self.stored, self.called_names, self.called, self.given, self.handed)
-        return self.written.size, self.late, self.docs, self.annotations, *map(len, names)
+        flags = self.docs, self.annotations, self.order, self.text
+        return self.written.size, self.late, *flags, *map(len, names)
 
 
 class _Waiting(NamedTuple):
@@ -136,6 +141,10 @@ class Walk:
         """Whether docstrings count in this walk."""
         self.annotations = facts.annotations
         """Whether annotations do."""
+        self.order = facts.order
+        """Whether the order of definitions does."""
+        self.text = facts.text
+        """Whether comments and layout do."""
         self.live = True
         """Whether what is being described is led to by code that can run."""
         self.guard = Guard()

@@ -38,6 +38,7 @@ from musubito.identity.objects import (
     may_be_read,
 )
 from musubito.identity.origin import Origin, module_name
+from musubito.identity.typing_objects import describe_typing, is_of_typing
 from musubito.model import StepDefinition
 
 if TYPE_CHECKING:
@@ -130,12 +131,8 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
     if typing.get_origin(value) is not None:
         parts = (typing.get_origin(value), *typing.get_args(value))
         return Description(tokens("generic"), walk.links(enumerate(parts), name))
-    if module_name(cls) == "typing":
-        said = str(getattr(value, "__name__", "")) or repr(value)
-        if isinstance(value, typing.ForwardRef) and isinstance(value.__forward_module__, str):
-            module = value.__forward_module__
-            said = said.replace(f"module={module!r}", f"module={known_as(module)!r}")
-        return Description(tokens("typing", cls.__qualname__, said), [])
+    if is_of_typing(value):
+        return describe_typing(walk, value, name)
     if cls is object or value is NotImplemented:
         return Description(tokens("type", cls.__qualname__), [])
     if cls is slice:
@@ -418,5 +415,5 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
     (VIEWS, _view),
     ((types.SimpleNamespace, string.Template, argparse.Namespace), _namespace),
     (BaseException, _exception),
-    (typing.TypeVar, lambda _walk, value, _name: Description(tokens("typevar", value.__name__), [])),
+    (typing.TypeVar, describe_typing),
 ]

@@ -20,7 +20,8 @@ from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
-from musubito.identity.scan import ANNOTATION_READERS, Key, Read, Root, Scan, scan
+from musubito.identity.readers import called_by_name, names_of, note_looks, note_reader, order_of, subclasses_linked
+from musubito.identity.scan import Key, Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
 
 if TYPE_CHECKING:
@@ -103,8 +104,10 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
         walk.guard.attribute(function, "__doc__", doc)
-    walk.facts.docs |= text.scan.reads_docs
-    walk.facts.annotations |= text.scan.reads_annotations
+    own += names_of(walk, function, held=signature)
+    if walk.text and text.source is not None:
+        own += tokens("text", text.source.text)
+    note_looks(walk, text.scan)
     if walk.live:
         _runs(walk, function, text.scan)
         _writes(walk, function, text.scan, member)
@@ -152,6 +155,7 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
             links.append((each, walk.constant(value, f"{name}.{each}", runs=runs)))
     for each in sorted(exempt):
         links += walk.state(names, each, f"{name}.{each}")
+    links += order_of(walk, names, exempt)
     return Description(tokens("module", name), links)
 
 
@@ -313,8 +317,9 @@ def _follow(
         return
     if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Origin.USER:
         _function_fields(walk, value, name, links)
-    if isinstance(value, FunctionType) and value.__name__ in ANNOTATION_READERS:
-        walk.facts.annotations |= walk.origins.of_function(value) is not Origin.USER
+    note_reader(walk, value)
+    if called_by_name(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Origin.USER:
+        links += subclasses_linked(walk, value)
     if not rest and walk.live:
         if how.called:
             walk.calls(value)

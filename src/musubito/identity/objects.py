@@ -36,7 +36,9 @@ from musubito.identity.mocks import describe_mock, is_mock
 from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
+from musubito.identity.readers import order_of
 from musubito.identity.state import value_of
+from musubito.identity.typing_objects import is_of_typing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -296,6 +298,8 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
                 walk.guard.item(held, each, inner)
             for part, label, called in _parts(walk, inner, str(each), f"{name}.{each}", left_out):
                 links += _field(walk, part, label, called, of_others=only_data, known=kind is not None)
+        if not only_data:
+            links += order_of(walk, held, exempt)
     for slot in sorted(_slots(type(value)) - exempt):
         inner = getattr(value, slot, ABSENT)
         if inner is ABSENT:
@@ -437,7 +441,7 @@ def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
         return True
     if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(cls) is Origin.USER:
         return True
-    if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or module_name(cls) == "typing":
+    if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or is_of_typing(value):
         return True
     if isinstance(value, list | tuple | set | frozenset | deque):
         return all(counts(walk, each, depth + 1) for each in value)
