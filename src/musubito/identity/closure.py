@@ -15,6 +15,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -73,17 +74,24 @@ class Closure(NamedTuple):
     written: Written
 
 
-def reach(function: Callable[..., Any], owner: type | None, module: str | None = None) -> Closure:
+def reach(
+    function: Callable[..., Any], owner: type | None, module: str | None = None, *, outermost: bool = True
+) -> Closure:
     """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`: see
-    `CodeTracker`."""
+    `CodeTracker`. Not `outermost`: what is reached belongs to another walk, and is described for itself."""
     facts = Facts()
     for _ in range(ROUNDS):
         before = facts.size()
         walk = Walk(function, owner, facts, module)
+        walk.outermost = outermost
         walk.run()
         if facts.size() == before:
             return walk.closure()
     raise RuntimeError(f"what {_called(function)} writes does not settle")  # each round adds to finitely many places
+
+
+def _digest_apart(module: str, value: Any) -> bytes:
+    return reach(value, None, module, outermost=False).digest
 
 
 @dataclass(slots=True)
@@ -148,8 +156,12 @@ class Walk:
         self.live = True
         """Whether what is being described is led to by code that can run."""
         self.guard = Guard()
+        self.outermost = True
+        """Whether it is no walk within another one."""
         if module is None:
             module = module_of(function) if isinstance(function, FunctionType) else module_name(function)
+        self.digest_apart = partial(_digest_apart, module)
+        """What a thing amounts to for itself, wherever it is reached; nothing of it is kept."""
         self.origins = Origins(module)
         self.reached: dict[tuple[str, str], list[type]] = {}
         """The user's classes, by what they are called."""

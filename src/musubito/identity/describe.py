@@ -15,7 +15,7 @@ import re
 import string
 import types
 import typing
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
 from types import EllipsisType, FunctionType, ModuleType
@@ -319,7 +319,7 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
         if seen is None and not isinstance(content, tuple | frozenset):
             walk.guard.items(value, base, held)
         if isinstance(content, set | frozenset):
-            held = tuple(sorted(held, key=lambda each: _sortable(walk, each)))
+            held = _in_order(walk, held)
         for each in held:
             may_be_read(walk, each)
         links += walk.links(enumerate(held), name)
@@ -347,6 +347,16 @@ def _sortable(walk: Walk, value: Any) -> bytes:
             str(getattr(value, "name", "")),
         )
     )
+
+
+def _in_order(walk: Walk, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The items of a set, in an order that follows from what they are; objects that are alike in all else by what each
+    amounts to for itself."""
+    keys = [_sortable(walk, each) for each in items]
+    if walk.outermost and len(set(keys)) < len(keys):
+        often = Counter(keys)
+        keys = [key + walk.digest_apart(each) if often[key] > 1 else key for key, each in zip(keys, items, strict=True)]
+    return tuple(each for _, each in sorted(zip(keys, items, strict=True), key=lambda pair: pair[0]))
 
 
 def _subclass_of_atom(walk: Walk, value: Any, name: str) -> Description:

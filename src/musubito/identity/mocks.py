@@ -1,7 +1,7 @@
 """The answers that mocks of `unittest.mock` were given.
 
-A mock makes its children as they are asked for, and notes each call. Only what somebody put into it counts, however deep
-it lies: answers, side effects, attributes and special methods. A child that was merely looked at counts as none.
+A mock makes its children as they are asked for, and notes each call. Only what somebody put into it counts, at whatever
+depth: answers, side effects, attributes and special methods. A child that was merely looked at counts as none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_mock", "is_mock", "mock_of"]
 
-LISTS: Final = (type(iter([])), type(iter(())))
+LISTS: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
 MOST_KEPT: Final = 1024
 _answers: OrderedDict[int, tuple[Any, list[Any]]] = OrderedDict()
 """Iterators over answers, by id, with the answers that were left when each was first seen."""
@@ -46,9 +46,8 @@ def describe_mock(walk: Walk, value: Any, name: str, links: list[tuple[str, byte
     """The record of a mock: what was put into it and into its children."""
     found = list(_put_in(value))
     walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in found])
-    for cls in type(value).__mro__:
-        if walk.origins.of_class(cls) is Origin.USER:
-            links.append(("class", walk.link(cls, walk.called(cls, name))))
+    mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Origin.USER)
+    links += [("class", walk.link(cls, walk.called(cls, name))) for cls in mine]
     for label, each in found:
         inner = f"{name}.{label}"
         if hasattr(type(each), "__next__"):

@@ -13,10 +13,10 @@ import functools
 import operator
 import re
 import string
-import struct
 import sys
 import types
 import typing
+import weakref
 from array import array
 from collections import ChainMap, UserDict, UserList, UserString, deque
 from contextvars import ContextVar
@@ -37,7 +37,18 @@ from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
 from musubito.identity.readers import order_of
+from musubito.identity.settings import (
+    adapted,
+    is_secret_field,
+    is_type_adapter,
+    settings_of,
+    told_nothing,
+    url_text,
+    without_secrets,
+)
 from musubito.identity.state import value_of
+from musubito.identity.tables import table_parts
+from musubito.identity.taken_apart import Parts, hides, is_data, parts_of, watched
 from musubito.identity.typing_objects import is_of_typing
 
 if TYPE_CHECKING:
@@ -62,6 +73,8 @@ UNCHANGING = frozenset(
     {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
 )
 DEPTH = 100
+MOST_OBJECTS = 1000
+"""How many objects are entered to tell whether one can be identified. What holds more is no setting."""
 WRAPPERS = frozenset({UserDict, UserList, UserString, ChainMap})
 """Classes of the standard library whose objects are containers with a field for the content."""
 GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
@@ -79,8 +92,6 @@ IDENTIFIED = (
     *(datetime, time, array),
 )
 """What can be identified, whatever is in it; it says itself what is not tracked there."""
-HEAP_TYPE = 1 << 9
-WORD = struct.calcsize("P")
 LARGE = 4096
 
 
@@ -108,6 +119,9 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         return describe_mock(walk, value, name, links)
     if cls in WRAPPERS:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
+    if origin is Origin.OTHER and (text := url_text(value)) is not None:
+        walk.guard.same(lambda: url_text(value), text)
+        return Description(tokens("url", text), links)
     if origin is Origin.USER:
         own = tokens("object", _hidden(walk, value, name)) + said_of_it
         return Description(own, [*links, *_zone(walk, value, name), *fields_linked(walk, value, name)])
@@ -128,12 +142,37 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     if (content := _base_value(value)) is not None:
         walk.guard.same(lambda: _base_value(value), content)
         return Description(tokens("content", content), [*links, *_zone(walk, value, name)])
-    if origin is Origin.STDLIB or is_own(module_name(cls)):
+    if is_own(module_name(cls)):
+        return not_tracked(walk, value, name)
+    if issubclass(cls, weakref.ReferenceType):
+        return _weak(walk, value, links)
+    if is_type_adapter(value):
+        return Description(tokens("adapter"), links + walk.links(adapted(value), name))
+    if (parts := _made_of(value, origin)) is not None:
+        walk.guard.same(lambda: watched(_made_of(value, origin)), watched(parts))
+        for label, each in parts.held:
+            links += held_by_others(walk, without_secrets(each), label, f"{name}.{label}")
+        return Description(tokens("parts", parts.own), links)
+    if origin is Origin.STDLIB and (hides(cls) or not is_data(value)):
         return not_tracked(walk, value, name)
     names, inner = _said_names(value), fields_linked(walk, value, name, only_data=True)
-    if not any(names[1:]) and (not inner or _hides(cls)):
+    if not any(names[1:]) and hides(cls):
         walk.not_tracked(name, value)
     return Description(tokens("object", *names), [*links, *inner])
+
+
+def _made_of(value: Any, origin: Origin) -> Parts | None:
+    return table_parts(value) or parts_of(value, origin)
+
+
+def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]) -> Description:
+    """A weak reference counts by what it refers to, which nothing here keeps alive."""
+    if not walk.outermost:
+        return Description(tokens("reference"), links)
+    described = walk.digest_apart(reference())
+    digest = walk.digest_apart
+    walk.guard.same(lambda: digest(reference()), described)
+    return Description(tokens("reference", described), links)
 
 
 def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
@@ -147,7 +186,7 @@ def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
     if (described := _base_value(value)) is not None:
         walk.guard.same(lambda: _base_value(value), described)
         return described
-    if _hides(type(value)):
+    if hides(type(value)):
         walk.not_tracked(name, value)
     return None
 
@@ -222,14 +261,6 @@ def _is_masked(value: Any) -> bool:
     return numpy is not None and issubclass(type(value), numpy.MaskedArray)
 
 
-def _hides(cls: type) -> bool:
-    """Whether its objects are larger than their fields, or a base is not written in Python."""
-    if any(not each.__flags__ & HEAP_TYPE for each in cls.__mro__[:-1]):
-        return True
-    slots = sum(isinstance(each, types.MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
-    return cls.__basicsize__ > object.__basicsize__ + WORD * (slots + 2)
-
-
 def _declares(cls: type) -> bool:
     """Whether a class declares its fields: a dataclass or a pydantic model."""
     return is_dataclass(cls) or any("__pydantic_fields__" in vars(each) for each in cls.__mro__)
@@ -271,14 +302,17 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
     links: list[tuple[str, bytes]] = []
     walk.written.of_instance(value)
-    for each in _lazy_names(type(value)):
-        walk.written.add_name(value, each)
+    if not only_data:
+        for each in _lazy_names(type(value)):
+            walk.written.add_name(value, each)
     written = walk.written.names(value)
     for each in sorted(written, key=str):
         links += walk.state(value, each, f"{name}.{each}")
     kind = kind_of(value)
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     exempt = written | left_out
+    if only_data and kind is None:
+        exempt |= _lazy_names(type(value)) | told_nothing(value)
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         held = fields_of(value, where)
         if held is None:
@@ -330,9 +364,27 @@ def _field(walk: Walk, value: Any, label: str, name: str, *, of_others: bool, kn
     """
     if not known if of_others else label in walk.facts.handed:
         may_be_read(walk, value)
-    return (
-        held_by_others(walk, value, label, name) if of_others else [(label, walk.link(value, walk.called(value, name)))]
-    )
+    if not of_others:
+        return [(label, walk.link(value, walk.called(value, name)))]
+    return held_by_others(walk, value, label, name) if known else setting_linked(walk, value, label, name)
+
+
+def setting_linked(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+    """A field of an object of a package, without the secrets in it."""
+    if is_secret_field(label, value):
+        return [(label, b"secret")]
+    cleaned = without_secrets(value)
+    if cleaned is value:
+        return held_by_others(walk, value, label, name)
+    described = encoded(cleaned)
+    if described is None:
+        if isinstance(value, dict):
+            walk.guard.mapping(value, tuple(value), tuple(value.values()))
+        else:
+            walk.guard.items(value, type(value), tuple(value))
+        return held_by_others(walk, cleaned, label, name)
+    walk.guard.same(lambda: encoded(without_secrets(value)), described)
+    return [(label, b"s" + described)]
 
 
 def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
@@ -341,6 +393,10 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
         return [(label, walk.link(value, walk.called(value, name)))]
     walk.not_tracked(name, value)
     links = [(label, tokens("type", module_name(type(value)), type(value).__qualname__))]
+    if walk.origins.of_class(type(value)) is Origin.OTHER:
+        for each, inner in settings_of(value):
+            if counts(walk, inner):
+                links += setting_linked(walk, inner, f"{label}.{each}", f"{name}.{each}")
     pairs: Iterable[tuple[Any, Any]] = ()
     if type(value) is dict:
         pairs = value.items()
@@ -432,10 +488,12 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     return links
 
 
-def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
-    """Whether what somebody else's object or function holds can be identified."""
+def counts(walk: Walk, value: Any, depth: int = 0, seen: dict[int, Any] | None = None) -> bool:
+    """Whether what somebody else's object or function holds can be identified, with all that it holds. `seen`: the
+    objects of packages that were entered already."""
     if depth > DEPTH:
         return False
+    seen = {} if seen is None else seen
     cls = type(value)
     if cls in ATOMS or cls is object or value is NotImplemented or cls in WRAPPERS or _is_secret(cls):
         return True
@@ -444,14 +502,33 @@ def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
     if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or is_of_typing(value):
         return True
     if isinstance(value, list | tuple | set | frozenset | deque):
-        return all(counts(walk, each, depth + 1) for each in value)
+        return all(counts(walk, each, depth + 1, seen) for each in value)
     if isinstance(value, dict):
-        return all(counts(walk, each, depth + 1) for each in value.values())
+        return all(counts(walk, each, depth + 1, seen) for each in value.values())
     if is_mock(value) or _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
         return True
     if isinstance(value, ContextVar) or _base_value(value) is not None:
         return True
-    return walk.origins.of_class(cls) is Origin.OTHER and any(_said_names(value)[1:])
+    origin = walk.origins.of_class(cls)
+    if origin is Origin.OTHER and any(_said_names(value)[1:]):
+        return True
+    if id(value) in seen:
+        return True
+    seen[id(value)] = value
+    if len(seen) > MOST_OBJECTS or is_own(module_name(cls)):
+        return False
+    if issubclass(cls, weakref.ReferenceType) or is_type_adapter(value) or url_text(value) is not None:
+        return True
+    parts = _made_of(value, origin)
+    if parts is not None:
+        return all(counts(walk, each, depth + 1, seen) for _, each in parts.held)
+    if hides(cls) or not is_data(value):
+        return False
+    if origin is Origin.STDLIB:
+        return True
+    slots = ((each, getattr(value, each, None)) for each in _slots(cls))
+    fields = [*(fields_of(value) or {}).items(), *slots]
+    return all(is_secret_field(name, each) or counts(walk, each, depth + 1, seen) for name, each in fields)
 
 
 def not_tracked(walk: Walk, value: Any, name: str) -> Description:

@@ -71,7 +71,7 @@ def subclasses_linked(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
     """References to the user's subclasses of a class, where reached code asks classes for theirs."""
     if SUBCLASSES not in walk.facts.mentioned:
         return []
-    walk.guard.same(lambda: list(map(id, _subclasses(cls))), list(map(id, _subclasses(cls))))
+    walk.guard.same(lambda: [id(each) for each in _subclasses(cls)], [id(each) for each in _subclasses(cls)])
     found = [each for each in _subclasses(cls) if walk.origins.of_class(each) is Origin.USER]
     return [(f"subclass {number}", walk.link(each, walk.called(each, ""))) for number, each in enumerate(found)]
 
@@ -79,7 +79,8 @@ def subclasses_linked(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
 def _subclasses(cls: type) -> list[type]:
     """Its subclasses in the order of their definition; of those called alike the latest, as the others are only not
     forgotten yet."""
-    return list({name_of(each): each for each in type.__subclasses__(cls)}.values())
+    found: list[type] = type.__subclasses__(cls)
+    return list({name_of(each): each for each in found}.values())
 
 
 def called_by_name(attributes: list[str]) -> bool:

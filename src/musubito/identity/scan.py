@@ -531,7 +531,8 @@ def _annotations(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[a
     """What the annotations of a nested function name: who gets the function may read them."""
     a = function.args
     parts = (*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg)))
-    pending: list[ast.AST] = [*(each.annotation for each in parts if each.annotation), *filter(None, [function.returns])]
+    pending: list[ast.AST] = [each.annotation for each in parts if each.annotation is not None]
+    pending += [function.returns] if function.returns is not None else []
     for annotation in pending:
         yield annotation
         for each in ast.walk(annotation):

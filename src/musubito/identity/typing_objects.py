@@ -54,8 +54,9 @@ def _part(value: Any, name: str) -> Any:
         each = getattr(value, name, None)
     except Exception:
         return ABSENT
-    empty = each is None or each == () or repr(each) == "typing_extensions.NoDefault" or repr(each) == "typing.NoDefault"
-    return ABSENT if empty else each
+    if each is None or each == () or type(each).__name__ == "NoDefaultType":
+        return ABSENT
+    return each
 
 
 def _texts(each: Any) -> list[str]:
