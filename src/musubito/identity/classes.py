@@ -19,6 +19,7 @@ from musubito.identity.normalise import tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
 from musubito.identity.readers import order_of, subclasses_linked, text_read
+from musubito.identity.structs import is_struct, struct_links
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -135,6 +136,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         walk.guard.item(members, "__doc__", doc)
     if schema or walk.annotations:
         links += annotation_links(walk, cls, name)
+    if is_struct(cls):
+        links += struct_links(walk, cls, name)
     if schema:
         params = members.get("__dataclass_params__")
         own += tokens(*(getattr(params, each, None) for each in PARAMETERS))
@@ -222,7 +225,7 @@ def _is_described(cls: type) -> bool:
 
 
 def _is_schema(cls: type) -> bool:
-    return any(
+    return is_struct(cls) or any(
         each in dir(cls) for each in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
     )
 

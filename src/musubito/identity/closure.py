@@ -163,6 +163,8 @@ class Walk:
         self.digest_apart = partial(_digest_apart, module)
         """What a thing amounts to for itself, wherever it is reached; nothing of it is kept."""
         self.origins = Origins(module)
+        self.unpatched: dict[int, type] = {}
+        """The classes of packages that were searched for code of the user's."""
         self.reached: dict[tuple[str, str], list[type]] = {}
         """The user's classes, by what they are called."""
         self.steps: set[str] = set()

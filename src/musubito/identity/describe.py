@@ -38,6 +38,7 @@ from musubito.identity.objects import (
     may_be_read,
 )
 from musubito.identity.origin import Origin, module_name
+from musubito.identity.patches import patches_linked
 from musubito.identity.typing_objects import describe_typing, is_of_typing
 from musubito.model import StepDefinition
 
@@ -117,7 +118,7 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
     if issubclass(cls, type):
         if walk.origins.of_class(value) is Origin.USER:
             return describe_class(walk, value, name)
-        return _by_name(value)
+        return _by_name(value)._replace(links=patches_linked(walk, value, name))
     if issubclass(cls, ModuleType):
         return Description(tokens("named", known_as(value.__name__)), [], named=True)
     for kinds, how in KINDS:

@@ -38,6 +38,7 @@ from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
 from musubito.identity.readers import order_of
 from musubito.identity.settings import (
+    FIXED_URLS,
     adapted,
     is_secret_field,
     is_type_adapter,
@@ -120,7 +121,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     if cls in WRAPPERS:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
     if origin is Origin.OTHER and (text := url_text(value)) is not None:
-        walk.guard.same(lambda: url_text(value), text)
+        if cls.__module__.partition(".")[0] not in FIXED_URLS:
+            walk.guard.same(lambda: url_text(value), text)
         return Description(tokens("url", text), links)
     if origin is Origin.USER:
         own = tokens("object", _hidden(walk, value, name)) + said_of_it
@@ -376,15 +378,23 @@ def setting_linked(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
     cleaned = without_secrets(value)
     if cleaned is value:
         return held_by_others(walk, value, label, name)
-    described = encoded(cleaned)
-    if described is None:
-        if isinstance(value, dict):
-            walk.guard.mapping(value, tuple(value), tuple(value.values()))
-        else:
-            walk.guard.items(value, type(value), tuple(value))
-        return held_by_others(walk, cleaned, label, name)
-    walk.guard.same(lambda: encoded(without_secrets(value)), described)
-    return [(label, b"s" + described)]
+    _watch_through(walk, value, 0)
+    return held_by_others(walk, cleaned, label, name)
+
+
+def _watch_through(walk: Walk, value: Any, depth: int) -> None:
+    """Containers in containers must hold what they hold, if what counts is a copy of them."""
+    if depth > DEPTH:
+        return
+    if isinstance(value, dict):
+        walk.guard.mapping(value, tuple(value), tuple(value.values()))
+        for each in value.values():
+            _watch_through(walk, each, depth + 1)
+    elif type(value) in (list, tuple):
+        if type(value) is list:
+            walk.guard.items(value, list, tuple(value))
+        for each in value:
+            _watch_through(walk, each, depth + 1)
 
 
 def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:

@@ -19,6 +19,7 @@ from musubito.identity.origin import module_name
 from musubito.identity.secrets import HIDDEN, SECRETS, looks_like_a_key
 
 __all__ = [
+    "FIXED_URLS",
     "adapted",
     "is_secret_field",
     "is_type_adapter",
@@ -37,6 +38,8 @@ _SCHEME: Final = re.compile(r"(?:basic|bearer|token|digest|apikey) \S+", re.IGNO
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@?#]{1,500}@")
 _AGENT: Final = "user-agent"
 """The header in which a library says its own version."""
+FIXED_URLS: Final = frozenset({"httpx", "httpx2", "yarl", "pydantic", "pydantic_core", "starlette"})
+"""Packages whose URLs never change."""
 DEPTH: Final = 20
 CONTAINERS: Final = (dict, list, tuple)
 

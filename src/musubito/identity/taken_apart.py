@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from musubito.identity.description import fields_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, module_name
+from musubito.identity.structs import is_struct
 
 __all__ = ["Parts", "hides", "is_data", "is_machinery", "parts_of", "watched"]
 
@@ -85,6 +86,8 @@ def is_data(value: Any) -> bool:
 
 def hides(cls: type) -> bool:
     """Whether its objects are larger than their fields, or a base is not written in Python."""
+    if is_struct(cls):
+        return False  # all that its objects hold is in slots
     if any(not each.__flags__ & HEAP_TYPE for each in cls.__mro__[:-1] if each not in SHOWN):
         return True
     if issubclass(cls, SHOWN):
