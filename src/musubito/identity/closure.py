@@ -63,6 +63,8 @@ class Closure(NamedTuple):
     digest: bytes
     parts: tuple[CodePart, ...]
     untracked: tuple[str, ...]
+    unidentified: tuple[str, ...]
+    """What of it is data all the same, of which nothing but the type is known."""
     state: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
     reached: Mapping[tuple[str, str], tuple[type, ...]]
@@ -186,6 +188,7 @@ class Walk:
         self._parts: dict[str, CodePart] = {}
         self._functions: list[FunctionType] = []
         self._untracked: set[str] = set()
+        self._unidentified: set[str] = set()
         self._state: set[str] = set()
 
     def run(self) -> None:
@@ -226,6 +229,7 @@ class Walk:
                 del self._index[key]
                 self._queue.pop()
             del self._names[known:], self._kept[known:]
+            self.not_identified(name, value)
             return not_tracked(self, value, name)
 
     def closure(self) -> Closure:
@@ -238,6 +242,7 @@ class Walk:
             self._digest.digest(),
             parts,
             untracked,
+            tuple(sorted(self._unidentified)),
             state,
             {**annotated, **{name: the_one_of(classes) for name, classes in reached.items()}},
             reached,
@@ -332,6 +337,11 @@ class Walk:
     def not_tracked(self, name: str, value: Any) -> None:
         """`value` could only be counted by its type."""
         self._untracked.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
+
+    def not_identified(self, name: str, value: Any) -> None:
+        """`value` is data, and could only be counted by its type."""
+        self.not_tracked(name, value)
+        self._unidentified.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
     def not_found(self, module: str, error: BaseException) -> None:
         """A module that the code imports itself cannot be looked into."""

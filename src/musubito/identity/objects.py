@@ -49,7 +49,7 @@ from musubito.identity.settings import (
 )
 from musubito.identity.state import value_of
 from musubito.identity.tables import table_parts
-from musubito.identity.taken_apart import Parts, hides, is_data, parts_of, watched
+from musubito.identity.taken_apart import Parts, does_something, hides, is_data, parts_of, watched
 from musubito.identity.typing_objects import is_of_typing
 
 if TYPE_CHECKING:
@@ -156,10 +156,14 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
             links += held_by_others(walk, without_secrets(each), label, f"{name}.{label}")
         return Description(tokens("parts", parts.own), links)
     if origin is Origin.STDLIB and (hides(cls) or not is_data(value)):
+        if not does_something(value):
+            walk.not_identified(name, value)
         return not_tracked(walk, value, name)
     names, inner = _said_names(value), fields_linked(walk, value, name, only_data=True)
     if not any(names[1:]) and hides(cls):
         walk.not_tracked(name, value)
+        if not inner and not does_something(value):
+            walk.not_identified(name, value)
     return Description(tokens("object", *names), [*links, *inner])
 
 

@@ -11,6 +11,7 @@ import copyreg
 import functools
 import gc
 import io
+import itertools
 import logging
 import struct
 from collections import deque
@@ -25,18 +26,18 @@ from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, module_name
 from musubito.identity.structs import is_struct
 
-__all__ = ["Parts", "hides", "is_data", "is_machinery", "parts_of", "watched"]
+__all__ = ["Parts", "does_something", "hides", "is_data", "is_machinery", "parts_of", "watched"]
 
 RESOURCES: Final = frozenset(
     (
         *("_thread", "threading", "_socket", "socket", "select", "selectors", "_ssl", "ssl", "_asyncio", "asyncio"),
         *("_queue", "queue", "subprocess", "_sqlite3", "sqlite3", "multiprocessing", "_multiprocessing", "concurrent"),
-        *("mmap", "_ctypes", "ctypes", "signal", "tkinter", "contextvars", "_contextvars", "random", "_random", "time"),
+        *("mmap", "_ctypes", "ctypes", "signal", "tkinter", "contextvars", "_contextvars", "random", "_random"),
         *("_winapi", "sched", "traceback", "warnings", "importlib", "unittest", "_io", "io"),
     )
 )
 """Modules whose objects lock, run, connect, load or draw lots."""
-OPEN: Final = ("close", "aclose", "acquire", "release", "shutdown", "disconnect", "fileno")
+OPEN: Final = ("close", "aclose", "acquire", "release", "shutdown", "disconnect", "fileno", "cleanup")
 """What only those can do that hold something which has to be given back."""
 LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
 LARGE: Final = 4096
@@ -77,11 +78,15 @@ def parts_of(value: Any, origin: Origin) -> Parts | None:
     return _reduced(value) if (origin is Origin.STDLIB or hides(cls)) and _says_how(cls) else None
 
 
+def does_something(value: Any) -> bool:
+    """Whether an object that counts by its type does so rightly: machinery, what holds some, and a counter."""
+    held = (fields_of(value) or {}).values()
+    return type(value) is itertools.count or any(map(is_machinery, (value, *held)))
+
+
 def is_data(value: Any) -> bool:
     """Whether an object may be taken apart: neither it nor what it holds itself is machinery."""
-    if is_machinery(value) or hasattr(type(value), "__next__"):
-        return False
-    return not any(is_machinery(each) for each in (fields_of(value) or {}).values())
+    return not does_something(value) and not hasattr(type(value), "__next__")
 
 
 def hides(cls: type) -> bool:
@@ -152,6 +157,8 @@ def _says_how(cls: type) -> bool:
 
 
 def _reduced(value: Any) -> Parts | None:
+    if hasattr(type(value), "nbytes"):
+        return None  # a tensor or a table, which would be copied as a whole
     reduce = copyreg.dispatch_table.get(type(value))
     try:
         said = reduce(value) if reduce is not None else value.__reduce_ex__(4)
