@@ -90,7 +90,7 @@ def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
     where = held if delegate is None else {f"_mock_{name}": each for name, each in (fields_of(delegate) or {}).items()}
     for label in ("_mock_return_value", "_mock_side_effect"):
         each = where.get(label)
-        if each is not None and each is not library.DEFAULT and each is not library.sentinel.DEFAULT:
+        if each is not None and each is not library.DEFAULT and not _is_made(held.get("_mock_new_name"), label, each):
             yield "()" if label == "_mock_return_value" else "(side effect)", each
     for label in ("_mock_wraps", "_spec_class", "_mock_methods"):
         if held.get(label) is not None:
@@ -102,6 +102,16 @@ def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
         # Each mock is of a class of its own, which has the special methods that it was given.
         if isinstance(each, FunctionType) or (label not in _own_names() and isinstance(each, property)):
             yield label, each
+
+
+def _is_made(name: object, label: str, value: object) -> bool:
+    """Whether `MagicMock` gave an answer itself to the special method of this name."""
+    library: Any = sys.modules["unittest.mock"]
+    if label == "_mock_side_effect":
+        return isinstance(value, FunctionType) and value.__module__ == library.__name__
+    fixed = getattr(library, "_return_values", {}).get(name, library.DEFAULT)
+    # Those that are worked out for each mock tell where it lies in memory.
+    return value is fixed or name in getattr(library, "_calculate_return_value", {})
 
 
 @cache

@@ -18,7 +18,7 @@ from collections import deque
 from decimal import Context
 from hashlib import sha256
 from json import JSONDecoder
-from types import MemberDescriptorType
+from types import GeneratorType, MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 from musubito.identity.description import fields_of
@@ -63,6 +63,8 @@ def is_machinery(value: object) -> bool:
     top = module.partition(".")[0]
     if top in RESOURCES or issubclass(cls, LOGGERS):
         return True
+    if issubclass(cls, GeneratorType):
+        return False  # it can be closed, but what it will give is data
     return "random" in module or any(hasattr(cls, each) for each in OPEN)
 
 
