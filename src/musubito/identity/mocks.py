@@ -14,7 +14,7 @@ from threading import Lock
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
-from musubito.identity.description import Description, fields_of
+from musubito.identity.description import Description, contents, fields_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin
 
@@ -90,7 +90,7 @@ def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
     where = held if delegate is None else {f"_mock_{name}": each for name, each in (fields_of(delegate) or {}).items()}
     for label in ("_mock_return_value", "_mock_side_effect"):
         each = where.get(label)
-        if each is not None and each is not library.DEFAULT and not _is_made(held.get("_mock_new_name"), label, each):
+        if each is not None and each is not library.DEFAULT and not _is_made(held, label, each):
             yield "()" if label == "_mock_return_value" else "(side effect)", each
     for label in ("_mock_wraps", "_spec_class", "_mock_methods"):
         if held.get(label) is not None:
@@ -100,18 +100,20 @@ def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
             yield label, held[label]
     for label, each in sorted(vars(type(mock)).items()):
         # Each mock is of a class of its own, which has the special methods that it was given.
-        if isinstance(each, FunctionType) or (label not in _own_names() and isinstance(each, property)):
-            yield label, each
+        if isinstance(each, FunctionType) and not any(is_mock(contents(cell)) for cell in each.__closure__ or ()):
+            yield label, each  # one that asks a mock is there for a child, which was looked at already
 
 
-def _is_made(name: object, label: str, value: object) -> bool:
-    """Whether `MagicMock` gave an answer itself to the special method of this name."""
+def _is_made(held: dict[Any, Any], label: str, value: object) -> bool:
+    """Whether `MagicMock` gave an answer itself to a special method with these fields."""
     library: Any = sys.modules["unittest.mock"]
     if label == "_mock_side_effect":
         return isinstance(value, FunctionType) and value.__module__ == library.__name__
-    fixed = getattr(library, "_return_values", {}).get(name, library.DEFAULT)
-    # Those that are worked out for each mock tell where it lies in memory.
-    return value is fixed or name in getattr(library, "_calculate_return_value", {})
+    name, parent = held.get("_mock_new_name"), held.get("_mock_new_parent")
+    calculated = getattr(library, "_calculate_return_value", {}).get(name)
+    if calculated is not None and parent is not None and type(value) in (int, str):
+        return bool(value == calculated(parent))
+    return value is getattr(library, "_return_values", {}).get(name, library.DEFAULT)
 
 
 @cache
