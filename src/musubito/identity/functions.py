@@ -91,7 +91,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     code = function.__code__
     walk.guard.attribute(function, "__code__", code)
     if (mock := mock_of(function)) is not None:
-        return describe_mock(walk, mock, name, [])
+        return describe_mock(walk, mock, name)
     text = text_of(function)
     member = member or _is_method_of(walk.owner, function)
     signature = walk.annotations or id(function) in walk.facts.given

@@ -42,12 +42,12 @@ def mock_of(function: FunctionType) -> Any:
     return mock if is_mock(mock) else None
 
 
-def describe_mock(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> Description:
-    """The record of a mock: what was put into it and into its children."""
+def describe_mock(walk: Walk, value: Any, name: str) -> Description:
+    """The record of a mock: its kind, and what was put into it and into its children."""
     found = list(_put_in(value))
     walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in found])
     mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Origin.USER)
-    links += [("class", walk.link(cls, walk.called(cls, name))) for cls in mine]
+    links = [("class", walk.link(cls, walk.called(cls, name))) for cls in mine]
     for label, each in found:
         inner = f"{name}.{label}"
         if hasattr(type(each), "__next__"):
@@ -57,7 +57,7 @@ def describe_mock(walk: Walk, value: Any, name: str, links: list[tuple[str, byte
                 walk.not_tracked(inner, each)
         else:
             links.append((label, walk.link(each, walk.called(each, inner))))
-    return Description(tokens("mock"), links)
+    return Description(tokens("mock", type(value).__name__), links)
 
 
 def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
@@ -107,9 +107,10 @@ def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
 def _is_made(held: dict[Any, Any], label: str, value: object) -> bool:
     """Whether `MagicMock` gave an answer itself to a special method with these fields."""
     library: Any = sys.modules["unittest.mock"]
-    if label == "_mock_side_effect":
-        return isinstance(value, FunctionType) and value.__module__ == library.__name__
     name, parent = held.get("_mock_new_name"), held.get("_mock_new_parent")
+    if label == "_mock_side_effect":
+        made = isinstance(value, FunctionType) and value.__module__ == library.__name__
+        return made and name in getattr(library, "_side_effect_methods", {})
     calculated = getattr(library, "_calculate_return_value", {}).get(name)
     if calculated is not None and parent is not None and type(value) in (int, str):
         return bool(value == calculated(parent))

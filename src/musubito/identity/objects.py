@@ -101,6 +101,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     cls = type(value)
     walk.guard.kind(value, cls)
     origin = walk.origins.of_class(cls)
+    if is_mock(value):
+        return describe_mock(walk, value, name)
     links = [("class", walk.link(cls, walk.called(cls, name)))]
     if static(value, "__musubito_identity__") is not ABSENT:
         try:
@@ -116,8 +118,6 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     if kind is not None:
         walk.met.append(value)
     said_of_it = tokens("said", canonical(kind.says(value))) if kind is not None and kind.says is not None else b""
-    if is_mock(value):
-        return describe_mock(walk, value, name, links)
     if cls in WRAPPERS:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
     if origin is Origin.OTHER and (text := url_text(value)) is not None:
