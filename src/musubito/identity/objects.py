@@ -101,7 +101,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     cls = type(value)
     walk.guard.kind(value, cls)
     origin = walk.origins.of_class(cls)
-    if is_mock(value):
+    if is_mock(value) and static(value, "__musubito_identity__") is ABSENT:
         return describe_mock(walk, value, name)
     links = [("class", walk.link(cls, walk.called(cls, name)))]
     if static(value, "__musubito_identity__") is not ABSENT:
