@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,14 +25,14 @@ class Tagged(Numbers):
 Parametrised = RootModel[dict[str, int]]
 
 
-@pytest.mark.parametrize("make", [lambda: Numbers([1]), lambda: Tagged([2]), lambda: Parametrised({"a": 1})])
-def test_root_models_are_replayed(make: Callable[[], Any], engine: MusubitoEngine) -> None:
+@pytest.mark.parametrize(("cls", "root"), [(Numbers, [1]), (Tagged, [2]), (Parametrised, {"a": 1})])
+def test_root_models_are_replayed(cls: Any, root: Any, engine: MusubitoEngine) -> None:
     ran: list[int] = []
 
     @musubito_step
     def draft(number: int) -> Any:
         ran.append(number)
-        return [make(), Numbers, Tagged, Parametrised][:1]
+        return [cls(root)]
 
     first, again = draft(1).value, draft(1).value
     assert ran == [1]

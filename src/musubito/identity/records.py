@@ -273,8 +273,11 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
             raise TypeError("a pydantic model that is none")
         for name, held in zip(_PYDANTIC_SLOTS, (set(chosen), extra, private), strict=True):
             slot = static(cls, name)
-            if slot is not None or held is not None:  # a RootModel has None there, once for all
+            # A RootModel has None there, once for all; what one of its objects has instead lies in its `__dict__`.
+            if slot is not None:
                 slot.__set__(value, held)
+            elif held is not None and name not in state:
+                raise TypeError("a pydantic model that is none")
     _set_state(value, state, plan)
     return value
 
