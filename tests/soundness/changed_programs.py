@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 
@@ -103,23 +103,29 @@ def in_three_processes(folder: Path, programs: Mapping[str, Program]) -> Runs:
     return Runs(*ran, failed)
 
 
+def loaded(module: ModuleType, folder: Path, text: str) -> None:
+    """Write the text of a module and run it, as an import does."""
+    path = folder / f"{module.__name__}.py"
+    path.write_text(text)
+    module.__file__ = str(path)
+    exec(compile(text, str(path), "exec", dont_inherit=True), vars(module))
+
+
 def in_one_process(folder: Path, name: str, program: Program) -> list[int]:
     """How often the step had run after one call, after two, and after a third that follows the change."""
-    recorder: Any = ModuleType("recorder")
-    exec(RECORDER, vars(recorder))
-    (folder / f"{name}.py").write_text(written(name, program.text.replace("VALUE", program.first)))
-    module: Any = ModuleType(name)
-    module.__file__ = str(folder / f"{name}.py")
+    recorder, module = ModuleType("recorder"), ModuleType(name)
     sys.modules["recorder"], sys.modules[name] = recorder, module
+    text = written(name, program.text.replace("VALUE", program.first))
     counts: list[int] = []
     try:
         with MusubitoEngine(SQLiteStorage(folder / "one.db")) as engine, use_musubito_engine(engine):
-            exec(compile(Path(module.__file__).read_text(), module.__file__, "exec", dont_inherit=True), vars(module))
+            loaded(recorder, folder, RECORDER)
+            loaded(module, folder, text)
             for number in range(3):
                 if number == 2:
                     exec(program.change.replace("VALUE", program.other), vars(module))
-                module.step(1)
-                counts.append(len(recorder.noted.names))
+                vars(module)["step"](1)
+                counts.append(len(vars(recorder)["noted"].names))
     finally:
         del sys.modules["recorder"], sys.modules[name]
     return counts

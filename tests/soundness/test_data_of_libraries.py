@@ -187,12 +187,12 @@ MACHINES = {
     "a session": "import requests\nHELD = requests.Session()",
     "a context variable": "import contextvars\nHELD = contextvars.ContextVar('x')",
     "a counter": "import itertools\nHELD = itertools.count()",
+    "a generator": "HELD = (x for x in 'ab')",
 }
 UNKNOWN = {
     "a hash": "import hashlib\nHELD = hashlib.sha256()",
     "a match": "import re\nHELD = re.match('a', 'a')",
     "code": "HELD = compile('1', 'x', 'eval')",
-    "a generator": "HELD = (x for x in 'ab')",
 }
 
 

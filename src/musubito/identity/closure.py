@@ -32,6 +32,7 @@ from musubito.identity.normalise import tokens
 from musubito.identity.objects import counts, not_tracked
 from musubito.identity.origin import Origin, Origins, module_name
 from musubito.identity.state import CONTAINERS, Written
+from musubito.identity.unread import note_whole
 
 __all__ = ["Closure", "CodePart", "Walk", "reach"]
 
@@ -124,11 +125,20 @@ class Facts:
     """Whether reached code gets names in the order in which they were defined."""
     text: bool = False
     """Whether reached code reads the text of code: then comments count, too."""
+    fields: set[str] = field(default_factory=set)
+    """Names by which reached code may read fields."""
+    reads_fields: bool = False
+    """Whether it may read fields otherwise."""
+    whole: dict[int, Any] = field(default_factory=dict)
+    """The user's objects that are reached otherwise than by the names of their fields, by id."""
+    handing: set[tuple[str, str]] = field(default_factory=set)
+    """Classes whose methods hand on the object that they belong to."""
 
     def size(self) -> tuple[int | bool, ...]:
         names = (self.mentioned, self.stored, self.called_names, self.called, self.given, self.handed)
-        flags = self.docs, self.annotations, self.order, self.text
-        return self.written.size, self.late, *flags, *map(len, names)
+        more = self.fields, self.whole, self.handing
+        flags = self.docs, self.annotations, self.order, self.text, self.reads_fields
+        return self.written.size, self.late, *flags, *map(len, names), *map(len, more)
 
 
 class _Waiting(NamedTuple):
@@ -267,11 +277,11 @@ class Walk:
 
     # -- for those who describe ----------------------------------------------------------------------------------------
 
-    def link(self, value: Any, name: str, *, member: bool = False, runs: bool = True) -> bytes:
+    def link(self, value: Any, name: str, *, member: bool = False, runs: bool = True, whole: bool = True) -> bytes:
         """A reference to `value`: plain data is written out, all else is numbered and described later.
 
         `member`: a function that is reached through the receiver of the step. Not `runs`: nothing that can
-        run seems to use it.
+        run seems to use it. Not `whole`: of an object only fields are reached, by their names.
         """
         if is_atom(value):
             return b"a" + sha256(tokens(value)).digest()
@@ -279,6 +289,8 @@ class Walk:
             value = self.original(value)
         if (data := plain(self, value)) is not None:
             return b"p" + sha256(data).digest()
+        if whole:
+            note_whole(self, value)
         key = id(value), member
         number = self._index.get(key)
         if self.live and runs and id(value) not in self.facts.running:
@@ -311,9 +323,9 @@ class Walk:
         met.append((value, reader))
         return value
 
-    def constant(self, value: Any, name: str, *, runs: bool = True) -> bytes:
+    def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True) -> bytes:
         """A reference to what is bound to a name; plain data becomes a part of its own."""
-        reference = self.link(value, self.called(value, name), runs=runs)
+        reference = self.link(value, self.called(value, name), runs=runs, whole=whole)
         if not reference.startswith(b"r"):
             self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _escaped(_shown(name, value))))
         return reference

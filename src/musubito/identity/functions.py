@@ -23,6 +23,7 @@ from musubito.identity.origin import Origin, module_name
 from musubito.identity.readers import called_by_name, names_of, note_looks, note_reader, order_of, subclasses_linked
 from musubito.identity.scan import Key, Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
+from musubito.identity.unread import note_fields
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -108,6 +109,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     if walk.text and text.source is not None:
         own += tokens("text", text.source.text)
     note_looks(walk, text.scan)
+    note_fields(walk, function, text.scan)
     if walk.live:
         _runs(walk, function, text.scan)
         _writes(walk, function, text.scan, member)
@@ -325,7 +327,7 @@ def _follow(
             walk.calls(value)
         if how.given:
             may_be_read(walk, value)
-    links.append((label, walk.constant(value, name)))
+    links.append((label, walk.constant(value, name, whole=how.given and not rest)))
 
 
 def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how: _How) -> None:

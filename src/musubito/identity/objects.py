@@ -49,8 +49,9 @@ from musubito.identity.settings import (
 )
 from musubito.identity.state import value_of
 from musubito.identity.tables import table_parts
-from musubito.identity.taken_apart import Parts, does_something, hides, is_data, parts_of, watched
+from musubito.identity.taken_apart import Parts, does_something, hides, parts_of, watched
 from musubito.identity.typing_objects import is_of_typing
+from musubito.identity.unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -155,7 +156,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         for label, each in parts.held:
             links += held_by_others(walk, without_secrets(each), label, f"{name}.{label}")
         return Description(tokens("parts", parts.own), links)
-    if origin is Origin.STDLIB and (hides(cls) or not is_data(value)):
+    if origin is Origin.STDLIB and (hides(cls) or does_something(value)):
         if not does_something(value):
             walk.not_identified(name, value)
         return not_tracked(walk, value, name)
@@ -319,6 +320,8 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     exempt = written | left_out
     if only_data and kind is None:
         exempt |= _lazy_names(type(value)) | told_nothing(value)
+    if not only_data:
+        exempt |= unread(walk, value, {*(fields_of(value) or ()), *_slots(type(value))})
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         held = fields_of(value, where)
         if held is None:
@@ -371,7 +374,7 @@ def _field(walk: Walk, value: Any, label: str, name: str, *, of_others: bool, kn
     if not known if of_others else label in walk.facts.handed:
         may_be_read(walk, value)
     if not of_others:
-        return [(label, walk.link(value, walk.called(value, name)))]
+        return [(label, walk.link(value, walk.called(value, name), whole=label in walk.facts.handed))]
     return held_by_others(walk, value, label, name) if known else setting_linked(walk, value, label, name)
 
 
@@ -536,7 +539,7 @@ def counts(walk: Walk, value: Any, depth: int = 0, seen: dict[int, Any] | None =
     parts = _made_of(value, origin)
     if parts is not None:
         return all(counts(walk, each, depth + 1, seen) for _, each in parts.held)
-    if hides(cls) or not is_data(value):
+    if hides(cls) or does_something(value):
         return False
     if origin is Origin.STDLIB:
         return True

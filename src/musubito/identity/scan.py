@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from musubito.identity.mentions import special_methods
 from musubito.identity.source import FunctionNode, parsed
+from musubito.identity.unread import field_names, gets_at_fields
 
 __all__ = [
     "ADDERS",
@@ -146,6 +147,11 @@ class Scan:
     reads_source: bool = False
     """Whether it gets the text of code, comments and all."""
     dynamic: bool = False
+    fields: frozenset[str] = frozenset()
+    """Names that it may read fields by."""
+    reads_fields: bool = True
+    """Whether it may read fields otherwise than by these names."""
+    hands_receiver: bool = True
 
 
 class Place(NamedTuple):
@@ -183,7 +189,11 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
     for each in [function.body] if isinstance(function, ast.Lambda) else function.body:
         visitor.found.mentions |= special_methods(each)
         visitor.mention(each)
-    return visitor.found
+    found = visitor.found
+    found.fields = frozenset((*found.mentions, *found.of_receiver, *field_names(function)))
+    found.reads_fields = gets_at_fields(function)
+    found.hands_receiver = visitor.receiver in given
+    return found
 
 
 class _Scope:
@@ -286,6 +296,11 @@ class _Visitor:
             self._visit(each)
         renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
         self.found.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
+
+    @property
+    def receiver(self) -> str | None:
+        """The name of the first parameter."""
+        return self._receiver
 
     def mention(self, statement: ast.AST) -> None:
         """Notes every attribute that is named, whatever it is an attribute of."""

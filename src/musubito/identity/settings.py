@@ -91,13 +91,13 @@ def _cleaned(text: str) -> str:
 
 def url_text(value: Any) -> str | None:
     """The text of a URL that is an object of a package, without the credentials in it."""
-    if not type(value).__name__.lower().endswith("url"):
+    if not type(value).__name__.endswith(("URL", "Url")):
         return None
     try:
         text = str(value)
     except Exception:
         return None
-    return _CREDENTIALS.sub("", text)
+    return None if text.startswith("<") else _CREDENTIALS.sub("", text)
 
 
 def settings_of(value: Any) -> Iterator[tuple[str, Any]]:
@@ -133,6 +133,10 @@ def adapted(value: Any) -> list[tuple[str, Any]]:
     return [("type", fields.get("_type")), ("configuration", fields.get("_config"))]
 
 
+def _is_state(value: object) -> bool:
+    return isinstance(value, Enum) and type(value).__name__.endswith(("State", "Status"))
+
+
 def told_nothing(value: Any) -> frozenset[str]:
     """Return the fields of an object that say nothing of what it does: how far it has come, as the `_state` of an httpx
     client, and the version of its library."""
@@ -145,5 +149,5 @@ def told_nothing(value: Any) -> frozenset[str]:
         if type(name) is str
         and name.startswith("_")
         and name.lstrip("_") not in parameters
-        and (isinstance(each, Enum) or (type(each) is str and each == version))
+        and (_is_state(each) or (type(each) is str and each == version))
     )

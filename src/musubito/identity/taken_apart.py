@@ -11,14 +11,14 @@ import copyreg
 import functools
 import gc
 import io
-import itertools
 import logging
 import struct
+import sys
 from collections import deque
 from decimal import Context
 from hashlib import sha256
 from json import JSONDecoder
-from types import GeneratorType, MemberDescriptorType
+from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 from musubito.identity.description import fields_of
@@ -26,7 +26,7 @@ from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, module_name
 from musubito.identity.structs import is_struct
 
-__all__ = ["Parts", "does_something", "hides", "is_data", "is_machinery", "parts_of", "watched"]
+__all__ = ["Parts", "does_something", "hides", "is_machinery", "parts_of", "watched"]
 
 RESOURCES: Final = frozenset(
     (
@@ -63,8 +63,6 @@ def is_machinery(value: object) -> bool:
     top = module.partition(".")[0]
     if top in RESOURCES or issubclass(cls, LOGGERS):
         return True
-    if issubclass(cls, GeneratorType):
-        return False  # it can be closed, but what it will give is data
     return "random" in module or any(hasattr(cls, each) for each in OPEN)
 
 
@@ -72,7 +70,7 @@ def parts_of(value: Any, origin: Origin) -> Parts | None:
     """What an object of the standard library or of a package is made of, if neither its fields nor its type alone say
     that."""
     own = _contents(value)
-    if own is not None or not is_data(value):
+    if own is not None or does_something(value):
         return own
     cls = type(value)
     if origin is Origin.USER or issubclass(cls, SHOWN):
@@ -81,14 +79,10 @@ def parts_of(value: Any, origin: Origin) -> Parts | None:
 
 
 def does_something(value: Any) -> bool:
-    """Whether an object that counts by its type does so rightly: machinery, what holds some, and a counter."""
+    """Whether an object that counts by its type does so rightly: machinery, what holds some, and an iterator, which is
+    used up by those who ask it."""
     held = (fields_of(value) or {}).values()
-    return type(value) is itertools.count or any(map(is_machinery, (value, *held)))
-
-
-def is_data(value: Any) -> bool:
-    """Whether an object may be taken apart: neither it nor what it holds itself is machinery."""
-    return not does_something(value) and not hasattr(type(value), "__next__")
+    return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
 
 
 def hides(cls: type) -> bool:
@@ -162,6 +156,8 @@ def _reduced(value: Any) -> Parts | None:
     if hasattr(type(value), "nbytes"):
         return None  # a tensor or a table, which would be copied as a whole
     reduce = copyreg.dispatch_table.get(type(value))
+    if reduce is not None and str(reduce.__module__).partition(".")[0] not in sys.stdlib_module_names:
+        return None  # it may be the user's
     try:
         said = reduce(value) if reduce is not None else value.__reduce_ex__(4)
     except Exception:
