@@ -72,7 +72,7 @@ def test_a_field_that_is_read_counts(name: str, tmp_path: Path) -> None:
 
 
 def test_a_field_that_is_new_counts_if_it_is_read(tmp_path: Path) -> None:
-    new = made("return held.run()", "    def run(self): return getattr(self, 'new', self.model)")
+    new = made("return held.run(q)", "    def run(self, q): return self.new if q > 1 else self.model")
     assert in_one_process(tmp_path, "something", new._replace(change="held.new = 1")) == [1, 1, 2]
     assert in_one_process(tmp_path, "nothing", new._replace(change="held.other = 1")) == [1, 1, 1]
 
