@@ -17,7 +17,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -45,6 +45,7 @@ from musubito.engine.file_digests import KINDS as FILES
 from musubito.engine.file_digests import Reads, TooMuch, changed, is_ignored
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import FileText, Given
+from musubito.engine.lost_classes import warn_of_class
 from musubito.engine.outside import reads_of, warn_of
 from musubito.errors import (
     ArtifactCorrupt,
@@ -55,7 +56,7 @@ from musubito.errors import (
     StoreError,
     warn,
 )
-from musubito.identity.codecs import decode_value, encode_value
+from musubito.identity.codecs import decode_value, encode_output
 from musubito.identity.digest import InputDigest, argument_digests, digest_input
 from musubito.identity.fingerprint import (
     CodeTracker,
@@ -70,6 +71,7 @@ from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
 from musubito.identity.origin import home_of
 from musubito.identity.own_changes import ObservedRun
+from musubito.identity.records import not_found_again
 from musubito.identity.secrets import scrubbed
 from musubito.identity.unrepeatable import KINDS
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
@@ -225,14 +227,18 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, InputDigest, st
     return Identity(call.head, digest, parents, across), seen, given, why_not
 
 
-def _encode(operation: str, value: Any) -> tuple[bytes | None, str | None]:
-    """The payload of an output, or why it cannot be stored."""
+def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
+    """The payload of an output, or why it cannot be stored. `given`: the classes of the call's arguments."""
     try:
-        return encode_value(value), None
+        payload, met = encode_output(value)
     except EncodingError as error:
         problem = f"its output cannot be stored: {error}"
-        warn(f"{operation}: {problem}; the value is returned, and not replayed.")
+        warn(f"{call.definition.name}: {problem}; the value is returned, and not replayed.")
         return None, problem
+    if met:
+        for name in not_found_again(met, classes_at_hand(call.fingerprint, given)):
+            warn_of_class(call.definition.name, name)
+    return payload, None
 
 
 def said(error: BaseException) -> str:
@@ -831,7 +837,7 @@ class Story:
         self, begun: Begun, value: Any, started_at: float, duration_ms: float
     ) -> Telling[MusubitoResult[Any]]:
         frame = self.frame()
-        payload, problem = _encode(self.call.definition.name, value)
+        payload, problem = _encode(self.call, self.given.classes, value)
         if problem is not None and self.engine.keyed is not None:
             problem = "its output cannot be stored"  # the whole text may name parts of it
         if payload is None:

@@ -9,7 +9,7 @@ import ast
 import builtins
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from musubito.identity.source import parsed
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["annotated_classes", "annotation_links", "annotations_of"]
+__all__ = ["annotated_classes", "annotation_links", "annotations_of", "text_links"]
 
 DEPTH = 20
 
@@ -55,8 +55,9 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
             links.append((f"{each}:", b"s" + tokens(annotation)))
         else:
             links.append((f"{each}:", walk.link(annotation, walk.called(annotation, bound))))
+        entered: set[str] = set()
         for text in _texts(annotation):
-            links += _text_links(walk, text, scopes, bound, 0)
+            links += text_links(walk, text, scopes, bound, entered)
     return links
 
 
@@ -117,12 +118,19 @@ def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
     )
 
 
-def _text_links(
-    walk: Walk, text: str, scopes: list[Mapping[str, Any]], name: str, depth: int
+def text_links(
+    walk: Walk, text: str, scopes: Sequence[Mapping[str, Any]], name: str, entered: set[str] | None = None
 ) -> list[tuple[str, bytes]]:
+    """References to what the text of an annotation names. `entered`: the texts that were followed for this annotation
+    already; an alias may name itself."""
     links: list[tuple[str, bytes]] = []
+    entered = set() if entered is None else entered
+    text = str.strip(text)
+    if text in entered:
+        return links
+    entered.add(text)
     try:
-        pending: list[ast.AST] = [_expression(str.strip(text))]
+        pending: list[ast.AST] = [_expression(text)]
     except (SyntaxError, ValueError):
         return links  # not an expression, so it names nothing
     while pending:
@@ -131,8 +139,8 @@ def _text_links(
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)
             node = node.value
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and depth < DEPTH:
-            links += _text_links(walk, node.value, scopes, name, depth + 1)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            links += text_links(walk, node.value, scopes, name, entered)
         elif not isinstance(node, ast.Name):
             pending += ast.iter_child_nodes(node)
         else:
@@ -143,14 +151,14 @@ def _text_links(
                     walk.guard.item(vars(value), attributes[0], inner)
                 value = inner
                 attributes.pop(0)
-            if isinstance(value, str) and depth < DEPTH:
-                links += _text_links(walk, value, scopes, name, depth + 1)
+            if isinstance(value, str):
+                links += text_links(walk, value, scopes, name, entered)
             reference = b"unbound" if value is ABSENT else walk.link(value, walk.called(value, name))
             links.append((f"{name}{node.id}", reference))
     return links
 
 
-def _looked_up(walk: Walk, name: str, scopes: list[Mapping[str, Any]]) -> Any:
+def _looked_up(walk: Walk, name: str, scopes: Sequence[Mapping[str, Any]]) -> Any:
     for scope in (*scopes, vars(builtins)):
         if name in scope:
             walk.guard.item(scope, name, scope[name])
@@ -199,28 +207,46 @@ def _closure(function: Any) -> dict[str, Any]:
 
 
 def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
-    if isinstance(annotation, typing.ForwardRef):
-        annotation = annotation.__forward_arg__
-    if isinstance(annotation, str):
-        try:
-            naming = _naming(str.strip(annotation))
-        except (SyntaxError, ValueError):
-            return  # not an expression, so it names no class
-        for node in naming:
-            if not isinstance(node, ast.Constant):
-                value = _named(node, names, local)
-                if value is not None and not isinstance(value, str):
-                    yield from _classes(value, names, local)
-            elif isinstance(node.value, str) and node.value != annotation:
-                yield from _classes(node.value, names, local)
-    elif typing.get_origin(annotation) is not None:
-        for each in (typing.get_origin(annotation), *typing.get_args(annotation)):
-            yield from _classes(each, names, local)
-    elif isinstance(annotation, list | tuple):
-        for each in annotation:
-            yield from _classes(each, names, local)
-    elif isinstance(annotation, type):
-        yield annotation
+    """The classes that an annotation names. A type alias may name itself, so each text and each object is looked at
+    once."""
+    seen: set[object] = set()
+    pending: list[Any] = [annotation]
+    kept: list[Any] = []
+    while pending:
+        each = pending.pop()
+        if isinstance(each, typing.ForwardRef):
+            each = each.__forward_arg__
+        key = each if type(each) is str else id(each)
+        if key in seen:
+            continue
+        seen.add(key)
+        kept.append(each)  # so that its id stays its own
+        if isinstance(each, str):
+            pending += _named_in(each, names, local)
+        elif typing.get_origin(each) is not None:
+            pending += (*reversed(typing.get_args(each)), typing.get_origin(each))
+        elif isinstance(each, list | tuple):
+            pending += reversed(each)
+        elif isinstance(each, type):
+            yield each
+
+
+def _named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> list[Any]:
+    """The objects and the inner texts that an annotation's text names, the first one last."""
+    try:
+        naming = _naming(str.strip(text))
+    except (SyntaxError, ValueError):
+        return []  # not an expression, so it names no class
+    found: list[Any] = []
+    for node in naming:
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, str):
+                found.append(node.value)
+        else:
+            value = _named(node, names, local)
+            if value is not None and not isinstance(value, str):
+                found.append(value)
+    return found[::-1]
 
 
 def _named(node: ast.expr, names: Mapping[str, Any], local: Mapping[str, Any]) -> Any:

@@ -11,7 +11,20 @@ from collections.abc import Iterator
 from types import CodeType
 
 from musubito.identity.mentions import special_methods
-from musubito.identity.scan import ADDERS, ANNOTATION_READERS, DYNAMIC, MUTATORS, Key, Place, Read, Root, Scan, Write
+from musubito.identity.scan import (
+    ADDERS,
+    ANNOTATION_READERS,
+    DYNAMIC,
+    MUTATORS,
+    ORDER_READERS,
+    SOURCE_READERS,
+    Key,
+    Place,
+    Read,
+    Root,
+    Scan,
+    Write,
+)
 
 __all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode"]
 
@@ -87,6 +100,8 @@ def scan_bytecode(code: CodeType) -> Scan:
             found.reads_annotations |= isinstance(value, str) and value in ANNOTATION_READERS
             if value in {"__doc__", "getdoc"}:
                 found.reads_docs = True
+            found.reads_order |= isinstance(value, str) and value in ORDER_READERS
+            found.reads_source |= isinstance(value, str) and value in SOURCE_READERS
     found.mentions |= special_methods(None)
     found.calls |= found.reads
     found.handed = {Place(read.root, read.name) for read in found.reads}

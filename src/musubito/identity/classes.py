@@ -19,6 +19,8 @@ from musubito.identity.names import name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
+from musubito.identity.readers import order_of, subclasses_linked, text_read
+from musubito.identity.structs import is_struct, struct_links
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -126,7 +128,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         alike.append(cls)
     members = vars(cls)
     schema = _is_schema(cls)
-    own = tokens("class", module_name(cls), name_of(cls)[1])
+    own = tokens("class", module_name(cls), name_of(cls)[1]) + text_read(walk, cls)
     links = [(f"base {number}", walk.link(each, f"{name}.base")) for number, each in enumerate(cls.__bases__)]
     walk.guard.attribute(cls, "__bases__", cls.__bases__)
     if type(cls) is not type:
@@ -137,6 +139,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         walk.guard.item(members, "__doc__", doc)
     if schema or walk.annotations:
         links += annotation_links(walk, cls, name)
+    if is_struct(cls):
+        links += struct_links(walk, cls, name)
     if schema:
         params = members.get("__dataclass_params__")
         own += tokens(*(getattr(params, each, None) for each in PARAMETERS))
@@ -149,6 +153,12 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
                 if part == "metadata" and not value:
                     value = NO_METADATA  # all that have none share it, but for those that were sent
                 if type(value).__name__ != "_MISSING_TYPE":
+                    links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
+        for field, each in (members.get("__private_attributes__") or {}).items():
+            for part in ("default", "default_factory"):
+                value = getattr(each, part)
+                walk.guard.attribute(each, part, value)
+                if type(value).__name__ != "PydanticUndefinedType" and (part == "default" or value is not None):
                     links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
         for field, each in (members.get("__pydantic_fields__") or {}).items():
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
@@ -168,6 +178,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
     links += settings_links(walk, cls, name)
     if isinstance(cls, EnumMeta):
         links += walk.links(cls._member_map_.items(), name)
+    links += order_of(walk, cls, members, DERIVED, name)
+    links += subclasses_linked(walk, cls)
     return Description(own, links)
 
 
@@ -205,7 +217,7 @@ def _is_described(cls: type) -> bool:
 
 
 def _is_schema(cls: type) -> bool:
-    return any(
+    return is_struct(cls) or any(
         each in dir(cls) for each in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
     )
 

@@ -15,11 +15,14 @@ import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
+from functools import partial
 from hashlib import sha256
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
+from musubito.errors import MusubitoError
 from musubito.identity.annotations import annotated_classes
 from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import describe, is_atom, plain
@@ -29,10 +32,12 @@ from musubito.identity.functions import Namespace, describe_function, describe_n
 from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
+from musubito.identity.objects import not_tracked
 from musubito.identity.origin import Origin, Origins, home_of, innermost, module_name
 from musubito.identity.own_changes import Changes, remember_left
 from musubito.identity.place_reader import PlaceReader
 from musubito.identity.places import Observation
+from musubito.identity.unread import note_whole
 from musubito.identity.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.identity.write_limits import CONTAINERS, WriteLimits
 
@@ -68,6 +73,8 @@ class Closure(NamedTuple):
     digest: bytes
     parts: tuple[CodePart, ...]
     untracked: tuple[str, ...]
+    unidentified: tuple[str, ...]
+    """What of it is data all the same, of which nothing but the type is known."""
     state: tuple[str, ...]
     written: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
@@ -90,18 +97,26 @@ def reach(
     module: str | None = None,
     step: str = "",
     beside: frozenset[int] = frozenset(),
+    *,
+    outermost: bool = True,
 ) -> Closure:
     """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`, `step`: see
-    `CodeTracker`. `beside`: see `Walk.beside`."""
+    `CodeTracker`. `beside`: see `Walk.beside`. Not `outermost`: what is reached belongs to another walk, and is
+    described for itself."""
     facts = Facts(beside=beside)
     for _ in range(ROUNDS):
         before = facts.size()
         walk = Walk(function, owner, facts, module, step)
+        walk.outermost = outermost
         walk.run()
         if facts.size() == before:
             remember_left(walk.read.taken)
             return walk.closure()
     raise RuntimeError(f"what {called(function)} writes does not settle")  # each round adds to finitely many places
+
+
+def _digest_apart(module: str, value: Any) -> bytes:
+    return reach(value, None, module, outermost=False).digest
 
 
 @dataclass(slots=True)
@@ -130,12 +145,30 @@ class Facts:
     """Whether reached code reads docstrings: then all of them count."""
     beside: frozenset[int] = frozenset()
     """The ids of functions that are being looked at beside others, of which this is one."""
+    order: bool = False
+    """Whether reached code gets names in the order in which they were defined."""
+    text: bool = False
+    """Whether reached code reads the text of code: then comments count, too."""
+    fields: set[str] = field(default_factory=set)
+    """Names by which reached code may read fields."""
+    reads_fields: bool = False
+    """Whether it may read fields otherwise."""
+    whole: dict[int, Any] = field(default_factory=dict)
+    """The user's objects that are reached otherwise than by the names of their fields, by id."""
+    handing: set[tuple[str, str]] = field(default_factory=set)
+    """Classes whose methods hand on the object that they belong to."""
+
+    def apart(self) -> Facts:
+        """Return the same, for a walk of what a run has left: nothing that it adds counts here."""
+        held = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
+        return Facts(**{**held, "limits": self.limits.beside()})
 
     def size(self) -> tuple[int | bool, ...]:
         limits = self.limits
         names = (self.mentioned, limits.fields, self.called_names, self.called, self.given, self.handed)
-        counts = limits.size, self.late, self.docs, self.annotations, len(self.environment)
-        return *counts, *map(len, names)
+        more = self.environment, self.fields, self.whole, self.handing
+        flags = self.docs, self.annotations, self.order, self.text, self.reads_fields
+        return limits.size, self.late, *flags, *map(len, names), *map(len, more)
 
 
 class _Waiting(NamedTuple):
@@ -160,16 +193,26 @@ class Walk:
         """Whether docstrings count in this walk."""
         self.annotations = facts.annotations
         """Whether annotations do."""
+        self.order = facts.order
+        """Whether the order of definitions does."""
+        self.text = facts.text
+        """Whether comments and layout do."""
         self.live = True
         """Whether what is being described is led to by code that can run."""
         self.guard = Guard()
+        self.outermost = True
+        """Whether it is no walk within another one."""
         if module is None:
             if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
                 module = module_of(function)
             else:
                 module = home_of(function)
         self._module = module
+        self.digest_apart = partial(_digest_apart, module)
+        """What a thing amounts to for itself, wherever it is reached; nothing of it is kept."""
         self.origins = Origins(module)
+        self.unpatched: dict[int, type] = {}
+        """The classes of packages that were searched for code of the user's."""
         self.reached: dict[tuple[str, str], list[type]] = {}
         """The user's classes, by what they are called."""
         self.steps: set[str] = set()
@@ -193,8 +236,9 @@ class Walk:
         self._parts: dict[str, CodePart] = {}
         self._functions: list[FunctionType] = []
         self._untracked: set[str] = set()
+        self._unidentified: set[str] = set()
         self._state: set[str] = set()
-        self._described: Any = None
+        self._at: Any = None
         """What is being described."""
         self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of)
         self.asks: list[tuple[int, Unrepeatable]] = []
@@ -216,7 +260,7 @@ class Walk:
             waiting = self._queue.popleft()
             value, name, member = waiting
             text, is_function = None, False
-            self._described = value
+            self._at = value
             self.live = id(value) in self.facts.running
             if isinstance(value, FunctionType) and self.origins.of_function(value) is Origin.USER:
                 description = describe_function(self, value, name, member)
@@ -230,19 +274,36 @@ class Walk:
             elif isinstance(value, Variable):
                 description = describe_variable(self, value)
             else:
-                description = describe(self, value, name)
+                description = self._described(value, name)
                 self._note_package(value)
                 text = _prompt_of(value)
             self._record(name, description, text, is_function=is_function)
 
     def _digest_of(self, left: Any) -> bytes:
         """Walk what a run has left in a place: it does not count, but what anything else makes of it does."""
-        facts = Facts(self.limits.beside())
-        walk = Walk(self.function, None, facts, self._module, "")
-        walk.guard, walk.read = self.guard, self.read.beside(walk._digest_of)
+        walk = Walk(self.function, None, self.facts.apart(), self._module, "")
+        walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of), False
         walk.link(left, called(left))
         walk.describe_all()
         return walk._digest.digest()
+
+    def _described(self, value: Any, name: str) -> Description:
+        """Describe a class, or an object. An object whose description fails counts by its type and is not tracked."""
+        if issubclass(type(value), type):
+            return describe(self, value, name)
+        known = len(self._index)
+        try:
+            return describe(self, value, name)
+        except MusubitoError:
+            raise
+        except Exception:
+            # What the failed description linked is forgotten: how far it came may depend on the depth of the stack.
+            for key in list(self._index)[known:]:
+                del self._index[key]
+                self._queue.pop()
+            del self._names[known:], self._kept[known:]
+            self.not_identified(name, value)
+            return not_tracked(self, value, name)
 
     def closure(self) -> Closure:
         """What was found."""
@@ -254,6 +315,7 @@ class Walk:
             self._digest.digest(),
             parts,
             untracked,
+            tuple(sorted(self._unidentified)),
             state,
             tuple(sorted(self.read.written)),
             {**annotated, **{name: the_one_of(classes) for name, classes in reached.items()}},
@@ -291,19 +353,21 @@ class Walk:
 
     # -- for those who describe ----------------------------------------------------------------------------------------
 
-    def link(self, value: Any, name: str, *, member: bool = False, runs: bool = True) -> bytes:
+    def link(self, value: Any, name: str, *, member: bool = False, runs: bool = True, whole: bool = True) -> bytes:
         """A reference to `value`: plain data is written out, all else is numbered and described later.
 
         `member`: a function that is reached through the receiver of the step. Not `runs`: nothing that can
-        run seems to use it.
+        run seems to use it. Not `whole`: of an object only fields are reached, by their names.
         """
         if is_atom(value):
             return b"a" + sha256(tokens(value)).digest()
         if type(value) is FunctionType:
             value = self.original(value)
-        self.limits.below(value, self._described)
+        self.limits.below(value, self._at)
         if (data := plain(self, value, name)) is not None:
             return b"p" + sha256(data).digest()
+        if whole:
+            note_whole(self, value)
         key = id(value), member
         number = self._index.get(key)
         if self.live and runs and id(value) not in self.facts.running:
@@ -324,7 +388,7 @@ class Walk:
             place, _, last = name.rpartition(".")
             if place and not place.endswith("<locals>") and last != "<lambda>":
                 return value  # a method: its class is one in each process
-        elif reader is None or isinstance(value, (*CONTAINERS, type, ModuleType)) or is_atom(value):
+        elif reader is None or issubclass(type(value), (*CONTAINERS, type, ModuleType)) or is_atom(value):
             return value
         met = self._originals.setdefault((type(value), module_of(reader), name), [])
         for each, other in met:
@@ -336,9 +400,9 @@ class Walk:
         met.append((value, reader))
         return value
 
-    def constant(self, value: Any, name: str, *, runs: bool = True) -> bytes:
+    def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True) -> bytes:
         """A reference to what is bound to a name; plain data becomes a part of its own."""
-        reference = self.link(value, self.called(value, name), runs=runs)
+        reference = self.link(value, self.called(value, name), runs=runs, whole=whole)
         if not reference.startswith(b"r"):
             self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _escaped(_shown(name, value))))
         return reference
@@ -362,6 +426,11 @@ class Walk:
     def not_tracked(self, name: str, value: Any) -> None:
         """`value` could only be counted by its type."""
         self._untracked.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
+
+    def not_identified(self, name: str, value: Any) -> None:
+        """`value` is data, and could only be counted by its type."""
+        self.not_tracked(name, value)
+        self._unidentified.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
     def not_found(self, module: str, error: BaseException) -> None:
         """A module that the code imports itself cannot be looked into."""

@@ -25,7 +25,16 @@ from musubito.identity.names import known_as
 from musubito.identity.packing import IN_ORDER, Code, Packer, UnsupportedError
 from musubito.identity.records import rebuild, split_record, unfit
 
-__all__ = ["FORMAT", "RECORDS", "ArtifactPacker", "decode_value", "encode_value", "nesting", "take_apart"]
+__all__ = [
+    "FORMAT",
+    "RECORDS",
+    "ArtifactPacker",
+    "decode_value",
+    "encode_output",
+    "encode_value",
+    "nesting",
+    "take_apart",
+]
 
 FORMAT = b"\xa1"
 RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC, Code.RESULT))
@@ -42,6 +51,12 @@ _SHORT = 48
 def encode_value(value: object) -> bytes:
     """The bytes from which `decode_value` makes an equal value again; `EncodingError` if there are none."""
     return FORMAT + ArtifactPacker().pack(value)
+
+
+def encode_output(value: object) -> tuple[bytes, frozenset[type]]:
+    """The bytes of `encode_value`, and the classes by which the value is put together again."""
+    packer = ArtifactPacker()
+    return FORMAT + packer.pack(value), frozenset(packer.classes)
 
 
 def decode_value(payload: bytes | bytearray, classes: Mapping[tuple[str, str], type]) -> object:

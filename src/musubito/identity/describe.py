@@ -15,7 +15,7 @@ import re
 import string
 import types
 import typing
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
 from types import EllipsisType, FunctionType, ModuleType
@@ -38,6 +38,8 @@ from musubito.identity.objects import (
     may_be_read,
 )
 from musubito.identity.origin import Origin, module_name
+from musubito.identity.patches import patches_linked
+from musubito.identity.typing_objects import describe_typing, is_of_typing
 from musubito.model import StepDefinition
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
     if issubclass(cls, type):
         if walk.origins.of_class(value) is Origin.USER:
             return describe_class(walk, value, name)
-        return _by_name(value)
+        return _by_name(value)._replace(links=patches_linked(walk, value, name))
     if issubclass(cls, ModuleType):
         return Description(tokens("named", known_as(value.__name__)), [], named=True)
     for kinds, how in KINDS:
@@ -130,12 +132,8 @@ def describe(walk: Walk, value: Any, name: str) -> Description:
     if typing.get_origin(value) is not None:
         parts = (typing.get_origin(value), *typing.get_args(value))
         return Description(tokens("generic"), walk.links(enumerate(parts), name))
-    if module_name(cls) == "typing":
-        said = str(getattr(value, "__name__", "")) or repr(value)
-        if isinstance(value, typing.ForwardRef) and isinstance(value.__forward_module__, str):
-            module = value.__forward_module__
-            said = said.replace(f"module={module!r}", f"module={known_as(module)!r}")
-        return Description(tokens("typing", cls.__qualname__, said), [])
+    if is_of_typing(value):
+        return describe_typing(walk, value, name)
     if cls is object or value is NotImplemented:
         return Description(tokens("type", cls.__qualname__), [])
     if cls is slice:
@@ -307,7 +305,7 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
         fixed = isinstance(value, tuple | frozenset)
         held = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
         if isinstance(value, set | frozenset):
-            held = tuple(sorted(held, key=lambda each: _sortable(walk, each, name)))
+            held = _in_order(walk, held, name)
         for each in held:
             may_be_read(walk, each)
         links += walk.links(enumerate(held), name)
@@ -335,6 +333,16 @@ def _sortable(walk: Walk, value: Any, name: str) -> bytes:
             str(getattr(value, "name", "")),
         )
     )
+
+
+def _in_order(walk: Walk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    """The items of a set, in an order that follows from what they are; objects that are alike in all else by what each
+    amounts to for itself."""
+    keys = [_sortable(walk, each, name) for each in items]
+    if walk.outermost and len(set(keys)) < len(keys):
+        often = Counter(keys)
+        keys = [key + walk.digest_apart(each) if often[key] > 1 else key for key, each in zip(keys, items, strict=True)]
+    return tuple(each for _, each in sorted(zip(keys, items, strict=True), key=lambda pair: pair[0]))
 
 
 def _subclass_of_atom(walk: Walk, value: Any, name: str) -> Description:
@@ -402,5 +410,5 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
     (VIEWS, _view),
     ((types.SimpleNamespace, string.Template, argparse.Namespace), _namespace),
     (BaseException, _exception),
-    (typing.TypeVar, lambda _walk, value, _name: Description(tokens("typevar", value.__name__), [])),
+    (typing.TypeVar, describe_typing),
 ]

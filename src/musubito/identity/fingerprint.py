@@ -18,7 +18,7 @@ from hashlib import sha256
 from types import FunctionType
 from typing import Any
 
-from musubito.errors import CodeError, MusubitoError
+from musubito.errors import CodeError, MusubitoError, warn
 from musubito.identity.closure import Closure, CodePart, called, reach
 from musubito.identity.foreign import may_remember
 from musubito.identity.functions import module_of, script_of
@@ -176,6 +176,7 @@ class CodeTracker:
             self.packages,
         )
         self._held = closure.unchanged, fingerprint, closure
+        _warn_of_unidentified(self.function, closure.unidentified)
         return fingerprint
 
     def _reach(self) -> Closure:
@@ -194,6 +195,22 @@ def _with_packages(digest: bytes, packages: Sequence[CodePart]) -> bytes:
     if not packages:
         return digest
     return sha256(b"packages" + digest + b"".join(package.digest for package in packages)).digest()
+
+
+_warned: set[str] = set()
+
+
+def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[str]) -> None:
+    """Warn, once for each step and each thing that it reaches and that is data of which only the type is known."""
+    step = getattr(function, "__qualname__", type(function).__qualname__)
+    for each in unidentified:
+        text = (
+            f"{step}: what it reaches as {each} counts by its type alone: if it holds something else, stored results "
+            "are replayed all the same. Hold the plain data that it is made of instead, or pass that as an argument."
+        )
+        if text not in _warned:
+            _warned.add(text)
+            warn(text)
 
 
 def _is_of_a_module(function: FunctionType) -> bool:

@@ -17,12 +17,15 @@ from musubito.identity.description import ABSENT, ATOMS, Description, contents, 
 from musubito.identity.environment import environment_links, is_environment
 from musubito.identity.file_checks import note_file_checks
 from musubito.identity.imports import absolute, imported, lazy_attribute
+from musubito.identity.mocks import describe_mock, mock_of
 from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
-from musubito.identity.scan import ANNOTATION_READERS, Read, Root, Scan, scan
+from musubito.identity.readers import called_by_name, names_of, note_looks, note_reader, order_of, subclasses_linked
+from musubito.identity.scan import Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
+from musubito.identity.unread import note_fields
 from musubito.identity.unrepeatable import note_unrepeatable
 from musubito.identity.write_limits import is_sink, step_into
 
@@ -92,6 +95,8 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     """`member`: it is reached through the receiver of the step, whose class is known."""
     code = function.__code__
     walk.guard.attribute(function, "__code__", code)
+    if (mock := mock_of(function)) is not None:
+        return describe_mock(walk, mock, name)
     text = text_of(function)
     member = member or _is_method_of(walk.owner, function)
     signature = walk.annotations or id(function) in walk.facts.given
@@ -104,8 +109,11 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
         walk.guard.attribute(function, "__doc__", doc)
-    walk.facts.docs |= text.scan.reads_docs
-    walk.facts.annotations |= text.scan.reads_annotations
+    own += names_of(walk, function, held=signature)
+    if walk.text and text.source is not None:
+        own += tokens("text", text.source.text)
+    note_looks(walk, text.scan)
+    note_fields(walk, function, text.scan)
     if walk.live:
         _runs(walk, function, text.scan)
         _writes(walk, function, text.scan, member)
@@ -157,6 +165,7 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
             may_be_read(walk, value)
             runs = not isinstance(value, FunctionType) or each in walk.facts.mentioned
             links.append((each, walk.constant(value, f"{name}.{each}", runs=runs)))
+    links += order_of(walk, names, names, (), name)
     return Description(tokens("module", name), links)
 
 
@@ -340,16 +349,17 @@ def _follow(
         return
     if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Origin.USER:
         _function_fields(walk, value, name, links)
-    if isinstance(value, FunctionType) and value.__name__ in ANNOTATION_READERS:
-        walk.facts.annotations |= walk.origins.of_function(value) is not Origin.USER
     if is_environment(value):
         return
+    note_reader(walk, value)
+    if called_by_name(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Origin.USER:
+        links += subclasses_linked(walk, value)
     if not rest and walk.live:
         if how.called:
             walk.calls(value)
         if how.given:
             may_be_read(walk, value)
-    links.append((label, walk.constant(value, name)))
+    links.append((label, walk.constant(value, name, whole=how.given and not rest)))
 
 
 def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how: _How) -> None:

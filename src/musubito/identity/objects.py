@@ -13,10 +13,10 @@ import functools
 import operator
 import re
 import string
-import struct
 import sys
 import types
 import typing
+import weakref
 from array import array
 from collections import ChainMap, UserDict, UserList, UserString, deque
 from contextvars import ContextVar
@@ -32,10 +32,27 @@ from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, static, step_of
 from musubito.identity.foreign import kind_of
+from musubito.identity.mocks import describe_mock, is_mock
 from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
 from musubito.identity.place_reader import value_of
+from musubito.identity.places import Described
+from musubito.identity.readers import order_of
+from musubito.identity.settings import (
+    FIXED_URLS,
+    adapted,
+    is_secret_field,
+    is_type_adapter,
+    settings_of,
+    told_nothing,
+    url_text,
+    without_secrets,
+)
+from musubito.identity.tables import table_parts
+from musubito.identity.taken_apart import Parts, does_something, hides, parts_of, watched
+from musubito.identity.typing_objects import is_of_typing
+from musubito.identity.unread import unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,6 +76,8 @@ UNCHANGING = frozenset(
     {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
 )
 DEPTH = 100
+MOST_OBJECTS = 1000
+"""How many objects are entered to tell whether one can be identified. What holds more is no setting."""
 WRAPPERS = frozenset({UserDict, UserList, UserString, ChainMap})
 """Classes of the standard library whose objects are containers with a field for the content."""
 GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
@@ -78,8 +97,6 @@ IDENTIFIED = (
 """What can be identified, whatever is in it; it says itself what is not tracked there."""
 PASSIVE = frozenset({"abc", "builtins", "enum", "typing", "typing_extensions", "pydantic.main"})
 """Modules with base classes that leave the fields of an object alone."""
-HEAP_TYPE = 1 << 9
-WORD = struct.calcsize("P")
 LARGE = 4096
 
 
@@ -88,6 +105,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     cls = type(value)
     walk.guard.kind(value, cls)
     origin = walk.origins.of_class(cls)
+    if is_mock(value) and static(value, "__musubito_identity__") is ABSENT:
+        return describe_mock(walk, value, name)
     links = [("class", walk.link(cls, walk.called(cls, name)))]
     if origin is not Origin.USER or _is_derived(walk, cls):
         walk.limits.open(value, foreign=origin is not Origin.USER)
@@ -104,11 +123,12 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     if kind is not None:
         walk.met.append(value)
     said_of_it = tokens("said", canonical(kind.says(value))) if kind is not None and kind.says is not None else b""
-    mock = sys.modules.get("unittest.mock")
-    if mock is not None and issubclass(cls, mock.NonCallableMock):
-        return _mock(walk, value, name, links)
     if cls in WRAPPERS:
         return Description(tokens("object"), [*links, *fields_linked(walk, value, name)])
+    if origin is Origin.OTHER and (text := url_text(value)) is not None:
+        if cls.__module__.partition(".")[0] not in FIXED_URLS:
+            walk.guard.same(lambda: url_text(value), text)
+        return Description(tokens("url", text), links)
     if origin is Origin.USER:
         own = tokens("object", _hidden(walk, value, name)) + said_of_it
         return Description(own, [*links, *_zone(walk, value, name), *fields_linked(walk, value, name)])
@@ -127,11 +147,26 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     if _base_value(value) is not None:
         content = walk.read.content(value, _base_value, name)
         return Description(tokens("content", content), [*links, *_zone(walk, value, name)])
-    if origin is Origin.STDLIB or is_own(module_name(cls)):
+    if is_own(module_name(cls)):
+        return not_tracked(walk, value, name)
+    if issubclass(cls, weakref.ReferenceType):
+        return _weak(walk, value, links)
+    if is_type_adapter(value):
+        return Description(tokens("adapter"), links + walk.links(adapted(value), name))
+    if _made_of(value, origin) is not None:
+        parts: Parts = walk.read.content(value, functools.partial(_taken_apart, origin), name).value
+        for label, each in parts.held:
+            links += held_by_others(walk, without_secrets(each), label, f"{name}.{label}")
+        return Description(tokens("parts", parts.own), links)
+    if origin is Origin.STDLIB and (hides(cls) or does_something(value)):
+        if not does_something(value):
+            walk.not_identified(name, value)
         return not_tracked(walk, value, name)
     names, inner = _said_names(value), fields_linked(walk, value, name, only_data=True)
-    if not any(names[1:]) and (not inner or _hides(cls)):
+    if not any(names[1:]) and hides(cls):
         walk.not_tracked(name, value)
+        if not inner and not does_something(value):
+            walk.not_identified(name, value)
     return Description(tokens("object", *names), [*links, *inner])
 
 
@@ -139,6 +174,25 @@ def _is_derived(walk: Walk, cls: type) -> bool:
     """Whether methods of a base that is another package's may change the fields of a user's object."""
     bases = (each for each in cls.__mro__[1:-1] if module_name(each) not in PASSIVE and not _declares(each))
     return any(walk.origins.of_class(each) is not Origin.USER for each in bases)
+
+
+def _taken_apart(origin: Origin, value: Any) -> Described:
+    parts = _made_of(value, origin)
+    return Described(watched(parts), parts)
+
+
+def _made_of(value: Any, origin: Origin) -> Parts | None:
+    return table_parts(value) or parts_of(value, origin)
+
+
+def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]) -> Description:
+    """A weak reference counts by what it refers to, which nothing here keeps alive."""
+    if not walk.outermost:
+        return Description(tokens("reference"), links)
+    described = walk.digest_apart(reference())
+    digest = walk.digest_apart
+    walk.guard.same(lambda: digest(reference()), described)
+    return Description(tokens("reference", described), links)
 
 
 def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
@@ -152,7 +206,7 @@ def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
     if _base_value(value) is not None:
         described: bytes = walk.read.content(value, _base_value, name)
         return described
-    if _hides(type(value)):
+    if hides(type(value)):
         walk.not_tracked(name, value)
     return None
 
@@ -223,14 +277,6 @@ def _is_masked(value: Any) -> bool:
     return numpy is not None and issubclass(type(value), numpy.MaskedArray)
 
 
-def _hides(cls: type) -> bool:
-    """Whether its objects are larger than their fields, or a base is not written in Python."""
-    if any(not each.__flags__ & HEAP_TYPE for each in cls.__mro__[:-1]):
-        return True
-    slots = sum(isinstance(each, types.MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
-    return cls.__basicsize__ > object.__basicsize__ + WORD * (slots + 2)
-
-
 def _declares(cls: type) -> bool:
     """Whether a class declares its fields: a dataclass or a pydantic model."""
     return is_dataclass(cls) or any("__pydantic_fields__" in vars(each) for each in cls.__mro__)
@@ -268,22 +314,6 @@ def _is_secret(cls: type) -> bool:
     )
 
 
-def _mock(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> Description:
-    """A mock of `unittest` counts by what it answers, not by what it was asked."""
-    state = vars(value)
-    for each in ("_mock_return_value", "_mock_side_effect"):
-        answer = state.get(each)
-        if each in state:
-            walk.guard.item(state, each, answer)
-        if (
-            not isinstance(answer, type(value))
-            and "sentinel" not in type(answer).__name__.lower()
-            and not hasattr(answer, "__next__")
-        ):
-            links.append((each, walk.link(answer, f"{name}.{each}")))
-    return Description(tokens("mock"), links)
-
-
 def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
     """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
     links: list[tuple[str, bytes]] = []
@@ -292,15 +322,20 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
         walk.limits.add_name(value, each)
     kind = kind_of(value)
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
+    exempt = left_out
+    if only_data and kind is None:
+        exempt |= _lazy_names(type(value)) | told_nothing(value)
+    if not only_data:
+        exempt |= unread(walk, value, {*(fields_of(value) or ()), *_slots(type(value))})
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         held = fields_of(value, where)
         if held is None:
             continue
         walk.guard.attribute(value, where, held)
-        if left_out:
+        if exempt:
             known = walk.read.names(value, held)
-            walk.read.more(value, held, known | left_out)
-            names = sorted(known - left_out, key=str)
+            walk.read.more(value, held, known | exempt)
+            names = sorted(known - exempt, key=str)
             pairs = [(each, walk.read.field(value, held, each, f"{name}.{each}")) for each in names]
         else:
             pairs = sorted(walk.read.fields(value, held, name), key=lambda pair: str(pair[0]))
@@ -311,7 +346,9 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
                 walk.calls(inner)
             for part, label, called in _parts(walk, inner, str(each), f"{name}.{each}", left_out):
                 links += _field(walk, part, label, called, of_others=only_data, known=kind is not None)
-    for slot in sorted(_slots(type(value)) - left_out):
+        if not only_data:
+            links += order_of(walk, value, held, exempt, name)
+    for slot in sorted(_slots(type(value)) - exempt):
         inner = walk.read.slot(value, slot, f"{name}.{slot}")
         if inner is not ABSENT:
             links += _field(walk, inner, slot, f"{name}.{slot}", of_others=only_data, known=kind is not None)
@@ -340,9 +377,35 @@ def _field(walk: Walk, value: Any, label: str, name: str, *, of_others: bool, kn
     """
     if not known if of_others else label in walk.facts.handed:
         may_be_read(walk, value)
-    return (
-        held_by_others(walk, value, label, name) if of_others else [(label, walk.link(value, walk.called(value, name)))]
-    )
+    if not of_others:
+        return [(label, walk.link(value, walk.called(value, name), whole=label in walk.facts.handed))]
+    return held_by_others(walk, value, label, name) if known else setting_linked(walk, value, label, name)
+
+
+def setting_linked(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+    """A field of an object of a package, without the secrets in it."""
+    if is_secret_field(label, value):
+        return [(label, b"secret")]
+    cleaned = without_secrets(value)
+    if cleaned is value:
+        return held_by_others(walk, value, label, name)
+    _watch_through(walk, value, 0)
+    return held_by_others(walk, cleaned, label, name)
+
+
+def _watch_through(walk: Walk, value: Any, depth: int) -> None:
+    """Containers in containers must hold what they hold, if what counts is a copy of them."""
+    if depth > DEPTH:
+        return
+    if isinstance(value, dict):
+        walk.guard.mapping(value, tuple(value), tuple(value.values()))
+        for each in value.values():
+            _watch_through(walk, each, depth + 1)
+    elif type(value) in (list, tuple):
+        if type(value) is list:
+            walk.guard.items(value, list, tuple(value))
+        for each in value:
+            _watch_through(walk, each, depth + 1)
 
 
 def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
@@ -351,6 +414,10 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
         return [(label, walk.link(value, walk.called(value, name)))]
     walk.not_tracked(name, value)
     links = [(label, tokens("type", module_name(type(value)), type(value).__qualname__))]
+    if walk.origins.of_class(type(value)) is Origin.OTHER:
+        for each, inner in settings_of(value):
+            if counts(walk, inner):
+                links += setting_linked(walk, inner, f"{label}.{each}", f"{name}.{each}")
     pairs: Iterable[tuple[Any, Any]] = ()
     if type(value) is dict and any(counts(walk, each) for each in value.values()):
         pairs = walk.read.entries(value, name)
@@ -436,26 +503,47 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     return links
 
 
-def counts(walk: Walk, value: Any, depth: int = 0) -> bool:
-    """Whether what somebody else's object or function holds can be identified."""
+def counts(walk: Walk, value: Any, depth: int = 0, seen: dict[int, Any] | None = None) -> bool:
+    """Whether what somebody else's object or function holds can be identified, with all that it holds. `seen`: the
+    objects of packages that were entered already."""
     if depth > DEPTH:
         return False
+    seen = {} if seen is None else seen
     cls = type(value)
     if cls in ATOMS or cls is object or value is NotImplemented or cls in WRAPPERS or _is_secret(cls):
         return True
     if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(cls) is Origin.USER:
         return True
-    if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or module_name(cls) == "typing":
+    if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or is_of_typing(value):
         return True
     if isinstance(value, list | tuple | set | frozenset | deque):
-        return all(counts(walk, each, depth + 1) for each in value)
+        return all(counts(walk, each, depth + 1, seen) for each in value)
     if isinstance(value, dict):
-        return all(counts(walk, each, depth + 1) for each in value.values())
-    if _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
+        return all(counts(walk, each, depth + 1, seen) for each in value.values())
+    if is_mock(value) or _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
         return True
     if isinstance(value, ContextVar) or _base_value(value) is not None:
         return True
-    return walk.origins.of_class(cls) is Origin.OTHER and any(_said_names(value)[1:])
+    origin = walk.origins.of_class(cls)
+    if origin is Origin.OTHER and any(_said_names(value)[1:]):
+        return True
+    if id(value) in seen:
+        return True
+    seen[id(value)] = value
+    if len(seen) > MOST_OBJECTS or is_own(module_name(cls)):
+        return False
+    if issubclass(cls, weakref.ReferenceType) or is_type_adapter(value) or url_text(value) is not None:
+        return True
+    parts = _made_of(value, origin)
+    if parts is not None:
+        return all(counts(walk, each, depth + 1, seen) for _, each in parts.held)
+    if hides(cls) or does_something(value):
+        return False
+    if origin is Origin.STDLIB:
+        return True
+    slots = ((each, getattr(value, each, None)) for each in _slots(cls))
+    fields = [*(fields_of(value) or {}).items(), *slots]
+    return all(is_secret_field(name, each) or counts(walk, each, depth + 1, seen) for name, each in fields)
 
 
 def not_tracked(walk: Walk, value: Any, name: str) -> Description:

@@ -19,6 +19,7 @@ from musubito.identity.own_changes import Change, Changes, changes_of
 from musubito.identity.places import (
     CONTENT,
     ELEMENTS,
+    NAMES,
     ORDER,
     Entries,
     EntryKey,
@@ -155,6 +156,13 @@ class PlaceReader:
         look = partial(_elements, container, base)
         held: tuple[Any, ...] = self._read(Kind.INSIDE, container, ELEMENTS, values, look, called)
         return held
+
+    def order(self, thing: Any, look: Callable[[], tuple[str, ...]], called: str) -> tuple[str, ...]:
+        """Return the names of fields, in the order of their definition, as they count."""
+        names = look()
+        self._guard.same(look, names)
+        counted: tuple[str, ...] = self._read(Kind.FIELD, thing, NAMES, names, look, called)
+        return counted
 
     def variable(self, variable: ContextVar[Any], called: str) -> Any:
         """Return what a variable of the context counts with, or ABSENT. What it holds is guarded by who asks."""

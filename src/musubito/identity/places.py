@@ -6,12 +6,26 @@ A place is a name in a namespace, a field of an object, or what a container hold
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple, TypeAlias
 
 from musubito.identity.description import ABSENT, ATOMS
 
-__all__ = ["CONTENT", "ELEMENTS", "ORDER", "Entries", "EntryKey", "Kind", "Observation", "hashed", "may_change", "same"]
+__all__ = [
+    "CONTENT",
+    "ELEMENTS",
+    "NAMES",
+    "ORDER",
+    "Described",
+    "Entries",
+    "EntryKey",
+    "Kind",
+    "Observation",
+    "hashed",
+    "may_change",
+    "same",
+]
 
 
 class EntryKey(Enum):
@@ -20,9 +34,18 @@ class EntryKey(Enum):
     ELEMENTS = auto()
     ORDER = auto()
     CONTENT = auto()
+    NAMES = auto()
 
 
-ELEMENTS, ORDER, CONTENT = EntryKey.ELEMENTS, EntryKey.ORDER, EntryKey.CONTENT
+ELEMENTS, ORDER, CONTENT, NAMES = EntryKey.ELEMENTS, EntryKey.ORDER, EntryKey.CONTENT, EntryKey.NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Something with a digest of what it was made of, by which alone it is compared."""
+
+    digest: object
+    value: Any = field(compare=False)
 
 
 class Kind(Enum):
@@ -69,6 +92,8 @@ def same(a: Any, b: Any) -> bool:
         return False
     if type(a) is tuple:
         return len(a) == len(b) and all(map(same, a, b))
+    if type(a) is Described:
+        return bool(a == b)
     return type(a) in ATOMS and bool(a == b) and repr(a) == repr(b)
 
 

@@ -24,14 +24,23 @@ from types import (
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
-from musubito.identity.names import loaded, name_of
+from musubito.identity.names import Ambiguous, loaded, name_of
 from musubito.identity.packing import Code, UnsupportedError
 from musubito.model import MusubitoResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["MISSING", "find_class", "lies_in_its_module", "rebuild", "split_record", "static", "unfit"]
+__all__ = [
+    "MISSING",
+    "find_class",
+    "lies_in_its_module",
+    "not_found_again",
+    "rebuild",
+    "split_record",
+    "static",
+    "unfit",
+]
 
 _MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 _NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
@@ -214,6 +223,21 @@ def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str
     return cls
 
 
+def not_found_again(met: Iterable[type], classes: Mapping[tuple[str, str], type]) -> list[str]:
+    """The names of those classes whose stored instances cannot be put together again: neither a module nor the step's
+    code leads to them."""
+    names: list[str] = []
+    for cls in met:
+        module, qualname = name_of(cls)
+        try:
+            if find_class(module, qualname, classes) is not Ambiguous:
+                continue
+        except LookupError:
+            pass  # that is what is asked here
+        names.append(f"{module}.{qualname}")
+    return sorted(names)
+
+
 def lies_in_its_module(cls: type) -> bool:
     """Whether its module has it, under the name that it bears."""
     try:
@@ -248,7 +272,12 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
         if type(chosen) is not list or not isinstance(extra, dict | None) or not isinstance(private, dict | None):
             raise TypeError("a pydantic model that is none")
         for name, held in zip(_PYDANTIC_SLOTS, (set(chosen), extra, private), strict=True):
-            static(cls, name).__set__(value, held)
+            slot = static(cls, name)
+            # A RootModel has None there, once for all; what one of its objects has instead lies in its `__dict__`.
+            if slot is not None:
+                slot.__set__(value, held)
+            elif held is not None and name not in state:
+                raise TypeError("a pydantic model that is none")
     _set_state(value, state, plan)
     return value
 

@@ -18,7 +18,8 @@ from types import CodeType
 from typing import Final, NamedTuple
 
 from musubito.identity.mentions import special_methods
-from musubito.identity.source import FunctionNode
+from musubito.identity.source import FunctionNode, parsed
+from musubito.identity.unread import field_names, gets_at_fields
 
 __all__ = [
     "ADDERS",
@@ -26,6 +27,8 @@ __all__ = [
     "ANY_FIELD",
     "DYNAMIC",
     "MUTATORS",
+    "ORDER_READERS",
+    "SOURCE_READERS",
     "Key",
     "Read",
     "Root",
@@ -106,6 +109,10 @@ FRESH = (
     *(ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr),
     *(ast.Constant, ast.BinOp, ast.Compare, ast.AugAssign),
 )
+ORDER_READERS: Final = frozenset({"vars", "__dict__", "globals", "locals"})
+"""What gives the names of a class, a module or an object in the order of their definition."""
+SOURCE_READERS: Final = frozenset({"getsource", "getsourcelines", "getcomments", "findsource", "getblock"})
+IMPORTERS: Final = frozenset({"import_module", "__import__"})
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -168,6 +175,10 @@ class Scan:
     """Names and attributes whose values it gives away, and does not merely call."""
     reads_docs: bool = False
     reads_annotations: bool = False
+    reads_order: bool = False
+    """Whether it gets names in the order in which they were defined."""
+    reads_source: bool = False
+    """Whether it gets the text of code, comments and all."""
     dynamic: bool = False
     added_to: frozenset[Read] = frozenset()
     """What it adds to, as a whole statement, and reads nowhere else (`LOG.append(x)`, `COUNT += 1`)."""
@@ -175,6 +186,11 @@ class Scan:
     """Methods that change a container, called on what no name leads to."""
     handed: set[Place] = field(default_factory=set)
     """What it hands on: the value itself is used, and not only looked at or called."""
+    fields: frozenset[str] = frozenset()
+    """Names that it may read fields by."""
+    reads_fields: bool = True
+    """Whether it may read fields otherwise than by these names."""
+    hands_receiver: bool = True
 
 
 class Place(NamedTuple):
@@ -212,7 +228,11 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
     for each in [function.body] if isinstance(function, ast.Lambda) else function.body:
         visitor.found.mentions |= special_methods(each)
         visitor.mention(each)
-    return visitor.found
+    found = visitor.found
+    found.fields = frozenset((*found.mentions, *found.of_receiver, *field_names(function)))
+    found.reads_fields = gets_at_fields(function)
+    found.hands_receiver = visitor.receiver in given
+    return found
 
 
 class _Scope:
@@ -298,6 +318,7 @@ class _Scope:
 class _Visitor:
     def __init__(self, code: CodeType) -> None:
         self.found = Scan()
+        self._given: frozenset[str] = frozenset()
         self._free = frozenset(code.co_freevars)
         self._class = private_class(code.co_qualname)
         self._receiver: str | None = None
@@ -308,6 +329,7 @@ class _Visitor:
         self._added_to: set[Read] = set()
 
     def run(self, function: FunctionNode, given: frozenset[str]) -> None:
+        self._given = given
         first = [*function.args.posonlyargs, *function.args.args][:1]
         self._receiver = first[0].arg if first else None
         self._scope = self._root = _Scope(None, function)
@@ -320,6 +342,11 @@ class _Visitor:
         self.found.reads |= self._added_to
         renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
         self.found.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
+
+    @property
+    def receiver(self) -> str | None:
+        """The name of the first parameter."""
+        return self._receiver
 
     def mention(self, statement: ast.AST) -> None:
         """Notes every attribute that is named, whatever it is an attribute of."""
@@ -334,6 +361,7 @@ class _Visitor:
                     ctx = ast.Store()
                 case ast.ImportFrom(names=names):
                     found.reads_annotations |= any(each.name in ANNOTATION_READERS for each in names)
+                    found.reads_source |= any(each.name in SOURCE_READERS for each in names)
                     continue
                 case ast.AugAssign(target=ast.Attribute(value=value, attr=attr)):
                     ctx = ast.Load()
@@ -343,6 +371,8 @@ class _Visitor:
             own |= isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
             name = mangled(attr, self._class)
             found.reads_annotations |= attr in ANNOTATION_READERS
+            found.reads_order |= attr in ORDER_READERS
+            found.reads_source |= attr in SOURCE_READERS
             if not isinstance(ctx, ast.Load):
                 found.stores.add(name)
             else:
@@ -390,6 +420,8 @@ class _Visitor:
                 return place and place._replace(exact=False)
             case ast.Call(func=ast.Name(id="super")):
                 return Place(Root.SUPER, "super")
+            case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
+                return Place(Root.IMPORT, _imported_by(node, module))
             case ast.Call(func=ast.Name(id="type"), args=[value]):
                 place = self._place(value, depth)
                 if place is None or place.root is not Root.RECEIVER or place.path:
@@ -405,6 +437,16 @@ class _Visitor:
                 return place and place._replace(exact=False)
             case _:
                 return None
+
+    def _imports(self, called: ast.expr) -> bool:
+        """Whether it is `importlib.import_module` or `__import__`, by whatever name it goes here."""
+        if isinstance(called, ast.Attribute):
+            return called.attr in IMPORTERS
+        if not isinstance(called, ast.Name):
+            return False
+        scope, _ = self._resolve(called.id)
+        imported = None if scope is None else scope.imports.get(called.id)
+        return called.id in IMPORTERS or (imported is not None and imported.attributes[-1:] == ("import_module",))
 
     def _read(self, place: Place) -> None:
         attributes = itertools.takewhile(lambda key: key.attribute, place.path)
@@ -484,6 +526,8 @@ class _Visitor:
                         self._read(place)
                 if root is Root.GLOBAL and name in DYNAMIC:
                     self.found.dynamic = True
+                if root is Root.GLOBAL:
+                    self.found.reads_order |= name in ORDER_READERS
             case ast.Attribute(value=value, attr=attr, ctx=ctx):
                 self.found.reads_docs |= attr == "__doc__"
                 if not isinstance(ctx, ast.Load):
@@ -523,6 +567,11 @@ class _Visitor:
                 else:
                     self.found.stores.add(ANY_FIELD)
                 yield from ast.iter_child_nodes(node)
+            case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
+                name = _imported_by(node, module)
+                self.found.imports.add(name)
+                self._read(Place(Root.IMPORT, name))
+                yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):
                 self.found.reads_docs |= attr == "__doc__"
                 if (place := self._place(node)) is not None:
@@ -542,6 +591,8 @@ class _Visitor:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
                 yield from getattr(node, "decorator_list", ())
                 yield from (*node.args.defaults, *filter(None, node.args.kw_defaults))
+                if not isinstance(node, ast.Lambda) and (node.decorator_list or node.name in self._given):
+                    yield from _annotations(node)
                 self._nested(node, [node.body] if isinstance(node, ast.Lambda) else node.body)
             case ast.ClassDef():
                 yield from (*node.decorator_list, *node.bases, *(each.value for each in node.keywords))
@@ -614,6 +665,28 @@ def _makes(node: ast.AST) -> bool:
             return name in ("copy", "deepcopy", "split", "splitlines", "join", "strip")
         case _:
             return isinstance(node, FRESH)
+
+
+def _imported_by(call: ast.Call, module: str) -> str:
+    """The module that a call imports by its literal name; `__import__` returns the outermost package."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return module.partition(".")[0] if name == "__import__" else module
+
+
+def _annotations(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """What the annotations of a nested function name: who gets the function may read them."""
+    a = function.args
+    parts = (*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg)))
+    pending: list[ast.AST] = [each.annotation for each in parts if each.annotation is not None]
+    pending += [function.returns] if function.returns is not None else []
+    for annotation in pending:
+        yield annotation
+        for each in ast.walk(annotation):
+            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                try:
+                    pending.append(parsed(each.value, "eval").body)
+                except (SyntaxError, ValueError):
+                    continue  # a text that is no expression names nothing
 
 
 def _bound_for_sure(node: ast.AST) -> set[str]:

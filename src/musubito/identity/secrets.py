@@ -14,7 +14,7 @@ from typing import Final
 
 from musubito.identity.source import parsed
 
-__all__ = ["HIDDEN", "is_secret", "scrubbed", "without_secrets_in"]
+__all__ = ["HIDDEN", "SECRETS", "is_secret", "looks_like_a_key", "scrubbed", "without_secrets_in"]
 
 HIDDEN: Final = "**********"
 SECRETS: Final = re.compile(
@@ -63,6 +63,11 @@ def is_secret(name: str) -> bool:
     """Whether what is called so is one, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
     words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
     return SECRETS.search(words) is not None
+
+
+def looks_like_a_key(text: str) -> bool:
+    """Whether a whole text is the key of a service, by its looks."""
+    return _LOOKS.fullmatch(text) is not None
 
 
 def scrubbed(text: str) -> str:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from musubito.identity.description import ABSENT, ATOMS, fields_of
-from musubito.identity.places import Kind, hashed
+from musubito.identity.places import NAMES, Kind, hashed
 from musubito.identity.scan import ANY_FIELD, Key, Write
 
 __all__ = ["CONTAINERS", "WriteLimits", "is_sink", "step_into"]
@@ -151,6 +151,8 @@ class WriteLimits:
             case Kind.FIELD:
                 # Python itself sets the `__init__` of a protocol's class when the first instance is made.
                 made = key == "__init__" and isinstance(container, type) and "_is_protocol" in vars(container)
+                if key is NAMES and (self.fields or self.touches(container)):
+                    return True
                 return made or not self.fields.isdisjoint((key, ANY_FIELD)) or self.is_open(container)
             case Kind.INSIDE:
                 inner = wrapped(container)

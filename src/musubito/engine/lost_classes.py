@@ -1,0 +1,26 @@
+"""Results that are stored and can never be replayed: nothing leads to a class of theirs before the step runs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from musubito.errors import warn
+
+__all__ = ["warn_of_class"]
+
+MOST_WARNED: Final = 10_000
+_warned: set[tuple[str, str]] = set()
+
+
+def warn_of_class(operation: str, name: str) -> None:
+    """Warn, once for each step and class, that a result cannot be put together again."""
+    if (operation, name) in _warned:
+        return
+    if len(_warned) >= MOST_WARNED:
+        _warned.clear()
+    _warned.add((operation, name))
+    warn(
+        f"{operation}: its result holds an instance of {name}, a class that neither its module nor the step's code "
+        "leads to: the result is stored and never replayed. Define the class at the top of its module, or name it in "
+        "the step's return annotation."
+    )

@@ -1,0 +1,153 @@
+"""What objects of other packages hold that is a setting, and what there is a secret or tells nothing of the answer.
+
+A secret is told by its name (`api_key`, the header `Authorization`) or by its looks (`Bearer ...`, the password in a
+URL). It never counts: a rotated key asks the same question of the same service.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Final
+
+from musubito.identity.description import fields_of
+from musubito.identity.origin import module_name
+from musubito.identity.secrets import HIDDEN, SECRETS, looks_like_a_key
+
+__all__ = [
+    "FIXED_URLS",
+    "adapted",
+    "is_secret_field",
+    "is_type_adapter",
+    "settings_of",
+    "told_nothing",
+    "url_text",
+    "without_secrets",
+]
+
+_WORDS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_MARKS: Final = frozenset(
+    ["pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "start", "end", "special", "prefix", "suffix"]
+)
+"""The words before `token` by which tokenizers call their marks."""
+_SCHEME: Final = re.compile(r"(?:basic|bearer|token|digest|apikey) \S+", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@?#]{1,500}@")
+_AGENT: Final = "user-agent"
+"""The header in which a library says its own version."""
+FIXED_URLS: Final = frozenset({"httpx", "httpx2", "yarl", "pydantic", "pydantic_core", "starlette"})
+"""Packages whose URLs never change."""
+DEPTH: Final = 20
+CONTAINERS: Final = (dict, list, tuple)
+
+
+@lru_cache(maxsize=4096)
+def _is_secret_name(name: str) -> bool:
+    words = [word.lower() for word in _WORDS.findall(name)][-2:]
+    if words[-1:] == ["token"] and words[0] in _MARKS:
+        return False
+    text = " ".join(words)
+    return any(each.end() in (len(text), len(text) - 1) for each in SECRETS.finditer(text))
+
+
+def is_secret_field(name: object, value: object) -> bool:
+    """Whether what is called so is a secret, or the version of the library itself."""
+    if isinstance(name, bytes):
+        name = name.decode("latin-1")
+    if value is None or isinstance(value, bool | int | float) or type(name) is not str:
+        return False
+    return name.lower() == _AGENT or _is_secret_name(name)
+
+
+def without_secrets(value: Any, depth: int = 0) -> Any:
+    """The same without the secrets in it; `value` itself where there are none. Objects are not entered."""
+    kind = type(value)
+    if kind is str:
+        return _cleaned(value)
+    if (kind not in CONTAINERS and not isinstance(value, dict)) or depth > DEPTH:
+        return value
+    if isinstance(value, dict):
+        # requests keeps of each header a pair: the name as it was written, and the value.
+        pairs = {
+            key: HIDDEN if is_secret_field(key, each) else without_secrets(each, depth + 1)
+            for key, each in value.items()
+        }
+        return value if all(pairs[key] is each for key, each in value.items()) else pairs
+    items = [without_secrets(each, depth + 1) for each in value]
+    if kind is tuple and len(items) > 1 and isinstance(items[0], str | bytes) and is_secret_field(items[0], items[-1]):
+        items[1:] = [HIDDEN]
+    same = len(items) == len(value) and all(map(lambda a, b: a is b, items, value))
+    return value if same else kind(items)
+
+
+def _cleaned(text: str) -> str:
+    if looks_like_a_key(text) or _SCHEME.fullmatch(text):
+        return HIDDEN
+    return _CREDENTIALS.sub("", text) if "://" in text and "@" in text and " " not in text else text
+
+
+def url_text(value: Any) -> str | None:
+    """The text of a URL that is an object of a package, without the credentials in it."""
+    if not type(value).__name__.endswith(("URL", "Url")):
+        return None
+    try:
+        text = str(value)
+    except Exception:
+        return None
+    return None if text.startswith("<") else _CREDENTIALS.sub("", text)
+
+
+def settings_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """The fields of an object that were set up when it was made: the public ones, and those called like a parameter of
+    its constructor. The others are what it came to hold since."""
+    cls: type = type(value)
+    parameters = _parameters(cls)
+    for name, each in sorted((fields_of(value) or {}).items(), key=lambda pair: str(pair[0])):
+        if type(name) is str and (not name.startswith("_") or name.lstrip("_") in parameters):
+            yield name, each
+
+
+@lru_cache(maxsize=1024)
+def _parameters(cls: type) -> frozenset[str]:
+    found: set[str] = set()
+    for each in cls.__mro__:
+        made = vars(each).get("__init__")
+        code = getattr(inspect.unwrap(made) if callable(made) else None, "__code__", None)
+        if code is not None:
+            found.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    return frozenset(found)
+
+
+def is_type_adapter(value: object) -> bool:
+    """Whether it is pydantic's `TypeAdapter`."""
+    library = sys.modules.get("pydantic.type_adapter")
+    return library is not None and isinstance(value, library.TypeAdapter)
+
+
+def adapted(value: Any) -> list[tuple[str, Any]]:
+    """What a `TypeAdapter` was made of; the schema that it keeps names classes by their addresses."""
+    fields = fields_of(value) or {}
+    return [("type", fields.get("_type")), ("configuration", fields.get("_config"))]
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Enum) and type(value).__name__.endswith(("State", "Status"))
+
+
+def told_nothing(value: Any) -> frozenset[str]:
+    """Return the fields of an object that say nothing of what it does: how far it has come, as the `_state` of an httpx
+    client, and the version of its library."""
+    cls: type = type(value)
+    package = sys.modules.get(module_name(cls).partition(".")[0])
+    version, parameters = getattr(package, "__version__", None), _parameters(cls)
+    return frozenset(
+        name
+        for name, each in (fields_of(value) or {}).items()
+        if type(name) is str
+        and name.startswith("_")
+        and name.lstrip("_") not in parameters
+        and (_is_state(each) or (type(each) is str and each == version))
+    )

@@ -1,0 +1,170 @@
+"""Objects of the standard library and of packages that are data: what they are made of.
+
+Such an object counts by what pickling would write of it, or else by its fields. What is open, locked, connected or
+running is no data: it counts by its type. No code of the user's runs: objects of the user's classes are never taken
+apart here, and what an object holds is linked and not pickled.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import gc
+import io
+import logging
+import struct
+import sys
+from collections import deque
+from decimal import Context
+from hashlib import sha256
+from json import JSONDecoder
+from types import MemberDescriptorType
+from typing import Any, Final, NamedTuple
+
+from musubito.identity.description import fields_of
+from musubito.identity.normalise import tokens
+from musubito.identity.origin import Origin, module_name
+from musubito.identity.structs import is_struct
+
+__all__ = ["Parts", "does_something", "hides", "is_machinery", "parts_of", "watched"]
+
+RESOURCES: Final = frozenset(
+    (
+        *("_thread", "threading", "_socket", "socket", "select", "selectors", "_ssl", "ssl", "_asyncio", "asyncio"),
+        *("_queue", "queue", "subprocess", "_sqlite3", "sqlite3", "multiprocessing", "_multiprocessing", "concurrent"),
+        *("mmap", "_ctypes", "ctypes", "signal", "tkinter", "contextvars", "_contextvars", "random", "_random"),
+        *("_winapi", "sched", "traceback", "warnings", "importlib", "unittest", "_io", "io"),
+    )
+)
+"""Modules whose objects lock, run, connect, load or draw lots."""
+OPEN: Final = ("close", "aclose", "acquire", "release", "shutdown", "disconnect", "fileno", "cleanup")
+"""What only those can do that hold something which has to be given back."""
+LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
+LARGE: Final = 4096
+HEAP_TYPE: Final = 1 << 9
+WORD: Final = struct.calcsize("P")
+SHOWN: Final = (dict, list, tuple, set, frozenset, deque, bytearray, int, float, complex, str, bytes, BaseException)
+"""Classes whose content is counted for itself, so that only the fields of objects derived from them are left."""
+HOLDERS: Final = (type(functools.cmp_to_key(min)), type(vars(JSONDecoder())["scan_once"]))
+"""Classes that show what their objects hold to the garbage collector alone."""
+
+
+class Parts(NamedTuple):
+    """What an object is made of: bytes of its own, and what it holds by label."""
+
+    own: bytes
+    held: list[tuple[str, Any]]
+
+
+def is_machinery(value: object) -> bool:
+    """Whether an object does something and is no data: a client, a lock, a logger, a file, a source of chance."""
+    cls = type(value)
+    module = module_name(cls)
+    top = module.partition(".")[0]
+    if top in RESOURCES or issubclass(cls, LOGGERS):
+        return True
+    return "random" in module or any(hasattr(cls, each) for each in OPEN)
+
+
+def parts_of(value: Any, origin: Origin) -> Parts | None:
+    """What an object of the standard library or of a package is made of, if neither its fields nor its type alone say
+    that."""
+    own = _contents(value)
+    if own is not None or does_something(value):
+        return own
+    cls = type(value)
+    if origin is Origin.USER or issubclass(cls, SHOWN):
+        return None
+    return _reduced(value) if (origin is Origin.STDLIB or hides(cls)) and _says_how(cls) else None
+
+
+def does_something(value: Any) -> bool:
+    """Whether an object that counts by its type does so rightly: machinery, what holds some, and an iterator, which is
+    used up by those who ask it."""
+    held = (fields_of(value) or {}).values()
+    return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
+
+
+def hides(cls: type) -> bool:
+    """Whether its objects are larger than their fields, or a base is not written in Python."""
+    if is_struct(cls):
+        return False  # all that its objects hold is in slots
+    if any(not each.__flags__ & HEAP_TYPE for each in cls.__mro__[:-1] if each not in SHOWN):
+        return True
+    if issubclass(cls, SHOWN):
+        return False
+    slots = sum(isinstance(each, MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
+    words = slots + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0)
+    return cls.__basicsize__ > object.__basicsize__ + WORD * words
+
+
+def watched(parts: Parts | None) -> object:
+    """What of an object must stay as it is for its parts to stay what they are."""
+    return None if parts is None else (parts.own, [(label, _same(each)) for label, each in parts.held])
+
+
+def _same(value: Any) -> object:
+    """A thing by its id where it stays the same; what is made anew each time by what it holds."""
+    if type(value) in (list, tuple):
+        return type(value), [_same(each) for each in value]
+    if type(value) is dict:
+        return [(_same(key), _same(each)) for key, each in value.items()]
+    return value if type(value) in (str, int, float, bytes, bool, type(None)) else id(value)
+
+
+def _contents(value: Any) -> Parts | None:
+    """What those hold that show it otherwise than by their fields."""
+    match value:
+        case io.StringIO() | io.BytesIO() if type(value) in (io.StringIO, io.BytesIO):
+            if value.closed:
+                return Parts(tokens("closed"), [])
+            return Parts(tokens("buffer", _short(value.getvalue()), value.tell()), [])
+        case memoryview():
+            try:
+                return Parts(tokens("view", value.format, value.shape, _short(value.tobytes())), [])
+            except ValueError:
+                return Parts(tokens("released"), [])
+        case struct.Struct():
+            return Parts(tokens("struct", value.format), [])
+        case Context():
+            # Without its flags: they say what was done with it.
+            names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+            return Parts(
+                tokens("context", *(getattr(value, each) for each in names)),
+                [("traps", sorted(signal.__name__ for signal, raised in value.traps.items() if raised))],
+            )
+        case _ if type(value) in HOLDERS:
+            return Parts(tokens("holder"), [("", each) for each in gc.get_referents(value) if each is not type(value)])
+    return None
+
+
+def _short(value: Any) -> object:
+    if len(value) <= LARGE:
+        return value
+    return sha256(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value).digest()
+
+
+def _says_how(cls: type) -> bool:
+    """Whether a class says itself how its objects are pickled."""
+    if cls in copyreg.dispatch_table:
+        return True
+    names = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
+    return any(name in vars(each) for each in cls.__mro__ if each is not object for name in names)
+
+
+def _reduced(value: Any) -> Parts | None:
+    if hasattr(type(value), "nbytes"):
+        return None  # a tensor or a table, which would be copied as a whole
+    reduce = copyreg.dispatch_table.get(type(value))
+    if reduce is not None and str(reduce.__module__).partition(".")[0] not in sys.stdlib_module_names:
+        return None  # it may be the user's
+    try:
+        said = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+    except Exception:
+        return None
+    if isinstance(said, str):
+        return Parts(tokens("named", said), [])
+    made = tokens("reduced", module_name(said[0]), str(getattr(said[0], "__qualname__", "")))
+    pairs = zip(("of", "state", "items", "pairs"), said[1:], strict=False)
+    held = [(label, list(each) if hasattr(each, "__next__") else each) for label, each in pairs]
+    return Parts(made, [(label, each) for label, each in held if each is not None])

@@ -1,0 +1,116 @@
+"""Fields of the user's objects that no reached code reads: a start time, a folder of its own, a handle.
+
+A field counts if reached code has its name, as an attribute or in a text. All of them count where it is not known which
+are read: an object that is handed to anybody, a class with a base or a member of a package's, a dataclass or model, and
+wherever reached code gets at fields by names that it works out.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from abc import ABCMeta
+from collections.abc import Iterable, Iterator
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from musubito.identity.foreign import kind_of
+from musubito.identity.names import known_as, name_of
+from musubito.identity.origin import Origin, module_name
+from musubito.identity.structs import is_struct
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+    from musubito.identity.scan import Scan
+
+__all__ = ["field_names", "gets_at_fields", "note_fields", "note_whole", "unread"]
+
+GETTERS: Final = frozenset(
+    [
+        *("vars", "attrgetter", "getmembers", "__dict__", "__getattribute__", "__getstate__", "__slots__"),
+        *("__reduce__", "__reduce_ex__", "eval", "exec", "globals", "locals"),
+    ]
+)
+"""What gets at the fields of an object without their names."""
+BASES: Final = ("abc", "typing", "typing_extensions")
+SCHEMAS: Final = ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__", "_field_defaults")
+_WORD: Final = re.compile(r"[^\W\d]\w*")
+
+
+def field_names(code: ast.AST) -> Iterator[str]:
+    """The names of fields that code may have in its texts and patterns."""
+    for node in ast.walk(code):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from _WORD.findall(node.value)
+        elif isinstance(node, ast.MatchClass):
+            yield from node.kwd_attrs
+
+
+def gets_at_fields(code: ast.AST) -> bool:
+    """Whether code may get at fields otherwise than by their names in it."""
+    for node in ast.walk(code):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in GETTERS:
+                return True
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[_, ast.Constant(value=str()), *_]):
+                pass
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr")):
+                return True
+            case ast.Call(args=args) if any(isinstance(each, ast.Name) and each.id == "getattr" for each in args):
+                return True
+            case ast.ImportFrom(names=names) if any(each.name in GETTERS for each in names):
+                return True
+            case ast.MatchClass(patterns=[_, *_]):
+                return True
+    return False
+
+
+def note_fields(walk: Walk, function: FunctionType, scan: Scan) -> None:
+    """Note what one function reads of objects, and whether it hands on the object that it is a method of."""
+    facts = walk.facts
+    facts.fields |= scan.fields
+    facts.reads_fields |= scan.reads_fields
+    place, _, _ = function.__code__.co_qualname.rpartition(".")
+    if scan.hands_receiver and place and not place.endswith("<locals>"):
+        module = function.__globals__.get("__name__")
+        facts.handing.add((known_as(module) if isinstance(module, str) else "", place))
+
+
+def note_whole(walk: Walk, value: Any) -> None:
+    """Note that an object is reached otherwise than by the names of its fields."""
+    cls = type(value)
+    if id(value) in walk.facts.whole or issubclass(cls, (FunctionType, type, ModuleType)):
+        return
+    if walk.origins.of_class(cls) is Origin.USER:
+        walk.facts.whole[id(value)] = value
+
+
+def unread(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:
+    """Those of the fields of an object that do not count."""
+    cls, facts = type(value), walk.facts
+    if facts.reads_fields or id(value) in facts.whole or kind_of(value) is not None or not _is_plain(walk, cls):
+        return frozenset()
+    if any(name_of(each) in facts.handing for each in cls.__mro__):
+        return frozenset()
+    return frozenset(each for each in names if each not in facts.fields)
+
+
+def _is_plain(walk: Walk, cls: type) -> bool:
+    """Whether all that its methods do is the user's code."""
+    if is_struct(cls) or (type(cls) is not type and not issubclass(type(cls), ABCMeta)):
+        return False
+    if any(name in vars(each) for each in cls.__mro__ for name in SCHEMAS):
+        return False
+    for each in cls.__mro__[:-1]:
+        if module_name(each) in BASES:
+            continue
+        if walk.origins.of_class(each) is not Origin.USER:
+            return False
+        for member in list(vars(each).values()):
+            inner = getattr(member, "__func__", member)
+            if isinstance(inner, FunctionType):
+                if walk.origins.of_function(inner) is not Origin.USER:
+                    return False
+            elif walk.origins.of_class(type(inner)) is Origin.OTHER:
+                return False
+    return True
