@@ -7,6 +7,7 @@ import csv
 import glob
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -818,6 +819,64 @@ def test_the_lineage_beside_the_files_is_no_entry(here: Path) -> None:
     assert ran == [1, 0, 1, 0]
 
 
+def test_a_folder_in_which_files_are_replaced_while_it_is_read(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        w.count("f")
+        names = sorted(os.listdir("docs"))
+        Path("docs/a.tmp").write_text("new")
+        os.replace("docs/a.tmp", "docs/a")
+        return names
+
+    (here / "docs").mkdir()
+    (here / "docs" / "a").touch()
+    assert [f(0).value, f(0).value, w.ran["f"]] == [["a"], ["a"], 1]
+
+
+def test_a_folder_that_was_listed_in_two_states(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        before = os.listdir("docs")
+        w.happens("between")
+        among = os.listdir("docs")
+        w.happens("then")
+        return before + among
+
+    docs = here / "docs"
+    docs.mkdir()
+    for _ in range(20):
+        w.hooks["between"] = lambda: w.elsewhere((docs / "a").touch)
+        w.hooks["then"] = lambda: w.elsewhere((docs / "a").unlink)
+        assert f(0).value == ["a"]
+    assert f(0).value == []
+
+
+def test_the_whole_working_directory(here: Path) -> None:
+    """Bytecode and the lineage lie below it, too."""
+    outcomes: list[str] = []
+
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        import module_of_that_test  # type: ignore[import-not-found]
+
+        large = random.Random(module_of_that_test.SEED).randbytes(1_000_000).hex()
+        return [name for _, _, files in os.walk(".") for name in files if name.endswith(".md")] + [large]
+
+    (here / "a.md").touch()
+    (here / "module_of_that_test.py").write_text("SEED = 0\n")
+    sys.path.insert(0, str(here))
+    try:
+        for path in (".musubito/musubito.db", "lineage.db", "lineage.db"):
+            with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), run() as r:
+                assert f(0).value[:-1] == ["a.md"]
+                outcomes += [call.outcome for call in r.calls]
+    finally:
+        sys.path.remove(str(here))
+        del sys.modules["module_of_that_test"]
+    assert (here / "lineage.db-blobs").is_dir()
+    assert outcomes == ["ran", "ran", "replayed"]
+
+
 # -- what is nobody's input --------------------------------------------------------------------------------------------
 def test_what_the_interpreter_reads(w: World, here: Path) -> None:
     @musubito_step(name="f")
@@ -882,6 +941,37 @@ def test_source_texts_and_data_that_are_read_as_data(w: World, here: Path, monke
         path.write_text("2")
         assert f(0).value == answer
     sys.modules.pop("package_of_this_test")
+
+
+def test_data_of_the_steps_own_package_where_it_is_installed(here: Path) -> None:
+    site = here / "lib" / "site-packages"
+    for package in ("mine", "theirs"):
+        (site / package).mkdir(parents=True)
+        (site / package / "prompt.txt").write_text("1")
+    (site / "theirs" / "__init__.py").write_text(
+        "from pathlib import Path\ndef prompt(): return (Path(__file__).parent / 'prompt.txt').read_text()\n"
+    )
+    (site / "mine" / "__init__.py").write_text(
+        "from pathlib import Path\nimport theirs\nfrom musubito import musubito_step\n"
+        "@musubito_step\ndef f(x): return (Path(__file__).parent / 'prompt.txt').read_text() + theirs.prompt()\n"
+    )
+
+    def says() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "import mine; print(mine.f(0).value)"],
+            cwd=here,
+            env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    assert says() == "11"
+    (site / "theirs" / "prompt.txt").write_text("2")
+    assert says() == "11", "the data of an installed package goes with its version"
+    (site / "mine" / "prompt.txt").write_text("2")
+    assert says() == "22"
 
 
 def test_a_pipe_cannot_be_read_twice(w: World, here: Path) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "FOLDER",
     "FOLDER_AT",
     "KINDS",
+    "NO_ENTRIES",
     "Reads",
     "Signature",
     "TooMuch",
@@ -54,8 +55,8 @@ WHOLE_SECONDS: Final = 2_000_000_000
 MOST: Final = 20_000
 """How many digests are kept."""
 PIECE: Final = 1 << 20
-COMPANIONS: Final = ("-wal", "-shm", "-journal")
-"""What SQLite adds to a database's name while it is in use."""
+COMPANIONS: Final = ("-wal", "-shm", "-journal", "-lock", "-blobs")
+"""What is added to a database's name for files beside it, some of them while it is in use."""
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
 """Entries of a folder that come and go by themselves."""
 

@@ -53,7 +53,7 @@ class Seen(NamedTuple):
     """As it was opened, where that was relative to the working directory in which the body began."""
     signature: Signature | None
     digest: bytes | None
-    """Only where the signature alone would not tell of a change just after."""
+    """Of a folder, and of a file only where the signature alone would not tell of a change just after."""
     open_to_doubt: bool
     """Whether a change just after could not be told at all."""
     reader: Reader
@@ -179,15 +179,28 @@ class BodyFiles:
         if reader is None:
             return
         self.sites.add(reader.site)
-        if (path, folder) in self.seen or (not folder and self.wrote(path)):
+        before = self.seen.get((path, folder))
+        if before is not None:
+            self._listed_again(before)
+            return
+        if not folder and self.wrote(path):
             return
         touched = not folder and path in self._touched
         found = self._touched[path] if touched else signature(path)
         digest, doubt = None, False
-        if found is not None and not is_settled(found, time.time_ns()):
-            doubt = touched or (len(found) > 1 and not folder and found[0] > SMALL)
-            digest = None if doubt else digest_of(path, found, folder=folder)
+        if folder:
+            # Its times change with entries that do not count. Whoever lists it looks through it, too.
+            digest = digest_of(path, found, folder=True)
+        elif found is not None and not is_settled(found, time.time_ns()):
+            doubt = touched or (len(found) > 1 and found[0] > SMALL)
+            digest = None if doubt else digest_of(path, found, folder=False)
         self.seen.setdefault((path, folder), Seen(path, folder, relative, found, digest, doubt, reader))
+
+    def _listed_again(self, before: Seen) -> None:
+        """What it is told now of a folder may be another thing than before, though it may be as before in the end."""
+        now = signature(before.path) if before.folder else before.signature
+        if now != before.signature and digest_of(before.path, now, folder=True) != before.digest:
+            self.seen[before.path, True] = before._replace(open_to_doubt=True)
 
 
 # -- the hook ----------------------------------------------------------------------------------------------------------

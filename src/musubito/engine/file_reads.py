@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from musubito.engine.file_caches import inherited, remember, state_named
-from musubito.engine.file_digests import Signature, digest_of, is_ignored, reads_of, signature
+from musubito.engine.file_digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles, Seen
 from musubito.identity.names import loaded
 from musubito.store.base import Read
@@ -135,10 +135,11 @@ def _text(path: str, digest: bytes | None) -> str | None:
 
 def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: Read) -> str | None:
     """Why what was read cannot be told by what is there now."""
-    if now != seen.signature or (seen.digest is not None and digest != seen.digest):
+    is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
+    if not is_same:
         return f"{read.kind} {read.key!r}, which it read, was changed while it ran"
     if seen.open_to_doubt:
-        return f"{read.kind} {read.key!r} was changed just before it was read, and may have been while it was"
+        return f"{read.kind} {read.key!r}, which it read, may have been changed while it ran"
     if now is not None and len(now) > 1 and not (stat.S_ISREG(now[5]) or stat.S_ISDIR(now[5])):
         return f"it read from {read.key!r}, which is a pipe, a socket or a device"
     return None
@@ -159,7 +160,7 @@ def _is_of_the_system(path: str, own: str | None) -> bool:
     plain = os.path.normpath(path)
     parts = plain.split(os.path.sep)
     plain += os.path.sep
-    if plain.startswith((*NEVER, *_other_roots())):
+    if not NO_ENTRIES.isdisjoint(parts) or plain.startswith((*NEVER, *_other_roots())):
         return True
     if own is not None and plain.startswith(own):
         return False
@@ -175,7 +176,9 @@ def _own_package(module: str) -> str | None:
 
 def _is_database(path: str, database: str | None) -> bool:
     files = DATABASES if database is None else {*DATABASES, os.path.abspath(database)}
-    return path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE)
+    if path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE):
+        return True
+    return any(f"{path}/".startswith(f"{each}-blobs/") for each in files)
 
 
 def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
