@@ -55,7 +55,7 @@ WHOLE_SECONDS: Final = 2_000_000_000
 MOST: Final = 20_000
 """How many digests are kept."""
 PIECE: Final = 1 << 20
-COMPANIONS: Final = ("-wal", "-shm", "-journal", "-lock", "-blobs")
+COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
 """What is added to a database's name for files beside it, some of them while it is in use."""
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
 """Entries of a folder that come and go by themselves."""

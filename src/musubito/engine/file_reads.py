@@ -48,8 +48,10 @@ SECRET: Final = (
 )
 """How files are called that hold secrets: their texts are never kept."""
 NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
+IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - where it is, whoever has written there
+"""A file system like any other."""
 SITE: Final = frozenset({"site-packages", "dist-packages"})
-BESIDE: Final = ("-wal", "-shm", "-journal", "-lock")
+BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
 """What lies beside a SQLite database under its name."""
 
 
@@ -160,7 +162,9 @@ def _is_of_the_system(path: str, own: str | None) -> bool:
     plain = os.path.normpath(path)
     parts = plain.split(os.path.sep)
     plain += os.path.sep
-    if not NO_ENTRIES.isdisjoint(parts) or plain.startswith((*NEVER, *_other_roots())):
+    if not NO_ENTRIES.isdisjoint(parts) or plain.startswith(_other_roots()):
+        return True
+    if plain.startswith(NEVER) and not plain.startswith(IN_MEMORY):
         return True
     if own is not None and plain.startswith(own):
         return False
