@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import glob
 import json
 import os
@@ -525,10 +526,13 @@ def test_what_a_step_wrote_itself_is_no_input(w: World, here: Path) -> None:
 
 
 def test_what_could_not_be_written_is_an_input(w: World, here: Path) -> None:
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
     @musubito_step(name="f")
     def f(x: int) -> str:
         try:
-            with open("a/b", "w") as file:
+            with open("a", "w", opener=refuse) as file:
                 file.write("mine")
         except OSError:
             return Path("a").read_text()
@@ -831,6 +835,18 @@ def test_a_folder_in_which_files_are_replaced_while_it_is_read(w: World, here: P
     (here / "docs").mkdir()
     (here / "docs" / "a").touch()
     assert [f(0).value, f(0).value, w.ran["f"]] == [["a"], ["a"], 1]
+
+
+def test_a_folder_that_changes_after_it_was_listed(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        names = os.listdir("docs")
+        w.happens("then")
+        return names
+
+    (here / "docs").mkdir()
+    w.hooks["then"] = lambda: w.elsewhere((here / "docs" / "a").touch)
+    assert [f(0).value, f(0).value] == [[], ["a"]]
 
 
 def test_a_folder_that_was_listed_in_two_states(w: World, here: Path) -> None:

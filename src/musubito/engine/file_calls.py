@@ -40,10 +40,17 @@ def without_files(reads: Sequence[Read]) -> Sequence[Read]:
 
 def first_changed(engine: MusubitoEngine, reads: Sequence[Read]) -> Telling[Read | None]:
     """The first file or folder among these that is another one now."""
-    if not any(read.kind in KINDS for read in reads):
-        return None
     kept = reads if isinstance(reads, Reads) else Reads(reads)
-    return (yield from _looked(partial(changed, kept, engine.digest_of_read)))
+    if not kept.has_files:
+        return None
+    if not loop_is_watched():
+        # As `_looked` does, without what that costs: each replay comes here.
+        try:
+            return changed(kept, engine.digest_of_read, _at_most())
+        except TooMuch:
+            pass
+    found: Read | None = yield Aside(partial(changed, kept, engine.digest_of_read))
+    return found
 
 
 def take_files(call: Call, engine: MusubitoEngine, frame: Frame) -> Telling[Sequence[tuple[Read, str]]]:
@@ -80,8 +87,13 @@ def _looked(look: Callable[..., T]) -> Telling[T]:
     """What a look at files finds: in place, unless the loop is watched or there is much to read."""
     if not loop_is_watched():
         try:
-            return look(AT_ONCE if asyncio._get_running_loop() is not None else None)
+            return look(_at_most())
         except TooMuch:
             pass  # then it is read in a thread
     found: T = yield Aside(look)
     return found
+
+
+def _at_most() -> int | None:
+    """How many bytes of a file may be read in this thread."""
+    return None if asyncio._get_running_loop() is None else AT_ONCE

@@ -174,6 +174,14 @@ class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and t
 
     _here: str | None = None
     _checks: Sequence[Check] = ()
+    _has_files: bool | None = None
+
+    @property
+    def has_files(self) -> bool:
+        """Whether a file or a folder is among them."""
+        if self._has_files is None:
+            self._has_files = any(read.kind in KINDS for read in self)
+        return self._has_files
 
     def checks(self, here: str) -> Sequence[Check]:
         """What its files are to be, seen from this working directory."""
