@@ -8,6 +8,7 @@ import errno
 import glob
 import json
 import os
+import pickle
 import random
 import shutil
 import subprocess
@@ -390,6 +391,23 @@ def test_async_steps(w: World, here: Path) -> None:
     assert asyncio.run(both()) == ["1", "1"]
     (here / "prompt.txt").write_text("2")
     assert asyncio.run(both()) == ["2", "2"]
+    assert w.ran["f"] == 2
+
+
+def test_a_large_file_on_an_event_loop(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    async def f(x: int) -> int:
+        w.count("f")
+        return len(await asyncio.to_thread((here / "large").read_bytes))
+
+    async def both() -> list[int]:
+        return [(await f(0)).value, (await f(0)).value]
+
+    for size in (5_000_000, 5_000_001):
+        (here / "large").write_bytes(bytes(size))
+        assert asyncio.run(both()) == [size, size]
+        os.utime(here / "large")
+        assert asyncio.run(both()) == [size, size]
     assert w.ran["f"] == 2
 
 
@@ -959,6 +977,27 @@ def test_source_texts_and_data_that_are_read_as_data(w: World, here: Path, monke
     sys.modules.pop("package_of_this_test")
 
 
+def test_what_modules_read_while_they_are_imported(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is installed is as it is; one of the user's may be made of what it reads."""
+
+    @musubito_step(name="f")
+    def f(x: int) -> None:
+        import mine_of_this_test  # noqa: F401
+        import theirs_of_this_test  # noqa: F401
+
+    site = here / "lib" / "site-packages"
+    site.mkdir(parents=True)
+    for folder, name in ((here, "mine"), (site, "theirs")):
+        (folder / f"{name}_of_this_test.py").write_text(f"open('{name}.txt').close()")
+        (here / f"{name}.txt").touch()
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.syspath_prepend(here)
+    f(0)
+    assert w.rows("SELECT kind, key FROM reads") == [("file", "mine.txt")]
+    for name in ("mine", "theirs"):
+        del sys.modules[f"{name}_of_this_test"]
+
+
 def test_data_of_the_steps_own_package_where_it_is_installed(here: Path) -> None:
     site = here / "lib" / "site-packages"
     for package in ("mine", "theirs"):
@@ -1046,6 +1085,16 @@ def test_files_may_be_left_out_of_account(tmp_path: Path, here: Path, monkeypatc
     assert asked() == "1"
     monkeypatch.delenv("MUSUBITO_TRACK_FILES")
     assert asked() == "2"
+
+
+def test_an_engine_that_was_pickled_watches_as_before(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'lineage.db'}"
+    for track_files in (True, False):
+        with MusubitoEngine.from_url(url, track_files=track_files) as engine:
+            again = pickle.loads(pickle.dumps(engine))
+            assert (again.track_files, again.in_namespace("another").track_files) == (track_files, track_files)
+    with pytest.raises(TypeError, match="track_files must be True or False, not 'no'"):
+        MusubitoEngine.from_url(url, track_files="no")
 
 
 def test_an_encrypted_namespace_names_no_file(tmp_path: Path, here: Path) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from musubito.engine.file_caches import inherited, remember, state_named
 from musubito.engine.file_digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles, Seen
+from musubito.engine.file_readers import SITE
 from musubito.identity.names import loaded
 from musubito.store.base import Read
 
@@ -50,7 +51,6 @@ SECRET: Final = (
 NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
 IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - where it is, whoever has written there
 """A file system like any other."""
-SITE: Final = frozenset({"site-packages", "dist-packages"})
 BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
 """What lies beside a SQLite database under its name."""
 
