@@ -1117,6 +1117,27 @@ def test_an_encrypted_namespace_names_no_file(tmp_path: Path, here: Path) -> Non
         assert b"prompt.txt" not in file.read_bytes()
 
 
+def test_files_are_opened_to_the_last_moment_of_a_process(here: Path) -> None:
+    (here / "program.py").write_text(
+        "import sqlite3, threading, zoneinfo\n"
+        "from musubito import musubito_step\n"
+        "class Late:\n"
+        "    def __init__(self):\n"
+        "        self.open, self.connect = open, sqlite3.connect\n"
+        "    def __del__(self):\n"
+        "        self.open('late.txt', 'w').close()\n"
+        "        self.connect('late.db').close()\n"
+        "        print('done')\n"
+        "@musubito_step\n"
+        "def f(x):\n"
+        "    return open('program.py').read()\n"
+        "f(0)\n"
+        "threading.late = Late()\n"
+    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=here, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
 # -- what it costs -----------------------------------------------------------------------------------------------------
 def test_an_event_with_no_step_open_costs_next_to_nothing(w: World, here: Path) -> None:
     @musubito_step(name="f")

@@ -29,7 +29,7 @@ from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is
 from musubito.engine.file_readers import Reader, Site, reader_of
 from musubito.store.base import Read
 
-__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end"]
+__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end", "listen"]
 
 SMALL: Final = 4 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
@@ -209,7 +209,7 @@ _OPEN: Final[set[BodyFiles]] = set()
 
 def begin(module: str) -> BodyFiles:
     """A body of a step of this module begins."""
-    _listen()
+    listen()
     files = BodyFiles(module)
     _OPEN.add(files)
     return files
@@ -223,17 +223,23 @@ def end(files: BodyFiles) -> None:
 
 
 def _of_body(handle: Callable[[BodyFiles, Any], None]) -> Callable[[Any], None]:
+    # When the interpreter ends, modules lose their names before the last file is opened.
+    scope, bodies = SCOPE.get, _OPEN
+
     def handler(args: Any) -> None:
-        frame = SCOPE.get().frame
-        if frame is None and not _OPEN:
+        frame = scope().frame
+        if frame is None and not bodies:
             return
-        for files in _of_stray_thread() if frame is None else (frame.files,):
-            if files is None or files.closed:
-                continue
-            try:
-                handle(files, args)
-            except Exception as error:  # whatever goes wrong, the user's own call goes on
-                files.lost = f"which files it read could not be told: {type(error).__qualname__}"
+        here: Sequence[BodyFiles | None] = tuple(bodies)
+        try:
+            here = _of_stray_thread() if frame is None else (frame.files,)
+            for files in here:
+                if files is not None and not files.closed:
+                    handle(files, args)
+        except Exception as error:  # whatever goes wrong, the user's own call goes on
+            for files in here:
+                if files is not None:
+                    files.lost = f"which files it read could not be told: {type(error).__qualname__}"
 
     return handler
 
@@ -260,8 +266,8 @@ def _connected(args: Any) -> None:
     try:
         name = os.fsdecode(args[0])
         DATABASES.add(name if os.path.isabs(name) else os.path.join(getcwd(), name))
-    except (TypeError, OSError):
-        return  # SQLite says what is wrong with such a name
+    except (TypeError, OSError, AttributeError):
+        return  # SQLite says what is wrong with such a name; and when the interpreter ends nobody asks any more
 
 
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
@@ -279,7 +285,7 @@ _listening = False
 _LOCK: Final = threading.Lock()
 
 
-def _listen() -> None:
+def listen() -> None:
     """Listen to audit events from now on, as long as the process lives."""
     global _listening
     if not _listening:
@@ -287,6 +293,11 @@ def _listen() -> None:
             if not _listening:
                 sys.addaudithook(_hook_of(HANDLERS.get))
                 _listening = True
+
+
+if hasattr(os, "register_at_fork"):
+    # A child must not find it locked by a thread that it does not have.
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 def _hook_of(handler_of: Callable[[str], Callable[[Any], None] | None]) -> Callable[[str, Any], None]:
