@@ -753,6 +753,21 @@ def test_a_step_that_goes_to_another_folder(w: World, here: Path, monkeypatch: p
         assert [f(0).value, f(0).value] == [text, text]
 
 
+def test_a_working_directory_that_is_gone(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        try:
+            return of_relative() + Path(__file__).name
+        except FileNotFoundError:
+            return "gone"
+
+    (here / "prompt.txt").write_text("1")
+    assert f(0).value == "1test_files.py"
+    shutil.rmtree(here)
+    assert [f(0).value, f(0).value] == ["gone", "gone"]
+
+
 def test_a_working_directory_that_became_another(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @musubito_step(name="f")
     def f(x: int) -> str:

@@ -215,7 +215,11 @@ def _checks_of(reads: Sequence[Read], here: str) -> Sequence[Check]:
 def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None = None) -> Read | None:
     """The first file or folder among these that is another one now; `stored` gives a digest as it is stored. Raises
     `TooMuch`, see `digest_of`."""
-    for where, if_there, wanted, read in reads.checks(getcwd()):
+    try:
+        here = getcwd()
+    except OSError:
+        here = os.devnull  # the working directory is gone, and nothing is below this
+    for where, if_there, wanted, read in reads.checks(here):
         seen = signature(where[0])
         if seen is None:
             if wanted is None or if_there:

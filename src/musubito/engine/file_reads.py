@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache
 from hashlib import sha256
@@ -94,7 +95,8 @@ def read_by(
         if now is None and seen.signature is not None and _is_temporary(seen, files):
             continue
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
-        unfit = _unfit(seen, now, digest, names[0])
+        # What changed while its content was looked at has another signature now, or had its digest taken before.
+        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
         why = why or unfit
         names = [each._replace(digest=digest) for each in names]
         reads += names
@@ -175,11 +177,11 @@ def _own_package(module: str) -> str | None:
     """The folder of the package that a step is of, if it is one: it may be installed."""
     top = loaded(module.partition(" ")[0].partition(".")[0])
     paths = list(getattr(top, "__path__", ()))
-    return os.path.join(os.path.abspath(paths[0]), "") if paths else None
+    return os.path.join(paths[0], "") if paths and os.path.isabs(paths[0]) else None
 
 
 def _is_database(path: str, database: str | None) -> bool:
-    files = DATABASES if database is None else {*DATABASES, os.path.abspath(database)}
+    files = DATABASES if database is None else {*DATABASES, database}
     if path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE):
         return True
     return any(f"{path}/".startswith(f"{each}-blobs/") for each in files)
@@ -187,7 +189,7 @@ def _is_database(path: str, database: str | None) -> bool:
 
 def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
     """As they are called, and as they are when links are followed; files, too, each with a separator at its end."""
-    known = [path for path in paths if path]
+    known = [path for path in paths if path and os.path.isabs(path)]
     return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
 
 
@@ -203,11 +205,14 @@ def _code_roots() -> tuple[str, ...]:
 @cache
 def _other_roots() -> tuple[str, ...]:
     """Time zones and certificates."""
-    import ssl  # noqa: PLC0415 - it takes long, and most programs have imported it when it is needed here
-    import zoneinfo  # noqa: PLC0415
+    import zoneinfo  # noqa: PLC0415 - as below
 
-    certificates = ssl.get_default_verify_paths()
-    places = [certificates.cafile, certificates.capath, certificates.openssl_cafile, certificates.openssl_capath]
+    places: list[str | None] = []
+    with suppress(ImportError):  # a Python may have been built without it
+        import ssl  # noqa: PLC0415 - it takes long, and most programs have imported it when it is needed here
+
+        known = ssl.get_default_verify_paths()
+        places += [known.cafile, known.capath, known.openssl_cafile, known.openssl_capath]
     return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
 
 
