@@ -257,7 +257,9 @@ def _is_in_context() -> bool:
     frame: Any = sys._getframe(1)
     while frame is not None and frame.f_code is not _WorkItem.run.__code__:
         frame = frame.f_back
-    work = None if frame is None else getattr(frame.f_locals.get("self"), "fn", None)
+    item = None if frame is None else frame.f_locals.get("self")
+    # From Python 3.14 on, a tuple that begins with the function.
+    work = getattr(item, "fn", None) or next(iter(getattr(item, "task", ())), None)
     bound = getattr(work, "func", work)
     return isinstance(getattr(bound, "__self__", None), Context)
 
