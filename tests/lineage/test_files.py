@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from musubito.lineage.origins import origins
 from musubito.lineage.removal import prune_to_size
 from musubito.lineage.why import why
 from tests.fresh import fresh
+from tests.server import drop_database, new_database
 
 KEY = bytes(32)
 
@@ -200,6 +202,32 @@ def test_texts_are_forgotten(world: World) -> None:
     assert files_read(lineage, [lineage.node(kept.node_id)]) == (FileRead("file", "b.txt", absent=False),)
     for file in world.folder.glob("lineage.db*"):
         assert b"first text" not in file.read_bytes()
+
+
+def test_files_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = new_database()
+
+    def read(name: str) -> list[str]:
+        return [Path(name).read_text(), *os.listdir("docs")]
+
+    (tmp_path / "docs").mkdir()
+    with MusubitoEngine.from_url(url) as engine:
+        for text in ("first text\n", "first text\n", "second text\n", "first text\n"):
+            (tmp_path / "a.txt").write_text(text)
+            result = engine.execute("read", {"name": "a.txt"}, read)
+            assert result.value == [text]
+        (tmp_path / "a.txt").write_text("third text\n")
+        result = engine.execute("read", {"name": "a.txt"}, read)
+        lineage = Lineage(engine)
+        (changed,) = changed_files(lineage, lineage.node(result.node_id))
+        assert changed.diff.splitlines()[-2:] == ["-second text", "+third text"]
+        assert [each.path for each in files_read(lineage, [lineage.node(result.node_id)])] == ["a.txt", "docs"]
+        foretold = CliRunner().invoke(root, ["--url", url, "forget", "read", "--dry-run", "--json"])
+        assert foretold.exit_code == 0, foretold.output
+        assert json.loads(foretold.stdout)["inputs"] == 4
+        assert forget(lineage, meant(lineage, result.node_id)).inputs == 4
+    drop_database(url)
 
 
 def test_texts_stay_as_long_as_an_execution_that_read_them(world: World) -> None:

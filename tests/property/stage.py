@@ -17,6 +17,7 @@ from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from musubito import (
@@ -397,8 +398,17 @@ class Stage:
     """A world, played on the engine. `open_store` gives another store on the same data each time."""
 
     def __init__(
-        self, world: World, open_store: Callable[[Stage], WatchedStore], *, is_async: bool, with_source: bool
+        self,
+        world: World,
+        open_store: Callable[[Stage], WatchedStore],
+        *,
+        is_async: bool,
+        with_source: bool,
+        files: Path | None = None,
     ) -> None:
+        """`files`: a folder in which what is stored lies as files, which steps read by themselves; only where nothing
+        is stored while they run."""
+        self.files = files
         self.world, self.is_async, self._with_source = world, is_async, with_source
         world.player = self
         self.rng = random.Random(world.program.seed)
@@ -469,12 +479,32 @@ class Stage:
             await asyncio.sleep(0)
 
     def read(self, key: str) -> Any:
-        value = self.world.stored.get(key)
-        note_read("store", key, self.observe("store", key))
+        if self.files is None:
+            value = self.world.stored.get(key)
+            note_read("store", key, self.observe("store", key))
+        else:
+            path = self.files / key
+            try:
+                value = int(path.read_text())
+            except FileNotFoundError:
+                value = None
         frame = SCOPE.get().frame
         if frame is not None:
             self.frames[frame].reads.append((key, value))
         return value
+
+    def _put_files(self) -> None:
+        """What is stored, as files: some are written anew with what they held."""
+        if self.files is None:
+            return
+        self.files.mkdir(parents=True, exist_ok=True)
+        for path in self.files.iterdir():
+            if path.name not in self.world.stored:
+                path.unlink()
+        for key, value in self.world.stored.items():
+            path = self.files / key
+            if not path.exists() or path.read_text() != str(value) or self.rng.random() < 0.3:
+                path.write_text(str(value))
 
     def inputs(self, code: object, given: object) -> Mapping[str, object]:
         return {}
@@ -525,6 +555,7 @@ class Stage:
     def play(self, play: Play) -> list[list[Any] | None]:
         """What each script has seen; None for those that failed."""
         self.world.polls = play.polls
+        self._put_files()
         seen: list[list[Any] | None] = [None] * len(play.workers)
         STAGE.set(self)
         contexts: dict[Hashable, Context] = {}

@@ -138,7 +138,11 @@ class Life:
         open_store: Callable[[], Store] = (lambda: memory) if seed % 3 == 0 else (lambda: SQLiteStorage(path))
         kind = DistantStore if seed % 7 < 3 else WatchedStore
         self.stage = Stage(
-            self.world, lambda stage: kind(open_store(), stage), is_async=seed % 4 == 1, with_source=seed % 5 == 0
+            self.world,
+            lambda stage: kind(open_store(), stage),
+            is_async=seed % 4 == 1,
+            with_source=seed % 5 == 0,
+            files=folder / "files" if seed % 2 and not program.is_parallel else None,
         )
         self.model = None if program.is_parallel else ModelPlayer(World(program))
 

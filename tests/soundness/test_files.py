@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import glob
 import json
 import os
+import pickle
+import random
 import shutil
 import subprocess
 import sys
@@ -391,6 +394,23 @@ def test_async_steps(w: World, here: Path) -> None:
     assert w.ran["f"] == 2
 
 
+def test_a_large_file_on_an_event_loop(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    async def f(x: int) -> int:
+        w.count("f")
+        return len(await asyncio.to_thread((here / "large").read_bytes))
+
+    async def both() -> list[int]:
+        return [(await f(0)).value, (await f(0)).value]
+
+    for size in (5_000_000, 5_000_001):
+        (here / "large").write_bytes(bytes(size))
+        assert asyncio.run(both()) == [size, size]
+        os.utime(here / "large")
+        assert asyncio.run(both()) == [size, size]
+    assert w.ran["f"] == 2
+
+
 def test_side_by_side_each_step_has_its_own_reads(w: World, here: Path) -> None:
     @musubito_step(name="f")
     async def f(name: str) -> str:
@@ -524,10 +544,13 @@ def test_what_a_step_wrote_itself_is_no_input(w: World, here: Path) -> None:
 
 
 def test_what_could_not_be_written_is_an_input(w: World, here: Path) -> None:
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
     @musubito_step(name="f")
     def f(x: int) -> str:
         try:
-            with open("a/b", "w") as file:
+            with open("a", "w", opener=refuse) as file:
                 file.write("mine")
         except OSError:
             return Path("a").read_text()
@@ -730,6 +753,21 @@ def test_a_step_that_goes_to_another_folder(w: World, here: Path, monkeypatch: p
         assert [f(0).value, f(0).value] == [text, text]
 
 
+def test_a_working_directory_that_is_gone(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        try:
+            return of_relative() + Path(__file__).name
+        except FileNotFoundError:
+            return "gone"
+
+    (here / "prompt.txt").write_text("1")
+    assert f(0).value == "1test_files.py"
+    shutil.rmtree(here)
+    assert [f(0).value, f(0).value] == ["gone", "gone"]
+
+
 def test_a_working_directory_that_became_another(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @musubito_step(name="f")
     def f(x: int) -> str:
@@ -818,6 +856,76 @@ def test_the_lineage_beside_the_files_is_no_entry(here: Path) -> None:
     assert ran == [1, 0, 1, 0]
 
 
+def test_a_folder_in_which_files_are_replaced_while_it_is_read(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        w.count("f")
+        names = sorted(os.listdir("docs"))
+        Path("docs/a.tmp").write_text("new")
+        os.replace("docs/a.tmp", "docs/a")
+        return names
+
+    (here / "docs").mkdir()
+    (here / "docs" / "a").touch()
+    assert [f(0).value, f(0).value, w.ran["f"]] == [["a"], ["a"], 1]
+
+
+def test_a_folder_that_changes_after_it_was_listed(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        names = os.listdir("docs")
+        w.happens("then")
+        return names
+
+    (here / "docs").mkdir()
+    w.hooks["then"] = lambda: w.elsewhere((here / "docs" / "a").touch)
+    assert [f(0).value, f(0).value] == [[], ["a"]]
+
+
+def test_a_folder_that_was_listed_in_two_states(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        before = os.listdir("docs")
+        w.happens("between")
+        among = os.listdir("docs")
+        w.happens("then")
+        return before + among
+
+    docs = here / "docs"
+    docs.mkdir()
+    for _ in range(20):
+        w.hooks["between"] = lambda: w.elsewhere((docs / "a").touch)
+        w.hooks["then"] = lambda: w.elsewhere((docs / "a").unlink)
+        assert f(0).value == ["a"]
+    assert f(0).value == []
+
+
+def test_the_whole_working_directory(here: Path) -> None:
+    """Bytecode and the lineage lie below it, too."""
+    outcomes: list[str] = []
+
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        import module_of_that_test  # type: ignore[import-not-found]
+
+        large = random.Random(module_of_that_test.SEED).randbytes(1_000_000).hex()
+        return [name for _, _, files in os.walk(".") for name in files if name.endswith(".md")] + [large]
+
+    (here / "a.md").touch()
+    (here / "module_of_that_test.py").write_text("SEED = 0\n")
+    sys.path.insert(0, str(here))
+    try:
+        for path in (".musubito/musubito.db", "lineage.db", "lineage.db"):
+            with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), run() as r:
+                assert f(0).value[:-1] == ["a.md"]
+                outcomes += [call.outcome for call in r.calls]
+    finally:
+        sys.path.remove(str(here))
+        del sys.modules["module_of_that_test"]
+    assert (here / "lineage.db-blobs").is_dir()
+    assert outcomes == ["ran", "ran", "replayed"]
+
+
 # -- what is nobody's input --------------------------------------------------------------------------------------------
 def test_what_the_interpreter_reads(w: World, here: Path) -> None:
     @musubito_step(name="f")
@@ -884,6 +992,58 @@ def test_source_texts_and_data_that_are_read_as_data(w: World, here: Path, monke
     sys.modules.pop("package_of_this_test")
 
 
+def test_what_modules_read_while_they_are_imported(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is installed is as it is; one of the user's may be made of what it reads."""
+
+    @musubito_step(name="f")
+    def f(x: int) -> None:
+        import mine_of_this_test  # noqa: F401
+        import theirs_of_this_test  # noqa: F401
+
+    site = here / "lib" / "site-packages"
+    site.mkdir(parents=True)
+    for folder, name in ((here, "mine"), (site, "theirs")):
+        (folder / f"{name}_of_this_test.py").write_text(f"open('{name}.txt').close()")
+        (here / f"{name}.txt").touch()
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.syspath_prepend(here)
+    f(0)
+    assert w.rows("SELECT kind, key FROM reads") == [("file", "mine.txt")]
+    for name in ("mine", "theirs"):
+        del sys.modules[f"{name}_of_this_test"]
+
+
+def test_data_of_the_steps_own_package_where_it_is_installed(here: Path) -> None:
+    site = here / "lib" / "site-packages"
+    for package in ("mine", "theirs"):
+        (site / package).mkdir(parents=True)
+        (site / package / "prompt.txt").write_text("1")
+    (site / "theirs" / "__init__.py").write_text(
+        "from pathlib import Path\ndef prompt(): return (Path(__file__).parent / 'prompt.txt').read_text()\n"
+    )
+    (site / "mine" / "__init__.py").write_text(
+        "from pathlib import Path\nimport theirs\nfrom musubito import musubito_step\n"
+        "@musubito_step\ndef f(x): return (Path(__file__).parent / 'prompt.txt').read_text() + theirs.prompt()\n"
+    )
+
+    def says() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "import mine; print(mine.f(0).value)"],
+            cwd=here,
+            env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    assert says() == "11"
+    (site / "theirs" / "prompt.txt").write_text("2")
+    assert says() == "11", "the data of an installed package goes with its version"
+    (site / "mine" / "prompt.txt").write_text("2")
+    assert says() == "22"
+
+
 def test_a_pipe_cannot_be_read_twice(w: World, here: Path) -> None:
     @musubito_step(name="f")
     def f(x: int) -> str:
@@ -942,6 +1102,16 @@ def test_files_may_be_left_out_of_account(tmp_path: Path, here: Path, monkeypatc
     assert asked() == "2"
 
 
+def test_an_engine_that_was_pickled_watches_as_before(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'lineage.db'}"
+    for track_files in (True, False):
+        with MusubitoEngine.from_url(url, track_files=track_files) as engine:
+            again = pickle.loads(pickle.dumps(engine))
+            assert (again.track_files, again.in_namespace("another").track_files) == (track_files, track_files)
+    with pytest.raises(TypeError, match="track_files must be True or False, not 'no'"):
+        MusubitoEngine.from_url(url, track_files="no")
+
+
 def test_an_encrypted_namespace_names_no_file(tmp_path: Path, here: Path) -> None:
     path = tmp_path / "lineage.db"
 
@@ -962,6 +1132,52 @@ def test_an_encrypted_namespace_names_no_file(tmp_path: Path, here: Path) -> Non
         assert b"prompt.txt" not in file.read_bytes()
 
 
+def test_files_are_opened_to_the_last_moment_of_a_process(here: Path) -> None:
+    (here / "program.py").write_text(
+        "import sqlite3, threading, zoneinfo\n"
+        "from musubito import musubito_step\n"
+        "class Late:\n"
+        "    def __init__(self):\n"
+        "        self.open, self.connect = open, sqlite3.connect\n"
+        "    def __del__(self):\n"
+        "        self.open('late.txt', 'w').close()\n"
+        "        self.connect('late.db').close()\n"
+        "        print('done')\n"
+        "@musubito_step\n"
+        "def f(x):\n"
+        "    return open('program.py').read()\n"
+        "f(0)\n"
+        "threading.late = Late()\n"
+    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=here, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+def test_a_pool_at_work_for_somebody_else(w: World, here: Path) -> None:
+    """`asyncio.to_thread` brings its own context along: what it reads is no step's that is open elsewhere."""
+
+    @musubito_step(name="f")
+    async def f(x: int) -> None:
+        w.count("f")
+        begun.set()
+        await done.wait()
+
+    async def somebody_else() -> None:
+        await begun.wait()
+        await asyncio.to_thread((here / "other.txt").read_text)
+        done.set()
+
+    async def both() -> None:
+        nonlocal begun, done
+        begun, done = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(somebody_else(), f(0))
+
+    begun = done = asyncio.Event()
+    (here / "other.txt").write_text("1")
+    asyncio.run(both())
+    assert w.rows("SELECT key FROM reads") == []
+
+
 # -- what it costs -----------------------------------------------------------------------------------------------------
 def test_an_event_with_no_step_open_costs_next_to_nothing(w: World, here: Path) -> None:
     @musubito_step(name="f")
@@ -974,10 +1190,10 @@ def test_an_event_with_no_step_open_costs_next_to_nothing(w: World, here: Path) 
 
 
 def _seconds_of(work: Callable[[], object], times: int) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(times):
         work()
-    return (time.perf_counter() - began) / times
+    return (time.process_time() - began) / times
 
 
 # -- what is kept in memory --------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from musubito.engine import keeper, process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
-from musubito.engine.file_digests import KINDS
+from musubito.engine.file_calls import without_files
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.protocol import Begun, Story, Telling, said
 from musubito.errors import ChangedInput, EffectOutcomeUnknown, StoreError
@@ -72,7 +72,7 @@ class EffectStory(Story):
 
     def _handed_up(self, reads: Sequence[Read]) -> Sequence[Read]:
         # What was done stays done, whatever becomes of the files that it read.
-        return [read for read in reads if read.kind not in KINDS]
+        return without_files(reads)
 
     def _key_of(self, number: int) -> bytes:
         definition = self.call.definition

@@ -24,6 +24,7 @@ __all__ = [
     "FOLDER",
     "FOLDER_AT",
     "KINDS",
+    "NO_ENTRIES",
     "Reads",
     "Signature",
     "TooMuch",
@@ -54,8 +55,8 @@ WHOLE_SECONDS: Final = 2_000_000_000
 MOST: Final = 20_000
 """How many digests are kept."""
 PIECE: Final = 1 << 20
-COMPANIONS: Final = ("-wal", "-shm", "-journal")
-"""What SQLite adds to a database's name while it is in use."""
+COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
+"""What is added to a database's name for files beside it, some of them while it is in use."""
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
 """Entries of a folder that come and go by themselves."""
 
@@ -173,6 +174,14 @@ class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and t
 
     _here: str | None = None
     _checks: Sequence[Check] = ()
+    _has_files: bool | None = None
+
+    @property
+    def has_files(self) -> bool:
+        """Whether a file or a folder is among them."""
+        if self._has_files is None:
+            self._has_files = any(read.kind in KINDS for read in self)
+        return self._has_files
 
     def checks(self, here: str) -> Sequence[Check]:
         """What its files are to be, seen from this working directory."""
@@ -206,7 +215,11 @@ def _checks_of(reads: Sequence[Read], here: str) -> Sequence[Check]:
 def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None = None) -> Read | None:
     """The first file or folder among these that is another one now; `stored` gives a digest as it is stored. Raises
     `TooMuch`, see `digest_of`."""
-    for where, if_there, wanted, read in reads.checks(getcwd()):
+    try:
+        here = getcwd()
+    except OSError:
+        here = os.devnull  # the working directory is gone, and nothing is below this
+    for where, if_there, wanted, read in reads.checks(here):
         seen = signature(where[0])
         if seen is None:
             if wanted is None or if_there:

@@ -29,7 +29,7 @@ from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is
 from musubito.engine.file_readers import Reader, Site, reader_of
 from musubito.store.base import Read
 
-__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end"]
+__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end", "listen"]
 
 SMALL: Final = 4 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
@@ -53,7 +53,7 @@ class Seen(NamedTuple):
     """As it was opened, where that was relative to the working directory in which the body began."""
     signature: Signature | None
     digest: bytes | None
-    """Only where the signature alone would not tell of a change just after."""
+    """Of a folder, and of a file only where the signature alone would not tell of a change just after."""
     open_to_doubt: bool
     """Whether a change just after could not be told at all."""
     reader: Reader
@@ -179,15 +179,28 @@ class BodyFiles:
         if reader is None:
             return
         self.sites.add(reader.site)
-        if (path, folder) in self.seen or (not folder and self.wrote(path)):
+        before = self.seen.get((path, folder))
+        if before is not None:
+            self._listed_again(before)
+            return
+        if not folder and self.wrote(path):
             return
         touched = not folder and path in self._touched
         found = self._touched[path] if touched else signature(path)
         digest, doubt = None, False
-        if found is not None and not is_settled(found, time.time_ns()):
-            doubt = touched or (len(found) > 1 and not folder and found[0] > SMALL)
-            digest = None if doubt else digest_of(path, found, folder=folder)
+        if folder:
+            # Its times change with entries that do not count. Whoever lists it looks through it, too.
+            digest = digest_of(path, found, folder=True)
+        elif found is not None and not is_settled(found, time.time_ns()):
+            doubt = touched or (len(found) > 1 and found[0] > SMALL)
+            digest = None if doubt else digest_of(path, found, folder=False)
         self.seen.setdefault((path, folder), Seen(path, folder, relative, found, digest, doubt, reader))
+
+    def _listed_again(self, before: Seen) -> None:
+        """What it is told now of a folder may be another thing than before, though it may be as before in the end."""
+        now = signature(before.path) if before.folder else before.signature
+        if now != before.signature and digest_of(before.path, now, folder=True) != before.digest:
+            self.seen[before.path, True] = before._replace(open_to_doubt=True)
 
 
 # -- the hook ----------------------------------------------------------------------------------------------------------
@@ -196,7 +209,7 @@ _OPEN: Final[set[BodyFiles]] = set()
 
 def begin(module: str) -> BodyFiles:
     """A body of a step of this module begins."""
-    _listen()
+    listen()
     files = BodyFiles(module)
     _OPEN.add(files)
     return files
@@ -210,17 +223,23 @@ def end(files: BodyFiles) -> None:
 
 
 def _of_body(handle: Callable[[BodyFiles, Any], None]) -> Callable[[Any], None]:
+    # When the interpreter ends, modules lose their names before the last file is opened.
+    scope, bodies = SCOPE.get, _OPEN
+
     def handler(args: Any) -> None:
-        frame = SCOPE.get().frame
-        if frame is None and not _OPEN:
+        frame = scope().frame
+        if frame is None and not bodies:
             return
-        for files in _of_stray_thread() if frame is None else (frame.files,):
-            if files is None or files.closed:
-                continue
-            try:
-                handle(files, args)
-            except Exception as error:  # whatever goes wrong, the user's own call goes on
-                files.lost = f"which files it read could not be told: {type(error).__qualname__}"
+        here: Sequence[BodyFiles | None] = tuple(bodies)
+        try:
+            here = _of_stray_thread() if frame is None else (frame.files,)
+            for files in here:
+                if files is not None and not files.closed:
+                    handle(files, args)
+        except Exception as error:  # whatever goes wrong, the user's own call goes on
+            for files in here:
+                if files is not None:
+                    files.lost = f"which files it read could not be told: {type(error).__qualname__}"
 
     return handler
 
@@ -238,7 +257,9 @@ def _is_in_context() -> bool:
     frame: Any = sys._getframe(1)
     while frame is not None and frame.f_code is not _WorkItem.run.__code__:
         frame = frame.f_back
-    work = None if frame is None else getattr(frame.f_locals.get("self"), "fn", None)
+    item = None if frame is None else frame.f_locals.get("self")
+    # From Python 3.14 on, a tuple that begins with the function.
+    work = getattr(item, "fn", None) or next(iter(getattr(item, "task", ())), None)
     bound = getattr(work, "func", work)
     return isinstance(getattr(bound, "__self__", None), Context)
 
@@ -247,8 +268,8 @@ def _connected(args: Any) -> None:
     try:
         name = os.fsdecode(args[0])
         DATABASES.add(name if os.path.isabs(name) else os.path.join(getcwd(), name))
-    except (TypeError, OSError):
-        return  # SQLite says what is wrong with such a name
+    except (TypeError, OSError, AttributeError):
+        return  # SQLite says what is wrong with such a name; and when the interpreter ends nobody asks any more
 
 
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
@@ -266,7 +287,7 @@ _listening = False
 _LOCK: Final = threading.Lock()
 
 
-def _listen() -> None:
+def listen() -> None:
     """Listen to audit events from now on, as long as the process lives."""
     global _listening
     if not _listening:
@@ -274,6 +295,11 @@ def _listen() -> None:
             if not _listening:
                 sys.addaudithook(_hook_of(HANDLERS.get))
                 _listening = True
+
+
+if hasattr(os, "register_at_fork"):
+    # A child must not find it locked by a thread that it does not have.
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 def _hook_of(handler_of: Callable[[str], Callable[[Any], None] | None]) -> Callable[[str, Any], None]:

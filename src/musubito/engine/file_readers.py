@@ -6,18 +6,21 @@ later calls are answered without reading anything.
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import _lru_cache_wrapper
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-__all__ = ["Cache", "Reader", "Site", "reader_of"]
+__all__ = ["SITE", "Cache", "Reader", "Site", "reader_of"]
 
 Cache: TypeAlias = "_lru_cache_wrapper[Any] | str"
 """A function with `lru_cache`, or a package that keeps what it reads."""
 Site: TypeAlias = tuple[CodeType, int]
 """A line of code."""
 
+SITE: Final = frozenset({"site-packages", "dist-packages"})
+"""How folders of installed packages are called."""
 EVENTS: Final = "musubito.engine.file_events"
 LOOKED_THROUGH: Final = frozenset(
     {
@@ -34,12 +37,13 @@ ON_THEIR_OWN: Final = frozenset(
         *("musubito", "musubito_langgraph", "importlib", "zipimport", "runpy", "site", "sysconfig", "inspect", "pydoc"),
         *("traceback", "pkgutil", "py_compile", "encodings", "gettext", "locale", "mimetypes", "netrc", "platform"),
         *("ssl", "zoneinfo", "ctypes", "multiprocessing", "faulthandler", "pkg_resources", "coverage", "debugpy"),
-        *("pydevd", "_pytest"),
+        *("pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
     }
 )
 """Packages whose reads are the interpreter's or a tool's own business, credentials and system tables among them."""
 CACHING: Final = frozenset({"jinja2", "mako"})
 """Packages that keep what they have read."""
+STDLIB: Final = os.path.join(os.path.dirname(os.__file__), "")
 DEEPEST: Final = 5
 """Through so many decorators a function is looked for."""
 
@@ -84,8 +88,9 @@ def _is_asked_for_data(frame: Any, name: str) -> bool:
 
 
 def _is_importing(frame: Any) -> bool:
-    """Whether an import hook reads: there is an import around it, and no module whose code runs."""
-    while frame is not None and frame.f_code.co_name != "<module>":
+    """Whether an import hook reads, or an installed module while it is imported: there is an import around it, and no
+    module of the user's whose code runs."""
+    while frame is not None and (frame.f_code.co_name != "<module>" or _is_installed(frame.f_code.co_filename)):
         name = _module(frame)
         if name.startswith("importlib._bootstrap"):
             return True
@@ -93,6 +98,10 @@ def _is_importing(frame: Any) -> bool:
             return False
         frame = frame.f_back
     return False
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith(STDLIB) or not SITE.isdisjoint(file.split(os.path.sep))
 
 
 def _caches_around(frame: Any) -> tuple[Cache, ...]:

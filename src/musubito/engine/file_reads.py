@@ -9,14 +9,16 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from musubito.engine.file_caches import inherited, remember, state_named
-from musubito.engine.file_digests import Signature, digest_of, is_ignored, reads_of, signature
+from musubito.engine.file_digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles, Seen
+from musubito.engine.file_readers import SITE
 from musubito.identity.names import loaded
 from musubito.store.base import Read
 
@@ -48,8 +50,9 @@ SECRET: Final = (
 )
 """How files are called that hold secrets: their texts are never kept."""
 NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
-SITE: Final = frozenset({"site-packages", "dist-packages"})
-BESIDE: Final = ("-wal", "-shm", "-journal", "-lock")
+IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - where it is, whoever has written there
+"""A file system like any other."""
+BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
 """What lies beside a SQLite database under its name."""
 
 
@@ -92,7 +95,8 @@ def read_by(
         if now is None and seen.signature is not None and _is_temporary(seen, files):
             continue
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
-        unfit = _unfit(seen, now, digest, names[0])
+        # What changed while its content was looked at has another signature now, or had its digest taken before.
+        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
         why = why or unfit
         names = [each._replace(digest=digest) for each in names]
         reads += names
@@ -135,10 +139,11 @@ def _text(path: str, digest: bytes | None) -> str | None:
 
 def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: Read) -> str | None:
     """Why what was read cannot be told by what is there now."""
-    if now != seen.signature or (seen.digest is not None and digest != seen.digest):
+    is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
+    if not is_same:
         return f"{read.kind} {read.key!r}, which it read, was changed while it ran"
     if seen.open_to_doubt:
-        return f"{read.kind} {read.key!r} was changed just before it was read, and may have been while it was"
+        return f"{read.kind} {read.key!r}, which it read, may have been changed while it ran"
     if now is not None and len(now) > 1 and not (stat.S_ISREG(now[5]) or stat.S_ISDIR(now[5])):
         return f"it read from {read.key!r}, which is a pipe, a socket or a device"
     return None
@@ -159,7 +164,9 @@ def _is_of_the_system(path: str, own: str | None) -> bool:
     plain = os.path.normpath(path)
     parts = plain.split(os.path.sep)
     plain += os.path.sep
-    if plain.startswith((*NEVER, *_other_roots())):
+    if not NO_ENTRIES.isdisjoint(parts) or plain.startswith(_other_roots()):
+        return True
+    if plain.startswith(NEVER) and not plain.startswith(IN_MEMORY):
         return True
     if own is not None and plain.startswith(own):
         return False
@@ -170,17 +177,19 @@ def _own_package(module: str) -> str | None:
     """The folder of the package that a step is of, if it is one: it may be installed."""
     top = loaded(module.partition(" ")[0].partition(".")[0])
     paths = list(getattr(top, "__path__", ()))
-    return os.path.join(os.path.abspath(paths[0]), "") if paths else None
+    return os.path.join(paths[0], "") if paths and os.path.isabs(paths[0]) else None
 
 
 def _is_database(path: str, database: str | None) -> bool:
-    files = DATABASES if database is None else {*DATABASES, os.path.abspath(database)}
-    return path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE)
+    files = DATABASES if database is None else {*DATABASES, database}
+    if path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE):
+        return True
+    return any(f"{path}/".startswith(f"{each}-blobs/") for each in files)
 
 
 def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
     """As they are called, and as they are when links are followed; files, too, each with a separator at its end."""
-    known = [path for path in paths if path]
+    known = [path for path in paths if path and os.path.isabs(path)]
     return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
 
 
@@ -196,11 +205,14 @@ def _code_roots() -> tuple[str, ...]:
 @cache
 def _other_roots() -> tuple[str, ...]:
     """Time zones and certificates."""
-    import ssl  # noqa: PLC0415 - it takes long, and most programs have imported it when it is needed here
-    import zoneinfo  # noqa: PLC0415
+    import zoneinfo  # noqa: PLC0415 - as below
 
-    certificates = ssl.get_default_verify_paths()
-    places = [certificates.cafile, certificates.capath, certificates.openssl_cafile, certificates.openssl_capath]
+    places: list[str | None] = []
+    with suppress(ImportError):  # a Python may have been built without it
+        import ssl  # noqa: PLC0415 - it takes long, and most programs have imported it when it is needed here
+
+        known = ssl.get_default_verify_paths()
+        places += [known.cafile, known.capath, known.openssl_cafile, known.openssl_capath]
     return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
 
 

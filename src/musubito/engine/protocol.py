@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -24,9 +23,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.contents.contents import ERROR, PLAIN, Sealed
-from musubito.engine import file_events, file_reads, process
+from musubito.engine import file_events, process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
-from musubito.engine.drivers import loop_is_watched
 from musubito.engine.effects import (
     Aside,
     Effect,
@@ -41,8 +39,8 @@ from musubito.engine.effects import (
     Returned,
     Write,
 )
+from musubito.engine.file_calls import counting, first_changed, take_files
 from musubito.engine.file_digests import KINDS as FILES
-from musubito.engine.file_digests import Reads, TooMuch, changed, is_ignored
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import FileText, Given
 from musubito.engine.lost_classes import warn_of_class
@@ -533,7 +531,7 @@ class Story:
             return None
         reads: Sequence[Read] = ()
         if found.holds & READS:
-            reads = self._counting((yield from self._reads(found)))
+            reads = counting(self.call, self.engine, (yield from self._reads(found)))
             if not (yield from self._unchanged(reads)):
                 self._refused(ReplayReason.READ_CHANGED)
                 return None
@@ -583,10 +581,7 @@ class Story:
             self._reason = reason
 
     def _files_unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
-        if not any(read.kind in FILES for read in reads):
-            return True
-        kept = reads if isinstance(reads, Reads) else Reads(reads)
-        differs = yield from self._of_files(partial(changed, kept, self.engine.digest_of_read))
+        differs = yield from first_changed(self.engine, reads)
         # The newest says it best.
         self.differs = self.differs or differs
         return differs is None
@@ -604,55 +599,6 @@ class Story:
             if isinstance(seen, Raised) or self.engine.digest_of_read(seen.value) != read.digest:
                 return False
         return True
-
-    def _of_files(self, look: Callable[..., T]) -> Telling[T]:
-        """What a look at files finds: in place, unless the loop is watched or there is much to read."""
-        if not loop_is_watched():
-            try:
-                return look(file_reads.AT_ONCE if asyncio._get_running_loop() is not None else None)
-            except TooMuch:
-                pass  # then it is read in a thread
-        found: T = yield Aside(look)
-        return found
-
-    def _wants_text(self, read: Read) -> bool:
-        """Whether the text of a file is to be kept, and was not before."""
-        if read.digest is None or not self.call.definition.semantics.record_inputs:
-            return False
-        return (self.call.definition.name, read.digest) not in self.engine.texts_kept
-
-    def _counting(self, reads: Sequence[Read]) -> Sequence[Read]:
-        """Without the files that are not watched for, or that the step ignores."""
-        ignored = self.call.definition.semantics.ignore_files
-        if self.engine.track_files and not ignored:
-            return reads
-        return [
-            read
-            for read in reads
-            if read.kind not in FILES or (self.engine.track_files and not is_ignored(read, ignored))
-        ]
-
-    def _files_of_body(self) -> Telling[None]:
-        """The body has ended: what it read of files is a part of what it depends on."""
-        frame, semantics = self.frame(), self.call.definition.semantics
-        files = frame.files
-        if files is None:
-            return
-        code, ignored = self.call.fingerprint, semantics.ignore_files
-        reads = file_reads.read_from_caches(files, ignored, code)
-        why = None
-        if files.seen or files.lost is not None:
-            database = getattr(self.engine.storage, "db_path", None)
-            where = database and os.fspath(database)
-            read = yield from self._of_files(partial(file_reads.read_by, files, ignored, where, self._wants_text, code))
-            self._texts, why = read.texts, read.not_replayable
-            reads += read.reads
-        if why is not None and self.engine.keyed is not None:
-            why = "a file that it read was changed while it ran"  # the whole text may name it
-        if reads or why is not None:
-            digest = self.engine.digest_of_read
-            stored = [each._replace(digest=digest(each.digest)) for each in reads]
-            frame.take(HandUp((), stored, None, None, why, samples=False))
 
     def _reads(self, found: Found) -> Telling[Sequence[Read]]:
         """What an execution read; raises `StoreError` if that cannot be told."""
@@ -825,7 +771,7 @@ class Story:
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran: the one that began it records it.
             begun = UNRECORDED
-        yield from self._files_of_body()
+        self._texts = yield from take_files(self.call, self.engine, self.frame())
         match outcome:
             case Returned(value):
                 return (yield from self._succeeded(begun, value, started_at, duration_ms))
@@ -846,7 +792,7 @@ class Story:
             artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
         inside, told = frame.end(), frame.used()
-        inside = inside._replace(reads=self._counting(inside.reads))
+        inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
         not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
         committed: Committed | None = None
         sealed: Sealed | None = None
