@@ -83,7 +83,7 @@ class Operation:
     def __init__(self, name: str, code: Any, semantics: StepConfiguration, module: str) -> None:
         self._made_of = name, code, semantics, module
         self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
-        self._tracker = CodeTracker(code, module=module)
+        self._tracker = CodeTracker(code, module=module, step=name)
 
     def __repr__(self) -> str:
         return f"<Operation {self.definition.name}>"
@@ -118,7 +118,7 @@ class Operation:
         if force and definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
             definition = replace(definition, semantics=replace(definition.semantics, force_reexecution=True))
         head, record = engine.identified(definition, code)
-        return Call(definition, code, self._tracker.current, head, record, arguments, function, turn, again)
+        return Call(definition, code, self._tracker, head, record, arguments, function, turn, again)
 
 
 def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:

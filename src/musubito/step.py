@@ -172,7 +172,7 @@ class _Caller:
         parameters = list(inspect.signature(self._function).parameters)
         self._receiver = parameters[0] if _is_method(self._function) and parameters else None
         self._bind = _binder(self._function)
-        self._tracker = CodeTracker(self._function)
+        self._tracker = CodeTracker(self._function, step=definition.name)
         self._trackers: dict[type, CodeTracker] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -188,7 +188,7 @@ class _Caller:
         head, code = engine.identified(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # What Call(...) does by way of a function written in Python.
-        fields = definition, fingerprint, tracker.current, head, code, arguments, function, None, None
+        fields = definition, fingerprint, tracker, head, code, arguments, function, None, None
         call: Call = tuple.__new__(Call, fields)
         return call
 
@@ -203,7 +203,8 @@ class _Caller:
             owner = type(receiver)
         tracker = self._trackers.get(owner)
         if tracker is None:
-            tracker = self._trackers[owner] = CodeTracker(self._function, owner=owner)
+            tracker = CodeTracker(self._function, owner=owner, step=self._definition.name)
+            self._trackers[owner] = tracker
         return tracker
 
 

@@ -75,6 +75,8 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
     else:
         here.say(name.append(f"failed: {one_line(failed)}"))
         say(f"It {_ran(told)}.")
+    if told.not_replayable is not None:
+        here.say(f"a result stored for this call is never replayed: {clean(told.not_replayable)}")
     if told.nearest is None:
         return
     ran = f" of {when(told.nearest.execution.started_at)}" if told.nearest.execution is not None else ""

@@ -254,12 +254,12 @@ class MusubitoEngine:
         tracker = self._trackers.get(func)
         # Callables that are equal need not be the same.
         if tracker is None or tracker.function is not func:
-            tracker = self._trackers[func] = CodeTracker(func)
+            tracker = self._trackers[func] = CodeTracker(func, step=name)
         definition = StepDefinition(func, name, semantics or StepConfiguration(), operation_version)
         fingerprint = tracker.current()
         arguments = dict(inputs)
         begin, code = self.identified(definition, fingerprint)
-        return Call(definition, fingerprint, tracker.current, begin, code, arguments, lambda: func(**arguments))
+        return Call(definition, fingerprint, tracker, begin, code, arguments, lambda: func(**arguments))
 
     def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """What all keys of this step begin with, and its code as the store is told of it."""

@@ -53,10 +53,18 @@ from musubito.errors import (
 )
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import InputDigest, argument_digests, digest_input
-from musubito.identity.fingerprint import Fingerprint, classes_at_hand, code_of_classes, fingerprints_of_classes
+from musubito.identity.fingerprint import (
+    CodeTracker,
+    Fingerprint,
+    classes_at_hand,
+    code_of_classes,
+    fingerprints_of_classes,
+    parts_that_differ,
+)
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
 from musubito.identity.origin import module_name
+from musubito.identity.own_changes import ObservedRun
 from musubito.identity.secrets import scrubbed
 from musubito.identity.unrepeatable import KINDS
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
@@ -114,6 +122,8 @@ CANCELLATIONS: Final[tuple[type[BaseException], ...]] = (
     GeneratorExit,
 )
 LONGEST_ERROR: Final = 2000
+MOST_NAMED: Final = 5
+"""So many parts of the code are named that were changed while it ran."""
 AT_ONCE: Final = 65_536
 """A payload of so many bytes is made ready for the store without a thread: in less than a millisecond."""
 # Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
@@ -122,12 +132,14 @@ SAMPLES: Final = int(Holds.SAMPLES)
 
 
 class Call(NamedTuple):
-    """One call of a step, with its arguments bound and its code identified. `again`: where `arguments` were made of
-    what the call is given, they are made anew."""
+    """One call of a step, with its arguments bound and its code identified by `tracker`.
+
+    `again`: where `arguments` were made of what the call is given, they are made anew.
+    """
 
     definition: StepDefinition
     fingerprint: Fingerprint
-    current: Callable[[], Fingerprint]
+    tracker: CodeTracker
     head: Callable[[], Any]
     code: CodeRecord
     arguments: Mapping[str, object]
@@ -239,6 +251,7 @@ class Story:
         "_identity",
         "_input",
         "_number",
+        "_observed",
         "_place",
         "_pool",
         "_reason",
@@ -269,6 +282,7 @@ class Story:
             engine.new_run(within=engine.part_of(scope.frame)), call.definition.name
         )
         self._frame: Frame | None = None
+        self._observed: ObservedRun | None = None
         self._place: Place | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
@@ -299,7 +313,7 @@ class Story:
             try:
                 outcome = yield Invoke(self.call.function, scope)
             except BaseException as error:
-                self.engine.open.leave(self._run, self.frame())
+                self._leave()
                 yield from self._cut_short(begun, error)
                 raise
             return (yield from self.finish(begun, outcome, started_at, (time.perf_counter() - clock) * 1000))
@@ -322,7 +336,7 @@ class Story:
         if not given:
             self.frame().not_replayable = "what it is given, or what is around it, was changed before it ran"
         try:
-            code = self.call.current().digest == self.call.fingerprint.digest
+            code = self.call.tracker.current().digest == self.call.fingerprint.digest
         except Exception:
             code = False
         if not code:
@@ -346,11 +360,16 @@ class Story:
         yield from self._abandon(begun)
 
     def _changed_meanwhile(self) -> Telling[str | None]:
-        """It may have changed what its code holds, which a replay would not do; or somebody else has meanwhile."""
-        now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
-        if isinstance(now, Raised) or now.value.digest != self.call.fingerprint.digest:
-            return "its code, or what that holds, was changed while it ran"
-        return None
+        """Return why it may not be replayed, if something else has changed what its code is or holds meanwhile. What
+        the run itself has changed is its state, and does not count."""
+        now: Returned[Fingerprint] | Raised = yield Probe(self.call.tracker.current)
+        if isinstance(now, Raised):
+            return "its code, or what that holds, was changed while it ran, and cannot be identified any more"
+        if now.value.digest == self.call.fingerprint.digest:
+            return None
+        names = parts_that_differ(self.call.fingerprint, now.value)
+        shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else "")
+        return f"its code, or what that holds, was changed while it ran by something else: {shown}"
 
     def begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         """A result to replay, an error to pass on, or the right to run."""
@@ -690,13 +709,20 @@ class Story:
         """Where the step's body stands, which is open from now on: a merge context around the call does not reach into
         it."""
         self.engine.open.enter(self._run, self.frame())
+        self._observed = self.call.tracker.begin()
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
+
+    def _leave(self) -> bool:
+        """Close its body. Whether it has changed what its code holds, which is its state from now on."""
+        self.engine.open.leave(self._run, self.frame())
+        return self._observed is not None and self._observed.end()
 
     def finish(
         self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
     ) -> Telling[MusubitoResult[Any] | Raised]:
         """Record what the function did, and give its value or its error back."""
-        self.engine.open.leave(self._run, self.frame())
+        if self._leave():
+            yield Probe(self.call.tracker.current)
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran: the one that began it records it.
             begun = UNRECORDED

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import CodeType
 
 from musubito.identity.mentions import special_methods
-from musubito.identity.scan import ADDERS, ANNOTATION_READERS, DYNAMIC, MUTATORS, Key, Read, Root, Scan, Write
+from musubito.identity.scan import ADDERS, ANNOTATION_READERS, DYNAMIC, MUTATORS, Key, Place, Read, Root, Scan, Write
 
 __all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode"]
 
@@ -89,6 +89,8 @@ def scan_bytecode(code: CodeType) -> Scan:
                 found.reads_docs = True
     found.mentions |= special_methods(None)
     found.calls |= found.reads
+    found.handed = {Place(read.root, read.name) for read in found.reads}
+    found.mutators = set(MUTATORS)
     found.given = frozenset((*(read.name for read in found.reads), *found.mentions))
     return found
 

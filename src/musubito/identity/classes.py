@@ -13,7 +13,7 @@ from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from musubito.identity.annotations import annotation_links
-from musubito.identity.description import Description, step_of
+from musubito.identity.description import ABSENT, Description, step_of
 from musubito.identity.environment import settings_links
 from musubito.identity.names import name_of
 from musubito.identity.normalise import tokens
@@ -66,6 +66,8 @@ DERIVED = frozenset(
         "__extra_items__",
     ]
 )
+MADE_LATER = frozenset({"__annotations__", "__annotations_cache__", "__signature__", "__abstractmethods__"})
+"""What Python may keep in a class at any time, and what does not count."""
 NO_METADATA: MappingProxyType[object, object] = MappingProxyType({})
 PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 ENUM_DERIVED = frozenset(
@@ -122,7 +124,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
     alike = walk.reached.setdefault(name_of(cls), [])
     if not any(each is cls for each in alike):
         alike.append(cls)
-    members, exempt = vars(cls), walk.written.names(cls)
+    members = vars(cls)
     schema = _is_schema(cls)
     own = tokens("class", module_name(cls), name_of(cls)[1])
     links = [(f"base {number}", walk.link(each, f"{name}.base")) for number, each in enumerate(cls.__bases__)]
@@ -151,24 +153,14 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
         for field, each in (members.get("__pydantic_fields__") or {}).items():
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
             links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
-    walk.guard.within(
-        members,
-        [
-            *members,
-            *exempt,
-            "__annotations__",
-            "__annotations_cache__",
-            "__signature__",
-            "__abstractmethods__",
-        ],
-    )
-    for each in sorted(members):
-        value = members[each]
-        if _is_derived(cls, each, value):
+    known = walk.read.names(cls, members)
+    walk.read.more(cls, members, known | MADE_LATER)
+    for each in sorted(known):
+        if each in members and _is_derived(cls, each, members[each]):
             continue
-        if each in exempt:
+        value = walk.read.field(cls, members, each, f"{name}.{each}")
+        if value is ABSENT:
             continue
-        walk.guard.item(members, each, value)
         _claim(walk, cls, value)
         if each in walk.facts.handed:
             may_be_read(walk, value)
@@ -176,8 +168,6 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
     links += settings_links(walk, cls, name)
     if isinstance(cls, EnumMeta):
         links += walk.links(cls._member_map_.items(), name)
-    for each in sorted(exempt):
-        links += walk.state(cls, each, f"{name}.{each}")
     return Description(own, links)
 
 
@@ -192,7 +182,7 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
         if name in facts.called_names and walk.live:
             walk.calls(member)
         return True
-    if name in facts.mentioned or name in facts.stored or _overrides(walk, cls, name):
+    if name in facts.mentioned or name in facts.limits.fields or _overrides(walk, cls, name):
         return True
     # Of a class that stands for an argument any method may be called; what sets up the class itself is not.
     given = walk.function

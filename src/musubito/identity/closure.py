@@ -5,8 +5,8 @@ Plain data is written into the link; everything else is numbered as it is first 
 addresses nor hash order leave a trace. The digest is over all records in that order. As the walk reads, it
 notes in a `Guard` what must stay as it is for the digest to stay true.
 
-What is written by the reached code is known only when all of it is known; so the walk is repeated until it
-finds nothing more that is written.
+What the reached code calls, sets and writes is known only when all of it is known; so the walk is repeated until it
+finds nothing more.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from typing import Any, NamedTuple
 from musubito.identity.annotations import annotated_classes
 from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import describe, is_atom, plain
-from musubito.identity.description import ABSENT, Description, fields_of
+from musubito.identity.description import Description, fields_of
 from musubito.identity.environment import Variable, describe_variable
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
-from musubito.identity.objects import counts
 from musubito.identity.origin import Origin, Origins, module_name
-from musubito.identity.state import CONTAINERS, Written
+from musubito.identity.own_changes import Changes, remember_left
+from musubito.identity.place_reader import PlaceReader
+from musubito.identity.places import Observation
 from musubito.identity.unrepeatable import Unrepeatable, unrepeatable_in
+from musubito.identity.write_limits import CONTAINERS, WriteLimits
 
-__all__ = ["Closure", "CodePart", "Walk", "reach"]
+__all__ = ["Closure", "CodePart", "Walk", "called", "reach"]
 
 VERSION = b"musubito code 1"
 ROUNDS = 100
@@ -58,8 +60,8 @@ class CodePart:
 class Closure(NamedTuple):
     """What a walk found, and the check that it is still true.
 
-    `functions` are those of the user. `written` is kept with it: it holds what containers held when they were first
-    seen.
+    `functions` are those of the user. `observations` are the places that were read, `limits` what of them the code may
+    write. `kept` are changes by its own runs that it counts without; they last as long as it is kept.
     """
 
     digest: bytes
@@ -73,43 +75,42 @@ class Closure(NamedTuple):
     others: frozenset[str]
     functions: tuple[FunctionType, ...]
     unchanged: Callable[[], bool]
-    written: Written
+    observations: list[Observation]
+    limits: WriteLimits
+    kept: list[Changes]
     unrepeatable: tuple[Unrepeatable, ...]
 
 
-def reach(function: Callable[..., Any], owner: type | None, module: str | None = None) -> Closure:
-    """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`: see
+def reach(function: Callable[..., Any], owner: type | None, module: str | None = None, step: str = "") -> Closure:
+    """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`, `step`: see
     `CodeTracker`."""
     facts = Facts()
     for _ in range(ROUNDS):
         before = facts.size()
-        walk = Walk(function, owner, facts, module)
+        walk = Walk(function, owner, facts, module, step)
         walk.run()
         if facts.size() == before:
+            remember_left(walk.read.taken)
             return walk.closure()
-    raise RuntimeError(f"what {_called(function)} writes does not settle")  # each round adds to finitely many places
+    raise RuntimeError(f"what {called(function)} writes does not settle")  # each round adds to finitely many places
 
 
 @dataclass(slots=True)
 class Facts:
     """What holds for the closure as a whole, and is known only when all of it was walked."""
 
-    written: Written = field(default_factory=Written)
+    limits: WriteLimits = field(default_factory=WriteLimits)
     given: dict[int, FunctionType] = field(default_factory=dict)
     """Functions that are handed to somebody, or held: their docstrings and annotations count."""
     handed: set[str] = field(default_factory=set)
     """Names and attributes that code which can run gives away, and does not merely call."""
     running: dict[int, Any] = field(default_factory=dict)
-    """What code that can run leads to, by id; only what such code writes is state."""
+    """What code that can run leads to, by id; only such code writes."""
     mentioned: set[str] = field(default_factory=set)
     """Attributes that code which can run gets, and the special methods that its operators may call."""
-    stored: set[str] = field(default_factory=set)
-    """Attributes that code which can run sets."""
     called_names: set[str] = field(default_factory=set)
     called: dict[int, type] = field(default_factory=dict)
     """Classes that are called, or whose instances are, by code that can run."""
-    environment: set[str] = field(default_factory=set)
-    """Environment variables that code which can run writes."""
     late: int = 0
     """How often something was found to be led to only after it had been described."""
     annotations: bool = False
@@ -118,8 +119,9 @@ class Facts:
     """Whether reached code reads docstrings: then all of them count."""
 
     def size(self) -> tuple[int | bool, ...]:
-        names = (self.mentioned, self.stored, self.called_names, self.called, self.given, self.handed, self.environment)
-        return self.written.size, self.late, self.docs, self.annotations, *map(len, names)
+        limits = self.limits
+        names = (self.mentioned, limits.fields, self.called_names, self.called, self.given, self.handed)
+        return limits.size, self.late, self.docs, self.annotations, *map(len, names)
 
 
 class _Waiting(NamedTuple):
@@ -133,11 +135,13 @@ class Walk:
     described.
     """
 
-    def __init__(self, function: Callable[..., Any], owner: type | None, facts: Facts, module: str | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], owner: type | None, facts: Facts, module: str | None, step: str
+    ) -> None:
         self.function = function
         self.owner = owner
         self.facts = facts
-        self.written = facts.written
+        self.limits = facts.limits
         self.docs = facts.docs
         """Whether docstrings count in this walk."""
         self.annotations = facts.annotations
@@ -147,6 +151,7 @@ class Walk:
         self.guard = Guard()
         if module is None:
             module = module_of(function) if isinstance(function, FunctionType) else module_name(function)
+        self._module = module
         self.origins = Origins(module)
         self.reached: dict[tuple[str, str], list[type]] = {}
         """The user's classes, by what they are called."""
@@ -174,14 +179,22 @@ class Walk:
         """What functions ask for that is another each time, each with the number of the function."""
         self._edges: list[list[int]] = []
         self._holders: dict[int, str] = {}
+        self._described: Any = None
+        """What is being described."""
+        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of)
 
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
-        self.link(self.function, _called(self.function), member=self.owner is not None)
+        self.link(self.function, called(self.function), member=self.owner is not None)
+        self.describe_all()
+
+    def describe_all(self) -> None:
+        """Describes what was reached, and what that reaches."""
         while self._queue:
             waiting = self._queue.popleft()
             value, name, member = waiting
             text, is_function = None, False
+            self._described = value
             self.live = id(value) in self.facts.running
             if isinstance(value, FunctionType) and self.origins.of_function(value) is Origin.USER:
                 description = describe_function(self, value, name, member)
@@ -199,6 +212,15 @@ class Walk:
                 self._note_package(value)
                 text = _prompt_of(value)
             self._record(name, description, text, is_function=is_function)
+
+    def _digest_of(self, left: Any) -> bytes:
+        """Walk what a run has left in a place: it does not count, but what anything else makes of it does."""
+        facts = Facts(self.limits.beside())
+        walk = Walk(self.function, None, facts, self._module, "")
+        walk.guard, walk.read = self.guard, self.read.beside(walk._digest_of)
+        walk.link(left, called(left))
+        walk.describe_all()
+        return walk._digest.digest()
 
     def closure(self) -> Closure:
         """What was found."""
@@ -218,7 +240,9 @@ class Walk:
             frozenset(self.others),
             tuple(self._functions),
             self.guard.build(),
-            self.written,
+            self.read.observations,
+            self.limits,
+            self.read.kept,
             unrepeatable_in(self._kept, self._edges, self._holders, self.asks),
         )
 
@@ -250,7 +274,8 @@ class Walk:
             return b"a" + sha256(tokens(value)).digest()
         if type(value) is FunctionType:
             value = self.original(value)
-        if (data := plain(self, value)) is not None:
+        self.limits.below(value, self._described)
+        if (data := plain(self, value, name)) is not None:
             return b"p" + sha256(data).digest()
         key = id(value), member
         number = self._index.get(key)
@@ -278,7 +303,7 @@ class Walk:
         for each, other in met:
             if each is value:
                 return value
-            apart = may_be_copies(reader, other) and not (self.written.touches(each) or self.written.touches(value))
+            apart = may_be_copies(reader, other) and not (self.limits.touches(each) or self.limits.touches(value))
             if apart and is_copy(each, value, self.guard):
                 return each
         met.append((value, reader))
@@ -301,7 +326,7 @@ class Walk:
         """
         if isinstance(value, ModuleType):
             return known_as(value.__name__)
-        return _called(value) if isinstance(value, FunctionType | type) else name
+        return called(value) if isinstance(value, FunctionType | type) else name
 
     def namespace(self, names: dict[str, Any]) -> Namespace:
         """One and the same object for the same globals."""
@@ -318,15 +343,6 @@ class Walk:
     def is_state(self, name: str) -> None:
         """The reached code itself writes this."""
         self._state.add(name)
-
-    def state(self, container: Any, key: object, name: str) -> list[tuple[str, bytes]]:
-        """What the reached code writes at a literal key counts with what was there at first sight."""
-        first = self.written.first(container, key)
-        self.is_state(name)
-        if first is ABSENT:
-            return []
-        reference = self.link(first, self.called(first, name)) if counts(self, first) else b"state"
-        return [(f"{key!r} at first", reference)]
 
     def calls(self, value: Any) -> None:
         """Code that can run calls `value`."""
@@ -354,7 +370,8 @@ class Walk:
         self._parts[part] = CodePart(part, own.digest(), _escaped(text), is_function)
 
 
-def _called(value: Any) -> str:
+def called(value: Any) -> str:
+    """Return what a function, a class or an object of a class is called: its module and its qualified name."""
     # What cannot be called has no name of its own; to ask it for one may run code of its class.
     if issubclass(type(value), type):
         return f"{module_name(value)}.{name_of(value)[1]}"

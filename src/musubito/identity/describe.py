@@ -56,53 +56,53 @@ def is_atom(value: Any) -> bool:
     return type(value) in ATOMS
 
 
-def plain(walk: Walk, value: Any) -> bytes | None:
-    """The encoding of what is plain data through and through and not written by the code; else None."""
-    watched: list[tuple[Any, Any]] = []
-    if not _is_plain(walk, value, watched, 0):
+def plain(walk: Walk, value: Any, name: str) -> bytes | None:
+    """The encoding of what is plain data through and through, as it counts; else None."""
+    dicts: list[Any] = []
+    value = _plain(walk, value, name, dicts, 0)
+    if value is ABSENT:
         return None
     try:
         data = canonical(value)
     except EncodingError:
         return None
-    orders = [list(held[0]) for container, held in watched if isinstance(container, dict) and len(held[0]) > 1]
+    orders = [keys for keys in dicts if len(keys) > 1]
     if orders:
         data += canonical(orders)  # the encoding of a dict leaves its order out, which code can see
-    for container, held in watched:
-        _watch(walk, container, held)
     return data
 
 
-def _is_plain(walk: Walk, value: Any, watched: list[tuple[Any, Any]], depth: int) -> bool:
+def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
+    """Return plain data as it counts: itself, or made anew where runs have changed what it holds; else ABSENT.
+
+    `dicts` takes the keys of each dict, in their order.
+    """
     cls = type(value)
     if cls in ATOMS:
-        return cls is not EllipsisType
-    if depth > DEPTH or walk.written.touches(value):
-        return False
+        return ABSENT if cls is EllipsisType else value
+    if depth > DEPTH:
+        return ABSENT
     if cls is dict or cls is OrderedDict:
-        keys, inner = tuple(value), tuple(value.values())
-        watched.append((value, (keys, inner)))
-        return all(_is_plain(walk, each, watched, depth + 1) for each in (*keys, *inner))
-    if cls in SEQUENCES:
-        held = tuple(value)
-        if cls not in (tuple, frozenset):
-            watched.append((value, held))
-        return all(_is_plain(walk, each, watched, depth + 1) for each in held)
-    if cls is bytearray:
-        watched.append((value, bytes(value)))
-        return True
-    return False
-
-
-def _watch(walk: Walk, container: Any, held: Any) -> None:
-    if isinstance(container, dict):
-        walk.guard.mapping(container, *held)
-        if len(held[0]) > 1:
-            walk.guard.items(container, type(container), held[0])
-    elif isinstance(container, bytearray):
-        walk.guard.same(lambda: bytes(container), held)
+        pairs = walk.read.entries(value, name)
+        held = [each for pair in pairs for each in pair]
+        dicts.append([key for key, _ in pairs])
+    elif cls is bytearray:
+        return bytearray(walk.read.elements(value, bytearray, name))
+    elif cls in SEQUENCES:
+        held = list(value) if cls in (tuple, frozenset) else list(walk.read.elements(value, cls, name))
     else:
-        walk.guard.items(container, type(container), held)
+        return ABSENT
+    counted = []
+    for each in held:
+        if type(each) not in ATOMS:
+            walk.limits.below(each, value)
+        inner = _plain(walk, each, name, dicts, depth + 1)
+        if inner is ABSENT:
+            return ABSENT
+        counted.append(inner)
+    if cls is dict or cls is OrderedDict:
+        return cls(zip(counted[::2], counted[1::2], strict=True))
+    return deque(counted, value.maxlen) if cls is deque else cls(counted)
 
 
 def describe(walk: Walk, value: Any, name: str) -> Description:
@@ -173,12 +173,9 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
         return Description(own, links, named=True)
     others = walk.origins.of_function(value) is Origin.OTHER
     for variable, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
-        try:
-            held_now = cell.cell_contents
-        except ValueError:
-            walk.guard.same(lambda cell=cell: cell == types.CellType(), True)  # type: ignore[misc]
+        held_now = walk.read.cell(cell, variable, f"{name}:{variable}")
+        if held_now is ABSENT:
             continue
-        walk.guard.attribute(cell, "cell_contents", held_now)
         if others:
             may_be_read(walk, held_now)
         links += held_by_others(walk, held_now, f"closure {variable}", f"{name}:{variable}")
@@ -228,8 +225,8 @@ def _wrapper(attributes: tuple[str, ...]) -> Callable[[Walk, Any, str], Descript
 
 def _property(walk: Walk, value: property, name: str) -> Description:
     """What sets it is not run by code that only gets it."""
-    links = []
-    for each, names in (("fget", walk.facts.mentioned), ("fset", walk.facts.stored), ("fdel", walk.facts.stored)):
+    links, stored = [], walk.limits.fields
+    for each, names in (("fget", walk.facts.mentioned), ("fset", stored), ("fdel", stored)):
         part = getattr(value, each)
         runs = getattr(part, "__name__", "") in names
         links.append((each, walk.link(part, walk.called(part, f"{name}.{each}"), runs=runs)))
@@ -267,11 +264,13 @@ def _member(walk: Walk, value: Enum, name: str) -> Description:
     own = tokens("member", value._name_)
     links = walk.links([("class", type(value)), ("value", value._value_)], name)
     held = vars(value)
-    for each in sorted(held):
+    known = walk.read.names(value, held)
+    for each in sorted(known):
         if not each.startswith("_"):
-            walk.guard.item(held, each, held[each])
-            links.append((each, walk.constant(held[each], f"{name}.{each}")))
-    walk.guard.within(held, [*held, "_sort_order_", "_hash_"])
+            inner = walk.read.field(value, held, each, f"{name}.{each}")
+            if inner is not ABSENT:
+                links.append((each, walk.constant(inner, f"{name}.{each}")))
+    walk.read.more(value, held, known | {"_sort_order_", "_hash_"})
     return Description(own, links)
 
 
@@ -279,54 +278,32 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
     """A builtin container, or an object of a class derived from one, with something in it that is not plain
     data.
     """
-    cls = type(value)
-    own, links = tokens("container", _base(cls).__name__), []
+    cls, base = type(value), _base(type(value))
+    own, links = tokens("container", base.__name__), []
     if isinstance(value, defaultdict):
         walk.guard.attribute(value, "default_factory", value.default_factory)
         links.append(("default", walk.constant(value.default_factory, f"{name}.default_factory")))
     elif isinstance(value, deque):
         own += tokens(value.maxlen)
-    seen = walk.written.whole(value)
-    if seen is not None:
-        walk.is_state(name)
-    content = value if seen is None else seen.copy
-    if isinstance(content, dict):
-        exempt = walk.written.names(value)
-        if exempt and seen is None:
-            others = tuple(id(key) for key in value if key not in exempt)
-            if len(others) > 1:
-                walk.guard.same(lambda: tuple(id(key) for key in value if key not in exempt), others)
-        pairs = list(dict.items(content))
-        if exempt:
-            walk.guard.within(value, [*(key for key, _ in pairs), *exempt])
-            for key in sorted(exempt, key=repr):
-                links += walk.state(value, key, f"{name}[{key!r}]")
-        elif seen is None:
-            walk.guard.mapping(value, tuple(key for key, _ in pairs), tuple(each for _, each in pairs))
-            walk.guard.items(value, dict, tuple(key for key, _ in pairs))
-        for key, each in pairs:
-            if key in exempt:
-                continue
-            if exempt and seen is None:
-                walk.guard.item(value, key, each)
+    if isinstance(value, dict):
+        for key, each in walk.read.entries(value, name):
             shown = f"{name}[{key!r}]" if is_atom(key) else f"{name}[]"
             may_be_read(walk, key)
             may_be_read(walk, each)
             links.append(("key", walk.link(key, walk.called(key, shown))))
             links.append(("value", walk.link(each, walk.called(each, shown))))
-    elif isinstance(content, bytes | bytearray):
-        own += tokens(bytes(content))
+    elif isinstance(value, bytearray):
+        own += tokens(bytes(walk.read.elements(value, bytearray, name)))
     else:
-        base: Any = _base(cls) if seen is None else type(content)
-        held = tuple(base.__iter__(content))
-        if seen is None and not isinstance(content, tuple | frozenset):
-            walk.guard.items(value, base, held)
-        if isinstance(content, set | frozenset):
-            held = tuple(sorted(held, key=lambda each: _sortable(walk, each)))
+        builtin: Any = base
+        fixed = isinstance(value, tuple | frozenset)
+        held = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
+        if isinstance(value, set | frozenset):
+            held = tuple(sorted(held, key=lambda each: _sortable(walk, each, name)))
         for each in held:
             may_be_read(walk, each)
         links += walk.links(enumerate(held), name)
-    if cls is not _base(cls):
+    if cls is not base:
         more = describe_object(walk, value, name)
         return Description(own + more.own, [*links, *more.links])
     return Description(own, links)
@@ -336,10 +313,10 @@ def _base(cls: type) -> type:
     return next(each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object)
 
 
-def _sortable(walk: Walk, value: Any) -> bytes:
+def _sortable(walk: Walk, value: Any, name: str) -> bytes:
     if is_atom(value):
         return b"0" + tokens(value)
-    data = plain(walk, value)
+    data = plain(walk, value, name)
     return (
         b"1" + data
         if data is not None
@@ -375,10 +352,9 @@ def _exception(walk: Walk, value: BaseException, name: str) -> Description:
 
 
 def _proxy(walk: Walk, value: types.MappingProxyType[Any, Any], name: str) -> Description:
-    inner = dict(value)
-    walk.guard.mapping(value, tuple(inner), tuple(inner.values()))
-    walk.guard.items(value, types.MappingProxyType, tuple(inner))
-    return Description(tokens("proxy"), [("of", walk.link(inner, name))])
+    keys = tuple(value)
+    walk.guard.items(value, types.MappingProxyType, keys)
+    return Description(tokens("proxy"), [("of", walk.link(dict(walk.read.fields(value, value, name)), name))])
 
 
 def _view(walk: Walk, value: Any, name: str) -> Description:

@@ -18,12 +18,13 @@ from types import FunctionType
 from typing import Any
 
 from musubito.errors import CodeError, MusubitoError
-from musubito.identity.closure import Closure, CodePart, reach
+from musubito.identity.closure import Closure, CodePart, called, reach
 from musubito.identity.foreign import may_remember
 from musubito.identity.functions import module_of, script_of
 from musubito.identity.names import SCRIPT, Ambiguous, loaded, name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, Origins
+from musubito.identity.own_changes import ObservedRun, settle_open_runs
 from musubito.identity.records import lies_in_its_module
 from musubito.identity.secrets import without_secrets_in
 from musubito.identity.source import statement_of
@@ -36,6 +37,7 @@ __all__ = [
     "classes_at_hand",
     "code_of_classes",
     "fingerprints_of_classes",
+    "parts_that_differ",
     "shown_source",
     "told_apart",
 ]
@@ -49,8 +51,8 @@ class Fingerprint:
     """What a function and all that it reaches amount to.
 
     `digest` is the same in every process that reaches the same code and constants. `parts` says what was
-    reached, `untracked` what could only be counted by its type, `state` what the reached code itself writes
-    and what therefore does not count as a constant. `classes` are the classes by which results may be
+    reached, `untracked` what could only be counted by its type, `state` what does not count, since the step's own runs
+    have changed it or add to it without reading it. `classes` are the classes by which results may be
     rebuilt, by module and qualname; `reached` the user's that the code reaches, those of one name in the order in which
     it does. `steps` are the names of the operations that the code reaches, `met` the
     objects that may remember what was done with them (see `register_kind`), `others` the packages that it reaches
@@ -80,15 +82,19 @@ class CodeTracker:
 
     `owner` is the receiver's class where the function is a method: the members that it reaches through its
     first parameter count too. `module`: whose code is the user's is judged as from there, by default from where the
-    function was written. Nothing is looked at before the first call of `current()`.
+    function was written. `step`: the step's name, by which its own runs are told from those of others (default: the
+    function's). Nothing is looked at before the first call of `current()`.
     """
 
-    __slots__ = ("_held", "_module", "_owner", "function")
+    __slots__ = ("_held", "_module", "_owner", "_step", "function")
 
-    def __init__(self, function: Callable[..., Any], *, owner: type | None = None, module: str | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, owner: type | None = None, module: str | None = None, step: str = ""
+    ) -> None:
         self.function = function
         self._owner = owner
         self._module = module
+        self._step = step
         self._held: tuple[Callable[[], bool], Fingerprint, Closure] | None = None
 
     def current(self) -> Fingerprint:
@@ -97,6 +103,20 @@ class CodeTracker:
         if held is not None and held[0]():
             return held[1]
         return self._renew()
+
+    def begin(self) -> ObservedRun:
+        """Observe a run of the function that begins now. What it has changed when it ends is its own state."""
+        held = self._held
+        if held is None:
+            self._renew()
+            held = self._held
+        assert held is not None  # noqa: S101 - `_renew` sets it, or raises
+        return ObservedRun(self.step, held[2].unchanged, held[2].observations, held[2].limits)
+
+    @property
+    def step(self) -> str:
+        """The step's name, or the function's."""
+        return self._step or called(self.function)
 
     def statements(self) -> tuple[str, ...]:
         """What those functions were written in that no module gives back, for another process to `bring`: it is sent
@@ -119,11 +139,11 @@ class CodeTracker:
     def _renew(self) -> Fingerprint:
         """Walks without a lock: the walk may import, and two threads that walk at once find the same."""
         try:
-            closure = reach(self.function, self._owner, self._module)
+            closure = self._reach()
             for _ in range(ATTEMPTS):
                 if closure.unchanged():
                     break
-                closure = reach(self.function, self._owner, self._module)  # another thread changed something meanwhile
+                closure = self._reach()  # another thread changed something meanwhile
         except MusubitoError:
             raise
         except Exception as error:
@@ -142,6 +162,17 @@ class CodeTracker:
         )
         self._held = closure.unchanged, fingerprint, closure
         return fingerprint
+
+    def _reach(self) -> Closure:
+        settle_open_runs()
+        return reach(self.function, self._owner, self._module, self.step)
+
+
+def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:
+    """Return the names of what is another in one of two fingerprints of a function."""
+    parts = [{part.name: part.digest for part in each.parts} for each in (before, after)]
+    names = dict.fromkeys(name for each in parts for name in each)
+    return tuple(name for name in names if parts[0].get(name) != parts[1].get(name))
 
 
 def _is_of_a_module(function: FunctionType) -> bool:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from musubito.identity.annotations import annotation_links
 from musubito.identity.bytecode import scan_bytecode
 from musubito.identity.classes import CONSTRUCTORS
-from musubito.identity.description import ABSENT, Description, contents, step_of
+from musubito.identity.description import ABSENT, ATOMS, Description, contents, step_of
 from musubito.identity.environment import environment_links, is_environment
 from musubito.identity.file_checks import note_file_checks
 from musubito.identity.imports import absolute, imported, lazy_attribute
@@ -21,9 +21,10 @@ from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
 from musubito.identity.objects import may_be_read
 from musubito.identity.origin import Origin, module_name
-from musubito.identity.scan import ANNOTATION_READERS, Key, Read, Root, Scan, scan
+from musubito.identity.scan import ANNOTATION_READERS, Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
 from musubito.identity.unrepeatable import note_unrepeatable
+from musubito.identity.write_limits import is_sink, step_into
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -110,7 +111,8 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         _writes(walk, function, text.scan, member)
     links: Links = []
     cells = _cells(walk, function, name, links)
-    for read in sorted(text.scan.reads, key=lambda each: (each.root.value, each.name, each.attributes)):
+    added_to = {each for each in text.scan.added_to if _is_sink(walk, function, each, cells, name)}
+    for read in sorted(text.scan.reads - added_to, key=lambda each: (each.root.value, each.name, each.attributes)):
         label = ".".join((read.name, *read.attributes))
         value, bound = ABSENT, read.name
         how = _How(read in text.scan.calls, (read.name, *read.attributes)[-1] in text.scan.given)
@@ -144,18 +146,17 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
 
 def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
     """All of a module, where code gets at its names by other ways than by naming them."""
-    exempt = walk.written.names(names)
-    walk.guard.within(names, [*names, *exempt])
+    known = walk.read.names(names, names)
+    walk.read.more(names, names, known)
     links: Links = []
-    for each in sorted(names):
-        if each not in exempt and not (each.startswith("__") and each.endswith("__")):
-            value = names[each]
-            walk.guard.item(names, each, value)
+    for each in sorted(known):
+        if not (each.startswith("__") and each.endswith("__")):
+            value = walk.read.name(names, each, f"{name}.{each}")
+            if value is ABSENT:
+                continue
             may_be_read(walk, value)
             runs = not isinstance(value, FunctionType) or each in walk.facts.mentioned
             links.append((each, walk.constant(value, f"{name}.{each}", runs=runs)))
-    for each in sorted(exempt):
-        links += walk.state(names, each, f"{name}.{each}")
     return Description(tokens("module", name), links)
 
 
@@ -165,17 +166,10 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
 def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        if walk.written.names(cell):
-            for written in walk.written.names(cell):
-                links += walk.state(cell, written, f"{name}:{variable}")
-            continue
-        held = contents(cell)
+        held = walk.read.cell(cell, variable, f"{name}:{variable}")
         values[variable] = walk.original(held)
         if held is ABSENT:
-            walk.guard.same(lambda cell=cell: contents(cell) is ABSENT, True)  # type: ignore[misc]
             links.append((f"closure {variable}", b"unbound"))
-        else:
-            walk.guard.attribute(cell, "cell_contents", held)
     return values
 
 
@@ -197,17 +191,18 @@ def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> 
 
 def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
     """What was set as attributes on a function, `__wrapped__` too."""
-    fields, exempt = function.__dict__, walk.written.names(function)
+    fields = function.__dict__
     walk.guard.attribute(function, "__dict__", fields)
-    walk.guard.within(fields, [*fields, *exempt])
-    for each in sorted(fields):
-        if each not in exempt and not each.startswith("__musubito"):
-            walk.guard.item(fields, each, fields[each])
+    known = walk.read.names(function, fields)
+    walk.read.more(function, fields, known)
+    for each in sorted(known):
+        if not each.startswith("__musubito"):
+            value = walk.read.field(function, fields, each, f"{name}.{each}")
+            if value is ABSENT:
+                continue
             if each != "__wrapped__":
-                may_be_read(walk, fields[each])
-            links.append((f"field {each}", walk.constant(fields[each], f"{name}.{each}")))
-    for each in sorted(exempt):
-        links += walk.state(function, each, f"{name}.{each}")
+                may_be_read(walk, value)
+            links.append((f"field {each}", walk.constant(value, f"{name}.{each}")))
 
 
 # -- what it runs and writes -------------------------------------------------------------------------------------------
@@ -219,61 +214,90 @@ def _runs(walk: Walk, function: FunctionType, found: Scan) -> None:
     """
     facts = walk.facts
     facts.mentioned |= found.mentions
-    facts.stored |= found.stores
     facts.called_names |= found.called_names
     facts.handed |= found.given
+    facts.limits.fields |= found.stores
+    facts.limits.mutators |= found.mutators
+    facts.limits.dynamic |= found.dynamic
     if function.__name__ not in CONSTRUCTORS:
         facts.mentioned |= found.of_receiver
 
 
 def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> None:
+    """Notes what a function that can run writes by name, and what it hands on."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     owner = walk.owners.get(id(function))
     if owner is None and member and walk.owner is not None:
         owner = walk.owner, function.__code__.co_varnames[:1] == ("cls",)
     for write in found.writes:
-        root: Any = ABSENT
-        match write.root:
-            case Root.GLOBAL if write.rebinds:
-                walk.written.add_name(function.__globals__, write.name)
-            case Root.GLOBAL:
-                root = function.__globals__.get(write.name, ABSENT)
-            case Root.CLOSURE if write.rebinds:
-                walk.written.add_name(cells[write.name], write.name)
-            case Root.CLOSURE:
-                root = contents(cells.get(write.name))
-            case Root.IMPORT:
-                root = sys.modules.get(absolute(write.name, function), ABSENT)
-            case Root.RECEIVER if owner is not None:
-                _member_write(walk, *owner, write.path, write.key, function.__name__)
-        if root is not ABSENT:
-            walk.written.add(root, write.path, write.key)
+        if write.root is Root.RECEIVER:
+            if owner is not None and function.__name__ not in CONSTRUCTORS:
+                walk.limits.add_member(*owner, write)
+        elif not write.rebinds:
+            root = _root_of(function, cells, write.root, write.name)
+            if root is not ABSENT:
+                walk.limits.add(root, write.path, write.key, counts=write.counts)
+        elif write.root is Root.GLOBAL:
+            walk.limits.add_name(function.__globals__, write.name, counts=write.counts)
+        else:
+            walk.limits.add_name(cells[write.name], write.name, counts=write.counts)
+    for place in found.handed:
+        value = _root_of(function, cells, place.root, place.name)
+        for key in place.path:
+            value = step_into(value, key)
+        if value is ABSENT or type(value) in ATOMS:
+            continue
+        if place.exact:
+            walk.limits.open(value)
+        else:
+            for each in _held_in(value):
+                walk.limits.open(each)
 
 
-def _member_write(walk: Walk, cls: type, to_class: bool, path: tuple[Key, ...], key: Key | None, method: str) -> None:
-    if path and path[0] == Key(True, "__class__"):
-        path, to_class = path[1:], True
-    if to_class:
-        walk.written.add(cls, path, key)
-    elif method not in CONSTRUCTORS:
-        walk.written.add_member(cls, path, key)
+def _root_of(function: FunctionType, cells: dict[str, Any], root: Root, name: str) -> Any:
+    match root:
+        case Root.GLOBAL:
+            return function.__globals__.get(name, ABSENT)
+        case Root.CLOSURE:
+            return contents(cells.get(name))
+        case Root.IMPORT:
+            return sys.modules.get(absolute(name, function), ABSENT)
+        case Root.RECEIVER | Root.SUPER:
+            return ABSENT
+
+
+def _held_in(value: Any) -> list[Any]:
+    """What an item of a container may be, of which the key is not known."""
+    if isinstance(value, dict):
+        return list(dict.values(value))
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    return [value]
+
+
+def _is_sink(walk: Walk, function: FunctionType, read: Read, cells: dict[str, Any], name: str) -> bool:
+    """Whether what the code adds to, and does not read, is of a type whose content such code cannot see."""
+    if read.root is Root.CLOSURE:
+        value, called = cells.get(read.name, ABSENT), f"{name}:{read.name}"
+    else:
+        value, called = function.__globals__.get(read.name, ABSENT), f"{module_of(function)}.{read.name}"
+    if value is ABSENT or not is_sink(value):
+        return False
+    if read.root is Root.GLOBAL:
+        walk.guard.kind_of_item(function.__globals__, read.name, type(value))
+    walk.is_state(called)
+    return True
 
 
 # -- what it reads -----------------------------------------------------------------------------------------------------
 
 
 def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
-    names = function.__globals__
-    if name in walk.written.names(names):
-        links += walk.state(names, name, f"{module_of(function)}.{name}")
-        return ABSENT
     if name in PLACES:
         return ABSENT
-    value = names.get(name, ABSENT)
+    value = walk.read.name(function.__globals__, name, f"{module_of(function)}.{name}")
     if value is not ABSENT:
-        walk.guard.item(names, name, value)
         return walk.original(value, function, name)
-    walk.guard.absent(names, name)
     builtins: dict[str, Any] = getattr(function, "__builtins__", {})  # not every typeshed has it
     value = builtins.get(name, ABSENT)
     if value is ABSENT:
@@ -300,14 +324,8 @@ def _follow(
             break
         if attribute in PLACES:
             return
-        if attribute in walk.written.names(names):
-            links += walk.state(names, attribute, name)
-            return
-        found = names.get(attribute, ABSENT)
-        if found is not ABSENT:
-            walk.guard.item(names, attribute, found)
-        else:
-            walk.guard.absent(names, attribute)
+        found = walk.read.name(names, attribute, name)
+        if found is ABSENT:
             found = lazy_attribute(walk, value, attribute) if user else ABSENT
             if found is ABSENT:
                 links.append((label, tokens("unbound" if user else "named", ".".join((name, *rest)))))
@@ -390,16 +408,12 @@ def _member(walk: Walk, read: Read, links: Links) -> None:
             continue
         members, name = vars(cls), attributes[0]
         bound = f"{walk.called(cls, '')}.{name}"
-        if name not in members:
-            walk.guard.absent(members, name)
+        value = walk.read.field(cls, members, name, bound)
+        if value is ABSENT:
             continue
-        if name in walk.written.names(cls):
-            links += walk.state(cls, name, bound)
-        else:
-            walk.guard.item(members, name, members[name])
-            if name in walk.facts.handed:
-                may_be_read(walk, members[name])
-            links += _of_receiver(walk, cls, members[name], f"{read.root.value}.{name}", bound)
+        if name in walk.facts.handed:
+            may_be_read(walk, value)
+        links += _of_receiver(walk, cls, value, f"{read.root.value}.{name}", bound)
         if read.root is Root.RECEIVER:
             return
 

@@ -74,6 +74,10 @@ class Guard:
         """`type(thing) is cls`, whatever it says of itself."""
         self._term(f"type({self._name(thing)}) is {self._name(cls)}")
 
+    def kind_of_item(self, mapping: Mapping[str, Any], key: str, cls: type) -> None:
+        """`type(mapping[key]) is cls`; a missing key raises, which is a change."""
+        self._term(f"type({self._name(mapping)}[{key!r}]) is {self._name(cls)}")
+
     def items(self, container: Any, base: type[Any], values: tuple[object, ...]) -> None:
         """A sequence, or a set that was not changed, holds exactly these, in this order. `base` is its
         builtin type.

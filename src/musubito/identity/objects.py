@@ -35,7 +35,7 @@ from musubito.identity.foreign import kind_of
 from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
-from musubito.identity.state import value_of
+from musubito.identity.place_reader import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -76,6 +76,8 @@ IDENTIFIED = (
     *(datetime, time, array),
 )
 """What can be identified, whatever is in it; it says itself what is not tracked there."""
+PASSIVE = frozenset({"abc", "builtins", "enum", "typing", "typing_extensions", "pydantic.main"})
+"""Modules with base classes that leave the fields of an object alone."""
 HEAP_TYPE = 1 << 9
 WORD = struct.calcsize("P")
 LARGE = 4096
@@ -87,13 +89,14 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     walk.guard.kind(value, cls)
     origin = walk.origins.of_class(cls)
     links = [("class", walk.link(cls, walk.called(cls, name)))]
+    if origin is not Origin.USER or _is_derived(walk, cls):
+        walk.limits.open(value, foreign=origin is not Origin.USER)
     if static(value, "__musubito_identity__") is not ABSENT:
         try:
-            said = _said(value)
+            said = walk.read.content(value, _said, name)
         except Exception as error:
             walk.not_tracked(f"{name} ({error})", value)
             return Description(tokens("says nothing"), links)
-        walk.guard.same(lambda: _said(value), said)
         return Description(tokens("says", said), links)
     if _is_secret(cls):
         return Description(tokens("secret"), links)
@@ -113,18 +116,16 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         return Description(tokens("object") + said_of_it, [*links, *_declared(walk, value, name)])
     if kind is not None:
         return Description(tokens("object") + said_of_it, [*links, *fields_linked(walk, value, name, only_data=True)])
-    described = _array(value) if _is_masked(value) else encoded(value)
-    if described is not None and _is_masked(value):
-        walk.guard.same(lambda: _array(value), described)
-        return Description(tokens("masked", described), links)
-    if described is not None:
+    if _is_masked(value) and _array(value) is not None:
+        return Description(tokens("masked", walk.read.content(value, _array, name)), links)
+    if not _is_masked(value) and (described := encoded(value)) is not None:
         if module_name(cls) not in UNCHANGING:
-            walk.guard.same(lambda: encoded(value), described)
+            described = walk.read.content(value, encoded, name)
         return Description(tokens("data", described), links)
     if cls is ContextVar:
         return _variable(walk, value, name)
-    if (content := _base_value(value)) is not None:
-        walk.guard.same(lambda: _base_value(value), content)
+    if _base_value(value) is not None:
+        content = walk.read.content(value, _base_value, name)
         return Description(tokens("content", content), [*links, *_zone(walk, value, name)])
     if origin is Origin.STDLIB or is_own(module_name(cls)):
         return not_tracked(walk, value, name)
@@ -132,6 +133,12 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     if not any(names[1:]) and (not inner or _hides(cls)):
         walk.not_tracked(name, value)
     return Description(tokens("object", *names), [*links, *inner])
+
+
+def _is_derived(walk: Walk, cls: type) -> bool:
+    """Whether methods of a base that is another package's may change the fields of a user's object."""
+    bases = (each for each in cls.__mro__[1:-1] if module_name(each) not in PASSIVE and not _declares(each))
+    return any(walk.origins.of_class(each) is not Origin.USER for each in bases)
 
 
 def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
@@ -142,8 +149,8 @@ def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
         value, dict | list | tuple | set | frozenset | deque | bytearray | int | float | complex | str | bytes
     ):
         return None
-    if (described := _base_value(value)) is not None:
-        walk.guard.same(lambda: _base_value(value), described)
+    if _base_value(value) is not None:
+        described: bytes = walk.read.content(value, _base_value, name)
         return described
     if _hides(type(value)):
         walk.not_tracked(name, value)
@@ -186,17 +193,13 @@ def _settings(value: Any) -> bytes | None:
 
 
 def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> Description:
-    """A variable of the context counts with what it holds at the call, or held at first if the code sets it."""
-    seen = walk.written.whole(variable)
-    if seen is not None:
-        walk.is_state(name)
-        held = seen.copy
+    """A variable of the context counts with what it holds at the call."""
+    there = value_of(variable)
+    if there is ABSENT or counts(walk, there) or isinstance(there, dict | list | tuple):
+        walk.guard.same(lambda: value_of(variable) is there, True)
     else:
-        held = value_of(variable)
-        if counts(walk, held) or isinstance(held, dict | list | tuple):
-            walk.guard.same(lambda: value_of(variable) is held, True)
-        else:
-            walk.guard.same(lambda: type(value_of(variable)), type(held))
+        walk.guard.same(lambda: type(value_of(variable)), type(there))
+    held = walk.read.variable(variable, name)
     if held is ABSENT:
         return Description(tokens("variable"), [])
     may_be_read(walk, held)
@@ -284,41 +287,33 @@ def _mock(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> 
 def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
     """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
     links: list[tuple[str, bytes]] = []
-    walk.written.of_instance(value)
-    for each in _lazy_names(type(value)):
-        walk.written.add_name(value, each)
-    written = walk.written.names(value)
-    for each in sorted(written, key=str):
-        links += walk.state(value, each, f"{name}.{each}")
+    walk.limits.of_instance(value)
+    walk.limits.fields.update(_lazy_names(type(value)))
     kind = kind_of(value)
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
-    exempt = written | left_out
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         held = fields_of(value, where)
         if held is None:
             continue
         walk.guard.attribute(value, where, held)
-        if exempt:
-            walk.guard.within(held, [*held, *exempt])
+        if left_out:
+            known = walk.read.names(value, held)
+            walk.read.more(value, held, known | left_out)
+            names = sorted(known - left_out, key=str)
+            pairs = [(each, walk.read.field(value, held, each, f"{name}.{each}")) for each in names]
         else:
-            walk.guard.mapping(held, tuple(held), tuple(held.values()))
-        for each in sorted(held, key=str):
-            if each in exempt:
+            pairs = sorted(walk.read.fields(value, held, name), key=lambda pair: str(pair[0]))
+        for each, inner in pairs:
+            if inner is ABSENT:
                 continue
-            inner = held[each]
             if each in walk.facts.called_names and walk.live:
                 walk.calls(inner)
-            if exempt:
-                walk.guard.item(held, each, inner)
             for part, label, called in _parts(walk, inner, str(each), f"{name}.{each}", left_out):
                 links += _field(walk, part, label, called, of_others=only_data, known=kind is not None)
-    for slot in sorted(_slots(type(value)) - exempt):
-        inner = getattr(value, slot, ABSENT)
-        if inner is ABSENT:
-            walk.guard.same(lambda slot=slot: getattr(value, slot, ABSENT) is ABSENT, True)  # type: ignore[misc]
-            continue
-        walk.guard.attribute(value, slot, inner)
-        links += _field(walk, inner, slot, f"{name}.{slot}", of_others=only_data, known=kind is not None)
+    for slot in sorted(_slots(type(value)) - left_out):
+        inner = walk.read.slot(value, slot, f"{name}.{slot}")
+        if inner is not ABSENT:
+            links += _field(walk, inner, slot, f"{name}.{slot}", of_others=only_data, known=kind is not None)
     return links
 
 
@@ -330,10 +325,12 @@ def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[st
     if not keys or type(value) not in (dict, types.NoneType):
         yield value, label, name
     elif value is not None:
-        walk.guard.within(value, [*value, *keys])
-        for key in sorted(value.keys() - keys, key=str):
-            walk.guard.item(value, key, value[key])
-            yield from _parts(walk, value[key], f"{label}.{key}", f"{name}.{key}", left_out)
+        known = walk.read.names(value, value)
+        walk.read.more(value, value, known | keys)
+        for key in sorted(known - keys, key=str):
+            inner = walk.read.field(value, value, key, f"{name}.{key}")
+            if inner is not ABSENT:
+                yield from _parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
 
 
 def _field(walk: Walk, value: Any, label: str, name: str, *, of_others: bool, known: bool) -> list[tuple[str, bytes]]:
@@ -354,19 +351,17 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
     walk.not_tracked(name, value)
     links = [(label, tokens("type", module_name(type(value)), type(value).__qualname__))]
     pairs: Iterable[tuple[Any, Any]] = ()
-    if type(value) is dict:
-        pairs = value.items()
-    elif type(value) in (list, tuple):
+    if type(value) is dict and any(counts(walk, each) for each in value.values()):
+        pairs = walk.read.entries(value, name)
+    elif type(value) is list and any(counts(walk, each) for each in value):
+        pairs = enumerate(walk.read.elements(value, list, name))
+    elif type(value) is tuple:
         pairs = enumerate(value)
     inner = [(f"{label}[{key!r}]" if type(key) in ATOMS else label, each) for key, each in pairs if counts(walk, each)]
-    if inner:
-        if type(value) is dict:
-            walk.guard.mapping(value, tuple(value), tuple(value.values()))
-        else:
-            walk.guard.items(value, type(value), tuple(value))
-        for shown, each in inner:
-            may_be_read(walk, each)
-            links.append((shown, walk.link(each, walk.called(each, name))))
+    for shown, each in inner:
+        walk.limits.below(each, value)
+        may_be_read(walk, each)
+        links.append((shown, walk.link(each, walk.called(each, name))))
     return links
 
 
@@ -428,19 +423,15 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     extra = fields_of(value, "__pydantic_extra__") or {}
     for each in sorted({*names, *extra} - left_out):
         where = next((fields for fields in (held, extra) if fields is not None and each in fields), None)
-        if where is not None:
-            inner = where[each]
-            walk.guard.item(where, each, inner)
-        else:
-            # In a slot: an object may have slots beside its `__dict__`.
-            inner = getattr(value, each, ABSENT)
-            if inner is ABSENT:
-                continue
-            walk.guard.attribute(value, each, inner)
+        called = f"{name}.{each}"
+        # An object may have slots beside its `__dict__`.
+        inner = walk.read.slot(value, each, called) if where is None else walk.read.field(value, where, each, called)
+        if inner is ABSENT:
+            continue
         if kind is None:
             may_be_read(walk, inner)
-        for part, label, called in _parts(walk, inner, each, f"{name}.{each}", left_out):
-            links.append((label, walk.link(part, walk.called(part, called))))
+        for part, label, shown in _parts(walk, inner, each, called, left_out):
+            links.append((label, walk.link(part, walk.called(part, shown))))
     return links
 
 

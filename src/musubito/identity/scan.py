@@ -23,6 +23,7 @@ from musubito.identity.source import FunctionNode
 __all__ = [
     "ADDERS",
     "ANNOTATION_READERS",
+    "ANY_FIELD",
     "DYNAMIC",
     "MUTATORS",
     "Key",
@@ -62,6 +63,30 @@ MUTATORS: Final = ADDERS | frozenset(
     ]
 )
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
+ADDS: Final = frozenset({"add", "append", "appendleft", "extend", "extendleft", "insert", "discard", "clear", "update"})
+"""Mutators that work whatever the container holds, and say nothing of it."""
+LOOKS: Final = frozenset(
+    {
+        "len",
+        "bool",
+        "str",
+        "repr",
+        "format",
+        "print",
+        "isinstance",
+        "issubclass",
+        "callable",
+        "id",
+        "type",
+        "sum",
+        "hash",
+    }
+)
+"""Builtins that look at what they are given and keep nothing of it."""
+MAKERS: Final = frozenset(
+    {"list", "dict", "set", "bytearray", "deque", "defaultdict", "Counter", "OrderedDict", "sorted"}
+)
+"""What makes a container anew."""
 ANNOTATION_READERS: Final = frozenset(
     [
         "signature",
@@ -73,6 +98,13 @@ ANNOTATION_READERS: Final = frozenset(
         "__annotate__",
         "__signature__",
     ]
+)
+ANY_FIELD: Final = "*"
+"""In place of a field's name: code sets fields by names that are computed."""
+LEADING = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
+FRESH = (
+    *(ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr),
+    *(ast.Constant, ast.BinOp, ast.Compare, ast.AugAssign),
 )
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -105,7 +137,7 @@ class Read(NamedTuple):
 class Write(NamedTuple):
     """`path` leads from the root to the container; `key` is what is written in it, None if it is not literal.
 
-    `rebinds`: the root's name itself is written (`global n`, `nonlocal n`).
+    `rebinds`: the root's name itself is written (`global n`, `nonlocal n`). `counts`: only added to (`n += 1`).
     """
 
     root: Root
@@ -113,6 +145,7 @@ class Write(NamedTuple):
     path: tuple[Key, ...] = ()
     key: Key | None = None
     rebinds: bool = False
+    counts: bool = False
 
 
 @dataclass(slots=True)
@@ -136,6 +169,12 @@ class Scan:
     reads_docs: bool = False
     reads_annotations: bool = False
     dynamic: bool = False
+    added_to: frozenset[Read] = frozenset()
+    """What it adds to, as a whole statement, and reads nowhere else (`LOG.append(x)`, `COUNT += 1`)."""
+    mutators: set[str] = field(default_factory=set)
+    """Methods that change a container, called on what no name leads to."""
+    handed: set[Place] = field(default_factory=set)
+    """What it hands on: the value itself is used, and not only looked at or called."""
 
 
 class Place(NamedTuple):
@@ -231,8 +270,8 @@ class _Scope:
                 pass
             case ast.Name(ctx=ast.Store() | ast.Del()):
                 self._local(node.id, None)
-            case ast.Assign(targets=[ast.Name(id=name)]):
-                self._local(name, node.value)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AugAssign(target=ast.Name(id=name)):
+                self._local(name, node.value if isinstance(node, ast.Assign) else node)  # type: ignore[arg-type]
                 pending.append(node.value)
             case ast.NamedExpr():
                 self._local(node.target.id, None)
@@ -264,14 +303,21 @@ class _Visitor:
         self._receiver: str | None = None
         self._root: _Scope | None = None
         self._scope: _Scope
+        self._looked_at: frozenset[int] = frozenset()
+        self._counted: frozenset[int] = frozenset()
+        self._added_to: set[Read] = set()
 
     def run(self, function: FunctionNode, given: frozenset[str]) -> None:
         first = [*function.args.posonlyargs, *function.args.args][:1]
         self._receiver = first[0].arg if first else None
         self._scope = self._root = _Scope(None, function)
         body: Iterable[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else function.body
+        self._looked_at = frozenset(map(id, _looked_at(function)))
+        self._counted = frozenset(id(each.target) for each in ast.walk(function) if isinstance(each, ast.AugAssign))
         for each in body:
             self._visit(each)
+        self.found.added_to = frozenset(self._added_to - self.found.reads)
+        self.found.reads |= self._added_to
         renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
         self.found.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
 
@@ -375,10 +421,39 @@ class _Visitor:
         elif not isinstance(called, ast.Attribute):
             self.found.mentions.add("__call__")
 
-    def _write(self, container: ast.expr, key: Key | None) -> None:
+    def _write(self, node: ast.AST, container: ast.expr, key: Key | None, mutator: str | None = None) -> None:
+        """Notes a write at `key` of a container or, without a mutator's name, at a field."""
         place = self._place(container)
         if place is not None:
-            self.found.writes.add(Write(place.root, place.name, place.path, key if place.exact else None))
+            counts = key is not None and place.exact and id(node) in self._counted
+            key = key if place.exact else None
+            self.found.writes.add(Write(place.root, place.name, place.path, key, counts=counts))
+        unknown = place is None or place.root in (Root.RECEIVER, Root.SUPER)
+        if mutator is not None and unknown and not self._is_fresh(container):
+            self.found.mutators.add(mutator)
+
+    def _is_fresh(self, node: ast.expr) -> bool:
+        """Whether the function itself has made what a local name stands for."""
+        if not isinstance(node, ast.Name):
+            return _makes(node)
+        scope, _ = self._resolve(node.id)
+        values = [] if scope is None else scope.aliases.get(node.id, [])
+        return bool(values) and all(each is not None and _makes(each) for each in values)
+
+    def _hand_on(self, node: ast.expr) -> None:
+        place = self._place(node)
+        if place is not None and not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
+            self.found.handed.add(place)
+
+    def _adds_to(self, node: ast.expr) -> bool:
+        """Whether `node` is a name that leads outside, so that a statement which merely adds to it is no read."""
+        if not isinstance(node, ast.Name):
+            return False
+        place = self._place(node)
+        if place is None or place.path or place.root not in (Root.GLOBAL, Root.CLOSURE) or place.name != node.id:
+            return False
+        self._added_to.add(Read(place.root, place.name))
+        return True
 
     # -- the walk ------------------------------------------------------------------------------------------------------
 
@@ -390,11 +465,17 @@ class _Visitor:
     def _step(self, node: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.Call):
             self._call(node.func)
+        if isinstance(node, LEADING) and id(node) not in self._looked_at:
+            self._hand_on(node)
         match node:
             case ast.Name(id=name, ctx=ctx):
                 scope, root = self._resolve(name)
                 if root is not None and not isinstance(ctx, ast.Load):
-                    self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True))
+                    counts = id(node) in self._counted
+                    self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True, counts=counts))
+                    if isinstance(ctx, ast.Store):
+                        self._adds_to(node)
+                        return
                 if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
                     self.found.reads.add(Read(Root.GLOBAL, mangled(name, self._class)))
                 if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
@@ -406,7 +487,7 @@ class _Visitor:
             case ast.Attribute(value=value, attr=attr, ctx=ctx):
                 self.found.reads_docs |= attr == "__doc__"
                 if not isinstance(ctx, ast.Load):
-                    self._write(value, Key(True, mangled(attr, self._class)))
+                    self._write(node, value, Key(True, mangled(attr, self._class)))
                     yield value
                 elif (place := self._place(node)) is not None and isinstance(_base(node), ast.Name | ast.Call):
                     self._read(place)
@@ -416,17 +497,31 @@ class _Visitor:
             case ast.Subscript(value=value, slice=index, ctx=ast.Store() | ast.Del()):
                 key = index.value if isinstance(index, ast.Constant) else ...
                 literal = isinstance(key, str | int | bytes | float | None)
-                self._write(value, Key(False, key) if literal else None)  # type: ignore[arg-type]
-                yield from (value, index)
+                self._write(node, value, Key(False, key) if literal else None, "__setitem__")  # type: ignore[arg-type]
+                if isinstance(node.ctx, ast.Del) or not self._adds_to(value):
+                    yield value
+                yield index
             case ast.AugAssign(target=ast.Attribute() | ast.Subscript() as target):
                 yield from (target, node.value)
+            case ast.AugAssign(target=ast.Name() as target, op=ast.Add() | ast.BitOr() as op):
+                if not self._is_fresh(target):
+                    self.found.mutators.add("__iadd__" if isinstance(op, ast.Add) else "__ior__")
+                yield from (target, node.value)
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=value, attr=method)) as call) if (
+                method in ADDS and self._adds_to(value)
+            ):
+                self._write(node, value, None, method)
+                yield from (*call.args, *call.keywords)
             case ast.Call(func=ast.Attribute(value=value, attr=method), args=args) if method in MUTATORS:
                 key = args[0].value if args and isinstance(args[0], ast.Constant) else ...
                 literal = method in ADDERS and isinstance(key, str | int | bytes | float | None)
-                self._write(value, Key(False, key) if literal else None)  # type: ignore[arg-type]
+                self._write(node, value, Key(False, key) if literal else None, method)  # type: ignore[arg-type]
                 yield from ast.iter_child_nodes(node)
-            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
-                self._write(value, Key(True, attr))
+            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, name, *_]):
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    self._write(node, value, Key(True, name.value))
+                else:
+                    self.found.stores.add(ANY_FIELD)
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):
                 self.found.reads_docs |= attr == "__doc__"
@@ -483,6 +578,39 @@ class _Visitor:
         if isinstance(node, ast.Call):
             yield from (*node.args, *(each.value for each in node.keywords))
             yield node.func.value if isinstance(node.func, ast.Attribute) else node.func
+
+
+def _looked_at(function: ast.AST) -> Iterator[ast.AST]:
+    """Yield the expressions whose values are only looked at, by what stands around them."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Attribute(value=value) | ast.FormattedValue(value=value) | ast.Expr(value=value):
+                yield value
+            case ast.Subscript(value=value, slice=index):
+                yield from (value, index)
+            case ast.Call(func=ast.Name(id=name)) if name in LOOKS:
+                yield from (node.func, *node.args)
+            case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()))):
+                yield from (node.func, *node.args)
+            case ast.Call(func=func):
+                yield func
+            case ast.Compare():
+                yield from (node.left, *node.comparators)
+            case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
+                yield test
+            case ast.UnaryOp(operand=operand):
+                yield operand
+
+
+def _makes(node: ast.AST) -> bool:
+    """Whether an expression gives a value that nobody else has, or one that cannot be changed."""
+    match node:
+        case ast.Call(func=ast.Name(id=name)):
+            return name in MAKERS
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name in ("copy", "deepcopy", "split", "splitlines", "join", "strip")
+        case _:
+            return isinstance(node, FRESH)
 
 
 def _bound_for_sure(node: ast.AST) -> set[str]:

@@ -42,6 +42,7 @@ class Why:
     `reason` is "first of its operation", "code changed", "input changed", "upstream changed", "another sample", or what
     its last call said where that is no difference (forced, expired, invalidated). `arguments` names those that differ,
     `fields` says where in them, as far as both inputs are stored, and `parents` pairs the parents that differ.
+    `not_replayable` says why a result that is stored for this very call is never replayed, None if there is no such.
     """
 
     node: NodeReport
@@ -51,6 +52,7 @@ class Why:
     fields: tuple[Difference, ...]
     code: tuple[ChangedCode, ...]
     parents: tuple[tuple[NodeReport | None, NodeReport | None], ...]
+    not_replayable: str | None
 
 
 @tells_damage
@@ -74,8 +76,9 @@ def why(lineage: Lineage, node: str) -> Why:
     # Those of the run itself are its other parts, not what was there before.
     before = [row for row in earlier if row[4] < began]
     nearest = _most_like(lineage, this, input_hash, before or earlier, distance)
+    never = next((row[0] for row in lineage.rows("why_not_replayable", id=number)), None)
     if nearest is None:
-        return Why(this, said or "first of its operation", None, (), (), (), ())
+        return Why(this, said or "first of its operation", None, (), (), (), (), never)
     other = lineage.nodes([nearest[0]])[0]
     moved = _moved(lineage, parents_of[nearest[0]], parents)
     return Why(
@@ -86,6 +89,7 @@ def why(lineage: Lineage, node: str) -> Why:
         _fields(lineage, other, this),
         _code(lineage, nearest[1], code) if nearest[1] != code else (),
         moved,
+        never,
     )
 
 

@@ -468,7 +468,7 @@ def test_intent_and_outcome_are_on_the_disk_when_they_are_committed(tmp_path):
             seen.append("outcome" if "'done'" in statement else "intent")
         elif statement == "COMMIT" and seen and seen[-1] in ("intent", "outcome"):
             seen.append(level)
-        elif "function runs" in statement:
+        elif statement == "-- the function runs":
             seen.append("run")
     assert seen == ["intent", "FULL", "run", "outcome", "FULL"]
     assert synchronous == [("after", 1)]

@@ -15,7 +15,7 @@ import pytest
 
 from musubito.identity.bytecode import codes, global_names, scan_bytecode
 from musubito.identity.closure import reach
-from musubito.identity.scan import Key, Root, Write, scan
+from musubito.identity.scan import ANY_FIELD, Key, Root, Write, scan
 from musubito.identity.source import source_of
 
 
@@ -99,8 +99,8 @@ def _functions(module: ModuleType) -> Iterator[FunctionType]:
                 yield inner
 
 
-def write(name: str, *path: Any, key: Any = None, root: Root = Root.GLOBAL, rebinds: bool = False) -> Write:
-    return Write(root, name, tuple(path), key, rebinds)
+def write(name: str, *path: Any, key: Any = None, root: Root = Root.GLOBAL, **how: bool) -> Write:
+    return Write(root, name, tuple(path), key, **how)
 
 
 ITEM, ATTRIBUTE = Key(False, "x"), Key(True, "x")
@@ -110,7 +110,7 @@ ITEM, ATTRIBUTE = Key(False, "x"), Key(True, "x")
     ("text", "expected"),
     [
         ("a.append(1)", write("a")),
-        ("a['x'] += 1", write("a", key=ITEM)),
+        ("a['x'] += 1", write("a", key=ITEM, counts=True)),
         ("a['x'] = 1", write("a", key=ITEM)),
         ("del a['x']", write("a", key=ITEM)),
         ("a[y] = 1", write("a")),
@@ -119,27 +119,92 @@ ITEM, ATTRIBUTE = Key(False, "x"), Key(True, "x")
         ("a['x'].append(1)", write("a", ITEM)),
         ("a.setdefault('x', []).append(1)", write("a", ITEM)),
         ("a.setdefault('x', 1)", write("a", key=ITEM)),
-        ("a.x += 1", write("a", key=ATTRIBUTE)),
+        ("a.x += 1", write("a", key=ATTRIBUTE, counts=True)),
         ("a.x.append(1)", write("a", ATTRIBUTE)),
         ("setattr(a, 'x', 1)", write("a", key=ATTRIBUTE)),
         ("b = a; b['x'] = 1", write("a", key=ITEM)),
         ("b = a[y]; b['x'] = 1", write("a")),
         ("global a; a = 1", write("a", rebinds=True)),
-        ("global a; a += 1", write("a", rebinds=True)),
+        ("global a; a += 1", write("a", rebinds=True, counts=True)),
         ("global a\n    for a in y: pass", write("a", rebinds=True)),
         ("a = []; a.append(1)", None),
         ("def g(a): a.append(1)\n    g(1)", None),
         ("y['x'] = 1; z = list(a); z.append(1)", None),
         ("b = a\n    if y: b = []\n    b.append(1)", None),
         ("b = []\n    if y: b = a\n    b.append(1)", None),
-        ("self.x += 1", write("self", key=ATTRIBUTE, root=Root.RECEIVER)),
-        ("type(self).x += 1", write("self", Key(True, "__class__"), key=ATTRIBUTE, root=Root.RECEIVER)),
+        ("self.x += 1", write("self", key=ATTRIBUTE, root=Root.RECEIVER, counts=True)),
+        ("self.x = 1", write("self", key=ATTRIBUTE, root=Root.RECEIVER)),
+        (
+            "type(self).x += 1",
+            write("self", Key(True, "__class__"), key=ATTRIBUTE, root=Root.RECEIVER, counts=True),
+        ),
         ("self = y; self.x += 1", None),
     ],
 )
 def test_what_is_written(text: str, expected: Write | None) -> None:
     found = scanned(f"def f(self, y):\n    {text}").writes
     assert found == ({expected} if expected else set())
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "mutators"),
+    [
+        ("self.x += 1", {"x"}, set()),
+        ("type(self).x += 1", {"x"}, set()),
+        ("setattr(y, 'x', 1)", {"x"}, set()),
+        ("setattr(y, z, 1)", {ANY_FIELD}, set()),
+        ("y.append(1)", set(), {"append"}),
+        ("self.log.append(1)", set(), {"append"}),
+        ("y['x'] = 1", set(), {"__setitem__"}),
+        ("y += z", set(), {"__iadd__"}),
+        ("n = 0; n += y; b = []; b.append(y); c = y.split(); c.sort()", set(), set()),
+    ],
+)
+def test_what_is_written_to_what_no_name_leads_to(text: str, fields: set[str], mutators: set[str]) -> None:
+    found = scanned(f"def f(self, y, z):\n    {text}")
+    assert (found.stores, found.mutators) == (fields, mutators)
+
+
+@pytest.mark.parametrize(
+    ("text", "handed"),
+    [
+        ("g(a)", {"a"}),
+        ("return a", {"a"}),
+        ("for x in a: x.y()", {"a"}),
+        ("g(a['x'])", {"a.x"}),
+        ("g(a[y])", {"a.*"}),
+        ("b = a", {"a"}),
+        ("a['x'].y()", set()),
+        ("len(a); a == y; f'{a}'; ','.join(a); y in a; a.x", set()),
+    ],
+)
+def test_what_is_handed_on(text: str, handed: set[str]) -> None:
+    found = {
+        ".".join((each.name, *(str(key.key) for key in each.path), *(() if each.exact else "*")))
+        for each in scanned(f"def f(self, y):\n    {text}").handed
+        if each.name in ("a", "b")
+    }
+    assert found == handed
+
+
+@pytest.mark.parametrize(
+    ("text", "added_to"),
+    [
+        ("a.append(1)", {"a"}),
+        ("a['x'] += 1", {"a"}),
+        ("a[y] = 1", {"a"}),
+        ("global a; a += 1", {"a"}),
+        ("a.append(1); return len(a)", set()),
+        ("return a.append(1)", set()),
+        ("a.pop()", set()),
+        ("del a[y]", set()),
+        ("a.b.append(1)", set()),
+        ("y.append(1)", set()),
+        ("a.append(a)", set()),
+    ],
+)
+def test_what_is_only_added_to(text: str, added_to: set[str]) -> None:
+    assert {each.name for each in scanned(f"def f(self, y):\n    {text}").added_to} == added_to
 
 
 def test_bytecode_sees_plain_writes() -> None:

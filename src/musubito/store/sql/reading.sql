@@ -819,6 +819,13 @@ LIMIT 1;
 SELECT e.id, e.started_at, e.duration_ms, e.saved_ms FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE n.node_id = :node ORDER BY e.id DESC LIMIT 1;
 
+-- name: why_not_replayable
+-- Why the newest execution that may not be replayed may not, of those that could answer at a node.
+SELECT e.not_replayable FROM _executions e
+WHERE e.reuse_key = (SELECT x.reuse_key FROM _nodes n JOIN _executions x ON x.id = n.execution WHERE n.id = :id)
+  AND e.not_replayable IS NOT NULL
+ORDER BY e.id DESC LIMIT 1;
+
 -- name: error_of_execution
 -- With what an execution failed.
 SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;

@@ -1,0 +1,183 @@
+"""What runs of steps have changed of what their code holds: state, which does not count.
+
+When a run ends, the places that no longer hold what was read before it are looked at again. What the step's code may
+have changed (`WriteLimits`) is remembered as a `Change`: what the place held before, and what the run left there. While
+the place still holds that, it counts with what it held before. Once it holds anything else, somebody else changed it,
+and it counts with what it holds. A new process counts what it first sees.
+
+Memory is kept as long as a fingerprint needs it, and for the latest containers a while longer: a step that is made anew
+for each call has to see the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import count
+from threading import RLock
+from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
+
+from musubito.identity.description import ABSENT
+from musubito.identity.places import ORDER, Entries, Kind, Observation, hashed, same
+from musubito.identity.write_limits import WriteLimits
+
+__all__ = ["Change", "Changes", "ObservedRun", "changes_of", "remember_left", "settle_open_runs"]
+
+KEPT: Final = 512
+"""Containers whose changes are kept though no fingerprint holds them."""
+UNKNOWN: Final[Any] = object()
+
+
+class Change(NamedTuple):
+    """What runs made of one place: what it held before the first of them, what the last one left, and when that was.
+
+    `left` is a digest of what was left, with all that it leads to; None until the next walk, which takes it.
+    """
+
+    before: Any
+    after: Any
+    number: int
+    left: bytes | None = None
+
+
+class Changes:
+    """All changes of one container by runs of a step, or of all steps: those last as long as `of_all` names them.
+
+    They keep the container alive, so that its id stays its own.
+    """
+
+    __slots__ = ("__weakref__", "by_key", "container", "of_all")
+
+    def __init__(self, container: Any, of_all: Changes | None) -> None:
+        self.container = container
+        self.of_all = of_all
+        self.by_key: dict[Hashable, Change] = {}
+
+
+_numbers: Final = count()
+_changes: Final[WeakValueDictionary[tuple[str | None, int], Changes]] = WeakValueDictionary()
+"""By step and container; under None those of all steps."""
+_latest: Final[deque[Changes]] = deque(maxlen=KEPT)
+_open: Final[dict[int, ObservedRun]] = {}
+"""Runs that have not ended, by the order in which they began."""
+_lock = RLock()
+if hasattr(os, "register_at_fork"):
+    # A child must not find it locked by a thread that it does not have.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
+    """Yield the changes of a container that runs of this step made (True), then those that runs of any step made."""
+    if _changes:
+        for whose in (step, None):
+            changes = _changes.get((whose, id(container)))
+            if changes is not None:
+                yield changes, whose is not None
+
+
+def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
+    """Keep the digests of what runs have left; what anything else makes of it counts from now on."""
+    with _lock:
+        for changes, key, digest in taken:
+            ours = changes.by_key[key]
+            for each in (changes, _changes.get((None, id(changes.container)))):
+                change = None if each is None else each.by_key.get(key)
+                if each is not None and change is not None and change.left is None and same(change.after, ours.after):
+                    each.by_key[key] = change._replace(left=digest)
+
+
+class ObservedRun:
+    """A run of a step that has begun: when it ends, what it changed is remembered."""
+
+    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged")
+
+    def __init__(
+        self, step: str, unchanged: Callable[[], bool], observations: list[Observation], limits: WriteLimits
+    ) -> None:
+        self._step = step
+        self._unchanged = unchanged
+        self._observations = observations
+        self._limits = limits
+        self._number = next(_numbers)
+        with _lock:
+            _open[self._number] = self
+
+    def end(self) -> bool:
+        """Remember what this run has changed; False if there is nothing. Ask for the fingerprint next, which takes
+        what the run has left."""
+        with _lock:
+            return _open.pop(self._number, None) is not None and self.settle()
+
+    def settle(self) -> bool:
+        """Remember what has changed so far, as far as this step's code may have changed it; False if nothing has."""
+        if self._unchanged():
+            return False
+        for kind, container, key, value, look, counted in self._observations:
+            now = _looked_at_again(look)
+            if now is UNKNOWN:
+                continue
+            if key is ORDER:
+                self._entries(kind, container, value, now, counted)
+            elif isinstance(key, frozenset):
+                for name, each in now:
+                    self._changed(kind, container, name, ABSENT, each, ABSENT)
+            else:
+                self._changed(kind, container, key, value, now, counted)
+        return True
+
+    def _entries(
+        self, kind: Kind, container: Any, value: Entries, now: Entries, counted: list[tuple[Any, Any]]
+    ) -> None:
+        as_counted = {hashed(key): each for key, each in counted}
+        before, after = (dict(zip(map(hashed, keys), values, strict=True)) for keys, values in (value, now))
+        whole = True
+        for key in (*value[0], *(each for each in now[0] if hashed(each) not in before)):
+            was, is_now, counts = (held.get(hashed(key), ABSENT) for held in (before, after, as_counted))
+            whole &= self._changed(kind, container, key, was, is_now, counts)
+        if whole and kind is Kind.INSIDE:
+            self._changed(kind, container, ORDER, value[0], now[0], tuple(key for key, _ in counted))
+
+    def _changed(self, kind: Kind, container: Any, key: Hashable, before: Any, after: Any, counted: Any) -> bool:
+        """Remember a change, if there is one; False if this step's code cannot have made it."""
+        if same(before, after):
+            return True
+        if not self._limits.allow(kind, container, key):
+            return False
+        of_all = _made_or_found(None, container, None)
+        self._remember(of_all, key, before, after, before)
+        self._remember(_made_or_found(self._step, container, of_all), key, before, after, counted)
+        return True
+
+    def _remember(self, changes: Changes, key: Hashable, before: Any, after: Any, first: Any) -> None:
+        prior = changes.by_key.get(hashed(key))
+        if prior is not None:
+            if same(prior.after, after):
+                return
+            # What was recorded since this run began is a run's beside it.
+            if prior.number > self._number or same(prior.after, before):
+                first = prior.before
+        changes.by_key[hashed(key)] = Change(first, after, next(_numbers))
+
+
+def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:
+    changes = _changes.get((step, id(container)))
+    if changes is None:
+        changes = _changes[step, id(container)] = Changes(container, of_all)
+        _latest.append(changes)
+    return changes
+
+
+def settle_open_runs() -> None:
+    """Remember what the runs that are open have changed so far: a call beside them is not to count it."""
+    with _lock:
+        for each in list(_open.values()):
+            each.settle()
+
+
+def _looked_at_again(look: Callable[[], Any]) -> Any:
+    try:
+        return look()
+    except Exception:  # whatever a look at what was changed raises: the next walk says what that counts with
+        return UNKNOWN

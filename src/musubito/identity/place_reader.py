@@ -1,0 +1,244 @@
+"""How a walk reads places: each is noted in the guard, and counts without what runs of the step have changed.
+
+What another step's run changed counts for this step, but for three things that many steps share: what is inside an
+object of another package (a client that its first use has opened), what this step's code would make itself if it were
+not there (a client or a memo that is made late), and a counter that this step's code only adds to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from contextvars import ContextVar
+from functools import partial
+from types import CellType
+from typing import Any
+
+from musubito.identity.description import ABSENT, contents
+from musubito.identity.guard import Guard
+from musubito.identity.own_changes import Change, Changes, changes_of
+from musubito.identity.places import (
+    CONTENT,
+    ELEMENTS,
+    ORDER,
+    Entries,
+    EntryKey,
+    Kind,
+    Observation,
+    hashed,
+    may_change,
+    same,
+)
+from musubito.identity.write_limits import WriteLimits
+
+__all__ = ["PlaceReader", "value_of"]
+
+
+class PlaceReader:
+    """Reads places for a walk: notes in the guard what is there, and tells what it counts with.
+
+    `digest_of` walks what a run has left in a place.
+    """
+
+    __slots__ = ("_digest_of", "_guard", "_limits", "_state", "_step", "_within", "kept", "observations", "taken")
+
+    def __init__(
+        self, guard: Guard, limits: WriteLimits, step: str, state: set[str], digest_of: Callable[[Any], bytes]
+    ) -> None:
+        self._guard = guard
+        self._limits = limits
+        self._step = step
+        self._state = state
+        self._digest_of = digest_of
+        self._within: set[tuple[int, Hashable]] = set()
+        """Places whose content is being walked."""
+        self.observations: list[Observation] = []
+        self.kept: list[Changes] = []
+        """The changes that count; they are forgotten with the last fingerprint that needs them."""
+        self.taken: list[tuple[Changes, Hashable, bytes]] = []
+        """Digests of what runs have left, where none was taken before."""
+
+    def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
+        """Return a reader for a walk of what a run has left, which notes what it reads where this one does."""
+        reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of)
+        reader.observations, reader.kept, reader.taken = self.observations, self.kept, self.taken
+        reader._within = self._within
+        return reader
+
+    def name(self, names: dict[str, Any], key: str, called: str) -> Any:
+        """Return what a name in a namespace counts with, or ABSENT."""
+        value = names.get(key, ABSENT)
+        if value is ABSENT:
+            self._guard.absent(names, key)
+        else:
+            self._guard.item(names, key, value)
+        return self._read(Kind.NAME, names, key, value, partial(names.get, key, ABSENT), called)
+
+    def cell(self, cell: CellType, variable: str, called: str) -> Any:
+        """Return what a variable of an enclosing function counts with, or ABSENT."""
+        value = contents(cell)
+        if value is ABSENT:
+            self._guard.same(partial(_is_empty, cell), True)
+        else:
+            self._guard.attribute(cell, "cell_contents", value)
+        return self._read(Kind.NAME, cell, variable, value, partial(contents, cell), called)
+
+    def field(self, thing: Any, fields: Any, key: Any, called: str) -> Any:
+        """Return what a field of `thing`, kept in the mapping `fields`, counts with, or ABSENT."""
+        look = partial(dict.get if isinstance(fields, dict) else type(fields).get, fields, key, ABSENT)
+        value = look()
+        if value is ABSENT:
+            self._guard.absent(fields, key)
+        else:
+            self._guard.item(fields, key, value)
+        return self._read(Kind.FIELD, thing, key, value, look, called)
+
+    def slot(self, thing: Any, name: str, called: str) -> Any:
+        """Return what an attribute that lies in no dict counts with, or ABSENT."""
+        look = partial(getattr, thing, name, ABSENT)
+        value = look()
+        if value is ABSENT:
+            self._guard.same(partial(_lacks, thing, name), True)
+        else:
+            self._guard.attribute(thing, name, value)
+        return self._read(Kind.FIELD, thing, name, value, look, called)
+
+    def fields(self, thing: Any, fields: Any, called: str) -> list[tuple[Any, Any]]:
+        """Return all fields of `thing`, kept in the mapping `fields`, as they count."""
+        keys, values = _entries(fields)
+        self._guard.mapping(fields, keys, values)
+        return self._read_entries(Kind.FIELD, thing, (keys, values), partial(_entries, fields), called)
+
+    def more(self, thing: Any, fields: Any, known: Iterable[Any]) -> None:
+        """Note that the mapping `fields` holds none but the known keys, each of which is read for itself."""
+        known = frozenset(known)
+        self._guard.within(fields, known)
+        self.observations.append(Observation(Kind.FIELD, thing, known, (), partial(_beyond, fields, known), ()))
+
+    def names(self, thing: Any, fields: Any) -> set[Any]:
+        """Return the keys that are there, and those that runs have removed."""
+        removed = (
+            key
+            for changes, _ in changes_of(thing, self._step)
+            for key, each in list(changes.by_key.items())
+            if each.after is ABSENT
+        )
+        return {*fields, *(key for key in removed if not isinstance(key, EntryKey))}
+
+    def entries(self, mapping: Any, called: str) -> list[tuple[Any, Any]]:
+        """Return the keys and values of a dict as they count, in their order."""
+        keys, values = entries = _entries(mapping)
+        self._guard.mapping(mapping, keys, values)
+        if len(keys) > 1:
+            self._guard.items(mapping, dict, keys)
+        return self._read_entries(Kind.INSIDE, mapping, entries, partial(_entries, mapping), called)
+
+    def elements(self, container: Any, base: Any, called: str) -> tuple[Any, ...]:
+        """Return the elements of a container as they count. `base` is its builtin type."""
+        values = _elements(container, base)
+        if base is bytearray:
+            self._guard.same(partial(bytes, container), bytes(values))
+        else:
+            self._guard.items(container, base, values)
+        look = partial(_elements, container, base)
+        held: tuple[Any, ...] = self._read(Kind.INSIDE, container, ELEMENTS, values, look, called)
+        return held
+
+    def variable(self, variable: ContextVar[Any], called: str) -> Any:
+        """Return what a variable of the context counts with, or ABSENT. What it holds is guarded by who asks."""
+        value = value_of(variable)
+        return self._read(Kind.INSIDE, variable, CONTENT, value, partial(value_of, variable), called)
+
+    def content(self, thing: Any, describe: Callable[[Any], Any], called: str) -> Any:
+        """Return what `describe` makes of `thing`, as it counts: data that is compared as a whole."""
+        look = partial(describe, thing)
+        value = look()
+        self._guard.same(look, value)
+        return self._read(Kind.INSIDE, thing, CONTENT, value, look, called)
+
+    def _read(self, kind: Kind, container: Any, key: Hashable, value: Any, look: Callable[[], Any], called: str) -> Any:
+        counted = self._counted(container, key, value, called)
+        self.observations.append(Observation(kind, container, key, value, look, counted))
+        return counted
+
+    def _read_entries(
+        self, kind: Kind, container: Any, entries: Entries, look: Callable[[], Any], called: str
+    ) -> list[tuple[Any, Any]]:
+        counted = self._counted_entries(container, entries, called)
+        self.observations.append(Observation(kind, container, ORDER, entries, look, counted))
+        return counted
+
+    def _counted(self, container: Any, key: Hashable, value: Any, called: str) -> Any:
+        for changes, own in changes_of(container, self._step):
+            change = changes.by_key.get(hashed(key))
+            if change is not None and same(change.after, value) and (own or self._is_shared(container, key, change)):
+                self.kept.append(changes)
+                if self._is_as_left(changes, hashed(key), change):
+                    self._state.add(called)
+                    return change.before
+        return value
+
+    def _is_as_left(self, changes: Changes, key: Hashable, change: Change) -> bool:
+        """Whether nothing else has changed what lies in what a run has left."""
+        place = id(changes.container), key
+        if not may_change(change.after) or place in self._within:
+            return True
+        self._within.add(place)
+        digest = self._digest_of(change.after)
+        self._within.discard(place)
+        if change.left is None:
+            self.taken.append((changes, key, digest))
+        return change.left in (None, digest)
+
+    def _is_shared(self, container: Any, key: Hashable, change: Change) -> bool:
+        """Whether what another step's run changed here does not count for this step."""
+        made = change.before is ABSENT or change.before is None
+        if (made and self._limits.writes(container, key)) or self._limits.counts(container, key):
+            return True
+        return self._limits.is_open(container, foreign=True)
+
+    def _counted_entries(self, container: Any, entries: Entries, called: str) -> list[tuple[Any, Any]]:
+        found = list(changes_of(container, self._step))
+        if not found:
+            return list(zip(*entries, strict=True))
+        keys = list(self._counted(container, ORDER, entries[0], called))
+        held = dict(zip(map(hashed, entries[0]), zip(*entries, strict=True), strict=True))
+        for changes, _ in found:
+            for key, change in list(changes.by_key.items()):
+                if change.after is ABSENT and not isinstance(key, EntryKey) and key not in held:
+                    held[key] = key, ABSENT
+        order = [key for key in map(hashed, keys) if key in held]
+        order += [key for key in held if key not in set(order)]
+        shown = (called + "[{!r}]") if isinstance(container, dict) else (called + ".{}")
+        pairs = (held[key] for key in order)
+        counted = ((key, self._counted(container, key, value, shown.format(key))) for key, value in pairs)
+        return [pair for pair in counted if pair[1] is not ABSENT]
+
+
+def value_of(variable: ContextVar[Any]) -> Any:
+    """Return what it holds in this context, its default too, or ABSENT."""
+    try:
+        return variable.get()
+    except LookupError:
+        return ABSENT
+
+
+def _is_empty(cell: CellType) -> bool:
+    return contents(cell) is ABSENT
+
+
+def _lacks(thing: Any, name: str) -> bool:
+    return getattr(thing, name, ABSENT) is ABSENT
+
+
+def _entries(mapping: Any) -> Entries:
+    # By way of `dict`, so that no code of a class of its own runs; at once, since other threads may write.
+    pairs = tuple(dict.items(mapping) if isinstance(mapping, dict) else mapping.items())
+    return tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
+
+
+def _elements(container: Any, base: Any) -> tuple[Any, ...]:
+    return tuple(base.__iter__(container))
+
+
+def _beyond(fields: Any, known: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((key, value) for key, value in list(fields.items()) if key not in known)

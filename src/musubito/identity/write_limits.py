@@ -1,0 +1,180 @@
+"""What code may write: the limit to what a run of it can have changed.
+
+Names decide, not flow: code writes a global only if it binds that very name, a field only if it sets a field of that
+name, a container only if it calls a method that changes such a one, or if it hands the container on. What lies outside
+of that was changed by somebody else.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
+from collections.abc import Hashable
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any, Final
+
+from musubito.identity.description import ABSENT, ATOMS, fields_of
+from musubito.identity.places import Kind, hashed
+from musubito.identity.scan import ANY_FIELD, Key, Write
+
+__all__ = ["CONTAINERS", "WriteLimits", "is_sink", "step_into"]
+
+CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
+SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, OrderedDict})
+"""Types whose objects can be added to without a look at what they hold."""
+
+
+class WriteLimits:
+    """What the reached code may write. Known by name where names decide, else by what is handed on."""
+
+    __slots__ = ("_members", "_names", "_opened", "_parents", "_whole", "dynamic", "fields", "mutators", "size")
+
+    def __init__(self) -> None:
+        self.fields: set[str] = set()
+        """Names of the fields that code sets, of whatever object."""
+        self.mutators: set[str] = set()
+        """Methods that change a container, as far as code calls them on something that is not known here."""
+        self.dynamic = False
+        """Whether code may write by ways that its text does not show (`exec`, `globals`)."""
+        self._names: dict[tuple[int, Hashable], bool] = {}
+        """Places that code names, and whether it only adds to them."""
+        self._whole: set[int] = set()
+        self._members: defaultdict[type, set[Write]] = defaultdict(set)
+        """What methods write in their receivers, by class."""
+        self._opened: dict[int, bool] = {}
+        self._parents: dict[int, set[int]] = {}
+        self.size = 0
+        """How much is known."""
+
+    def beside(self) -> WriteLimits:
+        """Return limits for a walk of what a run has left: they share what is handed on, and nothing else."""
+        limits = WriteLimits()
+        limits._opened, limits._parents = self._opened, self._parents
+        return limits
+
+    def add(self, root: Any, path: tuple[Key, ...], key: Key | None, *, counts: bool = False) -> None:
+        """Note that code writes at `key` of what `path` leads to; None: at any key. `counts`: it only adds to it."""
+        container = root
+        for step in path:
+            container = step_into(container, step)
+            if container is ABSENT:
+                return
+        if key is None or not key.attribute:
+            container = wrapped(container)
+        if key is None or (key.attribute and isinstance(container, CONTAINERS)):
+            if isinstance(container, CONTAINERS) and id(container) not in self._whole:
+                self._whole.add(id(container))
+                self.size += 1
+        elif key.attribute or isinstance(container, dict):
+            self.add_name(container, key.key, counts=counts)
+        elif isinstance(container, CONTAINERS):
+            self.add(container, (), None)
+
+    def add_name(self, container: Any, name: Hashable, *, counts: bool = False) -> None:
+        """Note that code writes this one name in `container`. `counts`: it only adds to it."""
+        if isinstance(container, ModuleType):
+            container = container.__dict__
+        place = id(container), hashed(name)
+        if self._names.get(place) not in (False, counts):
+            self._names[place] = counts
+            self.size += 1
+
+    def add_member(self, cls: type, to_class: bool, write: Write) -> None:
+        """Note what a method of `cls` writes in its receiver: an instance or, `to_class`, the class itself."""
+        path = write.path
+        if path and path[0] == Key(True, "__class__"):
+            path, to_class = path[1:], True
+        if to_class:
+            self.add(cls, path, write.key, counts=write.counts)
+        elif write not in self._members[cls]:
+            self._members[cls].add(write)
+            self.size += 1
+
+    def of_instance(self, instance: Any) -> None:
+        """Note for `instance` what methods of its classes write in their receivers."""
+        for cls in type(instance).__mro__:
+            for write in self._members.get(cls, ()):
+                self.add(instance, write.path, write.key, counts=write.counts)
+
+    def open(self, value: Any, *, foreign: bool = False) -> None:
+        """Note that code hands `value` on: it and all below it may be changed. `foreign`: it is another package's."""
+        self._opened[id(value)] = foreign or self._opened.get(id(value), False)
+
+    def below(self, value: Any, parent: Any) -> None:
+        """Note that `value` was reached by way of `parent`."""
+        self._parents.setdefault(id(value), set()).add(id(parent))
+
+    def touches(self, container: Any) -> bool:
+        """Whether code names a write to anything in `container`."""
+        return id(container) in self._whole or any(each == id(container) for each, _ in self._names)
+
+    def writes(self, container: Any, key: Hashable) -> bool:
+        """Whether code names a write to this very place."""
+        return id(container) in self._whole or (id(container), hashed(key)) in self._names
+
+    def counts(self, container: Any, key: Hashable) -> bool:
+        """Whether all that code does to this very place is to add to it."""
+        return self._names.get((id(container), hashed(key)), False)
+
+    def is_open(self, container: Any, *, foreign: bool = False) -> bool:
+        """Whether it, or something that it was reached by, was handed on; `foreign`: or is another package's."""
+        pending, seen = [id(container)], set[int]()
+        while pending:
+            each = pending.pop()
+            if self._opened.get(each, False) if foreign else each in self._opened:
+                return True
+            if each not in seen:
+                seen.add(each)
+                pending += self._parents.get(each, ())
+        return False
+
+    def allow(self, kind: Kind, container: Any, key: Hashable) -> bool:
+        """Whether a run of this code may have changed this place."""
+        if self.dynamic or self.writes(container, key):
+            return True
+        match kind:
+            case Kind.NAME:
+                return False
+            case Kind.FIELD:
+                # Python itself sets the `__init__` of a protocol's class when the first instance is made.
+                made = key == "__init__" and isinstance(container, type) and "_is_protocol" in vars(container)
+                return made or not self.fields.isdisjoint((key, ANY_FIELD)) or self.is_open(container)
+            case Kind.INSIDE:
+                inner = wrapped(container)
+                if isinstance(inner, defaultdict) or self.is_open(container):
+                    return True
+                return any(hasattr(type(inner), each) for each in self.mutators)
+
+
+def is_sink(value: Any) -> bool:
+    """Whether what code merely adds to it cannot be seen by that code: an exact builtin container or an atom."""
+    return type(value) in SINKS or type(value) in ATOMS
+
+
+def step_into(container: Any, key: Key) -> Any:
+    """Return what lies at `key`, or ABSENT. Runs no code of the user's."""
+    if key.attribute:
+        if isinstance(container, type):
+            name = str(key.key)
+            return next((vars(cls)[name] for cls in container.__mro__ if name in vars(cls)), ABSENT)
+        fields = fields_of(container)
+        return ABSENT if fields is None else fields.get(key.key, ABSENT)
+    container = wrapped(container)
+    if isinstance(container, dict):
+        try:
+            return dict.get(container, key.key, ABSENT)
+        except TypeError:
+            return ABSENT
+    if isinstance(container, list) and type(key.key) is int and -len(container) <= key.key < len(container):
+        return list.__getitem__(container, key.key)
+    return ABSENT
+
+
+def wrapped(container: Any) -> Any:
+    """Return where the standard library's containers that are written in Python keep what is put into them."""
+    if isinstance(container, UserDict | UserList):
+        return (fields_of(container) or {}).get("data", container)
+    if isinstance(container, ChainMap):
+        maps = (fields_of(container) or {}).get("maps")
+        return maps[0] if isinstance(maps, list) and maps else container
+    return container
