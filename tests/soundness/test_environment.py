@@ -295,3 +295,23 @@ def test_why_names_it_and_nothing_shows_its_value(program, engine, monkeypatch, 
     engine.storage.close()
     for file in tmp_path.glob("musubito.db*"):
         assert b"nobody-sees" not in file.read_bytes()
+
+
+def test_what_somebody_else_sets_after_the_step_has_counts(program, monkeypatch):
+    monkeypatch.delenv("OWN_VARIABLE", raising=False)
+    answer = program('os.environ.setdefault("OWN_VARIABLE", "1")\n    return os.environ["OWN_VARIABLE"]')
+    try:
+        assert [answer(), answer()] == ["1", "1"]
+        os.environ["OWN_VARIABLE"] = "2"
+        assert [answer(), answer()] == ["2", "2"]
+        assert len(answer.ran) == 2
+    finally:
+        os.environ.pop("OWN_VARIABLE", None)
+
+
+def test_what_was_there_before_the_step_set_a_default_counts(program, monkeypatch):
+    answer = program('os.environ.setdefault("MODEL", "small")\n    return os.environ["MODEL"]')
+    for model in ("small", "large", "small"):
+        monkeypatch.setenv("MODEL", model)
+        assert answer() == model
+    assert len(answer.ran) == 2

@@ -115,7 +115,8 @@ def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         walk._untracked.add(f"{name}: settings that come from {', '.join(unseen)}")
     if not config.get("case_sensitive"):
         wanted = {each.lower() for each in names}
-        names = {each.upper() for each in names} | {each for each in os.environ if each.lower() in wanted}
+        found = {each for each in os.environ if each.lower() in wanted}
+        names = {*wanted, *(each.upper() for each in wanted), *found}
     return _links(walk, names)
 
 
