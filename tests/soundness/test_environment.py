@@ -193,12 +193,20 @@ def test_a_constant_that_names_it_is_followed(program, monkeypatch):
         "e = os.environ\n    return list(e)",
         "return sorted(map(os.getenv, [KEY]))",
         "return os.environ.copy()",
+        'e = os.environ\n    if q == 1:\n        e = {}\n    return e["MODEL"]',
     ],
 )
 def test_names_that_are_computed_are_listed(program, engine, body):
     answer = program(body)
     (line,) = engine.explain(answer.names["answer"], "q").untracked
     assert line == "environment_program.answer: the environment, by a name that is computed or as a whole"
+
+
+def test_a_parameter_is_no_constant_though_it_has_a_default(program, engine):
+    head = HEAD + 'def named(name="MODEL"):\n    return os.environ.get(name)\n'
+    answer = program("return named(q)", head)
+    (line,) = engine.explain(answer.names["answer"], "q").untracked
+    assert line.startswith("environment_program.named: the environment")
 
 
 def test_one_that_is_known_and_one_that_is_not(program, engine, monkeypatch):

@@ -146,7 +146,7 @@ def unrepeatable_in(
     mine, ahead = {0}, [0]
     for number in ahead:
         for each in edges[number]:
-            if each not in mine and id(values[each]) not in of_steps and step_of(values[each]) is None:
+            if each not in mine and id(values[each]) not in of_steps:
                 mine.add(each)
                 ahead.append(each)
     found = {each for number, each in asks if number in mine}
