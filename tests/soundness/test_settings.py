@@ -87,9 +87,9 @@ def test_what_is_not_called_counts_for_nothing():
 
 
 def test_other_sources_are_listed():
-    (line,) = (each for each in CodeTracker(reads_nested).current().untracked if "settings" in each)
+    (line,) = (each for each in CodeTracker(reads_nested).current().unseen if "settings" in each)
     assert line.endswith("Nested: settings that come from env_nested_delimiter")
-    (line,) = (each for each in CodeTracker(reads_customised).current().untracked if "settings" in each)
+    (line,) = (each for each in CodeTracker(reads_customised).current().unseen if "settings" in each)
     assert line.endswith("Customised: settings that come from settings_customise_sources")
 
 

@@ -118,7 +118,7 @@ def explained(question: Question | EffectQuestion) -> Explanation:
         code,
         fields,
         diffs,
-        call.fingerprint.untracked,
+        (*call.fingerprint.untracked, *call.fingerprint.unseen),
         call.fingerprint.state,
         _unrepeatable(engine, call),
     )

@@ -78,6 +78,7 @@ class Closure(NamedTuple):
     observations: list[Observation]
     limits: WriteLimits
     kept: list[Changes]
+    unseen: tuple[str, ...]
     unrepeatable: tuple[Unrepeatable, ...]
 
 
@@ -175,6 +176,8 @@ class Walk:
         self._functions: list[FunctionType] = []
         self._untracked: set[str] = set()
         self._state: set[str] = set()
+        self.unseen: set[str] = set()
+        """What functions read that cannot be followed, one sentence each."""
         self.asks: list[tuple[int, Unrepeatable]] = []
         """What functions ask for that is another each time, each with the number of the function."""
         self._edges: list[list[int]] = []
@@ -243,6 +246,7 @@ class Walk:
             self.read.observations,
             self.limits,
             self.read.kept,
+            tuple(sorted(self.unseen)),
             unrepeatable_in(self._kept, self._edges, self._holders, self.asks),
         )
 

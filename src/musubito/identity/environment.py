@@ -66,7 +66,7 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Text)
             else:
                 walk.limits.add_name(_raw(), _key(each))
     if None in names:
-        walk._untracked.add(f"{name}: {COMPUTED}")
+        walk.unseen.add(f"{name}: {COMPUTED}")
     return _links(walk, names)
 
 
@@ -112,7 +112,7 @@ def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     customised = not _is_settings(_definer(cls, "settings_customise_sources"))
     unseen = [each for each in UNSEEN if config.get(each)] + ["settings_customise_sources"] * customised
     if unseen:
-        walk._untracked.add(f"{name}: settings that come from {', '.join(unseen)}")
+        walk.unseen.add(f"{name}: settings that come from {', '.join(unseen)}")
     if not config.get("case_sensitive"):
         wanted = {each.lower() for each in names}
         found = {each for each in os.environ if each.lower() in wanted}

@@ -56,7 +56,8 @@ class Fingerprint:
     rebuilt, by module and qualname; `reached` the user's that the code reaches, those of one name in the order in which
     it does. `steps` are the names of the operations that the code reaches, `met` the
     objects that may remember what was done with them (see `register_kind`), `others` the packages that it reaches
-    things of which count by name, `unrepeatable` what its own code asks for that is another each time (the clock,
+    things of which count by name. `unseen` is what its code reads that cannot be followed (variables by computed
+    names, whether files are there). `unrepeatable` is what its own code asks for that is another each time (the clock,
     random numbers, ids), without that of the steps that it reaches.
     """
 
@@ -69,6 +70,7 @@ class Fingerprint:
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
+    unseen: tuple[str, ...] = ()
     unrepeatable: tuple[Unrepeatable, ...] = ()
 
 
@@ -158,6 +160,7 @@ class CodeTracker:
             closure.steps,
             tuple(filter(may_remember, closure.met)),
             closure.others,
+            closure.unseen,
             closure.unrepeatable,
         )
         self._held = closure.unchanged, fingerprint, closure
