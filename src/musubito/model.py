@@ -110,6 +110,8 @@ class StepConfiguration:
     `on_unknown`: what to do when an effect's outcome is unknown: "raise" `EffectOutcomeUnknown`, "rerun" with the same
     idempotency key, or a callable that takes the idempotency key and gives back `EffectHappened` or
     `EffectNeverHappened`.
+    `ignore_files`: patterns (as of `fnmatch`: `"*.log"`, `"cache/*"`) for paths and names of files and folders that the
+    step reads and that do not count.
     `record_inputs`: keep what calls that ran were given, for `why` and other readers; no replay needs it.
     """
 
@@ -120,6 +122,7 @@ class StepConfiguration:
     definite_failures: tuple[type[BaseException], ...] = ()
     on_unknown: str | Callable[[str], Any] = "raise"
     record_inputs: bool = True
+    ignore_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.step_type, StepType):
@@ -140,6 +143,9 @@ class StepConfiguration:
             isinstance(each, type) and issubclass(each, BaseException) for each in failures
         ):
             raise TypeError(f"definite_failures must be a tuple of exception classes, not {failures!r}")
+        patterns: object = self.ignore_files
+        if not isinstance(patterns, tuple) or not all(isinstance(each, str) and each for each in patterns):
+            raise TypeError(f'ignore_files must be a tuple of patterns, such as ("*.log",), not {patterns!r}')
         if not callable(self.on_unknown) and self.on_unknown not in ("raise", "rerun"):
             raise ValueError(f'on_unknown must be "raise", "rerun" or a callable, not {self.on_unknown!r}')
 

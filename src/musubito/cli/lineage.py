@@ -25,6 +25,7 @@ from musubito.model import NodeStatus
 __all__ = ["command"]
 
 PROMPT_LINES: Final = 6
+FILES: Final = 20
 LEAVES: Final = 8
 """How much is shown of a prompt, and of an input."""
 
@@ -49,7 +50,7 @@ class Line(NamedTuple):
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
-    """What a node came of, with the models, prompts and inputs that led to it; or what came of it.
+    """What a node came of, with the models, prompts, inputs and files that led to it; or what came of it.
 
     Below a node stand those whose results it consumed and those that it called; with --down those that consumed its
     result, and those that called it.
@@ -165,6 +166,13 @@ def _tell(here: Here, led: Origins, *, contents: bool) -> None:
                 ]
             for line in said:
                 screen.print(Text(clean(line)), no_wrap=True, overflow="ellipsis")
+    if led.files:
+        screen.print("files")
+    for file in led.files[:FILES]:
+        told = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
+        here.say(clean(", ".join([file.path, *told])), after="  ")
+    if len(led.files) > FILES:
+        screen.print(f"  ... {count(len(led.files) - FILES)} more; --json shows all")
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -20,6 +21,7 @@ from musubito.cli.words import clean, count, duration, not_shown, one_line, shor
 from musubito.contents.contents import SEALED_TEXT
 from musubito.identity.secrets import scrubbed
 from musubito.lineage import Attempt, Cost, NodeReport, RunReport
+from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.reasons import compared
 from musubito.lineage.unrepeatable import unrepeatable_of
 
@@ -28,6 +30,7 @@ __all__ = ["command"]
 LINES: Final = 40
 """How much is shown of an input or an output."""
 ERRORS: Final = 5
+FILES: Final = 10
 WITHHELD: Final = "(left out)"
 
 
@@ -121,11 +124,12 @@ def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> 
     attempt = here.lineage.attempt(node)
     given = here.lineage.input(node) if contents and node.input_hash else None
     gave = here.lineage.output(node) if contents else None
-    asked = unrepeatable_of(here.lineage, node)
+    files, asked = files_read(here.lineage, [node]), unrepeatable_of(here.lineage, node)
     if json_:
-        here.json({"node": node, "attempt": attempt, "input": given, "output": gave, "unrepeatable": asked})
+        told = {"node": node, "attempt": attempt, "input": given, "output": gave}
+        here.json({**told, "files": as_json(files), "unrepeatable": asked})
         return
-    for label, text in (*_facts(node, attempt), *(("repeatable", f"no: {each}") for each in asked)):
+    for label, text in [*_facts(node, attempt), *_files(files), *(("repeatable", f"no: {each}") for each in asked)]:
         here.say(clean(text), after=Text(f"{label:<11}", style="dim"))
     for label, value in (("input", given), ("output", gave)):
         if not contents:
@@ -158,6 +162,14 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
         facts.append(("error", one_line(node.error)))
     facts.append(("code", short(node.code)))
     return [(label, text) for label, text in facts if text]
+
+
+def _files(files: Sequence[FileRead]) -> Iterator[tuple[str, str]]:
+    for number, file in enumerate(files[:FILES]):
+        told = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
+        yield "read" if number == 0 else "", ", ".join([file.path, *told])
+    if len(files) > FILES:
+        yield "", f"... and {count(len(files) - FILES)} more; --json shows all"
 
 
 def _text(value: Any) -> str:

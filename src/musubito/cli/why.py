@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -26,7 +27,7 @@ REASONS = {
     "ttl expired": "the stored result was too old",
     "node invalid": "the stored result had been invalidated",
     "node failed": "the last attempt had failed",
-    "read changed": "what it reads from a store changed",
+    "read changed": "what it reads changed",
     "artifact missing": "the stored result was gone",
     "artifact corrupt": "the stored result was damaged",
     "artifact unreadable": "the stored result could not be read",
@@ -55,6 +56,7 @@ def command(here: Here, node: str, json_: bool, no_inputs: bool) -> None:
 def _document(told: Why, *, contents: bool) -> Any:
     document = as_json(told)
     if not contents:
+        document["files"] = [{**as_json(each), "diff": ""} for each in told.files]
         document["fields"] = [{"path": each.path, "before": None, "after": None} for each in told.fields]
         document = without_error_texts(document)
     return document
@@ -77,6 +79,12 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
         say(f"It {_ran(told)}.")
     if told.not_replayable is not None:
         here.say(f"a result stored for this call is never replayed: {clean(told.not_replayable)}")
+    if told.files:
+        here.say("\nfiles that changed")
+    for file in told.files:
+        say(f"  {clean(file.path)}" + (f" ({file.change})" if file.change != "changed" else ""))
+        if contents:
+            _show_diff(say, file.diff)
     if told.nearest is None:
         return
     ran = f" of {when(told.nearest.execution.started_at)}" if told.nearest.execution is not None else ""
@@ -101,14 +109,18 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
             else " (changed; it has no text to show)"
         )
         say(f"  {clean(part.part)}{how}")
-        for line in clean(part.diff).splitlines()[2:]:
-            say(Text(f"    {line}", style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")))
+        _show_diff(say, part.diff)
     if told.parents:
         say("\nwhat it consumed")
     for before, after in told.parents:
         say(f"  {_parent(before)} → {_parent(after)}")
-    if not (told.arguments or told.code or told.parents):
+    if not (told.arguments or told.code or told.parents or told.files):
         here.say("\nIts input, its code and what it consumed are those of the earlier node.")
+
+
+def _show_diff(say: Callable[[Text], None], diff: str) -> None:
+    for line in clean(diff).splitlines()[2:]:
+        say(Text(f"    {line}", style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")))
 
 
 def _ran(told: Why) -> str:

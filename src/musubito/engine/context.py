@@ -23,6 +23,7 @@ from musubito.store.base import Attempted, CallLine, Read, SampleNode, Use, Used
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
+    from musubito.engine.file_events import BodyFiles
     from musubito.identity.fingerprint import Fingerprint
 
 __all__ = [
@@ -83,6 +84,7 @@ class Frame:
         "call",
         "ended",
         "engine",
+        "files",
         "flight",
         "idempotency_key",
         "inside",
@@ -125,6 +127,8 @@ class Frame:
         self.thread = threading.get_ident()
         self.ended = False
         self.flight: bytes | None = None
+        # What it reads of files; None where that is not watched.
+        self.files: BodyFiles | None = None
         self.idempotency_key: str | None = None
         self.lock = threading.Lock()
         self.uses: list[Use] = []
@@ -149,7 +153,8 @@ class Frame:
             self.engine.keeper.revoke(self.node)
         with self.lock:
             self.uses += given.uses
-            self.reads += given.reads
+            files = self.files
+            self.reads += given.reads if files is None or not files.written else files.without_own(given.reads)
             self.valid_from = _latest(self.valid_from, given.valid_from)
             self.valid_until = _earliest(self.valid_until, given.valid_until)
             self.not_replayable = self.not_replayable or given.not_replayable

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
@@ -21,6 +21,7 @@ from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.ending import at_end
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.external import EffectStory, ReplayOnlyEffectStory
+from musubito.engine.file_digests import Reads
 from musubito.engine.flights import Flights
 from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
@@ -34,7 +35,7 @@ from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_name
-from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, KeyCheckOf, Store
+from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, KeyCheckOf, Read, Store
 from musubito.store.urls import open_store
 
 __all__ = ["REPLAYS", "RUNS", "MusubitoEngine"]
@@ -46,6 +47,8 @@ REPLAYS: Final = (ReplayOnlyStory, ReplayOnlyEffectStory)
 
 LONGEST_NAMESPACE: Final = 500
 """In characters: a name is a key of an index, which has little room in some databases."""
+MOST_READS: Final = 4096
+"""Of how many executions it is kept what they read."""
 MOST_IDENTIFIED: Final = 256
 """How many fingerprints are kept as the store is told of them."""
 
@@ -62,7 +65,8 @@ class MusubitoEngine:
     `redact(operation, arguments)` is given the arguments of a call that ran, as plain data (dicts, lists, texts,
     numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
     stored of them for readers. It is never applied to what identifies a call. If it raises, nothing is stored, and that
-    is logged. Outputs and the texts of errors are stored without it.
+    is logged. Outputs and the texts of errors are stored without it. The texts of small files that a step reads, which
+    are kept for `why`, pass through it as `{"file": path, "text": text}`.
 
     With a `key` of 32 bytes (or a mapping that names a key or None for each namespace, or a callable that is given a
     namespace and gives its key or None) all contents are encrypted, and every digest is keyed: with the key thrown away
@@ -70,6 +74,9 @@ class MusubitoEngine:
     another, and at once if a mapping does not name it.
 
     `blobs` is where large outputs lie; by default, a folder beside a SQLite database.
+
+    With `track_files`, files and folders that a step reads are dependencies of its result: if one changes, the step
+    runs again. Without it, or with MUSUBITO_TRACK_FILES=0 in the environment, none counts.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class MusubitoEngine:
         redact: Redact | None = None,
         blobs: BlobStore | None = None,
         key: KeySource | None = None,
+        track_files: bool = True,
     ) -> None:
         if not callable(getattr(storage, "newest", None)):
             raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
@@ -98,6 +106,14 @@ class MusubitoEngine:
         self.strict = strict
         self.redact = redact
         self.now = now_provider or time.time
+        if not isinstance(track_files, bool):
+            raise TypeError(f"track_files must be True or False, not {track_files!r}")
+        self._track_files = track_files
+        self.track_files = track_files and os.environ.get("MUSUBITO_TRACK_FILES") != "0"
+        self.reads_of: dict[tuple[int, float], Reads] = {}
+        """By execution and when it began, what it read: see `keep_reads`."""
+        self.texts_kept: set[tuple[str, bytes]] = set()
+        """By operation and digest, the files whose texts are stored."""
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
         # Nothing that shows what an engine is made of shows a key: it is an attribute of nobody.
@@ -131,6 +147,21 @@ class MusubitoEngine:
     def digest_of_read(self, digest: Any) -> Any:
         """As it is stored."""
         return digest if self.keyed is None or type(digest) is not bytes else self.keyed.read(digest)
+
+    def keep_reads(self, execution: int, started_at: float, reads: Sequence[Read]) -> Sequence[Read]:
+        """Keep what an execution read, for the next replay: executions never change."""
+        if len(self.reads_of) >= MOST_READS:
+            self.reads_of.clear()
+        kept = self.reads_of[execution, started_at] = Reads(reads)
+        return kept
+
+    def keep_text(self, operation: str, read: Read) -> Any:
+        """The text of this file is kept from now on; gives back the digest under which it is."""
+        if len(self.texts_kept) >= MOST_READS:
+            self.texts_kept.clear()
+        assert read.digest is not None  # noqa: S101 - what is absent has no text
+        self.texts_kept.add((operation, read.digest))
+        return self.digest_of_read(read.digest)
 
     def _begin_process(self) -> None:
         """What belongs to this process alone: after a fork, the child's own."""
@@ -173,6 +204,7 @@ class MusubitoEngine:
                 redact=self.redact,
                 blobs=self._blobs,
                 key=self._key_for if self._named_key is False else self._named_key,
+                track_files=self._track_files,
             )
             made.url, made._is_shared = self.url, self._is_shared
             # One family: from each of them the others are found.
@@ -188,7 +220,7 @@ class MusubitoEngine:
             raise TypeError("an engine with a now_provider of its own cannot be pickled")
         if self._named_key is False:
             raise TypeError("an engine with a key can be pickled only if the key is given by a function of a module")
-        options = Options(self.strict, self.redact, self._blobs, self._named_key, self.owner)
+        options = Options(self.strict, self.redact, self._blobs, self._named_key, self._track_files, self.owner)
         return reopened, (type(self), self.url, self.namespace, options)
 
     def __repr__(self) -> str:

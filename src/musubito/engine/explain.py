@@ -42,6 +42,7 @@ class Explanation:
     `nearest_node_id` is the earlier node of the operation that differs least, None if there is none or the call would
     be replayed; `arguments` and `code` name what differs from it, `fields` says where in the arguments
     (`$.messages[3].content: "..." → "..."`), and `diffs` holds unified diffs of the code, as far as both are kept.
+    `files` names the first file or folder that an earlier execution read and that is another one now.
     `untracked` lists what the code reaches and cannot be
     identified, `state` what it writes itself; changes of neither make it run again. `unrepeatable` lists what the code
     asks for that is another each time (the clock, random numbers, ids), and what earlier executions did (connections,
@@ -58,6 +59,7 @@ class Explanation:
     diffs: tuple[str, ...]
     untracked: tuple[str, ...]
     state: tuple[str, ...]
+    files: tuple[str, ...] = ()
     unrepeatable: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -69,6 +71,7 @@ class Explanation:
             ("arguments that differ", self.arguments),
             ("code that differs", self.code),
             ("where", self.fields),
+            ("files that changed", self.files),
             ("not tracked", self.untracked),
             ("its own state", self.state),
             ("another each time", self.unrepeatable),
@@ -120,6 +123,7 @@ def explained(question: Question | EffectQuestion) -> Explanation:
         diffs,
         (*call.fingerprint.untracked, *call.fingerprint.unseen),
         call.fingerprint.state,
+        () if question.differs is None else (question.differs.key,),
         _unrepeatable(engine, call),
     )
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Final
 
 from musubito.engine import keeper, process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
+from musubito.engine.file_digests import KINDS
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.protocol import Begun, Story, Telling, said
 from musubito.errors import ChangedInput, EffectOutcomeUnknown, NotReplayed, StoreError
@@ -68,6 +69,10 @@ class EffectStory(Story):
         pool = self._key_of(-1)
         self._run.samples.effects.add(pool)
         return pool
+
+    def _handed_up(self, reads: Sequence[Read]) -> Sequence[Read]:
+        # What was done stays done, whatever becomes of the files that it read.
+        return [read for read in reads if read.kind not in KINDS]
 
     def _key_of(self, number: int) -> bytes:
         definition = self.call.definition

@@ -23,10 +23,24 @@ from musubito.contents.contents import Contents, Sealed
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.codecs import nesting
 from musubito.identity.plain import TYPE, plain
+from musubito.identity.secrets import scrubbed
 from musubito.store.base import InputLine, Ledger, Part, Readable
 from musubito.store.pieces import MOST, inflated, joined
 
-__all__ = ["MISSING", "Given", "Redact", "digests_in", "in_pieces", "opened", "opened_in", "stored", "stored_input"]
+__all__ = [
+    "CONTENT",
+    "MISSING",
+    "PATH",
+    "FileText",
+    "Given",
+    "Redact",
+    "digests_in",
+    "in_pieces",
+    "opened",
+    "opened_in",
+    "stored",
+    "stored_input",
+]
 
 Redact: TypeAlias = Callable[[str, Any], Any]
 """Takes an operation's name and the arguments of a call as plain data; gives back what is stored of them."""
@@ -47,6 +61,11 @@ DEEPEST: Final = 3000
 """So many levels may be open at once: pieces hold msgpack of their own, which ormsgpack reads on the C stack."""
 MOST_AT_ONCE: Final = 1_000_000
 """So many bytes of inputs are written in one transaction."""
+
+
+PATH: Final = "file"
+CONTENT: Final = "text"
+"""Where the path and the text of a file stand in what is stored of it."""
 
 
 class Given(NamedTuple):
@@ -73,6 +92,24 @@ class Given(NamedTuple):
     def _shown(self, redact: Redact | None) -> Any:
         value = plain(self.packed, self.texts)
         return value if redact is None else redact(self.operation, value)
+
+
+class FileText(NamedTuple):
+    """A text that an execution read from a file, kept beside its input under the digest of the read."""
+
+    execution: int
+    operation: str
+    digest: bytes
+    path: str
+    text: str
+
+    def line(self, redact: Redact | None, contents: Contents) -> InputLine:
+        """As it is stored; raises what `redact` raises."""
+        value: Any = {PATH: self.path, CONTENT: scrubbed(self.text)}
+        if redact is not None:
+            value = redact(self.operation, value)
+        line = stored(self.execution, self.operation, self.digest, value)
+        return line if contents.keys is None else _encrypted(line, contents)
 
 
 def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> InputLine:

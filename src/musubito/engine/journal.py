@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from musubito.contents.contents import Contents
 from musubito.contents.tags import sealed_tags
-from musubito.engine.inputs import Given, Redact
+from musubito.engine.inputs import FileText, Given, Redact
 from musubito.errors import LOGGER
 from musubito.store.base import CallLine, InputLine, Ledger, RunLine
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Journal"]
 
 
-Entry: TypeAlias = "CallLine | Given | Run"
+Entry: TypeAlias = "CallLine | Given | FileText | Run"
 
 
 class Journal:
@@ -58,7 +58,7 @@ class Journal:
             if isinstance(entry, CallLine):
                 # One for each replay, and this is done in competition with the next one: it came as it is written.
                 calls.append(entry)
-            elif isinstance(entry, Given):
+            elif isinstance(entry, Given | FileText):
                 inputs += self._kept(entry)
             else:
                 run_id = self.run_id(entry)
@@ -71,7 +71,7 @@ class Journal:
         known = run_id, run.name, tags, run.started_at, run.finished_at, run.status
         return RunLine(*known, parent, call, *self._process)
 
-    def _kept(self, given: Given) -> list[InputLine]:
+    def _kept(self, given: Given | FileText) -> list[InputLine]:
         """What is stored of an input: nothing if that cannot be said."""
         try:
             return [given.line(self._redact, self._contents)]

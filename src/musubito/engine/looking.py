@@ -19,7 +19,14 @@ class LookingEngine(MusubitoEngine):
 
     def __init__(self, engine: MusubitoEngine) -> None:
         store: Any = _ReadOnly(engine.storage)
-        super().__init__(store, namespace=engine.namespace, now_provider=engine.now, strict=True, redact=engine.redact)
+        super().__init__(
+            store,
+            namespace=engine.namespace,
+            now_provider=engine.now,
+            strict=True,
+            redact=engine.redact,
+            track_files=engine.track_files,
+        )
         self.behind = engine
         self._hold(engine.contents)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -22,8 +23,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.contents.contents import ERROR, PLAIN, Sealed
-from musubito.engine import process
+from musubito.engine import file_events, file_reads, process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
+from musubito.engine.drivers import loop_is_watched
 from musubito.engine.effects import (
     Aside,
     Effect,
@@ -38,8 +40,10 @@ from musubito.engine.effects import (
     Returned,
     Write,
 )
+from musubito.engine.file_digests import KINDS as FILES
+from musubito.engine.file_digests import Reads, TooMuch, changed, is_ignored
 from musubito.engine.flights import Failed, Landed, Landing, Start
-from musubito.engine.inputs import Given
+from musubito.engine.inputs import FileText, Given
 from musubito.engine.outside import reads_of, warn_of
 from musubito.errors import (
     ArtifactCorrupt,
@@ -257,8 +261,10 @@ class Story:
         "_reason",
         "_run",
         "_seen",
+        "_texts",
         "_why_not",
         "call",
+        "differs",
         "engine",
         "given",
         "keys",
@@ -286,6 +292,9 @@ class Story:
         self._place: Place | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
+        # The file or folder that is another one now than what an earlier execution read.
+        self.differs: Read | None = None
+        self._texts: Sequence[tuple[Read, str]] = ()
         self._pool = self._pool_of_samples()
         self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
         # tuple.__new__, here and in `_note`: what the class itself would do, by way of a function written in Python.
@@ -504,7 +513,7 @@ class Story:
             return None
         reads: Sequence[Read] = ()
         if found.holds & READS:
-            reads = yield from self._reads(found)
+            reads = self._counting((yield from self._reads(found)))
             if not (yield from self._unchanged(reads)):
                 self._refused(ReplayReason.READ_CHANGED)
                 return None
@@ -553,9 +562,22 @@ class Story:
         if self._reason is ReplayReason.NODE_NOT_FOUND:
             self._reason = reason
 
+    def _files_unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
+        if not any(read.kind in FILES for read in reads):
+            return True
+        kept = reads if isinstance(reads, Reads) else Reads(reads)
+        differs = yield from self._of_files(partial(changed, kept, self.engine.digest_of_read))
+        # The newest says it best.
+        self.differs = self.differs or differs
+        return differs is None
+
     def _unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
+        if not (yield from self._files_unchanged(reads)):
+            return False
         ambient = self.scope.ambient
         for read in reads:
+            if read.kind in FILES:
+                continue
             if ambient is None:
                 return False
             seen: Returned[Any] | Raised = yield Probe(partial(ambient.observe, read.kind, read.key))
@@ -563,14 +585,67 @@ class Story:
                 return False
         return True
 
+    def _of_files(self, look: Callable[..., T]) -> Telling[T]:
+        """What a look at files finds: in place, unless the loop is watched or there is much to read."""
+        if not loop_is_watched():
+            try:
+                return look(file_reads.AT_ONCE if asyncio._get_running_loop() is not None else None)
+            except TooMuch:
+                pass  # then it is read in a thread
+        found: T = yield Aside(look)
+        return found
+
+    def _wants_text(self, read: Read) -> bool:
+        """Whether the text of a file is to be kept, and was not before."""
+        if read.digest is None or not self.call.definition.semantics.record_inputs:
+            return False
+        return (self.call.definition.name, read.digest) not in self.engine.texts_kept
+
+    def _counting(self, reads: Sequence[Read]) -> Sequence[Read]:
+        """Without the files that are not watched for, or that the step ignores."""
+        ignored = self.call.definition.semantics.ignore_files
+        if self.engine.track_files and not ignored:
+            return reads
+        return [
+            read
+            for read in reads
+            if read.kind not in FILES or (self.engine.track_files and not is_ignored(read, ignored))
+        ]
+
+    def _files_of_body(self) -> Telling[None]:
+        """The body has ended: what it read of files is a part of what it depends on."""
+        frame, semantics = self.frame(), self.call.definition.semantics
+        files = frame.files
+        if files is None:
+            return
+        code, ignored = self.call.fingerprint, semantics.ignore_files
+        reads = file_reads.read_from_caches(files, ignored, code)
+        why = None
+        if files.seen or files.lost is not None:
+            database = getattr(self.engine.storage, "db_path", None)
+            where = database and os.fspath(database)
+            read = yield from self._of_files(partial(file_reads.read_by, files, ignored, where, self._wants_text, code))
+            self._texts, why = read.texts, read.not_replayable
+            reads += read.reads
+        if why is not None and self.engine.keyed is not None:
+            why = "a file that it read was changed while it ran"  # the whole text may name it
+        if reads or why is not None:
+            digest = self.engine.digest_of_read
+            stored = [each._replace(digest=digest(each.digest)) for each in reads]
+            frame.take(HandUp((), stored, None, None, why, samples=False))
+
     def _reads(self, found: Found) -> Telling[Sequence[Read]]:
         """What an execution read; raises `StoreError` if that cannot be told."""
+        known = self.engine.reads_of.get((found.execution, found.started_at))
+        if known is not None:
+            return known
         reads: Sequence[Read] = yield Find(ReadsOf(found.execution))
         try:
             # The others are told to readers, and are looked at by no replay.
-            return self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
+            reads = self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
         except ArtifactUnreadable as error:
             raise StoreError(f"what an execution read cannot be told: {error}") from error
+        return self.engine.keep_reads(found.execution, found.started_at, reads)
 
     def _value(self, found: Found) -> Telling[Returned[Any] | ReplayReason]:
         """The stored value, wherever it lies."""
@@ -607,7 +682,7 @@ class Story:
             self._hand_up(
                 HandUp(
                     uses=(Use(self.keys.node, self.keys.reuse, found.execution, found.started_at),),
-                    reads=reads,
+                    reads=self._handed_up(reads),
                     valid_from=since,
                     valid_until=self._expiry(found.started_at, found.valid_until),
                     not_replayable=None,
@@ -710,11 +785,15 @@ class Story:
         it."""
         self.engine.open.enter(self._run, self.frame())
         self._observed = self.call.tracker.begin()
+        if self.engine.track_files:
+            self.frame().files = file_events.begin(module_name(self.call.definition.function))
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
 
     def _leave(self) -> bool:
         """Close its body. Whether it has changed what its code holds, which is its state from now on."""
         self.engine.open.leave(self._run, self.frame())
+        if self._frame is not None and self._frame.files is not None:
+            file_events.end(self._frame.files)
         return self._observed is not None and self._observed.end()
 
     def finish(
@@ -726,6 +805,7 @@ class Story:
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran: the one that began it records it.
             begun = UNRECORDED
+        yield from self._files_of_body()
         match outcome:
             case Returned(value):
                 return (yield from self._succeeded(begun, value, started_at, duration_ms))
@@ -746,6 +826,7 @@ class Story:
             artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
         inside, told = frame.end(), frame.used()
+        inside = inside._replace(reads=self._counting(inside.reads))
         not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
         committed: Committed | None = None
         sealed: Sealed | None = None
@@ -796,7 +877,7 @@ class Story:
         self._hand_up(
             HandUp(
                 uses=uses,
-                reads=inside.reads,
+                reads=self._handed_up(inside.reads),
                 valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
                 valid_until=self._expiry(started_at, inside.valid_until),
                 # What is not in the store cannot be invalidated, so nothing that was built on it may be replayed.
@@ -843,6 +924,9 @@ class Story:
             given, name = self.given, self.call.definition.name
             digest = self._identity.input_digest
             self.engine.journal.append(Given(committed.execution, name, digest, given.packed, given.texts))
+            for read, text in self._texts:
+                stored = self.engine.keep_text(name, read)
+                self.engine.journal.append(FileText(committed.execution, name, stored, read.key, text))
         return committed
 
     def _failed(self, begun: Begun, error: BaseException, started_at: float, duration_ms: float) -> Telling[None]:
@@ -971,6 +1055,10 @@ class Story:
         if self._pool is not None:
             self._run.samples.give_back(self._pool, self._number)
 
+    def _handed_up(self, reads: Sequence[Read]) -> Sequence[Read]:
+        """Of what it read, that which counts for whoever encloses it."""
+        return reads
+
     def _hand_up(self, given: HandUp) -> None:
         outer = self.scope.frame
         if outer is None:
@@ -1033,8 +1121,13 @@ class ReplayOnlyStory(Story):
     __slots__ = ()
     _may_write: ClassVar = False
 
+    def _why(self) -> str:
+        if self._reason is ReplayReason.READ_CHANGED and self.differs is not None:
+            return f"{self._reason.value}: {self.differs.kind} {self.differs.key}"
+        return self._reason.value
+
     def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         hit = yield from self.look()
         if hit is None:
-            raise NotReplayed(self.call.definition.name, self._reason.value)
+            raise NotReplayed(self.call.definition.name, self._why())
         return hit

@@ -10,6 +10,7 @@ from musubito.engine import drivers
 from musubito.engine.context import Usage
 from musubito.engine.effects import Find, Probe, Raised, Write
 from musubito.engine.external import EffectStory
+from musubito.engine.file_digests import KINDS
 from musubito.engine.protocol import Story, Telling
 from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, ReplayReason
 from musubito.policy import no, yes
@@ -58,8 +59,12 @@ class _Asks(Story):
         return MusubitoResult(value, (found.artifact or b"").hex(), found.producer.hex(), self.keys.node.hex())
 
     def _unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
+        if not (yield from self._files_unchanged(reads)):
+            return False
         ambient = self.scope.ambient
         for read in reads:
+            if read.kind in KINDS:
+                continue
             if ambient is None:
                 return False
             seen = yield Probe(partial(ambient.observe, read.kind, read.key))

@@ -32,13 +32,14 @@ class Options(NamedTuple):
     redact: Redact | None
     blobs: BlobStore | None
     key: KeySource | None
+    track_files: bool
     origin: bytes
 
     def told_apart(self) -> tuple[Any, ...]:
         """Equal for engines that may be one. A function that is no module's is another one each time that it is
         unpickled, and so is a store of blobs."""
         plain = self.blobs is None and (self.redact is None or is_of_a_module(self.redact))
-        return self.strict, self.redact if plain else self.origin, self.key
+        return self.strict, self.redact if plain else self.origin, self.key, self.track_files
 
 
 def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: Options) -> MusubitoEngine:
@@ -47,8 +48,16 @@ def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: Optio
     with _LOCK:
         engine = _SHARED.get(which)
         if engine is None:
-            strict, redact, blobs, key, _ = options
-            engine = cls.from_url(url, namespace=namespace, strict=strict, redact=redact, blobs=blobs, key=key)
+            strict, redact, blobs, key, track_files, _ = options
+            engine = cls.from_url(
+                url,
+                namespace=namespace,
+                strict=strict,
+                redact=redact,
+                blobs=blobs,
+                key=key,
+                track_files=track_files,
+            )
             engine._is_shared = True
             _SHARED[which] = engine
     return engine.in_namespace(namespace)

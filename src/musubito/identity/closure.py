@@ -68,6 +68,7 @@ class Closure(NamedTuple):
     parts: tuple[CodePart, ...]
     untracked: tuple[str, ...]
     state: tuple[str, ...]
+    written: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
     reached: Mapping[tuple[str, str], tuple[type, ...]]
     steps: frozenset[str]
@@ -178,13 +179,13 @@ class Walk:
         self._state: set[str] = set()
         self.unseen: set[str] = set()
         """What functions read that cannot be followed, one sentence each."""
+        self._described: Any = None
+        """What is being described."""
+        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of)
         self.asks: list[tuple[int, Unrepeatable]] = []
         """What functions ask for that is another each time, each with the number of the function."""
         self._edges: list[list[int]] = []
         self._holders: dict[int, str] = {}
-        self._described: Any = None
-        """What is being described."""
-        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of)
 
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
@@ -236,6 +237,7 @@ class Walk:
             parts,
             untracked,
             state,
+            tuple(sorted(self.read.written)),
             {**annotated, **{name: the_one_of(classes) for name, classes in reached.items()}},
             reached,
             frozenset(self.steps),

@@ -288,7 +288,8 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
     links: list[tuple[str, bytes]] = []
     walk.limits.of_instance(value)
-    walk.limits.fields.update(_lazy_names(type(value)))
+    for each in _lazy_names(type(value)):
+        walk.limits.add_name(value, each)
     kind = kind_of(value)
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):

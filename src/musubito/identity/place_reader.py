@@ -39,7 +39,18 @@ class PlaceReader:
     `digest_of` walks what a run has left in a place.
     """
 
-    __slots__ = ("_digest_of", "_guard", "_limits", "_state", "_step", "_within", "kept", "observations", "taken")
+    __slots__ = (
+        "_digest_of",
+        "_guard",
+        "_limits",
+        "_state",
+        "_step",
+        "_within",
+        "kept",
+        "observations",
+        "taken",
+        "written",
+    )
 
     def __init__(
         self, guard: Guard, limits: WriteLimits, step: str, state: set[str], digest_of: Callable[[Any], bytes]
@@ -56,6 +67,8 @@ class PlaceReader:
         """The changes that count; they are forgotten with the last fingerprint that needs them."""
         self.taken: list[tuple[Changes, Hashable, bytes]] = []
         """Digests of what runs have left, where none was taken before."""
+        self.written: set[str] = set()
+        """What the code itself writes by name."""
 
     def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
         """Return a reader for a walk of what a run has left, which notes what it reads where this one does."""
@@ -156,6 +169,8 @@ class PlaceReader:
         return self._read(Kind.INSIDE, thing, CONTENT, value, look, called)
 
     def _read(self, kind: Kind, container: Any, key: Hashable, value: Any, look: Callable[[], Any], called: str) -> Any:
+        if self._limits.writes(container, key):
+            self.written.add(called)
         counted = self._counted(container, key, value, called)
         self.observations.append(Observation(kind, container, key, value, look, counted))
         return counted
@@ -163,6 +178,8 @@ class PlaceReader:
     def _read_entries(
         self, kind: Kind, container: Any, entries: Entries, look: Callable[[], Any], called: str
     ) -> list[tuple[Any, Any]]:
+        if self._limits.touches(container):
+            self.written.add(called)
         counted = self._counted_entries(container, entries, called)
         self.observations.append(Observation(kind, container, ORDER, entries, look, counted))
         return counted

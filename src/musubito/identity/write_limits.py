@@ -27,7 +27,18 @@ SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Ordere
 class WriteLimits:
     """What the reached code may write. Known by name where names decide, else by what is handed on."""
 
-    __slots__ = ("_members", "_names", "_opened", "_parents", "_whole", "dynamic", "fields", "mutators", "size")
+    __slots__ = (
+        "_members",
+        "_names",
+        "_opened",
+        "_parents",
+        "_touched",
+        "_whole",
+        "dynamic",
+        "fields",
+        "mutators",
+        "size",
+    )
 
     def __init__(self) -> None:
         self.fields: set[str] = set()
@@ -38,6 +49,7 @@ class WriteLimits:
         """Whether code may write by ways that its text does not show (`exec`, `globals`)."""
         self._names: dict[tuple[int, Hashable], bool] = {}
         """Places that code names, and whether it only adds to them."""
+        self._touched: set[int] = set()
         self._whole: set[int] = set()
         self._members: defaultdict[type, set[Write]] = defaultdict(set)
         """What methods write in their receivers, by class."""
@@ -77,6 +89,7 @@ class WriteLimits:
         place = id(container), hashed(name)
         if self._names.get(place) not in (False, counts):
             self._names[place] = counts
+            self._touched.add(id(container))
             self.size += 1
 
     def add_member(self, cls: type, to_class: bool, write: Write) -> None:
@@ -106,7 +119,7 @@ class WriteLimits:
 
     def touches(self, container: Any) -> bool:
         """Whether code names a write to anything in `container`."""
-        return id(container) in self._whole or any(each == id(container) for each, _ in self._names)
+        return id(container) in self._whole or id(container) in self._touched
 
     def writes(self, container: Any, key: Hashable) -> bool:
         """Whether code names a write to this very place."""

@@ -1,4 +1,4 @@
-"""Where an answer came from: the models, the prompts and the inputs that led to it."""
+"""Where an answer came from: the models, the prompts, the inputs and the files that led to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from musubito.lineage.damage import tells_damage
+from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.literals import prompts_in
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport, Tokens
@@ -35,16 +36,18 @@ class RootInput:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """What led to an answer. `models` has the tokens of all executions in its lineage, each counted once."""
+    """What led to an answer. `models` has the tokens of all executions in its lineage, each counted once, and
+    `files` what they read of files and folders."""
 
     models: Mapping[str, Tokens]
     prompts: tuple[Prompt, ...]
     inputs: tuple[RootInput, ...]
+    files: tuple[FileRead, ...]
 
 
 @tells_damage
 def origins(lineage: Lineage, node: str) -> Origins:
-    """Which models, prompts and inputs led to what this node gave. `LineageError` if it is not there."""
+    """Which models, prompts, inputs and files led to what this node gave. `LineageError` if it is not there."""
     number = lineage.number(node)
     links = lineage.rows("links_above", id=number)
     numbers = sorted({number}.union(*((below, above) for below, above, _ in links)))
@@ -57,6 +60,7 @@ def origins(lineage: Lineage, node: str) -> Origins:
         _models(lineage, nodes.values()),
         _prompts(lineage, nodes.values()),
         tuple(RootInput(each, lineage.input(each)) for each in roots),
+        files_read(lineage, nodes.values()),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from musubito.identity.changes import Difference, differences, how_many, text_diff
 from musubito.identity.secrets import HIDDEN, is_secret, without_secrets_in
 from musubito.lineage.damage import tells_damage
+from musubito.lineage.files import ChangedFile, changed_files
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
 
@@ -43,6 +44,7 @@ class Why:
     its last call said where that is no difference (forced, expired, invalidated). `arguments` names those that differ,
     `fields` says where in them, as far as both inputs are stored, and `parents` pairs the parents that differ.
     `not_replayable` says why a result that is stored for this very call is never replayed, None if there is no such.
+    `files` are those that the execution which answers there read otherwise than the one before it.
     """
 
     node: NodeReport
@@ -53,6 +55,7 @@ class Why:
     code: tuple[ChangedCode, ...]
     parents: tuple[tuple[NodeReport | None, NodeReport | None], ...]
     not_replayable: str | None
+    files: tuple[ChangedFile, ...] = ()
 
 
 @tells_damage
@@ -75,10 +78,11 @@ def why(lineage: Lineage, node: str) -> Why:
 
     # Those of the run itself are its other parts, not what was there before.
     before = [row for row in earlier if row[4] < began]
+    files = changed_files(lineage, this)
     nearest = _most_like(lineage, this, input_hash, before or earlier, distance)
     never = next((row[0] for row in lineage.rows("why_not_replayable", id=number)), None)
     if nearest is None:
-        return Why(this, said or "first of its operation", None, (), (), (), (), never)
+        return Why(this, said or "first of its operation", None, (), (), (), (), never, files)
     other = lineage.nodes([nearest[0]])[0]
     moved = _moved(lineage, parents_of[nearest[0]], parents)
     return Why(
@@ -90,6 +94,7 @@ def why(lineage: Lineage, node: str) -> Why:
         _code(lineage, nearest[1], code) if nearest[1] != code else (),
         moved,
         never,
+        files,
     )
 
 

@@ -19,7 +19,7 @@ SCANS = {
     "mark_stale_below_invalid": {"g"},
     "effects_may_run_again": {"_effects"},
     "forget_artifacts": {"_artifacts", "e", "_executions"},
-    "forget_inputs": {"_inputs", "n", "_nodes", "_executions"},
+    "forget_inputs": {"_inputs", "n", "_nodes", "_executions", "r"},
     "forget_code": {"_code_parts", "e", "n"},
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},

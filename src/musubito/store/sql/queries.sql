@@ -502,7 +502,7 @@ DELETE FROM _artifacts WHERE (namespace, digest) IN (
 RETURNING size, (SELECT s.name FROM _namespaces s WHERE s.id = _artifacts.namespace), digest;
 
 -- name: forget_inputs
--- Remove the inputs of nodes that none but forgotten executions ran at or answer.
+-- Remove the inputs of nodes that none but forgotten executions ran at or answer, and what is left of files.
 DELETE FROM _inputs WHERE (operation, input_hash) IN (
   SELECT n.operation, n.input_hash FROM _nodes n
   WHERE n.id IN (SELECT node FROM _executions WHERE not_replayable = :forgotten)
@@ -511,6 +511,11 @@ DELETE FROM _inputs WHERE (operation, input_hash) IN (
   SELECT n.operation, n.input_hash FROM _nodes n
   WHERE n.id IN (SELECT node FROM _executions WHERE not_replayable IS NOT :forgotten)
     OR n.execution IN (SELECT id FROM _executions WHERE not_replayable IS NOT :forgotten)
+) OR (operation, input_hash) IN (
+  -- Texts of files that no execution has read.
+  SELECT operation, input_hash FROM _inputs
+  EXCEPT SELECT operation, input_hash FROM _nodes
+  EXCEPT SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
 )
 RETURNING length(body);
 

@@ -180,6 +180,22 @@ JOIN _operations o ON o.namespace = s.id
 JOIN _inputs i ON i.operation = o.id
 WHERE s.name = :namespace AND o.name = :operation AND i.input_hash = :input_hash;
 
+-- name: text_of_file
+-- The text that calls in a namespace read from a file, by its digest, and the number of the namespace.
+SELECT s.id, i.body FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id
+JOIN _inputs i ON i.operation = o.id
+WHERE s.name = :namespace AND i.input_hash = :digest LIMIT 1;
+
+-- name: reads_of
+-- What an execution read besides its input; an empty digest: it was not there.
+SELECT kind, key, digest FROM _reads WHERE execution = :execution ORDER BY key, kind;
+
+-- name: execution_before
+-- The execution before this one of a call that depended on the same, and has an answer.
+SELECT max(e.id) FROM _executions x JOIN _executions e ON e.reuse_key = x.reuse_key AND e.id < x.id AND e.outcome = x.outcome
+WHERE x.id = :execution;
+
 -- name: chain
 -- The bodies of a chain of parts, the last one first, each with the part before it. One that is damaged and comes back
 -- to itself comes to an end: when there are as many as parts at all, or more bytes than may be, each one counted with
@@ -569,8 +585,9 @@ JOIN _namespaces s ON s.id = o.namespace
 WHERE e.not_replayable = :forgotten AND e.artifact IS NOT NULL;
 
 -- name: unused_inputs
--- Inputs that no node was given.
-SELECT operation, input_hash FROM _inputs EXCEPT SELECT operation, input_hash FROM _nodes;
+-- Inputs that no node was given, and texts of files that no execution has read.
+SELECT operation, input_hash FROM _inputs EXCEPT SELECT operation, input_hash FROM _nodes
+EXCEPT SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node;
 
 -- name: last_of_runs
 -- Each run with the run that it is a part of, when it began and ended, and when its last call ended.
@@ -709,6 +726,12 @@ SELECT i.operation, i.input_hash, length(i.body) FROM _inputs i WHERE (i.operati
   SELECT n.operation, n.input_hash FROM _nodes n
   WHERE n.id IN (SELECT node FROM _executions WHERE id IN (SELECT value FROM json_each(:executions)))
     OR n.execution IN (SELECT value FROM json_each(:executions))
+  UNION
+  SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
+  WHERE r.execution IN (SELECT value FROM json_each(:executions))
+  EXCEPT
+  SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
+  WHERE r.execution NOT IN (SELECT value FROM json_each(:executions))
   EXCEPT
   SELECT n.operation, n.input_hash FROM _nodes n
   WHERE n.id IN (SELECT node FROM _executions WHERE coalesce(not_replayable, '') <> :forgotten

@@ -1,0 +1,229 @@
+"""Files and folders as dependencies: what is stored of one, and whether it is still that.
+
+A file counts by the digest of its content, a folder by that of its entries' names and kinds, one that is absent by
+None. A digest is kept in this process with the signature that the path had (size, times, inode), so that a look at what
+did not change is one `stat`. Below the working directory paths are kept relative, so that a moved checkout replays.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from hashlib import sha256
+from typing import Final, NamedTuple, TypeAlias
+
+from musubito.store.base import Read
+
+__all__ = [
+    "FILE",
+    "FILE_AT",
+    "FOLDER",
+    "FOLDER_AT",
+    "KINDS",
+    "Reads",
+    "Signature",
+    "TooMuch",
+    "changed",
+    "digest_of",
+    "getcwd",
+    "is_ignored",
+    "is_settled",
+    "reads_of",
+    "signature",
+]
+
+FILE: Final = "file"
+FOLDER: Final = "folder"
+FILE_AT: Final = "file at"
+"""The kind of a second read, of what lies below the working directory and was opened by its absolute path: a process
+with another working directory may have another file of the same relative name. It counts while that path exists."""
+FOLDER_AT: Final = "folder at"
+AT: Final = frozenset({FILE_AT, FOLDER_AT})
+KINDS: Final = frozenset({FILE, FOLDER}) | AT
+
+LARGE: Final = 256 * 1024 * 1024
+"""Bytes. A larger file counts by its size and its time of change."""
+GRANULARITY: Final = 20_000_000
+"""Nanoseconds. Within so many a file may change twice and keep its times."""
+WHOLE_SECONDS: Final = 2_000_000_000
+"""The same where the file system keeps whole seconds, or every other one."""
+MOST: Final = 20_000
+"""How many digests are kept."""
+PIECE: Final = 1 << 20
+COMPANIONS: Final = ("-wal", "-shm", "-journal")
+"""What SQLite adds to a database's name while it is in use."""
+NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
+"""Entries of a folder that come and go by themselves."""
+
+Signature: TypeAlias = tuple[int, ...]
+"""Of a path that cannot be looked at, the number of the error alone."""
+
+# As they are now: a detector of blocking calls, which puts its own functions in their places, is meant for others. What
+# it is there to prevent happens in a thread; one `stat` where a file is opened has to happen at once.
+_stat = os.stat
+getcwd = os.getcwd
+_KNOWN: dict[tuple[str, bool], tuple[Signature | None, bytes | None]] = {}
+
+
+class TooMuch(Exception):
+    """There is more to read than may be read in this thread."""
+
+
+def signature(path: str) -> Signature | None:
+    """What tells, without a look at its content, that a path is still the same; None if it is absent."""
+    try:
+        found = _stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        return (getattr(error, "errno", None) or errno.EINVAL,)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev, found.st_mode
+
+
+def is_settled(seen: Signature | None, at: int) -> bool:
+    """Whether what has this signature at this time (nanoseconds) cannot change any more without getting another one."""
+    if seen is None or len(seen) == 1:
+        return False
+    mtime, ctime = seen[1], seen[2]
+    changed_at = max(mtime, ctime) if os.name == "posix" else mtime
+    return at - changed_at > (GRANULARITY if mtime % 1_000_000_000 else WHOLE_SECONDS)
+
+
+def digest_of(path: str, seen: Signature | None, *, folder: bool, at_most: int | None = None) -> bytes | None:
+    """What a path amounts to that has this signature now; None if it is absent. Raises `TooMuch` where more than
+    `at_most` bytes would have to be read."""
+    if seen is None:
+        return None
+    known = _KNOWN.get((path, folder))
+    if known is not None and known[0] == seen:
+        return known[1]
+    if len(seen) > 1 and at_most is not None and seen[0] > at_most and not folder:
+        raise TooMuch
+    at = time.time_ns()
+    digest = _digest(path, seen, folder)
+    if is_settled(seen, at) and signature(path) == seen:
+        if len(_KNOWN) >= MOST:
+            _KNOWN.clear()
+        _KNOWN[path, folder] = seen, digest
+    return digest
+
+
+def _digest(path: str, seen: Signature, folder: bool) -> bytes | None:
+    try:
+        if len(seen) == 1:
+            raise OSError(seen[0], "")
+        if folder:
+            return sha256("\0".join(_entries(path)).encode("utf-8", "surrogateescape")).digest()
+        if not stat.S_ISREG(seen[5]):
+            return sha256(b"no file: %d" % stat.S_IFMT(seen[5])).digest()
+        if seen[0] > LARGE:
+            return sha256(b"large: %d %d" % seen[:2]).digest()
+        made = sha256()
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(PIECE):
+                made.update(piece)
+        return made.digest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # So it is for whoever reads it, too.
+        return sha256(b"cannot be read: %d" % (error.errno or 0)).digest()
+
+
+def _entries(path: str) -> list[str]:
+    kinds: dict[str, str] = {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            kinds[entry.name] = "l" if entry.is_symlink() else "d" if is_folder else "f"
+    names = kinds.keys() - NO_ENTRIES
+    for name in tuple(names):
+        base = next((name.removesuffix(each) for each in COMPANIONS if name.endswith(each)), name)
+        if base != name and base in kinds:
+            names.discard(name)
+    return [f"{kinds[name]}{name}" for name in sorted(names)]
+
+
+def reads_of(path: str, relative: str | None, base: str | None, digest: bytes | None, *, folder: bool) -> list[Read]:
+    """What is stored of one path. `relative`: as it was opened, relative to `base`, the working directory. Raises
+    ValueError for a name that no store can keep."""
+    kind, kind_at = (FOLDER, FOLDER_AT) if folder else (FILE, FILE_AT)
+    path.encode()
+    if relative is not None:
+        return [Read(kind, _plain(relative), digest)]
+    root = None if base is None or base == os.path.sep else os.path.join(base, "")
+    if root is not None and (path.startswith(root) or path == base):
+        return [Read(kind, _plain(path[len(root) :]), digest), Read(kind_at, path, digest)]
+    return [Read(kind, path, digest)]
+
+
+def _plain(relative: str) -> str:
+    text = relative.replace(os.path.sep, "/")
+    while text.startswith("./"):
+        text = text[2:].lstrip("/")
+    return text or "."
+
+
+class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and this is kept with it
+    """What an execution read, as it is looked at before each replay."""
+
+    _here: str | None = None
+    _checks: Sequence[Check] = ()
+
+    def checks(self, here: str) -> Sequence[Check]:
+        """What its files are to be, seen from this working directory."""
+        if self._here != here:
+            self._checks = _checks_of(self, here)
+            self._here = here
+        return self._checks
+
+
+class Check(NamedTuple):
+    """What a path is to be."""
+
+    where: tuple[str, bool]
+    """The path, and whether it is a folder."""
+    if_there: bool
+    """Whether it may be absent."""
+    digest: bytes | None
+    read: Read
+
+
+def _checks_of(reads: Sequence[Read], here: str) -> Sequence[Check]:
+    checks: dict[tuple[str, bool, bytes | None], Check] = {}
+    for read in sorted((each for each in reads if each.kind in KINDS), key=lambda each: each.kind in AT):
+        path = here if read.key == "." else os.path.join(here, read.key)
+        folder = read.kind in (FOLDER, FOLDER_AT)
+        check = Check((path, folder), read.kind in AT, read.digest, read)
+        checks.setdefault((path, folder, read.digest), check)
+    return list(checks.values())
+
+
+def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None = None) -> Read | None:
+    """The first file or folder among these that is another one now; `stored` gives a digest as it is stored. Raises
+    `TooMuch`, see `digest_of`."""
+    for where, if_there, wanted, read in reads.checks(getcwd()):
+        seen = signature(where[0])
+        if seen is None:
+            if wanted is None or if_there:
+                continue
+            return read
+        known = _KNOWN.get(where)
+        if known is not None and known[0] == seen:
+            digest = known[1]
+        else:
+            digest = digest_of(where[0], seen, folder=where[1], at_most=at_most)
+        if digest is None or stored(digest) != wanted:
+            return read
+    return None
+
+
+def is_ignored(read: Read, patterns: Sequence[str]) -> bool:
+    """Whether a step ignores it: by its path, or by its name."""
+    key = read.key
+    name = os.path.basename(key)
+    return any(fnmatch(key, each) or fnmatch(name, each) for each in patterns)

@@ -1,0 +1,269 @@
+"""What a step's body reads of files and folders, told by Python's audit events while it runs.
+
+Events are listened to from the first body on that is to be watched. An event belongs to the body that is
+innermost where it is raised: the context variable says which, so that tasks and threads which inherit a context are in
+it. A thread that inherited none may be at work for every body that was open when it began; a pool's thread, for every
+open one: too many dependencies are a cost, one too few would be a wrong replay.
+
+The handlers note paths and their signatures, and read no file unless it was changed a moment ago. What the notes amount
+to is found out when the body has ended (`engine.file_reads`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures.thread import _worker, _WorkItem
+from contextvars import Context
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from musubito.engine.context import SCOPE
+from musubito.engine.file_caches import hits
+from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
+from musubito.engine.file_readers import Reader, Site, reader_of
+from musubito.identity.audit import listen
+from musubito.store.base import Read
+
+__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end"]
+
+SMALL: Final = 4 * 1024 * 1024
+"""Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
+READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
+NO_FILE: Final = re.compile("<.*>")
+"""How code is called that is in no file. Python looks for that, too, when it tells of an error in it."""
+NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
+
+DATABASES: Final[set[str]] = set()
+"""The files that SQLite was told to open: lineage, checkpoints."""
+_THREADS: Final[dict[int, threading.Thread]] = threading._active  # type: ignore[attr-defined]
+"""Those that run, by their idents; `threading.current_thread` makes new ones for threads of others."""
+
+
+class Seen(NamedTuple):
+    """A path as it was when the body read it first."""
+
+    path: str
+    folder: bool
+    relative: str | None
+    """As it was opened, where that was relative to the working directory in which the body began."""
+    signature: Signature | None
+    digest: bytes | None
+    """Only where the signature alone would not tell of a change just after."""
+    open_to_doubt: bool
+    """Whether a change just after could not be told at all."""
+    reader: Reader
+
+
+class BodyFiles:
+    """What one body has read and written so far."""
+
+    __slots__ = (
+        "_touched",
+        "base",
+        "before",
+        "began",
+        "closed",
+        "hits",
+        "lost",
+        "made",
+        "module",
+        "seen",
+        "sites",
+        "written",
+    )
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.began = time.time_ns()
+        self.before: Sequence[threading.Thread] = tuple(_THREADS.values())
+        """The threads that had begun before."""
+        self.base: str | None = None
+        """The working directory, as it was when the body first did something to files."""
+        self.closed = False
+        self.lost: str | None = None
+        """Why it cannot be told what it read."""
+        self.hits = hits()
+        self.sites: set[Site] = set()
+        """Where it has read."""
+        self.seen: dict[tuple[str, bool], Seen] = {}
+        self.written: dict[str, Signature | None] = {}
+        """What it wrote itself before it read it, with the signature before that."""
+        self.made: set[str] = set()
+        """Folders that were not there before it made them."""
+        self._touched: dict[str, Signature | None] = {}
+
+    # -- what happens --------------------------------------------------------------------------------------------------
+    def opened(self, name: Any, mode: Any, flags: Any) -> None:
+        """Something is about to be opened."""
+        if isinstance(name, int) or flags & NO_CONTENT:
+            return
+        path, relative = self._path(name)
+        if relative is not None and NO_FILE.fullmatch(relative) and signature(path) is None:
+            return
+        access = flags & READ_WRITE
+        empties = flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL)
+        if access in (os.O_RDONLY, os.O_RDWR) and not empties:
+            self._read(path, relative, folder=False)
+        if not access:
+            return
+        if (path, False) in self.seen or path in self.written:
+            return
+        before = signature(path)
+        if empties or before is None:
+            self.written[path] = before
+        else:
+            # It is added to, or changed in parts: what was in it before is still of importance.
+            self._touched.setdefault(path, before)
+
+    def listed(self, name: Any) -> None:
+        """The entries of a folder are about to be told."""
+        if isinstance(name, int):
+            return
+        path, relative = self._path(os.curdir if name is None else name)
+        if path.rstrip(os.path.sep) not in self.made:
+            self._read(path, relative, folder=True)
+
+    def renamed(self, source: Any, target: Any) -> None:
+        """Something is about to be given another name."""
+        if isinstance(source, int) or isinstance(target, int):
+            return
+        old, relative = self._path(source)
+        new, _ = self._path(target)
+        if old in self.made:
+            self.made.discard(old)
+            self.made.add(new)
+        elif old in self.written:
+            del self.written[old]
+        else:
+            self._read(old, relative, folder=False)
+        if (new, False) not in self.seen:
+            self.written.setdefault(new, signature(new))
+
+    def makes_folder(self, name: Any) -> None:
+        """A folder is about to be made, unless it is there."""
+        path = self._path(name)[0].rstrip(os.path.sep)
+        if signature(path) is None:
+            self.made.add(path)
+
+    def moves(self) -> None:
+        """The working directory is about to be another one."""
+        if self.base is None:
+            self.base = getcwd()
+
+    def without_own(self, reads: Sequence[Read]) -> Sequence[Read]:
+        """What a call inside the body read, without the files that the body itself had written before."""
+        base = self.base or ""
+        return [each for each in reads if each.kind not in KINDS or not self.wrote(os.path.join(base, each.key))]
+
+    # -- of paths ------------------------------------------------------------------------------------------------------
+    def wrote(self, path: str) -> bool:
+        """Whether what is there is the body's own."""
+        return path in self.written and signature(path) != self.written[path]
+
+    def _path(self, name: Any) -> tuple[str, str | None]:
+        text = os.fsdecode(name)
+        if self.base is None:
+            self.base = getcwd()
+        if os.path.isabs(text):
+            return text, None
+        here = getcwd()
+        return os.path.join(here, text), text if here == self.base else None
+
+    def _read(self, path: str, relative: str | None, *, folder: bool) -> None:
+        reader = reader_of(path)
+        if reader is None:
+            return
+        self.sites.add(reader.site)
+        if (path, folder) in self.seen or (not folder and self.wrote(path)):
+            return
+        touched = not folder and path in self._touched
+        found = self._touched[path] if touched else signature(path)
+        digest, doubt = None, False
+        if found is not None and not is_settled(found, time.time_ns()):
+            doubt = touched or (len(found) > 1 and not folder and found[0] > SMALL)
+            digest = None if doubt else digest_of(path, found, folder=folder)
+        self.seen.setdefault((path, folder), Seen(path, folder, relative, found, digest, doubt, reader))
+
+
+# -- the hook ----------------------------------------------------------------------------------------------------------
+_OPEN: Final[set[BodyFiles]] = set()
+
+
+def begin(module: str) -> BodyFiles:
+    """A body of a step of this module begins."""
+    _listen()
+    files = BodyFiles(module)
+    _OPEN.add(files)
+    return files
+
+
+def end(files: BodyFiles) -> None:
+    """It has ended: what is read from now on is none of its business."""
+    files.closed = True
+    files.before = ()
+    _OPEN.discard(files)
+
+
+def _of_body(handle: Callable[[BodyFiles, Any], None]) -> Callable[[Any], None]:
+    def handler(args: Any) -> None:
+        frame = SCOPE.get().frame
+        if frame is None and not _OPEN:
+            return
+        for files in _of_stray_thread() if frame is None else (frame.files,):
+            if files is None or files.closed:
+                continue
+            try:
+                handle(files, args)
+            except Exception as error:  # whatever goes wrong, the user's own call goes on
+                files.lost = f"which files it read could not be told: {type(error).__qualname__}"
+
+    return handler
+
+
+def _of_stray_thread() -> Sequence[BodyFiles]:
+    """The bodies for which a thread may be at work that inherited no context."""
+    thread = _THREADS.get(threading.get_ident())
+    if getattr(thread, "_target", None) is _worker:
+        return () if _is_in_context() else tuple(_OPEN)
+    return [files for files in tuple(_OPEN) if thread is not None and thread not in files.before]
+
+
+def _is_in_context() -> bool:
+    """Whether a pool's thread runs in the context of whoever gave it its work, as `asyncio.to_thread` has it do."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code is not _WorkItem.run.__code__:
+        frame = frame.f_back
+    work = None if frame is None else getattr(frame.f_locals.get("self"), "fn", None)
+    bound = getattr(work, "func", work)
+    return isinstance(getattr(bound, "__self__", None), Context)
+
+
+def _connected(args: Any) -> None:
+    try:
+        name = os.fsdecode(args[0])
+        DATABASES.add(name if os.path.isabs(name) else os.path.join(getcwd(), name))
+    except (TypeError, OSError):
+        return  # SQLite says what is wrong with such a name
+
+
+HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
+    "open": _of_body(lambda files, args: files.opened(*args)),
+    "os.listdir": _of_body(lambda files, args: files.listed(*args)),
+    "os.scandir": _of_body(lambda files, args: files.listed(*args)),
+    "os.rename": _of_body(lambda files, args: files.renamed(args[0], args[1])),
+    "os.mkdir": _of_body(lambda files, args: files.makes_folder(args[0])),
+    "os.chdir": _of_body(lambda files, _: files.moves()),
+    "sqlite3.connect": _connected,
+}
+"""By event, what is done with its arguments, in the thread that raises it."""
+
+
+@cache
+def _listen() -> None:
+    """Listen to audit events from now on, as long as the process lives."""
+    listen(HANDLERS)

@@ -1,0 +1,209 @@
+"""What a body's notes on files amount to when it has ended, and whether what an execution read is still so."""
+
+from __future__ import annotations
+
+import os
+import site
+import stat
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from musubito.engine.file_caches import inherited, remember, state_named
+from musubito.engine.file_digests import Signature, digest_of, is_ignored, reads_of, signature
+from musubito.engine.file_events import DATABASES, BodyFiles, Seen
+from musubito.identity.names import loaded
+from musubito.store.base import Read
+
+if TYPE_CHECKING:
+    from musubito.identity.fingerprint import Fingerprint
+
+__all__ = ["AT_ONCE", "FilesRead", "read_by", "read_from_caches"]
+
+AT_ONCE: Final = 4 * 1024 * 1024
+"""Bytes of one file that are read in the thread of an event loop."""
+LONGEST_TEXT: Final = 65_536
+"""Bytes. The text of a longer file is not kept."""
+SECRET: Final = (
+    *(
+        ".env",
+        ".env.*",
+        "*.env",
+        ".netrc",
+        "_netrc",
+        ".pgpass",
+        ".npmrc",
+        ".pypirc",
+        "*.pem",
+        "*.key",
+        "*.p12",
+        "*.pfx",
+    ),
+    *("*.jks", "*.kdbx", "id_*", "credentials*", "*secret*", "*password*", "*token*"),
+)
+"""How files are called that hold secrets: their texts are never kept."""
+NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
+SITE: Final = frozenset({"site-packages", "dist-packages"})
+BESIDE: Final = ("-wal", "-shm", "-journal", "-lock")
+"""What lies beside a SQLite database under its name."""
+
+
+class FilesRead(NamedTuple):
+    """What a body read of files and folders."""
+
+    reads: Sequence[Read]
+    not_replayable: str | None
+    """Why no replay can be checked against it."""
+    texts: Sequence[tuple[Read, str]]
+    """Of those that are small texts, what they hold, to be shown when it has changed."""
+
+
+def read_by(
+    files: BodyFiles,
+    ignored: Sequence[str],
+    database: str | None,
+    wants_text: Callable[[Read], bool],
+    code: Fingerprint,
+    at_most: int | None = None,
+) -> FilesRead:
+    """What counts of the notes on a body that has ended. `database`: the file of the store; `code`: that of the step.
+    Raises `TooMuch`, see `digest_of`."""
+    reads: list[Read] = []
+    texts: list[tuple[Read, str]] = []
+    why = files.lost
+    own = _own_package(files.module)
+    states = _states(code)
+    for seen in tuple(files.seen.values()):
+        if _is_of_the_system(seen.path, own) or _is_database(seen.path, database):
+            continue
+        try:
+            names = reads_of(seen.path, seen.relative, files.base, None, folder=seen.folder)
+        except ValueError:
+            why = why or "it read a file whose name is no text that a store can keep"
+            continue
+        if any(is_ignored(each, ignored) for each in names):
+            continue
+        now = signature(seen.path)
+        if now is None and seen.signature is not None and _is_temporary(seen, files):
+            continue
+        digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
+        unfit = _unfit(seen, now, digest, names[0])
+        why = why or unfit
+        names = [each._replace(digest=digest) for each in names]
+        reads += names
+        remember((seen.path, seen.folder), seen.reader, states, names, told=unfit is None)
+        if now is not None and not seen.folder and _may_be_kept(seen.path, now) and wants_text(names[0]):
+            text = _text(seen.path, digest)
+            texts += [] if text is None else [(names[0], text)]
+    return FilesRead(reads, why, texts)
+
+
+def read_from_caches(files: BodyFiles, ignored: Sequence[str], code: Fingerprint) -> list[Read]:
+    """What a body may have been told that others have read before."""
+    reads = inherited(files.hits, {*_states(code), *code.others}, files.sites)
+    return [read for read in reads if not is_ignored(read, ignored)]
+
+
+def _states(code: Fingerprint) -> list[str]:
+    return [state_named(each) for each in code.written]
+
+
+def _may_be_kept(path: str, now: Signature) -> bool:
+    name = os.path.basename(path).lower()
+    is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
+    return is_small and not any(fnmatchcase(name, each) for each in SECRET)
+
+
+def _text(path: str, digest: bytes | None) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LONGEST_TEXT + 1)
+    except OSError:
+        return None  # nor could the step read it
+    if sha256(content).digest() != digest or b"\0" in content:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: Read) -> str | None:
+    """Why what was read cannot be told by what is there now."""
+    if now != seen.signature or (seen.digest is not None and digest != seen.digest):
+        return f"{read.kind} {read.key!r}, which it read, was changed while it ran"
+    if seen.open_to_doubt:
+        return f"{read.kind} {read.key!r} was changed just before it was read, and may have been while it was"
+    if now is not None and len(now) > 1 and not (stat.S_ISREG(now[5]) or stat.S_ISDIR(now[5])):
+        return f"it read from {read.key!r}, which is a pipe, a socket or a device"
+    return None
+
+
+# -- what is no input --------------------------------------------------------------------------------------------------
+def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
+    """Whether what is gone now was made while the body ran."""
+    if seen.path in files.written or any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
+        return True
+    found = seen.signature
+    is_new = found is not None and len(found) > 1 and found[2] >= files.began
+    return is_new and seen.path.startswith(_temporary_roots())
+
+
+def _is_of_the_system(path: str, own: str | None) -> bool:
+    """Whether it is the interpreter's, a package's or the machine's."""
+    plain = os.path.normpath(path)
+    parts = plain.split(os.path.sep)
+    plain += os.path.sep
+    if plain.startswith((*NEVER, *_other_roots())):
+        return True
+    if own is not None and plain.startswith(own):
+        return False
+    return not SITE.isdisjoint(parts) or plain.startswith(_code_roots())
+
+
+def _own_package(module: str) -> str | None:
+    """The folder of the package that a step is of, if it is one: it may be installed."""
+    top = loaded(module.partition(" ")[0].partition(".")[0])
+    paths = list(getattr(top, "__path__", ()))
+    return os.path.join(os.path.abspath(paths[0]), "") if paths else None
+
+
+def _is_database(path: str, database: str | None) -> bool:
+    files = DATABASES if database is None else {*DATABASES, os.path.abspath(database)}
+    return path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE)
+
+
+def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
+    """As they are called, and as they are when links are followed; files, too, each with a separator at its end."""
+    known = [path for path in paths if path]
+    return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
+
+
+@cache
+def _code_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return _roots(
+        [*map(paths.get, names), os.path.dirname(os.__file__), site.getusersitepackages(), *site.getsitepackages()]
+    )
+
+
+@cache
+def _other_roots() -> tuple[str, ...]:
+    """Time zones and certificates."""
+    import ssl  # noqa: PLC0415 - it takes long, and most programs have imported it when it is needed here
+    import zoneinfo  # noqa: PLC0415
+
+    certificates = ssl.get_default_verify_paths()
+    places = [certificates.cafile, certificates.capath, certificates.openssl_cafile, certificates.openssl_capath]
+    return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
+
+
+@cache
+def _temporary_roots() -> tuple[str, ...]:
+    return _roots([tempfile.gettempdir()])

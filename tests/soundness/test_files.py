@@ -1,0 +1,1105 @@
+"""Files and folders that a step reads: an edit makes it run again, and nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import glob
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from musubito import (
+    MusubitoEngine,
+    ReplayReason,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
+from tests.soundness.world import World
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def of_relative() -> str:
+    with open("prompt.txt") as file:
+        return file.read()
+
+
+def text_of(name: str) -> str:
+    return Path(name).read_text()
+
+
+def of_pathlib() -> str:
+    return Path("prompt.txt").read_text()
+
+
+def of_absolute() -> str:
+    return (Path.cwd() / "prompt.txt").read_text()
+
+
+def of_lines() -> str:
+    with Path("prompt.txt").open() as file:
+        return "".join(file)
+
+
+def of_descriptor() -> str:
+    descriptor = os.open("prompt.txt", os.O_RDONLY)
+    try:
+        return os.read(descriptor, 100).decode()
+    finally:
+        os.close(descriptor)
+
+
+def of_bytes_name() -> str:
+    with open(os.fsencode(os.path.abspath("prompt.txt"))) as file:
+        return file.read()
+
+
+def of_json() -> str:
+    Path("prompt.txt")
+    with open("prompt.txt") as file:
+        return str(json.load(file))
+
+
+def of_csv() -> str:
+    with open("prompt.txt", newline="") as file:
+        return str(list(csv.reader(file)))
+
+
+def of_pandas() -> str:
+    return str(pd.read_csv("prompt.txt", header=None).iloc[0, 0])
+
+
+def of_numpy() -> str:
+    return str(np.loadtxt("prompt.txt"))
+
+
+def of_copy() -> str:
+    shutil.copyfile("prompt.txt", "copied.txt")
+    return Path("copied.txt").read_text()
+
+
+def of_thread_with_context() -> str:
+    found: list[str] = []
+    thread = threading.Thread(target=copy_context().run, args=(lambda: found.append(Path("prompt.txt").read_text()),))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def of_thread_without_context() -> str:
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(Path("prompt.txt").read_text()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def of_pool() -> str:
+    with ThreadPoolExecutor(2) as pool:
+        return next(pool.map(lambda name: Path(name).read_text(), ["prompt.txt"]))
+
+
+def of_pool_that_stays() -> str:
+    return POOL.submit(Path("prompt.txt").read_text).result()
+
+
+POOL = ThreadPoolExecutor(1)
+POOL.submit(str).result()
+
+
+def of_executor() -> str:
+    async def read() -> str:
+        return await asyncio.get_running_loop().run_in_executor(POOL, Path("prompt.txt").read_text)
+
+    return asyncio.run(read())
+
+
+def of_task() -> str:
+    async def read() -> str:
+        return await asyncio.to_thread(Path("prompt.txt").read_text)
+
+    async def both() -> list[str]:
+        return await asyncio.gather(read(), read())
+
+    return asyncio.run(both())[0]
+
+
+READERS = [
+    of_relative,
+    of_pathlib,
+    of_absolute,
+    of_lines,
+    of_descriptor,
+    of_bytes_name,
+    of_json,
+    of_csv,
+    of_pandas,
+    of_numpy,
+    of_copy,
+    of_thread_with_context,
+    of_thread_without_context,
+    of_pool,
+    of_pool_that_stays,
+    of_executor,
+    of_task,
+]
+
+
+@pytest.mark.parametrize("read", READERS, ids=lambda each: each.__name__)
+def test_an_edited_file_is_read_again(w: World, here: Path, read: Callable[[], str]) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        return read()
+
+    prompt = here / "prompt.txt"
+    prompt.write_text("1")
+    first = f(0).value
+    assert (f(0).value, w.ran["f"]) == (first, 1)
+    prompt.write_text("2")
+    with run() as r:
+        assert f(0).value != first
+    assert r.calls[0].reason is ReplayReason.READ_CHANGED
+    assert (f(0).value, w.ran["f"]) == (first.replace("1", "2"), 2)
+    prompt.write_text("1")
+    assert (f(0).value, w.ran["f"]) == (first, 2), "what it read is as it was the first time"
+
+
+def test_a_file_whose_times_and_inode_alone_differ_costs_nothing(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        return of_pathlib()
+
+    prompt = here / "prompt.txt"
+    prompt.write_text("1")
+    f(0)
+    os.utime(prompt, ns=(1, 1))
+    f(0)
+    (here / "new.txt").write_text("1")
+    (here / "new.txt").replace(prompt)
+    f(0)
+    prompt.chmod(0o600)
+    f(0)
+    assert w.ran["f"] == 1
+
+
+def test_size_and_time_of_change_do_not_hide_an_edit(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        return of_pathlib()
+
+    prompt = here / "prompt.txt"
+    prompt.write_text("1")
+    times = prompt.stat().st_atime_ns, prompt.stat().st_mtime_ns
+    assert f(0).value == "1"
+    prompt.write_text("2")
+    os.utime(prompt, ns=times)
+    assert f(0).value == "2"
+
+
+def test_edits_in_quick_succession_are_told_apart(w: World, here: Path) -> None:
+    """Within one tick of the file system's clock a file keeps its times, its size and its inode."""
+
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        return of_pathlib()
+
+    prompt = here / "prompt.txt"
+    for number in range(300):
+        text = str(number % 7)
+        prompt.write_text(text)
+        assert f(0).value == text
+
+
+def test_a_file_that_is_not_there(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        try:
+            return of_pathlib()
+        except FileNotFoundError:
+            return "default"
+
+    prompt = here / "prompt.txt"
+    assert [f(0).value, f(0).value, w.ran["f"]] == ["default", "default", 1]
+    prompt.write_text("1")
+    assert [f(0).value, f(0).value, w.ran["f"]] == ["1", "1", 2]
+    prompt.unlink()
+    assert [f(0).value, w.ran["f"]] == ["default", 2]
+    prompt.mkdir()
+    with pytest.raises(IsADirectoryError):
+        f(0)
+
+
+def test_a_link_that_leads_elsewhere(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        return of_pathlib()
+
+    for name in ("a", "b"):
+        (here / name).write_text(name)
+    (here / "prompt.txt").symlink_to("a")
+    assert f(0).value == "a"
+    (here / "prompt.txt").unlink()
+    (here / "prompt.txt").symlink_to("b")
+    assert f(0).value == "b"
+    (here / "b").write_text("c")
+    assert f(0).value == "c"
+
+
+def test_a_file_may_not_be_read_or_may(w: World, here: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root may read everything")
+
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        try:
+            return of_pathlib()
+        except PermissionError:
+            return "forbidden"
+
+    prompt = here / "prompt.txt"
+    prompt.write_text("1")
+    prompt.chmod(0)
+    assert [f(0).value, f(0).value, w.ran["f"]] == ["forbidden", "forbidden", 1]
+    prompt.chmod(0o600)
+    assert f(0).value == "1"
+
+
+# -- steps in steps ----------------------------------------------------------------------------------------------------
+def test_what_an_inner_step_read_is_handed_up(w: World, here: Path) -> None:
+    @musubito_step(name="inner")
+    def inner(x: int) -> str:
+        w.count("inner")
+        return of_pathlib()
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> str:
+        w.count("outer")
+        return inner(0).value
+
+    @musubito_step(name="top")
+    def top(x: int) -> str:
+        w.count("top")
+        return outer(0).value
+
+    prompt = here / "prompt.txt"
+    prompt.write_text("1")
+    inner(0)
+    assert [top(0).value, top(0).value] == ["1", "1"]
+    prompt.write_text("2")
+    assert [top(0).value, top(0).value] == ["2", "2"]
+    assert w.ran == {"inner": 2, "outer": 2, "top": 2}
+
+
+def test_fallback_after_a_failure_that_a_file_decided(w: World, here: Path) -> None:
+    @musubito_step(name="inner")
+    def inner(x: int) -> str:
+        return of_pathlib()
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> str:
+        try:
+            return inner(0).value
+        except FileNotFoundError:
+            return "fallback"
+
+    assert outer(0).value == "fallback"
+    (here / "prompt.txt").write_text("1")
+    assert outer(0).value == "1"
+
+
+def test_a_stream_that_was_closed_early_read_what_it_read(w: World, here: Path) -> None:
+    @musubito_step(name="inner")
+    def inner(x: int) -> Iterator[str]:
+        yield of_pathlib()
+        yield "more"
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> str:
+        for chunk in inner(0):
+            return chunk
+        return ""
+
+    (here / "prompt.txt").write_text("1")
+    assert outer(0).value == "1"
+    (here / "prompt.txt").write_text("2")
+    assert outer(0).value == "2"
+
+
+def test_an_effect_that_took_place_is_not_repeated_and_nothing_runs_for_its_files(w: World, here: Path) -> None:
+    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="send")
+    def send(x: int) -> str:
+        w.count("send")
+        return of_pathlib()
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> str:
+        w.count("outer")
+        return send(0).value
+
+    (here / "prompt.txt").write_text("1")
+    outer(0)
+    (here / "prompt.txt").write_text("2")
+    assert (outer(0).value, w.ran) == ("1", {"outer": 1, "send": 1})
+
+
+# -- async, streams, tasks ---------------------------------------------------------------------------------------------
+def test_async_steps(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    async def f(x: int) -> str:
+        w.count("f")
+        await asyncio.sleep(0)
+        return of_pathlib()
+
+    async def both() -> list[str]:
+        return [(await f(0)).value, (await f(0)).value]
+
+    (here / "prompt.txt").write_text("1")
+    assert asyncio.run(both()) == ["1", "1"]
+    (here / "prompt.txt").write_text("2")
+    assert asyncio.run(both()) == ["2", "2"]
+    assert w.ran["f"] == 2
+
+
+def test_side_by_side_each_step_has_its_own_reads(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    async def f(name: str) -> str:
+        w.count(name)
+        await asyncio.sleep(0)
+        text = text_of(name)
+        await asyncio.sleep(0)
+        return text
+
+    async def all_of_them() -> list[str]:
+        return [each.value for each in await asyncio.gather(f("a"), f("b"), f("c"))]
+
+    for name in "abc":
+        (here / name).write_text(name)
+    assert asyncio.run(all_of_them()) == ["a", "b", "c"]
+    (here / "b").write_text("new")
+    assert asyncio.run(all_of_them()) == ["a", "new", "c"]
+    assert w.ran == {"a": 1, "b": 2, "c": 1}
+
+
+def test_streams(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> Iterator[str]:
+        w.count("f")
+        yield "prompt: "
+        yield of_pathlib()
+
+    @musubito_step(name="g")
+    async def g(x: int) -> AsyncIterator[str]:
+        w.count("g")
+        yield "prompt: "
+        yield await asyncio.to_thread(of_pathlib)
+
+    async def all_of_g() -> str:
+        return "".join([chunk async for chunk in g(0)])
+
+    for text, count in (("1", 1), ("2", 2)):
+        (here / "prompt.txt").write_text(text)
+        for _ in range(2):
+            assert "".join(f(0)) == asyncio.run(all_of_g()) == f"prompt: {text}"
+        assert w.ran == {"f": count, "g": count}
+
+
+# -- what changes meanwhile --------------------------------------------------------------------------------------------
+def test_a_file_that_changes_while_the_step_runs(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        before = of_pathlib()
+        w.happens("between")
+        return before + of_pathlib()
+
+    prompt = here / "prompt.txt"
+    prompt.write_text("1")
+    w.hooks["between"] = lambda: w.elsewhere(lambda: prompt.write_text("2"))
+    assert f(0).value == "12"
+    assert w.rows("SELECT replayable FROM executions") == [
+        ("file 'prompt.txt', which it read, was changed while it ran",)
+    ]
+    for text in ("1", "2"):
+        prompt.write_text(text)
+        assert f(0).value == text + text
+    assert w.ran["f"] == 3
+
+
+def test_a_change_within_the_tick_in_which_it_was_read(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        text = of_pathlib()
+        w.happens("after")
+        return text
+
+    prompt = here / "prompt.txt"
+    for _ in range(50):
+        prompt.write_text("1")
+        w.hooks["after"] = lambda: prompt.write_text("2")
+        assert f(0).value == "1"
+        assert f(0).value == "2"
+
+
+def test_a_state_that_is_read_and_written_is_none_to_go_by(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> int:
+        number = int(Path("count").read_text()) + 1
+        Path("count").write_text(str(number))
+        return number
+
+    (here / "count").write_text("0")
+    assert [f(0).value for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_file_that_is_added_to_and_read(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        with open("log", "a") as log:
+            log.write("x")
+        return Path("log").read_text()
+
+    (here / "log").write_text("")
+    assert [f(0).value for _ in range(3)] == ["x", "xx", "xxx"]
+
+
+def test_a_log_that_is_only_written_counts_for_nothing(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> None:
+        w.count("f")
+        with open("log", "a") as log:
+            log.write("x")
+
+    f(0)
+    (here / "log").write_text("another")
+    f(0)
+    assert w.ran["f"] == 1
+
+
+def test_what_a_step_wrote_itself_is_no_input(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        Path("out").mkdir(exist_ok=True)
+        Path("out/a").write_text("mine")
+        Path("out/b.tmp").write_text("mine, too")
+        os.replace("out/b.tmp", "out/b")
+        return Path("out/a").read_text() + Path("out/b").read_text() + ",".join(sorted(os.listdir("out")))
+
+    f(0)
+    (here / "out" / "a").write_text("edited")
+    (here / "out" / "b").write_text("edited")
+    assert f(0).value == "minemine, tooa,b"
+    assert w.ran["f"] == 1
+
+
+def test_what_could_not_be_written_is_an_input(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        try:
+            with open("a/b", "w") as file:
+                file.write("mine")
+        except OSError:
+            return Path("a").read_text()
+        return ""
+
+    (here / "a").write_text("1")
+    assert f(0).value == "1"
+    (here / "a").write_text("2")
+    assert f(0).value == "2"
+
+
+def test_a_folder_that_was_there_is_an_input_though_it_was_to_be_made(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        os.makedirs("docs", exist_ok=True)
+        return sorted(os.listdir("docs"))
+
+    (here / "docs").mkdir()
+    assert f(0).value == []
+    (here / "docs" / "a").touch()
+    assert f(0).value == ["a"]
+
+
+def test_a_file_that_an_inner_step_is_given_by_its_name(w: World, here: Path) -> None:
+    """Whoever wrote it does not depend on it; who reads it does."""
+
+    @musubito_step(name="inner")
+    def inner(x: int) -> str:
+        w.count("inner")
+        return Path("between").read_text()
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> str:
+        w.count("outer")
+        Path("between").write_text("from outer")
+        return inner(0).value
+
+    outer(0)
+    (here / "between").write_text("from elsewhere")
+    assert outer(0).value == "from outer"
+    assert inner(0).value == "from elsewhere"
+    assert w.ran == {"outer": 1, "inner": 2}
+
+
+def test_a_file_that_an_inner_step_wrote(w: World, here: Path) -> None:
+    """A replay of the inner one writes nothing, so what is there then counts."""
+
+    @musubito_step(name="inner")
+    def inner(x: int) -> None:
+        w.count("inner")
+        Path("between").write_text("from inner")
+
+    @musubito_step(name="outer")
+    def outer(x: int) -> str:
+        w.count("outer")
+        inner(0)
+        return Path("between").read_text()
+
+    assert [outer(0).value, outer(0).value, w.ran["outer"]] == ["from inner", "from inner", 1]
+    (here / "between").write_text("from elsewhere")
+    assert outer(0).value == "from elsewhere"
+    assert w.ran == {"outer": 2, "inner": 1}
+
+
+def test_temporary_files_are_no_inputs(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        w.count("f")
+        with tempfile.NamedTemporaryFile("w+") as file, tempfile.TemporaryDirectory() as folder:
+            file.write("x")
+            file.flush()
+            subprocess.run([sys.executable, "-c", f"open({folder + '/made'!r}, 'w').write('y')"], check=True)
+            (Path(folder) / "sub").mkdir()
+            return [Path(file.name).read_text(), (Path(folder) / "made").read_text(), *sorted(os.listdir(folder))]
+
+    assert f(0).value == f(0).value == ["x", "y", "made", "sub"]
+    assert w.ran["f"] == 1
+
+
+def test_a_file_that_was_taken_away_is_none_of_its_own(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        text = of_pathlib()
+        os.unlink("prompt.txt")
+        return text
+
+    for text in ("1", "2", "1"):
+        (here / "prompt.txt").write_text(text)
+        assert f(0).value == text
+
+
+# -- where it lies -----------------------------------------------------------------------------------------------------
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+
+ran = []
+
+@musubito_step(name="relative")
+def relative(x):
+    print("ran", end=" ")
+    return open("prompts/prompt.txt").read()
+
+@musubito_step(name="absolute")
+def absolute(x):
+    print("ran", end=" ")
+    return (Path(__file__).parent / "prompts" / "prompt.txt").read_text()
+
+@musubito_step(name="listing")
+def listing(x):
+    print("ran", end=" ")
+    return sorted(p.name for p in (Path(__file__).parent / "prompts").iterdir())
+
+with use_musubito_engine(MusubitoEngine(SQLiteStorage(sys.argv[1]))) as engine:
+    print({"relative": relative, "absolute": absolute, "listing": listing}[sys.argv[2]](0).value)
+    engine.close()
+"""
+
+
+class Checkouts:
+    """Programs in folders of their own, run by processes of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def make(self, name: str, prompt: str) -> Path:
+        folder = self.root / name
+        (folder / "prompts").mkdir(parents=True)
+        (folder / "program.py").write_text(PROGRAM)
+        (folder / "prompts" / "prompt.txt").write_text(prompt)
+        return folder
+
+    def says(self, step: str, folder: Path, program: Path | None = None) -> str:
+        script = (program or folder) / "program.py"
+        done = subprocess.run(
+            [sys.executable, str(script), str(self.root / "lineage.db"), step],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+
+@pytest.fixture
+def checkouts(tmp_path: Path) -> Checkouts:
+    return Checkouts(tmp_path)
+
+
+def test_another_process_sees_the_edit(checkouts: Checkouts) -> None:
+    folder = checkouts.make("one", "1")
+    for step in ("relative", "absolute"):
+        (folder / "prompts" / "prompt.txt").write_text("1")
+        assert [checkouts.says(step, folder) for _ in range(2)] == ["ran 1", "1"]
+        (folder / "prompts" / "prompt.txt").write_text("2")
+        assert [checkouts.says(step, folder) for _ in range(2)] == ["ran 2", "2"]
+
+
+def test_a_checkout_that_moved_is_replayed(checkouts: Checkouts) -> None:
+    folder = checkouts.make("one", "1")
+    for step in ("relative", "absolute", "listing"):
+        checkouts.says(step, folder)
+    folder = folder.rename(checkouts.root / "two")
+    assert [checkouts.says(step, folder) for step in ("relative", "absolute")] == ["1", "1"]
+    assert checkouts.says("listing", folder) == "['prompt.txt']"
+
+
+def test_two_checkouts_with_different_files(checkouts: Checkouts) -> None:
+    one, two = checkouts.make("one", "1"), checkouts.make("two", "2")
+    for step in ("relative", "absolute"):
+        assert [checkouts.says(step, each) for each in (one, two)] == ["ran 1", "ran 2"]
+        assert [checkouts.says(step, each) for each in (one, two)] == ["1", "2"]
+
+
+def test_a_file_of_the_same_relative_name_elsewhere(checkouts: Checkouts) -> None:
+    """What was opened by its absolute path is not told by what lies below another working directory."""
+    one, two = checkouts.make("one", "1"), checkouts.make("two", "1")
+    assert checkouts.says("absolute", one) == "ran 1"
+    (one / "prompts" / "prompt.txt").write_text("2")
+    assert checkouts.says("absolute", two, program=one) == "ran 2"
+    (one / "prompts" / "prompt.txt").write_text("1")
+    (two / "prompts" / "prompt.txt").write_text("2")
+    assert checkouts.says("relative", two, program=one) == "ran 2"
+
+
+def test_a_step_that_goes_to_another_folder(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        os.chdir("sub")
+        try:
+            return of_relative()
+        finally:
+            os.chdir("..")
+
+    (here / "sub").mkdir()
+    (here / "prompt.txt").write_text("not this one")
+    for text in ("1", "2"):
+        (here / "sub" / "prompt.txt").write_text(text)
+        assert [f(0).value, f(0).value] == [text, text]
+
+
+def test_a_working_directory_that_became_another(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        return of_relative() + Path("../shared.txt").read_text()
+
+    (here.parent / "shared.txt").write_text("!")
+    for name in ("a", "b"):
+        (here / name).mkdir()
+        (here / name / "prompt.txt").write_text(name)
+        (here / "shared.txt").write_text("?")
+    for folder, answer in ((here / "a", "a?"), (here / "b", "b?"), (here / "a", "a?")):
+        monkeypatch.chdir(folder)
+        assert f(0).value == answer
+    assert w.ran["f"] == 2
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+LISTINGS: list[Callable[[], list[str]]] = [
+    lambda: os.listdir("docs"),
+    lambda: [each.name for each in os.scandir("docs")],
+    lambda: [each.name for each in Path("docs").iterdir()],
+    lambda: [Path(each).name for each in glob.glob("docs/*")],
+    lambda: [Path(each).name for each in glob.glob("docs/**", recursive=True)],
+    lambda: [each.name for each in Path("docs").glob("*")],
+    lambda: [each.name for each in Path("docs").resolve().rglob("*")],
+    lambda: [name for _, folders, files in os.walk("docs") for name in folders + files],
+]
+
+
+@pytest.mark.parametrize("number", range(len(LISTINGS)))
+def test_the_entries_of_a_folder(w: World, here: Path, number: int) -> None:
+    listing = LISTINGS[number]
+
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        w.count("f")
+        return sorted(listing())
+
+    docs = here / "docs"
+    docs.mkdir()
+    (docs / "a").touch()
+    first = f(0).value
+    (docs / "a").write_text("its content is not read")
+    assert (f(0).value, w.ran["f"]) == (first, 1)
+    (docs / "b").mkdir()
+    second = f(0).value
+    assert set(second) - set(first) == {"b"}
+    assert w.ran["f"] == 2
+    shutil.rmtree(docs)
+    docs.mkdir()
+    (docs / "a").touch()
+    assert (f(0).value, w.ran["f"]) == (first, 2), "the folder is another one, with the same entries"
+
+
+def test_a_folder_deep_below(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        return sorted(str(each) for each in Path("docs").rglob("*.md"))
+
+    (here / "docs/a/b").mkdir(parents=True)
+    assert f(0).value == []
+    (here / "docs/a/b/c.md").touch()
+    assert f(0).value == ["docs/a/b/c.md"]
+
+
+def test_the_lineage_beside_the_files_is_no_entry(here: Path) -> None:
+    """SQLite's files beside the database come and go."""
+    ran: list[int] = []
+
+    def f(x: int) -> list[str]:
+        return sorted(set(os.listdir()) & {"a", "b"})
+
+    for expected in (["a"], ["a"], ["a", "b"], ["a", "b"]):
+        (here / expected[-1]).touch()
+        with MusubitoEngine(SQLiteStorage("lineage.db")) as engine, use_musubito_engine(engine), run() as r:
+            assert (
+                musubito_step(
+                    f,
+                )
+                .__call__(0)
+                .value
+                == expected
+            )
+            ran.append(r.calls[0].outcome != "replayed")
+    assert ran == [1, 0, 1, 0]
+
+
+# -- what is nobody's input --------------------------------------------------------------------------------------------
+def test_what_the_interpreter_reads(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        import inspect
+        import traceback
+        import zoneinfo
+        from importlib import metadata
+
+        import module_of_this_test  # type: ignore[import-not-found]
+
+        Path("/proc/self/stat").read_text()
+        with open(os.devnull) as nothing:
+            nothing.read()
+        metadata.version("pytest")
+        zoneinfo.ZoneInfo("Europe/Berlin")
+        Path(json.__file__).read_text()
+        Path(np.__file__).read_text()
+        inspect.getsource(module_of_this_test.g)
+        try:
+            module_of_this_test.g()
+        except ValueError:
+            return traceback.format_exc()[-20:]
+        return ""
+
+    (here / "module_of_this_test.py").write_text("def g():\n    raise ValueError('no')\n")
+    sys.path.insert(0, str(here))
+    try:
+        f(0)
+    finally:
+        sys.path.remove(str(here))
+        del sys.modules["module_of_this_test"]
+    assert w.rows("SELECT kind, key FROM reads") == []
+
+
+def test_source_texts_and_data_that_are_read_as_data(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        import importlib.resources
+        import linecache
+        import pkgutil
+
+        linecache.clearcache()
+        text = importlib.resources.files("package_of_this_test").joinpath("a.txt").read_text()
+        data = pkgutil.get_data("package_of_this_test", "b.txt") or b""
+        return text + data.decode() + Path("package_of_this_test/__init__.py").read_text() + linecache.getline("c", 1)
+
+    package = here / "package_of_this_test"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name in ("a.txt", "b.txt"):
+        (package / name).write_text("1")
+    (here / "c").write_text("1")
+    monkeypatch.syspath_prepend(here)
+    assert f(0).value == "111\n"
+    for path, answer in (
+        (package / "a.txt", "211\n"),
+        (package / "b.txt", "221\n"),
+        (package / "__init__.py", "2221\n"),
+        (here / "c", "2222\n"),
+    ):
+        path.write_text("2")
+        assert f(0).value == answer
+    sys.modules.pop("package_of_this_test")
+
+
+def test_a_pipe_cannot_be_read_twice(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        return Path("pipe").read_text()
+
+    os.mkfifo(here / "pipe")
+    for text in ("1", "2"):
+        writer = threading.Thread(target=lambda text=text: (here / "pipe").write_text(text))
+        writer.start()
+        assert f(0).value == text
+        writer.join()
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+def test_files_that_a_step_ignores(w: World, here: Path) -> None:
+    @musubito_step(StepConfiguration(ignore_files=("*.log", "cache/*")), name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        return "".join(Path(each).read_text() for each in ("a.log", "cache/b", "prompt.txt"))
+
+    (here / "cache").mkdir()
+    for name in ("a.log", "cache/b", "prompt.txt"):
+        (here / name).write_text("1")
+    f(0)
+    for name in ("a.log", "cache/b"):
+        (here / name).write_text("2")
+    f(0)
+    assert w.ran["f"] == 1
+    (here / "prompt.txt").write_text("2")
+    assert f(0).value == "222"
+
+
+@pytest.mark.parametrize("wrong", ["*.log", ["*.log"], ("",), (1,)])
+def test_patterns_that_are_none(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="ignore_files must be a tuple of patterns"):
+        StepConfiguration(ignore_files=wrong)
+
+
+def test_files_may_be_left_out_of_account(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def f(x: int) -> str:
+        return of_pathlib()
+
+    prompt, database = here / "prompt.txt", tmp_path / "lineage.db"
+    prompt.write_text("1")
+
+    def asked(**options: bool) -> str:
+        with MusubitoEngine(SQLiteStorage(database), **options) as engine:
+            return engine.execute("f", {"x": 0}, f).value
+
+    assert asked() == "1"
+    prompt.write_text("2")
+    assert asked(track_files=False) == "1"
+    monkeypatch.setenv("MUSUBITO_TRACK_FILES", "0")
+    assert asked() == "1"
+    monkeypatch.delenv("MUSUBITO_TRACK_FILES")
+    assert asked() == "2"
+
+
+def test_an_encrypted_namespace_names_no_file(tmp_path: Path, here: Path) -> None:
+    path = tmp_path / "lineage.db"
+
+    def f(x: int) -> str:
+        text = of_pathlib()
+        if text == "3":
+            (here / "prompt.txt").write_text("4")
+        return text
+
+    with MusubitoEngine(SQLiteStorage(path), key=bytes(32)) as engine:
+        for text in ("1", "2"):
+            (here / "prompt.txt").write_text(text)
+            for _ in range(2):
+                assert engine.execute("f", {"x": 0}, f).value == text
+        (here / "prompt.txt").write_text("3")
+        assert engine.execute("f", {"x": 0}, f).value == "3"
+    for file in tmp_path.glob("lineage.db*"):
+        assert b"prompt.txt" not in file.read_bytes()
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------------
+def test_an_event_with_no_step_open_costs_next_to_nothing(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> None:
+        return None
+
+    f(0)
+    best = min(_seconds_of(lambda: sys.audit("open", "prompt.txt", "r", 0), 20_000) for _ in range(10))
+    assert best < 0.3e-6
+
+
+def _seconds_of(work: Callable[[], object], times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - began) / times
+
+
+# -- what is kept in memory --------------------------------------------------------------------------------------------
+CACHING_PROGRAM = """
+import functools, sys
+from pathlib import Path
+import jinja2
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+
+TEXT = None
+TEXTS = {}
+TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader("."))
+
+def text():
+    global TEXT
+    if TEXT is None:
+        TEXT = Path("prompt.txt").read_text()
+    return TEXT
+
+def keyed():
+    if "prompt" not in TEXTS:
+        TEXTS["prompt"] = Path("prompt.txt").read_text()
+    return TEXTS["prompt"]
+
+@functools.lru_cache
+def cached():
+    return Path("prompt.txt").read_text()
+
+class Prompts:
+    text = None
+
+    def lazily(self):
+        if self.text is None:
+            self.text = Path("prompt.txt").read_text()
+        return self.text
+
+class Once:
+    @functools.cached_property
+    def once(self):
+        return Path("prompt.txt").read_text()
+
+    @staticmethod
+    @functools.cache
+    def static():
+        return Path("prompt.txt").read_text()
+
+PROMPTS = Prompts()
+ONCE = Once()
+STEPS = {
+    "global": lambda x: text(),
+    "dict": lambda x: keyed(),
+    "lru_cache": lambda x: cached(),
+    "attribute": lambda x: PROMPTS.lazily(),
+    "property": lambda x: ONCE.once,
+    "static": lambda x: Once.static(),
+    "template": lambda x: TEMPLATES.get_template("prompt.txt").render(),
+}
+
+with use_musubito_engine(MusubitoEngine(SQLiteStorage("lineage.db"))) as engine:
+    def said(name, x):
+        step = musubito_step(name=name)(STEPS[name])
+        from musubito import run
+        with run() as r:
+            value = step(x).value
+        return value + ("!" if r.calls[0].outcome == "ran" else "")
+
+    for x in sys.argv[1:]:
+        print(*(said(name, x) for name in STEPS))
+    engine.close()
+"""
+
+
+def test_what_was_read_once_and_is_kept_in_memory(here: Path) -> None:
+    def says(*calls: str) -> list[set[str]]:
+        done = subprocess.run(
+            [sys.executable, "program.py", *calls], cwd=here, capture_output=True, text=True, check=True
+        )
+        return [set(line.split()) for line in done.stdout.splitlines()]
+
+    (here / "program.py").write_text(CACHING_PROGRAM)
+    (here / "prompt.txt").write_text("1")
+    assert says("a", "b", "a", "b") == [{"1!"}, {"1!"}, {"1"}, {"1"}]
+    assert says("b", "a") == [{"1"}, {"1"}]
+    (here / "prompt.txt").write_text("2")
+    assert says("b", "a", "b") == [{"2!"}, {"2!"}, {"2"}]
+
+
+def test_what_is_read_anew_each_time_is_in_no_cache(w: World, here: Path) -> None:
+    """A step that keeps something is not taken to keep what it reads."""
+
+    @musubito_step(name="f")
+    def f(name: str) -> str:
+        COUNT[name] = COUNT.get(name, 0) + 1
+        return Path(name).read_text()
+
+    for name in ("a", "b"):
+        (here / name).write_text(name)
+        f(name)
+    (here / "a").write_text("new")
+    assert [f("b").value, f("a").value] == ["b", "new"]
+    assert COUNT == {"a": 2, "b": 1}
+
+
+def test_of_a_cache_that_has_not_answered_nothing_was_told(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(name: str) -> str:
+        w.count(name)
+        return loaded(name)
+
+    for name in ("a", "b"):
+        (here / name).write_text(name)
+        f(name)
+    (here / "a").write_text("new")
+    assert f("b").value == "b"
+    loaded.cache_clear()
+    assert f("a").value == "new"
+    assert w.ran == {"a": 2, "b": 1}
+
+
+COUNT: dict[str, int] = {}
+
+
+@lru_cache
+def loaded(name: str) -> str:
+    return Path(name).read_text()
