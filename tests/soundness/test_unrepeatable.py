@@ -36,6 +36,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.identity.audit import listen
 from musubito.store.base import Holds, ReadsOf
 from musubito.store.memory import MemoryStore
 from tests.fresh import fresh
@@ -248,11 +249,7 @@ def test_what_the_standard_library_asks_of_the_machine_is_not_the_steps(engine, 
 
     started = []
 
-    def counts(event: str, args: tuple[Any, ...]) -> None:
-        if event == "subprocess.Popen":
-            started.append(args[0])
-
-    sys.addaudithook(counts)
+    listen({"subprocess.Popen": lambda args: started.append(args[0])})
 
     @musubito_step(name="links")
     def links(q):
