@@ -16,6 +16,7 @@ from bench.measure import Call, Sample, interleave
 from bench.rows import Row, engine_in, executions_in
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step
 from musubito.engine.external import EffectStory
+from musubito.engine.modes import Mode
 from musubito.engine.protocol import Story
 
 Function = Callable[[Any], Any]
@@ -102,9 +103,9 @@ class OfOneKind(MusubitoEngine):
 
     kind: type[Story] = Story
 
-    def story(self, call: Any, scope: Any = None, kinds: Any = None) -> Story:
+    def story(self, call: Any, mode: Any = Mode.REPLAY, scope: Any = None, kinds: Any = None) -> Story:
         """See `MusubitoEngine`."""
-        return super().story(call, scope, (self.kind, EffectStory))
+        return super().story(call, mode, scope, (self.kind, EffectStory))
 
 
 def ledger(folder: Path) -> dict[str, Sample]:

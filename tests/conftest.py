@@ -20,7 +20,7 @@ settings.load_profile("ci")
 @pytest.fixture(autouse=True, scope="session")
 def _apart() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MUSUBITO_URL", "MUSUBITO_BLOBS"):
+        for name in ("MUSUBITO_URL", "MUSUBITO_MODE", "MUSUBITO_BLOBS"):
             patch.delenv(name, raising=False)
         patch.setattr(removal, "UNTIL_SAID", 0.0)
         yield

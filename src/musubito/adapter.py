@@ -15,25 +15,26 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from musubito.engine.context import ANY, SCOPE, Ambient, Frame, HandUp, Run, Scope, Turn, add_control_flow
-from musubito.engine.current import current_engine
+from musubito.engine.current import current_engine, recording_engine
 from musubito.engine.drivers import arun, loop_is_watched, run
-from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
+from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import explained
 from musubito.engine.external import ANSWER
 from musubito.engine.looking import LookingEngine
+from musubito.engine.modes import Mode, current_mode, mode_named
 from musubito.engine.protocol import CANCELLATIONS, Call, Story
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
+from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import warn
 from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.foreign import register_kind
 from musubito.identity.source import bring
-from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
+from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.store.base import Attempted, Read
 
 __all__ = [
@@ -41,8 +42,6 @@ __all__ = [
     "ANY",
     "CANCELLATIONS",
     "QUESTIONS",
-    "REPLAYS",
-    "RUNS",
     "SCOPE",
     "Ambient",
     "Attempted",
@@ -51,6 +50,7 @@ __all__ = [
     "Fingerprint",
     "Frame",
     "LookingEngine",
+    "Mode",
     "Operation",
     "Question",
     "Run",
@@ -59,13 +59,18 @@ __all__ = [
     "Turn",
     "add_control_flow",
     "ambient",
+    "check_inputs",
     "current_engine",
+    "current_mode",
     "digest_input",
     "explained",
     "loop_is_watched",
+    "mode_named",
     "not_replayable",
     "note_read",
     "off_loop",
+    "ran_unrecorded",
+    "recording_engine",
     "register_kind",
     "run_story",
     "run_story_async",
@@ -83,7 +88,7 @@ class Operation:
     def __init__(self, name: str, code: Any, semantics: StepConfiguration, module: str) -> None:
         self._made_of = name, code, semantics, module
         self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
-        self._tracker = CodeTracker(code, module=module, step=name)
+        self._tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages)
 
     def __repr__(self) -> str:
         return f"<Operation {self.definition.name}>"
@@ -108,17 +113,15 @@ class Operation:
         function: Callable[[], Any],
         turn: Turn | None = None,
         again: Callable[[], Mapping[str, object]] | None = None,
-        *,
-        force: bool,
     ) -> Call:
-        """One call, with what identifies it (`code` is that of just now) and what is to be run if it is not replayed;
-        `force`: it is run, unless it is an effect. `turn`: which one it is of equal calls that are made side by
-        side. `again`: makes `arguments` anew, of what the call is given then."""
+        """One call, with what identifies it (`code` is that of just now) and what is to be run if it is not replayed.
+        `turn`: which one it is of equal calls that are made side by side. `again`: makes `arguments` anew, of what the
+        call is given then."""
         definition = self.definition
-        if force and definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
-            definition = replace(definition, semantics=replace(definition.semantics, force_reexecution=True))
         head, record = engine.identified(definition, code)
-        return Call(definition, code, self._tracker, head, record, arguments, function, turn, again)
+        return Call(
+            definition, code, self._tracker.current, self._tracker, head, record, arguments, function, turn, again
+        )
 
 
 def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:

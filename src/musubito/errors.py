@@ -155,12 +155,17 @@ class WrongKey(MusubitoError):
 
 
 class NotReplayed(MusubitoError):
-    """Only replays were asked for, and this call would have to run."""
+    """A call in the mode `replay_only` that would have to run.
 
-    def __init__(self, operation: str, why: str) -> None:
-        super().__init__(f"{operation}: only replays were asked for, and it would have to run: {why}")
+    `why` names what differs from the nearest earlier call; `explanation` is the whole `Explanation`, None for an effect
+    and where the store failed.
+    """
+
+    def __init__(self, operation: str, why: str, explanation: Any = None) -> None:
+        super().__init__(f"{operation}: replay-only: no stored result ({why})")
         self.operation = operation
         self.why = why
+        self.explanation = explanation
 
 
 class EffectOutcomeUnknown(MusubitoError):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.engine.context import SCOPE, Run, Scope
-from musubito.engine.current import current_engine
+from musubito.engine.current import current_engine, engine_without_store, recording_engine
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import why_missing
+from musubito.engine.modes import Mode, current_mode, mode_named, said_elsewhere
 from musubito.engine.protocol import CANCELLATIONS
 from musubito.errors import MusubitoError
 from musubito.model import ReplayReason
@@ -95,19 +96,39 @@ def _record(line: CallLine, missing: ReplayReason | None) -> CallRecord:
 
 
 @contextmanager
-def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> Iterator[RunRecord]:
+def run(
+    name: str | None = None, *, tags: Mapping[str, Any] | None = None, mode: str | None = None
+) -> Iterator[RunRecord]:
     """Group the calls inside into one run; within a run each sample of a STOCHASTIC step is given at most once.
 
     Inside another run it joins that one's samples, as a part of it has to. `tags` must be plain JSON data; TypeError
     for what is no mapping.
+
+    `mode` says how the calls inside are made, those of steps inside of steps too:
+
+    - "replay" (as if nothing was said): replay results where that is safe, run and record the rest.
+    - "refresh": run every step and record it anew. An effect that was done is not repeated.
+    - "replay_only": replay, or raise `NotReplayed`, saying what differs from the nearest earlier call. Nothing runs.
+    - "off": run every function as if it were no step, effects too; nothing is looked up or stored. A step still gives
+      back a `MusubitoResult`, and no calls are listed.
+
+    The innermost that was said counts: a graph's config (`{"configurable": {"musubito": {"mode": ...}}}`),
+    `run(mode=...)`, `use_musubito_engine(None)` (off), and last the environment variable `MUSUBITO_MODE`. Threads that
+    inherit no context take the mode that was said last. ValueError for any other mode.
     """
+    said = None if mode is None else mode_named(mode, "the mode of a run")
     if tags is not None and not isinstance(tags, Mapping):
         raise TypeError(f"the tags of a run are a mapping, such as {{'team': 'a'}}, not {tags!r}")
     try:
         tagged = json.dumps(dict(tags)) if tags is not None else None
     except (TypeError, ValueError) as error:
         raise MusubitoError(f"the tags of a run must be plain JSON data: {error}") from error
-    engine, scope = current_engine(), SCOPE.get()
+    scope, in_mode = SCOPE.get(), said or current_mode()
+    if in_mode is Mode.OFF:
+        with _unrecorded(name, tagged, said) as record:
+            yield record
+        return
+    engine = current_engine() if said is None else recording_engine()
     outer = scope.run if scope.engine is engine else None
     frame = scope.frame
     within: tuple[bytes, int | None] | None = None
@@ -119,12 +140,16 @@ def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> It
     this.lines = []
     if outer is not None:
         this.samples = outer.samples
-    engine.journal.append(this)
-    engine.keeper.wake()
-    token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient))
+    # Nothing runs in it, so it begins no namespace.
+    this.only_asks = in_mode is Mode.REPLAY_ONLY
+    if not this.only_asks:
+        engine.journal.append(this)
+        engine.keeper.wake()
+    token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient, said or scope.mode))
     engine.open.enter(this)
     try:
-        yield RunRecord(engine, this)
+        with nullcontext() if said is None else said_elsewhere(said):
+            yield RunRecord(engine, this)
     except BaseException as error:
         # Whoever calls `sys.exit` inside did not come to its end.
         stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
@@ -135,8 +160,20 @@ def run(name: str | None = None, *, tags: Mapping[str, Any] | None = None) -> It
     finally:
         SCOPE.reset(token)
         engine.open.leave(this)
-        this.finished_at = engine.now()
-        engine.journal.append(this)
+        engine.end_run(this)
+
+
+@contextmanager
+def _unrecorded(name: str | None, tags: str | None, said: Mode | None) -> Iterator[RunRecord]:
+    """A run of which nothing is written. Whether there is a store is not asked."""
+    engine, scope = engine_without_store(), SCOPE.get()
+    this = engine.new_run(name, tags)
+    token = SCOPE.set(scope if said is None else scope._replace(mode=said))
+    try:
+        with nullcontext() if said is None else said_elsewhere(said):
+            yield RunRecord(engine, this)
+    finally:
+        SCOPE.reset(token)
 
 
 def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> None:
@@ -153,5 +190,7 @@ def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> N
         raise TypeError(f"the name of a model is a text, not {model!r}")
     frame = SCOPE.get().frame
     if frame is None:
+        if current_mode() is Mode.OFF:
+            return  # it may well be inside of one, which runs as if it were none
         raise MusubitoError("record_usage is called inside a step")
     frame.uses_tokens(model, input_tokens, output_tokens)

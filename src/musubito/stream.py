@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, closing
 from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
@@ -18,14 +19,18 @@ from musubito.engine.context import SCOPE, HandUp, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.effects import Find, Raised, Returned
 from musubito.engine.engine import MusubitoEngine
+from musubito.engine.external import EffectStory
+from musubito.engine.modes import Mode, current_mode
 from musubito.engine.protocol import Begun, Call, Story, Telling, input_of
+from musubito.engine.replay_only import ReplayOnlyStory
+from musubito.engine.unrecorded import ran_unrecorded, result_of
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
 from musubito.identity.codecs import FORMAT, ArtifactPacker, decode_value
 from musubito.identity.names import name_of
 from musubito.model import MusubitoResult
 from musubito.store.base import Began
 
-__all__ = ["MusubitoStream"]
+__all__ = ["MusubitoStream", "UnrecordedStream"]
 
 T = TypeVar("T")
 
@@ -52,12 +57,21 @@ class MusubitoStream(Generic[T]):
     """
 
     def __init__(
-        self, engine: MusubitoEngine, make: Callable[[], Call], name: str, scope: Scope | None = None, *, is_async: bool
+        self,
+        engine: MusubitoEngine,
+        make: Callable[[], Call],
+        name: str,
+        scope: Scope | None = None,
+        mode: Mode | None = None,
+        *,
+        is_async: bool,
     ) -> None:
         """`make` gives the call as it is now; it is asked here, so that what is wrong with the arguments is said where
         they are given, and again when the stream begins."""
         self._engine = engine
         self._make = make
+        # Said where the stream is made, and not where it is iterated.
+        self._mode = current_mode() if mode is None else mode
         self._scope = scope or SCOPE.get()
         self._name = name
         self._is_async = is_async
@@ -105,7 +119,7 @@ class MusubitoStream(Generic[T]):
         self._started = True
 
     def _recording(self) -> Recording:
-        return Recording(self._engine, self._make, self._scope, self._kept)
+        return Recording(self._engine, self._make, self._scope, self._kept, self._mode)
 
     def _stream(self) -> Iterator[T]:
         recording = self._recording()
@@ -153,6 +167,35 @@ class MusubitoStream(Generic[T]):
         self._result = life.result()
 
 
+class UnrecordedStream(MusubitoStream[T]):
+    """The chunks of a generator in the mode `off`: it runs as if it were no step."""
+
+    def __init__(self, function: Callable[[], Any], name: str, *, is_async: bool) -> None:
+        self._function = function
+        self._name = name
+        self._is_async = is_async
+        self._started = False
+        self._result = None
+
+    def _stream(self) -> Iterator[T]:
+        ran_unrecorded()
+        chunks: list[T] = []
+        with closing(self._function()) as generator:
+            for chunk in generator:
+                chunks.append(chunk)
+                yield chunk
+        self._result = result_of(chunks)
+
+    async def _astream(self) -> AsyncIterator[T]:
+        ran_unrecorded()
+        chunks: list[T] = []
+        async with aclosing(self._function()) as generator:
+            async for chunk in generator:
+                chunks.append(chunk)
+                yield chunk
+        self._result = result_of(chunks)
+
+
 class Recording:
     """What a stream has given so far, and the context in which its generator runs."""
 
@@ -162,11 +205,12 @@ class Recording:
         make: Callable[[], Call],
         scope: Scope,
         keep: Callable[[list[Any]], Any],
-        kind: type[Story] = _StreamStory,
+        mode: Mode,
     ) -> None:
         self._make = make
         self._keep = keep
-        self.story = kind(engine, make(), scope if scope.engine is engine else scope._replace(engine=engine, run=None))
+        kinds = (ReplayOnlyStory if mode is Mode.REPLAY_ONLY else _StreamStory, EffectStory)
+        self.story = engine.story(make(), mode, scope, kinds)
         self.chunks: list[Any] = []
         self.context = copy_context()
 

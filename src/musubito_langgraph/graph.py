@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from langgraph.graph import StateGraph
 
 from musubito import MusubitoEngine, StepConfiguration
+from musubito.adapter import check_inputs
 from musubito_langgraph import _compat
 from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
 from musubito_langgraph.parents import LINEAGE, LineageChannel, LineageWrite
@@ -39,8 +40,10 @@ def musubito_graph(
     (`StepType.STOCHASTIC`). `ignore_config` names keys of `configurable` and `metadata` that decide nothing, such as
     the id of a request. `engine`: the one in use if none is given.
 
-    An invocation says more in `config["configurable"]["musubito"]`: `{"mode": "live" | "refresh" | "off" |
-    "replay_only", "namespace": "..."}`.
+    An invocation says more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
+    "off", "namespace": "..."}`. Without a mode there, that of `run(mode=...)`, of `use_musubito_engine(None)` (off) or
+    of the environment variable `MUSUBITO_MODE` counts, the innermost first. With "off" there, the graph runs as if it
+    were not wrapped: plain steps that its nodes call stay steps.
 
     Wrapping twice equals once. Raises TypeError for what is no graph, and ValueError for a name in `steps` that the
     graph does not have.
@@ -155,6 +158,9 @@ def _wrapped_node(
     if said is not None and not isinstance(said, StepConfiguration):
         raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {said!r}')
     node = replace(bare, semantics=bare.settings.semantics(bare.path, said))
+    if node.semantics.inputs is not None and not _compat.is_functional(graph):
+        keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
+        check_inputs(node.operation, node.semantics.inputs, keys)
     changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
     if said is not None:
         changes["metadata"] = metadata or None
@@ -181,7 +187,8 @@ def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str
         branch = _compat.branch_of(writer)
         if branch is not None:
             name = _router(branch)
-            semantics = node.settings.semantics(f"{node.path}:{name}", node.semantics)
+            # What a node looks at says nothing of what decides after it.
+            semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
             recorded = recorded_branch(branch, name, replace(node, semantics=semantics))
             writers.append(_compat.writer_of(writer, recorded))
         else:

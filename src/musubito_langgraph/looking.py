@@ -11,12 +11,12 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langgraph.errors import GraphInterrupt
 
 from musubito import InputError, MusubitoEngine
-from musubito.adapter import QUESTIONS, EffectQuestion, Question, Scope, explained
+from musubito.adapter import QUESTIONS, EffectQuestion, Mode, Question, Scope, explained
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, said
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.nodes import Subgraph
-from musubito_langgraph.policy import Mode, Settings, invocation_of
+from musubito_langgraph.policy import Settings, invocation_of
 from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep
 from musubito_langgraph.store import STORE, asks_a_model, store_behind
 
@@ -186,7 +186,7 @@ class _Look(Attempt):
             self._stop(visit, None, RUN, "mode off: it is not recorded")
         engine, scope = self.standing()
         try:
-            question = engine.story(self.call(engine, _nothing), scope, QUESTIONS)
+            question = engine.story(self.call(engine, _nothing), self._invocation.mode, scope, QUESTIONS)
         except InputError as error:
             self._stop(visit, None, RUN, f"it cannot be identified: {error}")
         assert isinstance(question, Question | EffectQuestion)  # noqa: S101 - its kinds are these
@@ -194,7 +194,7 @@ class _Look(Attempt):
         result = question.ask()
         node = question.keys.node.hex()
         if result is None:
-            explanation = explained(question)
+            explanation = explained(question, question.decision)
             if self._invocation.mode is Mode.REPLAY_ONLY:
                 self._stop(visit, node, UNKNOWN, REPLAY_ONLY)
             if question.problem is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +17,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence,
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import ANY, SCOPE, Run, Scope, off_loop, register_kind
+from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_kind
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.parents import (
@@ -32,7 +32,7 @@ from musubito_langgraph.parents import (
     surrounding,
     turn_of,
 )
-from musubito_langgraph.policy import Mode, Settings, invocation_of
+from musubito_langgraph.policy import Settings, invocation_of
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.steps import Attempt, Place, RecordedStep, reaches
 from musubito_langgraph.tasks import recorded_calls
@@ -134,6 +134,9 @@ def _element(
     if _compat.is_remote(bound):
         return bound
     name = node.operation if number == count - 1 else f"{node.operation}:{number + 1}"
+    if number:
+        # What it is given is no state.
+        node = replace(node, semantics=replace(node.semantics, inputs=None))
     return NodeRunnable(bound, node, number, count, _step(bound, node, name))
 
 
@@ -318,7 +321,7 @@ class Subgraph(Runnable[Any, Any]):
         run = self._node.run(standing)(engine, scope)
         within = Inside(self._node.parents(standing, self._number))
         self._node.tries(standing, within.failed)
-        return within, Scope(engine, run, scope.frame, None, scope.ambient)
+        return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
     def _left(self, config: RunnableConfig, within: Inside | None) -> None:
         if within is not None:

@@ -24,11 +24,11 @@ from langchain_core.runnables import RunnableConfig
 from ormsgpack import packb, unpackb
 
 from musubito import EncodingError, MusubitoEngine, MusubitoResult
-from musubito.adapter import CANCELLATIONS, Attempted, Run, Scope, Turn
+from musubito.adapter import CANCELLATIONS, Attempted, Mode, Run, Scope, Turn
 from musubito.identity.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import rename
-from musubito_langgraph.policy import Mode, invocation_of
+from musubito_langgraph.policy import invocation_of
 
 __all__ = [
     "LINEAGE",

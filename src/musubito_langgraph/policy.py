@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any, Final
 
 from musubito import MusubitoEngine, StepConfiguration, StepType
-from musubito.adapter import current_engine
+from musubito.adapter import Mode, current_engine, current_mode, mode_named, recording_engine
 from musubito_langgraph import _compat
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "SAMPLE",
     "VOLATILE",
     "Invocation",
-    "Mode",
     "Settings",
     "calling_module",
     "checked_engine",
@@ -35,49 +33,32 @@ VOLATILE: Final = frozenset(
 SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
 
 
-class Mode(Enum):
-    """What an invocation asks for."""
-
-    LIVE = "live"
-    """Replay what may be replayed, record the rest."""
-    REFRESH = "refresh"
-    """Run everything, and record it."""
-    OFF = "off"
-    """As if the graph were not wrapped."""
-    REPLAY_ONLY = "replay_only"
-    """Replay, or raise `NotReplayed`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What one invocation says in `config["configurable"]["musubito"]`."""
+    """How an invocation is made: as `config["configurable"]["musubito"]` says, or what is around it.
 
-    mode: Mode = Mode.LIVE
+    `said`: the mode that the config itself says, None if it says none.
+    """
+
+    mode: Mode
+    said: Mode | None = None
     namespace: str | None = None
 
 
-_USUAL: Final = Invocation()
-
-
 def invocation_of(config: Mapping[str, Any]) -> Invocation:
-    """What this config says; `ValueError` for what it cannot say."""
+    """How an invocation with this config is made here; `ValueError` for what a config cannot say."""
     said = (config.get(_compat.CONF) or {}).get(KEY)
     if said is None:
-        return _USUAL
+        return Invocation(current_mode())
     if not isinstance(said, Mapping) or not set(said) <= {"mode", "namespace"}:
         raise ValueError(
             f'config["configurable"]["{KEY}"] is a mapping with "mode" ({_modes()}) and "namespace", not {said!r}'
         )
-    try:
-        mode = Mode(said.get("mode", "live"))
-    except ValueError:
-        raise ValueError(
-            f'the mode in config["configurable"]["{KEY}"] is one of {_modes()}, not {said["mode"]!r}'
-        ) from None
+    mode = mode_named(said["mode"], f'the mode in config["configurable"]["{KEY}"]') if "mode" in said else None
     namespace = said.get("namespace")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise ValueError(f'the namespace in config["configurable"]["{KEY}"] is a text that is not empty')
-    return Invocation(mode, namespace)
+    return Invocation(mode or current_mode(), mode, namespace)
 
 
 def _modes() -> str:
@@ -101,7 +82,7 @@ class Settings:
 
     def engine_for(self, invocation: Invocation) -> MusubitoEngine:
         """The engine that records an invocation."""
-        engine = self.engine or current_engine()
+        engine = self.engine or (current_engine() if invocation.said is None else recording_engine())
         return engine if invocation.namespace is None else engine.in_namespace(invocation.namespace)
 
     def semantics(self, path: str, said_by_node: StepConfiguration | None = None) -> StepConfiguration:
@@ -128,6 +109,8 @@ def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any) -> 
             raise TypeError(f"steps[{name!r}] must be a StepConfiguration, not {semantics!r}")
     if default is not None and not isinstance(default, StepConfiguration):
         raise TypeError(f"default must be a StepConfiguration, not {default!r}")
+    if any(each is not None and each.code == "version" for each in (default, *(steps or {}).values())):
+        raise ValueError('code="version" needs an operation_version, which only functions under @musubito_step have')
     if isinstance(ignore_config, str):
         raise TypeError(f"ignore_config is a collection of keys, not a text: ({ignore_config!r},)")
     if not isinstance(ignore_config, Collection) or not all(isinstance(key, str) for key in ignore_config):

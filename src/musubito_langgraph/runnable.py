@@ -28,12 +28,12 @@ from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.aiter import aclosing
 
 from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfiguration, StepType
-from musubito.adapter import REPLAYS, SCOPE, Call, Scope, off_loop, register_kind
+from musubito.adapter import SCOPE, Call, Mode, Scope, off_loop, ran_unrecorded, register_kind
 from musubito.identity.names import known_as
 from musubito.stream import Recording
 from musubito_langgraph import _compat
 from musubito_langgraph.messages import encodable, restored
-from musubito_langgraph.policy import SAMPLE, Mode, Settings, calling_module, checked_engine, invocation_of
+from musubito_langgraph.policy import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep, added, reaches, within
 from musubito_langgraph.watch import Events
 
@@ -182,7 +182,7 @@ class RecordedRunnable(Runnable[Any, Any]):
             return
         name = self._step.operation.name
         run = engine.open_run(name, scope.frame, name, only_asks=invocation.mode is Mode.REPLAY_ONLY)
-        token = SCOPE.set(Scope(engine, run, scope.frame, scope.parents, scope.ambient))
+        token = SCOPE.set(Scope(engine, run, scope.frame, scope.parents, scope.ambient, invocation.said or scope.mode))
         try:
             yield
         finally:
@@ -338,15 +338,14 @@ class _Stream(MusubitoStream[Any]):
         self._go = go
         self._events: Events | None = None
         self._engine_of, scope = attempt.standing()
-        super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, is_async=is_async)
+        mode = attempt._invocation.mode
+        super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, mode, is_async=is_async)
 
     def _call(self) -> Call:
         return self._attempt.call(self._engine_of, self._arun if self._is_async else self._run)
 
     def _recording(self) -> Recording:
-        if self._attempt._invocation.mode is Mode.REPLAY_ONLY:
-            return _Recording(self._engine, self._make, self._scope, self._kept, REPLAYS[0])
-        return _Recording(self._engine, self._make, self._scope, self._kept)
+        return _Recording(self._engine, self._make, self._scope, self._kept, self._mode)
 
     def _run(self) -> Iterator[Any]:
         config, self._events = self._attempt.begin()
@@ -378,6 +377,7 @@ def _stream_of(
 ) -> Generator[Any]:
     """The chunks: recorded, or as they are where the call is not to be recorded or cannot be."""
     if not attempt.is_recorded:
+        ran_unrecorded()
         yield from go(attempt.config)
         return
     try:
@@ -401,6 +401,7 @@ async def _astream_of(
 ) -> AsyncIterator[Any]:
     """As `_stream_of`."""
     if not attempt.is_recorded:
+        ran_unrecorded()
         async with aclosing(go(attempt.config)) as chunks:
             async for chunk in chunks:
                 yield chunk

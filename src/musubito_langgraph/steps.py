@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackManager
@@ -21,14 +22,14 @@ from langchain_core.runnables.config import (
     var_child_runnable_config,
 )
 from langchain_core.tracers.base import BaseTracer
+from pydantic import BaseModel
 
-from musubito import InputError, MusubitoEngine, MusubitoResult, StepConfiguration, StepType
+from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed, StepConfiguration, StepType
 from musubito.adapter import (
-    REPLAYS,
-    RUNS,
     SCOPE,
     Call,
     Fingerprint,
+    Mode,
     Operation,
     Run,
     Scope,
@@ -37,6 +38,7 @@ from musubito.adapter import (
     digest_input,
     not_replayable,
     off_loop,
+    ran_unrecorded,
     run_story,
     run_story_async,
     warn,
@@ -49,14 +51,14 @@ from musubito_langgraph.fingerprint import held_messages
 from musubito_langgraph.homes import modules_of
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
-from musubito_langgraph.policy import Invocation, Mode, Settings, invocation_of
+from musubito_langgraph.policy import Invocation, Settings, invocation_of
 from musubito_langgraph.usage import new_in
 from musubito_langgraph.watch import Events, emit, watched, watched_likewise
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "reaches", "within"]
+__all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "counted_keys", "reaches", "within"]
 
 _WARNED: Final[set[tuple[str, str]]] = set()
 
@@ -83,14 +85,22 @@ class RecordedStep:
         semantics: StepConfiguration,
         settings: Settings,
         calls: Callable[[Any], Any] | None = None,
+        counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
     ) -> None:
-        """`calls`: see `watched`."""
+        """`calls`: see `watched`. `counting` narrows what is given to the `inputs` of the configuration; by default, to
+        keys of a state."""
+        self._counting = counting or counted_keys
         self.operation = Operation(name, code, semantics, modules_of(code) or settings.home)
         self.settings = settings
         self.calls = calls
 
     def __repr__(self) -> str:
         return f"<RecordedStep {self.operation.name}>"
+
+    def counted(self, value: Any) -> Any:
+        """Return the part of an input that counts."""
+        inputs = self.operation.definition.semantics.inputs
+        return value if inputs is None else self._counting(value, inputs)
 
     @property
     def is_effect(self) -> bool:
@@ -109,6 +119,17 @@ class RecordedStep:
         nothing is said: what runs inherits the rest by itself. Raises `ValueError` if the config asks for what there
         is not."""
         return Attempt(self, value, config, place, others or {}, config if given is None else given)
+
+
+def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
+    """Return the keys of a state that count, or the fields of one that is an object; the whole where none is there."""
+    if isinstance(value, Mapping):
+        chosen = {name: value[name] for name in names if name in value}
+    elif isinstance(value, BaseModel) or is_dataclass(value):
+        chosen = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    else:
+        return value
+    return chosen if chosen or not names else value
 
 
 def reaches(walk: Walk, step: RecordedStep | None) -> None:
@@ -187,9 +208,8 @@ class Attempt:
         if not self.is_recorded:
             return None
         engine, scope = self.standing()
-        kinds = REPLAYS if self._invocation.mode is Mode.REPLAY_ONLY else RUNS
         try:
-            return engine.story(self.call(engine, function), scope, kinds)
+            return engine.story(self.call(engine, function), self._invocation.mode, scope)
         except InputError as error:
             self._cannot(error)
             return None
@@ -203,22 +223,25 @@ class Attempt:
         """What identifies it, and what is to be run if it is not replayed."""
         code = self._code = self.step.operation.fingerprint()
         arguments, self._naming = self._arguments(code)
-        force = self._invocation.mode is Mode.REFRESH
         return self.step.operation.call(
-            engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0], force=force
+            engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0]
         )
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
+        return self._renamed({**self._given_to_it(), "input": self.step.counted(self._value)}, code)
+
+    def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, Naming]:
         around = self._scope.ambient
         values = around.values(code) if isinstance(around, Around) else None
-        return rename(self._given_to_it(), values, handling_of(code))
+        return rename(given, values, handling_of(code))
 
     def _given_to_it(self) -> dict[str, object]:
         return {"input": self._value, **self._others}
 
     def _digest(self) -> bytes | None:
+        """The digest of all that it was given, whether it counts or not."""
         try:
-            arguments, _ = self._arguments(self.step.operation.fingerprint())
+            arguments, _ = self._renamed(self._given_to_it(), self.step.operation.fingerprint())
             return digest_input(self.step.operation.name, arguments).digest
         except InputError:
             return None
@@ -238,7 +261,7 @@ class Attempt:
             run = self._place.run(engine, scope)
         around = Around(self.config, self.step.settings.ignore_config)
         results = None if parents is None else tuple(origin.as_result() for origin in parents)
-        self._scope = Scope(engine, run, scope.frame, results, around)
+        self._scope = Scope(engine, run, scope.frame, results, around, self._invocation.said or scope.mode)
         return engine, self._scope
 
     def unidentified(self, error: InputError) -> RunnableConfig:
@@ -251,7 +274,10 @@ class Attempt:
         self._ran = [output]
 
     def _cannot(self, error: InputError) -> None:
-        """It runs, and what encloses it cannot be repeated; said once for each node and field."""
+        """It runs, and what encloses it cannot be repeated; said once for each node and field. Raises `NotReplayed`
+        where nothing may run."""
+        if self._invocation.mode is Mode.REPLAY_ONLY:
+            raise NotReplayed(self.step.operation.name, str(error)) from error
         not_replayable(f"{self.step.operation.name} ran inside it and cannot be identified")
         where = self.step.operation.name, error.path
         if where not in _WARNED:
@@ -259,7 +285,8 @@ class Attempt:
             warn(f"{error}. It runs each time, unrecorded.")
 
     def _identify(self, story: Story) -> None:
-        self._before = story.given.digest
+        if self.step.operation.definition.semantics.inputs is None:
+            self._before = story.given.digest  # else it is looked at when it runs: what does not count may be much
         self._node = story.keys.node
 
     def begun(self) -> tuple[Origin, ...]:
@@ -324,6 +351,7 @@ class Attempt:
 
     def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
         if self._invocation.mode is Mode.OFF:
+            ran_unrecorded()
             return go(self.config)
         token = SCOPE.set(self._scope._replace(parents=None))
         try:
@@ -335,6 +363,7 @@ class Attempt:
 
     async def _alive(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         if self._invocation.mode is Mode.OFF:
+            ran_unrecorded()
             return await go(self.config)
         token = SCOPE.set(self._scope._replace(parents=None))
         try:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
-from musubito.adapter import ANY, SCOPE, Scope, off_loop, register_kind
+from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_kind
 from musubito.identity.fingerprint import CodeTracker
 from musubito.identity.source import bring
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.fingerprint import of_runnable
 from musubito_langgraph.parents import standing_in
-from musubito_langgraph.policy import Mode, invocation_of
-from musubito_langgraph.steps import Place, RecordedStep, within
+from musubito_langgraph.policy import invocation_of
+from musubito_langgraph.steps import Place, RecordedStep, counted_keys, within
 from musubito_langgraph.watch import watched
 
 if TYPE_CHECKING:
@@ -75,7 +75,15 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
     """`given`: which of what LangGraph would fill in, the caller has filled in: arguments like others."""
     name = _name_of(function)
     semantics = node.settings.semantics(f"{node.path}/{name}")
-    step = RecordedStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place))
+
+    def counting(given: Any, names: tuple[str, ...]) -> Any:
+        try:
+            bound = inspect.signature(function).bind_partial(*given["args"], **given["kwargs"]).arguments
+        except TypeError:
+            return given  # they do not fit, which calling it will say
+        return {"args": (), "kwargs": counted_keys(bound, names)}
+
+    step = RecordedStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
     injected = _compat.injected_into(function).difference(given)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -148,7 +156,8 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         engine = node.settings.engine_for(invocation)
         around = Around(config, node.settings.ignore_config)
         inner, _ = watched(config, recorded_calls(node, self._place))
-        return inner, Scope(engine, node.run(standing_in(config))(engine, scope), scope.frame, None, around)
+        run = node.run(standing_in(config))(engine, scope)
+        return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """What the body gives back."""

@@ -34,6 +34,11 @@ class TestSQLiteWithoutLocks(LeaseConformance, PersistentStoreConformance):
             return SQLiteStorage(directory / "musubito.db")
 
 
+class TestSQLiteInMemory(LeaseConformance):
+    def open_store(self, directory: Path) -> Store:
+        return SQLiteStorage(":memory:")
+
+
 class TestSQLiteInSteps(PersistentStoreConformance):
     """As where very many are invalidated or forgotten."""
 

@@ -22,7 +22,6 @@ from musubito import (
     EffectOutcomeUnknown,
     FolderBlobs,
     MusubitoEngine,
-    MusubitoWarning,
     ObjectBlobs,
     SQLiteStorage,
     StepConfiguration,
@@ -41,6 +40,7 @@ from musubito.lineage.removal import prune
 from musubito.lineage.statistics import statistics
 from musubito.lineage.verify import verify
 from tests.faults.children import program, run_program, start
+from tests.logged import fault_said
 
 RAN: Counter[object] = Counter()
 SIZE = 1_200_000
@@ -196,7 +196,7 @@ def test_a_blob_that_is_damaged_is_made_again(path, how, step):
             blob.mkdir()
     if how == "a folder":  # nothing can be put in its place
         for ran in (2, 3):
-            with opened(path), pytest.warns(MusubitoWarning, match="unrecorded"):
+            with opened(path), fault_said("unrecorded"):
                 assert step(1).value == first
             assert sum(RAN.values()) == ran
         blob.rmdir()
@@ -268,7 +268,7 @@ def no_file_larger_than(size):
 
 def test_without_room_for_a_blob_the_value_is_returned_unrecorded(path):
     with opened(path) as engine:
-        with no_file_larger_than(LARGE), pytest.warns(MusubitoWarning, match="unrecorded.*musubito.db-blobs"):
+        with no_file_larger_than(LARGE), fault_said("unrecorded.*musubito.db-blobs"):
             assert noise(1).value == noise(1).value == asyncio.run(_awaited(1))
         assert engine.faults == 3
         assert files(path) == []
@@ -279,7 +279,7 @@ def test_without_room_for_a_blob_the_value_is_returned_unrecorded(path):
 
 def test_a_file_where_the_blobs_should_be(path):
     Path(f"{path}-blobs").write_text("in the way")
-    with opened(path), pytest.warns(MusubitoWarning, match="unrecorded"):
+    with opened(path), fault_said("unrecorded"):
         assert noise(1).value == noise(1).value
     assert RAN == {1: 2}
 
@@ -295,7 +295,7 @@ def test_a_strict_engine_raises(path):
 
 def test_an_effect_without_room_for_its_result_is_known_to_have_taken_place(path):
     Path(f"{path}-blobs").write_text("in the way")
-    with opened(path), pytest.warns(MusubitoWarning, match="unrecorded"):
+    with opened(path), fault_said("unrecorded"):
         assert effect(1).value == random.Random(1).randbytes(SIZE)
     Path(f"{path}-blobs").unlink()
     with opened(path), pytest.raises(EffectOutcomeUnknown, match="took place, but its result is lost"):

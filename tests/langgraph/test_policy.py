@@ -797,7 +797,7 @@ def test_namespaces_do_not_see_each_other(ran: Ran, ask: Ask, tmp_path: Path):
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ({"mode": "nonsense"}, "the mode .* is one of live, refresh, off, replay_only, not 'nonsense'"),
+        ({"mode": "nonsense"}, "the mode .* is one of replay, refresh, replay_only, off, not 'nonsense'"),
         ({"mode": "LIVE"}, "the mode .* not 'LIVE'"),
         ({"mode": None}, "the mode .* not None"),
         ({"mode": ["live"]}, r"the mode .* not \['live'\]"),

@@ -15,7 +15,6 @@ import pytest
 
 from musubito import (
     MusubitoEngine,
-    MusubitoWarning,
     SQLiteStorage,
     StoreError,
     musubito_step,
@@ -26,6 +25,7 @@ from musubito import (
 from musubito.lineage import Cost, Lineage, LineageError, Tokens
 from musubito.lineage.savings import savings
 from musubito.store.base import Commit
+from tests.logged import fault_said
 
 NOON = 1_700_000_000.0 // 86400 * 86400 + 12 * 3600
 """Of a day in UTC."""
@@ -396,7 +396,7 @@ def test_what_was_cancelled_or_not_recorded_is_of_its_models(engine, monkeypatch
         return write(changes)
 
     monkeypatch.setattr(engine.storage, "write", full)
-    with pytest.warns(MusubitoWarning, match="full"):
+    with fault_said("full"):
         judge("text")
     monkeypatch.undo()
     found = savings(Lineage(engine), by=by)

@@ -139,8 +139,8 @@ class WatchedEngine(MusubitoEngine):
 
         self.journal.append = appended
 
-    def story(self, call: Any) -> WatchedStory:  # type: ignore[override]
-        return WatchedStory(super().story(call), self)
+    def story(self, call: Any, mode: Any) -> WatchedStory:  # type: ignore[override]
+        return WatchedStory(super().story(call, mode), self)
 
 
 class WatchedStory:

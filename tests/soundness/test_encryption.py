@@ -35,8 +35,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.adapter import REPLAYS, ambient, note_read
-from musubito.engine import drivers
+from musubito.adapter import ambient, note_read
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
 from musubito.identity.keys import effect_key, head
@@ -45,6 +44,7 @@ from musubito.lineage.forgetting import forget, meant
 from musubito.lineage.removal import prune
 from musubito.lineage.verify import verify
 from musubito.store.memory import MemoryStore
+from tests.logged import fault_said
 
 pytest.importorskip("cryptography")
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -385,7 +385,7 @@ def test_what_is_told_of_calls_while_the_store_fails_does_not_begin_it_without_i
             return find(self, query)
 
         patched.setattr(SQLiteStorage, "find", failing)
-        with pytest.warns(MusubitoWarning, match="unrecorded"):
+        with fault_said("unrecorded"):
             ask(SECRET)
         engine.flush()
     with opened(path):
@@ -608,7 +608,7 @@ def test_reads_that_cannot_be_opened_are_a_fault_and_the_step_runs(path):
     with opened(path), ambient(Around(SECRET)):
         reads()
     rows(path, "UPDATE _reads SET key = 'sealed:AAAA'")
-    with opened(path), ambient(Around(SECRET)), pytest.warns(MusubitoWarning, match="unrecorded"):
+    with opened(path), ambient(Around(SECRET)), fault_said("unrecorded"):
         assert reads().value == 1
     assert ran.count("reads") == 2
 
@@ -624,7 +624,8 @@ def test_an_effect_whose_result_is_damaged_is_not_done_twice(path):
 
 def test_whoever_only_asks_for_replays_does_not_begin_a_namespace_without_its_key(tmp_path):
     store = tmp_path / "musubito.db"
-    with MusubitoEngine(SQLiteStorage(store)) as engine, pytest.raises(NotReplayed):
-        drivers.run(engine.story(ask.__musubito_call__(engine, ("why",), {}), None, REPLAYS).tell(), engine)
+    with MusubitoEngine(SQLiteStorage(store)) as engine, use_musubito_engine(engine), run(mode="replay_only"):
+        with pytest.raises(NotReplayed):
+            ask("why")
     with MusubitoEngine(SQLiteStorage(store), key=KEY) as engine, use_musubito_engine(engine):
         assert ask("why").value == {"said": ["why 0"]}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ from obstore.store import MemoryStore
 import musubito
 from musubito import (
     MusubitoEngine,
-    MusubitoWarning,
     SQLiteStorage,
+    StepConfiguration,
     StoreError,
     musubito_step,
+    run,
     use_musubito_engine,
 )
-from musubito.engine import current
+from musubito.engine import current, default_engine
+from tests.logged import fault_said
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 PROGRAM = """
@@ -40,7 +44,7 @@ for x in map(int, sys.argv[1:]):
 
 def program(folder: Path, *args: str, text: str = PROGRAM, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "main.py").write_text(text)
-    env = {name: value for name, value in os.environ.items() if name != "MUSUBITO_URL"}
+    env = {name: value for name, value in os.environ.items() if name not in ("MUSUBITO_URL", "MUSUBITO_MODE")}
     env |= {"PYTHONPATH": LIBRARY, **environment}
     return subprocess.run(
         [sys.executable, "main.py", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
@@ -69,12 +73,13 @@ def test_the_url_names_the_store(tmp_path: Path) -> None:
     assert not (tmp_path / ".musubito").exists()
 
 
-def test_where_it_cannot_be_opened_steps_run_unrecorded_with_one_warning(tmp_path: Path) -> None:
+def test_where_it_cannot_be_opened_steps_run_unrecorded_which_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     done = program(tmp_path, "1", "1", "2", MUSUBITO_URL="sqlite:///file/state.db")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["ran", "1", "1", "ran", "1", "1", "ran", "2", "2"]
-    assert done.stderr.count("MusubitoWarning") == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("steps run unrecorded: MUSUBITO_URL: ")
 
 
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
@@ -166,7 +171,7 @@ assert seen == [engine]
     assert not (tmp_path / ".musubito").exists()
 
 
-@pytest.mark.parametrize("wrong", [None, "sqlite:///x", SQLiteStorage])
+@pytest.mark.parametrize("wrong", ["sqlite:///x", SQLiteStorage, False])
 def test_only_engines_can_be_used(wrong: object) -> None:
     with pytest.raises(TypeError, match="MusubitoEngine"):
         use_musubito_engine(wrong)  # type: ignore[arg-type]
@@ -209,7 +214,7 @@ def test_what_ends_after_its_engine_was_closed_leaves_nothing_claimed(tmp_path: 
     assert began.wait(10)
     engine.close()
     closed.set()
-    with pytest.warns(MusubitoWarning, match="closed"):
+    with fault_said("closed"):
         first.join()
     with MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db")) as other:
         second = threading.Thread(target=call, args=(other,), daemon=True)
@@ -267,12 +272,10 @@ def test_a_default_engine_that_cannot_be_opened_is_tried_again(tmp_path: Path, m
         return x
 
     ran: list[int] = []
-    monkeypatch.setattr(current, "_default", None)
-    monkeypatch.setattr(current, "_without", None)
-    monkeypatch.setattr(current, "_AGAIN", 0.2)
+    monkeypatch.setattr(default_engine, "AGAIN", 0.2)
     (tmp_path / "folder").write_text("not yet")
     monkeypatch.setenv("MUSUBITO_URL", f"sqlite:///{tmp_path}/folder/m.db")
-    with pytest.warns(MusubitoWarning, match="unrecorded"):
+    with fault_said("unrecorded"):
         f(1)
     (tmp_path / "folder").unlink()
     f(1)
@@ -287,3 +290,171 @@ def test_blobs_that_are_no_store_of_blobs(tmp_path: Path, blobs: Any) -> None:
     """Before the first large output, which would be too late."""
     with pytest.raises(TypeError, match=r"blobs takes FolderBlobs\(path\), ObjectBlobs\(a store of obstore\)"):
         MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), blobs=blobs)
+
+
+# -- what is looked at when it changes ---------------------------------------------------------------------------------
+SEEN: list[str] = []
+
+
+@musubito_step(name="seen")
+def seen(x: str) -> str:
+    SEEN.append(x)
+    return x
+
+
+def ran_on(x: str) -> bool:
+    SEEN.clear()
+    seen(x)
+    return SEEN == [x]
+
+
+def test_each_directory_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        assert (ran_on("x"), ran_on("x")) == (True, False)
+        assert (folder / ".musubito" / "musubito.db").is_file()
+    engine = current.current_engine()
+    for folder in (one, two, one):
+        monkeypatch.chdir(folder)
+        assert not ran_on("x")
+    monkeypatch.chdir(two)
+    assert current.current_engine() is engine, "it was kept"
+
+
+def test_a_directory_by_its_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ran_on("x")
+    (tmp_path / "other").mkdir()
+    descriptor = os.open(tmp_path / "other", os.O_RDONLY)
+    time.sleep(1.1)  # what was looked at is taken for settled
+    seen("x")
+    os.fchdir(descriptor)
+    os.close(descriptor)
+    assert ran_on("x")
+
+
+def test_each_url_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url, file in (("sqlite:///a.db", "a.db"), (f"sqlite:///{tmp_path}/b.db", "b.db")):
+        monkeypatch.setenv("MUSUBITO_URL", url)
+        assert (ran_on("x"), ran_on("x")) == (True, False)
+        assert (tmp_path / file).is_file()
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert not ran_on("x"), "an absolute path is the same everywhere"
+    monkeypatch.setenv("MUSUBITO_URL", "sqlite:///a.db")
+    assert ran_on("x"), "a relative one is not"
+    monkeypatch.delenv("MUSUBITO_URL")
+    assert ran_on("x")
+    assert sorted(each.name for each in (tmp_path / "below").iterdir() if each.suffix in (".db", "")) == [
+        ".musubito",
+        "a.db",
+    ]
+
+
+def test_a_wrong_url_is_looked_at_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MUSUBITO_URL", "nonsense")
+    assert (ran_on("x"), ran_on("x")) == (True, True)
+    monkeypatch.setenv("MUSUBITO_URL", "sqlite:///m.db")
+    assert (ran_on("x"), ran_on("x")) == (True, False)
+
+
+def test_a_step_that_runs_keeps_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @musubito_step(name="moves")
+    def moves(x: str) -> str:
+        monkeypatch.chdir(tmp_path / "two")
+        return seen(x).value
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    moves("x")
+    assert not (tmp_path / "two" / ".musubito").exists()
+    monkeypatch.chdir(tmp_path / "one")
+    assert not ran_on("x")
+
+
+def test_a_directory_that_is_gone_or_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    for _ in range(2):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        assert (ran_on("x"), ran_on("x")) == (True, False)
+        monkeypatch.chdir(tmp_path)
+        seen("elsewhere")
+        shutil.rmtree(folder)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert (ran_on("x"), ran_on("x")) == (True, True), "there is nowhere to record it"
+    monkeypatch.chdir(tmp_path)
+
+
+def test_of_many_directories_few_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def folder(number: int) -> None:
+        path = tmp_path / str(number)
+        path.mkdir(exist_ok=True)
+        monkeypatch.chdir(path)
+
+    folder(0)
+    with run("still open"):
+        first = current.current_engine()
+        for number in range(1, default_engine.MOST_OPENED + 5):
+            folder(number)
+            with use_musubito_engine(default_engine.default_engine()):
+                seen("x")
+        assert ran_on("in the first"), "a run keeps its engine, and that is open"
+        assert (first.faults, first.is_idle) == (0, False)
+    assert len(default_engine._opened) <= default_engine.MOST_OPENED + 1
+    for number in range(default_engine.MOST_OPENED + 5):
+        folder(number)
+        assert not ran_on("x" if number else "in the first"), "what was closed is opened again, and all was written"
+
+
+def test_threads_that_meet_a_change_all_see_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        monkeypatch.setenv("MUSUBITO_URL", f"sqlite:///{tmp_path}/{number}.db")
+        SEEN.clear()
+        threads = [threading.Thread(target=seen, args=("x",)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert SEEN == ["x"], "once in each store"
+
+
+def test_the_default_folder_is_kept_out_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen("x")
+    ignored = tmp_path / ".musubito" / ".gitignore"
+    assert ignored.read_text() == "*\n"
+    ignored.unlink()
+    SQLiteStorage().close()
+    assert not ignored.exists(), "only when the folder is made"
+    SQLiteStorage(tmp_path / "mine" / "musubito.db").close()
+    SQLiteStorage(tmp_path / "mine" / ".musubito" / "musubito.db").close()
+    assert list(tmp_path.rglob(".gitignore")) == [], "and only the default one"
+
+
+# -- the clock ---------------------------------------------------------------------------------------------------------
+def test_the_time_may_be_a_datetime(tmp_path: Path) -> None:
+    now = [datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=5)))]
+    short = musubito_step(StepConfiguration(ttl_seconds=60), name="seen")(seen.__wrapped__)  # type: ignore[attr-defined]
+    engine = MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), now_provider=lambda: now[0])
+    with engine, use_musubito_engine(engine):
+        SEEN.clear()
+        for seconds in (0, 30, 61):
+            now[0] = datetime(2026, 1, 1, tzinfo=UTC) - timedelta(hours=5) + timedelta(seconds=seconds)
+            short("x")
+        assert SEEN == ["x", "x"]
+        assert engine.in_namespace("other").now() == now[0].timestamp() == engine.now()
+        now[0] = datetime(2026, 1, 1)
+        with pytest.raises(TypeError, match="has no time zone; give an aware datetime"):
+            short("y")
+        now[0] = "2026-01-01"  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="seconds since the epoch or an aware datetime, not '2026-01-01'"):
+            short("y")
+        assert SEEN == ["x", "x"], "nothing ran by a clock that says nothing"

@@ -24,6 +24,7 @@ from musubito.store.base import Attempted, CallLine, Read, SampleNode, Use, Used
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
     from musubito.engine.file_events import BodyFiles
+    from musubito.engine.modes import Mode
     from musubito.identity.fingerprint import Fingerprint
 
 __all__ = [
@@ -525,6 +526,11 @@ class Open:
                 # Else each would keep alive whatever was open when it began, and that what was open before.
                 frame.around = [each for each in frame.around if each in self._frames]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no run is open and no body runs."""
+        return not self._runs
+
     def stray(self, fresh: Run, operation: str, *, of_bodies: bool = False) -> Run:
         """The run of a call that does not know its own: `fresh`, with the samples of all that is open if it may have
         come from there: from a run that somebody began (unless only `of_bodies`), or from a body whose code reaches its
@@ -598,6 +604,8 @@ class Scope(NamedTuple):
     frame: Frame | None = None
     parents: tuple[MusubitoResult[Any], ...] | None = None
     ambient: Ambient | None = None
+    mode: Mode | None = None
+    """The mode that was said for what is called here; None if only the environment says one."""
 
 
 SCOPE: Final[ContextVar[Scope]] = ContextVar("musubito", default=Scope())  # noqa: B039 - it is immutable

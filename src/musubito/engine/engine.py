@@ -4,41 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 import secrets
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
 from musubito.contents.blobs import BlobStore, FolderBlobs
 from musubito.contents.contents import Contents
 from musubito.contents.keys import KeySource, key_for
+from musubito.engine.code_version import CodeVersion
 from musubito.engine.context import SCOPE, Frame, Open, Run, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.ending import at_end
 from musubito.engine.explain import Explanation, explain
-from musubito.engine.external import EffectStory, ReplayOnlyEffectStory
+from musubito.engine.external import EffectStory
+from musubito.engine.faults import FaultLog
 from musubito.engine.file_digests import Reads
 from musubito.engine.flights import Flights
 from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.keyed import Keyed
+from musubito.engine.modes import Mode, current_mode
 from musubito.engine.process import this_host, this_process
-from musubito.engine.protocol import Call, ReplayOnlyStory, Story
+from musubito.engine.protocol import Call, Story, forced
 from musubito.engine.reopened import Options, is_of_a_module, reopened
+from musubito.engine.replay_only import ReplayOnlyEffectStory, ReplayOnlyStory
+from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.engine.writer import Writer
-from musubito.errors import LOGGER, StoreError, warn
+from musubito.errors import StoreError
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
-from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_name
+from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs, check_name
 from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, KeyCheckOf, Read, Store
 from musubito.store.urls import open_store
 
-__all__ = ["REPLAYS", "RUNS", "MusubitoEngine"]
+__all__ = ["MusubitoEngine"]
 
 RUNS: Final = (Story, EffectStory)
 """How a call of a step, or of an effect, is told that may run."""
@@ -58,9 +64,10 @@ T = TypeVar("T")
 class MusubitoEngine:
     """Runs steps against a store, in one namespace; results are shared within a namespace and never beyond.
 
-    `now_provider` gives the time in seconds since the epoch, for ages and times to live (leases use the real clock).
-    With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is logged, warned of
-    once and counted in `faults`.
+    `now_provider` gives the time for ages and times to live, in seconds since the epoch or as a datetime with a time
+    zone (leases use the real clock).
+    With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is counted in `faults`
+    and said once to the logger `musubito`.
 
     `redact(operation, arguments)` is given the arguments of a call that ran, as plain data (dicts, lists, texts,
     numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
@@ -84,7 +91,7 @@ class MusubitoEngine:
         storage: Store,
         *,
         namespace: str = "default",
-        now_provider: Callable[[], float] | None = None,
+        now_provider: Callable[[], float | datetime] | None = None,
         strict: bool = False,
         redact: Redact | None = None,
         blobs: BlobStore | None = None,
@@ -105,7 +112,6 @@ class MusubitoEngine:
         self.namespace = namespace
         self.strict = strict
         self.redact = redact
-        self.now = now_provider or time.time
         if not isinstance(track_files, bool):
             raise TypeError(f"track_files must be True or False, not {track_files!r}")
         self._track_files = track_files
@@ -114,6 +120,7 @@ class MusubitoEngine:
         """By execution and when it began, what it read: see `keep_reads`."""
         self.texts_kept: set[tuple[str, bytes]] = set()
         """By operation and digest, the files whose texts are stored."""
+        self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _seconds(now_provider)
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
         # Nothing that shows what an engine is made of shows a key: it is an attribute of nobody.
@@ -129,7 +136,7 @@ class MusubitoEngine:
         self.faults = 0
         self.warned: set[tuple[str, str]] = set()
         """Of which steps it was told, by name, that they ask for something of this kind (see `engine.outside`)."""
-        self._logged: str | None = None
+        self.fault_log = FaultLog()
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
         self._namesakes: dict[str, MusubitoEngine] = {}
@@ -206,7 +213,7 @@ class MusubitoEngine:
                 key=self._key_for if self._named_key is False else self._named_key,
                 track_files=self._track_files,
             )
-            made.url, made._is_shared = self.url, self._is_shared
+            made.url, made._is_shared, made.fault_log = self.url, self._is_shared, self.fault_log
             # One family: from each of them the others are found.
             self._namesakes.setdefault(self.namespace, self)
             made._namesakes = self._namesakes
@@ -234,11 +241,14 @@ class MusubitoEngine:
         func: Callable[..., T],
         semantics: StepConfiguration | None = None,
         *,
-        operation_version: str | None = None,
+        operation_version: str | Callable[[], str | int] | None = None,
     ) -> MusubitoResult[T]:
         """`func(**inputs)`, replayed or run; what a decorated function does, without a decorator."""
+        mode = current_mode()
+        if mode is Mode.OFF:
+            return run_unrecorded(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
-        return self.perform(call)
+        return self.perform(call, mode)
 
     async def execute_async(
         self,
@@ -247,32 +257,40 @@ class MusubitoEngine:
         func: Callable[..., Awaitable[T]],
         semantics: StepConfiguration | None = None,
         *,
-        operation_version: str | None = None,
+        operation_version: str | Callable[[], str | int] | None = None,
     ) -> MusubitoResult[T]:
         """`await func(**inputs)`, replayed or run."""
+        mode = current_mode()
+        if mode is Mode.OFF:
+            return await run_unrecorded_async(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
-        return await self.aperform(call)
+        return await self.aperform(call, mode)
 
-    def perform(self, call: Call) -> MusubitoResult[Any]:
+    def perform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """One call of a sync step."""
-        return run(self.story(call).tell(), self)
+        return run(self.story(call, mode).tell(), self)
 
-    async def aperform(self, call: Call) -> MusubitoResult[Any]:
+    async def aperform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """One call of an async step."""
-        story = await asyncio.to_thread(self.story, call) if loop_is_watched() else self.story(call)
+        story = await asyncio.to_thread(self.story, call, mode) if loop_is_watched() else self.story(call, mode)
         return await arun(story.tell(), self)
 
     def story(
         self,
         call: Call,
+        mode: Mode = Mode.REPLAY,
         scope: Scope | None = None,
-        kinds: tuple[type[Story], type[EffectStory]] = (Story, EffectStory),
+        kinds: tuple[type[Story], type[EffectStory]] | None = None,
     ) -> Story:
-        """The call's story, in the scope that is given or that it is made in; `kinds`: of a step, and of an effect."""
+        """The call's story, in the scope that is given or that it is made in; `kinds`: of a step, and of an effect,
+        else those of the mode."""
         scope = scope or SCOPE.get()
         if scope.engine is not self:
-            scope = Scope(self, None, scope.frame, scope.parents, scope.ambient)
+            scope = Scope(self, None, scope.frame, scope.parents, scope.ambient, scope.mode)
         effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+        if mode is Mode.REFRESH and not effect:
+            call = forced(call)
+        kinds = kinds or (REPLAYS if mode is Mode.REPLAY_ONLY else RUNS)
         return kinds[effect](self, call, scope)
 
     def _call(
@@ -281,27 +299,36 @@ class MusubitoEngine:
         inputs: Mapping[str, object],
         func: Callable[..., Any],
         semantics: StepConfiguration | None,
-        operation_version: str | None,
+        operation_version: str | Callable[[], str | int] | None,
     ) -> Call:
         tracker = self._trackers.get(func)
+        semantics = semantics or StepConfiguration()
         # Callables that are equal need not be the same.
-        if tracker is None or tracker.function is not func:
-            tracker = self._trackers[func] = CodeTracker(func, step=name)
-        definition = StepDefinition(func, name, semantics or StepConfiguration(), operation_version)
-        fingerprint = tracker.current()
+        if tracker is None or tracker.function is not func or tracker.packages != semantics.packages:
+            tracker = self._trackers[func] = CodeTracker(func, step=name, packages=semantics.packages)
+        definition = StepDefinition(func, name, semantics, operation_version)
+        definition, fingerprint, current = CodeVersion(definition).now(tracker)
         arguments = dict(inputs)
+        counting = definition.semantics.inputs
+        if counting is not None:
+            check_inputs(name, counting, arguments)
+        counted = arguments if counting is None else {each: arguments[each] for each in counting}
         begin, code = self.identified(definition, fingerprint)
-        return Call(definition, fingerprint, tracker, begin, code, arguments, lambda: func(**arguments))
+        return Call(definition, fingerprint, current, tracker, begin, code, counted, lambda: func(**arguments))
 
     def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """What all keys of this step begin with, and its code as the store is told of it."""
-        which = definition.name, fingerprint.digest, definition.operation_version
+        version: Any = definition.operation_version  # a text by now: see `CodeVersion`
+        which = definition.name, fingerprint.digest, version
         made = self._identified.get(which)
         if made is None:
-            begin = head(self.namespace, definition.name, fingerprint.digest, definition.operation_version)
-            parts = [(part.name, part.digest, shown_source(part)) for part in fingerprint.parts]
-            untracked = *fingerprint.untracked, *fingerprint.unseen
-            code = CodeRecord(fingerprint.digest, parts, untracked, fingerprint.state)
+            begin = head(self.namespace, definition.name, fingerprint.digest, version)
+            if definition.semantics.code == "version":
+                code = CodeRecord(fingerprint.digest, [], (), ())
+            else:
+                parts = [(part.name, part.digest, shown_source(part)) for part in fingerprint.parts]
+                untracked = *fingerprint.untracked, *fingerprint.unseen
+                code = CodeRecord(fingerprint.digest, parts, untracked, fingerprint.state)
             if self.keyed is not None:
                 begin, code = self.keyed.head(begin), self.keyed.code(code)
             if len(self._identified) >= MOST_IDENTIFIED:
@@ -388,6 +415,12 @@ class MusubitoEngine:
             self.journal.append(run)
             self.keeper.wake()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs in it, nor in another namespace of its store."""
+        family = dict.fromkeys((*self._namesakes.values(), self))
+        return all(engine.open.is_empty and engine.flights.is_empty for engine in family)
+
     def holder(self) -> Holder:
         """This engine as the holder of a lease that is taken now."""
         until = time.time() + LEASE_SECONDS
@@ -410,14 +443,11 @@ class MusubitoEngine:
         if self.strict:
             raise fault
         self.faults += 1
-        if self.faults == 1:
-            warn(f"steps run unrecorded: {fault}")
-        LOGGER.log(logging.WARNING if self.faults == 1 else logging.DEBUG, "the store failed: %s", fault)
+        self.fault_log.say("steps run unrecorded", fault)
 
     def log(self, fault: StoreError) -> None:
-        """A fault that concerns no step; aloud when it is another one than before, since most are tried again."""
-        said, self._logged = self._logged, str(fault)
-        LOGGER.log(logging.DEBUG if said == self._logged else logging.WARNING, "the store failed: %s", fault)
+        """A fault that concerns no step."""
+        self.fault_log.say("the store failed", fault)
 
     def flush(self) -> None:
         """Write what is buffered of the ledger, so that readers see it."""
@@ -447,9 +477,30 @@ class MusubitoEngine:
         self.close()
 
 
+def _seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float]:
+    """The same clock, in seconds since the epoch."""
+
+    def now() -> float:
+        said = now_provider()
+        if isinstance(said, datetime):
+            if said.utcoffset() is None:
+                raise TypeError(
+                    f"now_provider gave {said!r}, which has no time zone; give an aware datetime, such as "
+                    "datetime.now(timezone.utc), or seconds since the epoch"
+                )
+            return said.timestamp()
+        if not isinstance(said, int | float):
+            raise TypeError(f"now_provider gives seconds since the epoch or an aware datetime, not {said!r}")
+        return said
+
+    return now
+
+
 def _ledger(engine: MusubitoEngine) -> object:
     """Equal for engines whose lines are in one ledger, as far as can be told."""
-    return getattr(engine.storage, "db_path", None) or engine.url or engine.storage
+    storage = engine.storage
+    in_memory = getattr(storage, "in_memory", False)
+    return storage if in_memory else getattr(storage, "db_path", None) or engine.url or storage
 
 
 def _is_named(key: KeySource) -> bool:

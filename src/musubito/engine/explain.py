@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from musubito.engine import process
 from musubito.engine.context import SCOPE, Run, Scope
 from musubito.engine.inputs import Given, stored_input
-from musubito.engine.protocol import Call
-from musubito.engine.question import QUESTIONS, EffectQuestion, Question
+from musubito.engine.protocol import Call, Story
+from musubito.engine.question import QUESTIONS, neighbour_of
 from musubito.errors import StoreError
 from musubito.identity.changes import differences, how_many, text_diff
 from musubito.identity.fingerprint import shown_source
@@ -88,12 +88,12 @@ def explain(engine: MusubitoEngine, call: Call, run: Run | None = None) -> Expla
     kind = QUESTIONS[call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT]
     question = kind(engine, call, Scope(engine, run or engine.new_run(), None, scope.parents, scope.ambient))
     question.ask()
-    return explained(question)
+    return explained(question, question.decision)
 
 
-def explained(question: Question | EffectQuestion) -> Explanation:
-    """The answer to a question that was asked, with what differs from earlier calls."""
-    engine, call, decision = question.engine, question.call, question.decision
+def explained(question: Story, decision: ReplayDecision) -> Explanation:
+    """Explain what was decided of a call, with what differs from earlier calls. Raises `StoreError`."""
+    engine, call = question.engine, question.call
     nearest: str | None = None
     arguments: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ def explained(question: Question | EffectQuestion) -> Explanation:
         given = _given(question)
         found = _nearest(question, given)
         if found is not None:
-            this, other = question.neighbour(), found
+            this, other = neighbour_of(question), found
             nearest = other.node.hex()
             arguments = _changed(this.arguments, other.arguments)
             code = _changed(engine.storage.find(CodeOf(other.code)), _parts(call))
@@ -166,19 +166,19 @@ def why_missing(
     return reasons
 
 
-def _given(question: Question | EffectQuestion) -> Any:
+def _given(question: Story) -> Any:
     """The arguments as a reader would be given them; None in a store that has no readers."""
     engine, given = question.engine, question.given
     if not callable(getattr(engine.storage, "read", None)):
         return None
     engine.flush()
-    name, hashed = question.call.definition.name, question.neighbour().input_hash
+    name, hashed = question.call.definition.name, neighbour_of(question).input_hash
     return Given(0, name, hashed, given.packed, given.texts).as_stored(engine.redact)
 
 
-def _nearest(question: Question | EffectQuestion, given: Any) -> Neighbour | None:
+def _nearest(question: Story, given: Any) -> Neighbour | None:
     """The newest of those that differ least: in what they are, and then at how many places of their inputs."""
-    engine, this, operation = question.engine, question.neighbour(), question.call.definition.name
+    engine, this, operation = question.engine, neighbour_of(question), question.call.definition.name
     rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, this.node, NEIGHBOURS))
     ranked = [(_distance(this, row), row) for row in rows if row.node != this.node]
     least = min((far for far, _ in ranked), default=None)
@@ -205,7 +205,7 @@ def _reason(this: Neighbour, nearest: Neighbour) -> ReplayReason:
     return ReplayReason.NODE_NOT_FOUND if this.parents == nearest.parents else ReplayReason.UPSTREAM_CHANGED
 
 
-def _fields(question: Question | EffectQuestion, other: Neighbour, given: Any) -> tuple[str, ...]:
+def _fields(question: Story, other: Neighbour, given: Any) -> tuple[str, ...]:
     """Where the arguments differ, as far as both are there to be read."""
     storage: Any = question.engine.storage
     if given is None:
@@ -214,7 +214,7 @@ def _fields(question: Question | EffectQuestion, other: Neighbour, given: Any) -
     return () if before is None else tuple(map(str, differences(before, given)))
 
 
-def _diffs(question: Question | EffectQuestion, other: Neighbour) -> tuple[str, ...]:
+def _diffs(question: Story, other: Neighbour) -> tuple[str, ...]:
     storage: Any = question.engine.storage
     if question.engine.keyed is not None:  # no texts of code are kept
         return ()
@@ -236,6 +236,6 @@ def _parts(call: Call) -> dict[str, bytes]:
     return {part: digest for part, digest, _ in call.code.parts}
 
 
-def _is_running(engine: MusubitoEngine, question: Question | EffectQuestion) -> bool:
+def _is_running(engine: MusubitoEngine, question: Story) -> bool:
     holder: Holder | None = engine.storage.find(HolderOf(question.flight_key()))
     return holder is not None and holder.expires_at >= time.time() and not process.is_dead(holder)

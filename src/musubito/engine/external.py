@@ -20,14 +20,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from musubito.engine import keeper, process
 from musubito.engine.effects import Find, Join, Pause, Probe, Raised, Write
 from musubito.engine.file_digests import KINDS
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.protocol import Begun, Story, Telling, said
-from musubito.errors import ChangedInput, EffectOutcomeUnknown, NotReplayed, StoreError
+from musubito.errors import ChangedInput, EffectOutcomeUnknown, StoreError
 from musubito.identity.keys import effect_key, idempotency_key
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
 from musubito.store.base import (
@@ -44,7 +44,7 @@ from musubito.store.base import (
     SampleTree,
 )
 
-__all__ = ["ANSWER", "EffectStory", "ReplayOnlyEffectStory"]
+__all__ = ["ANSWER", "EffectStory"]
 
 ANSWER: Final = "answer"
 """The kind of reads that are what somebody answered while an effect ran. It may take place again for another answer."""
@@ -77,7 +77,7 @@ class EffectStory(Story):
     def _key_of(self, number: int) -> bytes:
         definition = self.call.definition
         digest = self._identity.input_digest
-        key = effect_key(self.engine.namespace, definition.name, definition.operation_version, digest, number)
+        key = effect_key(self.engine.namespace, definition.name, definition.version(), digest, number)
         return key if self.engine.keyed is None else self.engine.keyed.effect(key)
 
     def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
@@ -237,17 +237,6 @@ class EffectStory(Story):
             case other:
                 problem = "on_unknown must give back EffectHappened or EffectNeverHappened"
                 raise TypeError(f"{name}: {problem}, not {other!r}")
-
-
-class ReplayOnlyEffectStory(EffectStory):
-    """It has taken place, or it is an error."""
-
-    __slots__ = ()
-    _may_write: ClassVar = False
-
-    def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
-        raise NotReplayed(self.call.definition.name, "the effect has not taken place")
-        yield  # as what it stands in for
 
 
 class _WaitedFor:

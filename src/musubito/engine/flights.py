@@ -147,6 +147,11 @@ class Flights:
             self._waiting[future] = _Waiting(frame, key, blocks)
             return future
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is computed, or is about to be."""
+        return not self._flights
+
     def begin(self, key: bytes, frame: Frame) -> bool:
         """Begin a flight if nobody else has: whether this frame has it now."""
         with self._lock:

@@ -105,7 +105,7 @@ class Keeper:
         self._unwritten = []
         if self._lost:
             calls = "1 call is" if self._lost == 1 else f"{self._lost} calls are"
-            LOGGER.warning("%s not in the ledger: it could not be written", calls)
+            self._engine.fault_log.say_of_loss(f"{calls} not in the ledger: it could not be written")
             self._lost = 0
 
     def _work(self) -> None:
@@ -162,7 +162,7 @@ class Keeper:
             self._engine.settle()
             self._engine.storage.write([ledger])
         except StoreBusy as fault:
-            self._engine.log(fault)
+            LOGGER.debug("the ledger is written later: %s", fault)
         except (StoreClosed, WrongKey):
             # An engine without the key of its namespace can call no step, and what it knows of runs is not for there.
             # Or it was closed by somebody who had it before this engine was done with it.
@@ -170,7 +170,7 @@ class Keeper:
             return True
         except StoreError as fault:
             self._failures += 1
-            self._engine.log(fault)
+            LOGGER.debug("the ledger is written later: %s", fault)
         else:
             return True
         return False

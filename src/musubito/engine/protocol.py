@@ -18,6 +18,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
@@ -51,7 +52,6 @@ from musubito.errors import (
     ArtifactUnreadable,
     EncodingError,
     InputError,
-    NotReplayed,
     StoreError,
     warn,
 )
@@ -64,10 +64,11 @@ from musubito.identity.fingerprint import (
     code_of_classes,
     fingerprints_of_classes,
     parts_that_differ,
+    told_apart,
 )
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
-from musubito.identity.origin import module_name
+from musubito.identity.origin import home_of
 from musubito.identity.own_changes import ObservedRun
 from musubito.identity.secrets import scrubbed
 from musubito.identity.unrepeatable import KINDS
@@ -112,7 +113,7 @@ from musubito.store.base import (
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["CANCELLATIONS", "Begun", "Call", "ReplayOnlyStory", "Story", "Telling"]
+__all__ = ["CANCELLATIONS", "Begun", "Call", "Story", "Telling", "forced"]
 
 T = TypeVar("T")
 Telling: TypeAlias = Generator[Effect, Any, T]
@@ -138,11 +139,13 @@ SAMPLES: Final = int(Holds.SAMPLES)
 class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.
 
-    `again`: where `arguments` were made of what the call is given, they are made anew.
+    `current` identifies the code again. `again`: where `arguments` were made of what the call is given, they are made
+    anew.
     """
 
     definition: StepDefinition
     fingerprint: Fingerprint
+    current: Callable[[], Fingerprint]
     tracker: CodeTracker
     head: Callable[[], Any]
     code: CodeRecord
@@ -150,6 +153,13 @@ class Call(NamedTuple):
     function: Callable[[], Any]
     turn: Turn | None = None
     again: Callable[[], Mapping[str, object]] | None = None
+
+
+def forced(call: Call) -> Call:
+    """Return the call, to be run anew whatever is stored."""
+    definition = call.definition
+    semantics = replace(definition.semantics, force_reexecution=True)
+    return call._replace(definition=replace(definition, semantics=semantics))
 
 
 class Begun(NamedTuple):
@@ -174,13 +184,17 @@ def input_of(call: Call, scope: Scope) -> tuple[bytes, InputDigest]:
     given = digest_input(operation, call.arguments)
     digest, classes = given.digest, given.classes
     if scope.ambient is not None:
-        reached = fingerprints_of_classes(classes, module_name(call.definition.function)) if classes else ()
+        reached = fingerprints_of_classes(classes, home_of(call.definition.function)) if classes else ()
         inputs = scope.ambient.inputs(call.fingerprint, reached)
         around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()
         classes = {*classes, *around.classes}
-    if classes:
-        code = code_of_classes(classes, module_name(call.definition.function), call.fingerprint)
+    if classes and call.definition.semantics.code == "version":
+        code = told_apart(classes, home_of(call.definition.function), [call.fingerprint])
+        if code:
+            digest = sha256(b"classes" + digest + code).digest()
+    elif classes:
+        code = code_of_classes(classes, home_of(call.definition.function), call.fingerprint)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
     return digest, given
@@ -345,7 +359,7 @@ class Story:
         if not given:
             self.frame().not_replayable = "what it is given, or what is around it, was changed before it ran"
         try:
-            code = self.call.tracker.current().digest == self.call.fingerprint.digest
+            code = self.call.current().digest == self.call.fingerprint.digest
         except Exception:
             code = False
         if not code:
@@ -371,7 +385,7 @@ class Story:
     def _changed_meanwhile(self) -> Telling[str | None]:
         """Return why it may not be replayed, if something else has changed what its code is or holds meanwhile. What
         the run itself has changed is its state, and does not count."""
-        now: Returned[Fingerprint] | Raised = yield Probe(self.call.tracker.current)
+        now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
         if isinstance(now, Raised):
             return "its code, or what that holds, was changed while it ran, and cannot be identified any more"
         if now.value.digest == self.call.fingerprint.digest:
@@ -786,8 +800,8 @@ class Story:
         self.engine.open.enter(self._run, self.frame())
         self._observed = self.call.tracker.begin()
         if self.engine.track_files:
-            self.frame().files = file_events.begin(module_name(self.call.definition.function))
-        return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient)
+            self.frame().files = file_events.begin(home_of(self.call.definition.function))
+        return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient, self.scope.mode)
 
     def _leave(self) -> bool:
         """Close its body. Whether it has changed what its code holds, which is its state from now on."""
@@ -801,7 +815,7 @@ class Story:
     ) -> Telling[MusubitoResult[Any] | Raised]:
         """Record what the function did, and give its value or its error back."""
         if self._leave():
-            yield Probe(self.call.tracker.current)
+            yield Probe(self.call.current)
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran: the one that began it records it.
             begun = UNRECORDED
@@ -1113,21 +1127,3 @@ class Story:
         engine.keeper.wake()
         if run.lines is not None:
             run.lines.append(line)
-
-
-class ReplayOnlyStory(Story):
-    """It is replayed, or it is an error: nothing runs."""
-
-    __slots__ = ()
-    _may_write: ClassVar = False
-
-    def _why(self) -> str:
-        if self._reason is ReplayReason.READ_CHANGED and self.differs is not None:
-            return f"{self._reason.value}: {self.differs.kind} {self.differs.key}"
-        return self._reason.value
-
-    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
-        hit = yield from self.look()
-        if hit is None:
-            raise NotReplayed(self.call.definition.name, self._why())
-        return hit

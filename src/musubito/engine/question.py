@@ -16,7 +16,14 @@ from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, Repla
 from musubito.policy import no, yes
 from musubito.store.base import EffectQuery, EffectRow, Found, Neighbour, Read
 
-__all__ = ["QUESTIONS", "EffectQuestion", "Question"]
+__all__ = ["QUESTIONS", "EffectQuestion", "Question", "neighbour_of"]
+
+
+def neighbour_of(story: Story) -> Neighbour:
+    """Return the node of a call, to be compared with others."""
+    place = story.place()
+    parents = frozenset(parent.node for parent in place.parents)
+    return Neighbour(story.keys.node, place.code.fingerprint, place.input_hash, place.arguments, parents, None)
 
 
 class _Asks(Story):
@@ -74,12 +81,6 @@ class _Asks(Story):
             if self.engine.digest_of_read(seen.value) != read.digest:
                 return False
         return True
-
-    def neighbour(self) -> Neighbour:
-        """Its node, to be compared with others."""
-        place = self.place()
-        parents = frozenset(parent.node for parent in place.parents)
-        return Neighbour(self.keys.node, place.code.fingerprint, place.input_hash, place.arguments, parents, None)
 
 
 class Question(_Asks):

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from musubito.errors import MusubitoError, StoreBusy, StoreError
+from musubito.errors import StoreBusy
 from musubito.store.base import Change, Store
 
 __all__ = ["Writer"]
@@ -77,10 +77,10 @@ class Writer:
         except StoreBusy as error:
             # Each on its own would wait as long again.
             return [error] * len(changes)
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is raised where the answer is waited for
             if len(changes) > 1:
                 return [answer for change in changes for answer in self._write([change])]
-            return [error if isinstance(error, MusubitoError) else StoreError(f"a write failed: {error!r}")]
+            return [error]
 
 
 def _deliver(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:

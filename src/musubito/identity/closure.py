@@ -11,12 +11,13 @@ finds nothing more.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from types import FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from musubito.identity.annotations import annotated_classes
@@ -28,7 +29,7 @@ from musubito.identity.functions import Namespace, describe_function, describe_n
 from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
-from musubito.identity.origin import Origin, Origins, module_name
+from musubito.identity.origin import Origin, Origins, home_of, innermost, module_name
 from musubito.identity.own_changes import Changes, remember_left
 from musubito.identity.place_reader import PlaceReader
 from musubito.identity.places import Observation
@@ -74,6 +75,7 @@ class Closure(NamedTuple):
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
+    modules: frozenset[str]
     functions: tuple[FunctionType, ...]
     unchanged: Callable[[], bool]
     observations: list[Observation]
@@ -83,10 +85,16 @@ class Closure(NamedTuple):
     unrepeatable: tuple[Unrepeatable, ...]
 
 
-def reach(function: Callable[..., Any], owner: type | None, module: str | None = None, step: str = "") -> Closure:
+def reach(
+    function: Callable[..., Any],
+    owner: type | None,
+    module: str | None = None,
+    step: str = "",
+    beside: frozenset[int] = frozenset(),
+) -> Closure:
     """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`, `step`: see
-    `CodeTracker`."""
-    facts = Facts()
+    `CodeTracker`. `beside`: see `Walk.beside`."""
+    facts = Facts(beside=beside)
     for _ in range(ROUNDS):
         before = facts.size()
         walk = Walk(function, owner, facts, module, step)
@@ -119,6 +127,8 @@ class Facts:
     """Whether reached code reads annotations: then all of them count."""
     docs: bool = False
     """Whether reached code reads docstrings: then all of them count."""
+    beside: frozenset[int] = frozenset()
+    """The ids of functions that are being looked at beside others, of which this is one."""
 
     def size(self) -> tuple[int | bool, ...]:
         limits = self.limits
@@ -152,7 +162,10 @@ class Walk:
         """Whether what is being described is led to by code that can run."""
         self.guard = Guard()
         if module is None:
-            module = module_of(function) if isinstance(function, FunctionType) else module_name(function)
+            if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
+                module = module_of(function)
+            else:
+                module = home_of(function)
         self._module = module
         self.origins = Origins(module)
         self.reached: dict[tuple[str, str], list[type]] = {}
@@ -162,6 +175,8 @@ class Walk:
         """Objects of kinds that an adapter has registered."""
         self.others: set[str] = set()
         """The packages of others that it reaches, which count by names."""
+        self.modules: set[str] = set()
+        """The modules of others that it names, and attributes of these, in full."""
         self.owners: dict[int, tuple[type, bool]] = {}
         """Functions that are methods: of which class, and whether their receiver is the class itself."""
         self._originals: dict[tuple[type, object, str], list[tuple[Any, FunctionType]]] = {}
@@ -190,6 +205,9 @@ class Walk:
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
         self.link(self.function, called(self.function), member=self.owner is not None)
+        function = self.function.func if isinstance(self.function, functools.partial) else self.function
+        if not isinstance(function, type | FunctionType):
+            self.calls(function)
         self.describe_all()
 
     def describe_all(self) -> None:
@@ -229,7 +247,7 @@ class Walk:
     def closure(self) -> Closure:
         """What was found."""
         reached = {name: tuple(classes) for name, classes in self.reached.items()}
-        annotated = annotated_classes(self.function, self.owner, list(itertools.chain(*reached.values())))
+        annotated = annotated_classes(innermost(self.function), self.owner, list(itertools.chain(*reached.values())))
         untracked, state = tuple(sorted(self._untracked)), tuple(sorted(self._state))
         parts = tuple(self._parts.values())
         return Closure(
@@ -243,6 +261,7 @@ class Walk:
             frozenset(self.steps),
             tuple(self.met),
             frozenset(self.others),
+            frozenset(self.modules),
             tuple(self._functions),
             self.guard.build(),
             self.read.observations,
@@ -262,6 +281,9 @@ class Walk:
             origin, module = self.origins.of_class(cls), module_name(cls)
         if origin is Origin.OTHER:
             self.others.add(module.partition(".")[0])
+            self.modules.add(module)
+        if isinstance(value, BuiltinFunctionType) and (module := module_name(value)):
+            self.modules.add(module)
 
     @property
     def number(self) -> int:
@@ -345,6 +367,16 @@ class Walk:
     def not_found(self, module: str, error: BaseException) -> None:
         """A module that the code imports itself cannot be looked into."""
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
+
+    def beside(self, function: Callable[..., Any]) -> None:
+        """A function whose code does not count, though what it calls and makes is known to whoever calls it."""
+        if id(function) in self.facts.beside:
+            return
+        closure = reach(function, None, beside=self.facts.beside | {id(function)})
+        self.steps |= closure.steps
+        for name, classes in closure.reached.items():
+            known = self.reached.setdefault(name, [])
+            known += [cls for cls in classes if cls not in known]
 
     def is_state(self, name: str) -> None:
         """The reached code itself writes this."""

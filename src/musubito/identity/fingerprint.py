@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from hashlib import sha256
 from types import FunctionType
 from typing import Any
 
@@ -21,6 +22,7 @@ from musubito.errors import CodeError, MusubitoError
 from musubito.identity.closure import Closure, CodePart, called, reach
 from musubito.identity.foreign import may_remember
 from musubito.identity.functions import module_of, script_of
+from musubito.identity.installed import parts_of_packages
 from musubito.identity.names import SCRIPT, Ambiguous, loaded, name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, Origins
@@ -73,6 +75,8 @@ class Fingerprint:
     others: frozenset[str]
     unseen: tuple[str, ...] = ()
     unrepeatable: tuple[Unrepeatable, ...] = ()
+    packages: str | None = None
+    """Which installed packages count in it (see `StepConfiguration`)."""
 
 
 def shown_source(part: CodePart) -> str | None:
@@ -86,15 +90,22 @@ class CodeTracker:
     `owner` is the receiver's class where the function is a method: the members that it reaches through its
     first parameter count too. `module`: whose code is the user's is judged as from there, by default from where the
     function was written. `step`: the step's name, by which its own runs are told from those of others (default: the
-    function's). Nothing is looked at before the first call of `current()`.
+    function's). `packages`: see `StepConfiguration`. Nothing is looked at before the first call of `current()`.
     """
 
-    __slots__ = ("_held", "_module", "_owner", "_step", "function")
+    __slots__ = ("_held", "_module", "_owner", "_step", "function", "packages")
 
     def __init__(
-        self, function: Callable[..., Any], *, owner: type | None = None, module: str | None = None, step: str = ""
+        self,
+        function: Callable[..., Any],
+        *,
+        owner: type | None = None,
+        module: str | None = None,
+        step: str = "",
+        packages: str | None = None,
     ) -> None:
         self.function = function
+        self.packages = packages
         self._owner = owner
         self._module = module
         self._step = step
@@ -147,14 +158,15 @@ class CodeTracker:
                 if closure.unchanged():
                     break
                 closure = self._reach()  # another thread changed something meanwhile
+            packages, unread = parts_of_packages(closure.modules, self.packages)
         except MusubitoError:
             raise
         except Exception as error:
             raise CodeError(getattr(self.function, "__qualname__", type(self.function).__qualname__), error) from error
         fingerprint = Fingerprint(
-            closure.digest,
-            closure.parts,
-            closure.untracked,
+            _with_packages(closure.digest, packages),
+            (*closure.parts, *packages),
+            tuple(sorted((*closure.untracked, *unread))),
             closure.state,
             closure.written,
             closure.classes,
@@ -164,6 +176,7 @@ class CodeTracker:
             closure.others,
             closure.unseen,
             closure.unrepeatable,
+            self.packages,
         )
         self._held = closure.unchanged, fingerprint, closure
         return fingerprint
@@ -180,6 +193,12 @@ def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...
     return tuple(name for name in names if parts[0].get(name) != parts[1].get(name))
 
 
+def _with_packages(digest: bytes, packages: Sequence[CodePart]) -> bytes:
+    if not packages:
+        return digest
+    return sha256(b"packages" + digest + b"".join(package.digest for package in packages)).digest()
+
+
 def _is_of_a_module(function: FunctionType) -> bool:
     name = module_of(function)
     found: Any = loaded(name)
@@ -192,8 +211,8 @@ _origins = cache(Origins)
 
 
 @lru_cache(MOST_CLASSES)
-def _tracker_of(cls: type) -> CodeTracker:
-    return CodeTracker(cls)
+def _tracker_of(cls: type, packages: str | None = None) -> CodeTracker:
+    return CodeTracker(cls, packages=packages)
 
 
 def _sent(classes: Iterable[type]) -> Iterator[type]:
@@ -218,7 +237,7 @@ def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fin
 def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint | None = None) -> bytes:
     """All of them as one; empty if there are none. `code`: the step's, which may know others of the same names."""
     mine = _of_the_user(classes, seen_from)
-    fingerprints = _fingerprints(mine)
+    fingerprints = _fingerprints(mine, None if code is None else code.packages)
     digests = b"".join(fingerprint.digest for fingerprint in fingerprints)
     return digests + _told_apart(mine, fingerprints if code is None else [code, *fingerprints])
 
@@ -253,10 +272,10 @@ def _of_the_user(classes: Iterable[type], seen_from: str) -> list[type]:
     return [cls for cls in classes if whose.of_class(cls) is Origin.USER]
 
 
-def _fingerprints(classes: Iterable[type]) -> list[Fingerprint]:
+def _fingerprints(classes: Iterable[type], packages: str | None = None) -> list[Fingerprint]:
     found: dict[bytes, Fingerprint] = {}
     for cls in classes:
-        fingerprint = _tracker_of(cls).current()
+        fingerprint = _tracker_of(cls, packages).current()
         found[fingerprint.digest] = fingerprint
     return [found[digest] for digest in sorted(found)]
 

@@ -317,6 +317,9 @@ def _follow(
     while rest and isinstance(value, ModuleType):
         names, attribute = value.__dict__, rest.pop(0)
         user = walk.origins.of_module(value) is Origin.USER
+        if not user:
+            # What is not there yet may be a module that is not loaded.
+            walk.modules.add(value.__name__ if attribute in names else f"{value.__name__}.{attribute}")
         if not user and "__getattr__" in names:
             lazy = value.__name__.partition(".")[0]
         name = f"{known_as(value.__name__)}.{attribute}"
@@ -361,10 +364,14 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how:
         _follow(walk, value, read.attributes, full, full, links, how)
         return
     walk.others.add(module.partition(".")[0])
+    walk.modules.add(module)
     links.append((f"import {module}", tokens("named", full)))
     for attribute in read.attributes:
         if not isinstance(value, ModuleType) or attribute not in value.__dict__:
+            if value is None or isinstance(value, ModuleType):
+                walk.modules.add(full)  # the rest of it may be a module that is not loaded
             return
+        walk.modules.add(value.__name__)
         walk.guard.item(value.__dict__, attribute, value.__dict__[attribute])
         value = value.__dict__[attribute]
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is Origin.USER:

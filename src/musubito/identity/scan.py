@@ -576,6 +576,9 @@ class _Visitor:
                 yield node.slice
             node = node.value
         if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
+                yield node
+                return
             yield from (*node.args, *(each.value for each in node.keywords))
             yield node.func.value if isinstance(node.func, ast.Attribute) else node.func
 

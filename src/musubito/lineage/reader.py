@@ -79,6 +79,10 @@ class Lineage:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def damage(self) -> str | None:
+        """See `Readable.damage`."""
+        return self._store.damage()
+
     def ask(self, *questions: Question) -> list[list[Row]]:
         """The rows for queries of `reading.sql`, all as of one moment."""
         self.engine.flush()

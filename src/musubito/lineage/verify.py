@@ -125,6 +125,8 @@ class _Problem(NamedTuple):
 
 
 def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> _Problem | None:
+    if type(stored.codec) is not str:
+        return _Problem("it does not say how its artifact is stored")
     try:
         contents = lineage.contents(namespace or NOWHERE)
         if not contents.reads(stored.codec):

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from typing import Any, Final, assert_never
 
+from musubito.errors import StoreError
 from musubito.store.base import (
     Attempted,
     Began,
@@ -40,6 +41,7 @@ LOOKED_AT: Final = 20_000
 # What the columns of a `Found` may be. A payload may be anything: its digest tells.
 _BYTES: Final = (bytes, type(None))
 _TIME: Final = (float, type(None))
+_NUMBER: Final = (int, type(None))
 _FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
     *(int, bytes, _BYTES, object, float, float, _TIME, _TIME),
     *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int, str),
@@ -60,22 +62,24 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
             return _stored(rows[0]) if rows and rows[0][0] is not None else None
         case ReadsOf(execution):
             rows = db.rows("reads", {"execution": execution})
-            return [Read(kind, key, digest or None) for kind, key, digest in rows]
+            return [Read(kind, key, digest or None) for kind, key, digest in _checked(rows, str, str, bytes)]
         case SampleTree(execution):
             return _sample_tree(db, execution)
         case UsageOf(execution):
-            return [Used(*row) for row in db.rows("usage", {"execution": execution})]
+            rows = db.rows("usage", {"execution": execution})
+            return [Used(*row) for row in _checked(rows, str, int, int, int, int)]
         case Began():
-            return Claimed(*db.rows("began", {})[0])
+            (row,) = _checked(db.rows("began", {}), int, int)
+            return Claimed(*row)
         case Neighbours():
             return _neighbours(db, query)
         case HolderOf(key):
             return holder_of(db, key)
         case CodeOf(fingerprint):
-            return dict(db.rows("code_parts", {"fingerprint": fingerprint}))
+            return dict(_checked(db.rows("code_parts", {"fingerprint": fingerprint}), str, bytes))
         case KeyCheckOf(namespace):
-            rows = db.rows("key_check", {"name": namespace})
-            return bytes(rows[0][0]) if rows else None
+            rows = _checked(db.rows("key_check", {"name": namespace}), bytes)
+            return rows[0][0] if rows else None
         case EffectQuery(effect_key, keys, namespace):
             return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
         case _:
@@ -98,20 +102,29 @@ _KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
 
 
 def found_of(row: Row) -> Found:
-    """Raises TypeError for a row that holds what nobody has written there."""
+    """Raises `StoreError` for a row that holds what nobody has written there."""
     types = tuple(map(type, row))
     if types not in _KNOWN_TYPES:
         for value, allowed in zip(row, _FOUND_TYPES, strict=True):
             if not isinstance(value, allowed):
-                raise TypeError(f"an execution holds {value!r:.50} where {allowed} belongs")
+                raise StoreError(f"an execution holds {value!r:.50} where {allowed} belongs")
         _KNOWN_TYPES.add(types)
     return Found(*row)
 
 
+def _checked(rows: list[Row], *types: type | tuple[type, ...]) -> list[Row]:
+    """The rows. Raises `StoreError` for one that holds what nobody has written there."""
+    for row in rows:
+        for value, allowed in zip(row, types, strict=True):
+            if not isinstance(value, allowed):
+                raise StoreError(f"a row holds {value!r:.50} where {allowed} belongs")
+    return rows
+
+
 def _stored(row: Row) -> Stored:
-    """Raises TypeError for a codec that is none."""
+    """Raises `StoreError` for a codec that is none."""
     if type(row[1]) is not str:
-        raise TypeError(f"{row[1]!r:.50} is no codec")
+        raise StoreError(f"{row[1]!r:.50} is no codec")
     return Stored(*row)
 
 
@@ -155,7 +168,8 @@ def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
 def _sample_tree(db: Database, root: int) -> dict[int, SampleNode]:
     about: dict[int, tuple[bytes | None, int]] = {}
     called: defaultdict[int, list[int]] = defaultdict(list)
-    for execution, pool, sample, inner in db.rows("sample_tree", {"execution": root}):
+    rows = _checked(db.rows("sample_tree", {"execution": root}), int, _BYTES, int, _NUMBER)
+    for execution, pool, sample, inner in rows:
         about[execution] = pool, sample
         if inner is not None:
             called[execution].append(inner)
@@ -164,7 +178,7 @@ def _sample_tree(db: Database, root: int) -> dict[int, SampleNode]:
             execution,
             pool,
             sample,
-            tuple(Attempted(*row) for row in db.rows("attempts", {"execution": execution})),
+            tuple(Attempted(*row) for row in _checked(db.rows("attempts", {"execution": execution}), bytes, int)),
             tuple(called[execution]),
         )
         for execution, (pool, sample) in about.items()
@@ -177,9 +191,9 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
         return None
     attempt, settled, outcome, execution = rows[0]
     if not (type(attempt) is int and type(settled) is int and attempt >= 0 and settled >= (outcome == "done")):
-        raise TypeError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
+        raise StoreError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
     if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
-        raise TypeError(f"an effect holds {outcome!r:.50} where its outcome belongs")
+        raise StoreError(f"an effect holds {outcome!r:.50} where its outcome belongs")
     found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
     done = _settled(db, keys, [found_of(row) for row in found])
     return EffectRow(attempt, settled, outcome, holder_of(db, effect_key), done[0] if done else None)
@@ -187,5 +201,5 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
 
 def holder_of(db: Database, key: bytes) -> Holder | None:
     """Whose lease a key is, run out or not."""
-    rows = db.rows("holder", {"key": key})
+    rows = _checked(db.rows("holder", {"key": key}), bytes, str, int, str, float)
     return Holder(*rows[0]) if rows else None

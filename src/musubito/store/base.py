@@ -814,6 +814,10 @@ class Readable(Protocol):
     def read(self, questions: Sequence[Question]) -> list[list[tuple[Any, ...]]]:
         """The rows for each, all as of one moment. Raises `StoreError`."""
 
+    def damage(self) -> str | None:
+        """What is stored and nobody has written there; None if it is sound, as far as that can be told. It is asked
+        when something has stumbled over what it has read, and may look through all that is stored."""
+
 
 class ServerCondition(NamedTuple):
     """How the database of a server is; `size` is that of all tables with their indexes, in bytes. `not_allowed`: the

@@ -282,6 +282,10 @@ class PostgreSQLStorage:
 
         return self._persistently(ask)
 
+    def damage(self) -> str | None:
+        """See `Readable.damage`: a server keeps to the types of its columns."""
+        return None
+
     def read(self, questions: Sequence[Question]) -> list[list[tuple[Any, ...]]]:
         """See `Readable.read`."""
 

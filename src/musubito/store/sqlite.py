@@ -64,6 +64,7 @@ from musubito.store.base import (
     must_last,
 )
 from musubito.store.claims import moment_unless_newer
+from musubito.store.damage import STUMBLES, first_damage
 from musubito.store.database import Numbers
 from musubito.store.locks import ByteLocks, locks_beside
 from musubito.store.queries import QUERIES, READING, schema_steps
@@ -73,6 +74,8 @@ __all__ = ["Condition", "SQLiteStorage"]
 APPLICATION_ID: Final = 0x4D555342  # "MUSB"
 INCREMENTAL: Final = 2
 """The mode of `auto_vacuum` in which free pages go back to the disk when they are told to."""
+DEFAULT_PATH: Final = ".musubito/musubito.db"
+IN_MEMORY: Final = ":memory:"
 ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
 SMALLEST: Final = 512
 """Bytes of the smallest page."""
@@ -104,8 +107,10 @@ WRITER: Final = (
 
 _ONE_STATEMENT: Final = frozenset({Began, CodeOf, HolderOf, KeyCheckOf, PayloadOf, ReadsOf})
 """Queries whose answers come of one statement, which is a snapshot of its own."""
-_FAULTS: Final = (sqlite3.Error, LookupError, TypeError, ValueError, OverflowError)
-"""Beside what SQLite notices itself: a damaged file gives rows that are missing or hold something else."""
+_REPORTED: Final = (sqlite3.Error, UnicodeError)
+"""What SQLite reports; it does so with names of its schema, which may be damaged."""
+_FAULTS: Final = (sqlite3.Error, *STUMBLES)
+"""Beside what SQLite reports: what comes of rows that hold something else, or of a mistake of ours (see `damage`)."""
 
 
 @lru_cache(maxsize=8)
@@ -136,7 +141,7 @@ def _text(raw: bytes) -> str:
 class _Connection:
     """A connection, the lock that guards it, and named queries on it."""
 
-    def __init__(self, path: Path, busy_timeout: float, pragmas: Sequence[str]) -> None:
+    def __init__(self, path: Path | str, busy_timeout: float, pragmas: Sequence[str]) -> None:
         self.lock = threading.Lock()
         self._path, self._busy_timeout, self._pragmas = path, busy_timeout, pragmas
         self.kept: dict[Keys, Found] = {}
@@ -213,48 +218,84 @@ class SQLiteStorage:
 
     Opens and checks at construction: `StoreError` if the file is no database or cannot be opened (it is left as it is),
     `SchemaError` if it is somebody else's database or of a newer Musubito. An older schema is migrated. A locked
-    database is waited for up to `busy_timeout` seconds.
+    database is waited for up to `busy_timeout` seconds. The default folder is made with a `.gitignore` that keeps all
+    of it out of git.
+
+    `SQLiteStorage(":memory:")` is a store in memory, which nothing is written to disk of: for the engines of one
+    process, until it is closed. A forked child has a copy of its own, as it was then.
     """
 
     reads_in_place = True
     """A reader of the log waits for nobody."""
 
-    def __init__(self, db_path: str | os.PathLike[str] = ".musubito/musubito.db", *, busy_timeout: float = 5.0) -> None:
-        self.db_path = Path(db_path).absolute()
+    def __init__(self, db_path: str | os.PathLike[str] = DEFAULT_PATH, *, busy_timeout: float = 5.0) -> None:
+        self.in_memory = os.fspath(db_path) == IN_MEMORY
+        self.db_path = _absolute(Path(db_path)) if not self.in_memory else Path(IN_MEMORY)
         self.busy_timeout = busy_timeout
         self._closed = False
+        self._damage: str | None = None
         with _OPENING:
-            _prepare(self.db_path, busy_timeout)
-            self._connect()
+            if self.in_memory:
+                self._make()
+            else:
+                _prepare(self.db_path, busy_timeout)
+                self._connect()
             _OPEN.add(self)
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.db_path)!r})"
 
     @property
-    def blob_folder(self) -> Path:
-        """Where large payloads lie, unless an engine is told otherwise."""
-        return Path(f"{self.db_path}-blobs")
+    def blob_folder(self) -> Path | None:
+        """Where large payloads lie, unless an engine is told otherwise; None for in the database itself."""
+        return None if self.in_memory else Path(f"{self.db_path}-blobs")
+
+    def _make(self) -> None:
+        """A database in memory. It is its one connection's, which is for reading and writing."""
+        self._reader = self._writer = _Connection(IN_MEMORY, self.busy_timeout, WRITER)
+        self._locks: ByteLocks | None = None
+        self._writing: set[int] = set()
+        self._read_numbers = self._numbers = Numbers()
+        self._writer.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+        _migrate(self.db_path, self._writer.connection)
 
     def _connect(self) -> None:
         try:
             self._reader = _Connection(self.db_path, self.busy_timeout, READER)
             self._writer = _Connection(self.db_path, self.busy_timeout, WRITER)
             self._locks = locks_beside(self.db_path)
-        except _FAULTS as error:
+        except _REPORTED as error:
             raise self._fault(error) from error
         except OSError as error:
             raise StoreError(f"{self.db_path}-locks: {error.strerror or error}") from error
-        self._writing: set[int] = set()
+        self._writing = set()
         """Threads that write, or wait for their turn: a lock says so of itself only once its holder goes on, and until
         then whoever asks it and takes it would wait for all that is written."""
         self._read_numbers = Numbers()
         self._numbers = Numbers()
 
     def _fault(self, error: Exception) -> StoreError:
+        """What is said of an error. Raises the error itself where the database has no part in it."""
         if self._closed:
             return StoreClosed(f"{self.db_path} was closed")
-        return _fault(self.db_path, error)
+        if isinstance(error, _REPORTED):
+            return _fault(self.db_path, error)
+        problem = self.damage()
+        if problem is None:
+            raise error
+        return StoreError(f"{self.db_path} is damaged ({problem}); see 'musubito verify'")
+
+    def damage(self) -> str | None:
+        """See `Readable.damage`."""
+        if self._damage is None:
+            reader = self._reader
+            try:
+                with reader.lock:
+                    self._take_back(reader)
+                    self._damage = first_damage(reader.execute)
+            except sqlite3.Error as error:
+                self._damage = str(error)
+        return self._damage
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         """See `Store.newest`."""
@@ -265,7 +306,7 @@ class SQLiteStorage:
                 with writer.lock:
                     return self._newest(writer, self._numbers, keys, namespace)
             with self._reader.lock:
-                self._reader.take_back()
+                self._take_back(self._reader)
                 return self._newest(self._reader, self._read_numbers, keys, namespace)
         except _FAULTS as error:
             raise self._fault(error) from error
@@ -289,8 +330,8 @@ class SQLiteStorage:
             return UNNAMED
         try:
             with reader.lock:
+                self._take_back(reader)
                 if type(query) in _ONE_STATEMENT:
-                    reader.take_back()
                     return answer(reader, self._read_numbers, query)
                 # One snapshot for all statements of the answer.
                 try:
@@ -306,6 +347,7 @@ class SQLiteStorage:
         reader = self._reader
         try:
             with reader.lock:
+                self._take_back(reader)
                 try:
                     reader.begin("BEGIN")
                     return [reader.execute(READING[name], said).fetchall() for name, said in questions]
@@ -329,13 +371,19 @@ class SQLiteStorage:
                 said = [
                     ask(f"PRAGMA {each}").fetchone()[0] for each in ("user_version", "page_count", "freelist_count")
                 ]
-            # Only looked at from outside: a file that is opened and closed here loses SQLite's locks.
-            about = self.db_path.stat()
+            if self.in_memory:
+                pages, _, page_size = self._pages()
+                mode, size, log_size = 0o600, pages * page_size, 0
+            else:
+                # Only looked at from outside: a file that is opened and closed here loses SQLite's locks.
+                about = self.db_path.stat()
+                mode, size = about.st_mode & 0o777, about.st_size
+                log_size = log.stat().st_size if log.exists() else 0
             return Condition(
                 str(self.db_path),
-                about.st_mode & 0o777,
-                about.st_size,
-                log.stat().st_size if log.exists() else 0,
+                mode,
+                size,
+                log_size,
                 said[0],
                 max(STEPS),
                 said[1],
@@ -356,7 +404,7 @@ class SQLiteStorage:
                 return self._in_steps(writer, changes[0])
             if locks is not None and kinds == _CLAIMS:
                 with self._reader.lock:
-                    self._reader.take_back()
+                    self._take_back(self._reader)
                     return [self._claim(self._reader, locks, change) for change in changes if isinstance(change, Claim)]
             self._writing.add(threading.get_ident())
             try:
@@ -412,10 +460,11 @@ class SQLiteStorage:
             self._take_back(writer)
             writer.execute(f"PRAGMA {pragma} = {after}")
 
-    def _take_back(self, writer: _Connection) -> None:
-        if writer.take_back():
+    def _take_back(self, connection: _Connection) -> None:
+        """End a transaction that an interrupt has left open."""
+        if connection.take_back() and connection is self._writer:
             self._numbers.forget()
-            writer.kept.clear()
+            connection.kept.clear()
 
     def empty_log(self) -> bool:
         """Bring all that lies in the log into the database, and empty it; whether nobody who reads was in the way."""
@@ -538,24 +587,28 @@ class SQLiteStorage:
                     connection.connection.close()
 
     def rest(self) -> None:
-        """Until `wake` nobody is inside SQLite, and it has let go of the file."""
-        for connection in (self._writer, self._reader):
+        """Until `wake` nobody is inside SQLite, and it has let go of the file. What is in memory has none."""
+        for connection in self._connections():
             connection.lock.acquire()
-            connection.rest()
+            if not self.in_memory:
+                connection.rest()
 
     def wake(self) -> None:
         """It may be used again."""
         # A forked child does not have the threads that were waiting for their turn.
         self._writing.clear()
-        for connection in (self._writer, self._reader):
+        for connection in self._connections():
             connection.lock.release()
+
+    def _connections(self) -> Sequence[_Connection]:
+        return (self._writer,) if self.in_memory else (self._writer, self._reader)
 
 
 # -- opening -----------------------------------------------------------------------------------------------------------
 def _prepare(path: Path, busy_timeout: float) -> None:
     """Checks the file without touching it, then makes or migrates the schema."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path)
         new = _create(path)
         if not new:
             _check_header(path)
@@ -572,7 +625,7 @@ def _prepare(path: Path, busy_timeout: float) -> None:
         raise StoreError(f"{path.parent} is a file and no folder. {ELSEWHERE}") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}. {ELSEWHERE}") from error
-    except _FAULTS as error:
+    except _REPORTED as error:
         raise _fault(path, error) from error
 
 
@@ -586,6 +639,25 @@ def _fault(path: Path, error: Exception) -> StoreError:
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
         return StoreError(f"{path}: {error}. {ELSEWHERE}")
     return StoreError(f"{path}: {error}")
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: the working directory is gone. {ELSEWHERE}") from error
+
+
+def _make_folder(path: Path) -> None:
+    """Makes the folder of a database; the default one with a word to git."""
+    try:
+        path.parent.mkdir(parents=True)
+    except FileExistsError:
+        if not path.parent.is_dir():
+            raise
+    else:
+        if path == _absolute(Path(DEFAULT_PATH)):
+            (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
 def _create(path: Path) -> bool:

@@ -117,7 +117,6 @@ ITEM, ATTRIBUTE = Key(False, "x"), Key(True, "x")
         ("a[y]['x'] = 1", write("a")),
         ("a['x'][y] = 1", write("a", ITEM)),
         ("a['x'].append(1)", write("a", ITEM)),
-        ("a.setdefault('x', []).append(1)", write("a", ITEM)),
         ("a.setdefault('x', 1)", write("a", key=ITEM)),
         ("a.x += 1", write("a", key=ATTRIBUTE, counts=True)),
         ("a.x.append(1)", write("a", ATTRIBUTE)),
@@ -205,6 +204,11 @@ def test_what_is_handed_on(text: str, handed: set[str]) -> None:
 )
 def test_what_is_only_added_to(text: str, added_to: set[str]) -> None:
     assert {each.name for each in scanned(f"def f(self, y):\n    {text}").added_to} == added_to
+
+
+def test_what_is_made_and_added_to_is_written_twice() -> None:
+    found = scanned("def f(): a.setdefault('x', []).append(1)").writes
+    assert found == {write("a", key=ITEM), write("a", ITEM)}
 
 
 def test_bytecode_sees_plain_writes() -> None:

@@ -42,7 +42,7 @@ def test_a_row_that_holds_something_else_is_refused_column_by_column(column, val
         return
     if value is None and Found._fields[column] == "artifact":
         return
-    with pytest.raises(TypeError, match="belongs"):
+    with pytest.raises(StoreError, match="belongs"):
         found_of(changed)
 
 

@@ -1,0 +1,95 @@
+"""Tell a call in the mode `replay_only`: it is replayed, or it is a `NotReplayed` that says what differs.
+
+Nothing runs: not where the store fails, and not the callable that finds out about an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Final
+
+from musubito.engine.effects import Aside, Raised
+from musubito.engine.explain import Explanation, explained
+from musubito.engine.external import EffectStory
+from musubito.engine.protocol import Begun, Story, Telling
+from musubito.errors import NotReplayed, StoreError
+from musubito.model import MusubitoResult, ReplayReason
+from musubito.policy import no
+from musubito.store.base import EffectRow
+
+__all__ = ["ReplayOnlyEffectStory", "ReplayOnlyStory"]
+
+MOST: Final = 3
+"""How many places that differ are named."""
+_MISSING: Final = (
+    ReplayReason.NODE_NOT_FOUND,
+    ReplayReason.CODE_CHANGED,
+    ReplayReason.INPUT_CHANGED,
+    ReplayReason.UPSTREAM_CHANGED,
+)
+_ALIKE: Final = {
+    ReplayReason.NODE_NOT_FOUND: "all stored samples were given in this run",
+    ReplayReason.UPSTREAM_CHANGED: "its parents changed",
+}
+"""What it is where neither code nor input differ."""
+
+
+class _ReplayOnly(Story):
+    """A story in which nothing runs."""
+
+    __slots__ = ()
+    _may_write: ClassVar = False
+
+    def _without_store(self, fault: StoreError) -> Begun:
+        raise NotReplayed(self.call.definition.name, f"the store failed: {fault}") from fault
+
+
+class ReplayOnlyStory(_ReplayOnly):
+    """A call of a step."""
+
+    __slots__ = ()
+
+    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
+        hit = yield from self.look()
+        if hit is None:
+            explanation: Explanation = yield Aside(partial(explained, self, no(self._reason)))
+            raise NotReplayed(self.call.definition.name, _differs(explanation), explanation)
+        return hit
+
+
+class ReplayOnlyEffectStory(_ReplayOnly, EffectStory):
+    """A call of an effect: it was done, or it is an error."""
+
+    __slots__ = ()
+
+    def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
+        raise NotReplayed(self.call.definition.name, "the effect has not taken place")
+        yield  # as what it stands in for
+
+    def _ask(self, row: EffectRow, why: str) -> Telling[None]:
+        raise NotReplayed(self.call.definition.name, why)
+        yield  # as what it stands in for
+
+
+def _differs(explanation: Explanation) -> str:
+    """Say why a call would run, and what differs from the nearest earlier one. Values are not shown."""
+    reason, nearest = explanation.decision.reason, explanation.nearest_node_id
+    if explanation.files:
+        return f"a file that it read changed: {_listed(explanation.files)}"
+    if reason not in _MISSING:
+        return f"the one that is stored may not be replayed: {reason.value}"
+    if nearest is None:
+        return "no earlier call of it is stored"
+    paths = [field.partition(": ")[0] for field in explanation.fields]
+    differing = [
+        f"its {what} changed: {_listed(names)}"
+        for what, names in (("code", explanation.code), ("input", paths or explanation.arguments))
+        if names
+    ]
+    return f"{'; '.join(differing) or _ALIKE.get(reason, reason.value)}; nearest earlier call: node {nearest[:12]}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(f"`{name}`" for name in names[:MOST]) + more

@@ -1,0 +1,55 @@
+"""Run a step in the mode `off`: its function runs as if it were no step, and a `MusubitoResult` tells so by its id.
+
+A recorded step around it must not be replayed: what ran unrecorded can neither expire there nor be invalidated.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from musubito.engine.context import SCOPE, HandUp
+from musubito.model import UNSTORABLE, MusubitoResult
+
+__all__ = ["ran_unrecorded", "result_of", "run_unrecorded", "run_unrecorded_async"]
+
+T = TypeVar("T")
+
+
+def run_unrecorded(function: Callable[[], T]) -> MusubitoResult[T]:
+    """Call the function and return its value."""
+    with _outside():
+        return result_of(function())
+
+
+async def run_unrecorded_async(function: Callable[[], Awaitable[T]]) -> MusubitoResult[T]:
+    """Await the function and return its value."""
+    with _outside():
+        return result_of(await function())
+
+
+def result_of(value: T) -> MusubitoResult[T]:
+    """Return the value under ids that never repeat, so that nothing that is built on it is replayed."""
+    node_id = secrets.token_hex(32)
+    return MusubitoResult(value, UNSTORABLE + uuid.uuid4().hex, node_id, node_id)
+
+
+def ran_unrecorded() -> None:
+    """Tell the recorded step that is open here, if there is one, that it cannot be replayed."""
+    frame = SCOPE.get().frame
+    if frame is not None:
+        frame.take(HandUp((), (), None, None, "a call inside it ran unrecorded", samples=False))
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """A merge context around the call does not reach into it."""
+    ran_unrecorded()
+    token = SCOPE.set(SCOPE.get()._replace(parents=None))
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)

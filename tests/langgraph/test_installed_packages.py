@@ -1,0 +1,109 @@
+"""Packages that nodes, tools and Runnables name: a rebuilt helper runs them again, unless their policy ignores it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+
+from musubito import MusubitoEngine, StepConfiguration, run
+from musubito_langgraph import musubito_graph, musubito_runnable
+
+Install = Callable[[str], Any]
+
+
+class State(TypedDict, total=False):
+    question: str
+    answer: str
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a package that was built from a folder, and imports it as a new process would."""
+    site = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(str(site))
+
+    def install(answer: str) -> Any:
+        info = site / "graph_helper-1.0.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (site / "graph_helper.py").write_text(f"def answer(q):\n    return {answer!r}\n")
+        (info / "METADATA").write_text("Name: graph-helper\nVersion: 1.0\n\n")
+        (info / "INSTALLER").write_text("pip\n")
+        (info / "direct_url.json").write_text('{"dir_info": {}, "url": "file:///build/helper"}')
+        (info / "RECORD").write_text(f"graph_helper.py,sha256={answer},1\n")
+        sys.modules.pop("graph_helper", None)
+        importlib.invalidate_caches()
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        return importlib.import_module("graph_helper")
+
+    yield install
+    sys.modules.pop("graph_helper", None)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_node_runs_again_if_a_helper_was_rebuilt(
+    engine: MusubitoEngine, install: Install, ask: Any, ignored: bool
+) -> None:
+    steps = {"think": StepConfiguration(packages="ignore")} if ignored else {}
+    ran: list[str] = []
+
+    def build(helper: Any) -> Any:
+        def think(state: State) -> State:
+            return {"answer": helper.answer(state["question"])}
+
+        def note(state: State) -> State:
+            return {"question": "noted"}
+
+        graph = StateGraph(State).add_node("think", think).add_node("note", note)
+        graph.add_edge(START, "think").add_edge("think", "note").add_edge("note", END)
+        return musubito_graph(graph.compile(name="helped"), engine=engine, steps=steps)
+
+    def answer(helper: Any) -> str:
+        with run("asked") as record:
+            found = ask(build(helper), {"question": "q"})["answer"]
+        ran[:] = [call.operation.rpartition("/")[2] for call in record.calls if call.outcome == "ran"]
+        return found
+
+    assert (answer(install("one")), ran) == ("one", ["think", "note"])
+    assert (answer(install("one")), ran) == ("one", [])
+    # What comes after it is given another answer, or the same.
+    assert (answer(install("two")), ran) == (("one", []) if ignored else ("two", ["think", "note"]))
+
+
+def test_a_tool_and_a_runnable_run_again_likewise(engine: MusubitoEngine, install: Install) -> None:
+    ran: list[str] = []
+
+    def tools(helper: Any) -> Any:
+        @tool
+        def look(q: str) -> str:
+            """Look it up."""
+            ran.append("look")
+            return helper.answer(q)
+
+        graph = StateGraph(MessagesState).add_node("tools", ToolNode([look]))
+        graph.add_edge(START, "tools").add_edge("tools", END)
+        return musubito_graph(graph.compile(name="tooled"), engine=engine)
+
+    def runnable(helper: Any) -> Any:
+        def look(q: str) -> str:
+            ran.append("runnable")
+            return helper.answer(q)
+
+        return musubito_runnable(RunnableLambda(look), engine=engine)
+
+    asked = AIMessage("", tool_calls=[{"name": "look", "args": {"q": "q"}, "id": "1"}])
+    for text, expected in (("one", ["look", "runnable"]), ("one", []), ("two", ["look", "runnable"])):
+        helper = install(text)
+        ran.clear()
+        assert tools(helper).invoke({"messages": [asked]})["messages"][-1].content == text
+        assert runnable(helper).invoke("q") == text
+        assert ran == expected
