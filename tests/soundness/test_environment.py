@@ -193,12 +193,20 @@ def test_a_constant_that_names_it_is_followed(program, monkeypatch):
         "e = os.environ\n    return list(e)",
         "return sorted(map(os.getenv, [KEY]))",
         "return os.environ.copy()",
+        'e = os.environ\n    if q == 1:\n        e = {}\n    return e["MODEL"]',
     ],
 )
 def test_names_that_are_computed_are_listed(program, engine, body):
     answer = program(body)
     (line,) = engine.explain(answer.names["answer"], "q").untracked
     assert line == "environment_program.answer: the environment, by a name that is computed or as a whole"
+
+
+def test_a_parameter_is_no_constant_though_it_has_a_default(program, engine):
+    head = HEAD + 'def named(name="MODEL"):\n    return os.environ.get(name)\n'
+    answer = program("return named(q)", head)
+    (line,) = engine.explain(answer.names["answer"], "q").untracked
+    assert line.startswith("environment_program.named: the environment")
 
 
 def test_one_that_is_known_and_one_that_is_not(program, engine, monkeypatch):
@@ -295,3 +303,23 @@ def test_why_names_it_and_nothing_shows_its_value(program, engine, monkeypatch, 
     engine.storage.close()
     for file in tmp_path.glob("musubito.db*"):
         assert b"nobody-sees" not in file.read_bytes()
+
+
+def test_what_somebody_else_sets_after_the_step_has_counts(program, monkeypatch):
+    monkeypatch.delenv("OWN_VARIABLE", raising=False)
+    answer = program('os.environ.setdefault("OWN_VARIABLE", "1")\n    return os.environ["OWN_VARIABLE"]')
+    try:
+        assert [answer(), answer()] == ["1", "1"]
+        os.environ["OWN_VARIABLE"] = "2"
+        assert [answer(), answer()] == ["2", "2"]
+        assert len(answer.ran) == 2
+    finally:
+        os.environ.pop("OWN_VARIABLE", None)
+
+
+def test_what_was_there_before_the_step_set_a_default_counts(program, monkeypatch):
+    answer = program('os.environ.setdefault("MODEL", "small")\n    return os.environ["MODEL"]')
+    for model in ("small", "large", "small"):
+        monkeypatch.setenv("MODEL", model)
+        assert answer() == model
+    assert len(answer.ran) == 2

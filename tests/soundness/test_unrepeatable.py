@@ -36,6 +36,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.identity.audit import listen
 from musubito.store.base import Holds, ReadsOf
 from musubito.store.memory import MemoryStore
 from tests.fresh import fresh
@@ -230,6 +231,35 @@ def test_what_fails_to_connect_is_named_too(engine, told):
     assert kept(engine) == [("network", f"localhost:{port}")]
 
 
+def test_credentials_in_a_host_are_not_kept(engine, told, port):
+    @musubito_step(name="fetch")
+    def fetch(q):
+        connection = http.client.HTTPConnection(f"user:hunter2@localhost:{port}")
+        try:
+            connection.connect()
+        except OSError:
+            return "no such host"
+
+    fetch(1)
+    assert kept(engine) == [("network", f"localhost:{port}")]
+
+
+def test_what_the_standard_library_asks_of_the_machine_is_not_the_steps(engine, told):
+    import ctypes.util
+
+    started = []
+
+    listen({"subprocess.Popen": lambda args: started.append(args[0])})
+
+    @musubito_step(name="links")
+    def links(q):
+        return ctypes.util.find_library("a library that is nowhere")
+
+    links(1)
+    assert started, "nothing was started, so nothing is shown"
+    assert kept(engine) == []
+
+
 PROCESSES = {
     "run": (lambda: subprocess.run(["true"], check=True), Path("true").name),
     "with secrets": (lambda: subprocess.run(["true", "--token", "hunter2"], check=True), "true"),
@@ -393,6 +423,7 @@ def test_what_was_read_is_checked_beside_what_cannot_be(tmp_path, told, port):
         w.data["a"] = 1
         assert f(1).value == (1, "ok")
         assert w.ran["f"] == 2
+        assert {kind for kind, _ in w.observed}.isdisjoint({"network"})
     w.engine.close()
 
 

@@ -327,7 +327,8 @@ class MusubitoEngine:
                 code = CodeRecord(fingerprint.digest, [], (), ())
             else:
                 parts = [(part.name, part.digest, shown_source(part)) for part in fingerprint.parts]
-                code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
+                untracked = *fingerprint.untracked, *fingerprint.unseen
+                code = CodeRecord(fingerprint.digest, parts, untracked, fingerprint.state)
             if self.keyed is not None:
                 begin, code = self.keyed.head(begin), self.keyed.code(code)
             if len(self._identified) >= MOST_IDENTIFIED:

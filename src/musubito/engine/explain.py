@@ -121,7 +121,7 @@ def explained(question: Story, decision: ReplayDecision) -> Explanation:
         code,
         fields,
         diffs,
-        call.fingerprint.untracked,
+        (*call.fingerprint.untracked, *call.fingerprint.unseen),
         call.fingerprint.state,
         () if question.differs is None else (question.differs.key,),
         _unrepeatable(engine, call),

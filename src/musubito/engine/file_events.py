@@ -1,14 +1,12 @@
 """What a step's body reads of files and folders, told by Python's audit events while it runs.
 
-One audit hook in a process, added when a first body begins that is to be watched. An event belongs to the body that is
+Events are listened to from the first body on that is to be watched. An event belongs to the body that is
 innermost where it is raised: the context variable says which, so that tasks and threads which inherit a context are in
 it. A thread that inherited none may be at work for every body that was open when it began; a pool's thread, for every
 open one: too many dependencies are a cost, one too few would be a wrong replay.
 
-The hook notes paths and their signatures, and reads no file unless it was changed a moment ago. What the notes amount
+The handlers note paths and their signatures, and read no file unless it was changed a moment ago. What the notes amount
 to is found out when the body has ended (`engine.file_reads`).
-
-`HANDLERS` is the table of all events that are listened to: whoever wants another one adds it there.
 """
 
 from __future__ import annotations
@@ -21,12 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures.thread import _worker, _WorkItem
 from contextvars import Context
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.context import SCOPE
 from musubito.engine.file_caches import hits
 from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
 from musubito.engine.file_readers import Reader, Site, reader_of
+from musubito.identity import audit
 from musubito.store.base import Read
 
 __all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end", "listen"]
@@ -283,29 +283,8 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
 }
 """By event, what is done with its arguments, in the thread that raises it."""
 
-_listening = False
-_LOCK: Final = threading.Lock()
 
-
+@cache
 def listen() -> None:
     """Listen to audit events from now on, as long as the process lives."""
-    global _listening
-    if not _listening:
-        with _LOCK:
-            if not _listening:
-                sys.addaudithook(_hook_of(HANDLERS.get))
-                _listening = True
-
-
-if hasattr(os, "register_at_fork"):
-    # A child must not find it locked by a thread that it does not have.
-    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
-
-
-def _hook_of(handler_of: Callable[[str], Callable[[Any], None] | None]) -> Callable[[str, Any], None]:
-    def hook(event: str, args: Any) -> None:
-        handler = handler_of(event)
-        if handler is not None:
-            handler(args)
-
-    return hook
+    audit.listen(HANDLERS)

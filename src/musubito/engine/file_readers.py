@@ -21,11 +21,11 @@ Site: TypeAlias = tuple[CodeType, int]
 
 SITE: Final = frozenset({"site-packages", "dist-packages"})
 """How folders of installed packages are called."""
-EVENTS: Final = "musubito.engine.file_events"
+EVENTS: Final = ("musubito.engine.file_events", "musubito.identity.audit")
 LOOKED_THROUGH: Final = frozenset(
     {
         *("io", "_io", "_pyio", "codecs", "os", "posixpath", "ntpath", "genericpath", "tokenize", "contextlib"),
-        *(__name__, EVENTS, "glob", "fnmatch", "shutil", "functools"),
+        *(__name__, *EVENTS, "glob", "fnmatch", "shutil", "functools"),
         *("gzip", "bz2", "lzma", "_compression", "zipfile", "tarfile"),
     }
 )

@@ -152,7 +152,7 @@ def _program(program: Any) -> str:
 
 
 def _note(frame: Frame | None, kind: str, what: str) -> None:
-    if frame is None or frame.ended or len(frame.asked) >= MOST or not _is_the_users(kind):
+    if frame is None or len(frame.asked) >= MOST or not _is_the_users(kind):
         return
     what = what.encode("utf-8", "backslashreplace").decode()  # no store holds lone surrogates
     frame.asked[Unrepeatable(kind, what)] = None

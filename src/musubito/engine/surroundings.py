@@ -7,10 +7,11 @@ there is one. `os.getcwd` asks the kernel, so it is called only after an audit e
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Final
+
+from musubito.identity.audit import listen
 
 __all__ = ["Variable", "WorkingDirectory"]
 
@@ -65,9 +66,8 @@ class WorkingDirectory:
 
     def _look(self) -> None:
         if not self._listens:
-            # Never taken away again, so only for programs that ask.
             self._listens = True
-            sys.addaudithook(self._hear)
+            listen({"os.chdir": self._hear})
             self._moved = time.monotonic()
         looked = time.monotonic()
         try:
@@ -76,6 +76,5 @@ class WorkingDirectory:
             self._path = None
         self._looked = looked
 
-    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
-        if event == "os.chdir":
-            self._moved = time.monotonic()
+    def _hear(self, _args: tuple[Any, ...]) -> None:
+        self._moved = time.monotonic()

@@ -17,20 +17,23 @@ __all__ = ["Handler", "listen"]
 
 Handler: TypeAlias = Callable[[tuple[Any, ...]], None]
 
-_handlers: Final[dict[str, tuple[Handler, ...]]] = {}
+_handlers: Final[dict[str, Handler]] = {}
+_listening: Final[set[tuple[str, Handler]]] = set()
 _heard: Final[list[bool]] = []
 _lock: Final = Lock()
 
 
 def listen(handlers: Mapping[str, Handler]) -> bool:
-    """Call each of these at its event from now on, in the thread of the event; once for each table. Return whether
-    events are heard at all: another hook of the process may refuse ours."""
+    """Call each of these at its event from now on, in the thread of the event; once, however often it is said. Return
+    whether events are heard at all: another hook of the process may refuse ours."""
     with _lock:
         for event, handler in handlers.items():
-            if handler not in _handlers.get(event, ()):
-                _handlers[event] = (*_handlers.get(event, ()), handler)
+            if (event, handler) not in _listening:
+                _listening.add((event, handler))
+                before = _handlers.get(event)
+                _handlers[event] = handler if before is None else _one_after_the_other(before, handler)
         if not _heard:
-            _handlers["musubito.listens"] = (lambda _: _heard.append(True),)
+            _handlers["musubito.listens"] = lambda _: _heard.append(True)
             sys.addaudithook(_hook)
             sys.audit("musubito.listens")
             if not _heard:
@@ -38,11 +41,19 @@ def listen(handlers: Mapping[str, Handler]) -> bool:
     return _heard[0]
 
 
-def _hook(event: str, args: tuple[Any, ...], get: Any = _handlers.get) -> None:
-    handlers = get(event)
-    if handlers is None:
-        return
-    for handler in handlers:
+def _one_after_the_other(first: Handler, second: Handler) -> Handler:
+    def both(args: tuple[Any, ...]) -> None:
+        try:
+            first(args)
+        finally:
+            second(args)
+
+    return both
+
+
+def _hook(event: str, args: tuple[Any, ...], handler_of: Any = _handlers.get) -> None:
+    handler = handler_of(event)
+    if handler is not None:
         try:
             handler(args)
         except Exception:  # what is raised here would fail what the user does

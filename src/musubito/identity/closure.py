@@ -88,6 +88,7 @@ class Closure(NamedTuple):
     observations: list[Observation]
     limits: WriteLimits
     kept: list[Changes]
+    unseen: tuple[str, ...]
     unrepeatable: tuple[Unrepeatable, ...]
 
 
@@ -135,8 +136,6 @@ class Facts:
     called_names: set[str] = field(default_factory=set)
     called: dict[int, type] = field(default_factory=dict)
     """Classes that are called, or whose instances are, by code that can run."""
-    environment: set[str] = field(default_factory=set)
-    """Environment variables that code which can run writes."""
     late: int = 0
     """How often something was found to be led to only after it had been described."""
     annotations: bool = False
@@ -166,7 +165,7 @@ class Facts:
     def size(self) -> tuple[int | bool, ...]:
         limits = self.limits
         names = (self.mentioned, limits.fields, self.called_names, self.called, self.given, self.handed)
-        more = self.environment, self.fields, self.whole, self.handing
+        more = self.fields, self.whole, self.handing
         flags = self.docs, self.annotations, self.order, self.text, self.reads_fields
         return limits.size, self.late, *flags, *map(len, names), *map(len, more)
 
@@ -238,6 +237,8 @@ class Walk:
         self._untracked: set[str] = set()
         self._unidentified: set[str] = set()
         self._state: set[str] = set()
+        self.unseen: set[str] = set()
+        """What functions read that cannot be followed, one sentence each."""
         self._at: Any = None
         """What is being described."""
         self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of)
@@ -329,6 +330,7 @@ class Walk:
             self.read.observations,
             self.limits,
             self.read.kept,
+            tuple(sorted(self.unseen)),
             unrepeatable_in(self._kept, self._edges, self._holders, self.asks),
         )
 

@@ -1,9 +1,8 @@
 """Environment variables that code reads by a name that is known: they count with a digest of their value.
 
 Whatever leads to `os.environ` or `os.getenv`, under whatever name, is found by what it is. The value itself is neither
-kept nor shown. A variable called like a secret does not count, so that a rotated key costs nothing. A variable that
-the reached code also writes counts with what was there when this process first asked. A name that is computed cannot
-be followed: it is listed as not tracked.
+kept nor shown. A variable called like a secret does not count, so that a rotated key costs nothing. A name that is
+computed cannot be followed: it is listed as not tracked.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from musubito.identity.bytecode import GLOBALS, codes, keys_of
-from musubito.identity.description import Description
+from musubito.identity.description import ABSENT, Description
 from musubito.identity.normalise import tokens
 from musubito.identity.occurrences import Led, Occurrences, defaults_of, led_to
 from musubito.identity.scan import Read
@@ -38,9 +37,6 @@ UNSEEN: Final = ("env_nested_delimiter", "secrets_dir", "cli_parse_args", "json_
 """Options of settings by which other things than variables of the fields' names fill them; an `env_file` is a file that
 the step reads."""
 
-_first: Final[dict[str, bytes]] = {}
-"""What variables that reached code writes itself held when this process first asked."""
-
 
 def is_environment(value: Any) -> bool:
     """Whether a value is the environment, or a method of it: both count by the names that are read with them."""
@@ -57,16 +53,20 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Text)
     if not reads and not hidden and not any(map(_is_accessor, defaults_of(function).values())):
         return []
     if text.source is None:
-        names, written = _named_in_bytecode(function, reads), set[str]()
+        names, written = _named_in_bytecode(function, reads), set[str | None]()
         # A module that the function imports itself is in a local, which instructions do not tell apart.
         names |= {None} if hidden else set()
     else:
         found = _Variables(function, Occurrences(text.source.node, function))
         names, written = found.read, found.written
     if walk.live:
-        walk.facts.environment |= written
+        for each in written:
+            if each is None:
+                walk.limits.add(_raw(), (), None)
+            else:
+                walk.limits.add_name(_raw(), _key(each))
     if None in names:
-        walk._untracked.add(f"{name}: {COMPUTED}")
+        walk.unseen.add(f"{name}: {COMPUTED}")
     return _links(walk, names)
 
 
@@ -89,17 +89,10 @@ def _links(walk: Walk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
 
 
 def describe_variable(walk: Walk, variable: Variable) -> Description:
-    """Return the record of a variable, which is a part without a text."""
-    raw, key = _raw(), _key(variable.name)
-    held = raw.get(key)
-    own = tokens("environment", None if held is None else sha256(_bytes(held)).digest())
-    if variable.name in walk.facts.environment:
-        own = _first.setdefault(variable.name, own)
-    elif held is None:
-        walk.guard.absent(raw, key)
-    else:
-        walk.guard.item(raw, key, held)
-    return Description(own, [])
+    """Return the record of a variable, which is a part without a text. What a run of the step has set counts with what
+    was there before, as any place does that code reads."""
+    held = walk.read.name(_raw(), _key(variable.name), f"environment {variable.name}")
+    return Description(tokens("environment", None if held is ABSENT else sha256(_bytes(held)).digest()), [])
 
 
 def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
@@ -119,10 +112,11 @@ def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     customised = not _is_settings(_definer(cls, "settings_customise_sources"))
     unseen = [each for each in UNSEEN if config.get(each)] + ["settings_customise_sources"] * customised
     if unseen:
-        walk._untracked.add(f"{name}: settings that come from {', '.join(unseen)}")
+        walk.unseen.add(f"{name}: settings that come from {', '.join(unseen)}")
     if not config.get("case_sensitive"):
         wanted = {each.lower() for each in names}
-        names = {each.upper() for each in names} | {each for each in os.environ if each.lower() in wanted}
+        found = {each for each in os.environ if each.lower() in wanted}
+        names = {*wanted, *(each.upper() for each in wanted), *found}
     return _links(walk, names)
 
 
@@ -157,7 +151,7 @@ class _Variables:
 
     def __init__(self, function: FunctionType, occurrences: Occurrences) -> None:
         self.read: set[str | None] = set()
-        self.written: set[str] = set()
+        self.written: set[str | None] = set()
         self._function = function
         self._occurrences = occurrences
         for node, led in occurrences.all:
@@ -206,10 +200,8 @@ class _Variables:
         elif method == "update":
             self.written.update(each.arg for each in call.keywords if each.arg is not None)
             for given in call.args:
-                keys = given.keys if isinstance(given, ast.Dict) else ()
-                for each in keys:
-                    if each is not None:
-                        self._key(each, reads=False, writes=True)
+                for each in given.keys if isinstance(given, ast.Dict) else [None]:
+                    self.written.add(None if each is None else self._constant(each))
         else:
             self.read.add(None)
 
@@ -217,7 +209,7 @@ class _Variables:
         name = self._constant(key)
         if reads:
             self.read.add(name)
-        if writes and name is not None:
+        if writes:
             self.written.add(name)
 
     def _constant(self, node: ast.expr) -> str | None:

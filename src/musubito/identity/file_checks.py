@@ -40,7 +40,7 @@ def note_file_checks(walk: Walk, function: FunctionType, name: str, text: Text) 
         # What a local is, is not known; it may be a path.
         found.update(f"Path.{each}" for each in methods)
     if found:
-        walk._untracked.add(f"{name}: looks at files without opening them ({', '.join(sorted(found))})")
+        walk.unseen.add(f"{name}: looks at files without opening them ({', '.join(sorted(found))})")
 
 
 def _is_of_paths(value: Any) -> bool:

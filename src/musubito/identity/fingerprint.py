@@ -55,10 +55,11 @@ class Fingerprint:
     `digest` is the same in every process that reaches the same code and constants. `parts` says what was
     reached, `untracked` what could only be counted by its type, `state` what does not count, since the step's own runs
     have changed it or add to it without reading it. `written` names what the code writes, whether or not a run has done
-    so by now. `classes` are the classes by which results may be rebuilt, by module and qualname; `reached` those of the
-    user that the code reaches, of one name in the order in which it does. `steps` are the names of the operations that
+    so by now. `classes` are the classes by which results may be rebuilt, by module and qualname; `reached` the user's
+    that the code reaches, those of one name in the order in which it does. `steps` are the names of the operations that
     the code reaches, `met` the objects that may remember what was done with them (see `register_kind`), `others` the
-    packages that it reaches things of which count by name, `unrepeatable` what its own code asks for that is another
+    packages that it reaches things of which count by name. `unseen` is what its code reads that cannot be followed
+    (variables by computed names, whether files are there). `unrepeatable` is what its own code asks for that is another
     each time (the clock, random numbers, ids), without that of the steps that it reaches.
     """
 
@@ -72,6 +73,7 @@ class Fingerprint:
     steps: frozenset[str]
     met: tuple[Any, ...]
     others: frozenset[str]
+    unseen: tuple[str, ...] = ()
     unrepeatable: tuple[Unrepeatable, ...] = ()
     packages: str | None = None
     """Which installed packages count in it (see `StepConfiguration`)."""
@@ -172,6 +174,7 @@ class CodeTracker:
             closure.steps,
             tuple(filter(may_remember, closure.met)),
             closure.others,
+            closure.unseen,
             closure.unrepeatable,
             self.packages,
         )

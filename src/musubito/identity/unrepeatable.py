@@ -1,21 +1,21 @@
 """What code asks for that is another each time: the clock, random numbers, ids.
 
 A DETERMINISTIC step that does so is replayed with the moment of its first run, so it is named. Which function a name
-leads to decides, not how it is spelled. A value that only a logger, `print` or `sleep` is given does not count: a small
-analysis follows it through the function that asked, by operators, texts and locals.
+leads to decides, not how it is spelled. A value that only a logger is given does not count (see
+`musubito.identity.escapes`).
 """
 
 from __future__ import annotations
 
 import ast
-import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from musubito.identity.description import ABSENT, step_of
+from musubito.identity.description import step_of
+from musubito.identity.escapes import Escapes, bound_to, definition_of
 from musubito.identity.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
 from musubito.identity.origin import module_name
 
@@ -106,20 +106,6 @@ TABLE: Final = {
 } | {name: _Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()}
 OF_GENERATORS: Final = frozenset({"getstate", "setstate", "get_state", "set_state", "bit_generator", "spawn"})
 SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
-LOGS: Final = frozenset(
-    "trace debug info success warning warn error exception critical fatal log write_log".split()  # noqa: SIM905
-)
-LOGGERS: Final = frozenset({"logging", "loguru", "structlog"})
-PASSED_THROUGH: Final = frozenset(
-    f"builtins.{name}"
-    for name in "abs divmod float format int max min repr round str sum".split()  # noqa: SIM905
-)
-"""Builtins whose result is another form of what they are given."""
-SINKS: Final = frozenset(
-    ["builtins.print", "time.sleep", "asyncio.tasks.sleep", "_warnings.warn", "warnings.warn"]
-    + [f"logging.{name}" for name in LOGS]
-)
-"""Functions whose arguments get nowhere that a caller sees."""
 
 
 def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: Text) -> None:
@@ -146,7 +132,7 @@ def unrepeatable_in(
     mine, ahead = {0}, [0]
     for number in ahead:
         for each in edges[number]:
-            if each not in mine and id(values[each]) not in of_steps and step_of(values[each]) is None:
+            if each not in mine and id(values[each]) not in of_steps:
                 mine.add(each)
                 ahead.append(each)
     found = {each for number, each in asks if number in mine}
@@ -171,41 +157,24 @@ def _source_of(led: Led) -> _Source | None:
         return _drawn(value, rest[0]) if len(rest) == 1 else None
     if rest:
         return None
-    owner = _owner(value)
+    owner = bound_to(value)
     if _is_generator(type(owner)):
         return _drawn(owner, value.__name__)
     if issubclass(type(owner), type):
         return _of_class(owner, value.__name__)
-    return TABLE.get(_definition(value))
+    return TABLE.get(definition_of(value))
 
 
 def _of_class(cls: type, method: str | None = None) -> _Source | None:
     if method is None:
-        return TABLE.get(_definition(cls))
+        return TABLE.get(definition_of(cls))
     owner = next((each for each in cls.__mro__ if method in vars(each)), None)
     if owner is None:
         return None
-    found = TABLE.get(f"{_definition(owner)}.{method}")
+    found = TABLE.get(f"{definition_of(owner)}.{method}")
     if found is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
         found = _Source("clock", "") if method in ("now", "today", "utcnow") else None
     return None if found is None else found._replace(called=f"{cls.__qualname__}.{method}")
-
-
-def _owner(value: Any) -> Any:
-    """What a method is bound to; None for anything else."""
-    return value.__self__ if type(value) in (BuiltinFunctionType, MethodType) else None
-
-
-def _definition(value: Any) -> str:
-    """The module and the name under which a function or a class was defined, "" for anything else."""
-    cls = type(value)
-    if issubclass(cls, type):
-        return f"{module_name(value).removesuffix('.mtrand')}.{value.__qualname__}"
-    if cls is FunctionType:
-        return f"{value.__globals__.get('__name__')}.{value.__code__.co_qualname}"
-    if cls.__name__ in ("builtin_function_or_method", "cython_function_or_method"):
-        return f"{value.__module__}.{value.__name__}"
-    return ""
 
 
 def _is_generator(cls: type) -> bool:
@@ -228,6 +197,7 @@ class _Uses:
 
     def __init__(self, occurrences: Occurrences) -> None:
         self._occurrences = occurrences
+        self._escapes = Escapes(occurrences)
 
     def sources(self) -> Iterator[_Source]:
         """Yield the sources whose values get anywhere but to a logger."""
@@ -242,7 +212,7 @@ class _Uses:
             if call is None and issubclass(type(each.led.value), type) and not each.led.rest:
                 continue  # a class that is named need not be made an instance of
             # To shuffle gives nothing, and changes what it is given.
-            if source.called.endswith(".shuffle") or self._escapes(each.node, set()):
+            if source.called.endswith(".shuffle") or self._escapes.from_function(each.node):
                 yield source
 
     def _called(self, node: ast.expr) -> ast.Call | None:
@@ -256,108 +226,13 @@ class _Uses:
         call = self._called(occurrence.node)
         if call is None or not _arguments(call):
             return None
-        if _definition(value) == "numpy.random.seed":
+        if definition_of(value) == "numpy.random.seed":
             # The generator that the functions of `numpy.random` share.
             return id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
-        owner, method = (value, rest[0]) if rest else (_owner(value), getattr(_owner(value) and value, "__name__", ""))
-        return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
-
-    def _escapes(self, node: ast.AST, seen: set[str]) -> bool:
-        """Whether what an expression gives gets anywhere but to a logger."""
-        while True:
-            around = self._occurrences.parent(node)
-            match around:
-                case ast.Expr():
-                    return False
-                case ast.Assign(targets=targets):
-                    return not all(self._stays(each, seen) for each in targets)
-                case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
-                    return not self._stays(target, seen)
-                case ast.NamedExpr(target=target):
-                    if not self._stays(target, seen):
-                        return True
-                case ast.If(test=test, body=body, orelse=orelse) if test is node:
-                    return not all(map(self._only_tells, (*body, *orelse)))
-                case ast.Call(func=func):
-                    if func is not node:
-                        if self._is_sink(func):
-                            return False
-                        if not self._passes_through(func):
-                            return True
-                case (
-                    ast.Attribute()
-                    | ast.BinOp()
-                    | ast.UnaryOp()
-                    | ast.BoolOp()
-                    | ast.Compare()
-                    | ast.IfExp()
-                    | ast.JoinedStr()
-                    | ast.FormattedValue()
-                    | ast.keyword()
-                    | ast.Starred()
-                    | ast.Subscript()
-                    | ast.Tuple()
-                    | ast.List()
-                    | ast.Dict()
-                    | ast.Set()
-                ):
-                    pass
-                case _:
-                    return True
-            node = around
-
-    def _stays(self, target: ast.AST, seen: set[str]) -> bool:
-        """Whether what a local is bound to gets nowhere from there."""
-        if not isinstance(target, ast.Name) or self._is_outer(target.id):
-            return False
-        if target.id in seen:
-            return True
-        seen.add(target.id)
-        return not any(self._escapes(each, seen) for each in self._occurrences.loads(target.id))
-
-    def _is_outer(self, name: str) -> bool:
-        return any(
-            name in node.names
-            for node in ast.walk(self._occurrences.node)
-            if isinstance(node, ast.Global | ast.Nonlocal)
+        owner, method = (
+            (value, rest[0]) if rest else (bound_to(value), getattr(bound_to(value) and value, "__name__", ""))
         )
-
-    def _only_tells(self, statement: ast.stmt) -> bool:
-        match statement:
-            case ast.Pass():
-                return True
-            case ast.Expr(value=ast.Call(func=func)):
-                return self._is_sink(func)
-            case _:
-                return False
-
-    def _passes_through(self, func: ast.expr) -> bool:
-        if isinstance(func, ast.Attribute) and func.attr == "format" and isinstance(func.value, ast.Constant):
-            return True
-        led = self._occurrences.led.get(id(func))
-        return led is not None and not led.rest and _definition(led.value) in PASSED_THROUGH
-
-    def _is_sink(self, func: ast.expr) -> bool:
-        """Whether a call hands its arguments to a logger, a screen or a clock that waits."""
-        led = self._occurrences.led.get(id(func), Led(ABSENT, ()))
-        if led.value is ABSENT:
-            # Nothing is known of a local or a field but its name.
-            if not isinstance(func, ast.Attribute) or func.attr not in LOGS:
-                return False
-            holder = func.value
-            name = getattr(holder, "attr", getattr(holder, "id", ""))
-            return name.lower().endswith(("log", "logger"))
-        if led.rest:
-            return led.rest[-1] in LOGS and _is_logger(type(led.value))
-        if _is_logger(type(_owner(led.value))):
-            return led.value.__name__ in LOGS
-        return _definition(led.value) in SINKS
-
-
-def _is_logger(cls: type) -> bool:
-    return issubclass(cls, (logging.Logger, logging.LoggerAdapter)) or any(
-        module_name(each).partition(".")[0] in LOGGERS for each in cls.__mro__
-    )
+        return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
 
 
 def _arguments(call: ast.Call) -> int:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
-from collections import Counter
 from types import FunctionType
 from typing import Any
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from musubito.identity import rebound
 from musubito.identity.audit import listen
 from musubito.identity.fingerprint import CodeTracker
@@ -99,30 +98,38 @@ def test_a_change_is_seen_between_its_event_and_itself():
     assert tracker.current().digest != before
 
 
-EVENTS: Counter[str] = Counter()
-COUNTING: list[bool] = []
+QUIET = """
+import sys
+from collections import Counter
+from musubito import *
+
+def one(x):
+    return two(x)
+
+def two(x, y=1, *, z=2):
+    return x
+
+@musubito_step(name="quiet")
+def quiet(x):
+    return one(x)
+
+events, counting = Counter(), []
+sys.addaudithook(lambda event, args: counting and events.update([event]))
+with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine, use_musubito_engine(engine):
+    quiet(1)
+    quiet(1)
+    counting.append(True)
+    quiet(1)
+    counting.clear()
+print(dict(events))
+"""
 
 
 def test_a_replay_raises_no_audit_event(tmp_path):
-    def one(x):
-        return two(x)
-
-    def two(x, y=1, *, z=2):
-        return x
-
-    @musubito_step(name="quiet")
-    def quiet(x):
-        return one(x)
-
-    def counts(event: str, args: tuple[Any, ...]) -> None:
-        if COUNTING:
-            EVENTS[event] += 1
-
-    sys.addaudithook(counts)
-    with MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db")) as engine, use_musubito_engine(engine):
-        quiet(1)
-        quiet(1)
-        COUNTING.append(True)
-        quiet(1)
-        COUNTING.clear()
-    assert EVENTS == Counter()
+    # A hook stays for as long as its process lives.
+    file = tmp_path / "quiet.py"
+    file.write_text(QUIET)
+    said = subprocess.run(
+        [sys.executable, file, tmp_path / "musubito.db"], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert said.stdout == "{}\n"

@@ -135,6 +135,7 @@ NOT_NAMED = [
     "return timed(q)()",
     "return inner()",
     "datetime = q\n    return datetime.now()",
+    "return Agent().asks()",
 ]
 
 

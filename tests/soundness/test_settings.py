@@ -1,0 +1,99 @@
+"""Settings of pydantic that a step makes itself: the variables that fill their fields count, under any spelling."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito.errors import CodeError
+from musubito.identity.fingerprint import CodeTracker
+from tests.fresh import fresh
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TOLD_")
+    model: str = "small"
+    api_key: SecretStr = SecretStr("")
+    temperature: float = Field(1.0, validation_alias=AliasChoices("TOLD_TEMP", "TOLD_TEMPERATURE"))
+
+
+class Nested(BaseSettings):
+    model_config = SettingsConfigDict(env_nested_delimiter="__", case_sensitive=True)
+    told_mode: str = "x"
+
+
+class Customised(BaseSettings):
+    told_mode: str = "x"
+
+    @classmethod
+    def settings_customise_sources(cls, *sources: object, **named: object) -> tuple[PydanticBaseSettingsSource, ...]:
+        return ()
+
+
+def reads_settings():
+    return Settings().model
+
+
+def reads_nested():
+    return Nested().told_mode
+
+
+def reads_customised():
+    return Customised().told_mode
+
+
+def names_it_only():
+    return Settings.__name__
+
+
+try:
+    CodeTracker(reads_settings).current()
+except CodeError as error:  # what settings are made of refers to itself
+    pytest.skip(f"classes of settings cannot be identified: {error}", allow_module_level=True)
+
+
+@pytest.mark.parametrize("name", ["TOLD_MODEL", "told_model", "TOLD_TEMP", "TOLD_TEMPERATURE"])
+def test_what_fills_a_field_counts(tmp_path, monkeypatch, name):
+    ran = []
+
+    @musubito_step(name="answer")
+    def answer(q):
+        ran.append(q)
+        settings = Settings()
+        return settings.model, settings.temperature
+
+    store = SQLiteStorage(fresh(tmp_path / "musubito.db"))
+    with MusubitoEngine(store) as engine, use_musubito_engine(engine):
+        answer(1)
+        answer(1)
+        monkeypatch.setenv(name, "3")
+        assert "3" in str(answer(1).value)
+        monkeypatch.setenv(name, "4")
+        assert "4" in str(answer(1).value)
+        assert len(ran) == 3
+        monkeypatch.setenv("TOLD_API_KEY", "rotated")
+        monkeypatch.setenv("TOLD_UNRELATED", "1")
+        answer(1)
+        assert len(ran) == 3
+
+
+def test_what_is_not_called_counts_for_nothing():
+    parts = [part.name for part in CodeTracker(names_it_only).current().parts]
+    assert not any(part.startswith("environment") for part in parts)
+
+
+def test_other_sources_are_listed():
+    (line,) = (each for each in CodeTracker(reads_nested).current().unseen if "settings" in each)
+    assert line.endswith("Nested: settings that come from env_nested_delimiter")
+    (line,) = (each for each in CodeTracker(reads_customised).current().unseen if "settings" in each)
+    assert line.endswith("Customised: settings that come from settings_customise_sources")
+
+
+def test_a_case_that_counts_is_told_apart():
+    parts = [part.name for part in CodeTracker(reads_nested).current().parts]
+    assert "environment told_mode" in parts and "environment TOLD_MODE" not in parts
+    assert "TOLD_MODE" not in os.environ
