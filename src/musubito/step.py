@@ -9,6 +9,7 @@ import asyncio
 import functools
 import inspect
 import itertools
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +26,12 @@ from musubito.engine.modes import Mode, current_mode
 from musubito.engine.protocol import Call
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.identity.description import contents
-from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.names import SCRIPT, known_as, loaded, name_of
 from musubito.identity.rebound import TOLD, Unchanged
 from musubito.identity.source import bring
 from musubito.model import UNSTORABLE, MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
+from musubito.store.base import CodeRecord
 from musubito.stream import MusubitoStream, UnrecordedStream
 
 __all__ = ["musubito_step"]
@@ -75,7 +77,7 @@ class _Decorator:
 
 
 def _check(function: Any) -> None:
-    """Raises TypeError for what cannot be a step."""
+    """Raise TypeError for a callable that cannot be a step."""
     if not callable(function):
         raise TypeError(f"musubito_step decorates functions and what is called like one, not {function!r}")
     if isinstance(function, type) or function_in(function) is None:
@@ -96,7 +98,7 @@ def _no_context_manager(function: Any) -> str:
 
 
 def _called(function: Callable[..., Any]) -> str:
-    """The name of a callable: its own, or that of what it is made of."""
+    """Return the name of a callable: its own, or that of the function or class that it is made of."""
     named: Any = function
     if isinstance(function, functools.partial):
         named = function_in(function)
@@ -202,8 +204,8 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
             else:
                 engine = current_engine()
                 result = engine.perform(caller.call(engine, args, kwargs), mode)
-            if result.artifact_id[:1] == UNSTORABLE[:1] and inspect.isawaitable(result.value):
-                return _awaiting(result)
+            if result.producer_node_id is result.node_id and result.artifact_id.startswith(UNSTORABLE):
+                return _unstored(result)  # it ran just now
             return result
 
     step.__musubito_step__ = definition
@@ -213,7 +215,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
 
 
 def _as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes a step look like what it was made of."""
+    """Make a step look like the callable that it was made of."""
 
     def wraps(step: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(function, FunctionType):
@@ -240,8 +242,12 @@ async def _awaited(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any
     return await engine.aperform(caller.call(engine, args, kwargs), mode)
 
 
+def _unstored(result: MusubitoResult[Any]) -> Any:
+    """Return the result as its function gave it: a coroutine that nobody could foresee is to be awaited."""
+    return _awaiting(result) if inspect.isawaitable(result.value) else result
+
+
 async def _awaiting(result: MusubitoResult[Any]) -> MusubitoResult[Any]:
-    """What a function gave that does not say that it is to be awaited; as such it was not stored."""
     return replace(result, value=await result.value)
 
 
@@ -262,7 +268,7 @@ class _Caller:
     def __init__(self, definition: StepDefinition) -> None:
         self.definition = definition
         self.answer: Answer | None = None
-        """What a call gives, once it was found out."""
+        """The kind of thing that a call gives, None until the first call."""
         self.gives_value = False
         self._function = definition.function
         self._bind_anew()
@@ -273,6 +279,8 @@ class _Caller:
         self._tracker = CodeTracker(self._function, step=definition.name, packages=definition.semantics.packages)
         self._trackers: dict[type, CodeTracker] = {}
         self._version = CodeVersion(definition)
+        self._last: tuple[weakref.ref[MusubitoEngine], Fingerprint, tuple[Any, CodeRecord]] | None = None
+        """The engine and the code of the last call, with what all keys of these begin with."""
         self._is_usual = definition.semantics.code == "source" and not callable(definition.operation_version)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -299,7 +307,7 @@ class _Caller:
         return positional[0] if is_method else None
 
     def find_answer(self) -> Answer:
-        """What a call gives; raises TypeError for what cannot be recorded."""
+        """Return what a call gives; raise TypeError if that cannot be recorded."""
         if self.answer is None:
             answer = answer_of(self._function)
             self.check(answer)
@@ -307,7 +315,7 @@ class _Caller:
         return self.answer
 
     def check(self, answer: Answer) -> None:
-        """Raises TypeError if a step cannot give this."""
+        """Raise TypeError if a step cannot give this."""
         if answer is Answer.CONTEXT_MANAGER:
             raise TypeError(_no_context_manager(self._function))
         is_effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
@@ -327,9 +335,15 @@ class _Caller:
             arguments = counted(arguments, self._inputs)
         if self._is_usual:
             fingerprint, current = tracker.current(), tracker.current
+            last = self._last
+            if last is not None and last[1] is fingerprint and last[0]() is engine:
+                head, code = last[2]
+            else:
+                head, code = identified = engine.identified(definition, fingerprint)
+                self._last = weakref.ref(engine), fingerprint, identified
         else:
             definition, fingerprint, current = self._version.now(tracker)
-        head, code = engine.identified(definition, fingerprint)
+            head, code = engine.identified(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # What Call(...) does by way of a function written in Python.
         fields = definition, fingerprint, current, tracker, head, code, arguments, function, None, None

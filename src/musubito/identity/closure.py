@@ -33,7 +33,7 @@ from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import not_tracked
-from musubito.identity.origin import Origin, Origins, home_of, innermost, module_name
+from musubito.identity.origin import Origin, Origins, home_of, module_name
 from musubito.identity.own_changes import Changes, remember_left
 from musubito.identity.place_reader import PlaceReader
 from musubito.identity.places import Observation
@@ -97,14 +97,12 @@ def reach(
     owner: type | None,
     module: str | None = None,
     step: str = "",
-    beside: frozenset[int] = frozenset(),
     *,
     outermost: bool = True,
 ) -> Closure:
     """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`, `step`: see
-    `CodeTracker`. `beside`: see `Walk.beside`. Not `outermost`: what is reached belongs to another walk, and is
-    described for itself."""
-    facts = Facts(beside=beside)
+    `CodeTracker`. Not `outermost`: what is reached belongs to another walk, and is described for itself."""
+    facts = Facts()
     for _ in range(ROUNDS):
         before = facts.size()
         walk = Walk(function, owner, facts, module, step)
@@ -142,8 +140,6 @@ class Facts:
     """Whether reached code reads annotations: then all of them count."""
     docs: bool = False
     """Whether reached code reads docstrings: then all of them count."""
-    beside: frozenset[int] = frozenset()
-    """The ids of functions that are being looked at beside others, of which this is one."""
     order: bool = False
     """Whether reached code gets names in the order in which they were defined."""
     text: bool = False
@@ -309,7 +305,7 @@ class Walk:
     def closure(self) -> Closure:
         """What was found."""
         reached = {name: tuple(classes) for name, classes in self.reached.items()}
-        annotated = annotated_classes(innermost(self.function), self.owner, list(itertools.chain(*reached.values())))
+        annotated = annotated_classes(self.function, self.owner, list(itertools.chain(*reached.values())))
         untracked, state = tuple(sorted(self._untracked)), tuple(sorted(self._state))
         parts = tuple(self._parts.values())
         return Closure(
@@ -437,16 +433,6 @@ class Walk:
     def not_found(self, module: str, error: BaseException) -> None:
         """A module that the code imports itself cannot be looked into."""
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
-
-    def beside(self, function: Callable[..., Any]) -> None:
-        """A function whose code does not count, though what it calls and makes is known to whoever calls it."""
-        if id(function) in self.facts.beside:
-            return
-        closure = reach(function, None, beside=self.facts.beside | {id(function)})
-        self.steps |= closure.steps
-        for name, classes in closure.reached.items():
-            known = self.reached.setdefault(name, [])
-            known += [cls for cls in classes if cls not in known]
 
     def is_state(self, name: str) -> None:
         """The reached code itself writes this."""
