@@ -305,8 +305,12 @@ class MusubitoEngine:
 
     # -- lineage -------------------------------------------------------------------------------------------------------
     def invalidate(self, what: object) -> int:
-        """No stored result of a step, an operation (by name) or a node (by id) is replayed any more, nor is any that
-        called it. Gives back how many executions of it there were. Raises `StoreError`."""
+        """Never replay the stored results of a step, an operation (by name) or a node (by id) again, nor those of steps
+        that called it. What was given its results (its children in the lineage) is stale: at the next call it is
+        replayed if what it is given then equals what it was given, and runs if not.
+
+        Gives back how many executions of it there were. Raises `StoreError`.
+        """
         step = getattr(what, "__musubito_step__", None)
         if isinstance(step, StepDefinition):
             change = Invalidate(self.namespace, step.name, None)
