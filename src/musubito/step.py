@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.modes import Mode, current_mode
+from musubito.engine.modes import OFF, current_mode
 from musubito.engine.protocol import Call
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.identity.fingerprint import CodeTracker
@@ -139,7 +139,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:
             is_async = inspect.isasyncgenfunction(function)
-            if current_mode() is Mode.OFF:
+            if current_mode() is OFF:
                 return UnrecordedStream(
                     functools.partial(function, *args, **kwargs), definition.name, is_async=is_async
                 )
@@ -152,7 +152,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
         @functools.wraps(function)
         async def step(*args: Any, **kwargs: Any) -> Any:
             mode = current_mode()
-            if mode is Mode.OFF:
+            if mode is OFF:
                 return await run_unrecorded_async(functools.partial(function, *args, **kwargs))
             if loop_is_watched():
                 # Opening the default engine and reading source texts touch files.
@@ -166,7 +166,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:
             mode = current_mode()
-            if mode is Mode.OFF:
+            if mode is OFF:
                 return run_unrecorded(functools.partial(function, *args, **kwargs))
             engine = current_engine()
             return engine.perform(caller.call(engine, args, kwargs), mode)

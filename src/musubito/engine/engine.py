@@ -28,7 +28,7 @@ from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.keyed import Keyed
-from musubito.engine.modes import Mode, current_mode
+from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode, current_mode
 from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, Story, forced
 from musubito.engine.reopened import Options, is_of_a_module, reopened
@@ -210,7 +210,7 @@ class MusubitoEngine:
     ) -> MusubitoResult[T]:
         """`func(**inputs)`, replayed or run; what a decorated function does, without a decorator."""
         mode = current_mode()
-        if mode is Mode.OFF:
+        if mode is OFF:
             return run_unrecorded(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
         return self.perform(call, mode)
@@ -226,7 +226,7 @@ class MusubitoEngine:
     ) -> MusubitoResult[T]:
         """`await func(**inputs)`, replayed or run."""
         mode = current_mode()
-        if mode is Mode.OFF:
+        if mode is OFF:
             return await run_unrecorded_async(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
         return await self.aperform(call, mode)
@@ -243,7 +243,7 @@ class MusubitoEngine:
     def story(
         self,
         call: Call,
-        mode: Mode = Mode.REPLAY,
+        mode: Mode = REPLAY,
         scope: Scope | None = None,
         kinds: tuple[type[Story], type[EffectStory]] | None = None,
     ) -> Story:
@@ -253,9 +253,10 @@ class MusubitoEngine:
         if scope.engine is not self:
             scope = Scope(self, None, scope.frame, scope.parents, scope.ambient, scope.mode)
         effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
-        if mode is Mode.REFRESH and not effect:
+        if mode is REFRESH and not effect:
             call = forced(call)
-        kinds = kinds or (REPLAYS if mode is Mode.REPLAY_ONLY else RUNS)
+        if kinds is None:
+            kinds = RUNS if mode is REPLAY or mode is REFRESH else REPLAYS
         return kinds[effect](self, call, scope)
 
     def _call(
