@@ -22,7 +22,7 @@ from musubito.engine.code_version import CodeVersion
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.modes import Mode, current_mode
+from musubito.engine.modes import OFF, current_mode
 from musubito.engine.protocol import Call
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.identity.description import contents
@@ -199,7 +199,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
                 if answer is not Answer.VALUE:
                     return _stream(caller, answer, args, kwargs)
             mode = current_mode()
-            if mode is Mode.OFF:
+            if mode is OFF:
                 result = run_unrecorded(functools.partial(function, *args, **kwargs))
             else:
                 engine = current_engine()
@@ -232,7 +232,7 @@ def _as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable
 
 async def _awaited(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     mode = current_mode()
-    if mode is Mode.OFF:
+    if mode is OFF:
         return await run_unrecorded_async(functools.partial(caller.definition.function, *args, **kwargs))
     if loop_is_watched():
         # Opening the default engine and reading source texts touch files.
@@ -253,7 +253,7 @@ async def _awaiting(result: MusubitoResult[Any]) -> MusubitoResult[Any]:
 
 def _stream(caller: _Caller, answer: Answer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MusubitoStream[Any]:
     is_async, definition = answer is Answer.ASYNC_CHUNKS, caller.definition
-    if current_mode() is Mode.OFF:
+    if current_mode() is OFF:
         return UnrecordedStream(
             functools.partial(definition.function, *args, **kwargs), definition.name, is_async=is_async
         )

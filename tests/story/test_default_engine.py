@@ -328,7 +328,6 @@ def test_a_directory_by_its_descriptor(tmp_path: Path, monkeypatch: pytest.Monke
     assert ran_on("x")
     (tmp_path / "other").mkdir()
     descriptor = os.open(tmp_path / "other", os.O_RDONLY)
-    time.sleep(1.1)  # what was looked at is taken for settled
     seen("x")
     os.fchdir(descriptor)
     os.close(descriptor)

@@ -32,7 +32,8 @@ class Target(NamedTuple):
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, what: str, yes: bool, json_: bool) -> None:
-    """Never again replay the results of an operation, or of one node, nor those that were made with them.
+    """Never again replay the results of an operation, or of one node, nor those of steps that called it. What was given
+    its results is stale: at the next call it is replayed if it is given equal ones, and runs if not.
 
     WHAT is an operation's name (in all namespaces that have it) or a node's id.
     """

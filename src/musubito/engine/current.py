@@ -71,7 +71,11 @@ def current_engine() -> MusubitoEngine:
     engine = SCOPE.get().engine
     if engine is not None:
         return engine
-    return _engine_in_use() or default_engine()
+    if IN_USE:
+        engine = _engine_in_use()
+        if engine is not None:
+            return engine
+    return default_engine()
 
 
 def recording_engine() -> MusubitoEngine:
@@ -82,7 +86,5 @@ def recording_engine() -> MusubitoEngine:
 
 def _engine_in_use(besides: MusubitoEngine | None = None) -> MusubitoEngine | None:
     """The one that was put to use last."""
-    if not IN_USE:
-        return None
     engines = (said.engine for said in reversed(tuple(IN_USE)))
     return next((engine for engine in engines if engine is not None and engine is not besides), None)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.surroundings import Variable, WorkingDirectory
+from musubito.engine.surroundings import ENVIRON, Variable, working_directory
 from musubito.errors import StoreError
 from musubito.store.base import Change, Found, Keys, Query
 from musubito.store.sqlite import SQLiteStorage
@@ -30,7 +30,7 @@ AGAIN: Final = 5.0
 _ABSOLUTE: Final = ("sqlite:////", "postgresql://", "postgres://")
 """How URLs begin that name the same store in every directory."""
 _URL: Final = Variable("MUSUBITO_URL")
-_HERE: Final = WorkingDirectory()
+_BEHIND, _KEY = _URL.behind, _URL.key
 _LOCK: Final = threading.Lock()
 
 
@@ -38,14 +38,14 @@ class _Place(NamedTuple):
     """Where a default engine has its store; no folder where the URL names the same store in all of them."""
 
     url: str
-    folder: str | None
+    folder: bytes | None
 
 
 class _Default(NamedTuple):
     """The default engine of now, for as long as the variable and the folder are these."""
 
     raw: object
-    folder: str | None
+    folder: bytes | None
     engine: MusubitoEngine
     until: float | None
     """When it is to be opened once more, by `time.monotonic`, if it could not be."""
@@ -61,8 +61,8 @@ def default_engine() -> MusubitoEngine:
     now = _now
     if (
         now is not None
-        and now.raw == _URL.raw()
-        and (now.folder is None or now.folder == _HERE.get())
+        and now.raw == (_BEHIND.get(_KEY) if os.environ is ENVIRON else _URL.raw())
+        and (now.folder is None or now.folder == working_directory())
         and (now.until is None or time.monotonic() < now.until)
     ):
         return now.engine
@@ -73,7 +73,7 @@ def _change() -> MusubitoEngine:
     global _now
     with _LOCK:
         raw, url = _URL.raw(), _URL.get() or ""
-        place = _Place(url, None if url.startswith(_ABSOLUTE) else _HERE.get() or "")
+        place = _Place(url, None if url.startswith(_ABSOLUTE) else working_directory())
         failed = (
             _now
             if _now is not None and _now.until is not None and (_now.raw, _now.folder) == (raw, place.folder)
@@ -100,7 +100,7 @@ def _engine_at(place: _Place) -> MusubitoEngine:
     engine = _opened.pop(place, None)
     if engine is not None and not _is_there(engine):
         # Its file was removed: a folder of this name was made anew.
-        _opened[_Place(place.url, f"{place.folder} as it was {time.monotonic_ns()}")] = engine
+        _opened[_Place(place.url, b"as it was %d" % time.monotonic_ns())] = engine
         engine = None
     if engine is None:
         engine = MusubitoEngine.from_url(place.url) if place.url else MusubitoEngine(SQLiteStorage())

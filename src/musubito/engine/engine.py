@@ -30,7 +30,7 @@ from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
 from musubito.engine.keeper import LEASE_SECONDS, Keeper
 from musubito.engine.keyed import Keyed
-from musubito.engine.modes import Mode, current_mode
+from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode, current_mode
 from musubito.engine.process import this_host, this_process
 from musubito.engine.protocol import Call, Story, forced
 from musubito.engine.reopened import Options, is_of_a_module, reopened
@@ -245,7 +245,7 @@ class MusubitoEngine:
     ) -> MusubitoResult[T]:
         """`func(**inputs)`, replayed or run; what a decorated function does, without a decorator."""
         mode = current_mode()
-        if mode is Mode.OFF:
+        if mode is OFF:
             return run_unrecorded(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
         return self.perform(call, mode)
@@ -261,7 +261,7 @@ class MusubitoEngine:
     ) -> MusubitoResult[T]:
         """`await func(**inputs)`, replayed or run."""
         mode = current_mode()
-        if mode is Mode.OFF:
+        if mode is OFF:
             return await run_unrecorded_async(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
         return await self.aperform(call, mode)
@@ -278,7 +278,7 @@ class MusubitoEngine:
     def story(
         self,
         call: Call,
-        mode: Mode = Mode.REPLAY,
+        mode: Mode = REPLAY,
         scope: Scope | None = None,
         kinds: tuple[type[Story], type[EffectStory]] | None = None,
     ) -> Story:
@@ -288,9 +288,10 @@ class MusubitoEngine:
         if scope.engine is not self:
             scope = Scope(self, None, scope.frame, scope.parents, scope.ambient, scope.mode)
         effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
-        if mode is Mode.REFRESH and not effect:
+        if mode is REFRESH and not effect:
             call = forced(call)
-        kinds = kinds or (REPLAYS if mode is Mode.REPLAY_ONLY else RUNS)
+        if kinds is None:
+            kinds = RUNS if mode is REPLAY or mode is REFRESH else REPLAYS
         return kinds[effect](self, call, scope)
 
     def _call(
@@ -350,8 +351,12 @@ class MusubitoEngine:
 
     # -- lineage -------------------------------------------------------------------------------------------------------
     def invalidate(self, what: object) -> int:
-        """No stored result of a step, an operation (by name) or a node (by id) is replayed any more, nor is any that
-        called it. Gives back how many executions of it there were. Raises `StoreError`."""
+        """Never replay the stored results of a step, an operation (by name) or a node (by id) again, nor those of steps
+        that called it. What was given its results (its children in the lineage) is stale: at the next call it is
+        replayed if what it is given then equals what it was given, and runs if not.
+
+        Gives back how many executions of it there were. Raises `StoreError`.
+        """
         step = getattr(what, "__musubito_step__", None)
         if isinstance(step, StepDefinition):
             change = Invalidate(self.namespace, step.name, None)

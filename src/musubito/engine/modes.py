@@ -15,12 +15,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from musubito.engine.context import SCOPE
-from musubito.engine.surroundings import Variable
+from musubito.engine.surroundings import ENVIRON, Variable
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
-__all__ = ["IN_USE", "LOCK", "Mode", "Said", "current_mode", "mode_named", "said_elsewhere"]
+__all__ = ["IN_USE", "LOCK", "OFF", "REFRESH", "REPLAY", "Mode", "Said", "current_mode", "mode_named", "said_elsewhere"]
 
 
 class Mode(Enum):
@@ -38,7 +38,12 @@ class Mode(Enum):
 
 _NAMED: Final = {**{mode.value: mode for mode in Mode}, "live": Mode.REPLAY}
 """`live` is the old name of `replay`."""
+# An attribute of an Enum takes as long to find as the whole look at the environment.
+OFF: Final = Mode.OFF
+REFRESH: Final = Mode.REFRESH
+REPLAY: Final = Mode.REPLAY
 VARIABLE: Final = Variable("MUSUBITO_MODE")
+_BEHIND, _KEY = VARIABLE.behind, VARIABLE.key
 _last: tuple[str, Mode] = "", Mode.REPLAY
 """The value of the variable that was read last, and its mode."""
 
@@ -77,7 +82,9 @@ def current_mode() -> Mode:
         mode = _elsewhere()
         if mode is not None:
             return mode
-    return Mode.REPLAY if VARIABLE.is_unset() else _of_environment()
+    if _KEY not in _BEHIND and os.environ is ENVIRON:
+        return REPLAY
+    return _of_environment()
 
 
 @contextmanager
