@@ -499,6 +499,9 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
                 continue
             walk.guard.attribute(value, each, inner)
         if kind is None:
+            if is_secret_field(each, inner) and not each.endswith("token"):  # a model may say which tokens it gave
+                links.append((each, b"secret"))
+                continue
             may_be_read(walk, inner)
         for part, label, called in _parts(walk, inner, each, f"{name}.{each}", left_out):
             links.append((label, walk.link(part, walk.called(part, called))))
