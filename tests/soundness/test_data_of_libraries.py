@@ -119,6 +119,10 @@ CLIENTS = {
     "a URL": ("import httpx\nHELD = httpx.URL('http://VALUE')", ""),
 }
 SECRETS = {
+    "a password in a settings class": (
+        "from websockets.proxy import Proxy\nHELD = Proxy('http', 'h', 1, 'u', 'VALUE')",
+        "HELD.password = 'VALUE'",
+    ),
     "a key": ("import openai\nHELD = openai.OpenAI(api_key='VALUE')", "HELD.api_key = 'VALUE'"),
     "a key, async": ("import openai\nHELD = openai.AsyncOpenAI(api_key='VALUE')", "HELD.api_key = 'VALUE'"),
     "a password": ("import httpx\nHELD = httpx.Client(auth=('u', 'VALUE'))", "HELD.auth = ('u', 'VALUE')"),

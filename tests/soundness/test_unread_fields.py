@@ -38,6 +38,14 @@ READ = {
     "its literal name": made("return getattr(held, 'start')"),
     "its name in a constant": made("return getattr(held, NAME)", before="NAME = 'start'"),
     "a format": made("return '{0.start}'.format(held)"),
+    "a format that is kept elsewhere": made("return TEXT.format(held)", before="TEXT = '{0.start}'"),
+    "a format that is given the receiver": made(
+        "return held.run()", "    def run(self): return TEXT.format(self)", before="TEXT = '{0.start}'"
+    ),
+    "a format that is given a field": made(
+        "return TEXT.format(outer.a)", before="TEXT = '{0.start}'", after="class B: pass\nouter = B()\nouter.a = held"
+    ),
+    "a format that is given an item": made("return TEXT.format(*L)", before="TEXT = '{0.start}'", after="L = [held]"),
     "a pattern": made("\n    match held:\n        case A(start=s): return s"),
     "a position in a pattern": made(
         "\n    match held:\n        case A(s): return s", "    __match_args__ = ('start',)"

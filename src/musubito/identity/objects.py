@@ -497,6 +497,9 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
         if inner is ABSENT:
             continue
         if kind is None:
+            if is_secret_field(each, inner) and not each.endswith("token"):  # a model may say which tokens it gave
+                links.append((each, b"secret"))
+                continue
             may_be_read(walk, inner)
         for part, label, shown in _parts(walk, inner, each, called, left_out):
             links.append((label, walk.link(part, walk.called(part, shown))))
