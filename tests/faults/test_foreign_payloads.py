@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.identity.audit import listen
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import content_digest
 from musubito.identity.packing import Code
@@ -162,11 +164,11 @@ FORBIDDEN = {
 
 
 def _hear(event: str, arguments: object) -> None:
-    if _AUDITED and event in FORBIDDEN:
+    if _AUDITED:
         _AUDITED[-1].append(f"{event} {arguments!r}")
 
 
-sys.addaudithook(_hear)
+listen({event: partial(_hear, event) for event in FORBIDDEN})
 
 
 class auditing:  # noqa: N801

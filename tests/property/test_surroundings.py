@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
+from musubito.identity.audit import listen
 from tests.fresh import fresh
 from tests.property.surroundings import (
     KINDS,
@@ -121,12 +123,11 @@ _HEARING: list[Callable[[str, tuple[Any, ...]], None]] = []
 
 
 def _hear(event: str, args: tuple[Any, ...]) -> None:
-    if event.startswith("surroundings."):
-        for hear in _HEARING:
-            hear(event, args)
+    for hear in _HEARING:
+        hear(event, args)
 
 
-sys.addaudithook(_hear)
+listen({event: partial(_hear, event) for event in ("surroundings.ran", "surroundings.meanwhile")})
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
-from musubito.errors import CodeError
 from musubito.identity.fingerprint import CodeTracker
 from tests.fresh import fresh
 
@@ -48,12 +47,6 @@ def reads_customised():
 
 def names_it_only():
     return Settings.__name__
-
-
-try:
-    CodeTracker(reads_settings).current()
-except CodeError as error:  # what settings are made of refers to itself
-    pytest.skip(f"classes of settings cannot be identified: {error}", allow_module_level=True)
 
 
 @pytest.mark.parametrize("name", ["TOLD_MODEL", "told_model", "TOLD_TEMP", "TOLD_TEMPERATURE"])
