@@ -31,7 +31,7 @@ from musubito.store.base import Read
 
 __all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end", "listen"]
 
-SMALL: Final = 4 * 1024 * 1024
+SMALL: Final = 64 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
 NO_FILE: Final = re.compile("<.*>")
