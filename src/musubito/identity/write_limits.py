@@ -7,7 +7,7 @@ of that was changed by somebody else.
 
 from __future__ import annotations
 
-from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Hashable
 from contextvars import ContextVar
 from types import ModuleType
@@ -20,7 +20,7 @@ from musubito.identity.scan import ANY_FIELD, Key, Write
 __all__ = ["CONTAINERS", "WriteLimits", "is_sink", "step_into"]
 
 CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
-SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, OrderedDict})
+SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Counter, OrderedDict})
 """Types whose objects can be added to without a look at what they hold."""
 
 
