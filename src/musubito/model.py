@@ -5,9 +5,10 @@ Ids are 32-byte digests inside and hexadecimal text to the reader.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
+from types import CoroutineType
 from typing import Any, Generic, NewType, Protocol, TypeVar, runtime_checkable
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "StepDefinition",
     "StepLike",
     "StepType",
+    "check_inputs",
     "check_name",
 ]
 
@@ -111,6 +113,12 @@ class StepConfiguration:
     idempotency key, or a callable that takes the idempotency key and gives back `EffectHappened` or
     `EffectNeverHappened`.
     `record_inputs`: keep what calls that ran were given, for `why` and other readers; no replay needs it.
+    `inputs`: the names of the arguments that count, of a graph's node the keys of its state; all do if it is None. Calls
+    that differ in nothing else are one.
+    `code`: "source" counts the code that a step reaches, "version" only its `operation_version`. With "version" neither
+    an edit of the code nor one of its arguments' classes runs the step again.
+
+    Enumerations are given as members or by their values, such as `step_type="stochastic"`.
     """
 
     step_type: StepType = StepType.DETERMINISTIC
@@ -120,10 +128,11 @@ class StepConfiguration:
     definite_failures: tuple[type[BaseException], ...] = ()
     on_unknown: str | Callable[[str], Any] = "raise"
     record_inputs: bool = True
+    inputs: tuple[str, ...] | None = None
+    code: str = "source"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.step_type, StepType):
-            raise TypeError(f"step_type must be a StepType, not {self.step_type!r}")
+        object.__setattr__(self, "step_type", _member("step_type", StepType, self.step_type))
         for name, allowed in (
             ("force_reexecution", (True, False)),
             ("allow_cross_parent_reuse", (True, False, None)),
@@ -142,6 +151,24 @@ class StepConfiguration:
             raise TypeError(f"definite_failures must be a tuple of exception classes, not {failures!r}")
         if not callable(self.on_unknown) and self.on_unknown not in ("raise", "rerun"):
             raise ValueError(f'on_unknown must be "raise", "rerun" or a callable, not {self.on_unknown!r}')
+        inputs: object = self.inputs
+        if inputs is not None and (not isinstance(inputs, tuple) or not all(type(each) is str for each in inputs)):
+            raise TypeError(f'inputs must be None or a tuple of names, such as ("question",), not {inputs!r}')
+        if self.code not in ("source", "version"):
+            raise ValueError(f'code must be "source" or "version", not {self.code!r}')
+
+
+def _member(field: str, kind: type[StepType], said: object) -> StepType:
+    """The member that is meant by itself or by its value."""
+    if isinstance(said, kind):
+        return said
+    values = ", ".join(f'"{each.value}"' for each in kind)
+    if not isinstance(said, str):
+        raise TypeError(f"{field} must be a {kind.__name__} or one of {values}, not {said!r}")
+    try:
+        return kind(said.lower())
+    except ValueError:
+        raise ValueError(f"{field} must be one of {values}, not {said!r}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +184,21 @@ class MusubitoResult(Generic[T_co]):
     producer_node_id: str
     node_id: str
 
+    def __bool__(self) -> bool:
+        """Raises TypeError: a result is not its value."""
+        raise TypeError(f"a MusubitoResult is neither true nor false; {_USE_VALUE}")
+
+    def __str__(self) -> str:
+        """Raises TypeError: a result is not its value."""
+        raise TypeError(f"a MusubitoResult is no text; {_USE_VALUE}, or repr() of the result")
+
+    def __format__(self, spec: str) -> str:
+        """Raises TypeError: a result is not its value."""
+        return str(self)
+
+
+_USE_VALUE = "what the step gave is its `.value`: use .value"
+
 
 def check_name(what: str, name: object) -> None:
     """Raises TypeError and ValueError for a name that no store can keep."""
@@ -170,17 +212,52 @@ def check_name(what: str, name: object) -> None:
         raise ValueError(f"{what} holds half of a surrogate pair, at {error.start}: {name!r}") from None
 
 
+def check_inputs(operation: str, inputs: tuple[str, ...], known: Collection[str]) -> None:
+    """Raises ValueError for names in `inputs` that no argument has."""
+    unknown = [name for name in inputs if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{operation}: inputs names {', '.join(map(repr, unknown))}, and its arguments are "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class StepDefinition:
-    """What a decorated step is made of; every step carries it as `__musubito_step__`."""
+    """What a decorated step is made of; every step carries it as `__musubito_step__`.
+
+    `operation_version` may be a callable without arguments: it is asked at each call.
+    """
 
     function: Callable[..., Any]
     name: str
     semantics: StepConfiguration
-    operation_version: str | None
+    operation_version: str | Callable[[], str | int] | None
 
     def __post_init__(self) -> None:
         check_name("a step's name", self.name)
+        version: object = self.operation_version
+        if version is not None and type(version) is not str and not callable(version):
+            raise TypeError(
+                f"{self.name}: operation_version is a text or a callable without arguments, not {version!r}"
+            )
+        if self.semantics.code == "version" and version is None:
+            raise ValueError(f'{self.name}: code="version" needs an operation_version, which is all that then counts')
+
+    def version(self) -> str | None:
+        """The operation's version as it is now. Raises TypeError for what is none, and what the callable raises."""
+        said: object = self.operation_version
+        if said is None or type(said) is str:
+            return said
+        assert callable(said)  # noqa: S101 - as it was checked when the step was made
+        said = said()
+        if type(said) is int:
+            return str(said)
+        if type(said) is not str:
+            if isinstance(said, CoroutineType):
+                said.close()
+            raise TypeError(f"{self.name}: what its operation_version gives is a text or an int, not {said!r}")
+        return said
 
 
 @runtime_checkable

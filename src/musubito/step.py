@@ -10,23 +10,31 @@ import functools
 import inspect
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, overload
+from types import FunctionType
+from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
+from musubito.answers import Answer, answer_of, declared_answer
+from musubito.binding import binding_of, counted, function_in
+from musubito.engine.code_version import CodeVersion
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.protocol import Call
+from musubito.identity.description import contents
 from musubito.identity.fingerprint import CodeTracker
 from musubito.identity.names import SCRIPT, known_as, loaded, name_of
 from musubito.identity.source import bring
-from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
+from musubito.model import UNSTORABLE, MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
 from musubito.stream import MusubitoStream
 
 __all__ = ["musubito_step"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Version: TypeAlias = str | Callable[[], str | int]
 
 
 # A coroutine function is also a function that returns a coroutine: the first overload that fits is meant.
@@ -36,7 +44,7 @@ T = TypeVar("T")
 class _Decorator:
     """`@musubito_step(...)`: typed for each kind of callable."""
 
-    def __init__(self, semantics: StepConfiguration, operation_version: str | None, name: str | None) -> None:
+    def __init__(self, semantics: StepConfiguration, operation_version: Version | None, name: str | None) -> None:
         self._semantics = semantics
         self._operation_version = operation_version
         self._name = name
@@ -55,18 +63,47 @@ class _Decorator:
         if isinstance(function, staticmethod | classmethod):
             kind = type(function).__name__
             raise TypeError(f"put @{kind} above @musubito_step, not below it")
-        if not inspect.isroutine(function):
-            raise TypeError(f"musubito_step decorates functions and methods, not {function!r}")
-        for text in (self._operation_version, self._name):
-            if text is not None and type(text) is not str:
-                raise TypeError(f"operation_version and name are text, not {text!r}")
+        _check(function)
+        if self._name is not None and type(self._name) is not str:
+            raise TypeError(f"name is a text, not {self._name!r}")
         effect = self._semantics.step_type is StepType.EXTERNAL_EFFECT
         name = self._name or (_name_of_effect(function) if effect else _name(function))
         return _wrap(StepDefinition(function, name, self._semantics, self._operation_version))
 
 
+def _check(function: Any) -> None:
+    """Raises TypeError for what cannot be a step."""
+    if not callable(function):
+        raise TypeError(f"musubito_step decorates functions and what is called like one, not {function!r}")
+    if isinstance(function, type) or function_in(function) is None:
+        what = "is a class" if isinstance(function, type) else "is not written in Python, so its code cannot be told"
+        raise TypeError(
+            f"musubito_step: {function!r} {what}; decorate a function that calls it: "
+            "def name_of_the_step(x): return ...(x)"
+        )
+    if declared_answer(function) is Answer.CONTEXT_MANAGER:
+        raise TypeError(_no_context_manager(function))
+
+
+def _no_context_manager(function: Any) -> str:
+    return (
+        f"musubito_step: {_called(function)} gives a context manager, which cannot be stored and replayed; "
+        "decorate a function that does the work in the `with` block and returns its result"
+    )
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """The name of a callable: its own, or that of what it is made of."""
+    named: Any = function
+    if isinstance(function, functools.partial):
+        named = function_in(function)
+    elif getattr(function, "__qualname__", None) is None:
+        named = type(function)
+    return f"{known_as(named.__module__)}.{named.__qualname__}"
+
+
 def _name(function: Callable[..., Any]) -> str:
-    return f"{known_as(function.__module__)}.{function.__qualname__}"
+    return _called(function)
 
 
 def _name_of_effect(function: Callable[..., Any]) -> str:
@@ -74,8 +111,10 @@ def _name_of_effect(function: Callable[..., Any]) -> str:
 
     That of a script goes by the script's file, as if it had been imported.
     """
+    qualname = getattr(function, "__qualname__", None)
+    if qualname is None:
+        raise TypeError(f"{function!r} has no name of its own: as an EXTERNAL_EFFECT it needs a name=...")
     module: str | None = function.__module__  # None where text was run that says no `__name__`
-    qualname = function.__qualname__
     if "<locals>" in qualname or module is None:
         where = "inside a function" if module is not None else "in no module"
         raise TypeError(
@@ -101,19 +140,21 @@ def musubito_step(semantics: Callable[P, Iterator[T]], /) -> Callable[P, Musubit
 def musubito_step(semantics: Callable[P, T], /) -> Callable[P, MusubitoResult[T]]: ...
 @overload
 def musubito_step(
-    semantics: StepConfiguration | None = None, *, operation_version: str | None = None, name: str | None = None
+    semantics: StepConfiguration | None = None, *, operation_version: Version | None = None, name: str | None = None
 ) -> _Decorator: ...
 def musubito_step(
     semantics: StepConfiguration | Callable[..., Any] | None = None,
     *,
-    operation_version: str | None = None,
+    operation_version: Version | None = None,
     name: str | None = None,
 ) -> Any:
     """Make a function a step: its calls are recorded, and replayed where that is safe.
 
     A call gives back a `MusubitoResult` (a generator's a `MusubitoStream`). `operation_version` stands for what code
-    cannot show: a prompt on a server, a remote model. `name` is the operation's name, by default the function's module
-    and qualified name. Works bare and with arguments, on sync and async functions, generators and methods.
+    cannot show: a prompt on a server, a remote model. A callable without arguments is asked for it at each call, and
+    gives a text or an int. `name` is the operation's name, by default the function's module and qualified name. Works
+    bare and with arguments, on sync and async functions, generators and methods, under and above other decorators, on
+    partial objects and on objects that are called.
 
     Raises `InputError` at a call, before anything runs, if an argument cannot be identified.
     """
@@ -127,77 +168,167 @@ def musubito_step(
 def _wrap(definition: StepDefinition) -> Callable[..., Any]:
     function = definition.function
     caller = _Caller(definition)
-    streams = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-    if streams and definition.semantics.step_type is StepType.EXTERNAL_EFFECT:
-        raise TypeError(
-            f"{definition.name}: a generator cannot be an EXTERNAL_EFFECT; let a function collect its chunks"
-        )
-    if streams:
+    declared = declared_answer(function)
+    step: Any
+    if declared is Answer.AWAITABLE:
 
-        @functools.wraps(function)
-        def step(*args: Any, **kwargs: Any) -> Any:
-            engine = current_engine()
-            make = functools.partial(caller.call, engine, args, kwargs)
-            return MusubitoStream(engine, make, definition.name, is_async=inspect.isasyncgenfunction(function))
-
-    elif inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
+        @_as(function)
         async def step(*args: Any, **kwargs: Any) -> Any:
-            if loop_is_watched():
-                # Opening the default engine and reading source texts touch files.
-                engine = await asyncio.to_thread(current_engine)
-                return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs))
-            engine = current_engine()
-            return await engine.aperform(caller.call(engine, args, kwargs))
+            return await _awaited(caller, args, kwargs)
+
+    elif declared is not None:
+        caller.check(declared)
+
+        @_as(function)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            return _stream(caller, declared, args, kwargs)
 
     else:
 
-        @functools.wraps(function)
+        @_as(function)
         def step(*args: Any, **kwargs: Any) -> Any:
+            if not caller.gives_value:
+                answer = caller.find_answer()
+                if answer is Answer.AWAITABLE:
+                    return _awaited(caller, args, kwargs)
+                if answer is not Answer.VALUE:
+                    return _stream(caller, answer, args, kwargs)
             engine = current_engine()
-            return engine.perform(caller.call(engine, args, kwargs))
+            result = engine.perform(caller.call(engine, args, kwargs))
+            if result.artifact_id[:1] == UNSTORABLE[:1] and inspect.isawaitable(result.value):
+                return _awaiting(result)
+            return result
 
-    step.__musubito_step__ = definition  # type: ignore[attr-defined]
-    step.__musubito_call__ = caller.call  # type: ignore[attr-defined]
-    return step
+    step.__musubito_step__ = definition
+    step.__musubito_call__ = caller.call
+    made: Callable[..., Any] = step
+    return made
+
+
+def _as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a step look like what it was made of."""
+
+    def wraps(step: Callable[..., Any]) -> Callable[..., Any]:
+        if isinstance(function, FunctionType):
+            return functools.wraps(function)(step)
+        step.__name__, step.__qualname__ = (_called(function).rpartition(".")[2],) * 2
+        functools.update_wrapper(step, function, updated=())
+        if isinstance(function, functools._lru_cache_wrapper):
+            for each in ("cache_info", "cache_clear", "cache_parameters"):
+                setattr(step, each, getattr(function, each))
+        return step
+
+    return wraps
+
+
+async def _awaited(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if loop_is_watched():
+        # Opening the default engine and reading source texts touch files.
+        engine = await asyncio.to_thread(current_engine)
+        return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs))
+    engine = current_engine()
+    return await engine.aperform(caller.call(engine, args, kwargs))
+
+
+async def _awaiting(result: MusubitoResult[Any]) -> MusubitoResult[Any]:
+    """What a function gave that does not say that it is to be awaited; as such it was not stored."""
+    return replace(result, value=await result.value)
+
+
+def _stream(caller: _Caller, answer: Answer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MusubitoStream[Any]:
+    engine = current_engine()
+    make = functools.partial(caller.call, engine, args, kwargs)
+    return MusubitoStream(engine, make, caller.definition.name, is_async=answer is Answer.ASYNC_CHUNKS)
 
 
 class _Caller:
     """Turns a call's arguments into a `Call`."""
 
     def __init__(self, definition: StepDefinition) -> None:
-        self._definition = definition
+        self.definition = definition
+        self.answer: Answer | None = None
+        """What a call gives, once it was found out."""
+        self.gives_value = False
         self._function = definition.function
-        parameters = list(inspect.signature(self._function).parameters)
-        self._receiver = parameters[0] if _is_method(self._function) and parameters else None
-        self._bind = _binder(self._function)
+        self._bind_anew()
+        self._receiver = self._receiver_of(self._positional)
+        self._inputs = definition.semantics.inputs
+        if self._inputs is not None and self._names is not None:
+            check_inputs(definition.name, self._inputs, self._names)
         self._tracker = CodeTracker(self._function)
         self._trackers: dict[type, CodeTracker] = {}
+        self._version = CodeVersion(definition)
+        self._is_usual = definition.semantics.code == "source" and not callable(definition.operation_version)
 
     def __reduce__(self) -> tuple[Any, ...]:
         statements = (each.statements() for each in (self._tracker, *self._trackers.values()))
-        return _caller_again, (self._definition, tuple(dict.fromkeys(itertools.chain(*statements))))
+        return _caller_again, (self.definition, tuple(dict.fromkeys(itertools.chain(*statements))))
+
+    def _bind_anew(self) -> None:
+        effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+        # An effect is not repeated because something was put around its function.
+        binding = binding_of(self._function, complete=effect)
+        self._bind, self._positional, _, self._names, self._functions, self._cells = binding
+
+    def _receiver_of(self, positional: tuple[str, ...]) -> str | None:
+        outer = getattr(self._function, "__qualname__", "").rpartition(".")[0]
+        is_method = bool(outer) and not outer.endswith("<locals>") and positional[:1] in (("self",), ("cls",))
+        return positional[0] if is_method else None
+
+    def find_answer(self) -> Answer:
+        """What a call gives; raises TypeError for what cannot be recorded."""
+        if self.answer is None:
+            answer = answer_of(self._function)
+            self.check(answer)
+            self.answer, self.gives_value = answer, answer is Answer.VALUE
+        return self.answer
+
+    def check(self, answer: Answer) -> None:
+        """Raises TypeError if a step cannot give this."""
+        if answer is Answer.CONTEXT_MANAGER:
+            raise TypeError(_no_context_manager(self._function))
+        is_effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+        if is_effect and answer in (Answer.CHUNKS, Answer.ASYNC_CHUNKS):
+            raise TypeError(
+                f"{self.definition.name}: a generator cannot be an EXTERNAL_EFFECT; let a function collect its chunks"
+            )
 
     def call(self, engine: MusubitoEngine, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         """Raises TypeError, as the function would, if the arguments do not fit."""
+        for each, its_code, defaults, keywords in self._functions:
+            if (
+                each.__code__ is not its_code
+                or each.__defaults__ is not defaults
+                or each.__kwdefaults__ is not keywords
+            ):
+                self._bind_anew()
+                break
+        else:
+            if self._cells and not all(contents(cell) is held for cell, held in self._cells):
+                self._bind_anew()
         arguments = self._bind(*args, **kwargs)
-        tracker = self._tracker if self._receiver is None else self._tracker_of(arguments)
-        fingerprint = tracker.current()
-        definition = self._definition
+        tracker = self._tracker if self._receiver is None else self._tracker_of(arguments, args)
+        definition = self.definition
+        if self._inputs is not None:
+            arguments = counted(arguments, self._inputs)
+        if self._is_usual:
+            fingerprint, current = tracker.current(), tracker.current
+        else:
+            definition, fingerprint, current = self._version.now(tracker)
         head, code = engine.identified(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # What Call(...) does by way of a function written in Python.
-        fields = definition, fingerprint, tracker.current, head, code, arguments, function, None, None
+        fields = definition, fingerprint, current, head, code, arguments, function, None, None
         call: Call = tuple.__new__(Call, fields)
         return call
 
-    def _tracker_of(self, arguments: dict[str, Any]) -> CodeTracker:
+    def _tracker_of(self, arguments: dict[str, Any], args: tuple[Any, ...]) -> CodeTracker:
         """A method's code is that of its receiver's class."""
-        receiver = arguments[self._receiver or ""]
+        name = self._receiver or ""
+        receiver = args[0] if args else arguments[name]
         if isinstance(receiver, type):
             # A class method: the class counts by its name and, in the fingerprint, by its code.
-            arguments[self._receiver or ""] = f"{known_as(receiver.__module__)}.{name_of(receiver)[1]}"
+            arguments[name] = f"{known_as(receiver.__module__)}.{name_of(receiver)[1]}"
             owner = receiver
         else:
             owner = type(receiver)
@@ -210,38 +341,3 @@ class _Caller:
 def _caller_again(definition: StepDefinition, statements: tuple[str, ...]) -> _Caller:
     bring(statements)
     return _Caller(definition)
-
-
-def _is_method(function: Callable[..., Any]) -> bool:
-    outer = function.__qualname__.rpartition(".")[0]
-    parameters = list(inspect.signature(function).parameters)
-    return bool(outer) and not outer.endswith("<locals>") and bool(parameters) and parameters[0] in ("self", "cls")
-
-
-def _binder(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    """A function with the same parameters that gives back its arguments by name, defaults filled in.
-
-    Python's own call does the binding: some ten times faster than `inspect.Signature.bind`, with the usual errors.
-    """
-    parameters = inspect.signature(function).parameters.values()
-    # The defaults are attached below; here they only have to be there.
-    bare = [p.replace(annotation=p.empty, default=p.empty if p.default is p.empty else _Default()) for p in parameters]
-    taken = {p.name for p in bare}
-    name = next(n for n in ("bind", "bind_", "bind__") if n not in taken)
-    names = ", ".join(f"{p.name!r}: {p.name}" for p in bare)
-    source = f"def {name}{inspect.Signature(bare)}:\n    return {{{names}}}\n"
-    namespace: dict[str, Any] = {}
-    exec(compile(source, "<musubito binder>", "exec"), namespace)  # noqa: S102 - the text is made of parameter names
-    bind: Any = namespace[name]
-    bind.__name__, bind.__qualname__ = function.__name__, function.__qualname__
-    bind.__defaults__ = getattr(function, "__defaults__", None)
-    bind.__kwdefaults__ = getattr(function, "__kwdefaults__", None)
-    result: Callable[..., dict[str, Any]] = bind
-    return result
-
-
-class _Default:
-    """Stands for a default value in the text of a binder."""
-
-    def __repr__(self) -> str:
-        return "None"

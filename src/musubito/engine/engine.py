@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 from musubito.contents.blobs import BlobStore, FolderBlobs
 from musubito.contents.contents import Contents
 from musubito.contents.keys import KeySource, key_for
+from musubito.engine.code_version import CodeVersion
 from musubito.engine.context import SCOPE, Frame, Open, Run, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.ending import at_end
@@ -33,7 +34,7 @@ from musubito.engine.writer import Writer
 from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
-from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_name
+from musubito.model import check_inputs,  MusubitoResult, StepConfiguration, StepDefinition, StepType, check_name
 from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, KeyCheckOf, Store
 from musubito.store.urls import open_store
 
@@ -200,7 +201,7 @@ class MusubitoEngine:
         func: Callable[..., T],
         semantics: StepConfiguration | None = None,
         *,
-        operation_version: str | None = None,
+        operation_version: str | Callable[[], str | int] | None = None,
     ) -> MusubitoResult[T]:
         """`func(**inputs)`, replayed or run; what a decorated function does, without a decorator."""
         call = self._call(operation_name, inputs, func, semantics, operation_version)
@@ -213,7 +214,7 @@ class MusubitoEngine:
         func: Callable[..., Awaitable[T]],
         semantics: StepConfiguration | None = None,
         *,
-        operation_version: str | None = None,
+        operation_version: str | Callable[[], str | int] | None = None,
     ) -> MusubitoResult[T]:
         """`await func(**inputs)`, replayed or run."""
         call = self._call(operation_name, inputs, func, semantics, operation_version)
@@ -247,17 +248,21 @@ class MusubitoEngine:
         inputs: Mapping[str, object],
         func: Callable[..., Any],
         semantics: StepConfiguration | None,
-        operation_version: str | None,
+        operation_version: str | Callable[[], str | int] | None,
     ) -> Call:
         tracker = self._trackers.get(func)
         # Callables that are equal need not be the same.
         if tracker is None or tracker.function is not func:
             tracker = self._trackers[func] = CodeTracker(func)
         definition = StepDefinition(func, name, semantics or StepConfiguration(), operation_version)
-        fingerprint = tracker.current()
+        definition, fingerprint, current = CodeVersion(definition).now(tracker)
         arguments = dict(inputs)
+        counting = definition.semantics.inputs
+        if counting is not None:
+            check_inputs(name, counting, arguments)
+        counted = arguments if counting is None else {each: arguments[each] for each in counting}
         begin, code = self.identified(definition, fingerprint)
-        return Call(definition, fingerprint, tracker.current, begin, code, arguments, lambda: func(**arguments))
+        return Call(definition, fingerprint, current, begin, code, counted, lambda: func(**arguments))
 
     def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """What all keys of this step begin with, and its code as the store is told of it."""
@@ -265,8 +270,11 @@ class MusubitoEngine:
         made = self._identified.get(which)
         if made is None:
             begin = head(self.namespace, definition.name, fingerprint.digest, definition.operation_version)
-            parts = [(part.name, part.digest, shown_source(part)) for part in fingerprint.parts]
-            code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
+            if definition.semantics.code == "version":
+                code = CodeRecord(fingerprint.digest, [], (), ())
+            else:
+                parts = [(part.name, part.digest, shown_source(part)) for part in fingerprint.parts]
+                code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
             if self.keyed is not None:
                 begin, code = self.keyed.head(begin), self.keyed.code(code)
             if len(self._identified) >= MOST_IDENTIFIED:

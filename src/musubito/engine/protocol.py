@@ -52,10 +52,16 @@ from musubito.errors import (
 )
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.digest import InputDigest, argument_digests, digest_input
-from musubito.identity.fingerprint import Fingerprint, classes_at_hand, code_of_classes, fingerprints_of_classes
+from musubito.identity.fingerprint import (
+    Fingerprint,
+    classes_at_hand,
+    code_of_classes,
+    fingerprints_of_classes,
+    told_apart,
+)
 from musubito.identity.foreign import remembers
 from musubito.identity.keys import Identity, parents_of
-from musubito.identity.origin import module_name
+from musubito.identity.origin import home_of
 from musubito.identity.secrets import scrubbed
 from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
 from musubito.policy import decide
@@ -156,13 +162,17 @@ def input_of(call: Call, scope: Scope) -> tuple[bytes, InputDigest]:
     given = digest_input(operation, call.arguments)
     digest, classes = given.digest, given.classes
     if scope.ambient is not None:
-        reached = fingerprints_of_classes(classes, module_name(call.definition.function)) if classes else ()
+        reached = fingerprints_of_classes(classes, home_of(call.definition.function)) if classes else ()
         inputs = scope.ambient.inputs(call.fingerprint, reached)
         around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()
         classes = {*classes, *around.classes}
-    if classes:
-        code = code_of_classes(classes, module_name(call.definition.function), call.fingerprint)
+    if classes and call.definition.semantics.code == "version":
+        code = told_apart(classes, home_of(call.definition.function), [call.fingerprint])
+        if code:
+            digest = sha256(b"classes" + digest + code).digest()
+    elif classes:
+        code = code_of_classes(classes, home_of(call.definition.function), call.fingerprint)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
     return digest, given

@@ -7,6 +7,7 @@ own top-level package and of every editable install, wherever they lie. What has
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import site
@@ -23,7 +24,7 @@ from urllib.request import url2pathname
 
 from musubito.identity.names import SCRIPT, known_as, loaded
 
-__all__ = ["Origin", "Origins", "is_own", "module_name"]
+__all__ = ["Origin", "Origins", "home_of", "innermost", "is_own", "module_name"]
 
 OWN = frozenset({"musubito", "musubito_langgraph"})
 SITE = frozenset({"site-packages", "dist-packages"})
@@ -101,6 +102,29 @@ def module_name(thing: Any) -> str:
     """What the `__module__` of a class or function is known as, or "" where it has none that is text."""
     name = getattr(thing, "__module__", None)
     return known_as(name) if isinstance(name, str) else ""
+
+
+def home_of(function: Any) -> str:
+    """The module from which it is judged whose code a callable reaches: what lies around the innermost function may be
+    somebody else's."""
+    return module_name(innermost(function))
+
+
+def innermost(function: Any) -> Any:
+    """What is called at last when this is: below partial objects, bound methods and wrappers that say what they wrap."""
+    seen: set[int] = set()
+    while id(function) not in seen:
+        seen.add(id(function))
+        cls = type(function)
+        if issubclass(cls, functools.partial):
+            function = function.func
+        elif cls is types.MethodType:
+            function = function.__func__
+        elif cls is FunctionType or cls is functools._lru_cache_wrapper:
+            function = function.__dict__.get("__wrapped__", function)
+        elif not issubclass(cls, type) and type(called := getattr(cls, "__call__", None)) is FunctionType:
+            function = called
+    return function
 
 
 def _file_of(name: str) -> str | None:

@@ -1,0 +1,207 @@
+"""What kind of thing a call gives: a value, something to await, an iterator, a context manager.
+
+A coroutine function and a generator function say so themselves. What lies around one is mostly a plain function that
+gives what the function below gives, so its `return` statements are followed to the functions that they call.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import inspect
+from collections.abc import Iterator
+from enum import Enum
+from types import FunctionType, ModuleType
+from typing import Any, Final
+
+from musubito.binding import below
+from musubito.identity.description import ABSENT, contents
+from musubito.identity.functions import text_of
+from musubito.model import StepDefinition
+
+__all__ = ["Answer", "answer_of", "declared_answer"]
+
+DEEPEST: Final = 10
+AS_FAR: Final = 3
+"""So many calls away it is looked for functions that give anything but a value."""
+CONTEXT_MANAGERS: Final = frozenset(
+    made(abs).__code__ for made in (contextlib.contextmanager, contextlib.asynccontextmanager)  # type: ignore[arg-type]
+)
+"""The code of the functions that the standard library makes of generators."""
+
+
+class Answer(Enum):
+    """What a call gives."""
+
+    VALUE = "a value"
+    AWAITABLE = "something to await"
+    CHUNKS = "a generator"
+    ASYNC_CHUNKS = "an async generator"
+    CONTEXT_MANAGER = "a context manager"
+
+
+def declared_answer(function: Any) -> Answer | None:
+    """What the callable says itself that it gives; None if it says nothing. Reads no source."""
+    for _ in range(DEEPEST):
+        if inspect.iscoroutinefunction(function):
+            return Answer.AWAITABLE
+        if inspect.isasyncgenfunction(function):
+            return Answer.ASYNC_CHUNKS
+        if inspect.isgeneratorfunction(function):
+            return Answer.CHUNKS
+        if isinstance(function, FunctionType):
+            return Answer.CONTEXT_MANAGER if function.__code__ in CONTEXT_MANAGERS else None
+        inner = below(function)
+        if inner is None:
+            return None
+        function = inner[0]
+    return None
+
+
+def answer_of(function: Any) -> Answer:
+    """What a call of it gives, as far as it can be told without calling it; else a value."""
+    return _answer(function, DEEPEST) or Answer.VALUE
+
+
+def _answer(function: Any, depth: int) -> Answer | None:
+    """None if it cannot be told."""
+    declared = declared_answer(function)
+    if declared is not None:
+        return declared
+    inner = function_below(function)
+    if inner is None or depth == 0:
+        return None
+    step = inner.__dict__.get("__musubito_step__")
+    if isinstance(step, StepDefinition):
+        return Answer.AWAITABLE if _answer(step.function, depth - 1) is Answer.AWAITABLE else Answer.VALUE
+    wrapped = inner.__dict__.get("__wrapped__")
+    if not _leads_further(inner, AS_FAR, set()):
+        return None  # its source need not be read
+    source = text_of(inner).source
+    if source is None:
+        return None if wrapped is None else _answer(wrapped, depth - 1)
+    names = _Names(source.node, inner)
+    found = [_given(each, names, wrapped, depth - 1) for each in _returns(source.node)]
+    known = [each for each in found if each is not None]
+    return next((each for each in known if each is not Answer.VALUE), known[0] if known else None)
+
+
+def function_below(function: Any) -> FunctionType | None:
+    """The function that is called when this is, if Python itself says which."""
+    while type(function) is not FunctionType:
+        inner = below(function)
+        if inner is None:
+            return None
+        function = inner[0]
+    return function
+
+
+def _leads_further(function: FunctionType, depth: int, seen: set[int]) -> bool:
+    """Whether a function that it names, or that one of these does, says that it gives anything but a value."""
+    for each in _callable_in(function):
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if declared_answer(each) is not None:
+            return True
+        inner = function_below(each)
+        if inner is not None and depth and _leads_further(inner, depth - 1, seen):
+            return True
+    return False
+
+
+def _callable_in(function: FunctionType) -> Iterator[Any]:
+    code = function.__code__
+    cells = (contents(cell) for cell in function.__closure__ or ())
+    named = (function.__globals__.get(name) for name in code.co_names)
+    for value in (function.__dict__.get("__wrapped__"), *cells, *named):
+        if callable(value) and not isinstance(value, type):
+            yield value
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function, without those of functions in it."""
+    pending: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else list(getattr(node, "body", ()))
+    while pending:
+        each = pending.pop()
+        yield each
+        if not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            pending.extend(ast.iter_child_nodes(each))
+
+
+def _returns(node: ast.AST) -> Iterator[ast.expr]:
+    if isinstance(node, ast.Lambda):
+        yield node.body
+        return
+    for each in _own(node):
+        if isinstance(each, ast.Return) and each.value is not None:
+            yield each.value
+
+
+class _Names:
+    """What a function's names stand for."""
+
+    def __init__(self, node: ast.AST, function: FunctionType) -> None:
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
+        self._known = {name: contents(cell) for name, cell in cells}
+        self._local = frozenset(function.__code__.co_varnames) | frozenset(function.__code__.co_cellvars)
+        self._globals = function.__globals__
+        self.assigned: dict[str, list[ast.expr]] = {}
+        for each in _own(node):
+            match each:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.NamedExpr(
+                    target=ast.Name(id=name), value=value
+                ):
+                    self.assigned.setdefault(name, []).append(value)
+
+    def of(self, node: ast.expr) -> Any:
+        """What a name, or an attribute of a module, is; ABSENT if that is seen only when it runs."""
+        match node:
+            case ast.Name(id=name) if name in self._known:
+                return self._known[name]
+            case ast.Name(id=name) if name not in self._local:
+                return self._globals.get(name, getattr(builtins, name, ABSENT))
+            case ast.Attribute(value=value, attr=attr):
+                module = self.of(value)
+                return vars(module).get(attr, ABSENT) if isinstance(module, ModuleType) else ABSENT
+        return ABSENT
+
+
+def _given(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | None:
+    """What an expression comes to."""
+
+    def further(part: ast.expr) -> Answer | None:
+        return _given(part, names, wrapped, depth - 1) if depth else None
+
+    match node:
+        case ast.IfExp(body=body, orelse=orelse):
+            return further(body) or further(orelse)
+        case ast.NamedExpr(value=value):
+            return further(value)
+        case ast.Name(id=name) if name in names.assigned:
+            found = [further(value) for value in names.assigned[name]]
+            return next((each for each in found if each is not None), None)
+        case ast.Call(func=callee):
+            called = names.of(callee)
+            if called is not ABSENT and called is not None:
+                return _answer(called, depth - 1) if depth else None
+            if wrapped is None or _calls_inside(node, names, wrapped):
+                return None
+            return _answer(wrapped, depth - 1) if depth else None
+    return Answer.VALUE
+
+
+def _calls_inside(node: ast.Call, names: _Names, wrapped: Any) -> bool:
+    """Whether what the wrapped function gives is made something else of: it is driven, or collected."""
+    pending: list[ast.AST] = list(ast.iter_child_nodes(node))
+    looked_up = set[str]()
+    while pending:
+        each = pending.pop()
+        if isinstance(each, ast.Call) and names.of(each.func) is wrapped:
+            return True
+        if isinstance(each, ast.Name) and each.id in names.assigned and each.id not in looked_up:
+            looked_up.add(each.id)
+            pending += names.assigned[each.id]
+        pending += ast.iter_child_nodes(each)
+    return False

@@ -1,0 +1,325 @@
+"""Which argument of a call is which: the outermost callable decides what is accepted, what it shows gives names.
+
+A function's own code says what it takes. What lies around a function (`functools.wraps`, a retry, a tracer) mostly takes
+anything, and its caller is told of the function's parameters. So its arguments have these names, but no defaults: a
+wrapper may look at how it was called, and may fill in what was left out. A wrapper that merely hands on what it is given
+is told by its syntax tree; there the parameters of the function below count with their defaults, as if it lay bare.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from musubito.identity.description import ABSENT, contents, static
+from musubito.identity.functions import text_of
+
+__all__ = ["Binding", "below", "binding_of", "counted", "function_in"]
+
+BY_KEYWORD: Final = "by keyword"
+"""Names the arguments that a wrapper was given by keyword and might have been given by position: it can tell."""
+AS_GIVEN: Final = "as given"
+"""Stands with the arguments of a wrapper that have no names of their own."""
+DEEPEST: Final = 100
+LOOKS_AROUND: Final = frozenset({"locals", "vars", "dir", "eval", "exec", "_getframe", "currentframe", "stack"})
+"""Names by which code gets at its arguments without naming them."""
+
+Bind: TypeAlias = Callable[..., dict[str, Any]]
+
+
+class Binding(NamedTuple):
+    """How the calls of a callable are bound. `bind` gives the arguments by name, or raises what the call would.
+
+    `positional` names what may be given by position, `rest` what takes more than these. `names` are those that arguments
+    have, None if that is not known. It is so as long as the functions have this code and these defaults, and the cells
+    hold this.
+    """
+
+    bind: Bind
+    positional: tuple[str, ...]
+    rest: str | None
+    names: frozenset[str] | None
+    functions: tuple[tuple[FunctionType, CodeType, Any, Any], ...]
+    cells: tuple[tuple[CellType, Any], ...] = ()
+
+
+def below(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]] | None:
+    """What Python itself calls for this one, with the arguments that it adds; None for a function, and for what is not
+    written in Python."""
+    cls = type(function)
+    if issubclass(cls, functools.partial):
+        return function.func, function.args, function.keywords
+    if cls is MethodType:
+        return function.__func__, (function.__self__,), {}
+    if cls is functools._lru_cache_wrapper:
+        return function.__wrapped__, (), {}
+    if cls is FunctionType or issubclass(cls, type):
+        return None
+    called = next((vars(each)["__call__"] for each in cls.__mro__ if "__call__" in vars(each)), None)
+    return (called, (function,), {}) if type(called) is FunctionType else None
+
+
+def function_in(function: Any) -> FunctionType | None:
+    """The outermost function written in Python that runs when this is called, or None."""
+    for _ in range(DEEPEST):
+        if type(function) is FunctionType:
+            return function
+        inner = below(function)
+        if inner is None:
+            # An object that stands for a function: what it wraps is all that can be looked at.
+            wrapped = ABSENT if isinstance(function, type) else static(function, "__wrapped__")
+            if wrapped is ABSENT:
+                return None
+            function = function.__wrapped__
+        else:
+            function = inner[0]
+    return None
+
+
+def binding_of(function: Any, *, complete: bool = False) -> Binding:
+    """How calls of this are bound now. `complete`: every wrapper is taken to hand on what it is given."""
+    return _binding(function, complete, DEEPEST)
+
+
+def _binding(function: Any, complete: bool, depth: int) -> Binding:
+    if type(function) is FunctionType:
+        wrapped = function.__dict__.get("__wrapped__", ABSENT)
+        if wrapped is ABSENT or depth == 0:
+            return _of_code(function)
+        return _of_wrapper(function, wrapped, complete, depth)
+    inner = below(function) if depth else None
+    if inner is not None:
+        return _with_more(_binding(inner[0], complete, depth - 1), *inner[1:])
+    return _of_anything(function)
+
+
+def counted(arguments: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Those of the arguments that have these names; all of them where it is not known which have."""
+    if AS_GIVEN in arguments:
+        return arguments
+    chosen = {name: arguments[name] for name in names if name in arguments}
+    by_keyword = [name for name in arguments.get(BY_KEYWORD, ()) if name in chosen]
+    return {**chosen, BY_KEYWORD: by_keyword} if by_keyword else chosen
+
+
+# -- functions ---------------------------------------------------------------------------------------------------------
+
+
+class _Parameters(NamedTuple):
+    """What the code of a function takes."""
+
+    only_positional: tuple[str, ...]
+    positional: tuple[str, ...]
+    """All that may be given by position."""
+    keywords: tuple[str, ...]
+    """What is given by keyword alone."""
+    rest: str | None
+    named: str | None
+
+    def names(self) -> tuple[str, ...]:
+        return (*self.positional, *self.keywords, *filter(None, (self.rest, self.named)))
+
+
+def _parameters(code: CodeType) -> _Parameters:
+    names = iter(code.co_varnames)
+
+    def some(count: int) -> tuple[str, ...]:
+        return tuple(next(names) for _ in range(count))
+
+    positional, keywords = some(code.co_argcount), some(code.co_kwonlyargcount)
+    rest = next(names) if code.co_flags & inspect.CO_VARARGS else None
+    named = next(names) if code.co_flags & inspect.CO_VARKEYWORDS else None
+    return _Parameters(positional[: code.co_posonlyargcount], positional, keywords, rest, named)
+
+
+def _of_code(function: FunctionType) -> Binding:
+    """A function with the same parameters gives its arguments by name, defaults filled in.
+
+    Python's own call does the binding: some ten times faster than `inspect.Signature.bind`, with the usual errors.
+    """
+    code = function.__code__
+    takes = _parameters(code)
+    names = takes.names()
+    name = next(n for n in ("bind", "bind_", "bind__", "bind___") if n not in names)
+    shown = ", ".join(f"{each!r}: {each}" for each in names)
+    source = f"def {name}({', '.join(_declared(takes, function))}):\n    return {{{shown}}}\n"
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<musubito binder>", "exec"), namespace)  # noqa: S102 - the text is made of parameter names
+    bind: Any = namespace[name]
+    bind.__name__, bind.__qualname__ = function.__name__, function.__qualname__
+    bind.__defaults__, bind.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    return Binding(
+        bind,
+        takes.positional,
+        takes.rest,
+        frozenset(names),
+        ((function, code, function.__defaults__, function.__kwdefaults__),),
+    )
+
+
+def _declared(takes: _Parameters, function: FunctionType) -> Iterator[str]:
+    """The parameters as text. The defaults are attached later; here they only have to be there."""
+    defaults = len(function.__defaults__ or ())
+    for number, name in enumerate(takes.positional):
+        yield name if number < len(takes.positional) - defaults else f"{name}=None"
+        if number == len(takes.only_positional) - 1:
+            yield "/"
+    if takes.rest is not None or takes.keywords:
+        yield f"*{takes.rest or ''}"
+    for name in takes.keywords:
+        yield f"{name}=None" if name in (function.__kwdefaults__ or {}) else name
+    if takes.named is not None:
+        yield f"**{takes.named}"
+
+
+# -- wrappers ----------------------------------------------------------------------------------------------------------
+
+
+def _of_wrapper(function: FunctionType, wrapped: Any, complete: bool, depth: int) -> Binding:
+    own, takes = _of_code(function), _parameters(function.__code__)
+    if takes.rest is None:
+        return own  # its parameters are its own
+    inner = _binding(wrapped, complete, depth - 1)
+    cell = _handed_on_by(function, wrapped, takes)
+    functions = (*own.functions, *inner.functions)
+    if cell is not None:
+        bind = _first_of(inner.bind, own.bind)
+        return inner._replace(bind=bind, functions=functions, cells=(*inner.cells, (cell, wrapped)))
+    first = len(takes.positional) if inner.positional[: len(takes.positional)] == takes.positional else 0
+    shown = inner.positional[first:]
+    bind = _named(own.bind, takes, shown)
+    if complete:
+        bind = _first_of(_apart_from(takes, own.bind, inner.bind), bind)
+    names = None if inner.names is None else inner.names.union(takes.names())
+    return Binding(bind, (*takes.positional, *shown), takes.rest, names, functions, inner.cells)
+
+
+def _first_of(bind: Bind, otherwise: Bind) -> Bind:
+    def either(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return bind(*args, **kwargs)
+        except TypeError:
+            # The wrapper is called all the same, and may know what to do.
+            return {**otherwise(*args, **kwargs), AS_GIVEN: True}
+
+    return either
+
+
+def _apart_from(takes: _Parameters, own: Bind, inner: Bind) -> Bind:
+    """Bound as the function below binds them, with those that are the wrapper's own as far as they are given."""
+
+    def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        own(*args, **kwargs)
+        mine = {name: kwargs[name] for name in takes.keywords if name in kwargs}
+        rest = {name: value for name, value in kwargs.items() if name not in mine}
+        return {**inner(*args, **rest), **mine}
+
+    return bind
+
+
+def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
+    """Each argument under the name that the wrapper shows for it. Two calls that the wrapper can tell apart never come
+    to the same."""
+    rest, named = takes.rest or "", takes.named
+    taken = {*takes.names(), BY_KEYWORD, AS_GIVEN}
+    may_be_shown = not taken.intersection(shown)
+
+    def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        bound = own(*args, **kwargs)
+        more: Mapping[str, Any] = bound[named] if named is not None else {}
+        given: tuple[Any, ...] = bound[rest]
+        names = dict(zip(shown, given, strict=False))
+        if not may_be_shown or not taken.isdisjoint(more) or not names.keys().isdisjoint(more):
+            return {**bound, AS_GIVEN: True}
+        arguments = {name: value for name, value in bound.items() if name not in (rest, named)} | names
+        arguments.update(more)
+        if len(given) > len(shown):
+            arguments[rest] = given[len(shown) :]
+        by_keyword = sorted(more.keys() & set(shown))
+        if by_keyword:
+            arguments[BY_KEYWORD] = by_keyword
+        return arguments
+
+    return bind
+
+
+def _handed_on_by(function: FunctionType, wrapped: Any, takes: _Parameters) -> CellType | None:
+    """Where a wrapper holds what it wraps, if all that it does with its arguments is to call that with them, as they
+    were given to it."""
+    if takes.named is None or takes.positional or takes.keywords:
+        return None
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
+    callees = [name for name, cell in cells.items() if contents(cell) is wrapped]
+    source = text_of(function).source
+    if len(callees) != 1 or source is None:
+        return None
+    allowed: set[int] = set()
+    for node in ast.walk(source.node):
+        match node:
+            case ast.Call(
+                func=ast.Name(id=callee) as called,
+                args=[ast.Starred(value=ast.Name(id=rest) as first)],
+                keywords=[ast.keyword(arg=None, value=ast.Name(id=named) as second)],
+            ) if (callee, rest, named) == (callees[0], takes.rest, takes.named):
+                allowed |= {id(called), id(first), id(second)}
+    for node in ast.walk(source.node):
+        match node:
+            case ast.Name(id=name) if name in (takes.rest, takes.named) and id(node) not in allowed:
+                return None
+            case ast.Name(id=name, ctx=ctx) if name == callees[0] and not isinstance(ctx, ast.Load):
+                return None
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in LOOKS_AROUND:
+                return None
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda() if node is not source.node and (
+                {takes.rest, takes.named, callees[0]} & _names_of(node.args)
+            ):
+                return None
+    return cells[callees[0]]
+
+
+def _names_of(arguments: ast.arguments) -> set[str]:
+    return {each.arg for each in ast.walk(arguments) if isinstance(each, ast.arg)}
+
+
+# -- what adds arguments, and what cannot be looked into ---------------------------------------------------------------
+
+
+def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Binding:
+    """Of a partial object, a bound method, an object that is called. What is added is held by it, and counts with its
+    code."""
+    if not args and not keywords:
+        return inner
+    held, more = inner.positional[: len(args)], len(args) - len(inner.positional)
+
+    def bind(*given: Any, **named: Any) -> dict[str, Any]:
+        bound = inner.bind(*args, *given, **{**keywords, **named})
+        for name in held:
+            bound.pop(name, None)
+        if more > 0 and inner.rest in bound:
+            bound[inner.rest] = bound[inner.rest][more:]
+        for name in keywords.keys() - named.keys():
+            bound.pop(name, None)
+        return bound
+
+    names = None if inner.names is None else inner.names.difference(held)
+    return inner._replace(bind=bind, positional=inner.positional[len(args) :], names=names)
+
+
+def _of_anything(function: Any) -> Binding:
+    """An object that is called by what is not written in Python; its signature, if it shows one, gives names."""
+    try:
+        shown = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        positional: tuple[str, ...] = ()  # it shows none
+    else:
+        positional = tuple(each.name for each in shown if each.kind <= each.POSITIONAL_OR_KEYWORD)
+
+    def anything(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {"args": args, "kwargs": kwargs}
+
+    takes = _Parameters((), (), (), "args", "kwargs")
+    return Binding(_named(anything, takes, positional), positional, "args", None, ())

@@ -1,0 +1,48 @@
+"""What stands for a step's code where the code alone does not: a version that is asked for, or nothing but a version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from typing import Final
+
+from musubito.identity.fingerprint import CodeTracker, Fingerprint
+from musubito.model import StepDefinition
+
+__all__ = ["CodeVersion"]
+
+UNCOUNTED: Final = sha256(b"musubito: the code is its version").digest()
+CHANGED: Final = b""
+"""No digest is this: the version became another one while the step ran."""
+
+
+class CodeVersion:
+    """Says for each call of one step which version it is of and what its code counts as."""
+
+    def __init__(self, definition: StepDefinition) -> None:
+        self._definition = definition
+        self._counts = definition.semantics.code == "source"
+        self._kept: tuple[Fingerprint, Fingerprint] | None = None
+
+    def now(self, tracker: CodeTracker) -> tuple[StepDefinition, Fingerprint, Callable[[], Fingerprint]]:
+        """The definition with its version as a text, what its code counts as, and how to ask for that again. Raises
+        what the version's callable raises."""
+        if self._counts and not callable(self._definition.operation_version):
+            return self._definition, tracker.current(), tracker.current
+        version = self._definition.version()
+        definition = replace(self._definition, operation_version=version)
+        return definition, self._counted(tracker.current()), partial(self._again, tracker, version)
+
+    def _counted(self, code: Fingerprint) -> Fingerprint:
+        if self._counts:
+            return code
+        kept = self._kept
+        if kept is None or kept[0] is not code:
+            kept = self._kept = code, replace(code, digest=UNCOUNTED)
+        return kept[1]
+
+    def _again(self, tracker: CodeTracker, version: str | None) -> Fingerprint:
+        code = self._counted(tracker.current())
+        return code if self._definition.version() == version else replace(code, digest=CHANGED)
