@@ -11,6 +11,7 @@ finds nothing more that is written.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -172,6 +173,9 @@ class Walk:
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
         self.link(self.function, _called(self.function), member=self.owner is not None)
+        called = self.function.func if isinstance(self.function, functools.partial) else self.function
+        if not isinstance(called, type | FunctionType):
+            self.calls(called)
         while self._queue:
             waiting = self._queue.popleft()
             value, name, member = waiting

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["InputDigest", "argument_digests", "content_digest", "digest_input"]
 
+REMEDY_OF_METHODS = (
+    "The object of a method is an argument: make its class a dataclass or a pydantic model, give it a "
+    "`__musubito_identity__()` that says which object it is, leave it out with StepConfiguration(inputs=(...)), "
+    "which names the arguments that count, or make the method a function of what it needs"
+)
+
 _LONG_TEXT = 4096
 _SHORT_DIGEST = 16
 _NO_TEXTS: Mapping[bytes, str] = MappingProxyType({})
@@ -100,5 +106,6 @@ def _input_error(operation: str, arguments: Mapping[str, object], error: Encodin
         try:
             IdentityPacker().pack_slowly(value)
         except EncodingError as found:
-            return InputError(operation, name, found.path, found.problem)
+            problem = found.problem if name != "self" else f"{found.problem}. {REMEDY_OF_METHODS}"
+            return InputError(operation, name, found.path, problem)
     return InputError(operation, "*", error.path, error.problem)

@@ -43,7 +43,7 @@ class Refused(Exception):
 
 def act(x):
     KEYS.append(current_idempotency_key())
-    return BEHAVIOUR.pop(0)(x) if BEHAVIOUR else f"sent {x}"
+    return BEHAVIOUR.pop(0)(x) if BEHAVIOUR else f"sent {getattr(x, 'value', x)}"
 
 
 def sender(*, version: str | None = None, function=act, **policy):
