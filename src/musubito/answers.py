@@ -26,7 +26,7 @@ DEEPEST: Final = 10
 AS_FAR: Final = 3
 """So many calls away it is looked for functions that give anything but a value."""
 CONTEXT_MANAGERS: Final = frozenset(
-    made(abs).__code__ for made in (contextlib.contextmanager, contextlib.asynccontextmanager)  # type: ignore[arg-type]
+    made(abs).__code__ for made in (contextlib.contextmanager, contextlib.asynccontextmanager)
 )
 """The code of the functions that the standard library makes of generators."""
 
@@ -150,8 +150,9 @@ class _Names:
         self.assigned: dict[str, list[ast.expr]] = {}
         for each in _own(node):
             match each:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.NamedExpr(
-                    target=ast.Name(id=name), value=value
+                case (
+                    ast.Assign(targets=[ast.Name(id=name)], value=value)
+                    | ast.NamedExpr(target=ast.Name(id=name), value=value)
                 ):
                     self.assigned.setdefault(name, []).append(value)
 

@@ -1,9 +1,9 @@
-"""Which argument of a call is which: the outermost callable decides what is accepted, what it shows gives names.
+"""Bind a call's arguments as Python does: the outermost callable says what is accepted.
 
-A function's own code says what it takes. What lies around a function (`functools.wraps`, a retry, a tracer) mostly takes
-anything, and its caller is told of the function's parameters. So its arguments have these names, but no defaults: a
-wrapper may look at how it was called, and may fill in what was left out. A wrapper that merely hands on what it is given
-is told by its syntax tree; there the parameters of the function below count with their defaults, as if it lay bare.
+A function's own code says what it takes. A wrapper (`functools.wraps`, a retry, a tracer) mostly takes anything, and
+shows its callers the parameters of the function below. So a wrapper's arguments get these names, but no defaults: a
+wrapper may look at how it was called, and may fill in what was left out. If its syntax tree shows that a wrapper merely
+hands on its arguments, they are bound as the function below binds them, with its defaults.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Bind: TypeAlias = Callable[..., dict[str, Any]]
 
 
 class Binding(NamedTuple):
-    """How the calls of a callable are bound. `bind` gives the arguments by name, or raises what the call would.
+    """How the calls of a callable are bound. `bind` returns the arguments by name, or raises what the call would.
 
-    `positional` names what may be given by position, `rest` what takes more than these. `names` are those that arguments
-    have, None if that is not known. It is so as long as the functions have this code and these defaults, and the cells
-    hold this.
+    `positional` names the parameters that take arguments by position, `rest` the one that takes all further ones.
+    `names` are all names that arguments may have, None if these are not known. A binding is valid as long as the
+    functions have this code and these defaults, and the cells hold these functions.
     """
 
     bind: Bind
@@ -48,8 +48,8 @@ class Binding(NamedTuple):
 
 
 def below(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]] | None:
-    """What Python itself calls for this one, with the arguments that it adds; None for a function, and for what is not
-    written in Python."""
+    """Return the callable that Python calls for this one, with the arguments that are added; None for a function, and
+    for a callable that is not written in Python."""
     cls = type(function)
     if issubclass(cls, functools.partial):
         return function.func, function.args, function.keywords
@@ -64,7 +64,7 @@ def below(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]] | Non
 
 
 def function_in(function: Any) -> FunctionType | None:
-    """The outermost function written in Python that runs when this is called, or None."""
+    """Return the outermost function written in Python that runs when this is called, or None."""
     for _ in range(DEEPEST):
         if type(function) is FunctionType:
             return function
@@ -81,7 +81,7 @@ def function_in(function: Any) -> FunctionType | None:
 
 
 def binding_of(function: Any, *, complete: bool = False) -> Binding:
-    """How calls of this are bound now. `complete`: every wrapper is taken to hand on what it is given."""
+    """Return how calls of this are bound now. `complete`: every wrapper is taken to hand on its arguments."""
     return _binding(function, complete, DEEPEST)
 
 
@@ -98,7 +98,7 @@ def _binding(function: Any, complete: bool, depth: int) -> Binding:
 
 
 def counted(arguments: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Those of the arguments that have these names; all of them where it is not known which have."""
+    """Return the arguments that have these names; all arguments if their names are not known."""
     if AS_GIVEN in arguments:
         return arguments
     chosen = {name: arguments[name] for name in names if name in arguments}
@@ -110,13 +110,13 @@ def counted(arguments: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]
 
 
 class _Parameters(NamedTuple):
-    """What the code of a function takes."""
+    """The parameters of a function's code."""
 
     only_positional: tuple[str, ...]
     positional: tuple[str, ...]
-    """All that may be given by position."""
+    """Also those that are only positional."""
     keywords: tuple[str, ...]
-    """What is given by keyword alone."""
+    """Those that are given by keyword alone."""
     rest: str | None
     named: str | None
 
@@ -137,7 +137,7 @@ def _parameters(code: CodeType) -> _Parameters:
 
 
 def _of_code(function: FunctionType) -> Binding:
-    """A function with the same parameters gives its arguments by name, defaults filled in.
+    """Make a function with the same parameters that returns its arguments by name, defaults filled in.
 
     Python's own call does the binding: some ten times faster than `inspect.Signature.bind`, with the usual errors.
     """
@@ -162,7 +162,7 @@ def _of_code(function: FunctionType) -> Binding:
 
 
 def _declared(takes: _Parameters, function: FunctionType) -> Iterator[str]:
-    """The parameters as text. The defaults are attached later; here they only have to be there."""
+    """Write the parameters as text. The defaults are attached later; here they only have to be there."""
     defaults = len(function.__defaults__ or ())
     for number, name in enumerate(takes.positional):
         yield name if number < len(takes.positional) - defaults else f"{name}=None"
@@ -210,7 +210,7 @@ def _first_of(bind: Bind, otherwise: Bind) -> Bind:
 
 
 def _apart_from(takes: _Parameters, own: Bind, inner: Bind) -> Bind:
-    """Bound as the function below binds them, with those that are the wrapper's own as far as they are given."""
+    """Bind as the function below does, and add the wrapper's own keywords as far as they are given."""
 
     def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
         own(*args, **kwargs)
@@ -222,8 +222,8 @@ def _apart_from(takes: _Parameters, own: Bind, inner: Bind) -> Bind:
 
 
 def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
-    """Each argument under the name that the wrapper shows for it. Two calls that the wrapper can tell apart never come
-    to the same."""
+    """Bind each argument to the name that the wrapper shows for it. Two calls that the wrapper can tell apart never
+    get the same arguments."""
     rest, named = takes.rest or "", takes.named
     taken = {*takes.names(), BY_KEYWORD, AS_GIVEN}
     may_be_shown = not taken.intersection(shown)
@@ -248,8 +248,8 @@ def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
 
 
 def _handed_on_by(function: FunctionType, wrapped: Any, takes: _Parameters) -> CellType | None:
-    """Where a wrapper holds what it wraps, if all that it does with its arguments is to call that with them, as they
-    were given to it."""
+    """Return the cell in which a wrapper holds the function below, if all that it does with its arguments is to
+    call that function with them; else None."""
     if takes.named is None or takes.positional or takes.keywords:
         return None
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
@@ -285,12 +285,11 @@ def _names_of(arguments: ast.arguments) -> set[str]:
     return {each.arg for each in ast.walk(arguments) if isinstance(each, ast.arg)}
 
 
-# -- what adds arguments, and what cannot be looked into ---------------------------------------------------------------
+# -- other callables ---------------------------------------------------------------------------------------------------
 
 
 def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Binding:
-    """Of a partial object, a bound method, an object that is called. What is added is held by it, and counts with its
-    code."""
+    """Bind for a partial object, a bound method or an object that is called. Added arguments count with its code."""
     if not args and not keywords:
         return inner
     held, more = inner.positional[: len(args)], len(args) - len(inner.positional)
@@ -310,7 +309,7 @@ def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any
 
 
 def _of_anything(function: Any) -> Binding:
-    """An object that is called by what is not written in Python; its signature, if it shows one, gives names."""
+    """Bind for an object whose `__call__` is not written in Python; its signature, if it shows one, gives names."""
     try:
         shown = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -113,8 +113,8 @@ class StepConfiguration:
     idempotency key, or a callable that takes the idempotency key and gives back `EffectHappened` or
     `EffectNeverHappened`.
     `record_inputs`: keep what calls that ran were given, for `why` and other readers; no replay needs it.
-    `inputs`: the names of the arguments that count, of a graph's node the keys of its state; all do if it is None. Calls
-    that differ in nothing else are one.
+    `inputs`: the names of the arguments that count; of a graph's node, the keys of its state. Calls that differ only in
+    others are the same call. `None`: all arguments count.
     `code`: "source" counts the code that a step reaches, "version" only its `operation_version`. With "version" neither
     an edit of the code nor one of its arguments' classes runs the step again.
 

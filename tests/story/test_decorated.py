@@ -690,7 +690,8 @@ def test_an_effect_without_a_name_of_its_own_needs_one() -> None:
 
 # -- what cannot be a step ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "wrong", [max, str.upper, "x".join, operator.itemgetter(0), functools.partial(print), functools.lru_cache(len), dict]
+    "wrong",
+    [max, str.upper, "x".join, operator.itemgetter(0), functools.partial(print), functools.lru_cache(len), dict],
 )
 def test_what_has_no_code_in_python_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"decorate a function that calls it: def name_of_the_step\(x\)"):
@@ -728,7 +729,9 @@ class Session:
 
 
 def test_a_method_of_an_ordinary_class_is_told_what_to_do(engine: MusubitoEngine) -> None:
-    with pytest.raises(InputError, match=r"argument self cannot .*dataclass .*__musubito_identity__.*inputs=") as caught:
+    with pytest.raises(
+        InputError, match=r"argument self cannot .*dataclass .*__musubito_identity__.*inputs="
+    ) as caught:
         Session().fetch("/")
     assert caught.value.argument == "self"
     assert [Session().fetch_by_path(path).value for path in ("/", "/", "/a")] == ["/", "/", "/a"]

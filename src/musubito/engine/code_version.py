@@ -1,4 +1,4 @@
-"""What stands for a step's code where the code alone does not: a version that is asked for, or nothing but a version."""
+"""Count a step's code by what its configuration says: a version that is asked for, or nothing but the version."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["CodeVersion"]
 
 UNCOUNTED: Final = sha256(b"musubito: the code is its version").digest()
 CHANGED: Final = b""
-"""No digest is this: the version became another one while the step ran."""
+"""Stands for the code if the version became another one while the step ran."""
 
 
 class CodeVersion:
-    """Says for each call of one step which version it is of and what its code counts as."""
+    """Says for each call of one step which version it has and what its code counts as."""
 
     def __init__(self, definition: StepDefinition) -> None:
         self._definition = definition
@@ -27,8 +27,8 @@ class CodeVersion:
         self._kept: tuple[Fingerprint, Fingerprint] | None = None
 
     def now(self, tracker: CodeTracker) -> tuple[StepDefinition, Fingerprint, Callable[[], Fingerprint]]:
-        """The definition with its version as a text, what its code counts as, and how to ask for that again. Raises
-        what the version's callable raises."""
+        """Return the definition with its version as a text, the fingerprint that counts, and a function that asks for
+        the fingerprint again. Raises what the version's callable raises."""
         if self._counts and not callable(self._definition.operation_version):
             return self._definition, tracker.current(), tracker.current
         version = self._definition.version()

@@ -34,7 +34,7 @@ from musubito.engine.writer import Writer
 from musubito.errors import LOGGER, StoreError, warn
 from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.identity.keys import head
-from musubito.model import check_inputs,  MusubitoResult, StepConfiguration, StepDefinition, StepType, check_name
+from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs, check_name
 from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, KeyCheckOf, Store
 from musubito.store.urls import open_store
 
@@ -266,10 +266,11 @@ class MusubitoEngine:
 
     def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """What all keys of this step begin with, and its code as the store is told of it."""
-        which = definition.name, fingerprint.digest, definition.operation_version
+        version: Any = definition.operation_version  # a text by now: see `CodeVersion`
+        which = definition.name, fingerprint.digest, version
         made = self._identified.get(which)
         if made is None:
-            begin = head(self.namespace, definition.name, fingerprint.digest, definition.operation_version)
+            begin = head(self.namespace, definition.name, fingerprint.digest, version)
             if definition.semantics.code == "version":
                 code = CodeRecord(fingerprint.digest, [], (), ())
             else:

@@ -72,7 +72,7 @@ class EffectStory(Story):
     def _key_of(self, number: int) -> bytes:
         definition = self.call.definition
         digest = self._identity.input_digest
-        key = effect_key(self.engine.namespace, definition.name, definition.operation_version, digest, number)
+        key = effect_key(self.engine.namespace, definition.name, definition.version(), digest, number)
         return key if self.engine.keyed is None else self.engine.keyed.effect(key)
 
     def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:

@@ -144,8 +144,10 @@ class Walk:
         """Whether what is being described is led to by code that can run."""
         self.guard = Guard()
         if module is None:
-            is_bare = type(function) is FunctionType and "__wrapped__" not in function.__dict__
-            module = module_of(function) if is_bare else home_of(function)
+            if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
+                module = module_of(function)
+            else:
+                module = home_of(function)
         self.origins = Origins(module)
         self.reached: dict[tuple[str, str], list[type]] = {}
         """The user's classes, by what they are called."""

@@ -105,13 +105,13 @@ def module_name(thing: Any) -> str:
 
 
 def home_of(function: Any) -> str:
-    """The module from which it is judged whose code a callable reaches: what lies around the innermost function may be
-    somebody else's."""
+    """Return the module from which it is judged whose code a callable reaches: that of the innermost function, since a
+    wrapper may be somebody else's."""
     return module_name(innermost(function))
 
 
 def innermost(function: Any) -> Any:
-    """What is called at last when this is: below partial objects, bound methods and wrappers that say what they wrap."""
+    """Return the callable below all partial objects, bound methods and wrappers that say what they wrap."""
     seen: set[int] = set()
     while id(function) not in seen:
         seen.add(id(function))
@@ -122,8 +122,9 @@ def innermost(function: Any) -> Any:
             function = function.__func__
         elif cls is FunctionType or cls is functools._lru_cache_wrapper:
             function = function.__dict__.get("__wrapped__", function)
-        elif not issubclass(cls, type) and type(called := getattr(cls, "__call__", None)) is FunctionType:
-            function = called
+        elif not issubclass(cls, type):
+            called = next((vars(each)["__call__"] for each in cls.__mro__ if "__call__" in vars(each)), None)
+            function = called if type(called) is FunctionType else function
     return function
 
 

@@ -1,0 +1,102 @@
+"""The values that users are given and that they say things with."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from musubito import MusubitoResult, StepConfiguration, StepType
+from musubito.model import StepDefinition
+
+RESULT = MusubitoResult("text", "a" * 64, "b" * 64, "c" * 64)
+
+
+USES: dict[str, Any] = {
+    "f-string": lambda result: f"{result}",
+    "f-string with a width": lambda result: f"{result:>10}",
+    "format": "{}".format,
+    "percent": lambda result: "%s" % result,  # noqa: UP031 - how it is put into a text is tested
+    "str": str,
+    "print": print,
+    "bool": bool,
+    "if": lambda result: "yes" if result else "no",
+    "not": lambda result: not result,
+    "filter": lambda result: list(filter(None, [result])),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_result_is_not_taken_for_its_value(use: str) -> None:
+    with pytest.raises(TypeError, match=r"use \.value"):
+        USES[use](RESULT)
+
+
+def test_a_result_can_be_shown_compared_and_sent() -> None:
+    shown = (
+        f"MusubitoResult(value='text', artifact_id='{'a' * 64}', producer_node_id='{'b' * 64}', node_id='{'c' * 64}')"
+    )
+    assert repr(RESULT) == f"{RESULT!r}" == shown
+    assert f"{[RESULT]}" == f"[{shown}]"
+    assert pickle.loads(pickle.dumps(RESULT)) == RESULT
+    assert {RESULT: 1}[RESULT] == 1
+
+
+@pytest.mark.parametrize("said", ["stochastic", "STOCHASTIC", "Stochastic", StepType.STOCHASTIC])
+def test_a_step_type_may_be_a_text(said: Any) -> None:
+    configuration = StepConfiguration(step_type=said)
+    assert configuration.step_type is StepType.STOCHASTIC
+    assert configuration == StepConfiguration(step_type=StepType.STOCHASTIC)
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "told"),
+    [
+        ({"step_type": "random"}, ValueError, '"deterministic", "stochastic", "external_effect", not \'random\''),
+        ({"step_type": 1}, TypeError, "step_type must be a StepType or one of"),
+        ({"step_type": None}, TypeError, "step_type must be a StepType or one of"),
+        ({"inputs": "question"}, TypeError, r'inputs must be None or a tuple of names, such as \("question",\)'),
+        ({"inputs": ["question"]}, TypeError, "inputs must be None or a tuple of names"),
+        ({"inputs": (1,)}, TypeError, "inputs must be None or a tuple of names"),
+        ({"code": "bytes"}, ValueError, 'code must be "source" or "version", not \'bytes\''),
+        ({"code": None}, ValueError, 'code must be "source" or "version", not None'),
+    ],
+)
+def test_what_cannot_be_said_of_a_step(said: dict[str, Any], error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        StepConfiguration(**said)
+
+
+USUAL = StepConfiguration()
+
+
+def define(version: Any, semantics: StepConfiguration = USUAL) -> StepDefinition:
+    return StepDefinition(print, "step", semantics, version)
+
+
+def test_a_version_is_a_text_or_is_asked_for() -> None:
+    assert [define(each).version() for each in (None, "1", lambda: "2", lambda: 3)] == [None, "1", "2", "3"]
+    with pytest.raises(TypeError, match="operation_version is a text or a callable without arguments, not 1"):
+        define(1)
+
+
+@pytest.mark.parametrize("said", [None, True, 1.0, b"1", ["1"]])
+def test_what_is_no_version(said: Any) -> None:
+    with pytest.raises(TypeError, match="step: what its operation_version gives is a text or an int, not"):
+        define(lambda: said).version()
+
+
+def test_a_coroutine_is_no_version() -> None:
+    async def version() -> str:
+        return "1"
+
+    with pytest.raises(TypeError, match="is a text or an int, not <coroutine"):
+        define(version).version()
+
+
+def test_code_by_version_needs_a_version() -> None:
+    with pytest.raises(ValueError, match='code="version" needs an operation_version'):
+        define(None, StepConfiguration(code="version"))
+    define("1", StepConfiguration(code="version"))
+    define(lambda: "1", StepConfiguration(code="version"))
