@@ -33,7 +33,7 @@ from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.foreign import register_kind
 from musubito.identity.source import bring
-from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType
+from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
 from musubito.store.base import Attempted, Read
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "Turn",
     "add_control_flow",
     "ambient",
+    "check_inputs",
     "current_engine",
     "digest_input",
     "explained",

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from langgraph.graph import StateGraph
 
 from musubito import MusubitoEngine, StepConfiguration
+from musubito.adapter import check_inputs
 from musubito_langgraph import _compat
 from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
 from musubito_langgraph.parents import LINEAGE, LineageChannel, LineageWrite
@@ -155,6 +156,9 @@ def _wrapped_node(
     if said is not None and not isinstance(said, StepConfiguration):
         raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {said!r}')
     node = replace(bare, semantics=bare.settings.semantics(bare.path, said))
+    if node.semantics.inputs is not None and not _compat.is_functional(graph):
+        keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
+        check_inputs(node.operation, node.semantics.inputs, keys)
     changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
     if said is not None:
         changes["metadata"] = metadata or None
@@ -181,7 +185,8 @@ def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str
         branch = _compat.branch_of(writer)
         if branch is not None:
             name = _router(branch)
-            semantics = node.settings.semantics(f"{node.path}:{name}", node.semantics)
+            # What a node looks at says nothing of what decides after it.
+            semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
             recorded = recorded_branch(branch, name, replace(node, semantics=semantics))
             writers.append(_compat.writer_of(writer, recorded))
         else:

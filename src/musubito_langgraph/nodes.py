@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
@@ -134,6 +134,9 @@ def _element(
     if _compat.is_remote(bound):
         return bound
     name = node.operation if number == count - 1 else f"{node.operation}:{number + 1}"
+    if number:
+        # What it is given is no state.
+        node = replace(node, semantics=replace(node.semantics, inputs=None))
     return NodeRunnable(bound, node, number, count, _step(bound, node, name))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackManager
@@ -21,6 +22,7 @@ from langchain_core.runnables.config import (
     var_child_runnable_config,
 )
 from langchain_core.tracers.base import BaseTracer
+from pydantic import BaseModel
 
 from musubito import InputError, MusubitoEngine, MusubitoResult, StepConfiguration, StepType
 from musubito.adapter import (
@@ -56,7 +58,7 @@ from musubito_langgraph.watch import Events, emit, watched, watched_likewise
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "reaches", "within"]
+__all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "counted_keys", "reaches", "within"]
 
 _WARNED: Final[set[tuple[str, str]]] = set()
 
@@ -83,14 +85,22 @@ class RecordedStep:
         semantics: StepConfiguration,
         settings: Settings,
         calls: Callable[[Any], Any] | None = None,
+        counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
     ) -> None:
-        """`calls`: see `watched`."""
+        """`calls`: see `watched`. `counting` narrows what is given to the `inputs` of the configuration; by default, to
+        keys of a state."""
+        self._counting = counting or counted_keys
         self.operation = Operation(name, code, semantics, modules_of(code) or settings.home)
         self.settings = settings
         self.calls = calls
 
     def __repr__(self) -> str:
         return f"<RecordedStep {self.operation.name}>"
+
+    def counted(self, value: Any) -> Any:
+        """Return the part of an input that counts."""
+        inputs = self.operation.definition.semantics.inputs
+        return value if inputs is None else self._counting(value, inputs)
 
     @property
     def is_effect(self) -> bool:
@@ -109,6 +119,17 @@ class RecordedStep:
         nothing is said: what runs inherits the rest by itself. Raises `ValueError` if the config asks for what there
         is not."""
         return Attempt(self, value, config, place, others or {}, config if given is None else given)
+
+
+def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
+    """Return the keys of a state that count, or the fields of one that is an object; the whole where none is there."""
+    if isinstance(value, Mapping):
+        chosen = {name: value[name] for name in names if name in value}
+    elif isinstance(value, BaseModel) or is_dataclass(value):
+        chosen = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    else:
+        return value
+    return chosen if chosen or not names else value
 
 
 def reaches(walk: Walk, step: RecordedStep | None) -> None:
@@ -209,16 +230,20 @@ class Attempt:
         )
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
+        return self._renamed({**self._given_to_it(), "input": self.step.counted(self._value)}, code)
+
+    def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, Naming]:
         around = self._scope.ambient
         values = around.values(code) if isinstance(around, Around) else None
-        return rename(self._given_to_it(), values, handling_of(code))
+        return rename(given, values, handling_of(code))
 
     def _given_to_it(self) -> dict[str, object]:
         return {"input": self._value, **self._others}
 
     def _digest(self) -> bytes | None:
+        """The digest of all that it was given, whether it counts or not."""
         try:
-            arguments, _ = self._arguments(self.step.operation.fingerprint())
+            arguments, _ = self._renamed(self._given_to_it(), self.step.operation.fingerprint())
             return digest_input(self.step.operation.name, arguments).digest
         except InputError:
             return None
@@ -259,7 +284,8 @@ class Attempt:
             warn(f"{error}. It runs each time, unrecorded.")
 
     def _identify(self, story: Story) -> None:
-        self._before = story.given.digest
+        if self.step.operation.definition.semantics.inputs is None:
+            self._before = story.given.digest  # else it is looked at when it runs: what does not count may be much
         self._node = story.keys.node
 
     def begun(self) -> tuple[Origin, ...]:

@@ -19,7 +19,7 @@ from musubito_langgraph.around import Around
 from musubito_langgraph.fingerprint import of_runnable
 from musubito_langgraph.parents import standing_in
 from musubito_langgraph.policy import Mode, invocation_of
-from musubito_langgraph.steps import Place, RecordedStep, within
+from musubito_langgraph.steps import Place, RecordedStep, counted_keys, within
 from musubito_langgraph.watch import watched
 
 if TYPE_CHECKING:
@@ -75,7 +75,15 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
     """`given`: which of what LangGraph would fill in, the caller has filled in: arguments like others."""
     name = _name_of(function)
     semantics = node.settings.semantics(f"{node.path}/{name}")
-    step = RecordedStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place))
+
+    def counting(given: Any, names: tuple[str, ...]) -> Any:
+        try:
+            bound = inspect.signature(function).bind_partial(*given["args"], **given["kwargs"]).arguments
+        except TypeError:
+            return given  # they do not fit, which calling it will say
+        return {"args": (), "kwargs": counted_keys(bound, names)}
+
+    step = RecordedStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
     injected = _compat.injected_into(function).difference(given)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from musubito.adapter import Fingerprint, not_replayable
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import NotCalled, was_called
 from musubito_langgraph.parents import standing_in
-from musubito_langgraph.steps import Attempt, Place, RecordedStep
+from musubito_langgraph.steps import Attempt, Place, RecordedStep, counted_keys
 
 if TYPE_CHECKING:
     from musubito_langgraph.nodes import Node
@@ -108,13 +108,17 @@ class _Tools:
         if known is None:
             node = self._node
             path = f"{node.path}.{tool.name}"
-            semantics = node.settings.semantics(path, node.semantics)
+            semantics = node.settings.semantics(path, replace(node.semantics, inputs=None))
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
-            step = RecordedStep(f"{node.graph}/{path}", tool, semantics, node.settings)
+            step = RecordedStep(f"{node.graph}/{path}", tool, semantics, node.settings, counting=_counted_call)
             if len(self._steps) >= MOST_TOOLS:
                 self._steps.clear()
             known = self._steps[id(tool)] = tool, step
         return known[1]
+
+
+def _counted_call(call: Any, names: tuple[str, ...]) -> Any:
+    return {**call, "args": counted_keys(call["args"], names)}
 
 
 def _looks_at_tools(code: Fingerprint) -> bool:
