@@ -1,7 +1,7 @@
-"""What kind of thing a call gives: a value, something to await, an iterator, a context manager.
+"""Tell what kind of thing a call gives: a value, an awaitable, an iterator, a context manager.
 
-A coroutine function and a generator function say so themselves. What lies around one is mostly a plain function that
-gives what the function below gives, so its `return` statements are followed to the functions that they call.
+Coroutine functions and generator functions say so themselves. A wrapper of one is mostly a plain function that gives
+what the function below gives, so its `return` statements are followed to the functions that they call.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from musubito.model import StepDefinition
 __all__ = ["Answer", "answer_of", "declared_answer"]
 
 DEEPEST: Final = 10
-AS_FAR: Final = 3
-"""So many calls away it is looked for functions that give anything but a value."""
+AS_FAR: Final = 2
+"""The names that are followed from a function to one that gives anything but a value."""
 CONTEXT_MANAGERS: Final = frozenset(
     made(abs).__code__ for made in (contextlib.contextmanager, contextlib.asynccontextmanager)
 )
-"""The code of the functions that the standard library makes of generators."""
+"""The code of the functions that the standard library makes of generator functions."""
 
 
 class Answer(Enum):
@@ -42,30 +42,26 @@ class Answer(Enum):
 
 
 def declared_answer(function: Any) -> Answer | None:
-    """What the callable says itself that it gives; None if it says nothing. Reads no source."""
-    for _ in range(DEEPEST):
-        if inspect.iscoroutinefunction(function):
-            return Answer.AWAITABLE
-        if inspect.isasyncgenfunction(function):
-            return Answer.ASYNC_CHUNKS
-        if inspect.isgeneratorfunction(function):
-            return Answer.CHUNKS
-        if isinstance(function, FunctionType):
-            return Answer.CONTEXT_MANAGER if function.__code__ in CONTEXT_MANAGERS else None
-        inner = below(function)
-        if inner is None:
-            return None
-        function = inner[0]
-    return None
+    """Return what a callable says itself that it gives; None if it says nothing. Reads no source."""
+    inner = function_below(function)
+    if inner is None:
+        return None
+    if inspect.iscoroutinefunction(inner):
+        return Answer.AWAITABLE
+    if inspect.isasyncgenfunction(inner):
+        return Answer.ASYNC_CHUNKS
+    if inspect.isgeneratorfunction(inner):
+        return Answer.CHUNKS
+    return Answer.CONTEXT_MANAGER if inner.__code__ in CONTEXT_MANAGERS else None
 
 
 def answer_of(function: Any) -> Answer:
-    """What a call of it gives, as far as it can be told without calling it; else a value."""
+    """Return what a call gives, as far as that can be told without a call; else a value."""
     return _answer(function, DEEPEST) or Answer.VALUE
 
 
 def _answer(function: Any, depth: int) -> Answer | None:
-    """None if it cannot be told."""
+    """Return what a call gives, None if that cannot be told."""
     declared = declared_answer(function)
     if declared is not None:
         return declared
@@ -88,7 +84,8 @@ def _answer(function: Any, depth: int) -> Answer | None:
 
 
 def function_below(function: Any) -> FunctionType | None:
-    """The function that is called when this is, if Python itself says which."""
+    """Return the function that Python calls when this is called, if it is written in Python. Runs no code of the
+    object's."""
     while type(function) is not FunctionType:
         inner = below(function)
         if inner is None:
@@ -98,30 +95,31 @@ def function_below(function: Any) -> FunctionType | None:
 
 
 def _leads_further(function: FunctionType, depth: int, seen: set[int]) -> bool:
-    """Whether a function that it names, or that one of these does, says that it gives anything but a value."""
-    for each in _callable_in(function):
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        if declared_answer(each) is not None:
-            return True
-        inner = function_below(each)
-        if inner is not None and depth and _leads_further(inner, depth - 1, seen):
-            return True
+    """Tell whether a function that it holds or names, or that one of these does, says that it gives anything but a
+    value. `depth`: how many names are followed."""
+    if id(function) in seen:
+        return False
+    seen.add(id(function))
+    held = [function.__dict__.get("__wrapped__"), *(contents(cell) for cell in function.__closure__ or ())]
+    for further, values in ((depth, held), (depth - 1, _named_by(function) if depth else ())):
+        for value in values:
+            inner = function_below(value)
+            if inner is not None and (declared_answer(inner) is not None or _leads_further(inner, further, seen)):
+                return True
     return False
 
 
-def _callable_in(function: FunctionType) -> Iterator[Any]:
-    code = function.__code__
-    cells = (contents(cell) for cell in function.__closure__ or ())
-    named = (function.__globals__.get(name) for name in code.co_names)
-    for value in (function.__dict__.get("__wrapped__"), *cells, *named):
-        if callable(value) and not isinstance(value, type):
-            yield value
+def _named_by(function: FunctionType) -> Iterator[Any]:
+    names = function.__code__.co_names
+    for name in names:
+        value = function.__globals__.get(name)
+        yield value
+        if isinstance(value, ModuleType):
+            yield from (vars(value).get(each) for each in names)
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a function, without those of functions in it."""
+    """Yield the nodes of a function, without those of functions in it."""
     pending: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else list(getattr(node, "body", ()))
     while pending:
         each = pending.pop()
@@ -140,7 +138,7 @@ def _returns(node: ast.AST) -> Iterator[ast.expr]:
 
 
 class _Names:
-    """What a function's names stand for."""
+    """The values that a function's names have when it runs, as far as they are known before."""
 
     def __init__(self, node: ast.AST, function: FunctionType) -> None:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
@@ -157,7 +155,7 @@ class _Names:
                     self.assigned.setdefault(name, []).append(value)
 
     def of(self, node: ast.expr) -> Any:
-        """What a name, or an attribute of a module, is; ABSENT if that is seen only when it runs."""
+        """Return the value of a name or of a module's attribute; ABSENT if it is seen only when the function runs."""
         match node:
             case ast.Name(id=name) if name in self._known:
                 return self._known[name]
@@ -170,7 +168,7 @@ class _Names:
 
 
 def _given(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | None:
-    """What an expression comes to."""
+    """Return what an expression gives, None if that cannot be told."""
 
     def further(part: ast.expr) -> Answer | None:
         return _given(part, names, wrapped, depth - 1) if depth else None
@@ -194,7 +192,7 @@ def _given(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | 
 
 
 def _calls_inside(node: ast.Call, names: _Names, wrapped: Any) -> bool:
-    """Whether what the wrapped function gives is made something else of: it is driven, or collected."""
+    """Tell whether the call is given what the wrapped function gives: it drives a coroutine, or collects chunks."""
     pending: list[ast.AST] = list(ast.iter_child_nodes(node))
     looked_up = set[str]()
     while pending:

@@ -89,7 +89,7 @@ def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | Non
     step, other = step_of(a), step_of(b)
     if step is not None and other is not None:
         guard.attribute(b, "__musubito_step__", other)
-        if (step.name, step.operation_version) != (other.name, other.operation_version):
+        if (step.name, step.version()) != (other.name, other.version()):
             return None
         return [(step.function, other.function)] if step.semantics == other.semantics else None
     ours, theirs = annotations_of(a), annotations_of(b)

@@ -107,6 +107,8 @@ def module_name(thing: Any) -> str:
 def home_of(function: Any) -> str:
     """Return the module from which it is judged whose code a callable reaches: that of the innermost function, since a
     wrapper may be somebody else's."""
+    if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
+        return module_name(function)
     return module_name(innermost(function))
 
 
