@@ -9,6 +9,7 @@ import asyncio
 import functools
 import inspect
 import itertools
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +24,11 @@ from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.protocol import Call
 from musubito.identity.description import contents
-from musubito.identity.fingerprint import CodeTracker
+from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.names import SCRIPT, known_as, loaded, name_of
 from musubito.identity.source import bring
 from musubito.model import UNSTORABLE, MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
+from musubito.store.base import CodeRecord
 from musubito.stream import MusubitoStream
 
 __all__ = ["musubito_step"]
@@ -195,8 +197,8 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
                     return _stream(caller, answer, args, kwargs)
             engine = current_engine()
             result = engine.perform(caller.call(engine, args, kwargs))
-            if result.artifact_id[:1] == UNSTORABLE[:1] and inspect.isawaitable(result.value):
-                return _awaiting(result)
+            if result.producer_node_id is result.node_id and result.artifact_id.startswith(UNSTORABLE):
+                return _unstored(result)  # it ran just now
             return result
 
     step.__musubito_step__ = definition
@@ -230,8 +232,12 @@ async def _awaited(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any
     return await engine.aperform(caller.call(engine, args, kwargs))
 
 
+def _unstored(result: MusubitoResult[Any]) -> Any:
+    """Return the result as its function gave it: a coroutine that nobody could foresee is to be awaited."""
+    return _awaiting(result) if inspect.isawaitable(result.value) else result
+
+
 async def _awaiting(result: MusubitoResult[Any]) -> MusubitoResult[Any]:
-    """What a function gave that does not say that it is to be awaited; as such it was not stored."""
     return replace(result, value=await result.value)
 
 
@@ -258,6 +264,8 @@ class _Caller:
         self._tracker = CodeTracker(self._function)
         self._trackers: dict[type, CodeTracker] = {}
         self._version = CodeVersion(definition)
+        self._last: tuple[weakref.ref[MusubitoEngine], Fingerprint, tuple[Any, CodeRecord]] | None = None
+        """The engine and the code of the last call, with what all keys of these begin with."""
         self._is_usual = definition.semantics.code == "source" and not callable(definition.operation_version)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -313,9 +321,15 @@ class _Caller:
             arguments = counted(arguments, self._inputs)
         if self._is_usual:
             fingerprint, current = tracker.current(), tracker.current
+            last = self._last
+            if last is not None and last[1] is fingerprint and last[0]() is engine:
+                head, code = last[2]
+            else:
+                head, code = identified = engine.identified(definition, fingerprint)
+                self._last = weakref.ref(engine), fingerprint, identified
         else:
             definition, fingerprint, current = self._version.now(tracker)
-        head, code = engine.identified(definition, fingerprint)
+            head, code = engine.identified(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # What Call(...) does by way of a function written in Python.
         fields = definition, fingerprint, current, head, code, arguments, function, None, None
