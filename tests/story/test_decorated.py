@@ -27,9 +27,11 @@ from musubito import (
     MusubitoResult,
     MusubitoStream,
     MusubitoWarning,
+    SQLiteStorage,
     StepConfiguration,
     StepType,
     musubito_step,
+    use_musubito_engine,
 )
 
 Load = Callable[[str], Any]
@@ -73,6 +75,17 @@ def driving(function):
     @functools.wraps(function)
     def inner(*args, **kwargs):
         return asyncio.run(function(*args, **kwargs))
+    return inner
+
+def looping(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        loop = asyncio.new_event_loop()
+        try:
+            waiting = function(*args, **kwargs)
+            return loop.run_until_complete(waiting)
+        finally:
+            loop.close()
     return inner
 
 def injecting(function):
@@ -133,6 +146,7 @@ KINDS = {
     "a wrapper of a coroutine function": ("", "@passing", "async def"),
     "a wrapper without wraps of one": ("", "@nameless", "async def"),
     "a wrapper that drives one": ("", "@driving", "async def"),
+    "a wrapper with a loop of its own": ("", "@looping", "async def"),
     "a context manager": ("", "@timed()", "def"),
     "lru_cache": ("", "@functools.lru_cache", "def"),
     "cache": ("", "@functools.cache", "def"),
@@ -280,6 +294,60 @@ def test_what_looks_at_its_arguments_is_told_by_how_it_was_called(engine: Musubi
     for _ in range(2):
         assert [step(*args, **kwargs).value for args, kwargs in calls] == expected
     assert RAN == ["q"] * 5
+
+
+def test_a_wrapper_that_gets_at_its_arguments_otherwise(engine: MusubitoEngine) -> None:
+    def by_locals(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            return [len(locals()["args"]), function(*args, **kwargs)]
+
+        return inner
+
+    def shadowing(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            def without(args: Any) -> Any:
+                return function(*args, **kwargs)
+
+            return without(())
+
+        return inner
+
+    step = musubito_step(by_locals(ask))
+    assert [step("q").value, step(q="q").value] == [[1, "q small"], [0, "q small"]]
+    step = musubito_step(shadowing(ask))
+    assert step(q="q").value == "q small"
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'q'"):
+        step("q")
+
+
+def test_a_wrapper_that_binds_the_function_anew(engine: MusubitoEngine) -> None:
+    def other(q: str, model: str = "other") -> str:
+        return f"{q} {model}"
+
+    def replacing(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            nonlocal function
+            function = other
+            return function(*args, **kwargs)
+
+        return inner
+
+    assert musubito_step(replacing(ask))("q").value == "q other"
+    assert musubito_step(replacing(ask))("q", "small").value == "q small"
+
+
+def test_each_engine_has_its_own_calls(engine: MusubitoEngine, tmp_path: Path) -> None:
+    step = musubito_step(ask)
+    with MusubitoEngine(SQLiteStorage(tmp_path / "other.db"), namespace="other") as other:
+        nodes = []
+        for each in (engine, other, engine, other):
+            with use_musubito_engine(each):
+                nodes.append(step("q").node_id)
+    assert nodes[0] == nodes[2] != nodes[1] == nodes[3]
+    assert RAN == ["q", "q"]
 
 
 def test_its_arguments_are_called_as_the_wrapper_shows(engine: MusubitoEngine) -> None:
@@ -570,6 +638,8 @@ def test_what_a_partial_object_holds_counts_and_need_not_be_an_input(engine: Mus
     step = musubito_step(functools.partial(fetch, client))
     assert [step("q").value, step(q="q").value, step("q", model="small").value] == ["q small"] * 3
     assert RAN == ["q"]
+    more = musubito_step(functools.partial(functools.partial(lambda *args: list(args[2:]), client), client))
+    assert more("q").value == ["q"]
     other = musubito_step(functools.partial(fetch, client, "q", "r", model="large"))
     assert [other().value, other("s").value, other(model="small").value] == ["q r large", "q r s large", "q r small"]
     named = musubito_step(functools.partial(fetch, client, "q", x="x"))

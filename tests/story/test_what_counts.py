@@ -80,23 +80,38 @@ def test_those_of_generators_coroutines_and_decorated_functions(engine: Musubito
 
 
 def test_arguments_that_have_no_name_of_their_own_all_count(engine: MusubitoEngine) -> None:
-    def injecting(function: Any) -> Any:
+    def first_alone(function: Any) -> Any:
         @functools.wraps(function)
         def inner(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, q="injected")
+            return function(args[0])
 
         return inner
 
     @musubito_step(StepConfiguration(inputs=("q",)))
-    @injecting
-    def ask(client: int, q: str) -> str:
+    @first_alone
+    def ask(q: str) -> str:
         RAN.append(q)
-        return f"{client} {q}"
+        return q
 
-    # By its name `client` is given twice, which the wrapper allows: what is q cannot be told.
-    with pytest.raises(TypeError, match="unexpected|multiple|takes"):
-        ask(1, 2, client=2)
-    assert [ask(1).value, ask(1).value] == ["1 injected"] * 2
+    # It takes `q` twice, so which of both is meant cannot be told.
+    assert [ask("a", q="x").value, ask("b", q="x").value, ask("b", q="x").value] == ["a", "b", "b"]
+    assert RAN == ["a", "b"]
+
+
+def test_how_an_argument_that_counts_was_given_counts_for_a_wrapper(engine: MusubitoEngine) -> None:
+    def looking(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            return [len(args), function(*args, **kwargs)]
+
+        return inner
+
+    @musubito_step(StepConfiguration(inputs=("q",)))
+    @looking
+    def ask(q: str, client: object) -> str:
+        return q
+
+    assert [ask("q", 1).value, ask(q="q", client=1).value, ask("q", 2).value] == [[2, "q"], [0, "q"], [2, "q"]]
 
 
 def test_no_argument_counts(engine: MusubitoEngine) -> None:

@@ -29,7 +29,7 @@ from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import counts
-from musubito.identity.origin import Origin, Origins, home_of, innermost, module_name
+from musubito.identity.origin import Origin, Origins, home_of, module_name
 from musubito.identity.state import CONTAINERS, Written
 
 __all__ = ["Closure", "CodePart", "Walk", "reach"]
@@ -73,12 +73,10 @@ class Closure(NamedTuple):
     written: Written
 
 
-def reach(
-    function: Callable[..., Any], owner: type | None, module: str | None = None, beside: frozenset[int] = frozenset()
-) -> Closure:
+def reach(function: Callable[..., Any], owner: type | None, module: str | None = None) -> Closure:
     """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`: see
-    `CodeTracker`. `beside`: see `Walk.beside`."""
-    facts = Facts(beside=beside)
+    `CodeTracker`."""
+    facts = Facts()
     for _ in range(ROUNDS):
         before = facts.size()
         walk = Walk(function, owner, facts, module)
@@ -112,8 +110,6 @@ class Facts:
     """Whether reached code reads annotations: then all of them count."""
     docs: bool = False
     """Whether reached code reads docstrings: then all of them count."""
-    beside: frozenset[int] = frozenset()
-    """The ids of functions that are being looked at beside others, of which this is one."""
 
     def size(self) -> tuple[int | bool, ...]:
         names = (self.mentioned, self.stored, self.called_names, self.called, self.given, self.handed)
@@ -201,7 +197,7 @@ class Walk:
     def closure(self) -> Closure:
         """What was found."""
         reached = {name: tuple(classes) for name, classes in self.reached.items()}
-        annotated = annotated_classes(innermost(self.function), self.owner, list(itertools.chain(*reached.values())))
+        annotated = annotated_classes(self.function, self.owner, list(itertools.chain(*reached.values())))
         untracked, state = tuple(sorted(self._untracked)), tuple(sorted(self._state))
         parts = tuple(self._parts.values())
         return Closure(
@@ -306,16 +302,6 @@ class Walk:
     def not_found(self, module: str, error: BaseException) -> None:
         """A module that the code imports itself cannot be looked into."""
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
-
-    def beside(self, function: Callable[..., Any]) -> None:
-        """A function whose code does not count, though what it calls and makes is known to whoever calls it."""
-        if id(function) in self.facts.beside:
-            return
-        closure = reach(function, None, None, self.facts.beside | {id(function)})
-        self.steps |= closure.steps
-        for name, classes in closure.reached.items():
-            known = self.reached.setdefault(name, [])
-            known += [cls for cls in classes if cls not in known]
 
     def is_state(self, name: str) -> None:
         """The reached code itself writes this."""

@@ -152,10 +152,7 @@ def _step(walk: Walk, step: StepDefinition) -> Description:
     if callable(step.operation_version):
         walk.guard.same(step.version, version)
     own = tokens("step", step.name, version) + tokens(step.semantics.ttl_seconds)
-    if step.semantics.inputs is not None:
-        own += tokens("inputs", *step.semantics.inputs)
     if step.semantics.code == "version":
-        walk.beside(step.function)
         return Description(own, [])
     links = walk.links([("function", step.function)], walk.called(step.function, step.name))
     return Description(own, links)

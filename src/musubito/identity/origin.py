@@ -24,7 +24,7 @@ from urllib.request import url2pathname
 
 from musubito.identity.names import SCRIPT, known_as, loaded
 
-__all__ = ["Origin", "Origins", "home_of", "innermost", "is_own", "module_name"]
+__all__ = ["Origin", "Origins", "home_of", "is_own", "module_name"]
 
 OWN = frozenset({"musubito", "musubito_langgraph"})
 SITE = frozenset({"site-packages", "dist-packages"})
@@ -109,10 +109,10 @@ def home_of(function: Any) -> str:
     wrapper may be somebody else's."""
     if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
         return module_name(function)
-    return module_name(innermost(function))
+    return module_name(_innermost(function))
 
 
-def innermost(function: Any) -> Any:
+def _innermost(function: Any) -> Any:
     """Return the callable below all partial objects, bound methods and wrappers that say what they wrap."""
     seen: set[int] = set()
     while id(function) not in seen:
