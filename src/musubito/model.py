@@ -159,7 +159,7 @@ class StepConfiguration:
 
 
 def _member(field: str, kind: type[StepType], said: object) -> StepType:
-    """The member that is meant by itself or by its value."""
+    """Return the member that is given as such or by its value."""
     if isinstance(said, kind):
         return said
     values = ", ".join(f'"{each.value}"' for each in kind)
@@ -185,15 +185,15 @@ class MusubitoResult(Generic[T_co]):
     node_id: str
 
     def __bool__(self) -> bool:
-        """Raises TypeError: a result is not its value."""
+        """Raise TypeError: a result is not its value."""
         raise TypeError(f"a MusubitoResult is neither true nor false; {_USE_VALUE}")
 
     def __str__(self) -> str:
-        """Raises TypeError: a result is not its value."""
+        """Raise TypeError: a result is not its value."""
         raise TypeError(f"a MusubitoResult is no text; {_USE_VALUE}, or repr() of the result")
 
     def __format__(self, spec: str) -> str:
-        """Raises TypeError: a result is not its value."""
+        """Raise TypeError: a result is not its value."""
         return str(self)
 
 
@@ -213,7 +213,7 @@ def check_name(what: str, name: object) -> None:
 
 
 def check_inputs(operation: str, inputs: tuple[str, ...], known: Collection[str]) -> None:
-    """Raises ValueError for names in `inputs` that no argument has."""
+    """Raise ValueError for names in `inputs` that no argument has."""
     unknown = [name for name in inputs if name not in known]
     if unknown:
         raise ValueError(
@@ -245,7 +245,10 @@ class StepDefinition:
             raise ValueError(f'{self.name}: code="version" needs an operation_version, which is all that then counts')
 
     def version(self) -> str | None:
-        """The operation's version as it is now. Raises TypeError for what is none, and what the callable raises."""
+        """Return the operation's version as it is now.
+
+        Raise TypeError for a value that is no version, and whatever the callable raises.
+        """
         said: object = self.operation_version
         if said is None or type(said) is str:
             return said

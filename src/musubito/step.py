@@ -74,7 +74,7 @@ class _Decorator:
 
 
 def _check(function: Any) -> None:
-    """Raises TypeError for what cannot be a step."""
+    """Raise TypeError for a callable that cannot be a step."""
     if not callable(function):
         raise TypeError(f"musubito_step decorates functions and what is called like one, not {function!r}")
     if isinstance(function, type) or function_in(function) is None:
@@ -95,7 +95,7 @@ def _no_context_manager(function: Any) -> str:
 
 
 def _called(function: Callable[..., Any]) -> str:
-    """The name of a callable: its own, or that of what it is made of."""
+    """Return the name of a callable: its own, or that of the function or class that it is made of."""
     named: Any = function
     if isinstance(function, functools.partial):
         named = function_in(function)
@@ -208,7 +208,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
 
 
 def _as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes a step look like what it was made of."""
+    """Make a step look like the callable that it was made of."""
 
     def wraps(step: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(function, FunctionType):
@@ -253,7 +253,7 @@ class _Caller:
     def __init__(self, definition: StepDefinition) -> None:
         self.definition = definition
         self.answer: Answer | None = None
-        """What a call gives, once it was found out."""
+        """The kind of thing that a call gives, None until the first call."""
         self.gives_value = False
         self._function = definition.function
         self._bind_anew()
@@ -284,7 +284,7 @@ class _Caller:
         return positional[0] if is_method else None
 
     def find_answer(self) -> Answer:
-        """What a call gives; raises TypeError for what cannot be recorded."""
+        """Return what a call gives; raise TypeError if that cannot be recorded."""
         if self.answer is None:
             answer = answer_of(self._function)
             self.check(answer)
@@ -292,7 +292,7 @@ class _Caller:
         return self.answer
 
     def check(self, answer: Answer) -> None:
-        """Raises TypeError if a step cannot give this."""
+        """Raise TypeError if a step cannot give this."""
         if answer is Answer.CONTEXT_MANAGER:
             raise TypeError(_no_context_manager(self._function))
         is_effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
