@@ -137,8 +137,12 @@ def test_a_node_with_all_that_led_to_it_and_came_of_it(engine: MusubitoEngine):
 def test_the_state_of_nodes(engine: MusubitoEngine):
     lineage = Lineage(engine)
     first = fetch("a")
+
+    def count(text: str) -> int:
+        return len(text)
+
     with musubito_merge(first):
-        second = write.__wrapped__ and musubito_step(name="count")(len)(first.value)
+        second = write.__wrapped__ and musubito_step(name="count")(count)(first.value)
     engine.invalidate("fetch")
     assert lineage.node(first.node_id).status is NodeStatus.INVALID
     assert lineage.node(second.node_id).status is NodeStatus.STALE

@@ -172,11 +172,15 @@ def test_a_parent_that_changed_is_told(engine: MusubitoEngine, pipeline: Any):
     assert (before.operation, after.node_id) == ("fetch", other.node_id)
 
 
+def length(text: str) -> int:
+    return len(text)
+
+
 def test_what_is_no_difference_is_said_as_the_call_said_it(engine: MusubitoEngine):
-    forced = musubito_step(StepConfiguration(force_reexecution=True), name="forced")(len)
+    forced = musubito_step(StepConfiguration(force_reexecution=True), name="forced")(length)
     forced("abc")
     assert why(Lineage(engine), forced("abc").node_id).reason == "force reexecution"
-    sample = musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="sample")(len)
+    sample = musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="sample")(length)
     with run():
         sample("abc")
         second = sample("abc")
