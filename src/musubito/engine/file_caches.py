@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import _lru_cache_wrapper
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.engine.file_readers import Cache, Reader, Site
 from musubito.store.base import Read
 
-__all__ = ["Hits", "hits", "inherited", "remember", "state_named"]
+__all__ = ["Hits", "hits", "inherited", "remember"]
 
 MOST: Final = 1000
 """So many files are remembered of one cache, the newest."""
@@ -34,14 +34,11 @@ class Kept(NamedTuple):
     reads: Sequence[Read]
 
 
+Files: TypeAlias = dict[tuple[str, bool], Kept]
+"""By path, and whether it is a folder."""
 _LOCK: Final = threading.Lock()
-_KEPT: Final[defaultdict[Cache, dict[tuple[str, bool], Kept]]] = defaultdict(dict)
-"""By what may keep it. A state is called as in a fingerprint, with a blank before: no package is called so."""
-
-
-def state_named(name: str) -> str:
-    """What stands for a state that code writes."""
-    return f" {name}"
+_KEPT: Final[defaultdict[Cache, Files]] = defaultdict(dict)
+"""By what may keep it."""
 
 
 def hits() -> Hits:
@@ -50,36 +47,40 @@ def hits() -> Hits:
 
 
 def remember(
-    where: tuple[str, bool], reader: Reader, states: Sequence[str], reads: Sequence[Read], *, told: bool
+    where: tuple[str, bool], reader: Reader, states: Sequence[Files], reads: Sequence[Read], *, told: bool
 ) -> None:
-    """A body whose code writes these states has read this. `told`: it is as it was read; else that is not known."""
-    caches = {*reader.caches, *states}
-    if not caches:
+    """A body that left these states has read this. `told`: it is as it was read; else that is not known."""
+    if not reader.caches and not states:
         return
     if not told:
         reads = [read._replace(digest=os.urandom(32)) for read in reads]
     with _LOCK:
-        for cache in caches:
-            files = _KEPT[cache]
+        for files in (*(_KEPT[cache] for cache in reader.caches), *states):
             files.pop(where, None)
             files[where] = Kept(reader.site, reads)
             if len(files) > MOST:
                 del files[next(iter(files))]
 
 
-def inherited(before: Hits, around: Collection[Cache], sites: Collection[Site]) -> Iterator[Read]:
-    """What a body may have been told from a cache. `before`: `hits` when it began. `around`: the packages and the state
-    that its code reaches. `sites`: where it has read itself; what is read there is not kept from then on."""
+def inherited(
+    before: Hits, packages: Collection[str], states: Iterable[Files], sites: Collection[Site]
+) -> Iterator[Read]:
+    """What a body may have been told from a cache. `before`: `hits` when it began. `packages`, `states`: those that its
+    code reaches. `sites`: where it has read itself; what is read there is not kept from then on."""
     for cache, files in tuple(_KEPT.items()):
         if isinstance(cache, _lru_cache_wrapper):
-            here: Collection[Site] = ()
-            may_be = cache.cache_info().hits != before.get(cache, 0)
-        else:
-            here, may_be = sites, cache in around
-        if may_be:
-            for kept in tuple(files.values()):
-                if kept.site not in here:
-                    yield from kept.reads
+            if cache.cache_info().hits != before.get(cache, 0):
+                yield from _read_elsewhere(files, ())
+        elif cache in packages:
+            yield from _read_elsewhere(files, sites)
+    for files in states:
+        yield from _read_elsewhere(files, sites)
+
+
+def _read_elsewhere(files: Files, sites: Collection[Site]) -> Iterator[Read]:
+    for kept in tuple(files.values()):
+        if kept.site not in sites:
+            yield from kept.reads
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from musubito.engine.context import Frame, HandUp
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.effects import Aside
+from musubito.engine.file_caches import Files
 from musubito.engine.file_digests import KINDS, Reads, TooMuch, changed, is_ignored
 from musubito.engine.file_reads import AT_ONCE, read_by, read_from_caches
 from musubito.store.base import Read
@@ -52,9 +53,11 @@ def first_changed(engine: MusubitoEngine, reads: Sequence[Read]) -> Telling[Read
     return found
 
 
-def take_files(call: Call, engine: MusubitoEngine, frame: Frame) -> Telling[Sequence[tuple[Read, str]]]:
-    """The body of a call has ended: what it read of files is a part of what it depends on. Gives back the texts that
-    are to be kept."""
+def take_files(
+    call: Call, engine: MusubitoEngine, frame: Frame, states: Sequence[Files]
+) -> Telling[Sequence[tuple[Read, str]]]:
+    """The body of a call has ended: what it read of files is a part of what it depends on. Return the texts that are to
+    be kept. `states`: what the body has left, which may hold what it read."""
     files = frame.files
     if files is None:
         return ()
@@ -69,7 +72,7 @@ def take_files(call: Call, engine: MusubitoEngine, frame: Frame) -> Telling[Sequ
     if files.seen or files.lost is not None:
         database = getattr(engine.storage, "db_path", None)
         where = database and os.fspath(database)
-        found = yield from _looked(partial(read_by, files, semantics.ignore_files, where, wants_text, code))
+        found = yield from _looked(partial(read_by, files, semantics.ignore_files, where, wants_text, states))
         texts, why = found.texts, found.not_replayable
         reads += found.reads
     if why is not None and engine.keyed is not None:

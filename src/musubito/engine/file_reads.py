@@ -15,7 +15,7 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from musubito.engine.file_caches import inherited, remember, state_named
+from musubito.engine.file_caches import Files, inherited, remember
 from musubito.engine.file_digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles, Seen
 from musubito.engine.file_readers import SITE
@@ -71,16 +71,15 @@ def read_by(
     ignored: Sequence[str],
     database: str | None,
     wants_text: Callable[[Read], bool],
-    code: Fingerprint,
+    states: Sequence[Files],
     at_most: int | None = None,
 ) -> FilesRead:
-    """What counts of the notes on a body that has ended. `database`: the file of the store; `code`: that of the step.
+    """What counts of the notes on a body that has ended. `database`: the file of the store; `states`: what it has left.
     Raises `TooMuch`, see `digest_of`."""
     reads: list[Read] = []
     texts: list[tuple[Read, str]] = []
     why = files.lost
     own = _own_package(files.module)
-    states = _states(code)
     for seen in tuple(files.seen.values()):
         if _is_of_the_system(seen.path, own) or _is_database(seen.path, database):
             continue
@@ -109,12 +108,8 @@ def read_by(
 
 def read_from_caches(files: BodyFiles, ignored: Sequence[str], code: Fingerprint) -> list[Read]:
     """What a body may have been told that others have read before."""
-    reads = inherited(files.hits, {*_states(code), *code.others}, files.sites)
+    reads = inherited(files.hits, code.others, code.sources(), files.sites)
     return [read for read in reads if not is_ignored(read, ignored)]
-
-
-def _states(code: Fingerprint) -> list[str]:
-    return [state_named(each) for each in code.written]
 
 
 def _may_be_kept(path: str, now: Signature) -> bool:

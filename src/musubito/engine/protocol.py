@@ -771,7 +771,8 @@ class Story:
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran: the one that began it records it.
             begun = UNRECORDED
-        self._texts = yield from take_files(self.call, self.engine, self.frame())
+        states = () if self._observed is None else self._observed.sources
+        self._texts = yield from take_files(self.call, self.engine, self.frame(), states)
         match outcome:
             case Returned(value):
                 return (yield from self._succeeded(begun, value, started_at, duration_ms))

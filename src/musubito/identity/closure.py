@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -76,7 +76,6 @@ class Closure(NamedTuple):
     unidentified: tuple[str, ...]
     """What of it is data all the same, of which nothing but the type is known."""
     state: tuple[str, ...]
-    written: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
     reached: Mapping[tuple[str, str], tuple[type, ...]]
     steps: frozenset[str]
@@ -87,7 +86,7 @@ class Closure(NamedTuple):
     unchanged: Callable[[], bool]
     observations: list[Observation]
     limits: WriteLimits
-    kept: list[Changes]
+    kept: list[tuple[Changes, Hashable]]
     unseen: tuple[str, ...]
     unrepeatable: tuple[Unrepeatable, ...]
 
@@ -314,7 +313,6 @@ class Walk:
             untracked,
             tuple(sorted(self._unidentified)),
             state,
-            tuple(sorted(self.read.written)),
             {**annotated, **{name: the_one_of(classes) for name, classes in reached.items()}},
             reached,
             frozenset(self.steps),

@@ -11,8 +11,8 @@ fraction of a microsecond.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import sha256
 from types import FunctionType
@@ -26,7 +26,7 @@ from musubito.identity.installed import parts_of_packages
 from musubito.identity.names import SCRIPT, Ambiguous, loaded, name_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, Origins
-from musubito.identity.own_changes import ObservedRun, settle_open_runs
+from musubito.identity.own_changes import Changes, ObservedRun, settle_open_runs
 from musubito.identity.records import lies_in_its_module
 from musubito.identity.secrets import without_secrets_in
 from musubito.identity.source import statement_of
@@ -54,20 +54,18 @@ class Fingerprint:
 
     `digest` is the same in every process that reaches the same code and constants. `parts` says what was
     reached, `untracked` what could only be counted by its type, `state` what does not count, since the step's own runs
-    have changed it or add to it without reading it. `written` names what the code writes, whether or not a run has done
-    so by now. `classes` are the classes by which results may be rebuilt, by module and qualname; `reached` the user's
-    that the code reaches, those of one name in the order in which it does. `steps` are the names of the operations that
-    the code reaches, `met` the objects that may remember what was done with them (see `register_kind`), `others` the
-    packages that it reaches things of which count by name. `unseen` is what its code reads that cannot be followed
-    (variables by computed names, whether files are there). `unrepeatable` is what its own code asks for that is another
-    each time (the clock, random numbers, ids), without that of the steps that it reaches.
+    have changed it or add to it without reading it.
+    `classes` are the classes by which results may be rebuilt, by module and qualname; `reached` those of the user that
+    the code reaches, of one name in the order in which it does. `steps` are the names of the operations that the code
+    reaches, `met` the objects that may remember what was done with them (see `register_kind`), `others` the packages
+    that it reaches things of which count by name, `unrepeatable` what its own code asks for that is another each time
+    (the clock, random numbers, ids), without that of the steps that it reaches.
     """
 
     digest: bytes
     parts: tuple[CodePart, ...]
     untracked: tuple[str, ...]
     state: tuple[str, ...]
-    written: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
     reached: Mapping[tuple[str, str], tuple[type, ...]]
     steps: frozenset[str]
@@ -77,6 +75,15 @@ class Fingerprint:
     unrepeatable: tuple[Unrepeatable, ...] = ()
     packages: str | None = None
     """Which installed packages count in it (see `StepConfiguration`)."""
+    kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
+    """The changes of state that it counts without."""
+
+    def sources(self) -> Iterator[dict[Any, Any]]:
+        """Yield, for each state that does not count, what the runs that left it have read (see `Change`)."""
+        for changes, key in self.kept:
+            change = changes.by_key.get(key)
+            if change is not None:
+                yield change.sources
 
 
 def shown_source(part: CodePart) -> str | None:
@@ -168,7 +175,6 @@ class CodeTracker:
             (*closure.parts, *packages),
             tuple(sorted((*closure.untracked, *unread))),
             closure.state,
-            closure.written,
             closure.classes,
             closure.reached,
             closure.steps,
@@ -177,6 +183,7 @@ class CodeTracker:
             closure.unseen,
             closure.unrepeatable,
             self.packages,
+            tuple(closure.kept),
         )
         self._held = closure.unchanged, fingerprint, closure
         _warn_of_unidentified(self.function, closure.unidentified)

@@ -33,12 +33,14 @@ UNKNOWN: Final[Any] = object()
 class Change(NamedTuple):
     """What runs made of one place: what it held before the first of them, what the last one left, and when that was.
 
-    `left` is a digest of what was left, with all that it leads to; None until the next walk, which takes it.
+    `sources` takes what those runs read that may lie there now (see `engine.file_caches`). `left` is a digest of what
+    was left, with all that it leads to; None until the next walk, which takes it.
     """
 
     before: Any
     after: Any
     number: int
+    sources: dict[Any, Any]
     left: bytes | None = None
 
 
@@ -91,7 +93,7 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
 class ObservedRun:
     """A run of a step that has begun: when it ends, what it changed is remembered."""
 
-    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged")
+    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged", "sources")
 
     def __init__(
         self, step: str, unchanged: Callable[[], bool], observations: list[Observation], limits: WriteLimits
@@ -100,6 +102,8 @@ class ObservedRun:
         self._unchanged = unchanged
         self._observations = observations
         self._limits = limits
+        self.sources: list[dict[Any, Any]] = []
+        """Of each change that it made, what lies there now (see `Change`)."""
         self._number = next(_numbers)
         with _lock:
             _open[self._number] = self
@@ -151,14 +155,16 @@ class ObservedRun:
         return True
 
     def _remember(self, changes: Changes, key: Hashable, before: Any, after: Any, first: Any) -> None:
-        prior = changes.by_key.get(hashed(key))
+        prior, sources = changes.by_key.get(hashed(key)), dict[Any, Any]()
         if prior is not None:
             if same(prior.after, after):
                 return
             # What was recorded since this run began is a run's beside it.
             if prior.number > self._number or same(prior.after, before):
-                first = prior.before
-        changes.by_key[hashed(key)] = Change(first, after, next(_numbers))
+                first, sources = prior.before, prior.sources
+        if not self._limits.counts(changes.container, key):
+            self.sources.append(sources)
+        changes.by_key[hashed(key)] = Change(first, after, next(_numbers), sources)
 
 
 def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:

@@ -50,7 +50,6 @@ class PlaceReader:
         "kept",
         "observations",
         "taken",
-        "written",
     )
 
     def __init__(
@@ -64,12 +63,10 @@ class PlaceReader:
         self._within: set[tuple[int, Hashable]] = set()
         """Places whose content is being walked."""
         self.observations: list[Observation] = []
-        self.kept: list[Changes] = []
-        """The changes that count; they are forgotten with the last fingerprint that needs them."""
+        self.kept: list[tuple[Changes, Hashable]] = []
+        """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
         self.taken: list[tuple[Changes, Hashable, bytes]] = []
         """Digests of what runs have left, where none was taken before."""
-        self.written: set[str] = set()
-        """What the code itself writes by name."""
 
     def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
         """Return a reader for a walk of what a run has left, which notes what it reads where this one does."""
@@ -177,8 +174,6 @@ class PlaceReader:
         return self._read(Kind.INSIDE, thing, CONTENT, value, look, called)
 
     def _read(self, kind: Kind, container: Any, key: Hashable, value: Any, look: Callable[[], Any], called: str) -> Any:
-        if self._limits.writes(container, key):
-            self.written.add(called)
         counted = self._counted(container, key, value, called)
         self.observations.append(Observation(kind, container, key, value, look, counted))
         return counted
@@ -186,8 +181,6 @@ class PlaceReader:
     def _read_entries(
         self, kind: Kind, container: Any, entries: Entries, look: Callable[[], Any], called: str
     ) -> list[tuple[Any, Any]]:
-        if self._limits.touches(container):
-            self.written.add(called)
         counted = self._counted_entries(container, entries, called)
         self.observations.append(Observation(kind, container, ORDER, entries, look, counted))
         return counted
@@ -196,7 +189,7 @@ class PlaceReader:
         for changes, own in changes_of(container, self._step):
             change = changes.by_key.get(hashed(key))
             if change is not None and same(change.after, value) and (own or self._is_shared(container, key, change)):
-                self.kept.append(changes)
+                self.kept.append((changes, hashed(key)))
                 if self._is_as_left(changes, hashed(key), change):
                     self._state.add(called)
                     return change.before
