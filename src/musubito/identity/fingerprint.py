@@ -212,7 +212,8 @@ _warned: set[str] = set()
 
 def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[str]) -> None:
     """Warn, once for each step and each thing that it reaches and that is data of which only the type is known."""
-    step = getattr(function, "__qualname__", type(function).__qualname__)
+    # An object is not asked for a name: it may make one, or run code of its class.
+    step = function.__qualname__ if isinstance(function, FunctionType | type) else type(function).__qualname__
     for each in unidentified:
         text = (
             f"{step}: what it reaches as {each} counts by its type alone: if it holds something else, stored results "

@@ -9,6 +9,7 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from musubito.identity.mocks import is_mock
+from musubito.identity.names import known_as, loaded
 from musubito.identity.origin import Origin
 
 if TYPE_CHECKING:
@@ -47,7 +48,12 @@ def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:
 
 
 def _is_of_the_user(walk: Walk, member: Any) -> bool:
-    return is_mock(member) or any(walk.origins.of_function(each) is Origin.USER for each in _functions_in(member))
+    return is_mock(member) or any(
+        # What the standard library writes for a class (named tuples) is of no module that there is.
+        loaded(known_as(str(each.__globals__.get("__name__")))) is not None
+        and walk.origins.of_function(each) is Origin.USER
+        for each in _functions_in(member)
+    )
 
 
 def _functions_in(member: Any) -> Iterator[FunctionType]:

@@ -14,6 +14,7 @@ import io
 import logging
 import struct
 import sys
+import weakref
 from collections import deque
 from decimal import Context
 from hashlib import sha256
@@ -40,6 +41,8 @@ RESOURCES: Final = frozenset(
 OPEN: Final = ("close", "aclose", "acquire", "release", "shutdown", "disconnect", "fileno", "cleanup")
 """What only those can do that hold something which has to be given back."""
 LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
+REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
+"""What they hold depends on when garbage was collected."""
 LARGE: Final = 4096
 HEAP_TYPE: Final = 1 << 9
 WORD: Final = struct.calcsize("P")
@@ -61,7 +64,7 @@ def is_machinery(value: object) -> bool:
     cls = type(value)
     module = module_name(cls)
     top = module.partition(".")[0]
-    if top in RESOURCES or issubclass(cls, LOGGERS):
+    if top in RESOURCES or issubclass(cls, (*LOGGERS, *REGISTERS)):
         return True
     return "random" in module or any(hasattr(cls, each) for each in OPEN)
 
