@@ -1018,6 +1018,12 @@ def test_data_of_the_steps_own_package_where_it_is_installed(here: Path) -> None
     for package in ("mine", "theirs"):
         (site / package).mkdir(parents=True)
         (site / package / "prompt.txt").write_text("1")
+    # What an index gave out; a folder that was merely copied there would count by its contents.
+    release = site / "theirs-1.0.dist-info"
+    release.mkdir()
+    (release / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (release / "INSTALLER").write_text("pip\n")
+    (release / "RECORD").write_text("theirs/__init__.py,,\ntheirs/prompt.txt,,\n")
     (site / "theirs" / "__init__.py").write_text(
         "from pathlib import Path\ndef prompt(): return (Path(__file__).parent / 'prompt.txt').read_text()\n"
     )
