@@ -1050,6 +1050,22 @@ def test_data_of_the_steps_own_package_where_it_is_installed(here: Path) -> None
     assert says() == "22"
 
 
+def test_what_a_thread_writes_that_may_be_somebody_elses_is_read(w: World, here: Path) -> None:
+    """A pool's thread that was told nothing of the step writes the file, and then the step reads it."""
+    with ThreadPoolExecutor(1) as pool:
+
+        @musubito_step(name="f")
+        def f(x: int) -> str:
+            w.count("f")
+            pool.submit(Path("a").write_text, "new").result()
+            return Path("a").read_text()
+
+        assert [f(0).value, f(0).value] == ["new", "new"]
+        (here / "a").write_text("newer")
+        assert f(0).value == "new"
+    assert w.ran["f"] == 2
+
+
 def test_a_pipe_cannot_be_read_twice(w: World, here: Path) -> None:
     @musubito_step(name="f")
     def f(x: int) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.thread import _worker, _WorkItem
 from contextvars import Context
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.engine.context import SCOPE
 from musubito.engine.file_caches import hits
@@ -98,23 +98,26 @@ class BodyFiles:
         self._touched: dict[str, Signature | None] = {}
 
     # -- what happens --------------------------------------------------------------------------------------------------
-    def opened(self, name: Any, mode: Any, flags: Any) -> None:
-        """Something is about to be opened."""
+    def opened_beside(self, name: Any, _mode: Any, flags: Any) -> None:
+        """A thread that may be at work for the body is about to open something. It may write for somebody else."""
         if isinstance(name, int) or flags & NO_CONTENT:
             return
         path, relative = self._path(name)
         if relative is not None and NO_FILE.fullmatch(relative) and signature(path) is None:
             return
-        access = flags & READ_WRITE
-        empties = flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL)
-        if access in (os.O_RDONLY, os.O_RDWR) and not empties:
+        if flags & READ_WRITE in (os.O_RDONLY, os.O_RDWR) and not _empties(flags):
             self._read(path, relative, folder=False)
-        if not access:
+
+    def opened(self, name: Any, mode: Any, flags: Any) -> None:
+        """The body is about to open something."""
+        self.opened_beside(name, mode, flags)
+        if isinstance(name, int) or flags & NO_CONTENT or not flags & READ_WRITE:
             return
+        path, _ = self._path(name)
         if (path, False) in self.seen or path in self.written:
             return
         before = signature(path)
-        if empties or before is None:
+        if _empties(flags) or before is None:
             self.written[path] = before
         else:
             # It is added to, or changed in parts: what was in it before is still of importance.
@@ -203,6 +206,10 @@ class BodyFiles:
             self.seen[before.path, True] = before._replace(open_to_doubt=True)
 
 
+def _empties(flags: int) -> bool:
+    return bool(flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL))
+
+
 # -- the hook ----------------------------------------------------------------------------------------------------------
 _OPEN: Final[set[BodyFiles]] = set()
 
@@ -222,7 +229,15 @@ def end(files: BodyFiles) -> None:
     _OPEN.discard(files)
 
 
-def _of_body(handle: Callable[[BodyFiles, Any], None]) -> Callable[[Any], None]:
+Handle: TypeAlias = Callable[[BodyFiles, Any], None]
+
+
+def _nothing(_files: BodyFiles, _args: Any) -> None:
+    """Somebody else may have done it."""
+
+
+def _of_body(handle: Handle, beside: Handle) -> Callable[[Any], None]:
+    """Handle an event of a body; `beside`: one of a thread that may be at work for a body."""
     # When the interpreter ends, modules lose their names before the last file is opened.
     scope, bodies = SCOPE.get, _OPEN
 
@@ -232,10 +247,10 @@ def _of_body(handle: Callable[[BodyFiles, Any], None]) -> Callable[[Any], None]:
             return
         here: Sequence[BodyFiles | None] = tuple(bodies)
         try:
-            here = _of_stray_thread() if frame is None else (frame.files,)
+            here, how = (_of_stray_thread(), beside) if frame is None else ((frame.files,), handle)
             for files in here:
                 if files is not None and not files.closed:
-                    handle(files, args)
+                    how(files, args)
         except Exception as error:  # whatever goes wrong, the user's own call goes on
             for files in here:
                 if files is not None:
@@ -272,13 +287,17 @@ def _connected(args: Any) -> None:
         return  # SQLite says what is wrong with such a name; and when the interpreter ends nobody asks any more
 
 
+def _listed(files: BodyFiles, args: Any) -> None:
+    files.listed(*args)
+
+
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
-    "open": _of_body(lambda files, args: files.opened(*args)),
-    "os.listdir": _of_body(lambda files, args: files.listed(*args)),
-    "os.scandir": _of_body(lambda files, args: files.listed(*args)),
-    "os.rename": _of_body(lambda files, args: files.renamed(args[0], args[1])),
-    "os.mkdir": _of_body(lambda files, args: files.makes_folder(args[0])),
-    "os.chdir": _of_body(lambda files, _: files.moves()),
+    "open": _of_body(lambda files, args: files.opened(*args), lambda files, args: files.opened_beside(*args)),
+    "os.listdir": _of_body(_listed, _listed),
+    "os.scandir": _of_body(_listed, _listed),
+    "os.rename": _of_body(lambda files, args: files.renamed(args[0], args[1]), _nothing),
+    "os.mkdir": _of_body(lambda files, args: files.makes_folder(args[0]), _nothing),
+    "os.chdir": _of_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "sqlite3.connect": _connected,
 }
 """By event, what is done with its arguments, in the thread that raises it."""
