@@ -28,7 +28,7 @@ from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.identity.description import contents
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.names import SCRIPT, known_as, loaded, name_of
-from musubito.identity.rebound import TOLD, Unchanged
+from musubito.identity.rebound import LATEST, Unchanged
 from musubito.identity.source import bring
 from musubito.model import UNSTORABLE, MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
 from musubito.store.base import CodeRecord
@@ -299,7 +299,7 @@ class _Caller:
                 for each, its_code, defaults, keywords in functions
             )
 
-        self._is_bound = Unchanged([each for each, *_ in functions], is_bound) if TOLD else is_bound
+        self._functions = Unchanged([each for each, *_ in functions], is_bound)
 
     def _receiver_of(self, positional: tuple[str, ...]) -> str | None:
         outer = getattr(self._function, "__qualname__", "").rpartition(".")[0]
@@ -326,7 +326,9 @@ class _Caller:
 
     def call(self, engine: MusubitoEngine, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         """Raises TypeError, as the function would, if the arguments do not fit."""
-        if not self._is_bound() or (self._cells and not all(contents(cell) is held for cell, held in self._cells)):
+        functions = self._functions
+        unchanged = functions.since is LATEST[0] or functions()
+        if not unchanged or (self._cells and not all(contents(cell) is held for cell, held in self._cells)):
             self._bind_anew()
         arguments = self._bind(*args, **kwargs)
         tracker = self._tracker if self._receiver is None else self._tracker_of(arguments, args)
