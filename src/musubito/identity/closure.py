@@ -360,6 +360,9 @@ class Walk:
         if type(value) is FunctionType:
             value = self.original(value)
         self.limits.below(value, self._at)
+        if type(value) is dict and "__builtins__" in value and self.limits.is_open(value, foreign=True):
+            # The globals of a module, which somebody else's object holds to look up names in: not all of them count.
+            return b"n" + sha256(tokens(known_as(str(value.get("__name__"))))).digest()
         if (data := plain(self, value, name)) is not None:
             return b"p" + sha256(data).digest()
         if whole:

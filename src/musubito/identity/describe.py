@@ -82,7 +82,7 @@ def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int
     cls = type(value)
     if cls in ATOMS:
         return ABSENT if cls is EllipsisType else value
-    if depth > DEPTH:
+    if depth > DEPTH or (cls is dict and "__builtins__" in value):
         return ABSENT
     if cls is dict or cls is OrderedDict:
         pairs = walk.read.entries(value, name)
