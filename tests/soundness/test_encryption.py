@@ -592,7 +592,11 @@ def _environment():
 def test_a_damaged_body_is_made_again(path):
     with opened(path):
         ask(SECRET), large(SECRET)
-    rows(path, "UPDATE _executions SET payload = CAST(substr(payload, 1, 40) || x'00' || substr(payload, 42) AS BLOB)")
+    another = "CASE substr(payload, 41, 1) WHEN x'00' THEN x'01' ELSE x'00' END"
+    rows(
+        path,
+        f"UPDATE _executions SET payload = CAST(substr(payload, 1, 40) || {another} || substr(payload, 42) AS BLOB)",
+    )
     (blob,) = [file for file in Path(f"{path}-blobs").rglob("*") if file.is_file()]
     damaged = bytearray(blob.read_bytes())
     damaged[-1] ^= 1

@@ -169,7 +169,7 @@ KINDS = {
     "an object that is called": ("", "@Answering", "def"),
     "many": (
         "import backoff, tenacity, langsmith",
-        "@tenacity.retry\n@noting\n@backoff.on_exception(backoff.expo, OSError)\n@langsmith.traceable\n@timed()",
+        "@noting\n@tenacity.retry\n@noting\n@backoff.on_exception(backoff.expo, OSError)\n@langsmith.traceable\n@timed()",
         "def",
     ),
 }

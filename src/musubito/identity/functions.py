@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
@@ -204,8 +205,13 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
     walk.guard.attribute(function, "__dict__", fields)
     known = walk.read.names(function, fields)
     walk.read.more(function, fields, known)
+    wrapped = fields.get("__wrapped__")
+    copied: Mapping[str, Any] = {}
+    if isinstance(wrapped, FunctionType) and walk.origins.of_function(wrapped) is not Origin.USER:
+        # What `functools.wraps` copies of a package's function (tenacity's statistics) is not the user's.
+        copied = wrapped.__dict__
     for each in sorted(known):
-        if not each.startswith("__musubito"):
+        if not each.startswith("__musubito") and (each == "__wrapped__" or each not in copied):
             value = walk.read.field(function, fields, each, f"{name}.{each}")
             if value is ABSENT:
                 continue
