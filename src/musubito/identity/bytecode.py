@@ -12,10 +12,8 @@ from types import CodeType
 
 from musubito.identity.mentions import special_methods
 from musubito.identity.scan import (
-    ADDERS,
     ANNOTATION_READERS,
     DYNAMIC,
-    MUTATORS,
     ORDER_READERS,
     SOURCE_READERS,
     Key,
@@ -25,6 +23,7 @@ from musubito.identity.scan import (
     Scan,
     Write,
 )
+from musubito.identity.write_syntax import ADDERS, MUTATORS
 
 __all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode"]
 

@@ -20,13 +20,12 @@ from typing import Final, NamedTuple
 from musubito.identity.mentions import special_methods
 from musubito.identity.source import FunctionNode, parsed
 from musubito.identity.unread import field_names, gets_at_fields
+from musubito.identity.write_syntax import ADDERS, ADDS, MUTATORS, looked_at, makes
 
 __all__ = [
-    "ADDERS",
     "ANNOTATION_READERS",
     "ANY_FIELD",
     "DYNAMIC",
-    "MUTATORS",
     "ORDER_READERS",
     "SOURCE_READERS",
     "Key",
@@ -39,57 +38,7 @@ __all__ = [
     "scan",
 ]
 
-ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
-MUTATORS: Final = ADDERS | frozenset(
-    [
-        "append",
-        "appendleft",
-        "extend",
-        "extendleft",
-        "insert",
-        "remove",
-        "popleft",
-        "popitem",
-        "clear",
-        "sort",
-        "reverse",
-        "rotate",
-        "add",
-        "discard",
-        "update",
-        "subtract",
-        "intersection_update",
-        "difference_update",
-        "symmetric_difference_update",
-        "move_to_end",
-        "set",
-    ]
-)
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
-ADDS: Final = frozenset({"add", "append", "appendleft", "extend", "extendleft", "insert", "discard", "clear", "update"})
-"""Mutators that work whatever the container holds, and say nothing of it."""
-LOOKS: Final = frozenset(
-    {
-        "len",
-        "bool",
-        "str",
-        "repr",
-        "format",
-        "print",
-        "isinstance",
-        "issubclass",
-        "callable",
-        "id",
-        "type",
-        "sum",
-        "hash",
-    }
-)
-"""Builtins that look at what they are given and keep nothing of it."""
-MAKERS: Final = frozenset(
-    {"list", "dict", "set", "bytearray", "deque", "defaultdict", "Counter", "OrderedDict", "sorted"}
-)
-"""What makes a container anew."""
 ANNOTATION_READERS: Final = frozenset(
     [
         "signature",
@@ -105,10 +54,6 @@ ANNOTATION_READERS: Final = frozenset(
 ANY_FIELD: Final = "*"
 """In place of a field's name: code sets fields by names that are computed."""
 LEADING = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
-FRESH = (
-    *(ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr),
-    *(ast.Constant, ast.BinOp, ast.Compare, ast.AugAssign),
-)
 ORDER_READERS: Final = frozenset({"vars", "__dict__", "globals", "locals"})
 """What gives the names of a class, a module or an object in the order of their definition."""
 SOURCE_READERS: Final = frozenset({"getsource", "getsourcelines", "getcomments", "findsource", "getblock"})
@@ -334,7 +279,7 @@ class _Visitor:
         self._receiver = first[0].arg if first else None
         self._scope = self._root = _Scope(None, function)
         body: Iterable[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else function.body
-        self._looked_at = frozenset(map(id, _looked_at(function)))
+        self._looked_at = frozenset(map(id, looked_at(function)))
         self._counted = frozenset(id(each.target) for each in ast.walk(function) if isinstance(each, ast.AugAssign))
         for each in body:
             self._visit(each)
@@ -477,10 +422,10 @@ class _Visitor:
     def _is_fresh(self, node: ast.expr) -> bool:
         """Whether the function itself has made what a local name stands for."""
         if not isinstance(node, ast.Name):
-            return _makes(node)
+            return makes(node)
         scope, _ = self._resolve(node.id)
         values = [] if scope is None else scope.aliases.get(node.id, [])
-        return bool(values) and all(each is not None and _makes(each) for each in values)
+        return bool(values) and all(each is not None and makes(each) for each in values)
 
     def _hand_on(self, node: ast.expr) -> None:
         place = self._place(node)
@@ -632,39 +577,6 @@ class _Visitor:
                 return
             yield from (*node.args, *(each.value for each in node.keywords))
             yield node.func.value if isinstance(node.func, ast.Attribute) else node.func
-
-
-def _looked_at(function: ast.AST) -> Iterator[ast.AST]:
-    """Yield the expressions whose values are only looked at, by what stands around them."""
-    for node in ast.walk(function):
-        match node:
-            case ast.Attribute(value=value) | ast.FormattedValue(value=value) | ast.Expr(value=value):
-                yield value
-            case ast.Subscript(value=value, slice=index):
-                yield from (value, index)
-            case ast.Call(func=ast.Name(id=name)) if name in LOOKS:
-                yield from (node.func, *node.args)
-            case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()))):
-                yield from (node.func, *node.args)
-            case ast.Call(func=func):
-                yield func
-            case ast.Compare():
-                yield from (node.left, *node.comparators)
-            case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
-                yield test
-            case ast.UnaryOp(operand=operand):
-                yield operand
-
-
-def _makes(node: ast.AST) -> bool:
-    """Whether an expression gives a value that nobody else has, or one that cannot be changed."""
-    match node:
-        case ast.Call(func=ast.Name(id=name)):
-            return name in MAKERS
-        case ast.Call(func=ast.Attribute(attr=name)):
-            return name in ("copy", "deepcopy", "split", "splitlines", "join", "strip")
-        case _:
-            return isinstance(node, FRESH)
 
 
 def _imported_by(call: ast.Call, module: str) -> str:

@@ -1,0 +1,97 @@
+"""What syntax says of writing: methods that change a container, expressions that only look at a value, or make one."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Final
+
+__all__ = ["ADDERS", "ADDS", "MUTATORS", "looked_at", "makes"]
+
+ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
+MUTATORS: Final = ADDERS | frozenset(
+    [
+        "append",
+        "appendleft",
+        "extend",
+        "extendleft",
+        "insert",
+        "remove",
+        "popleft",
+        "popitem",
+        "clear",
+        "sort",
+        "reverse",
+        "rotate",
+        "add",
+        "discard",
+        "update",
+        "subtract",
+        "intersection_update",
+        "difference_update",
+        "symmetric_difference_update",
+        "move_to_end",
+        "set",
+    ]
+)
+ADDS: Final = frozenset({"add", "append", "appendleft", "extend", "extendleft", "insert", "discard", "clear", "update"})
+"""Mutators that work whatever the container holds, and say nothing of it."""
+LOOKS: Final = frozenset(
+    {
+        "len",
+        "bool",
+        "str",
+        "repr",
+        "format",
+        "print",
+        "isinstance",
+        "issubclass",
+        "callable",
+        "id",
+        "type",
+        "sum",
+        "hash",
+    }
+)
+"""Builtins that look at what they are given and keep nothing of it."""
+MAKERS: Final = frozenset(
+    {"list", "dict", "set", "bytearray", "deque", "defaultdict", "Counter", "OrderedDict", "sorted"}
+)
+"""What makes a container anew."""
+FRESH = (
+    *(ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr),
+    *(ast.Constant, ast.BinOp, ast.Compare, ast.AugAssign),
+)
+
+
+def looked_at(function: ast.AST) -> Iterator[ast.AST]:
+    """Yield the expressions whose values are only looked at, by what stands around them."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Attribute(value=value) | ast.FormattedValue(value=value) | ast.Expr(value=value):
+                yield value
+            case ast.Subscript(value=value, slice=index):
+                yield from (value, index)
+            case ast.Call(func=ast.Name(id=name)) if name in LOOKS:
+                yield from (node.func, *node.args)
+            case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()))):
+                yield from (node.func, *node.args)
+            case ast.Call(func=func):
+                yield func
+            case ast.Compare():
+                yield from (node.left, *node.comparators)
+            case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
+                yield test
+            case ast.UnaryOp(operand=operand):
+                yield operand
+
+
+def makes(node: ast.AST) -> bool:
+    """Whether an expression gives a value that nobody else has, or one that cannot be changed."""
+    match node:
+        case ast.Call(func=ast.Name(id=name)):
+            return name in MAKERS
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name in ("copy", "deepcopy", "split", "splitlines", "join", "strip")
+        case _:
+            return isinstance(node, FRESH)
