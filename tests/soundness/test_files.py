@@ -1066,6 +1066,30 @@ def test_what_a_thread_writes_that_may_be_somebody_elses_is_read(w: World, here:
     assert w.ran["f"] == 2
 
 
+def test_an_answer_in_which_the_working_directory_stands_is_no_answer_elsewhere(
+    w: World, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @musubito_step(name="resolved")
+    def resolved(pattern: str) -> list[str]:
+        w.count("resolved")
+        return [str(path.resolve()) for path in sorted(Path("data").glob(pattern))]
+
+    @musubito_step(name="outer")
+    def outer(pattern: str) -> int:
+        w.count("outer")
+        return len(resolved(pattern).value)
+
+    for number in range(2):
+        place = here / f"checkout {number}"
+        (place / "data").mkdir(parents=True)
+        (place / "data" / "a.txt").write_text("a")
+        monkeypatch.chdir(place)
+        for _ in range(2):
+            assert resolved("*.txt").value == [str(place / "data" / "a.txt")]
+            assert outer("*.txt").value == 1
+    assert w.ran == {"resolved": 2, "outer": 2}
+
+
 def test_a_pipe_cannot_be_read_twice(w: World, here: Path) -> None:
     @musubito_step(name="f")
     def f(x: int) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "FOLDER_AT",
     "KINDS",
     "NO_ENTRIES",
+    "PLACE",
     "Reads",
     "Signature",
     "TooMuch",
@@ -33,6 +34,7 @@ __all__ = [
     "getcwd",
     "is_ignored",
     "is_settled",
+    "place_in",
     "reads_of",
     "signature",
 ]
@@ -44,7 +46,9 @@ FILE_AT: Final = "file at"
 with another working directory may have another file of the same relative name. It counts while that path exists."""
 FOLDER_AT: Final = "folder at"
 AT: Final = frozenset({FILE_AT, FOLDER_AT})
-KINDS: Final = frozenset({FILE, FOLDER}) | AT
+PLACE: Final = "working directory"
+"""The kind of a read of the working directory's own path: an answer in which it stands is no answer elsewhere."""
+KINDS: Final = frozenset({FILE, FOLDER, PLACE}) | AT
 
 LARGE: Final = 256 * 1024 * 1024
 """Bytes. A larger file counts by its size and its time of change."""
@@ -55,6 +59,8 @@ WHOLE_SECONDS: Final = 2_000_000_000
 MOST: Final = 20_000
 """How many digests are kept."""
 PIECE: Final = 1 << 20
+SHORTEST_PLACE: Final = 2
+"""Characters. The path of the root stands in any path."""
 COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
 """What is added to a database's name for files beside it, some of them while it is in use."""
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
@@ -175,13 +181,20 @@ class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and t
     _here: str | None = None
     _checks: Sequence[Check] = ()
     _has_files: bool | None = None
+    _place: Read | None = None
 
     @property
     def has_files(self) -> bool:
         """Whether a file or a folder is among them."""
         if self._has_files is None:
             self._has_files = any(read.kind in KINDS for read in self)
+            self._place = next((read for read in self if read.kind == PLACE), None)
         return self._has_files
+
+    @property
+    def place(self) -> Read | None:
+        """The working directory, if its path stands in what was answered."""
+        return self._place if self.has_files else None
 
     def checks(self, here: str) -> Sequence[Check]:
         """What its files are to be, seen from this working directory."""
@@ -189,6 +202,22 @@ class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and t
             self._checks = _checks_of(self, here)
             self._here = here
         return self._checks
+
+
+def place_digest(here: str) -> bytes:
+    """Return the digest of a working directory's path."""
+    return sha256(os.fsencode(here)).digest()
+
+
+def place_in(payload: bytes) -> Read | None:
+    """Return a read of the working directory, if its path stands in an output."""
+    try:
+        here = getcwd()
+    except OSError:
+        return None  # it is gone, so nobody is told of it
+    if len(here) < SHORTEST_PLACE or os.fsencode(here) not in payload:
+        return None
+    return Read(PLACE, "the working directory", place_digest(here))
 
 
 class Check(NamedTuple):
@@ -204,7 +233,8 @@ class Check(NamedTuple):
 
 def _checks_of(reads: Sequence[Read], here: str) -> Sequence[Check]:
     checks: dict[tuple[str, bool, bytes | None], Check] = {}
-    for read in sorted((each for each in reads if each.kind in KINDS), key=lambda each: each.kind in AT):
+    files = (each for each in reads if each.kind in KINDS and each.kind != PLACE)
+    for read in sorted(files, key=lambda each: each.kind in AT):
         path = here if read.key == "." else os.path.join(here, read.key)
         folder = read.kind in (FOLDER, FOLDER_AT)
         check = Check((path, folder), read.kind in AT, read.digest, read)
@@ -219,6 +249,9 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
         here = getcwd()
     except OSError:
         here = os.devnull  # the working directory is gone, and nothing is below this
+    place = reads.place
+    if place is not None and stored(place_digest(here)) != place.digest:
+        return place
     for where, if_there, wanted, read in reads.checks(here):
         seen = signature(where[0])
         if seen is None:

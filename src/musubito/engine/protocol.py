@@ -41,6 +41,7 @@ from musubito.engine.effects import (
 )
 from musubito.engine.file_calls import counting, first_changed, take_files
 from musubito.engine.file_digests import KINDS as FILES
+from musubito.engine.file_digests import place_in
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import FileText, Given
 from musubito.engine.lost_classes import warn_of_class
@@ -792,6 +793,9 @@ class Story:
         else:
             artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
+        if payload is not None and self.engine.track_files and (place := place_in(payload)) is not None:
+            digest = self.engine.digest_of_read(place.digest)
+            frame.take(HandUp((), (place._replace(digest=digest),), None, None, None, samples=False))
         inside, told = frame.end(), frame.used()
         inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
         not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
