@@ -26,7 +26,7 @@ from musubito.errors import MusubitoError
 from musubito.identity.annotations import annotated_classes
 from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import describe, is_atom, plain
-from musubito.identity.description import Description, fields_of
+from musubito.identity.description import ATOMS, Description, fields_of
 from musubito.identity.environment import Variable, describe_variable
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
@@ -37,6 +37,7 @@ from musubito.identity.origin import Origin, Origins, home_of, module_name
 from musubito.identity.own_changes import Changes, remember_left
 from musubito.identity.place_reader import PlaceReader
 from musubito.identity.places import Observation
+from musubito.identity.secrets import is_secret
 from musubito.identity.unread import note_whole
 from musubito.identity.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.identity.write_limits import CONTAINERS, WriteLimits
@@ -48,6 +49,7 @@ ROUNDS = 100
 CODE = (FunctionType, MethodType, ModuleType, Namespace)
 """Kinds of what holds others as code does, and not as data."""
 LONGEST_SHOWN = 1_000_000
+LONGEST_FIELD = 500
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
 
 
@@ -273,6 +275,8 @@ class Walk:
                 description = self._described(value, name)
                 self._note_package(value)
                 text = _prompt_of(value)
+                if text is None and self.origins.of_class(type(value)) is Origin.USER:
+                    text = _settings_of(value)
             self._record(name, description, text, is_function=is_function)
 
     def _digest_of(self, left: Any) -> bytes:
@@ -485,6 +489,15 @@ def _prompt_of(value: Any) -> str | None:
     held = fields_of(value) or {}
     texts = [each for name, each in held.items() if type(each) is str and type(name) is str and _is_for_models(name)]
     return "\n".join(text for text in texts if _shown("", text)) or None
+
+
+def _settings_of(value: Any) -> str | None:
+    """Return the short plain fields of an object, a line each; none that is called like a secret."""
+    held = fields_of(value) or {}
+    plain = {name: each for name, each in held.items() if type(name) is str and type(each) in ATOMS}
+    shown = ((name, _shown(name, each)) for name, each in sorted(plain.items()) if not is_secret(name))
+    lines = [f"{name} = {plain[name]!r}" for name, text in shown if text is not None and len(text) <= LONGEST_FIELD]
+    return "\n".join(lines) or None
 
 
 def _is_for_models(name: str) -> bool:
