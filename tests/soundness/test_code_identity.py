@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -669,6 +670,7 @@ def test_what_the_step_runs_may_write(module: Callable[[str], Any], text: str) -
         "m.READ.__annotations__['x'] = str",
         "m.USER['a'] = 2",
         "m.CHAIN['a'] = 2",
+        "m.ORDERED.move_to_end('a')",
     ],
 )
 def test_values_that_change_in_place_count(module: Callable[[str], Any], text: str) -> None:
@@ -695,9 +697,10 @@ class Model: inner: Inner
 def READ(x: int): return x
 USER = collections.UserDict(a=1)
 CHAIN = collections.ChainMap({"a": 1})
+ORDERED = collections.OrderedDict(a=1, b=2)
 def step(x):
     COUNTED["n"] += 1
-    return D, ORDER, ORDERS, CODE, COUNTED, WEIGHTS, MASKED, KIND.ONE, Model, inspect.signature(READ), USER, CHAIN
+    return D, ORDER, ORDERS, CODE, COUNTED, WEIGHTS, MASKED, KIND.ONE, Model, inspect.signature(READ), USER, CHAIN, ORDERED
 """
     )
     tracker = CodeTracker(m.step)
@@ -706,6 +709,37 @@ def step(x):
     run(tracker, 1)
     assert tracker.current().digest == before.digest
     exec(text, {"m": m})
+    assert tracker.current().digest != before.digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import requests\ndef step(x): return requests.get(x).text",
+        "import requests\ndef step(x): return requests.get(x).json()['m']",
+        "def step(x):\n    import requests as r\n    return r.get(x).text",
+    ],
+)
+def test_what_is_put_in_the_place_of_a_packages_function_counts(module: Callable[[str], Any], text: str) -> None:
+    m = module(text)
+    tracker = CodeTracker(m.step)
+    seen = {tracker.current().digest}
+    for answer in ("one", "two"):
+        with mock.patch("requests.get") as put:
+            put.return_value.text = answer
+            put.return_value.json.return_value = {"m": answer}
+            seen.add(tracker.current().digest)
+    assert len(seen) == 3
+
+
+def test_whoever_is_handed_an_object_gets_at_all_that_it_leads_to(module: Callable[[str], Any]) -> None:
+    m = module(
+        "import copy\nclass Sub:\n    def __init__(self): self.model = 'small'\n"
+        "class Cfg:\n    def __init__(self): self.sub = Sub()\nC = Cfg()\ndef step(x): return copy.deepcopy(C)\n"
+    )
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    m.C.sub.model = "large"
     assert tracker.current().digest != before.digest
 
 

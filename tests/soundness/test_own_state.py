@@ -224,6 +224,84 @@ def test_what_two_steps_share(tmp_path: Path, body: str, again: bool) -> None:
     assert play(tmp_path, program, "first('a')", "second('a')") == [[], []]
 
 
+def test_what_a_step_made_counts_once_anything_else_changes_it(tmp_path: Path) -> None:
+    program = """
+D, L, BOX = None, [], type("Box", (), {})()
+@musubito_step
+def ask(k):
+    global D
+    ran.append(k)
+    if D is None: D = {"m": "s", "in": [1]}
+    if not L: L.append({"m": "s"})
+    if not hasattr(BOX, "held"): BOX.held = {"m": ["s"]}
+    return [D["m"], D["in"], L[0]["m"], BOX.held["m"]]
+"""
+    for number, change in enumerate(("D['m'] = 'l'", "D['in'].append(2)", "L[0]['m'] = 'l'", "BOX.held['m'][0] = 'l'")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert play(folder, program, "ask('x')", "ask('x')", change, "ask('x')", "ask('x')") == [
+            ["x"],
+            [],
+            [],
+            ["x"],
+            [],
+        ]
+
+
+TOLD = {
+    "a default": ("STATE['user'] = q; return 1", "return STATE.setdefault('user', 'guest')"),
+    "a counter that is set": ("N.n = len(q); return N.n", "N.n += 1; return str(N.n)"),
+    "a registry": ("get('a').t = q; return q", "return str(get('a').t)"),
+    "a context variable": ("CTX.set(q); return q", "return CTX.get()"),
+    "an object of a package": ("client.tenant = q; return q", "return client.tenant"),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_one_step_tells_another_counts(tmp_path: Path, name: str) -> None:
+    first, second = TOLD[name]
+    program = """
+import contextvars, argparse
+STATE, REG, CTX = {}, {}, contextvars.ContextVar("CTX", default="nobody")
+client = argparse.Namespace(tenant="none")
+class N: n = 0
+class M:
+    t = "none"
+def get(name):
+    if name not in REG: REG[name] = M()
+    return REG[name]
+"""
+    program += f"@musubito_step\ndef tell(q):\n    {first}\n@musubito_step\ndef ask(q):\n    {second}\n"
+    for user in ("alice", "bobby!", "carol22"):
+        told = str(len(user) + 1) if name == "a counter that is set" else user
+        assert play(tmp_path, program, f"tell('{user}'); ran.append(ask('q').value)") == [[told]]
+
+
+def test_steps_of_one_name_are_told_apart_by_their_code(tmp_path: Path) -> None:
+    program = """
+CTX = {"user": "anon"}
+def node(fn):
+    @musubito_step
+    def run_node(x):
+        ran.append(fn.__name__)
+        return fn(x)
+    return run_node
+@node
+def login(u):
+    CTX["user"] = u
+    return u
+@node
+def ask(q): return CTX["user"] + q
+"""
+    assert play(tmp_path, program, "ask('q')", "login('alice')", "ask('q')", "login('bob')", "ask('q')") == [
+        ["ask"],
+        ["login"],
+        ["ask"],
+        ["login"],
+        ["ask"],
+    ]
+
+
 # -- clients of real packages ------------------------------------------------------------------------------------------
 class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:

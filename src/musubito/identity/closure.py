@@ -238,7 +238,7 @@ class Walk:
         """What functions read that cannot be followed, one sentence each."""
         self._at: Any = None
         """What is being described."""
-        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of)
+        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of, self._is_foreign)
         self.asks: list[tuple[int, Unrepeatable]] = []
         """What functions ask for that is another each time, each with the number of the function."""
         self._edges: list[list[int]] = []
@@ -279,13 +279,20 @@ class Walk:
                     text = _settings_of(value)
             self._record(name, description, text, is_function=is_function)
 
+    def _is_foreign(self, value: Any) -> bool:
+        """Whether a value is a constant, or an object of a package that is no container."""
+        if is_atom(value):
+            return True
+        return not isinstance(value, (*CONTAINERS, tuple)) and self.origins.of_class(type(value)) is not Origin.USER
+
     def _digest_of(self, left: Any) -> bytes:
         """Walk what a run has left in a place: it does not count, but what anything else makes of it does."""
         walk = Walk(self.function, None, self.facts.apart(), self._module, "")
         walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of), False
-        walk.link(left, called(left))
+        reference = walk.link(left, called(left))
         walk.describe_all()
-        return walk._digest.digest()
+        # Plain data is written out in the reference, and nothing is left to be described.
+        return sha256(walk._digest.digest() + reference).digest()
 
     def _described(self, value: Any, name: str) -> Description:
         """Describe a class, or an object. An object whose description fails counts by its type and is not tracked."""

@@ -20,6 +20,7 @@ from musubito.identity.normalise import tokens
 from musubito.identity.occurrences import Led, Occurrences, defaults_of, led_to
 from musubito.identity.scan import Read
 from musubito.identity.secrets import is_secret
+from musubito.identity.write_limits import ANYHOW
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -62,9 +63,9 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Text)
     if walk.live:
         for each in written:
             if each is None:
-                walk.limits.add(_raw(), (), None)
+                walk.limits.add_whole(_raw())
             else:
-                walk.limits.add_name(_raw(), _key(each))
+                walk.limits.add_name(_raw(), _key(each), ANYHOW)
     if None in names:
         walk.unseen.add(f"{name}: {COMPUTED}")
     return _links(walk, names)

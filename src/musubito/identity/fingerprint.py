@@ -13,18 +13,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from hashlib import sha256
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 from musubito.errors import CodeError, MusubitoError, warn
-from musubito.identity.closure import Closure, CodePart, called, reach
+from musubito.identity.closure import Closure, CodePart, reach
+from musubito.identity.description import ATOMS, contents, fields_of
 from musubito.identity.foreign import may_remember
 from musubito.identity.functions import module_of, script_of
 from musubito.identity.installed import parts_of_packages
 from musubito.identity.names import SCRIPT, Ambiguous, loaded, name_of
-from musubito.identity.normalise import tokens
+from musubito.identity.normalise import normalised_bytecode, tokens
 from musubito.identity.origin import Origin, Origins
 from musubito.identity.own_changes import Changes, ObservedRun, settle_open_runs
 from musubito.identity.records import lies_in_its_module
@@ -46,6 +47,9 @@ __all__ = [
 
 ATTEMPTS = 5
 MOST_CLASSES = 1024
+DEPTH = 4
+"""How deep functions are looked for in what a function is bound to."""
+CODE = (FunctionType, MethodType, partial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,11 @@ class CodeTracker:
 
     `owner` is the receiver's class where the function is a method: the members that it reaches through its
     first parameter count too. `module`: whose code is the user's is judged as from there, by default from where the
-    function was written. `step`: the step's name, by which its own runs are told from those of others (default: the
-    function's). `packages`: see `StepConfiguration`. Nothing is looked at before the first call of `current()`.
+    function was written. `step`: the step's name, by which, with its code, its own runs are told from those of
+    others. `packages`: see `StepConfiguration`. Nothing is looked at before the first call of `current()`.
     """
 
-    __slots__ = ("_held", "_module", "_owner", "_step", "function", "packages")
+    __slots__ = ("_held", "_module", "_owner", "_step", "_whose", "function", "packages")
 
     def __init__(
         self,
@@ -116,6 +120,7 @@ class CodeTracker:
         self._owner = owner
         self._module = module
         self._step = step
+        self._whose: str | None = None
         self._held: tuple[Callable[[], bool], Fingerprint, Closure] | None = None
 
     def current(self) -> Fingerprint:
@@ -132,12 +137,7 @@ class CodeTracker:
             self._renew()
             held = self._held
         assert held is not None  # noqa: S101 - `_renew` sets it, or raises
-        return ObservedRun(self.step, held[2].unchanged, held[2].observations, held[2].limits)
-
-    @property
-    def step(self) -> str:
-        """The step's name, or the function's."""
-        return self._step or called(self.function)
+        return ObservedRun(self._name(), held[2].unchanged, held[2].observations, held[2].limits)
 
     def statements(self) -> tuple[str, ...]:
         """What those functions were written in that no module gives back, for another process to `bring`: it is sent
@@ -189,9 +189,15 @@ class CodeTracker:
         _warn_of_unidentified(self.function, closure.unidentified)
         return fingerprint
 
+    def _name(self) -> str:
+        """Return what tells this step's runs from those of others."""
+        if self._whose is None:
+            self._whose = f"{self._step} {told_by_code(self.function)}"
+        return self._whose
+
     def _reach(self) -> Closure:
         settle_open_runs()
-        return reach(self.function, self._owner, self._module, self.step)
+        return reach(self.function, self._owner, self._module, self._name())
 
 
 def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:
@@ -199,6 +205,31 @@ def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...
     parts = [{part.name: part.digest for part in each.parts} for each in (before, after)]
     names = dict.fromkeys(name for each in parts for name in each)
     return tuple(name for name in names if parts[0].get(name) != parts[1].get(name))
+
+
+def told_by_code(value: Any, depth: int = 0) -> str:
+    """Return what tells a function from others of its name: its code, and functions and constants that it is bound to.
+
+    It is the same for a function that is made again by the same code.
+    """
+    if depth > DEPTH:
+        return ""
+    parts: list[Any] = [type(value).__qualname__]
+    inner: Iterable[Any] = ()
+    if isinstance(value, FunctionType):
+        parts += [value.__module__, value.__qualname__, normalised_bytecode(value.__code__)]
+        inner = map(contents, value.__closure__ or ())
+    elif isinstance(value, partial):
+        inner = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, MethodType):
+        inner = (value.__func__, value.__self__)
+    elif isinstance(value, list | tuple):
+        inner = value
+    elif type(value) in ATOMS:
+        parts.append(value)
+    else:
+        inner = (each for each in (fields_of(value) or {}).values() if isinstance(each, CODE))
+    return sha256(tokens(*parts, *(told_by_code(each, depth + 1) for each in inner))).hexdigest()[:16]
 
 
 def _with_packages(digest: bytes, packages: Sequence[CodePart]) -> bytes:

@@ -18,7 +18,7 @@ from musubito.identity.description import ABSENT, ATOMS, Description, contents, 
 from musubito.identity.environment import environment_links, is_environment
 from musubito.identity.file_checks import note_file_checks
 from musubito.identity.imports import absolute, imported, lazy_attribute
-from musubito.identity.mocks import describe_mock, mock_of
+from musubito.identity.mocks import describe_mock, is_mock, mock_of
 from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
 from musubito.identity.objects import may_be_read
@@ -28,7 +28,7 @@ from musubito.identity.scan import Read, Root, Scan, scan
 from musubito.identity.source import Source, source_of
 from musubito.identity.unread import note_fields
 from musubito.identity.unrepeatable import note_unrepeatable
-from musubito.identity.write_limits import is_sink, step_into
+from musubito.identity.write_limits import Manner, is_sink, step_into
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -251,11 +251,11 @@ def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> No
         elif not write.rebinds:
             root = _root_of(function, cells, write.root, write.name)
             if root is not ABSENT:
-                walk.limits.add(root, write.path, write.key, counts=write.counts)
+                walk.limits.add(root, write)
         elif write.root is Root.GLOBAL:
-            walk.limits.add_name(function.__globals__, write.name, counts=write.counts)
+            walk.limits.add_name(function.__globals__, write.name, Manner(write.counts, write.lazily))
         else:
-            walk.limits.add_name(cells[write.name], write.name, counts=write.counts)
+            walk.limits.add_name(cells[write.name], write.name, Manner(write.counts, write.lazily))
     for place in found.handed:
         value = _root_of(function, cells, place.root, place.name)
         for key in place.path:
@@ -386,11 +386,13 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how:
         if not isinstance(value, ModuleType) or attribute not in value.__dict__:
             if value is None or isinstance(value, ModuleType):
                 walk.modules.add(full)  # the rest of it may be a module that is not loaded
-            return
+                return
+            break
         walk.modules.add(value.__name__)
         walk.guard.item(value.__dict__, attribute, value.__dict__[attribute])
         value = value.__dict__[attribute]
-    if isinstance(value, FunctionType) and walk.origins.of_function(value) is Origin.USER:
+    is_users = isinstance(value, FunctionType) and walk.origins.of_function(value) is Origin.USER
+    if is_users or is_mock(value):
         if how.given and walk.live:
             may_be_read(walk, value)
         links.append((full, walk.link(value, walk.called(value, full))))

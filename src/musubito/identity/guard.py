@@ -8,6 +8,7 @@ whatever goes wrong while it looks is a change.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from types import FunctionType, MappingProxyType
@@ -15,10 +16,17 @@ from typing import Any
 
 from musubito.identity.rebound import ATTRIBUTES, LATEST, TOLD, Unchanged
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "base_of"]
 
 CHUNK = 200
 EXACT = (dict, MappingProxyType)
+MAPPINGS = (OrderedDict, dict, MappingProxyType)
+"""An OrderedDict has an order of its own beside that of the dict which it is."""
+
+
+def base_of(mapping: Any) -> Any:
+    """Return the builtin class whose methods tell what a mapping holds, in its order."""
+    return next(each for each in MAPPINGS if isinstance(mapping, each))
 
 
 class Guard:
@@ -101,9 +109,9 @@ class Guard:
             for key, value in zip(keys, values, strict=True):
                 self.item(container, key, value)
             return
-        held, items = name, f"{name}.values()"
-        if type(container) not in EXACT:
-            held, items = f"{self._name(dict.keys)}({name})", f"{self._name(dict.values)}({name})"
+        held, items, base = name, f"{name}.values()", base_of(container)
+        if type(container) is not base:
+            held, items = f"{self._name(base.keys)}({name})", f"{self._name(base.values)}({name})"
         self._term(f"len({held}) == {len(keys)}")
         self._term(f"all(map(is_, {held}, {self._name(keys)}))")
         self._term(f"all(map(is_, {items}, {self._name(values)}))")

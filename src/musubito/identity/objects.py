@@ -53,6 +53,7 @@ from musubito.identity.tables import table_parts
 from musubito.identity.taken_apart import Parts, does_something, hides, parts_of, watched
 from musubito.identity.typing_objects import is_of_typing
 from musubito.identity.unread import unread
+from musubito.identity.write_limits import LAZILY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -319,7 +320,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     links: list[tuple[str, bytes]] = []
     walk.limits.of_instance(value)
     for each in _lazy_names(type(value)):
-        walk.limits.add_name(value, each)
+        walk.limits.add_name(value, each, LAZILY)
     kind = kind_of(value)
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     exempt = left_out
@@ -345,13 +346,13 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
             if each in walk.facts.called_names and walk.live:
                 walk.calls(inner)
             for part, label, called in _parts(walk, inner, str(each), f"{name}.{each}", left_out):
-                links += _field(walk, part, label, called, of_others=only_data, known=kind is not None)
+                links += _field(walk, value, part, label, called, of_others=only_data)
         if not only_data:
             links += order_of(walk, value, held, exempt, name)
     for slot in sorted(_slots(type(value)) - exempt):
         inner = walk.read.slot(value, slot, f"{name}.{slot}")
         if inner is not ABSENT:
-            links += _field(walk, inner, slot, f"{name}.{slot}", of_others=only_data, known=kind is not None)
+            links += _field(walk, value, inner, slot, f"{name}.{slot}", of_others=only_data)
     return links
 
 
@@ -371,14 +372,17 @@ def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[st
                 yield from _parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
 
 
-def _field(walk: Walk, value: Any, label: str, name: str, *, of_others: bool, known: bool) -> list[tuple[str, bytes]]:
+def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_others: bool) -> list[tuple[str, bytes]]:
     """What an object holds in a field. Somebody else's object, if no adapter knows it, may read all that is there; of
     the user's own it is known what the code does with it.
     """
+    known = kind_of(holder) is not None
     if not known if of_others else label in walk.facts.handed:
         may_be_read(walk, value)
     if not of_others:
-        return [(label, walk.link(value, walk.called(value, name), whole=label in walk.facts.handed))]
+        # Whoever is handed an object gets at all that it leads to.
+        whole = label in walk.facts.handed or id(holder) in walk.facts.whole
+        return [(label, walk.link(value, walk.called(value, name), whole=whole))]
     return held_by_others(walk, value, label, name) if known else setting_linked(walk, value, label, name)
 
 

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 
 from musubito.identity.description import ABSENT
 from musubito.identity.places import ORDER, Entries, Kind, Observation, hashed, same
-from musubito.identity.write_limits import WriteLimits
+from musubito.identity.write_limits import Manner, WriteLimits
 
 __all__ = ["Change", "Changes", "ObservedRun", "changes_of", "remember_left", "settle_open_runs"]
 
@@ -40,6 +40,10 @@ class Change(NamedTuple):
     before: Any
     after: Any
     number: int
+    manner: Manner
+    """How the code of those runs writes it."""
+    named: bool
+    """Whether that code has a name for it."""
     sources: dict[Any, Any]
     left: bytes | None = None
 
@@ -150,21 +154,24 @@ class ObservedRun:
         if not self._limits.allow(kind, container, key):
             return False
         of_all = _made_or_found(None, container, None)
-        self._remember(of_all, key, before, after, before)
-        self._remember(_made_or_found(self._step, container, of_all), key, before, after, counted)
+        manner, named = self._limits.manner(container, key), self._limits.names(kind, container, key)
+        change = Change(counted, after, next(_numbers), manner, named, {})
+        self._remember(_made_or_found(self._step, container, of_all), key, before, change)
+        self._remember(of_all, key, before, change._replace(before=before, sources={}))
         return True
 
-    def _remember(self, changes: Changes, key: Hashable, before: Any, after: Any, first: Any) -> None:
-        prior, sources = changes.by_key.get(hashed(key)), dict[Any, Any]()
+    def _remember(self, changes: Changes, key: Hashable, before: Any, change: Change) -> None:
+        prior = changes.by_key.get(hashed(key))
         if prior is not None:
-            if same(prior.after, after):
+            if same(prior.after, change.after):
                 return
             # What was recorded since this run began is a run's beside it.
             if prior.number > self._number or same(prior.after, before):
-                first, sources = prior.before, prior.sources
-        if not self._limits.counts(changes.container, key):
-            self.sources.append(sources)
-        changes.by_key[hashed(key)] = Change(first, after, next(_numbers), sources)
+                manner, named = prior.manner.and_as(change.manner), prior.named or change.named
+                change = change._replace(before=prior.before, sources=prior.sources, manner=manner, named=named)
+        if not change.manner.counts:
+            self.sources.append(change.sources)
+        changes.by_key[hashed(key)] = change
 
 
 def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:

@@ -1,8 +1,8 @@
 """How a walk reads places: each is noted in the guard, and counts without what runs of the step have changed.
 
 What another step's run changed counts for this step, but for three things that many steps share: what is inside an
-object of another package (a client that its first use has opened), what this step's code would make itself if it were
-not there (a client or a memo that is made late), and a counter that this step's code only adds to.
+object of another package (a client that its first use has opened), what both steps only make if it is not there (a
+client, an entry of a memo), and a counter that both only add to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import CellType
 from typing import Any
 
 from musubito.identity.description import ABSENT, contents
-from musubito.identity.guard import Guard
+from musubito.identity.guard import Guard, base_of
 from musubito.identity.own_changes import Change, Changes, changes_of
 from musubito.identity.places import (
     CONTENT,
@@ -37,12 +37,14 @@ __all__ = ["PlaceReader", "value_of"]
 class PlaceReader:
     """Reads places for a walk: notes in the guard what is there, and tells what it counts with.
 
-    `digest_of` walks what a run has left in a place.
+    `digest_of` walks what a run has left in a place. `is_foreign` tells constants and objects of packages, which stay
+    what they are, from what the user's code may change.
     """
 
     __slots__ = (
         "_digest_of",
         "_guard",
+        "_is_foreign",
         "_limits",
         "_state",
         "_step",
@@ -53,13 +55,20 @@ class PlaceReader:
     )
 
     def __init__(
-        self, guard: Guard, limits: WriteLimits, step: str, state: set[str], digest_of: Callable[[Any], bytes]
+        self,
+        guard: Guard,
+        limits: WriteLimits,
+        step: str,
+        state: set[str],
+        digest_of: Callable[[Any], bytes],
+        is_foreign: Callable[[Any], bool],
     ) -> None:
         self._guard = guard
         self._limits = limits
         self._step = step
         self._state = state
         self._digest_of = digest_of
+        self._is_foreign = is_foreign
         self._within: set[tuple[int, Hashable]] = set()
         """Places whose content is being walked."""
         self.observations: list[Observation] = []
@@ -70,7 +79,7 @@ class PlaceReader:
 
     def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
         """Return a reader for a walk of what a run has left, which notes what it reads where this one does."""
-        reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of)
+        reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of, self._is_foreign)
         reader.observations, reader.kept, reader.taken = self.observations, self.kept, self.taken
         reader._within = self._within
         return reader
@@ -140,7 +149,7 @@ class PlaceReader:
         keys, values = entries = _entries(mapping)
         self._guard.mapping(mapping, keys, values)
         if len(keys) > 1:
-            self._guard.items(mapping, dict, keys)
+            self._guard.items(mapping, base_of(mapping), keys)
         return self._read_entries(Kind.INSIDE, mapping, entries, partial(_entries, mapping), called)
 
     def elements(self, container: Any, base: Any, called: str) -> tuple[Any, ...]:
@@ -208,11 +217,12 @@ class PlaceReader:
         return change.left in (None, digest)
 
     def _is_shared(self, container: Any, key: Hashable, change: Change) -> bool:
-        """Whether what another step's run changed here does not count for this step."""
-        made = change.before is ABSENT or change.before is None
-        if (made and self._limits.writes(container, key)) or self._limits.counts(container, key):
+        """Whether what another step's run changed here does not count for this step: both do the same to it."""
+        both = change.manner.and_as(self._limits.manner(container, key))
+        was_absent = change.before is ABSENT or change.before is None
+        if both.counts or (was_absent and both.lazily and self._is_foreign(change.after)):
             return True
-        return self._limits.is_open(container, foreign=True)
+        return not change.named and self._limits.is_open(container, foreign=True)
 
     def _counted_entries(self, container: Any, entries: Entries, called: str) -> list[tuple[Any, Any]]:
         found = list(changes_of(container, self._step))
@@ -249,8 +259,8 @@ def _lacks(thing: Any, name: str) -> bool:
 
 
 def _entries(mapping: Any) -> Entries:
-    # By way of `dict`, so that no code of a class of its own runs; at once, since other threads may write.
-    pairs = tuple(dict.items(mapping) if isinstance(mapping, dict) else mapping.items())
+    # By way of the builtin class, so that no code of a class of its own runs; at once, since other threads may write.
+    pairs = tuple(base_of(mapping).items(mapping))
     return tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
 
 

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from musubito.identity.mentions import special_methods
 from musubito.identity.source import FunctionNode, parsed
 from musubito.identity.unread import field_names, gets_at_fields
-from musubito.identity.write_syntax import ADDERS, ADDS, MUTATORS, looked_at, makes
+from musubito.identity.write_syntax import ADDERS, ADDS, MUTATORS, asked_for, looked_at, makes
 
 __all__ = [
     "ANNOTATION_READERS",
@@ -90,6 +90,7 @@ class Write(NamedTuple):
     """`path` leads from the root to the container; `key` is what is written in it, None if it is not literal.
 
     `rebinds`: the root's name itself is written (`global n`, `nonlocal n`). `counts`: only added to (`n += 1`).
+    `lazily`: the function asks whether it is there, and makes it if it is not.
     """
 
     root: Root
@@ -98,6 +99,7 @@ class Write(NamedTuple):
     key: Key | None = None
     rebinds: bool = False
     counts: bool = False
+    lazily: bool = False
 
 
 @dataclass(slots=True)
@@ -271,6 +273,7 @@ class _Visitor:
         self._scope: _Scope
         self._looked_at: frozenset[int] = frozenset()
         self._counted: frozenset[int] = frozenset()
+        self._asked_for: frozenset[str] = frozenset()
         self._added_to: set[Read] = set()
 
     def run(self, function: FunctionNode, given: frozenset[str]) -> None:
@@ -281,6 +284,7 @@ class _Visitor:
         body: Iterable[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else function.body
         self._looked_at = frozenset(map(id, looked_at(function)))
         self._counted = frozenset(id(each.target) for each in ast.walk(function) if isinstance(each, ast.AugAssign))
+        self._asked_for = frozenset(asked_for(function))
         for each in body:
             self._visit(each)
         self.found.added_to = frozenset(self._added_to - self.found.reads)
@@ -413,8 +417,11 @@ class _Visitor:
         place = self._place(container)
         if place is not None:
             counts = key is not None and place.exact and id(node) in self._counted
+            written = place if key is None or not key.attribute else place.down(key)
+            last = next((str(each.key) for each in reversed(written.path) if each.attribute), place.name)
+            lazily = mutator == "setdefault" or last in self._asked_for
             key = key if place.exact else None
-            self.found.writes.add(Write(place.root, place.name, place.path, key, counts=counts))
+            self.found.writes.add(Write(place.root, place.name, place.path, key, counts=counts, lazily=lazily))
         unknown = place is None or place.root in (Root.RECEIVER, Root.SUPER)
         if mutator is not None and unknown and not self._is_fresh(container):
             self.found.mutators.add(mutator)
@@ -458,8 +465,9 @@ class _Visitor:
             case ast.Name(id=name, ctx=ctx):
                 scope, root = self._resolve(name)
                 if root is not None and not isinstance(ctx, ast.Load):
-                    counts = id(node) in self._counted
-                    self.found.writes.add(Write(root, mangled(name, self._class), rebinds=True, counts=counts))
+                    counts, lazily = id(node) in self._counted, name in self._asked_for
+                    bound = mangled(name, self._class)
+                    self.found.writes.add(Write(root, bound, rebinds=True, counts=counts, lazily=lazily))
                     if isinstance(ctx, ast.Store):
                         self._adds_to(node)
                         return
@@ -571,12 +579,10 @@ class _Visitor:
             if isinstance(node, ast.Subscript):
                 yield node.slice
             node = node.value
-        if isinstance(node, ast.Call):
-            if isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
-                yield node
-                return
-            yield from (*node.args, *(each.value for each in node.keywords))
-            yield node.func.value if isinstance(node.func, ast.Attribute) else node.func
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node
+        elif isinstance(node, ast.Call):
+            yield from (*node.args, *(each.value for each in node.keywords), node.func)
 
 
 def _imported_by(call: ast.Call, module: str) -> str:

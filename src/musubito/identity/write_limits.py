@@ -11,17 +11,32 @@ from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defa
 from collections.abc import Hashable
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from musubito.identity.description import ABSENT, ATOMS, fields_of
 from musubito.identity.places import NAMES, Kind, hashed
 from musubito.identity.scan import ANY_FIELD, Key, Write
 
-__all__ = ["CONTAINERS", "WriteLimits", "is_sink", "step_into"]
+__all__ = ["ANYHOW", "CONTAINERS", "LAZILY", "Manner", "WriteLimits", "is_sink", "step_into"]
 
 CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
 SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Counter, OrderedDict})
 """Types whose objects can be added to without a look at what they hold."""
+
+
+class Manner(NamedTuple):
+    """How code writes a place: whether it only adds to it, and whether it only makes what is not there."""
+
+    counts: bool
+    lazily: bool
+
+    def and_as(self, other: Manner) -> Manner:
+        """Return what holds for both."""
+        return Manner(self.counts and other.counts, self.lazily and other.lazily)
+
+
+ANYHOW: Final = Manner(counts=False, lazily=False)
+LAZILY: Final = Manner(counts=False, lazily=True)
 
 
 class WriteLimits:
@@ -47,10 +62,11 @@ class WriteLimits:
         """Methods that change a container, as far as code calls them on something that is not known here."""
         self.dynamic = False
         """Whether code may write by ways that its text does not show (`exec`, `globals`)."""
-        self._names: dict[tuple[int, Hashable], bool] = {}
-        """Places that code names, and whether it only adds to them."""
+        self._names: dict[tuple[int, Hashable], Manner] = {}
+        """Places that code names."""
         self._touched: set[int] = set()
-        self._whole: set[int] = set()
+        self._whole: dict[int, Manner] = {}
+        """Containers of which code writes any place."""
         self._members: defaultdict[type, set[Write]] = defaultdict(set)
         """What methods write in their receivers, by class."""
         self._opened: dict[int, bool] = {}
@@ -64,41 +80,42 @@ class WriteLimits:
         limits._opened, limits._parents = self._opened, self._parents
         return limits
 
-    def add(self, root: Any, path: tuple[Key, ...], key: Key | None, *, counts: bool = False) -> None:
-        """Note that code writes at `key` of what `path` leads to; None: at any key. `counts`: it only adds to it."""
-        container = root
-        for step in path:
+    def add(self, root: Any, write: Write) -> None:
+        """Note that code writes at a key of what a path leads to from `root`; without a key, at any."""
+        container, key = root, write.key
+        for step in write.path:
             container = step_into(container, step)
             if container is ABSENT:
                 return
+        manner = Manner(write.counts, write.lazily)
         if key is None or not key.attribute:
             container = wrapped(container)
-        if key is None or (key.attribute and isinstance(container, CONTAINERS)):
-            if isinstance(container, CONTAINERS) and id(container) not in self._whole:
-                self._whole.add(id(container))
-                self.size += 1
-        elif key.attribute or isinstance(container, dict):
-            self.add_name(container, key.key, counts=counts)
+        is_field = key is not None and key.attribute and not isinstance(container, CONTAINERS)
+        if key is not None and (is_field or isinstance(container, dict)):
+            self.add_name(container, key.key, manner)
         elif isinstance(container, CONTAINERS):
-            self.add(container, (), None)
+            self._note(self._whole, id(container), manner)
 
-    def add_name(self, container: Any, name: Hashable, *, counts: bool = False) -> None:
-        """Note that code writes this one name in `container`. `counts`: it only adds to it."""
+    def add_name(self, container: Any, name: Hashable, manner: Manner) -> None:
+        """Note that code writes this one name in `container`."""
         if isinstance(container, ModuleType):
             container = container.__dict__
-        place = id(container), hashed(name)
-        if self._names.get(place) not in (False, counts):
-            self._names[place] = counts
-            self._touched.add(id(container))
+        self._touched.add(id(container))
+        self._note(self._names, (id(container), hashed(name)), manner)
+
+    def _note(self, known: dict[Any, Manner], place: Any, manner: Manner) -> None:
+        before = known.get(place)
+        after = manner if before is None else before.and_as(manner)
+        if after != before:
+            known[place] = after
             self.size += 1
 
     def add_member(self, cls: type, to_class: bool, write: Write) -> None:
         """Note what a method of `cls` writes in its receiver: an instance or, `to_class`, the class itself."""
-        path = write.path
-        if path and path[0] == Key(True, "__class__"):
-            path, to_class = path[1:], True
+        if write.path and write.path[0] == Key(True, "__class__"):
+            write, to_class = write._replace(path=write.path[1:]), True
         if to_class:
-            self.add(cls, path, write.key, counts=write.counts)
+            self.add(cls, write)
         elif write not in self._members[cls]:
             self._members[cls].add(write)
             self.size += 1
@@ -107,7 +124,7 @@ class WriteLimits:
         """Note for `instance` what methods of its classes write in their receivers."""
         for cls in type(instance).__mro__:
             for write in self._members.get(cls, ()):
-                self.add(instance, write.path, write.key, counts=write.counts)
+                self.add(instance, write)
 
     def open(self, value: Any, *, foreign: bool = False) -> None:
         """Note that code hands `value` on: it and all below it may be changed. `foreign`: it is another package's."""
@@ -125,9 +142,21 @@ class WriteLimits:
         """Whether code names a write to this very place."""
         return id(container) in self._whole or (id(container), hashed(key)) in self._names
 
-    def counts(self, container: Any, key: Hashable) -> bool:
-        """Whether all that code does to this very place is to add to it."""
-        return self._names.get((id(container), hashed(key)), False)
+    def add_whole(self, container: Any) -> None:
+        """Note that code writes to `container` at any key."""
+        self._note(self._whole, id(container), ANYHOW)
+
+    def manner(self, container: Any, key: Hashable) -> Manner:
+        """Return how code writes this very place, as far as it names it."""
+        named = self._names.get((id(container), hashed(key)))
+        whole = self._whole.get(id(container))
+        if named is not None and whole is not None:
+            return named.and_as(whole)
+        return named or whole or ANYHOW
+
+    def names(self, kind: Kind, container: Any, key: Hashable) -> bool:
+        """Whether code has a name for this very place, or for a field that is called so."""
+        return self.writes(container, key) or (kind is Kind.FIELD and not self.fields.isdisjoint((key, ANY_FIELD)))
 
     def is_open(self, container: Any, *, foreign: bool = False) -> bool:
         """Whether it, or something that it was reached by, was handed on; `foreign`: or is another package's."""

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["ADDERS", "ADDS", "MUTATORS", "looked_at", "makes"]
+__all__ = ["ADDERS", "ADDS", "MUTATORS", "asked_for", "looked_at", "makes"]
 
 ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 MUTATORS: Final = ADDERS | frozenset(
@@ -84,6 +84,39 @@ def looked_at(function: ast.AST) -> Iterator[ast.AST]:
                 yield test
             case ast.UnaryOp(operand=operand):
                 yield operand
+
+
+def asked_for(function: ast.AST) -> Iterator[str]:
+    """Yield the names of what a function asks whether it is there, as it does before it makes it."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant(value=None)]):
+                yield from _names_of(left)
+            case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[held]):
+                yield from _names_of(held)
+            case ast.If(test=test) | ast.IfExp(test=test) | ast.UnaryOp(op=ast.Not(), operand=test):
+                yield from _names_of(test)
+            case ast.BoolOp(values=values):
+                for each in values:
+                    yield from _names_of(each)
+            case ast.Call(func=ast.Name(id="hasattr" | "getattr"), args=[_, ast.Constant(value=str(name)), *_]):
+                yield name
+            case ast.Try(body=body, handlers=handlers) if any(map(_is_of_absence, handlers)):
+                for statement in body:
+                    for inner in ast.walk(statement):
+                        if isinstance(inner, ast.Subscript | ast.Attribute):
+                            yield from _names_of(inner.value if isinstance(inner, ast.Subscript) else inner)
+
+
+def _names_of(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, ast.Attribute):
+        yield node.attr
+
+
+def _is_of_absence(handler: ast.ExceptHandler) -> bool:
+    return isinstance(handler.type, ast.Name) and handler.type.id in ("KeyError", "AttributeError", "NameError")
 
 
 def makes(node: ast.AST) -> bool:

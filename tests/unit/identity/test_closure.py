@@ -117,7 +117,12 @@ ITEM, ATTRIBUTE = Key(False, "x"), Key(True, "x")
         ("a[y]['x'] = 1", write("a")),
         ("a['x'][y] = 1", write("a", ITEM)),
         ("a['x'].append(1)", write("a", ITEM)),
-        ("a.setdefault('x', 1)", write("a", key=ITEM)),
+        ("a.setdefault('x', 1)", write("a", key=ITEM, lazily=True)),
+        ("if 'x' not in a: a['x'] = 1", write("a", key=ITEM, lazily=True)),
+        ("if y: a['x'] = 1", write("a", key=ITEM)),
+        ("if a.x is None: a.x = 1", write("a", key=ATTRIBUTE, lazily=True)),
+        ("try: return a[y]\n    except KeyError: a[y] = 1", write("a", lazily=True)),
+        ("global a\n    if a is None: a = 1", write("a", rebinds=True, lazily=True)),
         ("a.x += 1", write("a", key=ATTRIBUTE, counts=True)),
         ("a.x.append(1)", write("a", ATTRIBUTE)),
         ("setattr(a, 'x', 1)", write("a", key=ATTRIBUTE)),
@@ -208,7 +213,7 @@ def test_what_is_only_added_to(text: str, added_to: set[str]) -> None:
 
 def test_what_is_made_and_added_to_is_written_twice() -> None:
     found = scanned("def f(): a.setdefault('x', []).append(1)").writes
-    assert found == {write("a", key=ITEM), write("a", ITEM)}
+    assert found == {write("a", key=ITEM, lazily=True), write("a", ITEM)}
 
 
 def test_bytecode_sees_plain_writes() -> None:
