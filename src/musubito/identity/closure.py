@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from musubito.errors import MusubitoError
 from musubito.identity.annotations import annotated_classes
 from musubito.identity.copies import is_copy, may_be_copies
-from musubito.identity.describe import describe, is_atom, plain
+from musubito.identity.describe import builtin_base, describe, is_atom, plain
 from musubito.identity.description import ATOMS, Description, fields_of
 from musubito.identity.environment import Variable, describe_variable
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
@@ -167,6 +167,15 @@ class Facts:
         return limits.size, self.late, *flags, *map(len, names), *map(len, more)
 
 
+class Emptied:
+    """Stands for a container to which code only adds, as if nothing were in it. `name`: that of its builtin class."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 class _Waiting(NamedTuple):
     value: Any
     name: str
@@ -227,6 +236,7 @@ class Walk:
         self._kept: list[Any] = []
         """What was numbered, so that its id stays its own."""
         self._namespaces: dict[int, Namespace] = {}
+        self._emptied: dict[int, Emptied] = {}
         self._queue: deque[_Waiting] = deque()
         self._digest = sha256(VERSION)
         self._parts: dict[str, CodePart] = {}
@@ -269,6 +279,8 @@ class Walk:
                 description = describe_names(self, value.__dict__, name)
             elif isinstance(value, Namespace):
                 description = describe_names(self, value.names, name)
+            elif isinstance(value, Emptied):
+                description = Description(tokens("container", value.name), [])
             elif isinstance(value, Variable):
                 description = describe_variable(self, value)
             else:
@@ -432,6 +444,10 @@ class Walk:
     def namespace(self, names: dict[str, Any]) -> Namespace:
         """One and the same object for the same globals."""
         return self._namespaces.setdefault(id(names), Namespace(names))
+
+    def emptied(self, container: Any) -> Emptied:
+        """Return one and the same object for the same container."""
+        return self._emptied.setdefault(id(container), Emptied(builtin_base(type(container)).__name__))
 
     def not_tracked(self, name: str, value: Any) -> None:
         """`value` could only be counted by its type."""

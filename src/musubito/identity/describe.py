@@ -45,7 +45,7 @@ from musubito.model import StepDefinition
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["describe", "is_atom", "plain"]
+__all__ = ["builtin_base", "describe", "is_atom", "plain"]
 
 SEQUENCES = (list, tuple, set, frozenset, deque)
 ELSEWHERE = frozenset({"run_in_executor", "to_thread"})
@@ -75,14 +75,15 @@ def plain(walk: Walk, value: Any, name: str) -> bytes | None:
 
 
 def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
-    """Return plain data as it counts: itself, or made anew where runs have changed what it holds; else ABSENT.
+    """Return plain data as it counts: itself, or made anew where runs have changed what it holds; else ABSENT. What the
+    code writes by name is described entry by entry.
 
     `dicts` takes the keys of each dict, in their order.
     """
     cls = type(value)
     if cls in ATOMS:
         return ABSENT if cls is EllipsisType else value
-    if depth > DEPTH or (cls is dict and "__builtins__" in value):
+    if depth > DEPTH or (cls is dict and "__builtins__" in value) or walk.limits.touches(value):
         return ABSENT
     if cls is dict or cls is OrderedDict:
         pairs = walk.read.entries(value, name)
@@ -281,7 +282,7 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
     """A builtin container, or an object of a class derived from one, with something in it that is not plain
     data.
     """
-    cls, base = type(value), _base(type(value))
+    cls, base = type(value), builtin_base(type(value))
     own, links = tokens("container", base.__name__), []
     if isinstance(value, defaultdict):
         walk.guard.attribute(value, "default_factory", value.default_factory)
@@ -312,7 +313,8 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
     return Description(own, links)
 
 
-def _base(cls: type) -> type:
+def builtin_base(cls: type) -> type:
+    """Return the class of Python's that a container is of."""
     return next(each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object)
 
 

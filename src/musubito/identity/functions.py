@@ -120,9 +120,12 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         _writes(walk, function, text.scan, member)
     links: Links = []
     cells = _cells(walk, function, name, links)
-    added_to = {each for each in text.scan.added_to if _is_sink(walk, function, each, cells, name)}
-    for read in sorted(text.scan.reads - added_to, key=lambda each: (each.root.value, each.name, each.attributes)):
+    added_to = {each for each in text.scan.added_to if _is_sink(function, each, cells)}
+    for read in sorted(text.scan.reads, key=lambda each: (each.root.value, each.name, each.attributes)):
         label = ".".join((read.name, *read.attributes))
+        if read in added_to:
+            links += _added_to(walk, function, read, cells, name)
+            continue
         value, bound = ABSENT, read.name
         how = _How(read in text.scan.calls, (read.name, *read.attributes)[-1] in text.scan.given)
         match read.root:
@@ -290,18 +293,25 @@ def _held_in(value: Any) -> list[Any]:
     return [value]
 
 
-def _is_sink(walk: Walk, function: FunctionType, read: Read, cells: dict[str, Any], name: str) -> bool:
+def _is_sink(function: FunctionType, read: Read, cells: dict[str, Any]) -> bool:
     """Whether what the code adds to, and does not read, is of a type whose content such code cannot see."""
-    if read.root is Root.CLOSURE:
-        value, called = cells.get(read.name, ABSENT), f"{name}:{read.name}"
-    else:
-        value, called = function.__globals__.get(read.name, ABSENT), f"{module_of(function)}.{read.name}"
-    if value is ABSENT or not is_sink(value):
-        return False
+    value = _value_of(function, read, cells)
+    return value is not ABSENT and is_sink(value)
+
+
+def _value_of(function: FunctionType, read: Read, cells: dict[str, Any]) -> Any:
+    return cells.get(read.name, ABSENT) if read.root is Root.CLOSURE else function.__globals__.get(read.name, ABSENT)
+
+
+def _added_to(walk: Walk, function: FunctionType, read: Read, cells: dict[str, Any], name: str) -> Links:
+    """What the code only adds to: a container counts by its type, as if it were empty, a number not at all."""
+    value = _value_of(function, read, cells)
+    called = f"{name}:{read.name}" if read.root is Root.CLOSURE else f"{module_of(function)}.{read.name}"
+    walk.is_state(called)
     if read.root is Root.GLOBAL:
         walk.guard.kind_of_item(function.__globals__, read.name, type(value))
-    walk.is_state(called)
-    return True
+    label = ".".join((read.name, *read.attributes))
+    return [] if type(value) in ATOMS else [(label, walk.link(walk.emptied(value), called))]
 
 
 # -- what it reads -----------------------------------------------------------------------------------------------------

@@ -287,7 +287,8 @@ class _Visitor:
         self._asked_for = frozenset(asked_for(function))
         for each in body:
             self._visit(each)
-        self.found.added_to = frozenset(self._added_to - self.found.reads)
+        read = {(each.root, each.name) for each in self.found.reads}
+        self.found.added_to = frozenset(each for each in self._added_to if (each.root, each.name) not in read)
         self.found.reads |= self._added_to
         renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
         self.found.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
@@ -439,14 +440,14 @@ class _Visitor:
         if place is not None and not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
             self.found.handed.add(place)
 
-    def _adds_to(self, node: ast.expr) -> bool:
+    def _adds_to(self, node: ast.expr, *method: str) -> bool:
         """Whether `node` is a name that leads outside, so that a statement which merely adds to it is no read."""
         if not isinstance(node, ast.Name):
             return False
         place = self._place(node)
         if place is None or place.path or place.root not in (Root.GLOBAL, Root.CLOSURE) or place.name != node.id:
             return False
-        self._added_to.add(Read(place.root, place.name))
+        self._added_to.add(Read(place.root, place.name, method))
         return True
 
     # -- the walk ------------------------------------------------------------------------------------------------------
@@ -505,7 +506,7 @@ class _Visitor:
                     self.found.mutators.add("__iadd__" if isinstance(op, ast.Add) else "__ior__")
                 yield from (target, node.value)
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=value, attr=method)) as call) if (
-                method in ADDS and self._adds_to(value)
+                method in ADDS and self._adds_to(value, method)
             ):
                 self._write(node, value, None, method)
                 yield from (*call.args, *call.keywords)
