@@ -33,7 +33,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
-from musubito.engine import current
+from musubito.engine.default_engine import default_engine
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
@@ -713,7 +713,6 @@ async def test_nor_does_the_default_engine_that_is_opened_first(
     build: Callable[..., Any], watched: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ran: Ran
 ):
     given, cold, _ = GRAPHS[build]
-    monkeypatch.setattr(current, "_default", None)
     monkeypatch.setenv("MUSUBITO_URL", f"sqlite:///{tmp_path / 'default.db'}")
     graph = musubito_graph(build(ran, InMemorySaver()))
     try:
@@ -725,8 +724,7 @@ async def test_nor_does_the_default_engine_that_is_opened_first(
         assert took(ran) == cold
         assert (tmp_path / "default.db").exists()
     finally:
-        if current._default is not None:
-            await asyncio.to_thread(current._default.close)
+        await asyncio.to_thread(lambda: default_engine().close())
 
 
 async def test_nor_does_wrapping_on_the_loop_or_what_an_invocation_says(watched: Watched, engine: Any, ran: Ran):

@@ -53,7 +53,7 @@ from musubito.identity.tables import table_parts
 from musubito.identity.taken_apart import Parts, does_something, hides, parts_of, watched
 from musubito.identity.typing_objects import is_of_typing
 from musubito.identity.unread import unread
-from musubito.identity.write_limits import LAZILY
+from musubito.identity.write_limits import CACHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -320,7 +320,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     links: list[tuple[str, bytes]] = []
     walk.limits.of_instance(value)
     for each in _lazy_names(type(value)):
-        walk.limits.add_name(value, each, LAZILY)
+        walk.limits.add_name(value, each, CACHED)
     kind = kind_of(value)
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     exempt = left_out

@@ -220,7 +220,7 @@ class PlaceReader:
         """Whether what another step's run changed here does not count for this step: both do the same to it."""
         both = change.manner.and_as(self._limits.manner(container, key))
         was_absent = change.before is ABSENT or change.before is None
-        if both.counts or (was_absent and both.lazily and self._is_foreign(change.after)):
+        if both.counts or (was_absent and both.lazily and (both.cached or self._is_foreign(change.after))):
             return True
         return not change.named and self._limits.is_open(container, foreign=True)
 

@@ -17,7 +17,7 @@ from musubito.identity.description import ABSENT, ATOMS, fields_of
 from musubito.identity.places import NAMES, Kind, hashed
 from musubito.identity.scan import ANY_FIELD, Key, Write
 
-__all__ = ["ANYHOW", "CONTAINERS", "LAZILY", "Manner", "WriteLimits", "is_sink", "step_into"]
+__all__ = ["ANYHOW", "CACHED", "CONTAINERS", "Manner", "WriteLimits", "is_sink", "step_into"]
 
 CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
 SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Counter, OrderedDict})
@@ -25,18 +25,20 @@ SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Counte
 
 
 class Manner(NamedTuple):
-    """How code writes a place: whether it only adds to it, and whether it only makes what is not there."""
+    """How code writes a place: whether it only adds to it, only makes what is not there, or whether a cached property
+    does that for it."""
 
     counts: bool
     lazily: bool
+    cached: bool = False
 
     def and_as(self, other: Manner) -> Manner:
         """Return what holds for both."""
-        return Manner(self.counts and other.counts, self.lazily and other.lazily)
+        return Manner(self.counts and other.counts, self.lazily and other.lazily, self.cached and other.cached)
 
 
 ANYHOW: Final = Manner(counts=False, lazily=False)
-LAZILY: Final = Manner(counts=False, lazily=True)
+CACHED: Final = Manner(counts=False, lazily=True, cached=True)
 
 
 class WriteLimits:
