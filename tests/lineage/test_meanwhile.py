@@ -27,26 +27,24 @@ from musubito.lineage.removal import Prunable, Pruning, prunable, prune
 from musubito.lineage.verify import verify
 from tests.server import drop_database, new_database
 
-between: list[Callable[[], None]] = []
-"""What happens inside of a step, each once."""
-
-
-def _now() -> None:
-    while between:
-        between.pop()()
-
 
 class _Here:
-    """What a step does besides is no code of its own."""
+    """What a step does besides is no code of its own, nor is what that holds."""
+
+    def __init__(self) -> None:
+        self.between: list[Callable[[], None]] = []
 
     def __musubito_identity__(self) -> str:
         return "here"
 
     def __call__(self) -> None:
-        _now()
+        while self.between:
+            self.between.pop()()
 
 
 here = _Here()
+between = here.between
+"""What happens inside of a step, each once."""
 
 
 class World:
