@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from musubito.engine.file_caches import Files, inherited, remember
-from musubito.engine.file_digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
+from musubito.engine.file_digests import GRANULARITY, NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles, Seen
 from musubito.engine.file_readers import SITE
 from musubito.identity.names import loaded
@@ -147,10 +147,13 @@ def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: 
 # -- what is no input --------------------------------------------------------------------------------------------------
 def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
     """Whether what is gone now was made while the body ran."""
-    if seen.path in files.written or any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
+    if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
+        return True
+    if any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
         return True
     found = seen.signature
-    is_new = found is not None and len(found) > 1 and found[2] >= files.began
+    # The kernel's clock for files moves in ticks, so it is behind.
+    is_new = found is not None and len(found) > 1 and found[2] >= files.began - GRANULARITY
     return is_new and seen.path.startswith(_temporary_roots())
 
 
