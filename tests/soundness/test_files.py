@@ -642,28 +642,6 @@ def test_a_temporary_folder_at_the_beginning_of_a_step_is_no_input(w: World, her
     assert w.ran["f"] == 20
 
 
-def test_a_temporary_file_that_somebody_else_made_a_moment_ago_is_no_input(w: World, here: Path) -> None:
-    """A thread may write for somebody else, so what it writes is not taken for the step's own."""
-
-    @musubito_step(name="f")
-    def f(x: int) -> str:
-        thread = threading.Thread(target=lambda: made.append(tempfile.mkstemp(text=True)))
-        thread.start()
-        thread.join()
-        descriptor, name = made[-1]
-        os.close(descriptor)
-        text = Path(name).read_text()
-        os.unlink(name)
-        w.count("f")
-        return text
-
-    made: list[tuple[int, str]] = []
-    for x in range(20):
-        f(x)
-        f(x)
-    assert w.ran["f"] == 20
-
-
 def test_a_file_that_was_taken_away_is_none_of_its_own(w: World, here: Path) -> None:
     @musubito_step(name="f")
     def f(x: int) -> str:

@@ -20,16 +20,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.thread import _worker, _WorkItem
 from contextvars import Context
 from functools import cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from musubito.engine.context import SCOPE
-from musubito.engine.file_caches import hits
+from musubito.engine.file_caches import Files, Seen, hits, keep, remember
 from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
-from musubito.engine.file_readers import Reader, Site, reader_of
+from musubito.engine.file_readers import Site, reader_of
 from musubito.identity import audit
 from musubito.store.base import Read
 
-__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "Seen", "begin", "end", "listen"]
+__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "begin", "end", "listen"]
 
 SMALL: Final = 64 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
@@ -44,25 +44,11 @@ _THREADS: Final[dict[int, threading.Thread]] = threading._active  # type: ignore
 """Those that run, by their idents; `threading.current_thread` makes new ones for threads of others."""
 
 
-class Seen(NamedTuple):
-    """A path as it was when the body read it first."""
-
-    path: str
-    folder: bool
-    relative: str | None
-    """As it was opened, where that was relative to the working directory in which the body began."""
-    signature: Signature | None
-    digest: bytes | None
-    """Of a folder, and of a file only where the signature alone would not tell of a change just after."""
-    open_to_doubt: bool
-    """Whether a change just after could not be told at all."""
-    reader: Reader
-
-
 class BodyFiles:
     """What one body has read and written so far."""
 
     __slots__ = (
+        "_left_in",
         "_touched",
         "base",
         "before",
@@ -96,6 +82,8 @@ class BodyFiles:
         self.made: set[str] = set()
         """Folders that were not there before it made them."""
         self._touched: dict[str, Signature | None] = {}
+        self._left_in: dict[int, Files] = {}
+        """What was read that may lie in the state that the body has left so far, by identity."""
 
     # -- what happens --------------------------------------------------------------------------------------------------
     def opened_beside(self, name: Any, _mode: Any, flags: Any) -> None:
@@ -158,6 +146,12 @@ class BodyFiles:
         if self.base is None:
             self.base = getcwd()
 
+    def left_in(self, sources: Files) -> None:
+        """The body has left a state: these are what it may hold."""
+        self._left_in[id(sources)] = sources
+        for seen in tuple(self.seen.values()):
+            keep(seen, sources)
+
     def without_own(self, reads: Sequence[Read]) -> Sequence[Read]:
         """What a call inside the body read, without the files that the body itself had written before."""
         base = self.base or ""
@@ -181,10 +175,13 @@ class BodyFiles:
         reader = reader_of(path)
         if reader is None:
             return
-        self.sites.add(reader.site)
+        if reader.site is not None:
+            self.sites.add(reader.site)
         before = self.seen.get((path, folder))
         if before is not None:
             self._listed_again(before)
+            if reader.caches != before.reader.caches:
+                remember(before, (), reader)
             return
         if not folder and self.wrote(path):
             return
@@ -197,13 +194,15 @@ class BodyFiles:
         elif found is not None and not is_settled(found, time.time_ns()):
             doubt = touched or (len(found) > 1 and found[0] > SMALL)
             digest = None if doubt else digest_of(path, found, folder=False)
-        self.seen.setdefault((path, folder), Seen(path, folder, relative, found, digest, doubt, reader))
+        seen = Seen(path, relative, self.base, found, digest, reader, folder=folder, open_to_doubt=doubt)
+        self.seen[path, folder] = seen
+        remember(seen, tuple(self._left_in.values()))
 
     def _listed_again(self, before: Seen) -> None:
         """What it is told now of a folder may be another thing than before, though it may be as before in the end."""
         now = signature(before.path) if before.folder else before.signature
         if now != before.signature and digest_of(before.path, now, folder=True) != before.digest:
-            self.seen[before.path, True] = before._replace(open_to_doubt=True)
+            before.open_to_doubt = True
 
 
 def _empties(flags: int) -> bool:

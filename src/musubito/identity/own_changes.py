@@ -33,7 +33,7 @@ UNKNOWN: Final[Any] = object()
 class Change(NamedTuple):
     """What runs made of one place: what it held before the first of them, what the last one left, and when that was.
 
-    `sources` takes what those runs read that may lie there now (see `engine.file_caches`). `left` is a digest of what
+    `sources` holds what those runs read that may lie there now (see `engine.file_caches`). `left` is a digest of what
     was left, with all that it leads to; None until the next walk, which takes it.
     """
 
@@ -93,7 +93,7 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
 class ObservedRun:
     """A run of a step that has begun: when it ends, what it changed is remembered."""
 
-    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged", "sources")
+    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged", "read_into")
 
     def __init__(
         self, step: str, unchanged: Callable[[], bool], observations: list[Observation], limits: WriteLimits
@@ -102,8 +102,8 @@ class ObservedRun:
         self._unchanged = unchanged
         self._observations = observations
         self._limits = limits
-        self.sources: list[dict[Any, Any]] = []
-        """Of each change that it made, what lies there now (see `Change`)."""
+        self.read_into: Callable[[dict[Any, Any]], None] | None = None
+        """Called with the `sources` of each change that this run made, to put in what it reads."""
         self._number = next(_numbers)
         with _lock:
             _open[self._number] = self
@@ -162,8 +162,8 @@ class ObservedRun:
             # What was recorded since this run began is a run's beside it.
             if prior.number > self._number or same(prior.after, before):
                 first, sources = prior.before, prior.sources
-        if not self._limits.counts(changes.container, key):
-            self.sources.append(sources)
+        if self.read_into is not None and not self._limits.counts(changes.container, key):
+            self.read_into(sources)
         changes.by_key[hashed(key)] = Change(first, after, next(_numbers), sources)
 
 
