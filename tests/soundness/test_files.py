@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import csv
 import errno
 import glob
 import json
 import os
 import pickle
+import queue
 import random
 import shutil
 import subprocess
@@ -18,8 +20,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import lru_cache
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,46 @@ def of_executor() -> str:
     return asyncio.run(read())
 
 
+def of_multiprocessing_pool() -> str:
+    return POOL_OF_MULTIPROCESSING.apply(text_of, ["prompt.txt"])
+
+
+def of_worker() -> str:
+    answer: queue.Queue[str] = queue.Queue()
+    ASKED.put(("prompt.txt", answer))
+    return answer.get()
+
+
+def _works() -> None:
+    while True:
+        name, answer = ASKED.get()
+        answer.put(text_of(name))
+
+
+POOL_OF_MULTIPROCESSING = ThreadPool(1)
+atexit.register(POOL_OF_MULTIPROCESSING.terminate)
+ASKED: queue.Queue[tuple[str, queue.Queue[str]]] = queue.Queue()
+threading.Thread(target=_works, daemon=True).start()
+
+
+def of_empty_context() -> str:
+    return Context().run(text_of, "prompt.txt")
+
+
+def of_context_of_before() -> str:
+    return OF_BEFORE.run(text_of, "prompt.txt")
+
+
+OF_BEFORE = copy_context()
+
+
+async def of_task_in_empty_context() -> str:
+    async def read() -> str:
+        return text_of("prompt.txt")
+
+    return await asyncio.create_task(read(), context=Context())
+
+
 def of_task() -> str:
     async def read() -> str:
         return await asyncio.to_thread(Path("prompt.txt").read_text)
@@ -171,6 +214,10 @@ READERS = [
     of_pool,
     of_pool_that_stays,
     of_executor,
+    of_multiprocessing_pool,
+    of_worker,
+    of_empty_context,
+    of_context_of_before,
     of_task,
 ]
 
@@ -391,6 +438,18 @@ def test_async_steps(w: World, here: Path) -> None:
     assert asyncio.run(both()) == ["1", "1"]
     (here / "prompt.txt").write_text("2")
     assert asyncio.run(both()) == ["2", "2"]
+    assert w.ran["f"] == 2
+
+
+def test_a_task_in_an_empty_context(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    async def f(x: int) -> str:
+        w.count("f")
+        return await of_task_in_empty_context()
+
+    for text in ("1", "1", "2", "2"):
+        (here / "prompt.txt").write_text(text)
+        assert asyncio.run(f(0)).value == text
     assert w.ran["f"] == 2
 
 

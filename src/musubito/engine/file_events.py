@@ -1,9 +1,9 @@
 """What a step's body reads of files and folders, told by Python's audit events while it runs.
 
-Events are listened to from the first body on that is to be watched. An event belongs to the body that is
-innermost where it is raised: the context variable says which, so that tasks and threads which inherit a context are in
-it. A thread that inherited none may be at work for every body that was open when it began; a pool's thread, for every
-open one: too many dependencies are a cost, one too few would be a wrong replay.
+An event belongs to the body that is innermost where it is raised: the context variable says which, so that tasks and
+threads which inherit a context are in it. What inherited none, as a thread or an empty context, may be at work for
+every open body: too many dependencies are a cost, one too few would be a wrong replay. The main thread is at work for
+itself, and so is what inherits its context.
 
 The handlers note paths and their signatures, and read no file unless it was changed a moment ago. What the notes amount
 to is found out when the body has ended (`engine.file_reads`).
@@ -17,15 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures.thread import _worker, _WorkItem
-from contextvars import Context
+from concurrent.futures.thread import _WorkItem
+from contextvars import Context, ContextVar
 from functools import cache
 from typing import Any, Final, TypeAlias
 
 from musubito.engine.context import SCOPE
 from musubito.engine.file_caches import Files, Seen, hits, keep, remember
 from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
-from musubito.engine.file_readers import Site, reader_of
+from musubito.engine.file_readers import BODIES, Site, reader_of
 from musubito.identity import audit
 from musubito.store.base import Read
 
@@ -40,8 +40,10 @@ NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 
 DATABASES: Final[set[str]] = set()
 """The files that SQLite was told to open: lineage, checkpoints."""
-_THREADS: Final[dict[int, threading.Thread]] = threading._active  # type: ignore[attr-defined]
-"""Those that run, by their idents; `threading.current_thread` makes new ones for threads of others."""
+_INHERITS: Final = ContextVar("_INHERITS", default=False)
+"""Whether a context is the main thread's, or a copy of that."""
+if threading.current_thread() is threading.main_thread():
+    _INHERITS.set(True)
 
 
 class BodyFiles:
@@ -51,7 +53,6 @@ class BodyFiles:
         "_left_in",
         "_touched",
         "base",
-        "before",
         "began",
         "closed",
         "hits",
@@ -60,14 +61,15 @@ class BodyFiles:
         "module",
         "seen",
         "sites",
+        "thread",
         "written",
     )
 
     def __init__(self, module: str) -> None:
         self.module = module
         self.began = time.time_ns()
-        self.before: Sequence[threading.Thread] = tuple(_THREADS.values())
-        """The threads that had begun before."""
+        self.thread = threading.get_ident()
+        """Where it began."""
         self.base: str | None = None
         """The working directory, as it was when the body first did something to files."""
         self.closed = False
@@ -224,7 +226,6 @@ def begin(module: str) -> BodyFiles:
 def end(files: BodyFiles) -> None:
     """It has ended: what is read from now on is none of its business."""
     files.closed = True
-    files.before = ()
     _OPEN.discard(files)
 
 
@@ -259,11 +260,20 @@ def _of_body(handle: Handle, beside: Handle) -> Callable[[Any], None]:
 
 
 def _of_stray_thread() -> Sequence[BodyFiles]:
-    """The bodies for which a thread may be at work that inherited no context."""
-    thread = _THREADS.get(threading.get_ident())
-    if getattr(thread, "_target", None) is _worker:
-        return () if _is_in_context() else tuple(_OPEN)
-    return [files for files in tuple(_OPEN) if thread is not None and thread not in files.before]
+    """The bodies for which code may be at work that is in the context of none."""
+    thread = threading.get_ident()
+    here = [files for files in tuple(_OPEN) if files.thread == thread]
+    if here and _is_below_body():
+        return here
+    return () if _INHERITS.get() or _is_in_context() else tuple(_OPEN)
+
+
+def _is_below_body() -> bool:
+    """Whether a body has called this, in whatever context."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") not in BODIES:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _is_in_context() -> bool:

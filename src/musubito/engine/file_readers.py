@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.identity.cached_functions import know
 
-__all__ = ["SITE", "Cache", "Reader", "Site", "reader_of"]
+__all__ = ["BODIES", "SITE", "Cache", "Reader", "Site", "reader_of"]
 
 Cache: TypeAlias = "CodeType | str"
 """The code of a function, which may be below an `lru_cache`, or a package that keeps what it reads."""
