@@ -95,6 +95,20 @@ ignores("x")
 print(after("x").value)
 """,
 }
+WARMED = {
+    "at the start": "load('a.txt')",
+    "in a thread at the start": "threading.Thread(target=load, args=('a.txt',)).start()",
+    "with mode off": "with run(mode='off'): ask('w')",
+    "by an engine that tracks no files": """
+with MusubitoEngine(SQLiteStorage(":memory:"), track_files=False) as other, use_musubito_engine(other):
+    ask("w")
+""",
+    "after other steps": """
+other("w")
+load.cache_clear()
+load('a.txt')
+""",
+}
 WRAPPERS = {
     "another name": """
 def _load(name): return Path(name).read_text()
@@ -168,3 +182,16 @@ def test_a_text_that_somebody_else_has_read_before(tmp_path: Path, loader: str, 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_cache_that_is_not_found_under_the_name_of_its_function(tmp_path: Path, wrapper: str) -> None:
     replays_are_right(tmp_path, BEGINNING + first_and_second_call(WRAPPERS[wrapper]))
+
+
+@pytest.mark.parametrize("where", WARMED)
+def test_a_cache_that_was_filled_outside_of_any_body(tmp_path: Path, where: str) -> None:
+    steps = """
+load = functools.lru_cache(lambda name: Path(name).read_text())
+@musubito_step
+def ask(x): return load("a.txt") + x
+@musubito_step
+def other(x): return len(load("b.txt") + x)
+"""
+    ending = 'print(ask("x").value)'
+    replays_are_right(tmp_path, f"{BEGINNING}{steps}{WARMED[where]}\n{ending}", ends=not where.startswith("by"))

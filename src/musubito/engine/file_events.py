@@ -20,16 +20,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.thread import _WorkItem
 from contextvars import Context, ContextVar
 from functools import cache
+from types import CodeType
 from typing import Any, Final, TypeAlias
 
 from musubito.engine.context import SCOPE
 from musubito.engine.file_caches import Files, Seen, hits, keep, remember
 from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
-from musubito.engine.file_readers import BODIES, Site, reader_of
+from musubito.engine.file_readers import BODIES, Reader, Site, reader_of
 from musubito.identity import audit
+from musubito.identity.cached_functions import KNOWN_CODE
 from musubito.store.base import Read
 
-__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "begin", "end", "listen"]
+__all__ = ["DATABASES", "HANDLERS", "BodyFiles", "begin", "end", "listen", "tracks_files"]
 
 SMALL: Final = 64 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
@@ -189,14 +191,7 @@ class BodyFiles:
             return
         touched = not folder and path in self._touched
         found = self._touched[path] if touched else signature(path)
-        digest, doubt = None, False
-        if folder:
-            # Its times change with entries that do not count. Whoever lists it looks through it, too.
-            digest = digest_of(path, found, folder=True)
-        elif found is not None and not is_settled(found, time.time_ns()):
-            doubt = touched or (len(found) > 1 and found[0] > SMALL)
-            digest = None if doubt else digest_of(path, found, folder=False)
-        seen = Seen(path, relative, self.base, found, digest, reader, folder=folder, open_to_doubt=doubt)
+        seen = _seen(path, relative, self.base, found, reader, folder=folder, touched=touched)
         self.seen[path, folder] = seen
         remember(seen, tuple(self._left_in.values()))
 
@@ -205,6 +200,26 @@ class BodyFiles:
         now = signature(before.path) if before.folder else before.signature
         if now != before.signature and digest_of(before.path, now, folder=True) != before.digest:
             before.open_to_doubt = True
+
+
+def _seen(
+    path: str,
+    relative: str | None,
+    base: str | None,
+    found: Signature | None,
+    reader: Reader,
+    *,
+    folder: bool,
+    touched: bool = False,
+) -> Seen:
+    digest, doubt = None, False
+    if folder:
+        # Its times change with entries that do not count. Whoever lists it looks through it, too.
+        digest = digest_of(path, found, folder=True)
+    elif found is not None and not is_settled(found, time.time_ns()):
+        doubt = touched or (len(found) > 1 and found[0] > SMALL)
+        digest = None if doubt else digest_of(path, found, folder=False)
+    return Seen(path, relative, base, found, digest, reader, folder=folder, open_to_doubt=doubt)
 
 
 def _empties(flags: int) -> bool:
@@ -218,6 +233,7 @@ _OPEN: Final[set[BodyFiles]] = set()
 def begin(module: str) -> BodyFiles:
     """A body of a step of this module begins."""
     listen()
+    _STARTED.set()
     files = BodyFiles(module)
     _OPEN.add(files)
     return files
@@ -236,25 +252,46 @@ def _nothing(_files: BodyFiles, _args: Any) -> None:
     """Somebody else may have done it."""
 
 
-def _of_body(handle: Handle, beside: Handle) -> Callable[[Any], None]:
-    """Handle an event of a body; `beside`: one of a thread that may be at work for a body."""
+_STARTED: Final = threading.Event()
+"""Whether a body has begun."""
+
+
+def _may_fill_a_cache(
+    started: Callable[[], bool] = _STARTED.is_set, known: set[CodeType] = KNOWN_CODE, here: Any = sys._getframe
+) -> bool:
+    """Whether a cache may be filled where no body is open: before the first one it is not known yet which there are.
+    It has its own names, as `_of_body`."""
+    if not started():
+        return True
+    if not known:
+        return False
+    frame = here(1)
+    while frame is not None and frame.f_code not in known:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _of_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | None = None) -> Callable[[Any], None]:
+    """Handle an event of a body; `beside`: one of a thread that may be at work for a body, `outside`: of no body."""
     # When the interpreter ends, modules lose their names before the last file is opened.
-    scope, bodies = SCOPE.get, _OPEN
+    scope, bodies, may_fill_a_cache = SCOPE.get, _OPEN, _may_fill_a_cache
 
     def handler(args: Any) -> None:
         frame = scope().frame
-        if frame is None and not bodies:
+        if frame is None and not bodies and not may_fill_a_cache():
             return
         here: Sequence[BodyFiles | None] = tuple(bodies)
         try:
             here, how = (_of_stray_thread(), beside) if frame is None else ((frame.files,), handle)
-            for files in here:
-                if files is not None and not files.closed:
-                    how(files, args)
+            watched = [files for files in here if files is not None and not files.closed]
+            for files in watched:
+                how(files, args)
+            if not watched and outside is not None and may_fill_a_cache():
+                outside(args)
         except Exception as error:  # whatever goes wrong, the user's own call goes on
-            for files in here:
-                if files is not None:
-                    files.lost = f"which files it read could not be told: {type(error).__qualname__}"
+            for each in here:
+                if each is not None:
+                    each.lost = f"which files it read could not be told: {type(error).__qualname__}"
 
     return handler
 
@@ -288,6 +325,27 @@ def _is_in_context() -> bool:
     return isinstance(getattr(bound, "__self__", None), Context)
 
 
+def _opened_outside(args: Any) -> None:
+    name, _, flags = args
+    if not isinstance(name, int) and not flags & (NO_CONTENT | READ_WRITE):
+        _read_outside(os.fsdecode(name), folder=False)
+
+
+def _listed_outside(args: Any) -> None:
+    if not isinstance(args[0], int):
+        _read_outside(os.fsdecode(os.curdir if args[0] is None else args[0]), folder=True)
+
+
+def _read_outside(text: str, *, folder: bool) -> None:
+    """Somebody reads a path while no body is open: a cache may keep it that answers a body later."""
+    reader = reader_of(text)
+    if reader is not None:
+        here = getcwd()
+        path = os.path.join(here, text)
+        relative = None if os.path.isabs(text) else text
+        remember(_seen(path, relative, here, signature(path), reader, folder=folder), ())
+
+
 def _connected(args: Any) -> None:
     try:
         name = os.fsdecode(args[0])
@@ -301,15 +359,29 @@ def _listed(files: BodyFiles, args: Any) -> None:
 
 
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
-    "open": _of_body(lambda files, args: files.opened(*args), lambda files, args: files.opened_beside(*args)),
-    "os.listdir": _of_body(_listed, _listed),
-    "os.scandir": _of_body(_listed, _listed),
+    "open": _of_body(
+        lambda files, args: files.opened(*args), lambda files, args: files.opened_beside(*args), _opened_outside
+    ),
+    "os.listdir": _of_body(_listed, _listed, _listed_outside),
+    "os.scandir": _of_body(_listed, _listed, _listed_outside),
     "os.rename": _of_body(lambda files, args: files.renamed(args[0], args[1]), _nothing),
     "os.mkdir": _of_body(lambda files, args: files.makes_folder(args[0]), _nothing),
     "os.chdir": _of_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "sqlite3.connect": _connected,
 }
 """By event, what is done with its arguments, in the thread that raises it."""
+
+
+def tracks_files() -> bool:
+    """Return whether MUSUBITO_TRACK_FILES leaves the files that steps read switched on, as it does by default."""
+    value = os.environ.get("MUSUBITO_TRACK_FILES", "")
+    if value.lower() in ("", "1", "true", "yes", "on"):
+        return True
+    if value.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(
+        f"the environment variable MUSUBITO_TRACK_FILES is {value!r}: say 1, true, yes or on, or 0, false, no or off"
+    )
 
 
 @cache

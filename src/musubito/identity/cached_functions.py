@@ -12,8 +12,10 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-__all__ = ["cached_functions", "code_below", "know"]
+__all__ = ["KNOWN_CODE", "cached_functions", "code_below", "know"]
 
+KNOWN_CODE: Final[set[CodeType]] = set()
+"""What runs below those that were ever known."""
 _known: Final[WeakKeyDictionary[_lru_cache_wrapper[Any], CodeType]] = WeakKeyDictionary()
 
 
@@ -23,6 +25,7 @@ def know(cached: _lru_cache_wrapper[Any]) -> None:
         code = code_below(cached.__wrapped__)
         if code is not None:
             _known[cached] = code
+            KNOWN_CODE.add(code)
 
 
 def cached_functions() -> Iterator[tuple[_lru_cache_wrapper[Any], CodeType]]:
