@@ -1083,6 +1083,81 @@ def test_what_modules_read_while_they_are_imported(w: World, here: Path, monkeyp
         del sys.modules[f"{name}_of_this_test"]
 
 
+PLUG_IN_PROGRAM = """
+import importlib, importlib.util, runpy, sys
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+
+sys.path.append("plugins")
+named = "named"
+
+def by_spec(name):
+    spec = importlib.util.spec_from_file_location("loaded", f"plugins/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.VALUE
+
+def by_name(name):
+    return importlib.import_module("plug" + name[4:]).VALUE
+
+def by_path(name):
+    return runpy.run_path(f"plugins/{name}.py")["VALUE"]
+
+@musubito_step
+def ask(how, name):
+    print("ran", end=" ")
+    return {"spec": by_spec, "name": by_name, "path": by_path}[how](name)
+
+with use_musubito_engine(MusubitoEngine(SQLiteStorage("lineage.db"))) as engine:
+    print(ask(sys.argv[1], "plug_in").value)
+    engine.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["spec", "name", "path"])
+def test_code_that_a_step_loads_by_a_name_that_it_computes(here: Path, how: str) -> None:
+    def says() -> str:
+        program = [sys.executable, "program.py", how]
+        return subprocess.run(program, cwd=here, capture_output=True, text=True, check=True).stdout
+
+    (here / "plugins").mkdir()
+    (here / "program.py").write_text(PLUG_IN_PROGRAM)
+    plug_in, helper = here / "plugins" / "plug_in.py", here / "plugins" / "helper.py"
+    plug_in.write_text("from helper import VALUE\n")
+    helper.write_text("VALUE = 'one'\n")
+    assert [says(), says()] == ["ran one\n", "one\n"]
+    helper.write_text("VALUE = 'other'\n")
+    assert [says(), says()] == ["ran other\n", "other\n"]
+    plug_in.write_text("VALUE = 'its own'\n")
+    assert [says(), says()] == ["ran its own\n", "its own\n"]
+
+
+def test_code_that_a_step_names_counts_as_code_and_not_as_a_file(w: World, here: Path) -> None:
+    (here / "helper.py").write_text("VALUE = 1\n")
+    program = (
+        "import sys\n"
+        "from musubito import musubito_step\n"
+        "@musubito_step\n"
+        "def inner(x):\n"
+        "    import helper\n"
+        "    return helper.VALUE\n"
+        "@musubito_step\n"
+        "def outer(x):\n"
+        "    print('ran', end=' ')\n"
+        "    return inner(x).value\n"
+        "print(outer(0).value)\n"
+    )
+    (here / "program.py").write_text(program)
+
+    def says() -> str:
+        return subprocess.run(
+            [sys.executable, "program.py"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert [says(), says()] == ["ran 1\n", "1\n"]
+    (here / "helper.py").write_text("# a comment\nVALUE = 1\n")
+    assert says() == "1\n"
+
+
 def test_data_of_the_steps_own_package_where_it_is_installed(here: Path) -> None:
     site = here / "lib" / "site-packages"
     for package in ("mine", "theirs"):

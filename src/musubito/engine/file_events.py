@@ -26,7 +26,7 @@ from typing import Any, Final, TypeAlias
 from musubito.engine.context import SCOPE
 from musubito.engine.file_caches import Files, Seen, hits, keep, remember
 from musubito.engine.file_digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
-from musubito.engine.file_readers import BODIES, Reader, Site, reader_of
+from musubito.engine.file_readers import BODIES, Reader, Site, code_of, reader_of
 from musubito.identity import audit
 from musubito.identity.cached_functions import KNOWN_CODE
 from musubito.store.base import Read
@@ -167,7 +167,7 @@ class BodyFiles:
         return path in self.written and signature(path) != self.written[path]
 
     def _path(self, name: Any) -> tuple[str, str | None]:
-        text = os.fsdecode(name)
+        text = code_of(os.fsdecode(name))
         if self.base is None:
             self.base = getcwd()
         if os.path.isabs(text):
@@ -338,6 +338,7 @@ def _listed_outside(args: Any) -> None:
 
 def _read_outside(text: str, *, folder: bool) -> None:
     """Somebody reads a path while no body is open: a cache may keep it that answers a body later."""
+    text = code_of(text)
     reader = reader_of(text)
     if reader is not None:
         here = getcwd()

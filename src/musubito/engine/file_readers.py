@@ -10,12 +10,13 @@ import dis
 import os
 import sys
 from functools import _lru_cache_wrapper, lru_cache
+from importlib.util import source_from_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.identity.cached_functions import know
 
-__all__ = ["BODIES", "SITE", "Cache", "Reader", "Site", "reader_of"]
+__all__ = ["BODIES", "SITE", "Cache", "Reader", "Site", "code_of", "reader_of"]
 
 Cache: TypeAlias = "CodeType | str"
 """The code of a function, which may be below an `lru_cache`, or a package that keeps what it reads."""
@@ -47,6 +48,9 @@ ON_THEIR_OWN: Final = frozenset(
 """Packages whose reads are the interpreter's or a tool's own business, credentials and system tables among them."""
 CACHING: Final = frozenset({"jinja2", "mako"})
 """Packages that keep what they have read."""
+LOADERS: Final = ("importlib", "runpy", "zipimport")
+LOADING: Final = frozenset({"get_code", "_get_code_from_file"})
+"""Functions of those that read a module to run it."""
 STDLIB: Final = os.path.join(os.path.dirname(os.__file__), "")
 BRANCHES: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
 ENDS: Final = ("RETURN_VALUE", "RETURN_CONST", "PUSH_EXC_INFO")
@@ -65,8 +69,6 @@ class Reader(NamedTuple):
 
 def reader_of(path: str) -> Reader | None:
     """Who is about to open a path, if that code reads it for its own purposes."""
-    if path.endswith(".pyc"):
-        return None
     inner: Any = sys._getframe(1)
     while inner.f_back is not None and _module(inner) in OURS:
         inner = inner.f_back
@@ -78,7 +80,8 @@ def reader_of(path: str) -> Reader | None:
     is_data = top == "importlib" and _is_asked_for_data(frame, name)
     if not is_data and name not in BODIES:
         is_source = name == "linecache" and path.endswith((".py", ".pyw"))
-        if top in ON_THEIR_OWN or is_source or _is_importing(frame):
+        is_own = top in ON_THEIR_OWN or is_source or _is_importing(frame)
+        if is_own and not (path.endswith((".py", ".pyw")) and _loads_code(frame)):
             return None
     return Reader(_site_of(frame), _caches_around(inner))
 
@@ -97,6 +100,26 @@ def _straight(code: CodeType) -> int:
         if each.opcode in BRANCHES or each.opname.startswith(ENDS):
             return each.offset
     return len(code.co_code)
+
+
+def code_of(path: str) -> str:
+    """Return the source of a file of bytecode, whose content tells of it, and any other path as it is."""
+    if path.endswith(".pyc"):
+        try:
+            return source_from_cache(path)
+        except ValueError:
+            pass  # it lies beside its source, or there is none
+    return path
+
+
+def _loads_code(frame: Any) -> bool:
+    """Whether code that nobody has looked at is loaded. The walk through a step's code imports what it names, so what
+    the step's body loads after that has a name that is computed."""
+    is_loading = False
+    while frame is not None and _module(frame).startswith(LOADERS):
+        is_loading = is_loading or frame.f_code.co_name in LOADING
+        frame = frame.f_back
+    return is_loading and frame is not None and _module(frame).partition(".")[0] != "musubito"
 
 
 def _is_looked_through(name: str) -> bool:
