@@ -8,6 +8,8 @@ import csv
 import errno
 import glob
 import json
+import logging
+import logging.handlers
 import os
 import pickle
 import queue
@@ -582,6 +584,36 @@ def test_a_log_that_is_only_written_counts_for_nothing(w: World, here: Path) -> 
     (here / "log").write_text("another")
     f(0)
     assert w.ran["f"] == 1
+
+
+def test_a_log_that_rolls_over_counts_for_nothing(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        w.count("f")
+        for number in range(10):
+            LOG_OF_THIS_TEST.warning("line %d", number)
+        return of_pathlib()
+
+    (here / "prompt.txt").write_text("1")
+    handlers = [
+        logging.handlers.RotatingFileHandler(here / "size.log", maxBytes=20, backupCount=2),
+        logging.handlers.TimedRotatingFileHandler(here / "time.log", when="S", backupCount=1),
+    ]
+    for handler in handlers:
+        LOG_OF_THIS_TEST.addHandler(handler)
+    try:
+        handlers[1].rolloverAt = 0
+        f(0)
+        handlers[1].rolloverAt = 0
+        assert (f(0).value, w.ran["f"]) == ("1", 1)
+        assert len(list(here.glob("*.log.*"))) == 3
+    finally:
+        for handler in handlers:
+            LOG_OF_THIS_TEST.removeHandler(handler)
+            handler.close()
+
+
+LOG_OF_THIS_TEST = logging.getLogger("of this test")
 
 
 def test_what_a_step_wrote_itself_is_no_input(w: World, here: Path) -> None:

@@ -40,9 +40,20 @@ BODIES: Final = frozenset({"musubito.engine.drivers", "musubito.engine.engine", 
 ON_THEIR_OWN: Final = frozenset(
     {
         *("musubito", "musubito_langgraph", "importlib", "zipimport", "runpy", "site", "sysconfig", "inspect", "pydoc"),
-        *("traceback", "pkgutil", "py_compile", "encodings", "gettext", "locale", "mimetypes", "netrc", "platform"),
+        *(
+            "logging",
+            "traceback",
+            "pkgutil",
+            "py_compile",
+            "encodings",
+            "gettext",
+            "locale",
+            "mimetypes",
+            "netrc",
+            "platform",
+        ),
         *("ssl", "zoneinfo", "ctypes", "multiprocessing", "faulthandler", "pkg_resources", "coverage", "debugpy"),
-        *("pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
+        *("logging", "pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
     }
 )
 """Packages whose reads are the interpreter's or a tool's own business, credentials and system tables among them."""
