@@ -1164,7 +1164,8 @@ def test_code_that_a_step_loads_by_a_name_that_it_computes(here: Path, how: str)
 
 
 def test_code_that_a_step_names_counts_as_code_and_not_as_a_file(w: World, here: Path) -> None:
-    (here / "helper.py").write_text("VALUE = 1\n")
+    (here / "helper.py").write_text("from below import VALUE\n")
+    (here / "below.py").write_text("VALUE = 1\n")
     program = (
         "import sys\n"
         "from musubito import musubito_step\n"
@@ -1186,7 +1187,8 @@ def test_code_that_a_step_names_counts_as_code_and_not_as_a_file(w: World, here:
         ).stdout
 
     assert [says(), says()] == ["ran 1\n", "1\n"]
-    (here / "helper.py").write_text("# a comment\nVALUE = 1\n")
+    (here / "helper.py").write_text("# a comment\nfrom below import VALUE\n")
+    (here / "below.py").write_text("# a comment\nVALUE = 1\n")
     assert says() == "1\n"
 
 

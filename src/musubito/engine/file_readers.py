@@ -127,7 +127,7 @@ def _loads_code(frame: Any) -> bool:
     """Whether code that nobody has looked at is loaded. The walk through a step's code imports what it names, so what
     the step's body loads after that has a name that is computed."""
     is_loading = False
-    while frame is not None and _module(frame).startswith(LOADERS):
+    while frame is not None and (_module(frame).startswith(LOADERS) or frame.f_code.co_name == "<module>"):
         is_loading = is_loading or frame.f_code.co_name in LOADING
         frame = frame.f_back
     return is_loading and frame is not None and _module(frame).partition(".")[0] != "musubito"
