@@ -22,6 +22,7 @@ from musubito.engine.code_version import CodeVersion
 from musubito.engine.current import current_engine
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
+from musubito.engine.file_events import listen
 from musubito.engine.modes import OFF, current_mode
 from musubito.engine.protocol import Call
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
@@ -373,3 +374,7 @@ class _Caller:
 def _caller_again(definition: StepDefinition, statements: tuple[str, ...]) -> _Caller:
     bring(statements)
     return _Caller(definition)
+
+
+# A program may fill its caches before its first step is called, or made.
+listen()

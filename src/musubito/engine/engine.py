@@ -25,6 +25,7 @@ from musubito.engine.explain import Explanation, explain
 from musubito.engine.external import EffectStory
 from musubito.engine.faults import FaultLog
 from musubito.engine.file_digests import Reads
+from musubito.engine.file_events import tracks_files
 from musubito.engine.flights import Flights
 from musubito.engine.inputs import Redact
 from musubito.engine.journal import Journal
@@ -83,7 +84,7 @@ class MusubitoEngine:
     `blobs` is where large outputs lie; by default, a folder beside a SQLite database.
 
     With `track_files`, files and folders that a step reads are dependencies of its result: if one changes, the step
-    runs again. Without it, or with MUSUBITO_TRACK_FILES=0 in the environment, none counts.
+    runs again. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, none counts.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class MusubitoEngine:
         if not isinstance(track_files, bool):
             raise TypeError(f"track_files must be True or False, not {track_files!r}")
         self._track_files = track_files
-        self.track_files = track_files and os.environ.get("MUSUBITO_TRACK_FILES") != "0"
+        self.track_files = track_files and tracks_files()
         self.reads_of: dict[tuple[int, float], Reads] = {}
         """By execution and when it began, what it read: see `keep_reads`."""
         self.texts_kept: set[tuple[str, bytes]] = set()

@@ -3,9 +3,10 @@
     @lru_cache
     def prompt(): return Path("prompt.txt").read_text()
 
-Only the first call reads; the next one depends on the file all the same. So what a body read is remembered by what may
-keep it: the `lru_cache` around, the package that caches, the state that the step's code writes. A later body that may
-have been answered from there depends on it, too, as it was when it was read.
+Only the first call reads; the next one depends on the file all the same. So what a body reads is remembered, from the
+moment it is read, by what may keep it: the code around, which may be below an `lru_cache`, the package that caches, the
+state that the step's code writes. A body that may have been answered from there depends on it, too, as it was when it
+was read.
 """
 
 from __future__ import annotations
@@ -15,72 +16,101 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import _lru_cache_wrapper
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from musubito.engine.file_digests import Signature
 from musubito.engine.file_readers import Cache, Reader, Site
+from musubito.identity.cached_functions import cached_functions
 from musubito.store.base import Read
 
-__all__ = ["Hits", "hits", "inherited", "remember"]
+__all__ = ["Files", "Hits", "Seen", "hits", "inherited", "keep", "remember"]
 
 MOST: Final = 1000
 """So many files are remembered of one cache, the newest."""
 Hits = Mapping["_lru_cache_wrapper[Any]", int]
 
 
-class Kept(NamedTuple):
-    """Where a file was read, and what it was."""
+class Seen:
+    """A path as it was when a body read it first."""
 
-    site: Site
-    reads: Sequence[Read]
+    __slots__ = ("base", "digest", "folder", "open_to_doubt", "path", "reader", "reads", "relative", "signature")
+
+    def __init__(
+        self,
+        path: str,
+        relative: str | None,
+        base: str | None,
+        signature: Signature | None,
+        digest: bytes | None,
+        reader: Reader,
+        *,
+        folder: bool,
+        open_to_doubt: bool,
+    ) -> None:
+        self.path = path
+        self.relative = relative
+        """As it was opened, where that was relative to the working directory in which the body began."""
+        self.base = base
+        """That working directory."""
+        self.signature = signature
+        self.digest = digest
+        """Of a folder, and of a file only where the signature alone would not tell of a change just after."""
+        self.reader = reader
+        self.folder = folder
+        self.open_to_doubt = open_to_doubt
+        """Whether a change just after could not be told at all."""
+        self.reads: Sequence[Read] | None = None
+        """What is stored of it, as soon as that is known."""
 
 
-Files: TypeAlias = dict[tuple[str, bool], Kept]
+Files: TypeAlias = dict[tuple[str, bool], Seen]
 """By path, and whether it is a folder."""
-_LOCK: Final = threading.Lock()
+_LOCK: Final = threading.RLock()
 _KEPT: Final[defaultdict[Cache, Files]] = defaultdict(dict)
 """By what may keep it."""
 
 
 def hits() -> Hits:
     """How often each known cache has answered so far."""
-    return {cache: cache.cache_info().hits for cache in tuple(_KEPT) if isinstance(cache, _lru_cache_wrapper)}
+    return {cache: cache.cache_info().hits for cache, _ in cached_functions()}
 
 
-def remember(
-    where: tuple[str, bool], reader: Reader, states: Sequence[Files], reads: Sequence[Read], *, told: bool
-) -> None:
-    """A body that left these states has read this. `told`: it is as it was read; else that is not known."""
-    if not reader.caches and not states:
-        return
-    if not told:
-        reads = [read._replace(digest=os.urandom(32)) for read in reads]
+def keep(seen: Seen, files: Files) -> None:
+    """Remember a file as one of these."""
+    where = seen.path, seen.folder
     with _LOCK:
-        for files in (*(_KEPT[cache] for cache in reader.caches), *states):
-            files.pop(where, None)
-            files[where] = Kept(reader.site, reads)
-            if len(files) > MOST:
-                del files[next(iter(files))]
+        files.pop(where, None)
+        files[where] = seen
+        if len(files) > MOST:
+            del files[next(iter(files))]
+
+
+def remember(seen: Seen, states: Iterable[Files], reader: Reader | None = None) -> None:
+    """Somebody reads this now, who has left these states so far. `reader`: by default who read it first."""
+    with _LOCK:
+        for cache in (reader or seen.reader).caches:
+            keep(seen, _KEPT[cache])
+        for files in states:
+            keep(seen, files)
 
 
 def inherited(
-    before: Hits, packages: Collection[str], states: Iterable[Files], sites: Collection[Site]
-) -> Iterator[Read]:
+    before: Hits,
+    packages: Collection[str],
+    states: Iterable[Files],
+    seen: Collection[tuple[str, bool]],
+    sites: Collection[Site],
+) -> Iterator[Seen]:
     """What a body may have been told from a cache. `before`: `hits` when it began. `packages`, `states`: those that its
-    code reaches. `sites`: where it has read itself; what is read there is not kept from then on."""
-    for cache, files in tuple(_KEPT.items()):
-        if isinstance(cache, _lru_cache_wrapper):
-            if cache.cache_info().hits != before.get(cache, 0):
-                yield from _read_elsewhere(files, ())
-        elif cache in packages:
-            yield from _read_elsewhere(files, sites)
-    for files in states:
-        yield from _read_elsewhere(files, sites)
-
-
-def _read_elsewhere(files: Files, sites: Collection[Site]) -> Iterator[Read]:
-    for kept in tuple(files.values()):
-        if kept.site not in sites:
-            yield from kept.reads
+    code reaches. `seen`: what it has read itself; `sites`: where its own function reads in any case, so that it is not
+    answered from what was read there."""
+    caches: list[Cache] = [*packages]
+    caches += [code for cache, code in cached_functions() if cache.cache_info().hits != before.get(cache, 0)]
+    found = [_KEPT[each] for each in dict.fromkeys(caches) if each in _KEPT]
+    for files in (*found, *states):
+        for where, kept in tuple(files.items()):
+            if where not in seen and kept.reader.site not in sites:
+                yield kept
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 from musubito.engine.context import Frame, HandUp
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.effects import Aside
-from musubito.engine.file_caches import Files
 from musubito.engine.file_digests import KINDS, Reads, TooMuch, changed, is_ignored
-from musubito.engine.file_reads import AT_ONCE, read_by, read_from_caches
+from musubito.engine.file_reads import AT_ONCE, read_by, read_from_caches, told_from_caches
 from musubito.store.base import Read
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
     from musubito.engine.protocol import Call, Telling
+    from musubito.identity.fingerprint import Fingerprint
 
 __all__ = ["counting", "first_changed", "take_files", "without_files"]
 
@@ -54,15 +54,20 @@ def first_changed(engine: MusubitoEngine, reads: Sequence[Read]) -> Telling[Read
 
 
 def take_files(
-    call: Call, engine: MusubitoEngine, frame: Frame, states: Sequence[Files]
+    call: Call, engine: MusubitoEngine, frame: Frame, codes: Sequence[Fingerprint]
 ) -> Telling[Sequence[tuple[Read, str]]]:
     """The body of a call has ended: what it read of files is a part of what it depends on. Return the texts that are to
-    be kept. `states`: what the body has left, which may hold what it read."""
+    be kept. `codes`: its code as it was before, and as it is now with what the body, or one beside it, has left."""
     files = frame.files
     if files is None:
         return ()
-    code, name, semantics = call.fingerprint, call.definition.name, call.definition.semantics
-    reads = read_from_caches(files, semantics.ignore_files, code)
+    name, semantics = call.definition.name, call.definition.semantics
+    database = getattr(engine.storage, "db_path", None)
+    where = database and os.fspath(database)
+    reads: list[Read] = []
+    kept = told_from_caches(files, codes)
+    if kept:
+        reads += yield from _looked(partial(read_from_caches, kept, files, semantics.ignore_files, where))
     texts: Sequence[tuple[Read, str]] = ()
     why: str | None = None
 
@@ -70,9 +75,7 @@ def take_files(
         return semantics.record_inputs and read.digest is not None and (name, read.digest) not in engine.texts_kept
 
     if files.seen or files.lost is not None:
-        database = getattr(engine.storage, "db_path", None)
-        where = database and os.fspath(database)
-        found = yield from _looked(partial(read_by, files, semantics.ignore_files, where, wants_text, states))
+        found = yield from _looked(partial(read_by, files, semantics.ignore_files, where, wants_text))
         texts, why = found.texts, found.not_replayable
         reads += found.reads
     if why is not None and engine.keyed is not None:

@@ -6,26 +6,31 @@ later calls are answered without reading anything.
 
 from __future__ import annotations
 
+import dis
 import os
 import sys
-from functools import _lru_cache_wrapper
+from functools import _lru_cache_wrapper, lru_cache
+from importlib.util import source_from_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-__all__ = ["SITE", "Cache", "Reader", "Site", "reader_of"]
+from musubito.identity.cached_functions import know
 
-Cache: TypeAlias = "_lru_cache_wrapper[Any] | str"
-"""A function with `lru_cache`, or a package that keeps what it reads."""
+__all__ = ["BODIES", "SITE", "Cache", "Reader", "Site", "code_of", "reader_of"]
+
+Cache: TypeAlias = "CodeType | str"
+"""The code of a function, which may be below an `lru_cache`, or a package that keeps what it reads."""
 Site: TypeAlias = tuple[CodeType, int]
-"""A line of code."""
+"""An instruction of code."""
 
 SITE: Final = frozenset({"site-packages", "dist-packages"})
 """How folders of installed packages are called."""
 EVENTS: Final = ("musubito.engine.file_events", "musubito.identity.audit")
+OURS: Final = frozenset({__name__, *EVENTS})
 LOOKED_THROUGH: Final = frozenset(
     {
         *("io", "_io", "_pyio", "codecs", "os", "posixpath", "ntpath", "genericpath", "tokenize", "contextlib"),
-        *(__name__, *EVENTS, "glob", "fnmatch", "shutil", "functools"),
+        *("glob", "fnmatch", "shutil", "functools"),
         *("gzip", "bz2", "lzma", "_compression", "zipfile", "tarfile"),
     }
 )
@@ -35,15 +40,32 @@ BODIES: Final = frozenset({"musubito.engine.drivers", "musubito.engine.engine", 
 ON_THEIR_OWN: Final = frozenset(
     {
         *("musubito", "musubito_langgraph", "importlib", "zipimport", "runpy", "site", "sysconfig", "inspect", "pydoc"),
-        *("traceback", "pkgutil", "py_compile", "encodings", "gettext", "locale", "mimetypes", "netrc", "platform"),
+        *(
+            "logging",
+            "traceback",
+            "pkgutil",
+            "py_compile",
+            "encodings",
+            "gettext",
+            "locale",
+            "mimetypes",
+            "netrc",
+            "platform",
+        ),
         *("ssl", "zoneinfo", "ctypes", "multiprocessing", "faulthandler", "pkg_resources", "coverage", "debugpy"),
-        *("pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
+        *("logging", "pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
     }
 )
 """Packages whose reads are the interpreter's or a tool's own business, credentials and system tables among them."""
 CACHING: Final = frozenset({"jinja2", "mako"})
 """Packages that keep what they have read."""
+LOADERS: Final = ("importlib", "runpy", "zipimport")
+LOADING: Final = frozenset({"get_code", "_get_code_from_file"})
+"""Functions of those that read a module to run it."""
 STDLIB: Final = os.path.join(os.path.dirname(os.__file__), "")
+BRANCHES: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
+ENDS: Final = ("RETURN_VALUE", "RETURN_CONST", "PUSH_EXC_INFO")
+"""Instructions after which code goes on only if it came there by another way."""
 DEEPEST: Final = 5
 """Through so many decorators a function is looked for."""
 
@@ -51,27 +73,64 @@ DEEPEST: Final = 5
 class Reader(NamedTuple):
     """Which code reads, and the caches that may keep what it is told."""
 
-    site: Site
+    site: Site | None
+    """Where in the step's own function, if each run of it reads there; so it is not answered from what it kept."""
     caches: tuple[Cache, ...]
 
 
 def reader_of(path: str) -> Reader | None:
     """Who is about to open a path, if that code reads it for its own purposes."""
-    if path.endswith(".pyc"):
-        return None
-    frame: Any = sys._getframe(1)
+    inner: Any = sys._getframe(1)
+    while inner.f_back is not None and _module(inner) in OURS:
+        inner = inner.f_back
+    frame = inner
     while frame.f_back is not None and _is_looked_through(_module(frame)):
         frame = frame.f_back
     name = _module(frame)
-    site = frame.f_code, frame.f_lineno
     top = name.partition(".")[0]
-    if name in BODIES:
-        return Reader(site, ())
-    if top == "importlib" and _is_asked_for_data(frame, name):
-        return Reader(site, _caches_around(frame))
-    if top in ON_THEIR_OWN or (name == "linecache" and path.endswith((".py", ".pyw"))) or _is_importing(frame):
+    is_data = top == "importlib" and _is_asked_for_data(frame, name)
+    if not is_data and name not in BODIES:
+        is_source = name == "linecache" and path.endswith((".py", ".pyw"))
+        is_own = top in ON_THEIR_OWN or is_source or _is_importing(frame)
+        if is_own and not (path.endswith((".py", ".pyw")) and _loads_code(frame)):
+            return None
+    return Reader(_site_of(frame), _caches_around(inner))
+
+
+def _site_of(frame: Any) -> Site | None:
+    """Where a step's own function reads, if no other way through it leads past that."""
+    if frame.f_back is None or _module(frame.f_back) not in BODIES or frame.f_lasti >= _straight(frame.f_code):
         return None
-    return Reader(site, _caches_around(frame))
+    return frame.f_code, frame.f_lasti
+
+
+@lru_cache(maxsize=1024)
+def _straight(code: CodeType) -> int:
+    """Up to where code runs from its beginning in any case."""
+    for each in dis.get_instructions(code):
+        if each.opcode in BRANCHES or each.opname.startswith(ENDS):
+            return each.offset
+    return len(code.co_code)
+
+
+def code_of(path: str) -> str:
+    """Return the source of a file of bytecode, whose content tells of it, and any other path as it is."""
+    if path.endswith(".pyc"):
+        try:
+            return source_from_cache(path)
+        except ValueError:
+            pass  # it lies beside its source, or there is none
+    return path
+
+
+def _loads_code(frame: Any) -> bool:
+    """Whether code that nobody has looked at is loaded. The walk through a step's code imports what it names, so what
+    the step's body loads after that has a name that is computed."""
+    is_loading = False
+    while frame is not None and (_module(frame).startswith(LOADERS) or frame.f_code.co_name == "<module>"):
+        is_loading = is_loading or frame.f_code.co_name in LOADING
+        frame = frame.f_back
+    return is_loading and frame is not None and _module(frame).partition(".")[0] != "musubito"
 
 
 def _is_looked_through(name: str) -> bool:
@@ -113,15 +172,14 @@ def _caches_around(frame: Any) -> tuple[Cache, ...]:
         top = name.partition(".")[0]
         if top in CACHING and top not in found:
             found.append(top)
-        cache = _cache_of(frame.f_code, frame.f_globals)
-        if cache is not None:
-            found.append(cache)
+        _know_cache_of(frame.f_code, frame.f_globals)
+        found.append(frame.f_code)
         frame = frame.f_back
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
-def _cache_of(code: CodeType, names: dict[str, Any]) -> _lru_cache_wrapper[Any] | None:
-    """The cache of which this is the function, if that can be found under its name."""
+def _know_cache_of(code: CodeType, names: dict[str, Any]) -> None:
+    """Know the cache of which this is the function, if that can be found under its name."""
     first, *rest = code.co_qualname.split(".")
     thing = names.get(first)
     for each in rest:
@@ -130,12 +188,11 @@ def _cache_of(code: CodeType, names: dict[str, Any]) -> _lru_cache_wrapper[Any] 
         if isinstance(thing, staticmethod | classmethod):
             thing = thing.__func__
         if not isinstance(thing, FunctionType | _lru_cache_wrapper):
-            return None
+            return
         inner = getattr(thing, "__wrapped__", None)
         if isinstance(thing, _lru_cache_wrapper) and getattr(inner, "__code__", None) is code:
-            return thing
+            know(thing)
         thing = inner
-    return None
 
 
 def _module(frame: Any) -> str:

@@ -15,9 +15,9 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from musubito.engine.file_caches import Files, inherited, remember
+from musubito.engine.file_caches import Seen, inherited
 from musubito.engine.file_digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
-from musubito.engine.file_events import DATABASES, BodyFiles, Seen
+from musubito.engine.file_events import DATABASES, BodyFiles
 from musubito.engine.file_readers import SITE
 from musubito.identity.names import loaded
 from musubito.store.base import Read
@@ -25,7 +25,7 @@ from musubito.store.base import Read
 if TYPE_CHECKING:
     from musubito.identity.fingerprint import Fingerprint
 
-__all__ = ["AT_ONCE", "FilesRead", "read_by", "read_from_caches"]
+__all__ = ["AT_ONCE", "FilesRead", "read_by", "read_from_caches", "told_from_caches"]
 
 AT_ONCE: Final = 4 * 1024 * 1024
 """Bytes of one file that are read in the thread of an event loop."""
@@ -71,11 +71,10 @@ def read_by(
     ignored: Sequence[str],
     database: str | None,
     wants_text: Callable[[Read], bool],
-    states: Sequence[Files],
     at_most: int | None = None,
 ) -> FilesRead:
-    """What counts of the notes on a body that has ended. `database`: the file of the store; `states`: what it has left.
-    Raises `TooMuch`, see `digest_of`."""
+    """What counts of the notes on a body that has ended. `database`: the file of the store. Raises
+    `TooMuch`, see `digest_of`."""
     reads: list[Read] = []
     texts: list[tuple[Read, str]] = []
     why = files.lost
@@ -89,9 +88,10 @@ def read_by(
             why = why or "it read a file whose name is no text that a store can keep"
             continue
         if any(is_ignored(each, ignored) for each in names):
-            continue
+            continue  # what is told of it from a cache is looked at then
         now = signature(seen.path)
         if now is None and seen.signature is not None and _is_temporary(seen, files):
+            seen.reads = ()
             continue
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
         # What changed while its content was looked at has another signature now, or had its digest taken before.
@@ -99,17 +99,49 @@ def read_by(
         why = why or unfit
         names = [each._replace(digest=digest) for each in names]
         reads += names
-        remember((seen.path, seen.folder), seen.reader, states, names, told=unfit is None)
+        seen.reads = names if unfit is None else _of_unknown_content(names)
         if now is not None and not seen.folder and _may_be_kept(seen.path, now) and wants_text(names[0]):
             text = _text(seen.path, digest)
             texts += [] if text is None else [(names[0], text)]
     return FilesRead(reads, why, texts)
 
 
-def read_from_caches(files: BodyFiles, ignored: Sequence[str], code: Fingerprint) -> list[Read]:
-    """What a body may have been told that others have read before."""
-    reads = inherited(files.hits, code.others, code.sources(), files.sites)
+def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence[Seen]:
+    """What a body may have been told that others have read before. `codes`: see `take_files`."""
+    packages = {name for code in codes for name in code.others}
+    states = {id(each): each for code in codes for each in code.sources()}
+    found = inherited(files.hits, packages, states.values(), files.seen, files.sites)
+    return list(dict.fromkeys(found))
+
+
+def read_from_caches(
+    kept: Sequence[Seen], files: BodyFiles, ignored: Sequence[str], database: str | None, at_most: int | None = None
+) -> list[Read]:
+    """What counts of that. Raises `TooMuch`, see `digest_of`."""
+    own = _own_package(files.module)
+    counts = [each for each in kept if not (_is_of_the_system(each.path, own) or _is_database(each.path, database))]
+    reads = [read for seen in counts for read in _reads_as_seen(seen, at_most)]
     return [read for read in reads if not is_ignored(read, ignored)]
+
+
+def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[Read]:
+    """What is stored of what was read a while ago, maybe by a body that is still open."""
+    if seen.reads is None:
+        now = signature(seen.path)
+        try:
+            names = reads_of(seen.path, seen.relative, seen.base, None, folder=seen.folder)
+        except ValueError:
+            return ()  # no store can keep it; whoever read it is not replayable
+        digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
+        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        names = [each._replace(digest=digest) for each in names]
+        seen.reads = names if unfit is None else _of_unknown_content(names)
+    return seen.reads
+
+
+def _of_unknown_content(reads: Sequence[Read]) -> Sequence[Read]:
+    """What it held when it was read is not known: no content is that."""
+    return [read._replace(digest=os.urandom(32)) for read in reads]
 
 
 def _may_be_kept(path: str, now: Signature) -> bool:
@@ -147,7 +179,9 @@ def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: 
 # -- what is no input --------------------------------------------------------------------------------------------------
 def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
     """Whether what is gone now was made while the body ran."""
-    if seen.path in files.written or any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
+    if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
+        return True
+    if any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
         return True
     found = seen.signature
     is_new = found is not None and len(found) > 1 and found[2] >= files.began

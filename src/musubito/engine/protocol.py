@@ -753,27 +753,29 @@ class Story:
         self.engine.open.enter(self._run, self.frame())
         self._observed = self.call.tracker.begin()
         if self.engine.track_files:
-            self.frame().files = file_events.begin(home_of(self.call.definition.function))
+            files = self.frame().files = file_events.begin(home_of(self.call.definition.function))
+            self._observed.read_into = files.left_in
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient, self.scope.mode)
 
-    def _leave(self) -> bool:
-        """Close its body. Whether it has changed what its code holds, which is its state from now on."""
+    def _leave(self) -> None:
+        """Close its body. What it has changed of what its code holds is its state from now on."""
         self.engine.open.leave(self._run, self.frame())
         if self._frame is not None and self._frame.files is not None:
             file_events.end(self._frame.files)
-        return self._observed is not None and self._observed.end()
+        if self._observed is not None:
+            self._observed.end()
 
     def finish(
         self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
     ) -> Telling[MusubitoResult[Any] | Raised]:
         """Record what the function did, and give its value or its error back."""
-        if self._leave():
-            yield Probe(self.call.current)
+        self._leave()
+        now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
+        codes = [self.call.fingerprint, *([now.value] if isinstance(now, Returned) else [])]
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran: the one that began it records it.
             begun = UNRECORDED
-        states = () if self._observed is None else self._observed.sources
-        self._texts = yield from take_files(self.call, self.engine, self.frame(), states)
+        self._texts = yield from take_files(self.call, self.engine, self.frame(), codes)
         match outcome:
             case Returned(value):
                 return (yield from self._succeeded(begun, value, started_at, duration_ms))

@@ -22,6 +22,7 @@ from types import EllipsisType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from musubito.errors import EncodingError
+from musubito.identity.cached_functions import know
 from musubito.identity.canonical import canonical
 from musubito.identity.classes import describe_class
 from musubito.identity.description import ABSENT, ATOMS, Description, step_of
@@ -214,6 +215,7 @@ def _method(walk: Walk, value: types.MethodType, name: str) -> Description:
 
 
 def _cached(walk: Walk, value: Any, name: str) -> Description:
+    know(value)
     walk.guard.attribute(value, "__wrapped__", value.__wrapped__)
     own = tokens("cached", *(repr(each) for each in sorted(value.cache_parameters().items())))
     return Description(own, walk.links([("function", value.__wrapped__)], name))

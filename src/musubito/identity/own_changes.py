@@ -33,7 +33,7 @@ UNKNOWN: Final[Any] = object()
 class Change(NamedTuple):
     """What runs made of one place: what it held before the first of them, what the last one left, and when that was.
 
-    `sources` takes what those runs read that may lie there now (see `engine.file_caches`). `left` is a digest of what
+    `sources` holds what those runs read that may lie there now (see `engine.file_caches`). `left` is a digest of what
     was left, with all that it leads to; None until the next walk, which takes it.
     """
 
@@ -97,7 +97,7 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
 class ObservedRun:
     """A run of a step that has begun: when it ends, what it changed is remembered."""
 
-    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged", "sources")
+    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged", "read_into")
 
     def __init__(
         self, step: str, unchanged: Callable[[], bool], observations: list[Observation], limits: WriteLimits
@@ -106,8 +106,8 @@ class ObservedRun:
         self._unchanged = unchanged
         self._observations = observations
         self._limits = limits
-        self.sources: list[dict[Any, Any]] = []
-        """Of each change that it made, what lies there now (see `Change`)."""
+        self.read_into: Callable[[dict[Any, Any]], None] | None = None
+        """Called with the `sources` of each change that this run made, to put in what it reads."""
         self._number = next(_numbers)
         with _lock:
             _open[self._number] = self
@@ -169,8 +169,8 @@ class ObservedRun:
             if prior.number > self._number or same(prior.after, before):
                 manner, named = prior.manner.and_as(change.manner), prior.named or change.named
                 change = change._replace(before=prior.before, sources=prior.sources, manner=manner, named=named)
-        if not change.manner.counts:
-            self.sources.append(change.sources)
+        if self.read_into is not None and not change.manner.counts:
+            self.read_into(change.sources)
         changes.by_key[hashed(key)] = change
 
 

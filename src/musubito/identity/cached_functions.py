@@ -1,0 +1,43 @@
+"""Functions with `lru_cache`, by the code that runs when they have no answer yet.
+
+A wrapper leaves no frame, and it may have any name: an attribute, a factory's result. So those that a step's code is
+found to reach are known by what runs below them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import _lru_cache_wrapper, partial
+from types import CodeType, FunctionType, MethodType
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+__all__ = ["KNOWN_CODE", "cached_functions", "code_below", "know"]
+
+KNOWN_CODE: Final[set[CodeType]] = set()
+"""What runs below those that were ever known."""
+_known: Final[WeakKeyDictionary[_lru_cache_wrapper[Any], CodeType]] = WeakKeyDictionary()
+
+
+def know(cached: _lru_cache_wrapper[Any]) -> None:
+    """Know a function with a cache from now on, as long as it lives."""
+    if cached not in _known:
+        code = code_below(cached.__wrapped__)
+        if code is not None:
+            _known[cached] = code
+            KNOWN_CODE.add(code)
+
+
+def cached_functions() -> Iterator[tuple[_lru_cache_wrapper[Any], CodeType]]:
+    """Yield each that is known, with the code that runs below it."""
+    return iter(list(_known.items()) if _known else ())
+
+
+def code_below(function: Any) -> CodeType | None:
+    """Return the code that runs first when this is called, None if that is none of Python's."""
+    while isinstance(function, MethodType | partial):
+        function = function.__func__ if isinstance(function, MethodType) else function.func
+    if not isinstance(function, FunctionType):
+        named, name = (function, "__init__") if isinstance(function, type) else (type(function), "__call__")
+        function = getattr(named, name, None)
+    return function.__code__ if isinstance(function, FunctionType) else None
