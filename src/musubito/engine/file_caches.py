@@ -23,7 +23,7 @@ from musubito.engine.file_readers import Cache, Reader, Site
 from musubito.identity.cached_functions import cached_functions
 from musubito.store.base import Read
 
-__all__ = ["Files", "Hits", "Seen", "hits", "inherited", "keep", "remember"]
+__all__ = ["Files", "Hits", "Seen", "hits", "inherited", "is_any_kept", "keep", "remember"]
 
 MOST: Final = 1000
 """So many files are remembered of one cache, the newest."""
@@ -73,6 +73,11 @@ _KEPT: Final[defaultdict[Cache, Files]] = defaultdict(dict)
 def hits() -> Hits:
     """How often each known cache has answered so far."""
     return {cache: cache.cache_info().hits for cache, _ in cached_functions()}
+
+
+def is_any_kept() -> bool:
+    """Whether anything that was read may be kept by code or by a package."""
+    return bool(_KEPT)
 
 
 def keep(seen: Seen, files: Files) -> None:

@@ -62,10 +62,12 @@ def take_files(
     if files is None:
         return ()
     name, semantics = call.definition.name, call.definition.semantics
+    kept = told_from_caches(files, codes)
+    if not (kept or files.seen or files.lost is not None):
+        return ()
     database = getattr(engine.storage, "db_path", None)
     where = database and os.fspath(database)
     reads: list[Read] = []
-    kept = told_from_caches(files, codes)
     if kept:
         reads += yield from _looked(partial(read_from_caches, kept, files, semantics.ignore_files, where))
     texts: Sequence[tuple[Read, str]] = ()

@@ -215,7 +215,7 @@ def place_in(payload: bytes) -> Read | None:
         here = getcwd()
     except OSError:
         return None  # it is gone, so nobody is told of it
-    if len(here) < SHORTEST_PLACE or os.fsencode(here) not in payload:
+    if not SHORTEST_PLACE <= len(here) <= len(payload) or os.fsencode(here) not in payload:
         return None
     return Read(PLACE, "the working directory", place_digest(here))
 

@@ -233,7 +233,8 @@ _OPEN: Final[set[BodyFiles]] = set()
 def begin(module: str) -> BodyFiles:
     """A body of a step of this module begins."""
     listen()
-    _STARTED.set()
+    if not _STARTED.is_set():
+        _STARTED.set()
     files = BodyFiles(module)
     _OPEN.add(files)
     return files

@@ -15,7 +15,7 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from musubito.engine.file_caches import Seen, inherited
+from musubito.engine.file_caches import Seen, inherited, is_any_kept
 from musubito.engine.file_digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles
 from musubito.engine.file_readers import SITE
@@ -108,6 +108,8 @@ def read_by(
 
 def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence[Seen]:
     """What a body may have been told that others have read before. `codes`: see `take_files`."""
+    if not (is_any_kept() or any(code.kept for code in codes)):
+        return ()
     packages = {name for code in codes for name in code.others}
     states = {id(each): each for code in codes for each in code.sources()}
     found = inherited(files.hits, packages, states.values(), files.seen, files.sites)
