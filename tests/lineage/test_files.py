@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from musubito import MusubitoEngine, MusubitoResult, NotReplayed, SQLiteStorage, StepConfiguration, musubito_step
-from musubito.adapter import REPLAYS, run_story
+from musubito import MusubitoEngine, MusubitoResult, NotReplayed, SQLiteStorage, StepConfiguration, musubito_step, run
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.files import ChangedFile, FileRead, changed_files, files_read
@@ -300,9 +299,8 @@ def test_explain_and_replay_only_name_the_file(world: World) -> None:
     told = world.engine.explain(f, 0)
     assert told.files == ("prompt.txt",)
     assert "files that changed: prompt.txt" in str(told)
-    call = f.__musubito_call__(world.engine, (0,), {})
-    with pytest.raises(NotReplayed, match="read changed: file prompt.txt"):
-        run_story(world.engine.story(call, kinds=REPLAYS))
+    with run(mode="replay_only"), pytest.raises(NotReplayed, match="prompt.txt"):
+        in_use(world, lambda: f(0))
     world.write("prompt.txt", "1")
     assert world.engine.explain(f, 0).decision.replay
     assert why(Lineage(world.engine), in_use(world, lambda: f(0)).node_id).files == ()

@@ -536,8 +536,8 @@ class Stage:
         # Equal code objects share what is known of their text, so what has a source must not equal what has none.
         lines = ["# This has a source."] if self._with_source else []
         lines.append(f"{later}def {step.name}(value):")
-        # A ContextVar that the code is seen to reach would count.
-        stage = f"import_module({__name__!r}).STAGE.get()"
+        # A ContextVar that the code is seen to reach would count, as would a module that is imported by a plain name.
+        stage = f"import_module(str({__name__!r})).STAGE.get()"
         lines.append(f"    notes = {stage}.world.begin({step.number}, {step.version}, value)")
         for line in step.lines:
             if isinstance(line, Call):

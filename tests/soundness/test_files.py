@@ -1037,12 +1037,14 @@ def test_what_the_interpreter_reads(w: World, here: Path) -> None:
         import zoneinfo
         from importlib import metadata
 
+        import importlib_metadata
         import module_of_this_test  # type: ignore[import-not-found]
 
         Path("/proc/self/stat").read_text()
         with open(os.devnull) as nothing:
             nothing.read()
         metadata.version("pytest")
+        importlib_metadata.version("numpy")
         zoneinfo.ZoneInfo("Europe/Berlin")
         Path(json.__file__).read_text()
         Path(np.__file__).read_text()

@@ -423,8 +423,12 @@ def test_a_change_by_another_thread_is_not_the_steps_own_and_is_named(engine: Mu
         wait()
         return text + q
 
+    def ask() -> str:
+        with use_musubito_engine(engine):
+            return asks("q").value
+
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(lambda: use_musubito_engine(engine).__enter__() and asks("q").value)
+        answer = pool.submit(ask)
         assert begun.wait(20)
         PROMPT["text"] = "b"
         changed.set()

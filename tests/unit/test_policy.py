@@ -155,7 +155,8 @@ def test_decisions_are_what_they_say(reason: ReplayReason) -> None:
     [
         ({"ttl_seconds": -1}, ValueError),
         ({"ttl_seconds": math.nan}, ValueError),
-        ({"step_type": "deterministic"}, TypeError),
+        ({"step_type": "determinist"}, ValueError),
+        ({"step_type": 3}, TypeError),
         ({"on_unknown": "again"}, ValueError),
         ({"force_reexecution": "yes"}, TypeError),
         ({"force_reexecution": 1}, TypeError),

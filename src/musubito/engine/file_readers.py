@@ -30,11 +30,11 @@ OURS: Final = frozenset({__name__, *EVENTS})
 LOOKED_THROUGH: Final = frozenset(
     {
         *("io", "_io", "_pyio", "codecs", "os", "posixpath", "ntpath", "genericpath", "tokenize", "contextlib"),
-        *("glob", "fnmatch", "shutil", "functools"),
+        *("pathlib", "glob", "fnmatch", "shutil", "functools", "zipp"),
         *("gzip", "bz2", "lzma", "_compression", "zipfile", "tarfile"),
     }
 )
-"""Modules, `pathlib` besides, that open files on behalf of others: whoever calls them reads."""
+"""Modules that open files on behalf of others: whoever calls them reads."""
 BODIES: Final = frozenset({"musubito.engine.drivers", "musubito.engine.engine", "musubito.stream"})
 """They call the user's functions, and open nothing themselves."""
 ON_THEIR_OWN: Final = frozenset(
@@ -53,7 +53,7 @@ ON_THEIR_OWN: Final = frozenset(
             "platform",
         ),
         *("ssl", "zoneinfo", "ctypes", "multiprocessing", "faulthandler", "pkg_resources", "coverage", "debugpy"),
-        *("logging", "pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
+        *("importlib_metadata", "pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
     }
 )
 """Packages whose reads are the interpreter's or a tool's own business, credentials and system tables among them."""
@@ -134,7 +134,7 @@ def _loads_code(frame: Any) -> bool:
 
 
 def _is_looked_through(name: str) -> bool:
-    return name in LOOKED_THROUGH or name.startswith("pathlib")
+    return name.partition(".")[0] in LOOKED_THROUGH
 
 
 def _is_asked_for_data(frame: Any, name: str) -> bool:
