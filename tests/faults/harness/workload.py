@@ -21,10 +21,16 @@ from musubito import StepConfiguration, StepType, current_idempotency_key, musub
 __all__ = ["Operation", "built_on", "expected", "log", "operations", "perform"]
 
 
+def _told(name: str) -> str:
+    """What this worker is told in its environment; by a name that is computed, since one that is plain is a part of
+    the code that reaches it."""
+    return os.environ.get(f"HARNESS_{name}", "")
+
+
 def log(kind: str, **fields: Any) -> None:
     """One line, in one write: nothing of it is lost when the process is killed a moment later."""
     fields |= {"kind": kind, "pid": os.getpid(), "thread": threading.get_ident(), "at": time.monotonic()}
-    descriptor = os.open(os.environ["HARNESS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(_told("LOG"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(descriptor, (json.dumps(fields) + "\n").encode())
     os.close(descriptor)
 
@@ -53,7 +59,7 @@ class _Body:
         which = key_of(name, *key)
         number = f"{os.getpid()}-{time.monotonic_ns()}"
         log("begin", step=name, key=which, run=number)
-        if (seconds := float(os.environ.get("HARNESS_BODY", "0"))) > 0:
+        if (seconds := float(_told("BODY") or 0)) > 0:
             time.sleep(seconds * (os.urandom(1)[0] / 128))
         return lambda: log("end", step=name, key=which, run=number)
 
