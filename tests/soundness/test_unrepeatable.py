@@ -4,12 +4,14 @@ random numbers and ids as the code tells. Real connections to a real server, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import http.client
 import http.server
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -190,6 +192,30 @@ def test_a_connection_is_named(engine, told, port, client):
     )
     assert "STOCHASTIC" in said and "ttl_seconds" in said and "hunter2" not in said
     assert kept(engine) == kept(engine, 2) == [("network", f"localhost:{port}")]
+
+
+@pytest.mark.parametrize("name", ["prices.db", "file:prices.db?mode=rwc"])
+def test_a_database_of_sqlite_is_named(engine, told, tmp_path, monkeypatch, name):
+    @musubito_step(name="price")
+    def price() -> int:
+        with contextlib.closing(sqlite3.connect(name, uri=True)) as connection:
+            return connection.execute("SELECT 1").fetchone()[0]
+
+    monkeypatch.chdir(tmp_path)
+    assert price().value == 1
+    (said,) = told
+    assert said.startswith("price opened a connection to the database prices.db and is DETERMINISTIC")
+    assert kept(engine) == [("network", "the database prices.db")]
+
+
+def test_a_database_in_memory_is_not(engine, told):
+    @musubito_step(name="price")
+    def price() -> int:
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            return connection.execute("SELECT 1").fetchone()[0]
+
+    assert price().value == 1
+    assert not list(told)
 
 
 def test_an_address_that_nobody_looked_up(engine, told, port):

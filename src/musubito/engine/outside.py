@@ -76,6 +76,13 @@ def _connects(frame: Frame | None, args: tuple[Any, ...]) -> None:
         _note(frame, "network", f"the socket {Path(os.fsdecode(address)).name}")
 
 
+def _opens_a_database(frame: Frame | None, args: tuple[Any, ...]) -> None:
+    """Of SQLite: what is read there is no file that a step depends on, as any writer may change it."""
+    name = os.fsdecode(args[0]).partition("?")[0]
+    if name and ":memory:" not in name:
+        _note(frame, "network", f"the database {Path(name.removeprefix('file:')).name}")
+
+
 def _asks_over_http(frame: Frame | None, args: tuple[Any, ...]) -> None:
     host, port = args[1], args[2]
     _note(frame, "network", _with_port(str(host), str(port)))
@@ -102,6 +109,7 @@ HANDLERS: Final[Mapping[str, Callable[[Frame | None, tuple[Any, ...]], None]]] =
     "socket.getaddrinfo": _host_is_looked_up,
     "socket.connect": _connects,
     "http.client.connect": _asks_over_http,
+    "sqlite3.connect": _opens_a_database,
     "subprocess.Popen": _starts,
     "os.posix_spawn": _starts_by_path,
     "os.exec": _starts_by_path,
