@@ -365,6 +365,7 @@ def test_threads_that_fail_leave_no_flight_behind(w: World) -> None:
         with pytest.raises(Failing):
             f(0)
 
+    before = set(threading.enumerate())
     workers: list[Callable[[], Any]] = [w.start(work).result for _ in range(8)]
     for result in workers:
         result()

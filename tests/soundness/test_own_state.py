@@ -366,6 +366,12 @@ CLIENTS = {
         "def",
         "return asked.create(model='m', messages=[{'role': 'user', 'content': q}]).choices[0].message.content",
     ),
+    # What it holds once it has connected is no longer taken apart, so that counted as another thing.
+    "sqlalchemy": (
+        "import sqlalchemy\nclient = sqlalchemy.create_engine('sqlite://')",
+        "def",
+        "with client.connect() as open: return open.execute(sqlalchemy.text(f\"select '{q}'\")).scalar()",
+    ),
 }
 
 
@@ -387,6 +393,30 @@ def test_a_client_that_its_first_use_changes(tmp_path: Path, server: str, name: 
         [],
         [],
         ["tell b"],
+    ]
+
+
+def test_a_setting_inside_a_client_counts_though_its_use_changes_what_lies_beside_it(
+    tmp_path: Path, server: str
+) -> None:
+    program = """
+import httpx
+from musubito import StepConfiguration
+client = httpx.Client()
+inner = client._transport
+@musubito_step(StepConfiguration(step_type="stochastic"))
+def ask(q):
+    ran.append("ask")
+    return client.get("URL/" + q).json()
+def change(): inner.retries = 3
+"""
+    program = program.replace("URL", server)
+    assert play(tmp_path, program, "ask('a')", "ask('a')", "change()", "ask('a')", "ask('a')") == [
+        ["ask"],
+        [],
+        [],
+        ["ask"],
+        [],
     ]
 
 

@@ -51,9 +51,9 @@ def _one_after_the_other(first: Handler, second: Handler) -> Handler:
     return both
 
 
-def _hook(event: str, args: tuple[Any, ...], handler_of: Any = _handlers.get) -> None:
+def _hook(event: str, args: tuple[Any, ...], handler_of: Any = _handlers.get, at_end: Any = sys.is_finalizing) -> None:
     handler = handler_of(event)
-    if handler is not None:
+    if handler is not None and not at_end():  # the interpreter that ends has emptied the modules that handlers stand in
         try:
             handler(args)
         except Exception:  # what is raised here would fail what the user does

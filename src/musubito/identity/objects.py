@@ -37,14 +37,14 @@ from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, is_own, module_name
 from musubito.identity.place_reader import value_of
-from musubito.identity.places import Described
+from musubito.identity.places import ELEMENTS, Described
 from musubito.identity.readers import order_of
 from musubito.identity.settings import (
     FIXED_URLS,
     adapted,
     is_secret_field,
+    is_setting,
     is_type_adapter,
-    settings_of,
     told_nothing,
     url_text,
     without_secrets,
@@ -159,14 +159,15 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         for label, each in parts.held:
             links += held_by_others(walk, without_secrets(each), label, f"{name}.{label}")
         return Description(tokens("parts", parts.own), links)
-    if origin is Origin.STDLIB and (hides(cls) or does_something(value)):
-        if not does_something(value):
+    idle = not does_something(value, [each for _, each in walk.read.held_in(value, fields_of(value) or {})])
+    if origin is Origin.STDLIB and (hides(cls) or not idle):
+        if idle:
             walk.not_identified(name, value)
         return not_tracked(walk, value, name)
     names, inner = _said_names(value), fields_linked(walk, value, name, only_data=True)
     if not any(names[1:]) and hides(cls):
         walk.not_tracked(name, value)
-        if not inner and not does_something(value):
+        if idle and not inner:
             walk.not_identified(name, value)
     return Description(tokens("object", *names), [*links, *inner])
 
@@ -419,7 +420,7 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
     walk.not_tracked(name, value)
     links = [(label, tokens("type", module_name(type(value)), type(value).__qualname__))]
     if walk.origins.of_class(type(value)) is Origin.OTHER:
-        for each, inner in settings_of(value):
+        for each, inner in _settings_of(walk, value, name):
             if counts(walk, inner):
                 links += setting_linked(walk, inner, f"{label}.{each}", f"{name}.{each}")
     pairs: Iterable[tuple[Any, Any]] = ()
@@ -435,6 +436,20 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
         may_be_read(walk, each)
         links.append((shown, walk.link(each, walk.called(each, name))))
     return links
+
+
+def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of an object of a package that counts by its type."""
+    held = fields_of(value)
+    if held is None:
+        return
+    walk.limits.open(value, foreign=True)
+    known = walk.read.names(value, held)
+    walk.read.more(value, held, known)
+    for each in sorted(filter(functools.partial(is_setting, type(value)), known)):
+        inner = walk.read.field(value, held, each, f"{name}.{each}")
+        if inner is not ABSENT:
+            yield each, inner
 
 
 def may_be_read(walk: Walk, value: Any) -> None:
@@ -523,10 +538,12 @@ def counts(walk: Walk, value: Any, depth: int = 0, seen: dict[int, Any] | None =
         return True
     if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or is_of_typing(value):
         return True
-    if isinstance(value, list | tuple | set | frozenset | deque):
+    if isinstance(value, list | set | deque):
+        return all(counts(walk, each, depth + 1, seen) for each in walk.read.held_at(value, ELEMENTS, tuple(value)))
+    if isinstance(value, tuple | frozenset):
         return all(counts(walk, each, depth + 1, seen) for each in value)
     if isinstance(value, dict):
-        return all(counts(walk, each, depth + 1, seen) for each in value.values())
+        return all(counts(walk, each, depth + 1, seen) for _, each in walk.read.held_in(value, value))
     if is_mock(value) or _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
         return True
     if isinstance(value, ContextVar) or _base_value(value) is not None:
@@ -544,12 +561,12 @@ def counts(walk: Walk, value: Any, depth: int = 0, seen: dict[int, Any] | None =
     parts = _made_of(value, origin)
     if parts is not None:
         return all(counts(walk, each, depth + 1, seen) for _, each in parts.held)
-    if hides(cls) or does_something(value):
+    fields = walk.read.held_in(value, fields_of(value) or {})
+    if hides(cls) or does_something(value, [each for _, each in fields]):
         return False
     if origin is Origin.STDLIB:
         return True
-    slots = ((each, getattr(value, each, None)) for each in _slots(cls))
-    fields = [*(fields_of(value) or {}).items(), *slots]
+    fields += ((each, walk.read.held_at(value, each, getattr(value, each, None))) for each in _slots(cls))
     return all(is_secret_field(name, each) or counts(walk, each, depth + 1, seen) for name, each in fields)
 
 

@@ -7,7 +7,7 @@ client, an entry of a memo), and a counter that both only add to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from types import CellType
@@ -182,6 +182,15 @@ class PlaceReader:
         self._guard.same(look, value)
         return self._read(Kind.INSIDE, thing, CONTENT, value, look, called)
 
+    def held_at(self, container: Any, key: Hashable, value: Any) -> Any:
+        """Return what a place that holds `value` counts with, without noting that it was read."""
+        return next((change.before for _, change in self._not_counted(container, key, value)), value)
+
+    def held_in(self, container: Any, held: Any) -> list[tuple[Any, Any]]:
+        """Return what the mapping `held` holds of `container` as it counts, without noting that it was read."""
+        pairs = ((key, self.held_at(container, key, held.get(key, ABSENT))) for key in self.names(container, held))
+        return [pair for pair in pairs if pair[1] is not ABSENT]
+
     def _read(self, kind: Kind, container: Any, key: Hashable, value: Any, look: Callable[[], Any], called: str) -> Any:
         counted = self._counted(container, key, value, called)
         self.observations.append(Observation(kind, container, key, value, look, counted))
@@ -195,14 +204,19 @@ class PlaceReader:
         return counted
 
     def _counted(self, container: Any, key: Hashable, value: Any, called: str) -> Any:
+        for changes, change in self._not_counted(container, key, value):
+            self.kept.append((changes, hashed(key)))
+            if self._is_as_left(changes, hashed(key), change):
+                self._state.add(called)
+                return change.before
+        return value
+
+    def _not_counted(self, container: Any, key: Hashable, value: Any) -> Iterator[tuple[Changes, Change]]:
+        """Yield the changes by runs that have left `value` here and that do not count for this step."""
         for changes, own in changes_of(container, self._step):
             change = changes.by_key.get(hashed(key))
             if change is not None and same(change.after, value) and (own or self._is_shared(container, key, change)):
-                self.kept.append((changes, hashed(key)))
-                if self._is_as_left(changes, hashed(key), change):
-                    self._state.add(called)
-                    return change.before
-        return value
+                yield changes, change
 
     def _is_as_left(self, changes: Changes, key: Hashable, change: Change) -> bool:
         """Whether nothing else has changed what lies in what a run has left."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
@@ -22,8 +21,8 @@ __all__ = [
     "FIXED_URLS",
     "adapted",
     "is_secret_field",
+    "is_setting",
     "is_type_adapter",
-    "settings_of",
     "told_nothing",
     "url_text",
     "without_secrets",
@@ -100,14 +99,10 @@ def url_text(value: Any) -> str | None:
     return None if text.startswith("<") else _CREDENTIALS.sub("", text)
 
 
-def settings_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """The fields of an object that were set up when it was made: the public ones, and those called like a parameter of
-    its constructor. The others are what it came to hold since."""
-    cls: type = type(value)
-    parameters = _parameters(cls)
-    for name, each in sorted((fields_of(value) or {}).items(), key=lambda pair: str(pair[0])):
-        if type(name) is str and (not name.startswith("_") or name.lstrip("_") in parameters):
-            yield name, each
+def is_setting(cls: type, name: object) -> bool:
+    """Whether a field of an object was set up when it was made: the public ones were, and those called like a parameter
+    of the constructor. The others are what it came to hold since."""
+    return type(name) is str and (not name.startswith("_") or name.lstrip("_") in _parameters(cls))
 
 
 @lru_cache(maxsize=1024)

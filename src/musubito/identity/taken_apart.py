@@ -16,6 +16,7 @@ import struct
 import sys
 import weakref
 from collections import deque
+from collections.abc import Iterable
 from decimal import Context
 from hashlib import sha256
 from json import JSONDecoder
@@ -73,7 +74,7 @@ def parts_of(value: Any, origin: Origin) -> Parts | None:
     """What an object of the standard library or of a package is made of, if neither its fields nor its type alone say
     that."""
     own = _contents(value)
-    if own is not None or does_something(value):
+    if own is not None or does_something(value, (fields_of(value) or {}).values()):
         return own
     cls = type(value)
     if origin is Origin.USER or issubclass(cls, SHOWN):
@@ -81,10 +82,9 @@ def parts_of(value: Any, origin: Origin) -> Parts | None:
     return _reduced(value) if (origin is Origin.STDLIB or hides(cls)) and _says_how(cls) else None
 
 
-def does_something(value: Any) -> bool:
+def does_something(value: Any, held: Iterable[Any]) -> bool:
     """Whether an object that counts by its type does so rightly: machinery, what holds some, and an iterator, which is
     used up by those who ask it."""
-    held = (fields_of(value) or {}).values()
     return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
 
 
@@ -92,13 +92,16 @@ def hides(cls: type) -> bool:
     """Whether its objects are larger than their fields, or a base is not written in Python."""
     if is_struct(cls):
         return False  # all that its objects hold is in slots
+    slots = sum(isinstance(each, MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
+    # Classes of Cython's keep a table of their methods in each object.
+    table = any("__pyx_vtable__" in vars(each) for each in cls.__mro__)
+    words = WORD * (slots + table + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0))
+    shown = next((each for each in cls.__mro__ if each in SHOWN), None)
+    if shown is not None and cls.__itemsize__ == shown.__itemsize__ and cls.__basicsize__ <= shown.__basicsize__ + words:
+        return False
     if any(not each.__flags__ & HEAP_TYPE for each in cls.__mro__[:-1] if each not in SHOWN):
         return True
-    if issubclass(cls, SHOWN):
-        return False
-    slots = sum(isinstance(each, MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
-    words = slots + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0)
-    return cls.__basicsize__ > object.__basicsize__ + WORD * words
+    return shown is None and cls.__basicsize__ > object.__basicsize__ + words
 
 
 def watched(parts: Parts | None) -> object:
