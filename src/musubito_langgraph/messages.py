@@ -339,7 +339,7 @@ class _Walk:
             raise
         except Exception:  # it has no encoding, as the encoder will say, with the path to it
             taken = None
-        if taken is None or taken[0] == Code.RESULT:
+        if taken is None or taken[0] in (Code.RESULT, Code.DERIVED):
             return self.sealed(value)
         code, as_they_are = taken
         if code in (Code.ENUM, Code.FLAG):

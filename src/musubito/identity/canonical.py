@@ -97,11 +97,14 @@ class IdentityPacker(Packer):
                 raise UnsupportedError(f"its __musubito_identity__() raised {error!r}") from error
             self.classes.add(cls)
             return Code.IDENTITY, [*name_of(cls), said]
+        is_text = isinstance(value, str) and not getattr(value, "__dict__", None)
         try:
             code, parts = take_apart(value)
         except UnsupportedError:
-            if not isinstance(value, str) or getattr(value, "__dict__", None):
+            if not is_text:
                 raise
+            code, parts = Code.DERIVED, None
+        if code == Code.DERIVED and is_text:
             # A text with other methods: what it says is all that there is to it.
             self.classes.add(cls)
             return Code.IDENTITY, [*name_of(cls), str.__str__(value)]

@@ -223,6 +223,12 @@ class Walk:
         self.steps: set[str] = set()
         self.met: list[Any] = []
         """Objects of kinds that an adapter has registered."""
+        self._clients: dict[int, Any] = {}
+        """What connects, runs or locks, and what it holds, by id."""
+        self.counting: dict[int, Any] = {}
+        """What packages hold that can be identified with all that it holds, by id."""
+        self.not_counting: dict[int, Any] = {}
+        """What they hold that cannot."""
         self.others: set[str] = set()
         """The packages of others that it reaches, which count by names."""
         self.modules: set[str] = set()
@@ -246,7 +252,7 @@ class Walk:
         self._state: set[str] = set()
         self.unseen: set[str] = set()
         """What functions read that cannot be followed, one sentence each."""
-        self._at: Any = None
+        self.at: Any = None
         """What is being described."""
         self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of, self._is_foreign)
         self.asks: list[tuple[int, Unrepeatable]] = []
@@ -268,7 +274,7 @@ class Walk:
             waiting = self._queue.popleft()
             value, name, member = waiting
             text, is_function = None, False
-            self._at = value
+            self.at = value
             self.live = id(value) in self.facts.running
             if isinstance(value, FunctionType) and self.origins.of_function(value) is Origin.USER:
                 description = describe_function(self, value, name, member)
@@ -301,6 +307,7 @@ class Walk:
         """Walk what a run has left in a place: it does not count, but what anything else makes of it does."""
         walk = Walk(self.function, None, self.facts.apart(), self._module, "")
         walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of), False
+        walk._clients, walk.at = self._clients, self.at
         reference = walk.link(left, called(left))
         walk.describe_all()
         # Plain data is written out in the reference, and nothing is left to be described.
@@ -382,7 +389,7 @@ class Walk:
             return b"a" + sha256(tokens(value)).digest()
         if type(value) is FunctionType:
             value = self.original(value)
-        self.limits.below(value, self._at)
+        self.leads_to(value)
         if type(value) is dict and "__builtins__" in value and self.limits.is_open(value, foreign=True):
             # The globals of a module, which somebody else's object holds to look up names in: not all of them count.
             return b"n" + sha256(tokens(known_as(str(value.get("__name__"))))).digest()
@@ -401,6 +408,20 @@ class Walk:
             self._names.append(name)
             self._queue.append(_Waiting(value, name, member))
         return b"r%d" % number
+
+    def leads_to(self, value: Any) -> None:
+        """What is being described leads to `value`."""
+        self.limits.below(value, self.at)
+        if self.is_within_client() and not isinstance(value, (FunctionType, ModuleType, type)):
+            self._clients[id(value)] = value
+
+    def is_client(self, value: Any) -> None:
+        """`value` connects, runs or locks: what it holds are settings, as far as it is small."""
+        self._clients[id(value)] = value
+
+    def is_within_client(self) -> bool:
+        """Whether what is being described was reached by way of a client."""
+        return id(self.at) in self._clients
 
     def original(self, value: Any, reader: FunctionType | None = None, name: str = "") -> Any:
         """What `value` is a copy of, if that was met: a function by its own name, an object by that by which code reads

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 FORMAT = b"\xa1"
-RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC, Code.RESULT))
+RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.DERIVED, Code.PYDANTIC, Code.RESULT))
 _MEMBERS = (Code.ENUM, Code.FLAG)
 
 # ormsgpack reads nested containers on the C stack, up to 1022 levels for each payload, and each ext holds a

@@ -39,6 +39,7 @@ from musubito.identity.origin import Origin, is_own, module_name
 from musubito.identity.place_reader import value_of
 from musubito.identity.places import ELEMENTS, Described
 from musubito.identity.readers import order_of
+from musubito.identity.records import is_derived
 from musubito.identity.settings import (
     FIXED_URLS,
     adapted,
@@ -50,7 +51,7 @@ from musubito.identity.settings import (
     without_secrets,
 )
 from musubito.identity.tables import table_parts
-from musubito.identity.taken_apart import Parts, does_something, hides, parts_of, watched
+from musubito.identity.taken_apart import Parts, does_something, hides, is_machinery, parts_of, watched
 from musubito.identity.typing_objects import is_of_typing
 from musubito.identity.unread import unread
 from musubito.identity.write_limits import CACHED
@@ -78,7 +79,8 @@ UNCHANGING = frozenset(
 )
 DEPTH = 100
 MOST_OBJECTS = 1000
-"""How many objects are entered to tell whether one can be identified. What holds more is no setting."""
+"""How many objects are entered to tell whether one can be identified; for a client, containers too. What holds more is
+no setting."""
 WRAPPERS = frozenset({UserDict, UserList, UserString, ChainMap})
 """Classes of the standard library whose objects are containers with a field for the content."""
 GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
@@ -111,6 +113,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     links = [("class", walk.link(cls, walk.called(cls, name)))]
     if origin is not Origin.USER or _is_derived(walk, cls):
         walk.limits.open(value, foreign=origin is not Origin.USER)
+    if origin is Origin.OTHER and is_machinery(value):
+        walk.is_client(value)
     if static(value, "__musubito_identity__") is not ABSENT:
         try:
             said = walk.read.content(value, _said, name)
@@ -139,7 +143,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         return Description(tokens("object") + said_of_it, [*links, *fields_linked(walk, value, name, only_data=True)])
     if _is_masked(value) and _array(value) is not None:
         return Description(tokens("masked", walk.read.content(value, _array, name)), links)
-    if not _is_masked(value) and (described := encoded(value)) is not None:
+    if not _is_masked(value) and not is_derived(value) and (described := encoded(value)) is not None:
         if module_name(cls) not in UNCHANGING:
             described = walk.read.content(value, encoded, name)
         return Description(tokens("data", described), links)
@@ -415,6 +419,7 @@ def _watch_through(walk: Walk, value: Any, depth: int) -> None:
 
 def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
     """What an object or a function of somebody else's holds: as far as it can be identified, else by type."""
+    walk.leads_to(value)
     if counts(walk, value):
         return [(label, walk.link(value, walk.called(value, name)))]
     walk.not_tracked(name, value)
@@ -446,7 +451,8 @@ def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]
     walk.limits.open(value, foreign=True)
     known = walk.read.names(value, held)
     walk.read.more(value, held, known)
-    for each in sorted(filter(functools.partial(is_setting, type(value)), known)):
+    names = filter(functools.partial(is_setting, type(value)), known - told_nothing(value))
+    for each in sorted(names):
         inner = walk.read.field(value, held, each, f"{name}.{each}")
         if inner is not ABSENT:
             yield each, inner
@@ -525,49 +531,86 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     return links
 
 
-def counts(walk: Walk, value: Any, depth: int = 0, seen: dict[int, Any] | None = None) -> bool:
-    """Whether what somebody else's object or function holds can be identified, with all that it holds. `seen`: the
-    objects of packages that were entered already."""
-    if depth > DEPTH:
-        return False
-    seen = {} if seen is None else seen
-    cls = type(value)
-    if cls in ATOMS or cls is object or value is NotImplemented or cls in WRAPPERS or _is_secret(cls):
+def counts(walk: Walk, value: Any) -> bool:
+    """Whether what somebody else's object or function holds can be identified, with all that it holds."""
+    if type(value) in ATOMS:
         return True
-    if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(cls) is Origin.USER:
+    judgement = _Judgement(walk, only_settings=walk.is_within_client())
+    judged = judgement.counts(value)
+    if judged:
+        walk.counting.update(judgement.entered)
+    else:
+        walk.not_counting[id(value)] = value
+    return judged
+
+
+class _Judgement:
+    """Whether something counts with all that it holds. `only_settings`: it is held by a client, whose settings are
+    small; what else is there (a description of the whole service) was not given to it."""
+
+    __slots__ = ("_objects", "_only_settings", "_walk", "entered")
+
+    def __init__(self, walk: Walk, *, only_settings: bool) -> None:
+        self._walk = walk
+        self._only_settings = only_settings
+        self._objects = 0
+        self.entered: dict[int, Any] = {}
+        """The containers and the objects of packages that were looked into."""
+
+    def counts(self, value: Any, depth: int = 0) -> bool:
+        walk, cls = self._walk, type(value)
+        if depth > DEPTH:
+            return False
+        if cls in ATOMS or cls is object or value is NotImplemented or cls in WRAPPERS or _is_secret(cls):
+            return True
+        if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(cls) is Origin.USER:
+            return True
+        if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or is_of_typing(value):
+            return True
+        if id(value) in self.entered or id(value) in walk.counting:
+            return True
+        if id(value) in walk.not_counting:
+            return False
+        if isinstance(value, list | set | deque):
+            return self._all(value, walk.read.held_at(value, ELEMENTS, tuple(value)), depth)
+        if isinstance(value, tuple | frozenset):
+            return self._all(value, value, depth)
+        if isinstance(value, dict):
+            return self._all(value, [each for _, each in walk.read.held_in(value, value)], depth)
+        if is_mock(value) or _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
+            return True
+        if isinstance(value, ContextVar) or _base_value(value) is not None:
+            return True
+        origin = walk.origins.of_class(cls)
+        if origin is Origin.OTHER and any(_said_names(value)[1:]):
+            return True
+        self._objects += 1
+        if self._objects > MOST_OBJECTS or is_own(module_name(cls)):
+            return False
+        if issubclass(cls, weakref.ReferenceType) or is_type_adapter(value) or url_text(value) is not None:
+            return True
+        parts = _made_of(value, origin)
+        if parts is not None:
+            self.entered[id(value)] = value
+            return all(self.counts(each, depth + 1) for _, each in parts.held)
+        fields = walk.read.held_in(value, fields_of(value) or {})
+        if hides(cls) or does_something(value, [each for _, each in fields]):
+            return False
+        if origin is Origin.STDLIB:
+            return True
+        fields += ((each, walk.read.held_at(value, each, getattr(value, each, None))) for each in _slots(cls))
+        return self._all(value, [each for name, each in fields if not is_secret_field(name, each)], depth)
+
+    def _all(self, holder: Any, held: Iterable[Any], depth: int) -> bool:
+        self.entered[id(holder)] = holder
+        if self._only_settings and len(self.entered) > MOST_OBJECTS:
+            return False
+        for each in held:
+            if type(each) not in ATOMS:
+                self._walk.limits.below(each, holder)
+                if not self.counts(each, depth + 1):
+                    return False
         return True
-    if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or is_of_typing(value):
-        return True
-    if isinstance(value, list | set | deque):
-        return all(counts(walk, each, depth + 1, seen) for each in walk.read.held_at(value, ELEMENTS, tuple(value)))
-    if isinstance(value, tuple | frozenset):
-        return all(counts(walk, each, depth + 1, seen) for each in value)
-    if isinstance(value, dict):
-        return all(counts(walk, each, depth + 1, seen) for _, each in walk.read.held_in(value, value))
-    if is_mock(value) or _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
-        return True
-    if isinstance(value, ContextVar) or _base_value(value) is not None:
-        return True
-    origin = walk.origins.of_class(cls)
-    if origin is Origin.OTHER and any(_said_names(value)[1:]):
-        return True
-    if id(value) in seen:
-        return True
-    seen[id(value)] = value
-    if len(seen) > MOST_OBJECTS or is_own(module_name(cls)):
-        return False
-    if issubclass(cls, weakref.ReferenceType) or is_type_adapter(value) or url_text(value) is not None:
-        return True
-    parts = _made_of(value, origin)
-    if parts is not None:
-        return all(counts(walk, each, depth + 1, seen) for _, each in parts.held)
-    fields = walk.read.held_in(value, fields_of(value) or {})
-    if hides(cls) or does_something(value, [each for _, each in fields]):
-        return False
-    if origin is Origin.STDLIB:
-        return True
-    fields += ((each, walk.read.held_at(value, each, getattr(value, each, None))) for each in _slots(cls))
-    return all(is_secret_field(name, each) or counts(walk, each, depth + 1, seen) for name, each in fields)
 
 
 def not_tracked(walk: Walk, value: Any, name: str) -> Description:

@@ -64,6 +64,7 @@ class Code:
     DATACLASS = 27
     PYDANTIC = 28
     RESULT = 29  # a MusubitoResult, whole (artifacts)
+    DERIVED = 30  # of a class derived from one of Python's own types
     NDARRAY = 40
     NUMPY_SCALAR = 41
     DATAFRAME = 42
@@ -86,6 +87,7 @@ HEADED = frozenset(
         Code.DEQUE,
         Code.NAMEDTUPLE,
         Code.DATACLASS,
+        Code.DERIVED,
         Code.PYDANTIC,
         Code.RESULT,
         Code.RESULT_BY_VALUE,

@@ -174,6 +174,7 @@ _SAYS: Final[Mapping[int, Callable[[Any], Any]]] = {
     Code.FLAG: lambda p: {TYPE: p[1], "value": p[2] or p[3]},
     Code.NAMEDTUPLE: _record,
     Code.DATACLASS: _record,
+    Code.DERIVED: lambda p: {TYPE: p[1], "value": p[2], **p[3]},
     Code.PYDANTIC: _record,
     Code.RESULT: _result,
     Code.RESULT_BY_ID: lambda p: {TYPE: "MusubitoResult", "artifact_id": p},

@@ -1,4 +1,4 @@
-"""Instances of user classes: enums, dataclasses, namedtuples and pydantic models.
+"""Instances of user classes: enums, dataclasses, namedtuples, pydantic models, and what is derived from Python's types.
 
 What is written is the class's name and the whole state of the instance: every slot and everything in its
 `__dict__`, be it a field or not. An instance is put together from its state without running a line of the
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MISSING",
     "find_class",
+    "is_derived",
     "lies_in_its_module",
     "not_found_again",
     "rebuild",
@@ -47,6 +48,18 @@ _NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__ge
 _HEAP_TYPE = 1 << 9
 _MADE_IN_C = (GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType)
 MISSING = object()
+_BUILTINS: Mapping[type, Callable[[Any], object]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    list: lambda value: list(list.__iter__(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    dict: lambda value: dict(dict.items(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+"""Types that classes are derived from, and how to get what such an object holds without a call of its own methods."""
 _PYDANTIC_SLOTS = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 
 
@@ -96,12 +109,11 @@ def _make_plan(cls: type) -> Plan | None:
         ):
             unfit = "a Flag that makes its members itself"
         return Plan(Code.FLAG if flag else Code.ENUM, name_of(cls), [], {}, False, unfit)
+    names = static(cls, "_fields") if tuple in mro else MISSING
+    base = _base_of(cls)
     if cls is MusubitoResult:
         code, fields = Code.RESULT, list(static(cls, "__dataclass_fields__"))
-    elif tuple in mro:
-        names = static(cls, "_fields")
-        if type(names) is not tuple or not all(type(name) is str for name in names):
-            return None
+    elif type(names) is tuple and all(type(name) is str for name in names):
         if not all(map(_is_plain, (base for base in mro if base is not tuple))):
             return None
         return Plan(Code.NAMEDTUPLE, name_of(cls), list(names), {}, _has_dict(mro), _unfit(cls))
@@ -116,9 +128,11 @@ def _make_plan(cls: type) -> Plan | None:
             for name, field in static(cls, "__dataclass_fields__").items()
             if field._field_type.name == "_FIELD"  # neither ClassVar nor InitVar; as in dataclasses.fields
         ]
+    elif base is not None and base is not cls:
+        code, fields = Code.DERIVED, []
     else:
         return None
-    if not all(map(_is_plain, mro)):
+    if not all(map(_is_plain, (each for each in mro if code != Code.DERIVED or each is not base))):
         return None  # its instances hold more than slots and a __dict__
     slots = {
         name: attribute
@@ -127,6 +141,16 @@ def _make_plan(cls: type) -> Plan | None:
         if type(attribute) is MemberDescriptorType and not (code == Code.PYDANTIC and name in _PYDANTIC_SLOTS)
     }
     return Plan(code, name_of(cls), fields, slots, _has_dict(mro), _unfit(cls))
+
+
+def _base_of(cls: type) -> type | None:
+    return next((base for base in _MRO(cls) if base in _BUILTINS), None)
+
+
+def is_derived(value: object) -> bool:
+    """Whether it is of a class that is derived from one of Python's own types, and adds nothing that is hidden."""
+    plan = plan_of(type(value))
+    return plan is not None and plan.code == Code.DERIVED
 
 
 def _is_plain(cls: type) -> bool:
@@ -192,6 +216,8 @@ def split_record(value: Any) -> tuple[int, list[object]] | None:
     if code == Code.PYDANTIC:
         chosen, extra, private = [object.__getattribute__(value, name) for name in _PYDANTIC_SLOTS]
         return code, [module, qualname, fields, sorted(chosen), extra, private, _state(value, plan)]
+    if code == Code.DERIVED:
+        return code, [module, qualname, _BUILTINS[_base_of(cls)](value), _state(value, plan)]
     return code, [module, qualname, fields, _state(value, plan)]
 
 
@@ -258,6 +284,8 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
     if code in (Code.ENUM, Code.FLAG):
         return _member(cls, parts, code)
     fields, state = parts[2], parts[-1]
+    if code == Code.DERIVED:
+        fields, content = [], fields
     if type(fields) is not list or not all(type(name) is str for name in fields) or fields != plan.fields:
         raise TypeError(f"the fields of {parts[1]} have changed")
     if code == Code.NAMEDTUPLE:
@@ -266,7 +294,7 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
         return tuple.__new__(cls, state)
     if type(state) is not dict:
         raise TypeError("an instance without a state")
-    value: object = object.__new__(cls)
+    value = object.__new__(cls) if code != Code.DERIVED else _with_content(cls, content)
     if code == Code.PYDANTIC:
         _, _, _, chosen, extra, private, state = parts
         if type(chosen) is not list or not isinstance(extra, dict | None) or not isinstance(private, dict | None):
@@ -279,6 +307,17 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
             elif held is not None and name not in state:
                 raise TypeError("a pydantic model that is none")
     _set_state(value, state, plan)
+    return value
+
+
+def _with_content(cls: type, content: Any) -> object:
+    base: Any = _base_of(cls)
+    if type(content) is not base:
+        raise TypeError(f"{cls.__qualname__} is not derived from what it was")
+    if base not in (list, dict, set):
+        return base.__new__(cls, content)
+    value = base.__new__(cls)
+    (base.extend if base is list else base.update)(value, content)
     return value
 
 

@@ -7,8 +7,10 @@ URL). It never counts: a rotated key asks the same question of the same service.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
@@ -36,9 +38,11 @@ _MARKS: Final = frozenset(
 _SCHEME: Final = re.compile(r"(?:basic|bearer|token|digest|apikey) \S+", re.IGNORECASE)
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@?#]{1,500}@")
 _AGENT: Final = "user-agent"
-"""The header in which a library says its own version."""
+"""The header, or field, in which a library says its own version."""
 FIXED_URLS: Final = frozenset({"httpx", "httpx2", "yarl", "pydantic", "pydantic_core", "starlette"})
 """Packages whose URLs never change."""
+LEAST_ADDRESS: Final = 1 << 16
+"""Smaller numbers are no addresses, and hashes by chance alone."""
 DEPTH: Final = 20
 CONTAINERS: Final = (dict, list, tuple)
 
@@ -58,7 +62,7 @@ def is_secret_field(name: object, value: object) -> bool:
         name = name.decode("latin-1")
     if value is None or isinstance(value, bool | int | float) or type(name) is not str:
         return False
-    return name.lower() == _AGENT or _is_secret_name(name)
+    return name.lower().replace("_", "-") == _AGENT or _is_secret_name(name)
 
 
 def without_secrets(value: Any, depth: int = 0) -> Any:
@@ -134,15 +138,25 @@ def _is_state(value: object) -> bool:
 
 def told_nothing(value: Any) -> frozenset[str]:
     """Return the fields of an object that say nothing of what it does: how far it has come, as the `_state` of an httpx
-    client, and the version of its library."""
+    client; the version of its library; and numbers that only this process gives: its own, that of an object, and a
+    hash."""
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])
     version, parameters = getattr(package, "__version__", None), _parameters(cls)
-    return frozenset(
-        name
-        for name, each in (fields_of(value) or {}).items()
-        if type(name) is str
-        and name.startswith("_")
-        and name.lstrip("_") not in parameters
-        and (_is_state(each) or (type(each) is str and each == version))
-    )
+    held = fields_of(value) or {}
+    found = {"pid"} if held.get("pid") == os.getpid() else set()
+    for name, each in held.items():
+        if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:
+            continue
+        of_process = type(each) is int and abs(each) >= LEAST_ADDRESS and _is_of_process(value, held, each)
+        if of_process or _is_state(each) or (type(each) is str and each == version):
+            found.add(name)
+    return frozenset(found)
+
+
+def _is_of_process(value: Any, held: Mapping[Any, Any], number: int) -> bool:
+    """Whether a number is the address of an object or of what it holds, or its hash."""
+    try:
+        return number in {id(value), *map(id, held.values())} or number == hash(value)
+    except Exception:  # whatever the `__hash__` of a package raises: then it is no hash
+        return False

@@ -16,13 +16,16 @@ import struct
 import sys
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Context
 from hashlib import sha256
 from json import JSONDecoder
 from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
+from musubito.errors import EncodingError
+from musubito.identity.canonical import canonical
 from musubito.identity.description import fields_of
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, module_name
@@ -97,11 +100,13 @@ def hides(cls: type) -> bool:
     table = any("__pyx_vtable__" in vars(each) for each in cls.__mro__)
     words = WORD * (slots + table + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0))
     shown = next((each for each in cls.__mro__ if each in SHOWN), None)
-    if shown is not None and cls.__itemsize__ == shown.__itemsize__ and cls.__basicsize__ <= shown.__basicsize__ + words:
+    base = shown or object
+    is_larger = cls.__basicsize__ > base.__basicsize__ + words
+    if shown is not None and cls.__itemsize__ == shown.__itemsize__ and not is_larger:
         return False
     if any(not each.__flags__ & HEAP_TYPE for each in cls.__mro__[:-1] if each not in SHOWN):
         return True
-    return shown is None and cls.__basicsize__ > object.__basicsize__ + words
+    return shown is None and is_larger
 
 
 def watched(parts: Parts | None) -> object:
@@ -150,6 +155,13 @@ def _short(value: Any) -> object:
     return sha256(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value).digest()
 
 
+def _by_content(pair: tuple[Any, Any]) -> bytes:
+    try:
+        return canonical(pair[0])
+    except EncodingError:
+        return b""
+
+
 def _says_how(cls: type) -> bool:
     """Whether a class says itself how its objects are pickled."""
     if cls in copyreg.dispatch_table:
@@ -159,6 +171,10 @@ def _says_how(cls: type) -> bool:
 
 
 def _reduced(value: Any) -> Parts | None:
+    if isinstance(value, Mapping | AbstractSet) and hides(type(value)):
+        # Their order follows the hashes, which are others in each process.
+        pairs = value.items() if isinstance(value, Mapping) else ((each, None) for each in value)
+        return Parts(tokens("unordered"), [("entry", pair) for pair in sorted(pairs, key=_by_content)])
     if hasattr(type(value), "nbytes"):
         return None  # a tensor or a table, which would be copied as a whole
     reduce = copyreg.dispatch_table.get(type(value))

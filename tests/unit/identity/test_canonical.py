@@ -141,7 +141,7 @@ def deep(levels: int) -> Any:
         lambda: 1,
         io.BytesIO(),
         object(),
-        MyList(),
+        type("Ordered", (OrderedDict,), {})(),
         int,
         sys,
     ],

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import sys
 import types
+from collections import OrderedDict
 from enum import Enum, Flag, IntFlag
 from typing import Any, Generic, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
@@ -15,6 +16,7 @@ from ormsgpack import Ext, packb
 from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator
 
 from musubito.errors import ArtifactUnreadable, EncodingError
+from musubito.identity.canonical import canonical
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.identity.packing import Code
 from musubito.model import MusubitoResult
@@ -181,7 +183,92 @@ def test_a_local_class_is_found_among_those_that_were_reached() -> None:
     assert decode_value(payload, {(Local.__module__, Local.__qualname__): Local}) == Local(1)
 
 
-@pytest.mark.parametrize("value", [Closing(1), Partial(print), type("L", (list,), {})(), type("D", (dict,), {})(a=1)])
+class LoudText(str):
+    __slots__ = ("more",)
+
+    def __new__(cls, *args: Any) -> Any:
+        ran.append("new")
+        return str.__new__(cls, *args)
+
+    def __str__(self) -> str:
+        ran.append("str")
+        return "something else"
+
+
+class LoudList(list[Any]):
+    def __init__(self, *args: Any) -> None:
+        ran.append("init")
+        super().__init__(*args)
+
+    def __iter__(self) -> Any:
+        ran.append("iter")
+        return iter("something else")
+
+    append = extend = __iter__  # type: ignore[assignment]
+
+
+class LoudDict(dict[Any, Any]):
+    def __setitem__(self, key: object, value: object) -> None:
+        ran.append("setitem")
+
+    def items(self) -> Any:
+        ran.append("items")
+        return [("something", "else")]
+
+    update = items
+
+
+class LoudNumber(int):
+    def __int__(self) -> int:
+        ran.append("int")
+        return 0
+
+
+DERIVED = {
+    str: LoudText("a"),
+    list: LoudList([1, LoudText("b")]),
+    dict: LoudDict(b=1, a=[2]),
+    int: LoudNumber(5),
+    float: type("LoudFloat", (float,), {"__module__": __name__})(0.5),
+    bytes: type("LoudBytes", (bytes,), {"__module__": __name__})(b"a"),
+    tuple: type("LoudTuple", (tuple,), {"__module__": __name__})((1, 2)),
+    set: type("LoudSet", (set,), {"__module__": __name__})({1, 2}),
+    frozenset: type("LoudFrozen", (frozenset,), {"__module__": __name__})({1, 2}),
+}
+
+
+@pytest.mark.parametrize("base", DERIVED)
+def test_what_is_derived_from_a_type_of_pythons_comes_back_without_a_call_of_its_own(base: Any) -> None:
+    value = DERIVED[base]
+    if base is not str:
+        value.more = [1]
+    classes = {(__name__, type(each).__qualname__): type(each) for each in DERIVED.values()}
+    ran.clear()
+    again: Any = decode_value(encode_value([value]), classes)[0]  # type: ignore[index]
+    assert ran == []
+    assert type(again) is type(value)
+    assert base.__eq__(again, value)
+    assert getattr(again, "more", None) == getattr(value, "more", None)
+    if base is dict:
+        assert list(dict.items(again)) == [("b", 1), ("a", [2])]
+
+
+def test_what_a_derived_class_holds_counts() -> None:
+    kinds = [LoudNumber(5), 5, LoudList([1]), [1], LoudList([2]), LoudDict(a=1), {"a": 1}, LoudDict(a=2)]
+    more = LoudList([1])
+    more.more = 1
+    assert len({canonical(each) for each in [*kinds, more]}) == len(kinds) + 1
+    assert canonical(LoudDict(a=1, b=2)) == canonical(LoudDict(b=2, a=1))
+
+
+def test_a_class_that_is_derived_from_another_type_now_does_not_come_back() -> None:
+    payload = encode_value(LoudList([1]))
+    other = type("LoudList", (dict,), {"__module__": __name__})
+    with pytest.raises(ArtifactUnreadable):
+        decode_value(payload, {(__name__, "LoudList"): other})
+
+
+@pytest.mark.parametrize("value", [Closing(1), Partial(print), type("O", (OrderedDict,), {})()])
 def test_what_does_not_come_back_exactly_is_refused(value: object) -> None:
     with pytest.raises(EncodingError):
         encode_value([value])

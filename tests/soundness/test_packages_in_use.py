@@ -1,0 +1,109 @@
+"""Objects of packages that programs hold in globals: what their use and each new process makes of them costs no run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import json, sys
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
+MADE
+ran = []
+@musubito_step(StepConfiguration(step_type="stochastic"))
+def ask(q):
+    ran.append("ask " + q)
+    return BODY
+@musubito_step(StepConfiguration(step_type="stochastic"))
+def tell(q):
+    ran.append("tell " + q)
+    return BODY
+with MusubitoEngine(SQLiteStorage("m.db")) as engine, use_musubito_engine(engine):
+    for line in sys.argv[1:]:
+        exec(line)
+        print(json.dumps(ran))
+        ran.clear()
+"""
+HELD = {
+    "an engine of SQLAlchemy": (
+        "import sqlalchemy\nheld = sqlalchemy.create_engine('sqlite:///data.db')",
+        "str(held.connect().execute(sqlalchemy.text('select 1')).scalar()) + q",
+    ),
+    # Its tables keep a hash.
+    "a database of peewee": (
+        """
+import peewee
+held = peewee.SqliteDatabase("data.db")
+class Word(peewee.Model):
+    text = peewee.TextField()
+    class Meta:
+        database = held
+with held.connection_context():
+    held.create_tables([Word])
+def many():
+    with held.connection_context():
+        return Word.select().count()
+""",
+        "many()",
+    ),
+    # Its pool keeps the number of the process.
+    "a client of Redis": ("import redis\nheld = redis.Redis(port=1)", "held.connection_pool.max_connections"),
+    # It holds the description of a whole service, shared in many places, and names its version in an order of its own.
+    "a client of S3": (
+        "import boto3\nheld = boto3.client('s3', region_name='eu-west-1', aws_access_key_id='a', aws_secret_access_key='b')",
+        "held.generate_presigned_url('get_object', Params={'Bucket': 'b', 'Key': q})[:20]",
+    ),
+    # Its registry is a mapping of another language's, in the order of hashes.
+    "a validator of JSON Schema": (
+        "import jsonschema\nheld = jsonschema.Draft202012Validator({'type': 'string'})",
+        "held.is_valid(q)",
+    ),
+    # Its output is of a class derived from str, which can be called.
+    "a chain of LangChain": (
+        """
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+held = ChatPromptTemplate.from_template("say {q}") | FakeListChatModel(responses=["a", "b"]) | StrOutputParser()
+""",
+        "held.invoke({'q': q})",
+    ),
+    "a template of Jinja": (
+        "import jinja2, markupsafe\nheld = jinja2.Environment(loader=jinja2.DictLoader({'a': 'hi {{q}}'}))",
+        "markupsafe.Markup(held.get_template('a').render(q=q))",
+    ),
+}
+CHANGES = {
+    "an engine of SQLAlchemy": "held.url = held.url.set(database='other.db')",
+    "a database of peewee": "Word._meta.table_name = 'other'",
+    "a client of Redis": "held.connection_pool.max_connections = 3",
+    "a client of S3": "held.meta.config.region_name = 'us-east-1'",
+    "a validator of JSON Schema": "held.schema['type'] = 'number'",
+    "a chain of LangChain": "held.steps[1].responses[1] = 'c'",
+    "a template of Jinja": "held.loader.mapping['a'] = 'ho {{q}}'",
+}
+
+
+def play(here: Path, *lines: str) -> list[list[str]]:
+    """A new process runs each of these lines after the program; what ran during each."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "program.py", *lines]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_a_package_holds_is_replayed_in_each_process_and_what_is_changed_there_is_not(
+    tmp_path: Path, name: str
+) -> None:
+    made, body = HELD[name]
+    (tmp_path / "program.py").write_text(PROGRAM.replace("MADE", made).replace("BODY", body))
+    first = play(tmp_path, "ask('a')", "ask('a')", "ask('b')", "tell('a')", "ask('a')")
+    assert first == [["ask a"], [], ["ask b"], ["tell a"], []]
+    assert play(tmp_path, "tell('a')", "ask('b')", "tell('b')", "ask('a')") == [[], [], ["tell b"], []]
+    change = CHANGES[name]
+    assert play(tmp_path, "ask('a')", change, "ask('a')", "ask('a')") == [[], [], ["ask a"], []]
