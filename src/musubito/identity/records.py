@@ -217,7 +217,8 @@ def split_record(value: Any) -> tuple[int, list[object]] | None:
         chosen, extra, private = [object.__getattribute__(value, name) for name in _PYDANTIC_SLOTS]
         return code, [module, qualname, fields, sorted(chosen), extra, private, _state(value, plan)]
     if code == Code.DERIVED:
-        return code, [module, qualname, _BUILTINS[_base_of(cls)](value), _state(value, plan)]
+        content = next(read(value) for base, read in _BUILTINS.items() if isinstance(value, base))
+        return code, [module, qualname, content, _state(value, plan)]
     return code, [module, qualname, fields, _state(value, plan)]
 
 
@@ -283,9 +284,7 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
         raise TypeError(f"{parts[1]} is not the kind of class it was")
     if code in (Code.ENUM, Code.FLAG):
         return _member(cls, parts, code)
-    fields, state = parts[2], parts[-1]
-    if code == Code.DERIVED:
-        fields, content = [], fields
+    fields, state = [] if code == Code.DERIVED else parts[2], parts[-1]
     if type(fields) is not list or not all(type(name) is str for name in fields) or fields != plan.fields:
         raise TypeError(f"the fields of {parts[1]} have changed")
     if code == Code.NAMEDTUPLE:
@@ -294,7 +293,7 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
         return tuple.__new__(cls, state)
     if type(state) is not dict:
         raise TypeError("an instance without a state")
-    value = object.__new__(cls) if code != Code.DERIVED else _with_content(cls, content)
+    value: object = object.__new__(cls) if code != Code.DERIVED else _with_content(cls, parts[2])
     if code == Code.PYDANTIC:
         _, _, _, chosen, extra, private, state = parts
         if type(chosen) is not list or not isinstance(extra, dict | None) or not isinstance(private, dict | None):
@@ -316,7 +315,7 @@ def _with_content(cls: type, content: Any) -> object:
         raise TypeError(f"{cls.__qualname__} is not derived from what it was")
     if base not in (list, dict, set):
         return base.__new__(cls, content)
-    value = base.__new__(cls)
+    value: object = base.__new__(cls)
     (base.extend if base is list else base.update)(value, content)
     return value
 

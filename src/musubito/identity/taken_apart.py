@@ -173,8 +173,8 @@ def _says_how(cls: type) -> bool:
 def _reduced(value: Any) -> Parts | None:
     if isinstance(value, Mapping | AbstractSet) and hides(type(value)):
         # Their order follows the hashes, which are others in each process.
-        pairs = value.items() if isinstance(value, Mapping) else ((each, None) for each in value)
-        return Parts(tokens("unordered"), [("entry", pair) for pair in sorted(pairs, key=_by_content)])
+        entries = list(value.items()) if isinstance(value, Mapping) else [(each, None) for each in value]
+        return Parts(tokens("unordered"), [("entry", each) for each in sorted(entries, key=_by_content)])
     if hasattr(type(value), "nbytes"):
         return None  # a tensor or a table, which would be copied as a whole
     reduce = copyreg.dispatch_table.get(type(value))
