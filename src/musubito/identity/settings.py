@@ -148,15 +148,19 @@ def told_nothing(value: Any) -> frozenset[str]:
     for name, each in held.items():
         if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:
             continue
-        of_process = type(each) is int and abs(each) >= LEAST_ADDRESS and _is_of_process(value, held, each)
-        if of_process or _is_state(each) or (type(each) is str and each == version):
+        if _is_of_process(value, held, name) or _is_state(each) or (type(each) is str and each == version):
             found.add(name)
     return frozenset(found)
 
 
-def _is_of_process(value: Any, held: Mapping[Any, Any], number: int) -> bool:
-    """Whether a number is the address of an object or of what it holds, or its hash."""
+def _is_of_process(value: Any, held: Mapping[Any, Any], name: str) -> bool:
+    """Whether a field holds the address of its object or of what that holds, or is called a hash and is that of it."""
+    number = held[name]
+    if type(number) is not int or abs(number) < LEAST_ADDRESS:
+        return False
+    if number in {id(value), *map(id, held.values())}:
+        return True
     try:
-        return number in {id(value), *map(id, held.values())} or number == hash(value)
+        return "hash" in name and number == hash(value)
     except Exception:  # whatever the `__hash__` of a package raises: then it is no hash
         return False
