@@ -396,6 +396,39 @@ def test_a_client_that_its_first_use_changes(tmp_path: Path, server: str, name: 
     ]
 
 
+PATCHED = """
+import openai, types
+from unittest.mock import Mock
+from musubito import StepConfiguration
+client = openai.OpenAI(api_key="k", base_url="URL/v1")
+@musubito_step(StepConfiguration(step_type="stochastic"))
+def ask(q):
+    ran.append("ask")
+    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": q}]).choices[0].message.content
+def answer(text):
+    message = types.SimpleNamespace(content=text)
+    return types.SimpleNamespace(choices=[types.SimpleNamespace(message=message)])
+def patch(text): client.chat.completions.create = lambda **_: answer(text)
+def mock(text): client.chat.completions.create = Mock(return_value=answer(text))
+def undo(): del client.chat.completions.create
+"""
+
+
+def test_a_method_that_is_patched_below_a_client_counts(tmp_path: Path, server: str) -> None:
+    program = PATCHED.replace("URL", server)
+    lines = ["patch('a')", "ask('q')", "ask('q')", "patch('b')", "ask('q')", "mock('c')", "ask('q')", "mock('d')"]
+    lines += ["ask('q')", "ask('q')", "undo()", "ask('q')", "ask('q')", "patch('a')", "ask('q')"]
+    asked = [each for line, each in zip(lines, play(tmp_path, program, *lines), strict=True) if line == "ask('q')"]
+    assert asked == [["ask"], [], ["ask"], ["ask"], ["ask"], [], ["ask"], [], []]
+    assert play(tmp_path, program, "ask('q')", "patch('b')", "ask('q')", "patch('e')", "ask('q')") == [
+        [],
+        [],
+        [],
+        [],
+        ["ask"],
+    ]
+
+
 def test_a_setting_inside_a_client_counts_though_its_use_changes_what_lies_beside_it(
     tmp_path: Path, server: str
 ) -> None:

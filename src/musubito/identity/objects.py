@@ -331,6 +331,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     exempt = left_out
     if only_data and kind is None:
         exempt |= _lazy_names(type(value)) | told_nothing(value)
+        links += _patched_below(walk, value, "", name, {})
     if not only_data:
         exempt |= unread(walk, value, {*(fields_of(value) or ()), *_slots(type(value))})
     for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
@@ -358,6 +359,27 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
         inner = walk.read.slot(value, slot, f"{name}.{slot}")
         if inner is not ABSENT:
             links += _field(walk, value, inner, slot, f"{name}.{slot}", of_others=only_data)
+    return links
+
+
+def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int, Any]) -> list[tuple[str, bytes]]:
+    """The methods that somebody has put into what cached properties of an object hold, in place of those of a class:
+    `client.chat.completions.create = fake`."""
+    held, lazy, links = fields_of(thing), _lazy_names(type(thing)), list[tuple[str, bytes]]()
+    if held is None or (not lazy and not seen) or id(thing) in seen:
+        return links
+    for each in sorted(lazy):
+        if each in held:
+            walk.guard.item(held, each, held[each])
+            links += _patched_below(walk, held[each], f"{label}.{each}", f"{name}.{each}", {**seen, id(thing): thing})
+        else:
+            walk.guard.absent(held, each)
+    if seen:
+        walk.guard.within(held, frozenset(held))
+        for each in sorted(filter(lambda key: type(key) is str and key not in lazy, held)):
+            if callable(held[each]) and any(each in vars(cls) for cls in type(thing).__mro__):
+                walk.guard.item(held, each, held[each])
+                links.append((f"{label}.{each}", walk.link(held[each], walk.called(held[each], f"{name}.{each}"))))
     return links
 
 
