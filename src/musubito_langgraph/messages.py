@@ -339,13 +339,14 @@ class _Walk:
             raise
         except Exception:  # it has no encoding, as the encoder will say, with the path to it
             taken = None
-        if taken is None or taken[0] in (Code.RESULT, Code.DERIVED):
+        if taken is None or taken[0] == Code.RESULT:
             return self.sealed(value)
         code, as_they_are = taken
         if code in (Code.ENUM, Code.FLAG):
             return value
         parts = self.looked_at(value, as_they_are)
-        held = 4 if code == Code.PYDANTIC else 3  # before it come names and fields
+        # Before it come names and fields; what is derived from a list or a dict has no fields.
+        held = {Code.PYDANTIC: 4, Code.DERIVED: 2}.get(code, 3)
         made: list[Any] = [*parts[:held], *map(self.part, parts[held:-1])]
         state: Any = parts[-1]
         if code == Code.NAMEDTUPLE:

@@ -471,6 +471,21 @@ def test_deep_nesting_is_no_crash():
     assert again == shallow
 
 
+def test_ids_in_what_is_derived_from_a_list_or_a_dict_are_minted_anew():
+    class Asked(list):
+        pass
+
+    class Kept(dict):
+        pass
+
+    for kind in (Asked([ask(A)]), Kept(messages=[ask(A)])):
+        renamed: Any = rename({"it": kind})[0]["it"]
+        assert type(renamed) is type(kind)
+        first = renamed[0] if isinstance(renamed, list) else renamed["messages"][0]
+        assert first.id != A
+        assert first.content == ask(A).content
+
+
 def test_what_has_no_encoding_is_left_to_the_encoder():
     class Odd:
         pass
@@ -491,7 +506,7 @@ def test_what_has_no_encoding_is_left_to_the_encoder():
         def __del__(self) -> None:
             pass
 
-    for odd in (Odd(), Message(id=B), iter([ask(B)]), open, labelled, Closing([ask(B)])):
+    for odd in (Odd(), Message(a=Odd()), iter([ask(B)]), open, labelled, Closing([ask(B)])):
         value = {"messages": [ask(A)], "odd": odd}
         renamed: Any = rename(value)[0]
         assert renamed["odd"] is odd

@@ -6,8 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from musubito.identity.fingerprint import CodeTracker
 
 PROGRAM = """
 import json, sys
@@ -107,3 +110,46 @@ def test_what_a_package_holds_is_replayed_in_each_process_and_what_is_changed_th
     assert play(tmp_path, "tell('a')", "ask('b')", "tell('b')", "ask('a')") == [[], [], ["tell b"], []]
     change = CHANGES[name]
     assert play(tmp_path, "ask('a')", change, "ask('a')", "ask('a')") == [[], [], ["ask a"], []]
+
+
+SETTINGS = {
+    # Their content is another language's; only they say how it is pickled.
+    "a table of Polars": "import polars\nheld = polars.DataFrame({'a': [V, 2]})",
+    "a column of Polars": "import polars\nheld = polars.Series([V, 2])",
+    "a query of Polars": "import polars\nheld = polars.DataFrame({'a': [1]}).lazy().filter(polars.col('a') > V)",
+    "an expression of Polars": "import polars\nheld = polars.col('a') > V",
+    "an array of bits": "import bitarray\nheld = bitarray.bitarray([1, V - 1])",
+    # What they connect to lies two objects below, beside locks.
+    "the port of Redis": "import redis\nheld = redis.Redis(port=V)",
+    "the host of Redis": "import redis\nheld = redis.from_url(f'redis://host{V}:1')",
+    "the engine of a session": (
+        "import sqlalchemy, sqlalchemy.orm\n"
+        "held = sqlalchemy.orm.sessionmaker(sqlalchemy.create_engine(f'sqlite:///{V}.db'))"
+    ),
+    # Its slots are filled when they are asked for.
+    "a table of SQLAlchemy": (
+        "import sqlalchemy\n"
+        "held = sqlalchemy.Table(f't{V}', sqlalchemy.MetaData(), sqlalchemy.Column('a', sqlalchemy.Integer))"
+    ),
+    "the region of a client of AWS": (
+        "import boto3\n"
+        "held = boto3.client('sqs', region_name=f'eu-west-{V}', aws_access_key_id='a', aws_secret_access_key='b')"
+    ),
+    "the endpoint of a client of AWS": (
+        "import boto3\nheld = boto3.client('sqs', region_name='eu-west-1', endpoint_url=f'http://host{V}',"
+        " aws_access_key_id='a', aws_secret_access_key='b')"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", SETTINGS.values(), ids=SETTINGS)
+def test_what_an_object_of_a_package_holds_counts(text: str) -> None:
+    def digest(number: int) -> bytes:
+        made: dict[str, Any] = {"V": number}
+        exec(text, made)
+        names: dict[str, Any] = {"__name__": "holding", "held": made["held"]}
+        exec(compile("def step(q):\n    return held\n", "<holding>", "exec", dont_inherit=True), names)
+        return CodeTracker(names["step"]).current().digest
+
+    assert digest(1) == digest(1)
+    assert digest(1) != digest(2)

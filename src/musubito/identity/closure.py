@@ -50,6 +50,8 @@ CODE = (FunctionType, MethodType, ModuleType, Namespace)
 """Kinds of what holds others as code does, and not as data."""
 LONGEST_SHOWN = 1_000_000
 LONGEST_FIELD = 500
+MOST_ENTERED = 100
+"""How many things that cannot be identified are looked into."""
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
 
 
@@ -223,12 +225,14 @@ class Walk:
         self.steps: set[str] = set()
         self.met: list[Any] = []
         """Objects of kinds that an adapter has registered."""
+        self._entered: dict[int, Any] = {}
+        """What cannot be identified and was looked into, by id."""
         self._clients: dict[int, Any] = {}
         """What connects, runs or locks, and what it holds, by id."""
         self.counting: dict[int, Any] = {}
         """What packages hold that can be identified with all that it holds, by id."""
-        self.not_counting: dict[int, Any] = {}
-        """What they hold that cannot."""
+        self.not_counting: dict[int, tuple[Any, bool]] = {}
+        """What they hold that cannot, by id, and whether there is too much of it."""
         self.others: set[str] = set()
         """The packages of others that it reaches, which count by names."""
         self.modules: set[str] = set()
@@ -414,6 +418,13 @@ class Walk:
         self.limits.below(value, self.at)
         if self.is_within_client() and not isinstance(value, (FunctionType, ModuleType, type)):
             self._clients[id(value)] = value
+
+    def enters(self, value: Any) -> bool:
+        """Whether what cannot be identified is to be looked into: it is the first time, and not too deep."""
+        if id(value) in self._entered or len(self._entered) >= MOST_ENTERED:
+            return False
+        self._entered[id(value)] = value
+        return True
 
     def is_client(self, value: Any) -> None:
         """`value` connects, runs or locks: what it holds are settings, as far as it is small."""

@@ -100,8 +100,8 @@ def _describe(value: object) -> str:
     if callable(value):
         return f"a {name} is code (let the step reach it as a global or in its closure, where code counts)"
     return (
-        f"a value of type {name} has no encoding (data, classes derived from it, dataclasses and pydantic models have one; "
-        "as an argument, also objects with a `__musubito_identity__()`)"
+        f"a value of type {name} has no encoding (data, classes derived from it, dataclasses and pydantic models "
+        "have one; as an argument, also objects with a `__musubito_identity__()`)"
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import CellType, EllipsisType
+from types import CellType, EllipsisType, MemberDescriptorType
 from typing import Any, NamedTuple
 
 from musubito.model import StepDefinition
 
-__all__ = ["ABSENT", "ATOMS", "Description", "contents", "fields_of", "static", "step_of"]
+__all__ = ["ABSENT", "ATOMS", "Description", "contents", "fields_of", "slot_of", "static", "step_of"]
 
 ABSENT: Any = object()
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})
@@ -39,6 +39,17 @@ def fields_of(value: Any, where: str = "__dict__") -> dict[Any, Any] | None:
     except AttributeError:
         return None
     return held if isinstance(held, dict) else None
+
+
+def slot_of(value: Any, name: str) -> Any:
+    """What an object holds in a slot, or by its class, or ABSENT; its own code is not asked."""
+    member = static(value, name)
+    if isinstance(member, MemberDescriptorType):
+        try:
+            return member.__get__(value)
+        except AttributeError:
+            return ABSENT
+    return ABSENT if hasattr(type(member), "__get__") else member
 
 
 def contents(cell: CellType | None) -> Any:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
-from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, static, step_of
+from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, slot_of, static, step_of
 from musubito.identity.foreign import kind_of
 from musubito.identity.mocks import describe_mock, is_mock
 from musubito.identity.names import known_as
@@ -446,38 +446,41 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
         return [(label, walk.link(value, walk.called(value, name)))]
     walk.not_tracked(name, value)
     links = [(label, tokens("type", module_name(type(value)), type(value).__qualname__))]
-    if walk.origins.of_class(type(value)) is Origin.OTHER:
-        for each, inner in _settings_of(walk, value, name):
-            if counts(walk, inner):
-                links += setting_linked(walk, inner, f"{label}.{each}", f"{name}.{each}")
-    pairs: Iterable[tuple[Any, Any]] = ()
-    if type(value) is dict and any(counts(walk, each) for each in value.values()):
-        pairs = walk.read.entries(value, name)
-    elif type(value) is list and any(counts(walk, each) for each in value):
-        pairs = enumerate(walk.read.elements(value, list, name))
-    elif type(value) is tuple:
-        pairs = enumerate(value)
-    inner = [(f"{label}[{key!r}]" if type(key) in ATOMS else label, each) for key, each in pairs if counts(walk, each)]
-    for shown, each in inner:
-        walk.limits.below(each, value)
-        may_be_read(walk, each)
-        links.append((shown, walk.link(each, walk.called(each, name))))
+    if walk.enters(value):
+        for shown, each in _held_in(walk, value, name):
+            if counts(walk, each) or _leads_on(walk, each):
+                walk.limits.below(each, value)
+                may_be_read(walk, each)
+                links += setting_linked(walk, each, f"{label}{shown}", f"{name}{shown}")
     return links
 
 
-def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the settings of an object of a package that counts by its type."""
-    held = fields_of(value)
-    if held is None:
-        return
+def _leads_on(walk: Walk, value: Any) -> bool:
+    """Whether something that cannot be identified may hold what can."""
+    cls = type(value)
+    if cls in (dict, list, tuple):
+        _, is_large = walk.not_counting[id(value)]
+        return not is_large
+    return walk.origins.of_class(cls) is Origin.OTHER and not hides(cls)
+
+
+def _held_in(walk: Walk, value: Any, name: str) -> Iterable[tuple[str, Any]]:
+    """What a container holds, or an object of a package: a client's settings."""
+    cls = type(value)
+    if cls is dict:
+        return [(f"[{key!r}]" if type(key) in ATOMS else "[]", each) for key, each in walk.read.entries(value, name)]
+    if cls is list:
+        return [("", each) for each in walk.read.elements(value, list, name)]
+    if cls is tuple:
+        return [("", each) for each in value]
+    if walk.origins.of_class(cls) is not Origin.OTHER or (held := fields_of(value)) is None:
+        return []
     walk.limits.open(value, foreign=True)
     known = walk.read.names(value, held)
     walk.read.more(value, held, known)
-    names = filter(functools.partial(is_setting, type(value)), known - told_nothing(value))
-    for each in sorted(names):
-        inner = walk.read.field(value, held, each, f"{name}.{each}")
-        if inner is not ABSENT:
-            yield each, inner
+    names = sorted(filter(functools.partial(is_setting, cls), known - told_nothing(value)))
+    fields = [(f".{each}", walk.read.field(value, held, each, f"{name}.{each}")) for each in names]
+    return [(shown, each) for shown, each in fields if each is not ABSENT]
 
 
 def may_be_read(walk: Walk, value: Any) -> None:
@@ -562,7 +565,7 @@ def counts(walk: Walk, value: Any) -> bool:
     if judged:
         walk.counting.update(judgement.entered)
     else:
-        walk.not_counting[id(value)] = value
+        walk.not_counting[id(value)] = value, judgement.is_large()
     return judged
 
 
@@ -578,6 +581,10 @@ class _Judgement:
         self._objects = 0
         self.entered: dict[int, Any] = {}
         """The containers and the objects of packages that were looked into."""
+
+    def is_large(self) -> bool:
+        """Whether more was looked into than settings have."""
+        return self._objects > MOST_OBJECTS or (self._only_settings and len(self.entered) > MOST_OBJECTS)
 
     def counts(self, value: Any, depth: int = 0) -> bool:
         walk, cls = self._walk, type(value)
@@ -607,7 +614,7 @@ class _Judgement:
         if origin is Origin.OTHER and any(_said_names(value)[1:]):
             return True
         self._objects += 1
-        if self._objects > MOST_OBJECTS or is_own(module_name(cls)):
+        if self.is_large() or is_own(module_name(cls)):
             return False
         if issubclass(cls, weakref.ReferenceType) or is_type_adapter(value) or url_text(value) is not None:
             return True
@@ -620,12 +627,12 @@ class _Judgement:
             return False
         if origin is Origin.STDLIB:
             return True
-        fields += ((each, walk.read.held_at(value, each, getattr(value, each, None))) for each in _slots(cls))
+        fields += ((each, walk.read.held_at(value, each, slot_of(value, each))) for each in _slots(cls))
         return self._all(value, [each for name, each in fields if not is_secret_field(name, each)], depth)
 
     def _all(self, holder: Any, held: Iterable[Any], depth: int) -> bool:
         self.entered[id(holder)] = holder
-        if self._only_settings and len(self.entered) > MOST_OBJECTS:
+        if self.is_large():
             return False
         for each in held:
             if type(each) not in ATOMS:

@@ -13,7 +13,7 @@ from functools import partial
 from types import CellType
 from typing import Any
 
-from musubito.identity.description import ABSENT, contents
+from musubito.identity.description import ABSENT, contents, slot_of
 from musubito.identity.guard import Guard, base_of
 from musubito.identity.own_changes import Change, Changes, changes_of
 from musubito.identity.places import (
@@ -114,7 +114,7 @@ class PlaceReader:
 
     def slot(self, thing: Any, name: str, called: str) -> Any:
         """Return what an attribute that lies in no dict counts with, or ABSENT."""
-        look = partial(getattr, thing, name, ABSENT)
+        look = partial(slot_of, thing, name)
         value = look()
         if value is ABSENT:
             self._guard.same(partial(_lacks, thing, name), True)
@@ -269,7 +269,7 @@ def _is_empty(cell: CellType) -> bool:
 
 
 def _lacks(thing: Any, name: str) -> bool:
-    return getattr(thing, name, ABSENT) is ABSENT
+    return slot_of(thing, name) is ABSENT
 
 
 def _entries(mapping: Any) -> Entries:

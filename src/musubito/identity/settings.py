@@ -116,7 +116,8 @@ def _parameters(cls: type) -> frozenset[str]:
         made = vars(each).get("__init__")
         code = getattr(inspect.unwrap(made) if callable(made) else None, "__code__", None)
         if code is not None:
-            found.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+            rest = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+            found.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest])
     return frozenset(found)
 
 

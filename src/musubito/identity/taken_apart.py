@@ -7,6 +7,7 @@ apart here, and what an object holds is linked and not pickled.
 
 from __future__ import annotations
 
+import builtins
 import copyreg
 import functools
 import gc
@@ -42,12 +43,14 @@ RESOURCES: Final = frozenset(
     )
 )
 """Modules whose objects lock, run, connect, load or draw lots."""
-OPEN: Final = ("close", "aclose", "acquire", "release", "shutdown", "disconnect", "fileno", "cleanup")
+OPEN: Final = ("close", "aclose", "release", "shutdown", "disconnect", "fileno", "cleanup")
 """What only those can do that hold something which has to be given back."""
 LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
 REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
 """What they hold depends on when garbage was collected."""
 LARGE: Final = 4096
+LARGEST: Final = 1 << 26
+"""Bytes of a table or an array that are copied at each call, to be compared."""
 HEAP_TYPE: Final = 1 << 9
 WORD: Final = struct.calcsize("P")
 SHOWN: Final = (dict, list, tuple, set, frozenset, deque, bytearray, int, float, complex, str, bytes, BaseException)
@@ -82,7 +85,23 @@ def parts_of(value: Any, origin: Origin) -> Parts | None:
     cls = type(value)
     if origin is Origin.USER or issubclass(cls, SHOWN):
         return None
-    return _reduced(value) if (origin is Origin.STDLIB or hides(cls)) and _says_how(cls) else None
+    if not _says_how(cls):
+        return None
+    return _reduced(value) if origin is Origin.STDLIB or hides(cls) or _holds_hidden(value) else None
+
+
+def _holds_hidden(value: Any) -> bool:
+    """Whether a field is data of another language's, of which only its holder says how it is pickled."""
+    held = [each for each in (fields_of(value) or {}).values() if not callable(each)]
+    return any(
+        hides(type(each)) and not (_says_how(type(each)) and _is_named(type(each))) and not is_machinery(each)
+        for each in held
+    )
+
+
+def _is_named(cls: type) -> bool:
+    """Whether a class is where it says that it is; those of Rust say that they are Python's own."""
+    return cls.__module__ != "builtins" or vars(builtins).get(cls.__qualname__) is cls
 
 
 def does_something(value: Any, held: Iterable[Any]) -> bool:
@@ -175,8 +194,8 @@ def _reduced(value: Any) -> Parts | None:
         # Their order follows the hashes, which are others in each process.
         entries = list(value.items()) if isinstance(value, Mapping) else [(each, None) for each in value]
         return Parts(tokens("unordered"), [("entry", each) for each in sorted(entries, key=_by_content)])
-    if hasattr(type(value), "nbytes"):
-        return None  # a tensor or a table, which would be copied as a whole
+    if hasattr(type(value), "nbytes") and (type(value).__module__.startswith("torch") or value.nbytes > LARGEST):
+        return None
     reduce = copyreg.dispatch_table.get(type(value))
     if reduce is not None and str(reduce.__module__).partition(".")[0] not in sys.stdlib_module_names:
         return None  # it may be the user's
