@@ -477,8 +477,9 @@ def _held_in(walk: Walk, value: Any, name: str) -> Iterable[tuple[str, Any]]:
         return []
     walk.limits.open(value, foreign=True)
     known = walk.read.names(value, held)
-    walk.read.more(value, held, known)
-    names = sorted(filter(functools.partial(is_setting, cls), known - told_nothing(value)))
+    walk.read.more(value, held, known | _lazy_names(cls))
+    known -= told_nothing(value) | _lazy_names(cls)
+    names = sorted(filter(functools.partial(is_setting, cls), known))
     fields = [(f".{each}", walk.read.field(value, held, each, f"{name}.{each}")) for each in names]
     return [(shown, each) for shown, each in fields if each is not ABSENT]
 
@@ -560,6 +561,8 @@ def counts(walk: Walk, value: Any) -> bool:
     """Whether what somebody else's object or function holds can be identified, with all that it holds."""
     if type(value) in ATOMS:
         return True
+    if id(value) in walk.not_counting:
+        return False
     judgement = _Judgement(walk, only_settings=walk.is_within_client())
     judged = judgement.counts(value)
     if judged:
