@@ -49,6 +49,7 @@ from musubito_langgraph.dissects import handling_of
 from musubito_langgraph.failures import ToolFailed, failed_tools
 from musubito_langgraph.fingerprint import held_messages
 from musubito_langgraph.homes import modules_of
+from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Settings, invocation_of
@@ -233,7 +234,7 @@ class Attempt:
     def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, Naming]:
         around = self._scope.ambient
         values = around.values(code) if isinstance(around, Around) else None
-        return rename(given, values, handling_of(code))
+        return rename(given, values, handling_of(code), reports_read(code))
 
     def _given_to_it(self) -> dict[str, object]:
         return {"input": self._value, **self._others}
