@@ -27,7 +27,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
-from musubito.adapter import Fingerprint, register_kind
+from musubito.adapter import Fingerprint, Shown, register_display, register_kind
 from musubito.identity.canonical import canonical
 from musubito.identity.origin import Origin
 from musubito_langgraph import _compat
@@ -183,6 +183,16 @@ def _schema(tool: Any) -> object:
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
+def _tool_shown(tool: Any) -> Shown:
+    """What a model is told about a tool, and what decides where its answer goes."""
+    extras = getattr(tool, "extras", None)  # since langchain-core 1.1
+    return Shown([tool.name, tool.description, tool.return_direct, extras, _schema(tool)], {})
+
+
+def _tools_shown(node: Any) -> Shown | None:
+    return Shown(None, _compat.tools_of(node)) if _compat.is_tool_node(node) else None
+
+
 def _remembers(graph: Any) -> bool:
     return graph.checkpointer not in (None, False) or graph.store is not None
 
@@ -194,7 +204,9 @@ register_kind(RunnableBindingBase, _of_binding)
 register_kind(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
 # What it is chosen by may be the thread, which differs from run to run.
 register_kind(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
-register_kind(BaseTool, of_runnable, _schema)
+register_kind(BaseTool, of_runnable, _schema, shows=_tool_shown)
+register_kind(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
+register_display(("langchain.agents", "langgraph.prebuilt.chat_agent_executor"), ("bind_tools",))
 register_kind(_compat.Pregel, _of_graph, remembers=_remembers)
 register_kind(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_kind(_compat.BaseChannel)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -21,14 +22,12 @@ from langchain_core.language_models import BaseLanguageModel
 
 from musubito.adapter import Fingerprint
 from musubito.identity.source import parsed
-from musubito_langgraph.sees import _tree
 
 __all__ = ["ALL", "REPORTS", "Reports", "reports_read"]
 
 REPORTS: Final[Mapping[str, Any]] = {"response_metadata": {}, "usage_metadata": None}
 """The fields, each with what it holds where nothing was reported."""
 NAMED: Final = re.compile(r"\S*(response_metadata|usage_metadata)\S*")
-SPEAKS: Final = re.compile(rb"\b(?:langchain|langgraph)[\s\S]*_metadata|_metadata[\s\S]*\b(?:langchain|langgraph)")
 FRAMEWORKS: Final = re.compile(r"(langchain|langgraph|langsmith|musubito)(_\w+)?")
 READ_BY_LANGCHAIN: Final = frozenset({"model_provider", "output_version"})
 """Keys by which LangChain decides what the blocks of a content mean."""
@@ -82,8 +81,7 @@ def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:
             if part.is_function:
                 yield from ((field, EVERY) for field in REPORTS)
         elif NAMED.search(part.source):
-            tree = _tree(part.source) if part.is_function else None
-            yield from ((field, EVERY) for field in REPORTS) if tree is None else _named_in(tree)
+            yield from _named_in_text(part.source)
     for classes in code.reached.values():
         for cls in classes:
             # Such an object may be made of all that a message holds.
@@ -112,9 +110,19 @@ def _makes_models(module: ModuleType) -> bool:
 def _named_in_file(file: str) -> tuple[tuple[str, str], ...]:
     try:
         text = Path(file).read_bytes()
-        return tuple(set(_named_in(parsed(text.decode())))) if SPEAKS.search(text) else ()
-    except (OSError, ValueError, SyntaxError):  # in an archive, say: what it reads cannot be told
+    except OSError:  # in an archive, say: what it reads cannot be told
         return ()
+    speaks = any(field.encode() in text for field in REPORTS) and (b"langchain" in text or b"langgraph" in text)
+    return tuple(set(_named_in_text(text.decode("utf-8", "replace")))) if speaks else ()
+
+
+def _named_in_text(text: str) -> Iterator[tuple[str, str]]:
+    try:
+        tree = parsed(textwrap.dedent(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no program, or a part of one: a lambda, a prompt
+        yield from ((field, EVERY) for field in REPORTS if field in text)
+    else:
+        yield from _named_in(tree)
 
 
 def _named_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
