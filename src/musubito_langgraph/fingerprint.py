@@ -158,9 +158,18 @@ def held_messages(code: Fingerprint) -> Collection[int]:
 
 def _of_binding(value: Any, walk: Walk) -> set[str]:
     left_out = of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
+    if _bound_tools(value) is not None:
+        left_out.add("kwargs.tools")
     if all(LISTENS.search(getattr(factory, "__qualname__", "")) for factory in value.config_factories):
         left_out.add("config_factories")
     return left_out
+
+
+def _bound_tools(value: Any) -> object:
+    """The tools that a model is shown, in an order of their own: that in which they were bound is often that of a set.
+    None if they are no plain data."""
+    tools = value.kwargs.get("tools")
+    return sorted(tools, key=canonical) if isinstance(tools, list) and _is_data(tools) else None
 
 
 def _of_dynamic(value: Any, walk: Walk) -> set[str]:
@@ -200,7 +209,7 @@ def _remembers(graph: Any) -> bool:
 register_kind(Runnable, of_runnable)
 register_kind(BaseLanguageModel, _of_model, remembers=_never)
 register_kind(BaseMessage, _of_message, remembers=_never)
-register_kind(RunnableBindingBase, _of_binding)
+register_kind(RunnableBindingBase, _of_binding, _bound_tools)
 register_kind(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
 # What it is chosen by may be the thread, which differs from run to run.
 register_kind(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)

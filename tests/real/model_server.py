@@ -22,6 +22,8 @@ from uuid import uuid4
 
 __all__ = ["ModelServer", "Question", "model_server"]
 
+ID: Final = re.compile(r"\b(call|toolu)_\w+|[0-9a-f]{8}-[0-9a-f-]{27}")
+"""Ids that clients write into texts."""
 CALL: Final = re.compile(r"(\w+)(\{.*?\})")
 Json = dict[str, Any]
 Event = tuple[str, Any]
@@ -55,7 +57,7 @@ class Question:
         """The answer in words."""
         if self.schema is not None:
             return json.dumps(_example(self.schema, self.schema))
-        told = json.dumps([self.model, self.turns, self.tools])
+        told = ID.sub("", json.dumps([self.model, self.turns, sorted(self.tools)]))
         return f"answer {sha256(told.encode()).hexdigest()[:8]} of {self.model}"
 
 
