@@ -67,6 +67,13 @@ LISTENS: Final = re.compile(r"\bwith_a?listeners\b")
 """In what makes the callbacks of those that listen: they decide nothing, and may gather what they hear."""
 ADDED: Final = ("ls_", "lc_", "langgraph_", "checkpoint_", "musubito")
 """How the metadata are called that frameworks add."""
+OFFERED: Final = frozenset({"tool", "tools", "tools_by_name"})
+"""Attributes by which code gets at tools that it does not hold."""
+RUNS: Final = frozenset(
+    {"invoke", "ainvoke", "run", "arun", "_run", "_arun", "func", "coroutine"}
+    | {"batch", "abatch", "stream", "astream", "transform", "atransform"}
+)
+"""Attributes by which code runs a tool."""
 OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
     | {"input_cache_key"}
@@ -192,13 +199,18 @@ def _schema(tool: Any) -> object:
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
-def _tool_shown(tool: Any) -> Shown:
-    """What a model is told about a tool, and what decides where its answer goes."""
+def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
+    """Return what a model is told about a tool, and what decides where its answer goes.
+
+    If the user's code names the tools of something and a way to run one, it may run what a model is offered: None.
+    """
+    if walk.facts.mentioned & OFFERED and walk.facts.mentioned & RUNS:
+        return None
     extras = getattr(tool, "extras", None)  # since langchain-core 1.1
     return Shown([tool.name, tool.description, tool.return_direct, extras, _schema(tool)], {})
 
 
-def _tools_shown(node: Any) -> Shown | None:
+def _tools_shown(node: Any, _walk: Walk) -> Shown | None:
     return Shown(None, _compat.tools_of(node)) if _compat.is_tool_node(node) else None
 
 

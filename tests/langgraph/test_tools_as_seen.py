@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, wrap_model_call
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import BaseTool, tool
 from langgraph.graph import START, MessagesState, StateGraph
@@ -290,11 +290,36 @@ async def calls_what_is_offered(request: Any, handler: Any) -> Any:
 
 
 async def test_the_body_counts_where_middleware_runs_what_a_model_is_offered(engine: MusubitoEngine, ran: Ran) -> None:
-    def make(tools: Sequence[Any], model: BaseChatModel) -> Any:
-        return create_agent(model, tools, middleware=[calls_what_is_offered])
+    said = []
+    for first in (add, add_otherwise):
+        model = Scripted(script=answer, ran=ran)
+        agent = create_agent(model, [first, double], middleware=[calls_what_is_offered], name="agent")
+        said.append((await musubito_graph(agent).ainvoke(QUESTION))["messages"][1].content)
 
-    assert (await runs(make, [add, double], ran))[1] == "3"
-    assert (await runs(make, [add_otherwise, double], ran))[1] == "4"
+    assert said == ["3", "4"]
+
+
+class Running(Scripted):
+    """A model of the user's that runs the tools which it is given."""
+
+    tools: Sequence[Any] = ()
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
+        return self.model_copy(update={"tools": tools})
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        said = AIMessage(str(self.tools[0].invoke({"a": 1, "b": 2})))
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+
+def test_the_body_counts_where_a_model_of_the_users_runs_it(engine: MusubitoEngine, ran: Ran) -> None:
+    model = Running(script=answer, ran=ran)
+    said = []
+    for first in (add, add_otherwise):
+        agent = musubito_graph(bound_when_asked([first, double], model))
+        said.append(agent.invoke(QUESTION)["messages"][-1].content)
+
+    assert said == ["3", "4"]
 
 
 async def test_a_change_of_the_description_in_place_is_noticed(engine: MusubitoEngine, ran: Ran) -> None:

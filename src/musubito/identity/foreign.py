@@ -45,8 +45,9 @@ class Kind(NamedTuple):
     another than before."""
     remembers: Callable[[Any], bool] | None
     """Whether it answers by what was done with it before. It is asked at every call of what reaches the object."""
-    shows: Callable[[Any], Shown | None] | None
-    """What counts of an object that is reached only to be shown (see `register_display`); None if it counts as ever."""
+    shows: Callable[[Any, Walk], Shown | None] | None
+    """What counts of an object that is reached only to be shown (see `register_display`), seen from this walk. None: it
+    counts as ever."""
 
 
 _KINDS: Final[dict[type, Kind]] = {}
@@ -59,7 +60,7 @@ def register_kind(
     leaves_out: Callable[[Any, Walk], Collection[str]] = lambda _value, _walk: (),
     says: Callable[[Any], object] | None = None,
     remembers: Callable[[Any], bool] | None = None,
-    shows: Callable[[Any], Shown | None] | None = None,
+    shows: Callable[[Any, Walk], Shown | None] | None = None,
 ) -> None:
     """Objects of `cls` count by their fields, without those left out, and by what is said of them. What reaches one
     that remembers is not replayed. What is reached only to be shown counts by what it shows. Of several classes that

@@ -107,7 +107,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
     """The record of an object."""
     cls, kind = type(value), kind_of(value)
     walk.guard.kind(value, cls)
-    shown = kind.shows(value) if kind is not None and kind.shows is not None and walk.is_shown(value) else None
+    shown = kind.shows(value, walk) if kind is not None and kind.shows is not None and walk.is_shown(value) else None
     if shown is not None:
         return _shown(walk, value, name, shown)
     origin = walk.origins.of_class(cls)
