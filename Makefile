@@ -10,12 +10,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest faults lint types bench soak clean
+.PHONY: help demo test test-oldest real faults lint types bench soak clean
 
 help:
 	@echo 'make demo         the examples, twice and after an edit: what runs, what is replayed, and why'
 	@echo 'make test         the tests'
 	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
+	@echo 'make real         graphs as people run them: production stores, servers, clients of models, packages'
 	@echo 'make faults       the fault harness: 10,000 operations on each store while processes, servers and disks fail'
 	@echo 'make lint         ruff and import-linter'
 	@echo 'make types        mypy'
@@ -31,6 +32,9 @@ test: $(VENV)/installed-test
 
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
+
+real: $(VENV)/installed-real
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/real
 
 faults: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "harness and not soak" tests/faults

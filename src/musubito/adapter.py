@@ -32,7 +32,7 @@ from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import warn
 from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
-from musubito.identity.foreign import register_kind
+from musubito.identity.foreign import Shown, register_display, register_kind
 from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.store.base import Attempted, Read
@@ -55,6 +55,7 @@ __all__ = [
     "Question",
     "Run",
     "Scope",
+    "Shown",
     "Story",
     "Turn",
     "add_control_flow",
@@ -71,6 +72,7 @@ __all__ = [
     "off_loop",
     "ran_unrecorded",
     "recording_engine",
+    "register_display",
     "register_kind",
     "run_story",
     "run_story_async",

@@ -27,7 +27,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
-from musubito.adapter import Fingerprint, register_kind
+from musubito.adapter import Fingerprint, Shown, register_display, register_kind
 from musubito.identity.canonical import canonical
 from musubito.identity.origin import Origin
 from musubito_langgraph import _compat
@@ -67,6 +67,13 @@ LISTENS: Final = re.compile(r"\bwith_a?listeners\b")
 """In what makes the callbacks of those that listen: they decide nothing, and may gather what they hear."""
 ADDED: Final = ("ls_", "lc_", "langgraph_", "checkpoint_", "musubito")
 """How the metadata are called that frameworks add."""
+OFFERED: Final = frozenset({"tool", "tools", "tools_by_name"})
+"""Attributes by which code gets at tools that it does not hold."""
+RUNS: Final = frozenset(
+    {"invoke", "ainvoke", "run", "arun", "_run", "_arun", "func", "coroutine"}
+    | {"batch", "abatch", "stream", "astream", "transform", "atransform"}
+)
+"""Attributes by which code runs a tool."""
 OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
     | {"input_cache_key"}
@@ -158,9 +165,18 @@ def held_messages(code: Fingerprint) -> Collection[int]:
 
 def _of_binding(value: Any, walk: Walk) -> set[str]:
     left_out = of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
+    if _bound_tools(value) is not None:
+        left_out.add("kwargs.tools")
     if all(LISTENS.search(getattr(factory, "__qualname__", "")) for factory in value.config_factories):
         left_out.add("config_factories")
     return left_out
+
+
+def _bound_tools(value: Any) -> object:
+    """The tools that a model is shown, in an order of their own: that in which they were bound is often that of a set.
+    None if they are no plain data."""
+    tools = value.kwargs.get("tools")
+    return sorted(tools, key=canonical) if isinstance(tools, list) and _is_data(tools) else None
 
 
 def _of_dynamic(value: Any, walk: Walk) -> set[str]:
@@ -183,6 +199,21 @@ def _schema(tool: Any) -> object:
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
+def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
+    """Return what a model is told about a tool, and what decides where its answer goes.
+
+    If the user's code names the tools of something and a way to run one, it may run what a model is offered: None.
+    """
+    if walk.facts.mentioned & OFFERED and walk.facts.mentioned & RUNS:
+        return None
+    extras = getattr(tool, "extras", None)  # since langchain-core 1.1
+    return Shown([tool.name, tool.description, tool.return_direct, extras, _schema(tool)], {})
+
+
+def _tools_shown(node: Any, _walk: Walk) -> Shown | None:
+    return Shown(None, _compat.tools_of(node)) if _compat.is_tool_node(node) else None
+
+
 def _remembers(graph: Any) -> bool:
     return graph.checkpointer not in (None, False) or graph.store is not None
 
@@ -190,11 +221,13 @@ def _remembers(graph: Any) -> bool:
 register_kind(Runnable, of_runnable)
 register_kind(BaseLanguageModel, _of_model, remembers=_never)
 register_kind(BaseMessage, _of_message, remembers=_never)
-register_kind(RunnableBindingBase, _of_binding)
+register_kind(RunnableBindingBase, _of_binding, _bound_tools)
 register_kind(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
 # What it is chosen by may be the thread, which differs from run to run.
 register_kind(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
-register_kind(BaseTool, of_runnable, _schema)
+register_kind(BaseTool, of_runnable, _schema, shows=_tool_shown)
+register_kind(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
+register_display(("langchain.agents", "langgraph.prebuilt.chat_agent_executor"), ("bind_tools",))
 register_kind(_compat.Pregel, _of_graph, remembers=_remembers)
 register_kind(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_kind(_compat.BaseChannel)

@@ -11,6 +11,10 @@ the recorded one. This is right for nodes to which ids are but ids, and what sho
 output `Unrepeatable`.
 
 A name is a value of a class of its own, which no string of the user's can be taken for.
+
+Of what servers report of an answer only that counts in an input which the code names
+(`musubito_langgraph.message_reports`). Where an output holds such a report of an input's message, a name stands for it,
+too, and a replay puts the report of the current message there.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from musubito.identity.codecs import take_apart
 from musubito.identity.names import name_of
 from musubito.identity.packing import Code
 from musubito.identity.records import MISSING, rebuild, split_record, static, unfit
+from musubito_langgraph.message_reports import ALL, REPORTS, Reports
 
 __all__ = [
     "Handling",
@@ -151,6 +156,13 @@ class _Haystack:
         forms = f"{core}|{core.replace('-', '')}|{core[:_FIRST]}(?!{_REST_OF_UUID})"
         return re.search(forms, self._text) is not None
 
+    def tells(self, field: str, reported: object) -> bool:
+        """Whether what a server reported occurs: a random id in it, or the name of the field with something of it."""
+        leaves = [str(each).lower() for each in _leaves(reported)]
+        if any(is_random(leaf) and leaf in self._text for leaf in leaves):
+            return True
+        return field in self._text and any(leaf in self._text for leaf in leaves)
+
     def hints_at(self, form: _Form) -> bool:
         """Whether it occurs, or a word that is the beginning or the end of its core."""
         if self.mentions(form):
@@ -165,6 +177,18 @@ class _Haystack:
             or any(first[:length] in self._tokens for length in range(_SHORTEST, len(first) + 1))
             or any(last[-length:] in self._tokens for length in range(_SHORTEST, len(last) + 1))
         )
+
+
+def _leaves(value: object) -> Iterator[str | int]:
+    """Yield the texts and numbers in plain data, without those that occur anywhere."""
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from _leaves(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    elif isinstance(value, str | int) and len(str(value)) > 1:
+        yield value
 
 
 def _new_core(prefix: str, alphabet: str, length: int) -> str:
@@ -192,6 +216,15 @@ class Name:
 
     number: int
     like: int | tuple[int | None, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Stands for what the server reported of a message of the input."""
+
+    message: Any
+    """The message's id, or the name of that."""
+    field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +294,9 @@ class _Walk:
         return value
 
     def at_sent(self, value: Sent) -> Any:
+        return value
+
+    def at_reported(self, value: Reported) -> Any:
         return value
 
     def at_derivable(self, value: Any) -> Any:
@@ -379,18 +415,17 @@ class _Walk:
 
     def block(self, value: Any) -> Any:
         kind = value.get("type") if type(value) is dict else None
-        ways = _BLOCKS.get(kind) if type(kind) is str else None
-        return self.part(value) if ways is None else self.mapping(value, ways)
+        return self.mapping(value, _BLOCKS.get(kind, _SERVED)) if type(kind) is str else self.part(value)
 
     def kwargs(self, value: Any) -> Any:
         """What a provider's integration adds to a message."""
         return self.mapping(value, _KWARGS) if type(value) is dict else self.part(value)
 
-    def metadata(self, value: Any) -> Any:
-        """What a server says of its answer."""
-        return self.mapping(value, _SERVED) if type(value) is dict and "id" in value else self.part(value)
+    def report(self, value: Any, _field: str) -> Any:
+        """Go through what a server says of its answer."""
+        return self.mapping(value, _OF_ANSWER) if type(value) is dict and "id" in value else self.part(value)
 
-    def served(self, value: Any) -> Any:
+    def of_answer(self, value: Any) -> Any:
         """By what the server knows a message. It is no mention where the message itself goes by it, and stays on a
         replay: no other answer is known there."""
         return value if type(value) is str and value == self._own else self.part(value)
@@ -399,7 +434,7 @@ class _Walk:
         """A dict whose keys are ids of tool calls."""
         if type(value) is not dict:
             return self.part(value)
-        made = {key: (self.place(key, "answer"), self.part(value[key])) for key in self.order(value)}
+        made = {key: (self.place(key, "answer"), self.place(value[key], "served")) for key in self.order(value)}
         if all(made[key][0] is key and made[key][1] is value[key] for key in value):
             return value
         return dict(made[key] for key in value)
@@ -413,17 +448,23 @@ def _at(role: str) -> Way:
     return lambda walk, value: walk.place(value, role)
 
 
+def _report(field: str) -> Way:
+    return lambda walk, value: walk.report(value, field)
+
+
 _NOWHERE: Ways = {}
 _CALL: Ways = {"id": _at("call")}
-_CALLED: Ways = {"call_id": _at("call")}
-_ANSWERED: Ways = {"call_id": _at("answer")}
+_SERVED: Ways = {"id": _at("served"), "tool_use_id": _at("served")}
+"""By these a server knows a block of its answer."""
+_CALLED: Ways = {"call_id": _at("call"), "id": _at("served")}
+_ANSWERED: Ways = {"call_id": _at("answer"), "id": _at("served")}
 _BLOCKS: Mapping[str, Ways] = {
     "tool_call": _CALL,
     "tool_call_chunk": _CALL,
     "invalid_tool_call": _CALL,
     "tool_use": _CALL,
     "tool_result": {"tool_use_id": _at("answer"), "content": _Walk.blocks},
-    # OpenAI's own: their `id` is one of the server's.
+    # OpenAI's own.
     "function_call": _CALLED,
     "custom_tool_call": _CALLED,
     "function_call_output": _ANSWERED,
@@ -431,10 +472,11 @@ _BLOCKS: Mapping[str, Ways] = {
 }
 _KWARGS: Ways = {
     "tool_calls": _Walk.calls,
+    "reasoning": _Walk.block,
     "__gemini_function_call_thought_signatures__": _Walk.by_call,
     "__openai_function_call_ids__": _Walk.by_call,
 }
-_SERVED: Ways = {"id": _Walk.served}
+_OF_ANSWER: Ways = {"id": _Walk.of_answer}
 _MESSAGE: Ways = {
     "id": _at("message"),
     "tool_call_id": _at("answer"),
@@ -442,7 +484,7 @@ _MESSAGE: Ways = {
     "invalid_tool_calls": _Walk.calls,
     "tool_call_chunks": _Walk.calls,
     "additional_kwargs": _Walk.kwargs,
-    "response_metadata": _Walk.metadata,
+    **{field: _report(field) for field in REPORTS},
     "content": _Walk.blocks,
 }
 _REMOVAL: Ways = {**_MESSAGE, "id": _at("removal")}
@@ -477,6 +519,7 @@ _WAYS: Mapping[type, Way] = {
     Name: lambda walk, value: walk.at_name(value),
     Send: lambda walk, value: walk.at_send(value),
     Sent: lambda walk, value: walk.at_sent(value),
+    Reported: lambda walk, value: walk.at_reported(value),
     **dict.fromkeys((TextAccessor, AddableDict), lambda walk, value: walk.at_derivable(value)),
     Derived: lambda walk, value: walk.at_derived(value),
     **dict.fromkeys((list, tuple, set, frozenset, deque), _through),
@@ -487,12 +530,21 @@ _WAYS: Mapping[type, Way] = {
 class _Search(_Walk):
     """Gathers the ids at typed positions, by first appearance and whatever the order of dicts, and all other texts."""
 
-    __slots__ = ("_haystack", "_sealed", "forms", "keys", "roles", "stands", "texts")
+    __slots__ = ("_haystack", "_reports", "_sealed", "forms", "keys", "reported", "roles", "stands", "texts")
 
-    def __init__(self, opaque: Callable[[type], bool], around: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        opaque: Callable[[type], bool],
+        around: Mapping[str, object] | None = None,
+        reports: Reports = ALL,
+    ) -> None:
+        """`reports`: those that count in what is searched."""
         super().__init__(opaque, _ATOMS)
+        self._reports = reports
+        self.reported: dict[tuple[Any, str], Any] = {}
+        """Those of which not all counts, by the message's id and by field."""
         self.forms: dict[str, _Form] = {}
-        self.roles: dict[str, set[str]] = {"message": set(), "call": set(), "answer": set(), "removal": set()}
+        self.roles: defaultdict[str, set[str]] = defaultdict(set)
         self.texts: list[str] = []
         self.keys: list[str] = []
         self.stands = False
@@ -512,6 +564,14 @@ class _Search(_Walk):
     def at_text(self, value: str) -> Any:
         if len(value) >= _SHORTEST:
             self.texts.append(value)
+        return value
+
+    def report(self, value: Any, field: str) -> Any:
+        counted = self._reports.counted(field, value)
+        if counted is not value:
+            self.stands = True
+            self.reported[self._own, field] = value
+        super().report(counted, field)
         return value
 
     def at_send(self, value: Send) -> Any:
@@ -556,10 +616,28 @@ class _Search(_Walk):
             self._haystack = self.haystack(())
         return self._haystack.mentions(form)
 
-    def haystack(self, known: Collection[str]) -> _Haystack:
-        """All that is not at a typed position, but texts that are just one of the `known` ids."""
+    def is_minted(self, value: str) -> bool:
+        """Whether an id is also at other positions than those by which a server knows parts of its answer."""
+        return any(value in ids for role, ids in self.roles.items() if role != "served")
+
+    def haystack(self, known: Collection[str], more: Iterable[str] = ()) -> _Haystack:
+        """All that is not at a typed position, but texts that are just one of the `known` ids; and `more` texts."""
         texts = [text for text in self.texts if text not in known]
-        return _Haystack((*texts, *self.keys, *_texts_in(self._sealed, self.opaque)))
+        return _Haystack((*texts, *more, *self.keys, *_texts_in(self._sealed, self.opaque)))
+
+
+class _SearchOutput(_Search):
+    """Gathers the same of an output, without what servers have reported of the input's messages."""
+
+    __slots__ = ("_naming",)
+
+    def __init__(self, naming: Naming) -> None:
+        super().__init__(_nothing)
+        self._naming = naming
+
+    def report(self, value: Any, field: str) -> Any:
+        place = self._naming.reported_as(self._own, field, value)
+        return super().report(value, field) if place is None else value
 
 
 def _rank(key: Any) -> tuple[str, bytes]:
@@ -626,7 +704,14 @@ class _Identify(_Rewrite):
     """Besides: a message or document that comes from a checkpoint is the same as before, though all of its fields were
     given to it and not only those that its maker gave."""
 
-    __slots__ = ()
+    __slots__ = ("_reports",)
+
+    def __init__(self, opaque: Callable[[type], bool], ids: Mapping[str, Name], reports: Reports) -> None:
+        super().__init__(opaque, ids, {})
+        self._reports = reports
+
+    def report(self, value: Any, field: str) -> Any:
+        return super().report(self._reports.counted(field, value), field)
 
     def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
         if _is_langchain(value) and len(parts[3]) < len(parts[2]):
@@ -634,21 +719,41 @@ class _Identify(_Rewrite):
         return parts
 
 
+class _Store(_Rewrite):
+    """Puts names in place of what the input's messages have reported, too."""
+
+    __slots__ = ("_naming",)
+
+    def __init__(self, naming: Naming, names: Mapping[str, Name]) -> None:
+        super().__init__(_nothing, names, names)
+        self._naming = naming
+
+    def report(self, value: Any, field: str) -> Any:
+        place = self._naming.reported_as(self._own, field, value)
+        return super().report(value, field) if place is None else Reported(self._ids.get(place[0], place[0]), place[1])
+
+
 def _is_langchain(value: Any) -> bool:
     return isinstance(value, BaseModel) and type(value).__module__.startswith("langchain_core.")
 
 
 class _Restore(_Walk):
-    """Puts ids in place of names."""
+    """Puts ids in place of names, and reports of the input's messages in place of theirs."""
 
-    __slots__ = ("_ids",)
+    __slots__ = ("_ids", "_reported")
 
-    def __init__(self, ids: list[str]) -> None:
+    def __init__(self, ids: list[str], reported: Mapping[tuple[Any, str], Any]) -> None:
         super().__init__(_nothing, _ATOMS_AND_TEXTS)
         self._ids = ids
+        self._reported = reported
 
     def at_name(self, value: Name) -> Any:
         return self._ids[value.number]
+
+    def at_reported(self, value: Reported) -> Any:
+        message = self._ids[value.message.number] if type(value.message) is Name else value.message
+        reported = self._reported.get((message, value.field))
+        return copy(REPORTS[value.field] if reported is None else reported)
 
     def at_sent(self, value: Sent) -> Any:
         node, arg = self.part(value.node), self.part(value.arg)
@@ -696,7 +801,7 @@ _FREE = handling((), inside=False, makes=False)
 class Naming:
     """What the ids of one call's input are called; made by `rename`."""
 
-    __slots__ = ("code", "forms", "ids", "search")
+    __slots__ = ("code", "forms", "ids", "reported", "search")
 
     def __init__(self, search: _Search | None, code: Handling = _FREE) -> None:
         """`None` for an input that could not be searched."""
@@ -705,8 +810,11 @@ class Naming:
         self.forms: dict[str, _Form] = {}
         """Those of the ids that have names, by core."""
         self.ids: dict[str, Name] = {}
+        self.reported: Mapping[tuple[Any, str], Any] = {}
+        """What servers reported of its messages, as far as it does not count, by the message's id and by field."""
         if search is None:
             return
+        self.reported = search.reported
         numbers: dict[str, int] = {}
         data = self.data(search.forms.values())
         for value, form in search.forms.items():
@@ -729,21 +837,34 @@ class Naming:
             data |= {form.core for form in search.forms.values()}
         return data
 
+    def reported_as(self, message: Any, field: str, value: Any) -> tuple[Any, str] | None:
+        """Return of which message of the input, and in which field of it, a server has reported this; None if of none.
 
-def rename(value: object, around: Mapping[str, object] | None = None, code: Handling = _FREE) -> tuple[object, Naming]:
+        What is the very object is a report handed on, what is equal only in the same message or with a random id in it.
+        """
+        equal = [place for place, reported in self.reported.items() if reported == value]
+        for place in equal:
+            if place == (message, field) or self.reported[place] is value:
+                return place
+        return equal[0] if equal and any(is_random(each) for each in _texts_in([value], _nothing)) else None
+
+
+def rename(
+    value: object, around: Mapping[str, object] | None = None, code: Handling = _FREE, reports: Reports = ALL
+) -> tuple[object, Naming]:
     """`value` as it is identified, with names in place of random ids, and what they are called.
 
     `value` is all that the call is given, and `around` what holds besides: an id that is mentioned in any of it, or in
-    the code, is data. It is left as it is; parts without ids are in the result themselves. What is nested too deeply is
-    given back unchanged.
+    the code, is data. `reports` count, and no others. It is left as it is; parts without ids are in the result
+    themselves. What is nested too deeply is given back unchanged.
     """
-    search = _Search(_speaks_for_itself, around)
+    search = _Search(_speaks_for_itself, around, reports)
     try:
         search.part(value)
         naming = Naming(search, code)
         if not naming.ids and not search.stands:
             return value, naming
-        return _Identify(_speaks_for_itself, naming.ids, {}).part(value), naming
+        return _Identify(_speaks_for_itself, naming.ids, reports).part(value), naming
     except RecursionError:
         return value, Naming(None)
 
@@ -755,15 +876,15 @@ def pack(outputs: object, naming: Naming, read: Sequence[object] = ()) -> object
     Parts without ids are in the result themselves, so it is to be encoded before others may change them. What has
     neither ids nor needs another value in its place is given back as it is.
     """
-    search = _Search(_nothing)
+    search = _SearchOutput(naming)
     try:
         search.part(outputs)
         if naming.search is None:
             raise Unrepeatable("its input is nested too deeply to be searched for ids")
         names, new = _names(search, naming, read)
-        if not names and not search.stands:
+        if not names and not search.stands and not naming.reported:
             return outputs
-        made = _Rewrite(_nothing, names, names).part(outputs)
+        made = _Store(naming, names).part(outputs)
     except RecursionError:
         raise Unrepeatable("its output is nested too deeply to be searched for ids") from None
     return outputs if made is outputs else Packed(made, len(naming.ids), new)
@@ -775,7 +896,8 @@ def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dic
     for form in naming.forms.values():
         if found is not None and found.mentions(form):
             raise Unrepeatable(f"what it read mentions the id of a message or tool call of its input: {form.core}")
-    new = {i: form for i, form in search.forms.items() if i not in naming.ids}
+    # Those by which the server alone knows parts of the answer stay: it knows no others.
+    new = {i: form for i, form in search.forms.items() if i not in naming.ids and search.is_minted(i)}
     data = naming.data(new.values())
     new = {i: form for i, form in new.items() if form.core not in data and not (found and found.mentions(form))}
     for i, form in new.items():
@@ -795,10 +917,13 @@ def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dic
         alphabet = _alphabet_of(core)
         length = len(core) if alphabet else 0
         forms.append((prefix, cores.setdefault(core, len(cores)), alphabet, length, suffix))
-    haystack = search.haystack(names) if names else None
+    haystack = search.haystack(names, search.roles["served"] - naming.ids.keys()) if names or naming.reported else None
     for form in (*naming.forms.values(), *new.values()):
         if haystack is not None and haystack.hints_at(form):
             raise Unrepeatable(f"its output mentions the id of a message or tool call in a text: {form.core}")
+    for (_, field), reported in naming.reported.items():
+        if haystack is not None and haystack.tells(field, reported):
+            raise Unrepeatable(f"its output tells the {field} of a message of its input")
     return names, forms
 
 
@@ -809,7 +934,7 @@ def encodable(value: object) -> object:
 
 def restored(value: object) -> object:
     """What `encodable` was given."""
-    return _Restore([]).part(value)
+    return _Restore([], {}).part(value)
 
 
 def unpack(packed: object, naming: Naming) -> object:
@@ -829,6 +954,6 @@ def unpack(packed: object, naming: Naming) -> object:
             cores[core] = _new_core(prefix, alphabet, length)
         ids.append(f"{prefix}{cores[core]}{suffix}")
     try:
-        return _Restore(ids).part(packed.outputs)
+        return _Restore(ids, naming.reported).part(packed.outputs)
     except RecursionError:
         raise Unrepeatable("it is nested too deeply for what is left of the stack") from None

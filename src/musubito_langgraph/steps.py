@@ -10,7 +10,7 @@ on the way (`musubito_langgraph.watch`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -49,11 +49,12 @@ from musubito_langgraph.dissects import handling_of
 from musubito_langgraph.failures import ToolFailed, failed_tools
 from musubito_langgraph.fingerprint import held_messages
 from musubito_langgraph.homes import modules_of
+from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Settings, invocation_of
 from musubito_langgraph.usage import new_in
-from musubito_langgraph.watch import Events, emit, watched, watched_likewise
+from musubito_langgraph.watch import Answer, Dispatched, Events, emit, retold, watched, watched_likewise
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -167,8 +168,8 @@ class Attempt:
         self._around_before: bytes | None = None
         self._ran: list[Any] = []
         """What came out if it was run here, as it is."""
-        self._to_dispatch: list[tuple[str, Any]] = []
-        """Events that callbacks are still to be told, of what was replayed."""
+        self._to_dispatch: list[Dispatched | Answer] = []
+        """What callbacks are still to be told, of what was replayed."""
 
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
@@ -233,7 +234,7 @@ class Attempt:
     def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, Naming]:
         around = self._scope.ambient
         values = around.values(code) if isinstance(around, Around) else None
-        return rename(given, values, handling_of(code))
+        return rename(given, values, handling_of(code), reports_read(code))
 
     def _given_to_it(self) -> dict[str, object]:
         return {"input": self._value, **self._others}
@@ -406,18 +407,20 @@ class Attempt:
         return list(chunks)
 
     def dispatch(self) -> None:
-        """Callbacks are told the events that were dispatched when it ran."""
+        """Callbacks are told what was dispatched and what models answered when it ran."""
         if self._to_dispatch:
-            manager = get_callback_manager_for_config(self.config)
-            for name, data in self._to_dispatch:
-                manager.on_custom_event(name, data, run_id=manager.parent_run_id)
+            telling, heard = retold(get_callback_manager_for_config(self.config), self._to_dispatch), None
+            with suppress(StopIteration):
+                while True:
+                    heard = telling.send(heard)
 
     async def adispatch(self) -> None:
         """As `dispatch`, of whom some may have to be awaited."""
         if self._to_dispatch:
-            manager = get_async_callback_manager_for_config(self.config)
-            for name, data in self._to_dispatch:
-                await manager.on_custom_event(name, data, run_id=manager.parent_run_id)
+            telling, heard = retold(get_async_callback_manager_for_config(self.config), self._to_dispatch), None
+            with suppress(StopIteration):
+                while True:
+                    heard = await telling.send(heard)
 
 
 @contextmanager

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import add
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.messages import BaseMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.config import var_child_runnable_config
@@ -32,7 +32,7 @@ from musubito_langgraph.fingerprint import is_credential
 from musubito_langgraph.store import noting
 from musubito_langgraph.usage import ModelUsage, used_in
 
-__all__ = ["Events", "emit", "watched", "watched_likewise"]
+__all__ = ["Answer", "Dispatched", "Events", "emit", "retold", "watched", "watched_likewise"]
 
 CUSTOM: Final = "custom"
 DISPATCHED: Final = "dispatched"
@@ -101,7 +101,7 @@ class Events(BaseCallbackHandler):
     ) -> None:
         """A model begins to answer."""
         self._asked(run_id, metadata)
-        self.begins(run_id, tags, metadata)
+        self.begins(run_id, tags, metadata, str(kwargs.get("name") or (serialized or {}).get("name") or ""))
 
     def on_llm_start(
         self,
@@ -132,7 +132,7 @@ class Events(BaseCallbackHandler):
         frame = self._frame
         return self.asked_a_model or (frame is not None and bool(frame.tokens or frame.inside))
 
-    def begins(self, run_id: UUID, tags: list[str] | None, metadata: dict[str, Any] | None) -> None:
+    def begins(self, run_id: UUID, tags: list[str] | None, metadata: dict[str, Any] | None, name: str) -> None:
         """A model's answer begins, or one that is emitted again."""
         self.asked_a_model = True
         if metadata is None or TAG_NOSTREAM in (tags or ()):
@@ -141,7 +141,7 @@ class Events(BaseCallbackHandler):
         with self._lock:
             self._models[run_id] = _Model(self._count)
             self._count += 1
-            self.recorded.append([MODEL, said, [tag for tag in tags or () if tag not in around]])
+            self.recorded.append([MODEL, said, [tag for tag in tags or () if tag not in around], name])
 
     def on_llm_new_token(
         self,
@@ -383,44 +383,103 @@ def _watched_counter(config: RunnableConfig) -> Callable[[], int]:
 # -- again -------------------------------------------------------------------------------------------------------------
 
 
-def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> list[tuple[str, Any]]:
+class Dispatched(NamedTuple):
+    """An event that was dispatched to callbacks."""
+
+    name: str
+    data: Any
+
+
+class Answer(NamedTuple):
+    """What a model answered, with the name that it goes by, what it said of itself, and the pieces that came."""
+
+    name: str
+    metadata: dict[str, Any]
+    tags: list[str]
+    pieces: list[BaseMessage]
+    messages: list[BaseMessage]
+    """The whole answer, once it is known."""
+
+
+def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> list[Dispatched | Answer]:
     """Emit what was recorded to whoever listens now: to the stream, and to those that record what encloses this. Gives
-    back names and data of the events that are to be dispatched to callbacks, some of which may have to be awaited."""
+    back what callbacks are to be told (see `retold`), some of which may have to be awaited."""
     listening = [each for each in _handlers(config) if isinstance(each, Events | _compat.StreamMessagesHandler)]
     tags = _tags_in(config)
     runs: list[UUID] = []
-    pieces: dict[int, list[Any]] = {}
-    dispatched: list[tuple[str, Any]] = []
+    answers: list[Answer] = []
+    told: list[Dispatched | Answer] = []
     for kind, *rest in events:
         if kind == CUSTOM:
             _write(config, *rest)
         elif kind == DISPATCHED:
-            name, data = rest
-            dispatched.append((name, data))
-        elif not listening:
-            pass
+            told.append(Dispatched(*rest))
         elif kind == MODEL:
-            said, own = rest
+            said, own, *name = rest
+            metadata = _metadata(config, said)
             runs.append(uuid4())
+            answers.append(Answer("".join(name), metadata, own, [], []))
+            told.append(answers[-1])
             for handler in listening:
-                metadata = _metadata(config, said)
                 if isinstance(handler, Events):
-                    handler.begins(runs[-1], [*tags, *own], metadata)
+                    handler.begins(runs[-1], [*tags, *own], metadata, answers[-1].name)
                 else:
                     handler.on_chat_model_start({}, [], run_id=runs[-1], tags=[*tags, *own], metadata=metadata)
         elif kind == END:
             number, message = rest
-            message = message or message_chunk_to_message(reduce(add, pieces[number]))
+            message = message or message_chunk_to_message(reduce(add, answers[number].pieces))
+            answers[number].messages.append(message)
             for handler in listening:
                 handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
         else:
             number, said = rest
-            before = pieces.setdefault(number, [])
+            before: list[Any] = answers[number].pieces
             piece = before[-1].model_copy(update={"content": said}, deep=True) if kind == TEXT else said
             before.append(piece)
             for handler in listening:
                 handler.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece), run_id=runs[number])
-    return dispatched
+    return told
+
+
+def retold(manager: Any, told: Iterable[Dispatched | Answer]) -> Generator[Any, Any]:
+    """Tell the callbacks of a manager what happened when it ran; yields what may have to be awaited.
+
+    Of models hear all that have not heard of them by `emit`. That it is a replay is said in the metadata. What was used
+    is left out, so that nobody counts it twice.
+    """
+    others = _without(manager, Events, _compat.StreamMessagesHandler)
+    for each in told:
+        if isinstance(each, Dispatched):
+            yield manager.on_custom_event(each.name, each.data, run_id=manager.parent_run_id)
+        elif others.handlers and each.messages:
+            asked = others.copy()
+            asked.add_tags(each.tags, inherit=False)
+            asked.add_metadata({**each.metadata, "musubito_replayed": True}, inherit=False)
+            (answering,) = yield asked.on_chat_model_start({"name": each.name}, [[]], name=each.name)
+            message = _unpaid(each.messages[0])
+            for piece in map(_unpaid, each.pieces) if each.pieces else (_as_piece(message),):
+                yield answering.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
+            yield answering.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
+
+
+def _without(manager: Any, *kinds: type) -> Any:
+    others = manager.copy()
+    others.handlers = [each for each in manager.handlers if not isinstance(each, kinds)]
+    others.inheritable_handlers = [each for each in manager.inheritable_handlers if not isinstance(each, kinds)]
+    return others
+
+
+def _unpaid(message: BaseMessage) -> Any:
+    """A message without what its answer has used."""
+    said = {key: each for key, each in message.response_metadata.items() if key not in ("token_usage", "usage")}
+    used = {"usage_metadata": None} if isinstance(message, AIMessage) else {}
+    return message.model_copy(update={"response_metadata": said, **used})
+
+
+def _as_piece(message: BaseMessage) -> Any:
+    if not isinstance(message, AIMessage):
+        return message
+    return AIMessageChunk(**{name: getattr(message, name) for name in AIMessage.model_fields if name != "type"})
 
 
 def _write(config: RunnableConfig, value: Any, inside: str) -> None:

@@ -273,6 +273,27 @@ def test_typed_positions_are_found_in_whatever_holds_them(held):
     assert identity(held(ask(A))) != identity(held(ask(A, "other")))
 
 
+SERVED: dict[str, Any] = {
+    "text block": lambda i: AIMessage([{"type": "text", "text": "t", "id": i}]),
+    "reasoning": lambda i: AIMessage([{"type": "reasoning", "summary": [], "id": i}]),
+    "reasoning beside the content": lambda i: AIMessage("", additional_kwargs={"reasoning": {"type": "r", "id": i}}),
+    "server's call": lambda i: AIMessage([{"type": "server_tool_call", "id": i, "name": "f", "args": {}}]),
+    "server's result": lambda i: AIMessage([{"type": "web_search_tool_result", "tool_use_id": i, "content": []}]),
+    "function call": lambda i: AIMessage([{"type": "function_call", "call_id": "c", "id": i}]),
+}
+
+
+@pytest.mark.parametrize("build", SERVED.values(), ids=SERVED)
+def test_by_what_a_server_knows_a_block_is_renamed_and_stays_on_a_replay(build):
+    assert identity([build(RESPONSE)]) == identity([build(OTHER)])
+    assert identity([build(RESPONSE), build(RESPONSE)]) != identity([build(RESPONSE), build(OTHER)])
+    # The server knows no other, where the answer is new; what was given is the one that is at hand.
+    assert replayed([build(RESPONSE)], [], []) == [build(RESPONSE)]
+    assert replayed([build(RESPONSE)], [build(RESPONSE)], [build(OTHER)]) == [build(OTHER)]
+    with pytest.raises(Unrepeatable):
+        pack([build(RESPONSE), served(RESPONSE)], rename([])[1])
+
+
 WHOLE: dict[str, Any] = {
     "text": lambda i: i,
     "set": lambda i: {i, "other"},
@@ -285,8 +306,6 @@ WHOLE: dict[str, Any] = {
     "name": lambda i: HumanMessage("x", name=i),
     "extra field": lambda i: HumanMessage("x", tool_call_id=i),
     "metadata": lambda i: AIMessage("x", response_metadata={"run": i}),
-    "text block": lambda i: AIMessage([{"type": "text", "text": "t", "id": i}]),
-    "server's call": lambda i: AIMessage([{"type": "server_tool_call", "id": i, "name": "f", "args": {}}]),
     "argument": lambda i: AIMessage("", tool_calls=[{"name": "f", "args": {"ref": i}, "id": "c"}]),
 }
 """An id as a text of its own, where there is no typed position."""

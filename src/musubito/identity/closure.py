@@ -28,6 +28,7 @@ from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import builtin_base, describe, is_atom, plain
 from musubito.identity.description import ATOMS, Description, fields_of
 from musubito.identity.environment import Variable, describe_variable
+from musubito.identity.foreign import displays, kind_of
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
 from musubito.identity.names import known_as, name_of, the_one_of
@@ -48,6 +49,7 @@ VERSION = b"musubito code 1"
 ROUNDS = 100
 CODE = (FunctionType, MethodType, ModuleType, Namespace)
 """Kinds of what holds others as code does, and not as data."""
+HOLDERS = (list, tuple, dict, set, frozenset)
 LONGEST_SHOWN = 1_000_000
 LONGEST_FIELD = 500
 MOST_ENTERED = 100
@@ -155,6 +157,10 @@ class Facts:
     """The user's objects that are reached otherwise than by the names of their fields, by id."""
     handing: set[tuple[str, str]] = field(default_factory=set)
     """Classes whose methods hand on the object that they belong to."""
+    shown: dict[int, Any] = field(default_factory=dict)
+    """What is reached to be shown, by id."""
+    used: set[int] = field(default_factory=set)
+    """The ids of those that are reached otherwise, too."""
 
     def apart(self) -> Facts:
         """Return the same, for a walk of what a run has left: nothing that it adds counts here."""
@@ -164,7 +170,7 @@ class Facts:
     def size(self) -> tuple[int | bool, ...]:
         limits = self.limits
         names = (self.mentioned, limits.fields, self.called_names, self.called, self.given, self.handed)
-        more = self.fields, self.whole, self.handing
+        more = self.fields, self.whole, self.handing, self.shown, self.used
         flags = self.docs, self.annotations, self.order, self.text, self.reads_fields
         return limits.size, self.late, *flags, *map(len, names), *map(len, more)
 
@@ -383,11 +389,21 @@ class Walk:
 
     # -- for those who describe ----------------------------------------------------------------------------------------
 
-    def link(self, value: Any, name: str, *, member: bool = False, runs: bool = True, whole: bool = True) -> bytes:
+    def link(
+        self,
+        value: Any,
+        name: str,
+        *,
+        member: bool = False,
+        runs: bool = True,
+        whole: bool = True,
+        shown: bool = False,
+    ) -> bytes:
         """A reference to `value`: plain data is written out, all else is numbered and described later.
 
         `member`: a function that is reached through the receiver of the step. Not `runs`: nothing that can
-        run seems to use it. Not `whole`: of an object only fields are reached, by their names.
+        run seems to use it. Not `whole`: of an object only fields are reached, by their names. `shown`: it is reached
+        only to be shown.
         """
         if is_atom(value):
             return b"a" + sha256(tokens(value)).digest()
@@ -401,6 +417,11 @@ class Walk:
             return b"p" + sha256(data).digest()
         if whole:
             note_whole(self, value)
+        if shown or self._displays(self.at):
+            if may_be_shown(value):
+                self.facts.shown[id(value)] = value
+        elif id(value) in self.facts.shown:
+            self.facts.used.add(id(value))
         key = id(value), member
         number = self._index.get(key)
         if self.live and runs and id(value) not in self.facts.running:
@@ -454,9 +475,15 @@ class Walk:
         met.append((value, reader))
         return value
 
-    def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True) -> bytes:
+    def _displays(self, holder: Any) -> bool:
+        """Whether what it holds is only shown by it."""
+        if isinstance(holder, HOLDERS):
+            return self.is_shown(holder)
+        return displays(module_of(holder) if isinstance(holder, FunctionType) else module_name(type(holder)))
+
+    def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True, shown: bool = False) -> bytes:
         """A reference to what is bound to a name; plain data becomes a part of its own."""
-        reference = self.link(value, self.called(value, name), runs=runs, whole=whole)
+        reference = self.link(value, self.called(value, name), runs=runs, whole=whole, shown=shown)
         if not reference.startswith(b"r"):
             self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _escaped(_shown(name, value))))
         return reference
@@ -494,6 +521,10 @@ class Walk:
         """A module that the code imports itself cannot be looked into."""
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
 
+    def is_shown(self, value: Any) -> bool:
+        """Whether `value` is reached only to be shown."""
+        return id(value) in self.facts.shown and id(value) not in self.facts.used
+
     def is_state(self, name: str) -> None:
         """The reached code itself writes this."""
         self._state.add(name)
@@ -522,6 +553,14 @@ class Walk:
         while part in self._parts:
             part, number = f"{name}#{number}", number + 1
         self._parts[part] = CodePart(part, own.digest(), _escaped(text), is_function)
+
+
+def may_be_shown(value: Any) -> bool:
+    """Whether an object is of a kind that shows something, or a container, which may hold such."""
+    if isinstance(value, HOLDERS):
+        return True
+    kind = kind_of(value)
+    return kind is not None and kind.shows is not None
 
 
 def called(value: Any) -> str:

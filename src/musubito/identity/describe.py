@@ -304,8 +304,9 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
         builtin: Any = base
         fixed = isinstance(value, tuple | frozenset)
         held = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
-        if isinstance(value, set | frozenset):
-            held = _in_order(walk, held, name)
+        if isinstance(value, set | frozenset) or walk.is_shown(value):
+            # In which order things are shown is often that of a set.
+            held = _in_order(walk, tuple(held), name)
         for each in held:
             may_be_read(walk, each)
         links += walk.links(enumerate(held), name)

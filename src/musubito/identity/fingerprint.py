@@ -77,6 +77,8 @@ class Fingerprint:
     others: frozenset[str]
     unseen: tuple[str, ...] = ()
     unrepeatable: tuple[Unrepeatable, ...] = ()
+    modules: frozenset[str] = frozenset()
+    """The modules of other packages that it names, and attributes of these, in full."""
     packages: str | None = None
     """Which installed packages count in it (see `StepConfiguration`)."""
     kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
@@ -182,6 +184,7 @@ class CodeTracker:
             closure.others,
             closure.unseen,
             closure.unrepeatable,
+            closure.modules,
             self.packages,
             tuple(closure.kept),
         )

@@ -7,13 +7,32 @@ the fields but is not among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["Kind", "kind_of", "may_remember", "register_kind", "remembers"]
+__all__ = [
+    "Kind",
+    "Shown",
+    "displays",
+    "is_showing_method",
+    "kind_of",
+    "may_remember",
+    "register_display",
+    "register_kind",
+    "remembers",
+]
+
+
+class Shown(NamedTuple):
+    """What somebody who is only shown an object sees of it."""
+
+    data: object
+    """Plain data. It must follow from the object's fields alone."""
+    others: Mapping[str, Any]
+    """Other objects that are shown by it."""
 
 
 class Kind(NamedTuple):
@@ -26,9 +45,14 @@ class Kind(NamedTuple):
     another than before."""
     remembers: Callable[[Any], bool] | None
     """Whether it answers by what was done with it before. It is asked at every call of what reaches the object."""
+    shows: Callable[[Any, Walk], Shown | None] | None
+    """What counts of an object that is reached only to be shown (see `register_display`), seen from this walk. None: it
+    counts as ever."""
 
 
 _KINDS: Final[dict[type, Kind]] = {}
+_DISPLAYS: Final[set[str]] = set()
+_SHOWING: Final[set[str]] = set()
 
 
 def register_kind(
@@ -36,10 +60,29 @@ def register_kind(
     leaves_out: Callable[[Any, Walk], Collection[str]] = lambda _value, _walk: (),
     says: Callable[[Any], object] | None = None,
     remembers: Callable[[Any], bool] | None = None,
+    shows: Callable[[Any, Walk], Shown | None] | None = None,
 ) -> None:
     """Objects of `cls` count by their fields, without those left out, and by what is said of them. What reaches one
-    that remembers is not replayed. Of several classes that an object belongs to, the nearest says it."""
-    _KINDS[cls] = Kind(leaves_out, says, remembers)
+    that remembers is not replayed. What is reached only to be shown counts by what it shows. Of several classes that
+    an object belongs to, the nearest says it."""
+    _KINDS[cls] = Kind(leaves_out, says, remembers, shows)
+
+
+def register_display(modules: Collection[str], methods: Collection[str]) -> None:
+    """Register what only shows what it holds or is given, if that is of a kind that shows something: functions and
+    objects of modules, each with those below it, and methods of anything."""
+    _DISPLAYS.update(modules)
+    _SHOWING.update(methods)
+
+
+def is_showing_method(name: str) -> bool:
+    """Whether a method that is called so only shows what it is given."""
+    return name in _SHOWING
+
+
+def displays(module: str) -> bool:
+    """Whether what is in this module only shows what it holds."""
+    return any(module == each or module.startswith(f"{each}.") for each in _DISPLAYS)
 
 
 def kind_of(value: object) -> Kind | None:

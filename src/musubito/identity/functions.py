@@ -54,6 +54,8 @@ class _How(NamedTuple):
     called: bool
     given: bool
     """Whoever gets it may read its docstring."""
+    shown: bool
+    """It is only handed to methods that show it."""
 
 
 class Namespace:
@@ -127,7 +129,8 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
             links += _added_to(walk, function, read, cells, name)
             continue
         value, bound = ABSENT, read.name
-        how = _How(read in text.scan.calls, (read.name, *read.attributes)[-1] in text.scan.given)
+        given = (read.name, *read.attributes)[-1] in text.scan.given
+        how = _How(read in text.scan.calls, given, read.name in text.scan.shown)
         match read.root:
             case Root.GLOBAL:
                 value, bound = (
@@ -375,7 +378,7 @@ def _follow(
             walk.calls(value)
         if how.given:
             may_be_read(walk, value)
-    links.append((label, walk.constant(value, name, whole=how.given and not rest)))
+    links.append((label, walk.constant(value, name, whole=how.given and not rest, shown=how.shown)))
 
 
 def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how: _How) -> None:

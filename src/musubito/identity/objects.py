@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.description import ABSENT, ATOMS, Description, fields_of, slot_of, static, step_of
-from musubito.identity.foreign import kind_of
+from musubito.identity.foreign import Shown, kind_of
 from musubito.identity.mocks import describe_mock, is_mock
 from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
@@ -105,8 +105,11 @@ LARGE = 4096
 
 def describe_object(walk: Walk, value: Any, name: str) -> Description:
     """The record of an object."""
-    cls = type(value)
+    cls, kind = type(value), kind_of(value)
     walk.guard.kind(value, cls)
+    shown = kind.shows(value, walk) if kind is not None and kind.shows is not None and walk.is_shown(value) else None
+    if shown is not None:
+        return _shown(walk, value, name, shown)
     origin = walk.origins.of_class(cls)
     if is_mock(value) and static(value, "__musubito_identity__") is ABSENT:
         return describe_mock(walk, value, name)
@@ -124,7 +127,6 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         return Description(tokens("says", said), links)
     if _is_secret(cls):
         return Description(tokens("secret"), links)
-    kind = kind_of(value)
     if kind is not None:
         walk.met.append(value)
     said_of_it = tokens("said", canonical(kind.says(value))) if kind is not None and kind.says is not None else b""
@@ -174,6 +176,15 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
         if idle and not inner:
             walk.not_identified(name, value)
     return Description(tokens("object", *names), [*links, *inner])
+
+
+def _shown(walk: Walk, value: Any, name: str, shown: Shown) -> Description:
+    """What somebody sees who is only shown an object."""
+    held = fields_of(value) or {}
+    walk.guard.mapping(held, tuple(held), tuple(held.values()))
+    others = sorted(shown.others.items())
+    links = [(label, walk.link(each, f"{name}.{label}", shown=True)) for label, each in others]
+    return Description(tokens("shown", canonical(shown.data)), links)
 
 
 def _is_derived(walk: Walk, cls: type) -> bool:

@@ -17,6 +17,7 @@ from enum import Enum
 from types import CodeType
 from typing import Final, NamedTuple
 
+from musubito.identity.foreign import is_showing_method
 from musubito.identity.mentions import special_methods
 from musubito.identity.source import FunctionNode, parsed
 from musubito.identity.unread import field_names, gets_at_fields
@@ -138,6 +139,8 @@ class Scan:
     reads_fields: bool = True
     """Whether it may read fields otherwise than by these names."""
     hands_receiver: bool = True
+    shown: frozenset[str] = frozenset()
+    """Names that are used only in arguments of methods that show them."""
 
 
 class Place(NamedTuple):
@@ -179,7 +182,28 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
     found.fields = frozenset((*found.mentions, *found.of_receiver, *field_names(function)))
     found.reads_fields = gets_at_fields(function)
     found.hands_receiver = visitor.receiver in given
+    found.shown = _shown(function)
     return found
+
+
+def _shown(function: FunctionNode) -> frozenset[str]:
+    """The names that are handed, alone or in lists that are written out, to methods that show them and to no others."""
+    shown: set[int] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_showing_method(node.func.attr):
+            pending: list[ast.expr] = [*node.args, *(keyword.value for keyword in node.keywords)]
+            while pending:
+                match pending.pop():
+                    case ast.Name() as name:
+                        shown.add(id(name))
+                    case ast.List(elts=inner) | ast.Tuple(elts=inner):
+                        pending += inner
+                    case ast.Starred(value=inner):
+                        pending.append(inner)
+                    case ast.BinOp(left=left, op=ast.Add(), right=right):
+                        pending += (left, right)
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    return frozenset(name.id for name in names if id(name) in shown) - {n.id for n in names if id(n) not in shown}
 
 
 class _Scope:

@@ -1,0 +1,155 @@
+"""What servers report of an answer besides the answer: its id, the time, the headers, how many tokens it took.
+
+These differ each time that a model is asked, so they count for a step only as far as code names them. Code is that of
+the user which the step reaches, and the modules of other packages that speak of LangChain. A key that follows a field
+literally counts alone; any other mention of a field makes all of it count. What makes models is not looked at: it
+writes these fields, and its clients do not send them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from langchain_core.language_models import BaseLanguageModel
+
+from musubito.adapter import Fingerprint
+from musubito.identity.source import parsed
+
+__all__ = ["ALL", "REPORTS", "Reports", "reports_read"]
+
+REPORTS: Final[Mapping[str, Any]] = {"response_metadata": {}, "usage_metadata": None}
+"""The fields, each with what it holds where nothing was reported."""
+NAMED: Final = re.compile(r"\S*(response_metadata|usage_metadata)\S*")
+FRAMEWORKS: Final = re.compile(r"(langchain|langgraph|langsmith|musubito)(_\w+)?")
+READ_BY_LANGCHAIN: Final = frozenset({"model_provider", "output_version"})
+"""Keys by which LangChain decides what the blocks of a content mean."""
+EVERY: Final = "*"
+"""In place of a key: all of the field counts."""
+MOST_KEPT: Final = 256
+_KEPT: Final[dict[tuple[bytes, int], Reports]] = {}
+
+
+class Reports:
+    """The keys of each field that count; `EVERY` for all."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Mapping[str, frozenset[str]]) -> None:
+        self._keys = keys
+
+    def counted(self, field: str, value: Any) -> Any:
+        """Return the part of a field that counts: the very value if that is all of it."""
+        keys = self._keys[field]
+        if EVERY in keys or type(value) is not dict:
+            return value
+        chosen = {key: each for key, each in value.items() if key in keys}
+        return value if len(chosen) == len(value) else chosen or REPORTS[field]
+
+
+ALL: Final = Reports(dict.fromkeys(REPORTS, frozenset((EVERY,))))
+
+
+def reports_read(code: Fingerprint) -> Reports:
+    """Return what the code of a step reads of what servers report."""
+    key = code.digest, len(sys.modules)  # with every module that is loaded there may be more that is read
+    found = _KEPT.get(key)
+    if found is None:
+        if len(_KEPT) >= MOST_KEPT:
+            _KEPT.clear()
+        found = _KEPT[key] = Reports(_read_by(code))
+    return found
+
+
+def _read_by(code: Fingerprint) -> dict[str, frozenset[str]]:
+    read = {field: set(READ_BY_LANGCHAIN) for field in REPORTS}
+    for field, key in (*_by_users_code(code), *_by_packages(code)):
+        read[field].add(key)
+    return {field: frozenset(keys) for field, keys in read.items()}
+
+
+def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:
+    for part in code.parts:
+        if part.source is None:
+            if part.is_function:
+                yield from ((field, EVERY) for field in REPORTS)
+        elif NAMED.search(part.source):
+            yield from _named_in_text(part.source)
+    for classes in code.reached.values():
+        for cls in classes:
+            # Such an object may be made of all that a message holds.
+            yield from ((field, EVERY) for field in REPORTS if field in vars(cls).get("__annotations__", ()))
+
+
+def _by_packages(code: Fingerprint) -> Iterator[tuple[str, str]]:
+    packages = {name for name in code.others if not FRAMEWORKS.fullmatch(name)}
+    modules = [name for name in list(sys.modules) if name.partition(".")[0] in packages]
+    modules += [name for name in code.modules if name.partition(".")[0] not in (*packages, "langchain_core")]
+    for name in modules:
+        module = sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        if module is not None and isinstance(file, str) and file.endswith(".py") and not _makes_models(module):
+            yield from _named_in_file(file)
+
+
+def _makes_models(module: ModuleType) -> bool:
+    return any(
+        isinstance(each, type) and each.__module__ == module.__name__ and issubclass(each, BaseLanguageModel)
+        for each in list(vars(module).values())
+    )
+
+
+@cache
+def _named_in_file(file: str) -> tuple[tuple[str, str], ...]:
+    try:
+        text = Path(file).read_bytes()
+    except OSError:  # in an archive, say: what it reads cannot be told
+        return ()
+    speaks = any(field.encode() in text for field in REPORTS) and (b"langchain" in text or b"langgraph" in text)
+    return tuple(set(_named_in_text(text.decode("utf-8", "replace")))) if speaks else ()
+
+
+def _named_in_text(text: str) -> Iterator[tuple[str, str]]:
+    try:
+        tree = parsed(textwrap.dedent(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no program, or a part of one: a lambda, a prompt
+        yield from ((field, EVERY) for field in REPORTS if field in text)
+    else:
+        yield from _named_in(tree)
+
+
+def _named_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield the fields that a program reads, each with a key of it or `EVERY`."""
+    literal: dict[int, str] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(ast.Attribute() as field, ast.Constant(str(key))):
+                literal[id(field)] = key
+            case ast.Call(ast.Attribute(ast.Attribute() as field, "get" | "pop"), [ast.Constant(str(key)), *_]):
+                literal[id(field)] = key
+            case ast.Expr(ast.Constant() as text):
+                literal[id(text)] = ""  # a docstring
+        for name in _names_of(node):
+            found = NAMED.fullmatch(name) if literal.get(id(node)) != "" else None
+            if found is not None:
+                yield found[1], literal.get(id(node), EVERY) if name == found[1] else EVERY
+
+
+def _names_of(node: ast.AST) -> Iterable[str]:
+    match node:
+        case ast.Attribute(attr=name) | ast.Constant(value=str(name)) | ast.alias(name=name) | ast.arg(arg=name):
+            return (name,)
+        case ast.Name(id=name):
+            return (name,)
+        case ast.keyword(arg=str(name)) if name not in REPORTS:  # else it is made, and not read
+            return (name,)
+        case ast.MatchClass(kwd_attrs=names):
+            return names
+    return ()
