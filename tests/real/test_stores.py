@@ -131,7 +131,9 @@ async def test_many_users_at_once(kind: str, tmp_path: Path, database: str, ran:
         edited = await all_asked(wrapped, "third")
         assert edited == [*live[:7], ["hello", "another fact of 7, hello", "a"], *live[8:]]
         assert ran.counts == {"recall": 1}
-        states = [await graph.aget_state({"configurable": {"thread_id": f"answering third {user}"}}) for user in range(USERS)]
+        states = [
+            await graph.aget_state({"configurable": {"thread_id": f"answering third {user}"}}) for user in range(USERS)
+        ]
         assert [state.values["said"] for state in states] == edited
 
 
