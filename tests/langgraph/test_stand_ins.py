@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
+from langgraph.types import StreamWriter
 
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran
@@ -19,6 +20,13 @@ from tests.langgraph.specimen import Ran
 pytestmark = pytest.mark.usefixtures("engine")
 RAN = Ran()
 DERIVED: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    """What earlier tests left behind has ended."""
+    gc.collect()
+    RAN.counts.clear()
 
 
 class Pooled(ToolNode):
@@ -62,7 +70,6 @@ def question(place: str) -> Any:
 
 
 def test_a_tool_node_of_the_users_own_class(ask: Callable[..., Any]):
-    RAN.counts.clear()
     node = Pooled([weather])
     graph = musubito_graph(graph_of(node))
     assert [ask(graph, question("Rome"))["messages"][-1].text for _ in range(2)] == ["sunny at Rome"] * 2
@@ -80,7 +87,6 @@ def test_a_tool_node_of_the_users_own_class(ask: Callable[..., Any]):
 
 
 def test_what_its_tools_do_is_a_step_of_its_own(ask: Callable[..., Any]):
-    RAN.counts.clear()
     graph = musubito_graph(graph_of(Pooled([weather])))
     both = question("Rome")["messages"][0]
     both.tool_calls.append({**both.tool_calls[0], "args": {"place": "Oslo"}, "id": "2"})
@@ -94,3 +100,25 @@ def test_a_stand_in_can_be_pickled():
     again = cloudpickle.loads(cloudpickle.dumps(graph))
     assert type(again.nodes["tools"].bound) is type(graph.nodes["tools"].bound)
     assert again.invoke(question("Rome"))["messages"][-1].text == "sunny at Rome"
+
+
+class Handle:
+    """What ends something when it ends."""
+
+    def __del__(self) -> None:
+        RAN("ended the handle")
+
+
+def test_what_is_emitted_is_not_copied_if_it_is_no_data(ask: Callable[..., Any]):
+    handle = Handle()
+
+    def emits(state: MessagesState, writer: StreamWriter) -> Any:
+        RAN("emits")
+        writer({"handle": handle})
+        return {}
+
+    graph = musubito_graph(graph_of(emits))
+    for _ in range(2):
+        ask(graph, question("Rome"))
+    gc.collect()
+    assert RAN.counts == {"emits": 2}
