@@ -18,6 +18,8 @@ from inspect import iscoroutinefunction, signature
 from itertools import islice
 from typing import Any, Final
 
+from musubito_langgraph.stand_in import StandIn
+
 FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
@@ -474,9 +476,7 @@ def runs_tools_alone(node: Any) -> bool:
 
 def raising(node: Any) -> Any:
     """A tool node like this one, that lets the errors of its tools through."""
-    made = copied(node)
-    made._handle_tool_errors = False
-    return made
+    return StandIn(node, _handle_tool_errors=False)
 
 
 def tools_of(node: Any) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from musubito_langgraph.aliases import aliases_in, module_in
 from musubito_langgraph.identities import Identity
 from musubito_langgraph.packages import seen_by_package
 from musubito_langgraph.policy import KEY, VOLATILE
-from musubito_langgraph.sees import DIFFER, Sees, what_is_seen
+from musubito_langgraph.sees import ABOUT, DIFFER, Sees, what_is_seen
 from musubito_langgraph.store import STORE, observed, store_behind
 
 __all__ = ["Around"]
@@ -33,6 +33,8 @@ _SKIPPED: Final = set(VOLATILE)
 """With the keys that LangGraph itself uses, as they are met."""
 SEEN: Final = "seen"
 """The kind of reads of what differs from run to run."""
+EXECUTION: Final = ("task_id", "thread_id", "node_attempt", "assistant_id", "graph_id", "user")
+"""What tells an execution, and for whom it is, from others."""
 _SIGHT: Final[dict[tuple[tuple[str, str | None], ...], Sees]] = {}
 _LAST: Final[dict[bytes, tuple[tuple[CodePart, ...], Sees | None]]] = {}
 MOST_SIGHTS: Final = 256
@@ -147,10 +149,9 @@ class Around:
         found: dict[str, object] = {}
         if configurable:
             found["configurable"] = configurable
-        for what in ("context", "server_info"):
-            value = getattr(self._runtime, what, None)
-            if value is not None:
-                found[what] = self._identity(value, what)
+        context = getattr(self._runtime, "context", None)
+        if context is not None:
+            found["context"] = self._identity(context, "context")
         if getattr(self._runtime, "store", None) is not None:
             # What it holds counts where it is read.
             found["store"] = True
@@ -171,7 +172,7 @@ class Around:
         if everything or "tags" in sight.whole:
             names.add("tags")
         if everything or "execution" in sight.whole:
-            names |= {f"execution.{key}" for key in ("task_id", "thread_id", "node_attempt")}
+            names |= {f"execution.{key}" for key in EXECUTION}
         names |= {f"execution.{key}" for key in sight.execution}
         names |= {f"runtime.{key}" for key in (DIFFER if everything else sight.runtime)}
         names -= {f"configurable.{key}" for key in self._ignored} | {f"metadata.{key}" for key in self._ignored}
@@ -183,7 +184,8 @@ class Around:
             case "configurable" | "metadata":
                 value = (self._config.get(where) or {}).get(key)
             case "execution":
-                value = getattr(getattr(self._runtime, "execution_info", None), key, None)
+                values = (getattr(getattr(self._runtime, each, None), key, None) for each in ABOUT)
+                value = next((each for each in values if each is not None), None)
                 if key == "node_attempt":
                     # That of a retry is none of a first attempt's business: what a replay gives is what came out in
                     # the end.

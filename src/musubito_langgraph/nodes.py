@@ -9,8 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
-from functools import cache
-from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
@@ -34,6 +32,7 @@ from musubito_langgraph.parents import (
 )
 from musubito_langgraph.policy import Settings, invocation_of
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
+from musubito_langgraph.stand_in import BEHIND, StandIn
 from musubito_langgraph.steps import Attempt, Place, RecordedStep, reaches
 from musubito_langgraph.tasks import recorded_calls
 from musubito_langgraph.tools import recorded_tools, seen_by_tools
@@ -147,9 +146,10 @@ def _step(code: Any, node: Node, name: str) -> RecordedStep:
 # -- functions ---------------------------------------------------------------------------------------------------------
 
 
-class RecordedCallable(_compat.RunnableCallable):
-    """A function that is a node; mixed into whatever class it is of."""
+class RecordedCallable(StandIn):
+    """A function that is a node, or another callable that LangGraph knows by its class."""
 
+    musubito_behind: Any
     musubito_node: Node
     musubito_step: RecordedStep
 
@@ -159,7 +159,7 @@ class RecordedCallable(_compat.RunnableCallable):
         node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
         attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
         node.tries(standing, attempt.begun)
-        output = attempt.run(lambda config: super(RecordedCallable, self).invoke(input, config, **kwargs))
+        output = attempt.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
         _came_to_be(node, standing, attempt, output)
         return output
 
@@ -174,55 +174,23 @@ class RecordedCallable(_compat.RunnableCallable):
         node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
         attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
         node.tries(standing, attempt.begun)
-
-        async def go(config: RunnableConfig) -> Any:
-            if self.afunc is None:
-                # LangGraph then calls `invoke`, which would be that of this class: one call, recorded twice.
-                return super(RecordedCallable, self).invoke(input, config)
-            return await super(RecordedCallable, self).ainvoke(input, config, **kwargs)
-
-        output = await attempt.arun(go)
+        output = await attempt.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
         _came_to_be(node, standing, attempt, output)
         return output
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Its class is made as it is needed, and goes by another's name.
-        return _recorded_again, (type(self).__mro__[2],), self.__dict__
 
-
-def _recorded_again(cls: type[_compat.RunnableCallable]) -> RecordedCallable:
-    """Without its fields: those of a tool node hold it in turn."""
-    return object.__new__(_recorded_class(cls))
-
-
-def _of_callable(value: RecordedCallable, walk: Walk) -> tuple[str, ...]:
+def _of_stand_in(value: StandIn, walk: Walk) -> set[str]:
     reaches(walk, vars(value).get("musubito_step"))
-    return "musubito_node", "musubito_step"
+    return vars(value).keys() - {BEHIND}
 
 
-register_kind(RecordedCallable, _of_callable)
+register_kind(StandIn, _of_stand_in)
 
 
 def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
-    code: Any = bound
-    if _compat.is_tool_node(bound) and _compat.runs_tools_alone(bound):
-        bound = recorded_tools(bound, node)
-    made = _compat.copied(bound)
-    made.__class__ = _recorded_class(type(bound))
-    for which in ("func", "afunc"):
-        function = getattr(made, which)
-        if isinstance(function, MethodType) and function.__self__ is code:
-            setattr(made, which, MethodType(function.__func__, made))
-    made.musubito_node = node
-    made.musubito_step = _step(code, node, node.operation)
-    return made
-
-
-@cache
-def _recorded_class(cls: type[_compat.RunnableCallable]) -> type[RecordedCallable]:
-    """It goes by the name of the class that it stands for."""
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (RecordedCallable, cls), names)
+    runs_tools = _compat.is_tool_node(bound) and _compat.runs_tools_alone(bound)
+    behind = recorded_tools(bound, node) if runs_tools else bound
+    return RecordedCallable(behind, musubito_node=node, musubito_step=_step(bound, node, node.operation))
 
 
 def _held(state: Any, config: RunnableConfig) -> Any:

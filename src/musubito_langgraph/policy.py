@@ -28,8 +28,9 @@ KEY: Final = "musubito"
 """In `metadata` of a node, and in `configurable` of an invocation."""
 VOLATILE: Final = frozenset(
     {KEY, "thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "run_id", "langgraph_request_id"}
+    | {"assistant_id", "graph_id", "langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions"}
 )
-"""Keys of `configurable` that say where and when, and not what."""
+"""Keys of `configurable` that say where, when and for whom, and not what. The LangGraph server adds some of them."""
 SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
 
 

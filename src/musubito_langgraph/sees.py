@@ -1,17 +1,17 @@
 """What code reads of the things that differ from run to run.
 
 The config that a node is handed names the thread, the run, the task and the checkpoint, and so does
-`runtime.execution_info`; `runtime.previous` is what the thread came to last. They cannot count for every node, or none
-would ever be replayed; and they must count for a node that reads them. So the texts of the code that a node reaches
-are read. To say "not seen" of what is seen would be a wrong replay, to say "seen" of what is not is only a run too
-many: whatever these rules do not name is seen whole.
+`runtime.execution_info`; `runtime.server_info` names the user and the assistant, `runtime.previous` is what the thread
+came to last. They cannot count for every node, or none would ever be replayed; and they must count for a node that
+reads them. So the texts of the code that a node reaches are read. To say "not seen" of what is seen would be a wrong
+replay, to say "seen" of what is not is only a run too many: whatever these rules do not name is seen whole.
 
 1. *What is followed.* A config is: a parameter named `config` (of a constructor only if it is handed one) or annotated
    with `RunnableConfig`, what `get_config`, `ensure_config`, `patch_config` and `merge_configs` give, and `.config` of
    a runtime. A runtime is: a parameter named `runtime` or annotated with `Runtime` or `ToolRuntime`, `get_runtime()`,
-   and `.runtime` of anything. `.execution_info` of anything is followed, and so is `["configurable"]` of anything; and
-   `["metadata"]`, `["tags"]` and `["callbacks"]` of anything that may be a config. Only a name that is bound by nothing
-   but parameters, loops and literals, and that no config reaches, may not.
+   and `.runtime` of anything. `.execution_info` and `.server_info` of anything are followed, and so is
+   `["configurable"]` of anything; and `["metadata"]`, `["tags"]` and `["callbacks"]` of anything that may be a config.
+   Only a name that is bound by nothing but parameters, loops and literals, and that no config reaches, may not.
 2. *What is harmless.* A literal key by `[...]`, `.get`, `.pop`, `.setdefault`, `in` or `case {...}`, and an attribute
    by `.name` or `getattr`: they are named. Tests for truth and identity, `isinstance` and `hasattr`. An attribute that
    no dict has: what has it is no config. To become the value of a local name, by `or` and `if` too: every use of that
@@ -44,11 +44,13 @@ from typing import Final, TypeAlias
 from musubito.identity.source import parsed
 from musubito_langgraph.aliases import NAMES, Aliases
 
-__all__ = ["DIFFER", "Sees", "what_is_seen"]
+__all__ = ["ABOUT", "DIFFER", "Sees", "what_is_seen"]
 
 WHOLE: Final = frozenset({"configurable", "metadata", "execution", "tags", "config"})
 DIFFER: Final = frozenset({"previous"})
-"""What of a runtime differs from run to run, besides its `execution_info`."""
+"""What of a runtime differs from run to run, besides `ABOUT`."""
+ABOUT: Final = ("execution_info", "server_info")
+"""Attributes of a runtime that say which execution this is, and for whom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Sees:
     metadata: frozenset[str] = frozenset()
     """Keys of `config["metadata"]`."""
     execution: frozenset[str] = frozenset()
-    """Attributes of `runtime.execution_info`."""
+    """Attributes of `runtime.execution_info` and `runtime.server_info`."""
     whole: frozenset[str] = frozenset()
     """Which of `WHOLE` may be looked at as a whole. Tags have no names, so any look at them is one at the whole; and
     where "config" is here, all of them are: a config that is printed shows its runtime, too."""
@@ -634,7 +636,7 @@ class _Reader:
         if name in GIVES or name in AMBIENT:
             self.leak(CONFIG)
         found: set[_Kind] = set()
-        if name == "execution_info":
+        if name in ABOUT:
             found.add(_Kind.EXECUTION)
         if name == "runtime":
             found.add(_Kind.RUNTIME)

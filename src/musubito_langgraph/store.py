@@ -12,7 +12,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from hashlib import sha256
-from typing import Any, Final, cast
+from inspect import getattr_static
+from typing import Any, Final
 
 from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, SearchItem, SearchOp
 from langgraph.store.memory import InMemoryStore
@@ -31,22 +32,27 @@ READS: Final = ("get", "search", "list_namespaces", "batch")
 WRITES: Final = ("put", "delete")
 BATCHES: Final = ("batch", "abatch")
 REFRESHING: Final = ("get", "aget", "search", "asearch")
+DATED: Final = "dated "
+"""How the keys of those reads begin whose items' times count."""
+UNDATED: Final = frozenset({"__class__", "key", "namespace", "score", "value"})
+"""What of an item says nothing of its times. Whoever prints, copies or compares an item sees its times."""
 WROTE: Final = "it wrote to the store"
 FAILED: Final = "a read from the store failed"
 
 
 class NotingStore(BaseStore):
-    """Does what the store does that it stands before, and says so to the step that is open: in a thread that does not
-    know which one (`ThreadPoolExecutor.submit`), to the one that it was made for and all inside. Mixed into the store's
-    own class."""
+    """Pass everything on to the store that it stands before, and tell the open step of it.
 
-    __slots__ = ()
+    In a thread that does not know which step is open (`ThreadPoolExecutor.submit`), tell the step that it was made for
+    and all steps inside. To `isinstance`, it is of the store's class. It derives from `BaseStore` alone: the finalizer
+    of a store's own class would end what the store still needs.
+    """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        # A class of the user's may keep a list of its subclasses.
-        pass
+    __slots__ = ("_found", "_frame", "_store")
 
     def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":
+            return object.__getattribute__(self, "_store").__class__
         if name in _METHODS or name.startswith("__"):
             return object.__getattribute__(self, name)
         _cannot_repeat(self, f"it used the store's {name}")
@@ -75,28 +81,40 @@ class NotingStore(BaseStore):
 
 
 def noting(store: BaseStore, frame: Frame | None, found: list[Any]) -> NotingStore:
-    """This store, for a step whose body is `frame`. What is read is put into `found`, and into those of the steps
-    around it."""
+    """Return this store for a step whose body is `frame`. What is read is put into `found`, and into those of the
+    steps around the step."""
     around = object.__getattribute__(store, "_found") if isinstance(store, NotingStore) else ()
     store = store_behind(store)
-    made = object.__new__(_noting_class(type(store)))
-    object.__setattr__(made, "_store", store)
-    object.__setattr__(made, "_frame", frame)
-    object.__setattr__(made, "_found", (*around, found))
-    return made
+    instance: NotingStore = object.__new__(_class_before(type(store)))
+    object.__setattr__(instance, "_store", store)
+    object.__setattr__(instance, "_frame", frame)
+    object.__setattr__(instance, "_found", (*around, found))
+    return instance
 
 
 def store_behind(store: Any) -> Any:
-    """The store itself."""
+    """Return the store itself."""
     return object.__getattribute__(store, "_store") if isinstance(store, NotingStore) else store
 
 
 @cache
-def _noting_class(cls: type[BaseStore]) -> type[NotingStore]:
-    """It goes by the name of the class that it stands for."""
-    named = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    names = {**named, **_METHODS, "__slots__": ("_store", "_frame", "_found")}
-    return cast("type[NotingStore]", type(cls.__name__, (NotingStore, cls), names))
+def _class_before(cls: type[BaseStore]) -> type[NotingStore]:
+    """Return the class that stands before stores of class `cls`: Python looks up operators by class alone."""
+    names = {name: getattr_static(cls, name) for name in dir(cls) if name.startswith("__") and name != "__del__"}
+    operators = {
+        name: _operator(name)
+        for name, value in names.items()
+        if name not in vars(NotingStore) and value is not getattr_static(BaseStore, name, None) and callable(value)
+    }
+    return type(cls.__name__, (NotingStore,), {"__slots__": (), "__module__": cls.__module__, **_METHODS, **operators})
+
+
+def _operator(name: str) -> Any:
+    def operate(self: NotingStore, *args: Any, **kwargs: Any) -> Any:
+        _cannot_repeat(self, f"it used the store's {name}")
+        return getattr(store_behind(self), name)(*args, **kwargs)
+
+    return operate
 
 
 def _is_anothers(store: Any) -> bool:
@@ -119,8 +137,7 @@ def _read(name: str) -> Any:
         except BaseException:
             _cannot_repeat(self, FAILED)
             raise
-        _note(self, key, found)
-        return found
+        return _note(self, key, found)
 
     return read
 
@@ -133,8 +150,7 @@ def _aread(name: str) -> Any:
         except BaseException:
             _cannot_repeat(self, FAILED)
             raise
-        _note(self, key, found)
-        return found
+        return _note(self, key, found)
 
     return read
 
@@ -171,17 +187,23 @@ def _only_reads(ops: Any) -> bool:
     return type(ops) is list and all(isinstance(op, GetOp | SearchOp | ListNamespacesOp) for op in ops)
 
 
-def _note(store: NotingStore, key: str | None, found: Any) -> None:
+def _note(store: NotingStore, key: str | None, found: Any) -> Any:
+    """Note a read, and return what the node is given of what was found."""
     if key is None:
-        return
+        return found
+    frame = _frame_of(store)
+
+    def looked() -> None:
+        note_read(STORE, DATED + key, _digest(found, dated=True), frame)
+
     try:
-        digest = _digest(found)
+        note_read(STORE, key, _digest(found, dated=False), frame)
     except EncodingError as error:
         _cannot_repeat(store, f"it read from the store what cannot be compared: {error}")
-        return
-    note_read(STORE, key, digest, _frame_of(store))
+        return found
     for each in object.__getattribute__(store, "_found"):
-        each.append(_plain(found))
+        each.append(_plain(found, dated=False))
+    return _noting_items(found, looked)
 
 
 def _cannot_repeat(store: NotingStore, why: str) -> None:
@@ -196,16 +218,63 @@ def _frame_of(store: NotingStore) -> Frame | None:
 # -- what was found ----------------------------------------------------------------------------------------------------
 
 
-def _digest(found: Any) -> bytes | None:
-    """What was found, without when it was asked for."""
-    return None if found is None else sha256(canonical(_plain(found))).digest()
+def _digest(found: Any, *, dated: bool) -> bytes | None:
+    """Return the digest of what was found, with the times of its items if it is `dated`."""
+    return None if found is None else sha256(canonical(_plain(found, dated=dated))).digest()
 
 
-def _plain(found: Any) -> Any:
+def _plain(found: Any, *, dated: bool) -> Any:
     if type(found) in (Item, SearchItem):
-        score = getattr(found, "score", None)
-        return [list(found.namespace), found.key, found.value, found.created_at, found.updated_at, score]
-    return [_plain(each) for each in found] if type(found) is list else found
+        times = [found.created_at, found.updated_at] if dated else []
+        return [list(found.namespace), found.key, found.value, *times, getattr(found, "score", None)]
+    return [_plain(each, dated=dated) for each in found] if type(found) is list else found
+
+
+class NotingItem:
+    """Stand before an item of the store, and tell when code looks at more of it than `UNDATED`."""
+
+    __slots__ = ("_item", "_looked")
+    __module__ = Item.__module__
+    __qualname__ = Item.__qualname__
+
+    def __init__(self, item: Item, looked: Callable[[], None]) -> None:
+        object.__setattr__(self, "_item", item)
+        object.__setattr__(self, "_looked", looked)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__musubito_identity__":
+            return object.__getattribute__(self, name)
+        return getattr(_item_behind(self, looks=name not in UNDATED), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(_item_behind(self, looks=False), name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(_item_behind(self, looks=True) == other)
+
+    def __hash__(self) -> int:
+        return hash(_item_behind(self, looks=False))
+
+    def __repr__(self) -> str:
+        return repr(_item_behind(self, looks=True))
+
+    def __musubito_identity__(self) -> object:
+        """Return all that it holds."""
+        return _plain(_item_behind(self, looks=False), dated=True)
+
+
+def _item_behind(item: NotingItem, *, looks: bool) -> Item:
+    if looks:
+        object.__getattribute__(item, "_looked")()
+    behind: Item = object.__getattribute__(item, "_item")
+    return behind
+
+
+def _noting_items(found: Any, looked: Callable[[], None]) -> Any:
+    """Return what was found, with each item behind one that tells of looks at its times."""
+    if type(found) in (Item, SearchItem):
+        return NotingItem(found, looked)
+    return [_noting_items(each, looked) for each in found] if type(found) is list else found
 
 
 # -- what would be found now -------------------------------------------------------------------------------------------
@@ -213,8 +282,7 @@ def _plain(found: Any) -> Any:
 
 def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | None:
     """What a read would find now; to be awaited where a loop runs, unless it is answered from memory."""
-    said: Any = decode_value(bytes.fromhex(key), {})
-    name, args, kwargs = said
+    (name, args, kwargs), dated = _asked(key), key.startswith(DATED)
     on_loop = asyncio._get_running_loop() is not None
     if _is_langgraphs(store, name):
         # Both of its forms find the same.
@@ -226,21 +294,24 @@ def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | No
         kwargs["refresh_ttl"] = False
     ask = partial(getattr(store, name), *map(_looked, args), **kwargs)
     if name.startswith("a"):
-        return _awaited(ask)
-    return _awaited(partial(asyncio.to_thread, ask)) if on_loop else _digest(ask())
+        return _awaited(ask, dated=dated)
+    return _awaited(partial(asyncio.to_thread, ask), dated=dated) if on_loop else _digest(ask(), dated=dated)
 
 
 def asks_a_model(store: BaseStore, key: str) -> bool:
     """Whether a read searches by meaning, for which what is searched for is embedded."""
-    said: Any = decode_value(bytes.fromhex(key), {})
-    _, args, kwargs = said
+    _, args, kwargs = _asked(key)
     ops = [op for each in args if type(each) is list for op in each]
     queries = [kwargs.get("query"), *(op.query for op in ops if isinstance(op, SearchOp))]
     return any(query is not None for query in queries) and getattr(store, "embeddings", store) is not None
 
 
-async def _awaited(ask: Callable[[], Awaitable[Any]]) -> bytes | None:
-    return _digest(await ask())
+def _asked(key: str) -> Any:
+    return decode_value(bytes.fromhex(key.removeprefix(DATED)), {})
+
+
+async def _awaited(ask: Callable[[], Awaitable[Any]], *, dated: bool) -> bytes | None:
+    return _digest(await ask(), dated=dated)
 
 
 def _is_langgraphs(store: BaseStore, name: str) -> bool:

@@ -14,6 +14,7 @@ from musubito.adapter import Fingerprint, not_replayable
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import NotCalled, was_called
 from musubito_langgraph.parents import standing_in
+from musubito_langgraph.stand_in import StandIn
 from musubito_langgraph.steps import Attempt, Place, RecordedStep, counted_keys
 
 if TYPE_CHECKING:
@@ -27,11 +28,8 @@ MOST_TOOLS: Final = 256
 
 def recorded_tools(tools: Any, node: Node) -> Any:
     """A tool node like this one, whose tools are steps called `<node>.<tool>`."""
-    made = _compat.copied(tools)
     steps = _Tools(tools, node)
-    made._execute_tool_sync = steps.execute
-    made._execute_tool_async = steps.aexecute
-    return made
+    return StandIn(tools, _execute_tool_sync=steps.execute, _execute_tool_async=steps.aexecute)
 
 
 class _Tools:

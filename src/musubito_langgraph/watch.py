@@ -29,6 +29,7 @@ from musubito.identity.canonical import canonical
 from musubito.identity.foreign import remembers
 from musubito_langgraph import _compat
 from musubito_langgraph.fingerprint import is_credential
+from musubito_langgraph.messages import encodable
 from musubito_langgraph.store import noting
 from musubito_langgraph.usage import ModelUsage, used_in
 
@@ -213,8 +214,10 @@ class _Model:
 
 
 def _as_it_is(value: Any) -> Any:
-    """A copy, which does not change when the original does."""
+    """A copy of data, which does not change when the original does. An object that is no data may end something when
+    its copy ends."""
     try:
+        canonical(encodable(value))
         return copy.deepcopy(value)
     except Exception as error:
         # The encoder says what is wrong with it, if anything is.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +15,11 @@ from typing import Any, ClassVar, TypedDict
 import pytest
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.config import get_store
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, PutOp, SearchOp
+from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, PutOp, SearchItem, SearchOp
 from langgraph.store.memory import InMemoryStore
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, use_musubito_engine
@@ -371,6 +374,206 @@ def test_it_is_of_the_class_of_the_store(ran: Ran):
     assert graph_of(node, store=store).invoke({"text": "x"})["said"] == [True, "Listed", True, True]
     assert ran.counts == {"made": 1}
     assert Listed.known == []
+
+
+def test_it_is_neither_made_nor_ended_again(ran: Ran, ask: Ask):
+    class Pooled(InMemoryStore):
+        def __new__(cls) -> Any:
+            ran("made")
+            return super().__new__(cls)
+
+        def __del__(self) -> None:
+            ran("ended")
+
+    def node(state: State, runtime: Runtime) -> Any:
+        ran("node")
+        return {"said": mood(runtime.store)}
+
+    store = Pooled()
+    graph = graph_of(node, store=store)
+    assert [ask(graph), ask(graph)] == [None, None]
+    gc.collect()
+    assert ran.counts == {"made": 1, "node": 1}
+
+
+class Shelf(InMemoryStore):
+    """With operators."""
+
+    def __getitem__(self, key: str) -> Any:
+        return self.get(SPACE, key)
+
+    def __contains__(self, key: str) -> bool:
+        return self[key] is not None
+
+    def __len__(self) -> int:
+        return len(self.search(SPACE))
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __str__(self) -> str:
+        return "a shelf"
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+def test_its_operators_are_those_of_the_store(ran: Ran):
+    async def node(state: State, runtime: Runtime) -> Any:
+        ran("node")
+        store: Any = runtime.store
+        async with store as entered:
+            same = entered == store and copy.copy(store) == store
+        return {"said": [same, "mood" in store, len(store), bool(store), str(store), hasattr(store, "__iter__")]}
+
+    def story(wrap: Callable[[Any], Any]) -> Any:
+        store = Shelf()
+        graph = wrap(bare(node, store=store))
+        before = asyncio.run(graph.ainvoke({"text": "x"}))["said"]
+        store.put(SPACE, "mood", {"is": "glad"})
+        return before, asyncio.run(graph.ainvoke({"text": "x"}))["said"]
+
+    live = story(lambda graph: graph)
+    assert live == ([True, False, 0, False, "a shelf", False], [True, True, 1, True, "a shelf", False])
+    assert story(musubito_graph) == live
+
+
+# -- when an item was written ------------------------------------------------------------------------------------------
+
+
+def first(store: Any) -> Any:
+    return store.search(SPACE)[0]
+
+
+def single(store: Any) -> Any:
+    return store.get(SPACE, "mood")
+
+
+def batched(store: Any) -> Any:
+    return store.batch([SearchOp(SPACE), GetOp(SPACE, "mood")])[1]
+
+
+FOUND = pytest.mark.parametrize("find", [first, single, batched])
+
+
+def refilled(node: Any, moods: list[str]) -> list[Any]:
+    """What a graph says, each time with a store that was filled anew."""
+    said = []
+    for each in moods:
+        store = InMemoryStore()
+        store.put(SPACE, "mood", {"is": each})
+        said.append(graph_of(node, store=store).invoke({"text": "x"})["said"])
+    return said
+
+
+@FOUND
+def test_a_store_that_is_filled_anew_is_the_same(find: Any, ran: Ran):
+    def node(state: State, runtime: Runtime) -> Any:
+        ran("node")
+        item = find(runtime.store)
+        return {"said": [item.value["is"], item.key, list(item.namespace)]}
+
+    assert refilled(node, ["glad", "glad", "sad", "sad"]) == [
+        [each, "mood", [*SPACE]] for each in "glad glad sad sad".split()
+    ]
+    assert ran.counts == {"node": 2}
+
+
+TIMES: dict[str, Callable[[Any], Any]] = {
+    "attribute": lambda item: item.created_at,
+    "updated": lambda item: item.updated_at.isoformat(),
+    "by name": lambda item: getattr(item, "_".join(["created", "at"])),
+    "dict": lambda item: str(item.dict()),
+    "printed": lambda item: f"{item}",
+    "printed with others": lambda item: str([item]),
+    "copied": lambda item: copy.copy(item).created_at,
+    "copied deeply": lambda item: str(copy.deepcopy([item])),
+    "pickled": lambda item: pickle.loads(pickle.dumps(item)).updated_at,
+    "slots": lambda item: [str(getattr(item, each)) for each in item.__slots__],
+    "serialized": lambda item: JsonPlusSerializer().dumps_typed(item)[1].hex(),
+    "compared": lambda item: item == Item(value=item.value, key=item.key, namespace=item.namespace, created_at=THEN, updated_at=THEN),
+}  # fmt: skip
+THEN = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@FOUND
+@pytest.mark.parametrize("look", list(TIMES))
+def test_a_node_that_looks_at_the_times_depends_on_them(look: str, find: Any, ran: Ran):
+    def node(state: State, runtime: Runtime) -> Any:
+        ran("node")
+        return {"said": TIMES[look](find(runtime.store))}
+
+    refilled(node, ["glad", "glad"])
+    assert ran.counts == {"node": 2}
+
+
+def test_so_does_a_node_in_which_an_inner_step_looks(ran: Ran):
+    def node(state: State, runtime: Runtime) -> Any:
+        ran("node")
+        item = single(runtime.store)
+
+        def look(_: str) -> str:
+            ran("look")
+            return str(item.created_at)
+
+        return {"said": musubito_step(look)("x").value}
+
+    first, second = refilled(node, ["glad", "glad"])
+    assert first != second
+    assert ran.counts == {"node": 2, "look": 2}
+
+
+def test_an_inner_step_may_hold_an_item(ran: Ran):
+    def node(state: State, runtime: Runtime) -> Any:
+        ran("node")
+        item = single(runtime.store)
+
+        def look(_: str) -> Any:
+            ran("look")
+            return item.value["is"]
+
+        return {"said": musubito_step(look)("x").value}
+
+    assert refilled(node, ["glad", "sad", "sad"]) == ["glad", "sad", "sad"]
+    assert ran.counts == {"node": 2, "look": 2}
+
+
+def test_an_item_is_as_in_the_bare_graph():
+    def node(state: State, runtime: Runtime) -> Any:
+        item, hit = single(runtime.store), first(runtime.store)
+        match hit:
+            case SearchItem(value={"is": said}, score=score):
+                pass
+        return {
+            "said": [
+                isinstance(item, Item),
+                isinstance(item, SearchItem),
+                isinstance(hit, SearchItem),
+                item == single(runtime.store),
+                len({item, hit}),
+                said,
+                score,
+                type(copy.deepcopy(item)) is Item,
+                hasattr(item, "__dict__"),
+            ]
+        }
+
+    store = InMemoryStore()
+    store.put(SPACE, "mood", {"is": "glad"})
+    live = bare(node, store=store).invoke({"text": "x"})
+    assert live["said"] == [True, False, True, True, 1, "glad", None, True, False]
+    assert graph_of(node, store=store).invoke({"text": "x"}) == live
+
+
+def test_what_is_set_on_an_item_is_set_on_that_of_the_store():
+    def node(state: State, runtime: Runtime) -> Any:
+        single(runtime.store).value = {"is": "changed"}
+        return {"said": mood(runtime.store)}
+
+    assert refilled(node, ["glad"]) == ["changed"]
 
 
 class Owned(InMemoryStore):
