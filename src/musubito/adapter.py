@@ -119,9 +119,9 @@ class Operation:
         call is given then."""
         definition = self.definition
         head, record = engine.identified(definition, code)
-        return Call(
-            definition, code, self._tracker.current, self._tracker, head, record, arguments, function, turn, again
-        )
+        # What the framework hands to the function is not known here, so no failure is passed on to another call.
+        live, current = object(), self._tracker.current
+        return Call(definition, code, current, self._tracker, head, record, arguments, function, live, turn, again)
 
 
 def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:

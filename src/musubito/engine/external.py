@@ -88,7 +88,7 @@ class EffectStory(Story):
                 return (yield from self._intend())
             if joined is Start.CYCLE:
                 raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
-            if isinstance(joined, Failed) and self._is_shared(joined):
+            if isinstance(joined, Failed) and self._is_mine(joined):
                 return self._passed_on(joined)
             if joined is Landing.RUN_YOURSELF:
                 # Whoever has begun it is suspended, perhaps in an event loop that does not run just now.
