@@ -214,6 +214,11 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, InputDigest, st
         if call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
             # The same call may be answered otherwise now, and so may whatever follows it. What was done stays done.
             digest = sha256(b"remembers" + digest + uuid.uuid4().bytes).digest()
+    doubts = getattr(scope.ambient, "doubts", None)
+    if doubts is not None and (doubt := doubts(call.fingerprint)) is not None:
+        why_not = doubt
+        if call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
+            digest = sha256(b"doubts" + digest + uuid.uuid4().bytes).digest()
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not given.results:
