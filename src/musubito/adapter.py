@@ -26,7 +26,7 @@ from musubito.engine.explain import explained
 from musubito.engine.external import ANSWER
 from musubito.engine.looking import LookingEngine
 from musubito.engine.modes import Mode, current_mode, mode_named
-from musubito.engine.protocol import CANCELLATIONS, Call, Story
+from musubito.engine.protocol import CANCELLATIONS, Call, Story, forced
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import warn
@@ -64,6 +64,7 @@ __all__ = [
     "current_mode",
     "digest_input",
     "explained",
+    "forced",
     "loop_is_watched",
     "mode_named",
     "not_replayable",

@@ -157,7 +157,8 @@ def _wrapped_node(
     said = metadata.pop(KEY, None)
     if said is not None and not isinstance(said, StepConfiguration):
         raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {said!r}')
-    node = replace(bare, semantics=bare.settings.semantics(bare.path, said))
+    has_its_own_say = said is not None or bare.path in bare.settings.steps
+    node = replace(bare, semantics=bare.settings.semantics(bare.path, said), has_its_own_say=has_its_own_say)
     if node.semantics.inputs is not None and not _compat.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)

@@ -21,11 +21,13 @@ from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_ki
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.parents import (
+    RELEASED,
     Inside,
     Origin,
     Standing,
     external,
     inside,
+    is_let_go,
     origins_of,
     parents_of,
     standing_in,
@@ -55,6 +57,8 @@ class Node:
     """Of all nodes of its graph."""
     semantics: StepConfiguration
     settings: Settings
+    has_its_own_say: bool = False
+    """Whether its configuration was given for this very node."""
 
     @property
     def name(self) -> str:
@@ -85,7 +89,13 @@ class Node:
 
     def place(self, standing: Standing | None, number: int = 0) -> Place:
         """Where a task of it stands, or a part of one."""
-        return Place(self.parents(standing, number), self.run(standing), turn_of(standing) if number == 0 else None)
+        parents = self.parents(standing, number)
+        turn = turn_of(standing) if number == 0 else None
+        return Place(parents, self.run(standing), turn, self.is_released(standing, parents))
+
+    def is_released(self, standing: Standing | None, parents: Sequence[Origin]) -> bool:
+        """Tell whether somebody's answer to an interrupt, or to a stop before this task, released it."""
+        return standing is not None and (any(parent.releases for parent in parents) or is_let_go(standing))
 
     def tries(self, standing: Standing | None, fails: Callable[[], tuple[Origin, ...]]) -> None:
         """If this task fails, these are the steps that did."""
@@ -141,7 +151,8 @@ def _element(
 
 
 def _step(code: Any, node: Node, name: str) -> RecordedStep:
-    return RecordedStep(name, code, node.semantics, node.settings, recorded_calls(node))
+    calls = recorded_calls(node)
+    return RecordedStep(name, code, node.semantics, node.settings, calls, has_its_own_say=node.has_its_own_say)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -160,7 +171,7 @@ class RecordedCallable(_compat.RunnableCallable):
         attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
         node.tries(standing, attempt.begun)
         output = attempt.run(lambda config: super(RecordedCallable, self).invoke(input, config, **kwargs))
-        _came_to_be(node, standing, attempt, output)
+        _came_to_be(self, node, standing, attempt, output)
         return output
 
     async def ainvoke(
@@ -182,7 +193,7 @@ class RecordedCallable(_compat.RunnableCallable):
             return await super(RecordedCallable, self).ainvoke(input, config, **kwargs)
 
         output = await attempt.arun(go)
-        _came_to_be(node, standing, attempt, output)
+        _came_to_be(self, node, standing, attempt, output)
         return output
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -249,9 +260,13 @@ def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[
 
 
 def _came_to_be(
-    node: Node, standing: Standing | None, attempt: Attempt, output: Any, number: int = 0, count: int = 1
+    runnable: Any, node: Node, standing: Standing | None, attempt: Attempt, output: Any, number: int = 0, count: int = 1
 ) -> None:
-    origins = attempt.begun()
+    # A tool has done itself what somebody agreed to.
+    releases = attempt.releases and not _compat.is_tool_node(runnable)
+    if releases and standing is not None:
+        standing.loop.releasing.add(standing.task)
+    origins = tuple(origin._replace(releases=releases) for origin in attempt.begun())
     if not origins:
         return
     node.came_to_be(standing, origins, number, count)
@@ -283,7 +298,8 @@ class NodeRunnable(RecordedRunnable):
         return attempt
 
     def _ended(self, attempt: Attempt, output: Any) -> None:
-        _came_to_be(self._node, standing_in(attempt.config), attempt, output, self._number, self._count)
+        standing = standing_in(attempt.config)
+        _came_to_be(self._runnable, self._node, standing, attempt, output, self._number, self._count)
 
 
 register_kind(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *of_recorded(value, walk)))
@@ -319,7 +335,10 @@ class Subgraph(Runnable[Any, Any]):
         engine = self._node.settings.engine_for(invocation)
         standing = standing_in(config)
         run = self._node.run(standing)(engine, scope)
-        within = Inside(self._node.parents(standing, self._number))
+        parents = self._node.parents(standing, self._number)
+        if self._node.is_released(standing, parents):
+            parents = tuple(parent._replace(releases=True) for parent in parents) or (RELEASED,)
+        within = Inside(parents)
         self._node.tries(standing, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
