@@ -7,13 +7,14 @@ type, name and signature, and the steps of a sequence are replaced one by one, s
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
@@ -373,6 +374,31 @@ class Subgraph(Runnable[Any, Any]):
                 return await self._graph.ainvoke(input, config, **kwargs)
         finally:
             SCOPE.reset(token)
+            self._left(config, within)
+
+    async def astream(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """As the graph: what it streams need not be what it gives back."""
+        config = ensure_config() if config is None else config
+        within, scope = await off_loop(lambda: self._around(config))
+        chunks, ended = self._graph.astream(input, config, **kwargs), object()
+        try:
+            async with aclosing(chunks):
+                while True:
+                    token = SCOPE.set(scope)  # for each chunk: whoever iterates stands elsewhere
+                    try:
+                        with inside(within):
+                            chunk = await anext(chunks, ended)
+                    finally:
+                        SCOPE.reset(token)
+                    if chunk is ended:
+                        return
+                    yield chunk
+        finally:
             self._left(config, within)
 
 

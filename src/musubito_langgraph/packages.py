@@ -56,7 +56,7 @@ def _is_framework(name: str) -> bool:
         said = metadata(name.replace("_", "-"))
     except PackageNotFoundError:
         return False
-    return any(THEIRS in url for url in (*(said.get_all("Project-URL") or ()), said.get("Home-page") or ""))
+    return any(THEIRS in url for url in (*(said.get_all("Project-URL") or ()), *(said.get_all("Home-page") or ())))
 
 
 @cache
