@@ -32,7 +32,7 @@ from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import warn
 from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
-from musubito.identity.foreign import register_kind
+from musubito.identity.foreign import register_kind, register_source
 from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.store.base import Attempted, Read
@@ -73,6 +73,7 @@ __all__ = [
     "ran_unrecorded",
     "recording_engine",
     "register_kind",
+    "register_source",
     "run_story",
     "run_story_async",
     "warn",

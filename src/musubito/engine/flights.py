@@ -50,8 +50,8 @@ class Failed(NamedTuple):
     error: BaseException
     handed_up: HandUp
     run: Run
-    code: Fingerprint
-    live: object
+    code: Fingerprint | None = None
+    live: object = None
 
     @classmethod
     def of(cls, error: BaseException, handed_up: HandUp, run: Run, code: Fingerprint, live: object) -> Failed:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["Kind", "kind_of", "may_remember", "register_kind", "remembers"]
+__all__ = ["Kind", "is_source", "kind_of", "may_remember", "register_kind", "register_source", "remembers"]
 
 
 class Kind(NamedTuple):
@@ -40,6 +40,25 @@ def register_kind(
     """Objects of `cls` count by their fields, without those left out, and by what is said of them. What reaches one
     that remembers is not replayed. Of several classes that an object belongs to, the nearest says it."""
     _KINDS[cls] = Kind(leaves_out, says, remembers)
+
+
+_SOURCES: Final[dict[type, bool]] = {}
+CONNECTIONS: Final = (("commit", "rollback"), ("connect", "dispose"))
+"""Methods by which connections and sessions of databases, and engines that make them, are known."""
+
+
+def register_source(cls: type, *, is_source: bool = True) -> None:
+    """Objects of `cls` stand for data that is kept outside; not so, where they hold it themselves and count by it."""
+    _SOURCES[cls] = is_source
+
+
+def is_source(value: object) -> bool:
+    """Tell whether an object stands for data that is kept outside, which may change unseen."""
+    cls = type(value)
+    known = next((_SOURCES[each] for each in cls.__mro__ if each in _SOURCES), None)
+    if known is not None:
+        return known
+    return any(all(callable(getattr(cls, each, None)) for each in methods) for methods in CONNECTIONS)
 
 
 def kind_of(value: object) -> Kind | None:
