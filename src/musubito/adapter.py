@@ -26,13 +26,13 @@ from musubito.engine.explain import explained
 from musubito.engine.external import ANSWER
 from musubito.engine.looking import LookingEngine
 from musubito.engine.modes import Mode, current_mode, mode_named
-from musubito.engine.protocol import CANCELLATIONS, Call, Story
+from musubito.engine.protocol import CANCELLATIONS, Call, Story, forced
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import warn
 from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
-from musubito.identity.foreign import Shown, register_display, register_kind
+from musubito.identity.foreign import Shown, register_display, register_kind, register_source
 from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.store.base import Attempted, Read
@@ -65,6 +65,7 @@ __all__ = [
     "current_mode",
     "digest_input",
     "explained",
+    "forced",
     "loop_is_watched",
     "mode_named",
     "not_replayable",
@@ -74,6 +75,7 @@ __all__ = [
     "recording_engine",
     "register_display",
     "register_kind",
+    "register_source",
     "run_story",
     "run_story_async",
     "warn",
@@ -121,9 +123,9 @@ class Operation:
         call is given then."""
         definition = self.definition
         head, record = engine.identified(definition, code)
-        return Call(
-            definition, code, self._tracker.current, self._tracker, head, record, arguments, function, turn, again
-        )
+        # What the framework hands to the function is not known here, so no failure is passed on to another call.
+        live, current = object(), self._tracker.current
+        return Call(definition, code, current, self._tracker, head, record, arguments, function, live, turn, again)
 
 
 def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:

@@ -105,6 +105,7 @@ __all__ = [
     "graph_that_begins",
     "has_answer",
     "has_no_tables",
+    "has_questions",
     "holds_anything",
     "is_answer",
     "is_functional",
@@ -113,6 +114,7 @@ __all__ = [
     "is_update",
     "keeps_checkpoints",
     "later_than",
+    "may_stop",
     "parts_of",
     "place_of_task",
     "position_of_send",
@@ -341,6 +343,17 @@ def is_answer(channel: str) -> bool:
 def is_resuming(config: Config) -> bool:
     """Whether the invocation goes on from a checkpoint, so that answers may be at hand."""
     return bool(_conf(config).get(CONFIG_KEY_RESUMING))
+
+
+def may_stop(config: Config) -> bool:
+    """Tell whether the invocation was told to stop before or after nodes."""
+    loop = _loop_of(config)
+    return any(getattr(loop, when, None) for when in ("interrupt_before", "interrupt_after"))
+
+
+def has_questions(config: Config) -> bool:
+    """Tell whether the checkpoint that the invocation goes on from holds questions of `interrupt`."""
+    return any(channel == INTERRUPT for _, channel, *_ in getattr(_loop_of(config), "checkpoint_pending_writes", ()))
 
 
 def has_answer(config: Config) -> bool:

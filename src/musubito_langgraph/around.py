@@ -8,7 +8,7 @@ execution; these differ from run to run, and count only for code that looks at t
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Container, Iterable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from typing import Any, Final
@@ -41,6 +41,10 @@ MOST_SIGHTS: Final = 256
 """What so many codes look at is kept: functions may be made anew for each request."""
 BLIND: Final = Sees()
 AROUND: Final = re.compile(r"\b(\w*context\w*|\w*config\w*|\w*runtime\w*)\b", re.IGNORECASE)
+FIELD: Final = re.compile(r"\.(\w+)")
+"""In the name of what is around: the fields and keys that lead to it."""
+WORD: Final = re.compile(r"\w+")
+CONSTRUCTORS: Final = (".__init__", ".__new__", ".__post_init__")
 _WARNED: Final[set[str]] = set()
 NOTHING: Final[dict[str, object]] = {}
 
@@ -85,6 +89,8 @@ class Around:
         self._runtime = _compat.runtime_in(config)
         self._base: dict[str, object] | None = None
         self._remembering: list[str] = []
+        self._opaque: dict[str, str] = {}
+        """What counts by its type alone: its name, and its type's."""
         self._classes: set[type] = set()
         self._met: dict[bytes, Fingerprint] = {}
         """The code of what is in the context and in `configurable`, which a step may call."""
@@ -109,6 +115,19 @@ class Around:
             # Whoever encloses that step depends on it, too, though its own code may not look at it.
             note_read(SEEN, key, _digest(value))
         return {**base, **seen} if seen else base
+
+    def doubts(self, code: Fingerprint) -> str | None:
+        """Say why a step of this code cannot be replayed: it names something that has no identity."""
+        if self._base is None:
+            self._base = self._always()
+        for name, kind in self._opaque.items():
+            first, *inner = FIELD.findall(name) or [name]
+            mine = _words(code)
+            if first in mine and all(
+                each in mine or any(each in _words(met) for met in self._met.values()) for each in inner
+            ):
+                return f"its code names {name}, a {kind}, which has no identity"
+        return None
 
     def _parts(
         self, code: Fingerprint, given: Sequence[Fingerprint] = ()
@@ -207,7 +226,24 @@ class Around:
         identity = made.of(value, name)
         self._remembering += made.remembers
         self._classes |= made.classes
+        self._opaque |= made.opaque
         return identity
+
+
+class _Everything:
+    """The words of a code whose text is not at hand: any may be among them."""
+
+    def __contains__(self, word: object) -> bool:
+        return True
+
+
+def _words(code: Fingerprint) -> Container[str]:
+    """The words of all functions of this code, but for what makes objects: that an object is given a field does not say
+    that anything reads it."""
+    functions = [part for part in code.parts if part.is_function and not part.name.endswith(CONSTRUCTORS)]
+    if any(part.source is None for part in functions):
+        return _Everything()
+    return {word for part in functions for word in WORD.findall(part.source or "")}
 
 
 def _asks_for_what_is_around(codes: Sequence[Fingerprint]) -> bool:

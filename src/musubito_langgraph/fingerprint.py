@@ -18,16 +18,20 @@ from langchain_core.caches import BaseCache
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.history import RunnableWithMessageHistory
+from langchain_core.stores import BaseStore as KeyValueStore
+from langchain_core.stores import InMemoryBaseStore
 from langchain_core.tools import BaseTool
+from langchain_core.vectorstores import InMemoryVectorStore, VectorStore, VectorStoreRetriever
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
-from musubito.adapter import Fingerprint, Shown, register_display, register_kind
+from musubito.adapter import Fingerprint, Shown, register_display, register_kind, register_source
 from musubito.identity.canonical import canonical
 from musubito.identity.origin import Origin
 from musubito_langgraph import _compat
@@ -235,3 +239,8 @@ for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager):
     register_kind(watcher, _of_watcher)
 for memory in (BaseCheckpointSaver, BaseStore):
     register_kind(memory, all_fields, remembers=lambda _value: True)
+for source in (VectorStore, BaseRetriever, KeyValueStore):
+    register_source(source)
+for holder in (InMemoryVectorStore, InMemoryBaseStore, VectorStoreRetriever):
+    # A retriever of a vector store is as that store is.
+    register_source(holder, is_source=False)

@@ -80,7 +80,7 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
 def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
     """What steps of a graph are called, without the graph's own name; `functions` takes those that may call tasks."""
     for name, node in graph.nodes.items():
-        path = f"{prefix}{name}"
+        path = prefix + name
         parts = _compat.parts_of(node.bound)
         if node.bound is not _compat.DEFAULT_BOUND and not all(isinstance(part, _compat.Pregel) for part in parts):
             yield path
@@ -138,7 +138,7 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
     )
     inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
     made.nodes = {
-        node: _wrapped_node(graph, Node(name, f"{prefix}{node}", triggers, SAMPLE, settings), spec, triggers)
+        node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec, triggers)
         for node, spec in graph.nodes.items()
     }
     if graph.stream_channels is None:
@@ -157,7 +157,8 @@ def _wrapped_node(
     said = metadata.pop(KEY, None)
     if said is not None and not isinstance(said, StepConfiguration):
         raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {said!r}')
-    node = replace(bare, semantics=bare.settings.semantics(bare.path, said))
+    has_its_own_say = said is not None or bare.path in bare.settings.steps
+    node = replace(bare, semantics=bare.settings.semantics(bare.path, said), has_its_own_say=has_its_own_say)
     if node.semantics.inputs is not None and not _compat.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)

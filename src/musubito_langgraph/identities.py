@@ -34,6 +34,8 @@ ORIGINS: Final = Origins("")
 _WARNED: Final[set[str]] = set()
 DEEPEST: Final = 50
 """Objects that hold others are entered so deep; each takes up several levels of what can be encoded."""
+TELL_NOTHING: Final = ("_thread.", "threading.", "logging.")
+"""Modules of locks and loggers: no answer depends on which one it is."""
 OPEN: Final = frozenset({object, dict, list, tuple, set, frozenset})
 OF_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType)
 
@@ -60,7 +62,7 @@ def _tracker(of: _Same) -> CodeTracker:
 
 class Identity:
     """Makes of a value one that identifies it: itself, if it is data; functions, classes and Runnables by their code;
-    else by class and by all that it holds; what has no identity (a client, a lock) by its type, with one warning."""
+    else by class and by all that it holds; what has no identity (a client, a lock) by its type, which is noted."""
 
     def __init__(self, met: dict[bytes, Fingerprint]) -> None:
         """`met` takes the code of what was found."""
@@ -69,6 +71,8 @@ class Identity:
         """Those of what does not count by itself, but by its contents."""
         self.remembers: list[str] = []
         """What is in it that answers by what was done with it, such as a store."""
+        self.opaque: dict[str, str] = {}
+        """What is in it that counts by its type alone and may tell one user from another: its name, and its type's."""
         # Kept, so that the id of each stays its own.
         self._seen: dict[int, tuple[int, Any]] = {}
 
@@ -100,8 +104,19 @@ class Identity:
             except Exception as error:
                 # A proxy, say, that has nothing behind it here.
                 LOGGER.debug("%s has no identity: %r", name, error)
-        _warn_of(of, name)
+        self._cannot_identify(of, name)
         return ["type", of]
+
+    def _cannot_identify(self, kind: str, name: str) -> None:
+        runs = ""
+        if not kind.startswith(TELL_NOTHING):
+            self.opaque[name], runs = kind, ", and steps whose code names it run each time"
+        if kind + name not in _WARNED:
+            _WARNED.add(kind + name)
+            warn(
+                f"{name} is a {kind}, which has no identity: it counts by its type alone{runs}. Give it a "
+                "`__musubito_identity__()`, or leave it out with ignore_config."
+            )
 
     def _meet(self, codes: Iterable[Fingerprint]) -> list[bytes]:
         self._met.update({code.digest: code for code in codes})
@@ -113,7 +128,10 @@ class Identity:
             called = [known_as(str(getattr(value, each, ""))) for each in ("__module__", "__qualname__", "__name__")]
             if isinstance(value, type):
                 called[1] = name_of(value)[1]
-            return [of, called, *self._meet([_tracker(_Same(value)).current()])]
+            code = _tracker(_Same(value)).current()
+            if code.untracked and getattr(value, "__closure__", None):
+                self._cannot_identify(code.untracked[0].rpartition(": ")[2], name)
+            return [of, called, *self._meet([code])]
         if isinstance(value, Runnable):
             return [of, *self._meet([_tracker(_Same(value)).current()])]
         if isinstance(value, OF_C):
@@ -131,7 +149,7 @@ class Identity:
             if not code.untracked:
                 return [of, *self._meet([code])]
         if opaque or (holds is None and not all(map(_is_open, kind.__mro__))):
-            _warn_of(of, name)
+            self._cannot_identify(of, name)
         if opaque:
             return ["type", of]
         contents = [self.of(each, f"{name}{at}", depth + 1) for at, each in holds or ()]
@@ -145,15 +163,6 @@ class Identity:
             contents,
             [[key, self.of(each, f"{name}.{key}", depth + 1)] for key, each in fields],
         ]
-
-
-def _warn_of(kind: str, name: str) -> None:
-    if kind + name not in _WARNED:
-        _WARNED.add(kind + name)
-        warn(
-            f"{name} is a {kind}, which has no identity: it counts by its type alone, so that steps cannot tell one "
-            "from another. Give it a `__musubito_identity__()`, or leave it out with ignore_config."
-        )
 
 
 def _held_by(value: Any) -> list[tuple[str, Any]] | None:

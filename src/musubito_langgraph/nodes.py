@@ -7,11 +7,12 @@ type, name and signature, and the steps of a sequence are replaced one by one, s
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
@@ -19,11 +20,13 @@ from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_ki
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.parents import (
+    RELEASED,
     Inside,
     Origin,
     Standing,
     external,
     inside,
+    is_let_go,
     origins_of,
     parents_of,
     standing_in,
@@ -54,6 +57,8 @@ class Node:
     """Of all nodes of its graph."""
     semantics: StepConfiguration
     settings: Settings
+    has_its_own_say: bool = False
+    """Whether its configuration was given for this very node."""
 
     @property
     def name(self) -> str:
@@ -84,7 +89,13 @@ class Node:
 
     def place(self, standing: Standing | None, number: int = 0) -> Place:
         """Where a task of it stands, or a part of one."""
-        return Place(self.parents(standing, number), self.run(standing), turn_of(standing) if number == 0 else None)
+        parents = self.parents(standing, number)
+        turn = turn_of(standing) if number == 0 else None
+        return Place(parents, self.run(standing), turn, self.is_released(standing, parents))
+
+    def is_released(self, standing: Standing | None, parents: Sequence[Origin]) -> bool:
+        """Tell whether somebody's answer to an interrupt, or to a stop before this task, released it."""
+        return standing is not None and (any(parent.releases for parent in parents) or is_let_go(standing))
 
     def tries(self, standing: Standing | None, fails: Callable[[], tuple[Origin, ...]]) -> None:
         """If this task fails, these are the steps that did."""
@@ -140,7 +151,8 @@ def _element(
 
 
 def _step(code: Any, node: Node, name: str) -> RecordedStep:
-    return RecordedStep(name, code, node.semantics, node.settings, recorded_calls(node))
+    calls = recorded_calls(node)
+    return RecordedStep(name, code, node.semantics, node.settings, calls, has_its_own_say=node.has_its_own_say)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -160,7 +172,7 @@ class RecordedCallable(StandIn):
         attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
         node.tries(standing, attempt.begun)
         output = attempt.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
-        _came_to_be(node, standing, attempt, output)
+        _came_to_be(self, node, standing, attempt, output)
         return output
 
     async def ainvoke(
@@ -175,7 +187,7 @@ class RecordedCallable(StandIn):
         attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
         node.tries(standing, attempt.begun)
         output = await attempt.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
-        _came_to_be(node, standing, attempt, output)
+        _came_to_be(self, node, standing, attempt, output)
         return output
 
 
@@ -217,9 +229,13 @@ def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[
 
 
 def _came_to_be(
-    node: Node, standing: Standing | None, attempt: Attempt, output: Any, number: int = 0, count: int = 1
+    runnable: Any, node: Node, standing: Standing | None, attempt: Attempt, output: Any, number: int = 0, count: int = 1
 ) -> None:
-    origins = attempt.begun()
+    # A tool has done itself what somebody agreed to.
+    releases = attempt.releases and not _compat.is_tool_node(runnable)
+    if releases and standing is not None:
+        standing.loop.releasing.add(standing.task)
+    origins = tuple(origin._replace(releases=releases) for origin in attempt.begun())
     if not origins:
         return
     node.came_to_be(standing, origins, number, count)
@@ -251,7 +267,8 @@ class NodeRunnable(RecordedRunnable):
         return attempt
 
     def _ended(self, attempt: Attempt, output: Any) -> None:
-        _came_to_be(self._node, standing_in(attempt.config), attempt, output, self._number, self._count)
+        standing = standing_in(attempt.config)
+        _came_to_be(self._runnable, self._node, standing, attempt, output, self._number, self._count)
 
 
 register_kind(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *of_recorded(value, walk)))
@@ -287,7 +304,10 @@ class Subgraph(Runnable[Any, Any]):
         engine = self._node.settings.engine_for(invocation)
         standing = standing_in(config)
         run = self._node.run(standing)(engine, scope)
-        within = Inside(self._node.parents(standing, self._number))
+        parents = self._node.parents(standing, self._number)
+        if self._node.is_released(standing, parents):
+            parents = tuple(parent._replace(releases=True) for parent in parents) or (RELEASED,)
+        within = Inside(parents)
         self._node.tries(standing, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
@@ -322,6 +342,31 @@ class Subgraph(Runnable[Any, Any]):
                 return await self._graph.ainvoke(input, config, **kwargs)
         finally:
             SCOPE.reset(token)
+            self._left(config, within)
+
+    async def astream(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """As the graph: what it streams need not be what it gives back."""
+        config = ensure_config() if config is None else config
+        within, scope = await off_loop(lambda: self._around(config))
+        chunks, ended = self._graph.astream(input, config, **kwargs), object()
+        try:
+            async with aclosing(chunks):
+                while True:
+                    token = SCOPE.set(scope)  # for each chunk: whoever iterates stands elsewhere
+                    try:
+                        with inside(within):
+                            chunk = await anext(chunks, ended)
+                    finally:
+                        SCOPE.reset(token)
+                    if chunk is ended:
+                        return
+                    yield chunk
+        finally:
             self._left(config, within)
 
 

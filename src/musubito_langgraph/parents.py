@@ -32,6 +32,7 @@ from musubito_langgraph.policy import invocation_of
 
 __all__ = [
     "LINEAGE",
+    "RELEASED",
     "Inside",
     "LineageChannel",
     "LineageWrite",
@@ -40,6 +41,7 @@ __all__ = [
     "Standing",
     "external",
     "inside",
+    "is_let_go",
     "origins_of",
     "parents_of",
     "standing_in",
@@ -55,6 +57,8 @@ class Origin(NamedTuple):
 
     node: str
     artifact: str
+    releases: bool = False
+    """Whether somebody's answer to an interrupt released what follows."""
 
     def as_result(self) -> MusubitoResult[None]:
         """As the core knows parents."""
@@ -75,6 +79,10 @@ def external(*what: str) -> Origin:
     return Origin(digest, digest)
 
 
+RELEASED: Final = external("somebody resumed")._replace(releases=True)
+"""Stands for the parents of a graph's first task, where the graph stopped before it and somebody resumed it."""
+
+
 class Loop:
     """One invocation of a graph, in this process."""
 
@@ -92,6 +100,8 @@ class Loop:
         """End these runs if nobody else does."""
         self._marks: dict[Run, int] = {}
         """By run: how long its journal was when the superstep began."""
+        self.releasing: set[str] = set()
+        """The tasks after which an answer to an interrupt releases what follows."""
         self.turns: dict[bytes, frozenset[int]] = {}
         """See `Turn.before`: that of this superstep."""
         self._lock = threading.Lock()
@@ -203,7 +213,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
     """The hidden channel. `lasting` are the triggers that keep what they hold until it is consumed (joins, deferred
     nodes); all others hold it for one superstep."""
 
-    __slots__ = ("_pull", "_push", "_terminal", "blind", "inputs", "lasting", "loop")
+    __slots__ = ("_pull", "_push", "_terminal", "blind", "inputs", "lasting", "loop", "may_have_stopped")
 
     def __init__(self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE) -> None:
         """`inputs`: the channels that the graph's input is written to."""
@@ -211,6 +221,8 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         self.lasting = lasting
         self.inputs = inputs
         self.blind = False
+        self.may_have_stopped = False
+        """Whether the invocation that this one goes on from was told to stop before or after nodes."""
         self.loop = Loop()
         self._pull: dict[str, list[Origin]] = {}
         self._push: list[tuple[list[Origin], str]] = []
@@ -244,7 +256,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """The channel of an invocation that begins here."""
         made = LineageChannel(self.lasting, self.inputs, self.key)
         if isinstance(checkpoint, bytes):
-            pull, push, ends, given = unpackb(checkpoint)
+            pull, push, ends, given, made.may_have_stopped = unpackb(checkpoint)
             made._pull = {channel: [Origin(*each) for each in origins] for channel, origins in pull.items()}
             made._push = [([Origin(*each) for each in origins], node) for origins, node in push]
             made._terminal = [Origin(*each) for each in ends]
@@ -258,7 +270,8 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """All that it holds."""
         if not self.is_available():
             raise _compat.EmptyChannelError
-        return packb((self._pull, self._push, self._terminal, list(self.loop.known)), tuple)
+        held = self._pull, self._push, self._terminal, list(self.loop.known), self.may_have_stopped
+        return packb(held, tuple)
 
     def is_available(self) -> bool:
         """Whether it holds anything."""
@@ -271,20 +284,22 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         said = [unpackb(value) for value in values]
         used = self._pull.keys() - self.lasting
         others: set[str] = set()
-        for _, fired, by_others, *_ in said:
+        for _, fired, by_others, *_, may_stop in said:
             used.update(fired)
             others.update(by_others)
+            # An update from outside does not know.
+            self.may_have_stopped = self.may_have_stopped if may_stop is None else may_stop
         led = [origin for origins, _ in self._push for origin in origins]
         led += [origin for channel in used for origin in self._pull.pop(channel, ())]
         self._terminal = [origin for origin in self._terminal if origin not in led]
         self._push = []
         for channel in others - used:
             self._pull.setdefault(channel, []).append(external("the trigger", channel))
-        if any(begins for *_, begins, _ in said):
+        if any(begins for *_, begins, _, _ in said):
             self._terminal = []
             self.loop.known.clear()
-        self.loop.superstep([_given(each) for *_, given in said for each in given])
-        for ids, _, _, wrote, sends, _, _ in said:
+        self.loop.superstep([_given(each) for *_, given, _ in said for each in given])
+        for ids, _, _, wrote, sends, *_ in said:
             origins = [Origin(*each) for each in ids]
             for channel in wrote:
                 held = self._pull.setdefault(channel, [])
@@ -364,6 +379,13 @@ def _led_to(standing: Standing, node: str, triggers: Sequence[str]) -> tuple[Ori
     return (*found, external("the trigger of", node))
 
 
+def is_let_go(standing: Standing) -> bool:
+    """Tell whether the graph stopped before this task, and somebody resumed it without being asked a question."""
+    config = standing.config
+    may_have_stopped = standing.channel.may_have_stopped or _compat.may_stop(config)
+    return may_have_stopped and _compat.is_resuming(config) and not _compat.has_questions(config)
+
+
 def turn_of(standing: Standing | None) -> Turn | None:
     """Of equal `Send`s, which one this task is. Those that ran in another process have been given their samples."""
     if standing is None or _compat.position_of_send(standing.config) is None:
@@ -384,7 +406,8 @@ def origins_of(standing: Standing | None, config: RunnableConfig, node: str) -> 
         content = canonical(rename(_compat.state_in(_compat.writes_in(config)))[0]).hex()
     except EncodingError:
         content = str(_compat.task_in(config))
-    return (external(node, content),)
+    releases = standing is not None and standing.task in standing.loop.releasing
+    return (external(node, content)._replace(releases=releases),)
 
 
 def _beginning() -> tuple[Origin, ...]:
@@ -427,6 +450,7 @@ class LineageWrite(_compat.ChannelWrite):
             _compat.sends_in(writes),
             self.is_all or self.node == "__start__",
             self._given(standing),
+            None if _compat.is_update(config) else _compat.may_stop(config),
         )
         # Bytes: drawing a graph asks its writers what they would write, and hashes it.
         self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(said, tuple))])

@@ -36,6 +36,7 @@ from musubito.adapter import (
     Story,
     Turn,
     digest_input,
+    forced,
     not_replayable,
     off_loop,
     ran_unrecorded,
@@ -71,6 +72,8 @@ class Place(NamedTuple):
     run: Callable[[MusubitoEngine, Scope], Run] | None = None
     turn: Turn | None = None
     """Which one it is of equal tasks that run side by side."""
+    is_released: bool = False
+    """Whether somebody's answer to an interrupt released it."""
 
 
 ANYWHERE: Final = Place()
@@ -85,11 +88,14 @@ class RecordedStep:
         code: Any,
         semantics: StepConfiguration,
         settings: Settings,
-        calls: Callable[[Any], Any] | None = None,
+        calls: Callable[[Any, Events], Any] | None = None,
         counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
+        *,
+        has_its_own_say: bool = False,
     ) -> None:
         """`calls`: see `watched`. `counting` narrows what is given to the `inputs` of the configuration; by default, to
-        keys of a state."""
+        keys of a state. `has_its_own_say`: the configuration was given for this very step."""
+        self.has_its_own_say = has_its_own_say
         self._counting = counting or counted_keys
         self.operation = Operation(name, code, semantics, modules_of(code) or settings.home)
         self.settings = settings
@@ -166,6 +172,7 @@ class Attempt:
         self._before: bytes | None = None
         """The digest of what it was given."""
         self._around_before: bytes | None = None
+        self._events: Events | None = None
         self._ran: list[Any] = []
         """What came out if it was run here, as it is."""
         self._to_dispatch: list[Dispatched | Answer] = []
@@ -224,9 +231,12 @@ class Attempt:
         """What identifies it, and what is to be run if it is not replayed."""
         code = self._code = self.step.operation.fingerprint()
         arguments, self._naming = self._arguments(code)
-        return self.step.operation.call(
+        call = self.step.operation.call(
             engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0]
         )
+        # What one person agreed to, another did not. What was done as an effect stays done.
+        anew = self._place.is_released and not self.step.has_its_own_say and not self.step.is_effect
+        return forced(call) if anew else call
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
         return self._renamed({**self._given_to_it(), "input": self.step.counted(self._value)}, code)
@@ -299,6 +309,14 @@ class Attempt:
         node = self._node.hex()
         return (Origin(node, external(node).artifact),)
 
+    @property
+    def releases(self) -> bool:
+        """Whether an answer to an interrupt releases what follows: it was given to this step, or this step was released
+        and asked no model, so that it only led on."""
+        events = self._events
+        answered, asked = (False, False) if events is None else (events.answered, events.asked_a_model)
+        return answered or (self._place.is_released and not asked)
+
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> tuple[RunnableConfig, Events]:
         """It runs now: the config to use, and where what it emits is recorded."""
@@ -306,6 +324,7 @@ class Attempt:
             self._before = self._digest()
         self._around_before = self._around_now()
         config, events = watched(self.config, self.step.calls)
+        self._events = events
         if self._given is not self.config:
             callbacks, configurable = config["callbacks"], config["configurable"]
             config = {**self._given, "callbacks": callbacks, "configurable": configurable}

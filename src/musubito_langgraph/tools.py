@@ -99,7 +99,9 @@ class _Tools:
             tools = getattr(told, "tools", None)
             if tools and _looks_at_tools(step.operation.fingerprint()):
                 others["tools"] = [self._step(tool).operation.fingerprint().digest for tool in tools]
-        return step.attempt(call, config, Place(None, self._node.run(standing_in(config))), others)
+        standing = standing_in(config)
+        is_released = standing is not None and self._node.is_released(standing, self._node.parents(standing))
+        return step.attempt(call, config, Place(None, self._node.run(standing), None, is_released), others)
 
     def _step(self, tool: Any) -> RecordedStep:
         known = self._steps.get(id(tool))
@@ -108,7 +110,8 @@ class _Tools:
             path = f"{node.path}.{tool.name}"
             semantics = node.settings.semantics(path, replace(node.semantics, inputs=None))
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
-            step = RecordedStep(f"{node.graph}/{path}", tool, semantics, node.settings, counting=_counted_call)
+            name, said = f"{node.graph}/{path}", path in node.settings.steps
+            step = RecordedStep(name, tool, semantics, node.settings, counting=_counted_call, has_its_own_say=said)
             if len(self._steps) >= MOST_TOOLS:
                 self._steps.clear()
             known = self._steps[id(tool)] = tool, step

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
@@ -66,6 +66,8 @@ class Events(BaseCallbackHandler):
         self.found: list[Any] = []
         """What was read from the store."""
         self.asked_a_model = False
+        self.answered = False
+        """Whether it used an answer to an interrupt, itself or by what it called."""
         self._config = config
         self._frame = SCOPE.get().frame
         self._models: dict[UUID, _Model] = {}
@@ -269,23 +271,24 @@ def _differ_in_text_alone(a: BaseMessage, b: BaseMessage) -> bool:
 # -- a config that watches ---------------------------------------------------------------------------------------------
 
 
-def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple[RunnableConfig, Events]:
+def watched(config: RunnableConfig, calls: Callable[[Any, Events], Any] | None) -> tuple[RunnableConfig, Events]:
     """The config that a node is given instead of this one, and what it will have emitted.
 
-    `calls` makes of the function that calls `@task`s another one; None leaves it.
+    `calls` makes of the function that calls `@task`s another one, which is told what was emitted; None leaves it.
     """
     events = Events(config)
     conf = dict(config.get("configurable") or {})
     runtime = _compat.runtime_in(config)
     if runtime is not None:
         _compat.with_runtime(conf, _watched_runtime(runtime, events))
+    changed: RunnableConfig = {**config, "callbacks": _with(config.get("callbacks"), events), "configurable": conf}
+    around = [each for each in _handlers(changed) if isinstance(each, Events)]
     if _compat.scratchpad_in(config) is not None:
-        _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config))
-    _compat.with_send(conf, _watched_send)
+        _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config, around))
+    _compat.with_send(conf, partial(_watched_send, around))
     caller = _compat.caller_in(config)
     if caller is not None and calls is not None:
-        _compat.with_caller(conf, calls(caller))
-    changed: RunnableConfig = {**config, "callbacks": _with(config.get("callbacks"), events), "configurable": conf}
+        _compat.with_caller(conf, calls(caller, events))
     return changed, events
 
 
@@ -356,11 +359,13 @@ class _WatchedControl:
         return reason
 
 
-def _watched_send(send: Callable[[Sequence[tuple[str, Any]]], None]) -> Callable[[Sequence[tuple[str, Any]]], None]:
+def _watched_send(
+    around: Sequence[Events], send: Callable[[Sequence[tuple[str, Any]]], None]
+) -> Callable[[Sequence[tuple[str, Any]]], None]:
     def sending(writes: Sequence[tuple[str, Any]]) -> None:
         if any(_compat.is_answer(channel) for channel, _ in writes):
             not_replayable("it was given an answer to an interrupt")
-            note_read(ANSWER, "", None)
+            _note_answer(around)
         elif writes:
             not_replayable("it wrote to the state past what it returned")
         send(writes)
@@ -368,7 +373,13 @@ def _watched_send(send: Callable[[Sequence[tuple[str, Any]]], None]) -> Callable
     return sending
 
 
-def _watched_counter(config: RunnableConfig) -> Callable[[], int]:
+def _note_answer(around: Sequence[Events]) -> None:
+    note_read(ANSWER, "", None)
+    for events in around:
+        events.answered = True
+
+
+def _watched_counter(config: RunnableConfig, around: Sequence[Events]) -> Callable[[], int]:
     """LangGraph asks for a number whenever a graph is invoked inside a task."""
     count = _compat.scratchpad_in(config).subgraph_counter
 
@@ -376,7 +387,7 @@ def _watched_counter(config: RunnableConfig) -> Callable[[], int]:
         if _compat.is_resuming(config):
             not_replayable("a graph was invoked inside it that may have been given an answer to an interrupt")
             if _compat.has_answer(config):
-                note_read(ANSWER, "", None)
+                _note_answer(around)
         number: int = count()
         return number
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import operator
 import time
+from enum import Enum
 from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.runnables import RunnableLambda
+from langgraph.channels import EphemeralValue
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
+from langgraph.pregel import NodeBuilder, Pregel
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send
 
 from tests.langgraph.specimen import Shelf
@@ -609,6 +613,108 @@ def failure_in_a_subgraph(ran):
     builder = stops(ran, "a")
     builder.add_node("sub", edges(sub, "^ x, x y, y $").compile())
     return edges(builder, "^ a, a sub, sub $")
+
+
+# -- names that are members of an enum -------------------------------------------------------------------------------
+class Names(str, Enum):  # noqa: UP042 - the point of it
+    """Unlike those of a `StrEnum`, its members do not format as their values."""
+
+    FIRST = "first"
+    SECOND = "second"
+    SUB = "sub"
+
+
+def named_by_an_enum(ran):
+    builder = StateGraph(State)
+    for name in (Names.FIRST, Names.SECOND):
+        builder.add_node(name, stop(ran, name.value))
+    return builder.add_edge(START, Names.FIRST)
+
+
+@ZOO(three)
+def enum_and_an_edge(ran):
+    return named_by_an_enum(ran).add_edge(Names.FIRST, Names.SECOND).add_edge(Names.SECOND, END)
+
+
+@ZOO(three)
+def enum_and_a_router(ran):
+    def route(state):
+        ran("route")
+        return Names.SECOND
+
+    return named_by_an_enum(ran).add_conditional_edges(Names.FIRST, route, [Names.SECOND, END])
+
+
+@ZOO(three, parallel=True)
+def enum_and_sends(ran):
+    def route(state):
+        return [Send(Names.SECOND, {"n": 1}), Send(Names.SECOND, {"n": 2})]
+
+    return named_by_an_enum(ran).add_conditional_edges(Names.FIRST, route, [Names.SECOND])
+
+
+@ZOO(three)
+def enum_and_a_command(ran):
+    def lead(state):
+        ran("lead")
+        return Command(goto=Names.SECOND, update={"trail": ["lead"]})
+
+    builder = named_by_an_enum(ran).add_node("lead", lead, destinations=(Names.SECOND,))
+    return builder.add_edge(Names.FIRST, "lead")
+
+
+@ZOO(three)
+def enum_and_a_subgraph(ran):
+    inner = named_by_an_enum(ran).add_edge(Names.FIRST, Names.SECOND).compile()
+    builder = stops(ran, "a").add_node(Names.SUB, inner)
+    return builder.add_edge(START, Names.SUB).add_edge(Names.SUB, "a")
+
+
+# -- graphs of other kinds as nodes --------------------------------------------------------------------------------
+def an_entrypoint(ran):
+    @task
+    def add_one(n: int) -> int:
+        ran("add_one")
+        return n + 1
+
+    @entrypoint()
+    def body(state: Any) -> Any:
+        return {"n": add_one(state["n"]).result(), "trail": ["body"]}
+
+    return body
+
+
+def a_pregel(ran):
+    def work(state):
+        ran("work")
+        return {"n": state["n"] + 1, "trail": ["work"]}
+
+    return Pregel(
+        nodes={"work": NodeBuilder().subscribe_only("given").do(work).write_to("made")},
+        channels={"given": EphemeralValue(dict), "made": EphemeralValue(dict)},
+        input_channels="given",
+        output_channels="made",
+    )
+
+
+def of_another_kind(ran, graph):
+    builder = stops(ran, "ab").add_node("other", graph)
+    return builder.add_edge(START, "a").add_edge("a", "other").add_edge("other", "b")
+
+
+@ZOO(three)
+def entrypoint_as_a_node(ran):
+    return of_another_kind(ran, an_entrypoint(ran))
+
+
+@ZOO(three)
+def pregel_as_a_node(ran):
+    return of_another_kind(ran, a_pregel(ran))
+
+
+@ZOO(three)
+def pregel_in_a_sequence(ran):
+    return of_another_kind(ran, RunnableLambda(lambda state: state) | a_pregel(ran))
 
 
 # -- LangGraph's own cache -----------------------------------------------------------------------------------------

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
+from typing import Any
 
 import pytest
 
-from musubito import MusubitoResult, musubito_step, run, use_musubito_engine
-from musubito.adapter import add_control_flow, not_replayable
+from musubito import MusubitoResult, StepConfiguration, musubito_step, run, use_musubito_engine
+from musubito.adapter import add_control_flow, ambient, not_replayable
 from musubito.engine import context
 from tests.soundness.world import ACROSS, STOCHASTIC, A, B, Failing, Worker, World, forced, parent, under
 
@@ -152,6 +153,120 @@ def test_a_plain_failure_is_passed_on_to_those_who_wait(w: World) -> None:
     with pytest.raises(Failing):
         f(0)
     assert w.ran["f"] == 2, "a failure was replayed"
+
+
+class Client:
+    """Counts by its class alone, as clients do whose keys are no setting."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __musubito_identity__(self) -> str:
+        return "a client"
+
+
+def answers_with(w: World, gate: Gate, client: Client) -> int:
+    w.count(client.key)
+    if client.key == "bad":
+        gate.pass_through()
+        raise Failing(client.key)
+    return 1
+
+
+def with_a_client_in_its_closure(w: World, gate: Gate, client: Client) -> Callable[[], object]:
+    @musubito_step(name="f")
+    def f(x: int) -> int:
+        return answers_with(w, gate, client)
+
+    return lambda: f(0).value
+
+
+def with_a_client_as_its_argument(w: World, gate: Gate, client: Client) -> Callable[[], object]:
+    f = musubito_step(name="f")(answers_with)
+    return lambda: f(w, gate, client).value
+
+
+@musubito_step(StepConfiguration(inputs=("x",)), name="counts only x")
+def counts_only_x(x: int, w: World, gate: Gate, clients: list[Client]) -> int:
+    return answers_with(w, gate, clients[0])
+
+
+def with_a_client_that_does_not_count(w: World, gate: Gate, client: Client) -> Callable[[], object]:
+    return lambda: counts_only_x(0, w, gate, [client]).value
+
+
+def executed_with_a_client(w: World, gate: Gate, client: Client) -> Callable[[], object]:
+    return lambda: w.engine.execute("f", {"w": w, "gate": gate, "client": client}, answers_with).value
+
+
+def inside_a_scope_of_its_own(w: World, gate: Gate, client: Client) -> Callable[[], object]:
+    found: ContextVar[Client] = ContextVar("client")
+
+    class Around:
+        def inputs(self, *_: object) -> Mapping[str, object]:
+            found.set(client)
+            return {}
+
+        def observe(self, *_: object) -> None:
+            return None
+
+    def call() -> object:
+        with ambient(Around()):
+            return once_for_all(w, gate, found).value
+
+    return call
+
+
+@musubito_step(StepConfiguration(inputs=()), name="finds its client")
+def once_for_all(w: World, gate: Gate, found: ContextVar[Client]) -> int:
+    return answers_with(w, gate, found.get())
+
+
+WAYS = [
+    with_a_client_in_its_closure,
+    with_a_client_as_its_argument,
+    with_a_client_that_does_not_count,
+    executed_with_a_client,
+    inside_a_scope_of_its_own,
+]
+
+
+@pytest.mark.parametrize("made", WAYS)
+def test_a_failure_is_not_passed_on_to_whom_holds_another_client(w: World, made: Any) -> None:
+    gate = Gate()
+    bad, good = Client("bad"), Client("good")
+    first, second, third = at_once(w, gate, [made(w, gate, bad), made(w, gate, good), made(w, gate, good)])
+    with pytest.raises(Failing, match="bad"):
+        first.result()
+    assert (second.result(), third.result()) == (1, 1)
+    assert w.ran["bad"] == 1
+
+
+@pytest.mark.parametrize("made", [with_a_client_in_its_closure, with_a_client_that_does_not_count])
+def test_a_failure_is_passed_on_to_whom_holds_the_same_client(w: World, made: Any) -> None:
+    gate = Gate()
+    call = made(w, gate, Client("bad"))
+    for worker in at_once(w, gate, [call] * 3):
+        with pytest.raises(Failing, match="bad"):
+            worker.result()
+    assert w.ran["bad"] == 1
+
+
+def test_a_success_is_shared_by_those_who_hold_other_clients(w: World) -> None:
+    gate = Gate()
+
+    def made(client: Client) -> Callable[[], object]:
+        @musubito_step(name="f")
+        def f(x: int) -> str:
+            gate.pass_through()
+            w.count("f")
+            return client.key
+
+        return lambda: f(0).value
+
+    calls = [made(Client(key)) for key in ("one", "another")]
+    assert [worker.result() for worker in at_once(w, gate, calls)] == ["one", "one"]
+    assert w.ran["f"] == 1
 
 
 def test_what_a_failure_that_was_passed_on_read_counts_for_those_who_waited(w: World) -> None:

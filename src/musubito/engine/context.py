@@ -45,7 +45,10 @@ __all__ = [
 
 
 class Ambient(Protocol):
-    """What holds around steps without being an argument; an adapter for a framework fills it."""
+    """What holds around steps without being an argument; an adapter for a framework fills it.
+
+    One that also has a method `doubts(code)` says by it why a step of this code cannot be replayed, or gives None.
+    """
 
     def inputs(self, code: Fingerprint, given: Sequence[Fingerprint]) -> Mapping[str, object]:
         """What counts as input of a step of this code in this scope (a user, a context, a configuration); canonical

@@ -316,7 +316,8 @@ class MusubitoEngine:
             check_inputs(name, counting, arguments)
         counted = arguments if counting is None else {each: arguments[each] for each in counting}
         begin, code = self.identified(definition, fingerprint)
-        return Call(definition, fingerprint, current, tracker, begin, code, counted, lambda: func(**arguments))
+        function = partial(func, **arguments)
+        return Call(definition, fingerprint, current, tracker, begin, code, counted, function, arguments)
 
     def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """What all keys of this step begin with, and its code as the store is told of it."""

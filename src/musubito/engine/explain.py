@@ -29,7 +29,7 @@ NEIGHBOURS: Final = 500
 """How many earlier nodes of an operation are compared."""
 LOOKED_AT: Final = 5000
 """Among how many of the newest nodes executions of an operation are looked for."""
-BY_CODE: Final = frozenset({"clock", "random", "ids"})
+BY_CODE: Final = frozenset({"clock", "random", "ids", "source"})
 """Kinds of what the code as it is now tells."""
 READ: Final = 20
 """The inputs of how many are read to find the one that differs least."""

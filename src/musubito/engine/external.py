@@ -88,11 +88,16 @@ class EffectStory(Story):
                 return (yield from self._intend())
             if joined is Start.CYCLE:
                 raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
-            if isinstance(joined, Failed) and self._is_shared(joined):
+            if isinstance(joined, Failed) and self._is_mine(joined):
                 return self._passed_on(joined)
             if joined is Landing.RUN_YOURSELF:
                 # Whoever has begun it is suspended, perhaps in an event loop that does not run just now.
                 yield Pause(PAUSE)
+
+    def _is_mine(self, failed: Failed) -> bool:
+        # What may have taken place is not begun once more: whoever waited for it is told how it failed.
+        live = self._live() if self._came_to(failed.error) == "failed" else failed.live
+        return failed.concerns(self._run, self.call.fingerprint, live)
 
     def _without_store(self, fault: StoreError) -> Begun:
         raise StoreError(

@@ -1,9 +1,10 @@
 """Single-flight within one process: a missing result is computed by one call while the others wait for it.
 
 A flight lands with `LOOK_AGAIN` (the result is in the store, or the next one may try), `RUN_YOURSELF` (the outcome is
-nothing that could have been replayed) or `Failed` (a plain failure, passed on; one that holds samples only within its
-run). A call whose wait would close a cycle is told so and runs unrecorded: an enclosing step holds its key, two workers
-wait for each other, or it would block the very event loop that the holder needs.
+nothing that could have been replayed) or `Failed` (a plain failure). A failure is passed on to calls of the very same
+live objects; one that holds samples, only within its run. A call whose wait would close a cycle is told so and runs
+unrecorded: an enclosing step holds its key, two workers wait for each other, or it would block the very event loop that
+the holder needs.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ from asyncio import AbstractEventLoop
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from enum import Enum
+from itertools import repeat
 from types import MemberDescriptorType
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from musubito.engine.context import Frame, HandUp, Run
+from musubito.identity.description import ATOMS
+from musubito.identity.fingerprint import Fingerprint
 
 __all__ = ["Failed", "Flights", "Landed", "Landing", "Start"]
+
+DEEPEST: Final = 20
+"""Levels of plain data that are compared; what lies deeper is taken to differ."""
 
 
 class Start(Enum):
@@ -38,20 +45,43 @@ class Landing(Enum):
 
 
 class Failed(NamedTuple):
-    """The function raised, in this run, and this is what the failed call depended on."""
+    """The function raised, in this run, and this is what the failed call depended on and what it was made of."""
 
     error: BaseException
     handed_up: HandUp
     run: Run
+    code: Fingerprint | None = None
+    live: object = None
 
     @classmethod
-    def of(cls, error: BaseException, handed_up: HandUp, run: Run) -> Failed:
+    def of(cls, error: BaseException, handed_up: HandUp, run: Run, code: Fingerprint, live: object) -> Failed:
         """As it is now: whoever it is raised at may add to it."""
-        return cls(_like(error), handed_up, run)
+        return cls(_like(error), handed_up, run, code, live)
+
+    def concerns(self, run: Run, code: Fingerprint, live: object) -> bool:
+        """Tell whether another call would have failed likewise. Equal calls may differ in what does not count for their
+        identity (a credential, a client), so the failure concerns the very same objects alone. A failure that came of
+        samples concerns its own run alone: another may have been given them elsewhere."""
+        if self.run is not run and self.handed_up.samples:
+            return False
+        return self.code is code and _are_same(self.live, live)
 
     def raised(self) -> BaseException:
         """For one of those who waited: raised by several, one error would gather the notes and traces of all."""
         return _like(self.error)
+
+
+def _are_same(one: object, other: object, depth: int = 0) -> bool:
+    """Tell whether two values are the same object, or plain data made of the same objects."""
+    if one is other:
+        return True
+    if type(one) is not type(other) or depth > DEEPEST:
+        return False
+    if isinstance(one, dict) and isinstance(other, dict) and type(one) is dict:
+        return one.keys() == other.keys() and all(_are_same(one[key], other[key], depth + 1) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and type(one) in (list, tuple):
+        return len(one) == len(other) and all(map(_are_same, one, other, repeat(depth + 1)))
+    return type(one) in ATOMS and one == other
 
 
 def _like(error: BaseException) -> BaseException:

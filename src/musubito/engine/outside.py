@@ -200,8 +200,8 @@ def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[Read]:
 def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) -> None:
     """Warn, once for each engine, step and kind, that a DETERMINISTIC step replays an answer of one moment.
 
-    A step with `ttl_seconds` says how long its answer holds, and one with an `operation_version` what the network and
-    processes answer: neither is warned of.
+    A step with `ttl_seconds` says how long its answer holds, and one with an `operation_version` what the network,
+    processes and data outside answer: neither is warned of.
     """
     semantics, warned = definition.semantics, frame.engine.warned
     never = semantics.step_type is not StepType.DETERMINISTIC or semantics.force_reexecution
@@ -209,7 +209,7 @@ def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) 
         return
     told: list[str] = []
     for each in _asked(fingerprint, frame):
-        stated = definition.operation_version is not None and each.kind in ("network", "process")
+        stated = definition.operation_version is not None and each.kind in ("network", "process", "source")
         if not stated and (definition.name, each.kind) not in warned:
             told.append(str(each))
     if told:
@@ -218,5 +218,5 @@ def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) 
         warn(
             f"{definition.name} {few} and is DETERMINISTIC: its answer is replayed for ever; say "
             "step_type=StepType.STOCHASTIC or ttl_seconds=... in its StepConfiguration, or give it what it asks for as "
-            "an argument."
+            "an argument. A step that reaches data outside may say operation_version=lambda: collection.count()."
         )

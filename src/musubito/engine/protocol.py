@@ -140,7 +140,8 @@ SAMPLES: Final = int(Holds.SAMPLES)
 class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.
 
-    `current` identifies the code again. `again`: where `arguments` were made of what the call is given, they are made
+    `current` identifies the code again. `live` holds the objects that the call is given, those that do not count among
+    them. `again`: where `arguments` were made of what the call is given, they are made
     anew.
     """
 
@@ -152,6 +153,7 @@ class Call(NamedTuple):
     code: CodeRecord
     arguments: Mapping[str, object]
     function: Callable[[], Any]
+    live: object
     turn: Turn | None = None
     again: Callable[[], Mapping[str, object]] | None = None
 
@@ -212,6 +214,11 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, InputDigest, st
         if call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
             # The same call may be answered otherwise now, and so may whatever follows it. What was done stays done.
             digest = sha256(b"remembers" + digest + uuid.uuid4().bytes).digest()
+    doubts = getattr(scope.ambient, "doubts", None)
+    if doubts is not None and (doubt := doubts(call.fingerprint)) is not None:
+        why_not = doubt
+        if call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
+            digest = sha256(b"doubts" + digest + uuid.uuid4().bytes).digest()
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not given.results:
@@ -453,7 +460,7 @@ class Story:
                 return UNRECORDED
             if joined is Start.MINE:
                 return (yield from self._lead())
-            if isinstance(joined, Failed) and self._is_shared(joined):
+            if isinstance(joined, Failed) and self._is_mine(joined):
                 return self._passed_on(joined)
             alone = joined is not Landing.LOOK_AGAIN
             newest = yield Newest(self.keys, self.engine.namespace)
@@ -468,9 +475,13 @@ class Story:
         found: Found | Claimed | None = yield NewestOrClaim(distant, claim, self.engine.namespace)
         return self._claimed(found, claim) if isinstance(found, Claimed) else found
 
-    def _is_shared(self, failed: Failed) -> bool:
-        """A failure that came of another run's samples is not: this run may have been given them elsewhere."""
-        return failed.run is self._run or not failed.handed_up.samples
+    def _is_mine(self, failed: Failed) -> bool:
+        """Tell whether this call would have failed as the one that it waited for."""
+        return failed.concerns(self._run, self.call.fingerprint, self._live())
+
+    def _live(self) -> object:
+        """Return the objects that the function is given or finds around it."""
+        return self.call.live, self.scope.ambient
 
     def _passed_on(self, failed: Failed) -> Raised:
         """The failure of the call that this one waited for."""
@@ -928,7 +939,8 @@ class Story:
         if cancelled:
             self._land(Landing.LOOK_AGAIN)
         else:
-            self._land(Landing.RUN_YOURSELF if passing else Failed.of(error, handed_up, self._run))
+            failed = Failed.of(error, handed_up, self._run, self.call.fingerprint, self._live())
+            self._land(Landing.RUN_YOURSELF if passing else failed)
 
     def _came_to(self, error: BaseException) -> str:
         """What became of an effect whose function raised this."""

@@ -18,10 +18,12 @@ __all__ = [
     "Shown",
     "displays",
     "is_showing_method",
+    "is_source",
     "kind_of",
     "may_remember",
     "register_display",
     "register_kind",
+    "register_source",
     "remembers",
 ]
 
@@ -83,6 +85,25 @@ def is_showing_method(name: str) -> bool:
 def displays(module: str) -> bool:
     """Whether what is in this module only shows what it holds."""
     return any(module == each or module.startswith(f"{each}.") for each in _DISPLAYS)
+
+
+_SOURCES: Final[dict[type, bool]] = {}
+CONNECTIONS: Final = (("commit", "rollback"), ("connect", "dispose"))
+"""Methods by which connections and sessions of databases, and engines that make them, are known."""
+
+
+def register_source(cls: type, *, is_source: bool = True) -> None:
+    """Objects of `cls` stand for data that is kept outside; not so, where they hold it themselves and count by it."""
+    _SOURCES[cls] = is_source
+
+
+def is_source(value: object) -> bool:
+    """Tell whether an object stands for data that is kept outside, which may change unseen."""
+    cls = type(value)
+    known = next((_SOURCES[each] for each in cls.__mro__ if each in _SOURCES), None)
+    if known is not None:
+        return known
+    return any(all(callable(getattr(cls, each, None)) for each in methods) for methods in CONNECTIONS)
 
 
 def kind_of(value: object) -> Kind | None:

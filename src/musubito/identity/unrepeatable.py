@@ -1,4 +1,4 @@
-"""What code asks for that is another each time: the clock, random numbers, ids.
+"""What code asks for that is another each time: the clock, random numbers, ids, data that is kept outside.
 
 A DETERMINISTIC step that does so is replayed with the moment of its first run, so it is named. Which function a name
 leads to decides, not how it is spelled. A value that only a logger is given does not count (see
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from musubito.identity.description import step_of
 from musubito.identity.escapes import Escapes, bound_to, definition_of
+from musubito.identity.foreign import is_source
 from musubito.identity.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
 from musubito.identity.origin import module_name
 
@@ -31,6 +32,7 @@ KINDS: Final[Mapping[str, str]] = {
     "ids": "makes ids: {}",
     "network": "opened a connection to {}",
     "process": "started a process: {}",
+    "source": "reaches data that is kept outside: {}",
 }
 """The kinds of what cannot be repeated, each with how it is told."""
 
@@ -144,6 +146,9 @@ def unrepeatable_in(
                 source = _Source("random", type(value).__qualname__)
             if source is not None:
                 found.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
+        if is_source(values[number]):
+            cls = type(values[number])
+            found.add(Unrepeatable("source", f"{holders[number]}, a {module_name(cls)}.{cls.__qualname__}"))
     return tuple(sorted(found))
 
 

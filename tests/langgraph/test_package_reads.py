@@ -1,0 +1,99 @@
+"""Helpers of installed packages that look up the thread: what they give one thread reaches no other."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.graph import START, StateGraph
+
+from musubito_langgraph import musubito_graph
+from tests.langgraph.specimen import Ran, took
+
+pytestmark = pytest.mark.usefixtures("engine")
+INNER = "from langgraph.config import get_config\ndef who():\n    return get_config()['configurable']['thread_id']\n"
+LAZY = "def who():\n    {}\n    return inner.who()\n"
+PACKAGES: Mapping[str, Mapping[str, str]] = {
+    "at once": {"__init__": "from helping_hand.inner import who\n", "inner": INNER},
+    "by its full name": {"__init__": LAZY.format("from helping_hand import inner"), "inner": INNER},
+    "by its own package": {"__init__": LAZY.format("from . import inner"), "inner": INNER},
+    "as a module": {"__init__": LAZY.format("import helping_hand.inner as inner"), "inner": INNER},
+    "by another": {
+        "__init__": "def who():\n    from .outer import who\n    return who()\n",
+        "outer": LAZY.format("from . import inner"),
+        "inner": INNER,
+    },
+    "the function, at the call": {
+        "__init__": "def who():\n    from langgraph.config import get_config\n"
+        "    return get_config()['configurable']['thread_id']\n"
+    },
+    "the function's module": {
+        "__init__": "import langgraph.config\ndef who():\n"
+        "    return langgraph.config.get_config()['configurable']['thread_id']\n"
+    },
+}
+HARMLESS: Mapping[str, Mapping[str, str]] = {
+    "a method of that name": {
+        "__init__": "# langchain calls this, too\nclass Client:\n    def get_config(self): return vars(self)\n"
+        "def who(): return str(Client().get_config())\n"
+    },
+    "something else of LangChain": {
+        "__init__": "from langchain_core.messages import HumanMessage\ndef who():\n    return HumanMessage('x').text\n"
+    },
+}
+
+
+class State(TypedDict, total=False):
+    q: str
+    a: str
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Mapping[str, str]], Any]]:
+    site = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(str(site))
+    names: list[str] = []
+
+    def install(name: str, files: Mapping[str, str]) -> Any:
+        names.append(name)
+        (site / name).mkdir(parents=True)
+        for file, text in files.items():
+            (site / name / f"{file}.py").write_text(text.replace("helping_hand", name))
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+
+    yield install
+    for module in [each for each in sys.modules if each.partition(".")[0] in names]:
+        del sys.modules[module]
+
+
+def graph_that_asks(package: Any, ran: Ran) -> Any:
+    def node(state: State) -> State:
+        ran("node")
+        return {"a": package.who()}
+
+    return musubito_graph(StateGraph(State).add_node("node", node).add_edge(START, "node").compile())
+
+
+def thread(name: str) -> Any:
+    return {"configurable": {"thread_id": name}}
+
+
+@pytest.mark.parametrize("name", ["reads_{}", "langgraph_reads_{}", "langchain_reads_{}"])
+@pytest.mark.parametrize("how", PACKAGES)
+def test_a_package_that_names_the_thread(how: str, name: str, install: Any, ran: Ran):
+    graph = graph_that_asks(install(name.format(list(PACKAGES).index(how)), PACKAGES[how]), ran)
+    assert [graph.invoke({"q": "hi"}, thread(each))["a"] for each in ("ann", "bob", "ann")] == ["ann", "bob", "ann"]
+    assert took(ran) == {"node": 2}
+
+
+@pytest.mark.parametrize("how", HARMLESS)
+def test_a_package_that_names_no_thread(how: str, install: Any, ran: Ran):
+    graph = graph_that_asks(install(f"names_no_{list(HARMLESS).index(how)}", HARMLESS[how]), ran)
+    for each in ("ann", "bob"):
+        graph.invoke({"q": "hi"}, thread(each))
+    assert took(ran) == {"node": 1}
