@@ -51,7 +51,7 @@ async def who(authorization: str | None) -> Auth.types.MinimalUserDict:
     return {"identity": (authorization or "nobody").split()[-1], "asked_at": time.time()}
 
 def ran(name):
-    print("RAN", name, flush=True)
+    print(f"RAN {name}\\n", end="", flush=True)  # in one piece, whoever prints beside it
 
 class State(TypedDict, total=False):
     text: str
