@@ -79,6 +79,8 @@ class Fingerprint:
     unrepeatable: tuple[Unrepeatable, ...] = ()
     packages: str | None = None
     """Which installed packages count in it (see `StepConfiguration`)."""
+    words: frozenset[str] = frozenset()
+    """What the user's reached functions, constants and classes mention by name."""
     kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
     """The changes of state that it counts without."""
 
@@ -183,6 +185,7 @@ class CodeTracker:
             closure.unseen,
             closure.unrepeatable,
             self.packages,
+            closure.words,
             tuple(closure.kept),
         )
         self._held = closure.unchanged, fingerprint, closure
