@@ -95,6 +95,7 @@ __all__ = [
     "caller_in",
     "channels_in",
     "checkpoint_ns_in",
+    "config_that_begins",
     "control_in",
     "copied",
     "declared_ends",
@@ -115,6 +116,7 @@ __all__ = [
     "keeps_checkpoints",
     "later_than",
     "may_stop",
+    "nothing",
     "parts_of",
     "place_of_task",
     "position_of_send",
@@ -149,6 +151,11 @@ CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
 
 BEGINS: Final = frozenset({Pregel.stream.__code__, Pregel.astream.__code__})
 """What calls the handlers of `on_chain_start` when a graph begins."""
+BEGIN_CONFIGS: Final = frozenset(
+    {"langchain_core.runnables.base", "langchain_core.runnables.branch", "langchain_core.runnables.fallbacks"}
+    | {"langchain_core.tools.base", "langgraph._internal._runnable", "langgraph.pregel.main"}
+)
+"""Modules of what calls these handlers when anything begins."""
 FRAMES: Final = 8
 """So many calls away from them at most."""
 
@@ -384,6 +391,25 @@ def graph_that_begins() -> Pregel[Any] | None:
             graph: Pregel[Any] = frame.f_locals["self"]
             return graph
     return None
+
+
+def config_that_begins() -> Any:
+    """Asked by a handler of `on_chain_start` or `on_tool_start`: the config of what begins, which is made for that
+    alone and is what its function will be given; None if there is none."""
+    frame = sys._getframe(1)
+    for _ in range(FRAMES):
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+        if frame.f_globals.get("__name__") in BEGIN_CONFIGS and isinstance(
+            config := frame.f_locals.get("config"), dict
+        ):
+            return config
+    return None
+
+
+def nothing(_config: Config) -> None:
+    """Do nothing."""
 
 
 def scratchpad_in(config: Config) -> Any:

@@ -2,30 +2,29 @@
 
 The context, the user's own keys in `configurable`, and what the store holds may decide what a node answers, and every
 step inside it. So may the thread, the metadata, the tags, what the thread came to last, and the ids of this very
-execution; these differ from run to run, and count only for code that looks at them (`musubito_langgraph.sees`).
+execution; these differ from run to run, and count only for code that reads them (`musubito_langgraph.config_reads`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Container, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 
-from musubito.adapter import Fingerprint, note_read, warn
+from musubito.adapter import SCOPE, Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
-from musubito.identity.fingerprint import CodePart, told_apart
+from musubito.identity.fingerprint import told_apart
 from musubito_langgraph import _compat
-from musubito_langgraph.aliases import aliases_in, module_in
+from musubito_langgraph.config_reads import ABOUT, counted, everything, observe, observed_runtime
 from musubito_langgraph.identities import Identity
-from musubito_langgraph.packages import seen_by_package
-from musubito_langgraph.policy import KEY, VOLATILE
-from musubito_langgraph.sees import ABOUT, DIFFER, Sees, what_is_seen
-from musubito_langgraph.store import STORE, observed, store_behind
+from musubito_langgraph.policy import VOLATILE
+from musubito_langgraph.store import STORE, store_behind
+from musubito_langgraph.store import observed as found_in_store
 
 __all__ = ["Around"]
 
@@ -33,51 +32,12 @@ _SKIPPED: Final = set(VOLATILE)
 """With the keys that LangGraph itself uses, as they are met."""
 SEEN: Final = "seen"
 """The kind of reads of what differs from run to run."""
-EXECUTION: Final = ("task_id", "thread_id", "node_attempt", "assistant_id", "graph_id", "user")
-"""What tells an execution, and for whom it is, from others."""
-_SIGHT: Final[dict[tuple[tuple[str, str | None], ...], Sees]] = {}
-_LAST: Final[dict[bytes, tuple[tuple[CodePart, ...], Sees | None]]] = {}
-MOST_SIGHTS: Final = 256
-"""What so many codes look at is kept: functions may be made anew for each request."""
-BLIND: Final = Sees()
-AROUND: Final = re.compile(r"\b(\w*context\w*|\w*config\w*|\w*runtime\w*)\b", re.IGNORECASE)
+AROUND: Final = "context", "config", "runtime"
 FIELD: Final = re.compile(r"\.(\w+)")
 """In the name of what is around: the fields and keys that lead to it."""
 WORD: Final = re.compile(r"\w+")
 CONSTRUCTORS: Final = (".__init__", ".__new__", ".__post_init__")
 _WARNED: Final[set[str]] = set()
-NOTHING: Final[dict[str, object]] = {}
-
-
-def _sight(code: Fingerprint, *more: Fingerprint) -> Sees | None:
-    """What the code looks at of what differs from run to run, with more that it may call; None if that is nothing."""
-    if more:
-        codes = (code, *more)
-        return _sight_of(
-            [part for each in codes for part in each.parts], {name for each in codes for name in each.others}
-        )
-    last = _LAST.get(code.digest)
-    if last is not None and last[0] is code.parts:
-        return last[1]
-    sight = _sight_of(code.parts, code.others)
-    _LAST[code.digest] = code.parts, sight
-    return sight
-
-
-def _sight_of(parts: Iterable[CodePart], packages: Iterable[str]) -> Sees | None:
-    # Annotations do not count as code, and of the same code the texts may be at hand or not.
-    texts = tuple(dict.fromkeys((part.name, part.source) for part in parts if part.is_function))
-    sight = _SIGHT.get(texts)
-    if sight is None:
-        if len(_SIGHT) >= MOST_SIGHTS:
-            _SIGHT.clear()
-            _LAST.clear()
-        known = cache(aliases_in)
-        sight = what_is_seen((source for _, source in texts), (known(module_in(name)) for name, _ in texts))
-        _SIGHT[texts] = sight
-    for package in packages:
-        sight |= seen_by_package(package)
-    return None if sight == BLIND else sight
 
 
 class Around:
@@ -94,7 +54,7 @@ class Around:
         self._classes: set[type] = set()
         self._met: dict[bytes, Fingerprint] = {}
         """The code of what is in the context and in `configurable`, which a step may call."""
-        self._looked: dict[Sees, dict[str, object]] = {}
+        self._looked: dict[frozenset[str], dict[str, object]] = {}
         """What differs from run to run and counts all the same, for code that looks at it."""
 
     def values(self, code: Fingerprint) -> Mapping[str, object]:
@@ -135,18 +95,22 @@ class Around:
         base = self._base
         if base is None:
             base = self._base = self._always()
-        sight = _sight(code, *given, *self._met.values())
-        if sight is None:
-            return base, NOTHING
-        seen = self._looked.get(sight)
+        names = self._counted((code, *given))
+        seen = self._looked.get(names)
         if seen is None:
-            seen = self._looked[sight] = self._seen(sight)
+            seen = self._looked[names] = self._seen(names)
         return base, seen
+
+    def _counted(self, codes: Iterable[Fingerprint]) -> frozenset[str]:
+        """Return the names of what differs from run to run and counts all the same."""
+        ignored = {f"{part}.{key}" for part in ("configurable", "metadata") for key in self._ignored}
+        words = frozenset[str]().union(*(code.words for code in (*codes, *self._met.values())))
+        return frozenset(counted(words, self._config)) - ignored
 
     def as_it_is(self, code: Fingerprint) -> bytes | None:
         """The digest of what counts for a step of this code, as it is now; None if that is nothing."""
-        sight = _sight(code, *self._met.values())
-        return _digest({**self._always(), **(NOTHING if sight is None else self._seen(sight))} or None)
+        always = self._always()
+        return _digest({**always, **self._seen(self._counted((code,)))} or None)
 
     def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:
         """What a read would find now."""
@@ -155,7 +119,7 @@ class Around:
         store = None if self._runtime is None else self._runtime.store
         if kind != STORE or store is None:
             return b"there is nothing to read from"
-        return observed(store_behind(store), key)
+        return found_in_store(store_behind(store), key)
 
     def _always(self) -> dict[str, object]:
         conf = self._config.get("configurable") or {}
@@ -176,39 +140,37 @@ class Around:
             found["store"] = True
         return found
 
-    def _seen(self, sight: Sees) -> dict[str, object]:
-        names = set(sight.top)
-        everything = "config" in sight.whole
-        if everything or "configurable" in sight.whole:
-            names |= {f"configurable.{key}" for key in VOLATILE - {KEY}}
-        names |= {
-            f"configurable.{key}" for key in sight.configurable if key in VOLATILE - {KEY} or key.startswith("__")
-        }
-        metadata = self._config.get("metadata") or {}
-        if everything or "metadata" in sight.whole:
-            names |= {f"metadata.{key}" for key in metadata}
-        names |= {f"metadata.{key}" for key in sight.metadata if key != KEY}
-        if everything or "tags" in sight.whole:
-            names.add("tags")
-        if everything or "execution" in sight.whole:
-            names |= {f"execution.{key}" for key in EXECUTION}
-        names |= {f"execution.{key}" for key in sight.execution}
-        names |= {f"runtime.{key}" for key in (DIFFER if everything else sight.runtime)}
-        names -= {f"configurable.{key}" for key in self._ignored} | {f"metadata.{key}" for key in self._ignored}
+    def _seen(self, names: Iterable[str]) -> dict[str, object]:
         return {name: value for name in sorted(names) if (value := self._value_of(name)) is not None}
+
+    def note_reads(self, config: RunnableConfig, found: list[Any]) -> Callable[[RunnableConfig], None]:
+        """Note what is read of this config from now on; `found` takes what was read. Gives back what does so with
+        another config that was made of this one."""
+        frame = SCOPE.get().frame
+
+        def note(name: str) -> None:
+            value = self._value_of(name)
+            found.append(value)
+            note_read(SEEN, name, _digest(value), frame)
+
+        runtime, conf = _compat.runtime_in(config), config.get("configurable")
+        if conf is not None and runtime is not None:
+            _compat.with_runtime(conf, observed_runtime(runtime, note))
+        observe(config, note)
+        return partial(observe, note=note)
 
     def _value_of(self, name: str) -> object:
         where, _, key = name.partition(".")
+        if key in self._ignored and where in ("configurable", "metadata"):
+            return None
         match where:
+            case "config":
+                return self._seen(everything(self._config))
             case "configurable" | "metadata":
                 value = (self._config.get(where) or {}).get(key)
             case "execution":
                 values = (getattr(getattr(self._runtime, each, None), key, None) for each in ABOUT)
                 value = next((each for each in values if each is not None), None)
-                if key == "node_attempt":
-                    # That of a retry is none of a first attempt's business: what a replay gives is what came out in
-                    # the end.
-                    value = None
             case "runtime":
                 value = getattr(self._runtime, key, None)
             case "tags":
@@ -248,8 +210,7 @@ def _words(code: Fingerprint) -> Container[str]:
 
 def _asks_for_what_is_around(codes: Sequence[Fingerprint]) -> bool:
     """Whether a step may come to its context, or to what is configured: its code speaks of it."""
-    parts = (part for code in codes for part in code.parts if part.is_function)
-    return any(part.source is None or AROUND.search(part.source) for part in parts)
+    return any(word in each.lower() for code in codes for each in code.words for word in AROUND)
 
 
 def _warn_of_memory(name: str) -> None:

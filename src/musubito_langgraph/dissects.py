@@ -18,14 +18,15 @@ To say "inside" where no id is looked into is but a run too many.
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Flag, auto
 from typing import Final, NamedTuple
 
 from musubito.adapter import Fingerprint
+from musubito.identity.source import parsed
 from musubito_langgraph.messages import Handling, handling
-from musubito_langgraph.sees import _tree
 
 __all__ = ["Dissects", "handling_of", "what_is_dissected"]
 
@@ -95,6 +96,38 @@ def what_is_dissected(sources: Iterable[str | None]) -> Dissects:
         return Dissects(_Reader(readable).looks_inside(), makes)
     except RecursionError:  # nested deeper than can be followed: not read
         return Dissects(inside=True, makes=makes)
+
+
+def _tree(source: str | None) -> ast.Module | None:
+    if source is None:
+        return None
+    # A text that begins indented stands in a block: its lines cannot all be moved, where a text in it has others.
+    block = f"if 1:\n{source}" if source[:1].isspace() else source
+    try:
+        tree: ast.Module = parsed(block)
+    except SyntaxError:
+        return _lambdas(source)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return tree
+
+
+def _lambdas(source: str) -> ast.Module | None:
+    """Of lines that are no statement, such as `.add_node("a", lambda state: ...)`: each lambda with as much of what
+    follows as can be read, which is at least itself. None if one cannot be, or if this is no lambda's text."""
+    if re.search(r"^\s*(@|async\s|def\s|class\s)", source, re.MULTILINE):
+        return None
+    body: list[ast.stmt] = []
+    for start in re.finditer(r"\blambda\b", source):
+        for end in range(len(source), start.end(), -1):
+            try:
+                body += parsed(f"({source[start.start() : end]}\n)").body
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                continue
+            break
+        else:
+            return None
+    return ast.Module(body, []) if body else None
 
 
 def _makes(node: ast.AST) -> bool:

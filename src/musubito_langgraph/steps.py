@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -45,6 +45,7 @@ from musubito.adapter import (
     warn,
 )
 from musubito_langgraph.around import Around
+from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.contents import messages_in
 from musubito_langgraph.dissects import handling_of
 from musubito_langgraph.failures import ToolFailed, failed_tools
@@ -328,20 +329,23 @@ class Attempt:
         if self._given is not self.config:
             callbacks, configurable = config["callbacks"], config["configurable"]
             config = {**self._given, "callbacks": callbacks, "configurable": configurable}
+        around = self._scope.ambient
+        if isinstance(around, Around):
+            events.observe = around.note_reads(config, events.found)
         return config, events
 
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run it; gives back what is stored."""
         config, events = self.begin()
         with within(config):
-            output = go(config)
+            output = unobserved(go(config))
         self._ran = [output]
         return self.packed([output], events)
 
     async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         config, events = self.begin()
         with within(config):
-            output = await go(config)
+            output = unobserved(await go(config))
         self._ran = [output]
         return self.packed([output], events)
 
@@ -451,7 +455,7 @@ def within(config: RunnableConfig) -> Iterator[None]:
         with inside(None):
             yield
         return
-    token = var_child_runnable_config.set(watched_likewise(around, config))
+    token = var_child_runnable_config.set(cast("RunnableConfig", ObservedConfig(watched_likewise(around, config))))
     try:
         with inside(None):
             yield

@@ -68,6 +68,8 @@ class Events(BaseCallbackHandler):
         self.asked_a_model = False
         self.answered = False
         """Whether it used an answer to an interrupt, itself or by what it called."""
+        self.observe: Callable[[RunnableConfig], None] = _compat.nothing
+        """Notes what is read of a config that was made of the one around."""
         self._config = config
         self._frame = SCOPE.get().frame
         self._models: dict[UUID, _Model] = {}
@@ -90,6 +92,17 @@ class Events(BaseCallbackHandler):
         graph = _compat.graph_that_begins()
         if graph is not None and remembers(graph):
             not_replayable("a graph ran inside it that has a memory of its own")
+        self._observe_inside()
+
+    def on_tool_start(self, serialized: dict[str, Any], input_str: str, **kwargs: Any) -> None:
+        """A tool begins."""
+        self._observe_inside()
+
+    def _observe_inside(self) -> None:
+        # LangChain and LangGraph make plain dicts of the parts of configs that they merge.
+        config = _compat.config_that_begins()
+        if config is not None:
+            self.observe(config)
 
     def on_chat_model_start(
         self,
@@ -300,6 +313,9 @@ def watched_likewise(around: RunnableConfig, config: RunnableConfig) -> Runnable
         if isinstance(handler, Events):
             callbacks = _with(callbacks, handler)
     changed: RunnableConfig = {**around, "callbacks": callbacks, "configurable": config["configurable"]}
+    for handler in _handlers(config)[-1:]:
+        if isinstance(handler, Events):
+            handler.observe(changed)
     return changed
 
 

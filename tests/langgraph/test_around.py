@@ -10,7 +10,7 @@ import string
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import add
 from typing import Annotated, Any, TypedDict
 
@@ -30,11 +30,8 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from musubito import MusubitoWarning, run
-from musubito.identity.fingerprint import CodeTracker
 from musubito.identity.source import parsed
 from musubito_langgraph import musubito_graph
-from musubito_langgraph.around import _sight
-from musubito_langgraph.sees import WHOLE
 from tests.langgraph.specimen import Ran
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -355,19 +352,6 @@ def test_a_config_is_known_by_other_names_of_its_type(way: str):
 
     assert [asked("ann", "1"), asked("bob", "2"), asked("ann", "3")] == ["ann", "bob", "ann"]
     assert ran.counts == {"tool": 2}
-
-
-def test_what_is_seen_goes_by_the_texts_that_are_at_hand():
-    def node(state: State) -> State:
-        return {"a": state["q"]}
-
-    known = CodeTracker(node).current()
-    unknown = replace(known, parts=tuple(replace(part, source=None) for part in known.parts))
-    for _ in range(2):
-        assert _sight(known) is None
-        blind = _sight(unknown)
-        assert blind is not None
-        assert blind.whole == WHOLE
 
 
 class Cycle:

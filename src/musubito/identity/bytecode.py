@@ -7,8 +7,10 @@ and items of a named thing, and calls of methods that change a container.
 from __future__ import annotations
 
 import dis
+import re
 from collections.abc import Iterator
 from types import CodeType
+from typing import Any
 
 from musubito.identity.mentions import special_methods
 from musubito.identity.scan import (
@@ -25,12 +27,14 @@ from musubito.identity.scan import (
 )
 from musubito.identity.write_syntax import ADDERS, MUTATORS
 
-__all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode"]
+__all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode", "words_in", "words_of"]
 
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 CLOSURES = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
 KEYS = GLOBALS | {"LOAD_CONST"}
+BLANK = re.compile(r"\s")
+WORD = re.compile(r"\w+")
 IGNORED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRECALL"})
 
 
@@ -41,6 +45,29 @@ def codes(code: CodeType) -> Iterator[CodeType]:
         each = pending.pop()
         yield each
         pending += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+
+
+def words_of(code: CodeType) -> frozenset[str]:
+    """Return every name that the code mentions: of globals, attributes, imports and parameters, and in its texts.
+
+    A text that is no keyword comes in brackets, too: something may be looked up by it.
+    """
+    found: set[str] = set()
+    for each in codes(code):
+        parameters = each.co_argcount + each.co_kwonlyargcount
+        found.update(each.co_names, each.co_varnames[:parameters], words_in(each.co_consts))
+        found.update(f"[{text}]" for text in each.co_consts if isinstance(text, str) and text.isidentifier())
+    return frozenset(found)
+
+
+def words_in(value: Any) -> Iterator[str]:
+    """Yield the words of the texts in a constant. A text with blanks in it is prose or a prompt, and names nothing."""
+    if isinstance(value, str):
+        if not BLANK.search(value):
+            yield from WORD.findall(value)
+    elif isinstance(value, tuple | frozenset):
+        for each in value:
+            yield from words_in(each)
 
 
 def global_names(code: CodeType) -> set[str]:

@@ -25,7 +25,7 @@ from musubito.identity.structs import is_struct, struct_links
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["CONSTRUCTORS", "describe_class"]
+__all__ = ["CONSTRUCTORS", "describe_class", "fields_declared"]
 
 CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
 NEVER = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__"})
@@ -119,6 +119,15 @@ GENERATED = frozenset(
         "__match_args__",
     ]
 )
+
+
+def fields_declared(cls: type) -> set[str]:
+    """Return the names that a class and its own fields bear."""
+    found = {*vars(cls), *vars(cls).get("__annotations__", ())}
+    for fields in ("__dataclass_fields__", "__pydantic_fields__"):
+        own, *inherited = (vars(each).get(fields, ()) for each in cls.__mro__)
+        found.update(set(own).difference(*inherited))
+    return found
 
 
 def describe_class(walk: Walk, cls: type, name: str) -> Description:

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 from musubito.errors import MusubitoError
 from musubito.identity.annotations import annotated_classes
+from musubito.identity.bytecode import words_in
+from musubito.identity.classes import fields_declared
 from musubito.identity.copies import is_copy, may_be_copies
 from musubito.identity.describe import builtin_base, describe, is_atom, plain
 from musubito.identity.description import ATOMS, Description, fields_of
@@ -95,6 +97,8 @@ class Closure(NamedTuple):
     kept: list[tuple[Changes, Hashable]]
     unseen: tuple[str, ...]
     unrepeatable: tuple[Unrepeatable, ...]
+    words: frozenset[str]
+    """What the user's functions and constants mention by name (see `words_of`), and the fields of classes."""
 
 
 def reach(
@@ -265,6 +269,7 @@ class Walk:
         self.at: Any = None
         """What is being described."""
         self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of, self._is_foreign)
+        self._words: set[str] = set()
         self.asks: list[tuple[int, Unrepeatable]] = []
         """What functions ask for that is another each time, each with the number of the function."""
         self._edges: list[list[int]] = []
@@ -366,6 +371,12 @@ class Walk:
             self.read.kept,
             tuple(sorted(self.unseen)),
             unrepeatable_in(self._kept, self._edges, self._holders, self.asks),
+            frozenset(
+                self._words.union(
+                    *(text_of(each).words for each in self._functions),
+                    *map(fields_declared, itertools.chain(*reached.values())),
+                )
+            ),
         )
 
     def _note_package(self, value: Any) -> None:
@@ -485,6 +496,7 @@ class Walk:
         """A reference to what is bound to a name; plain data becomes a part of its own."""
         reference = self.link(value, self.called(value, name), runs=runs, whole=whole, shown=shown)
         if not reference.startswith(b"r"):
+            self._words.update(words_in(value))
             self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _escaped(_shown(name, value))))
         return reference
 

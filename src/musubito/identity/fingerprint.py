@@ -81,6 +81,8 @@ class Fingerprint:
     """The modules of other packages that it names, and attributes of these, in full."""
     packages: str | None = None
     """Which installed packages count in it (see `StepConfiguration`)."""
+    words: frozenset[str] = frozenset()
+    """What the user's reached functions, constants and classes mention by name."""
     kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
     """The changes of state that it counts without."""
 
@@ -186,6 +188,7 @@ class CodeTracker:
             closure.unrepeatable,
             closure.modules,
             self.packages,
+            closure.words,
             tuple(closure.kept),
         )
         self._held = closure.unchanged, fingerprint, closure

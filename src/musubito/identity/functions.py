@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from musubito.identity.annotations import annotation_links
-from musubito.identity.bytecode import scan_bytecode
+from musubito.identity.bytecode import scan_bytecode, words_of
 from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, ATOMS, Description, contents, step_of
 from musubito.identity.environment import environment_links, is_environment
@@ -46,6 +46,8 @@ class Text(NamedTuple):
 
     source: Source | None
     scan: Scan
+    words: frozenset[str]
+    """See `words_of`."""
 
 
 class _How(NamedTuple):
@@ -78,7 +80,7 @@ def text_of(function: FunctionType) -> Text:
     if text is None:
         source = source_of(code, script_of(function))
         found = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
-        text = kept[id(code)] = Text(source, found)
+        text = kept[id(code)] = Text(source, found, words_of(code))
     return text
 
 

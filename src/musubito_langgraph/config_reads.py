@@ -1,0 +1,398 @@
+"""What a step's code reads of the things that differ from run to run.
+
+A config names the thread, the checkpoint, the run and the task, and so does `runtime.execution_info`. These values
+cannot count for every step, or none would ever be replayed; and they must count for a step that reads them. Two rules
+decide, and no rule follows a config through the code:
+
+1. *Names.* A value counts for a step if the user's code that the step reaches mentions both the value's name and the
+   name of the part that holds it ("configurable" and "thread_id"). The names are those of the compiled code:
+   attributes, keywords, parameters, texts, fields of classes (`Fingerprint.words`).
+2. *Reads.* The parts that a running step is handed note who reads them (`ObservedPart`). A key that was computed, or
+   that a package's code reads, is a read of the execution, as what a store holds is, and is compared before a replay.
+   So is the whole config, if anything iterates, copies, prints, compares or returns a part. The exception is an
+   iteration that first asks of each key whether it is wanted (`{k: v for k, v in part.items() if k in fields}`): it
+   reads the keys that are. LangChain and LangGraph themselves only hand configs on.
+
+Names alone would miss a computed key and a config that is printed into a prompt: what a model answers does not show
+that. Reads alone would miss what no Python code reads (pydantic validates a dict in native code), and a result that
+another thread read differently would take the place of this one's. A mention that is no read costs a run, never a
+wrong replay.
+
+Neither rule sees the following, unless the value is named:
+- a key that native code computes, or a config that it looks at as a whole, past a dict's methods;
+- a config that a Runnable of the user's own takes in an `invoke` of its own, if LangChain has merged it with another
+  (`with_config`): the merged parts are plain, and are observed again only where LangChain tells that something begins.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import fields
+from functools import cache
+from itertools import islice
+from operator import is_
+from types import FrameType
+from typing import Any, Final, Literal
+
+from langchain_core.runnables import RunnableConfig
+
+from musubito.identity.source import source_of
+from musubito_langgraph._compat import Pregel, nothing
+from musubito_langgraph.policy import KEY, VOLATILE
+
+__all__ = ["ABOUT", "ObservedConfig", "counted", "everything", "observe", "observed_runtime", "unobserved"]
+
+EVERYTHING: Final = "config"
+"""The name of all that differs from run to run, taken together."""
+EXECUTION: Final = ("checkpoint_id", "checkpoint_ns", "task_id", "thread_id", "run_id", "node_first_attempt_time")
+"""Attributes of `execution_info`, without the number of the attempt: a replay gives what came out in the end."""
+SERVED: Final = ("assistant_id", "graph_id", "user")
+"""Attributes of `server_info`."""
+ABOUT: Final = {"execution_info": EXECUTION, "server_info": SERVED}
+"""Attributes of a runtime that say which execution this is, and for whom."""
+IDS: Final = ("thread_id", "checkpoint_id", "checkpoint_ns")
+"""By these a graph's methods look up the state of a thread."""
+STATES: Final = frozenset(name for name in dir(Pregel) if re.search("_state(_history)?$", name))
+PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+def counted(words: frozenset[str], config: RunnableConfig) -> Iterator[str]:
+    """Yield the names of what counts for code that mentions these words."""
+    configurable = config.get("configurable") or {}
+    if "configurable" in words:
+        yield from (f"configurable.{key}" for key in configurable if key in words and _differs(key))
+    if words & STATES:
+        yield from (f"configurable.{key}" for key in IDS)
+    if "metadata" in words:
+        yield from (f"metadata.{key}" for key in config.get("metadata") or {} if key in words and key != KEY)
+    for about, keys in ABOUT.items():
+        if about in words:
+            yield from (f"execution.{key}" for key in words.intersection(keys))
+    if "previous" in words:
+        yield "runtime.previous"
+    if "[tags]" in words:  # keywords of that name are many
+        yield "tags"
+    yield from words.intersection(config.keys() - PARTS)
+
+
+def everything(config: RunnableConfig) -> Iterator[str]:
+    """Yield the names of all that differs from run to run."""
+    yield from (f"configurable.{key}" for key in config.get("configurable") or {} if key in VOLATILE and key != KEY)
+    yield from (f"metadata.{key}" for key in config.get("metadata") or {} if key != KEY)
+    yield from (f"execution.{key}" for keys in ABOUT.values() for key in keys)
+    yield from ("runtime.previous", "run_id", "run_name", "tags")
+
+
+def _differs(key: str) -> bool:
+    return (key in VOLATILE and key != KEY) or key.startswith("__")
+
+
+# -- reads -------------------------------------------------------------------------------------------------------------
+STANDARD: Final = (sysconfig.get_path("stdlib") + os.sep, "<frozen ")
+INSTALLED: Final = f"{os.sep}site-packages{os.sep}"
+HAND_ON: Final = re.compile(
+    r"langchain_core\.(runnables\.(?!passthrough)|callbacks\.|tracers\.|tools\.base|language_models\.)[\w.]*"
+    r"|(langchain|langgraph|langsmith|musubito|musubito_langgraph)(\.[\w.]+)?"
+)
+"""Modules that take configs apart only to hand them on."""
+
+
+OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
+TAGS: Final = (
+    *("__iter__", "__contains__", "__getitem__", "__len__", "__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__"),
+    *("__add__", "__mul__", "__rmul__", "__repr__", "__reversed__", "__reduce_ex__", "index", "count", "pop", "remove"),
+)
+"""Methods of a list that tell what is in it."""
+
+
+class _Wanted(str):
+    """A key of which it is noted if it was found among those that are wanted."""
+
+    __slots__ = ("note",)
+    note: Callable[[], None]
+
+    def __eq__(self, other: object) -> bool:
+        equal = str.__eq__(self, other)
+        if equal is True:
+            self.note()
+        return equal
+
+    __hash__ = str.__hash__
+
+
+class ObservedPart(dict[str, Any]):  # noqa: PLW1641 - nor has a dict one
+    """`configurable` or `metadata` of a config, which notes what is read of it by others than those who hand it on."""
+
+    __slots__ = ("_differs", "_name", "_note")
+
+    def __init__(self, held: Mapping[str, Any], name: str, note: Callable[[str], None]) -> None:
+        """`note` hears the names of what was read."""
+        super().__init__(held)
+        self._name = name
+        self._note = note
+
+    def _reads(self, key: object) -> None:
+        if (self._name == "metadata" or (isinstance(key, str) and _differs(key))) and not _handed_on():
+            self._note(f"{self._name}.{key}")
+
+    def _looks(self) -> None:
+        if not _handed_on():
+            self._note(EVERYTHING)
+
+    def __getitem__(self, key: str) -> Any:
+        self._reads(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._reads(key)
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._reads(key)
+        return super().get(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self._reads(key)
+        return super().pop(key, *default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self._reads(key)
+        return super().setdefault(key, default)
+
+    def copy(self) -> ObservedPart:
+        return ObservedPart(dict(dict.items(self)), self._name, self._note)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> Any:
+        reader = _reader()
+        if _hands_on(reader):
+            return super().keys()
+        if _filters(reader):
+            return [self._wanted(key) for key in dict.__iter__(self)]
+        self._note(EVERYTHING)
+        return super().keys()
+
+    def items(self) -> Any:
+        reader = _reader()
+        if _hands_on(reader):
+            return super().items()
+        if _filters(reader):
+            return [(self._wanted(key), value) for key, value in super().items()]
+        self._note(EVERYTHING)
+        return super().items()
+
+    def _wanted(self, key: str) -> str:
+        if self._name == "configurable" and not _differs(key):
+            return key
+        wanted = _Wanted(key)
+        wanted.note = lambda: self._note(f"{self._name}.{key}")
+        return wanted
+
+    def values(self) -> Any:
+        self._looks()
+        return super().values()
+
+    def popitem(self) -> tuple[str, Any]:
+        self._looks()
+        return super().popitem()
+
+    def __repr__(self) -> str:
+        self._looks()
+        return super().__repr__()
+
+    def __eq__(self, other: object) -> bool:
+        self._looks()
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __or__(self, other: Any) -> Any:
+        self._looks()
+        return dict(dict.items(self)) | other
+
+    def __ror__(self, other: Any) -> Any:
+        self._looks()
+        return other | dict(dict.items(self))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        self._looks()
+        return dict, (dict(dict.items(self)),)
+
+
+class ObservedTags(list[str]):
+    """The tags of a config, which note if others look at them than those who hand them on."""
+
+    note: Callable[[], None]
+
+    def __init__(self, held: list[str], note: Callable[[], None]) -> None:
+        super().__init__(held)
+        self.note = note
+
+    def copy(self) -> ObservedTags:
+        """Return others."""
+        return ObservedTags(self, self.note)
+
+    def __radd__(self, other: list[str]) -> list[str]:
+        return other + list(self)
+
+
+def _looking(name: str) -> Callable[..., Any]:
+    plain = getattr(list, name)
+
+    def look(self: ObservedTags, *args: Any) -> Any:
+        if not _handed_on():
+            self.note()
+        return plain(self, *args)
+
+    return look
+
+
+for _each in TAGS:
+    setattr(ObservedTags, _each, _looking(_each))
+
+
+class ObservedConfig(dict[str, Any]):
+    """A config with observed parts. LangGraph gets plain metadata of it: it puts them into events as they are."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        return dict(value) if key == "metadata" and _handed_on() else value
+
+    def copy(self) -> ObservedConfig:
+        """Return another one."""
+        return ObservedConfig(self)
+
+
+def observe(config: RunnableConfig, note: Callable[[str], None]) -> None:
+    """Put parts in a config of which `note` hears what is read."""
+    for each in OBSERVED:
+        if each in config and not isinstance(config[each], ObservedPart):
+            config[each] = ObservedPart(config[each], each, note)
+    tags = config.get("tags")
+    if type(tags) is list:
+        config["tags"] = ObservedTags(tags, lambda: note("tags"))
+
+
+def unobserved(value: Any) -> Any:
+    """Return what came out of a step, with plain parts in place of observed ones, which count as looked at."""
+    try:
+        return _unobserved(value)
+    except RecursionError:
+        return value  # the encoder will say so
+
+
+def _unobserved(value: Any) -> Any:
+    match value:
+        case ObservedPart():
+            value._note(EVERYTHING)
+            return dict(value)
+        case ObservedTags():
+            value.note()
+            return list(value)
+    if type(value) is dict:
+        made = {key: _unobserved(each) for key, each in value.items()}
+        return value if all(made[key] is value[key] for key in value) else made
+    if type(value) in (list, tuple):
+        parts = [*map(_unobserved, value)]
+        return value if all(map(is_, parts, value)) else type(value)(parts)
+    return value
+
+
+def observed_runtime(runtime: Any, note: Callable[[str], None]) -> Any:
+    """Return a runtime of which `note` hears what is read of what differs from run to run."""
+    for about, keys in ABOUT.items():
+        info = getattr(runtime, about, None)
+        if info is not None:
+            runtime = runtime.override(**{about: _observed(info, "execution", frozenset(keys), note)})
+    return _observed(runtime, "runtime", frozenset({"previous"}), note)
+
+
+def _observed(thing: Any, name: str, differ: frozenset[str], note: Callable[[str], None]) -> Any:
+    kind: Any = type(thing)
+    made = object.__new__(_observed_class(kind, name, differ))
+    for each in fields(thing):
+        object.__setattr__(made, each.name, getattr(thing, each.name))
+    object.__setattr__(made, "note", note)
+    return made
+
+
+@cache
+def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> Any:
+    def read(self: Any, name: str) -> Any:
+        if name in differ and not _handed_on():
+            self.note(f"{of}.{name}")
+        return object.__getattribute__(self, name)
+
+    def shown(self: Any) -> str:
+        self.note(EVERYTHING)
+        return str(plain.__repr__(self))
+
+    plain: Any = cls
+    # What it is made anew of, with other fields, nobody observes.
+    named = {"__getattribute__": read, "__repr__": shown, "__module__": plain.__module__, "note": staticmethod(nothing)}
+    return type(plain.__name__, (plain,), named)
+
+
+COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def _reader() -> FrameType | None:
+    """Return the frame that reads: the nearest outside of Python's own library, of pydantic and of this module."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and (
+        frame.f_globals is globals()
+        or str(frame.f_globals.get("__name__")).startswith("pydantic.")
+        or (frame.f_code.co_filename.startswith(STANDARD) and INSTALLED not in frame.f_code.co_filename)
+    ):
+        frame = frame.f_back
+    return frame
+
+
+def _hands_on(frame: FrameType | None) -> bool:
+    return frame is not None and HAND_ON.fullmatch(str(frame.f_globals.get("__name__"))) is not None
+
+
+def _handed_on() -> bool:
+    return _hands_on(_reader())
+
+
+def _filters(frame: FrameType | None) -> bool:
+    """Whether what is being called stands where an iteration begins that asks of each key whether it is wanted."""
+    if frame is None:
+        return False
+    place = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), None)
+    source = source_of(frame.f_code)
+    return source is not None and any(
+        place in (_place(node), _place(first.iter))
+        for node in ast.walk(source.node)
+        if isinstance(node, COMPREHENSIONS)
+        for first in node.generators[:1]
+        if any(_asks_for(test, _key(first.target)) for test in first.ifs[:1])
+    )
+
+
+def _place(node: ast.expr) -> tuple[int | None, ...]:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+
+
+def _key(target: ast.expr) -> str:
+    first = target.elts[0] if isinstance(target, ast.Tuple) else target
+    return first.id if isinstance(first, ast.Name) else ""
+
+
+def _asks_for(test: ast.expr, key: str) -> bool:
+    match test:
+        case ast.Compare(ast.Name(name), [ast.In()], [_]):
+            return name == key
+        case ast.BoolOp(ast.And(), [first, *_]):
+            return _asks_for(first, key)
+    return False
