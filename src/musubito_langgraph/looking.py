@@ -118,7 +118,7 @@ class LookingStep(RecordedStep):
         last: bool = True,
     ) -> None:
         self.operation = step.operation
-        self.has_its_own_say = step.has_its_own_say
+        self.is_done_anew = step.is_done_anew
         self.settings = foresight.settings(step.settings)
         self.calls = step.calls
         self.foresight = foresight

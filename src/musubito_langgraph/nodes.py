@@ -151,8 +151,8 @@ def _element(
 
 
 def _step(code: Any, node: Node, name: str) -> RecordedStep:
-    calls = recorded_calls(node)
-    return RecordedStep(name, code, node.semantics, node.settings, calls, has_its_own_say=node.has_its_own_say)
+    anew = _compat.is_tool_node(code) and not node.has_its_own_say
+    return RecordedStep(name, code, node.semantics, node.settings, recorded_calls(node), is_done_anew=anew)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------

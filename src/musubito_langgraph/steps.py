@@ -56,7 +56,7 @@ from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpa
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Settings, invocation_of
 from musubito_langgraph.usage import new_in
-from musubito_langgraph.watch import Answer, Dispatched, Events, emit, retold, watched, watched_likewise
+from musubito_langgraph.watch import MODEL, Answer, Dispatched, Events, emit, retold, watched, watched_likewise
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -89,14 +89,14 @@ class RecordedStep:
         code: Any,
         semantics: StepConfiguration,
         settings: Settings,
-        calls: Callable[[Any, Events], Any] | None = None,
+        calls: Callable[[Any], Any] | None = None,
         counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
         *,
-        has_its_own_say: bool = False,
+        is_done_anew: bool = False,
     ) -> None:
         """`calls`: see `watched`. `counting` narrows what is given to the `inputs` of the configuration; by default, to
-        keys of a state. `has_its_own_say`: the configuration was given for this very step."""
-        self.has_its_own_say = has_its_own_say
+        keys of a state. `is_done_anew`: it is done each time that somebody's answer releases it."""
+        self.is_done_anew = is_done_anew
         self._counting = counting or counted_keys
         self.operation = Operation(name, code, semantics, modules_of(code) or settings.home)
         self.settings = settings
@@ -177,6 +177,8 @@ class Attempt:
         self._ran: list[Any] = []
         """What came out if it was run here, as it is."""
         self._to_dispatch: list[Dispatched | Answer] = []
+        self._asked_before = False
+        """Whether a model was asked when what is replayed was recorded."""
         """What callbacks are still to be told, of what was replayed."""
 
     # -- making it -----------------------------------------------------------------------------------------------------
@@ -236,7 +238,7 @@ class Attempt:
             engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0]
         )
         # What one person agreed to, another did not. What was done as an effect stays done.
-        anew = self._place.is_released and not self.step.has_its_own_say and not self.step.is_effect
+        anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
         return forced(call) if anew else call
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
@@ -315,7 +317,7 @@ class Attempt:
         """Whether an answer to an interrupt releases what follows: it was given to this step, or this step was released
         and asked no model, so that it only led on."""
         events = self._events
-        answered, asked = (False, False) if events is None else (events.answered, events.asked_a_model)
+        answered, asked = (False, self._asked_before) if events is None else (events.answered, events.asked_a_model)
         return answered or (self._place.is_released and not asked)
 
     # -- running it ----------------------------------------------------------------------------------------------------
@@ -426,6 +428,7 @@ class Attempt:
         assert self._naming is not None  # noqa: S101 - what was found was identified
         said: Any = unpack(value, self._naming)
         chunks, events = said
+        self._asked_before = any(kind == MODEL for kind, *_ in events)
         self._to_dispatch += emit(self.config, events)
         return list(chunks)
 

@@ -20,7 +20,7 @@ from musubito_langgraph.fingerprint import of_runnable
 from musubito_langgraph.parents import standing_in
 from musubito_langgraph.policy import invocation_of
 from musubito_langgraph.steps import Place, RecordedStep, counted_keys, within
-from musubito_langgraph.watch import Events, watched
+from musubito_langgraph.watch import watched
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["recorded_calls", "recorded_entrypoint"]
 
 Caller = Callable[..., Any]
-_TASKS: Final[dict[tuple[int, int, frozenset[str], bool], tuple[Callable[..., Any], Node, Callable[..., Any]]]] = {}
+_TASKS: Final[dict[tuple[int, int, frozenset[str]], tuple[Callable[..., Any], Node, Callable[..., Any]]]] = {}
 """By function, node and what the caller gives itself: what is made of a task's function, whose code need not be looked
 through again. Function and node are held with it, so that their ids stay theirs. The oldest go where tasks are defined
 anew again and again."""
@@ -38,32 +38,29 @@ INJECTED: Final = frozenset({"config", "writer", "store", "runtime", "error"})
 """What LangGraph fills in without being asked, where the caller has not."""
 
 
-def recorded_calls(node: Node, place: str | None = None) -> Callable[[Caller, Events], Caller]:
+def recorded_calls(node: Node, place: str | None = None) -> Callable[[Caller], Caller]:
     """Makes of LangGraph's function that calls tasks one that calls them as steps. Their names begin with `place`: with
-    the node's name, if nothing is said. An answer to an interrupt releases the tasks that are called after it."""
+    the node's name, if nothing is said."""
     place = node.operation if place is None else place
 
-    def recorded(caller: Caller, events: Events) -> Caller:
+    def recorded(caller: Caller) -> Caller:
         def call(function: Callable[..., Any], arguments: Any, **options: Any) -> Any:
-            task = _recorded_task(function, node, place, arguments[1], is_released=events.answered)
-            return caller(task, arguments, **options)
+            return caller(_recorded_task(function, node, place, arguments[1]), arguments, **options)
 
         return call
 
     return recorded
 
 
-def _recorded_task(
-    function: Callable[..., Any], node: Node, place: str, given: Collection[str], *, is_released: bool
-) -> Callable[..., Any]:
+def _recorded_task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
     if hasattr(function, "__musubito_task__"):
         return function
-    key = id(function), id(node), INJECTED.intersection(given), is_released
+    key = id(function), id(node), INJECTED.intersection(given)
     known = _TASKS.get(key)
     if known is None:
         while len(_TASKS) >= MOST:
             _TASKS.pop(next(iter(_TASKS)), None)
-        known = _TASKS[key] = function, node, _task(function, node, place, key[2], is_released=is_released)
+        known = _TASKS[key] = function, node, _task(function, node, place, key[2])
     return known[2]
 
 
@@ -74,13 +71,10 @@ def _name_of(function: Any) -> str:
     return str(function.func.__name__ if hasattr(function, "func") else type(function).__name__)
 
 
-def _task(
-    function: Callable[..., Any], node: Node, place: str, given: Collection[str], *, is_released: bool
-) -> Callable[..., Any]:
+def _task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
     """`given`: which of what LangGraph would fill in, the caller has filled in: arguments like others."""
     name = _name_of(function)
-    path = f"{node.path}/{name}"
-    semantics, said = node.settings.semantics(path), path in node.settings.steps
+    semantics = node.settings.semantics(f"{node.path}/{name}")
 
     def counting(given: Any, names: tuple[str, ...]) -> Any:
         try:
@@ -89,22 +83,13 @@ def _task(
             return given  # they do not fit, which calling it will say
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
-    step = RecordedStep(
-        f"{place}/{name}",
-        function,
-        semantics,
-        node.settings,
-        recorded_calls(node, place),
-        counting,
-        has_its_own_say=said,
-    )
+    step = RecordedStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
     injected = _compat.injected_into(function).difference(given)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         config = get_config()
         counts = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
-        place = Place(None, node.run(standing_in(config)), None, is_released)
-        return step.attempt({"args": args, "kwargs": counts}, config, place)
+        return step.attempt({"args": args, "kwargs": counts}, config, Place(None, node.run(standing_in(config))))
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
         """What LangGraph hands to the function besides its arguments, as a step is to see it."""

@@ -111,7 +111,7 @@ class _Tools:
             semantics = node.settings.semantics(path, replace(node.semantics, inputs=None))
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
             name, said = f"{node.graph}/{path}", path in node.settings.steps
-            step = RecordedStep(name, tool, semantics, node.settings, counting=_counted_call, has_its_own_say=said)
+            step = RecordedStep(name, tool, semantics, node.settings, counting=_counted_call, is_done_anew=not said)
             if len(self._steps) >= MOST_TOOLS:
                 self._steps.clear()
             known = self._steps[id(tool)] = tool, step

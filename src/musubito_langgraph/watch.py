@@ -33,7 +33,7 @@ from musubito_langgraph.messages import encodable
 from musubito_langgraph.store import noting
 from musubito_langgraph.usage import ModelUsage, used_in
 
-__all__ = ["Answer", "Dispatched", "Events", "emit", "retold", "watched", "watched_likewise"]
+__all__ = ["MODEL", "Answer", "Dispatched", "Events", "emit", "retold", "watched", "watched_likewise"]
 
 CUSTOM: Final = "custom"
 DISPATCHED: Final = "dispatched"
@@ -284,7 +284,7 @@ def _differ_in_text_alone(a: BaseMessage, b: BaseMessage) -> bool:
 # -- a config that watches ---------------------------------------------------------------------------------------------
 
 
-def watched(config: RunnableConfig, calls: Callable[[Any, Events], Any] | None) -> tuple[RunnableConfig, Events]:
+def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple[RunnableConfig, Events]:
     """The config that a node is given instead of this one, and what it will have emitted.
 
     `calls` makes of the function that calls `@task`s another one, which is told what was emitted; None leaves it.
@@ -301,7 +301,7 @@ def watched(config: RunnableConfig, calls: Callable[[Any, Events], Any] | None) 
     _compat.with_send(conf, partial(_watched_send, around))
     caller = _compat.caller_in(config)
     if caller is not None and calls is not None:
-        _compat.with_caller(conf, calls(caller, events))
+        _compat.with_caller(conf, calls(caller))
     return changed, events
 
 

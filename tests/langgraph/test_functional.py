@@ -622,8 +622,7 @@ def asks_between(calls: Calls) -> Any:
         answer = interrupt("well?")
         return [before, answer, prepare(value).result()]
 
-    # What an answer releases runs each time if nothing is said.
-    return musubito_graph(workflow, steps={"workflow/prepare": StepConfiguration(step_type=StepType.STOCHASTIC)})
+    return musubito_graph(workflow)
 
 
 def test_a_body_that_interrupts_resumes_and_its_tasks_are_replayed():

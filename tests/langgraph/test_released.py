@@ -1,4 +1,4 @@
-"""What somebody's answer to an interrupt releases runs each time, unless its own policy says otherwise."""
+"""A tool call that somebody's answer to an interrupt releases runs each time, unless its own policy says otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
@@ -94,12 +93,11 @@ def test_the_policy_of_the_tool_says_otherwise(step_type: StepType, ran: Ran, as
     assert took(ran)["mail"] == 1
 
 
-def sends(ran: Ran) -> Callable[[State], Any]:
-    def send(state: State) -> Any:
-        ran("send")
-        return {"sent": state["text"]}
+ASKED: Any = {"text": "x", "messages": [calls(("send_mail", {"to": "ann"}))]}
 
-    return send
+
+def sends(ran: Ran) -> ToolNode:
+    return ToolNode([mailing(ran)])
 
 
 def by_an_edge(ran: Ran) -> StateGraph[Any]:
@@ -120,7 +118,9 @@ def by_a_command(ran: Ran) -> StateGraph[Any]:
 def by_a_send(ran: Ran) -> StateGraph[Any]:
     builder = by_an_edge(ran)
     builder.edges.remove(("approve", "send"))
-    return builder.add_conditional_edges("approve", lambda state: [Send("send", {"text": state["text"]})], ["send"])
+    return builder.add_conditional_edges(
+        "approve", lambda state: [Send("send", {"messages": state["messages"]})], ["send"]
+    )
 
 
 def after_another_step(ran: Ran) -> StateGraph[Any]:
@@ -163,15 +163,15 @@ QUESTIONS = [
 def test_what_follows_a_question(build: Any, ran: Ran, ask: Ask):
     graph = musubito_graph(build(ran).compile(checkpointer=InMemorySaver()))
     for name in THREADS:
-        assert "__interrupt__" in ask(graph, {"text": "x"}, thread(name))
+        assert "__interrupt__" in ask(graph, ASKED, thread(name))
         assert took(ran) == {}
-        assert ask(graph, Command(resume="yes"), thread(name))["sent"] == "x"
-        assert took(ran) == {"send": 1}
+        assert ask(graph, Command(resume="yes"), thread(name))["messages"][-1].text == "sent to ann"
+        assert took(ran) == {"mail": 1}
 
 
 def test_a_model_that_follows_uses_the_answer_up(ran: Ran, ask: Ask):
     """What comes after it follows from what it said."""
-    model = Scripted(script=lambda messages: says("fine"), ran=ran)
+    model = Scripted(script=lambda messages: calls(("send_mail", {"to": "bob"})), ran=ran)
 
     def approve(state: State) -> Any:
         interrupt("send it?")
@@ -181,7 +181,7 @@ def test_a_model_that_follows_uses_the_answer_up(ran: Ran, ask: Ask):
 
     builder = StateGraph(State).add_sequence([approve, answer, ("send", sends(ran))]).add_edge(START, "approve")
     graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
-    for name, runs in [("a", {"model": 1, "send": 1}), ("b", {"model": 1})]:
+    for name, runs in [("a", {"model": 1, "mail": 1}), ("b", {})]:
         ask(graph, {"text": "x"}, thread(name))
         ask(graph, Command(resume="yes"), thread(name))
         assert took(ran) == runs
@@ -200,9 +200,9 @@ def test_what_follows_a_stop(said: str, stops: Any, resume: Any, ran: Ran, ask: 
     at_compile, at_call = (stops, {}) if said == "compile" else ({}, stops)
     graph = musubito_graph(plain(ran).compile(checkpointer=InMemorySaver(), **at_compile))
     for name in THREADS:
-        assert "sent" not in ask(graph, {"text": "x"}, thread(name), **at_call)
-        assert ask(graph, resume, thread(name))["sent"] == "x"
-        assert took(ran) == {"send": 1}
+        assert len(ask(graph, ASKED, thread(name), **at_call)["messages"]) == 1
+        assert ask(graph, resume, thread(name))["messages"][-1].text == "sent to ann"
+        assert took(ran) == {"mail": 1}
 
 
 def test_what_follows_a_stop_before_a_subgraph(ran: Ran, ask: Ask):
@@ -210,9 +210,9 @@ def test_what_follows_a_stop_before_a_subgraph(ran: Ran, ask: Ask):
     builder = StateGraph(State).add_node("mail", inner).add_edge(START, "mail")
     graph = musubito_graph(builder.compile(checkpointer=InMemorySaver(), interrupt_before=["mail"]))
     for name in THREADS:
-        ask(graph, {"text": "x"}, thread(name))
-        assert ask(graph, None, thread(name))["sent"] == "x"
-        assert took(ran) == {"send": 1}
+        ask(graph, ASKED, thread(name))
+        assert ask(graph, None, thread(name))["messages"][-1].text == "sent to ann"
+        assert took(ran) == {"mail": 1}
 
 
 def test_a_tool_node_after_a_stop(ran: Ran, ask: Ask):
@@ -230,13 +230,13 @@ def test_a_tool_node_after_a_stop(ran: Ran, ask: Ask):
 def test_in_another_process(ran: Ran, tmp_path: Any):
     for name in THREADS:
         with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
-            musubito_graph(after_another_step(ran).compile(checkpointer=saver)).invoke({"text": "x"}, thread(name))
+            musubito_graph(after_another_step(ran).compile(checkpointer=saver)).invoke(ASKED, thread(name))
         with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
             graph = musubito_graph(after_another_step(ran).compile(checkpointer=saver))
             graph.invoke(Command(resume="yes"), thread(name), interrupt_before=["send"])
         with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
             musubito_graph(after_another_step(ran).compile(checkpointer=saver)).invoke(None, thread(name))
-        assert took(ran) == {"send": 1}
+        assert took(ran) == {"mail": 1}
 
 
 def test_what_is_not_released_is_replayed(ran: Ran, ask: Ask):
@@ -252,58 +252,29 @@ def test_what_is_not_released_is_replayed(ran: Ran, ask: Ask):
     builder = StateGraph(State).add_sequence([before, approve, ("send", sends(ran))]).add_edge(START, "before")
     graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
     for name, text, first, second in [
-        ("a", "quiet", {"before": 1, "send": 1}, {}),
+        ("a", "quiet", {"before": 1, "mail": 1}, {}),
         ("b", "quiet", {}, {}),
-        ("c", "asks", {"before": 1}, {"send": 1}),
-        ("d", "asks", {}, {"send": 1}),
+        ("c", "asks", {"before": 1}, {"mail": 1}),
+        ("d", "asks", {}, {"mail": 1}),
     ]:
-        ask(graph, {"text": text}, thread(name))
+        ask(graph, {**ASKED, "text": text}, thread(name))
         assert took(ran) == first
         if text == "asks":
             ask(graph, Command(resume="yes"), thread(name))
         assert took(ran) == second
 
 
-def of_tasks(ran: Ran, approve: Callable[[], Any]) -> Any:
-    @task
-    def draft(text: str) -> str:
-        ran("draft")
-        return text
+def test_what_is_no_tool_call_is_replayed(ran: Ran, ask: Ask):
+    def approve(state: State) -> Any:
+        interrupt("send it?")
 
-    @task
-    def send(text: str) -> str:
-        ran("send")
-        return text
+    def write(state: State) -> Any:
+        ran("write")
+        return {"sent": state["text"]}
 
-    @entrypoint(checkpointer=InMemorySaver())
-    def mail(text: str) -> str:
-        drafted = draft(text).result()
-        approve()
-        return send(drafted).result()
-
-    return mail
-
-
-@task
-def approved() -> Any:
-    return interrupt("send it?")
-
-
-@pytest.mark.parametrize("approve", [lambda: interrupt("send it?"), lambda: approved().result()], ids=["body", "task"])
-def test_a_task_that_is_called_after_a_question(approve: Any, ran: Ran):
-    graph = musubito_graph(of_tasks(ran, approve))
+    builder = StateGraph(State).add_sequence([approve, write]).add_edge(START, "approve")
+    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
     for name in THREADS:
-        graph.invoke("x", thread(name))
-        assert took(ran) == ({"draft": 1} if name == "a" else {})
-        assert graph.invoke(Command(resume="yes"), thread(name)) == "x"
-        assert took(ran) == {"send": 1}
-
-
-def test_a_task_has_its_own_say(ran: Ran):
-    graph = musubito_graph(
-        of_tasks(ran, lambda: interrupt("send it?")), steps={"mail/send": StepConfiguration(step_type="deterministic")}
-    )
-    for name in THREADS:
-        graph.invoke("x", thread(name))
-        graph.invoke(Command(resume="yes"), thread(name))
-    assert took(ran) == {"draft": 1, "send": 1}
+        ask(graph, {"text": "x"}, thread(name))
+        assert ask(graph, Command(resume="yes"), thread(name))["sent"] == "x"
+        assert took(ran) == ({"write": 1} if name == "a" else {})

@@ -1,6 +1,5 @@
 """A run goes on where an interrupt has stopped it: what is asked for again is a further sample, and not the one that was
-turned down; in another thread, the same answers come in the same order, where the policy of a step says that it gives
-samples. (What an answer releases runs each time if nothing is said.)"""
+turned down; in another thread, the same answers come in the same order."""
 
 from __future__ import annotations
 
@@ -20,9 +19,6 @@ from musubito_langgraph import musubito_graph
 from tests.langgraph.models import Calls
 
 pytestmark = pytest.mark.usefixtures("engine")
-
-
-SAMPLES = {"write": StepConfiguration(step_type=StepType.STOCHASTIC)}
 
 
 class State(TypedDict, total=False):
@@ -49,7 +45,7 @@ def editorial(calls: Calls, saver: Any, **wrapping: Any) -> Any:
     builder.add_node("review", review)
     builder.add_edge(START, "write")
     builder.add_edge("write", "review")
-    return musubito_graph(builder.compile(checkpointer=saver, name="editorial"), **{"steps": SAMPLES, **wrapping})
+    return musubito_graph(builder.compile(checkpointer=saver, name="editorial"), **wrapping)
 
 
 def thread(name: str) -> Any:
@@ -122,7 +118,7 @@ def test_a_stop_before_a_node_is_no_other():
     builder.add_edge(START, "write")
     builder.add_edge("write", "look")
     builder.add_conditional_edges("look", lambda state: "write" if len(state["drafts"]) < 3 else "__end__")
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver(), interrupt_before=["look"]), steps=SAMPLES)
+    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver(), interrupt_before=["look"]))
     for name in "ab":
         graph.invoke({"topic": "knots"}, thread(name))
         for _ in range(3):

@@ -105,7 +105,7 @@ def multiplying(messages):
 @ZOO(
     question,
     lambda: Command(resume={"decisions": [{"type": "approve"}]}),
-    released={"multiply": 1},
+    runs_again=frozenset({"multiply"}),
 )
 def agent_that_asks_before_a_tool(ran):
     middleware = [HumanInTheLoopMiddleware(interrupt_on={"multiply": True})]
@@ -478,7 +478,6 @@ class Draft(TypedDict, total=False):
     lambda: Command(resume="approve"),
     compile=checkpointed(),
     runs_again=frozenset({"review"}),
-    released={"write": 1, "model": 1, "publish": 1},
 )
 def human_in_the_loop(ran):
     model = Scripted(script=works, ran=ran)

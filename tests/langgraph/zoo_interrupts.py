@@ -61,14 +61,14 @@ def stops(ran, names):
 
 
 # -- interrupts ----------------------------------------------------------------------------------------------------
-@ZOO(three, answer("yes"), compile=checkpointed(), runs_again=frozenset({"ask"}), released={"b": 1})
+@ZOO(three, answer("yes"), compile=checkpointed(), runs_again=frozenset({"ask"}))
 def one_question(ran):
     builder = stops(ran, "ab")
     builder.add_node("ask", ask(ran, "ask", {"question": "sure?"}))
     return row(builder, "a", "ask", "b")
 
 
-@ZOO(three, answer("yes"), answer(["no", 1]), compile=checkpointed(), runs_again=frozenset({"ask"}), released={"b": 1})
+@ZOO(three, answer("yes"), answer(["no", 1]), compile=checkpointed(), runs_again=frozenset({"ask"}))
 def two_questions_in_a_node(ran):
     builder = stops(ran, "ab")
     builder.add_node("ask", ask(ran, "ask", "first?", "second?"))
@@ -124,25 +124,17 @@ def asking_inside(ran, **more):
     return row(builder, "a", "sub", "b")
 
 
-@ZOO(three, answer("yes"), compile=checkpointed(), runs_again=frozenset({"ask"}), released={"y": 1, "b": 1})
+@ZOO(three, answer("yes"), compile=checkpointed(), runs_again=frozenset({"ask"}))
 def question_in_a_subgraph(ran):
     return asking_inside(ran)
 
 
-@ZOO(
-    three,
-    answer("yes"),
-    three,
-    answer("no"),
-    compile=checkpointed(),
-    runs_again=frozenset({"ask"}),
-    released={"y": 2, "b": 2},
-)
+@ZOO(three, answer("yes"), three, answer("no"), compile=checkpointed(), runs_again=frozenset({"ask"}))
 def question_in_a_subgraph_with_a_memory(ran):
     return asking_inside(ran, checkpointer=True)
 
 
-@ZOO(three, answer("yes"), compile=checkpointed(), runs_again=frozenset({"call", "x", "ask"}), released={"b": 1})
+@ZOO(three, answer("yes"), compile=checkpointed(), runs_again=frozenset({"call", "x", "ask"}))
 def question_in_a_subgraph_called_by_a_function(ran):
     sub = row(stops(ran, "x").add_node("ask", ask(ran, "ask", "deep?")), "x", "ask").compile()
 
@@ -155,7 +147,7 @@ def question_in_a_subgraph_called_by_a_function(ran):
     return row(builder, "a", "call", "b")
 
 
-@ZOO(three, answer("c"), compile=checkpointed(), runs_again=frozenset({"ask"}), released={"c": 1})
+@ZOO(three, answer("c"), compile=checkpointed(), runs_again=frozenset({"ask"}))
 def answer_that_routes(ran):
     def ask(state) -> Command[Literal["b", "c"]]:
         ran("ask")
@@ -166,7 +158,7 @@ def answer_that_routes(ran):
     return row(builder, "ask")
 
 
-@ZOO(three, answer(1), answer("text"), compile=checkpointed(), runs_again=frozenset({"ask"}), released={"a": 1})
+@ZOO(three, answer(1), answer("text"), compile=checkpointed(), runs_again=frozenset({"ask"}))
 def asked_until_it_is_right(ran):
     def ask(state):
         ran("ask")
@@ -181,12 +173,12 @@ def asked_until_it_is_right(ran):
 
 
 # -- breakpoints ---------------------------------------------------------------------------------------------------
-@ZOO(three, lambda: None, compile=checkpointed(interrupt_before=["b"]), released={"b": 1, "c": 1})
+@ZOO(three, lambda: None, compile=checkpointed(interrupt_before=["b"]))
 def stopped_before(ran):
     return row(stops(ran, "abc"), "a", "b", "c")
 
 
-@ZOO(three, lambda: None, lambda: None, compile=checkpointed(interrupt_after="*"), released={"b": 1, "c": 1})
+@ZOO(three, lambda: None, lambda: None, compile=checkpointed(interrupt_after="*"))
 def stopped_after(ran):
     return row(stops(ran, "abc"), "a", "b", "c")
 
@@ -201,12 +193,7 @@ def changed(values, as_node=None):
     return lambda: Act(lambda graph, config: (None, graph.update_state(config, values, as_node=as_node)))
 
 
-@ZOO(
-    three,
-    changed({"n": 10, "trail": ["changed"]}),
-    compile=checkpointed(interrupt_before=["b"]),
-    released={"b": 1, "c": 1},
-)
+@ZOO(three, changed({"n": 10, "trail": ["changed"]}), compile=checkpointed(interrupt_before=["b"]))
 def updated_while_stopped(ran):
     return row(stops(ran, "abc"), "a", "b", "c")
 
@@ -261,7 +248,6 @@ def fork(ran):
     compile=checkpointed(),
     runs_again=frozenset({"ask"}),
     since="1.1",
-    released={"b": 2},
 )
 def time_travel_to_a_question(ran):
     builder = stops(ran, "ab")
