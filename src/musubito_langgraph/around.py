@@ -20,7 +20,7 @@ from musubito.adapter import SCOPE, Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
 from musubito.identity.fingerprint import told_apart
 from musubito_langgraph import _compat
-from musubito_langgraph.config_reads import ABOUT, counted, everything, observe, observed_runtime
+from musubito_langgraph.config_reads import ABOUT, counted, everything, observe, observed_runtime, takes_config
 from musubito_langgraph.identities import Identity
 from musubito_langgraph.policy import VOLATILE
 from musubito_langgraph.store import STORE, store_behind
@@ -104,8 +104,12 @@ class Around:
     def _counted(self, codes: Iterable[Fingerprint]) -> frozenset[str]:
         """Return the names of what differs from run to run and counts all the same."""
         ignored = {f"{part}.{key}" for part in ("configurable", "metadata") for key in self._ignored}
-        words = frozenset[str]().union(*(code.words for code in (*codes, *self._met.values())))
-        return frozenset(counted(words, self._config)) - ignored
+        every = (*codes, *self._met.values())
+        words = frozenset[str]().union(*(code.words for code in every))
+        names = frozenset(counted(words, self._config))
+        if any(map(takes_config, (cls for code in every for cls in code.classes.values()))):
+            names |= frozenset(everything(self._config))
+        return names - ignored
 
     def as_it_is(self, code: Fingerprint) -> bytes | None:
         """The digest of what counts for a step of this code, as it is now; None if that is nothing."""

@@ -20,8 +20,10 @@ wrong replay.
 
 Neither rule sees the following, unless the value is named:
 - a key that native code computes, or a config that it looks at as a whole, past a dict's methods;
-- a config that a Runnable of the user's own takes in an `invoke` of its own, if LangChain has merged it with another
-  (`with_config`): the merged parts are plain, and are observed again only where LangChain tells that something begins.
+- a key of the config itself, beside its parts, that is computed.
+
+LangChain merges configs into plain ones (`with_config`), which are observed again where it tells that something begins.
+A Runnable of the user's own with an `invoke` of its own tells nobody: for code that reaches one, everything counts.
 """
 
 from __future__ import annotations
@@ -39,13 +41,22 @@ from operator import is_
 from types import FrameType
 from typing import Any, Final, Literal
 
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from musubito.identity.source import source_of
 from musubito_langgraph._compat import Pregel, nothing
 from musubito_langgraph.policy import KEY, VOLATILE
 
-__all__ = ["ABOUT", "ObservedConfig", "counted", "everything", "observe", "observed_runtime", "unobserved"]
+__all__ = [
+    "ABOUT",
+    "ObservedConfig",
+    "counted",
+    "everything",
+    "observe",
+    "observed_runtime",
+    "takes_config",
+    "unobserved",
+]
 
 EVERYTHING: Final = "config"
 """The name of all that differs from run to run, taken together."""
@@ -58,6 +69,9 @@ ABOUT: Final = {"execution_info": EXECUTION, "server_info": SERVED}
 IDS: Final = ("thread_id", "checkpoint_id", "checkpoint_ns")
 """By these a graph's methods look up the state of a thread."""
 STATES: Final = frozenset(name for name in dir(Pregel) if re.search("_state(_history)?$", name))
+FRAMEWORKS: Final = frozenset({"langchain", "langchain_core", "langgraph"})
+CALLED: Final = frozenset({"invoke", "batch", "stream", "transform"} | {"ainvoke", "abatch", "astream", "atransform"})
+"""Methods of a Runnable to which LangChain hands configs."""
 PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
 
 
@@ -91,6 +105,13 @@ def everything(config: RunnableConfig) -> Iterator[str]:
 
 def _differs(key: str) -> bool:
     return (key in VOLATILE and key != KEY) or key.startswith("__")
+
+
+@cache
+def takes_config(cls: type) -> bool:
+    """Tell whether a class is a Runnable whose own methods are handed configs by LangChain."""
+    others = (each for each in cls.__mro__ if each.__module__.partition(".")[0] not in FRAMEWORKS)
+    return issubclass(cls, Runnable) and any(not vars(each).keys().isdisjoint(CALLED) for each in others)
 
 
 # -- reads -------------------------------------------------------------------------------------------------------------

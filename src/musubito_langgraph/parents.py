@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 LINEAGE: Final = "__musubito_lineage__"
+WRITTEN: Final = 8
+"""How many things a task says."""
 
 
 class Origin(NamedTuple):
@@ -256,7 +258,8 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """The channel of an invocation that begins here."""
         made = LineageChannel(self.lasting, self.inputs, self.key)
         if isinstance(checkpoint, bytes):
-            pull, push, ends, given, made.may_have_stopped = unpackb(checkpoint)
+            pull, push, ends, given, *stops = unpackb(checkpoint)
+            made.may_have_stopped = any(stops)  # earlier versions do not say
             made._pull = {channel: [Origin(*each) for each in origins] for channel, origins in pull.items()}
             made._push = [([Origin(*each) for each in origins], node) for origins, node in push]
             made._terminal = [Origin(*each) for each in ends]
@@ -281,7 +284,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """What the tasks of a superstep say, in the order in which LangGraph applies their writes."""
         if self.blind or not (values or self.is_available()):
             return False
-        said = [unpackb(value) for value in values]
+        said = [_write(value) for value in values]
         used = self._pull.keys() - self.lasting
         others: set[str] = set()
         for _, fired, by_others, *_, may_stop in said:
@@ -377,6 +380,12 @@ def _led_to(standing: Standing, node: str, triggers: Sequence[str]) -> tuple[Ori
         return tuple(dict.fromkeys((*others, *_beginning())))
     found = channel.of_triggers([each for each in fired if each not in by_others or each in channel.lasting])
     return (*found, external("the trigger of", node))
+
+
+def _write(value: bytes) -> list[Any]:
+    """What a task says; those of earlier versions do not say whether it was told to stop."""
+    said: list[Any] = unpackb(value)
+    return said if len(said) == WRITTEN else [*said, None]
 
 
 def is_let_go(standing: Standing) -> bool:

@@ -369,6 +369,7 @@ PLACES: dict[str, Callable[[Read, Any], Any]] = {
         RunnableLambda(lambda x, config: look(config)).with_fallbacks([Own(look)]).invoke(1, c)
     ),
     "own Runnable": lambda look, c: Own(look).invoke(1, c),
+    "own Runnable, bound": lambda look, c: Own(look).with_config(run_name="t").invoke(1, c),
     "thread": lambda look, c: in_a_thread(look),
     "tool": of_a_tool,
     "graph": of_a_graph,
