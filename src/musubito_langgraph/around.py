@@ -20,7 +20,7 @@ from musubito.adapter import SCOPE, Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
 from musubito.identity.fingerprint import told_apart
 from musubito_langgraph import _compat
-from musubito_langgraph.config_reads import ABOUT, counted, everything, observe, observed_runtime, takes_config
+from musubito_langgraph.config_reads import ABOUT, binds, counted, everything, observe, observed_runtime, takes_config
 from musubito_langgraph.identities import Identity
 from musubito_langgraph.policy import VOLATILE
 from musubito_langgraph.store import STORE, store_behind
@@ -107,7 +107,7 @@ class Around:
         every = (*codes, *self._met.values())
         words = frozenset[str]().union(*(code.words for code in every))
         names = frozenset(counted(words, self._config))
-        if any(map(takes_config, (cls for code in every for cls in code.classes.values()))):
+        if any(map(binds, every)) and any(takes_config(cls) for code in every for cls in code.classes.values()):
             names |= frozenset(everything(self._config))
         return names - ignored
 

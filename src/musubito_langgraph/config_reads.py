@@ -23,7 +23,8 @@ Neither rule sees the following, unless the value is named:
 - a key of the config itself, beside its parts, that is computed.
 
 LangChain merges configs into plain ones (`with_config`), which are observed again where it tells that something begins.
-A Runnable of the user's own with an `invoke` of its own tells nobody: for code that reaches one, everything counts.
+A Runnable of the user's own with an `invoke` of its own tells nobody: for code that reaches one and binds Runnables,
+everything counts.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ from types import FrameType
 from typing import Any, Final, Literal
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
 
+from musubito.adapter import Fingerprint
 from musubito.identity.source import source_of
 from musubito_langgraph._compat import Pregel, nothing
 from musubito_langgraph.policy import KEY, VOLATILE
@@ -50,6 +53,7 @@ from musubito_langgraph.policy import KEY, VOLATILE
 __all__ = [
     "ABOUT",
     "ObservedConfig",
+    "binds",
     "counted",
     "everything",
     "observe",
@@ -69,6 +73,7 @@ ABOUT: Final = {"execution_info": EXECUTION, "server_info": SERVED}
 IDS: Final = ("thread_id", "checkpoint_id", "checkpoint_ns")
 """By these a graph's methods look up the state of a thread."""
 STATES: Final = frozenset(name for name in dir(Pregel) if re.search("_state(_history)?$", name))
+BINDING: Final = frozenset({"bind", "with_config", "with_listeners", "with_types"})
 FRAMEWORKS: Final = frozenset({"langchain", "langchain_core", "langgraph"})
 CALLED: Final = frozenset({"invoke", "batch", "stream", "transform"} | {"ainvoke", "abatch", "astream", "atransform"})
 """Methods of a Runnable to which LangChain hands configs."""
@@ -107,6 +112,11 @@ def _differs(key: str) -> bool:
     return (key in VOLATILE and key != KEY) or key.startswith("__")
 
 
+def binds(code: Fingerprint) -> bool:
+    """Tell whether code binds a Runnable to something, or holds one that is bound: LangChain then merges configs."""
+    return not BINDING.isdisjoint(code.words) or any(isinstance(each, RunnableBindingBase) for each in code.met)
+
+
 @cache
 def takes_config(cls: type) -> bool:
     """Tell whether a class is a Runnable whose own methods are handed configs by LangChain."""
@@ -118,7 +128,7 @@ def takes_config(cls: type) -> bool:
 STANDARD: Final = (sysconfig.get_path("stdlib") + os.sep, "<frozen ")
 INSTALLED: Final = f"{os.sep}site-packages{os.sep}"
 HAND_ON: Final = re.compile(
-    r"langchain_core\.(runnables\.(?!passthrough)|callbacks\.|tracers\.|tools\.base|language_models\.)[\w.]*"
+    r"langchain_core\.(?!runnables\.(passthrough|history)\b)[\w.]+"
     r"|(langchain|langgraph|langsmith|musubito|musubito_langgraph)(\.[\w.]+)?"
 )
 """Modules that take configs apart only to hand them on."""

@@ -35,7 +35,8 @@ class Guard:
     __slots__ = ("_bound", "_functions", "_names", "_of_functions", "_seen", "_terms")
 
     def __init__(self) -> None:
-        self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object()}
+        # The name: whoever notes what is read of a thing can tell that it is this check which reads.
+        self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object(), "__name__": __name__}
         self._names: dict[int, str] = {}
         self._terms: list[str] = []
         self._functions: dict[int, FunctionType] = {}
