@@ -123,11 +123,16 @@ GENERATED = frozenset(
 
 def fields_declared(cls: type) -> set[str]:
     """Return the names that a class and its own fields bear."""
-    found = {*vars(cls), *vars(cls).get("__annotations__", ())}
+    found = {*vars(cls), *_names_in(cls, "__annotations__")}
     for fields in ("__dataclass_fields__", "__pydantic_fields__"):
-        own, *inherited = (vars(each).get(fields, ()) for each in cls.__mro__)
-        found.update(set(own).difference(*inherited))
+        own, *inherited = (_names_in(each, fields) for each in cls.__mro__)
+        found.update(own.difference(*inherited))
     return found
+
+
+def _names_in(cls: type, attribute: str) -> set[str]:
+    held = vars(cls).get(attribute)
+    return set(held) if isinstance(held, dict) else set()  # of `type` it is a descriptor
 
 
 def describe_class(walk: Walk, cls: type, name: str) -> Description:
