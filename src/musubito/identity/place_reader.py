@@ -188,7 +188,9 @@ class PlaceReader:
 
     def held_in(self, container: Any, held: Any) -> list[tuple[Any, Any]]:
         """Return what the mapping `held` holds of `container` as it counts, without noting that it was read."""
-        pairs = ((key, self.held_at(container, key, held.get(key, ABSENT))) for key in self.names(container, held))
+        # In the order of the mapping: in that of hashes, what is found first would be another in each process.
+        keys = dict.fromkeys((*held, *self.names(container, held)))
+        pairs = ((key, self.held_at(container, key, held.get(key, ABSENT))) for key in keys)
         return [pair for pair in pairs if pair[1] is not ABSENT]
 
     def _read(self, kind: Kind, container: Any, key: Hashable, value: Any, look: Callable[[], Any], called: str) -> Any:
