@@ -329,9 +329,12 @@ def _unobserved(value: Any) -> Any:
         case ObservedTags():
             value.note()
             return list(value)
+        case _Wanted():
+            return str.__str__(value)
     if type(value) is dict:
-        made = {key: _unobserved(each) for key, each in value.items()}
-        return value if all(made[key] is value[key] for key in value) else made
+        pairs = [(_unobserved(key), _unobserved(each)) for key, each in value.items()]
+        same = all(key is was and each is held for (key, each), (was, held) in zip(pairs, value.items(), strict=True))
+        return value if same else dict(pairs)
     if type(value) in (list, tuple):
         parts = [*map(_unobserved, value)]
         return value if all(map(is_, parts, value)) else type(value)(parts)

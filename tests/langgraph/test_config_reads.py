@@ -251,6 +251,8 @@ HARMLESS: dict[str, Read] = {
     "pydantic": lambda c: Settings.from_runnable_config(c).user_id,
     "pydantic validates": lambda c: Settings.validated(c).user_id,
     "filtered keys": filtered_keys,
+    "filtered metadata": lambda c: {key: value for key, value in c["metadata"].items() if key in ("tone", "none")},
+    "filtered metadata, by its keys": lambda c: [key for key in c["metadata"] if key in ("tone", "none")],
     "handed on": lambda c: RunnableLambda(lambda x: x).invoke(1, c),
     "handed to a chain": lambda c: (RunnableLambda(lambda x: x) | RunnableLambda(lambda x: x)).invoke(1, config=c),
     "handed to a binding": lambda c: RunnableLambda(lambda x: x).with_config(run_name="t").invoke(1, c),
