@@ -21,6 +21,7 @@ from typing import Any, Final
 from langchain_core.language_models import BaseLanguageModel
 
 from musubito.adapter import Fingerprint
+from musubito.identity.classes import fields_declared
 from musubito.identity.source import parsed
 
 __all__ = ["ALL", "REPORTS", "Reports", "reports_read"]
@@ -85,7 +86,7 @@ def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:
     for classes in code.reached.values():
         for cls in classes:
             # Such an object may be made of all that a message holds.
-            yield from ((field, EVERY) for field in REPORTS if field in vars(cls).get("__annotations__", ()))
+            yield from ((field, EVERY) for field in REPORTS if field in fields_declared(cls))
 
 
 def _by_packages(code: Fingerprint) -> Iterator[tuple[str, str]]:
