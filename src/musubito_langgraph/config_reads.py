@@ -367,7 +367,8 @@ def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> Any:
         return object.__getattribute__(self, name)
 
     def shown(self: Any) -> str:
-        self.note(EVERYTHING)
+        if not _handed_on():
+            self.note(EVERYTHING)
         return str(plain.__repr__(self))
 
     plain: Any = cls

@@ -526,6 +526,7 @@ def test_what_is_read_of_a_runtime_counts(read: str, way: str) -> None:
     assert answers(wrapped, "ann", "bob") == answers(bare, "ann", "bob")
 
 
+@pytest.mark.skipif(not hasattr(Runtime, "execution_info"), reason="langgraph tells of the execution since 1.1")
 def test_the_attempt_alone_does_not_count() -> None:
     ran = Ran()
 

@@ -479,7 +479,7 @@ def test_previous_counts_for_whoever_may_look_at_it():
         workflow.checkpointer.delete_thread("a")
     # Whoever takes the runtime out of the config looks at the ids of the task, too.
     assert calls.counts == {
-        "handed on": 2, "in config": 4, "runnable": 2, "encloses": 2, "step": 4, "looks elsewhere": 1,
+        "handed on": 2, "in config": 4 if hasattr(Runtime, "execution_info") else 2, "runnable": 2, "encloses": 2, "step": 4, "looks elsewhere": 1,
     }  # fmt: skip
 
 

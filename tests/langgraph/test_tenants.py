@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any, TypedDict
 
 import pytest
@@ -157,6 +158,7 @@ def test_what_has_no_identity_reaches_no_other_user(kind: str, where: str, ran: 
     assert took(ran) == {"asks": 3, "speaks": 1}
 
 
+@pytest.mark.skipif(version("langgraph").startswith("1.0."), reason="langgraph 1.0 hands this tool no context")
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.filterwarnings("ignore:.*which has no identity:musubito.MusubitoWarning")
 def test_a_step_and_a_tool_that_read_it(ran: Ran):
