@@ -296,6 +296,9 @@ def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any
 
     def bind(*given: Any, **named: Any) -> dict[str, Any]:
         bound = inner.bind(*args, *given, **{**keywords, **named})
+        if AS_GIVEN in bound:
+            # Its names are those of a wrapper, which may be called like the parameters in `held`.
+            return {"args": given, "kwargs": named, AS_GIVEN: True}
         for name in held:
             bound.pop(name, None)
         if more > 0 and inner.rest in bound:

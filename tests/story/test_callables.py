@@ -230,6 +230,29 @@ def test_two_methods_of_one_name_do_not_meet(engine: MusubitoEngine) -> None:
     assert RAN == ["score", "model"]
 
 
+def test_a_parameter_called_like_the_wrappers_own_hides_no_argument(engine: MusubitoEngine) -> None:
+    def logged(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            RAN.append("logged")
+            return function(*args, **kwargs), sorted(kwargs)
+
+        return inner
+
+    @logged
+    def below(kwargs: int, b: int = 0, **named: int) -> Any:
+        return kwargs, b, named
+
+    step = musubito_step(name="below")(functools.partial(below, 4))
+    assert [step().value, step(z=1).value, step(z=2).value, step(z=2).value] == [
+        ((4, 0, {}), []),
+        ((4, 0, {"z": 1}), ["z"]),
+        ((4, 0, {"z": 2}), ["z"]),
+        ((4, 0, {"z": 2}), ["z"]),
+    ]
+    assert RAN == ["logged"] * 3
+
+
 @pytest.mark.parametrize("wrap", [staticmethod, classmethod])
 def test_the_decorator_goes_below_staticmethod_and_classmethod(wrap: Any) -> None:
     with pytest.raises(TypeError, match=f"put @{wrap.__name__} above"):
