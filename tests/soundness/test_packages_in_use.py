@@ -36,6 +36,25 @@ HELD = {
         "import sqlalchemy\nheld = sqlalchemy.create_engine('sqlite:///data.db')",
         "str(held.connect().execute(sqlalchemy.text('select 1')).scalar()) + q",
     ),
+    # Its mapper holds much that leads to each other, some of it made at the first use, and numbers that are hashes.
+    "a class of SQLAlchemy's": (
+        """
+import sqlalchemy, sqlalchemy.orm
+class Base(sqlalchemy.orm.DeclarativeBase): pass
+class Word(Base):
+    __tablename__ = "words"
+    text: sqlalchemy.orm.Mapped[str] = sqlalchemy.orm.mapped_column(primary_key=True)
+engine = sqlalchemy.create_engine("sqlite:///data.db")
+Base.metadata.create_all(engine)
+held = sqlalchemy.orm.sessionmaker(engine)
+def many():
+    with held() as session:
+        return len(session.scalars(sqlalchemy.select(Word)).all())
+""",
+        "many()",
+    ),
+    # Its handlers hold themes and styles of their own.
+    "a logger of loguru": ("from loguru import logger as held\nheld.remove()", "(held.info('asked'), q)[1]"),
     # Its tables keep a hash.
     "a database of peewee": (
         """
@@ -81,6 +100,8 @@ held = ChatPromptTemplate.from_template("say {q}") | FakeListChatModel(responses
     ),
 }
 CHANGES = {
+    "a class of SQLAlchemy's": "held.kw['autoflush'] = False",
+    "a logger of loguru": "held.configure(extra={'a': 1})",
     "an engine of SQLAlchemy": "held.url = held.url.set(database='other.db')",
     "a database of peewee": "Word._meta.table_name = 'other'",
     "a client of Redis": "held.connection_pool.max_connections = 3",
@@ -105,6 +126,7 @@ def test_what_a_package_holds_is_replayed_in_each_process_and_what_is_changed_th
 ) -> None:
     made, body = HELD[name]
     (tmp_path / "program.py").write_text(PROGRAM.replace("MADE", made).replace("BODY", body))
+    play(tmp_path)  # makes the tables that a program finds afterwards
     first = play(tmp_path, "ask('a')", "ask('a')", "ask('b')", "tell('a')", "ask('a')")
     assert first == [["ask a"], [], ["ask b"], ["tell a"], []]
     assert play(tmp_path, "tell('a')", "ask('b')", "tell('b')", "ask('a')") == [[], [], ["tell b"], []]

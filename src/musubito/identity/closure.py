@@ -54,8 +54,6 @@ CODE = (FunctionType, MethodType, ModuleType, Namespace)
 HOLDERS = (list, tuple, dict, set, frozenset)
 LONGEST_SHOWN = 1_000_000
 LONGEST_FIELD = 500
-MOST_ENTERED = 100
-"""How many things that cannot be identified are looked into."""
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
 
 
@@ -236,7 +234,7 @@ class Walk:
         self.met: list[Any] = []
         """Objects of kinds that an adapter has registered."""
         self._entered: dict[int, Any] = {}
-        """What cannot be identified and was looked into, by id."""
+        """Containers that cannot be identified and were looked into, by id."""
         self._clients: dict[int, Any] = {}
         """What connects, runs or locks, and what it holds, by id."""
         self.counting: dict[int, Any] = {}
@@ -451,11 +449,12 @@ class Walk:
         if self.is_within_client() and not isinstance(value, (FunctionType, ModuleType, type)):
             self._clients[id(value)] = value
 
-    def enters(self, value: Any) -> bool:
-        """Whether what cannot be identified is to be looked into: it is the first time, and not too deep."""
-        if id(value) in self._entered or len(self._entered) >= MOST_ENTERED:
+    def enters(self, container: Any) -> bool:
+        """Whether a container that cannot be identified is to be looked into: for the first time, and it is small."""
+        _, is_large = self.not_counting[id(container)]
+        if is_large or id(container) in self._entered:
             return False
-        self._entered[id(value)] = value
+        self._entered[id(container)] = container
         return True
 
     def is_client(self, value: Any) -> None:

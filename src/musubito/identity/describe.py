@@ -40,6 +40,7 @@ from musubito.identity.objects import (
 )
 from musubito.identity.origin import Origin, module_name
 from musubito.identity.patches import patches_linked
+from musubito.identity.settings import is_hash_of_its_name
 from musubito.identity.typing_objects import describe_typing, is_of_typing
 from musubito.model import StepDefinition
 
@@ -351,6 +352,8 @@ def _subclass_of_atom(walk: Walk, value: Any, name: str) -> Description:
     base = next(each for each in type(value).__mro__ if each in ATOMS)
     more = describe_object(walk, value, name)
     exact = base.__str__(value) if base is str else base(value) if base is not bytes else bytes(value)
+    if base is int and is_hash_of_its_name(value):
+        exact = None
     return Description(tokens("atom", exact) + more.own, more.links)
 
 

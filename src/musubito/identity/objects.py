@@ -457,42 +457,47 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
         return [(label, walk.link(value, walk.called(value, name)))]
     walk.not_tracked(name, value)
     links = [(label, tokens("type", module_name(type(value)), type(value).__qualname__))]
-    if walk.enters(value):
-        for shown, each in _held_in(walk, value, name):
-            if counts(walk, each) or _leads_on(walk, each):
-                walk.limits.below(each, value)
-                may_be_read(walk, each)
-                links += setting_linked(walk, each, f"{label}{shown}", f"{name}{shown}")
+    is_object = walk.origins.of_class(type(value)) is Origin.OTHER
+    inner = _settings_of(walk, value, name) if is_object else _leaves(walk, value, "", name)
+    for shown, each in inner:
+        # Of an object the settings count, not those of what it holds in turn: they would lead through all of a library.
+        if counts(walk, each) or (not is_object and walk.origins.of_class(type(each)) is Origin.OTHER):
+            walk.limits.below(each, value)
+            may_be_read(walk, each)
+            links += setting_linked(walk, each, f"{label}{shown}", f"{name}{shown}")
     return links
 
 
-def _leads_on(walk: Walk, value: Any) -> bool:
-    """Whether something that cannot be identified may hold what can."""
-    cls = type(value)
-    if cls in (dict, list, tuple):
-        _, is_large = walk.not_counting[id(value)]
-        return not is_large
-    return walk.origins.of_class(cls) is Origin.OTHER and not hides(cls)
-
-
-def _held_in(walk: Walk, value: Any, name: str) -> Iterable[tuple[str, Any]]:
-    """What a container holds, or an object of a package: a client's settings."""
-    cls = type(value)
-    if cls is dict:
-        return [(f"[{key!r}]" if type(key) in ATOMS else "[]", each) for key, each in walk.read.entries(value, name)]
-    if cls is list:
-        return [("", each) for each in walk.read.elements(value, list, name)]
-    if cls is tuple:
-        return [("", each) for each in value]
-    if walk.origins.of_class(cls) is not Origin.OTHER or (held := fields_of(value)) is None:
-        return []
+def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of an object of a package, those in containers one by one."""
+    cls, held = type(value), fields_of(value)
+    if held is None:
+        return
     walk.limits.open(value, foreign=True)
     known = walk.read.names(value, held)
     walk.read.more(value, held, known | _lazy_names(cls))
     known -= told_nothing(value) | _lazy_names(cls)
-    names = sorted(filter(functools.partial(is_setting, cls), known))
-    fields = [(f".{each}", walk.read.field(value, held, each, f"{name}.{each}")) for each in names]
-    return [(shown, each) for shown, each in fields if each is not ABSENT]
+    for each in sorted(filter(functools.partial(is_setting, cls), known)):
+        inner = walk.read.field(value, held, each, f"{name}.{each}")
+        if inner is not ABSENT and not is_secret_field(each, inner):
+            yield from _leaves(walk, inner, f".{each}", f"{name}.{each}")
+
+
+def _leaves(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield what containers hold that cannot be identified as a whole, without secrets; anything else as it is."""
+    cls = type(value)
+    if cls not in (dict, list, tuple) or counts(walk, value):
+        yield shown, value
+    elif walk.enters(value):
+        pairs: Iterable[tuple[Any, Any]] = (("", each) for each in value)
+        if cls is dict:
+            pairs = walk.read.entries(value, name)
+        elif cls is list:
+            pairs = (("", each) for each in walk.read.elements(value, list, name))
+        for key, each in pairs:
+            if not is_secret_field(key, each):
+                at = f"[{key!r}]" if type(key) in ATOMS and cls is dict else ""
+                yield from _leaves(walk, each, f"{shown}{at}", f"{name}{at}")
 
 
 def may_be_read(walk: Walk, value: Any) -> None:

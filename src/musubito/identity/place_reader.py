@@ -45,6 +45,7 @@ class PlaceReader:
         "_digest_of",
         "_guard",
         "_is_foreign",
+        "_left",
         "_limits",
         "_state",
         "_step",
@@ -71,6 +72,8 @@ class PlaceReader:
         self._is_foreign = is_foreign
         self._within: set[tuple[int, Hashable]] = set()
         """Places whose content is being walked."""
+        self._left: dict[tuple[int, Hashable], bytes] = {}
+        """Digests of what runs have left in places, taken once in a walk: what they left may lead to each other."""
         self.observations: list[Observation] = []
         self.kept: list[tuple[Changes, Hashable]] = []
         """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
@@ -81,7 +84,7 @@ class PlaceReader:
         """Return a reader for a walk of what a run has left, which notes what it reads where this one does."""
         reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of, self._is_foreign)
         reader.observations, reader.kept, reader.taken = self.observations, self.kept, self.taken
-        reader._within = self._within
+        reader._within, reader._left = self._within, self._left
         return reader
 
     def name(self, names: dict[str, Any], key: str, called: str) -> Any:
@@ -225,9 +228,11 @@ class PlaceReader:
         place = id(changes.container), key
         if not may_change(change.after) or place in self._within:
             return True
-        self._within.add(place)
-        digest = self._digest_of(change.after)
-        self._within.discard(place)
+        digest = self._left.get(place)
+        if digest is None:
+            self._within.add(place)
+            digest = self._left[place] = self._digest_of(change.after)
+            self._within.discard(place)
         if change.left is None:
             self.taken.append((changes, key, digest))
         return change.left in (None, digest)

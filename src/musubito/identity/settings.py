@@ -22,6 +22,7 @@ from musubito.identity.secrets import HIDDEN, SECRETS, looks_like_a_key
 __all__ = [
     "FIXED_URLS",
     "adapted",
+    "is_hash_of_its_name",
     "is_secret_field",
     "is_setting",
     "is_type_adapter",
@@ -152,6 +153,12 @@ def told_nothing(value: Any) -> frozenset[str]:
         if _is_of_process(value, held, name) or _is_state(each) or (type(each) is str and each == version):
             found.add(name)
     return frozenset(found)
+
+
+def is_hash_of_its_name(number: int) -> bool:
+    """Tell whether a number of a class of its own is the hash of a text that it holds, as SQLAlchemy's symbols are."""
+    texts = (each for each in (fields_of(number) or {}).values() if type(each) is str)
+    return abs(number) >= LEAST_ADDRESS and any(hash(each) == int(number) for each in texts)
 
 
 def _is_of_process(value: Any, held: Mapping[Any, Any], name: str) -> bool:

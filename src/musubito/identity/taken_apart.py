@@ -92,7 +92,7 @@ def parts_of(value: Any, origin: Origin) -> Parts | None:
 
 def _holds_hidden(value: Any) -> bool:
     """Whether a field is data of another language's, of which only its holder says how it is pickled."""
-    held = [each for each in (fields_of(value) or {}).values() if not callable(each)]
+    held = [each for each in (fields_of(value) or {}).values() if each is not None and not callable(each)]
     return any(
         hides(type(each)) and not (_says_how(type(each)) and _is_named(type(each))) and not is_machinery(each)
         for each in held

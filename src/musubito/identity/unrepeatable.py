@@ -131,7 +131,8 @@ def unrepeatable_in(
     those are named themselves. `edges` say what each leads to, by number; `holders` are what code that can run uses and
     is itself no code, each with its name; `asks` what functions ask for."""
     of_steps = {id(step.function) for step in map(step_of, values) if step is not None}
-    mine, ahead = {0}, [0]
+    ahead = [0] if edges else []  # plain data leads nowhere
+    mine = set(ahead)
     for number in ahead:
         for each in edges[number]:
             if each not in mine and id(values[each]) not in of_steps:
