@@ -18,6 +18,7 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
+from musubito.causes import Cause
 from musubito.engine.context import ANY, SCOPE, Ambient, Frame, HandUp, Run, Scope, Turn, add_control_flow
 from musubito.engine.current import current_engine, recording_engine
 from musubito.engine.drivers import arun, loop_is_watched, run
@@ -29,7 +30,7 @@ from musubito.engine.modes import Mode, current_mode, mode_named
 from musubito.engine.protocol import CANCELLATIONS, Call, Story, forced
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.engine.unrecorded import ran_unrecorded
-from musubito.errors import warn
+from musubito.errors import at_line_of_user, warn
 from musubito.identity.digest import digest_input
 from musubito.identity.fingerprint import CodeTracker, Fingerprint
 from musubito.identity.foreign import Shown, register_display, register_kind, register_source
@@ -46,6 +47,7 @@ __all__ = [
     "Ambient",
     "Attempted",
     "Call",
+    "Cause",
     "EffectQuestion",
     "Fingerprint",
     "Frame",
@@ -60,6 +62,7 @@ __all__ = [
     "Turn",
     "add_control_flow",
     "ambient",
+    "at_line_of_user",
     "check_inputs",
     "current_engine",
     "current_mode",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -30,12 +31,15 @@ __all__ = [
     "StoreClosed",
     "StoreError",
     "WrongKey",
+    "at_line_of_user",
     "warn",
 ]
 
 LOGGER: Final = logging.getLogger("musubito")
 _OWN: Final = tuple(f"{Path(__file__).parent}{end}{os.sep}" for end in ("", "_langgraph"))
 """Where the files of the two packages lie."""
+_NOT_THE_USERS: Final = (*_OWN, f"{Path(os.__file__).parent}{os.sep}", "<frozen ")
+_INSTALLED: Final = re.compile(rf"{re.escape(os.sep)}(?:site|dist)-packages{re.escape(os.sep)}").search
 
 
 class MusubitoError(Exception):
@@ -65,6 +69,17 @@ def warn(message: str) -> None:
         warnings.warn(message, MusubitoWarning, stacklevel=depth)
     except MusubitoWarning:
         LOGGER.warning(message)
+
+
+def at_line_of_user(what: str) -> str:
+    """Return what was done, with the function, the file and the line of the user's code that led here, if any did."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_NOT_THE_USERS) and not _INSTALLED(code.co_filename):
+            return f"{what} in {code.co_name} ({Path(code.co_filename).name}:{frame.f_lineno})"
+        frame = frame.f_back
+    return what
 
 
 class EncodingError(MusubitoError):

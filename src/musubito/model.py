@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from types import CoroutineType
-from typing import Any, Generic, NewType, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, NewType, Protocol, TypeVar, runtime_checkable
 
 __all__ = [
     "UNSTORABLE",
@@ -79,6 +79,33 @@ class ReplayReason(Enum):
     ARTIFACT_UNREADABLE = "artifact unreadable"
     DEPENDENCY_EXPIRED = "dependency expired"
     NOT_REPLAYABLE = "not replayable"
+
+    @property
+    def says(self) -> str:
+        """Return the reason as a sentence without a subject of its own: "its code changed"."""
+        return _SAYS[self]
+
+
+_SAYS: Final = {
+    ReplayReason.EXACT_HIT: "the same was stored",
+    ReplayReason.EARLY_CUTOFF_HIT: "what it consumes came out equal",
+    ReplayReason.CROSS_PARENT_HIT: "its code and its input are the same",
+    ReplayReason.NODE_NOT_FOUND: "no result was stored for it",
+    ReplayReason.CODE_CHANGED: "its code changed",
+    ReplayReason.INPUT_CHANGED: "its input changed",
+    ReplayReason.UPSTREAM_CHANGED: "what it consumed changed",
+    ReplayReason.NODE_FAILED: "the last attempt had failed",
+    ReplayReason.NODE_INVALID: "the stored result had been invalidated",
+    ReplayReason.NODE_RUNNING: "it is running elsewhere",
+    ReplayReason.FORCE_REEXECUTION: "it was told to run whatever is stored",
+    ReplayReason.TTL_EXPIRED: "the stored result was too old",
+    ReplayReason.READ_CHANGED: "what it reads changed",
+    ReplayReason.ARTIFACT_MISSING: "the stored result was gone",
+    ReplayReason.ARTIFACT_CORRUPT: "the stored result was damaged",
+    ReplayReason.ARTIFACT_UNREADABLE: "the stored result could not be read",
+    ReplayReason.DEPENDENCY_EXPIRED: "something that it was built on was too old",
+    ReplayReason.NOT_REPLAYABLE: "the stored result may not be replayed",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,7 +349,8 @@ class _Caller:
             head, code = engine.identified(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # What Call(...) does by way of a function written in Python.
-        fields = definition, fingerprint, current, tracker, head, code, arguments, function, (args, kwargs), None, None
+        live = args, kwargs
+        fields = definition, fingerprint, current, tracker, head, code, arguments, function, live, None, None, None, ()
         call: Call = tuple.__new__(Call, fields)
         return call
 

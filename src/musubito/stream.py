@@ -15,6 +15,7 @@ from contextlib import aclosing, closing
 from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
+from musubito.causes import Cause
 from musubito.engine.context import SCOPE, HandUp, Scope
 from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.effects import Find, Raised, Returned
@@ -235,9 +236,9 @@ class Recording:
                 chunk = self._copied(chunk)
             except (EncodingError, ArtifactUnreadable) as error:
                 # What will be recorded may differ from what was given.
-                why = "a chunk of it could not be kept as it was given"
                 # The text may name parts of it.
-                self._not_replayable(why if self.story.engine.keyed is not None else f"{why}: {error}")
+                part = "" if self.story.engine.keyed is not None else error
+                self._not_replayable(Cause.CHUNK_NOT_STORABLE.of(part))
         self.chunks.append(chunk)
 
     def _not_replayable(self, why: str) -> None:
@@ -261,7 +262,7 @@ class Recording:
         try:
             if self._make().fingerprint.digest != self.story.call.fingerprint.digest:
                 # Whoever iterates does other things between two chunks.
-                self._not_replayable("its code became another while it ran")
+                self._not_replayable(Cause.CODE_CHANGED.of())
             return (yield from self.story.finish(self._begun, outcome, self._started_at, duration_ms))
         finally:
             for frame in self._around:

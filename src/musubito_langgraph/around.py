@@ -16,14 +16,14 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 
-from musubito.adapter import SCOPE, Fingerprint, note_read, warn
+from musubito.adapter import SCOPE, Cause, Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
 from musubito.identity.fingerprint import told_apart
 from musubito_langgraph import _compat
 from musubito_langgraph.config_reads import ABOUT, binds, counted, everything, observe, observed_runtime, takes_config
 from musubito_langgraph.identities import Identity
 from musubito_langgraph.policy import VOLATILE
-from musubito_langgraph.store import STORE, store_behind
+from musubito_langgraph.store import STORE, shown, store_behind
 from musubito_langgraph.store import observed as found_in_store
 
 __all__ = ["Around"]
@@ -86,7 +86,7 @@ class Around:
             if first in mine and all(
                 each in mine or any(each in _words(met) for met in self._met.values()) for each in inner
             ):
-                return f"its code names {name}, a {kind}, which has no identity"
+                return Cause.CONTEXT_NOT_IDENTIFIED.of(f"{name}, a {kind}")
         return None
 
     def _parts(
@@ -124,6 +124,11 @@ class Around:
         if kind != STORE or store is None:
             return b"there is nothing to read from"
         return found_in_store(store_behind(store), key)
+
+    @staticmethod
+    def named(kind: str, key: str) -> str:
+        """Return what a reader is to call a read."""
+        return f"$.{key}" if kind == SEEN else shown(key) if kind == STORE else ""
 
     def _always(self) -> dict[str, object]:
         conf = self._config.get("configurable") or {}

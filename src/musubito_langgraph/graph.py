@@ -7,18 +7,21 @@ import functools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from langgraph.graph import StateGraph
 
-from musubito import MusubitoEngine, StepConfiguration
+from musubito import MusubitoEngine, MusubitoError, StepConfiguration
 from musubito.adapter import check_inputs
+from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat
 from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
 from musubito_langgraph.parents import LINEAGE, LineageChannel, LineageWrite
+from musubito_langgraph.plan import musubito_plan
 from musubito_langgraph.policy import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
 from musubito_langgraph.tasks import recorded_entrypoint
 
-__all__ = ["musubito_graph", "wrapped_compiled"]
+__all__ = ["musubito_graph", "plan_of", "wrapped_compiled"]
 
 G = TypeVar("G")
 
@@ -44,6 +47,8 @@ def musubito_graph(
     "off", "namespace": "..."}`. Without a mode there, that of `run(mode=...)`, of `use_musubito_engine(None)` (off) or
     of the environment variable `MUSUBITO_MODE` counts, the innermost first. With "off" there, the graph runs as if it
     were not wrapped: plain steps that its nodes call stay steps.
+
+    A compiled graph that was wrapped has a method `explain(input, config=None, context=None)`: see `musubito_plan`.
 
     Wrapping twice equals once. Raises TypeError for what is no graph, and ValueError for a name in `steps` that the
     graph does not have.
@@ -74,7 +79,9 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     checked_names(settings.steps, set(_names(graph, "", functions)), functions)
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _compat.is_functional(graph) else graph.get_name()
-    return _wrapped(graph, name, "", settings)
+    made = _wrapped(graph, name, "", settings)
+    made.explain = functools.partial(musubito_plan, made)
+    return made
 
 
 def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
@@ -100,6 +107,19 @@ def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
 
 def _router(branch: _compat.BranchSpec) -> str:
     return getattr(branch.path, "name", None) or "condition"
+
+
+def plan_of(graph: Any, given: Any, module: str) -> Plan:
+    """For the command: of a graph as a module holds it, which need not be compiled or wrapped, in a thread that is
+    new."""
+    if isinstance(graph, StateGraph):
+        graph = graph.compile()
+    if not isinstance(graph, _compat.Pregel):
+        raise MusubitoError(f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}")
+    if LINEAGE not in graph.channels:
+        graph = wrapped_compiled(graph, Settings(home=module))
+    thread = {"configurable": {"thread_id": str(uuid4())}} if graph.checkpointer else None
+    return musubito_plan(graph, given, thread)
 
 
 def _wrapped_builder(builder: Any, settings: Settings) -> Any:

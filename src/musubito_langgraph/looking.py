@@ -11,13 +11,13 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langgraph.errors import GraphInterrupt
 
 from musubito import InputError, MusubitoEngine
-from musubito.adapter import QUESTIONS, EffectQuestion, Mode, Question, Scope, explained
+from musubito.adapter import QUESTIONS, Cause, EffectQuestion, Mode, Question, Scope, explained
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, said
 from musubito_langgraph import _compat
 from musubito_langgraph.around import Around
 from musubito_langgraph.nodes import Subgraph
 from musubito_langgraph.policy import Settings, invocation_of
-from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep
+from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep, without_identity
 from musubito_langgraph.store import STORE, asks_a_model, store_behind
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ class _Look(Attempt):
         try:
             question = engine.story(self.call(engine, _nothing), self._invocation.mode, scope, QUESTIONS)
         except InputError as error:
-            self._stop(visit, None, RUN, f"it cannot be identified: {error}")
+            cause = Cause.INPUT_NOT_IDENTIFIED
+            self._stop(visit, None, RUN, cause.of(without_identity(error)), cause.remedy)
         assert isinstance(question, Question | EffectQuestion)  # noqa: S101 - its kinds are these
         self._identify(question)
         result = question.ask()
@@ -200,19 +201,27 @@ class _Look(Attempt):
                 self._stop(visit, node, UNKNOWN, REPLAY_ONLY)
             if question.problem is not None:
                 self._stop(visit, node, UNKNOWN, question.problem)
-            self._stop(visit, node, RUN, said(explanation))
+            self._stop(visit, node, RUN, said(explanation), explanation.remedy, explanation.parts)
         self._told = self.step.operation.name, node, REPLAY, question.decision.reason.value
         return self.outcome(result)
 
     def _estimates(self) -> Estimates:
         return self.step.foresight.estimates(self.step.settings.engine_for(self._invocation))
 
-    def _stop(self, visit: Visit, node: str | None, outcome: str, reason: str) -> NoReturn:
+    def _stop(
+        self,
+        visit: Visit,
+        node: str | None,
+        outcome: str,
+        reason: str,
+        remedy: str = "",
+        parts: tuple[str, ...] = (),
+    ) -> NoReturn:
         estimates, name = self._estimates(), self.step.operation.name
         visit.stopped = True
         self.step.foresight.saw(
             visit,
-            PlanLine(name, node, outcome, reason, estimates.of(name)),
+            PlanLine(name, node, outcome, reason, estimates.of(name), parts=parts, remedy=remedy),
             *self.step.may_call(estimates, self._value),
         )
         raise GraphInterrupt(())

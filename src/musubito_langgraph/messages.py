@@ -38,6 +38,7 @@ from langchain_core.runnables.utils import AddableDict
 from langgraph.types import Send
 from pydantic import BaseModel
 
+from musubito.adapter import Cause
 from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import take_apart
@@ -920,7 +921,7 @@ def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dic
     haystack = search.haystack(names, search.roles["served"] - naming.ids.keys()) if names or naming.reported else None
     for form in (*naming.forms.values(), *new.values()):
         if haystack is not None and haystack.hints_at(form):
-            raise Unrepeatable(f"its output mentions the id of a message or tool call in a text: {form.core}")
+            raise Unrepeatable(Cause.ID_IN_TEXT.of(form.core))
     for (_, field), reported in naming.reported.items():
         if haystack is not None and haystack.tells(field, reported):
             raise Unrepeatable(f"its output tells the {field} of a message of its input")

@@ -7,7 +7,6 @@ import copy
 from collections.abc import Collection, Iterable, Iterator
 from contextvars import copy_context
 from typing import Any
-from uuid import uuid4
 
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import StateGraph
@@ -17,12 +16,11 @@ from musubito.adapter import SCOPE, LookingEngine, Scope
 from musubito.lineage.plan import UNKNOWN, Plan, PlanLine, never_ran, planned
 from musubito_langgraph import _compat
 from musubito_langgraph.foresight import Foresight
-from musubito_langgraph.graph import wrapped_compiled
 from musubito_langgraph.looking import Ground, LookingStep, Unforeseen, Visit
 from musubito_langgraph.parents import LINEAGE
-from musubito_langgraph.policy import Settings, invocation_of
+from musubito_langgraph.policy import invocation_of
 
-__all__ = ["musubito_plan", "plan_of"]
+__all__ = ["musubito_plan"]
 
 Part = LookingStep | Unforeseen | str
 """A step of a node, or a router by its name."""
@@ -47,19 +45,6 @@ def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = 
         raise MusubitoError("musubito_plan blocks: call it as `await asyncio.to_thread(musubito_plan, graph, ...)`")
     config = _compat.without_callbacks(config or {})
     return copy_context().run(_plan, graph, _own(input), config, context)
-
-
-def plan_of(graph: Any, given: Any, module: str) -> Plan:
-    """For the command: of a graph as a module holds it, which need not be compiled or wrapped, in a thread that is
-    new."""
-    if isinstance(graph, StateGraph):
-        graph = graph.compile()
-    if not isinstance(graph, _compat.Pregel):
-        raise MusubitoError(f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}")
-    if LINEAGE not in graph.channels:
-        graph = wrapped_compiled(graph, Settings(home=module))
-    thread = {"configurable": {"thread_id": str(uuid4())}} if graph.checkpointer else None
-    return musubito_plan(graph, given, thread)
 
 
 def _own(given: Any) -> Any:

@@ -383,10 +383,13 @@ def _stream_of(
     try:
         stream = _Stream(attempt, runnable, go, is_async=False)
     except InputError as error:
+        if attempt.goes_on_without(error):
+            yield from _stream_of(attempt, runnable, go)
+            return
         # In a context of its own, so that what surrounds the steps inside does not surround whoever iterates.
         context = copy_context()
         context.run(SCOPE.set, attempt.standing()[1])
-        chunks = go(attempt.unidentified(error))
+        chunks = go(attempt.begin()[0])
         ended: Any = object()
         while (chunk := context.run(next, chunks, ended)) is not ended:
             yield chunk
@@ -409,8 +412,13 @@ async def _astream_of(
     try:
         stream = await off_loop(lambda: _Stream(attempt, runnable, go, is_async=True))
     except InputError as error:
+        if attempt.goes_on_without(error):
+            async with aclosing(_astream_of(attempt, runnable, go)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
         scope, ended = attempt.standing()[1], cast("Any", object())
-        async with aclosing(go(attempt.unidentified(error))) as chunks:
+        async with aclosing(go(attempt.begin()[0])) as chunks:
             while True:
                 token = SCOPE.set(scope)
                 try:

@@ -28,6 +28,7 @@ from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed, St
 from musubito.adapter import (
     SCOPE,
     Call,
+    Cause,
     Fingerprint,
     Mode,
     Operation,
@@ -44,6 +45,10 @@ from musubito.adapter import (
     run_story_async,
     warn,
 )
+from musubito.errors import ArtifactUnreadable, CodeError
+from musubito.identity.changes import differences
+from musubito.identity.digest import InputDigest
+from musubito.identity.plain import plain
 from musubito_langgraph.around import Around
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.contents import messages_in
@@ -61,9 +66,21 @@ from musubito_langgraph.watch import MODEL, Answer, Dispatched, Events, emit, re
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
-__all__ = ["ANYWHERE", "Attempt", "Place", "RecordedStep", "added", "counted_keys", "reaches", "within"]
+__all__ = [
+    "ANYWHERE",
+    "Attempt",
+    "Place",
+    "RecordedStep",
+    "added",
+    "counted_keys",
+    "reaches",
+    "within",
+    "without_identity",
+]
 
 _WARNED: Final[set[tuple[str, str]]] = set()
+OUTPUT_AT: Final = "$[0][0]", "$.outputs[0][0]"
+"""Where in what is stored that lies which came out: see `pack`."""
 
 
 class Place(NamedTuple):
@@ -170,8 +187,10 @@ class Attempt:
         self._invocation: Invocation = invocation_of(config)
         self._naming: Naming | None = None
         self._code: Fingerprint | None = None
-        self._before: bytes | None = None
-        """The digest of what it was given."""
+        self._unidentified: InputError | None = None
+        """Why its input has no identity: it is recorded as a call that is never replayed."""
+        self._before: InputDigest | None = None
+        """What it was given."""
         self._around_before: bytes | None = None
         self._events: Events | None = None
         self._ran: list[Any] = []
@@ -219,11 +238,12 @@ class Attempt:
         if not self.is_recorded:
             return None
         engine, scope = self.standing()
-        try:
-            return engine.story(self.call(engine, function), self._invocation.mode, scope)
-        except InputError as error:
-            self._cannot(error)
-            return None
+        while True:
+            try:
+                return engine.story(self.call(engine, function), self._invocation.mode, scope)
+            except InputError as error:
+                if not self.goes_on_without(error):
+                    return None
 
     @property
     def is_recorded(self) -> bool:
@@ -232,11 +252,16 @@ class Attempt:
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
         """What identifies it, and what is to be run if it is not replayed."""
-        code = self._code = self.step.operation.fingerprint()
+        operation = self.step.operation
+        code = self._code = operation.fingerprint()
+        error = self._unidentified
+        if error is not None:
+            part = "" if engine.keyed is not None else without_identity(error)
+            call = operation.call(engine, code, {}, function, self._place.turn)
+            return call._replace(why_not=Cause.INPUT_NOT_IDENTIFIED.of(part))
         arguments, self._naming = self._arguments(code)
-        call = self.step.operation.call(
-            engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0]
-        )
+        call = operation.call(engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0])
+        call = call._replace(output_at=OUTPUT_AT)
         # What one person agreed to, another did not. What was done as an effect stays done.
         anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
         return forced(call) if anew else call
@@ -252,13 +277,26 @@ class Attempt:
     def _given_to_it(self) -> dict[str, object]:
         return {"input": self._value, **self._others}
 
-    def _digest(self) -> bytes | None:
-        """The digest of all that it was given, whether it counts or not."""
+    def _digest(self) -> InputDigest | None:
+        """All that it was given, whether it counts or not."""
         try:
             arguments, _ = self._renamed(self._given_to_it(), self.step.operation.fingerprint())
-            return digest_input(self.step.operation.name, arguments).digest
+            return digest_input(self.step.operation.name, arguments)
         except InputError:
             return None
+
+    def _changed_in_place(self) -> str | None:
+        """Return where something was changed in place of what it was given or what is around it, None if nothing
+        was."""
+        before, now = self._before, self._digest()
+        if (before and before.digest) != (now and now.digest):
+            return "" if before is None or now is None or self._is_keyed else _where(before, now)
+        return "what is around it" if self._around_now() != self._around_before else None
+
+    @property
+    def _is_keyed(self) -> bool:
+        engine = self._scope.engine
+        return engine is not None and engine.keyed is not None
 
     def _around_now(self) -> bytes | None:
         around = self._scope.ambient
@@ -278,29 +316,34 @@ class Attempt:
         self._scope = Scope(engine, run, scope.frame, results, around, self._invocation.said or scope.mode)
         return engine, self._scope
 
-    def unidentified(self, error: InputError) -> RunnableConfig:
-        """It has no identity: the config with which it runs all the same."""
-        self._cannot(error)
-        return self.begin()[0]
+    def goes_on_without(self, error: InputError) -> bool:
+        """Say once for each node and field that the input has no identity, and tell whether the call is recorded all
+        the same. Raise `NotReplayed` where nothing may run.
+
+        Where even the code has no identity, and of an effect, which goes by its arguments, nothing is recorded, and
+        what encloses the call cannot be repeated.
+        """
+        if self._invocation.mode is Mode.REPLAY_ONLY:
+            raise NotReplayed(self.step.operation.name, str(error)) from error
+        where = self.step.operation.name, error.path
+        if where not in _WARNED:
+            _WARNED.add(where)
+            warn(f"{error}. It runs each time, unrecorded.")
+        if isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None:
+            not_replayable(Cause.NOT_IDENTIFIED_INSIDE.of(self.step.operation.name))
+            return False
+        self._unidentified = error
+        return True
 
     def ran(self, output: Any) -> None:
         """It ran, and this came out."""
         self._ran = [output]
 
-    def _cannot(self, error: InputError) -> None:
-        """It runs, and what encloses it cannot be repeated; said once for each node and field. Raises `NotReplayed`
-        where nothing may run."""
-        if self._invocation.mode is Mode.REPLAY_ONLY:
-            raise NotReplayed(self.step.operation.name, str(error)) from error
-        not_replayable(f"{self.step.operation.name} ran inside it and cannot be identified")
-        where = self.step.operation.name, error.path
-        if where not in _WARNED:
-            _WARNED.add(where)
-            warn(f"{error}. It runs each time, unrecorded.")
-
     def _identify(self, story: Story) -> None:
+        if self._unidentified is not None:
+            return
         if self.step.operation.definition.semantics.inputs is None:
-            self._before = story.given.digest  # else it is looked at when it runs: what does not count may be much
+            self._before = story.given  # else it is looked at when it runs: what does not count may be much
         self._node = story.keys.node
 
     def begun(self) -> tuple[Origin, ...]:
@@ -353,23 +396,26 @@ class Attempt:
 
     def packed(self, chunks: Sequence[Any], events: Events) -> Any:
         """What is stored of an output, which may have come in pieces."""
-        assert self._naming is not None  # noqa: S101 - what runs was identified
         failed = failed_tools(chunks)
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
         if failed:
-            not_replayable("a tool failed in it")
+            not_replayable(Cause.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values())))
             if self.step.is_effect:
                 raise ToolFailed(*(message.text for message in failed.values()))
-        if self._digest() != self._before or self._around_now() != self._around_before:
-            not_replayable("it changed in place what it was given or what is around it, which a replay does not repeat")
+        changed = self._changed_in_place()
+        if changed is not None:
+            not_replayable(Cause.CHANGED_IN_PLACE.of(changed))
             return None
         if not events.told_of_usage:
             # Nobody was seen to ask a model, so what the messages say of it counts.
             events.uses(new_in(chunks, self._given_to_it()))
+        if self._unidentified is not None:
+            return None
         held = held_messages(self._code) if self._code is not None else ()
         if held and any(id(message) in held for message in messages_in(chunks)):
-            not_replayable("it gave back a message that its code holds, which LangGraph then gives an id")
+            not_replayable(Cause.GIVES_HELD_MESSAGE.of())
         try:
+            assert self._naming is not None  # noqa: S101 - it was identified
             return pack((list(chunks), events.recorded), self._naming, events.found)
         except Unrepeatable as why:
             not_replayable(str(why))
@@ -410,6 +456,8 @@ class Attempt:
 
     def ended(self, result: MusubitoResult[Any]) -> None:
         """It is known in the lineage."""
+        if self._unidentified is not None:
+            return  # of what it gave nothing is known there
         artifact = result.artifact_id
         self._origin = Origin(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
 
@@ -464,6 +512,20 @@ def within(config: RunnableConfig) -> Iterator[None]:
             yield
     finally:
         var_child_runnable_config.reset(token)
+
+
+def without_identity(error: InputError) -> str:
+    """Return what has no identity in an input, as a part of a `Cause`."""
+    return f"{error.argument}{error.path[1:]}, {error.problem.partition(' (')[0]}"
+
+
+def _where(before: InputDigest, now: InputDigest) -> str:
+    """Return the first paths at which two inputs differ."""
+    try:
+        found = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
+    except ArtifactUnreadable:  # it is nested too deeply to be shown
+        return ""
+    return ", ".join(each.path for each in found)
 
 
 def added(chunks: Sequence[Any]) -> Any:

@@ -19,12 +19,12 @@ from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, Searc
 from langgraph.store.memory import InMemoryStore
 
 from musubito import EncodingError
-from musubito.adapter import SCOPE, Frame, not_replayable, note_read, register_kind
+from musubito.adapter import SCOPE, Cause, Frame, at_line_of_user, not_replayable, note_read, register_kind
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import decode_value, encode_value
 from musubito_langgraph.fingerprint import all_fields
 
-__all__ = ["STORE", "NotingStore", "asks_a_model", "noting", "observed", "store_behind"]
+__all__ = ["STORE", "NotingStore", "asks_a_model", "noting", "observed", "shown", "store_behind"]
 
 STORE = "store"
 """The kind of these reads."""
@@ -36,8 +36,6 @@ DATED: Final = "dated "
 """How the keys of those reads begin whose items' times count."""
 UNDATED: Final = frozenset({"__class__", "key", "namespace", "score", "value"})
 """What of an item says nothing of its times. Whoever prints, copies or compares an item sees its times."""
-WROTE: Final = "it wrote to the store"
-FAILED: Final = "a read from the store failed"
 
 
 class NotingStore(BaseStore):
@@ -135,7 +133,7 @@ def _read(name: str) -> Any:
         try:
             found = getattr(store_behind(self), name)(*args, **kwargs)
         except BaseException:
-            _cannot_repeat(self, FAILED)
+            _cannot_repeat(self, Cause.STORE_READ_FAILED.of(at_line_of_user(name)))
             raise
         return _note(self, key, found)
 
@@ -148,7 +146,7 @@ def _aread(name: str) -> Any:
         try:
             found = await getattr(store_behind(self), name)(*args, **kwargs)
         except BaseException:
-            _cannot_repeat(self, FAILED)
+            _cannot_repeat(self, Cause.STORE_READ_FAILED.of(at_line_of_user(name)))
             raise
         return _note(self, key, found)
 
@@ -158,7 +156,7 @@ def _aread(name: str) -> Any:
 def _write(name: str) -> Any:
     def write(self: NotingStore, *args: Any, **kwargs: Any) -> Any:
         # What an async one gives back is the caller's to await.
-        _cannot_repeat(self, WROTE)
+        _cannot_repeat(self, Cause.STORE_WRITTEN.of(at_line_of_user(name)))
         return getattr(store_behind(self), name)(*args, **kwargs)
 
     return write
@@ -174,7 +172,7 @@ _METHODS: Final[Mapping[str, Any]] = {
 def _key(store: NotingStore, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """What is asked, as it is now; None if it cannot be asked again."""
     if name in BATCHES and not all(map(_only_reads, (*args, *kwargs.values()))):
-        _cannot_repeat(store, WROTE)
+        _cannot_repeat(store, Cause.STORE_WRITTEN.of(at_line_of_user(name)))
         return None
     try:
         return encode_value([name, list(args), dict(kwargs)]).hex()
@@ -296,6 +294,13 @@ def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | No
     if name.startswith("a"):
         return _awaited(ask, dated=dated)
     return _awaited(partial(asyncio.to_thread, ask), dated=dated) if on_loop else _digest(ask(), dated=dated)
+
+
+def shown(key: str) -> str:
+    """Return a read as a reader is to see it: `store.get(('users',), 'ann')`."""
+    name, args, kwargs = _asked(key)
+    given = [repr(each) for each in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
+    return f"store.{name}({', '.join(given)})"
 
 
 def asks_a_model(store: BaseStore, key: str) -> bool:

@@ -24,7 +24,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.constants import TAG_NOSTREAM
 
 from musubito import EncodingError
-from musubito.adapter import ANSWER, SCOPE, Frame, not_replayable, note_read
+from musubito.adapter import ANSWER, SCOPE, Cause, Frame, at_line_of_user, not_replayable, note_read
 from musubito.identity.canonical import canonical
 from musubito.identity.foreign import remembers
 from musubito_langgraph import _compat
@@ -91,7 +91,7 @@ class Events(BaseCallbackHandler):
         it is needed, or is given it."""
         graph = _compat.graph_that_begins()
         if graph is not None and remembers(graph):
-            not_replayable("a graph ran inside it that has a memory of its own")
+            not_replayable(Cause.GRAPH_REMEMBERS.of(graph.get_name()))
         self._observe_inside()
 
     def on_tool_start(self, serialized: dict[str, Any], input_str: str, **kwargs: Any) -> None:
@@ -236,7 +236,7 @@ def _as_it_is(value: Any) -> Any:
         return copy.deepcopy(value)
     except Exception as error:
         # The encoder says what is wrong with it, if anything is.
-        not_replayable(f"what it emitted could not be kept as it was: {error}")
+        not_replayable(Cause.EVENT_NOT_STORABLE.of(error))
         return value
 
 
@@ -380,10 +380,11 @@ def _watched_send(
 ) -> Callable[[Sequence[tuple[str, Any]]], None]:
     def sending(writes: Sequence[tuple[str, Any]]) -> None:
         if any(_compat.is_answer(channel) for channel, _ in writes):
-            not_replayable("it was given an answer to an interrupt")
+            not_replayable(Cause.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
             _note_answer(around)
         elif writes:
-            not_replayable("it wrote to the state past what it returned")
+            keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
+            not_replayable(Cause.STATE_WRITTEN.of(at_line_of_user(keys)))
         send(writes)
 
     return sending
@@ -401,7 +402,7 @@ def _watched_counter(config: RunnableConfig, around: Sequence[Events]) -> Callab
 
     def counting() -> int:
         if _compat.is_resuming(config):
-            not_replayable("a graph was invoked inside it that may have been given an answer to an interrupt")
+            not_replayable(Cause.INTERRUPT_ANSWERED_INSIDE.of(at_line_of_user("invoked")))
             if _compat.has_answer(config):
                 _note_answer(around)
         number: int = count()

@@ -11,11 +11,13 @@ import click
 from rich.text import Text
 
 from musubito.cli.here import Here, json_option, says_what_is_wrong
-from musubito.cli.words import ago, clean, short, size, times
+from musubito.cli.money import worth
+from musubito.cli.words import ago, clean, duration, short, size, times
 from musubito.errors import StoreError
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.blobs import blobs
 from musubito.lineage.effects import unknown_effects
+from musubito.lineage.never_replayed import Unreplayed, unreplayed
 from musubito.lineage.statistics import sizes
 from musubito.lineage.unrepeatable import unrepeatable_of_operations
 from musubito.store.base import ServerCondition
@@ -54,17 +56,19 @@ def command(ctx: click.Context, json_: bool) -> None:
     condition: Condition | ServerCondition = storage.condition()  # type: ignore[attr-defined]
     checks = list(_file(condition) if isinstance(condition, Condition) else _server(condition))
     counts: dict[str, int] = {}
+    never: list[Unreplayed] = []
     try:
         checks += _left_behind(lineage)
         checks += _blobs(lineage)
         checks += _unrepeatable(lineage)
+        never += unreplayed(lineage)
         counts |= sizes(lineage)
     except (StoreError, LineageError) as fault:
         if all(check.fine for check in checks):
             raise
         checks.append(Check("contents", False, str(fault)))
     if json_:
-        here.json({"checks": checks, "counts": counts})
+        here.json({"checks": checks, "counts": counts, "never_replayed": never})
     else:
         for check in checks:
             mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
@@ -76,8 +80,24 @@ def command(ctx: click.Context, json_: bool) -> None:
         if counts:
             held = ", ".join(times(number, kind[:-1]) for kind, number in counts.items())
             here.say(held, after=Text.assemble("  ", (f"{'contents':<12}", "bold")))
+        _tell_of_never_replayed(here, never)
     if not all(check.fine for check in checks):
         ctx.exit(1)
+
+
+def _tell_of_never_replayed(here: Here, never: list[Unreplayed]) -> None:
+    if never:
+        here.say(Text("\nnever replayed", style="bold"))
+    for each in never[:SHOWN]:
+        took = ", ".join(filter(None, (duration(each.cost.milliseconds), worth(each.cost))))
+        here.say(f"{clean(each.operation)}: {times(each.executions, "execution")}, {took}", after="  ")
+        told = [part for part in each.parts if part not in each.says]
+        more = f": {', '.join(told[:SHOWN])}" if told else ""
+        here.say(clean(f"{each.says}{more}"), after="    ")
+        if each.remedy:
+            here.say(Text(clean(each.remedy), style="dim"), after="    ")
+    if len(never) > SHOWN:
+        here.say(f"and {len(never) - SHOWN:,} more; --json shows all", after="  ")
 
 
 def _file(state: Condition) -> Iterator[Check]:

@@ -206,7 +206,7 @@ def _of_graph(target: str, graph: Any, given: Any, module: str) -> Plan:
         raise CommandError(f"{target} is no step, and no graph. {REMEDY}")
     try:
         # The core knows no framework, and has it told only where a module uses it.
-        made: Plan = import_module("musubito_langgraph.plan").plan_of(graph, given, module)
+        made: Plan = import_module("musubito_langgraph.graph").plan_of(graph, given, module)
     except click.ClickException:
         raise
     except MusubitoError as error:

@@ -156,6 +156,8 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
         facts.append(("artifact", done.artifact_id or "none: it cannot be stored"))
         if done.not_replayable is not None:
             facts.append(("replay", f"never: {done.not_replayable}"))
+        if done.never is not None:
+            facts.append(("what to do", done.never.remedy))
     if attempt is not None:
         facts.append(("ran", f"{when(attempt.started_at)}, failed after {_cost(attempt.cost)}"))
     if node.error is not None:

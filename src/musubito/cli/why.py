@@ -13,26 +13,15 @@ from musubito.cli.words import clean, one_line, short, when
 from musubito.identity.changes import MOST
 from musubito.lineage import NodeReport
 from musubito.lineage.why import Why, why
-from musubito.model import NodeStatus
+from musubito.model import NodeStatus, ReplayReason
 
 __all__ = ["command"]
 
 REASONS = {
+    **{reason.value: reason.says for reason in ReplayReason},
     "first of its operation": "nothing of its operation had run before",
-    "code changed": "its code changed",
-    "input changed": "its input changed",
-    "upstream changed": "what it consumed changed",
     "another sample": "another sample was asked for",
-    "force reexecution": "it was told to run whatever is stored",
-    "ttl expired": "the stored result was too old",
-    "node invalid": "the stored result had been invalidated",
-    "node failed": "the last attempt had failed",
-    "read changed": "what it reads changed",
-    "artifact missing": "the stored result was gone",
-    "artifact corrupt": "the stored result was damaged",
-    "artifact unreadable": "the stored result could not be read",
-    "dependency expired": "something that it was built on was too old",
-    "not replayable": "the stored result may not be replayed",
+    "not identified": "nothing can tell whether it was asked the same before",
 }
 
 
@@ -54,7 +43,7 @@ def command(here: Here, node: str, json_: bool, no_inputs: bool) -> None:
 
 
 def _document(told: Why, *, contents: bool) -> Any:
-    document = as_json(told)
+    document = {**as_json(told), "remedy": told.remedy}
     if not contents:
         document["files"] = [{**as_json(each), "diff": ""} for each in told.files]
         document["fields"] = [{"path": each.path, "before": None, "after": None} for each in told.fields]
@@ -79,6 +68,8 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
         say(f"It {_ran(told)}.")
     if told.not_replayable is not None:
         here.say(f"a result stored for this call is never replayed: {clean(told.not_replayable)}")
+    if told.remedy:
+        here.say(f"what to do: {clean(told.remedy)}")
     if told.files:
         here.say("\nfiles that changed")
     for file in told.files:

@@ -17,6 +17,7 @@ from itertools import count, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
+from musubito.causes import Cause
 from musubito.identity.unrepeatable import Unrepeatable
 from musubito.model import MusubitoResult
 from musubito.store.base import Attempted, CallLine, Read, SampleNode, Use, Used
@@ -47,7 +48,8 @@ __all__ = [
 class Ambient(Protocol):
     """What holds around steps without being an argument; an adapter for a framework fills it.
 
-    One that also has a method `doubts(code)` says by it why a step of this code cannot be replayed, or gives None.
+    One that also has a method `doubts(code)` says by it why a step of this code cannot be replayed, or gives None. One
+    that has a method `named(kind, key)` says by it what a reader is to call a read, "" if that has no name.
     """
 
     def inputs(self, code: Fingerprint, given: Sequence[Fingerprint]) -> Mapping[str, object]:
@@ -175,7 +177,7 @@ class Frame:
     def taken(self) -> HandUp:
         """All that it took so far."""
         with self.lock:
-            still_open = "a stream inside it is still open" if self.streams else None
+            still_open = Cause.STREAM_LEFT_OPEN.of() if self.streams else None
             return HandUp(
                 # Each once: calls that stand in several bodies, as those of a recursion may, hand up to each other.
                 tuple(dict.fromkeys(self.uses)),

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from musubito.causes import NeverReplayed, never_replayed
 from musubito.engine import process
 from musubito.engine.context import SCOPE, Run, Scope
 from musubito.engine.inputs import Given, stored_input
@@ -18,6 +19,7 @@ from musubito.identity.fingerprint import shown_source
 from musubito.identity.unrepeatable import Unrepeatable
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
+from musubito.remedies import remedy_of
 from musubito.store.base import CodeOf, Holder, HolderOf, Neighbour, Neighbours, Read
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class Explanation:
     `nearest_node_id` is the earlier node of the operation that differs least, None if there is none or the call would
     be replayed; `arguments` and `code` name what differs from it, `fields` says where in the arguments
     (`$.messages[3].content: "..." → "..."`), and `diffs` holds unified diffs of the code, as far as both are kept.
-    `files` names the first file or folder that an earlier execution read and that is another one now.
+    `files` names the first file or folder that an earlier execution read and that is another one now, `reads` the first
+    key of a store or of the configuration. `never` says why the newest result for this very call is never replayed.
     `untracked` lists what the code reaches and cannot be
     identified, `state` what it writes itself; changes of neither make it run again. `unrepeatable` lists what the code
     asks for that is another each time (the clock, random numbers, ids), and what earlier executions did (connections,
@@ -61,10 +64,32 @@ class Explanation:
     state: tuple[str, ...]
     files: tuple[str, ...] = ()
     unrepeatable: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    never: NeverReplayed | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return what differs, as far as it has names: the code, else the paths in the input and what is around."""
+        if self.decision.reason is ReplayReason.CODE_CHANGED:
+            return self.code
+        if self.decision.reason is ReplayReason.READ_CHANGED:
+            return self.files + self.reads
+        paths = tuple(field.partition(": ")[0] for field in self.fields)
+        around = tuple(name for name in self.arguments if name.startswith("$"))
+        return paths + around or self.arguments
+
+    @property
+    def remedy(self) -> str:
+        """Return what to do so that such a call is replayed, "" where nothing is, or needs to be."""
+        if self.never is not None:
+            return self.never.remedy
+        reason = self.decision.reason
+        parts = self.files if reason is ReplayReason.READ_CHANGED else self.parts
+        return "" if self.decision.replay else remedy_of(reason.value, parts)
 
     def __str__(self) -> str:
         verb = "would be replayed" if self.decision.replay else "would run"
-        lines = [f"{self.operation} {verb}: {self.decision.reason.value}"]
+        lines = [f"{self.operation} {verb}: {self.decision.reason.value if self.never is None else self.never.says}"]
         if self.nearest_node_id is not None:
             lines.append(f"  nearest earlier call: node {self.nearest_node_id[:12]}")
         for what, names in (
@@ -72,12 +97,15 @@ class Explanation:
             ("code that differs", self.code),
             ("where", self.fields),
             ("files that changed", self.files),
+            ("read otherwise", self.reads),
             ("not tracked", self.untracked),
             ("its own state", self.state),
             ("another each time", self.unrepeatable),
         ):
             if names:
                 lines.append(f"  {what}: {', '.join(names)}")
+        if self.remedy:
+            lines.append(f"  what to do: {self.remedy}")
         return "\n".join(lines)
 
 
@@ -99,6 +127,7 @@ def explained(question: Story, decision: ReplayDecision) -> Explanation:
     code: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     diffs: tuple[str, ...] = ()
+    differs = question.part_that_differs()
     if not decision.replay:
         if decision.reason is ReplayReason.NODE_NOT_FOUND and _is_running(engine, question):
             decision = no(ReplayReason.NODE_RUNNING)
@@ -123,8 +152,10 @@ def explained(question: Story, decision: ReplayDecision) -> Explanation:
         diffs,
         (*call.fingerprint.untracked, *call.fingerprint.unseen),
         call.fingerprint.state,
-        () if question.differs is None else (question.differs.key,),
+        (differs,) if differs and question.differs_in_a_file else (),
         _unrepeatable(engine, call),
+        () if not differs or question.differs_in_a_file else (differs,),
+        None if decision.replay or question.refused is None else never_replayed(question.refused),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from musubito.causes import Cause
 from musubito.engine.context import Frame, HandUp
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.effects import Aside
@@ -81,7 +82,7 @@ def take_files(
         texts, why = found.texts, found.not_replayable
         reads += found.reads
     if why is not None and engine.keyed is not None:
-        why = "a file that it read was changed while it ran"  # the whole text may name it
+        why = Cause.FILE_CHANGED.of()  # the whole text may name it
     if reads or why is not None:
         digest = engine.digest_of_read
         stored = [each._replace(digest=digest(each.digest)) for each in reads]

@@ -15,6 +15,7 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from musubito.causes import Cause
 from musubito.engine.file_caches import Seen, inherited, is_any_kept
 from musubito.engine.file_digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.file_events import DATABASES, BodyFiles
@@ -170,11 +171,11 @@ def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: 
     """Why what was read cannot be told by what is there now."""
     is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
     if not is_same:
-        return f"{read.kind} {read.key!r}, which it read, was changed while it ran"
+        return Cause.FILE_CHANGED.of(f"{read.kind} {read.key!r}")
     if seen.open_to_doubt:
-        return f"{read.kind} {read.key!r}, which it read, may have been changed while it ran"
+        return Cause.FILE_IN_DOUBT.of(f"{read.kind} {read.key!r}")
     if now is not None and len(now) > 1 and not (stat.S_ISREG(now[5]) or stat.S_ISDIR(now[5])):
-        return f"it read from {read.key!r}, which is a pipe, a socket or a device"
+        return Cause.PIPE_READ.of(repr(read.key))
     return None
 
 

@@ -44,6 +44,10 @@ class LookingEngine(MusubitoEngine):
         """A run of which the ledger is told nothing."""
         return self.new_run(name)
 
+    def flush(self) -> None:
+        """Write what the engine behind has still to write of what ran there, so that it can be compared with."""
+        self.behind.flush()
+
     def end_run(self, run: Run, status: str | None = None) -> None:
         """Nor of its end."""
 
@@ -61,6 +65,8 @@ class _ReadOnly:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.reads_in_place: bool = getattr(store, "reads_in_place", False)
+        # Not every store is for readers.
+        self.read = getattr(store, "read", None)
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
         return self._store.newest(keys, namespace)

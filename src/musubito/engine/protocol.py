@@ -16,12 +16,14 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
+from musubito.causes import Cause
 from musubito.contents.contents import ERROR, PLAIN, Sealed
 from musubito.engine import file_events, process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
@@ -45,6 +47,7 @@ from musubito.engine.file_digests import place_in
 from musubito.engine.flights import Failed, Landed, Landing, Start
 from musubito.engine.inputs import FileText, Given
 from musubito.engine.lost_classes import warn_of_class
+from musubito.engine.notices import say_why
 from musubito.engine.outside import reads_of, warn_of
 from musubito.errors import (
     ArtifactCorrupt,
@@ -156,6 +159,10 @@ class Call(NamedTuple):
     live: object
     turn: Turn | None = None
     again: Callable[[], Mapping[str, object]] | None = None
+    why_not: str | None = None
+    """Why its result is never replayed, where that is known before it runs: nothing then stands for its input."""
+    output_at: tuple[str, ...] = ()
+    """Where in the stored value that lies which the step gave, if the adapter stores more: see `EncodingError.path`."""
 
 
 def forced(call: Call) -> Call:
@@ -181,11 +188,22 @@ _AGAIN: Final = MusubitoResult(None, "", "", "")
 _NOTHING_AROUND: Final = digest_input("", {"what holds around the step": {}})
 
 
-def input_of(call: Call, scope: Scope) -> tuple[bytes, InputDigest]:
-    """What a call is given in its scope, with what is around it, as it is now; and what its arguments are alone."""
+class GivenNow(NamedTuple):
+    """The digest of what a call is given with what is around it, its arguments alone, and what is around it."""
+
+    digest: bytes
+    arguments: InputDigest
+    around: Mapping[str, object]
+
+
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+
+
+def input_of(call: Call, scope: Scope) -> GivenNow:
+    """Return what a call is given in its scope, as it is now."""
     operation = call.definition.name
     given = digest_input(operation, call.arguments)
-    digest, classes = given.digest, given.classes
+    digest, classes, inputs = given.digest, given.classes, _NOTHING
     if scope.ambient is not None:
         reached = fingerprints_of_classes(classes, home_of(call.definition.function)) if classes else ()
         inputs = scope.ambient.inputs(call.fingerprint, reached)
@@ -200,37 +218,44 @@ def input_of(call: Call, scope: Scope) -> tuple[bytes, InputDigest]:
         code = code_of_classes(classes, home_of(call.definition.function), call.fingerprint)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
-    return digest, given
+    return tuple.__new__(GivenNow, (digest, given, inputs))
 
 
-def identify(call: Call, scope: Scope) -> tuple[Identity, bytes, InputDigest, str | None]:
-    """The identity of a call in its scope, what it is given (see `input_of`), and why it cannot be replayed if that is
-    clear already."""
+def _by_name(around: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield what is around a call with the paths by which readers know it, which no argument can have."""
+    for name, value in around.items():
+        if isinstance(value, Mapping):
+            yield from ((f"$.{name}.{key}", each) for key, each in value.items())
+        elif value is not True:
+            yield f"$.{name}", value
+
+
+def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
+    """The identity of a call in its scope, what it is given, and why it cannot be replayed if that is clear already."""
     operation = call.definition.name
-    seen, given = input_of(call, scope)
-    digest, why_not = seen, None
-    if any(map(remembers, call.fingerprint.met)):
-        why_not = "what its code reaches remembers what was done with it"
-        if call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
-            # The same call may be answered otherwise now, and so may whatever follows it. What was done stays done.
-            digest = sha256(b"remembers" + digest + uuid.uuid4().bytes).digest()
+    seen = input_of(call, scope)
+    digest, given, _ = seen
+    why_not = call.why_not
     doubts = getattr(scope.ambient, "doubts", None)
-    if doubts is not None and (doubt := doubts(call.fingerprint)) is not None:
-        why_not = doubt
-        if call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
-            digest = sha256(b"doubts" + digest + uuid.uuid4().bytes).digest()
+    if why_not is None and doubts is not None:
+        why_not = doubts(call.fingerprint)
+    if why_not is None and any(map(remembers, call.fingerprint.met)):
+        why_not = Cause.REMEMBERS.of()
+    if why_not is not None and call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
+        # The same call may be answered otherwise now, and so may whatever follows it. What was done stays done.
+        digest = sha256(b"doubts" + digest + uuid.uuid4().bytes).digest()
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not given.results:
-        return Identity(call.head, digest, (), across), seen, given, why_not
+        return Identity(call.head, digest, (), across), seen, why_not
     try:
         parents = parents_of(results)
     except ValueError:
         problem = "a MusubitoResult whose ids no step has given out"
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results)):
-        why_not = "a parent's output could not be stored"
-    return Identity(call.head, digest, parents, across), seen, given, why_not
+        why_not = Cause.UNRECORDED_PARENT.of()
+    return Identity(call.head, digest, parents, across), seen, why_not
 
 
 def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
@@ -238,9 +263,11 @@ def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | No
     try:
         payload, met = encode_output(value)
     except EncodingError as error:
-        problem = f"its output cannot be stored: {error}"
+        at = next((each for each in call.output_at if error.path.startswith(each)), "$")
+        path = f"${error.path.removeprefix(at)}"
+        problem = f"{Cause.OUTPUT_NOT_STORABLE.sentence}: {path}: {error.problem}"
         warn(f"{call.definition.name}: {problem}; the value is returned, and not replayed.")
-        return None, problem
+        return None, Cause.OUTPUT_NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
     if met:
         for name in not_found_again(met, classes_at_hand(call.fingerprint, given)):
             warn_of_class(call.definition.name, name)
@@ -276,6 +303,7 @@ class Story:
     """One call, from its arguments to its result."""
 
     __slots__ = (
+        "_around",
         "_began_at",
         "_frame",
         "_identity",
@@ -288,13 +316,14 @@ class Story:
         "_run",
         "_seen",
         "_texts",
-        "_why_not",
         "call",
         "differs",
         "engine",
         "given",
         "keys",
+        "refused",
         "scope",
+        "why_not",
     )
 
     _may_write: ClassVar = True
@@ -305,7 +334,7 @@ class Story:
         self.call = call
         self.scope = scope
         # `given`: its arguments alone.
-        identity, self._input, self.given, self._why_not = identify(call, scope)
+        identity, (self._input, self.given, self._around), self.why_not = identify(call, scope)
         keyed = engine.keyed
         if keyed is not None:
             identity = identity._replace(input_digest=keyed.input(identity.input_digest))
@@ -318,8 +347,10 @@ class Story:
         self._place: Place | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
-        # The file or folder that is another one now than what an earlier execution read.
+        # What an earlier execution read and that is another one now.
         self.differs: Read | None = None
+        # Why the newest that may not be replayed may not.
+        self.refused = self.why_not
         self._texts: Sequence[tuple[Read, str]] = ()
         self._pool = self._pool_of_samples()
         self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
@@ -369,13 +400,13 @@ class Story:
         except Exception:  # whatever a look at what was changed raises
             given = False
         if not given:
-            self.frame().not_replayable = "what it is given, or what is around it, was changed before it ran"
+            self.frame().not_replayable = Cause.INPUT_CHANGED_BEFORE.of()
         try:
             code = self.call.current().digest == self.call.fingerprint.digest
         except Exception:
             code = False
         if not code:
-            self.frame().not_replayable = "its code, or what that holds, was changed before it ran"
+            self.frame().not_replayable = Cause.CODE_CHANGED_BEFORE.of()
         if self._place is not None:
             return begun
         # What cannot be described cannot be recorded.
@@ -388,7 +419,7 @@ class Story:
         call = self.call
         if call.again is not None:
             call = call._replace(arguments=call.again())
-        return input_of(call, self.scope)[0]
+        return input_of(call, self.scope).digest
 
     def _never_ran(self, begun: Begun, error: BaseException) -> Telling[None]:
         """What was begun came to nothing before its function did anything."""
@@ -404,7 +435,7 @@ class Story:
             return None
         names = parts_that_differ(self.call.fingerprint, now.value)
         shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else "")
-        return f"its code, or what that holds, was changed while it ran by something else: {shown}"
+        return Cause.CODE_CHANGED.of(shown)
 
     def begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
         """A result to replay, an error to pass on, or the right to run."""
@@ -540,6 +571,7 @@ class Story:
         decision = decide(found, self.call.definition.semantics, self.engine.now())
         if not decision.replay:
             self._refused(decision.reason)
+            self.refused = self.refused or found.not_replayable
             return None
         reads: Sequence[Read] = ()
         if found.holds & READS:
@@ -609,8 +641,22 @@ class Story:
                 return False
             seen: Returned[Any] | Raised = yield Probe(partial(ambient.observe, read.kind, read.key))
             if isinstance(seen, Raised) or self.engine.digest_of_read(seen.value) != read.digest:
+                self.differs = self.differs or read
                 return False
         return True
+
+    @property
+    def differs_in_a_file(self) -> bool:
+        """Whether `differs` is a file or a folder."""
+        return self.differs is not None and self.differs.kind in FILES
+
+    def part_that_differs(self) -> str:
+        """Return the name of what an earlier execution read and that is another now, "" if it is not known."""
+        differs = self.differs
+        if differs is None or self.differs_in_a_file:
+            return "" if differs is None else differs.key
+        named: Callable[[str, str], str] | None = getattr(self.scope.ambient, "named", None)
+        return "" if named is None else named(differs.kind, differs.key)
 
     def _reads(self, found: Found) -> Telling[Sequence[Read]]:
         """What an execution read; raises `StoreError` if that cannot be told."""
@@ -800,7 +846,7 @@ class Story:
         frame = self.frame()
         payload, problem = _encode(self.call, self.given.classes, value)
         if problem is not None and self.engine.keyed is not None:
-            problem = "its output cannot be stored"  # the whole text may name parts of it
+            problem = Cause.OUTPUT_NOT_STORABLE.of()  # the whole text may name parts of it
         if payload is None:
             artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         else:
@@ -811,7 +857,7 @@ class Story:
             frame.take(HandUp((), (place._replace(digest=digest),), None, None, None, samples=False))
         inside, told = frame.end(), frame.used()
         inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
-        not_replayable = problem or inside.not_replayable or self._why_not or (yield from self._changed_meanwhile())
+        not_replayable = self.why_not or problem or inside.not_replayable or (yield from self._changed_meanwhile())
         committed: Committed | None = None
         sealed: Sealed | None = None
         if begun.moment is not None and payload is not None and artifact is not None:
@@ -824,7 +870,7 @@ class Story:
                     begun = UNRECORDED
                 self.engine.report(fault)
                 # What an effect did is recorded even so.
-                not_replayable = f"its output could not be stored: {fault}"
+                not_replayable = Cause.STORE_FAILED.of(fault)
                 artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         if begun.moment is not None:
             attempts, told = self._attempts_before(), frame.used()
@@ -864,8 +910,7 @@ class Story:
                 reads=self._handed_up(inside.reads),
                 valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
                 valid_until=self._expiry(started_at, inside.valid_until),
-                # What is not in the store cannot be invalidated, so nothing that was built on it may be replayed.
-                not_replayable=not_replayable or ("a call inside it ran unrecorded" if committed is None else None),
+                not_replayable=self._hinders_outer(not_replayable, committed),
                 samples=inside.samples or self._pool is not None,
                 usage=inside.usage,
                 saved_ms=inside.saved_ms,
@@ -873,6 +918,7 @@ class Story:
         )
         if committed is not None and not_replayable is None:
             warn_of(self.call.definition, self.call.fingerprint, frame)
+        say_why(self.call.definition.name, self._reason, self.part_that_differs(), not_replayable)
         # What is told while it is recorded is in no execution.
         used = None if committed and told else _used(frame)
         self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
@@ -1003,7 +1049,7 @@ class Story:
         """The node of this call, as the store is told of it."""
         if self._place is None:
             definition, keyed = self.call.definition, self.engine.keyed
-            arguments = argument_digests(self.call.arguments)
+            arguments = argument_digests({**self.call.arguments, **dict(_by_name(self._around))})
             if keyed is not None:
                 arguments = {name: keyed.argument(digest) for name, digest in arguments.items()}
             self._place = Place(
@@ -1044,6 +1090,15 @@ class Story:
         """Of what it read, that which counts for whoever encloses it."""
         return reads
 
+    def _hinders_outer(self, not_replayable: str | None, committed: Committed | None) -> str | None:
+        """Return why what encloses this call is never replayed, as far as this call is the cause. What is not in the
+        store cannot be invalidated, so nothing that was built on it may be replayed."""
+        if self.call.why_not is not None:
+            return Cause.NOT_IDENTIFIED_INSIDE.of(self.call.definition.name)
+        if not_replayable is None and committed is None:
+            return Cause.UNRECORDED_INSIDE.of(self.call.definition.name)
+        return not_replayable
+
     def _hand_up(self, given: HandUp) -> None:
         outer = self.scope.frame
         if outer is None:
@@ -1054,7 +1109,7 @@ class Story:
         if outer.engine is not self.engine:
             # What is in another namespace, its reads included, is not for this one.
             given = given._replace(
-                uses=(), reads=(), not_replayable="it called a step of another engine", samples=False
+                uses=(), reads=(), not_replayable=Cause.OTHER_ENGINE.of(self.call.definition.name), samples=False
             )
         outer.take(given)
 

@@ -79,6 +79,7 @@ class _Asks(Story):
                 self.problem = f"what it read cannot be looked at without running it: {seen.error}"
                 return False
             if self.engine.digest_of_read(seen.value) != read.digest:
+                self.differs = self.differs or read
                 return False
         return True
 

@@ -82,6 +82,7 @@ def _differs(explanation: Explanation) -> str:
     if nearest is None:
         return "no earlier call of it is stored"
     paths = [field.partition(": ")[0] for field in explanation.fields]
+    paths += [name for name in explanation.arguments if paths and name.startswith("$")]
     differing = [
         f"its {what} changed: {_listed(names)}"
         for what, names in (("code", explanation.code), ("input", paths or explanation.arguments))

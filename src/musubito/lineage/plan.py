@@ -42,7 +42,8 @@ class PlanLine:
 
     `outcome` is "would replay", "would run" or "unknown"; `node_id` is None where it is not known on what it would be
     called. `estimate` is what running it takes, None if it never ran. `within` names the operation inside of which it
-    may be called, whose own estimate has that of this one in it; None at the top.
+    may be called, whose own estimate has that of this one in it; None at the top. `parts` are the paths, files or names
+    that differ from the nearest earlier call, and `remedy` says what to do about them.
     """
 
     operation: str
@@ -51,6 +52,13 @@ class PlanLine:
     reason: str
     estimate: Cost | None
     within: str | None = None
+    parts: tuple[str, ...] = ()
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        parts = f": {', '.join(self.parts)}" if self.parts else ""
+        remedy = f"\n    {self.remedy}" if self.remedy else ""
+        return f"{'    ' if self.within else ''}{self.operation} {self.outcome}: {self.reason}{parts}{remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,9 @@ class Plan:
     lines: tuple[PlanLine, ...]
     estimate: Cost
     unknown: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.lines))
 
     @property
     def perhaps(self) -> Cost:
@@ -128,7 +139,8 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     name = call.definition.name
     explanation = explain(engine, call, _like_the_run_around(engine))
     outcome, reason = _outcome(explanation, call.definition.semantics.step_type)
-    lines = [PlanLine(name, explanation.node_id, outcome, reason, estimates.of(name))]
+    cost, parts = estimates.of(name), explanation.parts
+    lines = [PlanLine(name, explanation.node_id, outcome, reason, cost, parts=parts, remedy=explanation.remedy)]
     unknown: list[str] = []
     if outcome != REPLAY:
         lines += inside(name, (*sorted(call.fingerprint.steps), *estimates.called_by(name)), estimates)
@@ -167,6 +179,8 @@ def _recorded_as_script(call: Call, estimates: Estimates) -> str | None:
 def said(explanation: Explanation) -> str:
     """Why, in words."""
     reason = explanation.decision.reason
+    if explanation.never is not None:
+        return explanation.never.says
     if reason is not ReplayReason.NODE_NOT_FOUND:
         return str(reason.value)
     return "first of its operation" if explanation.nearest_node_id is None else "another sample"

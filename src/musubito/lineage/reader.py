@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from musubito.causes import never_replayed
 from musubito.contents.contents import ERROR, Contents
 from musubito.contents.tags import opened_tags
 from musubito.engine.engine import MusubitoEngine
@@ -393,6 +394,7 @@ def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
             producer.hex(),
             not_replayable,
             Cost(duration_ms + saved_ms, _all_of(usage)),
+            None if not_replayable is None else never_replayed(not_replayable),
         )
     if operation is None:
         status = NodeStatus.EXTERNAL

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from musubito.causes import NeverReplayed
 from musubito.errors import MusubitoError
 from musubito.model import NodeStatus
 
@@ -125,6 +126,8 @@ class Execution:
     producer_node_id: str
     not_replayable: str | None
     cost: Cost
+    never: NeverReplayed | None = None
+    """What `not_replayable` says, by cause, part and remedy."""
 
 
 @dataclass(frozen=True, slots=True)

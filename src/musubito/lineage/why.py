@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from musubito.causes import Cause, NeverReplayed, never_replayed
 from musubito.identity.changes import Difference, differences, how_many, text_diff
 from musubito.identity.secrets import HIDDEN, is_secret, without_secrets_in
 from musubito.lineage.damage import tells_damage
 from musubito.lineage.files import ChangedFile, changed_files
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
+from musubito.remedies import remedy_of
 
 __all__ = ["ChangedCode", "Why", "why"]
 
@@ -22,6 +24,10 @@ COMPARED: Final = 500
 """How many earlier nodes of an operation are compared."""
 LOOKED_AT: Final = 50_000
 """Among how many of the nodes before it they are looked for."""
+UNIDENTIFIED: Final = {
+    each.code for each in (Cause.INPUT_NOT_IDENTIFIED, Cause.CONTEXT_NOT_IDENTIFIED, Cause.REMEMBERS)
+}
+"""Causes by which a call is like no other, so that there is nothing to compare it with."""
 READ: Final = 20
 """The inputs of how many are read to find the one that differs least."""
 
@@ -40,11 +46,12 @@ class ChangedCode:
 class Why:
     """What tells a node from the nearest earlier one.
 
-    `reason` is "first of its operation", "code changed", "input changed", "upstream changed", "another sample", or what
-    its last call said where that is no difference (forced, expired, invalidated). `arguments` names those that differ,
-    `fields` says where in them, as far as both inputs are stored, and `parents` pairs the parents that differ.
-    `not_replayable` says why a result that is stored for this very call is never replayed, None if there is no such.
-    `files` are those that the execution which answers there read otherwise than the one before it.
+    `reason` is "first of its operation", "code changed", "input changed", "upstream changed", "another sample", "not
+    identified", or what its last call said where that is no difference (forced, expired, invalidated). `arguments`
+    names those that differ, `fields` says where in them, as far as both inputs are stored, and `parents` pairs the
+    parents that differ. `not_replayable` says why a result that is stored for this very call is never replayed, None if
+    there is no such; `never` says the same by cause, part and remedy. `files` are those that the execution which
+    answers there read otherwise than the one before it.
     """
 
     node: NodeReport
@@ -56,6 +63,21 @@ class Why:
     parents: tuple[tuple[NodeReport | None, NodeReport | None], ...]
     not_replayable: str | None
     files: tuple[ChangedFile, ...] = ()
+    never: NeverReplayed | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return what differs, as far as it has names: the paths in the input, and what is around the step."""
+        if self.reason == "read changed":
+            return tuple(file.path for file in self.files)
+        paths = tuple(field.path for field in self.fields)
+        around = tuple(name for name in self.arguments if name.startswith("$"))
+        return paths + around or self.arguments
+
+    @property
+    def remedy(self) -> str:
+        """Return what to do so that such a call is replayed, "" where nothing is, or needs to be."""
+        return remedy_of(self.reason, self.parts) if self.never is None else self.never.remedy
 
 
 @tells_damage
@@ -80,9 +102,12 @@ def why(lineage: Lineage, node: str) -> Why:
     before = [row for row in earlier if row[4] < began]
     files = changed_files(lineage, this)
     nearest = _most_like(lineage, this, input_hash, before or earlier, distance)
-    never = next((row[0] for row in lineage.rows("why_not_replayable", id=number)), None)
+    stored = next((row[0] for row in lineage.rows("why_not_replayable", id=number)), None)
+    never = None if stored is None else never_replayed(stored)
+    if never is not None and never.cause in UNIDENTIFIED:
+        said, nearest = "not identified", None
     if nearest is None:
-        return Why(this, said or "first of its operation", None, (), (), (), (), never, files)
+        return Why(this, said or "first of its operation", None, (), (), (), (), stored, files, never)
     other = lineage.nodes([nearest[0]])[0]
     moved = _moved(lineage, parents_of[nearest[0]], parents)
     return Why(
@@ -93,8 +118,9 @@ def why(lineage: Lineage, node: str) -> Why:
         _fields(lineage, other, this),
         _code(lineage, nearest[1], code) if nearest[1] != code else (),
         moved,
-        never,
+        stored,
         files,
+        never,
     )
 
 

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from musubito.causes import Cause
+
 __all__ = [
     "BLOB",
     "FORGOTTEN",
@@ -96,7 +98,7 @@ __all__ = [
 ]
 
 
-FORGOTTEN: Final = "it was forgotten"
+FORGOTTEN: Final = Cause.FORGOTTEN.sentence
 """Why an execution is not replayed whose contents were erased; it stands for the text of its error, too."""
 
 

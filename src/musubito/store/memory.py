@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, assert_never
 
+from musubito.causes import Cause
 from musubito.errors import StoreClosed, StoreError
 from musubito.store.base import (
     FORGOTTEN,
@@ -205,7 +206,7 @@ class _Tables:
             duration_ms=told.duration_ms + told.saved_ms,
             valid_from=success.valid_from if success else None,
             valid_until=success.valid_until if success else None,
-            not_replayable=FORGOTTEN if e.forgotten else success.not_replayable if success else "it failed",
+            not_replayable=FORGOTTEN if e.forgotten else success.not_replayable if success else Cause.FAILED.sentence,
             invalid=int(e.invalid),
             outcome=Outcome.SUCCEEDED if success else Outcome.FAILED,
             holds=e.holds,

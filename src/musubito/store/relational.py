@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, assert_never
 
+from musubito.causes import Cause
 from musubito.errors import StoreError
 from musubito.store import removal
 from musubito.store.base import (
@@ -219,7 +220,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "error": change.error,
             "valid_from": None,
             "valid_until": None,
-            "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else "it failed",
+            "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else Cause.FAILED.sentence,
             "invalid": int(by_hand == FORGOTTEN),
             "holds": Holds.NOTHING,
             "tokens": tokens_of(change.usage),

@@ -849,6 +849,43 @@ WHERE e.reuse_key = (SELECT x.reuse_key FROM _nodes n JOIN _executions x ON x.id
   AND e.not_replayable IS NOT NULL
 ORDER BY e.id DESC LIMIT 1;
 
+-- name: never_replayed
+-- What executions that succeeded say of why they are never replayed, by operation, the newest first: how many say so,
+-- and how long they took.
+SELECT s.name, o.name, e.not_replayable, count(*), sum(e.duration_ms)
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _namespaces s ON s.id = o.namespace
+WHERE e.outcome = 1 AND e.not_replayable <> :forgotten
+GROUP BY s.name, o.name, e.not_replayable ORDER BY max(e.id) DESC;
+
+-- name: usage_of_never_replayed
+-- The tokens that these used themselves, by model.
+SELECT s.name, o.name, e.not_replayable, u.model, sum(u.input_tokens), sum(u.output_tokens)
+FROM _executions e
+JOIN _usage u ON u.execution = e.id
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _namespaces s ON s.id = o.namespace
+WHERE e.outcome = 1 AND e.not_replayable <> :forgotten
+GROUP BY s.name, o.name, e.not_replayable, u.model;
+
+-- name: without_replays
+-- Operations that were called in so many runs and never replayed, with the newest node that has an answer.
+SELECT o.id, s.name, o.name, n.node_id, x.executions, x.took
+FROM (
+  SELECT c.operation FROM _calls c WHERE c.operation IS NOT NULL
+  GROUP BY c.operation HAVING count(DISTINCT c.run_id) >= :runs AND sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END) = 0
+) c
+JOIN (
+  SELECT m.operation, max(m.id) AS newest, count(*) AS executions, sum(e.duration_ms) AS took
+  FROM _executions e JOIN _nodes m ON m.id = e.node WHERE e.outcome = 1 AND m.execution IS NOT NULL GROUP BY m.operation
+) x ON x.operation = c.operation
+JOIN _nodes n ON n.id = x.newest
+JOIN _operations o ON o.id = c.operation
+JOIN _namespaces s ON s.id = o.namespace;
+
 -- name: error_of_execution
 -- With what an execution failed.
 SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;

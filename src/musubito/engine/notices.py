@@ -1,0 +1,54 @@
+"""Say once in a process, of each operation and cause, why a stored result did not serve or a new one never will."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from musubito.causes import NeverReplayed, never_replayed
+from musubito.errors import LOGGER
+from musubito.model import ReplayReason
+
+__all__ = ["say_why"]
+
+REFUSED: Final = frozenset(
+    {
+        ReplayReason.NODE_INVALID,
+        ReplayReason.TTL_EXPIRED,
+        ReplayReason.READ_CHANGED,
+        ReplayReason.ARTIFACT_MISSING,
+        ReplayReason.ARTIFACT_CORRUPT,
+        ReplayReason.ARTIFACT_UNREADABLE,
+        ReplayReason.DEPENDENCY_EXPIRED,
+    }
+)
+"""Reasons of calls that ran though a result was stored for them, which nobody asked for."""
+MOST: Final = 10_000
+"""Notices that are remembered; then all may be said again."""
+_said: set[tuple[str, str]] = set()
+
+
+def say_why(operation: str, reason: ReplayReason, part: str, not_replayable: str | None) -> None:
+    """Log why a call that ran was not replayed, and why its result never will be, each once in a process.
+
+    `part` names what `reason` is about, "" where that is not known.
+    """
+    if reason in REFUSED and _is_new(operation, reason.value):
+        LOGGER.info("%s ran though a result was stored: %s%s", operation, reason.says, part and f": {part}")
+    if not_replayable is not None:
+        never = never_replayed(not_replayable)
+        # Those without a cause of their own are told apart by what they say.
+        if _is_new(operation, never.cause if never.remedy else never.says):
+            LOGGER.info("%s ran, and its result is never replayed: %s", operation, _with_remedy(never))
+
+
+def _with_remedy(never: NeverReplayed) -> str:
+    return f"{never.says}. {never.remedy}" if never.remedy else never.says
+
+
+def _is_new(operation: str, cause: str) -> bool:
+    if (operation, cause) in _said:
+        return False
+    if len(_said) >= MOST:
+        _said.clear()
+    _said.add((operation, cause))
+    return True
