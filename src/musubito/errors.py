@@ -38,7 +38,7 @@ __all__ = [
 LOGGER: Final = logging.getLogger("musubito")
 _OWN: Final = tuple(f"{Path(__file__).parent}{end}{os.sep}" for end in ("", "_langgraph"))
 """Where the files of the two packages lie."""
-_NOT_THE_USERS: Final = (*_OWN, f"{Path(os.__file__).parent}{os.sep}", "<frozen ")
+_NOT_THE_USERS: Final = (f"{Path(os.__file__).parent}{os.sep}", "<frozen ")
 _INSTALLED: Final = re.compile(rf"{re.escape(os.sep)}(?:site|dist)-packages{re.escape(os.sep)}").search
 
 
@@ -72,13 +72,22 @@ def warn(message: str) -> None:
 
 
 def at_line_of_user(what: str) -> str:
-    """Return what was done, with the function, the file and the line of the user's code that led here, if any did."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if not code.co_filename.startswith(_NOT_THE_USERS) and not _INSTALLED(code.co_filename):
-            return f"{what} in {code.co_name} ({Path(code.co_filename).name}:{frame.f_lineno})"
-        frame = frame.f_back
+    """Return what was done, with the function, the file and the line of the user's code that did it, if any did.
+
+    Code of packages is passed over, and the search ends at the step whose body it is.
+    """
+    inside = False
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None:
+        code = caller.f_code
+        if code.co_filename.startswith(_OWN):
+            if inside:
+                return what
+        else:
+            inside = True
+            if not code.co_filename.startswith(_NOT_THE_USERS) and not _INSTALLED(code.co_filename):
+                return f"{what} in {code.co_name} ({Path(code.co_filename).name}:{caller.f_lineno})"
+        caller = caller.f_back
     return what
 
 

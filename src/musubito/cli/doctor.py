@@ -90,7 +90,7 @@ def _tell_of_never_replayed(here: Here, never: list[Unreplayed]) -> None:
         here.say(Text("\nnever replayed", style="bold"))
     for each in never[:SHOWN]:
         took = ", ".join(filter(None, (duration(each.cost.milliseconds), worth(each.cost))))
-        here.say(f"{clean(each.operation)}: {times(each.executions, "execution")}, {took}", after="  ")
+        here.say(f"{clean(each.operation)}: {times(each.executions, 'execution')}, {took}", after="  ")
         told = [part for part in each.parts if part not in each.says]
         more = f": {', '.join(told[:SHOWN])}" if told else ""
         here.say(clean(f"{each.says}{more}"), after="    ")

@@ -1,0 +1,405 @@
+"""A node that is not replayed says why: the cause, the part and the remedy, in Python, in the commands and in the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.runtime import Runtime
+from langgraph.store.memory import InMemoryStore
+from langgraph.types import Command, interrupt
+
+from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, run
+from musubito.causes import Cause
+from musubito.cli.root import root
+from musubito.lineage import Lineage
+from musubito.lineage.never_replayed import unreplayed
+from musubito.lineage.why import why
+from musubito_langgraph import musubito_graph, musubito_plan
+
+
+class State(TypedDict, total=False):
+    question: Any
+    client: Any
+    items: list[str]
+    counter: int
+    messages: list[Any]
+    answer: Any
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Of a graph: a process says once what it has to say of a node."""
+    return request.node.name.replace("[", "_").replace("]", "")
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged since the last call, one line for each operation and cause."""
+    caplog.set_level(logging.INFO, "musubito")
+
+    def lines() -> list[str]:
+        told = [
+            each.getMessage() for each in caplog.records if each.name == "musubito" and each.levelno == logging.INFO
+        ]
+        caplog.clear()
+        return told
+
+    return lines
+
+
+@pytest.fixture
+def says(engine: MusubitoEngine, tmp_path: Path) -> Callable[..., str]:
+    """What a command prints in a terminal of 80 columns, in one line."""
+
+    def command(*arguments: str) -> str:
+        engine.flush()
+        result = CliRunner().invoke(root, ["--db", str(tmp_path / "m.db"), *arguments], env={"COLUMNS": "80"})
+        assert result.exit_code in (0, 1), result.output
+        return result.stdout
+
+    return command
+
+
+@pytest.fixture
+def prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that a node reads."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompt.txt").write_text("be kind")
+    yield tmp_path / "prompt.txt"
+
+
+def graph_of(name: str, function: Any, context: Any = None, **compiled: Any) -> Any:
+    builder = StateGraph(State, context_schema=context)
+    builder.add_node("node", function)
+    builder.add_edge(START, "node")
+    return musubito_graph(builder.compile(name=name, **compiled))
+
+
+# -- what is never replayed --------------------------------------------------------------------------------------------
+class Story(NamedTuple):
+    """How a graph is made and asked, what is said of its node, and whether a warning says so, too."""
+
+    cause: Cause
+    part: str
+    ask: Callable[[str], object]
+    warned: bool = False
+    operation: str = "node"
+
+
+def line_of(function: Any, ahead: int = 1) -> str:
+    code = function.__code__
+    return f"{code.co_name} ({Path(code.co_filename).name}:{code.co_firstlineno + ahead})"
+
+
+def uses_a_client(state: State) -> State:
+    return {"answer": str(state["client"])}
+
+
+@dataclass
+class Context:
+    client: Any
+
+
+def uses_the_context(state: State, runtime: Runtime[Context]) -> State:
+    return {"answer": runtime.context.client.execute("SELECT 1").fetchone()[0]}
+
+
+def gives_a_lock(state: State) -> State:
+    return {"answer": threading.Lock()}
+
+
+def asks_somebody(state: State) -> State:
+    return {"answer": interrupt("may I?")}
+
+
+def ask_twice(name: str) -> None:
+    graph, config = graph_of(name, asks_somebody, checkpointer=InMemorySaver()), {"configurable": {"thread_id": "t"}}
+    graph.invoke({"question": "?"}, config)
+    graph.invoke(Command(resume="yes"), config)
+
+
+def writes_to_the_store(state: State, runtime: Runtime[None]) -> State:
+    runtime.store.put(("users",), "ann", {"asked": state["question"]})
+    return {"answer": 1}
+
+
+def changes_its_state(state: State) -> State:
+    state["items"].append("more")
+    return {"answer": len(state["items"])}
+
+
+def reads_what_changes(state: State) -> State:
+    text = Path("prompt.txt").read_text()
+    writing = threading.Thread(target=Path("prompt.txt").write_text, args=(text + "!",))
+    writing.start()
+    writing.join()
+    return {"answer": text}
+
+
+@tool
+def fails(number: int) -> str:
+    """Fail."""
+    raise ValueError("no")
+
+
+def use_a_tool(name: str) -> None:
+    calls = [{"name": "fails", "args": {"number": 1}, "id": "1"}]
+    graph_of(name, ToolNode([fails], handle_tool_errors=True)).invoke({"messages": [AIMessage("", tool_calls=calls)]})
+
+
+def with_a_store(name: str) -> None:
+    graph_of(name, writes_to_the_store, store=InMemoryStore()).invoke({"question": "?"})
+
+
+def with_a_client(name: str) -> None:
+    graph_of(name, uses_a_client).invoke({"question": "?", "client": httpx.Client()})
+
+
+def with_a_context(name: str) -> None:
+    context = Context(sqlite3.connect(":memory:"))
+    graph_of(name, uses_the_context, Context).invoke({"question": "?"}, context=context)
+
+
+STORIES = {
+    "a client in the state": Story(
+        Cause.INPUT_NOT_IDENTIFIED,
+        "input.client, a value of type httpx.Client has no encoding",
+        with_a_client,
+        warned=True,
+    ),
+    "a client in the context": Story(
+        Cause.CONTEXT_NOT_IDENTIFIED, "context.client, a sqlite3.Connection", with_a_context, warned=True
+    ),
+    "a lock in the output": Story(
+        Cause.OUTPUT_NOT_STORABLE,
+        "$.answer, a value of type _thread.lock has no encoding",
+        lambda name: graph_of(name, gives_a_lock).invoke({"question": "?"}),
+        warned=True,
+    ),
+    "an interrupt's answer": Story(Cause.INTERRUPT_ANSWERED, f"interrupt in {line_of(asks_somebody)}", ask_twice),
+    "a write to the store": Story(Cause.STORE_WRITTEN, f"put in {line_of(writes_to_the_store)}", with_a_store),
+    "a state changed in place": Story(
+        Cause.CHANGED_IN_PLACE,
+        "$.input.items[0]",
+        lambda name: graph_of(name, changes_its_state).invoke({"items": []}),
+    ),
+    "a file that changed meanwhile": Story(
+        Cause.FILE_CHANGED,
+        "file 'prompt.txt'",
+        lambda name: graph_of(name, reads_what_changes).invoke({"question": "?"}),
+    ),
+    "a tool that failed": Story(Cause.TOOL_FAILED, "fails", use_a_tool, operation="node.fails"),
+}
+
+
+@pytest.mark.parametrize("told", STORIES)
+def test_what_is_never_replayed_says_why(
+    told: str, name: str, engine: MusubitoEngine, log: Any, says: Any, prompt: Path
+):
+    story = STORIES[told]
+    operation = f"{name}/{story.operation}"
+    with warnings.catch_warnings(record=True) as caught, run() as record:
+        warnings.simplefilter("always")
+        story.ask(name)
+    node = [call.node_id for call in record.calls if call.operation == operation and call.outcome == "ran"][-1]
+    assert any(each.category is MusubitoWarning for each in caught) is story.warned
+    lineage = Lineage(engine)
+    execution = lineage.node(node).execution
+    assert execution is not None and execution.never is not None
+    never = execution.never
+    assert (never.cause, never.part, never.remedy) == (story.cause.code, story.part, story.cause.remedy)
+    assert execution.not_replayable == never.says == story.cause.of(story.part)
+    assert why(lineage, node).never == never
+    # Each once in a process, however often it happens.
+    assert [line for line in log() if line.startswith(f"{operation} ")] == [
+        f"{operation} ran, and its result is never replayed: {never.says}. {never.remedy}"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        story.ask(name)
+    assert [line for line in log() if line.startswith(f"{operation} ")] == []
+    for command in (("why", node), ("show", node), ("doctor",)):
+        words = " ".join(says(*command).split())
+        assert never.says in words
+        assert never.remedy in words
+    assert json.loads(says("why", node, "--json"))["never"]["part"] == story.part
+    assert json.loads(says("show", node, "--json"))["node"]["execution"]["never"]["cause"] == story.cause.code
+    (found,) = [
+        each for each in json.loads(says("doctor", "--json"))["never_replayed"] if each["operation"] == operation
+    ]
+    assert (found["cause"], found["parts"], found["executions"]) == (story.cause.code, [story.part], 2)
+
+
+def test_a_node_whose_input_has_no_identity_is_in_the_history(name: str, engine: MusubitoEngine, says: Any):
+    def before(state: State) -> State:
+        return {"answer": 1}
+
+    def after(state: State) -> State:
+        return {"answer": len(state["answer"])}
+
+    builder = StateGraph(State).add_sequence([before, uses_a_client, after]).add_edge(START, "before")
+    graph = musubito_graph(builder.compile(name=name))
+    with warnings.catch_warnings(), run() as record:
+        warnings.simplefilter("ignore")
+        graph.invoke({"question": "?", "client": httpx.Client()})
+    assert [call.operation for call in record.calls] == [
+        f"{name}/{each}" for each in ("before", "uses_a_client", "after")
+    ]
+    (found,) = [each for each in unreplayed(Lineage(engine)) if each.operation == f"{name}/uses_a_client"]
+    assert found.executions == 1
+    assert "uses_a_client" in says("show", "last")
+
+
+# -- what runs again ---------------------------------------------------------------------------------------------------
+def greets(state: State, config: RunnableConfig) -> State:
+    return {"answer": f"{state['question']} {config['configurable']['thread_id']}"}
+
+
+def test_another_thread_in_a_prompt(name: str, engine: MusubitoEngine, says: Any):
+    graph = graph_of(name, greets)
+    graph.invoke({"question": "hi"}, {"configurable": {"thread_id": "a"}})
+    (line,) = graph.explain({"question": "hi"}, {"configurable": {"thread_id": "b"}}).lines
+    assert (line.outcome, line.reason, line.parts) == ("would run", "input changed", ("$.configurable.thread_id",))
+    assert 'ignore_config=("thread_id",)' in line.remedy
+    with run() as record:
+        graph.invoke({"question": "hi"}, {"configurable": {"thread_id": "b"}})
+    (call,) = record.calls
+    told = why(Lineage(engine), call.node_id)
+    assert (told.reason, told.parts) == ("input changed", ("$.configurable.thread_id",))
+    words = says("why", call.node_id)
+    assert "$.configurable.thread_id" in words
+    assert 'ignore_config=("thread_id",)' in words
+
+
+def whole(state: State) -> State:
+    return {"answer": dict(state)["question"]}
+
+
+def test_a_key_of_the_state_that_is_another_each_time(name: str, engine: MusubitoEngine, says: Any):
+    graph = graph_of(name, whole)
+    for number in range(3):
+        graph.invoke({"question": "hi", "counter": number})
+    (line,) = graph.explain({"question": "hi", "counter": 7}).lines
+    assert (line.reason, line.parts) == ("input changed", ("$.input.counter",))
+    assert "inputs=" in line.remedy
+    (found,) = unreplayed(Lineage(engine))
+    assert (found.operation, found.cause, found.parts) == (f"{name}/node", "input changed", ("$.input.counter",))
+    assert "inputs=" in found.remedy
+    told = " ".join(says("doctor").split())
+    assert f"{name}/node: 3 executions" in told
+    assert "input changed: $.input.counter" in told
+    graph.invoke({"question": "hi", "counter": 2})
+    assert unreplayed(Lineage(engine)) == []
+
+
+def test_a_file_that_changed_since(name: str, engine: MusubitoEngine, log: Any, prompt: Path):
+    def reads(state: State) -> State:
+        return {"answer": Path("prompt.txt").read_text()}
+
+    graph = graph_of(name, reads)
+    graph.invoke({"question": "?"})
+    prompt.write_text("be brief")
+    (line,) = graph.explain({"question": "?"}).lines
+    assert (line.reason, line.parts) == ("read changed", ("prompt.txt",))
+    assert line.remedy == 'If it decides nothing, say ignore_files=("prompt.txt",).'
+    log()
+    for text in ("be brief", "be quick"):
+        prompt.write_text(text)
+        graph.invoke({"question": "?"})
+    assert log() == [f"{name}/node ran though a result was stored: what it reads changed: prompt.txt"]
+
+
+def test_a_key_of_the_store_that_changed_since(name: str, engine: MusubitoEngine, log: Any):
+    def reads(state: State, runtime: Runtime[None]) -> State:
+        return {"answer": runtime.store.get(("users",), "ann").value}
+
+    store = InMemoryStore()
+    store.put(("users",), "ann", {"age": 1})
+    graph = graph_of(name, reads, store=store)
+    graph.invoke({"question": "?"})
+    store.put(("users",), "ann", {"age": 2})
+    (line,) = graph.explain({"question": "?"}).lines
+    assert (line.reason, line.parts, line.remedy) == ("read changed", ("store.get(('users',), 'ann')",), "")
+    log()
+    graph.invoke({"question": "?"})
+    assert log() == [f"{name}/node ran though a result was stored: what it reads changed: store.get(('users',), 'ann')"]
+
+
+def test_code_and_environment_that_changed(name: str, engine: MusubitoEngine, monkeypatch: pytest.MonkeyPatch):
+    def made(text: str) -> Any:
+        space: dict[str, Any] = {"State": State}
+        exec(f"import os\ndef node(state):\n    return {{'answer': os.environ.get('TONE', '') + {text!r}}}", space)
+        return graph_of(name, space["node"])
+
+    monkeypatch.setenv("TONE", "kind")
+    made("a").invoke({"question": "?"})
+    (edited,) = made("b").explain({"question": "?"}).lines
+    assert edited.reason == "code changed"
+    assert any("node" in part for part in edited.parts)
+    monkeypatch.setenv("TONE", "rude")
+    (line,) = made("a").explain({"question": "?"}).lines
+    assert line.reason == "code changed"
+    assert any("TONE" in part for part in line.parts)
+
+
+def test_a_result_that_is_too_old(name: str, engine: MusubitoEngine, log: Any):
+    builder = StateGraph(State)
+    builder.add_node("node", whole, metadata={"musubito": StepConfiguration(ttl_seconds=0)})
+    builder.add_edge(START, "node")
+    graph = musubito_graph(builder.compile(name=name))
+    graph.invoke({"question": "?"})
+    (line,) = graph.explain({"question": "?"}).lines
+    assert line.reason == "ttl expired"
+    assert "ttl_seconds=" in line.remedy
+    log()
+    graph.invoke({"question": "?"})
+    assert log() == [f"{name}/node ran though a result was stored: the stored result was too old"]
+
+
+def test_what_wrote_to_the_store_is_foretold(name: str, engine: MusubitoEngine):
+    graph = graph_of(name, writes_to_the_store, store=InMemoryStore())
+    graph.invoke({"question": "?"})
+    (line,) = graph.explain({"question": "?"}).lines
+    assert line.reason == Cause.STORE_WRITTEN.of(f"put in {line_of(writes_to_the_store)}")
+    assert line.remedy == Cause.STORE_WRITTEN.remedy
+    assert str(graph.explain({"question": "?"})) == f"{name}/node would run: {line.reason}\n    {line.remedy}"
+
+
+def test_a_client_is_foretold_and_nothing_runs(name: str, engine: MusubitoEngine):
+    graph = graph_of(name, uses_a_client)
+    given = {"client": httpx.Client()}
+    with run() as record:
+        (line,) = graph.explain(given).lines
+    assert record.calls == []
+    assert line.reason == STORIES["a client in the state"].cause.of(STORIES["a client in the state"].part)
+    assert graph.explain(given) == musubito_plan(graph, given)
+
+
+def test_a_clock_is_named_with_its_node(name: str, engine: MusubitoEngine, says: Any):
+    def tells_the_time(state: State) -> State:
+        return {"answer": time.time()}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MusubitoWarning)
+        graph_of(name, tells_the_time).invoke({"question": "?"})
+    told = " ".join(says("doctor").split())
+    assert f"{name}/node (stochastic): reads the clock: time.time" in told
+    assert "step_type=StepType.STOCHASTIC or ttl_seconds=" in told
