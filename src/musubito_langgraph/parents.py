@@ -233,6 +233,10 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.lasting, self.inputs, self.key)
 
+    def __musubito_identity__(self) -> str:
+        """Return what is the same for all: code that reads every channel of its graph depends on none of this."""
+        return LINEAGE
+
     @property
     def ValueType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
         """The type of its value."""

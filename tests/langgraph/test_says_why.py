@@ -403,3 +403,13 @@ def test_a_clock_is_named_with_its_node(name: str, engine: MusubitoEngine, says:
     told = " ".join(says("doctor").split())
     assert f"{name}/node (stochastic): reads the clock: time.time" in told
     assert "step_type=StepType.STOCHASTIC or ttl_seconds=" in told
+
+
+def test_code_that_reads_all_channels_is_not_warned_of_ours(name: str, engine: MusubitoEngine):
+    def reads(state: State, config: RunnableConfig) -> State:
+        read = config["configurable"]["__pregel_read"]
+        return {"answer": sorted(read.args[1])[:1]}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MusubitoWarning)
+        graph_of(name, reads).invoke({"question": "?"})

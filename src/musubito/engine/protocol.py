@@ -188,14 +188,8 @@ _AGAIN: Final = MusubitoResult(None, "", "", "")
 _NOTHING_AROUND: Final = digest_input("", {"what holds around the step": {}})
 
 
-class GivenNow(NamedTuple):
-    """The digest of what a call is given with what is around it, its arguments alone, and what is around it."""
-
-    digest: bytes
-    arguments: InputDigest
-    around: Mapping[str, object]
-
-
+GivenNow: TypeAlias = tuple[bytes, InputDigest, Mapping[str, object]]
+"""The digest of what a call is given with what is around it, its arguments alone, and what is around it."""
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
@@ -218,7 +212,7 @@ def input_of(call: Call, scope: Scope) -> GivenNow:
         code = code_of_classes(classes, home_of(call.definition.function), call.fingerprint)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
-    return tuple.__new__(GivenNow, (digest, given, inputs))
+    return digest, given, inputs
 
 
 def _by_name(around: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -419,7 +413,7 @@ class Story:
         call = self.call
         if call.again is not None:
             call = call._replace(arguments=call.again())
-        return input_of(call, self.scope).digest
+        return input_of(call, self.scope)[0]
 
     def _never_ran(self, begun: Begun, error: BaseException) -> Telling[None]:
         """What was begun came to nothing before its function did anything."""
@@ -571,7 +565,8 @@ class Story:
         decision = decide(found, self.call.definition.semantics, self.engine.now())
         if not decision.replay:
             self._refused(decision.reason)
-            self.refused = self.refused or found.not_replayable
+            if decision.reason is ReplayReason.NOT_REPLAYABLE:
+                self.refused = self.refused or found.not_replayable
             return None
         reads: Sequence[Read] = ()
         if found.holds & READS:
