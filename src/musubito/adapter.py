@@ -120,15 +120,18 @@ class Operation:
         function: Callable[[], Any],
         turn: Turn | None = None,
         again: Callable[[], Mapping[str, object]] | None = None,
+        why_not: str | None = None,
+        output_at: tuple[str, ...] = (),
     ) -> Call:
         """One call, with what identifies it (`code` is that of just now) and what is to be run if it is not replayed.
         `turn`: which one it is of equal calls that are made side by side. `again`: makes `arguments` anew, of what the
-        call is given then."""
+        call is given then. `why_not`, `output_at`: see `Call`."""
         definition = self.definition
         head, record = engine.identified(definition, code)
         # What the framework hands to the function is not known here, so no failure is passed on to another call.
-        live, current = object(), self._tracker.current
-        return Call(definition, code, current, self._tracker, head, record, arguments, function, live, turn, again)
+        live, tracker = object(), self._tracker
+        whole = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again
+        return Call(*whole, why_not, output_at)
 
 
 def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:

@@ -257,11 +257,11 @@ class Attempt:
         error = self._unidentified
         if error is not None:
             part = "" if engine.keyed is not None else without_identity(error)
-            call = operation.call(engine, code, {}, function, self._place.turn)
-            return call._replace(why_not=Cause.INPUT_NOT_IDENTIFIED.of(part))
+            why_not = Cause.INPUT_NOT_IDENTIFIED.of(part)
+            return operation.call(engine, code, {}, function, self._place.turn, why_not=why_not)
         arguments, self._naming = self._arguments(code)
-        call = operation.call(engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0])
-        call = call._replace(output_at=OUTPUT_AT)
+        again, turn = lambda: self._arguments(code)[0], self._place.turn
+        call = operation.call(engine, code, arguments, function, turn, again, output_at=OUTPUT_AT)
         # What one person agreed to, another did not. What was done as an effect stays done.
         anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
         return forced(call) if anew else call

@@ -77,7 +77,7 @@ class Why:
     @property
     def remedy(self) -> str:
         """Return what to do so that such a call is replayed, "" where nothing is, or needs to be."""
-        return remedy_of(self.reason, self.parts) if self.never is None else self.never.remedy
+        return (self.never and self.never.remedy) or remedy_of(self.reason, self.parts)
 
 
 @tells_damage
