@@ -355,7 +355,7 @@ def is_resuming(config: Config) -> bool:
 def may_stop(config: Config) -> bool:
     """Tell whether the invocation was told to stop before or after nodes."""
     loop = _loop_of(config)
-    return any(getattr(loop, when, None) for when in ("interrupt_before", "interrupt_after"))
+    return bool(getattr(loop, "interrupt_before", None) or getattr(loop, "interrupt_after", None))
 
 
 def has_questions(config: Config) -> bool:

@@ -54,8 +54,8 @@ class Around:
         self._classes: set[type] = set()
         self._met: dict[bytes, Fingerprint] = {}
         """The code of what is in the context and in `configurable`, which a step may call."""
-        self._looked: dict[frozenset[str], dict[str, object]] = {}
-        """What differs from run to run and counts all the same, for code that looks at it."""
+        self._looked: dict[tuple[int, ...], tuple[tuple[Fingerprint, ...], dict[str, object]]] = {}
+        """What differs from run to run and counts all the same, by the ids of the codes that look at it."""
 
     def values(self, code: Fingerprint) -> Mapping[str, object]:
         """What of it counts for a step of this code, as it is."""
@@ -95,21 +95,23 @@ class Around:
         base = self._base
         if base is None:
             base = self._base = self._always()
-        names = self._counted((code, *given))
-        seen = self._looked.get(names)
-        if seen is None:
-            seen = self._looked[names] = self._seen(names)
-        return base, seen
+        codes = (code, *given)
+        key = tuple(map(id, codes))
+        looked = self._looked.get(key)
+        if looked is None:
+            looked = self._looked[key] = codes, self._seen(self._counted(codes))
+        return base, looked[1]
 
     def _counted(self, codes: Iterable[Fingerprint]) -> frozenset[str]:
         """Return the names of what differs from run to run and counts all the same."""
-        ignored = {f"{part}.{key}" for part in ("configurable", "metadata") for key in self._ignored}
         every = (*codes, *self._met.values())
-        words = frozenset[str]().union(*(code.words for code in every))
-        names = frozenset(counted(words, self._config))
+        words = every[0].words.union(*(code.words for code in every[1:]))
+        names = {*counted(words, self._config)}
         if any(map(binds, every)) and any(takes_config(cls) for code in every for cls in code.classes.values()):
-            names |= frozenset(everything(self._config))
-        return names - ignored
+            names.update(everything(self._config))
+        for key in self._ignored:
+            names -= {f"configurable.{key}", f"metadata.{key}"}
+        return frozenset(names)
 
     def as_it_is(self, code: Fingerprint) -> bytes | None:
         """The digest of what counts for a step of this code, as it is now; None if that is nothing."""

@@ -343,24 +343,34 @@ def _unobserved(value: Any) -> Any:
 
 def observed_runtime(runtime: Any, note: Callable[[str], None]) -> Any:
     """Return a runtime of which `note` hears what is read of what differs from run to run."""
-    for about, keys in ABOUT.items():
-        info = getattr(runtime, about, None)
-        if info is not None:
-            runtime = runtime.override(**{about: _observed(info, "execution", frozenset(keys), note)})
-    return _observed(runtime, "runtime", frozenset({"previous"}), note)
+    about = {
+        name: _observed(info, "execution", keys, note, {})
+        for name, keys in OF_EXECUTION.items()
+        if (info := getattr(runtime, name, None)) is not None
+    }
+    return _observed(runtime, "runtime", OF_RUNTIME, note, about)
 
 
-def _observed(thing: Any, name: str, differ: frozenset[str], note: Callable[[str], None]) -> Any:
+OF_EXECUTION: Final = {name: frozenset(keys) for name, keys in ABOUT.items()}
+OF_RUNTIME: Final = frozenset({"previous"})
+
+
+def _observed(
+    thing: Any, name: str, differ: frozenset[str], note: Callable[[str], None], changed: Mapping[str, Any]
+) -> Any:
     kind: Any = type(thing)
-    made = object.__new__(_observed_class(kind, name, differ))
-    for each in fields(thing):
-        object.__setattr__(made, each.name, getattr(thing, each.name))
-    object.__setattr__(made, "note", note)
-    return made
+    cls, names = _observed_class(kind, name, differ)
+    copy = object.__new__(cls)
+    for each in names:
+        object.__setattr__(copy, each, changed[each] if each in changed else getattr(thing, each))
+    object.__setattr__(copy, "note", note)
+    return copy
 
 
 @cache
-def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> Any:
+def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> tuple[Any, tuple[str, ...]]:
+    """Return a class derived from this one, which notes reads, and the names of its fields."""
+
     def read(self: Any, name: str) -> Any:
         if name in differ and not _handed_on():
             self.note(f"{of}.{name}")
@@ -374,7 +384,7 @@ def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> Any:
     plain: Any = cls
     # What it is made anew of, with other fields, nobody observes.
     named = {"__getattribute__": read, "__repr__": shown, "__module__": plain.__module__, "note": staticmethod(nothing)}
-    return type(plain.__name__, (plain,), named)
+    return type(plain.__name__, (plain,), named), tuple(each.name for each in fields(plain))
 
 
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

@@ -232,10 +232,11 @@ def _came_to_be(
     runnable: Any, node: Node, standing: Standing | None, attempt: Attempt, output: Any, number: int = 0, count: int = 1
 ) -> None:
     # A tool has done itself what somebody agreed to.
-    releases = attempt.releases and not _compat.is_tool_node(runnable)
-    if releases and standing is not None:
-        standing.loop.releasing.add(standing.task)
-    origins = tuple(origin._replace(releases=releases) for origin in attempt.begun())
+    origins = attempt.begun()
+    if attempt.releases and not _compat.is_tool_node(runnable):
+        origins = tuple(origin._replace(releases=True) for origin in origins)
+        if standing is not None:
+            standing.loop.releasing.add(standing.task)
     if not origins:
         return
     node.came_to_be(standing, origins, number, count)

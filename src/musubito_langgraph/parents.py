@@ -395,8 +395,9 @@ def _write(value: bytes) -> list[Any]:
 def is_let_go(standing: Standing) -> bool:
     """Tell whether the graph stopped before this task, and somebody resumed it without being asked a question."""
     config = standing.config
-    may_have_stopped = standing.channel.may_have_stopped or _compat.may_stop(config)
-    return may_have_stopped and _compat.is_resuming(config) and not _compat.has_questions(config)
+    if not _compat.is_resuming(config) or _compat.has_questions(config):
+        return False
+    return standing.channel.may_have_stopped or _compat.may_stop(config)
 
 
 def turn_of(standing: Standing | None) -> Turn | None:

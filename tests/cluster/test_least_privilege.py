@@ -1,4 +1,4 @@
-"""A role that may do what README grants it, and nothing more, is all that a worker needs."""
+"""A role that may do what the page on many machines grants it, and nothing more, is all that a worker needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from musubito import MusubitoEngine, StoreError, musubito_step, use_musubito_engine
 from tests.server import drop_database, new_database, server_url
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "many-machines.md"
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_worker_needs_what_the_readme_grants_it(database: str, role: str) -> N
     with pytest.raises(StoreError, match="may not make the schema"):
         MusubitoEngine.from_url(of(database, role))
     MusubitoEngine.from_url(database).close()
-    grants = re.search(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
+    grants = re.search(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert grants is not None
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(re.sub(r"\bworker\b", role, grants[1]))

@@ -1,4 +1,4 @@
-"""The `musubito` command: what ran, why, and what it saved."""
+"""The `musubito` command: what ran, why, and what replays saved."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ __all__ = ["main"]
 
 
 MARKS: Final = dict(zip("●○✗·▸×✓…→├│└─━", "*ox.>xv~>|||-=", strict=True))
-"""For terminals that know ASCII alone; each as wide as what it stands for, and none is the mark of what is unknown."""
+"""Marks for terminals that know ASCII alone, each as wide as the mark that it replaces.
+
+None of them is "_", the mark of an unknown character.
+"""
 
 
 def _plainer(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(MARKS.get(each, "_") for each in error.object[error.start : error.end]), error.end
+    return "".join(MARKS.get(character, "_") for character in error.object[error.start : error.end]), error.end
 
 
 codecs.register_error("plainer", _plainer)
 
 
 def main() -> None:
-    """Runs the command; says what is missing if the extra is not installed."""
+    """Run the command.
+
+    If the extra is not installed, the process ends with the name of the missing package.
+    """
     try:
         from musubito.cli.root import root  # noqa: PLC0415 - what it needs is an extra
     except ModuleNotFoundError as error:
@@ -33,6 +39,6 @@ def main() -> None:
         sys.exit(f"musubito: the command needs {error.name}; install it with: pip install 'musubito[cli]'")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A terminal that cannot show a letter shows another one.
+            # A terminal that cannot show a character shows another one, and no traceback.
             stream.reconfigure(errors="plainer")
     root(prog_name="musubito")

@@ -1,4 +1,4 @@
-"""The calls of a run as a tree: those that a call made are below it, and many alike are one line."""
+"""The calls of a run as a tree: inner calls are below the outer call, and many equal ones are one line."""
 
 from __future__ import annotations
 
@@ -17,49 +17,56 @@ from musubito.lineage import CallReport
 __all__ = ["Line", "calls_table", "lines"]
 
 Kind: TypeAlias = tuple[Any, ...]
+"""The operation, outcome and reason of a call, and the kinds of its inner calls."""
 
 
 class Line(NamedTuple):
-    """A line of the tree: what is drawn before it, and the calls that it stands for, which are alike."""
+    """A line of the tree.
+
+    `lead` is drawn before it. `calls` are the equal calls for which it stands.
+    """
 
     lead: str
     calls: Sequence[CallReport]
 
 
 def lines(calls: Sequence[CallReport]) -> list[Line]:
-    """All lines of the tree, from the top."""
+    """Return all lines of the tree, from the top."""
     inner: defaultdict[int | None, list[CallReport]] = defaultdict(list)
     numbers = {call.number for call in calls}
     for call in calls:
         inner[call.parent if call.parent in numbers else None].append(call)
     kinds: dict[int, Kind] = {}
-    # A call has a higher number than the one that made it, so what it made is known when its turn comes.
+    # An inner call has a higher number than its outer one: from the last call on, its kind is known in time.
     for call in reversed(calls):
         kinds[call.number] = (
             call.operation,
             call.outcome,
             call.reason,
-            *(kinds[each.number] for each in inner[call.number]),
+            *(kinds[inner_call.number] for inner_call in inner[call.number]),
         )
 
-    def told(some: Sequence[CallReport], lead: str) -> Iterator[Line]:
-        for own, below, group in branches(grouped(some, lambda call: kinds[call.number]), lead):
+    def below_call(siblings: Sequence[CallReport], lead: str) -> Iterator[Line]:
+        for own, below, group in branches(grouped(siblings, lambda call: kinds[call.number]), lead):
             yield Line(own, group)
-            yield from told([each for call in group for each in inner[call.number]], below)
+            yield from below_call([inner_call for call in group for inner_call in inner[call.number]], below)
 
-    found: list[Line] = []
+    tree: list[Line] = []
     for group in grouped(inner[None], lambda call: kinds[call.number]):
-        found += [Line("", group), *told([each for call in group for each in inner[call.number]], " ")]
-    return found
+        tree += [Line("", group), *below_call([inner_call for call in group for inner_call in inner[call.number]], " ")]
+    return tree
 
 
-def calls_table(some: Sequence[Line], width: int) -> Fitted:
-    """These lines with what each took or saved, and why; the name of the operation gives way where there is no room."""
+def calls_table(tree_lines: Sequence[Line], width: int) -> Fitted:
+    """Return a table of lines: the time that each took or saved, and the reason.
+
+    If there is no room, only the name of the operation is shortened.
+    """
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, overflow="ellipsis")
     for justify in ("right", "left", "right", "left", "left"):
         table.add_column(justify=justify, no_wrap=True)
-    for line in some:
+    for line in tree_lines:
         table.add_row(*_cells(line))
     return fitted(table, width)
 

@@ -1,4 +1,4 @@
-"""What gives way where the terminal is narrow: in a table one column and no other, in a sentence the blanks."""
+"""Fit tables and sentences into a narrow terminal: one column is shortened, a sentence is broken at blanks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from rich.text import Text
 __all__ = ["Fitted", "Name", "broken", "fitted"]
 
 LEAST = 8
+"""Columns that a shortened name keeps at least."""
 
 
 class Name:
-    """A name in a column that gives way: its beginning goes first, since names of one place begin alike. What stands
-    before and after it stays as long as there is room for a few letters."""
+    """A name in the column that is shortened.
+
+    The beginning of the name is cut first, since names of one place begin alike. The texts before and after the name
+    stay as long as there is room for a few letters.
+    """
 
     def __init__(self, name: str, *, before: Text | None = None, after: str = "", style: str = "") -> None:
-        # One row is one line.
+        # A line break in a name would break its row.
         self._name = name.replace("\n", "\\n")
         self._before = Text() if before is None else before
         self._after = after
@@ -30,18 +34,18 @@ class Name:
 
     @property
     def cell_len(self) -> int:
-        """How wide it is in whole."""
+        """Return the width of the whole name, in columns."""
         return self._before.cell_len + cell_len(self._name) + cell_len(self._after)
 
     def within(self, width: int) -> Text:
-        """As much of it as there is room for."""
-        told = Text(end="", no_wrap=True, overflow="ellipsis").append_text(self._before)
+        """Return as much of the name as fits into so many columns."""
+        text = Text(end="", no_wrap=True, overflow="ellipsis").append_text(self._before)
         room = width - self._before.cell_len - cell_len(self._after)
         name = self._name if cell_len(self._name) <= room else f"…{_last(self._name, room - 1)}"
-        told.append(name, style=self._style)
-        told.append(self._after, style=f"{self._style} bold".strip())
-        told.truncate(width, overflow="ellipsis")
-        return told
+        text.append(name, style=self._style)
+        text.append(self._after, style=f"{self._style} bold".strip())
+        text.truncate(width, overflow="ellipsis")
+        return text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         yield self.within(options.max_width)
@@ -51,12 +55,15 @@ class Name:
 
 
 def _last(text: str, width: int) -> str:
-    """The end of a text that fills so many columns; never less than three."""
+    """Return the end of a text that fills so many columns, at least three."""
     return set_cell_size(text[::-1], max(width, 3)).rstrip()[::-1]
 
 
 class Fitted:
-    """A table whose lines end with their last letter: blanks would go on below where it is wider than the terminal."""
+    """A table whose lines end with their last letter.
+
+    If the table is wider than the terminal, blanks at the end of a line would fill the line below.
+    """
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -72,8 +79,11 @@ class Fitted:
 
 
 def fitted(table: Table, width: int, cut: int = 0) -> Fitted:
-    """The same table; the texts of column `cut` are shortened so that all others are whole. Where even that is not
-    enough, it is wider than the terminal: a row that goes on below can be read, one whose cells are all cut cannot."""
+    """Shorten the texts of column `cut` so that all others are whole, and return the table.
+
+    If that is not enough, the table becomes wider than the terminal. A row that goes on below can be read, but a row
+    whose cells are all cut cannot.
+    """
     widths = [max(_width(cell) for cell in (column.header, *column.cells)) for column in table.columns]
     gap = table.padding[1]
     room = width - sum(widths) + widths[cut] - gap * (len(widths) - 1)
@@ -90,7 +100,10 @@ def _width(cell: object) -> int:
 
 
 def broken(text: Text, width: int) -> list[Text]:
-    """A sentence in lines of so many columns. What has no blanks may be longer: who copies a path wants it whole."""
+    """Break a sentence into lines of so many columns.
+
+    A word without blanks may be longer: a user who copies a path needs the whole path.
+    """
     starts: list[int] = []
     begin = 0
     for word in re.finditer(r"\S+", text.plain):

@@ -12,11 +12,11 @@ __all__ = ["command"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """The script that makes SHELL complete commands and options.
+    """Print a script that completes commands and options in SHELL.
 
     Put the example into ~/.bashrc or ~/.zshrc; for fish: musubito completion fish | source
     """
-    made = get_completion_class(shell)
-    if made is None:
+    shell_class = get_completion_class(shell)
+    if shell_class is None:
         raise click.UsageError(f"nothing is known of {shell}")
-    click.echo(made(ctx.find_root().command, {}, "musubito", "_MUSUBITO_COMPLETE").source())
+    click.echo(shell_class(ctx.find_root().command, {}, "musubito", "_MUSUBITO_COMPLETE").source())

@@ -20,8 +20,9 @@ from musubito.lineage.comparison import ComparedCall, Comparison, compare
 __all__ = ["command"]
 
 REASON: Final = 32
-"""So much of a reason is shown; it may name many arguments."""
+"""Characters of a reason that are shown; a reason may name many arguments."""
 MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-", "red")}
+"""The mark and the colour of each change that is shown."""
 
 
 @click.command("diff", short_help="What differs between two runs.", epilog="Example: musubito diff nightly last")
@@ -31,23 +32,31 @@ MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-
 @click.pass_context
 @says_what_is_wrong
 def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
-    """What differs between two runs: nodes that changed (~), came (+) or went (-).
+    """Show what differs between two runs: nodes that changed (~), came (+) or went (-).
 
-    A RUN is an id, a name (its newest run), or "last". Calls of equal nodes are the same, be they run or replayed, and
-    what a replayed call does not make again counts as no difference. Exit status 1 if the runs differ.
+    A RUN is an id, a name (its newest run), or "last". Calls of equal nodes are the same, whether they ran or were
+    replayed. The calls that a replayed call does not make again count as no difference. Exit status 1 if the runs
+    differ.
     """
     here: Here = ctx.obj
-    found = compare(here.lineage, before, after)
+    comparison = compare(here.lineage, before, after)
     if json_:
-        here.json({"differ": found.differ, "before": found.before, "after": found.after, "calls": found.calls})
+        here.json(
+            {
+                "differ": comparison.differ,
+                "before": comparison.before,
+                "after": comparison.after,
+                "calls": comparison.calls,
+            }
+        )
     else:
-        _print_runs(here.console, found.before, found.after)
+        _print_runs(here.console, comparison.before, comparison.after)
         click.echo()
-        if found.differ:
-            _print_calls(here.console, found)
+        if comparison.differ:
+            _print_calls(here.console, comparison)
             click.echo()
-        here.say(_summary(found))
-    if found.differ:
+        here.say(_summary(comparison))
+    if comparison.differ:
         ctx.exit(1)
 
 
@@ -71,19 +80,19 @@ def _print_runs(console: Console, *runs: RunSummary) -> None:
     print_table(console, columns, rows, name=1, texts=(0, 2))
 
 
-def _print_calls(console: Console, found: Comparison) -> None:
-    # Calls that differ alike are one line.
+def _print_calls(console: Console, comparison: Comparison) -> None:
+    # Calls that differ in the same way are one line, with their number.
     alike = Counter(
         (call.change, clean(call.operation), *_ends(call), _output(call), clean(call.reason or ""))
-        for call in found.calls
+        for call in comparison.calls
         if call.change in MARKS
     )
     rows: list[tuple[str | Text | Name, ...]] = []
     for (change, operation, before, after, output, why), number in alike.items():
         mark, colour = MARKS[change]
-        said = why if len(why) <= REASON else f"{why[: REASON - 1]}…"
+        shown_reason = why if len(why) <= REASON else f"{why[: REASON - 1]}…"
         many = f"× {number:,}" if number > 1 else ""
-        rows.append((Text(mark, style=colour), Name(operation), many, before, after, output, said))
+        rows.append((Text(mark, style=colour), Name(operation), many, before, after, output, shown_reason))
     columns = ("", "operation", "", "before", "after", "output", "why")
     print_table(console, columns, rows, name=1, texts=(0, 2, 3, 4, 5, 6))
 
@@ -96,13 +105,13 @@ def _output(call: ComparedCall) -> str:
     return "" if call.same_output is None else "same" if call.same_output else "differs"
 
 
-def _summary(found: Comparison) -> str:
-    counts = Counter(call.change for call in found.calls)
-    same = [_ends(call) for call in found.calls if call.change == "same"]
-    said = f"{times(counts['same'], 'call is', 'calls are')} the same"
+def _summary(comparison: Comparison) -> str:
+    counts = Counter(call.change for call in comparison.calls)
+    same = [_ends(call) for call in comparison.calls if call.change == "same"]
+    text = f"{times(counts['same'], 'call is', 'calls are')} the same"
     both = Counter(pair for pair in same if pair[0] == pair[1])
     alike = [f"{both[end, end]:,} {end} in both" for end in ("replayed", "ran") if both[end, end]]
     if alike:
-        said += f" ({', '.join(alike)})"
-    said += "".join(f", {counts[change]:,} {change}" for change in MARKS if counts[change])
-    return f"{said}." if found.differ else f"The runs do not differ: {said}."
+        text += f" ({', '.join(alike)})"
+    text += "".join(f", {counts[change]:,} {change}" for change in MARKS if counts[change])
+    return f"{text}." if comparison.differ else f"The runs do not differ: {text}."

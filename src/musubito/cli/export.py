@@ -33,7 +33,7 @@ FORMATS: Final = ("mermaid", "dot", "json", "openlineage")
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, what: str, format_: str, output: Path | None, json_: bool, no_inputs: bool) -> None:
-    """The graph of a run, or all that a node came of and that came of it.
+    """Export the graph of a run, or of all that a node came of and that came of it.
 
     OpenLineage: run events as one JSON list. Contents are in none but json, and not in that with --no-inputs.
     """
@@ -48,13 +48,13 @@ def command(here: Here, what: str, format_: str, output: Path | None, json_: boo
         raise CommandError(f"{output}: {error.strerror or error}") from error
 
 
-def _exported(lineage: Lineage, found: RunReport | NodeReport, format_: str, *, contents: bool) -> str:
+def _exported(lineage: Lineage, target: RunReport | NodeReport, format_: str, *, contents: bool) -> str:
     if format_ == "openlineage":
-        if isinstance(found, RunReport):
-            return _json(events_of_run(lineage, found))
-        related = (*lineage.ancestors(found.node_id), *lineage.descendants(found.node_id))
-        return _json(events_of_nodes(lineage, [found, *(each.node for each in related)]))
-    graph = graph_of_run(lineage, found) if isinstance(found, RunReport) else graph_of_node(lineage, found)
+        if isinstance(target, RunReport):
+            return _json(events_of_run(lineage, target))
+        related = (*lineage.ancestors(target.node_id), *lineage.descendants(target.node_id))
+        return _json(events_of_nodes(lineage, [target, *(relative.node for relative in related)]))
+    graph = graph_of_run(lineage, target) if isinstance(target, RunReport) else graph_of_node(lineage, target)
     if format_ == "json":
         return _json(document(lineage, graph, contents=contents))
     return mermaid(graph) if format_ == "mermaid" else dot(graph)

@@ -26,7 +26,10 @@ __all__ = ["command"]
 
 
 def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Of several the last one would win, and the others would stay."""
+    """Return the one value of an option, or None.
+
+    Raises a usage error for several: the last one would win, and the data of the others would stay.
+    """
     if len(values) > 1:
         raise click.UsageError(f"{option.opts[0]} names one thing; call forget once for each")
     return values[0] if values else None
@@ -69,9 +72,9 @@ def command(
 ) -> None:
     """Erase inputs, outputs, error texts and code for good, from the file too.
 
-    Ids, times and costs stay, but of a namespace only the names. What was made with it runs again; a forgotten external
-    effect does not take place again. Of what runs meanwhile nothing is stored, but what others make of it meanwhile is:
-    it goes by --below when it has ended.
+    Ids, times and costs stay, but of a namespace only the names. A step whose result is erased runs again; a forgotten
+    external effect does not take place again. Of a step that runs meanwhile, nothing is stored. If another step uses a
+    forgotten result meanwhile, its own result is stored: --below erases it when that step has ended.
     """
     if what is None and namespace is None and where is None:
         raise click.UsageError(
@@ -88,29 +91,29 @@ def command(
     if namespace is not None:
         wanted = in_namespace(lineage, namespace)
     elif where is not None:
-        held = holding(lineage, Wanted.of(where))
-        wanted, inputs = nodes_among(held.nodes), held.inputs
-        if held.unreadable:
-            click.echo(f"{times(held.unreadable, 'stored input')} could not be read: see musubito verify.", err=True)
-        if held.encrypted:
+        matches = holding(lineage, Wanted.of(where))
+        wanted, inputs = nodes_among(matches.nodes), matches.inputs
+        if matches.unreadable:
+            click.echo(f"{times(matches.unreadable, 'stored input')} could not be read: see musubito verify.", err=True)
+        if matches.encrypted:
             click.echo(
-                f"{times(held.encrypted, 'stored input')} of encrypted namespaces could not be looked at: use "
+                f"{times(matches.encrypted, 'stored input')} of encrypted namespaces could not be looked at: use "
                 "Python with their key, --namespace, or throw the key away.",
                 err=True,
             )
         if not wanted and not inputs:
             other = holding_deeper(lineage, Wanted.of(where))
             hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."
-            raise CommandError(f"none of {times(held.looked_at, 'stored input')} holds {clean(where)}.{hint}")
+            raise CommandError(f"none of {times(matches.looked_at, 'stored input')} holds {clean(where)}.{hint}")
     else:
         wanted = meant(lineage, what or "")
     wanted = with_all_below(lineage, wanted) if below else wanted
     name = clean(what or where or f"namespace {namespace}")
     if dry_run:
-        _foretell(here, f"{name}{_all_of(wanted)}", to_forget(lineage, wanted, inputs), json_=json_)
+        _foretell(here, f"{name}{_named_things(wanted)}", to_forget(lineage, wanted, inputs), json_=json_)
         return
     if not yes:
-        _ask(f"{name}{_all_of(wanted)}")
+        _ask(f"{name}{_named_things(wanted)}")
     here.before_removal()
     done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
     _tell(here, name, done, json_=json_)
@@ -140,23 +143,26 @@ def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
         here.say("Somebody is reading: the bytes leave the files when forget is called again, or the last one closes.")
 
 
-def _all_of(wanted: list[Forget]) -> str:
-    """What else is concerned than what was named."""
-    operations = sorted({clean(each.operation) for each in wanted if each.operation})
-    nodes = sorted({short(node.hex()) for each in wanted for node in each.nodes})
-    # Of a run's name only the newest one is meant.
-    runs = [f"run {short(each.run.hex())}" for each in wanted if each.run is not None]
-    some = [*operations, *runs[:1], *nodes]
-    if len(some) < 2 and not runs:
+def _named_things(wanted: list[Forget]) -> str:
+    """Return the operations, nodes and runs that are concerned, in parentheses.
+
+    A single one is what the user named, and is not repeated.
+    """
+    operations = sorted({clean(change.operation) for change in wanted if change.operation})
+    nodes = sorted({short(node.hex()) for change in wanted for node in change.nodes})
+    # A name stands for its newest run, and the user has to see which. The runs inside it are not listed.
+    runs = [f"run {short(change.run.hex())}" for change in wanted if change.run is not None]
+    things = [*operations, *runs[:1], *nodes]
+    if len(things) < 2 and not runs:
         return ""
-    return f" ({', '.join(some[:5])}{f' and {len(some) - 5} more' if len(some) > 5 else ''})"
+    return f" ({', '.join(things[:5])}{f' and {len(things) - 5} more' if len(things) > 5 else ''})"
 
 
 def _ask(what: str) -> None:
     try:
-        said = click.confirm(f"Forget {what}? It cannot be undone.", err=True)
+        agreed = click.confirm(f"Forget {what}? It cannot be undone.", err=True)
     except click.Abort:
         click.echo(err=True)
         raise CommandError("nothing was forgotten; --yes skips the question.") from None
-    if not said:
+    if not agreed:
         raise CommandError("nothing was forgotten.")

@@ -1,4 +1,4 @@
-"""What a user names: a run or a node."""
+"""Find the run or the node that a user names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from musubito.lineage import LineageError, NodeReport, RunReport
 __all__ = ["run_or_node"]
 
 DIGITS: Final = frozenset("0123456789abcdef")
+"""The digits of an id."""
 SHORTEST: Final = 4
+"""Digits that a shortened id has at least."""
 
 
 def run_or_node(here: Here, what: str) -> RunReport | NodeReport:
-    """The run of this id or name, "last", or the node of this id. `LineageError` says what there is instead."""
+    """Return the run or the node that a text names.
+
+    A run is named by its id, its name, or "last", a node by its id. Raises `LineageError` with a hint where to look.
+    """
     lineage = here.lineage
     try:
         return lineage.run(what)
@@ -23,8 +28,8 @@ def run_or_node(here: Here, what: str) -> RunReport | NodeReport:
         if what == "last":
             raise LineageError(nothing(here)) from None
         if not is_id or len(what) < SHORTEST:
-            few = f", and of an id it takes at least {SHORTEST} digits" if is_id else ""
-            raise LineageError(f"no run is called {what!r}{few}. 'musubito runs' lists them.") from None
+            hint = f", and of an id it takes at least {SHORTEST} digits" if is_id else ""
+            raise LineageError(f"no run is called {what!r}{hint}. 'musubito runs' lists them.") from None
         try:
             return lineage.node(what)
         except LineageError as no_node:

@@ -1,4 +1,4 @@
-"""What all commands share: the lineage that they ask, and how they say what they found."""
+"""Parts that all commands share: the lineage that they read, common options, output and errors."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 DEFAULT: Final = ".musubito/musubito.db"
+"""The path of the database, from the working directory."""
 LEAST: Final = 20
-"""So many columns a sentence has, however narrow the terminal."""
+"""Columns that a sentence has at least, however narrow the terminal."""
 
 json_option = click.option("--json", "json_", is_flag=True, help="For machines: one JSON document.")
 no_inputs_option = click.option(
@@ -52,25 +53,31 @@ no_inputs_option = click.option(
 
 
 class CommandError(click.ClickException):
-    """What was asked for cannot be done; the text says why, and the remedy."""
+    """A request that cannot be met, and a text with the reason and the remedy."""
 
     exit_code = 2
 
 
 class Screen(Console):
-    """A console whose reader may have gone. What is wider than it is not cut."""
+    """A console whose reader may be gone.
 
-    def print(self, *objects: Any, crop: bool = False, **how: Any) -> None:
-        """See `columns.fitted`."""
-        super().print(*objects, crop=crop, **how)
+    A line that is wider than the console is not cut.
+    """
+
+    def print(self, *objects: Any, crop: bool = False, **options: Any) -> None:
+        """Print without cropping; see `columns.fitted`."""
+        super().print(*objects, crop=crop, **options)
 
     def on_broken_pipe(self) -> NoReturn:
-        """See `reader_gone`."""
+        """End the process; see `reader_gone`."""
         reader_gone()
 
 
 class Here:
-    """Where a command runs: its store, opened when it is first needed, and the terminal."""
+    """The context of a command: its store and the terminal.
+
+    The store is opened when it is first needed.
+    """
 
     def __init__(self, db: str | None, url: str | None, blobs: str | None, *, named_together: bool) -> None:
         self._db = db
@@ -89,7 +96,10 @@ class Here:
 
     @cached_property
     def lineage(self) -> Lineage:
-        """That of the store. A file that is not there is not made."""
+        """Return the lineage of the store.
+
+        Raises `CommandError` if the file does not exist: reading never creates one.
+        """
         if self._db is not None or self._url is None:
             path = Path(self._db or DEFAULT)
             self._must_be_there(path)
@@ -100,7 +110,10 @@ class Here:
         return Lineage(MusubitoEngine.from_url(self._url, blobs=self._place_of_blobs()))
 
     def _place_of_blobs(self) -> BlobStore | None:
-        """None: beside the database, as for any engine."""
+        """Return the blobs that the user named, or None.
+
+        With None, blobs lie beside the database, as for any engine.
+        """
         return None if self._blobs is None else blobs_at(self._blobs)
 
     @staticmethod
@@ -113,44 +126,53 @@ class Here:
 
     @property
     def engine(self) -> MusubitoEngine:
-        """The engine on the store."""
+        """Return the engine on the store."""
         return self.lineage.engine
 
     def before_removal(self) -> None:
-        """Raises `MusubitoError` if the place that was named for large outputs seems to be another database's."""
+        """Raise `MusubitoError` if the named place of large outputs may belong to another database."""
         if self._blobs is not None:
             must_be_its_own(self.lineage, named_together=self._named_together)
 
     @cached_property
     def console(self) -> Console:
-        """Where people read: as wide as the terminal, 80 columns where it has no width. Colours only where they are
-        wanted (NO_COLOR). No text is taken for markup: names and contents may hold brackets."""
+        """Return the console for people.
+
+        Its width is that of the terminal, or 80 columns where the width is unknown. Colours are shown only where they
+        are wanted (NO_COLOR). No text is taken for markup, since names and contents may hold brackets.
+        """
         columns = shutil.get_terminal_size((80, 24)).columns
         return Screen(width=columns, highlight=False, markup=False, emoji=False)
 
     def say(self, text: str | Text, *, after: str | Text = "") -> None:
-        """A sentence: in a terminal it is broken between words, and begins anew below where it began, `after` a word;
-        for programs it stays in one line. What has no blanks, such as a path, is never broken."""
-        first, said = Text.assemble(after), Text.assemble(text)
+        """Print a sentence behind the word `after`.
+
+        In a terminal a sentence is broken between words, and each line begins below the first one. For programs the
+        sentence stays in one line. A word without blanks, such as a path, is never broken.
+        """
+        first, sentence = Text.assemble(after), Text.assemble(text)
         room = max(LEAST, self.console.width - first.cell_len)
-        for line in broken(said, room) if self.console.is_terminal else [said]:
+        for line in broken(sentence, room) if self.console.is_terminal else [sentence]:
             self.console.print(first + line, soft_wrap=True)
             first = Text(" " * first.cell_len)
 
     @staticmethod
     def json(document: Any) -> None:
-        """One JSON document on the standard output."""
+        """Print one JSON document on the standard output."""
         click.echo(json_text(document))
 
 
 def json_text(document: Any) -> str:
-    """A document as text that does nothing to a terminal."""
+    """Return a document as JSON text whose characters do nothing to a terminal."""
     text = json.dumps(as_json(document), indent=2, ensure_ascii=False)
-    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
 
 
 def as_json(value: Any) -> Any:
-    """Reports as JSON: dataclasses by their fields, times as numbers, what JSON cannot hold as text."""
+    """Return reports as values that JSON can hold.
+
+    A dataclass becomes an object of its fields. Times stay numbers. Values that JSON cannot hold become text.
+    """
     match value:
         case Tokens():
             return {"input": value.input, "output": value.output}
@@ -167,19 +189,22 @@ def as_json(value: Any) -> Any:
         case list() | tuple() | set() | frozenset():
             return [as_json(part) for part in value]
         case _ if is_dataclass(value) and not isinstance(value, type):
-            return {each.name: as_json(getattr(value, each.name)) for each in fields(value)}
+            return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
     return value
 
 
 def nothing(here: Here) -> str:
-    """Why there is no run to be told of."""
+    """Return the sentence that says why there is no run to show."""
     if here.lineage.rows("newest_execution")[0][0]:
         return "No run is in the ledger any more; what earlier ones gave is still stored, see 'musubito stats'."
     return "Nothing has run yet."
 
 
 def without_error_texts(document: Any) -> Any:
-    """The same document, in which errors have their names alone: their texts may quote what a call was given."""
+    """Return the document with the names of errors in place of their texts.
+
+    The text of an error may quote the arguments of a call.
+    """
     if isinstance(document, dict):
         return {
             key: part.partition(":")[0] if key == "error" and isinstance(part, str) else without_error_texts(part)
@@ -189,7 +214,10 @@ def without_error_texts(document: Any) -> Any:
 
 
 def says_what_is_wrong(command: Callable[P, T]) -> Callable[P, T]:
-    """Errors in one line, with status 2; a reader that has gone (`| head`) is none."""
+    """Wrap a command: its errors become one line and exit status 2.
+
+    A reader that is gone (`| head`) is no error.
+    """
 
     @wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -204,6 +232,9 @@ def says_what_is_wrong(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def reader_gone() -> NoReturn:
-    """Ends in peace; Python would complain of a broken pipe once more at its end."""
+    """End the process with status 0, and without a message.
+
+    Otherwise Python would complain of the broken pipe once more when the process ends.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(0)

@@ -25,33 +25,33 @@ __all__ = ["command"]
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, operation: str, json_: bool) -> None:
-    """What would go stale if OPERATION changed, with the recorded cost of running it again.
+    """Show what would go stale if OPERATION changed, with the recorded cost of running it again.
 
-    Its nodes, those below, and those that called any of them, each as it stands after the last edits. Time of what is
-    called inside another node of the list is in that one's.
+    Listed are its nodes, the nodes below, and the nodes that called any of them, each as it stands after the last
+    edits. If one node of the list called another, the time of the outer node includes that of the inner one.
     """
-    found = impact(here.lineage, operation)
+    report = impact(here.lineage, operation)
     if json_:
-        here.json(found)
+        here.json(report)
         return
     name = clean(operation)
-    if not found.total.nodes:
+    if not report.total.nodes:
         click.echo(f"Nothing goes stale if {name} changes.")
         return
-    cost = found.total.cost
-    said = " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
-    here.console.print(f"If {name} changes, {times(found.total.nodes, 'node')} may have to run again: at most {said}.")
+    cost = report.total.cost
+    most = " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
+    here.console.print(f"If {name} changes, {times(report.total.nodes, 'node')} may have to run again: at most {most}.")
     click.echo()
-    _print(here.console, found)
+    _print(here.console, report)
     note = unpriced_note(cost)
     if note:
         here.console.print(note)
 
 
-def _print(console: Console, found: Impact) -> None:
-    several = len({row.namespace for row in found.rows}) > 1
+def _print(console: Console, report: Impact) -> None:
+    several = len({row.namespace for row in report.rows}) > 1
     rows: list[tuple[str | Name, ...]] = []
-    for row in (*found.rows, found.total):
+    for row in (*report.rows, report.total):
         name = f"{row.namespace}: {row.operation}" if several and row.namespace else row.operation
         time = duration(row.cost.milliseconds) if row.cost.milliseconds else ""
         rows.append((Name(clean(name)), count(row.nodes), time, worth(row.cost)))

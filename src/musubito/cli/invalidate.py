@@ -16,7 +16,10 @@ __all__ = ["command"]
 
 
 class Target(NamedTuple):
-    """What is invalidated in one namespace, as the store takes it; and the number of the operation, or of the node."""
+    """A thing to invalidate in one namespace.
+
+    `change` is the change for the store. `operation` or `node` is the store's number of the thing.
+    """
 
     change: Invalidate
     operation: int | None
@@ -32,27 +35,29 @@ class Target(NamedTuple):
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, what: str, yes: bool, json_: bool) -> None:
-    """Never again replay the results of an operation, or of one node, nor those of steps that called it. What was given
-    its results is stale: at the next call it is replayed if it is given equal ones, and runs if not.
+    """Never again replay the results of an operation, or of one node.
+
+    Results of steps that called the node are not replayed again either. A step that consumed its result is stale: the
+    next call is replayed if it is given an equal result, and runs if not.
 
     WHAT is an operation's name (in all namespaces that have it) or a node's id.
     """
     lineage = here.lineage
     targets = _targets(lineage, what)
-    where = [{"operation": each.operation, "node": each.node} for each in targets]
-    known = [row for (row,) in lineage.ask(*(("executions_of", each) for each in where))]
-    executions, _, effects = (sum(row[column] for row in known) for column in range(3))
+    params = [{"operation": target.operation, "node": target.node} for target in targets]
+    counts = [row for (row,) in lineage.ask(*(("executions_of", named) for named in params))]
+    executions, _, effects = (sum(row[column] for row in counts) for column in range(3))
     name = short(what) if targets[0].node is not None else clean(what)
     if not yes:
-        _ask(f"{name}: {times(executions, 'execution')}", [each.change.namespace for each in targets], effects)
-    # Not what was known before the question: others may have gone on since.
-    invalid, all_invalid = _invalid(lineage, where)
-    # Past the engine, which has no key: the ids and names are the store's own, also where it is encrypted.
-    count = sum(lineage.engine.storage.write([each.change])[0] for each in targets)
-    now_invalid, all_now_invalid = _invalid(lineage, where)
+        _ask(f"{name}: {times(executions, 'execution')}", [target.change.namespace for target in targets], effects)
+    # Counted again: while the question was open, others may have gone on.
+    invalid, all_invalid = _invalid(lineage, params)
+    # Written without the engine, which has no key: ids and names are the same in an encrypted namespace.
+    count = sum(lineage.engine.storage.write([target.change])[0] for target in targets)
+    now_invalid, all_now_invalid = _invalid(lineage, params)
     newly = now_invalid - invalid
     callers = max(0, all_now_invalid - all_invalid - newly)
-    stale = sum(rows[0][0] for rows in lineage.ask(*(("stale_below", each) for each in where)))
+    stale = sum(rows[0][0] for rows in lineage.ask(*(("stale_below", named) for named in params)))
     if json_:
         here.json({"executions": count, "newly_invalid": newly, "callers": callers, "stale": stale})
         return
@@ -63,9 +68,9 @@ def command(here: Here, what: str, yes: bool, json_: bool) -> None:
     click.echo(f"{times(stale, 'node')} below {'is' if stale == 1 else 'are'} stale.")
 
 
-def _invalid(lineage: Lineage, where: list[dict[str, int | None]]) -> tuple[int, int]:
-    """How many of these executions, and how many of all, are INVALID at one moment."""
-    *own, every = lineage.ask(*(("executions_of", each) for each in where), ("invalid_executions", {}))
+def _invalid(lineage: Lineage, params: list[dict[str, int | None]]) -> tuple[int, int]:
+    """Return how many of these executions, and how many of all, are INVALID at one moment."""
+    *own, every = lineage.ask(*(("executions_of", named) for named in params), ("invalid_executions", {}))
     return sum(rows[0][0] - rows[0][1] for rows in own), every[0][0]
 
 
@@ -92,12 +97,12 @@ def _targets(lineage: Lineage, what: str) -> list[Target]:
 
 
 def _ask(what: str, namespaces: list[str], effects: int) -> None:
-    where = f"namespace{'s' if len(namespaces) > 1 else ''} {', '.join(namespaces)}"
+    namespaces_text = f"namespace{'s' if len(namespaces) > 1 else ''} {', '.join(namespaces)}"
     again = f" {times(effects, 'external effect')} may then take place again." if effects else ""
     try:
-        said = click.confirm(f"{what} in {where}.{again} Never replay them again?", err=True)
+        agreed = click.confirm(f"{what} in {namespaces_text}.{again} Never replay them again?", err=True)
     except click.Abort:
         click.echo(err=True)
         raise CommandError("nothing was invalidated; --yes skips the question.") from None
-    if not said:
+    if not agreed:
         raise CommandError("nothing was invalidated.")

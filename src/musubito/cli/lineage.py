@@ -25,13 +25,19 @@ from musubito.model import NodeStatus
 __all__ = ["command"]
 
 PROMPT_LINES: Final = 6
+"""Lines of a prompt that are shown."""
 FILES: Final = 20
+"""Files that are shown."""
 LEAVES: Final = 8
-"""How much is shown of a prompt, and of an input."""
+"""Values of an input that are shown."""
 
 
 class Line(NamedTuple):
-    """A line of the tree: what is drawn before it, by what its nodes hang on the one above, and these nodes."""
+    """A line of the tree.
+
+    `lead` is drawn before it. `nodes` are the equal nodes for which it stands. `kind` is the kind of the edge between
+    these nodes and the line above: "data" or "call".
+    """
 
     lead: str
     kind: str
@@ -50,15 +56,16 @@ class Line(NamedTuple):
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
-    """What a node came of, with the models, prompts, inputs and files that led to it; or what came of it.
+    """Show what a node came of, or with --down what came of it.
 
-    Below a node stand those whose results it consumed and those that it called; with --down those that consumed its
-    result, and those that called it.
+    Without --down, the models, prompts, inputs and files that led to the node are shown, too. Below a node stand the
+    nodes whose results it consumed and the nodes that it called. With --down, the nodes that consumed its result and
+    those that called it stand there.
     """
     lineage = here.lineage
     led = origins(lineage, node) if up else None
     if led is not None and no_inputs:
-        led = replace(led, inputs=tuple(replace(each, value=None) for each in led.inputs))
+        led = replace(led, inputs=tuple(replace(root, value=None) for root in led.inputs))
     if json_:
         relatives = lineage.ancestors(node, depth) if up else lineage.descendants(node, depth)
         document = as_json({"node": lineage.node(node), "relatives": relatives, "origins": led})
@@ -77,29 +84,35 @@ def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs:
 
 
 def _lines(number: int, links: list[Any], nodes: dict[int, NodeReport], deepest: int) -> Iterator[Line]:
-    """From the top; where a node hangs on several, what is beyond it is drawn once."""
+    """Yield the lines of the tree, from the top.
+
+    If a node hangs on several others, the nodes beyond it are drawn once.
+    """
     further: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
     for near, far, kind in links:
         further[near].append((far, kind))
     drawn: set[int] = set()
     waiting: list[tuple[str, str, str, list[int], int]] = [("", " ", "", [number], 0)]
     while waiting:
-        own, below, kind, these, depth = waiting.pop()
-        first, note = these[0], ""
-        beyond = further[first] if len(these) == 1 else []
+        own, below, kind, numbers, depth = waiting.pop()
+        first, note = numbers[0], ""
+        beyond = further[first] if len(numbers) == 1 else []
         if beyond and first in drawn:
             beyond, note = [], "see above"
         elif beyond and depth == deepest:
             beyond, note = [], "--depth shows more"
         elif beyond:
             drawn.add(first)
-        yield Line(own, kind, [nodes[each] for each in these], note)
+        yield Line(own, kind, [nodes[same] for same in numbers], note)
         for lead, under, group in reversed([*branches(grouped(beyond, partial(_kind, nodes, further)), below)]):
             waiting.append((lead, under, group[0][1], [far for far, _ in group], depth + 1))
 
 
 def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[int, str]) -> Hashable:
-    """Alike are those of one operation that have nothing beyond them."""
+    """Return what equal links share.
+
+    Links are equal if they lead to nodes of one operation and status that have nothing beyond them.
+    """
     far, kind = link
     return kind, nodes[far].operation, nodes[far].status, far if further.get(far) else None
 
@@ -113,8 +126,8 @@ def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
         first = line.nodes[0]
         many = f" × {count(len(line.nodes))}" if len(line.nodes) > 1 else ""
         operation = clean(first.operation or "(of another store)")
-        done = [each for node in line.nodes if (each := node.execution or here.lineage.attempt(node)) is not None]
-        used = sum(each.cost.total_tokens for each in done)
+        executions = [done for node in line.nodes if (done := node.execution or here.lineage.attempt(node)) is not None]
+        used = sum(done.cost.total_tokens for done in executions)
         fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
         marks = [
             ("called" if up else "caller") if line.kind == "call" else "",
@@ -124,7 +137,7 @@ def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
         table.add_row(
             Name(operation, before=Text(line.lead, style="dim", end=""), after=many, style="not dim"),
             Text(", ".join(filter(None, marks)), style="cyan"),
-            duration(sum(each.duration_ms for each in done)) if done else "",
+            duration(sum(done.duration_ms for done in executions)) if executions else "",
             f"{token_count(used)} tok" if used else "",
             Text(short_ids([node.node_id for node in line.nodes]), style="dim"),
         )
@@ -143,10 +156,10 @@ def _tell(here: Here, led: Origins, *, contents: bool) -> None:
     for prompt in led.prompts:
         read_by = f"read by {clean(', '.join(prompt.operations))}"
         here.say(Text.assemble(f"{clean(prompt.part)}  ", (read_by, "dim")), after="  ")
-        told = clean(prompt.text.strip()).splitlines()
-        if len(told) > PROMPT_LINES:
-            told[PROMPT_LINES - 1 :] = [f"... {len(told) - PROMPT_LINES + 1} more lines"]
-        for text in told:
+        shown_lines = clean(prompt.text.strip()).splitlines()
+        if len(shown_lines) > PROMPT_LINES:
+            shown_lines[PROMPT_LINES - 1 :] = [f"... {len(shown_lines) - PROMPT_LINES + 1} more lines"]
+        for text in shown_lines:
             screen.print(Text("    ").append(text), no_wrap=True, overflow="ellipsis")
     if led.inputs:
         screen.print("inputs")
@@ -159,24 +172,24 @@ def _tell(here: Here, led: Origins, *, contents: bool) -> None:
         elif (why_not := not_shown(root.value)) is not None:
             here.say(why_not, after="    ")
         else:
-            said = [f"    {path}: {shown(leaf, 10_000)}" for path, leaf in _leaves(root.value, "")]
-            if len(said) > LEAVES:
-                said[LEAVES - 1 :] = [
-                    f"    ... {len(said) - LEAVES + 1:,} more; musubito show {short(root.node.node_id)}"
+            leaves = [f"    {path}: {shown(leaf, 10_000)}" for path, leaf in _leaves(root.value, "")]
+            if len(leaves) > LEAVES:
+                leaves[LEAVES - 1 :] = [
+                    f"    ... {len(leaves) - LEAVES + 1:,} more; musubito show {short(root.node.node_id)}"
                 ]
-            for line in said:
+            for line in leaves:
                 screen.print(Text(clean(line)), no_wrap=True, overflow="ellipsis")
     if led.files:
         screen.print("files")
     for file in led.files[:FILES]:
-        told = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
-        here.say(clean(", ".join([file.path, *told])), after="  ")
+        remarks = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
+        here.say(clean(", ".join([file.path, *remarks])), after="  ")
     if len(led.files) > FILES:
         screen.print(f"  ... {count(len(led.files) - FILES)} more; --json shows all")
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """What is not nothing in plain data, with where it is."""
+    """Yield the values in plain data that are not empty, each with its path."""
     if isinstance(value, dict):
         for key, part in value.items():
             if key == "items" and TYPE in value:

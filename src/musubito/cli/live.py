@@ -1,4 +1,7 @@
-"""A run that is in progress, drawn anew while it goes on; it may run in another process."""
+"""A run in progress, drawn again and again while it goes on.
+
+The run may belong to another process.
+"""
 
 from __future__ import annotations
 
@@ -21,29 +24,34 @@ from musubito.lineage.reasons import compared
 __all__ = ["follow"]
 
 EVERY: Final = 0.25
+"""Seconds between two looks at the run."""
 STOPPED: Final = "stopped"
+"""The status of a run whose process is gone."""
 QUIET: Final = 3.0
-"""A graph whose last call failed or was suspended may go on; after so many seconds it is taken not to."""
+"""Seconds without a new call after which a failed or suspended graph has ended.
+
+Before that, such a graph may go on.
+"""
 Computing = list[tuple[str, float]]
-"""Operations, and for how long each has been going on, in milliseconds."""
+"""Operations that are being computed, with the milliseconds since each began."""
 
 
 def follow(here: Here, run_id: str, head: Callable[[RunReport], RenderableType]) -> RunReport:
-    """The run when it has ended. Until then it is shown, where there is a terminal."""
+    """Return the run when it has ended; until then, show it if there is a terminal."""
     screen = Live(console=here.console, auto_refresh=False, transient=True, vertical_overflow="crop")
     with screen if here.console.is_terminal else nullcontext():
         calls, changed = -1, time.monotonic()
         while True:
             report = here.lineage.run(run_id)
-            # A lease outlives a process that was killed.
+            # The leases of a killed process are still there, but compute nothing.
             computing = [] if report.summary.status == STOPPED else _computing(here, run_id)
             if report.summary.calls != calls or computing:
                 calls, changed = report.summary.calls, time.monotonic()
             if _ended(report, quiet=time.monotonic() - changed):
                 return report
             if here.console.is_terminal:
-                told = compared(here.lineage, report)
-                screen.update(_picture(here, told, computing, head(told)), refresh=True)
+                explained = compared(here.lineage, report)
+                screen.update(_picture(here, explained, computing, head(explained)), refresh=True)
             time.sleep(EVERY)
 
 
@@ -59,10 +67,12 @@ def _computing(here: Here, run_id: str) -> Computing:
 
 
 def _picture(here: Here, report: RunReport, computing: Computing, head: RenderableType) -> RenderableType:
-    """As much of the run as there is room for: what is being computed, and its newest calls. The last line of the
-    terminal stays free, since what was pushed out of it cannot be taken back."""
+    """Return as much of the run as fits: its newest calls, and the operations that are being computed.
+
+    The last line of the terminal stays free, since a line that was pushed out of the terminal cannot be erased.
+    """
     console, tree = here.console, lines(report.calls)
-    width = console.width - 2  # for the ^C of who has seen enough: on a line of its own it would stay behind
+    width = console.width - 2  # room for the user's ^C: on a line of its own it would stay on the terminal
     room = console.height - 1 - len(console.render_lines(head, pad=False))
     most = max(1, room // 2, room - len(tree))
     shown = computing if len(computing) <= most else computing[: max(1, most - 1)]

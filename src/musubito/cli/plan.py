@@ -1,4 +1,4 @@
-"""`musubito plan`: what a call or a graph would replay and what it would run, and what that would take."""
+"""`musubito plan`: what a call or a graph would replay and run, and what running it would take."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ from musubito.lineage.prices import dollars
 __all__ = ["command"]
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
+"""The mark of each outcome."""
 WITHIN = "·"
-"""What a call may make inside, which is not counted with the calls at the top."""
+"""The mark of a call that may be made inside another; it is not counted with the calls at the top."""
 SCRIPT = "__main__"
+"""The name of a module that runs as a script."""
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
 
 
@@ -50,76 +52,80 @@ REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, target: str, input_: str | None, arguments: str | None, json_: bool) -> None:
-    """What calling TARGET would replay and what it would run, with the time and the tokens that this took earlier.
+    """Show what calling TARGET would replay and what it would run.
+
+    Beside each call stand the time and the tokens that it took earlier.
 
     TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then. Nothing else of
     it runs, and nothing is recorded. A graph is planned for a new thread. ● would be replayed, ○ would run, ? depends
-    on what those give, · may be called inside of the one above.
+    on results that are not known yet, · may be called inside of the one above.
     """
     with use_musubito_engine(here.engine):
         module, name = _module(target)
     with use_musubito_engine(here.engine):
-        made = _made(here, target, _found(module, name, target), module.__name__, input_, arguments)
+        result = _plan_target(here, target, _named_in(module, name, target), module.__name__, input_, arguments)
         title = target
-        if _ran_as_script(here, made, module.__name__) and module.__file__:
+        if _ran_as_script(here, result, module.__name__) and module.__file__:
             with _as_script(module) as script:
-                made = _made(here, target, _found(script, name, target), SCRIPT, input_, arguments)
+                result = _plan_target(here, target, _named_in(script, name, target), SCRIPT, input_, arguments)
             title = f"{target} as a script"
     if json_:
-        here.json({**as_json(made), "perhaps": made.perhaps, "dollars": dollars(made.estimate)})
+        here.json({**as_json(result), "perhaps": result.perhaps, "dollars": dollars(result.estimate)})
     else:
-        _print(here.console, title, made)
+        _print(here.console, title, result)
 
 
-def _made(here: Here, target: str, found: Any, module: str, input_: str | None, arguments: str | None) -> Plan:
-    if hasattr(found, "__musubito_call__"):
+def _plan_target(here: Here, target: str, thing: Any, module: str, input_: str | None, arguments: str | None) -> Plan:
+    if hasattr(thing, "__musubito_call__"):
         if input_ is not None:
             raise click.UsageError(f"{target} is a step: give its arguments with --args")
-        return _of_step(here, found, _json("--args", arguments or "[]"))
+        return _of_step(here, thing, _json("--args", arguments or "[]"))
     if arguments is not None or input_ is None:
         wrong = "is no step: --args is for functions with @musubito_step" if arguments is not None else "is no step"
         raise click.UsageError(f"{target} {wrong}; say what a graph is invoked with by --input")
-    return _of_graph(target, found, _json("--input", input_), module)
+    return _of_graph(target, thing, _json("--input", input_), module)
 
 
 # -- the target --------------------------------------------------------------------------------------------------------
 
 
 def _module(target: str) -> tuple[ModuleType, str]:
-    """The module of a target, and what names the rest in it."""
-    where, _, name = target.rpartition(":")
-    if not where or not name:
+    """Return the module of a target, and the name of the rest inside it."""
+    location, _, name = target.rpartition(":")
+    if not location or not name:
         raise click.UsageError(f"{target!r} names nothing. {REMEDY}")
-    # What a module prints is no part of the plan.
+    # The plan alone goes to the standard output: a program may read it as JSON.
     with redirect_stdout(sys.stderr):
-        return _imported(where), name
+        return _imported(location), name
 
 
-def _found(module: ModuleType, name: str, target: str) -> Any:
+def _named_in(module: ModuleType, name: str, target: str) -> Any:
     try:
         return attrgetter(name)(module)
     except AttributeError:
         raise CommandError(f"{target.rpartition(':')[0]} has no {name}. {REMEDY}") from None
 
 
-def _imported(where: str) -> ModuleType:
-    file = Path(where).resolve() if where.endswith(".py") else None
+def _imported(location: str) -> ModuleType:
+    file = Path(location).resolve() if location.endswith(".py") else None
     if file is not None and not file.is_file():
-        raise CommandError(f"there is no file {where}. {REMEDY}")
-    root, name = (Path.cwd(), where) if file is None else _home(file)
+        raise CommandError(f"there is no file {location}. {REMEDY}")
+    root, name = (Path.cwd(), location) if file is None else _home(file)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     try:
         module = import_module(name)
     except (Exception, SystemExit) as error:
-        raise CommandError(f"{where} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}") from error
+        raise CommandError(
+            f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}"
+        ) from error
     if file is not None and Path(module.__file__ or "").resolve() != file:
-        raise CommandError(f"{where} cannot be imported, since {name!r} is another module; rename the file")
+        raise CommandError(f"{location} cannot be imported, since {name!r} is another module; rename the file")
     return module
 
 
 def _home(file: Path) -> tuple[Path, str]:
-    """The directory that a file is imported from, and the name of the module that it then is."""
+    """Return the directory from which a file is imported, and the name of its module there."""
     parts, root = [file.stem], file.parent
     while (root / "__init__.py").is_file():
         parts.insert(0, root.name)
@@ -130,27 +136,32 @@ def _home(file: Path) -> tuple[Path, str]:
 # -- what ran as a script ----------------------------------------------------------------------------------------------
 
 
-def _ran_as_script(here: Here, made: Plan, module: str) -> bool:
-    """Whether what would run differs from what ran last since that was a script: its names began with __main__."""
+def _ran_as_script(here: Here, result: Plan, module: str) -> bool:
+    """Return whether calls would run only because they last ran in a script.
+
+    The names of the code of a script begin with `__main__`.
+    """
     namespace = here.engine.namespace
-    asked: list[tuple[str, dict[str, Any]]] = []
-    for line in made.lines:
+    questions: list[tuple[str, dict[str, Any]]] = []
+    for line in result.lines:
         if line.outcome != RUN:
             continue
         if line.reason.startswith("code changed"):
-            asked.append(
+            questions.append(
                 ("newest_code_in", {"namespace": namespace, "operation": line.operation, "prefix": "__main__."})
             )
         elif line.estimate is None and line.operation.startswith(f"{module}."):
             name = SCRIPT + line.operation.removeprefix(module)
-            asked.append(("newest_code_in", {"namespace": namespace, "operation": name, "prefix": "__main__."}))
-    return any(here.lineage.ask(*asked))
+            questions.append(("newest_code_in", {"namespace": namespace, "operation": name, "prefix": "__main__."}))
+    return any(here.lineage.ask(*questions))
 
 
 @contextmanager
 def _as_script(module: ModuleType) -> Iterator[ModuleType]:
-    """The same module under the name that its classes and functions have in a script, without what it does only as a
-    script: `if __name__ == "__main__":`."""
+    """Load a module again under the name that its classes and functions have in a script.
+
+    The blocks of `if __name__ == "__main__":`, which only a script runs, are left out.
+    """
     path = str(module.__file__)
     script = ModuleType(SCRIPT, module.__doc__)
     script.__file__, script.__package__ = path, module.__name__.rpartition(".")[0]
@@ -158,7 +169,7 @@ def _as_script(module: ModuleType) -> Iterator[ModuleType]:
     sys.modules[SCRIPT] = script
     try:
         tree = ast.parse(Path(path).read_bytes(), path)
-        tree.body = [each for each in tree.body if not _is_for_scripts(each)]
+        tree.body = [statement for statement in tree.body if not _is_for_scripts(statement)]
         with redirect_stdout(sys.stderr):
             exec(compile(tree, path, "exec", dont_inherit=True), vars(script))  # noqa: S102 - it was imported already
         yield script
@@ -176,8 +187,8 @@ def _is_for_scripts(statement: ast.stmt) -> bool:
     if not isinstance(statement, ast.If):
         return False
     test = statement.test
-    both = [test.left, *test.comparators] if isinstance(test, ast.Compare) else []
-    return any(isinstance(each, ast.Name) and each.id == "__name__" for each in both)
+    sides = [test.left, *test.comparators] if isinstance(test, ast.Compare) else []
+    return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides)
 
 
 def _json(option: str, text: str) -> Any:
@@ -201,46 +212,46 @@ def _of_step(here: Here, step: Any, arguments: Any) -> Plan:
         raise CommandError(one_line(str(error))) from error
 
 
-def _of_graph(target: str, graph: Any, given: Any, module: str) -> Plan:
+def _of_graph(target: str, graph: Any, value: Any, module: str) -> Plan:
     if "langgraph" not in sys.modules:
         raise CommandError(f"{target} is no step, and no graph. {REMEDY}")
     try:
-        # The core knows no framework, and has it told only where a module uses it.
-        made: Plan = import_module("musubito_langgraph.graph").plan_of(graph, given, module)
+        # The core knows no framework: the adapter is imported only if the module uses LangGraph.
+        result: Plan = import_module("musubito_langgraph.graph").plan_of(graph, value, module)
     except click.ClickException:
         raise
     except MusubitoError as error:
         raise CommandError(f"{target}: {error}. {REMEDY}") from error
     except Exception as error:
-        # Whatever the graph makes of such an input.
+        # A graph may raise anything for an input that does not fit it.
         raise CommandError(f"{target}: {type(error).__qualname__}: {one_line(str(error))}") from error
-    return made
+    return result
 
 
-def _print(console: Console, target: str, made: Plan) -> None:
-    top = [line for line in made.lines if line.within is None]
-    said = [
+def _print(console: Console, target: str, result: Plan) -> None:
+    top = [line for line in result.lines if line.within is None]
+    counts = [
         f"{sum(line.outcome == outcome for line in top):,} {words}"
         for outcome, words in ((REPLAY, "would be replayed"), (RUN, "would run"), (UNKNOWN, "unknown"))
         if any(line.outcome == outcome for line in top)
     ]
-    click.echo(f"{clean(target)}: {', '.join(said) or 'nothing would be called'}.")
+    click.echo(f"{clean(target)}: {', '.join(counts) or 'nothing would be called'}.")
     click.echo()
-    rows = [_row(line, number, console.width) for line, number in _together(made.lines)]
+    rows = [_row(line, number, console.width) for line, number in _together(result.lines)]
     if rows:
         print_table(console, ("", "operation", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
         click.echo()
     unknown = [line for line in top if line.outcome == UNKNOWN]
-    # What an outer step took includes inner ones, which may be replayed. Where something is unknown, more may run.
-    most = "at most " if not unknown and any(line.within for line in made.lines) else ""
-    console.print(f"Estimate: {_estimated(made.estimate, [line for line in top if line.outcome == RUN], most)}.")
+    # The cost of an outer step includes inner ones, which may be replayed. Unknown calls may add to it.
+    most = "at most " if not unknown and any(line.within for line in result.lines) else ""
+    console.print(f"Estimate: {_estimated(result.estimate, [line for line in top if line.outcome == RUN], most)}.")
     if unknown:
-        said_of = _estimated(made.perhaps, unknown, "")
-        more = "" if said_of == UNKNOWN else " more"
-        console.print(f"What is unknown, each once: {said_of}{more}. Branches may leave it out, loops repeat it.")
-    for text in made.unknown:
+        additional = _estimated(result.perhaps, unknown, "")
+        more = "" if additional == UNKNOWN else " more"
+        console.print(f"What is unknown, each once: {additional}{more}. Branches may leave it out, loops repeat it.")
+    for text in result.unknown:
         console.print(f"Not known: {one_line(text)}")
-    note = unpriced_note(made.estimate + made.perhaps)
+    note = unpriced_note(result.estimate + result.perhaps)
     if note:
         console.print(note)
 
@@ -249,11 +260,11 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
     name = Name(
         clean(line.operation), before=Text("  " if line.within else ""), after=f" × {number}" if number > 1 else ""
     )
-    # Of several, what all of them take: so the column adds up to the estimate.
+    # Equal calls are summed, so that the column adds up to the estimate.
     cost = None if line.estimate is None else sum([line.estimate] * number, Cost())
     return (
         WITHIN if line.within else MARKS[line.outcome],
-        # Both this and the reason may be long.
+        # The name and the reason may both be long, and have to share the line.
         name.within(min(name.cell_len, max(20, width // 2 - 8))),
         "" if cost is None else duration(cost.milliseconds),
         "" if cost is None else worth(cost),
@@ -262,17 +273,20 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
 
 
 def _together(lines: tuple[PlanLine, ...]) -> Iterator[tuple[PlanLine, int]]:
-    """Equal calls in a row once, with their number."""
-    for line, equal in groupby(lines, key=lambda each: replace(each, node_id=None)):
+    """Yield equal calls in a row as one, with their number."""
+    for line, equal in groupby(lines, key=lambda call: replace(call, node_id=None)):
         yield line, len(list(equal))
 
 
 def _estimated(cost: Cost, lines: list[PlanLine], most: str) -> str:
-    """What these would take: unknown if none of them ever ran, at least this if some did not."""
-    known = [line for line in lines if line.estimate is not None]
-    if lines and not known:
+    """Return what these calls would take, in words.
+
+    The estimate is unknown if none of them ever ran, and a lower bound if some never did.
+    """
+    estimated = [line for line in lines if line.estimate is not None]
+    if lines and not estimated:
         return UNKNOWN
-    return f"{'at least ' if len(known) < len(lines) else most}{_sum(cost)}"
+    return f"{'at least ' if len(estimated) < len(lines) else most}{_sum(cost)}"
 
 
 def _sum(cost: Cost) -> str:

@@ -1,4 +1,4 @@
-"""`musubito prune`: what is old and needed by nothing."""
+"""`musubito prune`: remove old results that no retained result depends on."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ from musubito.store.sqlite import SQLiteStorage
 __all__ = ["command"]
 
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+"""Seconds in each unit of an age."""
 BYTES: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+"""Bytes in each unit of a size."""
 
 
 def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """A size, a number with a unit, in bytes."""
+    """Return the bytes of a size, which is a number with a unit."""
     if value is None:
         return None
-    said = re.fullmatch(r"(\d+(?:\.\d+)?)\s?([kmgt]?)b?", value.strip().lower())
-    if said is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s?([kmgt]?)b?", value.strip().lower())
+    if match is None:
         raise click.BadParameter(f"{value!r} is no size; say 500MB or 2GB")
-    return int(float(said[1]) * BYTES[said[2]])
+    return int(float(match[1]) * BYTES[match[2]])
 
 
 def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """An age, a number with a unit, in seconds."""
+    """Return the seconds of an age, which is a number with a unit."""
     if value is None:
         return None
-    said = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip().lower())
-    if said is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip().lower())
+    if match is None:
         raise click.BadParameter(f"{value!r} is no age; say 30d, 12h or 2w")
-    return float(said[1]) * SECONDS[said[2]]
+    return float(match[1]) * SECONDS[match[2]]
 
 
 @click.command("prune", epilog="Example: musubito prune --older-than 30d --keep-size 2GB")
@@ -71,23 +73,24 @@ def command(
     yes: bool,
     json_: bool,
 ) -> None:
-    """Remove what is older and was not asked for since.
+    """Remove old results that were not asked for since.
 
-    Kept whatever its age and size: what younger results came of, external effects, and what is being computed. What was
-    removed runs again when it is called. Claims that dead processes left behind go, too. Others can go on meanwhile.
+    Kept whatever their age and size: results on which younger ones were built, external effects, and results that are
+    being computed. A removed result runs again when it is called. Leases that dead processes left behind go, too.
+    Others can go on meanwhile.
     """
     if older_than is None and keep_size is None:
         raise click.UsageError("say what may go: --older-than AGE, --keep-size SIZE, or both")
     store = _compactable(here)
     before = max(0.0, here.engine.now() - older_than) if older_than is not None else None
     here.before_removal()
-    what = _what(here, before)
+    older = _older(here, before)
     used = room(here.lineage)
     orphans = _kept(blobs(here.lineage).orphans)
     if dry_run and json_:
-        here.json({"before": before, **what, "used": used, "blobs": orphans})
+        here.json({"before": before, **older, "used": used, "blobs": orphans})
         return
-    texts = [f"what is older than {when(before)}: {_said(what)}"] if before is not None else []
+    texts = [f"what is older than {when(before)}: {_counts_text(older)}"] if before is not None else []
     if keep_size is not None and used > keep_size:
         texts.append(f"the oldest of {size(used)} until {size(keep_size)} are left")
     if texts and orphans.count:
@@ -129,7 +132,7 @@ def command(
 
 
 def _tell_of_room(here: Here, *, vacuum: bool) -> None:
-    """Where what was removed has left room that the disk has not got back."""
+    """Print where the removal left free space that the disk has not got back."""
     store = _compactable(here)
     if not isinstance(store, SQLiteStorage):
         at_once = "" if vacuum else ", at once with --vacuum"
@@ -150,8 +153,8 @@ def _compactable(here: Here) -> Compactable:
     return cast("Compactable", store)
 
 
-def _what(here: Here, before: float | None) -> dict[str, int | None]:
-    """How many of each are older, as far as an age was given."""
+def _older(here: Here, before: float | None) -> dict[str, int | None]:
+    """Return how many executions, nodes and runs are older; None for each if no age was given."""
     if before is None:
         return {"executions": None, "nodes": None, "runs": None}
     old = prunable(here.lineage, before)
@@ -159,13 +162,13 @@ def _what(here: Here, before: float | None) -> dict[str, int | None]:
     return {"executions": len(old.executions), "nodes": len(old.bare) + len(old.nodes), "runs": len(runs)}
 
 
-def _said(what: dict[str, int | None]) -> str:
-    return ", ".join(times(number or 0, each[:-1]) for each, number in what.items())
+def _counts_text(older: dict[str, int | None]) -> str:
+    return ", ".join(times(number or 0, kind[:-1]) for kind, number in older.items())
 
 
 @contextmanager
 def _watched(here: Here, *, bar: bool) -> Iterator[Watch]:
-    """Shows on a terminal how far it has come."""
+    """Show on a terminal how much was removed so far."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(
         *columns, console=here.console, disable=not (bar and here.console.is_terminal), transient=True
@@ -181,9 +184,9 @@ def _watched(here: Here, *, bar: bool) -> Iterator[Watch]:
 
 def _ask(question: str) -> None:
     try:
-        said = click.confirm(question, err=True)
+        agreed = click.confirm(question, err=True)
     except click.Abort:
         click.echo(err=True)
         raise CommandError("nothing was removed; --yes skips the question.") from None
-    if not said:
+    if not agreed:
         raise CommandError("nothing was removed.")

@@ -1,4 +1,4 @@
-"""The group of all commands, where they find the database, and how they end."""
+"""The group of all commands, the options that name the database, and how a command ends."""
 
 from __future__ import annotations
 
@@ -35,18 +35,21 @@ COMMANDS = (
     "doctor",
     "completion",
 )
-"""Each is a module of this package with a `command`; in the order in which help shows them."""
+"""The commands, in the order in which help shows them.
+
+Each is a module of this package with a `command`.
+"""
 
 
 class Commands(click.Group):
-    """Imports a command when it is asked for, and says in one line what is wrong."""
+    """A group that imports a command when it is asked for, and prints errors in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
+        """Return the names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The one of this name."""
+        """Return the command of this name, or None."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"musubito.cli.{cmd_name}").command
@@ -55,7 +58,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Click's own, with what may have been meant."""
+        """Resolve a command as Click does; the error for an unknown name suggests a similar one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -66,16 +69,16 @@ class Commands(click.Group):
             raise click.UsageError(text, error.ctx) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Click's own, but for how errors look: `musubito: text`, and nothing else."""
-        said = {**extra, "standalone_mode": False}
+        """Run a command as Click does, but print errors as `musubito: text` and nothing else."""
+        options = {**extra, "standalone_mode": False}
         if not extra.get("standalone_mode", True):
-            return super().main(*args, **said)
+            return super().main(*args, **options)
         try:
-            status = super().main(*args, **said)
+            status = super().main(*args, **options)
         except click.ClickException as error:
             _complain(error)
             sys.exit(error.exit_code)
-        except OSError as error:  # such as a full disk that it writes to
+        except OSError as error:  # such as a full disk
             _complain(click.ClickException(f"cannot write: {error.strerror or error}"))
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(2)
@@ -111,15 +114,15 @@ def _complain(error: click.ClickException) -> None:
 @click.version_option(musubito.__version__, prog_name="musubito")
 @click.pass_context
 def root(ctx: click.Context, db: str | None, url: str | None, blobs: str | None) -> None:
-    """What your workflows ran, why, and what was saved.
+    """Show what your workflows ran, why, and what was saved.
 
-    Ids may be shortened to their first digits. Exit status: 0 fine, 1 there is a finding, 2 wrong usage
-    or nothing could be answered.
+    Ids may be shortened to their first digits. Exit status: 0 fine, 1 there is a finding, 2 wrong usage or nothing
+    could be answered.
     """
     if db is not None and ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--db and --url both say where the store is; give one of them")
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-    by_environment = ctx.get_parameter_source("blobs") is ParameterSource.ENVIRONMENT
-    url_too = db is None and ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT
-    ctx.obj = ctx.with_resource(Here(db, url, blobs, named_together=url_too or not by_environment))
+    blobs_by_environment = ctx.get_parameter_source("blobs") is ParameterSource.ENVIRONMENT
+    url_by_environment = db is None and ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT
+    ctx.obj = ctx.with_resource(Here(db, url, blobs, named_together=url_by_environment or not blobs_by_environment))

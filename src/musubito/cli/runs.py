@@ -20,10 +20,10 @@ __all__ = ["command"]
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, limit: int, name: str | None, json_: bool) -> None:
-    """The newest runs, newest first.
+    """List the newest runs, newest first.
 
-    "hits" are the calls that were replayed, of all; "spent" and "tokens" are what those took that ran, "saved" is what
-    the replayed ones had taken.
+    "hits" are the calls that were replayed, of all. "spent" and "tokens" are the cost of the calls that ran, "saved" is
+    the earlier cost of the replayed ones.
     """
     runs = here.lineage.runs(limit, name=name)
     if json_:
@@ -37,7 +37,7 @@ def command(here: Here, limit: int, name: str | None, json_: bool) -> None:
 def _table(runs: list[RunSummary], *, wide: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", no_wrap=True)
-    # Of all columns only a name may be cut.
+    # Only the name may be cut: other cells would be wrong without their ends.
     table.add_column("name", no_wrap=True, overflow="ellipsis")
     table.add_column("started", no_wrap=True)
     table.add_column("status", no_wrap=True)

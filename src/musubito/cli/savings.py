@@ -20,10 +20,11 @@ __all__ = ["command"]
 
 BY_MODEL: Final = "A call is in the row of each model that it asked; calls that asked none are in the total alone."
 UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+"""The unit of time for each letter."""
 
 
 def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """A date, a moment, or how long ago; as seconds since the epoch."""
+    """Return a date, a moment or an age as seconds since the epoch."""
     if value is None:
         return None
     ago = re.fullmatch(r"(\d{1,5})([mhdw])", value)
@@ -44,33 +45,36 @@ def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | 
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, by: By, since: float | None, limit: int, json_: bool) -> None:
-    """What was spent, and what replays saved.
+    """Show what was spent, and what replays saved.
 
     "hits" are the calls that were replayed, of all. Money is shown where the prices of the models are known (extra
-    "prices"), tokens otherwise; a + marks money to which tokens without a known price come. By operation, time is with
-    all that it called, what was spent is with the operation that itself asked the model, and what was saved with the
-    one that was replayed, with all that it had called.
+    "prices"), tokens otherwise. A + says that tokens without a known price are left out.
+
+    By operation, time includes all that an operation called. "spent" is counted for the operation that asked the model
+    itself. "saved" is counted for the operation that was replayed, with all that it had called.
     """
-    found = savings(here.lineage, since=since, by=by)
+    report = savings(here.lineage, since=since, by=by)
     if json_:
-        document = as_json(found)
+        document = as_json(report)
         for row in document["rows"] if by == "model" else ():
-            # Time is not of a model.
+            # The time of a call cannot be divided among its models.
             row["spent"]["milliseconds"] = row["saved"]["milliseconds"] = None
         here.json(document)
         return
-    if not found.total.calls:
+    if not report.total.calls:
         click.echo(nothing(here) if since is None else "Nothing has run since then.")
         return
-    total = found.total
-    here.console.print(f"Saved {_said(total, saved=True)}; spent {_said(total, saved=False)}.")
-    if not found.rows:
+    total = report.total
+    here.console.print(f"Saved {_cost_text(total, saved=True)}; spent {_cost_text(total, saved=False)}.")
+    if not report.rows:
         click.echo("No model has told its tokens.")
         return
     click.echo()
-    _print(here.console, found, limit)
+    _print(here.console, report, limit)
     for note in (
-        f"... and {times(len(found.rows) - limit, 'more row')}; --limit shows them." if len(found.rows) > limit else "",
+        f"... and {times(len(report.rows) - limit, 'more row')}; --limit shows them."
+        if len(report.rows) > limit
+        else "",
         BY_MODEL if by == "model" else "",
         unpriced_note(total.spent + total.saved),
     ):
@@ -78,27 +82,27 @@ def command(here: Here, by: By, since: float | None, limit: int, json_: bool) ->
             here.console.print(note)
 
 
-def _said(row: SavingsRow, *, saved: bool) -> str:
+def _cost_text(row: SavingsRow, *, saved: bool) -> str:
     cost = row.saved if saved else row.spent
-    said = worth(cost)
-    if said.startswith(("$", "<")):
-        said += f" ({cost.total_tokens:,} tokens)"
+    text = worth(cost)
+    if text.startswith(("$", "<")):
+        text += f" ({cost.total_tokens:,} tokens)"
     time = duration(cost.milliseconds)
-    return f"{said} and {time}" if said else time
+    return f"{text} and {time}" if text else time
 
 
-def _print(console: Console, found: Savings, limit: int) -> None:
-    timed = found.by != "model"
-    priced = bool((found.total.spent + found.total.saved).total_tokens)
-    columns = (found.by, "hits", *(("time spent", "time saved") if timed else ()))
+def _print(console: Console, report: Savings, limit: int) -> None:
+    timed = report.by != "model"
+    priced = bool((report.total.spent + report.total.saved).total_tokens)
+    columns = (report.by, "hits", *(("time spent", "time saved") if timed else ()))
     columns += ("cost spent", "cost saved") if priced else ()
     rows: list[tuple[str | Name, ...]] = []
-    for row in (*found.rows[:limit], found.total):
-        key = "total" if row is found.total else _key(found.by, row)
+    for row in (*report.rows[:limit], report.total):
+        key = "total" if row is report.total else _key(report.by, row)
         took = (duration(row.spent.milliseconds), duration(row.saved.milliseconds)) if timed else ()
         costs = (worth(row.spent), worth(row.saved)) if priced else ()
-        # Of a run the id comes first.
-        rows.append((key if found.by == "run" else Name(key), f"{row.replayed:,}/{row.calls:,}", *took, *costs))
+        # A `Name` is cut at its beginning, where a run has its id.
+        rows.append((key if report.by == "run" else Name(key), f"{row.replayed:,}/{row.calls:,}", *took, *costs))
     print_table(console, columns, rows, total=True)
 
 

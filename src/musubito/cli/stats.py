@@ -1,4 +1,4 @@
-"""`musubito stats`: what there is in the store, and how each operation did."""
+"""`musubito stats`: what the store contains, and how each operation did."""
 
 from __future__ import annotations
 
@@ -23,60 +23,60 @@ __all__ = ["command"]
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, limit: int, json_: bool) -> None:
-    """What there is in the store, and how each operation did.
+    """Show what the store contains, and how each operation did.
 
-    "hits" is the share of its calls that were replayed, "mean" and "last" how long it took when it ran, "used" what
-    its executions cost, without what they called.
+    "hits" is the share of an operation's calls that were replayed. "mean" and "last" are durations of its executions.
+    "used" is the cost of its executions, without that of the calls inside.
     """
-    found = statistics(here.lineage)
+    report = statistics(here.lineage)
     if json_:
-        here.json(found)
+        here.json(report)
         return
-    here.console.print(_counts(found))
-    if not found.operations:
+    here.console.print(_counts(report))
+    if not report.operations:
         return
     click.echo()
-    _print(here.console, found.operations[:limit])
-    if len(found.operations) > limit:
-        click.echo(f"... and {times(len(found.operations) - limit, 'more operation')}; --limit shows them.")
-    note = unpriced_note(sum((each.spent for each in found.operations), Cost()))
+    _print(here.console, report.operations[:limit])
+    if len(report.operations) > limit:
+        click.echo(f"... and {times(len(report.operations) - limit, 'more operation')}; --limit shows them.")
+    note = unpriced_note(sum((operation.spent for operation in report.operations), Cost()))
     if note:
         here.console.print(note)
 
 
-def _counts(found: Statistics) -> Table:
+def _counts(report: Statistics) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
     for name, number, more in (
-        ("runs", found.runs, ""),
-        ("calls", found.calls, ""),
-        ("nodes", found.nodes, ""),
-        ("executions", found.executions, f"{count(found.failed)} failed" if found.failed else ""),
-        ("artifacts", found.artifacts.count, size(found.artifacts.bytes)),
-        *([("blobs of large artifacts", found.blobs.count, size(found.blobs.bytes))] if found.blobs.count else []),
-        ("inputs", found.inputs.count, size(found.inputs.bytes)),
-        ("shared parts of inputs", found.parts.count, size(found.parts.bytes)),
-        ("texts of code", found.code.count, size(found.code.bytes)),
+        ("runs", report.runs, ""),
+        ("calls", report.calls, ""),
+        ("nodes", report.nodes, ""),
+        ("executions", report.executions, f"{count(report.failed)} failed" if report.failed else ""),
+        ("artifacts", report.artifacts.count, size(report.artifacts.bytes)),
+        *([("blobs of large artifacts", report.blobs.count, size(report.blobs.bytes))] if report.blobs.count else []),
+        ("inputs", report.inputs.count, size(report.inputs.bytes)),
+        ("shared parts of inputs", report.parts.count, size(report.parts.bytes)),
+        ("texts of code", report.code.count, size(report.code.bytes)),
     ):
         table.add_row(name, count(number), more)
     return table
 
 
 def _print(console: Console, operations: tuple[OperationStatistics, ...]) -> None:
-    several = len({each.namespace for each in operations}) > 1
+    several = len({operation.namespace for operation in operations}) > 1
     rows = [
         (
-            Name(clean(f"{each.namespace}: {each.operation}" if several else each.operation)),
-            count(each.executions - each.failed),
-            count(each.failed) if each.failed else "",
-            count(each.replays),
-            "" if each.hit_rate is None else f"{each.hit_rate:.0%}",
-            "" if each.mean_ms is None else duration(each.mean_ms),
-            "" if each.last_ms is None else duration(each.last_ms),
-            worth(each.spent),
+            Name(clean(f"{operation.namespace}: {operation.operation}" if several else operation.operation)),
+            count(operation.executions - operation.failed),
+            count(operation.failed) if operation.failed else "",
+            count(operation.replays),
+            "" if operation.hit_rate is None else f"{operation.hit_rate:.0%}",
+            "" if operation.mean_ms is None else duration(operation.mean_ms),
+            "" if operation.last_ms is None else duration(operation.last_ms),
+            worth(operation.spent),
         )
-        for each in operations
+        for operation in operations
     ]
     print_table(console, ("operation", "ran", "failed", "replayed", "hits", "mean", "last", "used"), rows)

@@ -1,4 +1,4 @@
-"""Tables of numbers by name."""
+"""Tables of numbers, one row for each name."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ def print_table(
     texts: Collection[int] = (),
     total: bool = False,
 ) -> None:
-    """Prints rows of short texts. Only column `name` is shortened where there is no room; it and `texts` are set to the
-    left, all others to the right. With `total` the last row is the sum of the others."""
+    """Print rows of short texts as a table.
+
+    If there is no room, only column `name` is shortened. Column `name` and the columns `texts` are aligned to the left,
+    all others to the right. With `total`, the last row is the sum of the others.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2 if console.width >= 100 else 1, 0, 0))
     for place, title in enumerate(titles):
         left = place == name or place in texts

@@ -1,4 +1,4 @@
-"""How trees are drawn: lines before what is below, and many alike as one."""
+"""The lines that draw a tree, and groups of equal things that are drawn as one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["branches", "grouped"]
 
 T = TypeVar("T")
 ALIKE: Final = 3
-"""More things than these that are alike become one line."""
+"""Things of one kind that are drawn one by one; more become one line."""
 
 
 def branches(things: Sequence[T], lead: str) -> Iterator[tuple[str, str, T]]:
-    """Each thing with what is drawn before it, and before all that is below it."""
+    """Yield each thing with the text before it, and the text before all lines below it."""
     for place, thing in enumerate(things, 1):
         if place < len(things):
             yield f"{lead}├ ", f"{lead}│ ", thing
@@ -23,16 +23,19 @@ def branches(things: Sequence[T], lead: str) -> Iterator[tuple[str, str, T]]:
 
 
 def grouped(things: Sequence[T], kind: Callable[[T], Hashable]) -> list[list[T]]:
-    """All things in their order, each alone; where many are of one kind, these together in the place of the first."""
-    kinds = [kind(each) for each in things]
+    """Return all things in their order, each in a group of its own.
+
+    If more than `ALIKE` are of one kind, they are one group in the place of the first.
+    """
+    kinds = [kind(thing) for thing in things]
     alike: defaultdict[Hashable, list[T]] = defaultdict(list)
-    for each, its in zip(things, kinds, strict=True):
-        alike[its].append(each)
+    for thing, thing_kind in zip(things, kinds, strict=True):
+        alike[thing_kind].append(thing)
     groups: list[list[T]] = []
-    for each, its in zip(things, kinds, strict=True):
-        same = alike[its]
+    for thing, thing_kind in zip(things, kinds, strict=True):
+        same = alike[thing_kind]
         if len(same) <= ALIKE:
-            groups.append([each])
-        elif same[0] is each:
+            groups.append([thing])
+        elif same[0] is thing:
             groups.append(same)
     return groups

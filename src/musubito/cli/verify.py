@@ -1,4 +1,4 @@
-"""`musubito verify`: whether all that is stored is what was stored."""
+"""`musubito verify`: check stored data against its checksums."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def command(ctx: click.Context, json_: bool) -> None:
         here.json({"checked": checked, "findings": list(dict.fromkeys(findings))})
     else:
         _tell(here, findings)
-        # Small artifacts are looked at with their executions.
+        # Small artifacts are checked in the rows of their executions, so only large ones are counted.
         looked_at = ", ".join(
             times(number, "large artifact" if table == "artifacts" else table[:-1])
             for table, number in checked.items()
@@ -51,7 +51,10 @@ def command(ctx: click.Context, json_: bool) -> None:
 
 
 def _sealed(here: Here, findings: list[Finding]) -> list[str]:
-    """The encrypted namespaces, as far as they can be read; that they cannot is among the findings."""
+    """Return the encrypted namespaces.
+
+    If they cannot be read, the findings say so already.
+    """
     try:
         return [clean(name) for _, name, is_sealed in here.lineage.rows("namespaces") if is_sealed]
     except StoreError:
@@ -61,30 +64,37 @@ def _sealed(here: Here, findings: list[Finding]) -> list[str]:
 
 
 def _all(here: Here, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:
-    """How many rows of each table were looked at, and what was found."""
+    """Return how many rows of each table were checked, and what was found."""
     checked: dict[str, int] = {}
     findings: list[Finding] = []
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=here.console, disable=not bar, transient=True) as progress:
         tasks = {}
-        for each in verify(here.lineage):
-            if each.table not in tasks:
-                tasks[each.table] = progress.add_task(each.table, total=each.total)
-            progress.update(tasks[each.table], completed=each.done, total=each.total)
-            checked[each.table] = each.done
-            findings += each.findings
+        for progress_in_table in verify(here.lineage):
+            if progress_in_table.table not in tasks:
+                tasks[progress_in_table.table] = progress.add_task(
+                    progress_in_table.table, total=progress_in_table.total
+                )
+            progress.update(
+                tasks[progress_in_table.table], completed=progress_in_table.done, total=progress_in_table.total
+            )
+            checked[progress_in_table.table] = progress_in_table.done
+            findings += progress_in_table.findings
     return checked, findings
 
 
 def _tell(here: Here, findings: list[Finding]) -> None:
-    """Each once, and a remedy once for all that it is for: of a node many artifacts may be missing."""
-    often = Counter(findings)
+    """Print each finding once, and each remedy once below all its findings.
+
+    Many artifacts of one node may be missing.
+    """
+    counts = Counter(findings)
     by_remedy: dict[str, list[Finding]] = {}
-    for finding in often:
+    for finding in counts:
         by_remedy.setdefault(finding.remedy, []).append(finding)
-    for remedy, some in by_remedy.items():
-        for finding in some:
+    for remedy, same_remedy in by_remedy.items():
+        for finding in same_remedy:
             at = " ".join(filter(None, (short(finding.node_id), clean(finding.operation)))) or finding.table
-            number = f" ({often[finding]:,} times)" if often[finding] > 1 else ""
+            number = f" ({counts[finding]:,} times)" if counts[finding] > 1 else ""
             here.say(Text(f"{at}: {clean(finding.problem)}{number}.", style="red"), after=Text("✗ ", style="red"))
         here.say(remedy, after="  ")

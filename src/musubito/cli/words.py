@@ -1,4 +1,4 @@
-"""Numbers, times and ids as people read them; all of them short enough for a column."""
+"""Numbers, times and ids as texts that are short enough for a column."""
 
 from __future__ import annotations
 
@@ -32,10 +32,14 @@ __all__ = [
 ]
 
 MARKS = {"replayed": ("●", "green"), "ran": ("○", "yellow"), "failed": ("✗", "red")}
-"""By outcome: a mark that needs no colour, and its colour; "·" for all others."""
+"""The mark and the colour of each outcome; all others have "·".
+
+The mark alone tells the outcome.
+"""
 WIDE: Final = 110
-"""From this many columns on there is room for whole dates and for all that was counted."""
+"""Columns from which on there is room for whole dates and for all counts."""
 CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that a terminal would obey."""
 REASONS: Final = {
     "node not found": "new",
     "force reexecution": "forced",
@@ -46,31 +50,35 @@ REASONS: Final = {
     "early cutoff hit": "same content",
     "cross parent hit": "same input",
 }
+"""Reasons that have a shorter word in tables."""
 
 
 def short(identity: str) -> str:
-    """An id in short, as commands take it."""
+    """Return an id in its short form, as commands accept it."""
     return short_id(identity)
 
 
 def short_ids(identities: Collection[str]) -> str:
-    """The first of some ids in short, as an example where there are others."""
+    """Return the first of some ids in its short form, and a mark if there are others."""
     different = list(dict.fromkeys(identities))
     return short(different[0]) + (" …" if len(different) > 1 else "")
 
 
-def reason(said: str) -> str:
-    """The reason of a call in a word or two."""
-    return REASONS.get(said, said)
+def reason(code: str) -> str:
+    """Return the reason of a call in a word or two."""
+    return REASONS.get(code, code)
 
 
 def clean(text: str) -> str:
-    """A text that does nothing to a terminal: what it recorded may hold escape sequences."""
-    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
+    """Return a text that does nothing to a terminal.
+
+    Recorded texts may hold escape sequences.
+    """
+    return CONTROLS.sub(lambda control: repr(control[0])[1:-1], text)
 
 
 def not_shown(value: object) -> str | None:
-    """Why contents are not shown, where that stands in their place."""
+    """Return the reason why contents are not shown, if one stands in their place."""
     match value:
         case {"$type": "...", "value": str(why)}:
             return f"({clean(why)})"
@@ -78,22 +86,22 @@ def not_shown(value: object) -> str | None:
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks."""
+    """Return a text without line breaks."""
     return clean(" ".join(text.split()))
 
 
 def count(number: int) -> str:
-    """A number with its thousands apart."""
+    """Return a number with its thousands apart."""
     return f"{number:,}"
 
 
 def times(number: int, one: str, many: str = "") -> str:
-    """A number of things: 1 node, 2 nodes."""
+    """Return a number of things: 1 node, 2 nodes."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def duration(milliseconds: float) -> str:
-    """A time in the unit that suits it: 0.2 ms, 35 ms, 1.2 s, 3 min 05 s, 2 h 10 min."""
+    """Return a time in the unit that suits it: 0.2 ms, 35 ms, 1.2 s, 3 min 05 s, 2 h 10 min."""
     if milliseconds < 9.95:
         return f"{milliseconds:.1f} ms"
     if milliseconds < 999.5:
@@ -107,7 +115,7 @@ def duration(milliseconds: float) -> str:
 
 
 def size(bytes_: int) -> str:
-    """A number of bytes: 512 B, 12 kB, 3.4 MB."""
+    """Return a number of bytes: 512 B, 12 kB, 3.4 MB."""
     if bytes_ < 1000:
         return f"{bytes_} B"
     amount, unit = next(
@@ -117,36 +125,36 @@ def size(bytes_: int) -> str:
 
 
 def tokens(cost: Cost) -> str:
-    """All tokens of a cost, nothing if there are none."""
+    """Return the number of all tokens of a cost, or an empty text for none."""
     return token_count(cost.total_tokens)
 
 
 def token_count(total: int) -> str:
-    """A number of tokens, nothing for none."""
+    """Return a number of tokens, or an empty text for none."""
     if total < 10_000:
         return count(total) if total else ""
     return f"{total / 1000:,.1f}k" if total < 999_950 else f"{total / 1_000_000:,.1f}M"
 
 
 def tokens_by_model(cost: Cost) -> str:
-    """gpt-4o 1,200 in, 80 out; and so on."""
+    """Return the tokens of each model: gpt-4o 1,200 in, 80 out; and so on."""
     return "; ".join(
-        f"{model or 'unnamed model'} {each.input:,} in, {each.output:,} out"
-        for model, each in sorted(cost.tokens.items())
+        f"{model or 'unnamed model'} {used.input:,} in, {used.output:,} out"
+        for model, used in sorted(cost.tokens.items())
     )
 
 
 def when(time: float | None) -> str:
-    """A moment in local time."""
+    """Return a moment in local time, or an empty text for None."""
     return "" if time is None else datetime.fromtimestamp(time, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def lately(time: float) -> str:
-    """Today's moments by the hour, older ones by the day."""
+    """Return a moment of today by its hour, an older one by its day."""
     then, now = datetime.fromtimestamp(time, UTC).astimezone(), datetime.now(UTC).astimezone()
     return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d")
 
 
 def ago(time: float, now: float) -> str:
-    """How long ago something was."""
+    """Return how long ago a moment was."""
     return f"{duration(max(0.0, now - time) * 1000)} ago"

@@ -1,4 +1,4 @@
-"""The read side: what ran, why, on what, what it saved, and what would run."""
+"""Readers of what was recorded: runs, calls, their causes and costs, and a plan of what would run."""
 
 from __future__ import annotations
 

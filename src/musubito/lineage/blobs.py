@@ -1,8 +1,8 @@
-"""The blobs of a store: those that its rows name, and those that none does.
+"""The blobs of a store, with and without a row that names them.
 
-A blob is written before its row. So what is young and has no row may just be about to get one, and what is old was left
-behind: its writer was killed, or its row was removed. If it is written anew in the very moment in which it is removed,
-a replay misses it, and the step runs again. What is not named as blobs are is somebody else's, and stays.
+A blob is written before its row. A young blob without a row may be about to get one. An old blob without a row was left
+behind: its writer was killed, or its row was removed. If such a blob is written again at the moment of its removal, a
+replay misses it and the step runs again. A file whose name is not that of a blob belongs to somebody else, and stays.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from musubito.store.base import FORGOTTEN
 __all__ = ["Blobs", "blobs", "collect", "missing", "place_of_blobs", "remove", "used"]
 
 GRACE: Final = 3600.0
-"""For so many seconds nobody asks for the row of a blob."""
+"""Seconds for which a blob needs no row."""
 
 
 class Blobs(NamedTuple):
-    """All that lie there, and those of them that no row names: orphans were left behind, and young ones may have been
-    or may be about to get a row."""
+    """All blobs of a store, and the blobs among them that no row names.
+
+    `orphans` were left behind. `young` blobs were left behind, too, or are about to get a row.
+    """
 
     all: tuple[BlobFile, ...]
     orphans: tuple[BlobFile, ...]
@@ -32,14 +34,17 @@ class Blobs(NamedTuple):
 
 
 def blobs(lineage: Lineage) -> Blobs:
-    """Raises `StoreError`."""
+    """Return all blobs of a store, and the blobs among them that no row names.
+
+    Raises `StoreError`.
+    """
     files, unnamed = _files(lineage)
     old = {file for file in unnamed if _is_old(file)}
     return Blobs(files, tuple(old), tuple(file for file in unnamed if file not in old))
 
 
 def place_of_blobs(lineage: Lineage) -> str | None:
-    """Where they are looked for; None if that is nowhere."""
+    """Return the place where blobs are looked for, or None if there is none."""
     store = lineage.engine.contents.blobs
     if store is None:
         return None
@@ -47,9 +52,9 @@ def place_of_blobs(lineage: Lineage) -> str | None:
 
 
 def _files(lineage: Lineage) -> tuple[tuple[BlobFile, ...], tuple[BlobFile, ...]]:
-    """All that lie there, and those of them that no row names."""
+    """Return all blobs, and the blobs among them that no row names."""
     store = lineage.engine.contents.blobs
-    # The rows last: what is written meanwhile is young, and has its row by then or not.
+    # Rows are read last: a blob that is written meanwhile has its row by then, or is young and is not removed.
     files = () if store is None else tuple(file for file in store.files() if is_named_as_blobs_are(file.name))
     rows = lineage.rows("artifacts_elsewhere") if files else []
     named = {blob_name(*row) for row in rows}
@@ -61,45 +66,60 @@ def _is_old(file: BlobFile) -> bool:
 
 
 def missing(lineage: Lineage) -> set[str]:
-    """The names of blobs that are named by rows and are not there: lost, or in another store of blobs."""
+    """Return the names of blobs that rows name and that are not there.
+
+    A missing blob is lost, or lies in another place of blobs.
+    """
     store = lineage.engine.contents.blobs
     named = {blob_name(*row) for row in lineage.rows("artifacts_elsewhere")}
     return named - {file.name for file in store.files()} if named and store is not None else named
 
 
 def used(lineage: Lineage) -> int:
-    """How many bytes those take that rows name; the others go when they are old enough."""
+    """Return the bytes of the blobs that rows name.
+
+    All other blobs are removed when they are old enough.
+    """
     store = lineage.engine.contents.blobs
     named = {blob_name(*row) for row in lineage.rows("artifacts_elsewhere")}
     return 0 if store is None else sum(file.size for file in store.files() if file.name in named)
 
 
 def collect(lineage: Lineage, namespace: str | None = None) -> int:
-    """Remove what was left behind; how many there were. Of what was forgotten, and of all in a namespace that was, also
-    what is young: whoever forgot it may have been killed before it came to its blobs. Raises `StoreError`."""
+    """Remove the blobs that were left behind, and return their number.
+
+    A blob of a forgotten artifact is removed even if it is young. With `namespace`, every blob of that forgotten
+    namespace is removed if no row names it. The process that forgot such an artifact may have been killed before it
+    removed the blob. Raises `StoreError`.
+    """
     store = lineage.engine.contents.blobs
     if store is None:
         return 0
-    gone = {blob_of(*row) for row in lineage.rows("forgotten_artifacts", forgotten=FORGOTTEN)}
+    forgotten_blobs = {blob_of(*row) for row in lineage.rows("forgotten_artifacts", forgotten=FORGOTTEN)}
 
     def is_left(file: BlobFile) -> bool:
-        forgotten = _artifact(file) in gone or (namespace is not None and is_blob_in(file.name, namespace))
-        return forgotten or _is_old(file)
+        was_forgotten = _artifact(file) in forgotten_blobs or (
+            namespace is not None and is_blob_in(file.name, namespace)
+        )
+        return was_forgotten or _is_old(file)
 
     return _remove(store, [file for file in _files(lineage)[1] if is_left(file)])
 
 
 def remove(lineage: Lineage, artifacts: Collection[tuple[str, bytes]]) -> int:
-    """Remove the blobs of artifacts, by namespace and digest, however they are stored and however young they are."""
+    """Remove the blobs of artifacts, and return their number.
+
+    Artifacts are named by namespace and digest. Their age and their codec do not matter.
+    """
     store = lineage.engine.contents.blobs
     if store is None or not artifacts:
         return 0
-    gone = {blob_of(*artifact) for artifact in artifacts}
-    return _remove(store, [file for file in store.files() if _artifact(file) in gone])
+    names = {blob_of(*artifact) for artifact in artifacts}
+    return _remove(store, [file for file in store.files() if _artifact(file) in names])
 
 
 def _artifact(file: BlobFile) -> str:
-    """As `blob_of` says it."""
+    """Return the artifact of a blob, as `blob_of` names it."""
     return file.name.partition(".")[0]
 
 

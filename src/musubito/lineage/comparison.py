@@ -1,4 +1,4 @@
-"""Two runs side by side: which calls are the same, which differ and why, which only one of them made."""
+"""Two runs side by side: calls that are the same, calls that differ, and calls of one run alone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from musubito.lineage.records import CallReport, LineageError, RunSummary
 __all__ = ["ComparedCall", "Comparison", "compare"]
 
 ANSWERED: Final = ("ran", "replayed")
+"""Outcomes of calls that returned a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedCall:
-    """A call of one run beside that of the other one.
+    """A call of one run beside its partner in the other run.
 
-    `change` is "same" (equal nodes), "changed", "added", "gone", or "inside": made by a call that the other run
-    replayed, so that nothing is known of it there, and it counts as no difference. `reason` says what differs between
-    the nodes of a changed one. `same_output` is None where one of them has no stored output.
+    `change` is "same" (equal nodes), "changed", "added", "gone" or "inside". A call is inside if the other run replayed
+    the call that made it. The other run knows nothing of such a call, so the call counts as no difference. `reason`
+    says how the nodes of a changed call differ. `same_output` is None if one of the outputs is not stored.
     """
 
     operation: str
@@ -36,7 +37,7 @@ class ComparedCall:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two runs, with their calls in the order in which the second one made them, then those that are gone."""
+    """Two runs, with their calls in the order of the second run, then the calls that are gone."""
 
     before: RunSummary
     after: RunSummary
@@ -44,17 +45,19 @@ class Comparison:
 
     @property
     def differ(self) -> bool:
-        """Whether there is more than equal nodes."""
+        """Return whether any call changed, was added or is gone."""
         return any(call.change not in ("same", "inside") for call in self.calls)
 
 
 @tells_damage
 def compare(lineage: Lineage, before: str, after: str) -> Comparison:
-    """Two runs, by their ids, names, or "last". Of one operation, what is not the same is paired in the order in which
-    it was called."""
+    """Compare two runs, by their ids, their names, or "last".
+
+    Calls of one operation that are not the same are paired in the order in which they were made.
+    """
     first, second = lineage.run(before), lineage.run(after)
     old, new = _Side(first.calls), _Side(second.calls)
-    # From the plainest partner to the last resort. Who is paired decides what is inside of replayed calls.
+    # From the plainest partner to the last resort: the pairs of one round decide which calls are inside in the next.
     for kind in (_at_same_place, _of_same_node_and_end, _of_same_node, _of_same_operation):
         _pair_up(old, new, kind)
     compared: list[ComparedCall] = []
@@ -73,14 +76,14 @@ def compare(lineage: Lineage, before: str, after: str) -> Comparison:
 
 
 class _Side:
-    """The calls of one run, with their partners in the other."""
+    """The calls of one run, with their partners in the other run."""
 
     def __init__(self, calls: Sequence[CallReport]) -> None:
         self.calls = {call.number: call for call in calls}
         self.partners: dict[int, CallReport] = {}
 
     def around(self, call: CallReport) -> Iterator[CallReport]:
-        """The calls around one, from the inside out."""
+        """Yield the calls around a call, from the inside out."""
         above = call.parent
         while above is not None:
             outer = self.calls[above]
@@ -88,16 +91,16 @@ class _Side:
             above = outer.parent
 
     def alone(self, call: CallReport, otherwise: str) -> str:
-        """What a call without a partner is."""
+        """Return the change of a call without a partner."""
         return "inside" if self.is_inside(call) else otherwise
 
     def is_inside(self, call: CallReport) -> bool:
-        """Whether a call around it was replayed in the other run."""
+        """Return whether a call around this one was replayed in the other run."""
         partners = (self.partners.get(outer.number) for outer in self.around(call))
         return any(partner is not None and partner.outcome == "replayed" for partner in partners)
 
     def free(self) -> list[CallReport]:
-        """Those that want a partner."""
+        """Return the calls that need a partner."""
         return [call for call in self.calls.values() if call.number not in self.partners and not self.is_inside(call)]
 
 
@@ -152,7 +155,7 @@ def _same_output(lineage: Lineage, before: CallReport, after: CallReport) -> boo
 
 
 def _reason(lineage: Lineage, before: CallReport, after: CallReport) -> str:
-    """What tells the two nodes apart."""
+    """Return how the nodes of two calls differ."""
     try:
         numbers = lineage.number(before.node_id), lineage.number(after.node_id)
     except LineageError:
@@ -171,7 +174,7 @@ def _reason(lineage: Lineage, before: CallReport, after: CallReport) -> str:
 
 
 def _changed(lineage: Lineage, before: int, after: int) -> list[str]:
-    """The arguments that differ."""
+    """Return the names of the arguments that differ."""
     rows = lineage.ask(*(("identity_of_node", {"id": number}) for number in (before, after)))
-    old, new = (json.loads(said or "{}") for ((_, _, said),) in rows)
+    old, new = (json.loads(digests or "{}") for ((_, _, digests),) in rows)
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))

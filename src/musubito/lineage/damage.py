@@ -1,8 +1,8 @@
-"""What readers say of rows that hold what nobody has written there.
+"""Report damaged rows to readers as a `LineageError`.
 
-A damaged database gives text where numbers belong, or rows that are missing. What stumbles over such a one asks the
-store whether its rows are sound: only one that is not is told as damage, and any other error is a bug (see
-`musubito.store.damage`).
+A damaged database returns text in place of numbers, or lacks rows. If a reader stumbles over such a row, the store is
+asked whether its rows are sound (see `musubito.store.damage`). If a row is damaged, the error tells that. If none is,
+the error is a bug and is raised as it is.
 """
 
 from __future__ import annotations
@@ -22,33 +22,36 @@ T = TypeVar("T")
 
 
 @runtime_checkable
-class _Reads(Protocol):
-    """A `Lineage`."""
+class _TellsDamage(Protocol):
+    """A `Lineage`, as far as damage concerns it."""
 
     def damage(self) -> str | None:
-        """See `Readable.damage`."""
+        """Return a description of damaged rows, or None; see `Readable.damage`."""
 
 
 def binary(value: object) -> bytes:
-    """An id as bytes. Of a number, `bytes` would make so many zeros."""
+    """Return an id as bytes.
+
+    Raises `LineageError` for another type: `bytes` would make a number into so many zeros.
+    """
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     raise LineageError(f"what is stored cannot be read ({value!r:.50} is no id); see 'musubito verify'")
 
 
 def tells_damage(function: Callable[P, T]) -> Callable[P, T]:
-    """The same function, which is given a `Lineage`; what damaged rows make it raise is a `LineageError`."""
+    """Wrap a function that takes a `Lineage`: its errors from damaged rows become `LineageError`."""
 
     @wraps(function)
-    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except MusubitoError:
             raise
         except STUMBLES as error:
-            problem = next(each.damage() for each in args if isinstance(each, _Reads))
+            problem = next(reader.damage() for reader in args if isinstance(reader, _TellsDamage))
             if problem is None:
                 raise
             raise LineageError(f"what is stored cannot be read ({problem}); see 'musubito verify'") from error
 
-    return told
+    return guarded

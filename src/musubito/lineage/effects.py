@@ -1,4 +1,4 @@
-"""External effects of which nobody knows whether they took place."""
+"""External effects whose outcome is unknown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["UnknownEffect", "unknown_effects"]
 
 
 class UnknownEffect(NamedTuple):
-    """An effect that was begun at a time and may have taken place; `node_id` is "" if no attempt at it has ended."""
+    """An external effect that may have taken place.
+
+    `began_at` is the time when the effect was begun. `node_id` is "" if no attempt at it has ended.
+    """
 
     operation: str
     node_id: str
@@ -24,11 +27,15 @@ class UnknownEffect(NamedTuple):
 
 @tells_damage
 def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
-    """Those that ended so, and those whose holders are gone; not those that somebody does just now. Oldest first."""
+    """Return the effects whose outcome is unknown, oldest first.
+
+    The last attempt at such an effect ended with an unknown outcome, or did not end and its owner is gone. An effect
+    that an owner performs at this moment is left out.
+    """
     now = time.time()
-    found: list[UnknownEffect] = []
+    effects: list[UnknownEffect] = []
     for operation, key, began_at, node, owner, host, pid, process, is_held in lineage.rows("open_effects", now=now):
         if not is_held or is_dead(Holder(binary(owner), host, pid, process, now)):
             node_id = "" if node is None else binary(node).hex()
-            found.append(UnknownEffect(operation, node_id, binary(key).hex(), float(began_at)))
-    return found
+            effects.append(UnknownEffect(operation, node_id, binary(key).hex(), float(began_at)))
+    return effects

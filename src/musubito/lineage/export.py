@@ -1,7 +1,7 @@
-"""A run, or all that a node came of and that came of it, as a graph: for Mermaid, Graphviz and programs.
+"""A run, or the whole lineage of a node, as a graph for Mermaid, Graphviz and programs.
 
-Data edges lead from what was consumed to what consumed it, call edges from the outer step to the one that it called.
-What was replayed has rounded corners, what failed six, what ran four, so that no colour is needed.
+A data edge leads from a result to its consumer, a call edge from the outer step to the step that it called. Replayed
+nodes have rounded corners, failed ones six corners, all others four, so that no colour is needed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from musubito.model import NodeStatus
 __all__ = ["Edge", "Graph", "Vertex", "document", "dot", "graph_of_node", "graph_of_run", "mermaid"]
 
 MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}
+"""The mark of each outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """A node. `outcomes`: how its calls ended, and how often; of a node outside of a run, its status."""
+    """A node of the graph.
+
+    `outcomes` counts how the calls of the node ended. Outside of a run, it holds the status of the node.
+    """
 
     node_id: str
     namespace: str
@@ -32,21 +36,28 @@ class Vertex:
 
     @property
     def outcome(self) -> str:
-        """The one that says most: it ran, failed, or was only replayed."""
+        """Return the outcome that says most.
+
+        A call that ran decides, else one that failed, else one that was replayed, else the first call.
+        """
         return next(
-            (each for each in ("ran", "failed", "replayed") if each in self.outcomes), next(iter(self.outcomes))
+            (outcome for outcome in ("ran", "failed", "replayed") if outcome in self.outcomes),
+            next(iter(self.outcomes)),
         )
 
     @property
     def says(self) -> str:
-        """Its outcomes in words."""
-        told = (outcome if count == 1 else f"{outcome} {count} times" for outcome, count in self.outcomes.items())
-        return f"{MARKS.get(self.outcome, '·')} {', '.join(told)}"
+        """Return the outcomes in words, behind the mark of the one that says most."""
+        counts = (outcome if count == 1 else f"{outcome} {count} times" for outcome, count in self.outcomes.items())
+        return f"{MARKS.get(self.outcome, '·')} {', '.join(counts)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`kind`: "data", from what was consumed; or "call", from what called."""
+    """An edge of the graph.
+
+    `kind` is "data" if `source` is the consumed node, and "call" if `source` is the caller.
+    """
 
     source: str
     target: str
@@ -55,7 +66,10 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """`calls` are those of a run, in the order in which they began."""
+    """The nodes and edges of a run, or of the lineage of a node.
+
+    `calls` are the calls of a run, in the order in which they began; a node has none.
+    """
 
     title: str
     nodes: tuple[Vertex, ...]
@@ -65,27 +79,33 @@ class Graph:
 
 @tells_damage
 def graph_of_run(lineage: Lineage, report: RunReport) -> Graph:
-    """The nodes of its calls. What it did not call is not there, though it may have come of it."""
+    """Return the graph of the nodes that a run called.
+
+    A node that the run did not call is left out, even if it depends on the run's results.
+    """
     nodes: dict[str, Vertex] = {}
     for call in report.calls:
-        known = nodes.get(call.node_id) or Vertex(call.node_id, call.namespace, call.operation, {})
-        counts = {**known.outcomes, call.outcome: known.outcomes.get(call.outcome, 0) + 1}
-        nodes[call.node_id] = replace(known, outcomes=counts)
+        vertex = nodes.get(call.node_id) or Vertex(call.node_id, call.namespace, call.operation, {})
+        counts = {**vertex.outcomes, call.outcome: vertex.outcomes.get(call.outcome, 0) + 1}
+        nodes[call.node_id] = replace(vertex, outcomes=counts)
     of_call = {call.number: call.node_id for call in report.calls}
     calls = [Edge(of_call[call.parent], call.node_id, "call") for call in report.calls if call.parent is not None]
     run = report.summary
     title = f"run {short_id(run.run_id)} {run.name or ''}".strip()
-    found = lineage.ask(*(("numbers_of_node", {"node": bytes.fromhex(node)}) for node in nodes))
-    numbers = {rows[0][0]: node for node, rows in zip(nodes, found, strict=True) if rows}
+    rows_of_nodes = lineage.ask(*(("numbers_of_node", {"node": bytes.fromhex(node)}) for node in nodes))
+    numbers = {rows[0][0]: node for node, rows in zip(nodes, rows_of_nodes, strict=True) if rows}
     return Graph(title, tuple(nodes.values()), _edges((*_data(lineage, numbers), *calls)), report.calls)
 
 
 @tells_damage
 def graph_of_node(lineage: Lineage, node: NodeReport) -> Graph:
-    """The node, all that it came of, and all that came of it."""
+    """Return the graph of a node, everything upstream and everything downstream of it."""
     above, below = lineage.ancestors(node.node_id), lineage.descendants(node.node_id)
-    reports = {each.node_id: each for each in (*(one.node for one in above), node, *(one.node for one in below))}
-    numbers = {lineage.number(each): each for each in reports}
+    reports = {
+        report.node_id: report
+        for report in (*(relative.node for relative in above), node, *(relative.node for relative in below))
+    }
+    numbers = {lineage.number(node_id): node_id for node_id in reports}
     inner = lineage.ask(*(("inner_calls", {"id": number}) for number in numbers))
     calls = [
         Edge(outer, numbers[called], "call")
@@ -93,7 +113,9 @@ def graph_of_node(lineage: Lineage, node: NodeReport) -> Graph:
         for (called,) in rows
         if called in numbers
     ]
-    nodes = (Vertex(each.node_id, each.namespace, each.operation, {_status(each): 1}) for each in reports.values())
+    nodes = (
+        Vertex(report.node_id, report.namespace, report.operation, {_status(report): 1}) for report in reports.values()
+    )
     title = f"node {short_id(node.node_id)} {node.operation}"
     return Graph(title, tuple(nodes), _edges((*_data(lineage, numbers), *calls)), ())
 
@@ -103,10 +125,10 @@ def _status(node: NodeReport) -> str:
 
 
 def _data(lineage: Lineage, numbers: Mapping[int, str]) -> list[Edge]:
-    found = lineage.ask(*(("data_edges", {"id": number}) for number in numbers))
+    rows_of_nodes = lineage.ask(*(("data_edges", {"id": number}) for number in numbers))
     return [
         Edge(numbers[parent], child, "data")
-        for child, rows in zip(numbers.values(), found, strict=True)
+        for child, rows in zip(numbers.values(), rows_of_nodes, strict=True)
         for parent, _ in rows
         if parent in numbers
     ]
@@ -119,10 +141,11 @@ def _edges(edges: Iterable[Edge]) -> tuple[Edge, ...]:
 # -- as text -----------------------------------------------------------------------------------------------------------
 _SHAPES: Final = {"replayed": ('(["', '"])'), "failed": ('{{"', '"}}')}
 _PLAIN: Final = re.compile(r"(?<=[A-Za-z0-9])[_.-]+(?=[A-Za-z0-9])|[A-Za-z0-9 /:,]+")
+"""Pieces of a text that Mermaid, Markdown and HTML take as they are."""
 
 
 def mermaid(graph: Graph) -> str:
-    """As a flowchart of Mermaid."""
+    """Return a graph as a flowchart of Mermaid."""
     names = {node.node_id: f"n{number}" for number, node in enumerate(graph.nodes)}
     lines = ["---", f"title: {_yaml(graph.title)}", "---", "flowchart TD"]
     for node in graph.nodes:
@@ -136,11 +159,11 @@ def mermaid(graph: Graph) -> str:
 
 
 def _mermaid(text: str) -> str:
-    """What Mermaid would read as its own, as Markdown or as HTML is written by its number."""
+    """Replace by their numbers the characters that Mermaid, Markdown or HTML would interpret."""
     pieces, at = [], 0
     text = _one_line(text)
     for plain in _PLAIN.finditer(text):
-        pieces += [_entity(each) for each in text[at : plain.start()]]
+        pieces += [_entity(character) for character in text[at : plain.start()]]
         pieces.append(plain[0])
         at = plain.end()
     return "".join((*pieces, *map(_entity, text[at:])))
@@ -156,7 +179,7 @@ def _yaml(text: str) -> str:
 
 
 def dot(graph: Graph) -> str:
-    """As a graph of Graphviz."""
+    """Return a graph in DOT, the language of Graphviz."""
     names = {node.node_id: f"n{number}" for number, node in enumerate(graph.nodes)}
     lines = [f"digraph {_dot(graph.title)} {{", "  node [shape=box];"]
     for node in graph.nodes:
@@ -175,13 +198,16 @@ def _dot(*lines: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 # -- as data -----------------------------------------------------------------------------------------------------------
 @tells_damage
 def document(lineage: Lineage, graph: Graph, *, contents: bool) -> dict[str, Any]:
-    """For programs: nodes, edges and calls; with what each node was given and gave if `contents` are wanted."""
+    """Return the nodes, edges and calls of a graph as data for programs.
+
+    With `contents`, each node has its input and its output.
+    """
     nodes = []
     for vertex in graph.nodes:
         node: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Files and folders that executions read, and what changed in them."""
+"""Files and folders that executions read, and how they changed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ from musubito.store.base import Read
 __all__ = ["ChangedFile", "FileRead", "changed_files", "files_read"]
 
 KINDS: Final = (FILE, FOLDER)
-"""What was read by an absolute path below the working directory is told once, by its relative one."""
+"""The kinds of reads that are returned.
+
+A read by an absolute path below the working directory is recorded twice, and returned once, with its relative path.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRead:
-    """A file or a folder that an execution read, those of the calls inside it included. `kind` is "file" or "folder",
-    `path` is relative to the working directory if it lies below that, and `absent` says that it was not there."""
+    """A file or a folder that an execution read, or that a call inside it read.
+
+    `kind` is "file" or "folder". `path` is relative to the working directory if the file lies below that directory.
+    `absent` tells that nothing was there.
+    """
 
     kind: str
     path: str
@@ -35,8 +41,11 @@ class FileRead:
 
 @dataclass(frozen=True, slots=True)
 class ChangedFile:
-    """A file or a folder that an execution found changed. `change` is "changed", "added" (it was not there before, or
-    not read) or "gone"; `diff` is a unified diff, empty where no text was kept."""
+    """A file or a folder that an execution found changed.
+
+    `change` is "changed", "added" or "gone". An added file was not there before, or was not read. `diff` is a unified
+    diff, empty where no text was kept.
+    """
 
     kind: str
     path: str
@@ -45,17 +54,20 @@ class ChangedFile:
 
 
 def files_read(lineage: Lineage, nodes: Iterable[NodeReport]) -> tuple[FileRead, ...]:
-    """What the executions that answer at these nodes read, each path once."""
-    found: dict[FileRead, None] = {}
+    """Return the files and folders that the executions at these nodes read, each once."""
+    files: dict[FileRead, None] = {}
     for node in nodes:
         if node.execution is not None:
             reads = _reads(lineage, node.namespace, node.execution.number)
-            found.update(dict.fromkeys(FileRead(read.kind, read.key, read.digest is None) for read in reads))
-    return tuple(sorted(found, key=lambda each: (each.path, each.kind, each.absent)))
+            files.update(dict.fromkeys(FileRead(read.kind, read.key, read.digest is None) for read in reads))
+    return tuple(sorted(files, key=lambda file: (file.path, file.kind, file.absent)))
 
 
 def changed_files(lineage: Lineage, node: NodeReport) -> tuple[ChangedFile, ...]:
-    """What the execution that answers at a node read otherwise than the one before it, which depended on the same."""
+    """Return the files and folders that a node's execution found changed.
+
+    The reads are compared with those of the newest earlier execution that had the same reuse key and outcome.
+    """
     if node.execution is None:
         return ()
     ((earlier,),) = lineage.rows("execution_before", execution=node.execution.number) or ((None,),)
@@ -63,7 +75,7 @@ def changed_files(lineage: Lineage, node: NodeReport) -> tuple[ChangedFile, ...]
         return ()
     before, after = (_by_path(_reads(lineage, node.namespace, number)) for number in (earlier, node.execution.number))
     changed: list[ChangedFile] = []
-    for kind, path in sorted(before.keys() | after.keys(), key=lambda each: each[::-1]):
+    for kind, path in sorted(before.keys() | after.keys(), key=lambda kind_and_path: kind_and_path[::-1]):
         was, now = before[kind, path], after[kind, path]
         if was == now or not (was or now):
             continue
@@ -79,17 +91,20 @@ def _reads(lineage: Lineage, namespace: str, execution: int) -> list[Read]:
     try:
         opened = lineage.contents(namespace).opened_reads(reads)
     except ArtifactUnreadable:
-        return []  # what is damaged names nothing
-    # Without the key nobody is told what was read.
+        return []  # damaged reads have no names
+    # Without the key a name stays sealed, and would be shown as cipher text.
     return [read for read in opened if not read.key.startswith(SEALED_TEXT)]
 
 
 def _by_path(reads: list[Read]) -> defaultdict[tuple[str, str], frozenset[bytes]]:
-    """The digests of each path: none if it was absent, and several where it was read in several states."""
-    found: defaultdict[tuple[str, str], frozenset[bytes]] = defaultdict(frozenset)
+    """Return the digests that were read at each path.
+
+    An absent file has no digest. A file that was read in several states has several.
+    """
+    digests: defaultdict[tuple[str, str], frozenset[bytes]] = defaultdict(frozenset)
     for read in reads:
-        found[read.kind, read.key] |= frozenset([read.digest] if read.digest is not None else [])
-    return found
+        digests[read.kind, read.key] |= frozenset([read.digest] if read.digest is not None else [])
+    return digests
 
 
 def _diff(lineage: Lineage, namespace: str, path: str, was: frozenset[bytes], now: frozenset[bytes]) -> str:
@@ -100,7 +115,7 @@ def _diff(lineage: Lineage, namespace: str, path: str, was: frozenset[bytes], no
 
 
 def _text(lineage: Lineage, namespace: str, digests: frozenset[bytes]) -> str | None:
-    """What was kept of a file; nothing of one that was absent, None if it was not kept."""
+    """Return the kept text of a file: empty if the file was absent, None if no text was kept."""
     if not digests:
         return ""
     rows = lineage.rows("text_of_file", namespace=namespace, digest=next(iter(digests)))

@@ -1,4 +1,4 @@
-"""What would be forgotten, without forgetting it."""
+"""A preview of what `forget` would erase."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["ToForget", "to_forget"]
 
 
 class ToForget(NamedTuple):
-    """How many executions and stored inputs, and how many bytes they take; of pieces that inputs share, none."""
+    """Numbers of executions and stored inputs to erase, and of their bytes.
+
+    `size` leaves out the pieces that inputs share.
+    """
 
     executions: int
     inputs: int
@@ -23,17 +26,20 @@ class ToForget(NamedTuple):
 
 @tells_damage
 def to_forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[int, bytes]] = ()) -> ToForget:
-    """What `forget` would be given. Raises `StoreError`."""
+    """Return what `forget` would erase, and erase nothing.
+
+    Raises `StoreError`.
+    """
     executions: set[int] = set()
     erased = dict.fromkeys(inputs, 0)
     for change in wanted:
-        of_all = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
+        named = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
         for node in change.nodes or (None,):
-            executions.update(row[0] for row in lineage.rows("executions_named", node=node, **of_all))
+            executions.update(row[0] for row in lineage.rows("executions_named", node=node, **named))
         if change.operation is not None:
-            found = lineage.rows("inputs_of_operation", namespace=change.namespace, operation=change.operation)
-            erased |= {(operation, binary(digest)): size for operation, digest, size in found}
-    those = {"executions": json.dumps(sorted(executions)), "forgotten": FORGOTTEN}
-    ((own, artifacts),), found = lineage.ask(("contents_of_executions", those), ("inputs_of_executions", those))
-    erased |= {(operation, binary(digest)): size for operation, digest, size in found}
+            rows = lineage.rows("inputs_of_operation", namespace=change.namespace, operation=change.operation)
+            erased |= {(operation, binary(digest)): size for operation, digest, size in rows}
+    params = {"executions": json.dumps(sorted(executions)), "forgotten": FORGOTTEN}
+    ((own, artifacts),), rows = lineage.ask(("contents_of_executions", params), ("inputs_of_executions", params))
+    erased |= {(operation, binary(digest)): size for operation, digest, size in rows}
     return ToForget(len(executions), len(erased), own + artifacts + sum(erased.values()))

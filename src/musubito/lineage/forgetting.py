@@ -1,9 +1,9 @@
-"""Forgetting by hand: contents that must not be stored any more, and whole namespaces.
+"""Erase contents that must not be stored any more, or whole namespaces.
 
-What is named is forgotten by the store in one transaction each (`musubito.store.removal`), so that nothing escapes that
-is committed meanwhile, and of what runs just then nothing is stored when it ends. But what others make just then of a
-result that is forgotten is stored: it is found among what came of it once it has ended. From the file itself the bytes
-go as soon as nobody reads who began before.
+The store forgets each named thing in one transaction (`musubito.store.removal`), so that nothing escapes that is
+committed meanwhile. If a forgotten step is running, nothing of its result is stored when it ends. If another step uses
+a forgotten result at that moment, its own result is stored. As soon as that step has ended, its result is found
+downstream of the forgotten one. The bytes leave the file itself as soon as no reader is left that began before.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ from musubito.store.base import FORGOTTEN, Forget, Forgotten, Prune
 __all__ = ["Forgetting", "forget", "forget_namespace", "in_namespace", "meant", "nodes_among", "with_all_below"]
 
 AT_ONCE: Final = 2000
-"""So many nodes are forgotten in one transaction, for which the tables are looked through once."""
+"""Nodes that are forgotten in one transaction; each transaction looks through the tables once."""
 SLICE: Final = 5000
-"""How many rows are read at a time."""
+"""Rows that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """What was forgotten: how many executions were concerned, how many inputs and pieces of inputs were erased, how
-    many bytes in all. `erased`: no reader stood in the way of removing the bytes from the files at once; else they go
-    with the next `forget`, or when the last who uses the database closes it. With a namespace its `nodes` and `runs`
-    are gone, too. `elsewhere`: so many large outputs were not found where the engine has its blobs."""
+    """The counts of what was forgotten.
+
+    `executions` counts the executions concerned. `inputs` and `parts` count the inputs and pieces of inputs that were
+    erased. `size` is in bytes. `erased` tells that the bytes were removed from the files at once. If a reader stood in
+    the way, the bytes go with the next `forget`, or when the last user of the database closes it. `nodes` and `runs`
+    count things that only `forget_namespace` removes. `elsewhere` counts large outputs that were not found where the
+    engine has its blobs.
+    """
 
     executions: int
     inputs: int
@@ -50,7 +54,11 @@ class Forgetting:
 # -- what is meant -----------------------------------------------------------------------------------------------------
 @tells_damage
 def meant(lineage: Lineage, what: str) -> list[Forget]:
-    """What an operation's name, or the id of a node or a run, stands for. `LineageError` if nothing or several."""
+    """Return the changes that forget an operation, a node or a run.
+
+    `what` is the name of an operation, or the id of a node or a run. Raises `LineageError` if nothing or several things
+    are called so.
+    """
     namespaces = lineage.rows("namespaces_of", operation=what)
     if namespaces:
         return [Forget(namespace, operation=what) for (namespace,) in namespaces]
@@ -78,7 +86,10 @@ def meant(lineage: Lineage, what: str) -> list[Forget]:
 
 
 def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
-    """All operations of a namespace. `LineageError` if it has none."""
+    """Return the changes that forget all operations of a namespace.
+
+    Raises `LineageError` if the namespace has none.
+    """
     operations = lineage.rows("operations_in", namespace=namespace)
     if not operations:
         raise LineageError(f"nothing was recorded in a namespace {namespace!r}")
@@ -86,37 +97,43 @@ def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
 
 
 def nodes_among(nodes: Iterable[bytes]) -> list[Forget]:
-    """These nodes."""
+    """Return the changes that forget these nodes."""
     return [Forget("", nodes=batch) for batch in batches(list(nodes), AT_ONCE)]
 
 
 @tells_damage
 def with_all_below(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
-    """The same, and what came of it: what consumed or called it, and so on, since what it gave may be in there; and
-    what all these called themselves, since they may have handed it on. What was also called by something else, or by
-    nobody, stays: it belongs to that, too."""
-    named = [(each, {row[0] for row in _nodes_named(lineage, each)}) for each in wanted]
+    """Return these changes, and those that forget all nodes that may hold the same contents.
+
+    A node downstream consumed or called a named node, and may contain its output. Nodes that any of these called may
+    have been given that output as input. A node that something else called, or that was called at the top, stays: it
+    belongs to that caller, too.
+    """
+    named = [(change, {row[0] for row in _nodes_named(lineage, change)}) for change in wanted]
     links = _Links(lineage)
     below = links.below(set().union(*(nodes for _, nodes in named)))
     numbers = below | links.called_only_by(below)
-    # Of a run's nodes only what answered its calls is named.
-    numbers = numbers.difference(*(nodes for each, nodes in named if each.run is None))
-    found: list[bytes] = []
+    # A run names only the executions that answered its calls, so its nodes are named as well.
+    numbers = numbers.difference(*(nodes for change, nodes in named if change.run is None))
+    node_ids: list[bytes] = []
     after = 0
     while rows := lineage.rows("identities_after", after=after, limit=SLICE):
-        found += [binary(node) for number, node, *_ in rows if number in numbers]
+        node_ids += [binary(node) for number, node, *_ in rows if number in numbers]
         after = rows[-1][0]
-    return [*wanted, *nodes_among(found)]
+    return [*wanted, *nodes_among(node_ids)]
 
 
 def _nodes_named(lineage: Lineage, change: Forget) -> list[tuple[Any, ...]]:
-    of_all = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
-    return [row for node in change.nodes or (None,) for row in lineage.rows("nodes_named", node=node, **of_all)]
+    params = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
+    return [row for node in change.nodes or (None,) for row in lineage.rows("nodes_named", node=node, **params)]
 
 
 class _Links:
-    """What hangs on what in the whole store, as numbers. An execution hangs together with the node at which it ran and
-    with all that it answers: they have one input and one output."""
+    """The links between all nodes and executions of a store, by their numbers.
+
+    An execution is linked to the node at which it ran and to all nodes that it answers. All of these share one input
+    and one output.
+    """
 
     def __init__(self, lineage: Lineage) -> None:
         edges, uses, executions, answers, on_top = lineage.ask(
@@ -143,22 +160,25 @@ class _Links:
         self.forgotten = {execution for execution, _, forgotten in executions if forgotten}
 
     def below(self, nodes: Collection[int]) -> set[int]:
-        """These nodes, and all that consumed or called what they gave."""
-        found = set(nodes)
-        ahead = list(found)
+        """Return these nodes, and all nodes that consumed or called their results."""
+        reached = set(nodes)
+        ahead = list(reached)
         while ahead:
             node = ahead.pop()
             near = set(self.children[node])
             for execution in self.executions[node]:
                 near |= self.nodes[execution]
                 near |= {outer for caller in self.callers[execution] for outer in self.nodes[caller]}
-            near -= found
-            found |= near
+            near -= reached
+            reached |= near
             ahead += near
-        return found
+        return reached
 
     def called_only_by(self, nodes: Collection[int]) -> set[int]:
-        """What the executions of these nodes called, and those in turn, and nobody else did."""
+        """Return the nodes that only these nodes called, directly or through others.
+
+        A node that was called at the top as well is left out.
+        """
         gone = {execution for node in nodes for execution in self.executions[node]}
         ahead = list(gone)
         gone |= self.forgotten
@@ -173,8 +193,11 @@ class _Links:
 # -- to forget ---------------------------------------------------------------------------------------------------------
 @tells_damage
 def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[int, bytes]] = ()) -> Forgetting:
-    """Erase the contents, from the file, too; `inputs` are those that no node has, by the names that the store gives
-    them. Raises `StoreError`; what was forgotten until then is."""
+    """Erase contents, from the file too, and return the counts.
+
+    `inputs` are stored inputs that no node has, by the names that the store gives them. Raises `StoreError`; all that
+    was forgotten until then stays forgotten.
+    """
     lineage.engine.flush()
     writer = Writer(lineage)
     since = newest_execution(lineage)
@@ -184,19 +207,19 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
         done: Forgotten = writer.write(change)
         blobs.remove(lineage, done.artifacts)
         executions, erased_inputs, size = executions + done.executions, erased_inputs + done.inputs, size + done.size
-    for some in batches(inputs):
-        writer.write(Prune(since, inputs=some))
+    for batch in batches(inputs):
+        writer.write(Prune(since, inputs=batch))
     for parts in batches(unused_parts(lineage)):
         writer.write(Prune(since, parts=parts))
     blobs.collect(lineage)
-    more = writer.removed
+    pruned = writer.removed
     store: Any = lineage.engine.storage
     erased: bool = store.empty_log()
     return Forgetting(
         executions,
-        erased_inputs + more.inputs,
-        more.parts,
-        size + more.size,
+        erased_inputs + pruned.inputs,
+        pruned.parts,
+        size + pruned.size,
         erased,
         elsewhere=len(missing - blobs.missing(lineage)),
     )
@@ -204,15 +227,23 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
 
 @tells_damage
 def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
-    """Forget all of a namespace, and remove what is left of it: nodes, executions, edges, calls, and the runs that made
-    calls in no other, or that made none and began in it; of a run in progress the tags alone. What stays are its name
-    and those of its operations and, without contents, effects that took place, so that they do not again, what other
-    namespaces have built on, and the newest execution of all, since its number must not come again. Raises
-    `LineageError` if there is none, and `StoreError`; what was forgotten until then is."""
+    """Forget all of a namespace, and remove its nodes, executions, edges, calls and runs.
+
+    A run is removed if all its calls are in this namespace, or if it made none and began in it. A run in progress loses
+    its tags alone. The following stays, without contents:
+
+    - the name of the namespace and the names of its operations
+    - external effects that took place, so that they do not take place again
+    - results on which other namespaces have built
+    - the newest execution of all, since its number must not be given again
+
+    Raises `LineageError` if the namespace does not exist, and `StoreError`. All that was forgotten until then stays
+    forgotten.
+    """
     before = time.time()
     forgotten = forget(lineage, in_namespace(lineage, namespace))
     writer = Writer(lineage)
-    # What of a run is not there is written again when it ends, with its tags.
+    # If the row of a run in progress were removed, the run would write it again when it ends, with its tags.
     in_progress = {binary(run) for (run,) in lineage.rows("runs_in_progress")}
     own = _runs_of(lineage, namespace)
     for run in own:
@@ -221,35 +252,38 @@ def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
     for runs in batches([run for run in own if run not in in_progress]):
         writer.write(Prune(0, runs=runs))
     while calls := lineage.rows("calls_in", namespace=namespace, before=before, limit=SLICE):
-        for some in batches(calls):
-            writer.write(Prune(0, calls=some))
+        for batch in batches(calls):
+            writer.write(Prune(0, calls=batch))
     while True:
         young = Young(lineage)
         nodes = [binary(row[0]) for row in lineage.rows("bare_in", namespace=namespace)]
         executions = [row[0] for row in lineage.rows("forgotten_in", namespace=namespace, forgotten=FORGOTTEN)]
-        went = remove_nodes(writer, young, nodes)
-        went += sum(writer.write(Prune(0, executions=some)).executions for some in batches(executions))
-        if not went:
+        removed = remove_nodes(writer, young, nodes)
+        removed += sum(writer.write(Prune(0, executions=batch)).executions for batch in batches(executions))
+        if not removed:
             break
     sweep(lineage, writer)
     blobs.collect(lineage, namespace)
-    more = writer.removed
+    pruned = writer.removed
     store: Any = lineage.engine.storage
     return Forgetting(
         forgotten.executions,
-        forgotten.inputs + more.inputs,
-        forgotten.parts + more.parts,
-        forgotten.size + more.size,
+        forgotten.inputs + pruned.inputs,
+        forgotten.parts + pruned.parts,
+        forgotten.size + pruned.size,
         store.empty_log(),
-        more.nodes,
-        more.runs,
+        pruned.nodes,
+        pruned.runs,
         forgotten.elsewhere,
     )
 
 
 def _runs_of(lineage: Lineage, namespace: str) -> list[bytes]:
-    """The runs all of whose calls, and those of all their parts, are of a namespace's operations; and those without any
-    that began in it."""
+    """Return the runs that belong to a namespace alone.
+
+    All calls of such a run and of its parts are of the namespace's operations. A run without calls belongs to the
+    namespace in which it began.
+    """
     own = {
         binary(run): bool(all_of_them) for run, all_of_them in lineage.rows("runs_by_namespace", namespace=namespace)
     }
@@ -257,13 +291,13 @@ def _runs_of(lineage: Lineage, namespace: str) -> list[bytes]:
     for run, parent, *_ in lineage.rows("last_of_runs"):
         if parent is not None:
             parts[binary(parent)].append(binary(run))
-    found: set[bytes] = set()
+    runs: set[bytes] = set()
     ahead = sorted(own.keys() | parts.keys())
-    # Parts may have parts: each round finds those around the ones that it has found before.
+    # Parts may have parts: each round finds the runs around those of the rounds before.
     while ahead:
-        new = [run for run in ahead if own.get(run, True) and all(part in found for part in parts[run])]
+        new = [run for run in ahead if own.get(run, True) and all(part in runs for part in parts[run])]
         if not new:
             break
-        found.update(new)
-        ahead = [run for run in ahead if run not in found]
-    return sorted(found)
+        runs.update(new)
+        ahead = [run for run in ahead if run not in runs]
+    return sorted(runs)

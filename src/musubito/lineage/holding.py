@@ -1,7 +1,8 @@
-"""Which stored inputs hold a text, or a value in a field: for what somebody asks to be erased.
+"""Search stored inputs for a text, or for a value in a field.
 
-Looks into every stored input of all namespaces, one after the other. It finds what is stored there and nothing else:
-not what was hidden or left out when it was stored, not bytes, of which only a digest is shown, not outputs.
+The search is for data that somebody asks to be erased. Every stored input of all namespaces is looked into, one after
+the other. Outputs are not searched. Values that were hidden or left out when the input was stored are not found. Bytes
+are not found either, since only their digest is shown.
 """
 
 from __future__ import annotations
@@ -21,54 +22,71 @@ from musubito.lineage.records import LineageError
 __all__ = ["Holding", "Wanted", "holding", "holding_deeper"]
 
 SLICE: Final = 100
-"""How many inputs are read at a time; one may be large."""
+"""Inputs that are read at a time; one may be large."""
 NODES: Final = 5000
+"""Nodes that are read at a time."""
 FIELD: Final = re.compile(r"\$((?:\.\.?[^.\[\]=]+|\[(?:\d+|\*)\])+)=(.*)", re.DOTALL)
+"""The form of a field with its value, such as `$.items[0].id=7`."""
 STEP: Final = re.compile(r"\.\.(?P<deep>[^.\[\]=]+)|\.(?P<name>[^.\[\]=]+)|\[(?P<index>\d+|\*)\]")
+"""One step of the path to a field."""
 Step = tuple[str, str]
+"""The kind of a step ("deep", "name" or "index") and its key."""
 
 
 class Wanted(NamedTuple):
-    """What an input has to hold: a text anywhere (`path` None), or in a field this value, as JSON or as its text."""
+    """The text or the value that an input has to hold.
+
+    With `path` None, the text may be anywhere. Otherwise the field at this path has this value, as JSON or as its text.
+    """
 
     path: tuple[Step, ...] | None
     text: str
 
     @classmethod
-    def of(cls, said: str) -> Self:
-        """`$.field.inner[0]=value`, from the arguments on, `[*]` for each item, `..field` at any depth; else a text.
-        `LineageError` for what is neither."""
-        if not said.startswith("$"):
-            if not said:
+    def of(cls, expression: str) -> Self:
+        """Parse `$.field.inner[0]=value`, or a text.
+
+        A path begins at the arguments. In a path, `[*]` stands for each item, and `..field` for a field at any depth.
+        Raises `LineageError` for an empty text, and for a `$` without a field and a value.
+        """
+        if not expression.startswith("$"):
+            if not expression:
                 raise LineageError("an empty text is in every input")
-            return cls(None, said)
-        field = FIELD.fullmatch(said)
+            return cls(None, expression)
+        field = FIELD.fullmatch(expression)
         if field is None:
             raise LineageError(
-                f"{said!r} is no field with a value; say $.name=value, $.name[0].inner=value or $..name=value"
+                f"{expression!r} is no field with a value; say $.name=value, $.name[0].inner=value or $..name=value"
             )
         steps = [(str(step.lastgroup), step[0].lstrip(".").strip("[]")) for step in STEP.finditer(field[1])]
         return cls(tuple(steps), field[2])
 
     def deeper(self) -> list[str]:
-        """How one says the same of a field at any depth, as `of` takes it; the most exact first."""
-        said: list[str] = []
+        """Return expressions for the same field at any depth, the most exact first.
+
+        `of` parses these expressions.
+        """
+        expressions: list[str] = []
         path = self.path or ()
         for place, (kind, key) in enumerate(path):
             if kind != "index" and (place or kind != "deep"):
-                said.append(f"$..{key}{''.join(map(_shown, path[place + 1 :]))}={self.text}")
-        return said
+                expressions.append(f"$..{key}{''.join(map(_shown, path[place + 1 :]))}={self.text}")
+        return expressions
 
     def is_in(self, value: Any) -> bool:
-        """Whether plain data holds it."""
+        """Return whether plain data holds the text or the value."""
         if self.path is None:
-            return any(self.text in each for each in _texts(value))
-        return any(_says(found, self.text) for found in _at(value, self.path))
+            return any(self.text in text for text in _texts(value))
+        return any(_equals(field, self.text) for field in _at(value, self.path))
 
 
 class Holding(NamedTuple):
-    """The nodes that were given such an input, such inputs that no node has, by the store's names, how many inputs were
-    looked at, how many of these could not be read, and how many are encrypted with a key that is not here."""
+    """The result of a search.
+
+    `nodes` were given an input that holds the wanted data. `inputs` are such inputs that no node has, by the names that
+    the store gives them. `looked_at` counts all inputs. Of these, `unreadable` could not be read, and `encrypted` need
+    a key that is not here.
+    """
 
     nodes: list[bytes]
     inputs: list[tuple[int, bytes]]
@@ -79,10 +97,13 @@ class Holding(NamedTuple):
 
 @tells_damage
 def holding(lineage: Lineage, wanted: Wanted) -> Holding:
-    """Finds them. Raises `StoreError`."""
+    """Return the nodes and inputs that hold the wanted data.
+
+    Raises `StoreError`.
+    """
     lineage.engine.flush()
     store: Any = lineage.engine.storage
-    found: set[tuple[int, bytes]] = set()
+    matching: set[tuple[int, bytes]] = set()
     looked_at = unreadable = encrypted = 0
     contents = {}
     for number, name, sealed in lineage.rows("namespaces"):
@@ -97,26 +118,29 @@ def holding(lineage: Lineage, wanted: Wanted) -> Holding:
                 continue
             try:
                 if wanted.is_in(opened_in(store, namespace, body, contents[namespace])):
-                    found.add((operation, binary(input_hash)))
+                    matching.add((operation, binary(input_hash)))
             except ArtifactUnreadable:
                 unreadable += 1
         last = rows[-1][0], rows[-1][1]
-    nodes, known, after = [], set(), 0
+    nodes, named, after = [], set(), 0
     while rows := lineage.rows("identities_after", after=after, limit=NODES):
         for _, node, operation, input_hash in rows:
-            if (operation, input_hash) in found:
+            if (operation, input_hash) in matching:
                 nodes.append(binary(node))
-                known.add((operation, input_hash))
+                named.add((operation, input_hash))
         after = rows[-1][0]
-    return Holding(nodes, sorted(found - known), looked_at, unreadable, encrypted)
+    return Holding(nodes, sorted(matching - named), looked_at, unreadable, encrypted)
 
 
 def holding_deeper(lineage: Lineage, wanted: Wanted) -> str | None:
-    """What finds something at another depth, as `Wanted.of` takes it; None if nothing does. Raises `StoreError`."""
-    for said in wanted.deeper():
-        held = holding(lineage, Wanted.of(said))
-        if held.nodes or held.inputs:
-            return said
+    """Return an expression that finds the wanted data at another depth, or None.
+
+    `Wanted.of` parses the expression. Raises `StoreError`.
+    """
+    for expression in wanted.deeper():
+        result = holding(lineage, Wanted.of(expression))
+        if result.nodes or result.inputs:
+            return expression
     return None
 
 
@@ -126,7 +150,7 @@ def _shown(step: Step) -> str:
 
 
 def _items(value: Any) -> list[Any]:
-    """Of a list, or of what is shown with its items: a tuple, a set."""
+    """Return the items of a list, or of a tuple or set as it is shown."""
     items = value.get("items") if type(value) is dict and TYPE in value else value
     return items if type(items) is list else []
 
@@ -136,47 +160,53 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _all(value: Any) -> Iterator[Any]:
-    """It, and all that is in it."""
+    """Yield a value, and all values in it."""
     ahead = [value]
     while ahead:
-        each = ahead.pop()
-        yield each
-        ahead += _parts(each)
+        part = ahead.pop()
+        yield part
+        ahead += _parts(part)
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Those that were given; not the words in which values of other types are shown, or why one is not."""
+    """Yield the texts in the arguments, keys of dicts included.
+
+    The words in which a value of another type is shown, or which say why a value is missing, are left out.
+    """
     ahead = [value]
     while ahead:
-        each = ahead.pop()
-        if type(each) is str:
-            yield each
-        elif type(each) is dict and TYPE in each:
-            ahead += [part for key, part in each.items() if key != TYPE and each[TYPE] != MISSING]
+        item = ahead.pop()
+        if type(item) is str:
+            yield item
+        elif type(item) is dict and TYPE in item:
+            ahead += [part for key, part in item.items() if key != TYPE and item[TYPE] != MISSING]
         else:
-            if type(each) is dict:
-                yield from each
-            ahead += _parts(each)
+            if type(item) is dict:
+                yield from item
+            ahead += _parts(item)
 
 
 def _at(value: Any, path: tuple[Step, ...]) -> Iterator[Any]:
-    """What is found along a path."""
+    """Yield the values at the end of a path."""
     if not path:
         yield value
         return
     (kind, key), rest = path[0], path[1:]
     if kind == "index":
         items = _items(value)
-        for each in items if key == "*" else items[int(key) : int(key) + 1]:
-            yield from _at(each, rest)
+        for item in items if key == "*" else items[int(key) : int(key) + 1]:
+            yield from _at(item, rest)
     else:
-        for each in _all(value) if kind == "deep" else (value,):
-            if type(each) is dict and key in each:
-                yield from _at(each[key], rest)
+        for part in _all(value) if kind == "deep" else (value,):
+            if type(part) is dict and key in part:
+                yield from _at(part[key], rest)
 
 
-def _says(value: Any, text: str) -> bool:
-    """Whether a value is what was written: a number or a text by the same letters; of another type its text."""
+def _equals(value: Any, text: str) -> bool:
+    """Return whether a value is the one that was written.
+
+    A text has the same letters, any other plain value the same JSON. A value of another type has the same text.
+    """
     if type(value) is str:
         return value == text
     if type(value) is dict and TYPE in value and type(value.get("value")) is str:

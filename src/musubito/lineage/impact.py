@@ -1,7 +1,8 @@
-"""What would go stale if an operation changed, and what it took to run it.
+"""Preview which nodes would go stale if an operation changed, and what running them took.
 
-Looks through all nodes of the store. A node that a later one stands for does not count: one at the same place of the
-workflow (operation, input, sample and place of its parents), which an edit put there, and what lies below the former.
+All nodes of the store are looked through. A node does not count if a later node took its place in the workflow: an edit
+put that node there. The place is operation, input, sample and the places of the parents. A node below one that does not
+count does not count either.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ __all__ = ["Impact", "ImpactRow", "impact"]
 
 @dataclass(frozen=True, slots=True)
 class ImpactRow:
-    """The nodes of one operation that would go stale, and what it took to run them.
+    """The nodes of one operation that would go stale, and what running them took.
 
     Tokens are those that these nodes used themselves. Milliseconds are those of nodes that no other affected node
-    called, each with all that it called: so neither counts anything twice.
+    called, each with all that it called. So neither counts anything twice.
     """
 
     namespace: str
@@ -38,9 +39,11 @@ class ImpactRow:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What a change of an operation could make run again, with all inputs that it was ever given: at most this, since
-    what gets an equal result from above is replayed all the same. Operations come in the order in which the first
-    of these nodes were recorded."""
+    """The nodes that a change of an operation could make run again, with all inputs so far.
+
+    At most these nodes run: one whose upstream results stay equal is replayed all the same. Operations come in the
+    order in which the first of these nodes were recorded.
+    """
 
     operation: str
     rows: tuple[ImpactRow, ...]
@@ -48,7 +51,7 @@ class Impact:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Node:
     number: int
     operation: int
     effect: bool
@@ -58,10 +61,10 @@ class _Place:
 
 @tells_damage
 def impact(lineage: Lineage, operation: str) -> Impact:
-    """What would go stale if the operation of this name changed, in all namespaces. `LineageError` if there is none.
+    """Return the nodes that would go stale if an operation changed, in all namespaces.
 
-    These are its nodes, those below along data edges, and those that called any of them. An external effect that was
-    done stays done, whatever its code.
+    Nodes of the operation, all nodes below along data edges, and the callers of any of these would go stale. An
+    external effect that was done stays done, whatever its code. Raises `LineageError` if no operation has this name.
     """
     operations, rows, edges, uses, usage = lineage.ask(
         ("all_operations", {}), ("places", {}), ("all_data_edges", {}), ("all_uses", {}), ("own_usage", {})
@@ -75,92 +78,92 @@ def impact(lineage: Lineage, operation: str) -> Impact:
     for parent, child in edges:
         parents[child].append(parent)
         below[parent].append(child)
-    places = _current(rows, parents)
+    nodes = _current(rows, parents)
     answered: defaultdict[int, list[int]] = defaultdict(list)
-    for place in places.values():
-        answered[place.execution].append(place.number)
-    for execution, _, node in uses:
-        below[node] += answered[execution]
-    affected = _reached(places, below, changed)
-    called = _called(uses, {place.execution for place in affected})
+    for node in nodes.values():
+        answered[node.execution].append(node.number)
+    for execution, _, called_node in uses:
+        below[called_node] += answered[execution]
+    affected = _reached(nodes, below, changed)
+    called = _called(uses, {node.execution for node in affected})
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
     for execution, model, tokens_in, tokens_out in usage:
         tokens[execution][model] = Tokens(tokens_in, tokens_out)
     counts: dict[int, int] = {}
     costs: dict[int, Cost] = {}
     counted: set[int] = set()
-    for place in affected:
-        counts[place.operation] = counts.get(place.operation, 0) + 1
-        costs.setdefault(place.operation, Cost())
+    for node in affected:
+        counts[node.operation] = counts.get(node.operation, 0) + 1
+        costs.setdefault(node.operation, Cost())
         # Several nodes may be answered by one execution.
-        if place.execution not in counted:
-            counted.add(place.execution)
-            took = 0.0 if place.execution in called else place.duration_ms
-            costs[place.operation] += Cost(took, tokens[place.execution])
+        if node.execution not in counted:
+            counted.add(node.execution)
+            took = 0.0 if node.execution in called else node.duration_ms
+            costs[node.operation] += Cost(took, tokens[node.execution])
     total = sum(costs.values(), Cost())
     return Impact(
         operation,
-        tuple(ImpactRow(*names[each], counts[each], costs[each], dollars(costs[each])) for each in counts),
+        tuple(ImpactRow(*names[number], counts[number], costs[number], dollars(costs[number])) for number in counts),
         ImpactRow("", "total", len(affected), total, dollars(total)),
     )
 
 
-def _current(rows: Collection[tuple[Any, ...]], parents: dict[int, list[int]]) -> dict[int, _Place]:
-    """The nodes that have an answer and are not a place that a later node has taken."""
+def _current(rows: Collection[tuple[Any, ...]], parents: dict[int, list[int]]) -> dict[int, _Node]:
+    """Return the nodes that have a valid answer and whose place no later node has taken."""
     slots: dict[tuple[Any, ...], int] = {}
     slot_of: dict[int, int] = {}
     newest: dict[int, int] = {}
     for number, operation, _, input_hash, sample, *_ in rows:
-        # What is not in this store stands for itself.
+        # A parent that is not in this store has no slot, and stands for itself.
         above = frozenset(slot_of.get(parent, -parent) for parent in parents.get(number, ()))
         slot = slots.setdefault((operation, input_hash, sample, above), len(slots))
         slot_of[number] = slot
         newest[slot] = number
-    gone: set[int] = set()
-    places: dict[int, _Place] = {}
+    replaced: set[int] = set()
+    nodes: dict[int, _Node] = {}
     for number, operation, step_type, _, _, execution, invalid, duration_ms in rows:
-        if newest[slot_of[number]] != number or not gone.isdisjoint(parents.get(number, ())):
-            gone.add(number)
+        if newest[slot_of[number]] != number or not replaced.isdisjoint(parents.get(number, ())):
+            replaced.add(number)
         elif execution is not None and not invalid:
             effect = step_type == StepType.EXTERNAL_EFFECT.value
-            places[number] = _Place(number, operation, effect, execution, duration_ms)
-    return places
+            nodes[number] = _Node(number, operation, effect, execution, duration_ms)
+    return nodes
 
 
-def _reached(places: dict[int, _Place], below: dict[int, list[int]], changed: Collection[int]) -> list[_Place]:
-    """The nodes of these operations and all that hangs on them, in the order in which they were recorded."""
-    ahead = [place.number for place in places.values() if place.operation in changed]
+def _reached(nodes: dict[int, _Node], below: dict[int, list[int]], changed: Collection[int]) -> list[_Node]:
+    """Return the nodes of these operations and all below, in the order in which they were recorded."""
+    ahead = [node.number for node in nodes.values() if node.operation in changed]
     reached = set(ahead)
     for number in ahead:
         for child in below.get(number, ()):
-            if child in places and child not in reached:
+            if child in nodes and child not in reached:
                 reached.add(child)
                 ahead.append(child)
-    affected = [places[number] for number in sorted(reached)]
-    return [place for place in affected if not (place.effect and place.operation in changed)]
+    affected = [nodes[number] for number in sorted(reached)]
+    return [node for node in affected if not (node.effect and node.operation in changed)]
 
 
 def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int]) -> set[int]:
-    """What these executions called, directly or through others."""
+    """Return the executions that these executions called, directly or through others."""
     inside: defaultdict[int, list[int]] = defaultdict(list)
     for execution, called, _ in uses:
         inside[execution].append(called)
-    found: set[int] = set()
+    reached: set[int] = set()
     ahead = list(executions)
     for execution in ahead:
         for called in inside.get(execution, ()):
-            if called not in found:
-                found.add(called)
+            if called not in reached:
+                reached.add(called)
                 ahead.append(called)
-    return found
+    return reached
 
 
-def _unknown(operation: str, known: Collection[str]) -> str:
-    similar = similar_names(operation, known)
+def _unknown(operation: str, names: Collection[str]) -> str:
+    similar = similar_names(operation, names)
     if similar:
         return f"no operation is called {operation!r}; there is {_some(similar)}"
     return f"no operation is called {operation!r}; " + (
-        f"there is {_some(sorted(known))}" if known else "nothing has run yet"
+        f"there is {_some(sorted(names))}" if names else "nothing has run yet"
     )
 
 

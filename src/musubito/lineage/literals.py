@@ -1,4 +1,4 @@
-"""What stands literally in code that is kept: texts that read like prompts, and secrets, which are hidden."""
+"""Texts in stored code that read like prompts, with secrets hidden."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from musubito.identity.source import parsed
 __all__ = ["prompts_in"]
 
 WORDS: Final = 4
-"""A text of fewer words is no prompt, but a label or a separator."""
+"""Words that a prompt has at least: a shorter text is a label or a separator."""
 _FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def prompts_in(text: str) -> list[str]:
-    """The texts in a part of code, or in the text of a constant, that may be prompts: those of several words, without
-    docstrings and the texts of errors. Those of f-strings with their fields as they stand in the code."""
+    """Return the texts in a part of code that may be prompts, with secrets hidden.
+
+    The part is a function, a class, or the text of a constant. Docstrings, texts of errors and texts of few words are
+    left out. The fields of an f-string stand as they do in the code.
+    """
     try:
         tree = parsed(textwrap.dedent(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
         tree = None
     if tree is not None and tree.body and isinstance(tree.body[0], _FUNCTION):
-        found = list(_texts(tree))
+        texts = list(_texts(tree))
     elif tree is not None and len(tree.body) == 1 and isinstance(tree.body[0], (ast.Expr, ast.Assign, ast.Return)):
-        # The text of a constant that is no text itself, or the line of a lambda.
-        found = list(_texts(tree.body[0].value)) if tree.body[0].value else []
+        # The source of a constant that is no text itself, or the line of a lambda.
+        texts = list(_texts(tree.body[0].value)) if tree.body[0].value else []
     else:
-        found = [text]
-    return [without_secrets_in(each) for each in dict.fromkeys(found) if len(each.split()) >= WORDS]
+        texts = [text]
+    return [without_secrets_in(prompt) for prompt in dict.fromkeys(texts) if len(prompt.split()) >= WORDS]
 
 
 def _texts(node: ast.AST) -> Iterator[str]:
@@ -39,7 +42,7 @@ def _texts(node: ast.AST) -> Iterator[str]:
         case ast.Constant(value=str(text)):
             yield text
         case ast.JoinedStr(values=values):
-            yield "".join(_piece(each) for each in values)
+            yield "".join(_piece(value) for value in values)
         case ast.Raise() | ast.Assert():
             return
         case _:
@@ -48,9 +51,9 @@ def _texts(node: ast.AST) -> Iterator[str]:
 
 
 def _below(below: Any) -> Iterator[str]:
-    for each in below if isinstance(below, list) else [below]:
-        if isinstance(each, ast.AST):
-            yield from _texts(each)
+    for node in below if isinstance(below, list) else [below]:
+        if isinstance(node, ast.AST):
+            yield from _texts(node)
 
 
 def _undocumented(node: ast.AST, body: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Names of operations that may have been meant."""
+"""Suggestions for names of operations that do not exist."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from collections.abc import Collection
 __all__ = ["similar_names"]
 
 
-def similar_names(name: str, known: Collection[str]) -> list[str]:
-    """Those that end so after a module or a path; else those that are written much alike, the nearest first."""
-    known = sorted(set(known))
-    ends = [each for each in known if each.rpartition("/")[2] == name or each.endswith(f".{name}")]
-    return ends or difflib.get_close_matches(name, known, 3, 0.5)
+def similar_names(name: str, names: Collection[str]) -> list[str]:
+    """Return the operations that a name may have meant, nearest first.
+
+    Operations that end with the name after a module or a path are returned alone. If there are none, up to three of a
+    similar spelling are returned.
+    """
+    names = sorted(set(names))
+    ends = [other for other in names if other.rpartition("/")[2] == name or other.endswith(f".{name}")]
+    return ends or difflib.get_close_matches(name, names, 3, 0.5)

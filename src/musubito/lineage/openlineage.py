@@ -1,9 +1,10 @@
-"""Run events of OpenLineage (https://openlineage.io, spec 2-0-2): a START and an end for each call, and for the run.
+"""Run events of OpenLineage (https://openlineage.io, spec 2-0-2).
 
-A call is a run of the job that its operation is; its parent is the call that made it, else the run that it belongs to,
-which is a run of the job that it is named after. A call outside of runs has none. Artifacts are datasets, named by
-their ids, so that what several calls were given is one dataset. Contents are never told. A replay is a run whose facet
-`musubito_replay` says so.
+Each call has a START event and an end event, and so has the run. A call is a run of a job, and the job is the call's
+operation. The parent of a call is the call that made it, else the run that it belongs to. That run is a run of the job
+that has its name. A call outside of runs has no parent. Artifacts are datasets, named by their ids: an artifact that
+several calls consumed is one dataset. Contents are left out. The facet `musubito_replay` tells whether a call was
+replayed.
 """
 
 from __future__ import annotations
@@ -23,16 +24,23 @@ __all__ = ["events_of_nodes", "events_of_run"]
 SCHEMA: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 PARENT: Final = "https://openlineage.io/spec/facets/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet"
 REPLAY: Final = "https://pypi.org/project/musubito/#musubito_replay-1"
-"""What stands in the place of a schema: the facet is described in this module."""
+"""The address in place of a schema: this module describes the facet."""
 ENDS: Final = {"ran": "COMPLETE", "replayed": "COMPLETE", "finished": "COMPLETE", "failed": "FAIL"}
-"""All other outcomes, cancelled and suspended and stopped, are an ABORT."""
+"""The end event of each outcome.
+
+All other outcomes (cancelled, suspended, stopped) are an ABORT.
+"""
 UNFINISHED: Final = "running"
-"""Has no end yet."""
+"""The outcome of a run that has no end yet."""
 IDS: Final = UUID("5b1f0a6e-7a35-5c39-9a0c-6d7573756269")
+"""The namespace of run ids: an equal name always has the same id."""
 
 
-class _Told(NamedTuple):
-    """One run of a job; `node_id` is "" where that is no call."""
+class _JobRun(NamedTuple):
+    """One run of a job.
+
+    `node_id` is "" if it is the run around calls.
+    """
 
     name: str
     parent: str | None
@@ -49,7 +57,7 @@ class _Told(NamedTuple):
 
 @tells_damage
 def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
-    """Those of the calls of a run, in the order of time."""
+    """Return the events of a run and of its calls, in the order of time."""
     run = report.summary.run_id
     around = _run_around(lineage, report)
     return _events(
@@ -57,7 +65,7 @@ def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
         [
             *around,
             *(
-                _Told(
+                _JobRun(
                     f"{run}/{call.number}",
                     f"{run}/{call.parent}" if call.parent is not None else run if around else None,
                     call.namespace,
@@ -76,15 +84,15 @@ def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
     )
 
 
-def _run_around(lineage: Lineage, report: RunReport) -> list[_Told]:
-    """The run itself, none around a call outside of runs."""
+def _run_around(lineage: Lineage, report: RunReport) -> list[_JobRun]:
+    """Return the run itself, or nothing for a call outside of runs."""
     run = report.summary
     if not lineage.rows("run", run=bytes.fromhex(run.run_id)):
         return []
     namespaces = {call.namespace for call in report.calls}
     ended = run.started_at if run.finished_at is None else run.finished_at
     return [
-        _Told(
+        _JobRun(
             run.run_id,
             None,
             namespaces.pop() if len(namespaces) == 1 else "",
@@ -102,11 +110,11 @@ def _run_around(lineage: Lineage, report: RunReport) -> list[_Told]:
 
 @tells_damage
 def events_of_nodes(lineage: Lineage, nodes: Iterable[NodeReport]) -> list[dict[str, Any]]:
-    """Those of the executions that answer at nodes, in the order of time."""
+    """Return the events of the executions that answer at nodes, in the order of time."""
     return _events(
         lineage,
         [
-            _Told(
+            _JobRun(
                 f"{node.node_id}/{node.execution.number}",
                 None,
                 node.namespace,
@@ -125,73 +133,80 @@ def events_of_nodes(lineage: Lineage, nodes: Iterable[NodeReport]) -> list[dict[
     )
 
 
-def _events(lineage: Lineage, told: list[_Told]) -> list[dict[str, Any]]:
-    by_name = _with_all_inside(told)
-    found: list[tuple[float, int, int, dict[str, Any]]] = []
-    for number, each in enumerate(by_name.values()):
-        common = _common(each, by_name.get(each.parent or ""))
-        given, gave = _artifacts(lineage, each) if each.node_id else ([], [])
-        inputs, outputs = ([_dataset(each.namespace, artifact) for artifact in some] for some in (given, gave))
+def _events(lineage: Lineage, job_runs: list[_JobRun]) -> list[dict[str, Any]]:
+    by_name = _with_all_inside(job_runs)
+    ranked: list[tuple[float, int, int, dict[str, Any]]] = []
+    for number, job_run in enumerate(by_name.values()):
+        common = _common(job_run, by_name.get(job_run.parent or ""))
+        consumed, produced = _artifacts(lineage, job_run) if job_run.node_id else ([], [])
+        inputs, outputs = (
+            [_dataset(job_run.namespace, artifact) for artifact in artifacts] for artifacts in (consumed, produced)
+        )
         # An inner call begins after its outer one and ends before it, also where the clock shows no difference.
         for rank, kind, at, out in (
-            (0, "START", each.began, []),
-            (1, ENDS.get(each.outcome, "ABORT"), each.ended, outputs),
+            (0, "START", job_run.began, []),
+            (1, ENDS.get(job_run.outcome, "ABORT"), job_run.ended, outputs),
         ):
-            if rank == 1 and each.outcome == UNFINISHED:
+            if rank == 1 and job_run.outcome == UNFINISHED:
                 continue
             event = {"eventType": kind, "eventTime": _time(at), **common, "inputs": inputs, "outputs": out}
-            found.append((at, rank, number if rank == 0 else -number, event))
-    return [event for *_, event in sorted(found, key=lambda each: each[:3])]
+            ranked.append((at, rank, number if rank == 0 else -number, event))
+    return [event for *_, event in sorted(ranked, key=lambda entry: entry[:3])]
 
 
-def _with_all_inside(told: list[_Told]) -> dict[str, _Told]:
-    """By name. What a call takes is counted from when its function begins: a call inside may have begun before."""
-    by_name = {each.name: each for each in told}
-    for name in reversed(list(by_name)):  # inner ones are told after their outer ones
-        each = by_name[name]
-        outer = by_name.get(each.parent or "")
+def _with_all_inside(job_runs: list[_JobRun]) -> dict[str, _JobRun]:
+    """Return the job runs by name, each as long as all inside it.
+
+    The time of a call is counted from when its function begins, and a call inside may have begun before.
+    """
+    by_name = {job_run.name: job_run for job_run in job_runs}
+    for name in reversed(list(by_name)):  # inner job runs are listed after their outer ones
+        job_run = by_name[name]
+        outer = by_name.get(job_run.parent or "")
         if outer is not None:
-            began, ended = min(outer.began, each.began), max(outer.ended, each.ended)
+            began, ended = min(outer.began, job_run.began), max(outer.ended, job_run.ended)
             by_name[outer.name] = outer._replace(began=began, ended=ended)
     return by_name
 
 
-def _common(each: _Told, parent: _Told | None) -> dict[str, Any]:
+def _common(job_run: _JobRun, parent: _JobRun | None) -> dict[str, Any]:
     facets: dict[str, Any] = {}
-    if each.node_id:
+    if job_run.node_id:
         facets["musubito_replay"] = {
             "_producer": _producer(),
             "_schemaURL": REPLAY,
-            "outcome": each.outcome,
-            "reason": each.reason,
-            "savedMilliseconds": each.saved_ms,
-            "nodeId": each.node_id,
-            "execution": each.execution,
+            "outcome": job_run.outcome,
+            "reason": job_run.reason,
+            "savedMilliseconds": job_run.saved_ms,
+            "nodeId": job_run.node_id,
+            "execution": job_run.execution,
         }
     if parent is not None:
         facets["parent"] = {"_producer": _producer(), "_schemaURL": PARENT, "run": _run(parent), "job": _job(parent)}
     return {
-        "run": {**_run(each), "facets": facets},
-        "job": {**_job(each), "facets": {}},
+        "run": {**_run(job_run), "facets": facets},
+        "job": {**_job(job_run), "facets": {}},
         "producer": _producer(),
         "schemaURL": SCHEMA,
     }
 
 
-def _run(each: _Told) -> dict[str, str]:
-    return {"runId": str(uuid5(IDS, each.name))}
+def _run(job_run: _JobRun) -> dict[str, str]:
+    return {"runId": str(uuid5(IDS, job_run.name))}
 
 
-def _job(each: _Told) -> dict[str, str]:
-    return {"namespace": each.namespace or "default", "name": each.operation or "unknown"}
+def _job(job_run: _JobRun) -> dict[str, str]:
+    return {"namespace": job_run.namespace or "default", "name": job_run.operation or "unknown"}
 
 
-def _artifacts(lineage: Lineage, each: _Told) -> tuple[list[bytes], list[bytes]]:
-    """What it was given, of its parents in the lineage, and what it gave."""
-    numbers = lineage.rows("numbers_of_node", node=bytes.fromhex(each.node_id))
-    given = [row[1] for row in lineage.rows("data_edges", id=numbers[0][0])] if numbers else []
-    gave = [row[0] for row in lineage.rows("artifact_of", execution=each.execution)]
-    return list(dict.fromkeys(map(bytes, given))), [binary(artifact) for artifact in gave if artifact is not None]
+def _artifacts(lineage: Lineage, job_run: _JobRun) -> tuple[list[bytes], list[bytes]]:
+    """Return the artifacts of a call's data parents, and its own artifact."""
+    numbers = lineage.rows("numbers_of_node", node=bytes.fromhex(job_run.node_id))
+    consumed = [row[1] for row in lineage.rows("data_edges", id=numbers[0][0])] if numbers else []
+    produced = [row[0] for row in lineage.rows("artifact_of", execution=job_run.execution)]
+    return list(dict.fromkeys(map(bytes, consumed))), [
+        binary(artifact) for artifact in produced if artifact is not None
+    ]
 
 
 def _dataset(namespace: str, artifact: bytes) -> dict[str, Any]:

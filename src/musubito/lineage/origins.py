@@ -1,4 +1,4 @@
-"""Where an answer came from: the models, the prompts, the inputs and the files that led to it."""
+"""The models, prompts, inputs and files that led to a result."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ __all__ = ["Origins", "Prompt", "RootInput", "origins"]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text in the code that may be a prompt: the function or constant that it is in, and the operations that reach
-    this."""
+    """A text in the code that may be a prompt.
+
+    `part` is the function or constant that has the text. `operations` are the operations whose code reaches this part.
+    """
 
     part: str
     text: str
@@ -28,7 +30,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class RootInput:
-    """A call that consumed no other one's result, with its arguments as plain data; None if they are not stored."""
+    """A call that consumed no result and was called by no node of the lineage.
+
+    `value` is its arguments as plain data, None if they are not stored.
+    """
 
     node: NodeReport
     value: Any
@@ -36,8 +41,11 @@ class RootInput:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """What led to an answer. `models` has the tokens of all executions in its lineage, each counted once, and
-    `files` what they read of files and folders."""
+    """The models, prompts, inputs and files that led to a result.
+
+    `models` has the tokens of all executions in the lineage, each counted once. `files` has the files and folders that
+    these executions read.
+    """
 
     models: Mapping[str, Tokens]
     prompts: tuple[Prompt, ...]
@@ -47,29 +55,32 @@ class Origins:
 
 @tells_damage
 def origins(lineage: Lineage, node: str) -> Origins:
-    """Which models, prompts, inputs and files led to what this node gave. `LineageError` if it is not there."""
+    """Return the models, prompts, inputs and files that led to the result of a node.
+
+    Raises `LineageError` if the node does not exist.
+    """
     number = lineage.number(node)
     links = lineage.rows("links_above", id=number)
     numbers = sorted({number}.union(*((below, above) for below, above, _ in links)))
     nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
-    # Whoever consumed something came of that; whoever was called was given his input by his caller.
+    # A node that consumed a result has its input from there, and a called node has its input from its caller.
     consumed = {below for below, _, kind in links if kind == "data"}
     called = {above for _, above, kind in links if kind == "call"}
-    roots = [each for at, each in nodes.items() if at not in consumed and at not in called and each.input_hash]
+    roots = [root for at, root in nodes.items() if at not in consumed and at not in called and root.input_hash]
     return Origins(
         _models(lineage, nodes.values()),
         _prompts(lineage, nodes.values()),
-        tuple(RootInput(each, lineage.input(each)) for each in roots),
+        tuple(RootInput(root, lineage.input(root)) for root in roots),
         files_read(lineage, nodes.values()),
     )
 
 
 def _models(lineage: Lineage, nodes: Any) -> dict[str, Tokens]:
-    done = [node.execution or lineage.attempt(node) for node in nodes]
-    executions = sorted({each.number for each in done if each is not None})
+    executions = [node.execution or lineage.attempt(node) for node in nodes]
+    numbers = sorted({execution.number for execution in executions if execution is not None})
     models: defaultdict[str, Tokens] = defaultdict(Tokens)
-    for rows in lineage.ask(*(("usage", {"execution": each}) for each in executions)):
-        # Its own alone: those of the calls inside are counted with them.
+    for rows in lineage.ask(*(("usage", {"execution": number}) for number in numbers)):
+        # The totals would count calls inside twice: they have executions of their own here.
         for model, own_in, own_out, *_ in rows:
             models[model] = models[model].plus(Tokens(own_in, own_out))
     return {model: used for model, used in sorted(models.items()) if used.total}

@@ -1,4 +1,7 @@
-"""What a call would replay and what it would run, and what that would take. Nothing is run and nothing is written."""
+"""Plan what a call would replay and what it would run, and what running it would take.
+
+Nothing is run and nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +36,16 @@ REPLAY: Final = "would replay"
 RUN: Final = "would run"
 UNKNOWN: Final = "unknown"
 LOOKED_AT: Final = 20
-"""How many of an operation's newest executions an estimate is made of."""
+"""Newest executions of an operation from which an estimate is made."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
     """One call that would be made.
 
-    `outcome` is "would replay", "would run" or "unknown"; `node_id` is None where it is not known on what it would be
-    called. `estimate` is what running it takes, None if it never ran. `within` names the operation inside of which it
-    may be called, whose own estimate has that of this one in it; None at the top. `parts` are the paths, files or names
+    `outcome` is "would replay", "would run" or "unknown". `node_id` is None if the input of the call is not known.
+    `estimate` is the cost of running it, None if it never ran. `within` names the operation inside which it may be
+    called, None at the top. The estimate of that operation includes this one. `parts` are the paths, files or names
     that differ from the nearest earlier call, and `remedy` says what to do about them.
     """
 
@@ -63,10 +66,10 @@ class PlanLine:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The calls in the order in which they would be made, what is unknown at the end.
+    """The calls in the order in which they would be made, the unknown ones at the end.
 
-    `estimate` is what those take that would run, as far as they ever ran; of parallel work, the sum. `unknown` says in
-    words what the plan cannot tell.
+    `estimate` is the cost of those that would run, as far as they ever ran; for parallel work, the sum. `unknown` says
+    in words what the plan cannot tell.
     """
 
     lines: tuple[PlanLine, ...]
@@ -78,22 +81,22 @@ class Plan:
 
     @property
     def perhaps(self) -> Cost:
-        """What those would take besides that are unknown, if each of them ran once."""
+        """Return the additional cost if each of the unknown calls at the top ran once."""
         return _sum(line for line in self.lines if line.outcome == UNKNOWN and line.within is None)
 
 
 class Estimates:
-    """What operations took when they ran: the medians of their newest executions that succeeded."""
+    """The usual costs of operations: the medians of their newest executions that succeeded."""
 
     def __init__(self, engine: MusubitoEngine) -> None:
         read: Any = getattr(engine.storage, "read", None)
-        # Not by way of `Lineage`, which first writes what the ledger has buffered. Not every store is for readers.
+        # A `Lineage` would first write the buffered history, and not every store can be asked by readers.
         self._read: Callable[[Sequence[Any]], list[list[tuple[Any, ...]]]] | None = read if callable(read) else None
         self._namespace = engine.namespace
         self._newest = cache(self._newest_successes)
 
     def of(self, operation: str) -> Cost | None:
-        """None if it never succeeded."""
+        """Return the usual cost of an operation, or None if it never succeeded."""
         rows = self._newest(operation)
         durations = {execution: milliseconds for execution, milliseconds, *_ in rows}
         if not durations:
@@ -101,20 +104,20 @@ class Estimates:
         tokens = {}
         for model in dict.fromkeys(row[2] for row in rows if row[2] is not None):
             used = [row[3:] for row in rows if row[2] == model]
-            # Those that did not ask this model used none of its tokens.
+            # Executions that did not ask this model used none of its tokens.
             used += [(0, 0)] * (len(durations) - len(used))
-            tokens[model] = Tokens(round(median(each[0] for each in used)), round(median(each[1] for each in used)))
-        return Cost(median(durations.values()), {model: each for model, each in tokens.items() if each.total})
+            tokens[model] = Tokens(round(median(pair[0] for pair in used)), round(median(pair[1] for pair in used)))
+        return Cost(median(durations.values()), {model: used for model, used in tokens.items() if used.total})
 
     def called_by(self, operation: str) -> list[str]:
-        """The operations that its newest execution called."""
+        """Return the operations that the newest successful execution of an operation called."""
         rows = self._newest(operation)
         if not rows:
             return []
         return [name for (name,) in self._rows("operations_called", execution=rows[0][0])]
 
     def under(self, prefix: str) -> list[str]:
-        """The operations that are recorded and whose names begin so."""
+        """Return the recorded operations whose names begin with a prefix."""
         return [name for (name,) in self._rows("operations_under", namespace=self._namespace, prefix=prefix)]
 
     def _newest_successes(self, operation: str) -> list[tuple[Any, ...]]:
@@ -125,10 +128,10 @@ class Estimates:
 
 
 def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Plan:
-    """What `step(*args, **kwargs)` would do, in the run that is around. Steps that its code reaches are listed inside
-    it: whether they are called is seen only when it runs.
+    """Return what `step(*args, **kwargs)` would replay and what it would run, in the current run.
 
-    Raises TypeError if it is no step, `InputError` as the call would, and `StoreError`.
+    Steps that its code reaches are listed inside it: only running it shows whether they are called. Raises TypeError if
+    `step` is no step, `InputError` as the call would, and `StoreError`.
     """
     make: Callable[..., Call] | None = getattr(step, "__musubito_call__", None)
     if make is None:
@@ -137,7 +140,7 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     call = make(engine, args if receiver is None else (receiver, *args), kwargs)
     estimates = Estimates(engine)
     name = call.definition.name
-    explanation = explain(engine, call, _like_the_run_around(engine))
+    explanation = explain(engine, call, _copy_of_current_run(engine))
     outcome, reason = _outcome(explanation, call.definition.semantics.step_type)
     cost, parts = estimates.of(name), explanation.parts
     lines = [PlanLine(name, explanation.node_id, outcome, reason, cost, parts=parts, remedy=explanation.remedy)]
@@ -150,8 +153,11 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     return planned(lines, unknown)
 
 
-def _like_the_run_around(engine: MusubitoEngine) -> Run:
-    """One that has given the samples that the run around has given: it does not give these again."""
+def _copy_of_current_run(engine: MusubitoEngine) -> Run:
+    """Return a run that has given the samples that the current run has given.
+
+    So the plan does not give these samples again.
+    """
     run, scope = engine.new_run(), SCOPE.get()
     if scope.engine is engine and scope.run is not None and scope.run.gives_samples:
         run.samples = scope.run.samples.copy()
@@ -170,14 +176,14 @@ def _outcome(explanation: Explanation, step_type: StepType) -> tuple[str, str]:
 
 
 def _recorded_as_script(call: Call, estimates: Estimates) -> str | None:
-    """What the step is called in the lineage if its module was run as a script."""
+    """Return the recorded name of the step if its module was run as a script, else None."""
     function = call.definition.function
     other = f"__main__.{getattr(function, '__qualname__', '')}"
     return other if estimates.under(other) == [other] and other != call.definition.name else None
 
 
 def said(explanation: Explanation) -> str:
-    """Why, in words."""
+    """Return the reason of a decision in words."""
     reason = explanation.decision.reason
     if explanation.never is not None:
         return explanation.never.says
@@ -187,19 +193,19 @@ def said(explanation: Explanation) -> str:
 
 
 def inside(operation: str, called: Iterable[str], estimates: Estimates) -> list[PlanLine]:
-    """Lines for what an operation that would run may call."""
+    """Return lines for the operations that an operation may call if it runs."""
     reason = f"{operation} calls it, or does not"
     names = dict.fromkeys(name for name in called if name != operation and not name.endswith(f"/{ANY}"))
     return [PlanLine(name, None, UNKNOWN, reason, estimates.of(name), operation) for name in names]
 
 
 def never_ran(operation: str) -> str:
-    """Why an estimate leaves an operation out, in words."""
+    """Return the words for an operation that an estimate leaves out."""
     return f"what {operation} takes: it never ran to its end"
 
 
 def planned(lines: Sequence[PlanLine], unknown: Sequence[str]) -> Plan:
-    """The plan of these lines."""
+    """Return the plan with these lines, their sum, and the operations that the sum leaves out."""
     never = dict.fromkeys(line.operation for line in lines if line.outcome == RUN and line.estimate is None)
     more = [never_ran(operation) for operation in never]
     return Plan(tuple(lines), _sum(line for line in lines if line.outcome == RUN), (*unknown, *more))

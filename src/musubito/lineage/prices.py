@@ -1,7 +1,7 @@
-"""Money, by the price lists of the `genai-prices` package (extra `prices`); nothing is ever fetched.
+"""Prices in dollars, from the lists of the `genai-prices` package (extra `prices`).
 
-Prices are today's, per token, without the surcharges for very long prompts: what is priced is a sum over many calls,
-and the length of each is not known apart.
+Nothing is fetched from the network. Prices are today's, per token, without the surcharges for very long prompts. A cost
+is a sum over many calls, and the length of each prompt is not known.
 """
 
 from __future__ import annotations
@@ -16,29 +16,32 @@ from musubito.lineage.records import Cost
 __all__ = ["dollars", "unpriced"]
 
 PROBE: Final = 1000
-"""So many tokens are priced, few enough for the lowest tier of every list."""
+"""Tokens that are priced to find a rate: few enough for the lowest tier of every list."""
 BEDROCK: Final = re.compile(r"([a-z-]+\.){1,2}[a-z]")
-"""Such as anthropic.claude-..., us.anthropic.claude-...: how AWS calls the models of others."""
+"""Names of other vendors' models on AWS (anthropic.claude-..., us.anthropic.claude-...)."""
 
 
 def dollars(cost: Cost) -> float | None:
-    """What the tokens of a cost are worth, as far as the prices of its models are known; None if no price is."""
-    known = [
+    """Return the price in dollars of the tokens of a cost.
+
+    Models without a known price are left out. If no model has one, None is returned.
+    """
+    amounts = [
         tokens.input * rate[0] + tokens.output * rate[1]
         for model, tokens in cost.tokens.items()
         if (rate := _rate(model)) is not None
     ]
-    return sum(known) if known else None
+    return sum(amounts) if amounts else None
 
 
 def unpriced(cost: Cost) -> list[str]:
-    """The models of a cost that `dollars` leaves out, "" for one without a name."""
+    """Return the models of a cost that `dollars` leaves out, "" for a model without a name."""
     return sorted(model for model, tokens in cost.tokens.items() if tokens.total and _rate(model) is None)
 
 
 @lru_cache(1024)
 def _rate(model: str) -> tuple[float, float] | None:
-    """Dollars for a token in and for one out, None if nobody lists a price."""
+    """Return dollars for a token in and for a token out, or None if no list has a price."""
     try:
         from genai_prices import Usage, calc_price  # noqa: PLC0415 - an extra, and slow to import
     except ImportError:
@@ -47,16 +50,19 @@ def _rate(model: str) -> tuple[float, float] | None:
         try:
             price = calc_price(Usage(input_tokens=PROBE, output_tokens=PROBE), name, provider_id=provider)
             rate = float(price.input_price) / PROBE, float(price.output_price) / PROBE
-        except Exception:  # noqa: S112 - whatever the list says of it: a name without a price is no fault
+        except Exception:  # noqa: S112 - lists raise many errors, and a name without a price is no fault
             continue
-        # What is listed without a price of its tokens (subscriptions) says nothing of what they are worth.
+        # A subscription is listed without a price of its tokens, and would make them free.
         if any(rate):
             return rate
     return None
 
 
 def _references(model: str) -> Iterator[tuple[str | None, str]]:
-    """What a name may mean: a model, or "provider:model" and "provider/model" as frameworks write them."""
+    """Yield the provider and the model that a name may mean.
+
+    Frameworks write "provider:model" and "provider/model". The provider of a plain name is None.
+    """
     name = model.strip().removeprefix("models/")
     if not name:
         return
@@ -64,6 +70,6 @@ def _references(model: str) -> Iterator[tuple[str | None, str]]:
     if BEDROCK.match(name):
         yield "aws", name
     for separator in ":/":
-        provider, found, rest = name.partition(separator)
-        if found and provider and rest:
+        provider, divider, rest = name.partition(separator)
+        if divider and provider and rest:
             yield provider, rest

@@ -1,4 +1,7 @@
-"""The read side: runs, nodes and what hangs on what, as plain values. Nothing here runs or changes anything."""
+"""Read recorded runs, nodes and their relations as plain values.
+
+No function of this module runs a step or changes a recorded result.
+"""
 
 from __future__ import annotations
 
@@ -36,20 +39,22 @@ from musubito.store.base import Holder, KeyCheckOf, PayloadOf, Question, Readabl
 __all__ = ["Lineage", "short_id", "tokens_said"]
 
 EVER: Final = 1e18
+"""Seconds since the epoch, later than any run."""
 SHORTEST: Final = 4
+"""Hexadecimal digits that a shortened id has at least."""
 LONGEST: Final = {"node": 32, "run": 17}
-"""How many bytes ids have."""
+"""Bytes of a whole id, by the kind of thing that has it."""
 SHOWN: Final = {"node": "musubito show last", "run": "musubito runs"}
-"""What tells them."""
+"""The command that lists the ids of a kind."""
 Row = tuple[Any, ...]
 
 
 class Lineage:
-    """Answers questions about what an engine has recorded, in all namespaces of its store.
+    """A reader of what an engine has recorded, in all namespaces of its store.
 
-    Ids are accepted in short, from 4 digits on, where they are unambiguous; `LineageError` where nothing or several
-    things begin so. What the engine has buffered is written first. Raises `StoreError` if the store cannot be read, and
-    TypeError if it is none that readers can ask.
+    An id may be shortened to its first digits, 4 or more. Methods raise `LineageError` if no id or several ids begin
+    with these digits. History that the engine has buffered is written before a method reads. Methods raise `StoreError`
+    if the store cannot be read. The constructor raises TypeError if the engine's store cannot be asked by readers.
     """
 
     def __init__(self, engine: MusubitoEngine) -> None:
@@ -63,15 +68,18 @@ class Lineage:
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """The lineage in the store that a URL names, see `MusubitoEngine.from_url`; to be closed, or used in a `with`.
-        `LineageError` for a file that is not there: to read is to make none."""
+        """Open the lineage in the store that a URL names.
+
+        URLs are those of `MusubitoEngine.from_url`. Close the lineage with `close`, or use it in a `with` statement.
+        Raises `LineageError` if the SQLite file of a URL does not exist: reading never creates one.
+        """
         scheme, _, path = url.partition(":///")
         if scheme == "sqlite" and not Path(path).is_file():
             raise LineageError(f"there is no database at {path}")
         return cls(MusubitoEngine.from_url(url))
 
     def close(self) -> None:
-        """Let go of the engine's store."""
+        """Close the engine, and with it the connection to its store."""
         self.engine.close()
 
     def __enter__(self) -> Self:
@@ -81,22 +89,26 @@ class Lineage:
         self.close()
 
     def damage(self) -> str | None:
-        """See `Readable.damage`."""
+        """Return a description of damaged rows in the store, or None; see `Readable.damage`."""
         return self._store.damage()
 
     def ask(self, *questions: Question) -> list[list[Row]]:
-        """The rows for queries of `reading.sql`, all as of one moment."""
+        """Return the rows of several queries of `reading.sql`, all as of one moment."""
         self.engine.flush()
         return self._store.read(questions)
 
     def rows(self, query: str, /, **parameters: Any) -> list[Row]:
-        """Those of one query."""
+        """Return the rows of one query of `reading.sql`."""
         return self.ask((query, parameters))[0]
 
     # -- runs ----------------------------------------------------------------------------------------------------------
     @tells_damage
     def runs(self, limit: int = 20, *, name: str | None = None, before: float = EVER) -> list[RunSummary]:
-        """The newest runs, newest first. A call outside of any run is one of its own, named by its operation."""
+        """Return the newest runs, newest first.
+
+        A call outside of any run is a run of its own, named by its operation. With `name`, only runs of that name are
+        returned. With `before`, in seconds since the epoch, only earlier runs are returned.
+        """
         rows = self.rows("runs", limit=limit, before=before, named=name)
         lone = self.rows("lone_calls", limit=limit, before=before, named=name)
         newest = sorted([(row[3], row[0]) for row in rows] + [(row[2], row[0]) for row in lone], reverse=True)
@@ -104,7 +116,10 @@ class Lineage:
 
     @tells_damage
     def run(self, run: str) -> RunReport:
-        """One run, by its id, or the newest of that name; "last" is the newest of all."""
+        """Return one run with its calls.
+
+        `run` is an id, a name, or "last". A name stands for its newest run, "last" for the newest of all.
+        """
         number = self._run_id(run)
         return RunReport(self._summary(number), self._calls(number))
 
@@ -117,63 +132,69 @@ class Lineage:
         named = self.rows("runs_named", name=text, limit=1) or self.rows("lone_calls_named", name=text, limit=1)
         if named:
             return binary(named[0][0])
-        return self._counted(text) or self._unique("run", text, "runs_like")
+        return self._by_number(text) or self._unique("run", text, "runs_like")
 
-    def _counted(self, text: str) -> bytes | None:
-        """The run that the short form names: of the ids of one process only the number at the end differs."""
+    def _by_number(self, text: str) -> bytes | None:
+        """Return the id of the run that a short form names, or None.
+
+        Ids of one process differ only in the number at their end, which the short form has after a dash.
+        """
         first, dash, number = text.lower().strip().rpartition("-")
         if not dash or not number.isdecimal() or not set(first) <= set("0123456789abcdef") or len(first) < SHORTEST:
             return None
-        low, high = (bytes.fromhex(first.ljust(24, each)[:24]) for each in "0f")
+        low, high = (bytes.fromhex(first.ljust(24, digit)[:24]) for digit in "0f")
         end = (int(number) % 256**5).to_bytes(5, "big")
-        found = [binary(row[0]) for row in self.rows("runs_numbered", first=low, last=high + b"\xff" * 5, number=end)]
-        if len(found) > 1:
+        runs = [binary(row[0]) for row in self.rows("runs_numbered", first=low, last=high + b"\xff" * 5, number=end)]
+        if len(runs) > 1:
             raise LineageError(f"several runs begin with {first} and have this number; give the whole id")
-        return found[0] if found else None
+        return runs[0] if runs else None
 
     def _parts(self, run: bytes) -> list[tuple[bytes, int | None, bool]]:
-        """The run and those inside it, each with the call of the one around it in which it began, and whether a call
-        around it has its time."""
+        """Return a run and the runs inside it, each with its place.
+
+        The place is the call of the outer run in which the inner run began. A flag tells whether the time of a call
+        around the inner run includes the time of that run.
+        """
         return [(binary(part), call, bool(inside)) for part, call, inside in self.rows("parts_of_run", run=run)]
 
     def _summary(self, run: bytes) -> RunSummary:
-        known = self.rows("run", run=run)
+        recorded = self.rows("run", run=run)
         parts = self._parts(run)
         totals = self.ask(*(("totals_of_run", {"run": part}) for part, *_ in parts))
         used = self.ask(*(("usage_of_run", {"run": part}) for part, *_ in parts))
-        besides = self.ask(*(("used_in_run", {"run": part}) for part, *_ in parts))
+        used_without_execution = self.ask(*(("used_in_run", {"run": part}) for part, *_ in parts))
         calls = replayed = ran = failed = 0
         spent, saved = Cost(), Cost()
         for (*_, inside), ((row,), usage) in zip(parts, zip(totals, used, strict=True), strict=True):
             calls, replayed, ran, failed = calls + row[0], replayed + row[1], ran + row[2], failed + row[3]
-            # The time of a run that began inside a call is in that call's.
+            # The time of a run that began inside a call is part of that call's time, and would count twice.
             spent += Cost(0.0 if inside else row[4])
             saved += Cost(row[5])
             for was_replayed, model, tokens_in, tokens_out in usage:
-                if not tokens_in and not tokens_out:  # only calls inside it used this model
+                if not tokens_in and not tokens_out:  # only calls inside these calls used the model
                     continue
                 cost = Cost(tokens={model: Tokens(tokens_in, tokens_out)})
                 spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
-        for (said,) in (row for rows in besides for row in rows):
-            spent += Cost(tokens=tokens_said(said))
+        for (used_by_call,) in (row for rows in used_without_execution for row in rows):
+            spent += Cost(tokens=tokens_said(used_by_call))
         first, last, ended, operation = self.rows("span_of_run", run=run)[0]
-        if known:
-            _, name, tags, started_at, finished_at, status, _, *process = known[0]
+        if recorded:
+            _, name, tags, started_at, finished_at, status, _, *process = recorded[0]
         else:
             name, tags, started_at, finished_at, status, process = operation, None, first, last, "open", ["", 0, ""]
         if status == "open":
-            stopped = _ended(ended)
-            # Of a graph that was stopped nobody says so before its last traces are gone.
+            stopped = _status_after(ended)
+            # The end of a graph that was stopped is recorded late. Until then, its last call tells whether it failed.
             status = stopped if finished_at is not None or stopped != "finished" else "running"
         host, pid, started = process
         if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
             status = "stopped"
         tags = tags and opened_tags(tags, self.contents)
-        said = _tags(tags) if tags else None
+        readable_tags = _tags(tags) if tags else None
         return RunSummary(
             run.hex(),
             name and scrubbed(name),
-            said,
+            readable_tags,
             started_at,
             finished_at,
             status,
@@ -186,25 +207,25 @@ class Lineage:
         )
 
     def _calls(self, run: bytes) -> tuple[CallReport, ...]:
-        """Those of all parts, numbered anew."""
+        """Return the calls of a run and of the runs inside it, numbered from 1 through all of them."""
         parts = self._parts(run)
         rows = self.ask(*(("calls_of_run", {"run": part}) for part, *_ in parts))
         began = {part: self.rows("run", run=part)[0][6] if part != run else None for part, *_ in parts}
         numbers: dict[tuple[bytes, int], int] = {}
-        found: list[tuple[bytes, int | None, Row]] = []
+        placed_rows: list[tuple[bytes, int | None, Row]] = []
         for (part, within, _), lines in zip(parts, rows, strict=True):
             for row in lines:
                 numbers[part, row[1]] = len(numbers) + 1
-                found.append((part, within, row))
+                placed_rows.append((part, within, row))
         calls: list[CallReport] = []
-        for part, within, row in found:
+        for part, within, row in placed_rows:
             _, call, parent, operation, namespace, node, execution, outcome, reason, at, *costs = row
             outer = began[part]
-            # A call begins after the one around it; in a damaged database it might be inside itself.
+            # An outer call has a lower number. A damaged row might put a call inside itself: readers would never end.
             above = numbers.get((part, parent)) if parent is not None and parent < call else None
             if above is None and within is not None and outer is not None:
                 above = numbers.get((outer, within))
-            took, saved_ms, saved_tokens, tokens = costs
+            duration_ms, saved_ms, saved_tokens, tokens = costs
             calls.append(
                 CallReport(
                     numbers[part, call],
@@ -216,7 +237,7 @@ class Lineage:
                     outcome,
                     reason.lower().replace("_", " "),
                     at,
-                    took,
+                    duration_ms,
                     saved_ms,
                     tokens,
                     saved_tokens,
@@ -227,18 +248,18 @@ class Lineage:
     # -- nodes ---------------------------------------------------------------------------------------------------------
     @tells_damage
     def node(self, node: str) -> NodeReport:
-        """One node, by its id."""
+        """Return one node, by its id."""
         return self.nodes([self.number(node)])[0]
 
     @tells_damage
     def nodes(self, numbers: Iterable[int]) -> list[NodeReport]:
-        """Those of these numbers, as the store counts them."""
+        """Return the nodes that have these numbers in the store, in their order."""
         numbers = list(numbers)
         rows = self.ask(*(("node_record", {"id": number}) for number in numbers))
         executions = [row[0][9] for row in rows]
         used = self.ask(*(("usage", {"execution": execution}) for execution in executions))
         reports = [_node(row[0], usage) for row, usage in zip(rows, used, strict=True)]
-        return [each if each.error is None else self._with_error(each, each.error) for each in reports]
+        return [node if node.error is None else self._with_error(node, node.error) for node in reports]
 
     def _with_error(self, node: NodeReport, error: str) -> NodeReport:
         try:
@@ -247,49 +268,63 @@ class Lineage:
             return replace(node, error=f"(not shown: {problem})")
 
     def attempt(self, node: NodeReport) -> Attempt | None:
-        """The last attempt at a node that failed; None of any other one."""
+        """Return the last attempt at a node whose status is FAILED, else None."""
         if node.status is not NodeStatus.FAILED:
             return None
-        found = self.rows("last_attempt", node=bytes.fromhex(node.node_id))
-        if not found:
+        attempts = self.rows("last_attempt", node=bytes.fromhex(node.node_id))
+        if not attempts:
             return None
-        number, started_at, duration_ms, saved_ms = found[0]
+        number, started_at, duration_ms, saved_ms = attempts[0]
         used = self.rows("usage", execution=number)
-        return Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _all_of(used)))
+        return Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _total_tokens(used)))
 
     @tells_damage
     def number(self, node: str) -> int:
-        """The number of a node in the store."""
-        found = self.rows("numbers_of_node", node=self._unique("node", node, "nodes_like"))
-        return int(found[0][0])
+        """Return the number that a node has in the store."""
+        numbers = self.rows("numbers_of_node", node=self._unique("node", node, "nodes_like"))
+        return int(numbers[0][0])
 
     @tells_damage
     def ancestors(self, node: str, deepest: int = 1000) -> list[Relative]:
-        """All that a node came of, nearest first: what it consumed ("data"), and what was called inside ("call")."""
+        """Return all nodes upstream of a node, nearest first.
+
+        The kind of an ancestor is "data" if its result was consumed, and "call" if it was called inside. `deepest` is
+        the largest number of edges between the two nodes.
+        """
         return self._relatives("ancestors", node, deepest)
 
     @tells_damage
     def descendants(self, node: str, deepest: int = 1000) -> list[Relative]:
-        """All that came of a node, nearest first: what consumed it, and what called it."""
+        """Return all nodes downstream of a node, nearest first.
+
+        The kind of a descendant is "data" if it consumed a result, and "call" if it called the other node. `deepest` is
+        the largest number of edges between the two nodes.
+        """
         return self._relatives("descendants", node, deepest)
 
     def _relatives(self, query: str, node: str, deepest: int) -> list[Relative]:
         rows = self.rows(query, id=self.number(node), deepest=deepest)
         nodes = self.nodes(row[0] for row in rows)
-        return [Relative(depth, kind, each) for (_, depth, kind), each in zip(rows, nodes, strict=True)]
+        return [Relative(depth, kind, relative) for (_, depth, kind), relative in zip(rows, nodes, strict=True)]
 
     # -- contents ------------------------------------------------------------------------------------------------------
     @tells_damage
     def input(self, node: NodeReport) -> Any:
-        """The arguments of a node's call as plain data, see `musubito.identity.plain`; None if they are not stored."""
+        """Return the arguments of a node's call as plain data, or None if they are not stored.
+
+        `musubito.identity.plain` describes the form of plain data.
+        """
         self.engine.flush()
         contents = self.contents(node.namespace)
         value = stored_input(self._store, contents, node.operation, bytes.fromhex(node.input_hash))
-        return without_secrets(value)  # which an earlier version may have let through
+        return without_secrets(value)  # earlier versions may have stored secrets
 
     @tells_damage
     def output(self, node: NodeReport) -> Any:
-        """What a node gave as plain data; None if nothing is stored."""
+        """Return the output of a node as plain data, or None if nothing is stored.
+
+        An output that cannot be read is a dict of the type "..." whose "value" says why.
+        """
         if node.execution is None:
             return None
         stored: Stored | None = self.engine.storage.find(PayloadOf(node.execution.number))
@@ -305,8 +340,11 @@ class Lineage:
             return {"$type": "...", "value": str(error)}
 
     def contents(self, namespace: str) -> Contents:
-        """Those of a namespace. Raises `WrongKey` if they are encrypted with another key than the engine's; without one
-        they are just not shown. Raises `LineageError` for what can be no namespace."""
+        """Return the `Contents` that reads the payloads and texts of a namespace.
+
+        Without a key, encrypted payloads and texts are not shown. Raises `WrongKey` if the namespace is encrypted with
+        another key than the engine's. Raises `LineageError` if no namespace can have this name.
+        """
         try:
             contents = self.engine.in_namespace(namespace).contents
         except (TypeError, ValueError) as error:
@@ -316,7 +354,7 @@ class Lineage:
         return contents
 
     def _unique(self, kind: str, text: str, query: str) -> bytes:
-        """The one id of this kind that begins with this text."""
+        """Return the one id of this kind that begins with these digits."""
         short, size = text.lower().strip(), LONGEST[kind]
         if kind == "run" and not set(short) <= set("0123456789abcdef"):
             raise LineageError(f"no run is called {text!r}, see {SHOWN[kind]!r}")
@@ -324,32 +362,39 @@ class Lineage:
             raise LineageError(f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id, see {SHOWN[kind]!r}")
         first = bytes.fromhex(short.ljust(2 * size, "0"))
         last = bytes.fromhex(short.ljust(2 * size, "f"))
-        found = [binary(row[0]) for row in self.rows(query, first=first, last=last)]
-        if not found:
+        ids = [binary(row[0]) for row in self.rows(query, first=first, last=last)]
+        if not ids:
             raise LineageError(f"no {kind} begins with {text}")
-        if len(found) > 1:
-            some = ", ".join(short_id(each.hex(), len(short) + 4) for each in found[:3])
+        if len(ids) > 1:
+            some = ", ".join(short_id(identity.hex(), len(short) + 4) for identity in ids[:3])
             raise LineageError(f"several {kind}s begin with {text}: {some} ...; give more digits")
-        return found[0]
+        return ids[0]
 
 
 def short_id(identity: str, digits: int = 10) -> str:
-    """The first digits of an id. Of a run's also its number: the runs of one process begin alike, and those of
-    processes that began in the same second in ten digits."""
+    """Return an id shortened to its first digits.
+
+    The short form of a run's id has 12 digits or more, a dash, and the run's number. Runs of one process differ in this
+    number alone. Ids of processes that began in the same second share their first ten digits.
+    """
     if len(identity) == 2 * LONGEST["run"]:
         return f"{identity[: max(digits, 12)]}-{int(identity[24:], 16)}"
     return identity[:digits]
 
 
 EVENTS: Final = frozenset({"custom", "dispatched", "model", "chunk", "text", "end"})
+"""Kinds of the events that an adapter stores beside an output."""
 
 
 def _without_events(value: Any) -> Any:
-    """What a step of a framework's gave: its adapter stores the pieces in which that came, and beside them what was
-    emitted on the way."""
+    """Return an output without the events that were emitted on the way.
+
+    The adapter of a framework stores a tuple: the pieces of the output, and the events. A single piece is returned
+    alone. Any other value is returned as it is.
+    """
     match value:
         case {"$type": "tuple", "items": [[*pieces], [*events]]} if pieces and all(
-            isinstance(each, list) and each and each[0] in EVENTS for each in events
+            isinstance(event, list) and event and event[0] in EVENTS for event in events
         ):
             return pieces[0] if len(pieces) == 1 else pieces
     return value
@@ -357,27 +402,34 @@ def _without_events(value: Any) -> Any:
 
 def _tags(tags: str) -> dict[str, Any]:
     try:
-        said = without_secrets(json.loads(tags))
+        value = without_secrets(json.loads(tags))
     except ValueError:
-        said = "(unreadable)"
-    # Earlier versions let through what is no mapping.
-    return said if isinstance(said, dict) else {"tags": said}
+        value = "(unreadable)"
+    # Earlier versions stored tags that are no mapping.
+    return value if isinstance(value, dict) else {"tags": value}
 
 
 def tokens_said(used: str) -> dict[str, Tokens]:
-    """Those of a call without an execution, as its line says them; nothing if it is damaged."""
+    """Return the tokens by model of a call without an execution, from its line in the history.
+
+    A damaged line has no tokens.
+    """
     try:
-        return {model: Tokens(int(given), int(made)) for model, (given, made) in json.loads(used).items()}
+        return {
+            model: Tokens(int(tokens_in), int(tokens_out))
+            for model, (tokens_in, tokens_out) in json.loads(used).items()
+        }
     except (ValueError, TypeError, AttributeError):
         return {}
 
 
-def _ended(outcome: str | None) -> str:
+def _status_after(outcome: str | None) -> str:
+    """Return the status of a run whose last call had this outcome; without any call, it has finished."""
     return outcome if outcome not in (None, "ran", "replayed") else "finished"
 
 
-def _all_of(usage: Sequence[Row]) -> dict[str, Tokens]:
-    """The tokens of an execution with all calls inside."""
+def _total_tokens(usage: Sequence[Row]) -> dict[str, Tokens]:
+    """Return the tokens of an execution with all calls inside, by model."""
     return {model: Tokens(total_in, total_out) for model, _, _, total_in, total_out in usage}
 
 
@@ -393,7 +445,7 @@ def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
             None if artifact is None else artifact.hex(),
             producer.hex(),
             not_replayable,
-            Cost(duration_ms + saved_ms, _all_of(usage)),
+            Cost(duration_ms + saved_ms, _total_tokens(usage)),
             None if not_replayable is None else never_replayed(not_replayable),
         )
     if operation is None:

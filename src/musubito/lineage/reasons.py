@@ -1,4 +1,4 @@
-"""Why the calls of a run ran: compared with what there was before the run."""
+"""The reasons why calls of a run ran, from a comparison with what was stored before the run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ NOT_FOUND: Final = "node not found"
 
 
 def compared(lineage: Lineage, report: RunReport) -> RunReport:
-    """The same run; where nothing was found for a call, its reason says what differs from the nearest node that ran
-    before this run ("code changed", "input changed", "upstream changed"), if there is one."""
+    """Return a run whose calls without a stored result say what differs.
+
+    Such a call is compared with the nearest node that ran before this run. The reason of the call becomes "code
+    changed", "input changed" or "upstream changed". Without such a node, the reason stays.
+    """
     missing: defaultdict[tuple[str, str], set[bytes]] = defaultdict(set)
     for call in report.calls:
         if call.reason == NOT_FOUND and call.namespace:

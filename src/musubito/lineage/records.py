@@ -1,4 +1,7 @@
-"""What readers are told. All of it is plain values; ids are hexadecimal text, times seconds since the epoch (UTC)."""
+"""Values that readers return.
+
+All values are plain. Ids are hexadecimal text, times are seconds since the epoch (UTC).
+"""
 
 from __future__ import annotations
 
@@ -25,37 +28,43 @@ __all__ = [
 
 
 class LineageError(MusubitoError):
-    """What was asked for is not there, or may be several things; the text says which."""
+    """A question without an answer, and a text that says why.
+
+    Nothing or several things have the given name, or the stored rows are damaged.
+    """
 
 
 class Tokens(NamedTuple):
-    """Those that went into a model, and those that came out."""
+    """Numbers of tokens that went into a model and that came out."""
 
     input: int = 0
     output: int = 0
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Return the tokens in and out together."""
         return self.input + self.output
 
     def plus(self, other: Tokens) -> Tokens:
-        """The sum."""
+        """Return the sums of tokens in and of tokens out."""
         return Tokens(self.input + other.input, self.output + other.output)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What something took, or would take: time of work (of parallel work, the sum), and tokens by model, "" for a model
-    without a name."""
+    """The time and the tokens that work took, or would take.
+
+    `milliseconds` is time of work; for parallel work, the sum. `tokens` are by model, with "" for a model without a
+    name.
+    """
 
     milliseconds: float = 0.0
     tokens: Mapping[str, Tokens] = field(default_factory=dict)
 
     @property
     def total_tokens(self) -> int:
-        """Those of all models."""
-        return sum(each.total for each in self.tokens.values())
+        """Return the tokens of all models, in and out together."""
+        return sum(used.total for used in self.tokens.values())
 
     def __add__(self, other: Cost) -> Cost:
         tokens = dict(self.tokens)
@@ -66,11 +75,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run in one line. What runs inside it is counted with it.
+    """A run in one line, with the runs inside it counted in.
 
-    `status` is "running", "finished", "failed", "suspended", "cancelled", or "stopped" if its process ended without a
-    word; `spent` is what its calls took that ran,
-    `saved` what those had taken that were replayed.
+    `status` is "running", "finished", "failed", "suspended", "cancelled", or "stopped". A run is stopped if its process
+    ended without recording the run's end. `spent` is the cost of the calls that ran. `saved` is the earlier cost of the
+    results that were replayed.
     """
 
     run_id: str
@@ -89,8 +98,11 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class CallReport:
-    """One call of a run. `parent` is the number of the call that made it, None at the top; numbers count from 1 through
-    the whole run, in the order in which calls began."""
+    """One call of a run.
+
+    `number` counts from 1 through the whole run, in the order in which calls began. `parent` is the number of the call
+    that made this one, None at the top. `at` is the time when the call ended.
+    """
 
     number: int
     parent: int | None
@@ -117,7 +129,10 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """The execution that answers at a node. `cost` is what it took with all calls inside, as if each had run."""
+    """The execution that answers at a node.
+
+    `cost` is the cost with all calls inside, as if each had run.
+    """
 
     number: int
     started_at: float
@@ -132,7 +147,10 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The last execution of a node that failed. `cost` is with all calls inside."""
+    """The last failed execution at a node.
+
+    `cost` includes all calls inside.
+    """
 
     number: int
     started_at: float
@@ -142,7 +160,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """A place in the lineage, with the execution that answers there if one does."""
+    """A node of the lineage, with the execution that answers there, if there is one."""
 
     node_id: str
     namespace: str
@@ -158,7 +176,10 @@ class NodeReport:
 
 
 class Relative(NamedTuple):
-    """A node above or below another, by the shortest way; `kind` is that of the last edge: "data" or "call"."""
+    """A node upstream or downstream of another, by the shortest way.
+
+    `depth` counts the edges between them. `kind` is the kind of the last edge: "data" or "call".
+    """
 
     depth: int
     kind: str

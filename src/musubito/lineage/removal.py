@@ -1,10 +1,12 @@
-"""Removing what is old and what nothing needs, by age or until the store is small enough.
+"""Remove the oldest results that no retained result depends on, by age or down to a size.
 
-What may go is found by reading, while others go on; the store removes it in small transactions and looks again at what
-can have changed since (`musubito.store.removal`). Between these there is a pause, since who waits for SQLite's lock
-only tries now and then. Which pieces of stored inputs are still used is found here, too: it takes a look into every
-stored input, far too long for a transaction, and the store does not know their format. An input that is stored in that
-very moment may therefore lose a piece that it shares; readers are told so, no replay needs it.
+The results that may go are found by reading, while others go on. The store removes them in small transactions, and
+looks again at all that can have changed since (`musubito.store.removal`). A pause follows each transaction, since a
+process that waits for SQLite's lock only tries now and then.
+
+The used pieces of stored inputs are found here, too. The search looks into every stored input: that takes too long for
+a transaction, and the store does not know the format of inputs. Therefore an input that is stored at that very moment
+may lose a piece that it shares. Readers of that input are told so, and no replay needs the piece.
 """
 
 from __future__ import annotations
@@ -44,23 +46,27 @@ __all__ = [
 ]
 
 BATCH: Final = 100
-"""How much is removed in one transaction."""
+"""Things that are removed in one transaction."""
 SLICE: Final = 1000
-"""How many rows are read at a time."""
+"""Rows that are read at a time."""
 LONGEST_PAUSE: Final = 0.1
+"""Seconds of the longest pause after a transaction."""
 UNTIL_SAID: Final = 2.0
-"""In so many seconds whoever was given a result has said so in the ledger, whose lines are written twice a second."""
+"""Seconds within which a replay appears in the history, which is written twice a second."""
 GIVEN_BACK: Final = 1_000_000
-"""So many bytes go back to the disk in one transaction."""
+"""Bytes that go back to the disk in one transaction."""
 AGES: Final = 50
-"""Into so many parts what is stored is divided by age, where it has to become smaller: the oldest goes first."""
+"""Parts into which executions are divided by age, to make the store smaller from the oldest part on."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """What was removed: how many of each, and how many bytes of contents in all. `blobs`: files of large artifacts, and
-    what was left of such. `elsewhere`: so many of the large artifacts were not found where the engine has its blobs."""
+    """The counts of what was removed.
+
+    `size` is the bytes of contents in all. `blobs` counts files of large artifacts, with what was left of such files.
+    `elsewhere` counts large artifacts that were not found where the engine has its blobs.
+    """
 
     executions: int = 0
     nodes: int = 0
@@ -73,7 +79,7 @@ class Pruning:
     elsewhere: int = 0
 
     def plus(self, more: Pruned | Pruning) -> Pruning:
-        """The sum."""
+        """Return the sums of all counts."""
         return Pruning(
             self.executions + more.executions,
             self.nodes + more.nodes,
@@ -88,15 +94,18 @@ class Pruning:
 
 
 Watch = Callable[[Pruning], None]
-"""Told after each transaction what was removed until then."""
+"""A function that is called after each transaction with the counts of all that was removed so far."""
 
 
 def unwatched(_: Pruning) -> None:
-    """Nobody is told."""
+    """Ignore the counts."""
 
 
 class Writer:
-    """Writes one transaction after the other, and leaves as much time to others as each took."""
+    """A writer of one transaction after the other.
+
+    After each transaction, the writer leaves as much time to others as the transaction took, up to `LONGEST_PAUSE`.
+    """
 
     def __init__(self, lineage: Lineage, watch: Watch = unwatched) -> None:
         self.removed = Pruning()
@@ -104,7 +113,7 @@ class Writer:
         self._watch = watch
 
     def write(self, change: Change) -> Any:
-        """The answer to one change."""
+        """Write one change, and return the answer of the store."""
         began = time.perf_counter()
         (answer,) = self._write([change])
         if isinstance(answer, Pruned):
@@ -115,7 +124,10 @@ class Writer:
 
 
 class Prunable(NamedTuple):
-    """What nothing needs, oldest first: executions, nodes without any, and nodes that these executions ran at."""
+    """The executions and nodes that nothing needs, oldest first.
+
+    `bare` are nodes without executions. `nodes` are nodes at which these executions ran.
+    """
 
     executions: list[int]
     bare: list[bytes]
@@ -124,9 +136,9 @@ class Prunable(NamedTuple):
 
 @tells_damage
 def prunable(lineage: Lineage, before: float) -> Prunable:
-    """What began before a time and is needed by nothing that is younger."""
+    """Return the executions and nodes that began before a time and that nothing younger needs."""
     now = time.time()
-    # What began while a call runs may be what it has called.
+    # An execution that began during a running call may have been called by it.
     since = lineage.rows("oldest_lease", now=now)[0][0]
     before = before if since is None else min(before, since)
     rows = lineage.rows("prunable", before=before, now=now)
@@ -137,9 +149,9 @@ def prunable(lineage: Lineage, before: float) -> Prunable:
 
 @tells_damage
 def old_runs(lineage: Lineage, before: float) -> list[bytes]:
-    """The runs that were last heard of before a time, and so were all that are parts of them."""
+    """Return the runs that were last active before a time, as were all their parts."""
     rows = lineage.rows("last_of_runs")
-    old = {run for run, _, *times in rows if max(each or 0.0 for each in times) < before}
+    old = {run for run, _, *times in rows if max(at or 0.0 for at in times) < before}
     outer = {run: parent for run, parent, *_ in rows}
     for run in outer.keys() - old:
         parent = outer[run]
@@ -150,8 +162,10 @@ def old_runs(lineage: Lineage, before: float) -> list[bytes]:
 
 
 class Young:
-    """What has happened since somebody began to look for what nothing needs. Looked at before each transaction, so that
-    this has to look only at what has happened since then."""
+    """The things that were used since a search for unneeded ones began.
+
+    Called before each transaction, `look` reads the newest uses, so that the transaction has few of them to check.
+    """
 
     def __init__(self, lineage: Lineage) -> None:
         self.since = newest_execution(lineage)
@@ -161,7 +175,7 @@ class Young:
         self._ask = lineage.ask
 
     def look(self) -> None:
-        """Up to the present moment."""
+        """Read the uses up to the present moment."""
         touched, ((newest,),) = self._ask(("touched_since", {"since": self.since}), ("newest_execution", {}))
         for node, artifact, operation, input_hash in touched:
             self.nodes.add(binary(node))
@@ -174,17 +188,20 @@ class Young:
 
 @tells_damage
 def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
-    """Remove what began before a time and is needed by nothing that is younger, in small steps; may be stopped at any
-    time and begun again. Raises `StoreError`.
+    """Remove what began before a time and is needed by nothing younger, in small steps.
 
-    A step that runs just now may have been given something old a moment ago, and the store does not know yet. So what
-    may go is retired first, and a moment later one looks again: what has turned out to be needed stays. If the lines of
-    the ledger came even later, that step's result is INVALID and runs again."""
+    `before` is in seconds since the epoch. The function may be stopped at any time and called again. Raises
+    `StoreError`.
+
+    A step that is running may have been given an old result a moment ago, and the store does not know yet. So the
+    results are retired first. After `UNTIL_SAID` seconds, the search is repeated, and a result that is needed by then
+    stays. If the history comes even later, the result of that step is INVALID, and the step runs again.
+    """
     writer, name = Writer(lineage, watch), secrets.token_bytes(8)
     missing = blobs.missing(lineage)
     for runs in batches(old_runs(lineage, before)):
         writer.write(Prune(0, runs=runs))
-    # What loses its last execution is a node without one in the next round.
+    # A node that loses its last execution may go in the next round.
     while True:
         young = Young(lineage)
         executions, nodes, _ = prunable(lineage, before)
@@ -194,10 +211,10 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
             executions, nodes, _ = prunable(lineage, before)
         for batch in batches(executions):
             writer.write(Dismiss(batch, name))
-        went = remove_nodes(writer, young, nodes[::-1])
+        removed = remove_nodes(writer, young, nodes[::-1])
         for batch in batches(executions[::-1]):
-            went += writer.write(Prune(0, executions=batch)).executions
-        if not went:
+            removed += writer.write(Prune(0, executions=batch)).executions
+        if not removed:
             break
     sweep(lineage, writer)
     for lease in _left_leases(lineage):
@@ -207,26 +224,26 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
 
 
 def remove_nodes(writer: Writer, young: Young, nodes: Sequence[bytes]) -> int:
-    """Remove those of these nodes that nothing has happened at since; how many went."""
-    went = 0
+    """Remove those of these nodes that were not used since the search, and return their number."""
+    removed = 0
     for names in batches(nodes):
         young.look()
-        went += writer.write(Prune(young.since, nodes=[name for name in names if name not in young.nodes])).nodes
-    return went
+        removed += writer.write(Prune(young.since, nodes=[name for name in names if name not in young.nodes])).nodes
+    return removed
 
 
 def sweep(lineage: Lineage, writer: Writer) -> None:
-    """Remove the contents that belonged to what was removed."""
+    """Remove the contents that only removed executions and nodes had."""
     young = Young(lineage)
     for artifacts in batches(lineage.rows("unused_artifacts", forgotten=FORGOTTEN)):
         young.look()
         writer.write(
-            Prune(young.since, artifacts=[each for each in artifacts if binary(each[1]) not in young.artifacts])
+            Prune(young.since, artifacts=[name for name in artifacts if binary(name[1]) not in young.artifacts])
         )
     for inputs in batches(lineage.rows("unused_inputs")):
         young.look()
         writer.write(
-            Prune(young.since, inputs=[each for each in inputs if (each[0], binary(each[1])) not in young.inputs])
+            Prune(young.since, inputs=[name for name in inputs if (name[0], binary(name[1])) not in young.inputs])
         )
     for parts in batches(unused_parts(lineage)):
         writer.write(Prune(0, parts=parts))
@@ -235,8 +252,11 @@ def sweep(lineage: Lineage, writer: Writer) -> None:
 
 @tells_damage
 def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Pruning:
-    """Prune the oldest until the data takes no more than so many bytes, or nothing is left that nothing needs. What
-    was given or asked for last goes last. Raises `StoreError`."""
+    """Remove the oldest results until the data takes at most `most` bytes.
+
+    The removal ends earlier if all that is left is needed. Results that were made or asked for last go last. Raises
+    `StoreError`.
+    """
     removed = done = Pruning()
 
     def watched(now: Pruning) -> None:
@@ -245,7 +265,7 @@ def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Prun
     lineage.engine.flush()
     times = [at for (at,) in lineage.rows("starts", parts=AGES)]
     while times and (used := room(lineage)) > most:
-        # What is older than this is about as much as is too much.
+        # Executions older than this one hold about as many bytes as are too many.
         older = max(1, int(len(times) * (1 - most / used)))
         before, times = times[older - 1], times[older:]
         removed = done = removed.plus(prune(lineage, before, watched))
@@ -253,39 +273,42 @@ def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Prun
 
 
 def room(lineage: Lineage) -> int:
-    """How many bytes all that is stored takes, blobs included."""
+    """Return the bytes that all stored data takes, blobs included."""
     compactable: Any = lineage.engine.storage
     return int(compactable.used()) + blobs.used(lineage)
 
 
 def give_back(lineage: Lineage) -> int:
-    """Give free room back to the disk, in small steps; how many bytes. Raises `StoreError`."""
+    """Release free space of the database to the disk in small steps, and return how many bytes.
+
+    Raises `StoreError`.
+    """
     compactable: Any = lineage.engine.storage
-    given = 0
+    released = 0
     began = time.perf_counter()
     while step := compactable.give_back(GIVEN_BACK):
-        given += step
+        released += step
         time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
         began = time.perf_counter()
     compactable.empty_log()
-    return given
+    return released
 
 
 def newest_execution(lineage: Lineage) -> int:
-    """The number of the newest execution: what has changed since is younger."""
+    """Return the number of the newest execution; younger executions have higher numbers."""
     return int(lineage.rows("newest_execution")[0][0])
 
 
-def batches(found: Sequence[T], size: int = BATCH) -> Iterator[list[T]]:
-    """As many as go into one transaction, one after the other."""
-    rest = iter(found)
+def batches(items: Sequence[T], size: int = BATCH) -> Iterator[list[T]]:
+    """Yield the items in lists that are small enough for one transaction."""
+    rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
 
 
 @tells_damage
 def unused_parts(lineage: Lineage) -> list[int]:
-    """The pieces of stored inputs that no stored input refers to any more."""
+    """Return the numbers of the pieces of stored inputs that no stored input refers to."""
     numbers: dict[tuple[int, bytes], int] = {}
     needs: dict[tuple[int, bytes], list[bytes]] = {}
     after = 0
@@ -308,12 +331,15 @@ def unused_parts(lineage: Lineage) -> list[int]:
 def _digests(body: Any) -> list[bytes]:
     try:
         return digests_in(body)
-    except ArtifactUnreadable:  # then nobody can read what it refers to, either
+    except ArtifactUnreadable:  # an unreadable body makes the pieces that it refers to unreadable, too
         return []
 
 
 def _left_leases(lineage: Lineage) -> list[tuple[bytes, bytes]]:
-    """Those of processes that died. That of an effect stays: it tells that nobody knows what became of it."""
+    """Return the leases of processes that died.
+
+    The lease of an effect stays: it tells that the outcome is unknown.
+    """
     now = time.time()
     return [
         (binary(key), binary(owner))

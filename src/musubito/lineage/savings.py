@@ -1,4 +1,4 @@
-"""What was spent and what replays saved, summed up by day, model, operation or run."""
+"""The cost that was spent and the cost that replays saved, by day, model, operation or run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["By", "Savings", "SavingsRow", "savings"]
 
 By: TypeAlias = Literal["day", "model", "operation", "run"]
 QUARTER: Final = 900
-"""Seconds. The offsets of all time zones are whole quarters of an hour."""
+"""Seconds in a quarter of an hour: the offset of each time zone is a number of whole quarters."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavingsRow:
     """The calls of one day, model, operation or run.
 
-    `spent` is what those took that ran or failed (`ran`), tokens without those of calls inside, which count for
-    themselves; `saved` is what those had taken that were replayed, with all calls inside. So for results that do not
-    change, both together are what it would have cost without Musubito. `name` is that of a run. Dollars are None where
-    no price is known, see `musubito.lineage.prices`.
+    `spent` is the cost of the calls that ran or failed, which `ran` counts. The tokens of `spent` leave out those of
+    calls inside, which count for themselves. `saved` is the earlier cost of the replayed results, with all calls
+    inside. For results that do not change, the sum of both is the cost without Musubito. `name` is the name of a run.
+    Dollars are None where no price is known, see `musubito.lineage.prices`.
     """
 
     key: str
@@ -43,9 +43,10 @@ class SavingsRow:
 
 @dataclass(frozen=True, slots=True)
 class Savings:
-    """Rows and their total. Days and runs come newest first, models and operations by what they saved.
+    """The rows of savings and their total.
 
-    Time by operation is with all that it called, so that those rows do not add up to the total; by model there is none.
+    Days and runs come newest first, models and operations by their savings. The time of an operation includes all that
+    it called, so that its rows do not add up to the total. A model has no time.
     """
 
     by: By
@@ -79,8 +80,11 @@ class _Sums:
 
 @tells_damage
 def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> Savings:
-    """What the calls since a time (seconds since the epoch) spent and saved. Days are those of local time; what runs
-    inside a run is counted with it."""
+    """Return the cost that calls spent and saved since a time.
+
+    `since` is in seconds since the epoch. Days are days of local time. Runs inside a run are counted with it. Raises
+    `LineageError` for an unknown `by`.
+    """
     if by not in get_args(By):
         raise LineageError(f"savings are summed up by {', '.join(get_args(By))}, not by {by!r}")
     start = 0.0 if since is None else since
@@ -92,28 +96,28 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
         ("savings_usage", {"by": "", "since": start}),
         ("savings_used", {"by": "", "since": start}),
     )
-    usage, all_usage = [*usage, *_told(used)], [*all_usage, *_told(all_used)]
+    usage, all_usage = [*usage, *_token_rows(used)], [*all_usage, *_token_rows(all_used)]
     total = _summed("", all_calls, all_usage).get("", _Sums())
-    found = _by_model(all_usage) if by == "model" else _summed(by, calls, usage)
+    sums_by_key = _by_model(all_usage) if by == "model" else _summed(by, calls, usage)
     if by in ("day", "run"):
-        ordered = sorted(found.items(), key=lambda each: (each[1].newest, each[0]), reverse=True)
+        ordered = sorted(sums_by_key.items(), key=lambda entry: (entry[1].newest, entry[0]), reverse=True)
     else:
-        ordered = sorted(found.items(), key=_by_worth)
+        ordered = sorted(sums_by_key.items(), key=_by_worth)
     rows = tuple(sums.row(key) for key, sums in ordered)
     return Savings(by, since, rows, total.row("total"))
 
 
-def _told(used: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Rows like those of `savings_usage`."""
-    for *keys, said in used:
-        for model, tokens in tokens_said(said).items():
+def _token_rows(used: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the tokens of calls without an execution, as rows like those of `savings_usage`."""
+    for *keys, used_by_call in used:
+        for model, tokens in tokens_said(used_by_call).items():
             yield (*keys, 0, model, *tokens, 1)
 
 
 def _summed(by: str, calls: Sequence[tuple[Any, ...]], usage: Sequence[tuple[Any, ...]]) -> dict[str, _Sums]:
-    found: dict[str, _Sums] = {}
+    sums_by_key: dict[str, _Sums] = {}
     for *keys, count, replayed, spent_ms, saved_ms, newest, name in calls:
-        sums = found.setdefault(_key(by, keys), _Sums())
+        sums = sums_by_key.setdefault(_key(by, keys), _Sums())
         sums.newest = max(sums.newest, newest)
         sums.name = name and scrubbed(name)
         sums.replayed += replayed
@@ -121,20 +125,20 @@ def _summed(by: str, calls: Sequence[tuple[Any, ...]], usage: Sequence[tuple[Any
         sums.spent += Cost(spent_ms)
         sums.saved += Cost(saved_ms)
     for *keys, was_replayed, model, tokens_in, tokens_out, _ in usage:
-        _add_tokens(found[_key(by, keys)], was_replayed, model, Tokens(tokens_in, tokens_out))
-    return found
+        _add_tokens(sums_by_key[_key(by, keys)], was_replayed, model, Tokens(tokens_in, tokens_out))
+    return sums_by_key
 
 
 def _by_model(usage: Sequence[tuple[Any, ...]]) -> dict[str, _Sums]:
-    found: dict[str, _Sums] = {}
+    sums_by_model: dict[str, _Sums] = {}
     for *_, was_replayed, model, tokens_in, tokens_out, count in usage:
-        sums = found.setdefault(model, _Sums())
+        sums = sums_by_model.setdefault(model, _Sums())
         _add_tokens(sums, was_replayed, model, Tokens(tokens_in, tokens_out))
         if was_replayed:
             sums.replayed += count
         else:
             sums.ran += count
-    return found
+    return sums_by_model
 
 
 def _add_tokens(sums: _Sums, was_replayed: bool, model: str, tokens: Tokens) -> None:
@@ -145,8 +149,8 @@ def _add_tokens(sums: _Sums, was_replayed: bool, model: str, tokens: Tokens) -> 
         sums.spent += cost
 
 
-def _by_worth(found: tuple[str, _Sums]) -> tuple[float, int, float, str]:
-    key, sums = found
+def _by_worth(entry: tuple[str, _Sums]) -> tuple[float, int, float, str]:
+    key, sums = entry
     return -(dollars(sums.saved) or 0.0), -sums.saved.total_tokens, -sums.saved.milliseconds, key
 
 

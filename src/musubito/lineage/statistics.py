@@ -1,4 +1,4 @@
-"""What there is in a store, and how each operation did."""
+"""Counts and sizes of all that a store contains, and how each operation did."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from musubito.lineage.records import Cost, Tokens
 __all__ = ["Kept", "OperationStatistics", "Statistics", "sizes", "statistics"]
 
 KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
+"""The kinds of things that `sizes` counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How many things of a kind are stored, and their bytes as they lie there."""
+    """The number of stored things of one kind, and their bytes as stored."""
 
     count: int
     bytes: int
@@ -28,11 +29,12 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class OperationStatistics:
-    """How one operation did.
+    """The statistics of one operation.
 
-    `executions` counts what is stored, `failed` those that did not succeed; mean and last duration are of those that
-    did, None if none has. `calls` and `replays` are those of the ledger, `hit_rate` is replays per call, None without
-    calls. `tokens` are those that the executions used themselves, by model.
+    `executions` counts the stored executions, `failed` those that did not succeed. `mean_ms` and `last_ms` are
+    durations of successful executions, None if there are none. `calls` and `replays` are counted in the history.
+    `hit_rate` is replays per call, None without calls. The tokens of `spent` are those that the executions used
+    themselves, by model.
     """
 
     namespace: str
@@ -50,9 +52,11 @@ class OperationStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """All that is in a store. A call outside of runs counts as a run; `inputs` share their `parts`; equal artifacts are
-    counted once, and the bytes of those that lie in `blobs` are counted there. Operations come with the most executions
-    first."""
+    """The contents of a store, counted.
+
+    A call outside of runs counts as a run. `inputs` share their `parts`. Equal artifacts are counted once, and the
+    bytes of those that lie in blobs are counted in `blobs`. Operations with the most executions come first.
+    """
 
     nodes: int
     executions: int
@@ -69,7 +73,10 @@ class Statistics:
 
 @tells_damage
 def statistics(lineage: Lineage) -> Statistics:
-    """Counts everything, so it takes longer the more there is."""
+    """Count all that a store contains.
+
+    The more the store contains, the longer this takes.
+    """
     counts, operations, executions, calls, usage = lineage.ask(
         ("how_many", {}),
         ("all_operations", {}),
@@ -95,17 +102,17 @@ def statistics(lineage: Lineage) -> Statistics:
 
 
 def sizes(lineage: Lineage) -> dict[str, int]:
-    """How many of each kind there are, as `Statistics` counts them."""
+    """Return the number of things of each kind, counted as in `Statistics`."""
     many = _many(lineage.rows("how_many"))
     return {kind: many[kind].count for kind in KINDS}
 
 
 def _many(rows: Sequence[tuple[Any, ...]]) -> dict[str, Kept]:
     many = {name: Kept(count, size or 0) for name, count, size in rows}
-    # Small ones lie in the rows of their executions; a call outside of runs is one.
+    # Small artifacts lie in the rows of their executions, and a call outside of runs is a run.
     for kind, parts in (("artifacts", ("artifacts", "small artifacts")), ("runs", ("named runs", "lone calls"))):
-        found = [many[part] for part in parts]
-        many[kind] = Kept(sum(each.count for each in found), sum(each.bytes for each in found))
+        sizes_of_parts = [many[part] for part in parts]
+        many[kind] = Kept(sum(kept.count for kept in sizes_of_parts), sum(kept.bytes for kept in sizes_of_parts))
     return many
 
 
@@ -120,14 +127,14 @@ def _operations(
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
     for operation, model, tokens_in, tokens_out in usage:
         tokens[operation][model] = Tokens(tokens_in, tokens_out)
-    found: list[OperationStatistics] = []
+    rows: list[OperationStatistics] = []
     for operation, namespace, name in operations:
         count, failed, mean_ms, last_ms = ran.get(operation, (0, 0, None, None))
         number, replays = called.get(operation, (0, 0))
         if not count and not number:
             continue  # all of it was pruned
         spent = Cost((mean_ms or 0.0) * (count - failed), tokens[operation])
-        found.append(
+        rows.append(
             OperationStatistics(
                 namespace,
                 name,
@@ -142,4 +149,4 @@ def _operations(
                 dollars(spent),
             )
         )
-    return tuple(sorted(found, key=lambda each: (-each.executions, each.operation, each.namespace)))
+    return tuple(sorted(rows, key=lambda row: (-row.executions, row.operation, row.namespace)))

@@ -1,4 +1,7 @@
-"""What executions asked for that is another each time: the clock, random numbers, ids, the network, processes."""
+"""Unrepeatable things that executions asked for.
+
+The clock, random numbers, ids, the network and processes answer differently each time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ __all__ = ["OfOperation", "unrepeatable_of", "unrepeatable_of_operations"]
 
 
 class OfOperation(NamedTuple):
-    """One thing that executions of an operation asked for."""
+    """One unrepeatable thing that executions of an operation asked for."""
 
     namespace: str
     operation: str
@@ -25,7 +28,7 @@ class OfOperation(NamedTuple):
 
 @tells_damage
 def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
-    """Return what the execution asked for that answers at a node."""
+    """Return the unrepeatable things that the execution at a node asked for."""
     if node.execution is None:
         return []
     rows = lineage.rows("asked_by_execution", execution=node.execution.number)
@@ -34,7 +37,7 @@ def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
 
 @tells_damage
 def unrepeatable_of_operations(lineage: Lineage) -> list[OfOperation]:
-    """Return what all stored executions asked for, each thing once for each operation."""
+    """Return the unrepeatable things that stored executions asked for, each once for each operation."""
     return [
         OfOperation(namespace, operation, step_type, _opened(lineage, namespace, kind, key))
         for namespace, operation, step_type, kind, key in lineage.rows("asked_by_operations")

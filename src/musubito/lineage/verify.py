@@ -1,7 +1,7 @@
-"""Whether what is stored is what was stored: each artifact, each input, and each row that names another one.
+"""Verify stored data against its checksums: artifacts, inputs, and rows that name other rows.
 
-Goes through the tables in slices, each read as of one moment, so that others may go on. Nothing is changed: what is
-damaged is not replayed anyway, since each replay checks its artifact.
+The tables are read in slices, each as of one moment, so that others may go on. Nothing is changed. A damaged artifact
+is not replayed anyway, since each replay checks its artifact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from musubito.store.base import Stored
 __all__ = ["Checked", "Finding", "verify"]
 
 SLICE: Final = 200
-"""How many rows are read at a time; a payload may be large."""
+"""Rows that are read at a time; a payload may be large."""
 RUNS_AGAIN: Final = (
     "It will simply run again when it is called; 'musubito invalidate {node}' says so to those that called it."
 )
@@ -35,13 +35,17 @@ ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. 'musubito 
 EFFECT: Final = "It took place; whoever asks for its result is told that it is lost."
 TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
 NOWHERE: Final = "?"
-"""For what lies in a namespace that is not there."""
+"""The namespace of an artifact whose own one is not there."""
 Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is damaged: in which table, at which node ("" if that cannot be told), and what to do."""
+    """A damaged row.
+
+    `table` is the table of the row. `node_id` is the node concerned, "" if that cannot be told. `remedy` says what to
+    do.
+    """
 
     table: str
     node_id: str
@@ -52,7 +56,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How far it has come: so many rows of a table out of all, and what was found in the last slice."""
+    """The progress in one table.
+
+    `done` rows out of `total` were checked. `findings` are those of the last slice.
+    """
 
     table: str
     done: int
@@ -61,8 +68,11 @@ class Checked:
 
 
 class _Table(NamedTuple):
-    """How a table is gone through: the query for the next slice, where the first one begins, and what is wrong with a
-    row."""
+    """A table and its check.
+
+    `query` returns the next slice, and `begin` holds the parameters of the first slice. `check` yields the problems of
+    a row.
+    """
 
     name: str
     query: str
@@ -71,7 +81,10 @@ class _Table(NamedTuple):
 
 
 def verify(lineage: Lineage) -> Iterator[Checked]:
-    """Checks all that is stored, and tells after each slice. What cannot even be read is a finding, too."""
+    """Check all that is stored, and yield the progress after each slice.
+
+    Data that cannot be read is a finding, too.
+    """
     try:
         totals: Sequence[int] = lineage.rows("rows_to_verify")[0]
     except StoreError as fault:
@@ -82,36 +95,42 @@ def verify(lineage: Lineage) -> Iterator[Checked]:
 
 
 def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[Checked]:
-    where, done = table.begin, 0
+    params, done = table.begin, 0
     yield Checked(table.name, 0, total, ())
     while True:
         try:
-            rows = lineage.rows(table.query, **where, limit=SLICE)
-            found = tuple(finding for row in rows for finding in table.check(lineage, row))
+            rows = lineage.rows(table.query, **params, limit=SLICE)
+            findings = tuple(finding for row in rows for finding in table.check(lineage, row))
         except StoreError as fault:
             yield Checked(table.name, done, total, (_unreadable(table.name, fault),))
             return
         if not rows:
             return
         done += len(rows)
-        yield Checked(table.name, done, max(done, total), found)
-        where = dict(zip(where, rows[-1], strict=False))
+        yield Checked(table.name, done, max(done, total), findings)
+        params = dict(zip(params, rows[-1], strict=False))
 
 
 def _unreadable(table: str, fault: StoreError) -> Finding:
-    """What the store says of it may end with a remedy of its own."""
+    """Return the finding that a table cannot be read.
+
+    If the text of the store's error ends with a remedy of its own, that remedy is used.
+    """
     problem, _, remedy = str(fault).rstrip(".").rpartition(". ")
     return Finding(table, "", "", problem, f"{remedy}.") if problem else Finding(table, "", "", remedy, TABLE)
 
 
 def _finding(table: str, node: bytes | None, operation: str | None, problem: str, remedy: str) -> Finding:
-    known = node.hex() if node else ""
-    return Finding(table, known, operation or "", problem, remedy.format(node=known[:10] or "NODE"))
+    node_id = node.hex() if node else ""
+    return Finding(table, node_id, operation or "", problem, remedy.format(node=node_id[:10] or "NODE"))
 
 
 # -- contents ----------------------------------------------------------------------------------------------------------
 class _Problem(NamedTuple):
-    """What is wrong with a payload. No blob of it may be where this looks, which need not be where it lies."""
+    """A problem with a payload.
+
+    A blob that was not found may lie in another place, so the remedy depends on `error`.
+    """
 
     says: str
     error: MusubitoError | None = None
@@ -124,13 +143,13 @@ class _Problem(NamedTuple):
         return EFFECT if effect else RUNS_AGAIN
 
 
-def _wrong_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> _Problem | None:
+def _problem_with(lineage: Lineage, namespace: str | None, stored: Stored, digest: Any) -> _Problem | None:
     if type(stored.codec) is not str:
         return _Problem("it does not say how its artifact is stored")
     try:
         contents = lineage.contents(namespace or NOWHERE)
         if not contents.reads(stored.codec):
-            # Who has the key can tell more.
+            # Without the key, a payload cannot be opened: only the presence of its blob is checked.
             contents.look_for(stored.codec, digest)
             return None
         payload = contents.open(stored.codec, stored.payload, digest)
@@ -162,7 +181,7 @@ def _execution(lineage: Lineage, row: Row) -> Iterator[Finding]:
         yield _finding("executions", None, None, f"execution {number} ran at a node that is not there", RUNS_AGAIN)
     problem = None
     if payload is not None:
-        problem = _wrong_with(lineage, namespace, Stored(payload, codec), artifact)
+        problem = _problem_with(lineage, namespace, Stored(payload, codec), artifact)
     elif outcome == 1 and not invalid and not_replayable is None and not elsewhere:
         problem = _Problem("its artifact is missing")
     if problem is not None:
@@ -171,7 +190,7 @@ def _execution(lineage: Lineage, row: Row) -> Iterator[Finding]:
 
 def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
     namespace, digest, payload, codec, name = row
-    problem = _wrong_with(lineage, name, Stored(payload, codec), digest)
+    problem = _problem_with(lineage, name, Stored(payload, codec), digest)
     if problem is not None:
         givers = lineage.rows("giver_of_artifact", namespace=namespace, digest=digest)
         node, operation, effect = givers[0] if givers else (None, None, 0)
@@ -179,7 +198,7 @@ def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
 
 
 def _pieces(lineage: Lineage, namespace: int, body: Any, before: bytes | None = None) -> str | None:
-    """What is wrong with a body, or with the pieces that it refers to."""
+    """Return the problem with a stored body or with the pieces that it refers to, or None."""
     try:
         digests = digests_in(body)
     except (ArtifactUnreadable, TypeError) as error:
@@ -194,8 +213,8 @@ def _input(lineage: Lineage, row: Row) -> Iterator[Finding]:
     operation, input_hash, namespace, body = row
     problem = _pieces(lineage, namespace, body)
     if problem is not None:
-        given = lineage.rows("node_of_input", operation=operation, input_hash=input_hash)
-        node, name = given[0] if given else (None, None)
+        nodes = lineage.rows("node_of_input", operation=operation, input_hash=input_hash)
+        node, name = nodes[0] if nodes else (None, None)
         yield _finding("inputs", node, name, problem, ONLY_SHOWN)
 
 
@@ -222,16 +241,16 @@ def _edge(_: Lineage, row: Row) -> Iterator[Finding]:
 
 
 def _use(_: Lineage, row: Row) -> Iterator[Finding]:
-    (execution, called), (caller, found, asked, node, operation) = row[:2], row[4:]
-    gone = "execution" if caller is None or found is None else "node" if asked is None else None
+    (execution, called), (caller, callee, asked, node, operation) = row[:2], row[4:]
+    gone = "execution" if caller is None or callee is None else "node" if asked is None else None
     if gone is not None:
         problem = f"that execution {execution} called {called} names an {gone} that is not there"
         yield _finding("uses", node, operation, problem.replace("an node", "a node"), RUNS_AGAIN)
 
 
 def _effect(_: Lineage, row: Row) -> Iterator[Finding]:
-    key, operation, execution, found = row
-    if execution is not None and found is None:
+    key, operation, execution, existing = row
+    if execution is not None and existing is None:
         problem = f"the effect {key.hex()[:10]} names an execution that is not there"
         yield _finding("effects", None, operation, problem, EFFECT)
 
@@ -246,4 +265,7 @@ _TABLES: Final = (
     _Table("uses", "uses_after", {"execution": 0, "called": 0, "node": 0, "asked": b""}, _use),
     _Table("effects", "effects_after", {"after": b""}, _effect),
 )
-"""In the order of the columns of `rows_to_verify`. The first columns of a row say where the next slice begins."""
+"""The tables, in the order of the columns of `rows_to_verify`.
+
+The first columns of a row are the parameters for the next slice.
+"""
