@@ -11,7 +11,9 @@ decide, and no rule follows a config through the code:
    that a package's code reads, is a read of the execution, as what a store holds is, and is compared before a replay.
    So is the whole config, if anything iterates, copies, prints, compares or returns a part. The exception is an
    iteration that first asks of each key whether it is wanted (`{k: v for k, v in part.items() if k in fields}`): it
-   reads the keys that are. LangChain and LangGraph themselves only hand configs on.
+   reads the keys that are. LangChain and LangGraph themselves only hand configs on. A key that is put into a variable
+   is no read if every use of the variable stands in a branch that is not taken: `f(x) if isinstance(graph, Remote) else
+   y`, where neither name can change while the function runs.
 
 Names alone would miss a computed key and a config that is printed into a prompt: what a model answers does not show
 that. Reads alone would miss what no Python code reads (pydantic validates a dict in native code), and a result that
@@ -34,7 +36,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from itertools import islice
@@ -169,8 +171,10 @@ class ObservedPart(dict[str, Any]):  # noqa: PLW1641 - nor has a dict one
         self._note = note
 
     def _reads(self, key: object) -> None:
-        if (self._name == "metadata" or (isinstance(key, str) and _differs(key))) and not _handed_on():
-            self._note(f"{self._name}.{key}")
+        if self._name == "metadata" or (isinstance(key, str) and _differs(key)):
+            reader = _reader()
+            if not _hands_on(reader) and not _drops(reader, key):
+                self._note(f"{self._name}.{key}")
 
     def _looks(self) -> None:
         if not _handed_on():
@@ -387,6 +391,8 @@ def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> tuple[Any
     return type(plain.__name__, (plain,), named), tuple(each.name for each in fields(plain))
 
 
+SEES_VARIABLES: Final = frozenset({"locals", "vars", "eval", "exec", "dir"})
+"""Functions by which code gets at variables that it does not name."""
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -412,21 +418,88 @@ def _handed_on() -> bool:
 
 def _filters(frame: FrameType | None) -> bool:
     """Whether what is being called stands where an iteration begins that asks of each key whether it is wanted."""
-    if frame is None:
-        return False
-    place = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), None)
-    source = source_of(frame.f_code)
-    return source is not None and any(
+    tree, place = _standing(frame)
+    return any(
         place in (_place(node), _place(first.iter))
-        for node in ast.walk(source.node)
+        for node in ast.walk(tree)
         if isinstance(node, COMPREHENSIONS)
         for first in node.generators[:1]
         if any(_asks_for(test, _key(first.target)) for test in first.ifs[:1])
     )
 
 
+def _drops(frame: FrameType | None, key: object) -> bool:
+    """Tell whether the read of `key` that a frame makes goes into a variable that nothing uses."""
+    tree, place = _standing(frame)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign([ast.Name(name)], value) if frame is not None and _place(value) == place:
+                return _literal_key(value) == key and not _is_used(name, tree, frame)
+    return False
+
+
+def _is_used(name: str, tree: ast.AST, frame: FrameType) -> bool:
+    """Tell whether a variable of a function is used where the function may come to."""
+    if name not in frame.f_code.co_varnames:
+        return True  # a global, or shared with another function
+    set_here = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    ahead = [tree]
+    while ahead:
+        match ahead.pop():
+            case ast.Name(used, ast.Load()) if used == name or used in SEES_VARIABLES:
+                return True
+            case ast.If(test, body, orelse) | ast.IfExp(test, body, orelse):
+                match _decided(test, frame, set_here):
+                    case None:
+                        ahead += (test, *_nodes(body), *_nodes(orelse))
+                    case taken:
+                        ahead += _nodes(body if taken else orelse)
+            case node:
+                ahead += ast.iter_child_nodes(node)
+    return False
+
+
+def _nodes(branch: ast.expr | list[ast.stmt]) -> Sequence[ast.AST]:
+    return branch if isinstance(branch, list) else [branch]
+
+
+def _decided(test: ast.expr, frame: FrameType, set_here: set[str]) -> bool | None:
+    """Return what a test of a type gives; None if the function sets a name in it, and for any other test."""
+    match test:
+        case ast.Call(ast.Name("isinstance" as asks), [ast.Name(name), ast.Name(of)], []):
+            thing, cls, function = (_bound(each, frame, set_here) for each in (name, of, asks))
+            if function is isinstance and thing is not None and isinstance(cls, type):
+                return isinstance(thing, cls)
+    return None
+
+
+def _bound(name: str, frame: FrameType, set_here: set[str]) -> object:
+    """Return what a name of an enclosing function or of a module stands for; None for any other."""
+    if name in frame.f_code.co_freevars and name not in set_here:
+        return frame.f_locals.get(name)
+    if name in frame.f_code.co_varnames or name in set_here:
+        return None
+    return frame.f_globals.get(name, frame.f_builtins.get(name))
+
+
+def _standing(frame: FrameType | None) -> tuple[ast.AST, tuple[int | None, ...] | None]:
+    """Return the tree of the function that a frame runs, and the place of what the frame is calling in it."""
+    source = None if frame is None else source_of(frame.f_code)
+    if frame is None or source is None:
+        return ast.Module([], []), None
+    return source.node, next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), None)
+
+
 def _place(node: ast.expr) -> tuple[int | None, ...]:
     return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+
+
+def _literal_key(read: ast.expr) -> object:
+    """Return the key of an expression that reads a literal one of a dict."""
+    match read:
+        case ast.Call(ast.Attribute(attr="get"), [ast.Constant(key), *_]) | ast.Subscript(_, ast.Constant(key)):
+            return key
+    return None
 
 
 def _key(target: ast.expr) -> str:

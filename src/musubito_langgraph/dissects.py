@@ -81,7 +81,7 @@ def handling_of(code: Fingerprint) -> Handling:
         texts = (part.source for part in code.parts if part.source is not None)
         if len(_HANDLING) >= MOST_KEPT:
             _HANDLING.clear()
-        found = _HANDLING[code.digest] = handling(texts, inside=inside, makes=makes)
+        found = _HANDLING[code.digest] = handling(texts, inside=inside, makes=makes, names_ids="id" in code.words)
     return found
 
 

@@ -12,6 +12,7 @@ import ast
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -129,18 +130,49 @@ def _named_in_text(text: str) -> Iterator[tuple[str, str]]:
 def _named_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
     """Yield the fields that a program reads, each with a key of it or `EVERY`."""
     literal: dict[int, str] = {}
+    constants = _constants(tree)
     for node in ast.walk(tree):
         match node:
-            case ast.Subscript(ast.Attribute() as field, ast.Constant(str(key))):
-                literal[id(field)] = key
-            case ast.Call(ast.Attribute(ast.Attribute() as field, "get" | "pop"), [ast.Constant(str(key)), *_]):
-                literal[id(field)] = key
+            case ast.Subscript(ast.Attribute() as field, key) if (text := _literal(key, constants)) is not None:
+                literal[id(field)] = text
+            case ast.Call(ast.Attribute(ast.Attribute() as field, "get" | "pop"), [key, *_]) if (
+                text := _literal(key, constants)
+            ) is not None:
+                literal[id(field)] = text
             case ast.Expr(ast.Constant() as text):
                 literal[id(text)] = ""  # a docstring
         for name in _names_of(node):
             found = NAMED.fullmatch(name) if literal.get(id(node)) != "" else None
             if found is not None:
                 yield found[1], literal.get(id(node), EVERY) if name == found[1] else EVERY
+
+
+def _constants(tree: ast.AST) -> dict[str, str]:
+    """Return the texts that names of a module stand for, as far as the module binds each of these names once."""
+    bound = Counter(name for node in ast.walk(tree) for name in _bound_by(node))
+    assigned = (each for each in getattr(tree, "body", ()) if isinstance(each, ast.Assign))
+    return {
+        name: text
+        for each in assigned
+        if isinstance(each.value, ast.Constant) and isinstance(text := each.value.value, str)
+        for target in each.targets
+        if isinstance(target, ast.Name) and bound[name := target.id] == 1
+    }
+
+
+def _bound_by(node: ast.AST) -> Iterable[str]:
+    if isinstance(node, ast.Constant | ast.Attribute | ast.keyword) or isinstance(getattr(node, "ctx", None), ast.Load):
+        return ()
+    return (value for _, value in ast.iter_fields(node) if isinstance(value, str))
+
+
+def _literal(key: ast.expr, constants: Mapping[str, str]) -> str | None:
+    match key:
+        case ast.Constant(str(text)):
+            return text
+        case ast.Name(name):
+            return constants.get(name)
+    return None
 
 
 def _names_of(node: ast.AST) -> Iterable[str]:

@@ -10,6 +10,10 @@ the output becomes a new one of the same form, so that a replayed message is add
 the recorded one. This is right for nodes to which ids are but ids, and what shows that a node is none of them makes an
 output `Unrepeatable`.
 
+So it is with the `id` of a document, by which its store knows it, and which differs each time that a store is filled.
+Code that names an `id` may look the document up by it: then it counts. A replay gives documents of its own the ids that
+they had.
+
 A name is a value of a class of its own, which no string of the user's can be taken for.
 
 Of what servers report of an answer only that counts in an input which the code names
@@ -32,6 +36,7 @@ from operator import is_
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, RemoveMessage
 from langchain_core.messages.base import TextAccessor
 from langchain_core.runnables.utils import AddableDict
@@ -246,6 +251,8 @@ class Derived:
 
 
 New = tuple[str, int, str, int, str]
+_KEPT = frozenset(("served", "document"))
+"""The roles of ids that a replay does not mint: whoever gave them knows no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,10 +499,13 @@ _REMOVAL: Ways = {**_MESSAGE, "id": _at("removal")}
 _WITH_CONTEXT: Ways = {"tool_call": _Walk.call}
 
 
+_DOCUMENT: Ways = {"id": _at("document")}
+
+
 def _fields_of(cls: type) -> Ways:
     mro = cls.__mro__
     if BaseMessage not in mro:
-        return _NOWHERE
+        return _DOCUMENT if Document in mro else _NOWHERE
     return _REMOVAL if RemoveMessage in mro else _MESSAGE
 
 
@@ -618,8 +628,8 @@ class _Search(_Walk):
         return self._haystack.mentions(form)
 
     def is_minted(self, value: str) -> bool:
-        """Whether an id is also at other positions than those by which a server knows parts of its answer."""
-        return any(value in ids for role, ids in self.roles.items() if role != "served")
+        """Whether an id is also at other positions than those by which a server or a store knows what it gave."""
+        return any(value in ids for role, ids in self.roles.items() if role not in _KEPT)
 
     def haystack(self, known: Collection[str], more: Iterable[str] = ()) -> _Haystack:
         """All that is not at a typed position, but texts that are just one of the `known` ids; and `more` texts."""
@@ -787,13 +797,14 @@ class Handling:
     """None if there is nothing like an id in them."""
     inside: bool
     makes: bool
+    names_ids: bool = False
 
 
-def handling(texts: Iterable[str], *, inside: bool, makes: bool) -> Handling:
-    """Of code with these texts and constants: whether it looks inside of ids, and whether it may make some out of
-    something else."""
+def handling(texts: Iterable[str], *, inside: bool, makes: bool, names_ids: bool = False) -> Handling:
+    """Of code with these texts and constants: whether it looks inside of ids, whether it may make some out of
+    something else, and whether it names the `id` of anything."""
     text = "\n".join(texts)
-    return Handling(_Haystack([text]) if _MAY_BE_ONE(text.lower()) else None, inside, makes)
+    return Handling(_Haystack([text]) if _MAY_BE_ONE(text.lower()) else None, inside, makes, names_ids)
 
 
 _FREE = handling((), inside=False, makes=False)
@@ -836,6 +847,8 @@ class Naming:
             data |= {form.core for form in forms if code.texts.mentions(form)}
         if code.inside:
             data |= {form.core for form in search.forms.values()}
+        if code.names_ids:
+            data |= {search.forms[value].core for value in search.roles["document"]}
         return data
 
     def reported_as(self, message: Any, field: str, value: Any) -> tuple[Any, str] | None:
@@ -918,7 +931,8 @@ def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dic
         alphabet = _alphabet_of(core)
         length = len(core) if alphabet else 0
         forms.append((prefix, cores.setdefault(core, len(cores)), alphabet, length, suffix))
-    haystack = search.haystack(names, search.roles["served"] - naming.ids.keys()) if names or naming.reported else None
+    kept = set().union(*(search.roles[role] for role in _KEPT)) - naming.ids.keys()
+    haystack = search.haystack(names, kept) if names or naming.reported else None
     for form in (*naming.forms.values(), *new.values()):
         if haystack is not None and haystack.hints_at(form):
             raise Unrepeatable(Cause.ID_IN_TEXT.of(form.core))

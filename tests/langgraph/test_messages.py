@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import langgraph.types
 import pytest
+from langchain_core.documents import Document
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -40,7 +41,7 @@ from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.codecs import decode_value, encode_value
 from musubito.model import MusubitoResult
-from musubito_langgraph.messages import Naming, Packed, Unrepeatable, pack, rename, unpack
+from musubito_langgraph.messages import Naming, Packed, Unrepeatable, handling, pack, rename, unpack
 
 Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none
 
@@ -862,3 +863,31 @@ def test_a_message_from_a_checkpoint_is_the_same_message(message: Any) -> None:
     restored = serde.loads_typed(serde.dumps_typed(message))
     assert canonical(rename({"messages": [restored]})[0]) == canonical(rename({"messages": [message]})[0])
     assert message.model_fields_set != restored.model_fields_set
+
+
+# -- documents ---------------------------------------------------------------------------------------------------------
+
+
+def found(i: str | None, text: str = "text") -> Document:
+    return Document(text, id=i)
+
+
+def test_a_document_is_the_same_under_another_random_id():
+    assert identity([found(A)]) == identity([found(B)])
+    assert identity([found(A), found(A)]) != identity([found(A), found(B)])
+    assert identity([found("of my own")]) != identity([found("another")])
+    assert identity([found(A)]) != identity([found(A, "another")])
+
+
+def test_an_id_by_which_code_may_look_a_document_up_is_data():
+    naming_ids = handling([], inside=False, makes=False, names_ids=True)
+    one, other = (rename([found(i), ask(C)], None, naming_ids) for i in (A, B))
+    assert one[0] != other[0]
+    assert list(one[1].ids) == [C]
+
+
+def test_a_document_that_is_handed_on_is_the_one_at_hand_and_a_new_one_keeps_its_id():
+    assert replayed([found(A)], [found(A)], [found(B)]) == [found(B)]
+    assert replayed([found(C)], [found(A)], [found(B)]) == [found(C)]
+    with pytest.raises(Unrepeatable, match=A):
+        pack(f"the document {A}", rename([found(A)])[1])

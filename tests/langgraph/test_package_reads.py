@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
+from langchain_core.messages import AIMessage
 from langgraph.graph import START, StateGraph
 
 from musubito_langgraph import musubito_graph
@@ -48,7 +49,7 @@ HARMLESS: Mapping[str, Mapping[str, str]] = {
 
 
 class State(TypedDict, total=False):
-    q: str
+    q: Any
     a: str
 
 
@@ -97,3 +98,86 @@ def test_a_package_that_names_no_thread(how: str, install: Any, ran: Ran):
     for each in ("ann", "bob"):
         graph.invoke({"q": "hi"}, thread(each))
     assert took(ran) == {"node": 1}
+
+
+DROPPING = """
+from langgraph.config import get_config
+class Remote: pass
+class Local: pass
+{before}
+def who():
+    {first}
+    thread = get_config()["configurable"].get("thread_id")
+    {then}
+"""
+DROPPED: Mapping[str, Mapping[str, str]] = {
+    "by an expression": {"then": "return f'{thread}' if isinstance(graph, Remote) else 'nobody'"},
+    "by a statement": {"then": "if isinstance(graph, Remote):\n        return thread\n    return 'nobody'"},
+    "by the other branch": {"then": "return 'nobody' if isinstance(graph, Local) else thread"},
+    "by itself": {"then": "return 'nobody'"},
+}
+USED: Mapping[str, Mapping[str, str]] = {
+    "in the branch that is taken": {"then": "return thread if isinstance(graph, Local) else 'nobody'"},
+    "after it": {"then": "found = thread if isinstance(graph, Remote) else 'nobody'\n    return found + thread"},
+    "by a function inside": {"then": "return (lambda: thread)()"},
+    "by all variables": {"then": "return locals()['thread']"},
+    "as a global": {"first": "global thread", "then": "return globals()['thread']"},
+    "where a variable decides": {
+        "first": "graph = Remote()",
+        "then": "return thread if isinstance(graph, Remote) else ''",
+    },
+    "where the module sets what decides": {
+        "first": "global graph",
+        "then": "graph = Remote()\n    return thread if isinstance(graph, Remote) else ''",
+    },
+    "where a test of its own decides": {
+        "before": "def isinstance(a, b): return True",
+        "then": "return thread if isinstance(graph, Remote) else ''",
+    },
+}
+
+
+def dropping(said: Mapping[str, str]) -> Mapping[str, str]:
+    return {"__init__": "\n".join([DROPPING.format_map({"before": "", "first": "", **said}), "graph = Local()"])}
+
+
+@pytest.mark.parametrize("how", DROPPED)
+def test_a_thread_that_a_package_reads_for_nothing(how: str, install: Any, ran: Ran):
+    graph = graph_that_asks(install(f"drops_{list(DROPPED).index(how)}", dropping(DROPPED[how])), ran)
+    assert [graph.invoke({"q": "hi"}, thread(each))["a"] for each in ("ann", "bob")] == ["nobody", "nobody"]
+    assert took(ran) == {"node": 1}
+
+
+@pytest.mark.parametrize("how", USED)
+def test_a_thread_that_a_package_reads_and_uses(how: str, install: Any, ran: Ran):
+    graph = graph_that_asks(install(f"uses_{list(USED).index(how)}", dropping(USED[how])), ran)
+    answers = [graph.invoke({"q": "hi"}, thread(each))["a"] for each in ("ann", "bob")]
+    assert "ann" in answers[0]
+    assert "bob" in answers[1]
+    assert took(ran) == {"node": 2}
+
+
+REPORTING: Mapping[str, tuple[str, str]] = {
+    "a constant": ("KEY = 'finish_reason'", ""),
+    "a constant that is set again": ("KEY = 'finish_reason'\nKEY = 'id'", ""),
+    "a parameter": ("KEY = 'finish_reason'", "KEY='id'"),
+    "a name of another module": ("from string import digits as KEY", ""),
+}
+
+
+@pytest.mark.parametrize("how", REPORTING)
+def test_by_which_key_a_package_reads_what_a_server_reports(how: str, install: Any, ran: Ran):
+    constant, parameter = REPORTING[how]
+    text = f"from langchain_core.messages import AIMessage\n{constant}\n"
+    text += f"def who(message, {parameter}): return str(message.response_metadata.get(KEY))\n"
+    package = install(f"reports_{list(REPORTING).index(how)}", {"__init__": text})
+
+    def node(state: State) -> State:
+        ran("node")
+        return {"a": package.who(state["q"])}
+
+    graph = musubito_graph(StateGraph(State).add_node("node", node).add_edge(START, "node").compile())
+    for each in ("one", "two"):
+        reported = {"finish_reason": "stop", "id": each}
+        graph.invoke({"q": AIMessage("hi", id="1", response_metadata=reported)})
+    assert took(ran) == {"node": 1 if how == "a constant" else 2}

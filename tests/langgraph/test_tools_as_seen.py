@@ -136,6 +136,18 @@ def bound_one_by_one(tools: Sequence[Any], model: Scripted) -> Any:
     return looped(agent, tools)
 
 
+def bound_by_way_of_variables(tools: Sequence[Any], model: Scripted) -> Any:
+    registry, names = {each.name: each for each in tools}, [each.name for each in tools]
+
+    def agent(state: MessagesState) -> Any:
+        chosen = [registry[name] for name in names]
+        offered = [*chosen]
+        bound = model.bind_tools(offered)
+        return {"messages": [bound.invoke(state["messages"])]}
+
+    return looped(agent, tools)
+
+
 def bound_before(tools: Sequence[Any], model: Scripted) -> Any:
     bound = model.bind_tools(tools)
 
@@ -147,7 +159,15 @@ def bound_before(tools: Sequence[Any], model: Scripted) -> Any:
 
 AGENTS: dict[str, Make] = {
     each.__name__: each
-    for each in (created, created_with_middleware, prebuilt, bound_when_asked, bound_before, bound_one_by_one)
+    for each in (
+        created,
+        created_with_middleware,
+        prebuilt,
+        bound_when_asked,
+        bound_before,
+        bound_one_by_one,
+        bound_by_way_of_variables,
+    )
 }
 
 
@@ -229,6 +249,31 @@ def called_though_shown(tools: Sequence[Any]) -> Any:
     return node
 
 
+def called_by_way_of_a_variable(tools: Sequence[Any]) -> Any:
+    model, names = Scripted(script=answer, ran=Ran()), [each.name for each in tools]
+    registry = {each.name: each for each in tools}
+
+    def node(state: MessagesState) -> Any:
+        chosen = [registry[name] for name in names]
+        model.bind_tools(chosen)
+        return {"messages": [("ai", str(chosen[0].invoke({"a": 1, "b": 2})))]}
+
+    return node
+
+
+def called_before_it_is_shown(tools: Sequence[Any]) -> Any:
+    model, registry = Scripted(script=answer, ran=Ran()), list(tools)
+
+    def node(state: MessagesState) -> Any:
+        chosen = registry[0]
+        said = chosen.invoke({"a": 1, "b": 2})
+        chosen = registry[1]
+        model.bind_tools([chosen])
+        return {"messages": [("ai", str(said))]}
+
+    return node
+
+
 def run_by_a_tool_node(tools: Sequence[Any]) -> Any:
     inner = ToolNode(list(tools))
 
@@ -265,6 +310,8 @@ def run_by_an_agent_inside(tools: Sequence[Any]) -> Any:
     [
         called_by_a_node,
         called_though_shown,
+        called_by_way_of_a_variable,
+        called_before_it_is_shown,
         run_by_a_tool_node,
         run_as_a_part,
         run_by_its_function,

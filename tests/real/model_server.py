@@ -2,7 +2,8 @@
 
 An answer's text follows from the question alone. Its ids, times, headers and usage are new each time, as those of real
 servers are. A user's text may say which tools are called: `add{"a": 1}` calls the tool `add`, if it is offered. Each
-such call takes a turn of its own.
+such call takes a turn of its own. Likewise `Route{"step": "joke"}` is the answer where one of the schema `Route` is
+asked for. A tool that must be called, and a schema, of which no text says anything, get example values.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -24,7 +25,7 @@ __all__ = ["ModelServer", "Question", "model_server"]
 
 ID: Final = re.compile(r"\b(call|toolu)_\w+|[0-9a-f]{8}-[0-9a-f-]{27}")
 """Ids that clients write into texts."""
-CALL: Final = re.compile(r"(\w+)(\{.*?\})")
+CALL: Final = re.compile(r"(\w+)(?=\{)")
 Json = dict[str, Any]
 Event = tuple[str, Any]
 
@@ -36,27 +37,43 @@ class Question:
     path: str
     model: str
     turns: tuple[tuple[str, str], ...]
-    """Role and text of each message; of a turn that calls tools the role is `calls`."""
-    tools: tuple[str, ...]
+    """Role and text of each message; of a turn that calls tools the role is `calls` with their names."""
+    tools: Mapping[str, Json]
+    """Those that are offered, with the schemas of their arguments."""
     schema: Json | None
     """That of the answer, where it must have one."""
     body: Json
+    must_call: bool = False
 
     @property
     def wanted(self) -> tuple[str, Json] | None:
         """The tool that is to be called now, and its arguments."""
-        asked = max((number for number, (role, _) in enumerate(self.turns) if role == "user"), default=-1)
-        if asked < 0:
+        calls = self._told(self.tools)
+        done = sum(role.startswith("calls") and role.split()[-1] in self.tools for role, _ in self.turns[self._asked :])
+        if done < len(calls):
+            return calls[done]
+        if not self.must_call:
             return None
-        calls = [call for call in CALL.findall(self.turns[asked][1]) if call[0] in self.tools]
-        done = sum(role == "calls" for role, _ in self.turns[asked:])
-        return (calls[done][0], json.loads(calls[done][1])) if done < len(calls) else None
+        name, schema = next(iter(self.tools.items()))
+        return calls[-1] if calls else (name, _example(schema, schema))
+
+    @property
+    def _asked(self) -> int:
+        """The number of the turn that the user took last."""
+        return max((number for number, (role, _) in enumerate(self.turns) if role == "user"), default=0)
+
+    def _told(self, names: Collection[str]) -> list[tuple[str, Json]]:
+        """Return what the user's text says of the calls and answers that are called so."""
+        text = self.turns[self._asked][1] if self.turns else ""
+        found = [each for each in CALL.finditer(text) if each[1] in names]
+        return [(each[1], json.JSONDecoder().raw_decode(text, each.end())[0]) for each in found]
 
     @property
     def text(self) -> str:
         """The answer in words."""
         if self.schema is not None:
-            return json.dumps(_example(self.schema, self.schema))
+            told = self._told([self.schema["title"]])
+            return json.dumps(told[0][1] if told else _example(self.schema, self.schema))
         told = ID.sub("", json.dumps([self.model, self.turns, sorted(self.tools)]))
         return f"answer {sha256(told.encode()).hexdigest()[:8]} of {self.model}"
 
@@ -134,6 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", content_type)
         self.send_header("content-length", str(len(data)))
         self.send_header("x-request-id", f"req_{uuid4().hex}")
+        # Clients share connections, which would outlive the event loop of a test.
+        self.send_header("connection", "close")
         self.end_headers()
         self.wfile.write(data)
 
@@ -171,6 +190,11 @@ def _text(content: Any) -> str:
     return "".join(str(block.get("text") or block.get("content") or "") for block in content or ())
 
 
+def _calls(calls: Iterable[Json]) -> str:
+    """Return the role of a turn that makes these calls; empty if there are none."""
+    return " ".join(["calls", *names]) if (names := [call["name"] for call in calls]) else ""
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r"\S+\s*", text)
 
@@ -184,12 +208,20 @@ def _tokens() -> tuple[int, int]:
 
 def _asked_openai(path: str, body: Json) -> Question:
     turns = [
-        ("calls" if message.get("tool_calls") else message["role"], _text(message.get("content")))
+        (
+            _calls(call["function"] for call in message.get("tool_calls") or ()) or message["role"],
+            _text(message.get("content")),
+        )
         for message in body["messages"]
     ]
-    tools = [tool["function"]["name"] for tool in body.get("tools") or ()]
-    schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
-    return Question(path, body["model"], tuple(turns), tuple(tools), schema, body)
+    tools = {tool["function"]["name"]: tool["function"]["parameters"] for tool in body.get("tools") or ()}
+    asked = (body.get("response_format") or {}).get("json_schema") or {}
+    schema = {"title": asked["name"], **asked["schema"]} if asked else None
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        tools = {name: tools[name] for name in tools if name == choice["function"]["name"]}
+    must_call = choice not in (None, "auto", "none")
+    return Question(path, body["model"], tuple(turns), tools, schema, body, must_call)
 
 
 def _completion(question: Question, kind: str) -> Json:
@@ -247,13 +279,18 @@ def _streamed_openai(question: Question) -> Iterator[Event]:
 
 
 def _asked_responses(path: str, body: Json) -> Question:
-    roles = {"function_call": "calls", "function_call_output": "tool"}
+    roles = {"function_call_output": "tool"}
     turns = [
-        (roles.get(item.get("type"), item.get("role", "")), _text(item.get("content") or item.get("output")))
+        (
+            _calls([item])
+            if item.get("type") == "function_call"
+            else roles.get(item.get("type"), item.get("role", "")),
+            _text(item.get("content") or item.get("output")),
+        )
         for item in body["input"]
     ]
-    tools = [tool["name"] for tool in body.get("tools") or ()]
-    return Question(path, body["model"], tuple(turns), tuple(tools), None, body)
+    tools = {tool["name"]: tool["parameters"] for tool in body.get("tools") or ()}
+    return Question(path, body["model"], tuple(turns), tools, None, body)
 
 
 def _answered_responses(question: Question) -> Json:
@@ -298,11 +335,15 @@ def _asked_anthropic(path: str, body: Json) -> Question:
     turns = [("system", _text(body["system"]))] if body.get("system") else []
     for message in body["messages"]:
         content = message["content"]
-        kinds = set() if isinstance(content, str) else {block["type"] for block in content}
-        role = "calls" if "tool_use" in kinds else "tool" if "tool_result" in kinds else message["role"]
+        blocks = [] if isinstance(content, str) else content
+        calls = _calls(block for block in blocks if block["type"] == "tool_use")
+        role = calls or ("tool" if any(block["type"] == "tool_result" for block in blocks) else message["role"])
         turns.append((role, _text(content)))
-    tools = [tool["name"] for tool in body.get("tools") or ()]
-    return Question(path, body["model"], tuple(turns), tuple(tools), None, body)
+    tools = {tool["name"]: tool["input_schema"] for tool in body.get("tools") or ()}
+    choice = body.get("tool_choice") or {"type": "auto"}
+    if choice["type"] == "tool":
+        tools = {name: tools[name] for name in tools if name == choice["name"]}
+    return Question(path, body["model"], tuple(turns), tools, None, body, choice["type"] in ("tool", "any"))
 
 
 def _anthropic_blocks(question: Question) -> tuple[list[Json], str]:

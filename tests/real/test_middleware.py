@@ -137,13 +137,15 @@ def plain(value: Any) -> Any:
         calls = [[call["name"], call["args"]] for call in getattr(value, "tool_calls", ())]
         return [value.type, value.text, calls, value.name, getattr(value, "status", "")]
     if isinstance(value, dict):
-        left_out = {"id", "task_id", "timestamp", "triggers", "thread_id", "lc_versions"}
+        left_out = {"id", "task_id", "timestamp", "triggers", "thread_id", "lc_versions", "tool_call_id"}
         return {str(key): plain(each) for key, each in value.items() if plainly(key) and key not in left_out}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
+    if isinstance(value, set):
+        return sorted(plain(each) for each in value)
     if isinstance(value, str | int | float | None):
-        return re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", "<id>", value) if isinstance(value, str) else value
-    return plain(vars(value)) if hasattr(value, "__dict__") else repr(value)
+        return re.sub("[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}", "<id>", value) if isinstance(value, str) else value
+    return plain(vars(value)) if hasattr(value, "__dict__") else plain(repr(value))
 
 
 def plainly(key: Any) -> bool:

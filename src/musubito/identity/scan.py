@@ -187,22 +187,29 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
 
 
 def _shown(function: FunctionNode) -> frozenset[str]:
-    """The names that are handed, alone or in lists that are written out, to methods that show them and to no others."""
-    shown: set[int] = set()
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_showing_method(node.func.attr):
-            pending: list[ast.expr] = [*node.args, *(keyword.value for keyword in node.keywords)]
-            while pending:
-                match pending.pop():
-                    case ast.Name() as name:
-                        shown.add(id(name))
-                    case ast.List(elts=inner) | ast.Tuple(elts=inner):
-                        pending += inner
-                    case ast.Starred(value=inner):
-                        pending.append(inner)
-                    case ast.BinOp(left=left, op=ast.Add(), right=right):
-                        pending += (left, right)
+    """The names that are handed to methods that show them and to no others: alone, in lists, or by way of variables."""
     names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    values: dict[str, ast.expr] = {}
+    pending: list[ast.expr] = []
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(ast.Attribute(attr=method), args, keywords) if is_showing_method(method):
+                pending += (*args, *(keyword.value for keyword in keywords))
+            case ast.Assign([ast.Name(name)], value):
+                values[name] = value
+    shown: set[int] = set()
+    while pending:
+        match pending.pop():
+            case ast.Name(name) as each:
+                shown.add(id(each))
+                if all(id(n) in shown for n in names if n.id == name and isinstance(n.ctx, ast.Load)):
+                    pending += [values.pop(name)] if name in values else []
+            case ast.List(elts=inner) | ast.Tuple(elts=inner):
+                pending += inner
+            case ast.Starred(value=inner) | ast.Subscript(value=inner) | ast.ListComp(elt=inner):
+                pending.append(inner)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                pending += (left, right)
     return frozenset(name.id for name in names if id(name) in shown) - {n.id for n in names if id(n) not in shown}
 
 
