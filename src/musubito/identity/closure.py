@@ -31,8 +31,10 @@ from musubito.identity.describe import builtin_base, describe, is_atom, plain
 from musubito.identity.description import ATOMS, Description, fields_of
 from musubito.identity.environment import Variable, describe_variable
 from musubito.identity.foreign import displays, kind_of
+from musubito.identity.found import Found
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
+from musubito.identity.loaded_modules import shared_by_all
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import not_tracked
@@ -415,7 +417,12 @@ class Walk:
         only to be shown.
         """
         if is_atom(value):
+            if value is None or value is True or value is False:
+                return CONSTANTS[value]
             return b"a" + sha256(tokens(value)).digest()
+        if (shared := shared_by_all(value)) is not None:
+            self.unseen.add(f"{name}: {shared}")
+            return b"n" + sha256(tokens(shared)).digest()
         if type(value) is FunctionType:
             value = self.original(value)
         self.leads_to(value)
