@@ -625,7 +625,9 @@ class _Judgement:
             return self._all(value, value, depth)
         if isinstance(value, dict):
             return self._all(value, [each for _, each in walk.read.held_in(value, value)], depth)
-        if is_mock(value) or _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
+        if is_mock(value) or kind_of(value) is not None or encoded(value) is not None:
+            return True
+        if _declares(cls) and not is_machinery(value):  # a stream may be a dataclass
             return True
         if isinstance(value, ContextVar) or _base_value(value) is not None:
             return True
