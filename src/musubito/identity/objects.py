@@ -517,7 +517,7 @@ def may_be_read(walk: Walk, value: Any) -> None:
         elif isinstance(value, FunctionType):
             value = walk.original(value)
             if walk.origins.of_function(value) is Origin.USER:
-                walk.facts.given[id(value)] = value
+                walk.facts.given.add(id(value), value)
             value = value.__dict__.get("__wrapped__")
         else:
             return

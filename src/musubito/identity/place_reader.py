@@ -239,6 +239,7 @@ class PlaceReader:
 
     def _is_shared(self, container: Any, key: Hashable, change: Change) -> bool:
         """Whether what another step's run changed here does not count for this step: both do the same to it."""
+        self._limits.is_weighed = True
         both = change.manner.and_as(self._limits.manner(container, key))
         was_absent = change.before is ABSENT or change.before is None
         if both.counts or (was_absent and both.lazily and (both.cached or self._is_foreign(change.after))):
