@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.caches import BaseCache
@@ -33,7 +34,8 @@ from langgraph.store.base import BaseStore
 from musubito import EncodingError
 from musubito.adapter import Fingerprint, Shown, register_display, register_kind, register_source
 from musubito.identity.canonical import canonical
-from musubito.identity.origin import Origin
+from musubito.identity.once import kept_for_a_round
+from musubito.identity.origin import Origin, Origins
 from musubito_langgraph import _compat
 from musubito_langgraph.contents import messages_in
 from musubito_langgraph.messages import is_random

@@ -38,6 +38,7 @@ from musubito.identity.loaded_modules import shared_by_all
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import not_tracked
+from musubito.identity.once import one_round
 from musubito.identity.origin import Origin, Origins, home_of, module_name
 from musubito.identity.own_changes import Changes, remember_left
 from musubito.identity.place_reader import PlaceReader
@@ -56,6 +57,7 @@ FLAGS = 6
 CODE = (FunctionType, MethodType, ModuleType, Namespace)
 """Kinds of what holds others as code does, and not as data."""
 HOLDERS = (list, tuple, dict, set, frozenset)
+CONSTANTS = {each: b"a" + sha256(tokens(each)).digest() for each in (None, True, False)}
 LONGEST_SHOWN = 1_000_000
 LONGEST_FIELD = 500
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
@@ -303,6 +305,10 @@ class Walk:
 
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
+        with one_round():
+            self._run()
+
+    def _run(self) -> None:
         self.link(self.function, called(self.function), member=self.owner is not None)
         function = self.function.func if isinstance(self.function, functools.partial) else self.function
         if not isinstance(function, type | FunctionType):

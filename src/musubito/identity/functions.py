@@ -49,6 +49,19 @@ class Text(NamedTuple):
     scan: Scan
     words: frozenset[str]
     """See `words_of`."""
+    written: dict[tuple[bool, bool], bytes]
+    """The code in its normal form, by whether docstrings and the signature are in it."""
+
+    def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
+        """Return the normal form of `code`, whose text it is: of its syntax tree, or of its instructions."""
+        if self.source is None:
+            docs = signature = False
+        known = self.written.get((docs, signature))
+        if known is None:
+            node = None if self.source is None else self.source.node
+            known = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
+            self.written[docs, signature] = known
+        return known
 
 
 class _How(NamedTuple):
@@ -81,7 +94,7 @@ def text_of(function: FunctionType) -> Text:
     if text is None:
         source = source_of(code, script_of(function))
         found = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
-        text = kept[id(code)] = Text(source, found, words_of(code))
+        text = kept[id(code)] = Text(source, found, words_of(code), {})
     return text
 
 
@@ -107,10 +120,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     member = member or _is_method_of(walk.owner, function)
     signature = walk.annotations or id(function) in walk.facts.given
     own = tokens("function", signature)
-    if text.source is None:
-        own += normalised_bytecode(code)
-    else:
-        own += normalised(text.source.node, docs=walk.docs or walk.annotations, signature=signature)
+    own += text.normal(code, docs=walk.docs or walk.annotations, signature=signature)
     if walk.docs or signature:
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
