@@ -35,13 +35,13 @@ class Homes(NamedTuple):
     own: str
     """Those of the user, separated by blanks."""
     released: tuple[str, ...]
-    """One of each package that an index gave out."""
+    """Those of packages that an index gave out."""
 
 
 def homes_of(code: Any) -> Homes:
     """Return the modules of the functions and classes that it runs and that are no framework's."""
     own: set[str] = set()
-    released: dict[str, str] = {}
+    released: set[str] = set()
     ahead, seen = [code], dict[int, Any]()
     while ahead and len(seen) < MOST:
         thing = ahead.pop()
@@ -54,13 +54,12 @@ def homes_of(code: Any) -> Homes:
             own.add(module)
             continue
         if runs:
-            package = module.partition(".")[0]
-            released[package] = min(module, released.get(package, module))
+            released.add(module)
         try:
             ahead += _inside(thing, runs=runs)
         except Exception as error:  # a proxy, say, that has nothing behind it here: it holds no code
             LOGGER.debug("%s is not looked into: %r", type(thing), error)
-    return Homes(" ".join(sorted(own)), tuple(sorted(released.values())))
+    return Homes(" ".join(sorted(own)), tuple(sorted(released)))
 
 
 def _is_released(module: str) -> bool:
