@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import partial
-from operator import is_
 from types import CellType, MemberDescriptorType
 from typing import Any, TypeAlias
 
@@ -134,7 +133,10 @@ class PlaceReader:
         """Return what an object holds in its slots, as it counts. `members`: see `members_of_slots`."""
         look = partial(_in_slots, thing, members)
         entries = look()
-        self._guard.same(partial(_holds, look, entries), True)
+        for name, value in zip(*entries, strict=True):
+            self._guard.attribute(thing, name, value)
+        if len(entries[0]) < len(members):
+            self._guard.same(partial(_names_in_slots, thing, members), entries[0])
         return self._read_entries(Kind.FIELD, thing, entries, look, called)
 
     def fields(self, thing: Any, fields: Any, called: str) -> list[tuple[Any, Any]]:
@@ -325,11 +327,8 @@ def _slot(thing: Any, member: Any) -> Any:
         return ABSENT
 
 
-def _holds(look: Callable[[], Entries], entries: Entries) -> bool:
-    """Tell whether the same keys hold the same objects still."""
-    now = look()
-    pairs = zip(now, entries, strict=True)
-    return all(len(held) == len(was) and all(map(is_, held, was)) for held, was in pairs)
+def _names_in_slots(thing: Any, members: Members) -> tuple[Any, ...]:
+    return _in_slots(thing, members)[0]
 
 
 def _elements(container: Any, base: Any) -> tuple[Any, ...]:
