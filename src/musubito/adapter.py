@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -88,14 +88,16 @@ __all__ = [
 class Operation:
     """A step that an adapter makes: it has a name, and its code is all that `code` reaches.
 
-    `module` is where the user's code is taken to begin (see `CodeTracker`). Unlike a decorated function it is not
-    called: each call brings its arguments and what is to be run.
+    `module` is where the user's code is taken to begin, `released` what counts as packages: see `CodeTracker`. Unlike a
+    decorated function it is not called: each call brings its arguments and what is to be run.
     """
 
-    def __init__(self, name: str, code: Any, semantics: StepConfiguration, module: str) -> None:
-        self._made_of = name, code, semantics, module
+    def __init__(
+        self, name: str, code: Any, semantics: StepConfiguration, module: str, released: Collection[str] = ()
+    ) -> None:
+        self._made_of = name, code, semantics, module, released
         self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
-        self._tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages)
+        self._tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages, released=released)
 
     def __repr__(self) -> str:
         return f"<Operation {self.definition.name}>"

@@ -300,7 +300,7 @@ class _Caller:
                 for each, its_code, defaults, keywords in functions
             )
 
-        self._functions = Unchanged([each for each, *_ in functions], is_bound)
+        self._functions = Unchanged([each for each, *_ in functions], lambda: is_bound)
 
     def _receiver_of(self, positional: tuple[str, ...]) -> str | None:
         outer = getattr(self._function, "__qualname__", "").rpartition(".")[0]

@@ -146,6 +146,7 @@ __all__ = [
     "writes_in",
 ]
 
+READ: Final = CONFIG_KEY_READ
 CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
 """Since LangGraph 1.2; before, no task has it."""
 
@@ -459,6 +460,21 @@ def with_send(conf: dict[str, Any], wrap: Any) -> None:
     """`conf`, from now on, with what `wrap` makes of its function that writes."""
     if CONFIG_KEY_SEND in conf:
         conf[CONFIG_KEY_SEND] = wrap(conf[CONFIG_KEY_SEND])
+
+
+def with_read(conf: dict[str, Any], note: Callable[[Sequence[str], bool], None]) -> None:
+    """Make the function in `conf` that reads the state tell `note` of which keys it does, and whether it read what this
+    task wrote itself."""
+    read = conf.get(CONFIG_KEY_READ)
+    if not isinstance(read, partial):
+        return
+
+    def noting(scratchpad: Any, channels: Any, managed: Any, task: Any, select: Any, fresh: bool = False) -> Any:  # noqa: FBT002 - as LangGraph's
+        keys = [select] if isinstance(select, str) else [*select]
+        note(keys, fresh and any(channel in keys for channel, _ in task.writes))
+        return read.func(scratchpad, channels, managed, task, select, fresh)
+
+    conf[CONFIG_KEY_READ] = partial(noting, *read.args)
 
 
 def with_caller(conf: dict[str, Any], caller: Any) -> None:

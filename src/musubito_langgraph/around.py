@@ -20,7 +20,16 @@ from musubito.adapter import SCOPE, Cause, Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
 from musubito.identity.fingerprint import told_apart
 from musubito_langgraph import _compat
-from musubito_langgraph.config_reads import ABOUT, binds, counted, everything, observe, observed_runtime, takes_config
+from musubito_langgraph.config_reads import (
+    ABOUT,
+    binds,
+    counted,
+    everything,
+    observe,
+    observe_state,
+    observed_runtime,
+    takes_config,
+)
 from musubito_langgraph.identities import Identity
 from musubito_langgraph.policy import VOLATILE
 from musubito_langgraph.store import STORE, shown, store_behind
@@ -167,6 +176,8 @@ class Around:
         runtime, conf = _compat.runtime_in(config), config.get("configurable")
         if conf is not None and runtime is not None:
             _compat.with_runtime(conf, observed_runtime(runtime, note))
+        if conf is not None:
+            observe_state(conf, note)
         observe(config, note)
         return partial(observe, note=note)
 
@@ -182,6 +193,8 @@ class Around:
             case "execution":
                 values = (getattr(getattr(self._runtime, each, None), key, None) for each in ABOUT)
                 value = next((each for each in values if each is not None), None)
+            case "state":
+                value = _compat.read_in(self._config, [key]).get(key)
             case "runtime":
                 value = getattr(self._runtime, key, None)
             case "tags":

@@ -47,9 +47,9 @@ from typing import Any, Final, Literal
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
-from musubito.adapter import Fingerprint
+from musubito.adapter import Fingerprint, not_replayable
 from musubito.identity.source import source_of
-from musubito_langgraph._compat import Pregel, nothing
+from musubito_langgraph._compat import READ, Pregel, nothing, with_read
 from musubito_langgraph.policy import KEY, VOLATILE
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "counted",
     "everything",
     "observe",
+    "observe_state",
     "observed_runtime",
     "takes_config",
     "unobserved",
@@ -111,7 +112,8 @@ def everything(config: RunnableConfig) -> Iterator[str]:
 
 
 def _differs(key: str) -> bool:
-    return (key in VOLATILE and key != KEY) or key.startswith("__")
+    # The function that reads the state is observed itself (see `observe_state`).
+    return (key in VOLATILE and key != KEY) or (key.startswith("__") and key != READ)
 
 
 def binds(code: Fingerprint) -> bool:
@@ -317,6 +319,20 @@ def observe(config: RunnableConfig, note: Callable[[str], None]) -> None:
         config["tags"] = ObservedTags(tags, lambda: note("tags"))
 
 
+def observe_state(conf: dict[str, Any], note: Callable[[str], None]) -> None:
+    """Let `note` hear which keys of the state are read by way of a config, by others than LangGraph itself."""
+
+    def noting(keys: Sequence[str], is_own: bool) -> None:
+        if _handed_on():
+            return
+        if is_own:
+            not_replayable("it read from the state what was written there just before")
+        for key in keys:
+            note(f"state.{key}")
+
+    with_read(conf, noting)
+
+
 def unobserved(value: Any) -> Any:
     """Return what came out of a step, with plain parts in place of observed ones, which count as looked at."""
     try:
@@ -397,10 +413,11 @@ COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorE
 
 
 def _reader() -> FrameType | None:
-    """Return the frame that reads: the nearest outside of Python's own library, of pydantic and of this module."""
+    """Return the frame that reads: the nearest outside of Python's own library, of pydantic and of those that note."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and (
         frame.f_globals is globals()
+        or frame.f_globals is with_read.__globals__
         or str(frame.f_globals.get("__name__")).startswith("pydantic.")
         or (frame.f_code.co_filename.startswith(STANDARD) and INSTALLED not in frame.f_code.co_filename)
     ):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.caches import BaseCache
@@ -33,7 +34,8 @@ from langgraph.store.base import BaseStore
 from musubito import EncodingError
 from musubito.adapter import Fingerprint, Shown, register_display, register_kind, register_source
 from musubito.identity.canonical import canonical
-from musubito.identity.origin import Origin
+from musubito.identity.once import kept_for_a_round
+from musubito.identity.origin import Origin, Origins
 from musubito_langgraph import _compat
 from musubito_langgraph.contents import messages_in
 from musubito_langgraph.messages import is_random
@@ -98,13 +100,10 @@ def all_fields(value: Any, _walk: Walk) -> Collection[str]:
 def of_runnable(value: Any, walk: Walk) -> set[str]:
     """Who watches it, what it authenticates with, and what it says itself that it must not be told apart by."""
     held: dict[str, Any] = getattr(value, "__dict__", {})
-    others = [cls for cls in reversed(type(value).__mro__) if walk.origins.of_class(cls) is not Origin.USER]
-    declared = {name: field for cls in others for name, field in vars(cls).get("__pydantic_fields__", {}).items()}
-    excluded = {name for name, field in declared.items() if field.exclude} - READ_BY_OTHERS - IF_READ
-    left_out = {name for name in declared if name in WATCHED_BY or is_credential(name)}
-    left_out |= {name for name in excluded if not _is_data(held.get(name))}
+    others, excluded, never = _of_class(walk.origins, type(value))
+    left_out = never | {name for name in excluded if not _is_data(held.get(name))}
     if type(value) in others:
-        left_out |= {name for name in held if is_credential(name)} | (IF_READ - walk.facts.mentioned)
+        left_out |= {name for name in held if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
         # What a model is made with that is chosen for each call.
         left_out |= {f"_default_config.{name}" for name in held.get("_default_config") or () if is_credential(name)}
     if isinstance(value, RunnableLambda):
@@ -112,9 +111,21 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
     return left_out
 
 
+@kept_for_a_round
+def _of_class(origins: Origins, cls: type) -> tuple[list[type], set[str], set[str]]:
+    """Return those of its classes that are packages', the fields that these exclude, and those that never count."""
+    others = [each for each in reversed(cls.__mro__) if origins.of_class(each) is not Origin.USER]
+    declared = {name: field for each in others for name, field in vars(each).get("__pydantic_fields__", {}).items()}
+    excluded = {name for name, field in declared.items() if field.exclude} - READ_BY_OTHERS - IF_READ
+    never = {name for name in declared if name in WATCHED_BY or is_credential(name)}
+    # What LangChain's own classes compute when they are first asked says no more than the other fields.
+    never |= {name for each in others for name, member in vars(each).items() if isinstance(member, cached_property)}
+    return others, excluded, never
+
+
 def _of_watcher(value: Any, walk: Walk) -> set[str]:
     # Whoever only watches decides nothing; what the code names, it may decide by.
-    return set(all_fields(value, walk)) - walk.facts.mentioned
+    return walk.facts.mentioned.lacks(all_fields(value, walk))
 
 
 def _is_data(value: Any) -> bool:
@@ -208,7 +219,7 @@ def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
 
     If the user's code names the tools of something and a way to run one, it may run what a model is offered: None.
     """
-    if walk.facts.mentioned & OFFERED and walk.facts.mentioned & RUNS:
+    if walk.facts.mentioned.meets(OFFERED) and walk.facts.mentioned.meets(RUNS):
         return None
     extras = getattr(tool, "extras", None)  # since langchain-core 1.1
     return Shown([tool.name, tool.description, tool.return_direct, extras, _schema(tool)], {})

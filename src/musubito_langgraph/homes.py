@@ -1,7 +1,8 @@
 """Where the user's own code is that a Runnable runs.
 
 What is installed in site-packages counts by name, unless it is of the step's own package. The function of a node may be
-a framework's, as in an agent, and what it was given by the user is in its closure: middleware, tools, hooks.
+a framework's, as in an agent, and what it was given by the user is in its closure: middleware, tools, hooks. What a
+package index gave out is as a framework there: it counts by its version, and what it was given is looked for in it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import functools
 import sys
 from collections.abc import Iterable, Iterator
 from types import FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.tools import BaseTool
 
 from musubito.errors import LOGGER
 from musubito.identity.description import fields_of
+from musubito.identity.installed import is_released
 from musubito_langgraph import _compat
 
-__all__ = ["modules_of"]
+__all__ = ["Homes", "homes_of"]
 
 CHAINS: Final = ("langchain", "langgraph")
 FRAMEWORKS: Final = (*CHAINS, "langsmith", "musubito", "pydantic")
@@ -27,33 +29,53 @@ MOST: Final = 2000
 """So many things are looked at and no more."""
 
 
-def modules_of(code: Any) -> str:
-    """The modules of the functions and classes that it runs and that are no framework's, separated by blanks."""
-    found: set[str] = set()
+class Homes(NamedTuple):
+    """The modules of the code that a Runnable runs and that is no framework's."""
+
+    own: str
+    """Those of the user, separated by blanks."""
+    released: tuple[str, ...]
+    """Those of packages that an index gave out."""
+
+
+def homes_of(code: Any) -> Homes:
+    """Return the modules of the functions and classes that it runs and that are no framework's."""
+    own: set[str] = set()
+    released: set[str] = set()
     ahead, seen = [code], dict[int, Any]()
     while ahead and len(seen) < MOST:
         thing = ahead.pop()
         if id(thing) in seen:
             continue
         seen[id(thing)] = thing
-        module = thing.__module__ if isinstance(thing, FunctionType | type) else type(thing).__module__
-        if _is_users(module) and (not isinstance(thing, Runnable) or thing is code):
-            found.add(str(module))
-        else:
-            try:
-                ahead += _inside(thing)
-            except Exception as error:  # a proxy, say, that has nothing behind it here: it holds no code
-                LOGGER.debug("%s is not looked into: %r", type(thing), error)
-    return " ".join(sorted(found))
+        module = str(thing.__module__ if isinstance(thing, FunctionType | type) else type(thing).__module__)
+        runs = _is_users(module) and (not isinstance(thing, Runnable) or thing is code)
+        if runs and not _is_released(module):
+            own.add(module)
+            continue
+        if runs:
+            released.add(module)
+        try:
+            ahead += _inside(thing, runs=runs)
+        except Exception as error:  # a proxy, say, that has nothing behind it here: it holds no code
+            LOGGER.debug("%s is not looked into: %r", type(thing), error)
+    return Homes(" ".join(sorted(own)), tuple(sorted(released)))
 
 
-def _is_users(module: object) -> bool:
-    name = str(module)
-    return not name.startswith(FRAMEWORKS) and name.partition(".")[0] not in sys.stdlib_module_names
+def _is_released(module: str) -> bool:
+    try:
+        return is_released(module)
+    except OSError as error:
+        LOGGER.debug("the package of %s cannot be read: %r", module, error)
+        return False
 
 
-def _inside(thing: Any) -> Iterable[Any]:
-    """What a framework's thing was given that may be the user's."""
+def _is_users(module: str) -> bool:
+    return not module.startswith(FRAMEWORKS) and module.partition(".")[0] not in sys.stdlib_module_names
+
+
+def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
+    """Return what a framework's thing was given that may be the user's. `runs`: it is a released package's."""
     match thing:
         case RunnableSequence() | _compat.RunnableSeq():
             return thing.steps
@@ -75,7 +97,7 @@ def _inside(thing: Any) -> Iterable[Any]:
             return thing.values()
         case Runnable():
             return ()
-        case _ if str(type(thing).__module__).startswith(CHAINS):
+        case _ if runs or str(type(thing).__module__).startswith(CHAINS):
             # What a decorator made of the user's function, such as a middleware: an object of a class made for it.
             return [*vars(type(thing)).values(), *(fields_of(thing) or {}).values()]
     return ()

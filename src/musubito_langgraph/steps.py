@@ -55,7 +55,7 @@ from musubito_langgraph.contents import messages_in
 from musubito_langgraph.dissects import handling_of
 from musubito_langgraph.failures import ToolFailed, failed_tools
 from musubito_langgraph.fingerprint import held_messages
-from musubito_langgraph.homes import modules_of
+from musubito_langgraph.homes import homes_of
 from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
@@ -115,7 +115,8 @@ class RecordedStep:
         keys of a state. `is_done_anew`: it is done each time that somebody's answer releases it."""
         self.is_done_anew = is_done_anew
         self._counting = counting or counted_keys
-        self.operation = Operation(name, code, semantics, modules_of(code) or settings.home)
+        homes = homes_of(code)
+        self.operation = Operation(name, code, semantics, homes.own or settings.home, homes.released)
         self.settings = settings
         self.calls = calls
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,3 +108,49 @@ def test_a_tool_and_a_runnable_run_again_likewise(engine: MusubitoEngine, instal
         assert tools(helper).invoke({"messages": [asked]})["messages"][-1].content == text
         assert runnable(helper).invoke("q") == text
         assert ran == expected
+
+
+RELEASED = """
+def made_with(function):
+    def node(state):
+        return {{"answer": {answer!r} + function(state["question"])}}
+    return node
+"""
+
+
+def test_a_node_of_a_released_package_counts_by_its_version_and_contents(
+    engine: MusubitoEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, ran = tmp_path / "site-packages", list[str]()
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def plain(text: str) -> str:
+        return text
+
+    def loud(text: str) -> str:
+        return text.upper()
+
+    def answer(version: str, text: str, function: Callable[[str], str]) -> str:
+        info = site / f"graph_release-{version}.dist-info"
+        shutil.rmtree(site, ignore_errors=True)
+        info.mkdir(parents=True)
+        (site / "graph_release.py").write_text(RELEASED.format(answer=text))
+        (info / "METADATA").write_text(f"Name: graph-release\nVersion: {version}\n\n")
+        (info / "INSTALLER").write_text("pip\n")
+        (info / "RECORD").write_text(f"graph_release.py,sha256={text},1\n")
+        monkeypatch.delitem(sys.modules, "graph_release", raising=False)
+        importlib.invalidate_caches()
+        package = importlib.import_module("graph_release")
+        graph = StateGraph(State).add_node("think", package.made_with(function)).add_edge(START, "think")
+        with run("asked") as record:
+            found = musubito_graph(graph.compile(name="released"), engine=engine).invoke({"question": "q"})["answer"]
+        ran[:] = [call.outcome for call in record.calls]
+        return str(found)
+
+    assert (answer("1.0", "one", plain), ran) == ("oneq", ["ran"])
+    assert (answer("1.0", "one", plain), ran) == ("oneq", ["replayed"])
+    assert (answer("1.0", "one", loud), ran) == ("oneQ", ["ran"])
+    assert (answer("1.1", "two", plain), ran) == ("twoq", ["ran"])
+    assert (answer("1.1", "three", plain), ran) == ("threeq", ["ran"])
+    monkeypatch.delitem(sys.modules, "graph_release", raising=False)

@@ -4,6 +4,8 @@ its type; of a client its settings count, and no secret."""
 from __future__ import annotations
 
 import gc
+import importlib
+import sys
 import weakref
 from pathlib import Path
 from typing import Any
@@ -247,3 +249,34 @@ def test_an_object_that_cannot_be_described_counts_by_its_type(monkeypatch: pyte
     monkeypatch.setattr("musubito.identity.describe.describe_object", broken)
     with pytest.warns(MusubitoWarning, match="Deep"):
         assert CodeTracker(names["step"]).current().untracked == (f"story_of_depth.HELD: {__name__}.Deep",)
+
+
+def test_a_stream_that_a_session_of_a_package_holds_is_not_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anyio = pytest.importorskip("anyio")
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "sessions_of_a_package.py").write_text(
+        "class Session:\n    def __init__(self, read_stream, timeout):\n"
+        "        self._read_stream, self._timeout = read_stream, timeout\n"
+        "def tool(session):\n    def call(q):\n        return session\n    return call\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    package = importlib.import_module("sessions_of_a_package")
+    send, receive = anyio.create_memory_object_stream(5)
+    call = package.tool(package.Session(receive, 10))
+
+    def step(q: str) -> object:
+        return call(q)
+
+    with send, receive:
+        tracker = CodeTracker(step)
+        before = tracker.current()
+        send.send_nowait("what the server says meanwhile")
+        assert tracker.current() is before
+        assert CodeTracker(step).current().digest == before.digest
+        other = package.tool(package.Session(receive, 20))
+        step.__closure__[0].cell_contents = other  # type: ignore[index]
+        assert tracker.current().digest != before.digest
+    del sys.modules["sessions_of_a_package"]

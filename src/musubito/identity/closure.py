@@ -5,8 +5,8 @@ Plain data is written into the link; everything else is numbered as it is first 
 addresses nor hash order leave a trace. The digest is over all records in that order. As the walk reads, it
 notes in a `Guard` what must stay as it is for the digest to stay true.
 
-What the reached code calls, sets and writes is known only when all of it is known; so the walk is repeated until it
-finds nothing more.
+What the reached code calls, sets and writes is known only when all of it is known; so the walk is repeated until
+nothing that it asked for was found later (`musubito.identity.found`).
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ from musubito.identity.describe import builtin_base, describe, is_atom, plain
 from musubito.identity.description import ATOMS, Description, fields_of
 from musubito.identity.environment import Variable, describe_variable
 from musubito.identity.foreign import displays, kind_of
+from musubito.identity.found import Found
 from musubito.identity.functions import Namespace, describe_function, describe_names, module_of, text_of
 from musubito.identity.guard import Guard
+from musubito.identity.loaded_modules import shared_by_all
 from musubito.identity.names import known_as, name_of, the_one_of
 from musubito.identity.normalise import tokens
 from musubito.identity.objects import not_tracked
+from musubito.identity.once import one_round
 from musubito.identity.origin import Origin, Origins, home_of, module_name
 from musubito.identity.own_changes import Changes, remember_left
 from musubito.identity.place_reader import PlaceReader
@@ -49,9 +52,12 @@ __all__ = ["Closure", "CodePart", "Walk", "called", "reach"]
 
 VERSION = b"musubito code 1"
 ROUNDS = 100
+FLAGS = 6
+"""How many of the facts are asked for at any time."""
 CODE = (FunctionType, MethodType, ModuleType, Namespace)
 """Kinds of what holds others as code does, and not as data."""
 HOLDERS = (list, tuple, dict, set, frozenset)
+CONSTANTS = {each: b"a" + sha256(tokens(each)).digest() for each in (None, True, False)}
 LONGEST_SHOWN = 1_000_000
 LONGEST_FIELD = 500
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
@@ -111,11 +117,12 @@ def reach(
     `CodeTracker`. Not `outermost`: what is reached belongs to another walk, and is described for itself."""
     facts = Facts()
     for _ in range(ROUNDS):
-        before = facts.size()
+        facts.ask_anew()
         walk = Walk(function, owner, facts, module, step)
         walk.outermost = outermost
         walk.run()
-        if facts.size() == before:
+        if facts.is_settled:
+            facts.ask_anew()  # whoever asks from now on asks no walk
             remember_left(walk.read.taken)
             return walk.closure()
     raise RuntimeError(f"what {called(function)} writes does not settle")  # each round adds to finitely many places
@@ -130,16 +137,16 @@ class Facts:
     """What holds for the closure as a whole, and is known only when all of it was walked."""
 
     limits: WriteLimits = field(default_factory=WriteLimits)
-    given: dict[int, FunctionType] = field(default_factory=dict)
+    given: Found = field(default_factory=Found)
     """Functions that are handed to somebody, or held: their docstrings and annotations count."""
-    handed: set[str] = field(default_factory=set)
+    handed: Found = field(default_factory=Found)
     """Names and attributes that code which can run gives away, and does not merely call."""
     running: dict[int, Any] = field(default_factory=dict)
     """What code that can run leads to, by id; only such code writes."""
-    mentioned: set[str] = field(default_factory=set)
+    mentioned: Found = field(default_factory=Found)
     """Attributes that code which can run gets, and the special methods that its operators may call."""
-    called_names: set[str] = field(default_factory=set)
-    called: dict[int, type] = field(default_factory=dict)
+    called_names: Found = field(default_factory=Found)
+    called: Found = field(default_factory=Found)
     """Classes that are called, or whose instances are, by code that can run."""
     late: int = 0
     """How often something was found to be led to only after it had been described."""
@@ -151,30 +158,53 @@ class Facts:
     """Whether reached code gets names in the order in which they were defined."""
     text: bool = False
     """Whether reached code reads the text of code: then comments count, too."""
-    fields: set[str] = field(default_factory=set)
+    fields: Found = field(default_factory=Found)
     """Names by which reached code may read fields."""
     reads_fields: bool = False
     """Whether it may read fields otherwise."""
-    whole: dict[int, Any] = field(default_factory=dict)
+    whole: Found = field(default_factory=Found)
     """The user's objects that are reached otherwise than by the names of their fields, by id."""
-    handing: set[tuple[str, str]] = field(default_factory=set)
+    handing: Found = field(default_factory=Found)
     """Classes whose methods hand on the object that they belong to."""
-    shown: dict[int, Any] = field(default_factory=dict)
+    shown: Found = field(default_factory=Found)
     """What is reached to be shown, by id."""
-    used: set[int] = field(default_factory=set)
+    used: Found = field(default_factory=Found)
     """The ids of those that are reached otherwise, too."""
+    walked_apart: bool = False
+    """Whether what a run has left was walked in this round, by what was known then."""
+    _before: tuple[int | bool, ...] = ()
 
     def apart(self) -> Facts:
         """Return the same, for a walk of what a run has left: nothing that it adds counts here."""
+        self.walked_apart = True
         held = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
         return Facts(**{**held, "limits": self.limits.beside()})
 
-    def size(self) -> tuple[int | bool, ...]:
-        limits = self.limits
-        names = (self.mentioned, limits.fields, self.called_names, self.called, self.given, self.handed)
-        more = self.fields, self.whole, self.handing, self.shown, self.used
-        flags = self.docs, self.annotations, self.order, self.text, self.reads_fields
-        return limits.size, self.late, *flags, *map(len, names), *map(len, more)
+    def ask_anew(self) -> None:
+        """Begin a round: forget what was asked for in vain."""
+        for each in self._found():
+            each.ask_anew()
+        self.limits.ask_anew()
+        self.walked_apart, self._before = False, self._size()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether another round would find the same."""
+        if self._size() == self._before:
+            return True
+        if self.walked_apart or self._flags() != self._before[:FLAGS]:
+            return False
+        return self.limits.is_settled and all(each.is_settled for each in self._found())
+
+    def _found(self) -> tuple[Found, ...]:
+        names = self.mentioned, self.limits.fields, self.called_names, self.called, self.given, self.handed
+        return *names, self.fields, self.whole, self.handing, self.shown, self.used
+
+    def _flags(self) -> tuple[int | bool, ...]:
+        return self.late, self.docs, self.annotations, self.order, self.text, self.reads_fields
+
+    def _size(self) -> tuple[int | bool, ...]:
+        return *self._flags(), self.limits.size, *map(len, self._found())
 
 
 class Emptied:
@@ -275,6 +305,10 @@ class Walk:
 
     def run(self) -> None:
         """Walks until nothing that was reached is left to be described."""
+        with one_round():
+            self._run()
+
+    def _run(self) -> None:
         self.link(self.function, called(self.function), member=self.owner is not None)
         function = self.function.func if isinstance(self.function, functools.partial) else self.function
         if not isinstance(function, type | FunctionType):
@@ -415,7 +449,12 @@ class Walk:
         only to be shown.
         """
         if is_atom(value):
+            if value is None or value is True or value is False:
+                return CONSTANTS[value]
             return b"a" + sha256(tokens(value)).digest()
+        if (shared := shared_by_all(value)) is not None:
+            self.unseen.add(f"{name}: {shared}")
+            return b"n" + sha256(tokens(shared)).digest()
         if type(value) is FunctionType:
             value = self.original(value)
         self.leads_to(value)
@@ -428,14 +467,14 @@ class Walk:
             note_whole(self, value)
         if shown or self._displays(self.at):
             if may_be_shown(value):
-                self.facts.shown[id(value)] = value
+                self.facts.shown.add(id(value), value)
         elif id(value) in self.facts.shown:
             self.facts.used.add(id(value))
         key = id(value), member
         number = self._index.get(key)
         if self.live and runs and id(value) not in self.facts.running:
             self.facts.running[id(value)] = value
-            self.facts.late += number is not None
+            self.facts.late += number is not None and number < self.number
         if number is None:
             number = self._index[key] = len(self._index)
             self._kept.append(value)
@@ -545,7 +584,7 @@ class Walk:
         cls = value if isinstance(value, type) else type(value)
         for each in (*cls.__mro__, type(cls)):
             if self.origins.of_class(each) is Origin.USER:
-                self.facts.called[id(each)] = each
+                self.facts.called.add(id(each), each)
 
     # -- records -------------------------------------------------------------------------------------------------------
 

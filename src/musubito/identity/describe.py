@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["builtin_base", "describe", "is_atom", "plain"]
 
-SEQUENCES = (list, tuple, set, frozenset, deque)
+PLAIN = frozenset({dict, OrderedDict, bytearray, list, tuple, set, frozenset, deque})
+"""Containers of Python's own whose content says all of them."""
 ELSEWHERE = frozenset({"run_in_executor", "to_thread"})
 """Functions that merely call, in another thread, what they are given: so do frameworks run sync code in async."""
 DEPTH = 100
@@ -85,7 +86,7 @@ def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int
     cls = type(value)
     if cls in ATOMS:
         return ABSENT if cls is EllipsisType else value
-    if depth > DEPTH or (cls is dict and "__builtins__" in value) or walk.limits.touches(value):
+    if cls not in PLAIN or depth > DEPTH or (cls is dict and "__builtins__" in value) or walk.limits.touches(value):
         return ABSENT
     if cls is dict or cls is OrderedDict:
         pairs = walk.read.entries(value, name)
@@ -93,10 +94,8 @@ def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int
         dicts.append([key for key, _ in pairs])
     elif cls is bytearray:
         return bytearray(walk.read.elements(value, bytearray, name))
-    elif cls in SEQUENCES:
-        held = list(value) if cls in (tuple, frozenset) else list(walk.read.elements(value, cls, name))
     else:
-        return ABSENT
+        held = list(value) if cls in (tuple, frozenset) else list(walk.read.elements(value, cls, name))
     counted = []
     for each in held:
         if type(each) not in ATOMS:

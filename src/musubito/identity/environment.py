@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from musubito.identity.closure import Walk
     from musubito.identity.functions import Text
 
-__all__ = ["Variable", "describe_variable", "environment_links", "is_environment", "settings_links"]
+__all__ = [
+    "COMPUTED",
+    "KeysUsed",
+    "Variable",
+    "describe_variable",
+    "environment_links",
+    "is_environment",
+    "keys_in_bytecode",
+    "settings_links",
+]
 
 COMPUTED: Final = "the environment, by a name that is computed or as a whole"
 READERS: Final = frozenset({"get", "__getitem__", "__contains__", "setdefault", "pop"})
@@ -54,11 +63,11 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Text)
     if not reads and not hidden and not any(map(_is_accessor, defaults_of(function).values())):
         return []
     if text.source is None:
-        names, written = _named_in_bytecode(function, reads), set[str | None]()
+        names, written = keys_in_bytecode(function, reads), set[str | None]()
         # A module that the function imports itself is in a local, which instructions do not tell apart.
         names |= {None} if hidden else set()
     else:
-        found = _Variables(function, Occurrences(text.source.node, function))
+        found = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
         names, written = found.read, found.written
     if walk.live:
         for each in written:
@@ -147,16 +156,17 @@ def _is_accessor(value: Any) -> bool:
     return is_environment(value) or value is os.getenv or value is getattr(os, "getenvb", os.getenv)
 
 
-class _Variables:
-    """The variables that one function reads and writes; None among them is a name that is computed."""
+class KeysUsed:
+    """The keys that one function reads and writes of a mapping that all share; None among them is a computed key."""
 
-    def __init__(self, function: FunctionType, occurrences: Occurrences) -> None:
+    def __init__(self, function: FunctionType, occurrences: Occurrences, leads_to_it: Callable[[Any], bool]) -> None:
+        """`leads_to_it`: whether a value is the mapping, or a way to get at it."""
         self.read: set[str | None] = set()
         self.written: set[str | None] = set()
         self._function = function
         self._occurrences = occurrences
         for node, led in occurrences.all:
-            if _is_accessor(led.value):
+            if leads_to_it(led.value):
                 self._use(node, led)
 
     def _use(self, node: ast.expr, led: Led) -> None:
@@ -244,7 +254,7 @@ def _says_environ(function: FunctionType) -> bool:
     return any(type(each) is str and each in READ_OF for each in said)
 
 
-def _named_in_bytecode(function: FunctionType, reads: list[Read]) -> set[str | None]:
+def keys_in_bytecode(function: FunctionType, reads: list[Read]) -> set[str | None]:
     """Return the names that follow each access in the instructions; None where none does."""
     names: set[str | None] = set()
     for read in reads:

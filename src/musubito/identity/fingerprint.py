@@ -105,10 +105,11 @@ class CodeTracker:
     `owner` is the receiver's class where the function is a method: the members that it reaches through its
     first parameter count too. `module`: whose code is the user's is judged as from there, by default from where the
     function was written. `step`: the step's name, by which, with its code, its own runs are told from those of
-    others. `packages`: see `StepConfiguration`. Nothing is looked at before the first call of `current()`.
+    others. `packages`: see `StepConfiguration`. `released`: modules of released packages that the step runs as its own;
+    they count by version and contents. Nothing is looked at before the first call of `current()`.
     """
 
-    __slots__ = ("_held", "_module", "_owner", "_step", "_whose", "function", "packages")
+    __slots__ = ("_held", "_module", "_owner", "_released", "_step", "_whose", "function", "packages")
 
     def __init__(
         self,
@@ -118,9 +119,11 @@ class CodeTracker:
         module: str | None = None,
         step: str = "",
         packages: str | None = None,
+        released: Collection[str] = (),
     ) -> None:
         self.function = function
         self.packages = packages
+        self._released = released
         self._owner = owner
         self._module = module
         self._step = step
@@ -169,7 +172,7 @@ class CodeTracker:
                 if closure.unchanged():
                     break
                 closure = self._reach()  # another thread changed something meanwhile
-            packages, unread = parts_of_packages(closure.modules, self.packages)
+            packages, unread = parts_of_packages(closure.modules, self.packages, self._released)
         except MusubitoError:
             raise
         except Exception as error:

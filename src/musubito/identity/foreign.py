@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from musubito.identity.once import kept_for_a_round
+
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
 
@@ -108,11 +110,12 @@ def is_source(value: object) -> bool:
 
 def kind_of(value: object) -> Kind | None:
     """How this object is to be looked at, if an adapter has said so."""
-    for cls in type(value).__mro__:
-        kind = _KINDS.get(cls)
-        if kind is not None:
-            return kind
-    return None
+    return _kind_of_class(type(value))
+
+
+@kept_for_a_round
+def _kind_of_class(cls: type) -> Kind | None:
+    return next((_KINDS[each] for each in cls.__mro__ if each in _KINDS), None)
 
 
 def may_remember(value: object) -> bool:

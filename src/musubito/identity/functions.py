@@ -15,9 +15,10 @@ from musubito.identity.annotations import annotation_links
 from musubito.identity.bytecode import scan_bytecode, words_of
 from musubito.identity.classes import CONSTRUCTORS
 from musubito.identity.description import ABSENT, ATOMS, Description, contents, step_of
-from musubito.identity.environment import environment_links, is_environment
+from musubito.identity.environment import environment_links
 from musubito.identity.file_checks import note_file_checks
 from musubito.identity.imports import absolute, imported, lazy_attribute
+from musubito.identity.loaded_modules import modules_linked, shared_by_all
 from musubito.identity.mocks import describe_mock, is_mock, mock_of
 from musubito.identity.names import known_as, loaded, name_of
 from musubito.identity.normalise import handed_on, normalised, normalised_bytecode, tokens
@@ -48,6 +49,19 @@ class Text(NamedTuple):
     scan: Scan
     words: frozenset[str]
     """See `words_of`."""
+    written: dict[tuple[bool, bool], bytes]
+    """The code in its normal form, by whether docstrings and the signature are in it."""
+
+    def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
+        """Return the normal form of `code`, whose text it is: of its syntax tree, or of its instructions."""
+        if self.source is None:
+            docs = signature = False
+        known = self.written.get((docs, signature))
+        if known is None:
+            node = None if self.source is None else self.source.node
+            known = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
+            self.written[docs, signature] = known
+        return known
 
 
 class _How(NamedTuple):
@@ -80,7 +94,7 @@ def text_of(function: FunctionType) -> Text:
     if text is None:
         source = source_of(code, script_of(function))
         found = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
-        text = kept[id(code)] = Text(source, found, words_of(code))
+        text = kept[id(code)] = Text(source, found, words_of(code), {})
     return text
 
 
@@ -106,10 +120,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     member = member or _is_method_of(walk.owner, function)
     signature = walk.annotations or id(function) in walk.facts.given
     own = tokens("function", signature)
-    if text.source is None:
-        own += normalised_bytecode(code)
-    else:
-        own += normalised(text.source.node, docs=walk.docs or walk.annotations, signature=signature)
+    own += text.normal(code, docs=walk.docs or walk.annotations, signature=signature)
     if walk.docs or signature:
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
@@ -150,6 +161,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     if text.scan.dynamic:
         links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
     links += environment_links(walk, function, name, text)
+    links += modules_linked(walk, function, name, text)
     if walk.live:
         note_unrepeatable(walk, function, name, text)
         note_file_checks(walk, function, name, text)
@@ -195,7 +207,7 @@ def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> 
     walk.guard.attribute(function, "__defaults__", function.__defaults__)
     walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
     for number, value in enumerate(function.__defaults__ or ()):
-        if is_environment(value):
+        if shared_by_all(value) is not None:
             continue
         may_be_read(walk, value)
         links.append((f"default {number}", walk.constant(value, f"{name}(default {number})")))
@@ -370,7 +382,7 @@ def _follow(
         return
     if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Origin.USER:
         _function_fields(walk, value, name, links)
-    if is_environment(value):
+    if shared_by_all(value) is not None:
         return
     note_reader(walk, value)
     if called_by_name(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Origin.USER:

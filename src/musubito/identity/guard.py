@@ -130,7 +130,7 @@ class Guard:
         if self._of_functions:
             look = Guard()
             look._bound, look._terms = dict(self._bound), list(dict.fromkeys(self._of_functions))
-            name = self._name(Unchanged([*self._functions.values()], look.build()))
+            name = self._name(Unchanged([*self._functions.values()], look.build))
             self._term(f"({self._name(LATEST)}[0] is {name}.since or {name}())")
         chunks = [self._terms[start : start + CHUNK] for start in range(0, len(self._terms), CHUNK)]
         lines: list[str] = []

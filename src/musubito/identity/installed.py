@@ -16,7 +16,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from importlib.machinery import ModuleSpec, PathFinder
@@ -27,7 +27,7 @@ from musubito.identity.closure import CodePart
 from musubito.identity.normalise import tokens
 from musubito.identity.origin import Origin, Origins, is_own
 
-__all__ = ["parts_of_packages"]
+__all__ = ["is_released", "parts_of_packages"]
 
 WHOLE: Final = 1_000_000
 """Bytes up to which a file that no RECORD describes counts by its contents; a larger one counts by size and mtime."""
@@ -120,20 +120,29 @@ class _Package:
         return found
 
 
-def parts_of_packages(modules: Iterable[str], choice: str | None) -> tuple[list[CodePart], list[str]]:
+def is_released(module: str) -> bool:
+    """Return whether a module is of a package that an index gave out under its version. Raises OSError if that cannot
+    be read."""
+    packages = _Search().packages_of(module)
+    return bool(packages) and all(package.is_release for package in packages)
+
+
+def parts_of_packages(
+    modules: Collection[str], choice: str | None, run: Collection[str] = ()
+) -> tuple[list[CodePart], list[str]]:
     """Return the installed packages of these modules that count, as parts of code, and what cannot be read of them.
 
-    `choice`: see `StepConfiguration.packages`.
+    `choice`: see `StepConfiguration.packages`. `run`: modules that the step runs as its own; releases of them count.
     """
     if choice == "ignore":
         return [], []
     search = _Search()
     parts: set[CodePart] = set()
     unread: set[str] = set()
-    for module in modules:
+    for module in {*modules, *run}:
         try:
-            found = search.packages_of(module)
-            parts.update(each.part for each in found if choice == "version" or not each.is_release)
+            counts = choice == "version" or module in run
+            parts.update(each.part for each in search.packages_of(module) if counts or not each.is_release)
         except OSError as error:
             unread.add(f"the package of {module}: cannot be read ({type(error).__name__})")
     return sorted(parts, key=lambda part: (part.name, part.digest)), sorted(unread)

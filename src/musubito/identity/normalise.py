@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from types import CodeType, EllipsisType
 from typing import Any
 
@@ -22,6 +23,8 @@ from musubito.identity.source import FunctionNode
 
 __all__ = ["handed_on", "normalised", "normalised_bytecode", "tokens"]
 
+MOST_KEPT = 4096
+"""Functions of which what their instructions amount to is kept."""
 SKIPPED = frozenset(
     {
         "ctx",
@@ -104,6 +107,7 @@ def handed_on(function: ast.AST) -> frozenset[str]:
     )
 
 
+@lru_cache(MOST_KEPT)
 def normalised_bytecode(code: CodeType) -> bytes:
     """What `code` does on this version of Python; neither its file nor its line counts."""
     out = bytearray(tokens("bytecode", sys.implementation.name, *sys.version_info[:2]))

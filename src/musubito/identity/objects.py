@@ -35,8 +35,9 @@ from musubito.identity.foreign import Shown, kind_of
 from musubito.identity.mocks import describe_mock, is_mock
 from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
+from musubito.identity.once import kept_for_a_round
 from musubito.identity.origin import Origin, is_own, module_name
-from musubito.identity.place_reader import value_of
+from musubito.identity.place_reader import members_of_slots, value_of
 from musubito.identity.places import ELEMENTS, Described
 from musubito.identity.readers import order_of
 from musubito.identity.records import is_derived
@@ -77,6 +78,8 @@ __all__ = [
 UNCHANGING = frozenset(
     {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
 )
+TELLS_ALL = frozenset({types.NoneType, bool, int, float})
+"""Constants that are no secret and hold none."""
 DEPTH = 100
 MOST_OBJECTS = 1000
 """How many objects are entered to tell whether one can be identified; for a client, containers too. What holds more is
@@ -294,6 +297,7 @@ def _is_masked(value: Any) -> bool:
     return numpy is not None and issubclass(type(value), numpy.MaskedArray)
 
 
+@kept_for_a_round
 def _declares(cls: type) -> bool:
     """Whether a class declares its fields: a dataclass or a pydantic model."""
     return is_dataclass(cls) or any("__pydantic_fields__" in vars(each) for each in cls.__mro__)
@@ -323,6 +327,7 @@ def _said(value: Any) -> bytes:
     return canonical(value.__musubito_identity__())
 
 
+@kept_for_a_round
 def _is_secret(cls: type) -> bool:
     return any(
         each.__name__ in ("SecretStr", "SecretBytes", "Secret", "_SecretBase")
@@ -366,9 +371,9 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
                 links += _field(walk, value, part, label, called, of_others=only_data)
         if not only_data:
             links += order_of(walk, value, held, exempt, name)
-    for slot in sorted(_slots(type(value)) - exempt):
-        inner = walk.read.slot(value, slot, f"{name}.{slot}")
-        if inner is not ABSENT:
+    members = tuple(each for each in members_of_slots(type(value)) if each[0] not in exempt)
+    if members:
+        for slot, inner in sorted(walk.read.slots(value, members, name), key=lambda pair: str(pair[0])):
             links += _field(walk, value, inner, slot, f"{name}.{slot}", of_others=only_data)
     return links
 
@@ -414,6 +419,8 @@ def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_oth
     """What an object holds in a field. Somebody else's object, if no adapter knows it, may read all that is there; of
     the user's own it is known what the code does with it.
     """
+    if type(value) in TELLS_ALL:
+        return [(label, walk.link(value, name))]
     known = kind_of(holder) is not None
     if not known if of_others else label in walk.facts.handed:
         may_be_read(walk, value)
@@ -517,12 +524,13 @@ def may_be_read(walk: Walk, value: Any) -> None:
         elif isinstance(value, FunctionType):
             value = walk.original(value)
             if walk.origins.of_function(value) is Origin.USER:
-                walk.facts.given[id(value)] = value
+                walk.facts.given.add(id(value), value)
             value = value.__dict__.get("__wrapped__")
         else:
             return
 
 
+@kept_for_a_round
 def _slots(cls: type) -> set[str]:
     return {
         name
@@ -532,6 +540,7 @@ def _slots(cls: type) -> set[str]:
     }
 
 
+@kept_for_a_round
 def _lazy_names(cls: type) -> frozenset[str]:
     """What `functools.cached_property` keeps in an object: computed, unless it was there at first."""
     return frozenset(
@@ -625,7 +634,9 @@ class _Judgement:
             return self._all(value, value, depth)
         if isinstance(value, dict):
             return self._all(value, [each for _, each in walk.read.held_in(value, value)], depth)
-        if is_mock(value) or _declares(cls) or kind_of(value) is not None or encoded(value) is not None:
+        if is_mock(value) or kind_of(value) is not None or encoded(value) is not None:
+            return True
+        if _declares(cls) and not is_machinery(value):  # a stream may be a dataclass
             return True
         if isinstance(value, ContextVar) or _base_value(value) is not None:
             return True

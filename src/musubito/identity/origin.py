@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from musubito.identity.names import SCRIPT, known_as, loaded
+from musubito.identity.once import kept_for_a_round
 
 __all__ = ["Origin", "Origins", "home_of", "is_own", "module_name"]
 
@@ -41,10 +42,10 @@ class Origin(Enum):
 class Origins:
     """Tells whose code a thing is, seen from a step of the module `own`; or of several, separated by blanks."""
 
-    __slots__ = ("_known", "_own")
+    __slots__ = ("_known", "own")
 
     def __init__(self, own: str) -> None:
-        self._own = {known_as(module).partition(".")[0] for module in own.split()}
+        self.own = frozenset(known_as(module).partition(".")[0] for module in own.split())
         self._known: dict[tuple[str, str | None], Origin] = {}
 
     def of_function(self, function: FunctionType) -> Origin:
@@ -52,6 +53,7 @@ class Origins:
         name = function.__globals__.get("__name__")
         return self._of(known_as(name) if isinstance(name, str) else "", function.__code__.co_filename)
 
+    @kept_for_a_round
     def of_class(self, cls: type) -> Origin:
         """By the module that it says it is of. Of that which makes classes for others, those say so that it made."""
         name = module_name(cls)
@@ -78,7 +80,7 @@ class Origins:
         top = name.partition(".")[0]
         if is_own(name):
             return Origin.OTHER
-        if top in self._own:
+        if top in self.own:
             return Origin.USER
         if top == SCRIPT and file is not None and file.startswith("<"):
             return Origin.USER  # a cell or a prompt, whatever program it runs in

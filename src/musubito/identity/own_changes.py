@@ -12,12 +12,13 @@ for each call has to see the same.
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
 from itertools import count
 from threading import RLock
 from typing import Any, Final, NamedTuple
-from weakref import WeakValueDictionary
 
 from musubito.identity.description import ABSENT
 from musubito.identity.places import ORDER, Entries, Kind, Observation, hashed, same
@@ -63,8 +64,8 @@ class Changes:
 
 
 _numbers: Final = count()
-_changes: Final[WeakValueDictionary[tuple[str | None, int], Changes]] = WeakValueDictionary()
-"""By step and container; under None those of all steps."""
+_changes: Final[dict[tuple[str | None, int], weakref.ref[Changes]]] = {}
+"""By step and container; under None those of all steps. Asked for so often that it is a dict of weak references."""
 _latest: Final[deque[Changes]] = deque(maxlen=KEPT)
 _open: Final[dict[int, ObservedRun]] = {}
 """Runs that have not ended, by the order in which they began."""
@@ -78,7 +79,8 @@ def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
     """Yield the changes of a container that runs of this step made (True), then those that runs of any step made."""
     if _changes:
         for whose in (step, None):
-            changes = _changes.get((whose, id(container)))
+            known = _changes.get((whose, id(container)))
+            changes = None if known is None else known()
             if changes is not None:
                 yield changes, whose is not None
 
@@ -88,7 +90,7 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
     with _lock:
         for changes, key, digest in taken:
             ours = changes.by_key[key]
-            for each in (changes, _changes.get((None, id(changes.container)))):
+            for each in (changes, changes.of_all):
                 change = None if each is None else each.by_key.get(key)
                 if each is not None and change is not None and change.left is None and same(change.after, ours.after):
                     each.by_key[key] = change._replace(left=digest)
@@ -175,11 +177,19 @@ class ObservedRun:
 
 
 def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:
-    changes = _changes.get((step, id(container)))
+    place = step, id(container)
+    known = _changes.get(place)
+    changes = None if known is None else known()
     if changes is None:
-        changes = _changes[step, id(container)] = Changes(container, of_all)
+        changes = Changes(container, of_all)
+        _changes[place] = weakref.ref(changes, partial(_forget, place))
         _latest.append(changes)
     return changes
+
+
+def _forget(place: tuple[str | None, int], changes: weakref.ref[Changes]) -> None:
+    if _changes.get(place) is changes:  # others may have been made for the same place meanwhile
+        del _changes[place]
 
 
 def settle_open_runs() -> None:

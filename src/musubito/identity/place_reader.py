@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import partial
-from types import CellType
-from typing import Any
+from types import CellType, MemberDescriptorType
+from typing import Any, TypeAlias
 
 from musubito.identity.description import ABSENT, contents, slot_of
 from musubito.identity.guard import Guard, base_of
+from musubito.identity.once import kept_for_a_round
 from musubito.identity.own_changes import Change, Changes, changes_of
 from musubito.identity.places import (
     CONTENT,
@@ -31,7 +32,10 @@ from musubito.identity.places import (
 )
 from musubito.identity.write_limits import WriteLimits
 
-__all__ = ["PlaceReader", "value_of"]
+__all__ = ["Members", "PlaceReader", "members_of_slots", "value_of"]
+
+Members: TypeAlias = tuple[tuple[str, Any], ...]
+"""The slots of a class by name, each with its descriptor, or with what a class nearer to the object holds instead."""
 
 
 class PlaceReader:
@@ -124,6 +128,16 @@ class PlaceReader:
         else:
             self._guard.attribute(thing, name, value)
         return self._read(Kind.FIELD, thing, name, value, look, called)
+
+    def slots(self, thing: Any, members: Members, called: str) -> list[tuple[Any, Any]]:
+        """Return what an object holds in its slots, as it counts. `members`: see `members_of_slots`."""
+        look = partial(_in_slots, thing, members)
+        entries = look()
+        for name, value in zip(*entries, strict=True):
+            self._guard.attribute(thing, name, value)
+        if len(entries[0]) < len(members):
+            self._guard.same(partial(_names_in_slots, thing, members), entries[0])
+        return self._read_entries(Kind.FIELD, thing, entries, look, called)
 
     def fields(self, thing: Any, fields: Any, called: str) -> list[tuple[Any, Any]]:
         """Return all fields of `thing`, kept in the mapping `fields`, as they count."""
@@ -239,6 +253,7 @@ class PlaceReader:
 
     def _is_shared(self, container: Any, key: Hashable, change: Change) -> bool:
         """Whether what another step's run changed here does not count for this step: both do the same to it."""
+        self._limits.is_weighed = True
         both = change.manner.and_as(self._limits.manner(container, key))
         was_absent = change.before is ABSENT or change.before is None
         if both.counts or (was_absent and both.lazily and (both.cached or self._is_foreign(change.after))):
@@ -263,6 +278,18 @@ class PlaceReader:
         return [pair for pair in counted if pair[1] is not ABSENT]
 
 
+@kept_for_a_round
+def members_of_slots(cls: type) -> Members:
+    """Return the slots of the objects of a class, in the order of their names."""
+    found: dict[str, Any] = {}
+    for each in reversed(cls.__mro__):
+        for name, member in list(vars(each).items()):
+            is_slot = isinstance(member, MemberDescriptorType) and not name.startswith("__pydantic")
+            if is_slot or name in found:
+                found[name] = member if is_slot or not hasattr(type(member), "__get__") else ABSENT
+    return tuple(sorted(found.items()))
+
+
 def value_of(variable: ContextVar[Any]) -> Any:
     """Return what it holds in this context, its default too, or ABSENT."""
     try:
@@ -283,6 +310,25 @@ def _entries(mapping: Any) -> Entries:
     # By way of the builtin class, so that no code of a class of its own runs; at once, since other threads may write.
     pairs = tuple(base_of(mapping).items(mapping))
     return tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
+
+
+def _in_slots(thing: Any, members: Members) -> Entries:
+    held = [(name, _slot(thing, member)) for name, member in members]
+    there = [pair for pair in held if pair[1] is not ABSENT]
+    return tuple(name for name, _ in there), tuple(value for _, value in there)
+
+
+def _slot(thing: Any, member: Any) -> Any:
+    if type(member) is not MemberDescriptorType:
+        return member
+    try:
+        return member.__get__(thing)
+    except AttributeError:
+        return ABSENT
+
+
+def _names_in_slots(thing: Any, members: Members) -> tuple[Any, ...]:
+    return _in_slots(thing, members)[0]
 
 
 def _elements(container: Any, base: Any) -> tuple[Any, ...]:

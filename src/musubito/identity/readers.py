@@ -38,7 +38,7 @@ def note_reader(walk: Walk, value: Any) -> None:
 
 def names_of(walk: Walk, function: FunctionType, *, held: bool) -> bytes:
     """The names that a function bears, where somebody may read them. `held`: it is held as a value."""
-    if not held and NAMES.isdisjoint(walk.facts.mentioned):
+    if not held and not walk.facts.mentioned.meets(NAMES):
         return b""
     walk.guard.attribute(function, "__name__", function.__name__)
     walk.guard.attribute(function, "__qualname__", function.__qualname__)

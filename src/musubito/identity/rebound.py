@@ -33,14 +33,20 @@ TOLD: Final = listen({"object.__setattr__": _changes, "object.__delattr__": _cha
 
 
 class Unchanged:
-    """Whether functions are as they were; `look` compares them, and is asked only if one of them was changed."""
+    """Whether functions are as they were. What compares them is made by `build`, once one of them was changed."""
 
-    __slots__ = ("_functions", "_look", "since")
+    __slots__ = ("_build", "_functions", "_made", "since")
 
-    def __init__(self, functions: Sequence[FunctionType], look: Callable[[], bool]) -> None:
+    def __init__(self, functions: Sequence[FunctionType], build: Callable[[], Callable[[], bool]]) -> None:
         self._functions = functions
-        self._look = look
+        self._build = build
+        self._made: Callable[[], bool] | None = None
         self.since: object = None
+
+    def _look(self) -> bool:
+        if self._made is None:
+            self._made = self._build()
+        return self._made()
 
     def __call__(self) -> bool:
         """Return whether they are as they were."""

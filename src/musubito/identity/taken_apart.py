@@ -29,6 +29,7 @@ from musubito.errors import EncodingError
 from musubito.identity.canonical import canonical
 from musubito.identity.description import fields_of
 from musubito.identity.normalise import tokens
+from musubito.identity.once import kept_for_a_round
 from musubito.identity.origin import Origin, module_name
 from musubito.identity.structs import is_struct
 
@@ -68,7 +69,11 @@ class Parts(NamedTuple):
 
 def is_machinery(value: object) -> bool:
     """Whether an object does something and is no data: a client, a lock, a logger, a file, a source of chance."""
-    cls = type(value)
+    return _makes_machinery(type(value))
+
+
+@kept_for_a_round
+def _makes_machinery(cls: type) -> bool:
     module = module_name(cls)
     top = module.partition(".")[0]
     if top in RESOURCES or issubclass(cls, (*LOGGERS, *REGISTERS)):
@@ -110,6 +115,7 @@ def does_something(value: Any, held: Iterable[Any]) -> bool:
     return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
 
 
+@kept_for_a_round
 def hides(cls: type) -> bool:
     """Whether its objects are larger than their fields, or a base is not written in Python."""
     if is_struct(cls):
@@ -181,6 +187,7 @@ def _by_content(pair: tuple[Any, Any]) -> bytes:
         return b""
 
 
+@kept_for_a_round
 def _says_how(cls: type) -> bool:
     """Whether a class says itself how its objects are pickled."""
     if cls in copyreg.dispatch_table:

@@ -79,10 +79,8 @@ def note_fields(walk: Walk, function: FunctionType, scan: Scan) -> None:
 def note_whole(walk: Walk, value: Any) -> None:
     """Note that an object is reached otherwise than by the names of its fields."""
     cls = type(value)
-    if id(value) in walk.facts.whole or issubclass(cls, (FunctionType, type, ModuleType)):
-        return
-    if walk.origins.of_class(cls) is Origin.USER:
-        walk.facts.whole[id(value)] = value
+    if not issubclass(cls, (FunctionType, type, ModuleType)) and walk.origins.of_class(cls) is Origin.USER:
+        walk.facts.whole.add(id(value), value)
 
 
 def unread(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:

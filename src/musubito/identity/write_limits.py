@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.identity.description import ABSENT, ATOMS, fields_of
+from musubito.identity.found import Found
 from musubito.identity.places import NAMES, Kind, hashed
 from musubito.identity.scan import ANY_FIELD, Key, Write
 
@@ -45,20 +46,25 @@ class WriteLimits:
     """What the reached code may write. Known by name where names decide, else by what is handed on."""
 
     __slots__ = (
+        "_before",
+        "_closed",
         "_members",
         "_names",
         "_opened",
         "_parents",
         "_touched",
+        "_untouched",
         "_whole",
+        "_written",
         "dynamic",
         "fields",
+        "is_weighed",
         "mutators",
         "size",
     )
 
     def __init__(self) -> None:
-        self.fields: set[str] = set()
+        self.fields = Found()
         """Names of the fields that code sets, of whatever object."""
         self.mutators: set[str] = set()
         """Methods that change a container, as far as code calls them on something that is not known here."""
@@ -75,6 +81,31 @@ class WriteLimits:
         self._parents: dict[int, set[int]] = {}
         self.size = 0
         """How much is known."""
+        self.is_weighed = False
+        """Whether a change was weighed in this round by how code writes a place."""
+        self._untouched: set[int] = set()
+        """Containers that were asked for in this round and to which no write was known."""
+        self._closed: set[tuple[int, bool]] = set()
+        """Those that were asked for and were not known to be handed on."""
+        self._written: dict[type, int] = {}
+        """How many writes of methods in their receivers were known when they were asked for, by class."""
+        self._before = 0
+
+    def ask_anew(self) -> None:
+        """Begin a round: forget what was asked."""
+        self._untouched, self._closed, self._written = set(), set(), {}
+        self.is_weighed, self._before = False, self.size
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was asked in this round would be answered as it was."""
+        if self.is_weighed and self.size != self._before:
+            return False
+        if not (self._untouched.isdisjoint(self._touched) and self._untouched.isdisjoint(self._whole)):
+            return False
+        if any(len(self._members[cls]) != count for cls, count in self._written.items()):
+            return False
+        return not any(self._opens(key, foreign) for key, foreign in self._closed)
 
     def beside(self) -> WriteLimits:
         """Return limits for a walk of what a run has left: they share what is handed on, and nothing else."""
@@ -125,7 +156,9 @@ class WriteLimits:
     def of_instance(self, instance: Any) -> None:
         """Note for `instance` what methods of its classes write in their receivers."""
         for cls in type(instance).__mro__:
-            for write in self._members.get(cls, ()):
+            writes = tuple(self._members[cls])
+            self._written.setdefault(cls, len(writes))
+            for write in writes:
                 self.add(instance, write)
 
     def open(self, value: Any, *, foreign: bool = False) -> None:
@@ -138,7 +171,11 @@ class WriteLimits:
 
     def touches(self, container: Any) -> bool:
         """Whether code names a write to anything in `container`."""
-        return id(container) in self._whole or id(container) in self._touched
+        key = id(container)
+        if key in self._whole or key in self._touched:
+            return True
+        self._untouched.add(key)
+        return False
 
     def writes(self, container: Any, key: Hashable) -> bool:
         """Whether code names a write to this very place."""
@@ -158,11 +195,18 @@ class WriteLimits:
 
     def names(self, kind: Kind, container: Any, key: Hashable) -> bool:
         """Whether code has a name for this very place, or for a field that is called so."""
-        return self.writes(container, key) or (kind is Kind.FIELD and not self.fields.isdisjoint((key, ANY_FIELD)))
+        return self.writes(container, key) or (kind is Kind.FIELD and self.fields.holds((key, ANY_FIELD)))
 
     def is_open(self, container: Any, *, foreign: bool = False) -> bool:
         """Whether it, or something that it was reached by, was handed on; `foreign`: or is another package's."""
-        pending, seen = [id(container)], set[int]()
+        key = id(container)
+        if self._opens(key, foreign):
+            return True
+        self._closed.add((key, foreign))
+        return False
+
+    def _opens(self, key: int, foreign: bool) -> bool:
+        pending, seen = [key], set[int]()
         while pending:
             each = pending.pop()
             if self._opened.get(each, False) if foreign else each in self._opened:
@@ -184,7 +228,7 @@ class WriteLimits:
                 made = key == "__init__" and isinstance(container, type) and "_is_protocol" in vars(container)
                 if key is NAMES and (self.fields or self.touches(container)):
                     return True
-                return made or not self.fields.isdisjoint((key, ANY_FIELD)) or self.is_open(container)
+                return made or self.fields.holds((key, ANY_FIELD)) or self.is_open(container)
             case Kind.INSIDE:
                 inner = wrapped(container)
                 if isinstance(inner, defaultdict) or self.is_open(container):

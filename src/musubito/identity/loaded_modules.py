@@ -1,0 +1,60 @@
+"""Modules that code gets out of `sys.modules`: those that it names count, the table as a whole never does.
+
+What the table holds is all that the process has loaded, which differs between equal programs.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from musubito.identity.environment import COMPUTED, KeysUsed, is_environment, keys_in_bytecode
+from musubito.identity.names import known_as
+from musubito.identity.normalise import tokens
+from musubito.identity.occurrences import Occurrences, defaults_of, led_to
+from musubito.identity.origin import Origin
+
+if TYPE_CHECKING:
+    from musubito.identity.closure import Walk
+    from musubito.identity.functions import Text
+
+__all__ = ["modules_linked", "shared_by_all"]
+
+ANY: Final = "the loaded modules, by a name that is computed or as a whole"
+
+
+def shared_by_all(value: Any) -> str | None:
+    """Return how a mapping of the whole process is listed where code reads it by keys that are not known; None for
+    anything else."""
+    if _is_table(value):
+        return ANY
+    return COMPUTED if is_environment(value) else None
+
+
+def modules_linked(walk: Walk, function: FunctionType, name: str, text: Text) -> list[tuple[str, bytes]]:
+    """Return references to the modules that a function gets out of the table. A module of the user counts whole,
+    another one by its name."""
+    reads = [read for read in text.scan.reads if _is_table(led_to(function, read).value)]
+    if not reads and not any(map(_is_table, defaults_of(function).values())):
+        return []
+    if text.source is None:
+        keys = keys_in_bytecode(function, reads)
+    else:
+        keys = KeysUsed(function, Occurrences(text.source.node, function), _is_table).read
+    if None in keys:
+        walk.unseen.add(f"{name}: {ANY}")
+    return [(f"module {key}", _linked(walk, key)) for key in sorted(filter(None, keys))]
+
+
+def _linked(walk: Walk, key: str) -> bytes:
+    module = sys.modules.get(key)
+    if not isinstance(module, ModuleType) or walk.origins.of_module(module) is not Origin.USER:
+        walk.modules.add(key)
+        return tokens("named", known_as(key))
+    walk.guard.item(sys.modules, key, module)
+    return walk.link(module, known_as(key))
+
+
+def _is_table(value: Any) -> bool:
+    return value is sys.modules

@@ -1,0 +1,55 @@
+"""Answers that are kept while one round of a walk lasts, such as what holds of a class.
+
+A class can be changed at any time, and to check whether it was would cost as much as to look again. So nothing is kept
+longer than a round: its guard notes the members of the classes that it meets.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+__all__ = ["kept_for_a_round", "one_round"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Round(threading.local):
+    answers: dict[tuple[Any, ...], tuple[tuple[Any, ...], Any]] | None = None
+    """By function and the ids of its arguments, which are kept so that their ids stay their own."""
+
+
+_round = _Round()
+
+
+@contextmanager
+def one_round() -> Iterator[None]:
+    """Keep answers while the block runs; a round inside another one shares its answers."""
+    if _round.answers is not None:
+        yield
+        return
+    _round.answers = {}
+    try:
+        yield
+    finally:
+        _round.answers = None
+
+
+def kept_for_a_round(function: F) -> F:
+    """Make a function of a class, or of other things that stay the same objects, answer once in a round."""
+
+    @functools.wraps(function)
+    def answer(*args: Any) -> Any:
+        answers = _round.answers
+        if answers is None:
+            return function(*args)
+        key = (function, *map(id, args))
+        known = answers.get(key)
+        if known is None:
+            known = answers[key] = args, function(*args)
+        return known[1]
+
+    return answer  # type: ignore[return-value]

@@ -1,0 +1,98 @@
+"""What a fingerprint costs, in things that are described."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, ModelCallLimitMiddleware, before_model
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.tools import StructuredTool
+
+from musubito.identity import closure
+from musubito_langgraph import musubito_graph
+from tests.langgraph.specimen import Ran, Scripted, calls, says
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+def tool(number: int) -> StructuredTool:
+    def look(q: str) -> str:
+        return q * number
+
+    return StructuredTool.from_function(look, name=f"look{number}", description="Look it up.")
+
+
+TOOLS = [tool(number) for number in range(8)]
+
+
+@before_model
+def note(state: Any, runtime: Any) -> None:
+    return None
+
+
+class Asking(AgentMiddleware):
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        return handler(request)
+
+
+RAN = Ran()
+
+
+def answer(messages: Sequence[BaseMessage]) -> AIMessage:
+    return says("done") if len(messages) > 3 else calls(("look1", {"q": "a"}))
+
+
+def agent() -> Any:
+    """As an application builds one for each request."""
+    model = Scripted(script=answer, ran=RAN)
+    middleware = [note, Asking(), ModelCallLimitMiddleware(run_limit=9)]
+    return musubito_graph(create_agent(model, TOOLS, system_prompt="You help.", middleware=middleware, name="costly"))
+
+
+class Costs:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.walks = self.rounds = self.described = 0
+        closed, run, record = closure.Walk.closure, closure.Walk.run, closure.Walk._record
+
+        def closing(walk: Any) -> Any:
+            self.walks += 1
+            return closed(walk)
+
+        def running(walk: Any) -> None:
+            self.rounds += 1
+            run(walk)
+
+        def recording(walk: Any, *args: Any, **more: Any) -> None:
+            self.described += 1
+            record(walk, *args, **more)
+
+        monkeypatch.setattr(closure.Walk, "closure", closing)
+        monkeypatch.setattr(closure.Walk, "run", running)
+        monkeypatch.setattr(closure.Walk, "_record", recording)
+
+    def took(self) -> tuple[int, int, int]:
+        taken = self.walks, self.rounds, self.described
+        self.walks = self.rounds = self.described = 0
+        return taken
+
+
+def test_a_graph_that_is_built_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = Costs(monkeypatch)
+    question = {"messages": [("user", "hi")]}
+    first = agent()
+    first.invoke(question)
+    walks, rounds, described = costs.took()
+    assert rounds <= walks + 3
+    assert described < 1300
+    first.invoke(question)
+    costs.took()  # of what the first run changed itself
+    first.invoke(question)
+    assert costs.took() == (0, 0, 0)
+    agent().invoke(question)
+    walks, rounds, described = costs.took()
+    assert walks <= 8
+    assert rounds <= walks + 1
+    assert described < 500
