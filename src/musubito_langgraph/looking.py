@@ -117,10 +117,8 @@ class LookingStep(RecordedStep):
         runnable: Any = None,
         last: bool = True,
     ) -> None:
-        self.operation = step.operation
-        self.is_done_anew = step.is_done_anew
+        vars(self).update(vars(step))
         self.settings = foresight.settings(step.settings)
-        self.calls = step.calls
         self.foresight = foresight
         self.site = site
         self.router = router

@@ -16,7 +16,7 @@ from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_kind
+from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, not_replayable, off_loop, register_kind
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.parents import (
@@ -36,6 +36,7 @@ from musubito_langgraph.parents import (
 from musubito_langgraph.policy import Settings, invocation_of
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.stand_in import BEHIND, StandIn
+from musubito_langgraph.state_keys import takes_whole
 from musubito_langgraph.steps import Attempt, Place, RecordedStep, reaches
 from musubito_langgraph.tasks import recorded_calls
 from musubito_langgraph.tools import recorded_tools, seen_by_tools
@@ -150,12 +151,42 @@ def _element(
     return NodeRunnable(bound, node, number, count, _step(bound, node, name))
 
 
-def _step(code: Any, node: Node, name: str) -> RecordedStep:
+def _step(code: Any, node: Node, name: str, state_of: Any = None) -> RecordedStep:
     anew = _compat.is_tool_node(code) and not node.has_its_own_say
-    return RecordedStep(name, code, node.semantics, node.settings, recorded_calls(node), is_done_anew=anew)
+    calls = recorded_calls(node)
+    return RecordedStep(name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
+
+
+class Answering(StandIn):
+    """A function whose step is told if LangGraph gives the whole state to a Runnable that came out."""
+
+    musubito_behind: Any
+    musubito_step: RecordedStep
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+        """What the function gives back, or what the Runnable does that it gave back."""
+        answer = _compat.answering(self.musubito_behind).invoke(input, config, **kwargs)
+        return self._asked(answer).invoke(input, config) if _compat.is_asked(answer, self.musubito_behind) else answer
+
+    async def ainvoke(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `invoke`."""
+        answer = await _compat.answering(self.musubito_behind).ainvoke(input, config, **kwargs)
+        if not _compat.is_asked(answer, self.musubito_behind):
+            return answer
+        return await self._asked(answer).ainvoke(input, config)
+
+    def _asked(self, runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        if takes_whole(self.musubito_step.operation.fingerprint()):
+            not_replayable("it gave back a Runnable, which LangGraph gave all of the state")
+        return runnable
 
 
 class RecordedCallable(StandIn):
@@ -200,9 +231,10 @@ register_kind(StandIn, _of_stand_in)
 
 
 def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
+    step = _step(bound, node, node.operation, bound)
     runs_tools = _compat.is_tool_node(bound) and _compat.runs_tools_alone(bound)
-    behind = recorded_tools(bound, node) if runs_tools else bound
-    return RecordedCallable(behind, musubito_node=node, musubito_step=_step(bound, node, node.operation))
+    behind = recorded_tools(bound, node) if runs_tools else Answering(bound, musubito_step=step)
+    return RecordedCallable(behind, musubito_node=node, musubito_step=step)
 
 
 def _held(state: Any, config: RunnableConfig) -> Any:
@@ -384,7 +416,9 @@ register_kind(Subgraph, _of_subgraph)
 def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compat.BranchSpec:
     """A conditional edge that decides as this one does, as a step."""
     path: Any = branch.path
-    step = RecordedStep(f"{node.operation}:{name}", path, node.semantics, node.settings)
+    step = RecordedStep(f"{node.operation}:{name}", path, node.semantics, node.settings, state_of=path)
+    if isinstance(path, _compat.RunnableCallable):
+        path = Answering(path, musubito_step=step)
     return branch._replace(path=Router(path, node, step))
 
 

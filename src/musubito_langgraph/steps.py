@@ -55,6 +55,7 @@ from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Settings, invocation_of
+from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.usage import new_in
 from musubito_langgraph.watch import MODEL, Answer, Dispatched, Events, emit, retold, watched, watched_likewise
 
@@ -93,22 +94,29 @@ class RecordedStep:
         counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
         *,
         is_done_anew: bool = False,
+        state_of: Any = None,
     ) -> None:
         """`calls`: see `watched`. `counting` narrows what is given to the `inputs` of the configuration; by default, to
-        keys of a state. `is_done_anew`: it is done each time that somebody's answer releases it."""
+        keys of a state. `is_done_anew`: it is done each time that somebody's answer releases it. `state_of`: the
+        function that is given a state, of which the keys count that it reads."""
         self.is_done_anew = is_done_anew
         self._counting = counting or counted_keys
-        self.operation = Operation(name, code, semantics, modules_of(code) or settings.home)
+        self._state_of = state_of
+        self._home = modules_of(code) or settings.home
+        self.operation = Operation(name, code, semantics, self._home)
         self.settings = settings
         self.calls = calls
 
     def __repr__(self) -> str:
         return f"<RecordedStep {self.operation.name}>"
 
-    def counted(self, value: Any) -> Any:
-        """Return the part of an input that counts."""
+    def counted(self, value: Any, code: Fingerprint) -> Any:
+        """Return the part of an input that counts for this code."""
         inputs = self.operation.definition.semantics.inputs
-        return value if inputs is None else self._counting(value, inputs)
+        if inputs is not None:
+            return self._counting(value, inputs)
+        keys = keys_read(self._state_of, code, self._home)
+        return value if keys is None else keys.of(value)
 
     @property
     def is_effect(self) -> bool:
@@ -242,7 +250,7 @@ class Attempt:
         return forced(call) if anew else call
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
-        return self._renamed({**self._given_to_it(), "input": self.step.counted(self._value)}, code)
+        return self._renamed({**self._given_to_it(), "input": self.step.counted(self._value, code)}, code)
 
     def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, Naming]:
         around = self._scope.ambient
@@ -253,9 +261,14 @@ class Attempt:
         return {"input": self._value, **self._others}
 
     def _digest(self) -> bytes | None:
-        """The digest of all that it was given, whether it counts or not."""
+        """The digest of all that it was given and may change."""
+        code = self.step.operation.fingerprint()
         try:
-            arguments, _ = self._renamed(self._given_to_it(), self.step.operation.fingerprint())
+            if self.step.operation.definition.semantics.inputs is None:
+                arguments, _ = self._arguments(code)
+            else:
+                # It may get at what was said not to count.
+                arguments, _ = self._renamed(self._given_to_it(), code)
             return digest_input(self.step.operation.name, arguments).digest
         except InputError:
             return None
