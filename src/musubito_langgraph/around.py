@@ -20,7 +20,16 @@ from musubito.adapter import SCOPE, Fingerprint, note_read, warn
 from musubito.identity.canonical import canonical
 from musubito.identity.fingerprint import told_apart
 from musubito_langgraph import _compat
-from musubito_langgraph.config_reads import ABOUT, binds, counted, everything, observe, observed_runtime, takes_config
+from musubito_langgraph.config_reads import (
+    ABOUT,
+    binds,
+    counted,
+    everything,
+    observe,
+    observed_runtime,
+    takes_config,
+    telling,
+)
 from musubito_langgraph.identities import Identity
 from musubito_langgraph.policy import VOLATILE
 from musubito_langgraph.store import STORE, store_behind
@@ -162,6 +171,13 @@ class Around:
             _compat.with_runtime(conf, observed_runtime(runtime, note))
         observe(config, note)
         return partial(observe, note=note)
+
+    def note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
+        """Note what an output tells of this run, as far as it does not count for a step of this code: it was read."""
+        counted = self._counted((code,))
+        for name, text in telling(self._config):
+            if name not in counted and is_told(text):
+                note_read(SEEN, name, _digest(self._value_of(name)))
 
     def _value_of(self, name: str) -> object:
         where, _, key = name.partition(".")

@@ -306,6 +306,9 @@ class _Walk:
     def at_derived(self, value: Derived) -> Any:
         return value
 
+    def at_bytes(self, value: bytes) -> Any:
+        return value
+
     def sealed(self, value: Any) -> Any:
         """What is not entered, only searched."""
         return value
@@ -516,6 +519,7 @@ def _by_shape(walk: _Walk, value: Any) -> Any:
 
 
 _WAYS: Mapping[type, Way] = {
+    bytes: lambda walk, value: walk.at_bytes(value),
     Name: lambda walk, value: walk.at_name(value),
     Send: lambda walk, value: walk.at_send(value),
     Sent: lambda walk, value: walk.at_sent(value),
@@ -537,9 +541,10 @@ class _Search(_Walk):
         opaque: Callable[[type], bool],
         around: Mapping[str, object] | None = None,
         reports: Reports = ALL,
+        atoms: frozenset[type] = _ATOMS,
     ) -> None:
         """`reports`: those that count in what is searched."""
-        super().__init__(opaque, _ATOMS)
+        super().__init__(opaque, atoms)
         self._reports = reports
         self.reported: dict[tuple[Any, str], Any] = {}
         """Those of which not all counts, by the message's id and by field."""
@@ -627,13 +632,26 @@ class _Search(_Walk):
 
 
 class _SearchOutput(_Search):
-    """Gathers the same of an output, without what servers have reported of the input's messages."""
+    """Gathers the same of an output, and its bytes, without what servers have reported of the input's messages."""
 
-    __slots__ = ("_naming",)
+    __slots__ = ("_bytes", "_naming")
 
     def __init__(self, naming: Naming) -> None:
-        super().__init__(_nothing)
+        super().__init__(_nothing, atoms=_ATOMS - {bytes})
         self._naming = naming
+        self._bytes: list[bytes] = []
+
+    def at_bytes(self, value: bytes) -> Any:
+        self._bytes.append(value)
+        return value
+
+    def says(self, value: str) -> bool:
+        """Tell whether a text occurs as a whole, elsewhere than at a typed position."""
+        whole = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
+        packed = value.encode("utf-8", "surrogatepass")
+        texts = (*self.texts, *self.keys, *_texts_in(self._sealed, self.opaque))
+        read = (each.decode("utf-8", "replace") for each in self._bytes if packed in each)
+        return any(value in text and whole.search(text) for text in (*texts, *read))
 
     def report(self, value: Any, field: str) -> Any:
         place = self._naming.reported_as(self._own, field, value)
@@ -869,9 +887,14 @@ def rename(
         return value, Naming(None)
 
 
-def pack(outputs: object, naming: Naming, read: Sequence[object] = ()) -> object:
+def pack(
+    outputs: object,
+    naming: Naming,
+    read: Sequence[object] = (),
+    told: Callable[[Callable[[str], bool]], None] | None = None,
+) -> object:
     """What is to be stored: `outputs`, with names in place of ids; `Unrepeatable` if no replay could give the like.
-    `read` is what the call has found besides what it was given.
+    `read` is what the call has found besides what it was given. `told` may ask which texts occur in the outputs.
 
     Parts without ids are in the result themselves, so it is to be encoded before others may change them. What has
     neither ids nor needs another value in its place is given back as it is.
@@ -879,6 +902,8 @@ def pack(outputs: object, naming: Naming, read: Sequence[object] = ()) -> object
     search = _SearchOutput(naming)
     try:
         search.part(outputs)
+        if told is not None:
+            told(search.says)
         if naming.search is None:
             raise Unrepeatable("its input is nested too deeply to be searched for ids")
         names, new = _names(search, naming, read)

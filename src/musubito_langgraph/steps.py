@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langchain_core.callbacks import BaseCallbackManager
@@ -382,8 +383,10 @@ class Attempt:
         held = held_messages(self._code) if self._code is not None else ()
         if held and any(id(message) in held for message in messages_in(chunks)):
             not_replayable("it gave back a message that its code holds, which LangGraph then gives an id")
+        around, code = self._scope.ambient, self._code
+        told = partial(around.note_told, code) if isinstance(around, Around) and code is not None else None
         try:
-            return pack((list(chunks), events.recorded), self._naming, events.found)
+            return pack((list(chunks), events.recorded), self._naming, events.found, told)
         except Unrepeatable as why:
             not_replayable(str(why))
             return None
