@@ -316,19 +316,17 @@ def _loop_of(config: Config) -> Any:
     return getattr(schedule, "__self__", None)
 
 
-def equal_sends_before(config: Config, begun: Collection[str]) -> int:
-    """How many `Send`s of this superstep come before the one that started the task and are equal to it, apart from
-    those that were done before it: of tasks that are not `begun`, only these have written something."""
+def equal_sends_before(config: Config, begun: Collection[str], counted: Callable[[Any], Any]) -> int:
+    """How many `Send`s of this superstep come before the one that started the task and are equal to it in what counts,
+    apart from those that were done before it: of tasks that are not `begun`, only these have written something."""
     position = position_of_send(config)
     tasks = getattr(_loop_of(config), "tasks", None)
     if not position or not isinstance(tasks, dict):
         return 0
     # They come first, and in their order.
     *others, this = islice(tasks.values(), position + 1)
-    return sum(
-        other.name == this.name and (not other.writes or other.id in begun) and _are_equal(other.input, this.input)
-        for other in others
-    )
+    alike = (each for each in others if each.name == this.name and (not each.writes or each.id in begun))
+    return sum(_are_equal(counted(each.input), counted(this.input)) for each in alike)
 
 
 def _are_equal(one: Any, other: Any) -> bool:

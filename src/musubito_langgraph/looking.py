@@ -177,7 +177,8 @@ class _Look(Attempt):
     def standing(self) -> tuple[MusubitoEngine, Scope]:
         """As of any call."""
         engine, scope = super().standing()
-        self._scope = scope._replace(ambient=_Around(self.config, self.step.settings.ignore_config))
+        around = _Around(self.config, self.step.settings.ignore_config, self._digest_of_all)
+        self._scope = scope._replace(ambient=around)
         return engine, self._scope
 
     def _found(self, visit: Visit) -> Any:

@@ -634,12 +634,14 @@ class _Search(_Walk):
 class _SearchOutput(_Search):
     """Gathers the same of an output, and its bytes, without what servers have reported of the input's messages."""
 
-    __slots__ = ("_bytes", "_naming")
+    __slots__ = ("_bytes", "_naming", "_within")
 
     def __init__(self, naming: Naming) -> None:
         super().__init__(_nothing, atoms=_ATOMS - {bytes})
         self._naming = naming
         self._bytes: list[bytes] = []
+        self._within: list[str] | None = None
+        """The texts of what was not entered."""
 
     def at_bytes(self, value: bytes) -> Any:
         self._bytes.append(value)
@@ -647,11 +649,12 @@ class _SearchOutput(_Search):
 
     def says(self, value: str) -> bool:
         """Tell whether a text occurs as a whole, elsewhere than at a typed position."""
-        whole = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
+        if self._within is None:
+            self._within = [*_texts_in(self._sealed, self.opaque)]
         packed = value.encode("utf-8", "surrogatepass")
-        texts = (*self.texts, *self.keys, *_texts_in(self._sealed, self.opaque))
-        read = (each.decode("utf-8", "replace") for each in self._bytes if packed in each)
-        return any(value in text and whole.search(text) for text in (*texts, *read))
+        found = [text for texts in (self.texts, self.keys, self._within) for text in texts if value in text]
+        found += [each.decode("utf-8", "replace") for each in self._bytes if packed in each]
+        return bool(found) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", "\n".join(found)) is not None
 
     def report(self, value: Any, field: str) -> Any:
         place = self._naming.reported_as(self._own, field, value)

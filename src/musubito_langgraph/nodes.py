@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
@@ -16,8 +17,9 @@ from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, not_replayable, off_loop, register_kind
+from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_kind
 from musubito_langgraph import _compat
+from musubito_langgraph.around import given_whole
 from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.parents import (
     RELEASED,
@@ -36,7 +38,6 @@ from musubito_langgraph.parents import (
 from musubito_langgraph.policy import Settings, invocation_of
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.stand_in import BEHIND, StandIn
-from musubito_langgraph.state_keys import takes_whole
 from musubito_langgraph.steps import Attempt, Place, RecordedStep, reaches
 from musubito_langgraph.tasks import recorded_calls
 from musubito_langgraph.tools import recorded_tools, seen_by_tools
@@ -91,7 +92,7 @@ class Node:
     def place(self, standing: Standing | None, number: int = 0) -> Place:
         """Where a task of it stands, or a part of one."""
         parents = self.parents(standing, number)
-        turn = turn_of(standing) if number == 0 else None
+        turn = partial(turn_of, standing) if number == 0 else None
         return Place(parents, self.run(standing), turn, self.is_released(standing, parents))
 
     def is_released(self, standing: Standing | None, parents: Sequence[Origin]) -> bool:
@@ -161,15 +162,17 @@ def _step(code: Any, node: Node, name: str, state_of: Any = None) -> RecordedSte
 
 
 class Answering(StandIn):
-    """A function whose step is told if LangGraph gives the whole state to a Runnable that came out."""
+    """A function that reads keys of its state. LangGraph gives the whole state to a Runnable that comes out."""
 
     musubito_behind: Any
-    musubito_step: RecordedStep
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """What the function gives back, or what the Runnable does that it gave back."""
         answer = _compat.answering(self.musubito_behind).invoke(input, config, **kwargs)
-        return self._asked(answer).invoke(input, config) if _compat.is_asked(answer, self.musubito_behind) else answer
+        if not _compat.is_asked(answer, self.musubito_behind):
+            return answer
+        with given_whole():
+            return answer.invoke(input, config)
 
     async def ainvoke(
         self,
@@ -181,12 +184,8 @@ class Answering(StandIn):
         answer = await _compat.answering(self.musubito_behind).ainvoke(input, config, **kwargs)
         if not _compat.is_asked(answer, self.musubito_behind):
             return answer
-        return await self._asked(answer).ainvoke(input, config)
-
-    def _asked(self, runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        if takes_whole(self.musubito_step.operation.fingerprint()):
-            not_replayable("it gave back a Runnable, which LangGraph gave all of the state")
-        return runnable
+        with given_whole():
+            return await answer.ainvoke(input, config)
 
 
 class RecordedCallable(StandIn):
@@ -233,7 +232,7 @@ register_kind(StandIn, _of_stand_in)
 def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
     step = _step(bound, node, node.operation, bound)
     runs_tools = _compat.is_tool_node(bound) and _compat.runs_tools_alone(bound)
-    behind = recorded_tools(bound, node) if runs_tools else Answering(bound, musubito_step=step)
+    behind = recorded_tools(bound, node) if runs_tools else Answering(bound)
     return RecordedCallable(behind, musubito_node=node, musubito_step=step)
 
 
@@ -418,7 +417,7 @@ def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compa
     path: Any = branch.path
     step = RecordedStep(f"{node.operation}:{name}", path, node.semantics, node.settings, state_of=path)
     if isinstance(path, _compat.RunnableCallable):
-        path = Answering(path, musubito_step=step)
+        path = Answering(path)
     return branch._replace(path=Router(path, node, step))
 
 

@@ -7,13 +7,14 @@ alone. The rule is one of texts, since the identity of a call is known before it
    `state["x"]`, `state.get("x")`, `state.x`, `getattr(state, "x")`, `"x" in state` and patterns of a `match` with
    literal keys. A call that hands the state to another function of the user's is followed in turn. Where there is any
    other use, or the name is bound again, the whole state counts.
-2. *Frames.* Code that speaks of the variables of frames or closures (`FRAMES`), or of LangGraph's own way to read
-   channels, may come to the state without its name. The whole counts.
+2. *Names.* Code that gets at variables or binds them without their names (`UNNAMED`), or that reads channels as
+   LangGraph does, may come to the state by another way. The whole counts. So it does where reached code may bind the
+   name of a function that is handed the state, or of a constant that is a key.
 3. *Values.* Keys are read of a plain dict alone, and fields of an object alone that keeps them without code of its
    class (`Keys.of`).
 
-LangGraph gives the whole state to a Runnable that a function gives back. Such an execution is not replayed, and the
-whole state counts from then on (`takes_whole`).
+LangGraph gives the whole state to a Runnable that a function gives back. Such an execution has read the rest, which is
+compared before a replay (`Around.given_whole`).
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ from musubito.identity.origin import Origin, Origins
 from musubito.identity.records import MISSING, static
 from musubito_langgraph import _compat
 
-__all__ = ["Keys", "keys_read", "takes_whole"]
+__all__ = ["Keys", "keys_read"]
 
-FRAMES: Final = frozenset(
+UNNAMED: Final = frozenset(
     {"locals", "vars", "eval", "exec", "f_locals", "tb_frame", "currentframe", "_getframe", "_current_frames"}
     | {"getargvalues", "getgeneratorlocals", "getcoroutinelocals", "getclosurevars", "cell_contents", "__closure__"}
     | {"get_referrers", "get_objects", "capture_locals", "show_locals", "log_locals"}
+    | {"globals", "setattr", "__setattr__"}
 )
-"""Words by which code gets at variables without their names."""
+"""Words by which code gets at variables, or binds them, without their names."""
 NO_NAMES: Final = {ast.Attribute: "attr", ast.keyword: "arg", ast.Constant: "value", ast.MatchClass: "kwd_attrs"}
 """Fields of syntax that hold a text which is no variable's name."""
 PLACEHOLDER: Final = getattr(functools, "Placeholder", MISSING)
 """Since Python 3.14: what a partial object leaves open."""
 GETTERS: Final = (getattr, hasattr)
-WORD: Final = re.compile(r"\w+")
 MOST_KEPT: Final = 1024
 _KEPT: Final[dict[bytes, Keys | None]] = {}
 """By the digest of the code, which says all that the keys follow from."""
@@ -100,13 +101,6 @@ def keys_read(step: Any, code: Fingerprint, home: str) -> Keys | None:
         return keys
 
 
-def takes_whole(code: Fingerprint) -> bool:
-    """Count the whole state from now on; tell whether less may have counted until now."""
-    before = _KEPT.get(code.digest, MISSING)
-    _KEPT[code.digest] = None
-    return before is not None
-
-
 class _Reader:
     """Follows a state through functions and gathers the keys that these read."""
 
@@ -150,7 +144,7 @@ class _Reader:
         if parameter is None or text.source is None or self._origins.of_function(function) is not Origin.USER:
             return False
         words = self._code.words | text.words
-        if words & FRAMES or words & _compat.READS_STATE or self._is_queried(parameter):
+        if words & UNNAMED or words & _compat.READS_STATE or self._is_queried(parameter):
             return False
         key = code, id(code), parameter, within, id(owner)
         if key in self._seen:
@@ -244,7 +238,7 @@ class _Uses:
         """`owner`: what a method is bound to. `of`: the code that reaches the function."""
         self.found = found
         self.owner = owner
-        self._written = frozenset(WORD.findall(" ".join(of.state)))
+        self._texts = [part.source for part in of.parts if part.is_function]
         self._receiver = None if owner is None else function.__code__.co_varnames[0]
 
     def is_bound_once(self, name: str) -> bool:
@@ -258,14 +252,18 @@ class _Uses:
 
     def value_of(self, node: ast.expr) -> Any:
         """Return what an expression leads to outside of the function; None where only a run could tell."""
-        led = self.found.led.get(id(node))
-        first = node
-        while isinstance(first, ast.Attribute):
+        led, first = self.found.led.get(id(node)), node
+        while isinstance(first, ast.Attribute) and not self._may_be_bound(first.attr):
             first = first.value
-        if led is None or led.rest or not isinstance(first, ast.Name) or first.id in self._written:
+        if led is None or led.rest or not isinstance(first, ast.Name) or self._may_be_bound(first.id):
             return None
         # What the function binds itself may be another thing when it runs. So may a parameter with a default.
         return None if self._bindings(first.id) else led.value
+
+    def _may_be_bound(self, name: str) -> bool:
+        """Tell whether reached code may bind a name outside of a function, or an attribute that it does not call."""
+        binds = re.compile(rf"\b(global|nonlocal)\b([^\n]|\\\n)*\b{name}\b|\.\s*{name}\b(?!\s*\()|__dict__")
+        return any(text is None or binds.search(text) for text in self._texts)
 
     def is_getter(self, node: ast.expr) -> bool:
         """Tell whether an expression leads to what gets a field by its name."""
@@ -280,6 +278,7 @@ class _Uses:
             ):
                 method = static(type(self.owner), attr)
                 is_its_class = type(method) is FunctionType and _is_kept(type(self.owner), attr)
+                is_its_class = is_its_class and not self._may_be_bound(attr)
                 return method if is_its_class and attr not in getattr(self.owner, "__dict__", {}) else None
         return None
 

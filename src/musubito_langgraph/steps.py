@@ -73,8 +73,8 @@ class Place(NamedTuple):
 
     parents: tuple[Origin, ...] | None = None
     run: Callable[[MusubitoEngine, Scope], Run] | None = None
-    turn: Turn | None = None
-    """Which one it is of equal tasks that run side by side."""
+    turn: Callable[[Callable[[Any], Any]], Turn | None] | None = None
+    """Which one it is of tasks that run side by side and are equal in what counts of them."""
     is_released: bool = False
     """Whether somebody's answer to an interrupt released it."""
 
@@ -116,7 +116,8 @@ class RecordedStep:
         inputs = self.operation.definition.semantics.inputs
         if inputs is not None:
             return self._counting(value, inputs)
-        keys = keys_read(self._state_of, code, self._home)
+        # An effect is known by its arguments, whatever becomes of the code that reads them.
+        keys = None if self.is_effect else keys_read(self._state_of, code, self._home)
         return value if keys is None else keys.of(value)
 
     @property
@@ -243,9 +244,8 @@ class Attempt:
         """What identifies it, and what is to be run if it is not replayed."""
         code = self._code = self.step.operation.fingerprint()
         arguments, self._naming = self._arguments(code)
-        call = self.step.operation.call(
-            engine, code, arguments, function, self._place.turn, lambda: self._arguments(code)[0]
-        )
+        turn = self._place.turn and self._place.turn(lambda value: self.step.counted(value, code))
+        call = self.step.operation.call(engine, code, arguments, function, turn, lambda: self._arguments(code)[0])
         # What one person agreed to, another did not. What was done as an effect stays done.
         anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
         return forced(call) if anew else call
@@ -262,15 +262,18 @@ class Attempt:
         return {"input": self._value, **self._others}
 
     def _digest(self) -> bytes | None:
-        """The digest of all that it was given and may change."""
-        code = self.step.operation.fingerprint()
+        """The digest of what it was given and may change, as it is now."""
+        if self.step.operation.definition.semantics.inputs is not None:
+            return self._digest_of_all()  # it may get at what was said not to count
+        return self._digest_of(self._arguments)
+
+    def _digest_of_all(self) -> bytes | None:
+        return self._digest_of(lambda code: self._renamed(self._given_to_it(), code))
+
+    def _digest_of(self, arguments: Callable[[Fingerprint], tuple[Any, Naming]]) -> bytes | None:
         try:
-            if self.step.operation.definition.semantics.inputs is None:
-                arguments, _ = self._arguments(code)
-            else:
-                # It may get at what was said not to count.
-                arguments, _ = self._renamed(self._given_to_it(), code)
-            return digest_input(self.step.operation.name, arguments).digest
+            named, _ = arguments(self.step.operation.fingerprint())
+            return digest_input(self.step.operation.name, named).digest
         except InputError:
             return None
 
@@ -287,7 +290,7 @@ class Attempt:
         run = scope.run if scope.engine is engine else None
         if self._place.run is not None:
             run = self._place.run(engine, scope)
-        around = Around(self.config, self.step.settings.ignore_config)
+        around = Around(self.config, self.step.settings.ignore_config, self._digest_of_all)
         results = None if parents is None else tuple(origin.as_result() for origin in parents)
         self._scope = Scope(engine, run, scope.frame, results, around, self._invocation.said or scope.mode)
         return engine, self._scope
