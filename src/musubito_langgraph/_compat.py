@@ -24,8 +24,8 @@ FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
     from langchain_core.output_parsers import BaseTransformOutputParser
-    from langchain_core.runnables import RunnableSequence, RunnableSerializable
-    from langchain_core.runnables.config import var_child_runnable_config
+    from langchain_core.runnables import Runnable, RunnableSequence, RunnableSerializable
+    from langchain_core.runnables.config import run_in_executor, var_child_runnable_config
     from langchain_core.tracers.context import _configure_hooks, tracing_v2_callback_var
     from langgraph._internal._constants import (
         CONF,
@@ -74,6 +74,7 @@ except ImportError as error:
 __all__ = [
     "CONF",
     "DEFAULT_BOUND",
+    "READS_STATE",
     "BaseChannel",
     "BranchSpec",
     "ChannelWrite",
@@ -90,6 +91,7 @@ __all__ = [
     "RunnableSeq",
     "Runtime",
     "StreamMessagesHandler",
+    "answering",
     "available_in",
     "branch_of",
     "caller_in",
@@ -103,12 +105,14 @@ __all__ = [
     "drawn_as",
     "equal_sends_before",
     "error_in",
+    "functions_of",
     "graph_that_begins",
     "has_answer",
     "has_no_tables",
     "has_questions",
     "holds_anything",
     "is_answer",
+    "is_asked",
     "is_functional",
     "is_resuming",
     "is_tool_node",
@@ -150,6 +154,8 @@ READ: Final = CONFIG_KEY_READ
 CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
 """Since LangGraph 1.2; before, no task has it."""
 
+READS_STATE: Final = frozenset({"do_read", CONFIG_KEY_READ})
+"""By these code reads channels, whatever it was given."""
 BEGINS: Final = frozenset({Pregel.stream.__code__, Pregel.astream.__code__})
 """What calls the handlers of `on_chain_start` when a graph begins."""
 BEGIN_CONFIGS: Final = frozenset(
@@ -311,19 +317,17 @@ def _loop_of(config: Config) -> Any:
     return getattr(schedule, "__self__", None)
 
 
-def equal_sends_before(config: Config, begun: Collection[str]) -> int:
-    """How many `Send`s of this superstep come before the one that started the task and are equal to it, apart from
-    those that were done before it: of tasks that are not `begun`, only these have written something."""
+def equal_sends_before(config: Config, begun: Collection[str], counted: Callable[[Any], Any]) -> int:
+    """How many `Send`s of this superstep come before the one that started the task and are equal to it in what counts,
+    apart from those that were done before it: of tasks that are not `begun`, only these have written something."""
     position = position_of_send(config)
     tasks = getattr(_loop_of(config), "tasks", None)
     if not position or not isinstance(tasks, dict):
         return 0
     # They come first, and in their order.
     *others, this = islice(tasks.values(), position + 1)
-    return sum(
-        other.name == this.name and (not other.writes or other.id in begun) and _are_equal(other.input, this.input)
-        for other in others
-    )
+    alike = (each for each in others if each.name == this.name and (not each.writes or each.id in begun))
+    return sum(_are_equal(counted(each.input), counted(this.input)) for each in alike)
 
 
 def _are_equal(one: Any, other: Any) -> bool:
@@ -515,6 +519,26 @@ def recorded_parts(parts: Sequence[Any]) -> list[int]:
 
 def _only_parses(part: Any) -> bool:
     return isinstance(part, BaseTransformOutputParser) and type(part).__module__.startswith("langchain_core.")
+
+
+def functions_of(function: Any) -> Iterator[Any]:
+    """Yield what a `RunnableCallable` calls, without what LangGraph makes of a sync function."""
+    if function.func is not None:
+        yield function.func
+    made = function.afunc
+    in_a_thread = type(made) is partial and made.func is run_in_executor and made.args == (None, function.func)
+    if made is not None and not in_a_thread:
+        yield made
+
+
+def answering(function: Any) -> Any:
+    """Stand before a `RunnableCallable` and return a Runnable that it gives back, instead of asking that."""
+    return StandIn(function, recurse=False)
+
+
+def is_asked(answer: Any, function: Any) -> bool:
+    """Tell whether LangGraph asks what a `RunnableCallable` gave back, with the same input."""
+    return function.recurse and isinstance(answer, Runnable)
 
 
 def is_tool_node(runnable: Any) -> bool:

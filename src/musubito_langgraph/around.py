@@ -8,7 +8,8 @@ execution; these differ from run to run, and count only for code that reads them
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from typing import Any, Final
@@ -16,7 +17,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 
-from musubito.adapter import SCOPE, Cause, Fingerprint, note_read, warn
+from musubito.adapter import SCOPE, Cause, Fingerprint, not_replayable, note_read, warn
 from musubito.identity.canonical import canonical
 from musubito.identity.fingerprint import told_apart
 from musubito_langgraph import _compat
@@ -29,18 +30,21 @@ from musubito_langgraph.config_reads import (
     observe_state,
     observed_runtime,
     takes_config,
+    telling,
 )
 from musubito_langgraph.identities import Identity
 from musubito_langgraph.policy import VOLATILE
 from musubito_langgraph.store import STORE, shown, store_behind
 from musubito_langgraph.store import observed as found_in_store
 
-__all__ = ["Around"]
+__all__ = ["Around", "given_whole"]
 
 _SKIPPED: Final = set(VOLATILE)
 """With the keys that LangGraph itself uses, as they are met."""
 SEEN: Final = "seen"
 """The kind of reads of what differs from run to run."""
+GIVEN: Final = "given"
+"""The kind of reads of all that a call was given, of which only a part counts."""
 AROUND: Final = "context", "config", "runtime"
 FIELD: Final = re.compile(r"\.(\w+)")
 """In the name of what is around: the fields and keys that lead to it."""
@@ -52,7 +56,11 @@ _WARNED: Final[set[str]] = set()
 class Around:
     """What surrounds one call of a node or Runnable, and the steps inside it."""
 
-    def __init__(self, config: RunnableConfig, ignored: frozenset[str]) -> None:
+    def __init__(
+        self, config: RunnableConfig, ignored: frozenset[str], given: Callable[[], bytes | None] = lambda: None
+    ) -> None:
+        """`given`: the digest of all that the call was given, None if it has none."""
+        self.given = given
         self._config = config
         self._ignored = ignored
         self._runtime = _compat.runtime_in(config)
@@ -131,6 +139,8 @@ class Around:
         """What a read would find now."""
         if kind == SEEN:
             return _digest(self._value_of(key))
+        if kind == GIVEN:
+            return self.given() or b"it has no identity"
         store = None if self._runtime is None else self._runtime.store
         if kind != STORE or store is None:
             return b"there is nothing to read from"
@@ -181,6 +191,12 @@ class Around:
         observe(config, note)
         return partial(observe, note=note)
 
+    def note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
+        """Note what an output tells of this run, as far as it does not count for a step of this code: it was read."""
+        for name, text in telling(self._config):
+            if is_told(text) and name not in self._counted((code,)):
+                note_read(SEEN, name, _digest(self._value_of(name)))
+
     def _value_of(self, name: str) -> object:
         where, _, key = name.partition(".")
         if key in self._ignored and where in ("configurable", "metadata"):
@@ -214,6 +230,20 @@ class Around:
         self._classes |= made.classes
         self._opaque |= made.opaque
         return identity
+
+
+@contextmanager
+def given_whole() -> Iterator[None]:
+    """What runs inside reads all that the step here was given."""
+    around = SCOPE.get().ambient
+    if not isinstance(around, Around):
+        yield
+        return
+    before = around.given()
+    note_read(GIVEN, "", before)
+    yield
+    if before is None or around.given() != before:
+        not_replayable("a Runnable that it gave back changed what it was given, or that has no identity")
 
 
 class _Everything:

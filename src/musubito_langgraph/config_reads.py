@@ -1,7 +1,7 @@
 """What a step's code reads of the things that differ from run to run.
 
 A config names the thread, the checkpoint, the run and the task, and so does `runtime.execution_info`. These values
-cannot count for every step, or none would ever be replayed; and they must count for a step that reads them. Two rules
+cannot count for every step, or none would ever be replayed; and they must count for a step that reads them. Three rules
 decide, and no rule follows a config through the code:
 
 1. *Names.* A value counts for a step if the user's code that the step reaches mentions both the value's name and the
@@ -20,8 +20,12 @@ that. Reads alone would miss what no Python code reads (pydantic validates a dic
 another thread read differently would take the place of this one's. A mention that is no read costs a run, never a
 wrong replay.
 
-Neither rule sees the following, unless the value is named:
-- a key that native code computes, or a config that it looks at as a whole, past a dict's methods;
+3. *Values.* An execution read a value if that came out of it as a whole, by whatever way (`telling`). Native code may
+   look at a config past a dict's methods. A value without digits and signs, or a short one, may occur by chance: it is
+   not looked for.
+
+No rule sees the following, unless the value is named:
+- a short value, or a single word, that native code looks at, and any value of which it makes another;
 - a key of the config itself, beside its parts, that is computed.
 
 LangChain merges configs into plain ones (`with_config`), which are observed again where it tells that something begins.
@@ -43,13 +47,14 @@ from itertools import islice
 from operator import is_
 from types import FrameType
 from typing import Any, Final, Literal
+from uuid import UUID
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
 from musubito.adapter import Fingerprint, not_replayable
 from musubito.identity.source import source_of
-from musubito_langgraph._compat import READ, Pregel, nothing, with_read
+from musubito_langgraph._compat import READ, Pregel, nothing, runtime_in, with_read
 from musubito_langgraph.policy import KEY, VOLATILE
 
 __all__ = [
@@ -62,6 +67,7 @@ __all__ = [
     "observe_state",
     "observed_runtime",
     "takes_config",
+    "telling",
     "unobserved",
 ]
 
@@ -80,6 +86,8 @@ BINDING: Final = frozenset({"bind", "with_config", "with_listeners", "with_types
 FRAMEWORKS: Final = frozenset({"langchain", "langchain_core", "langgraph"})
 CALLED: Final = frozenset({"invoke", "batch", "stream", "transform"} | {"ainvoke", "abatch", "astream", "atransform"})
 """Methods of a Runnable to which LangChain hands configs."""
+TELLS: Final = re.compile(r"(?s)(?=.*[\W\d_]).{6,}")
+"""A text that tells one run from another, and does not occur by chance: long enough, and more than a word."""
 PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
 
 
@@ -109,6 +117,24 @@ def everything(config: RunnableConfig) -> Iterator[str]:
     yield from (f"metadata.{key}" for key in config.get("metadata") or {} if key != KEY)
     yield from (f"execution.{key}" for keys in ABOUT.values() for key in keys)
     yield from ("runtime.previous", "run_id", "run_name", "tags")
+
+
+def telling(config: RunnableConfig) -> Iterator[tuple[str, str]]:
+    """Yield the texts of what differs from run to run by which a run can be told, each once and after its name."""
+    configurable = config.get("configurable") or {}
+    values = [(f"configurable.{key}", configurable[key]) for key in configurable if key in VOLATILE and key != KEY]
+    metadata = config.get("metadata") or {}
+    values += [(f"metadata.{key}", metadata[key]) for key in metadata if key != KEY and key not in configurable]
+    runtime = runtime_in(config)
+    infos = [(getattr(runtime, about, None), keys) for about, keys in ABOUT.items()]
+    values += [(f"execution.{key}", getattr(info, key, None)) for info, keys in infos for key in keys]
+    values += [("run_id", config.get("run_id")), *(("tags", tag) for tag in config.get("tags") or ())]
+    told = set[str]()
+    for name, value in values:
+        text = str(value) if type(value) in (str, UUID) else ""
+        if TELLS.fullmatch(text) and text not in told:
+            told.add(text)
+            yield name, text
 
 
 def _differs(key: str) -> bool:

@@ -117,10 +117,8 @@ class LookingStep(RecordedStep):
         runnable: Any = None,
         last: bool = True,
     ) -> None:
-        self.operation = step.operation
-        self.is_done_anew = step.is_done_anew
+        vars(self).update(vars(step))
         self.settings = foresight.settings(step.settings)
-        self.calls = step.calls
         self.foresight = foresight
         self.site = site
         self.router = router
@@ -179,7 +177,8 @@ class _Look(Attempt):
     def standing(self) -> tuple[MusubitoEngine, Scope]:
         """As of any call."""
         engine, scope = super().standing()
-        self._scope = scope._replace(ambient=_Around(self.config, self.step.settings.ignore_config))
+        around = _Around(self.config, self.step.settings.ignore_config, self.all_given)
+        self._scope = scope._replace(ambient=around)
         return engine, self._scope
 
     def _found(self, visit: Visit) -> Any:

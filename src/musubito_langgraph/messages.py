@@ -314,6 +314,9 @@ class _Walk:
     def at_derived(self, value: Derived) -> Any:
         return value
 
+    def at_bytes(self, value: bytes) -> Any:
+        return value
+
     def sealed(self, value: Any) -> Any:
         """What is not entered, only searched."""
         return value
@@ -527,6 +530,7 @@ def _by_shape(walk: _Walk, value: Any) -> Any:
 
 
 _WAYS: Mapping[type, Way] = {
+    bytes: lambda walk, value: walk.at_bytes(value),
     Name: lambda walk, value: walk.at_name(value),
     Send: lambda walk, value: walk.at_send(value),
     Sent: lambda walk, value: walk.at_sent(value),
@@ -548,9 +552,10 @@ class _Search(_Walk):
         opaque: Callable[[type], bool],
         around: Mapping[str, object] | None = None,
         reports: Reports = ALL,
+        atoms: frozenset[type] = _ATOMS,
     ) -> None:
         """`reports`: those that count in what is searched."""
-        super().__init__(opaque, _ATOMS)
+        super().__init__(opaque, atoms)
         self._reports = reports
         self.reported: dict[tuple[Any, str], Any] = {}
         """Those of which not all counts, by the message's id and by field."""
@@ -638,13 +643,29 @@ class _Search(_Walk):
 
 
 class _SearchOutput(_Search):
-    """Gathers the same of an output, without what servers have reported of the input's messages."""
+    """Gathers the same of an output, and its bytes, without what servers have reported of the input's messages."""
 
-    __slots__ = ("_naming",)
+    __slots__ = ("_bytes", "_naming", "_within")
 
     def __init__(self, naming: Naming) -> None:
-        super().__init__(_nothing)
+        super().__init__(_nothing, atoms=_ATOMS - {bytes})
         self._naming = naming
+        self._bytes: list[bytes] = []
+        self._within: list[str] | None = None
+        """The texts of what was not entered."""
+
+    def at_bytes(self, value: bytes) -> Any:
+        self._bytes.append(value)
+        return value
+
+    def says(self, value: str) -> bool:
+        """Tell whether a text occurs as a whole, elsewhere than at a typed position."""
+        if self._within is None:
+            self._within = [*_texts_in(self._sealed, self.opaque)]
+        packed = value.encode("utf-8", "surrogatepass")
+        found = [text for texts in (self.texts, self.keys, self._within) for text in texts if value in text]
+        found += [each.decode("utf-8", "replace") for each in self._bytes if packed in each]
+        return bool(found) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", "\n".join(found)) is not None
 
     def report(self, value: Any, field: str) -> Any:
         place = self._naming.reported_as(self._own, field, value)
@@ -883,9 +904,14 @@ def rename(
         return value, Naming(None)
 
 
-def pack(outputs: object, naming: Naming, read: Sequence[object] = ()) -> object:
+def pack(
+    outputs: object,
+    naming: Naming,
+    read: Sequence[object] = (),
+    told: Callable[[Callable[[str], bool]], None] | None = None,
+) -> object:
     """What is to be stored: `outputs`, with names in place of ids; `Unrepeatable` if no replay could give the like.
-    `read` is what the call has found besides what it was given.
+    `read` is what the call has found besides what it was given. `told` may ask which texts occur in the outputs.
 
     Parts without ids are in the result themselves, so it is to be encoded before others may change them. What has
     neither ids nor needs another value in its place is given back as it is.
@@ -893,6 +919,8 @@ def pack(outputs: object, naming: Naming, read: Sequence[object] = ()) -> object
     search = _SearchOutput(naming)
     try:
         search.part(outputs)
+        if told is not None:
+            told(search.says)
         if naming.search is None:
             raise Unrepeatable("its input is nested too deeply to be searched for ids")
         names, new = _names(search, naming, read)

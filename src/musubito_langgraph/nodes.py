@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from musubito import MusubitoEngine, StepConfiguration
 from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_kind
 from musubito_langgraph import _compat
+from musubito_langgraph.around import given_whole
 from musubito_langgraph.failures import identity_of_error
 from musubito_langgraph.parents import (
     RELEASED,
@@ -90,7 +92,7 @@ class Node:
     def place(self, standing: Standing | None, number: int = 0) -> Place:
         """Where a task of it stands, or a part of one."""
         parents = self.parents(standing, number)
-        turn = turn_of(standing) if number == 0 else None
+        turn = partial(turn_of, standing) if number == 0 else None
         return Place(parents, self.run(standing), turn, self.is_released(standing, parents))
 
     def is_released(self, standing: Standing | None, parents: Sequence[Origin]) -> bool:
@@ -150,12 +152,40 @@ def _element(
     return NodeRunnable(bound, node, number, count, _step(bound, node, name))
 
 
-def _step(code: Any, node: Node, name: str) -> RecordedStep:
+def _step(code: Any, node: Node, name: str, state_of: Any = None) -> RecordedStep:
     anew = _compat.is_tool_node(code) and not node.has_its_own_say
-    return RecordedStep(name, code, node.semantics, node.settings, recorded_calls(node), is_done_anew=anew)
+    calls = recorded_calls(node)
+    return RecordedStep(name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
+
+
+class Answering(StandIn):
+    """A function that reads keys of its state. LangGraph gives the whole state to a Runnable that comes out."""
+
+    musubito_behind: Any
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+        """What the function gives back, or what the Runnable does that it gave back."""
+        answer = _compat.answering(self.musubito_behind).invoke(input, config, **kwargs)
+        if not _compat.is_asked(answer, self.musubito_behind):
+            return answer
+        with given_whole():
+            return answer.invoke(input, config)
+
+    async def ainvoke(
+        self,
+        input: Any,  # noqa: A002 - LangChain's
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `invoke`."""
+        answer = await _compat.answering(self.musubito_behind).ainvoke(input, config, **kwargs)
+        if not _compat.is_asked(answer, self.musubito_behind):
+            return answer
+        with given_whole():
+            return await answer.ainvoke(input, config)
 
 
 class RecordedCallable(StandIn):
@@ -200,9 +230,10 @@ register_kind(StandIn, _of_stand_in)
 
 
 def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
+    step = _step(bound, node, node.operation, bound)
     runs_tools = _compat.is_tool_node(bound) and _compat.runs_tools_alone(bound)
-    behind = recorded_tools(bound, node) if runs_tools else bound
-    return RecordedCallable(behind, musubito_node=node, musubito_step=_step(bound, node, node.operation))
+    behind = recorded_tools(bound, node) if runs_tools else Answering(bound)
+    return RecordedCallable(behind, musubito_node=node, musubito_step=step)
 
 
 def _held(state: Any, config: RunnableConfig) -> Any:
@@ -385,7 +416,9 @@ register_kind(Subgraph, _of_subgraph)
 def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compat.BranchSpec:
     """A conditional edge that decides as this one does, as a step."""
     path: Any = branch.path
-    step = RecordedStep(f"{node.operation}:{name}", path, node.semantics, node.settings)
+    step = RecordedStep(f"{node.operation}:{name}", path, node.semantics, node.settings, state_of=path)
+    if isinstance(path, _compat.RunnableCallable):
+        path = Answering(path)
     return branch._replace(path=Router(path, node, step))
 
 

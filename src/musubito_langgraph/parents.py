@@ -400,12 +400,13 @@ def is_let_go(standing: Standing) -> bool:
     return standing.channel.may_have_stopped or _compat.may_stop(config)
 
 
-def turn_of(standing: Standing | None) -> Turn | None:
-    """Of equal `Send`s, which one this task is. Those that ran in another process have been given their samples."""
+def turn_of(standing: Standing | None, counted: Callable[[Any], Any]) -> Turn | None:
+    """Of `Send`s of which equal parts count (`counted`), which one this task is. Those that ran in another process have
+    been given their samples."""
     if standing is None or _compat.position_of_send(standing.config) is None:
         return None
     begun = {task for task, _ in list(standing.loop.tried.values())}
-    return Turn(_compat.equal_sends_before(standing.config, begun), standing.loop.turns)
+    return Turn(_compat.equal_sends_before(standing.config, begun, counted), standing.loop.turns)
 
 
 def origins_of(standing: Standing | None, config: RunnableConfig, node: str) -> tuple[Origin, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langchain_core.callbacks import BaseCallbackManager
@@ -60,6 +61,7 @@ from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpack
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Settings, invocation_of
+from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.usage import new_in
 from musubito_langgraph.watch import MODEL, Answer, Dispatched, Events, emit, retold, watched, watched_likewise
 
@@ -88,8 +90,8 @@ class Place(NamedTuple):
 
     parents: tuple[Origin, ...] | None = None
     run: Callable[[MusubitoEngine, Scope], Run] | None = None
-    turn: Turn | None = None
-    """Which one it is of equal tasks that run side by side."""
+    turn: Callable[[Callable[[Any], Any]], Turn | None] | None = None
+    """Which one it is of tasks that run side by side and are equal in what counts of them."""
     is_released: bool = False
     """Whether somebody's answer to an interrupt released it."""
 
@@ -110,23 +112,31 @@ class RecordedStep:
         counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
         *,
         is_done_anew: bool = False,
+        state_of: Any = None,
     ) -> None:
         """`calls`: see `watched`. `counting` narrows what is given to the `inputs` of the configuration; by default, to
-        keys of a state. `is_done_anew`: it is done each time that somebody's answer releases it."""
+        keys of a state. `is_done_anew`: it is done each time that somebody's answer releases it. `state_of`: the
+        function that is given a state, of which the keys count that it reads."""
         self.is_done_anew = is_done_anew
         self._counting = counting or counted_keys
         homes = homes_of(code)
-        self.operation = Operation(name, code, semantics, homes.own or settings.home, homes.released)
+        self._state_of = state_of
+        self._home = homes.own or settings.home
+        self.operation = Operation(name, code, semantics, self._home, homes.released)
         self.settings = settings
         self.calls = calls
 
     def __repr__(self) -> str:
         return f"<RecordedStep {self.operation.name}>"
 
-    def counted(self, value: Any) -> Any:
-        """Return the part of an input that counts."""
+    def counted(self, value: Any, code: Fingerprint) -> Any:
+        """Return the part of an input that counts for this code."""
         inputs = self.operation.definition.semantics.inputs
-        return value if inputs is None else self._counting(value, inputs)
+        if inputs is not None:
+            return self._counting(value, inputs)
+        # An effect is known by its arguments, whatever becomes of the code that reads them.
+        keys = None if self.is_effect else keys_read(self._state_of, code, self._home)
+        return value if keys is None else keys.of(value)
 
     @property
     def is_effect(self) -> bool:
@@ -259,16 +269,17 @@ class Attempt:
         if error is not None:
             part = "" if engine.keyed is not None else without_identity(error)
             why_not = Cause.INPUT_NOT_IDENTIFIED.of(part)
-            return operation.call(engine, code, {}, function, self._place.turn, why_not=why_not)
+            return operation.call(engine, code, {}, function, why_not=why_not)
         arguments, self._naming = self._arguments(code)
-        again, turn = lambda: self._arguments(code)[0], self._place.turn
+        turn = self._place.turn and self._place.turn(lambda value: self.step.counted(value, code))
+        again = lambda: self._arguments(code)[0]  # noqa: E731 - it is made where it is needed
         call = operation.call(engine, code, arguments, function, turn, again, output_at=OUTPUT_AT)
         # What one person agreed to, another did not. What was done as an effect stays done.
         anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
         return forced(call) if anew else call
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
-        return self._renamed({**self._given_to_it(), "input": self.step.counted(self._value)}, code)
+        return self._renamed({**self._given_to_it(), "input": self.step.counted(self._value, code)}, code)
 
     def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, Naming]:
         around = self._scope.ambient
@@ -279,10 +290,22 @@ class Attempt:
         return {"input": self._value, **self._others}
 
     def _digest(self) -> InputDigest | None:
-        """All that it was given, whether it counts or not."""
+        """Return the digest of what it was given and may change, as it is now."""
+        if self.step.operation.definition.semantics.inputs is not None:
+            return self._digest_of_all()  # it may get at what was said not to count
+        return self._digest_of(self._arguments)
+
+    def _digest_of_all(self) -> InputDigest | None:
+        return self._digest_of(lambda code: self._renamed(self._given_to_it(), code))
+
+    def all_given(self) -> bytes | None:
+        digest = self._digest_of_all()
+        return digest and digest.digest
+
+    def _digest_of(self, arguments: Callable[[Fingerprint], tuple[Any, Naming]]) -> InputDigest | None:
         try:
-            arguments, _ = self._renamed(self._given_to_it(), self.step.operation.fingerprint())
-            return digest_input(self.step.operation.name, arguments)
+            named, _ = arguments(self.step.operation.fingerprint())
+            return digest_input(self.step.operation.name, named)
         except InputError:
             return None
 
@@ -312,7 +335,7 @@ class Attempt:
         run = scope.run if scope.engine is engine else None
         if self._place.run is not None:
             run = self._place.run(engine, scope)
-        around = Around(self.config, self.step.settings.ignore_config)
+        around = Around(self.config, self.step.settings.ignore_config, self.all_given)
         results = None if parents is None else tuple(origin.as_result() for origin in parents)
         self._scope = Scope(engine, run, scope.frame, results, around, self._invocation.said or scope.mode)
         return engine, self._scope
@@ -415,9 +438,11 @@ class Attempt:
         held = held_messages(self._code) if self._code is not None else ()
         if held and any(id(message) in held for message in messages_in(chunks)):
             not_replayable(Cause.GIVES_HELD_MESSAGE.of())
+        around, code = self._scope.ambient, self._code
+        told = partial(around.note_told, code) if isinstance(around, Around) and code is not None else None
         try:
             assert self._naming is not None  # noqa: S101 - it was identified
-            return pack((list(chunks), events.recorded), self._naming, events.found)
+            return pack((list(chunks), events.recorded), self._naming, events.found, told)
         except Unrepeatable as why:
             not_replayable(str(why))
             return None

@@ -666,6 +666,7 @@ def test_what_has_a_memory_of_its_own_may_come_in_a_context(where: str, does: st
         return {"a": item and item.value["said"]}
 
     def other(state: State) -> State:
+        _ = [state]  # so all of it counts
         ran("other")
         return {"q": "!"}
 

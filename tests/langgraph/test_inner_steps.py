@@ -336,6 +336,7 @@ def test_what_leads_to_a_node_does_not_lead_to_its_inner_steps(ran: Ran, ask: As
             return {"done": [mark]}
 
         def second(state: State) -> Any:
+            _ = [state]  # so all of it counts
             ran("second")
             return {"done": [inner(state["text"]).value]}
 

@@ -590,6 +590,7 @@ def async_router(ran: Ran) -> Any:
 
 def sending_router(ran: Ran) -> Any:
     def router(state: Text) -> Any:
+        _ = [state]  # so all of it counts
         ran("router")
         return [Send("good", {"text": "1"}), Send("good", {"text": "2"}), "bad"]
 
@@ -610,7 +611,7 @@ ROUTERS: Mapping[str, Callable[[Ran], Any]] = {
     "async": async_router,
     "object": lambda ran: Judge(ran, "good"),
     "method": lambda ran: Judge(ran, "good").judge,
-    "partial": lambda ran: functools.partial(lambda ran, state: ran("router") and "good", ran),
+    "partial": lambda ran: functools.partial(lambda ran, state: state and ran("router") and "good", ran),
     "lambda": lambda ran: RunnableLambda(plain_router(ran)),
     "model": model_router,
     "Sends": sending_router,
