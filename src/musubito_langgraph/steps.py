@@ -56,7 +56,7 @@ from musubito_langgraph.messages import Naming, Unrepeatable, pack, rename, unpa
 from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Settings, invocation_of
 from musubito_langgraph.usage import new_in
-from musubito_langgraph.watch import MODEL, Answer, Dispatched, Events, emit, retold, watched, watched_likewise
+from musubito_langgraph.watch import MODEL, Events, Told, emit, retold, watched, watched_likewise
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -176,10 +176,10 @@ class Attempt:
         self._events: Events | None = None
         self._ran: list[Any] = []
         """What came out if it was run here, as it is."""
-        self._to_dispatch: list[Dispatched | Answer] = []
+        self._to_tell: list[Told] = []
+        """What callbacks are still to be told, of what was replayed."""
         self._asked_before = False
         """Whether a model was asked when what is replayed was recorded."""
-        """What callbacks are still to be told, of what was replayed."""
 
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
@@ -370,7 +370,7 @@ class Attempt:
         if held and any(id(message) in held for message in messages_in(chunks)):
             not_replayable("it gave back a message that its code holds, which LangGraph then gives an id")
         try:
-            return pack((list(chunks), events.recorded), self._naming, events.found)
+            return pack((list(chunks), events.without(chunks)), self._naming, events.found)
         except Unrepeatable as why:
             not_replayable(str(why))
             return None
@@ -429,21 +429,21 @@ class Attempt:
         said: Any = unpack(value, self._naming)
         chunks, events = said
         self._asked_before = any(kind == MODEL for kind, *_ in events)
-        self._to_dispatch += emit(self.config, events)
+        self._to_tell += emit(self.config, events, chunks)
         return list(chunks)
 
     def dispatch(self) -> None:
-        """Callbacks are told what was dispatched and what models answered when it ran."""
-        if self._to_dispatch:
-            telling, heard = retold(get_callback_manager_for_config(self.config), self._to_dispatch), None
+        """Callbacks are told what was dispatched, and of models and tools, as when it ran."""
+        if self._to_tell:
+            telling, heard = retold(get_callback_manager_for_config(self.config), self._to_tell), None
             with suppress(StopIteration):
                 while True:
                     heard = telling.send(heard)
 
     async def adispatch(self) -> None:
         """As `dispatch`, of whom some may have to be awaited."""
-        if self._to_dispatch:
-            telling, heard = retold(get_async_callback_manager_for_config(self.config), self._to_dispatch), None
+        if self._to_tell:
+            telling, heard = retold(get_async_callback_manager_for_config(self.config), self._to_tell), None
             with suppress(StopIteration):
                 while True:
                     heard = await telling.send(heard)
