@@ -76,6 +76,7 @@ except ImportError as error:
 __all__ = [
     "CONF",
     "DEFAULT_BOUND",
+    "MISSING",
     "STREAM_HANDLERS",
     "BaseChannel",
     "BranchSpec",

@@ -292,16 +292,18 @@ class Events(BaseCallbackHandler):
 
     def without(self, chunks: Any) -> list[list[Any]]:
         """What was recorded, without the messages of tools that are in the output."""
+        if not any(record[0] == DONE for record in self.recorded):
+            return self.recorded
         messages = _by_call(chunks)
-        calls: list[Any] = []
-        told: list[list[Any]] = []
-        for kind, *rest in self.recorded:
-            if kind in (MODEL, TOOL):
-                calls.append(rest[2])
-            if kind == DONE and isinstance(rest[1], ToolMessage) and rest[1] == messages.get(calls[rest[0]]["id"]):
-                rest[1] = None
-            told.append([kind, *rest])
-        return told
+        calls = [record[3] for record in self.recorded if record[0] in (MODEL, TOOL)]
+        return [
+            [DONE, record[1], None]
+            if record[0] == DONE
+            and isinstance(record[2], ToolMessage)
+            and record[2] == messages.get(calls[record[1]]["id"])
+            else record
+            for record in self.recorded
+        ]
 
     def uses(self, used: Iterable[ModelUsage], frame: Frame | None = None) -> None:
         """A step inside, or the one that is watched, has used these tokens."""
@@ -574,6 +576,8 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
     """Emit what was recorded to whoever listens now: to the stream and the state, and to those that record what
     encloses this. `chunks`: the output. Gives back what callbacks are to be told (see `retold`), some of which may have
     to be awaited."""
+    if not events:
+        return []
     listening = [each for each in _handlers(config) if isinstance(each, (Events, *_compat.STREAM_HANDLERS))]
     around, tags = _parent_in(config), _inherited_tags(config)
     runs: list[UUID] = []
