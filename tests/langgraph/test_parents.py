@@ -1333,7 +1333,7 @@ def raw(saver):
             "versions": numbers(held["channel_versions"]),
             "seen": {node: numbers(versions) for node, versions in held["versions_seen"].items()},
             "updated": held.get("updated_channels"),
-            "metadata": {key: each for key, each in found.metadata.items() if key != "parents"},
+            "metadata": [found.metadata["source"], found.metadata["step"]],
             "pending": sorted(
                 (channel, str(value)) for _, channel, value in found.pending_writes or () if channel != LINEAGE
             ),

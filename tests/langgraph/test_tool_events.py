@@ -320,7 +320,13 @@ def pushed(graph: Any, thread: Any = THREAD) -> list[Any]:
     return [Plain(blank=True)(event) for event in graph.stream({}, thread, stream_mode=mode)]
 
 
-@pytest.mark.parametrize("recorded", ["invoke", "stream"])
+TELLS_ALL = pytest.mark.skipif(
+    "subgraphs" not in push_message.__code__.co_names,
+    reason="in early releases of langgraph, push_message tells the first handler alone",
+)
+
+
+@pytest.mark.parametrize("recorded", ["invoke", pytest.param("stream", marks=TELLS_ALL)])
 def test_what_is_pushed_is_pushed_again_whoever_listened_first(recorded: str):
     ran = Ran()
     bare, graph = shows(ran), musubito_graph(shows(ran))
