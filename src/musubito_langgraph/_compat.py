@@ -16,6 +16,7 @@ from functools import partial
 from importlib.metadata import version
 from inspect import iscoroutinefunction, signature
 from itertools import islice
+from types import FrameType
 from typing import Any, Final
 
 from musubito_langgraph.stand_in import StandIn
@@ -54,6 +55,7 @@ try:
     from langgraph.constants import END
     from langgraph.errors import EmptyChannelError, GraphBubbleUp, GraphRecursionError, ParentCommand
     from langgraph.graph._branch import BranchSpec
+    from langgraph.graph.message import push_message
     from langgraph.pregel import Pregel
     from langgraph.pregel._messages import StreamMessagesHandler
     from langgraph.pregel._read import DEFAULT_BOUND, PregelNode
@@ -74,7 +76,9 @@ except ImportError as error:
 __all__ = [
     "CONF",
     "DEFAULT_BOUND",
+    "MISSING",
     "READS_STATE",
+    "STREAM_HANDLERS",
     "BaseChannel",
     "BranchSpec",
     "ChannelWrite",
@@ -114,6 +118,8 @@ __all__ = [
     "is_answer",
     "is_asked",
     "is_functional",
+    "is_of_state",
+    "is_pushing",
     "is_resuming",
     "is_tool_node",
     "is_update",
@@ -130,6 +136,7 @@ __all__ = [
     "runs_tools_alone",
     "runtime_in",
     "scratchpad_in",
+    "send",
     "sends_in",
     "sends_in_channels",
     "sent_by_others",
@@ -151,6 +158,14 @@ __all__ = [
 ]
 
 READ: Final = CONFIG_KEY_READ
+try:
+    from langgraph.pregel._tools import StreamToolCallHandler
+except ImportError:  # before LangGraph 1.2
+    STREAM_HANDLERS: tuple[type, ...] = (StreamMessagesHandler,)
+else:
+    STREAM_HANDLERS = (StreamMessagesHandler, StreamToolCallHandler)
+"""The classes of handlers by which LangGraph streams what models and tools do."""
+
 CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
 """Since LangGraph 1.2; before, no task has it."""
 
@@ -289,7 +304,31 @@ def sends_in(writes: Sequence[tuple[str, Any]]) -> list[str]:
 
 def state_in(writes: Sequence[tuple[str, Any]]) -> list[list[Any]]:
     """What these writes change of the state, without where they lead."""
-    return [[key, value] for key, value in writes if key != TASKS and not key.startswith(("branch:to:", "join:"))]
+    return [[key, value] for key, value in writes if not _leads(key)]
+
+
+def _leads(channel: str) -> bool:
+    return channel == TASKS or channel.startswith(("branch:to:", "join:"))
+
+
+def is_of_state(config: Config, channel: str) -> bool:
+    """Whether a write to this channel changes the state of the task's graph, and nothing else."""
+    return channel in channels_in(config) and not _leads(channel) and not channel.startswith("__")
+
+
+def send(config: Config, writes: Sequence[tuple[str, Any]]) -> None:
+    """Write for the task, as its own code does past what it returns."""
+    _conf(config)[CONFIG_KEY_SEND](writes)
+
+
+def is_pushing() -> bool:
+    """Asked by a handler for its class: whether `push_message` wants to know that."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(FRAMES):
+        if frame is None or frame.f_code is push_message.__code__:
+            break
+        frame = frame.f_back
+    return frame is not None and frame.f_code is push_message.__code__
 
 
 def error_in(config: Config) -> Any:

@@ -441,6 +441,10 @@ class _Walk:
         replay: no other answer is known there."""
         return value if type(value) is str and value == self._own else self.part(value)
 
+    def about(self, value: Any) -> Any:
+        """What a message for a user interface says of itself."""
+        return self.mapping(value, _ABOUT_MESSAGE) if type(value) is dict else self.part(value)
+
     def by_call(self, value: Any) -> Any:
         """A dict whose keys are ids of tool calls."""
         if type(value) is not dict:
@@ -500,6 +504,12 @@ _MESSAGE: Ways = {
 }
 _REMOVAL: Ways = {**_MESSAGE, "id": _at("removal")}
 _WITH_CONTEXT: Ways = {"tool_call": _Walk.call}
+_ABOUT_MESSAGE: Ways = {"message_id": _at("message")}
+_OF_UI: Mapping[str, Ways] = {
+    "ui": {"id": _at("shown"), "metadata": lambda walk, value: walk.about(value)},
+    "remove-ui": {"id": _at("hidden")},
+}
+"""Messages for a user interface, which are dicts."""
 
 
 _DOCUMENT: Ways = {"id": _at("document")}
@@ -513,10 +523,12 @@ def _fields_of(cls: type) -> Ways:
 
 
 def _shape_of(value: Mapping[Any, Any]) -> Ways:
-    """Tool calls are known by their shape, wherever they are."""
+    """Tool calls and messages for a user interface are known by their shape, wherever they are."""
     kind = value.get("type")
     if type(kind) is str and kind == "tool_call" and "name" in value and "args" in value:
         return _CALL
+    if type(kind) is str and kind in _OF_UI and "id" in value:
+        return _OF_UI[kind]
     kind = value.get("__type")
     return _WITH_CONTEXT if type(kind) is str and kind == "tool_call_with_context" else _NOWHERE
 
@@ -947,6 +959,8 @@ def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dic
             raise Unrepeatable(f"its output makes an id of another one of its input: {i}")
         if i in search.roles["removal"]:
             raise Unrepeatable(f"its output removes a message that its input does not have: {i}")
+        if i in search.roles["hidden"] and i not in search.roles["shown"]:
+            raise Unrepeatable(f"its output hides a message that neither it nor its input shows: {i}")
         if i in search.roles["answer"] and i not in search.roles["call"]:
             raise Unrepeatable(f"its output answers a tool call that neither it nor its input has: {i}")
         if naming.code.makes and form.beginning not in _MADE_ELSEWHERE:

@@ -7,6 +7,10 @@ says, for what has not been consumed yet: by whom each trigger was written, by w
 of LangGraph's own list of them), which tasks led nowhere further, which are the ends of a subgraph, and which samples
 were given, so that what is asked for again after an interrupt is a further one.
 
+In a raw checkpoint it is one value with its version, and nothing else differs from that of the bare graph. LangGraph
+has no less visible place that outlives a process: it copies checkpoints field by field, and shows their metadata in
+`get_state` and pending writes beside the raw checkpoint.
+
 The channel is made anew for each invocation of a graph, and so it is also where what belongs to one invocation is kept.
 """
 
@@ -213,16 +217,18 @@ def surrounding() -> Inside | None:
 
 class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
     """The hidden channel. `lasting` are the triggers that keep what they hold until it is consumed (joins, deferred
-    nodes); all others hold it for one superstep."""
+    nodes); all others hold it for one superstep.
 
-    __slots__ = ("_pull", "_push", "_terminal", "blind", "inputs", "lasting", "loop", "may_have_stopped")
+    It is in checkpoints, and nobody can read it: to whoever asks, it is empty.
+    """
+
+    __slots__ = ("_pull", "_push", "_terminal", "inputs", "lasting", "loop", "may_have_stopped")
 
     def __init__(self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE) -> None:
         """`inputs`: the channels that the graph's input is written to."""
         super().__init__(bytes, key)
         self.lasting = lasting
         self.inputs = inputs
-        self.blind = False
         self.may_have_stopped = False
         """Whether the invocation that this one goes on from was told to stop before or after nodes."""
         self.loop = Loop()
@@ -253,10 +259,8 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         return False
 
     def copy(self) -> LineageChannel:
-        """What a task sees that reads all channels: nothing of it."""
-        made = LineageChannel(self.lasting, self.inputs, self.key)
-        made.blind = True
-        return made
+        """What a task reads that has written: nothing of the invocation."""
+        return LineageChannel(self.lasting, self.inputs, self.key)
 
     def from_checkpoint(self, checkpoint: Any) -> LineageChannel:
         """The channel of an invocation that begins here."""
@@ -273,20 +277,23 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
             around.channel = made
         return made
 
-    def get(self) -> bytes:
+    def checkpoint(self) -> Any:
         """All that it holds."""
-        if not self.is_available():
-            raise _compat.EmptyChannelError
-        held = self._pull, self._push, self._terminal, list(self.loop.known), self.may_have_stopped
-        return packb(held, tuple)
+        if not (self._pull or self._push or self._terminal):
+            return _compat.MISSING
+        return packb((self._pull, self._push, self._terminal, list(self.loop.known), self.may_have_stopped), tuple)
+
+    def get(self) -> bytes:
+        """Nothing."""
+        raise _compat.EmptyChannelError
 
     def is_available(self) -> bool:
-        """Whether it holds anything."""
-        return not self.blind and bool(self._pull or self._push or self._terminal)
+        """Whether it shows anything. Else it would be among the channels that a checkpoint names as updated."""
+        return False
 
     def update(self, values: Sequence[bytes]) -> bool:
         """What the tasks of a superstep say, in the order in which LangGraph applies their writes."""
-        if self.blind or not (values or self.is_available()):
+        if not values:
             return False
         said = [_write(value) for value in values]
         used = self._pull.keys() - self.lasting

@@ -63,7 +63,7 @@ from musubito_langgraph.parents import Origin, external, inside
 from musubito_langgraph.policy import Invocation, Settings, invocation_of
 from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.usage import new_in
-from musubito_langgraph.watch import MODEL, Answer, Dispatched, Events, emit, retold, watched, watched_likewise
+from musubito_langgraph.watch import MODEL, Events, Told, emit, retold, watched, watched_likewise
 
 if TYPE_CHECKING:
     from musubito.identity.closure import Walk
@@ -206,10 +206,10 @@ class Attempt:
         self._events: Events | None = None
         self._ran: list[Any] = []
         """What came out if it was run here, as it is."""
-        self._to_dispatch: list[Dispatched | Answer] = []
+        self._to_tell: list[Told] = []
+        """What callbacks are still to be told, of what was replayed."""
         self._asked_before = False
         """Whether a model was asked when what is replayed was recorded."""
-        """What callbacks are still to be told, of what was replayed."""
 
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
@@ -299,6 +299,7 @@ class Attempt:
         return self._digest_of(lambda code: self._renamed(self._given_to_it(), code))
 
     def all_given(self) -> bytes | None:
+        """Return the digest of all that the call is given, None if it has no identity."""
         digest = self._digest_of_all()
         return digest and digest.digest
 
@@ -442,7 +443,7 @@ class Attempt:
         told = partial(around.note_told, code) if isinstance(around, Around) and code is not None else None
         try:
             assert self._naming is not None  # noqa: S101 - it was identified
-            return pack((list(chunks), events.recorded), self._naming, events.found, told)
+            return pack((list(chunks), events.without(chunks)), self._naming, events.found, told)
         except Unrepeatable as why:
             not_replayable(str(why))
             return None
@@ -503,21 +504,21 @@ class Attempt:
         said: Any = unpack(value, self._naming)
         chunks, events = said
         self._asked_before = any(kind == MODEL for kind, *_ in events)
-        self._to_dispatch += emit(self.config, events)
+        self._to_tell += emit(self.config, events, chunks)
         return list(chunks)
 
     def dispatch(self) -> None:
-        """Callbacks are told what was dispatched and what models answered when it ran."""
-        if self._to_dispatch:
-            telling, heard = retold(get_callback_manager_for_config(self.config), self._to_dispatch), None
+        """Callbacks are told what was dispatched, and of models and tools, as when it ran."""
+        if self._to_tell:
+            telling, heard = retold(get_callback_manager_for_config(self.config), self._to_tell), None
             with suppress(StopIteration):
                 while True:
                     heard = telling.send(heard)
 
     async def adispatch(self) -> None:
         """As `dispatch`, of whom some may have to be awaited."""
-        if self._to_dispatch:
-            telling, heard = retold(get_async_callback_manager_for_config(self.config), self._to_dispatch), None
+        if self._to_tell:
+            telling, heard = retold(get_async_callback_manager_for_config(self.config), self._to_tell), None
             with suppress(StopIteration):
                 while True:
                     heard = await telling.send(heard)

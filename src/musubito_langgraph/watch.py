@@ -1,9 +1,9 @@
 """What a node does besides returning: it is watched while it runs, so that a replay can do the same or is not made.
 
-Custom events and message tokens are recorded, in their order, and emitted again; what was dispatched to callbacks
-follows. An answer to an interrupt, a write to
-the state past the return value or to the store, a graph inside that has a memory of its own: such executions are never
-replayed, nor is any step that was open then.
+Custom events, message tokens, pushed messages and writes to the state past the return value are recorded, in their
+order, and emitted again. What callbacks heard of models and tools follows. An answer to an interrupt, a write to the
+store, a graph inside that has a memory of its own: such executions are never replayed, nor is any step that was open
+then.
 """
 
 from __future__ import annotations
@@ -13,27 +13,30 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from operator import add
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.config import var_child_runnable_config
-from langgraph.constants import TAG_NOSTREAM
+from langchain_core.tools import ToolException
+from langgraph.graph.message import push_message
 
 from musubito import EncodingError
 from musubito.adapter import ANSWER, SCOPE, Cause, Frame, at_line_of_user, not_replayable, note_read
 from musubito.identity.canonical import canonical
 from musubito.identity.foreign import remembers
 from musubito_langgraph import _compat
+from musubito_langgraph.contents import messages_in
 from musubito_langgraph.fingerprint import is_credential
 from musubito_langgraph.messages import encodable
 from musubito_langgraph.store import noting
 from musubito_langgraph.usage import ModelUsage, used_in
 
-__all__ = ["MODEL", "Answer", "Dispatched", "Events", "emit", "retold", "watched", "watched_likewise"]
+__all__ = ["MODEL", "Events", "Told", "emit", "retold", "watched", "watched_likewise"]
 
 CUSTOM: Final = "custom"
 DISPATCHED: Final = "dispatched"
@@ -45,6 +48,16 @@ TEXT: Final = "text"
 """A chunk that differs from the one before in its text alone."""
 END: Final = "end"
 """A model has answered: its whole message, None if that is what its chunks add up to."""
+TOOL: Final = "tool"
+"""A tool begins: what is said of it besides what all say here, and the tool call, without an id if it had none."""
+DONE: Final = "done"
+"""A tool has ended: what it gave back, None if that is its message in the output."""
+FAILED: Final = "failed"
+"""A model or a tool has failed: the text of its error."""
+PUSHED: Final = "pushed"
+"""A message that `push_message` showed, and what is said of it besides what all say here."""
+WRITTEN: Final = "written"
+"""A channel of the state, and what was written to it past the return value."""
 _ASKED: Final[dict[UUID, tuple[Events, str, Frame | None]]] = {}
 """By a model's run: who watches it, what the model is called, and who pays for it."""
 NESTED: Final = "langgraph_checkpoint_ns", "checkpoint_ns"
@@ -70,33 +83,94 @@ class Events(BaseCallbackHandler):
         """Whether it used an answer to an interrupt, itself or by what it called."""
         self.observe: Callable[[RunnableConfig], None] = _compat.nothing
         """Notes what is read of a config that was made of the one around."""
-        self._config = config
-        self._frame = SCOPE.get().frame
+        self.config = config
+        self.frame = SCOPE.get().frame
         self._models: dict[UUID, _Model] = {}
+        self._tools: dict[UUID, int] = {}
+        """By a tool's run: its number among the models and tools."""
+        self._inside: dict[UUID, int | None] = {}
+        """By run: the number of the tool that it is, or that it is inside of."""
         self._count = 0
         self._lock = threading.Lock()
 
     def custom(self, value: Any) -> None:
         """A custom event, as it is now, and in which graph inside it was emitted."""
-        here = f"{_compat.checkpoint_ns_in(self._config)}|"
+        here = f"{_compat.checkpoint_ns_in(self.config)}|"
         there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
         self.recorded.append([CUSTOM, _as_it_is(value), there.removeprefix(here) if there.startswith(here) else ""])
+
+    subgraphs: Final = True
+    """`push_message` asks whether messages of subgraphs are shown."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Its class. `push_message` shows its messages to handlers of one class alone."""
+        return _compat.StreamMessagesHandler if _compat.is_pushing() else Events
+
+    def _emit(self, meta: Any, message: BaseMessage, *, dedupe: bool = False) -> None:
+        """A message that `push_message` shows."""
+        self.recorded.append(
+            [PUSHED, _as_it_is(message), dict(_besides(meta[1], self.config, self.config.get("metadata") or {}))]
+        )
+
+    def writes(self, channel: str, value: Any) -> None:
+        """A write to the state past the return value, as it is now."""
+        self.recorded.append([WRITTEN, channel, _as_it_is(value)])
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """An event for callbacks, as it is now."""
         self.recorded.append([DISPATCHED, name, _as_it_is(data)])
 
-    def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any],
+        inputs: dict[str, Any],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
         """A Runnable begins. That a graph remembers cannot be told by the code that runs it, if that makes it only when
         it is needed, or is given it."""
         graph = _compat.graph_that_begins()
         if graph is not None and remembers(graph):
             not_replayable(Cause.GRAPH_REMEMBERS.of(graph.get_name()))
+        self._inside[run_id] = self._around(parent_run_id)
         self._observe_inside()
 
-    def on_tool_start(self, serialized: dict[str, Any], input_str: str, **kwargs: Any) -> None:
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any],
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """A tool begins."""
         self._observe_inside()
+        name = str(kwargs.get("name") or (serialized or {}).get("name") or "")
+        # As a tool call, so that its id is known as one.
+        call = {"type": "tool_call", "name": name, "args": _kept(input_str if inputs is None else inputs)}
+        self.begins(TOOL, run_id, parent_run_id, tags, metadata, {**call, "id": kwargs.get("tool_call_id")})
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """It has ended."""
+        number = self._tools.pop(run_id, None)
+        if number is not None:
+            self.recorded.append([DONE, number, _kept(output)])
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """It has failed."""
+        number = self._tools.pop(run_id, None)
+        if number is not None:
+            self.recorded.append([FAILED, number, str(error)])
+
+    def _around(self, parent_run_id: UUID | None) -> int | None:
+        return None if parent_run_id is None else self._inside.get(parent_run_id)
 
     def _observe_inside(self) -> None:
         # LangChain and LangGraph make plain dicts of the parts of configs that they merge.
@@ -117,7 +191,8 @@ class Events(BaseCallbackHandler):
     ) -> None:
         """A model begins to answer."""
         self._asked(run_id, metadata)
-        self.begins(run_id, tags, metadata, str(kwargs.get("name") or (serialized or {}).get("name") or ""))
+        name = str(kwargs.get("name") or (serialized or {}).get("name") or "")
+        self.begins(MODEL, run_id, parent_run_id, tags, metadata, name)
 
     def on_llm_start(
         self,
@@ -136,8 +211,8 @@ class Events(BaseCallbackHandler):
     def _asked(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
         # The innermost step that watches is told last, and is the one that pays.
         frame = SCOPE.get().frame
-        if frame is None or not any(each is self._frame for each in frame.enclosing()):
-            frame = self._frame
+        if frame is None or not any(each is self.frame for each in frame.enclosing()):
+            frame = self.frame
         # A step of the core may run inside, which watches nothing.
         _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or ""), frame
         self.asked_a_model = True
@@ -145,19 +220,30 @@ class Events(BaseCallbackHandler):
     @property
     def told_of_usage(self) -> bool:
         """Whether anybody said what was used: a model that was asked or answers once more, a step inside, the code."""
-        frame = self._frame
+        frame = self.frame
         return self.asked_a_model or (frame is not None and bool(frame.tokens or frame.inside))
 
-    def begins(self, run_id: UUID, tags: list[str] | None, metadata: dict[str, Any] | None, name: str) -> None:
-        """A model's answer begins, or one that is emitted again."""
-        self.asked_a_model = True
-        if metadata is None or TAG_NOSTREAM in (tags or ()):
-            return
-        said, around = dict(_besides(metadata, self._config)), _tags_in(self._config)
+    def begins(
+        self,
+        kind: str,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        tags: list[str] | None,
+        metadata: dict[str, Any] | None,
+        what: Any,
+    ) -> None:
+        """A model or a tool begins, or one that is emitted again; `what`: the model's name, or the tool call."""
+        said = dict(_besides(metadata or {}, self.config, _metadata_in(self.config)))
+        around = _inherited_tags(self.config)
         with self._lock:
-            self._models[run_id] = _Model(self._count)
-            self._count += 1
-            self.recorded.append([MODEL, said, [tag for tag in tags or () if tag not in around], name])
+            number, self._count = self._count, self._count + 1
+            own = [tag for tag in tags or () if tag not in around]
+            self.recorded.append([kind, said, own, what, self._around(parent_run_id)])
+        if kind == MODEL:
+            self.asked_a_model = True
+            self._models[run_id] = _Model(number)
+        else:
+            self._tools[run_id] = self._inside[run_id] = number
 
     def on_llm_new_token(
         self,
@@ -200,11 +286,28 @@ class Events(BaseCallbackHandler):
             response = kwargs.get("response")
             if isinstance(response, LLMResult):
                 self.uses(used_in(response, asked[1]), asked[2])
-        self._models.pop(run_id, None)
+        model = self._models.pop(run_id, None)
+        if model is not None:
+            self.recorded.append([FAILED, model.number, str(error)])
+
+    def without(self, chunks: Any) -> list[list[Any]]:
+        """What was recorded, without the messages of tools that are in the output."""
+        if not any(record[0] == DONE for record in self.recorded):
+            return self.recorded
+        messages = _by_call(chunks)
+        calls = [record[3] for record in self.recorded if record[0] in (MODEL, TOOL)]
+        return [
+            [DONE, record[1], None]
+            if record[0] == DONE
+            and isinstance(record[2], ToolMessage)
+            and record[2] == messages.get(calls[record[1]]["id"])
+            else record
+            for record in self.recorded
+        ]
 
     def uses(self, used: Iterable[ModelUsage], frame: Frame | None = None) -> None:
         """A step inside, or the one that is watched, has used these tokens."""
-        frame = frame or self._frame
+        frame = frame or self.frame
         if frame is not None:
             for each in used:
                 frame.uses_tokens(*each)
@@ -240,6 +343,20 @@ def _as_it_is(value: Any) -> Any:
         return value
 
 
+def _kept(value: Any) -> Any:
+    """A copy of what a tool was given or gave back, or its text: it is only told of, and no part of the output."""
+    try:
+        canonical(encodable(value))
+        return copy.deepcopy(value)
+    except Exception:  # whatever such an object raises: it is no data
+        return str(value)
+
+
+def _by_call(chunks: Any) -> dict[str, ToolMessage]:
+    """The messages of tools in an output, by tool call."""
+    return {each.tool_call_id: each for each in messages_in(chunks) if isinstance(each, ToolMessage)}
+
+
 def _metadata_in(config: RunnableConfig) -> dict[str, Any]:
     """What a model that is invoked here says: LangChain adds what is configured."""
     callbacks = config.get("callbacks")
@@ -247,9 +364,11 @@ def _metadata_in(config: RunnableConfig) -> dict[str, Any]:
     return {**inherited, **ensure_config(config)["metadata"]}
 
 
-def _besides(metadata: Mapping[str, Any], config: RunnableConfig) -> Iterator[tuple[str, Any]]:
-    """What metadata say that is not said of everything here."""
-    around, here = _metadata_in(config), _compat.checkpoint_ns_in(config)
+def _besides(
+    metadata: Mapping[str, Any], config: RunnableConfig, around: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """What metadata say that is not said of everything here: of what is `around`."""
+    here = _compat.checkpoint_ns_in(config)
     for key, value in metadata.items():
         # Older LangChains say all that is configured, keys of services among it.
         if (key in around and around[key] == value) or is_credential(key):
@@ -261,7 +380,14 @@ def _besides(metadata: Mapping[str, Any], config: RunnableConfig) -> Iterator[tu
             yield key, value
 
 
-def _tags_in(config: RunnableConfig) -> list[str]:
+def _parent_in(config: RunnableConfig) -> UUID | None:
+    """The run that what is invoked here is a part of."""
+    callbacks = config.get("callbacks")
+    return callbacks.parent_run_id if isinstance(callbacks, BaseCallbackManager) else None
+
+
+def _inherited_tags(config: RunnableConfig) -> list[str]:
+    """The tags of all that runs here, at any depth."""
     callbacks = config.get("callbacks")
     inherited = callbacks.inheritable_tags if isinstance(callbacks, BaseCallbackManager) else []
     return list(dict.fromkeys((*inherited, *(config.get("tags") or ()))))
@@ -298,7 +424,7 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     around = [each for each in _handlers(changed) if isinstance(each, Events)]
     if _compat.scratchpad_in(config) is not None:
         _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config, around))
-    _compat.with_send(conf, partial(_watched_send, around))
+    _compat.with_send(conf, partial(_WatchedSend, around, events))
     caller = _compat.caller_in(config)
     if caller is not None and calls is not None:
         _compat.with_caller(conf, calls(caller))
@@ -375,19 +501,40 @@ class _WatchedControl:
         return reason
 
 
-def _watched_send(
-    around: Sequence[Events], send: Callable[[Sequence[tuple[str, Any]]], None]
-) -> Callable[[Sequence[tuple[str, Any]]], None]:
-    def sending(writes: Sequence[tuple[str, Any]]) -> None:
+class _WatchedSend:
+    """LangGraph's function that writes to the state. What is written by it is recorded by all that watch."""
+
+    def __init__(
+        self, around: Sequence[Events], events: Events, send: Callable[[Sequence[tuple[str, Any]]], None]
+    ) -> None:
+        self._around = around
+        self._events = events
+        self._send = send
+
+    def __call__(self, writes: Sequence[tuple[str, Any]]) -> None:
+        self._write(writes, is_seen=SCOPE.get().frame is self._events.frame)
+
+    def _write(self, writes: Sequence[tuple[str, Any]], *, is_seen: bool) -> None:
+        """`is_seen`: whether all steps watch that are open between here and what writes."""
+        body = self._events.frame
         if any(_compat.is_answer(channel) for channel, _ in writes):
             not_replayable(Cause.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
-            _note_answer(around)
-        elif writes:
+            _note_answer(self._around)
+        elif writes and not all(_compat.is_of_state(self._events.config, channel) for channel, _ in writes):
             keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
             not_replayable(Cause.STATE_WRITTEN.of(at_line_of_user(keys)))
-        send(writes)
-
-    return sending
+        elif writes and not is_seen:
+            keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
+            not_replayable(Cause.STATE_WRITTEN.of(f"{keys}, by a plain step inside it"), body)
+        else:
+            for write in writes:
+                self._events.writes(*write)
+        outer = self._send
+        if isinstance(outer, _WatchedSend):
+            outside = outer._events.frame
+            outer._write(writes, is_seen=body is outside or (body is not None and outside in body.around))
+        else:
+            outer(writes)
 
 
 def _note_answer(around: Sequence[Events]) -> None:
@@ -414,83 +561,153 @@ def _watched_counter(config: RunnableConfig, around: Sequence[Events]) -> Callab
 # -- again -------------------------------------------------------------------------------------------------------------
 
 
-class Dispatched(NamedTuple):
-    """An event that was dispatched to callbacks."""
+class Told(NamedTuple):
+    """What callbacks are to be told: `kind` is that of a record, and `what` differs with it."""
 
-    name: str
-    data: Any
-
-
-class Answer(NamedTuple):
-    """What a model answered, with the name that it goes by, what it said of itself, and the pieces that came."""
-
-    name: str
-    metadata: dict[str, Any]
-    tags: list[str]
-    pieces: list[BaseMessage]
-    messages: list[BaseMessage]
-    """The whole answer, once it is known."""
+    kind: str
+    number: int
+    """Of the model or tool."""
+    what: Any
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    tags: Sequence[str] = ()
+    inside: int | None = None
+    """The tool that this happened in."""
 
 
-def emit(config: RunnableConfig, events: Sequence[Sequence[Any]]) -> list[Dispatched | Answer]:
-    """Emit what was recorded to whoever listens now: to the stream, and to those that record what encloses this. Gives
-    back what callbacks are to be told (see `retold`), some of which may have to be awaited."""
-    listening = [each for each in _handlers(config) if isinstance(each, Events | _compat.StreamMessagesHandler)]
-    tags = _tags_in(config)
+def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -> list[Told]:
+    """Emit what was recorded to whoever listens now: to the stream and the state, and to those that record what
+    encloses this. `chunks`: the output. Gives back what callbacks are to be told (see `retold`), some of which may have
+    to be awaited."""
+    if not events:
+        return []
+    listening = [each for each in _handlers(config) if isinstance(each, (Events, *_compat.STREAM_HANDLERS))]
+    around, tags = _parent_in(config), _inherited_tags(config)
     runs: list[UUID] = []
-    answers: list[Answer] = []
-    told: list[Dispatched | Answer] = []
+    begins: list[Told] = []
+    pieces: list[list[Any]] = []
+    told: list[Told] = []
     for kind, *rest in events:
-        if kind == CUSTOM:
-            _write(config, *rest)
-        elif kind == DISPATCHED:
-            told.append(Dispatched(*rest))
-        elif kind == MODEL:
-            said, own, *name = rest
-            metadata = _metadata(config, said)
-            runs.append(uuid4())
-            answers.append(Answer("".join(name), metadata, own, [], []))
-            told.append(answers[-1])
-            for handler in listening:
-                if isinstance(handler, Events):
-                    handler.begins(runs[-1], [*tags, *own], metadata, answers[-1].name)
-                else:
-                    handler.on_chat_model_start({}, [], run_id=runs[-1], tags=[*tags, *own], metadata=metadata)
-        elif kind == END:
-            number, message = rest
-            message = message or message_chunk_to_message(reduce(add, answers[number].pieces))
-            answers[number].messages.append(message)
-            for handler in listening:
-                handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
-        else:
-            number, said = rest
-            before: list[Any] = answers[number].pieces
-            piece = before[-1].model_copy(update={"content": said}, deep=True) if kind == TEXT else said
-            before.append(piece)
-            for handler in listening:
-                handler.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece), run_id=runs[number])
+        match kind:
+            case "custom":
+                _write(config, *rest)
+            case "dispatched":
+                name, data = rest
+                told.append(Told(kind, -1, (name, data)))
+            case "pushed":
+                message, said = rest
+                if listening:
+                    _push(config, message, said)
+            case "written":
+                _compat.send(config, [(rest[0], rest[1])])
+            case "model" | "tool":
+                said, own, what, *inside = rest  # earlier versions did not say which tool it was in
+                begun = Told(kind, len(runs), what, _metadata(config, said), own, *inside)
+                runs.append(uuid4())
+                begins.append(begun)
+                pieces.append([])
+                told.append(begun)
+                parent = around if begun.inside is None else runs[begun.inside]
+                for handler in listening:
+                    _begin(handler, begun, runs[-1], parent, [*tags, *own])
+            case "end":
+                number, message = rest
+                message = message or message_chunk_to_message(reduce(add, pieces[number]))
+                told.append(Told(kind, number, message))
+                for handler in listening:
+                    handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
+            case "done":
+                number, output = rest
+                if output is None:
+                    output = _by_call(chunks)[begins[number].what["id"]].model_copy()  # that one is given an id
+                told.append(Told(kind, number, output))
+                for handler in listening:
+                    handler.on_tool_end(output, run_id=runs[number])
+            case "failed":
+                number, error = rest[0], ToolException(rest[1])
+                told.append(Told(kind, number, error))
+                for handler in listening:
+                    fails = handler.on_llm_error if begins[number].kind == MODEL else handler.on_tool_error
+                    fails(error, run_id=runs[number])
+            case _:
+                number, said = rest
+                before = pieces[number]
+                piece = before[-1].model_copy(update={"content": said}, deep=True) if kind == TEXT else said
+                before.append(piece)
+                told.append(Told(CHUNK, number, piece))
+                for handler in listening:
+                    handler.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece), run_id=runs[number])
     return told
 
 
-def retold(manager: Any, told: Iterable[Dispatched | Answer]) -> Generator[Any, Any]:
+def _begin(handler: Any, begun: Told, run_id: UUID, parent_run_id: UUID | None, tags: list[str]) -> None:
+    metadata = dict(begun.metadata)
+    if isinstance(handler, Events):
+        handler.begins(begun.kind, run_id, parent_run_id, tags, metadata, begun.what)
+    elif begun.kind == TOOL:
+        given, more = _given(begun.what)
+        handler.on_tool_start(*given, run_id=run_id, tags=tags, metadata=metadata, **more)
+    elif isinstance(handler, _compat.StreamMessagesHandler):
+        handler.on_chat_model_start({}, [], run_id=run_id, tags=tags, metadata=metadata)
+
+
+def _given(call: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], str], dict[str, Any]]:
+    """What a handler is told of a tool that begins."""
+    args = call["args"]
+    more = {"inputs": None if isinstance(args, str) else args, "tool_call_id": call["id"]}
+    return ({"name": call["name"]}, str(args)), more
+
+
+def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
     """Tell the callbacks of a manager what happened when it ran; yields what may have to be awaited.
 
-    Of models hear all that have not heard of them by `emit`. That it is a replay is said in the metadata. What was used
-    is left out, so that nobody counts it twice.
+    Of models and tools hear all that have not heard of them by `emit`. That it is a replay is said in the metadata.
+    What was used is left out, so that nobody counts it twice.
     """
-    others = _without(manager, Events, _compat.StreamMessagesHandler)
-    for each in told:
-        if isinstance(each, Dispatched):
-            yield manager.on_custom_event(each.name, each.data, run_id=manager.parent_run_id)
-        elif others.handlers and each.messages:
-            asked = others.copy()
-            asked.add_tags(each.tags, inherit=False)
-            asked.add_metadata({**each.metadata, "musubito_replayed": True}, inherit=False)
-            (answering,) = yield asked.on_chat_model_start({"name": each.name}, [[]], name=each.name)
-            message = _unpaid(each.messages[0])
-            for piece in map(_unpaid, each.pieces) if each.pieces else (_as_piece(message),):
-                yield answering.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
-            yield answering.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
+    others = _without(manager, Events, *_compat.STREAM_HANDLERS)
+    others.tags = list(others.inheritable_tags)  # what was told in addition is recorded
+    ended = {each.number for each in told if each.kind in (END, DONE, FAILED)}
+    running: dict[int, Any] = {}
+    streamed: set[int] = set()
+    for kind, number, what, metadata, tags, inside in told:
+        if kind == DISPATCHED:
+            name, data = what
+            yield manager.on_custom_event(name, data, run_id=manager.parent_run_id)
+        elif not others.handlers or number not in ended:
+            continue  # earlier versions did not say of a model that it failed
+        elif kind in (MODEL, TOOL):
+            asked = (running[inside].get_child() if inside in running else others).copy()
+            asked.add_tags(list(tags), inherit=False)
+            asked.add_metadata({**metadata, "musubito_replayed": True}, inherit=False)
+            if kind == MODEL:
+                (running[number],) = yield asked.on_chat_model_start({"name": what}, [[]], name=what)
+            else:
+                given, more = _given(what)
+                running[number] = yield asked.on_tool_start(*given, **more)
+        elif kind == CHUNK:
+            streamed.add(number)
+            piece = _unpaid(what)
+            yield running[number].on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
+        elif kind == END:
+            message = _unpaid(what)
+            if number not in streamed:
+                piece = _as_piece(message)
+                yield running[number].on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
+            yield running[number].on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
+        elif kind == DONE:
+            yield running[number].on_tool_end(what)
+        elif hasattr(running[number], "on_llm_error"):
+            yield running[number].on_llm_error(what)
+        else:
+            yield running[number].on_tool_error(what)
+
+
+def _push(config: RunnableConfig, message: BaseMessage, said: Mapping[str, Any]) -> None:
+    metadata = {**(config.get("metadata") or {}), **_said_here(config, said)}
+    token = var_child_runnable_config.set({**config, "metadata": metadata})
+    try:
+        push_message(message, state_key=None)
+    finally:
+        var_child_runnable_config.reset(token)
 
 
 def _without(manager: Any, *kinds: type) -> Any:
@@ -532,8 +749,9 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
 
 def _metadata(config: RunnableConfig, said: Mapping[str, Any]) -> dict[str, Any]:
     """What a model's messages say of it, where this config is."""
+    return {**_metadata_in(config), **_said_here(config, said)}
+
+
+def _said_here(config: RunnableConfig, said: Mapping[str, Any]) -> dict[str, Any]:
     here = _compat.checkpoint_ns_in(config)
-    return {
-        **_metadata_in(config),
-        **{key: f"{here}{value}" if key in NESTED else value for key, value in said.items()},
-    }
+    return {key: f"{here}{value}" if key in NESTED else value for key, value in said.items()}

@@ -35,6 +35,7 @@ from langgraph.types import Command, RetryPolicy, Send, StateUpdate, interrupt
 import musubito
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 from musubito_langgraph import musubito_graph
+from musubito_langgraph.parents import LINEAGE
 from tests.langgraph.lineage import drawn, edges, lineage, lineage_with_routers, lines, nodes
 from tests.langgraph.models import Calls
 
@@ -1314,6 +1315,51 @@ def test_the_channel_is_seen_nowhere(tmp_path):
     assert "lineage" not in str(streamed)
     assert "lineage" not in str(states)
     assert set(output) == {"trail"}
+
+
+def raw(saver):
+    """What a saver holds, without times, ids and the hidden channel."""
+
+    def without(held):
+        return {key: value for key, value in held.items() if key != LINEAGE}
+
+    def numbers(versions):
+        return {key: int(str(version).partition(".")[0]) for key, version in without(versions).items()}
+
+    for found in saver.list(THREAD):
+        held = found.checkpoint
+        yield {
+            "keys": sorted(held),
+            "values": without(held["channel_values"]),
+            "versions": numbers(held["channel_versions"]),
+            "seen": {node: numbers(versions) for node, versions in held["versions_seen"].items()},
+            "updated": held.get("updated_channels"),
+            "metadata": [found.metadata["source"], found.metadata["step"]],
+            "pending": sorted(
+                (channel, str(value)) for _, channel, value in found.pending_writes or () if channel != LINEAGE
+            ),
+        }
+
+
+RAW = ["chain", "uneven_join", "conditional", "map_reduce", "loop", "subgraph_in_a_subgraph"]
+
+
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+@pytest.mark.parametrize("name", RAW)
+def test_a_raw_checkpoint_holds_one_channel_more_and_no_other_trace(name, durability, tmp_path):
+    held = []
+    with recording(tmp_path):
+        for wrap in (lambda made: made, musubito_graph):
+            saver = InMemorySaver()
+            made = wrap(TOPOLOGIES[name].build().compile(name="g", checkpointer=saver))
+            nodes = [node for node in made.nodes if node != START]
+            made.invoke({"trail": []}, THREAD, durability=durability, interrupt_after=nodes[:1])
+            made.update_state(THREAD, {"trail": ["updated"]}, as_node=nodes[0])
+            made.invoke(None, THREAD, durability=durability)
+            held.append(list(raw(saver)))
+    bare, wrapped = held
+    assert len(bare) > 2
+    assert wrapped == bare
 
 
 @pytest.mark.skipif(FIRST, reason="tools that are sent their calls see no state yet in langgraph 1.0")

@@ -339,9 +339,9 @@ def removed_messages(ran):
     return in_a_row(MessagesState, more, fewer, rewritten, only_one)
 
 
-@ZOO(hello, runs_again=frozenset({"push"}))
+@ZOO(hello)
 def pushed_messages(ran):
-    """What it writes besides its return value is not replayed."""
+    """What it writes besides its return value is written again."""
 
     def push(state):
         from langgraph.graph.message import push_message

@@ -1,0 +1,407 @@
+"""What callbacks and streams hear of tools, and what is pushed past the return value, comes again on a replay.
+
+The oracle is the bare graph: the events of a replay are those of a bare run, in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any, TypedDict
+from uuid import uuid4
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables.config import get_callback_manager_for_config
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_stream_writer
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph.message import push_message
+from langgraph.graph.ui import AnyUIMessage, delete_ui_message, push_ui_message, ui_message_reducer
+from langgraph.prebuilt import ToolNode
+
+from musubito import musubito_step
+from musubito_langgraph import musubito_graph, musubito_runnable
+from musubito_langgraph.watch import emit, retold
+from tests.langgraph.equivalence import Plain, without_message_ids
+from tests.langgraph.specimen import Ran, Scripted, calls, says, took
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+ASKED = {"messages": [HumanMessage("say something", id="asked")]}
+
+
+def model(ran: Ran, label: str, script: Any = None) -> Scripted:
+    return Scripted(script=script or (lambda messages: says(f"{label} heard it")), ran=ran, label=label)
+
+
+def tools(ran: Ran) -> tuple[Any, Any]:
+    quiet = Scripted(script=lambda messages: says("to itself"), ran=ran, label="inner", tags=["nostream"])
+
+    @tool
+    def look_up(place: str) -> str:
+        """Look something up."""
+        ran("look_up")
+        get_stream_writer()({"looking up": place})
+        return f"rain in {place}, {quiet.invoke(place).text}"
+
+    @tool
+    def breaks(place: str) -> str:
+        """Look in vain."""
+        ran("breaks")
+        raise ValueError(f"no {place}")
+
+    return look_up, breaks
+
+
+def agent(ran: Ran) -> Any:
+    def script(messages: Any) -> AIMessage:
+        if messages[-1].type == "tool":
+            return says(f"It says {messages[-1].text}.")
+        return calls(("look_up", {"place": "Kyoto"}), text="I will see.")
+
+    return create_agent(model(ran, "agent", script), [tools(ran)[0]])
+
+
+def in_a_tool_node(ran: Ran) -> Any:
+    def asks(state: MessagesState) -> Any:
+        ran("asks")
+        return {"messages": [calls(("look_up", {"place": "Nara"}))]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_sequence([asks, ("tools", ToolNode([tools(ran)[0]]))])
+    return builder.add_edge(START, "asks").compile()
+
+
+def by_the_code_of_a_node(ran: Ran) -> Any:
+    look_up, breaks = tools(ran)
+    answers = model(ran, "answers")
+    within = RunnableLambda(lambda place: look_up.invoke({"place": place}))
+
+    def node(state: MessagesState) -> Any:
+        first = look_up.invoke({"place": "Otsu"}, {"tags": ["mine"], "metadata": {"whose": "mine"}})
+        call = {"type": "tool_call", "name": "look_up", "args": {"place": "Uji"}, "id": "call_of_mine"}
+        second = look_up.invoke(call).text
+        answers.invoke("between")
+        try:
+            breaks.invoke({"place": "Edo"})
+        except ValueError as error:
+            third = str(error)
+        return {"messages": [AIMessage(f"{first} {second} {third} {within.invoke('Kobe')}", id="made")]}
+
+    return StateGraph(MessagesState).add_node(node).add_edge(START, "node").compile()
+
+
+def nodes_of_graphs(ran: Ran) -> Any:
+    return (
+        StateGraph(MessagesState)
+        .add_sequence([("inner", in_a_tool_node(ran)), ("again", by_the_code_of_a_node(ran))])
+        .add_edge(START, "inner")
+        .compile()
+    )
+
+
+Build = Callable[[Ran], Any]
+EVERY = pytest.mark.parametrize("build", [agent, in_a_tool_node, by_the_code_of_a_node, nodes_of_graphs])
+
+
+class Heard(BaseCallbackHandler):
+    """What a handler is told of tools and models, in what each of them happened, and whether it is a replay."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.replayed: set[bool] = set()
+        self.names: dict[Any, str] = {}
+        self.used = 0
+
+    def _begins(self, kind: str, name: str, what: Any, told: dict[str, Any]) -> None:
+        metadata = told["metadata"]
+        self.replayed.add(metadata.get("musubito_replayed", False))
+        self.names[told["run_id"]] = name
+        node, whose = metadata["langgraph_node"], metadata.get("whose")
+        self.events.append([kind, name, what, node, whose, self.names.get(told["parent_run_id"]), sorted(told["tags"])])
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, **told: Any) -> None:
+        self._begins("model", "", None, told)
+
+    def on_tool_start(self, serialized: Any, input_str: str, **told: Any) -> None:
+        self._begins("tool", serialized["name"], [input_str, told["inputs"]], told)
+
+    def on_tool_end(self, output: Any, *, run_id: Any, **told: Any) -> None:
+        text = ["message", output.text, output.status] if isinstance(output, ToolMessage) else output
+        self.events.append(["tool ends", self.names[run_id], text])
+
+    def on_tool_error(self, error: BaseException, *, run_id: Any, **told: Any) -> None:
+        self.events.append(["tool fails", self.names[run_id], str(error)])
+
+    def on_llm_end(self, response: Any, **told: Any) -> None:
+        message = response.generations[0][0].message
+        self.used += bool(message.usage_metadata)
+        self.events.append(["model ends", message.text])
+
+
+class HeardAsync(AsyncCallbackHandler, Heard):
+    """The same, awaited."""
+
+    async def on_chat_model_start(self, *args: Any, **told: Any) -> None:
+        Heard.on_chat_model_start(self, *args, **told)
+
+    async def on_tool_start(self, *args: Any, **told: Any) -> None:
+        Heard.on_tool_start(self, *args, **told)
+
+    async def on_tool_end(self, *args: Any, **told: Any) -> None:
+        Heard.on_tool_end(self, *args, **told)
+
+    async def on_tool_error(self, *args: Any, **told: Any) -> None:
+        Heard.on_tool_error(self, *args, **told)
+
+    async def on_llm_end(self, *args: Any, **told: Any) -> None:
+        Heard.on_llm_end(self, *args, **told)
+
+
+def heard(graph: Any, handler: Heard) -> Heard:
+    config: Any = {"callbacks": [handler]}
+    if isinstance(handler, HeardAsync):
+        asyncio.run(graph.ainvoke(ASKED, config))
+    else:
+        graph.invoke(ASKED, config)
+    return handler
+
+
+@EVERY
+@pytest.mark.parametrize("kind", [Heard, HeardAsync], ids=["sync", "async"])
+def test_callbacks_hear_of_tools_as_in_a_bare_run(build: Build, kind: type[Heard]):
+    ran = Ran()
+    bare, graph = heard(build(ran), kind()), musubito_graph(build(ran))
+    assert any(each[0] == "tool" for each in bare.events)
+    cold = heard(graph, kind())
+    assert (cold.events, cold.replayed) == (bare.events, {False})
+    took(ran)
+    for _ in range(2):
+        replayed = heard(graph, kind())
+        assert not took(ran)
+        assert replayed.events == bare.events
+        assert replayed.replayed == {True}
+        assert replayed.used == 0
+
+
+async def events_of(graph: Any) -> list[Any]:
+    """Of models and tools, without what their metadata say of us and without what was used."""
+    shown = []
+    async for event in graph.astream_events(ASKED, version="v2"):
+        if event["event"].startswith(("on_tool", "on_chat_model")):
+            data = dict(event["data"])
+            data.pop("input" if "chat_model" in event["event"] else "", None)
+            if "error" in data:
+                data["error"] = str(data["error"])
+            for key in data.keys() & {"output", "chunk"}:
+                if isinstance(data[key], AIMessage):
+                    data[key] = [data[key].text, [call["args"] for call in data[key].tool_calls]]
+            metadata = {key: event["metadata"].get(key) for key in ("langgraph_node", "whose")}
+            shown.append(Plain(blank=True)([event["event"], event["name"], sorted(event["tags"]), data, metadata]))
+    return shown
+
+
+@EVERY
+async def test_astream_events_shows_tools_as_a_bare_run(build: Build):
+    ran = Ran()
+    bare, graph = await events_of(build(ran)), musubito_graph(build(ran))
+    assert await events_of(graph) == bare
+    took(ran)
+    assert await events_of(graph) == bare
+    assert not took(ran)
+
+
+def streamed(graph: Any) -> list[Any]:
+    mode: Any = ["tools", "custom", "messages", "updates", "values"]
+    # Messages are given ids while they are on their way.
+    events = graph.stream(ASKED, stream_mode=mode, subgraphs=True)
+    return [without_message_ids(Plain(blank=True)(event)) for event in events]
+
+
+@EVERY
+def test_all_streams_are_those_of_a_bare_run_in_their_order(build: Build):
+    pytest.importorskip("langgraph.pregel._tools", reason="the stream mode `tools` came with langgraph 1.2")
+    ran = Ran()
+    bare, graph = streamed(build(ran)), musubito_graph(build(ran))
+    assert streamed(graph) == bare
+    took(ran)
+    assert streamed(graph) == bare
+    assert not took(ran)
+
+
+def test_a_node_around_a_replayed_tool_tells_of_it_too():
+    ran = Ran()
+    look_up = musubito_runnable(tools(ran)[0])
+
+    def build(text: str) -> Any:
+        def node(state: MessagesState) -> Any:
+            ran("node")
+            return {"messages": [AIMessage(look_up.invoke({"place": "Otsu"}) + text, id="1")]}
+
+        return musubito_graph(StateGraph(MessagesState).add_node(node).add_edge(START, "node").compile(name="g"))
+
+    first = heard(build("one"), Heard())
+    took(ran)
+    live = heard(build("two"), Heard())
+    assert took(ran) == {"node": 1}, "the tool was replayed"
+    replayed = heard(build("two"), Heard())
+    assert not took(ran)
+    assert first.events == live.events == replayed.events
+    assert (live.replayed, replayed.replayed) == ({True}, {True})
+
+
+def test_what_a_tool_was_given_need_not_be_storable():
+    ran = Ran()
+
+    @tool
+    def holds(thing: Any) -> Any:
+        """Hold a thing."""
+        return thing
+
+    def node(state: MessagesState) -> Any:
+        ran("node")
+        holds.invoke({"thing": print})
+        return {"messages": [AIMessage("done", id="1")]}
+
+    graph = musubito_graph(StateGraph(MessagesState).add_node(node).add_edge(START, "node").compile())
+    for _ in range(2):
+        events = heard(graph, Heard()).events
+        assert [each[:2] for each in events] == [["tool", "holds"], ["tool ends", "holds"]]
+    assert took(ran) == {"node": 1}
+
+
+def test_what_earlier_versions_recorded_is_told():
+    """They did not say what a model was in, nor that one failed."""
+    handler = Heard()
+    begins = [["model", {"langgraph_node": "node"}, [], name] for name in ("failed", "answered")]
+    told = emit({}, [*begins, ["end", 1, AIMessage("said")]], [])
+    telling, heard = retold(get_callback_manager_for_config({"callbacks": [handler]}), told), None
+    with suppress(StopIteration):
+        while True:
+            heard = telling.send(heard)
+    assert handler.events == [["model", "", None, "node", None, None, []], ["model ends", "said"]]
+
+
+# -- what is pushed ----------------------------------------------------------------------------------------------------
+class Shown(TypedDict, total=False):
+    messages: Annotated[list[Any], lambda old, new: [*old, *(new if isinstance(new, list) else [new])]]
+    ui: Annotated[list[AnyUIMessage], ui_message_reducer]
+
+
+def shows(ran: Ran) -> Any:
+    def node(state: Shown) -> Any:
+        ran("node")
+        push_message(AIMessage("shown alone", id="alone"), state_key=None)
+        answer = AIMessage("kept", id=f"lc_run--{uuid4()}")
+        push_message(answer)
+        push_ui_message("chart", {"rows": [1]}, message=answer)
+        gone = push_ui_message("note", {})
+        push_ui_message("toast", {}, state_key=None)
+        delete_ui_message(gone["id"])
+        return {"messages": ["returned"]}
+
+    return StateGraph(Shown).add_node(node).add_edge(START, "node").compile(checkpointer=InMemorySaver())
+
+
+THREAD: Any = {"configurable": {"thread_id": "t"}}
+
+
+def pushed(graph: Any, thread: Any = THREAD) -> list[Any]:
+    mode: Any = ["custom", "messages", "updates", "values"]
+    return [Plain(blank=True)(event) for event in graph.stream({}, thread, stream_mode=mode)]
+
+
+TELLS_ALL = pytest.mark.skipif(
+    "subgraphs" not in push_message.__code__.co_names,
+    reason="in early releases of langgraph, push_message tells the first handler alone",
+)
+
+
+@pytest.mark.parametrize("recorded", ["invoke", pytest.param("stream", marks=TELLS_ALL)])
+def test_what_is_pushed_is_pushed_again_whoever_listened_first(recorded: str):
+    ran = Ran()
+    bare, graph = shows(ran), musubito_graph(shows(ran))
+    expected = pushed(bare)
+    assert any(event[0] == "messages" for event in expected)
+    first: Any = {"configurable": {"thread_id": "first"}}
+    if recorded == "invoke":
+        graph.invoke({}, first)
+    else:
+        assert pushed(graph, first) == pushed(bare, first)
+    took(ran)
+    assert pushed(graph) == expected
+    assert not took(ran)
+    assert Plain(blank=True)(graph.get_state(THREAD).values) == Plain(blank=True)(bare.get_state(THREAD).values)
+
+
+def test_what_is_pushed_again_is_another_message():
+    """Else it would take the place of the first in the state."""
+    ran = Ran()
+    graph = musubito_graph(shows(ran))
+    states = [graph.invoke({}, {"configurable": {"thread_id": str(number)}}) for number in range(2)]
+    assert took(ran) == {"node": 1}
+    (one,), (two,) = (state["ui"] for state in states)
+    assert one["id"] != two["id"]
+    for state in states:
+        kept = state["messages"][0]
+        assert state["ui"][0]["metadata"]["message_id"] == kept.id
+    assert states[0]["messages"][0].id != states[1]["messages"][0].id
+
+
+def test_a_runnable_that_pushes_inside_a_node_that_ran():
+    ran = Ran()
+
+    @musubito_runnable
+    def inner(text: str) -> str:
+        ran("inner")
+        push_message(AIMessage("alone", id="alone"), state_key=None)
+        push_message(AIMessage(text, id="kept"))
+        return text
+
+    def build(more: str) -> Any:
+        def outer(state: MessagesState) -> Any:
+            ran("outer")
+            return {"messages": [AIMessage(inner.invoke("pushed") + more, id="returned")]}
+
+        return musubito_graph(StateGraph(MessagesState).add_node(outer).add_edge(START, "outer").compile(name="g"))
+
+    def told(graph: Any) -> Any:
+        mode: Any = ["messages", "values"]
+        shown = Plain(blank=True)(list(graph.stream({"messages": []}, stream_mode=mode)))
+        return json.loads(json.dumps(shown).replace('"class": "ObservedPart", ', ""))
+
+    told(build("one"))
+    took(ran)
+    live = told(build("two"))
+    assert took(ran) == {"outer": 1}
+    assert told(build("two")) == live
+    assert not took(ran)
+    texts = [message["content"] for message in live[-1][1]["messages"]]
+    assert texts == ["pushed", "pushedtwo"]
+
+
+def test_a_plain_step_that_pushes_is_not_replayed():
+    ran = Ran()
+
+    @musubito_step
+    def inner(text: str) -> str:
+        ran("inner")
+        push_message(AIMessage(text, id="kept"))
+        return text
+
+    def outer(state: MessagesState) -> Any:
+        return {"messages": [AIMessage(inner("pushed").value, id="returned")]}
+
+    graph = musubito_graph(StateGraph(MessagesState).add_node(outer).add_edge(START, "outer").compile())
+    for _ in range(2):
+        assert [message.text for message in graph.invoke({"messages": []})["messages"]] == ["pushed", "pushed"]
+        assert took(ran) == {"inner": 1}
