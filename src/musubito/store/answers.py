@@ -1,4 +1,4 @@
-"""What is asked of a relational store, answered by named queries."""
+"""The answers of a relational store to queries, by named SQL queries."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from musubito.store.database import Database, Numbers, Row
 __all__ = ["answer", "found_newest", "found_of", "holder_of", "newest"]
 
 LOOKED_AT: Final = 20_000
-"""Among how many of the newest nodes the neighbours of a node are looked for."""
-# What the columns of a `Found` may be. A payload may be anything: its digest tells.
+"""Number of the newest nodes among which the neighbours of a node are looked for."""
+# The types that the columns of a `Found` may have. A payload may have any: its digest is checked later.
 _BYTES: Final = (bytes, type(None))
 _TIME: Final = (float, type(None))
 _NUMBER: Final = (int, type(None))
@@ -49,7 +49,7 @@ _FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
 
 
 def answer(db: Database, numbers: Numbers, query: Query) -> Any:
-    """The answer that the query's class names."""
+    """Return the answer that the class of the query names."""
     match query:
         case Others(keys, _, across, oldest):
             where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
@@ -93,7 +93,7 @@ def newest(db: Database, keys: Keys, namespace: int | None) -> Found | None:
 
 
 def found_newest(db: Database, keys: Keys, row: Row) -> Found:
-    """What the query `newest` has given."""
+    """Return the `Found` of a row of the query `newest`."""
     found = found_of(row)
     return found if found.settled or found.producer == keys.node else _settled(db, keys, [found])[0]
 
@@ -102,7 +102,7 @@ _KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
 
 
 def found_of(row: Row) -> Found:
-    """Raises `StoreError` for a row that holds what nobody has written there."""
+    """Return the `Found` of a row. Raise `StoreError` if the row holds a type that Musubito never writes there."""
     types = tuple(map(type, row))
     if types not in _KNOWN_TYPES:
         for value, allowed in zip(row, _FOUND_TYPES, strict=True):
@@ -113,7 +113,7 @@ def found_of(row: Row) -> Found:
 
 
 def _checked(rows: list[Row], *types: type | tuple[type, ...]) -> list[Row]:
-    """The rows. Raises `StoreError` for one that holds what nobody has written there."""
+    """Return the rows. Raise `StoreError` if one holds a type that Musubito never writes there."""
     for row in rows:
         for value, allowed in zip(row, types, strict=True):
             if not isinstance(value, allowed):
@@ -122,14 +122,14 @@ def _checked(rows: list[Row], *types: type | tuple[type, ...]) -> list[Row]:
 
 
 def _stored(row: Row) -> Stored:
-    """Raises `StoreError` for a codec that is none."""
+    """Return the payload of a row. Raise `StoreError` for a codec that is no text."""
     if type(row[1]) is not str:
         raise StoreError(f"{row[1]!r:.50} is no codec")
     return Stored(*row)
 
 
 def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
-    """With `settled` where the asked node points at it already."""
+    """Return the executions, with `settled` set on the one that the asked node points at already."""
     if not founds:
         return founds
     rows = db.rows("node", {"node": keys.node})
@@ -200,6 +200,6 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
 
 
 def holder_of(db: Database, key: bytes) -> Holder | None:
-    """Whose lease a key is, run out or not."""
+    """Return the owner of a lease, even if the lease has run out; None if there is no lease."""
     rows = _checked(db.rows("holder", {"key": key}), bytes, str, int, str, float)
     return Holder(*rows[0]) if rows else None

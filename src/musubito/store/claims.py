@@ -1,4 +1,4 @@
-"""Who computes what: leases as rows, and who waits for whom."""
+"""Leases as rows, and the waits of one lease for another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["begin_to_wait", "claim_of", "claimed", "keeping", "lease_of", "lease
 
 
 def claim_of(db: Database, claim: Claim) -> Claimed | Busy | Done:
-    """Take the lease, unless there is something newer to look at."""
+    """Take the lease, unless the store has something newer to look at."""
     if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
         return Done()
     rows = db.rows("claim", claimed(claim))
@@ -42,13 +42,13 @@ def claim_of(db: Database, claim: Claim) -> Claimed | Busy | Done:
 
 
 def claimed(claim: Claim) -> dict[str, Any]:
-    """What the query of a claim is told."""
+    """Return the parameters of the query that takes a lease."""
     lease = lease_of(claim.holder, claim.key, claim.operation, claim.now)
     return {"reuse": claim.keys.reuse, "seen": claim.seen, "over": claim.over, **lease}
 
 
 def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
-    """The moment at which a claimed execution begins; None if there is something newer to look at."""
+    """Return the moment at which a claimed execution begins; None if there is something newer to look at."""
     if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
         return None
     newer, executions, invalidations = db.rows("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})[0]
@@ -56,7 +56,7 @@ def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
 
 
 def keeping(changes: Sequence[Release | Renew]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The query for each lease that goes on or ends."""
+    """Return a query with its parameters for each lease that is extended or returned."""
     asked: list[tuple[str, Mapping[str, Any]]] = []
     for change in changes:
         if isinstance(change, Release):
@@ -68,7 +68,7 @@ def keeping(changes: Sequence[Release | Renew]) -> list[tuple[str, Mapping[str, 
 
 
 def leases_of(change: Change) -> Sequence[bytes]:
-    """The keys of the leases that a change looks for to change them."""
+    """Return the keys of the leases that a change reads in order to change them."""
     match change:
         case Commit() | Fail() | Release():
             return [change.lease[0]] if change.lease is not None else []
@@ -85,7 +85,7 @@ def leases_of(change: Change) -> Sequence[bytes]:
 
 
 def lease_of(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, Any]:
-    """What queries that write a lease are told."""
+    """Return the parameters of a query that writes a lease."""
     return {
         "key": key,
         "owner": holder.owner,
@@ -99,7 +99,7 @@ def lease_of(holder: Holder, key: bytes, operation: str, now: float) -> dict[str
 
 
 def begin_to_wait(db: Database, change: Waits) -> bool:
-    """See `Waits`."""
+    """Record a wait, or its end; return whether the wait closes a cycle. See `Waits`."""
     if change.awaited is None:
         for held in change.held:
             db.rows("wait_over", {"held": held, "owner": change.owner})

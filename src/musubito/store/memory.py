@@ -1,9 +1,9 @@
-"""The store in memory: the rules of the data, as plainly as they can be said.
+"""The store in memory: the rules of the data in plain Python.
 
-This is what the other stores are held against. Each rule of replaying and invalidating that concerns stored
-data stands here once, as a loop over dictionaries; nothing is indexed and nothing is fast. A write works on a
-copy of the tables and publishes it when every change has been made, so that a read takes no lock and a write
-that raises has changed nothing.
+The other stores are compared with this one. Each rule of replaying and invalidating that concerns stored data stands
+here once, as a loop over dictionaries. Nothing is indexed and nothing is fast. A write works on a copy of the tables,
+and publishes that copy when every change has been made. So a read takes no lock, and a write that raises has changed
+nothing.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ __all__ = ["MemoryStore"]
 
 @dataclass(frozen=True, slots=True)
 class _Execution:
-    """One actual run, numbered in the order of commits, with the change that told of it."""
+    """One execution, numbered in the order of commits, with the change that recorded it."""
 
     number: int
     told: Commit | Fail
     invalid: bool = False
     forgotten: bool = False
     retired: bytes | None = None
-    """By which prune."""
+    """The prune that has retired the execution; None if none has."""
 
     @property
     def keys(self) -> Keys:
@@ -115,12 +115,15 @@ class _Execution:
         return self.told.pool is not None or bool(self.holds & Holds.SAMPLES)
 
     def differs(self, other: _Execution) -> bool:
-        """Whether they gave different answers. One that could not be stored equals nothing but itself."""
+        """Return whether two executions have different outputs.
+
+        An output that could not be stored equals only itself.
+        """
         return self.number != other.number and (self.artifact is None or self.artifact != other.artifact)
 
 
 class _Node(NamedTuple):
-    """A place in the graph as it was asked for first, and the reuse key asked for last; a stub has none."""
+    """A node as it was asked for first, and the reuse key of the last call. A stub has neither."""
 
     place: Place | None = None
     reuse: bytes | None = None
@@ -129,7 +132,7 @@ class _Node(NamedTuple):
 
 
 class _Effect(NamedTuple):
-    """The present attempt of an effect; `settled` counts the attempts whose end is known."""
+    """The newest attempt at an effect. `settled` counts the attempts whose end is known."""
 
     attempt: int
     settled: int = 0
@@ -139,11 +142,11 @@ class _Effect(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Forgotten(Invalidate):
-    """Of what was running then no contents are stored, either."""
+    """An erasure by hand. Executions that were running then store no contents when they end."""
 
 
 class _Given(NamedTuple):
-    """A reuse key that has several artifacts was answered by this one again."""
+    """The event that a reuse key with several artifacts was answered by this artifact again."""
 
     asked: bytes
     artifact: bytes | None
@@ -151,7 +154,7 @@ class _Given(NamedTuple):
 
 @dataclass(slots=True)
 class _Tables:
-    """All that is stored, and what may be done with it."""
+    """All that is stored, and the operations on it."""
 
     executions: dict[int, _Execution] = field(default_factory=dict)
     nodes: dict[bytes, _Node] = field(default_factory=dict)
@@ -166,7 +169,7 @@ class _Tables:
     key_checks: dict[str, bytes] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
-        """Rows are never changed in place, so the tables alone are copied."""
+        """Return a copy of the tables. The rows are shared, since no row is ever changed in place."""
         return _Tables(**{table.name: dict(getattr(self, table.name)) for table in fields(self)})
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -273,7 +276,7 @@ class _Tables:
         uses = self.those_there(change.uses)
         gone, change = len(uses) < len(change.uses), change._replace(uses=uses)
         today, began = self.moment(), change.began
-        # What was there when it began is gone.
+        # The store has lost what was there when the execution began.
         lost = began.invalidations > today.invalidations or gone or bool(uses and began.executions > today.executions)
         invalid = bool(self.by_hand_since(began, place)) or (
             not change.holds & Holds.EFFECT and (lost or any(self.outdated(began, use) for use in uses))
@@ -313,12 +316,12 @@ class _Tables:
             self.invalidations[len(self.invalidations) + 1] = _Given(asked, e.artifact)
 
     def add(self, change: Commit | Fail, invalid: bool) -> int:
-        """A new execution; with it end the lease under which it ran and its attempt at an effect."""
+        """Add an execution, and end its lease and its attempt at an effect; return its number."""
         number = max(self.executions, default=0) + 1
         self.executions[number] = _Execution(number, change, invalid)
         for use in change.uses:
             self.nodes.setdefault(use.node, _Node())
-        # Its texts may have been forgotten.
+        # The texts of the code may have been erased.
         self.codes.setdefault(change.place.code.fingerprint, change.place.code)
         if change.lease:
             self.release(*change.lease)
@@ -327,7 +330,7 @@ class _Tables:
         return number
 
     def those_there(self, uses: Sequence[Use]) -> Sequence[Use]:
-        """Without those of executions that are gone."""
+        """Return the uses of executions that are still there."""
         if unknown := {use.execution for use in uses if use.execution > max(self.executions, default=0)}:
             raise StoreError(f"it used executions {sorted(unknown)}, which are not in this store")
         return [use for use in uses if self.is_there(use.execution, use.started_at)]
@@ -337,7 +340,7 @@ class _Tables:
         return e is not None and e.told.started_at == started_at
 
     def ask_for(self, place: Place) -> None:
-        """The node exists from now on, and so do its parents, be it as stubs."""
+        """Add a node, its edges, and a stub for each parent that is not there."""
         node = self.nodes.get(place.keys.node)
         if node is None or node.place is None:
             self.nodes[place.keys.node] = _Node(place, place.keys.reuse)
@@ -347,10 +350,13 @@ class _Tables:
             self.edges.setdefault((parent.node, place.keys.node, parent.kind), parent.artifact)
 
     def answer(self, place: Place, execution: int) -> None:
-        """The node points at this execution; what lies below is STALE if it gave another artifact before."""
+        """Make a node point at an execution.
+
+        All below the node becomes STALE if the node had another artifact before.
+        """
         node = self.nodes[place.keys.node]
         before = None if node.execution is None else self.executions.get(node.execution)
-        # What it pointed at may just have been pruned.
+        # The execution that the node pointed at may just have been pruned.
         if node.execution is not None and (before is None or self.executions[execution].differs(before)):
             self.mark_stale(place.keys.node)
         self.nodes[place.keys.node] = _Node(node.place, place.keys.reuse, execution, stale=False)
@@ -359,7 +365,7 @@ class _Tables:
 
     # -- INVALID and STALE ---------------------------------------------------------------------------------------------
     def by_hand_since(self, began: Claimed, place: Place) -> list[Invalidate]:
-        """How the operation or the node was invalidated or forgotten by hand while it ran."""
+        """Return how the operation or the node was invalidated or forgotten by hand after this moment."""
         return [
             what
             for number, what in self.invalidations.items()
@@ -372,7 +378,7 @@ class _Tables:
         ]
 
     def forgotten_since(self, began: Claimed | None, number: int) -> bool:
-        """Whether it was forgotten while it ran: then it is as if it had been there before."""
+        """Return whether an execution was forgotten while it ran. If so, erase it like those before it."""
         e = self.executions[number]
         by_hand = self.by_hand_since(began, e.told.place) if began is not None else []
         if not any(isinstance(what, _Forgotten) for what in by_hand):
@@ -382,7 +388,7 @@ class _Tables:
         return True
 
     def outdated(self, began: Claimed, use: Use) -> bool:
-        """Whether what a call was given is INVALID by now, or was replaced since the caller began."""
+        """Return whether a used execution is INVALID, or was replaced since its caller began."""
         used = self.executions[use.execution]
         if used.invalid:
             return True
@@ -398,7 +404,7 @@ class _Tables:
         )
 
     def replaced(self, reuse: bytes, number: int) -> None:
-        """What called another artifact that was asked for, or ran, under this reuse key becomes INVALID."""
+        """Set INVALID on the callers of another artifact that was asked for, or ran, under this reuse key."""
         new = self.executions[number]
         for e in list(self.executions.values()):
             for use in e.told.uses:
@@ -408,7 +414,10 @@ class _Tables:
                     self.set_invalid(e.number)
 
     def set_invalid(self, number: int) -> None:
-        """And what called it, outward. An effect has happened: nothing that was replaced makes it INVALID."""
+        """Set INVALID on an execution and on all that called it, outward.
+
+        An effect has taken place, so it does not become INVALID because something inside it was replaced.
+        """
         ahead, passed = [number], set[int]()
         while ahead:
             e = self.executions[ahead.pop()]
@@ -421,7 +430,10 @@ class _Tables:
         return [e.number for e in self.executions.values() if any(use.execution == number for use in e.told.uses)]
 
     def invalidate(self, change: Invalidate) -> int:
-        """By hand: an operation, or a node with all that ran there and what it points at; effects too."""
+        """Set INVALID by hand on an operation, or on a node; return the number of executions concerned.
+
+        For a node, all executions that ran there and the one that it points at are concerned. Effects are, too.
+        """
         self.invalidations[len(self.invalidations) + 1] = change
         pointed = self.nodes.get(change.node, _Node()).execution if change.node else None
         named = [
@@ -444,7 +456,7 @@ class _Tables:
         return len(named)
 
     def forget(self, change: Forget) -> Forgotten:
-        """By hand: as `invalidate`, but the contents go, too, and effects stay done."""
+        """Erase by hand. In contrast to `invalidate`, contents go, too, and effects stay done."""
         if change.run is None:
             for each in change.nodes or (None,):
                 self.invalidations[len(self.invalidations) + 1] = _Forgotten(change.namespace, change.operation, each)
@@ -462,7 +474,7 @@ class _Tables:
             size += self.erase(e)
             for number in self.callers(e.number):
                 self.set_invalid(number)
-            # It had replaced these: they must not answer in its place.
+            # The erased execution had replaced these, which must not answer in its place now.
             for x in list(self.executions.values()):
                 if x.keys.reuse == e.keys.reuse and x.number < e.number and not x.invalid and x.differs(e):
                     self.set_invalid(x.number)
@@ -503,7 +515,11 @@ class _Tables:
         return len(retired)
 
     def revive(self, numbers: Iterable[int]) -> None:
-        """With all that they were built on, and what came after these under their widest keys."""
+        """Clear the marks of retired executions.
+
+        The marks of all that they were built on are cleared, too, and of all that came after any of these under its
+        widest key.
+        """
         ahead = list(numbers)
         while ahead:
             e = self.executions.get(ahead.pop())
@@ -517,7 +533,7 @@ class _Tables:
     def dismiss(self, change: Dismiss) -> None:
         for e in list(self.executions.values()):
             if e.number in change.executions and e.retired == change.prune:
-                # An older one that another prune has retired since would answer in its place.
+                # An older execution, which another prune has retired since, would answer in its place.
                 stays = e.succeeded and any(
                     o.succeeded
                     and not o.invalid
@@ -574,7 +590,7 @@ class _Tables:
         self.codes = {fingerprint: code for fingerprint, code in self.codes.items() if fingerprint in used}
 
     def mark_stale(self, node_id: bytes) -> None:
-        """All nodes below, along data edges."""
+        """Set STALE on all nodes below a node, along data edges."""
         below: set[bytes] = set()
         ahead = [node_id]
         while ahead:
@@ -642,7 +658,7 @@ class _Tables:
         return self.moment()
 
     def end_effect(self, end: EffectOutcome, execution: int) -> None:
-        """Also if its intent was lost with a server that had not kept it."""
+        """Record the end of an attempt, even if a crash of the server has lost its intent."""
         effect = self.effects.get(end.effect_key, _Effect(end.attempt))
         if effect.attempt <= end.attempt:
             self.effects[end.effect_key] = _Effect(end.attempt, effect.settled + end.settles, end.outcome, execution)
@@ -691,7 +707,7 @@ class _Tables:
 
 
 def _named(change: Change) -> str | None:
-    """The namespace in which a change stores something."""
+    """Return the namespace in which a change stores something; None if it stores nothing new."""
     match change:
         case Commit() | Fail() | Point():
             return change.place.namespace
@@ -706,7 +722,7 @@ def _named(change: Change) -> str | None:
 
 
 class MemoryStore:
-    """A `Store` that is gone with its process; for tests, and to read."""
+    """A `Store` that ends with its process; made for tests, and to be read."""
 
     reads_in_place = True
 
@@ -762,17 +778,17 @@ class MemoryStore:
 
     @property
     def numbers(self) -> frozenset[int]:
-        """Those of the executions that are there."""
+        """The numbers of the stored executions."""
         return frozenset(self._tables.executions)
 
     @property
     def runs(self) -> list[RunLine]:
-        """The runs of the ledger, as they were written last."""
+        """The runs of the history, as they were written last."""
         return list(self._tables.runs.values())
 
     @property
     def calls(self) -> list[CallLine]:
-        """The calls of the ledger."""
+        """The calls of the history."""
         return list(self._tables.calls.values())
 
     def _opened(self) -> _Tables:

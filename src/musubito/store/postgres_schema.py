@@ -1,4 +1,4 @@
-"""The schema in a database of PostgreSQL: whether a URL names one, and what is there made or migrated."""
+"""The schema in a database of PostgreSQL: the check of a URL, and the making and migrating of the schema."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ __all__ = ["GRANTS", "SCHEMA", "STEPS", "WRITES", "check_url", "options", "prepa
 SCHEMA: Final = "musubito"
 STEPS: Final = schema_steps("postgres")
 GRANTS: Final = f"GRANT USAGE ON SCHEMA {SCHEMA} and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN it to this role."
+"""The rights that a role needs, in a sentence for the owner of the schema."""
 OLDEST_SERVER: Final = 140000
+"""The oldest version of a server that will do, as PostgreSQL numbers its versions."""
 
 
 def check_url(url: str) -> None:
-    """`StoreError` for one that libpq cannot read, or would read otherwise than it was meant: what it says of such, or
-    what it takes for the name of a host or a database, may hold a password."""
+    """Raise `StoreError` for a URL that libpq cannot read, or would read otherwise than it was meant.
+
+    The error leaves out what may hold a password: the message of libpq, and the names that libpq takes for those of
+    the host and the database.
+    """
     problem = ""
     try:
         about = conninfo_to_dict(url)
@@ -46,8 +51,10 @@ def check_url(url: str) -> None:
 
 
 def _unknown_option(url: str, problem: str) -> str | None:
-    """The one that libpq complains of, if it cannot be a part of a password: that comes before an @, or after its name
-    and may hold signs that should have been percent-encoded."""
+    """Return the option that libpq complains of; None if that may be a part of a password.
+
+    A password stands before an @, or after its own name. It may hold signs that should have been percent-encoded.
+    """
     found = re.fullmatch(r'invalid URI query parameter: "(\w+)"', problem)
     harmless = re.split(r"pass", url.rpartition("@")[2], maxsplit=1, flags=re.IGNORECASE)[0]
     if found is None or url.count("@") > 1 or not re.search(rf"[?&]{found[1]}=", harmless):
@@ -56,7 +63,10 @@ def _unknown_option(url: str, problem: str) -> str | None:
 
 
 def options(url: str) -> dict[str, Any]:
-    """How connections are made; what the URL says of it stands. A network that swallows all is noticed in time."""
+    """Return the options of connections. Options in the URL take precedence.
+
+    With these timeouts a client notices in time that a network drops everything.
+    """
     ours = {
         "connect_timeout": 10,
         "client_encoding": "utf8",
@@ -70,7 +80,7 @@ def options(url: str) -> dict[str, Any]:
 
 
 def prepare(connection: psycopg.Connection[Any], where: str) -> None:
-    """Checks what is there, then makes or migrates the schema."""
+    """Check the server and its schema, then make or migrate the schema."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise StoreError(f"{where}: a database in UTF8 is needed, this one is in {encoding}")
@@ -85,10 +95,10 @@ def prepare(connection: psycopg.Connection[Any], where: str) -> None:
     try:
         with connection.transaction():
             session.ask("lock", {"lock": _MIGRATION})
-            # Whoever comes second finds it done.
+            # A process that waited for the lock finds the schema made by another one.
             version = _version(session, where)
             if version == 0 and not session.rows("schema_exists", {"schema": SCHEMA}):
-                # Not IF NOT EXISTS: that asks for the right first, which whoever was given an empty one need not have.
+                # IF NOT EXISTS would ask for the right first, which a role that was given an empty schema may lack.
                 connection.execute(f"CREATE SCHEMA {SCHEMA}")
             connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
             if version == 0:
@@ -104,7 +114,7 @@ def prepare(connection: psycopg.Connection[Any], where: str) -> None:
 
 
 def _version(session: Session, where: str) -> int:
-    """0 where there is none yet."""
+    """Return the version of the schema; 0 if there is no schema yet."""
     tables = session.rows("tables", {})
     if not tables:
         return 0
@@ -122,10 +132,13 @@ def _version(session: Session, where: str) -> int:
 
 
 def _number_of_lock(name: str) -> int:
-    """Locks are numbers, and those of one database are shared by all its users."""
+    """Return the number of a lock.
+
+    All users of a database share the numbers of its locks, so a digest keeps them apart.
+    """
     return int.from_bytes(hashlib.sha256(f"{SCHEMA}:{name}".encode()).digest()[:8], "big", signed=True)
 
 
 _MIGRATION: Final = _number_of_lock("migration")
 WRITES: Final = _number_of_lock("writes")
-"""The lock of all that changes what was recorded."""
+"""The lock of every transaction that changes what was recorded."""

@@ -1,5 +1,7 @@
-"""What every relational store writes, in terms of named queries: the data rules of the design, once. All of it is plain
-sequence inside the transaction that is open."""
+"""The writes of every relational store, in terms of named queries.
+
+The rules of the data stand here once, as plain sequences of queries inside the open transaction.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +52,13 @@ from musubito.store.pieces import joined
 __all__ = ["by_hand", "is_inline", "perform", "size_of", "tokens_of"]
 
 INLINE: Final = 1000
-"""Up to this many bytes a payload lies in its execution's row: a page of its own costs a miss some 10 us."""
+"""Bytes up to which a payload lies in its execution's row: a page of its own costs a call that runs some 10 us."""
 LOOKED_BACK: Final = 2000
-"""By how many items a list may have grown and still share what it has in common with what it was."""
+"""Items by which a list may have grown and still share its beginning with the shorter list."""
 
 
 def perform(db: Database, numbers: Numbers, change: Change) -> Any:
-    """Perform one change inside the open transaction and give back its answer."""
+    """Perform one change inside the open transaction, and return its answer."""
     match change:
         case Claim():
             return claim_of(db, change)
@@ -121,7 +123,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
         number = node.number
-        # Its texts may have been forgotten.
+        # The texts of the code may have been erased.
         numbers.code(db, place.code)
     inline = is_inline(change)
     if change.payload is not None and not inline:
@@ -172,7 +174,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     if not invalid:
         if before or asked or any(use.asked == place.keys.reuse for use in change.uses):
             _replaced(db, place.keys.reuse, execution, artifact, own=True)
-            # It may have called what it replaces.
+            # The new execution may have called an execution that it replaces.
             invalid = bool(db.rows("used", {"execution": execution})[0][2])
         if invalid and node is None:
             db.rows("point", {"id": number, "execution": None, "reuse": _unless(place.keys.reuse, place.keys.node)})
@@ -183,12 +185,12 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
 
 
 def is_inline(change: Commit) -> bool:
-    """Whether the payload lies in the execution's row."""
+    """Return whether the payload lies in the execution's row."""
     return change.payload is not None and len(change.payload) <= INLINE and not change.codec.endswith(BLOB)
 
 
 def size_of(change: Commit) -> int:
-    """How many bytes the payload was encoded in."""
+    """Return the number of bytes of the encoded payload."""
     return len(change.payload or b"") if change.size is None else change.size
 
 
@@ -242,7 +244,7 @@ def _add_usage(db: Database, execution: int, usage: Sequence[Used]) -> None:
 
 
 def tokens_of(usage: Sequence[Used]) -> int | None:
-    """All tokens that an execution took, None if nobody said."""
+    """Return all tokens that an execution took; None if no usage was recorded."""
     return sum(used.total for used in usage) if usage else None
 
 
@@ -262,7 +264,10 @@ def _keep_inputs(db: Database, numbers: Numbers, namespace: str, inputs: Sequenc
 
 
 def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
-    """Those parts that follow the last one that is there, as one; all, if none of the last `LOOKED_BACK` is."""
+    """Add the parts that follow the last stored one, as one part.
+
+    All parts are added if none of the last `LOOKED_BACK` parts is stored.
+    """
     for place in range(len(chain), max(0, len(chain) - LOOKED_BACK), -1):
         if db.rows("part", {"namespace": namespace, "digest": chain[place - 1].digest}):
             new = place
@@ -308,7 +313,7 @@ class _Node(NamedTuple):
 
 
 def _found_node(db: Database, numbers: Numbers, place: Place, rows: list[Row]) -> _Node | None:
-    """A node that is there, with the edges that this call sees; None if it has to be added."""
+    """Return a stored node, with the edges added that this call sees; None if the node has to be added."""
     if not rows:
         return None
     number, pointed, asked, stub, _ = rows[0]
@@ -358,7 +363,7 @@ def _number_of(db: Database, node: bytes) -> int:
 
 
 def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> list[int]:
-    """The executions that are there."""
+    """Add the uses of executions that are still there; return the numbers of these executions."""
     called: list[int] = []
     for use in uses:
         used = _used(db, use)
@@ -379,7 +384,7 @@ def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> list[int]:
 
 
 def _used(db: Database, use: Use) -> Row | None:
-    """(reuse key, artifact, invalid) of what was used; None if it is gone."""
+    """Return (reuse key, artifact, invalid) of a used execution; None if that execution is gone."""
     used = _known(db.rows("used", {"execution": use.execution}), use.started_at)
     if used is None and use.execution > db.rows("began", {})[0][0]:
         raise StoreError(f"execution {use.execution}, which was used, is not in this store")
@@ -387,14 +392,20 @@ def _used(db: Database, use: Use) -> Row | None:
 
 
 def _known(rows: list[Row], started_at: float) -> Row | None:
-    """(reuse key, artifact, invalid) of what the query `used` has found; None if that is gone (see `Use`)."""
+    """Return (reuse key, artifact, invalid) from the rows of the query `used`.
+
+    None: the execution that began at this time is gone (see `Use`).
+    """
     return rows[0][:3] if rows and rows[0][3] == started_at else None
 
 
 def _by_hand_since(
     db: Database, numbers: Numbers, began: Claimed | None, newest: int, place: Place, found: list[Row]
 ) -> str | None:
-    """Whether its operation or its node was "invalidated" by hand since it began, or `FORGOTTEN`."""
+    """Return how the operation or the node was changed by hand since the execution began.
+
+    The answer is "invalidated" or `FORGOTTEN`; None if neither happened.
+    """
     if began is None or newest <= began.invalidations:
         return None
     operation = numbers.operation(db, place.namespace, place.operation)
@@ -404,16 +415,19 @@ def _by_hand_since(
 
 
 def _forgotten(numbers: Numbers, by_hand: str | None, place: Place) -> bool:
-    """After a commit: whether it was one of what was forgotten."""
+    """Return whether a commit was of something forgotten; if so, drop the number of its code."""
     if by_hand != FORGOTTEN:
         return False
-    # Its number is known now, but its texts are not kept.
+    # The texts of the code were not stored: the next commit with this code has to store them.
     numbers.codes.pop(place.code.fingerprint, None)
     return True
 
 
 def _outdated(db: Database, began: Claimed, use: Use) -> bool:
-    """Whether what was used is INVALID or gone by now, or was replaced by another artifact since its caller began."""
+    """Return whether a used execution is INVALID or gone, or was replaced since its caller began.
+
+    It was replaced if another artifact came in its place.
+    """
     used = _used(db, use)
     if used is None or used[2]:
         return True
@@ -426,16 +440,19 @@ def _outdated(db: Database, began: Claimed, use: Use) -> bool:
 
 
 def _replaced(db: Database, reuse: bytes, execution: int, artifact: bytes | None, *, own: bool) -> None:
-    """What called another artifact under this reuse key becomes INVALID, and what called that."""
+    """Set INVALID on the callers of another artifact under this reuse key, and on their callers."""
     where = {"reuse": reuse, "execution": execution, "artifact": artifact, "own": own}
     for (caller,) in db.rows("callers_of_others", where):
         db.rows("set_invalid", {"execution": caller})
 
 
 def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact: bytes | None) -> None:
-    """The node points at this execution; if it answered otherwise before, all nodes below become STALE."""
+    """Make a node point at an execution.
+
+    All nodes below become STALE if the node had another artifact before.
+    """
     if node.pointed is not None and node.pointed != execution:
-        # What it pointed at may just have been pruned.
+        # The execution that the node pointed at may just have been pruned.
         before = db.rows("used", {"execution": node.pointed})
         if not before or before[0][1] is None or before[0][1] != artifact:
             db.rows("mark_stale", {"node": node.number})
@@ -445,7 +462,7 @@ def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact
 
 
 def _end(db: Database, numbers: Numbers, change: Commit | Fail, execution: int) -> None:
-    """With an execution end the lease under which it ran and its attempt at an effect."""
+    """End the lease of an execution, and its attempt at an effect."""
     if change.lease is not None:
         db.rows("release", {"key": change.lease[0], "owner": change.lease[1]})
     effect = change.effect
@@ -464,8 +481,11 @@ def _end(db: Database, numbers: Numbers, change: Commit | Fail, execution: int) 
 
 
 def by_hand(db: Database, numbers: Numbers, change: Invalidate | Forget) -> Iterator[int | Forgotten | None]:
-    """Perform it in steps, each of which may be a transaction of its own; the last gives the answer, others None. What
-    is concerned is decided in the first: what is running then is committed INVALID when it ends."""
+    """Perform a change in steps, each of which may be a transaction of its own.
+
+    The last step yields the answer, and every other step yields None. The first step decides what is concerned. An
+    execution that runs at that moment is committed INVALID when it ends.
+    """
     return _invalidate(db, numbers, change) if isinstance(change, Invalidate) else removal.forget(db, numbers, change)
 
 
@@ -475,7 +495,7 @@ def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> Iterator[
         where = {"operation": operation, "node": None}
         named = db.rows("invalidate_operation", where)
     else:
-        # A node that is not there may be running for the first time: as a stub it is remembered.
+        # A node that is not there may be running for the first time: a stub lets its commit see the invalidation.
         where = {"operation": None, "node": _number_of(db, change.node or b"")}
         named = db.rows("invalidate_node", where)
     db.rows("add_invalidation", {**where, "forgotten": 0})
@@ -492,7 +512,7 @@ def _intend(db: Database, numbers: Numbers, intent: Intent) -> Claimed | Busy | 
     made = db.rows("effect", {"effect_key": intent.effect_key})
     if made and made[0][0] >= intent.attempt:
         return Done()
-    # The database compares the times: it may go by a clock of its own.
+    # The database compares the times, since it may use a clock of its own.
     held = db.rows("other_holder", {"key": intent.effect_key, "owner": intent.holder.owner, "now": intent.at})
     if held:
         return Busy(Holder(*held[0]))
