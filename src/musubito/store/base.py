@@ -19,8 +19,8 @@ If `newest` and `find` of a store take microseconds and never wait, the store ha
 loop then calls them itself, without a thread. `claims_in_place = True` promises the same of a `Claim` written alone.
 
 Every method is thread-safe. A read never waits for a writer of the same process. `write` either answers every change,
-or raises `StoreError` and has changed nothing. There is one exception: an `Invalidate` or `Forget` that is written alone
-may fail halfway. Its first steps then stay done, and the caller writes it again.
+or raises `StoreError` and has changed nothing. There is one exception: an `Invalidate` or `Forget` that is written
+alone may fail halfway. Its first steps then stay done, and the caller writes it again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a store is asked, and answers."""
+"""The rules of queries and their answers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ __all__ = ["AnswerRules"]
 
 
 class AnswerRules(Rules):
-    """What a store is asked, and what it answers."""
+    """The rules of queries and their answers."""
 
     # -- the newest ----------------------------------------------------------------------------------------------------
     def test_nothing_is_found_in_an_empty_store(self, store: Store) -> None:

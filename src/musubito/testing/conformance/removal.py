@@ -1,4 +1,4 @@
-"""What is forgotten, and what is pruned."""
+"""The rules of forgetting and pruning."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ __all__ = ["RemovalRules"]
 
 
 class RemovalRules(Rules):
-    """What becomes of what is forgotten or pruned."""
+    """The rules of forgetting and pruning."""
 
     # -- forgetting ----------------------------------------------------------------------------------------------------
     @pytest.mark.parametrize("size", [1, 100_000])
@@ -143,7 +143,7 @@ class RemovalRules(Rules):
         assert store.find(PayloadOf(1)) is None
         assert list(store.find(ReadsOf(1))) == [Read("answer", "", None)]
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {}
-        # What began since is another matter.
+        # An execution that begins after that is not concerned.
         assert not one(store.write([commit(F, "x" * size, began=store.find(Began()))])).invalid
         assert payload_of(store, 2) == b"x" * size
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
@@ -187,7 +187,7 @@ class RemovalRules(Rules):
         forget(store, node=BELOW_TWO)
         assert dict(store.find(CodeOf(code))) == {}
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
-        # Whoever runs it again has it again.
+        # The next run of this code stores its texts again.
         ran(store, BELOW_TWO, "y")
         assert dict(store.find(CodeOf(code))) == {"child": digest("part", "child")}
 
@@ -225,7 +225,7 @@ class RemovalRules(Rules):
         change = fail(H, **more) if fails else commit(H, "z", holds=A_CALL, **more)
         assert not one(store.write([change])).invalid
         store.write([Dismiss([1, 2], b"prune")])
-        # With what that was built on.
+        # The execution on which the used one was built is revived, too.
         assert [found(store, at).invalid for at in (F, G, H)] == [0, 0, 0]
         assert prune(store, [1, 2]).executions == 0
 
