@@ -1,7 +1,7 @@
-"""Tell what kind of thing a call gives: a value, an awaitable, an iterator, a context manager.
+"""The kind of answer that a call gives: a value, an awaitable, an iterator, a context manager.
 
-Coroutine functions and generator functions say so themselves. A wrapper of one is mostly a plain function that gives
-what the function below gives, so its `return` statements are followed to the functions that they call.
+Coroutine functions and generator functions declare their kind. A wrapper of one is mostly a plain function, which gives
+the same as the function below. So its `return` statements are followed to the functions that they call.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from musubito.model import StepDefinition
 __all__ = ["Answer", "answer_of", "declared_answer"]
 
 DEEPEST: Final = 10
+"""The number of functions and expressions that are followed, one inside the other."""
 AS_FAR: Final = 2
-"""The names that are followed from a function to one that gives anything but a value."""
+"""The number of names that are followed from a function to one that gives anything but a value."""
 CONTEXT_MANAGERS: Final = frozenset(
     made(abs).__code__ for made in (contextlib.contextmanager, contextlib.asynccontextmanager)
 )
-"""The code of the functions that the standard library makes of generator functions."""
+"""The code of the functions that the standard library makes from generator functions."""
 
 
 class Answer(Enum):
-    """What a call gives."""
+    """The kind of answer that a call gives."""
 
     VALUE = "a value"
     AWAITABLE = "something to await"
@@ -42,7 +43,7 @@ class Answer(Enum):
 
 
 def declared_answer(function: Any) -> Answer | None:
-    """Return what a callable says itself that it gives; None if it says nothing. Reads no source."""
+    """Return the kind of answer that a callable declares; None if it declares none. No source is read."""
     inner = function_below(function)
     if inner is None:
         return None
@@ -56,12 +57,12 @@ def declared_answer(function: Any) -> Answer | None:
 
 
 def answer_of(function: Any) -> Answer:
-    """Return what a call gives, as far as that can be told without a call; else a value."""
+    """Return the kind of answer of a call; a value, if the kind cannot be told without a call."""
     return _answer(function, DEEPEST) or Answer.VALUE
 
 
 def _answer(function: Any, depth: int) -> Answer | None:
-    """Return what a call gives, None if that cannot be told."""
+    """Return the kind of answer of a call; None if it cannot be told without a call."""
     declared = declared_answer(function)
     if declared is not None:
         return declared
@@ -84,8 +85,10 @@ def _answer(function: Any, depth: int) -> Answer | None:
 
 
 def function_below(function: Any) -> FunctionType | None:
-    """Return the function that Python calls when this is called, if it is written in Python. Runs no code of the
-    object's."""
+    """Return the function that Python calls when this is called; None if it is not written in Python.
+
+    No code of the object runs.
+    """
     while type(function) is not FunctionType:
         inner = below(function)
         if inner is None:
@@ -95,8 +98,11 @@ def function_below(function: Any) -> FunctionType | None:
 
 
 def _leads_further(function: FunctionType, depth: int, seen: set[int]) -> bool:
-    """Tell whether a function that it holds or names, or that one of these does, says that it gives anything but a
-    value. `depth`: how many names are followed."""
+    """Return whether a function leads to one that declares another answer than a value.
+
+    It leads to the functions that it holds or names, and to those that these hold or name. `depth` is the number of
+    names that are followed.
+    """
     if id(function) in seen:
         return False
     seen.add(id(function))
@@ -119,7 +125,7 @@ def _named_by(function: FunctionType) -> Iterator[Any]:
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a function, without those of functions in it."""
+    """Yield the nodes of a function, without the insides of functions and classes in it."""
     pending: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else list(getattr(node, "body", ()))
     while pending:
         each = pending.pop()
@@ -138,7 +144,7 @@ def _returns(node: ast.AST) -> Iterator[ast.expr]:
 
 
 class _Names:
-    """The values that a function's names have when it runs, as far as they are known before."""
+    """The values that the names of a function have when it runs, as far as they are known before."""
 
     def __init__(self, node: ast.AST, function: FunctionType) -> None:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
@@ -155,7 +161,7 @@ class _Names:
                     self.assigned.setdefault(name, []).append(value)
 
     def of(self, node: ast.expr) -> Any:
-        """Return the value of a name or of a module's attribute; ABSENT if it is seen only when the function runs."""
+        """Return the value of a name or of a module's attribute; ABSENT if only a run of the function would show it."""
         match node:
             case ast.Name(id=name) if name in self._known:
                 return self._known[name]
@@ -168,7 +174,7 @@ class _Names:
 
 
 def _given(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | None:
-    """Return what an expression gives, None if that cannot be told."""
+    """Return the kind of answer that an expression gives; None if it cannot be told."""
 
     def further(part: ast.expr) -> Answer | None:
         return _given(part, names, wrapped, depth - 1) if depth else None
@@ -192,7 +198,7 @@ def _given(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | 
 
 
 def _calls_inside(node: ast.Call, names: _Names, wrapped: Any) -> bool:
-    """Tell whether the call is given what the wrapped function gives: it drives a coroutine, or collects chunks."""
+    """Return whether a call takes the answer of the wrapped function, to drive a coroutine or to collect chunks."""
     pending: list[ast.AST] = list(ast.iter_child_nodes(node))
     looked_up = set[str]()
     while pending:

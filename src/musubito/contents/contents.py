@@ -134,7 +134,8 @@ class Contents:
     def look_for(self, codec: str, digest: bytes | None) -> None:
         """Check that the blob of a payload is there, if the payload lies in a blob.
 
-        Its bytes are not read, since only a reader with the key could check them. Raise `ArtifactMissing` if the blob is not there, `ArtifactUnreadable` if that cannot be told.
+        Its bytes are not read: only a reader with the key could check them. Raise `ArtifactMissing` if the blob is not
+        there, `ArtifactUnreadable` if that cannot be told.
         """
         if codec.endswith(BLOB):
             self._blob(codec.removesuffix(BLOB), digest or b"").close()
