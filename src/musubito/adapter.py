@@ -199,7 +199,7 @@ def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = No
     frame = SCOPE.get().frame or body
     if frame is not None:
         digest = frame.engine.digest_of_read(digest)
-        _hand_up(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False), body)
+        _propagate(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False), body)
 
 
 def not_replayable(why: str, body: Frame | None = None) -> None:
@@ -207,13 +207,13 @@ def not_replayable(why: str, body: Frame | None = None) -> None:
 
     `body`: see `note_read`. Outside a step nothing happens.
     """
-    _hand_up(HandUp((), (), None, None, why, samples=False), body)
+    _propagate(HandUp((), (), None, None, why, samples=False), body)
 
 
-def _hand_up(given: HandUp, body: Frame | None) -> None:
+def _propagate(dependencies: HandUp, body: Frame | None) -> None:
     here = SCOPE.get().frame
     if here is not None:
-        here.take(given)
+        here.take(dependencies)
     elif body is not None:
         for frame in body.engine.open.within(body) or [body]:
-            frame.take(given)
+            frame.take(dependencies)

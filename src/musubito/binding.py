@@ -62,7 +62,7 @@ def below(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]] | Non
         return function.__wrapped__, (), {}
     if cls is FunctionType or issubclass(cls, type):
         return None
-    called = next((vars(each)["__call__"] for each in cls.__mro__ if "__call__" in vars(each)), None)
+    called = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
     return (called, (function,), {}) if type(called) is FunctionType else None
 
 
@@ -152,7 +152,7 @@ def _of_code(function: FunctionType) -> Binding:
     takes = _parameters(code)
     names = takes.names()
     name = next(n for n in ("bind", "bind_", "bind__", "bind___") if n not in names)
-    shown = ", ".join(f"{each!r}: {each}" for each in names)
+    shown = ", ".join(f"{parameter!r}: {parameter}" for parameter in names)
     source = f"def {name}({', '.join(_declared(takes, function))}):\n    return {{{shown}}}\n"
     namespace: dict[str, Any] = {}
     exec(compile(source, "<musubito binder>", "exec"), namespace)  # noqa: S102 - the text is made of parameter names
@@ -191,16 +191,16 @@ def _of_wrapper(function: FunctionType, wrapped: Any, complete: bool, depth: int
     if takes.rest is None:
         return own  # its parameters are its own
     inner = _binding(wrapped, complete, depth - 1)
-    cell = _handed_on_by(function, wrapped, takes)
+    cell = _passing_cell(function, wrapped, takes)
     functions = (*own.functions, *inner.functions)
     if cell is not None:
         bind = _first_of(inner.bind, own.bind)
         return inner._replace(bind=bind, functions=functions, cells=(*inner.cells, (cell, wrapped)))
     first = len(takes.positional) if inner.positional[: len(takes.positional)] == takes.positional else 0
     shown = inner.positional[first:]
-    bind = _named(own.bind, takes, shown)
+    bind = _by_shown_names(own.bind, takes, shown)
     if complete:
-        bind = _first_of(_apart_from(takes, own.bind, inner.bind), bind)
+        bind = _first_of(_with_own_keywords(takes, own.bind, inner.bind), bind)
     names = None if inner.names is None else inner.names.union(takes.names())
     return Binding(bind, (*takes.positional, *shown), takes.rest, names, functions, inner.cells)
 
@@ -216,19 +216,19 @@ def _first_of(bind: Bind, otherwise: Bind) -> Bind:
     return either
 
 
-def _apart_from(takes: _Parameters, own: Bind, inner: Bind) -> Bind:
+def _with_own_keywords(takes: _Parameters, own: Bind, inner: Bind) -> Bind:
     """Bind as the function below does, and add the wrapper's own keywords if they are passed."""
 
     def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
         own(*args, **kwargs)
-        mine = {name: kwargs[name] for name in takes.keywords if name in kwargs}
-        rest = {name: value for name, value in kwargs.items() if name not in mine}
-        return {**inner(*args, **rest), **mine}
+        own_keywords = {name: kwargs[name] for name in takes.keywords if name in kwargs}
+        rest = {name: value for name, value in kwargs.items() if name not in own_keywords}
+        return {**inner(*args, **rest), **own_keywords}
 
     return bind
 
 
-def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
+def _by_shown_names(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
     """Bind each argument to the name that the wrapper shows for it.
 
     Two calls that the wrapper can tell apart never get the same arguments.
@@ -240,14 +240,14 @@ def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
     def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = own(*args, **kwargs)
         more: Mapping[str, Any] = bound[named] if named is not None else {}
-        given: tuple[Any, ...] = bound[rest]
-        names = dict(zip(shown, given, strict=False))
+        values: tuple[Any, ...] = bound[rest]
+        names = dict(zip(shown, values, strict=False))
         if not may_be_shown or not taken.isdisjoint(more) or not names.keys().isdisjoint(more):
             return {**bound, AS_GIVEN: True}
         arguments = {name: value for name, value in bound.items() if name not in (rest, named)} | names
         arguments.update(more)
-        if len(given) > len(shown):
-            arguments[rest] = given[len(shown) :]
+        if len(values) > len(shown):
+            arguments[rest] = values[len(shown) :]
         by_keyword = sorted(more.keys() & set(shown))
         if by_keyword:
             arguments[BY_KEYWORD] = by_keyword
@@ -256,7 +256,7 @@ def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
     return bind
 
 
-def _handed_on_by(function: FunctionType, wrapped: Any, takes: _Parameters) -> CellType | None:
+def _passing_cell(function: FunctionType, wrapped: Any, takes: _Parameters) -> CellType | None:
     """Return the cell in which a wrapper holds the function below.
 
     Return None if the wrapper does more with its arguments than to call that function with them.
@@ -293,7 +293,7 @@ def _handed_on_by(function: FunctionType, wrapped: Any, takes: _Parameters) -> C
 
 
 def _names_of(arguments: ast.arguments) -> set[str]:
-    return {each.arg for each in ast.walk(arguments) if isinstance(each, ast.arg)}
+    return {node.arg for node in ast.walk(arguments) if isinstance(node, ast.arg)}
 
 
 # -- other callables ---------------------------------------------------------------------------------------------------
@@ -303,14 +303,14 @@ def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any
     """Bind for a partial object, a bound method or an object with `__call__`. Added arguments count with its code."""
     if not args and not keywords:
         return inner
-    held, more = inner.positional[: len(args)], len(args) - len(inner.positional)
+    filled, more = inner.positional[: len(args)], len(args) - len(inner.positional)
 
-    def bind(*given: Any, **named: Any) -> dict[str, Any]:
-        bound = inner.bind(*args, *given, **{**keywords, **named})
+    def bind(*passed: Any, **named: Any) -> dict[str, Any]:
+        bound = inner.bind(*args, *passed, **{**keywords, **named})
         if AS_GIVEN in bound:
-            # Its names are those of a wrapper, and the parameters in `held` may have the same names.
-            return {"args": given, "kwargs": named, AS_GIVEN: True}
-        for name in held:
+            # Its names are those of a wrapper, and the parameters in `filled` may have the same names.
+            return {"args": passed, "kwargs": named, AS_GIVEN: True}
+        for name in filled:
             bound.pop(name, None)
         if more > 0 and inner.rest in bound:
             bound[inner.rest] = bound[inner.rest][more:]
@@ -318,7 +318,7 @@ def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any
             bound.pop(name, None)
         return bound
 
-    names = None if inner.names is None else inner.names.difference(held)
+    names = None if inner.names is None else inner.names.difference(filled)
     return inner._replace(bind=bind, positional=inner.positional[len(args) :], names=names)
 
 
@@ -329,10 +329,10 @@ def _of_anything(function: Any) -> Binding:
     except (TypeError, ValueError):
         positional: tuple[str, ...] = ()  # it shows none
     else:
-        positional = tuple(each.name for each in shown if each.kind <= each.POSITIONAL_OR_KEYWORD)
+        positional = tuple(parameter.name for parameter in shown if parameter.kind <= parameter.POSITIONAL_OR_KEYWORD)
 
     def anything(*args: Any, **kwargs: Any) -> dict[str, Any]:
         return {"args": args, "kwargs": kwargs}
 
     takes = _Parameters((), (), (), "args", "kwargs")
-    return Binding(_named(anything, takes, positional), positional, "args", None, ())
+    return Binding(_by_shown_names(anything, takes, positional), positional, "args", None, ())

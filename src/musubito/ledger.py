@@ -120,19 +120,19 @@ def run(
     Raise TypeError for tags that are no mapping, `MusubitoError` for tags that are no JSON, and ValueError for any
     other mode.
     """
-    said = None if mode is None else mode_named(mode, "the mode of a run")
+    own_mode = None if mode is None else mode_named(mode, "the mode of a run")
     if tags is not None and not isinstance(tags, Mapping):
         raise TypeError(f"the tags of a run are a mapping, such as {{'team': 'a'}}, not {tags!r}")
     try:
         tagged = json.dumps(dict(tags)) if tags is not None else None
     except (TypeError, ValueError) as error:
         raise MusubitoError(f"the tags of a run must be plain JSON data: {error}") from error
-    scope, in_mode = SCOPE.get(), said or current_mode()
+    scope, in_mode = SCOPE.get(), own_mode or current_mode()
     if in_mode is Mode.OFF:
-        with _unrecorded(name, tagged, said) as record:
+        with _unrecorded(name, tagged, own_mode) as record:
             yield record
         return
-    engine = current_engine() if said is None else recording_engine()
+    engine = current_engine() if own_mode is None else recording_engine()
     outer = scope.run if scope.engine is engine else None
     frame = scope.frame
     within: tuple[bytes, int | None] | None = None
@@ -149,10 +149,10 @@ def run(
     if not this.only_asks:
         engine.journal.append(this)
         engine.keeper.wake()
-    token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient, said or scope.mode))
+    token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient, own_mode or scope.mode))
     engine.open.enter(this)
     try:
-        with nullcontext() if said is None else said_elsewhere(said):
+        with nullcontext() if own_mode is None else said_elsewhere(own_mode):
             yield RunRecord(engine, this)
     except BaseException as error:
         # A run that is left by `sys.exit` did not come to its end: it failed.
@@ -168,13 +168,13 @@ def run(
 
 
 @contextmanager
-def _unrecorded(name: str | None, tags: str | None, said: Mode | None) -> Iterator[RunRecord]:
+def _unrecorded(name: str | None, tags: str | None, own_mode: Mode | None) -> Iterator[RunRecord]:
     """Make a run of which nothing is written. Whether there is a store does not matter."""
     engine, scope = engine_without_store(), SCOPE.get()
     this = engine.new_run(name, tags)
-    token = SCOPE.set(scope if said is None else scope._replace(mode=said))
+    token = SCOPE.set(scope if own_mode is None else scope._replace(mode=own_mode))
     try:
-        with nullcontext() if said is None else said_elsewhere(said):
+        with nullcontext() if own_mode is None else said_elsewhere(own_mode):
             yield RunRecord(engine, this)
     finally:
         SCOPE.reset(token)

@@ -145,24 +145,24 @@ class StepConfiguration:
             ("allow_cross_parent_reuse", (True, False, None)),
             ("record_inputs", (True, False)),
         ):
-            said: object = getattr(self, name)
-            if not any(said is each for each in allowed):
-                raise TypeError(f"{name} must be {' or '.join(map(str, allowed))}, not {said!r}")
+            value: object = getattr(self, name)
+            if not any(value is option for option in allowed):
+                raise TypeError(f"{name} must be {' or '.join(map(str, allowed))}, not {value!r}")
         ttl: object = self.ttl_seconds
         if ttl is not None and (not isinstance(ttl, int | float) or isinstance(ttl, bool) or not ttl >= 0):
             raise ValueError(f"ttl_seconds must be None or a number of seconds >= 0, not {ttl!r}")
         failures: object = self.definite_failures
         if not isinstance(failures, tuple) or not all(
-            isinstance(each, type) and issubclass(each, BaseException) for each in failures
+            isinstance(failure, type) and issubclass(failure, BaseException) for failure in failures
         ):
             raise TypeError(f"definite_failures must be a tuple of exception classes, not {failures!r}")
         patterns: object = self.ignore_files
-        if not isinstance(patterns, tuple) or not all(isinstance(each, str) and each for each in patterns):
+        if not isinstance(patterns, tuple) or not all(isinstance(pattern, str) and pattern for pattern in patterns):
             raise TypeError(f'ignore_files must be a tuple of patterns, such as ("*.log",), not {patterns!r}')
         if not callable(self.on_unknown) and self.on_unknown not in ("raise", "rerun"):
             raise ValueError(f'on_unknown must be "raise", "rerun" or a callable, not {self.on_unknown!r}')
         inputs: object = self.inputs
-        if inputs is not None and (not isinstance(inputs, tuple) or not all(type(each) is str for each in inputs)):
+        if inputs is not None and (not isinstance(inputs, tuple) or not all(type(name) is str for name in inputs)):
             raise TypeError(f'inputs must be None or a tuple of names, such as ("question",), not {inputs!r}')
         if self.code not in ("source", "version"):
             raise ValueError(f'code must be "source" or "version", not {self.code!r}')
@@ -170,17 +170,17 @@ class StepConfiguration:
             raise ValueError(f'packages must be "version", "ignore" or None, not {self.packages!r}')
 
 
-def _member(field: str, kind: type[StepType], said: object) -> StepType:
+def _member(field: str, kind: type[StepType], value: object) -> StepType:
     """Return a member of an enumeration, passed as such or by its value."""
-    if isinstance(said, kind):
-        return said
-    values = ", ".join(f'"{each.value}"' for each in kind)
-    if not isinstance(said, str):
-        raise TypeError(f"{field} must be a {kind.__name__} or one of {values}, not {said!r}")
+    if isinstance(value, kind):
+        return value
+    values = ", ".join(f'"{member.value}"' for member in kind)
+    if not isinstance(value, str):
+        raise TypeError(f"{field} must be a {kind.__name__} or one of {values}, not {value!r}")
     try:
-        return kind(said.lower())
+        return kind(value.lower())
     except ValueError:
-        raise ValueError(f"{field} must be one of {values}, not {said!r}") from None
+        raise ValueError(f"{field} must be one of {values}, not {value!r}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +224,13 @@ def check_name(what: str, name: object) -> None:
         raise ValueError(f"{what} holds half of a surrogate pair, at {error.start}: {name!r}") from None
 
 
-def check_inputs(operation: str, inputs: tuple[str, ...], known: Collection[str]) -> None:
+def check_inputs(operation: str, inputs: tuple[str, ...], argument_names: Collection[str]) -> None:
     """Raise ValueError for names in `inputs` that no argument has."""
-    unknown = [name for name in inputs if name not in known]
+    unknown = [name for name in inputs if name not in argument_names]
     if unknown:
         raise ValueError(
             f"{operation}: inputs names {', '.join(map(repr, unknown))}, and its arguments are "
-            f"{', '.join(sorted(known)) or 'none'}"
+            f"{', '.join(sorted(argument_names)) or 'none'}"
         )
 
 
@@ -261,18 +261,18 @@ class StepDefinition:
 
         Raise TypeError for a value that is no version. Errors of the callable pass through.
         """
-        said: object = self.operation_version
-        if said is None or type(said) is str:
-            return said
-        assert callable(said)  # noqa: S101 - checked when the step was made
-        said = said()
-        if type(said) is int:
-            return str(said)
-        if type(said) is not str:
-            if isinstance(said, CoroutineType):
-                said.close()
-            raise TypeError(f"{self.name}: what its operation_version gives is a text or an int, not {said!r}")
-        return said
+        version: object = self.operation_version
+        if version is None or type(version) is str:
+            return version
+        assert callable(version)  # noqa: S101 - checked when the step was made
+        version = version()
+        if type(version) is int:
+            return str(version)
+        if type(version) is not str:
+            if isinstance(version, CoroutineType):
+                version.close()
+            raise TypeError(f"{self.name}: what its operation_version gives is a text or an int, not {version!r}")
+        return version
 
 
 @runtime_checkable

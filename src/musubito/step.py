@@ -73,7 +73,7 @@ class _Decorator:
         if self._name is not None and type(self._name) is not str:
             raise TypeError(f"name is a text, not {self._name!r}")
         effect = self._semantics.step_type is StepType.EXTERNAL_EFFECT
-        name = self._name or (_name_of_effect(function) if effect else _name(function))
+        name = self._name or (_name_of_effect(function) if effect else _name_of(function))
         return _wrap(StepDefinition(function, name, self._semantics, self._operation_version))
 
 
@@ -93,12 +93,12 @@ def _check(function: Any) -> None:
 
 def _no_context_manager(function: Any) -> str:
     return (
-        f"musubito_step: {_called(function)} gives a context manager, which cannot be stored and replayed; "
+        f"musubito_step: {_name_of(function)} gives a context manager, which cannot be stored and replayed; "
         "decorate a function that does the work in the `with` block and returns its result"
     )
 
 
-def _called(function: Callable[..., Any]) -> str:
+def _name_of(function: Callable[..., Any]) -> str:
     """Return the name of a callable: its own, or the name of the function or class that it is made of."""
     named: Any = function
     if isinstance(function, functools.partial):
@@ -106,10 +106,6 @@ def _called(function: Callable[..., Any]) -> str:
     elif getattr(function, "__qualname__", None) is None:
         named = type(function)
     return f"{known_as(named.__module__)}.{named.__qualname__}"
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return _called(function)
 
 
 def _name_of_effect(function: Callable[..., Any]) -> str:
@@ -123,9 +119,9 @@ def _name_of_effect(function: Callable[..., Any]) -> str:
         raise TypeError(f"{function!r} has no name of its own: as an EXTERNAL_EFFECT it needs a name=...")
     module: str | None = function.__module__  # None if text was run that has no `__name__`
     if "<locals>" in qualname or module is None:
-        where = "inside a function" if module is not None else "in no module"
+        place = "inside a function" if module is not None else "in no module"
         raise TypeError(
-            f"{module}.{qualname}: an EXTERNAL_EFFECT that is made {where} needs a name=..., "
+            f"{module}.{qualname}: an EXTERNAL_EFFECT that is made {place} needs a name=..., "
             "one for each effect that differs"
         )
     if known_as(module) == SCRIPT:
@@ -181,25 +177,25 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
     step: Any
     if declared is Answer.AWAITABLE:
 
-        @_as(function)
+        @_looks_like(function)
         async def step(*args: Any, **kwargs: Any) -> Any:
-            return await _awaited(caller, args, kwargs)
+            return await _call_async(caller, args, kwargs)
 
     elif declared is not None:
         caller.check(declared)
 
-        @_as(function)
+        @_looks_like(function)
         def step(*args: Any, **kwargs: Any) -> Any:
             return _stream(caller, declared, args, kwargs)
 
     else:
 
-        @_as(function)
+        @_looks_like(function)
         def step(*args: Any, **kwargs: Any) -> Any:
             if not caller.gives_value:
                 answer = caller.find_answer()
                 if answer is Answer.AWAITABLE:
-                    return _awaited(caller, args, kwargs)
+                    return _call_async(caller, args, kwargs)
                 if answer is not Answer.VALUE:
                     return _stream(caller, answer, args, kwargs)
             mode = current_mode()
@@ -214,27 +210,27 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
 
     step.__musubito_step__ = definition
     step.__musubito_call__ = caller.call
-    made: Callable[..., Any] = step
-    return made
+    typed: Callable[..., Any] = step
+    return typed
 
 
-def _as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _looks_like(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a step look like the callable that it was made of."""
 
     def wraps(step: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(function, FunctionType):
             return functools.wraps(function)(step)
-        step.__name__, step.__qualname__ = (_called(function).rpartition(".")[2],) * 2
+        step.__name__, step.__qualname__ = (_name_of(function).rpartition(".")[2],) * 2
         functools.update_wrapper(step, function, updated=())
         if isinstance(function, functools._lru_cache_wrapper):
-            for each in ("cache_info", "cache_clear", "cache_parameters"):
-                setattr(step, each, getattr(function, each))
+            for method in ("cache_info", "cache_clear", "cache_parameters"):
+                setattr(step, method, getattr(function, method))
         return step
 
     return wraps
 
 
-async def _awaited(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _call_async(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     mode = current_mode()
     if mode is OFF:
         return await run_unrecorded_async(functools.partial(caller.definition.function, *args, **kwargs))
@@ -291,7 +287,7 @@ class _Caller:
         self._is_usual = definition.semantics.code == "source" and not callable(definition.operation_version)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        statements = (each.statements() for each in (self._tracker, *self._trackers.values()))
+        statements = (tracker.statements() for tracker in (self._tracker, *self._trackers.values()))
         return _caller_again, (self.definition, tuple(dict.fromkeys(itertools.chain(*statements))))
 
     def _bind_anew(self) -> None:
@@ -302,11 +298,13 @@ class _Caller:
 
         def is_bound() -> bool:
             return all(
-                each.__code__ is its_code and each.__defaults__ is defaults and each.__kwdefaults__ is keywords
-                for each, its_code, defaults, keywords in functions
+                function.__code__ is its_code
+                and function.__defaults__ is defaults
+                and function.__kwdefaults__ is keywords
+                for function, its_code, defaults, keywords in functions
             )
 
-        self._functions = Unchanged([each for each, *_ in functions], is_bound)
+        self._functions = Unchanged([function for function, *_ in functions], is_bound)
 
     def _receiver_of(self, positional: tuple[str, ...]) -> str | None:
         outer = getattr(self._function, "__qualname__", "").rpartition(".")[0]
@@ -335,7 +333,7 @@ class _Caller:
         """Return a `Call` of these arguments. Raise TypeError, as the function would, if they do not fit."""
         functions = self._functions
         unchanged = functions.since is LATEST[0] or functions()
-        if not unchanged or (self._cells and not all(contents(cell) is held for cell, held in self._cells)):
+        if not unchanged or (self._cells and not all(contents(cell) is wrapped for cell, wrapped in self._cells)):
             self._bind_anew()
         arguments = self._bind(*args, **kwargs)
         tracker = self._tracker if self._receiver is None else self._tracker_of(arguments, args)

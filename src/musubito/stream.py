@@ -255,7 +255,7 @@ class Recording:
         payload = FORMAT + packer.pack(chunk)
         classes = self.story.call.fingerprint.classes
         if packer.classes:
-            own = {name_of(each): each for each in packer.classes}
+            own = {name_of(cls): cls for cls in packer.classes}
             if len(own) < len(packer.classes):
                 raise ArtifactUnreadable("two classes of one name")
             classes = {**classes, **own}

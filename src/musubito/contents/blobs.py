@@ -128,8 +128,8 @@ class FolderBlobs:
                 unfinished = space.name == UNFINISHED
                 for entry in _entries(space.path) if unfinished else _two_below(space.path):
                     with suppress(FileNotFoundError):
-                        about = entry.stat(follow_symlinks=False)
-                        yield BlobFile(f"{space.name}/{entry.name}", about.st_size, about.st_mtime)
+                        info = entry.stat(follow_symlinks=False)
+                        yield BlobFile(f"{space.name}/{entry.name}", info.st_size, info.st_mtime)
         except OSError as error:
             raise self._fault(error) from error
 

@@ -68,10 +68,10 @@ def _compressor(method: str, size: int) -> _Compressor:
     if method == "zlib":
         return zlib.compressobj(1)
     if hasattr(_zstd, "ZstdDecompressionReader"):
-        made: _Compressor = _zstd.ZstdCompressor(level=3).compressobj(size=size)
+        compressor: _Compressor = _zstd.ZstdCompressor(level=3).compressobj(size=size)
     else:
-        made = _zstd.ZstdCompressor(level=3)
-    return made
+        compressor = _zstd.ZstdCompressor(level=3)
+    return compressor
 
 
 def smaller(payload: memoryview) -> Iterator[bytes] | None:
@@ -140,11 +140,11 @@ def _inflating(source: Source) -> Callable[[int], bytes]:
 
     def read(most: int) -> bytes:
         while not inflater.eof:
-            given = inflater.unconsumed_tail or source.read(CHUNK)
-            piece = inflater.decompress(given, most)
+            data = inflater.unconsumed_tail or source.read(CHUNK)
+            piece = inflater.decompress(data, most)
             if piece:
                 return piece
-            if not given:
+            if not data:
                 raise EOFError("it ends too early")
         if inflater.unused_data or source.read(1):
             raise EOFError("something follows its end")

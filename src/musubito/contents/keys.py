@@ -84,8 +84,8 @@ class Keys:
 
     def head(self, begin: Callable[[], _Hash]) -> Callable[[], _Hash]:
         """Return the keyed beginning of the identities of calls (see `identity.keys.head`)."""
-        made: Callable[[], _Hash] = hmac.new(self.node, begin().digest(), sha256).copy  # type: ignore[assignment]
-        return made
+        keyed: Callable[[], _Hash] = hmac.new(self.node, begin().digest(), sha256).copy  # type: ignore[assignment]
+        return keyed
 
     def _for(self, purpose: str) -> bytes:
         return hmac.digest(self._root, VERSION + purpose.encode() + b"\x01", "sha256")

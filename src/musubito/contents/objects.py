@@ -53,7 +53,7 @@ class ObjectBlobs:
         except FileNotFoundError as error:
             raise ArtifactMissing("its blob is not in the object store") from error
         except Exception as error:
-            raise BlobUnreachable(f"its blob cannot be read: {_said(error)}") from error
+            raise BlobUnreachable(f"its blob cannot be read: {_first_line(error)}") from error
 
     def delete(self, name: str) -> None:
         """See `BlobStore.delete`."""
@@ -67,16 +67,16 @@ class ObjectBlobs:
         """See `BlobStore.files`."""
         try:
             for batch in self._obstore.list(self._store):
-                for found in batch:
-                    yield BlobFile(found["path"], found["size"], found["last_modified"].timestamp())
+                for entry in batch:
+                    yield BlobFile(entry["path"], entry["size"], entry["last_modified"].timestamp())
         except Exception as error:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> StoreError:
-        return StoreError(f"the object store for blobs failed: {_said(error)}")
+        return StoreError(f"the object store for blobs failed: {_first_line(error)}")
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Return the first line of an error. The lines after it show the insides of the library."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -95,7 +95,7 @@ class _Object:
                 try:
                     self._rest = memoryview(next(self._stream, b""))
                 except Exception as error:
-                    raise BlobUnreachable(f"its blob cannot be read: {_said(error)}") from error
+                    raise BlobUnreachable(f"its blob cannot be read: {_first_line(error)}") from error
                 if not self._rest:
                     break
             piece, self._rest = self._rest[:size], self._rest[size:]

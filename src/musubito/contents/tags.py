@@ -15,8 +15,8 @@ TAGS: Final = b"tags"
 
 def sealed_tags(contents: Contents, tags: str) -> str:
     """Return the tags as they are stored."""
-    said = contents.sealed_text(TAGS, tags)
-    return tags if said is tags else f"{said}:{contents.namespace}"
+    sealed = contents.sealed_text(TAGS, tags)
+    return tags if sealed is tags else f"{sealed}:{contents.namespace}"
 
 
 def opened_tags(tags: str, contents_of: Callable[[str], Contents]) -> str | None:

@@ -52,11 +52,11 @@ def answer(db: Database, numbers: Numbers, query: Query) -> Any:
     """Return the answer that the class of the query names."""
     match query:
         case Others(keys, _, across, oldest):
-            where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
+            params = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
             alike, wider = (
-                db.both(("others", where), ("others_across", where)) if across else (db.rows("others", where), [])
+                db.both(("others", params), ("others_across", params)) if across else (db.rows("others", params), [])
             )
-            return _settled(db, keys, [found_of(row) for row in alike + wider])
+            return _with_settled(db, keys, [found_of(row) for row in alike + wider])
         case PayloadOf(execution):
             rows = db.rows("payload", {"execution": execution})
             return _stored(rows[0]) if rows and rows[0][0] is not None else None
@@ -94,8 +94,10 @@ def newest(db: Database, keys: Keys, namespace: int | None) -> Found | None:
 
 def found_newest(db: Database, keys: Keys, row: Row) -> Found:
     """Return the `Found` of a row of the query `newest`."""
-    found = found_of(row)
-    return found if found.settled or found.producer == keys.node else _settled(db, keys, [found])[0]
+    candidate = found_of(row)
+    if candidate.settled or candidate.producer == keys.node:
+        return candidate
+    return _with_settled(db, keys, [candidate])[0]
 
 
 _KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
@@ -128,17 +130,17 @@ def _stored(row: Row) -> Stored:
     return Stored(*row)
 
 
-def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
+def _with_settled(db: Database, keys: Keys, candidates: list[Found]) -> list[Found]:
     """Return the executions, with `settled` set on the one that the asked node points at already."""
-    if not founds:
-        return founds
+    if not candidates:
+        return candidates
     rows = db.rows("node", {"node": keys.node})
     if not rows:
-        return founds
-    _, pointed, asked, _, stale = rows[0]
-    if asked != keys.reuse or stale:
-        return founds
-    return [found._replace(settled=1) if found.execution == pointed else found for found in founds]
+        return candidates
+    _, pointed, asked_key, _, stale = rows[0]
+    if asked_key != keys.reuse or stale:
+        return candidates
+    return [candidate._replace(settled=1) if candidate.execution == pointed else candidate for candidate in candidates]
 
 
 def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
@@ -166,11 +168,11 @@ def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
 
 
 def _sample_tree(db: Database, root: int) -> dict[int, SampleNode]:
-    about: dict[int, tuple[bytes | None, int]] = {}
+    samples: dict[int, tuple[bytes | None, int]] = {}
     called: defaultdict[int, list[int]] = defaultdict(list)
     rows = _checked(db.rows("sample_tree", {"execution": root}), int, _BYTES, int, _NUMBER)
     for execution, pool, sample, inner in rows:
-        about[execution] = pool, sample
+        samples[execution] = pool, sample
         if inner is not None:
             called[execution].append(inner)
     return {
@@ -181,7 +183,7 @@ def _sample_tree(db: Database, root: int) -> dict[int, SampleNode]:
             tuple(Attempted(*row) for row in _checked(db.rows("attempts", {"execution": execution}), bytes, int)),
             tuple(called[execution]),
         )
-        for execution, (pool, sample) in about.items()
+        for execution, (pool, sample) in samples.items()
     }
 
 
@@ -194,8 +196,8 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
         raise StoreError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
     if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
         raise StoreError(f"an effect holds {outcome!r:.50} where its outcome belongs")
-    found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
-    done = _settled(db, keys, [found_of(row) for row in found])
+    executions = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
+    done = _with_settled(db, keys, [found_of(row) for row in executions])
     return EffectRow(attempt, settled, outcome, holder_of(db, effect_key), done[0] if done else None)
 
 

@@ -57,14 +57,14 @@ def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
 
 def keeping(changes: Sequence[Release | Renew]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return a query with its parameters for each lease that is extended or returned."""
-    asked: list[tuple[str, Mapping[str, Any]]] = []
+    queries: list[tuple[str, Mapping[str, Any]]] = []
     for change in changes:
         if isinstance(change, Release):
-            asked.append(("release", {"key": change.lease[0], "owner": change.lease[1]}))
+            queries.append(("release", {"key": change.lease[0], "owner": change.lease[1]}))
         else:
-            holder, held, now = change.holder, change.held, change.now
-            asked += [("renew", lease_of(holder, key, operation, now)) for key, operation in held]
-    return asked
+            holder, keys, now = change.holder, change.held, change.now
+            queries += [("renew", lease_of(holder, key, operation, now)) for key, operation in keys]
+    return queries
 
 
 def leases_of(change: Change) -> Sequence[bytes]:
@@ -101,10 +101,10 @@ def lease_of(holder: Holder, key: bytes, operation: str, now: float) -> dict[str
 def begin_to_wait(db: Database, change: Waits) -> bool:
     """Record a wait, or its end; return whether the wait closes a cycle. See `Waits`."""
     if change.awaited is None:
-        for held in change.held:
-            db.rows("wait_over", {"held": held, "owner": change.owner})
+        for waiting in change.held:
+            db.rows("wait_over", {"held": waiting, "owner": change.owner})
         return False
-    for held in change.held:
-        db.rows("wait_for", {"held": held, "owner": change.owner, "awaited": change.awaited})
+    for waiting in change.held:
+        db.rows("wait_for", {"held": waiting, "owner": change.owner, "awaited": change.awaited})
     reached = {key for (key,) in db.rows("waits_from", {"awaited": change.awaited, "now": change.now})}
     return not reached.isdisjoint(change.held)

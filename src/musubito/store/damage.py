@@ -56,12 +56,12 @@ def _is_number(value: int) -> bool:
 
 def _is_list_of_texts(text: str) -> bool:
     value = _parsed(text)
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _holds_digests(text: str) -> bool:
     value = _parsed(text)
-    return isinstance(value, dict) and all(_is_hexadecimal(each) for each in value.values())
+    return isinstance(value, dict) and all(_is_hexadecimal(digest) for digest in value.values())
 
 
 def _is_hexadecimal(value: object) -> bool:

@@ -73,8 +73,8 @@ class Numbers:
         """Return the number of an operation; add the operation if it is new."""
         number = self.operations.get((namespace, name))
         if number is None:
-            where = {"namespace": self.namespace(db, namespace), "name": name}
-            rows = db.rows("operation", where) or db.rows("add_operation", where)
+            params = {"namespace": self.namespace(db, namespace), "name": name}
+            rows = db.rows("operation", params) or db.rows("add_operation", params)
             number = self.operations[namespace, name] = rows[0][0]
             self.learned += 1
         return number

@@ -96,13 +96,13 @@ def locks_beside(database: Path) -> ByteLocks | None:
     with _OPENING:
         path = f"{database}-locks"
         try:
-            about = Path(path).stat()
+            info = Path(path).stat()
         except FileNotFoundError:
             pass
         else:
-            known = _OPEN.get((about.st_dev, about.st_ino))
-            if known is not None:
-                return known
+            cached = _OPEN.get((info.st_dev, info.st_ino))
+            if cached is not None:
+                return cached
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _offset(b"\xff" * 8))
@@ -110,9 +110,9 @@ def locks_beside(database: Path) -> ByteLocks | None:
             if error.errno not in BUSY:
                 os.close(descriptor)
                 return None
-        about = os.fstat(descriptor)
-        made = _OPEN[about.st_dev, about.st_ino] = ByteLocks(descriptor)
-        return made
+        info = os.fstat(descriptor)
+        locks = _OPEN[info.st_dev, info.st_ino] = ByteLocks(descriptor)
+        return locks
 
 
 def _offset(key: bytes) -> int:

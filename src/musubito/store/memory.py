@@ -80,7 +80,7 @@ class _Execution:
     """One execution, numbered in the order of commits, with the change that recorded it."""
 
     number: int
-    told: Commit | Fail
+    change: Commit | Fail
     invalid: bool = False
     forgotten: bool = False
     retired: bytes | None = None
@@ -88,31 +88,31 @@ class _Execution:
 
     @property
     def keys(self) -> Keys:
-        return self.told.place.keys
+        return self.change.place.keys
 
     @property
     def succeeded(self) -> bool:
-        return isinstance(self.told, Commit)
+        return isinstance(self.change, Commit)
 
     @property
     def artifact(self) -> bytes | None:
-        return self.told.artifact if isinstance(self.told, Commit) else None
+        return self.change.artifact if isinstance(self.change, Commit) else None
 
     @property
     def payload(self) -> bytes | None:
-        return self.told.payload if isinstance(self.told, Commit) else None
+        return self.change.payload if isinstance(self.change, Commit) else None
 
     @property
     def codec(self) -> str:
-        return self.told.codec if isinstance(self.told, Commit) else "msgpack"
+        return self.change.codec if isinstance(self.change, Commit) else "msgpack"
 
     @property
     def holds(self) -> int:
-        return self.told.holds if isinstance(self.told, Commit) else Holds.NOTHING
+        return self.change.holds if isinstance(self.change, Commit) else Holds.NOTHING
 
     @property
     def is_sampled(self) -> bool:
-        return self.told.pool is not None or bool(self.holds & Holds.SAMPLES)
+        return self.change.pool is not None or bool(self.holds & Holds.SAMPLES)
 
     def differs(self, other: _Execution) -> bool:
         """Return whether two executions have different outputs.
@@ -141,11 +141,11 @@ class _Effect(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Forgotten(Invalidate):
+class _Erasure(Invalidate):
     """An erasure by hand. Executions that were running then store no contents when they end."""
 
 
-class _Given(NamedTuple):
+class _AnsweredAgain(NamedTuple):
     """The event that a reuse key with several artifacts was answered by this artifact again."""
 
     asked: bytes
@@ -160,7 +160,7 @@ class _Tables:
     nodes: dict[bytes, _Node] = field(default_factory=dict)
     edges: dict[tuple[bytes, bytes, EdgeKind], bytes] = field(default_factory=dict)
     codes: dict[bytes, CodeRecord] = field(default_factory=dict)
-    invalidations: dict[int, Invalidate | _Forgotten | _Given] = field(default_factory=dict)
+    invalidations: dict[int, Invalidate | _Erasure | _AnsweredAgain] = field(default_factory=dict)
     effects: dict[bytes, _Effect] = field(default_factory=dict)
     leases: dict[bytes, Holder] = field(default_factory=dict)
     waits: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
@@ -185,7 +185,7 @@ class _Tables:
 
     def others(self, query: Others) -> list[Found]:
         def fits(e: _Execution) -> bool:
-            return e.succeeded and e.told.started_at >= query.oldest
+            return e.succeeded and e.change.started_at >= query.oldest
 
         keys = query.keys
         same = self.newest_first(lambda e: fits(e) and e.keys.reuse == keys.reuse)
@@ -197,44 +197,44 @@ class _Tables:
         return None if e is None or e.payload is None else Stored(e.payload, e.codec)
 
     def found(self, e: _Execution, asked: Keys, payload: bytes | None) -> Found:
-        told, node = e.told, self.nodes.get(asked.node)
-        success = told if isinstance(told, Commit) else None
+        change, node = e.change, self.nodes.get(asked.node)
+        success = change if isinstance(change, Commit) else None
         return Found(
             execution=e.number,
             producer=e.keys.node,
             artifact=e.artifact,
             payload=payload,
-            started_at=told.started_at,
-            duration_ms=told.duration_ms + told.saved_ms,
+            started_at=change.started_at,
+            duration_ms=change.duration_ms + change.saved_ms,
             valid_from=success.valid_from if success else None,
             valid_until=success.valid_until if success else None,
             not_replayable=FORGOTTEN if e.forgotten else success.not_replayable if success else "it failed",
             invalid=int(e.invalid),
             outcome=Outcome.SUCCEEDED if success else Outcome.FAILED,
             holds=e.holds,
-            pool=told.pool,
-            sample=told.place.sample,
-            tokens=sum(used.total for used in told.usage) if told.usage else None,
+            pool=change.pool,
+            sample=change.place.sample,
+            tokens=sum(used.total for used in change.usage) if change.usage else None,
             settled=int(node is not None and node[1:] == (asked.reuse, e.number, False) and e.retired is None),
             codec=e.codec,
         )
 
     def reads(self, execution: int) -> list[Read]:
         e = self.executions.get(execution)
-        return list(dict.fromkeys(e.told.reads)) if e and isinstance(e.told, Commit) else []
+        return list(dict.fromkeys(e.change.reads)) if e and isinstance(e.change, Commit) else []
 
     def usage(self, execution: int) -> list[Used]:
         e = self.executions.get(execution)
-        return sorted(e.told.usage) if e else []
+        return sorted(e.change.usage) if e else []
 
     def sample_tree(self, root: int) -> Mapping[int, SampleNode]:
         tree: dict[int, SampleNode] = {}
         ahead = [root] if root in self.executions else []
         while ahead:
             e = self.executions[ahead.pop()]
-            called = sorted({use.execution for use in e.told.uses if self.executions[use.execution].is_sampled})
-            attempts = tuple(sorted(set(e.told.attempts))) if isinstance(e.told, Commit) else ()
-            tree[e.number] = SampleNode(e.number, e.told.pool, e.told.place.sample, attempts, tuple(called))
+            called = sorted({use.execution for use in e.change.uses if self.executions[use.execution].is_sampled})
+            attempts = tuple(sorted(set(e.change.attempts))) if isinstance(e.change, Commit) else ()
+            tree[e.number] = SampleNode(e.number, e.change.pool, e.change.place.sample, attempts, tuple(called))
             ahead += [number for number in called if number not in tree]
         return tree
 
@@ -242,11 +242,11 @@ class _Tables:
         effect = self.effects.get(query.effect_key)
         if effect is None:
             return None
-        found = None
+        candidate = None
         if effect.outcome == "done" and effect.execution is not None:
             e = self.executions[effect.execution]
-            found = self.found(e, query.keys, e.payload)
-        return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found)
+            candidate = self.found(e, query.keys, e.payload)
+        return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), candidate)
 
     def neighbours(self, query: Neighbours) -> list[Neighbour]:
         nodes = list(self.nodes.items())
@@ -259,7 +259,7 @@ class _Tables:
                 node.place.input_hash,
                 node.place.arguments,
                 frozenset(p for p, child, kind in self.edges if child == node_id and kind is EdgeKind.DATA),
-                self.executions[node.execution].told.started_at if node.execution in self.executions else None,
+                self.executions[node.execution].change.started_at if node.execution in self.executions else None,
             )
             for node_id, node in reversed(nodes)
             if node.place and (node.place.namespace, node.place.operation) == (query.namespace, query.operation)
@@ -273,11 +273,13 @@ class _Tables:
     def commit(self, change: Commit) -> Committed:
         place = change.place
         self.ask_for(place)
-        uses = self.those_there(change.uses)
-        gone, change = len(uses) < len(change.uses), change._replace(uses=uses)
+        uses = self.existing_uses(change.uses)
+        lost_uses, change = len(uses) < len(change.uses), change._replace(uses=uses)
         today, began = self.moment(), change.began
         # The store has lost what was there when the execution began.
-        lost = began.invalidations > today.invalidations or gone or bool(uses and began.executions > today.executions)
+        lost = (
+            began.invalidations > today.invalidations or lost_uses or bool(uses and began.executions > today.executions)
+        )
         invalid = bool(self.by_hand_since(began, place)) or (
             not change.holds & Holds.EFFECT and (lost or any(self.outdated(began, use) for use in uses))
         )
@@ -292,7 +294,7 @@ class _Tables:
 
     def fail(self, change: Fail) -> Committed:
         self.ask_for(change.place)
-        change = replace(change, uses=self.those_there(change.uses))
+        change = replace(change, uses=self.existing_uses(change.uses))
         self.revive(use.execution for use in change.uses)
         number = self.add(change, invalid=False)
         forgotten = self.forgotten_since(change.began, number)
@@ -305,15 +307,15 @@ class _Tables:
         self.revive([e.number])
         if node is None or (node.reuse, node.execution) != (change.place.keys.reuse, e.number):
             self.replaced(change.place.keys.reuse, e.number)
-            self.given_again(change.place.keys.reuse, e)
+            self.answered_again(change.place.keys.reuse, e)
         self.ask_for(change.place)
         self.answer(change.place, e.number)
         return True
 
-    def given_again(self, asked: bytes, e: _Execution) -> None:
+    def answered_again(self, asked: bytes, e: _Execution) -> None:
         others = (x for x in self.executions.values() if x.succeeded and x.keys.reuse == asked)
         if e.keys.reuse != asked or any(e.artifact is None or x.artifact != e.artifact for x in others):
-            self.invalidations[len(self.invalidations) + 1] = _Given(asked, e.artifact)
+            self.invalidations[len(self.invalidations) + 1] = _AnsweredAgain(asked, e.artifact)
 
     def add(self, change: Commit | Fail, invalid: bool) -> int:
         """Add an execution, and end its lease and its attempt at an effect; return its number."""
@@ -329,7 +331,7 @@ class _Tables:
             self.end_effect(change.effect, number)
         return number
 
-    def those_there(self, uses: Sequence[Use]) -> Sequence[Use]:
+    def existing_uses(self, uses: Sequence[Use]) -> Sequence[Use]:
         """Return the uses of executions that are still there."""
         if unknown := {use.execution for use in uses if use.execution > max(self.executions, default=0)}:
             raise StoreError(f"it used executions {sorted(unknown)}, which are not in this store")
@@ -337,7 +339,7 @@ class _Tables:
 
     def is_there(self, execution: int, started_at: float) -> bool:
         e = self.executions.get(execution)
-        return e is not None and e.told.started_at == started_at
+        return e is not None and e.change.started_at == started_at
 
     def ask_for(self, place: Place) -> None:
         """Add a node, its edges, and a stub for each parent that is not there."""
@@ -380,8 +382,8 @@ class _Tables:
     def forgotten_since(self, began: Claimed | None, number: int) -> bool:
         """Return whether an execution was forgotten while it ran. If so, erase it like those before it."""
         e = self.executions[number]
-        by_hand = self.by_hand_since(began, e.told.place) if began is not None else []
-        if not any(isinstance(what, _Forgotten) for what in by_hand):
+        by_hand = self.by_hand_since(began, e.change.place) if began is not None else []
+        if not any(isinstance(what, _Erasure) for what in by_hand):
             return False
         self.erase(e)
         self.forget_code()
@@ -400,14 +402,14 @@ class _Tables:
         return newer or any(
             what.asked == use.asked and (what.artifact is None or what.artifact != used.artifact)
             for number, what in self.invalidations.items()
-            if number > began.invalidations and isinstance(what, _Given)
+            if number > began.invalidations and isinstance(what, _AnsweredAgain)
         )
 
     def replaced(self, reuse: bytes, number: int) -> None:
         """Set INVALID on the callers of another artifact that was asked for, or ran, under this reuse key."""
         new = self.executions[number]
         for e in list(self.executions.values()):
-            for use in e.told.uses:
+            for use in e.change.uses:
                 used = self.executions[use.execution]
                 under = use.asked == reuse or used.keys.reuse == reuse == new.keys.reuse
                 if under and used.differs(new):
@@ -427,7 +429,7 @@ class _Tables:
                 ahead += self.callers(e.number)
 
     def callers(self, number: int) -> list[int]:
-        return [e.number for e in self.executions.values() if any(use.execution == number for use in e.told.uses)]
+        return [e.number for e in self.executions.values() if any(use.execution == number for use in e.change.uses)]
 
     def invalidate(self, change: Invalidate) -> int:
         """Set INVALID by hand on an operation, or on a node; return the number of executions concerned.
@@ -439,7 +441,7 @@ class _Tables:
         named = [
             e.number
             for e in self.executions.values()
-            if (e.told.place.operation == change.operation and e.told.place.namespace == change.namespace)
+            if (e.change.place.operation == change.operation and e.change.place.namespace == change.namespace)
             or e.keys.node == change.node
             or e.number == pointed
         ]
@@ -458,14 +460,16 @@ class _Tables:
     def forget(self, change: Forget) -> Forgotten:
         """Erase by hand. In contrast to `invalidate`, contents go, too, and effects stay done."""
         if change.run is None:
-            for each in change.nodes or (None,):
-                self.invalidations[len(self.invalidations) + 1] = _Forgotten(change.namespace, change.operation, each)
+            for named_node in change.nodes or (None,):
+                self.invalidations[len(self.invalidations) + 1] = _Erasure(
+                    change.namespace, change.operation, named_node
+                )
         answered = {line.execution for line in self.calls.values() if line.run_id == change.run}
-        pointed = {self.nodes[each].execution for each in change.nodes if each in self.nodes}
+        pointed = {self.nodes[named_node].execution for named_node in change.nodes if named_node in self.nodes}
         named = [
             e
             for e in self.executions.values()
-            if (e.told.place.operation == change.operation and e.told.place.namespace == change.namespace)
+            if (e.change.place.operation == change.operation and e.change.place.namespace == change.namespace)
             or e.keys.node in change.nodes
             or e.number in pointed | answered
         ]
@@ -496,14 +500,14 @@ class _Tables:
             self.codes.pop(fingerprint, None)
 
     def erase(self, e: _Execution) -> int:
-        told: Commit | Fail
-        if isinstance(e.told, Commit):
-            size = len(e.told.payload or b"")
-            told = e.told._replace(payload=None, reads=[read for read in e.told.reads if read.kind == "answer"])
+        erased: Commit | Fail
+        if isinstance(e.change, Commit):
+            size = len(e.change.payload or b"")
+            erased = e.change._replace(payload=None, reads=[read for read in e.change.reads if read.kind == "answer"])
         else:
-            size = len(e.told.error.encode())
-            told = replace(e.told, error=FORGOTTEN)
-        self.executions[e.number] = replace(e, told=told, invalid=True, forgotten=True)
+            size = len(e.change.error.encode())
+            erased = replace(e.change, error=FORGOTTEN)
+        self.executions[e.number] = replace(e, change=erased, invalid=True, forgotten=True)
         return size
 
     # -- what nothing needs --------------------------------------------------------------------------------------------
@@ -528,7 +532,7 @@ class _Tables:
             for x in list(self.executions.values()):
                 if x.retired is not None and x.number >= e.number and x.keys.cross == e.keys.cross:
                     self.executions[x.number] = replace(x, retired=None)
-                    ahead += [use.execution for use in x.told.uses]
+                    ahead += [use.execution for use in x.change.uses]
 
     def dismiss(self, change: Dismiss) -> None:
         for e in list(self.executions.values()):
@@ -559,7 +563,8 @@ class _Tables:
         if node is None or (node.execution in self.executions and not self.executions[node.execution].invalid):
             return False
         if any(parent == node_id for parent, _, _ in self.edges) or any(
-            e.keys.node == node_id or any(use.node == node_id for use in e.told.uses) for e in self.executions.values()
+            e.keys.node == node_id or any(use.node == node_id for use in e.change.uses)
+            for e in self.executions.values()
         ):
             return False
         self.edges = {edge: artifact for edge, artifact in self.edges.items() if edge[1] != node_id}
@@ -608,22 +613,22 @@ class _Tables:
             fits = e.keys.reuse == keys.reuse or (change.across and e.keys.cross == keys.cross)
             if fits and e.number > change.seen:
                 return Done()
-        held = self.leases.get(change.key)
-        if held and held.expires_at >= change.now and held.owner != change.over:
-            return Busy(held)
+        lease = self.leases.get(change.key)
+        if lease and lease.expires_at >= change.now and lease.owner != change.over:
+            return Busy(lease)
         self.leases[change.key] = change.holder
         return self.moment()
 
     def release(self, key: bytes, owner: bytes) -> None:
-        held = self.leases.get(key)
-        if held and held.owner == owner:
+        lease = self.leases.get(key)
+        if lease and lease.owner == owner:
             del self.leases[key]
             self.waits.pop(key, None)
 
     def renew(self, change: Renew) -> None:
         for key, _ in change.held:
-            held = self.leases.get(key)
-            if held is None or held.owner == change.holder.owner or held.expires_at < change.now:
+            lease = self.leases.get(key)
+            if lease is None or lease.owner == change.holder.owner or lease.expires_at < change.now:
                 self.leases[key] = change.holder
 
     def wait(self, change: Waits) -> bool:
@@ -644,15 +649,15 @@ class _Tables:
         return False
 
     def intend(self, change: Intent) -> Claimed | Busy | Done:
-        key, effect, held = (
+        key, effect, lease = (
             change.effect_key,
             self.effects.get(change.effect_key),
             self.leases.get(change.effect_key),
         )
         if effect and effect.attempt >= change.attempt:
             return Done()
-        if held and held.owner != change.holder.owner and held.expires_at >= change.at:
-            return Busy(held)
+        if lease and lease.owner != change.holder.owner and lease.expires_at >= change.at:
+            return Busy(lease)
         self.effects[key] = _Effect(change.attempt, effect.settled if effect else 0)
         self.leases[key] = change.holder
         return self.moment()

@@ -95,7 +95,7 @@ the caller's claim is refused.
 T = TypeVar("T")
 
 
-class _Unclear(ConnectionLost):
+class _UnclearCommit(ConnectionLost):
     """The connection was lost while a transaction was being committed."""
 
     def __init__(self, transaction: str, answers: list[Any]) -> None:
@@ -104,10 +104,10 @@ class _Unclear(ConnectionLost):
         self.answers = answers
 
 
-class _Before:
+class _EarlierAttempts:
     """The earlier attempts at one write, whose connections were lost."""
 
-    unclear: _Unclear | None = None
+    unclear: _UnclearCommit | None = None
     first: Mapping[str, Any] | None = None
 
 
@@ -143,9 +143,9 @@ class PostgreSQLStorage:
 
     def __str__(self) -> str:
         """Return the host and the database, never a user or a password."""
-        about = conninfo_to_dict(self._url)
-        port = f":{about['port']}" if about.get("port") else ""
-        return f"postgresql://{about.get('host') or ''}{port}/{about.get('dbname') or ''}"
+        info = conninfo_to_dict(self._url)
+        port = f":{info['port']}" if info.get("port") else ""
+        return f"postgresql://{info.get('host') or ''}{port}/{info.get('dbname') or ''}"
 
     def _begin_process(self) -> None:
         """Set up what belongs to this process alone, at construction and in the child of a fork."""
@@ -242,10 +242,10 @@ class PostgreSQLStorage:
             threading.Thread(target=self._pool.check, name="musubito-connections", daemon=True).start()
 
     def _fault(self, error: Exception) -> StoreError:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
-            said += f". Let the owner {GRANTS}"
-        return StoreError(f"{self}: {said}")
+            message += f". Let the owner {GRANTS}"
+        return StoreError(f"{self}: {message}")
 
     # -- reading -------------------------------------------------------------------------------------------------------
     def newest(self, keys: Keys, namespace: str) -> Found | None:
@@ -260,7 +260,7 @@ class PostgreSQLStorage:
     def newest_or_claim(self, claim: Claim, namespace: str) -> Found | Claimed | None:
         """See `Distant.newest_or_claim`."""
         keys, holder = claim.keys, claim.holder
-        told = {
+        params = {
             "node": keys.node,
             "reuse": keys.reuse,
             "cross": keys.cross if claim.across else None,
@@ -277,7 +277,7 @@ class PostgreSQLStorage:
         def ask() -> Found | Claimed | None:
             with self._session() as session:
                 number = self._read_numbers.known_namespace(session, namespace)
-                row = session.rows("newest_or_claim", {**told, "namespace": number})[0]
+                row = session.rows("newest_or_claim", {**params, "namespace": number})[0]
                 if row[0] is not None:
                     return found_newest(session, keys, row[:-1])
                 return None if row[-1] is None else Claimed(*row[-1])
@@ -302,8 +302,8 @@ class PostgreSQLStorage:
 
         def ask() -> list[list[tuple[Any, ...]]]:
             with self._snapshot() as session:
-                asked = [session.execute(READING[name], said) for name, said in questions]
-                return [cursor.fetchall() for cursor in asked]
+                cursors = [session.execute(READING[name], params) for name, params in questions]
+                return [cursor.fetchall() for cursor in cursors]
 
         return self._persistently(ask)
 
@@ -324,11 +324,11 @@ class PostgreSQLStorage:
         """See `Store.write`."""
         claims = [change for change in changes if isinstance(change, Claim)]
         if len(claims) == len(changes):
-            asked: list[bool] = []
+            attempts: list[bool] = []
 
             def ask() -> list[Any]:
-                asked.append(True)
-                return [self._claim(claim, again=len(asked) > 1) for claim in claims]
+                attempts.append(True)
+                return [self._claim(claim, again=len(attempts) > 1) for claim in claims]
 
             return self._persistently(ask)
         keeping = [change for change in changes if isinstance(change, (Release, Renew))]
@@ -339,7 +339,7 @@ class PostgreSQLStorage:
             return [self._persistently(lambda: self._in_steps(change))]
         # One at a time in this process: no other transaction may use the numbers of one that is not committed.
         with self._writing:
-            before = _Before()
+            before = _EarlierAttempts()
             return self._persistently(lambda: self._write(changes, before))
 
     def _claim(self, claim: Claim, *, again: bool = False) -> Claimed | Busy | Done:
@@ -363,11 +363,11 @@ class PostgreSQLStorage:
                 return Done()
             if mine:
                 return Claimed(executions, invalidations)
-            held = holder.fetchall()
-            if held and again and held[0][0] == claim.holder.owner != claim.over:
+            owners = holder.fetchall()
+            if owners and again and owners[0][0] == claim.holder.owner != claim.over:
                 claim = claim._replace(over=claim.holder.owner)
-            elif held:
-                return Busy(Holder(*held[0]))
+            elif owners:
+                return Busy(Holder(*owners[0]))
         return self._claim(claim)  # The other owner returned the lease just now.
 
     def _keep(self, changes: Sequence[Release | Renew]) -> list[None]:
@@ -383,7 +383,7 @@ class PostgreSQLStorage:
                 session.execute("COMMIT")
         return [None] * len(changes)
 
-    def _write(self, changes: Sequence[Change], before: _Before) -> list[Any]:
+    def _write(self, changes: Sequence[Change], before: _EarlierAttempts) -> list[Any]:
         """Write in one transaction. If the last attempt may have been committed, find that out first."""
         if before.unclear is not None:
             if self._was_committed(before.unclear, changes):
@@ -401,7 +401,7 @@ class PostgreSQLStorage:
         except BaseException as error:
             # The numbers of the failed transaction may not be in the database.
             self._numbers.forget()
-            if isinstance(error, _Unclear):
+            if isinstance(error, _UnclearCommit):
                 before.unclear = error
             raise
 
@@ -424,7 +424,7 @@ class PostgreSQLStorage:
         `first`: a first commit that may have been committed before the connection was lost, or may be yet. Once this
         transaction has had the lock, that commit writes nothing, since it is not the first any more.
         """
-        committing: _Unclear | None = None
+        committing: _UnclearCommit | None = None
         with self._session() as session:
             try:
                 haste = not all(isinstance(change, _WITHOUT_HASTE) for change in changes)
@@ -450,7 +450,7 @@ class PostgreSQLStorage:
                         # Later transactions use these numbers, so a crash must not lose them.
                         session.execute("SET LOCAL synchronous_commit TO DEFAULT")
                     # From here on the transaction may be committed, even if no answer comes.
-                    committing = _Unclear(transaction, answers)
+                    committing = _UnclearCommit(transaction, answers)
             except BaseException as error:
                 if committing is not None and ConnectionLost.by(error, session.connection):
                     raise committing from error
@@ -478,7 +478,7 @@ class PostgreSQLStorage:
                         raise
         return answer
 
-    def _was_committed(self, before: _Unclear, changes: Sequence[Change]) -> bool:
+    def _was_committed(self, before: _UnclearCommit, changes: Sequence[Change]) -> bool:
         """Return whether the rows of an unclear transaction are there.
 
         The number of the transaction does not tell. After a crash, the server gives numbers again whose transactions
@@ -490,11 +490,11 @@ class PostgreSQLStorage:
             for change, answer in zip(changes, before.answers, strict=True):
                 match change:
                     case Commit() | Fail():
-                        where = {"reuse": change.place.keys.reuse, "started_at": change.started_at}
-                        return bool(session.rows("was_recorded", {"execution": answer.execution, **where}))
+                        params = {"reuse": change.place.keys.reuse, "started_at": change.started_at}
+                        return bool(session.rows("was_recorded", {"execution": answer.execution, **params}))
                     case Intent() if isinstance(answer, Claimed):
-                        where = {"attempt": change.attempt, "owner": change.holder.owner}
-                        return bool(session.rows("was_intended", {"effect_key": change.effect_key, **where}))
+                        params = {"attempt": change.attempt, "owner": change.holder.owner}
+                        return bool(session.rows("was_intended", {"effect_key": change.effect_key, **params}))
         return False
 
     # -- tidying -------------------------------------------------------------------------------------------------------

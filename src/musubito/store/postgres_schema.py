@@ -32,8 +32,8 @@ def check_url(url: str) -> None:
     """
     problem = ""
     try:
-        about = conninfo_to_dict(url)
-        host, database = str(about.get("host") or ""), str(about.get("dbname") or "")
+        info = conninfo_to_dict(url)
+        host, database = str(info.get("host") or ""), str(info.get("dbname") or "")
         if "@" in database or ("@" in host and not host.startswith(("/", "@"))):
             problem = "it has more than one @, or a / before it"
         if "\0" in url:
@@ -55,11 +55,11 @@ def _unknown_option(url: str, problem: str) -> str | None:
 
     A password stands before an @, or after its own name. It may hold signs that should have been percent-encoded.
     """
-    found = re.fullmatch(r'invalid URI query parameter: "(\w+)"', problem)
+    match = re.fullmatch(r'invalid URI query parameter: "(\w+)"', problem)
     harmless = re.split(r"pass", url.rpartition("@")[2], maxsplit=1, flags=re.IGNORECASE)[0]
-    if found is None or url.count("@") > 1 or not re.search(rf"[?&]{found[1]}=", harmless):
+    if match is None or url.count("@") > 1 or not re.search(rf"[?&]{match[1]}=", harmless):
         return None
-    return found[1]
+    return match[1]
 
 
 def options(url: str) -> dict[str, Any]:
@@ -75,28 +75,28 @@ def options(url: str) -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": int(postgres_session.PATIENCE * 1000),
     }
-    said = conninfo_to_dict(url)
-    return {"autocommit": True, **{name: value for name, value in ours.items() if name not in said}}
+    in_url = conninfo_to_dict(url)
+    return {"autocommit": True, **{name: value for name, value in ours.items() if name not in in_url}}
 
 
-def prepare(connection: psycopg.Connection[Any], where: str) -> None:
+def prepare(connection: psycopg.Connection[Any], location: str) -> None:
     """Check the server and its schema, then make or migrate the schema."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        raise StoreError(f"{where}: a database in UTF8 is needed, this one is in {encoding}")
+        raise StoreError(f"{location}: a database in UTF8 is needed, this one is in {encoding}")
     connection.isolation_level, connection.read_only = psycopg.IsolationLevel.READ_COMMITTED, False
     if connection.info.server_version < OLDEST_SERVER:
         raise StoreError(
-            f"{where}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"
+            f"{location}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"
         )
     session = Session(connection)
-    if _version(session, where) == max(STEPS):
+    if _version(session, location) == max(STEPS):
         return
     try:
         with connection.transaction():
             session.ask("lock", {"lock": _MIGRATION})
             # A process that waited for the lock finds the schema made by another one.
-            version = _version(session, where)
+            version = _version(session, location)
             if version == 0 and not session.rows("schema_exists", {"schema": SCHEMA}):
                 # IF NOT EXISTS would ask for the right first, which a role that was given an empty schema may lack.
                 connection.execute(f"CREATE SCHEMA {SCHEMA}")
@@ -108,24 +108,24 @@ def prepare(connection: psycopg.Connection[Any], where: str) -> None:
                 connection.execute("INSERT INTO _schema (version, made_at) VALUES (%s, now())", (target,))
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
-            f"{where}: this role may not make the schema {SCHEMA} ({error.diag.message_primary}). Let one that "
+            f"{location}: this role may not make the schema {SCHEMA} ({error.diag.message_primary}). Let one that "
             "may open the store once, for example by 'musubito --url ... doctor'."
         ) from error
 
 
-def _version(session: Session, where: str) -> int:
+def _version(session: Session, location: str) -> int:
     """Return the version of the schema; 0 if there is no schema yet."""
     tables = session.rows("tables", {})
     if not tables:
         return 0
     if ("_schema",) not in tables:
         raise SchemaError(
-            f"{where}: its schema {SCHEMA} is somebody else's and was left as it is. Use another database."
+            f"{location}: its schema {SCHEMA} is somebody else's and was left as it is. Use another database."
         )
     version: int = session.rows("version", {})[0][0]
     if version > max(STEPS):
         raise SchemaError(
-            f"{where} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
+            f"{location} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
             "Upgrade musubito, or use another database."
         )
     return version

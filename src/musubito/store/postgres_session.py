@@ -41,7 +41,7 @@ _ANSWERED: Final = {name for name, statement in QUERIES.items() if _gives_rows(s
 _HIDDEN: Final = re.compile("[\x00\u2400\u241b]")
 
 
-class _Text(StrBinaryDumper):
+class _TextDumper(StrBinaryDumper):
     """A dumper of texts with NUL, which PostgreSQL's text cannot hold.
 
     A sign stands for NUL. Signs that were in the text before are escaped by another sign.
@@ -53,8 +53,8 @@ class _Text(StrBinaryDumper):
         return super().dump(obj)
 
 
-class _TextAgain(TextBinaryLoader):
-    """A loader that restores the texts of `_Text`."""
+class _TextLoader(TextBinaryLoader):
+    """A loader that restores the texts of `_TextDumper`."""
 
     def load(self, data: Buffer) -> str | bytes:
         text = super().load(data)
@@ -63,7 +63,7 @@ class _TextAgain(TextBinaryLoader):
         return text
 
 
-class _Sum(NumericBinaryLoader):
+class _SumLoader(NumericBinaryLoader):
     """A loader of sums: a sum of integers, which is `numeric` in PostgreSQL, becomes an integer again."""
 
     def load(self, data: Buffer) -> Any:
@@ -77,9 +77,9 @@ def configure(connection: psycopg.Connection[Any]) -> None:
     connection.prepared_max = 2000
     # All integers travel as the widest type: a recursive query takes its types from its first row.
     connection.adapters.register_dumper(int, Int8BinaryDumper)
-    connection.adapters.register_dumper(str, _Text)
-    connection.adapters.register_loader("text", _TextAgain)
-    connection.adapters.register_loader("numeric", _Sum)
+    connection.adapters.register_dumper(str, _TextDumper)
+    connection.adapters.register_loader("text", _TextLoader)
+    connection.adapters.register_loader("numeric", _SumLoader)
     Session(connection).ask("keepalives", {})
 
 
@@ -160,7 +160,7 @@ class Session:
         """See `Database.many`."""
         if parameters:
             self._send_all()
-            self.connection.cursor().executemany(QUERIES[query], [_timed(each) for each in parameters])
+            self.connection.cursor().executemany(QUERIES[query], [_timed(item) for item in parameters])
 
 
 def _timed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ QUERIES: Final = _read("queries.sql")
 READING: Final = _read("reading.sql")
 
 _CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
-_SPELT_OTHERWISE: Final = tuple(
+_REPLACEMENTS: Final = tuple(
     (re.compile(pattern), other)
     for pattern, other in (
         (r"%", "%%"),
@@ -70,7 +70,7 @@ def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _spelt(text: str) -> str:
-    for pattern, other in _SPELT_OTHERWISE:
+    for pattern, other in _REPLACEMENTS:
         text = pattern.sub(other, text)
     return text
 

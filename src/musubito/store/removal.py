@@ -31,26 +31,26 @@ def forget(db: Database, numbers: Numbers, change: Forget) -> Iterator[Forgotten
         named = db.rows("executions_of_run", {"run": change.run})
         db.rows("forget_tags", {"run": change.run})
     elif change.operation is not None:
-        where = {"operation": numbers.operation(db, change.namespace, change.operation), "node": None}
-        named = db.rows("invalidate_operation", where)
-        db.rows("add_invalidation", {**where, "forgotten": 1})
+        params = {"operation": numbers.operation(db, change.namespace, change.operation), "node": None}
+        named = db.rows("invalidate_operation", params)
+        db.rows("add_invalidation", {**params, "forgotten": 1})
         # Inputs of calls that were never recorded are erased, too.
-        erased = db.rows("forget_inputs_of_operation", {"operation": where["operation"]})
+        erased = db.rows("forget_inputs_of_operation", {"operation": params["operation"]})
     else:
         named = []
         for node in change.nodes:
-            known = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
-            where = {"operation": None, "node": known[0][0]}
-            named += db.rows("invalidate_node", where)
-            db.rows("add_invalidation", {**where, "forgotten": 1})
+            node_rows = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
+            params = {"operation": None, "node": node_rows[0][0]}
+            named += db.rows("invalidate_node", params)
+            db.rows("add_invalidation", {**params, "forgotten": 1})
     size = piece = 0
-    for piece, some in enumerate(in_pieces(named)):
+    for piece, batch in enumerate(in_pieces(named)):
         if piece:
             yield None
-        size += db.rows("size_of_executions", some)[0][0]
-        db.rows("forget_executions", {"forgotten": FORGOTTEN, **some})
+        size += db.rows("size_of_executions", batch)[0][0]
+        db.rows("forget_executions", {"forgotten": FORGOTTEN, **batch})
         for query in ("forget_reads", "set_callers_invalid", "set_replaced_invalid"):
-            db.rows(query, some)
+            db.rows(query, batch)
     if piece:
         yield None
     db.rows("mark_stale_below_invalid", {})
@@ -72,16 +72,16 @@ def in_pieces(named: Sequence[tuple[int]]) -> Iterator[Mapping[str, Any]]:
         yield {"executions": json.dumps(executions[start : start + AT_ONCE])}
 
 
-Told = TypeVar("Told", Commit, Fail)
+Record = TypeVar("Record", Commit, Fail)
 
 
-def without_contents(told: Told) -> Told:
+def without_contents(change: Record) -> Record:
     """Return the record, without its contents, of an execution that was forgotten while it ran."""
-    place = told.place._replace(code=told.place.code._replace(parts=()))
-    if isinstance(told, Commit):
-        answers = [read for read in told.reads if read.kind == "answer"]
-        return told._replace(place=place, payload=None, reads=answers, not_replayable=FORGOTTEN)
-    return replace(told, place=place, error=FORGOTTEN)
+    place = change.place._replace(code=change.place.code._replace(parts=()))
+    if isinstance(change, Commit):
+        answers = [read for read in change.reads if read.kind == "answer"]
+        return change._replace(place=place, payload=None, reads=answers, not_replayable=FORGOTTEN)
+    return replace(change, place=place, error=FORGOTTEN)
 
 
 def retire(db: Database, change: Retire) -> int:
@@ -122,7 +122,7 @@ def prune(db: Database, change: Prune) -> Pruned:
     for run, call in change.calls:
         db.rows("prune_call", {"run": run, "call": call})
     artifacts, inputs, parts = (
-        [row for each in wanted for row in db.rows(query, each)]
+        [row for params in wanted for row in db.rows(query, params)]
         for query, wanted in (
             ("prune_artifact", [{"namespace": name, "digest": digest, **since} for name, digest in change.artifacts]),
             ("prune_input", [{"operation": name, "input_hash": digest, **since} for name, digest in change.inputs]),

@@ -339,8 +339,8 @@ class AnswerRules(Rules):
         (only,) = store.find(Neighbours("default", "one", None, 9))
         assert only.parents == {ONE.keys.node}
         failed(store, ONE)
-        known = store.find(Neighbours("default", "one", None, 9))
-        assert {n.node for n in known} == {only.node, ONE.keys.node}
+        neighbours = store.find(Neighbours("default", "one", None, 9))
+        assert {n.node for n in neighbours} == {only.node, ONE.keys.node}
 
     def test_the_code_of_a_fingerprint_is_kept(self, store: Store) -> None:
         ran(store, F, "x")

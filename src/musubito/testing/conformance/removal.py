@@ -210,7 +210,7 @@ class RemovalRules(Rules):
         pointed(store, BELOW_TWO, 1)
         store.write([Retire([1], b"prune")])
         assert [found(store, at).settled for at in (BELOW_ONE, BELOW_TWO)] == [0, 0]
-        assert [each.settled for each in others(store, BELOW_ONE)] == [0]
+        assert [candidate.settled for candidate in others(store, BELOW_ONE)] == [0]
         assert pointed(store, BELOW_ONE, 1)
         assert found(store, BELOW_ONE).settled == 1
         store.write([Dismiss([1], b"prune")])
@@ -254,7 +254,7 @@ class RemovalRules(Rules):
         store.write([Retire([4, 3, 2, 1], b"prune")])
         assert pointed(store, BELOW_TWO, 2)
         store.write([Dismiss([1, 2, 3, 4], b"prune")])
-        invalid = [each.execution for each in others(store, BELOW_ONE, across=True) if each.invalid]
+        invalid = [candidate.execution for candidate in others(store, BELOW_ONE, across=True) if candidate.invalid]
         assert invalid == [1]
 
     @pytest.mark.parametrize("older", [BELOW_ONE, ELSEWHERE])
@@ -263,11 +263,11 @@ class RemovalRules(Rules):
         ran(store, BELOW_ONE, "new")
         failed(store, BELOW_ONE)
         store.write([Retire([3, 2, 1], b"prune"), Retire([1], b"another"), Dismiss([1, 2, 3], b"prune")])
-        kept = {(each.execution, each.invalid) for each in others(store, BELOW_ONE, across=True)}
+        kept = {(candidate.execution, candidate.invalid) for candidate in others(store, BELOW_ONE, across=True)}
         assert kept == {(1, 0), (2, 0)}
         assert one(store.write([Retire([2, 1], b"prune")])) == 2
         store.write([Dismiss([1, 2], b"prune")])
-        assert {each.invalid for each in others(store, BELOW_ONE, across=True)} == {1}
+        assert {candidate.invalid for candidate in others(store, BELOW_ONE, across=True)} == {1}
 
     def test_only_what_is_invalid_is_pruned_and_never_the_newest(self, store: Store) -> None:
         for at in (F, G, H):

@@ -186,7 +186,7 @@ class ValidityRules(Rules):
         # No call of the other execution is recorded, either.
         failed(store, G, uses=[lost])
         invalidate(store, "f")
-        assert [found.invalid for found in others(store, H)] == [1, 1]
+        assert [candidate.invalid for candidate in others(store, H)] == [1, 1]
         caller = ran(store, ONE, "y", uses=[lost], holds=AN_EFFECT)
         assert not is_invalid(store, ONE, caller)
 
