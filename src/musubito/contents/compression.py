@@ -16,6 +16,7 @@ from musubito.errors import ArtifactCorrupt, ArtifactUnreadable, warn
 __all__ = ["CHUNK", "METHODS", "Source", "best_method", "compressed", "decompressed", "drained", "smaller"]
 
 METHODS: Final = ("zstd", "zlib")
+"""The methods of compression, as a codec names them."""
 CHUNK: Final = 1 << 20
 """Bytes that are worked on at a time."""
 SIZE: Final = 8

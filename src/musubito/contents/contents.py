@@ -51,8 +51,11 @@ LARGE: Final = 1_000_000
 SEALED_TEXT: Final = "sealed:"
 """The beginning of a sealed text; base64 follows."""
 ERROR: Final = b"error"
+"""The label of the sealed text of an error."""
 READ: Final = b"read"
+"""The label of the sealed key of a read."""
 NAMES: Final = re.compile(rf"[0-9a-f]{{16}}/[0-9a-f]+\.{PLAIN}.*|{UNFINISHED}/.*")
+"""The names of blobs and of unfinished blobs."""
 
 
 class Sealed(NamedTuple):

@@ -29,6 +29,7 @@ a tenant in clear.
 LENGTH: Final = 32
 """Bytes of a key."""
 VERSION: Final = b"musubito 1 "
+"""The beginning of the salt and of every label: it names this way of deriving keys."""
 
 
 def key_for(source: KeySource | None, namespace: str) -> bytes | None:

@@ -11,6 +11,7 @@ from musubito.errors import ArtifactUnreadable
 __all__ = ["opened_tags", "sealed_tags"]
 
 TAGS: Final = b"tags"
+"""The label of sealed tags."""
 
 
 def sealed_tags(contents: Contents, tags: str) -> str:

@@ -101,6 +101,7 @@ def found_newest(db: Database, keys: Keys, row: Row) -> Found:
 
 
 _KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
+"""The types of rows that have passed the check: a replay looks its row up here."""
 
 
 def found_of(row: Row) -> Found:

@@ -323,7 +323,7 @@ class _Tables:
         self.executions[number] = _Execution(number, change, invalid)
         for use in change.uses:
             self.nodes.setdefault(use.node, _Node())
-        # The texts of the code may have been erased.
+        # The texts of the code may have been erased: they are stored again.
         self.codes.setdefault(change.place.code.fingerprint, change.place.code)
         if change.lease:
             self.release(*change.lease)

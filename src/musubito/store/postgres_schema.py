@@ -17,7 +17,9 @@ from musubito.store.queries import schema_steps
 __all__ = ["GRANTS", "SCHEMA", "STEPS", "WRITES", "check_url", "options", "prepare"]
 
 SCHEMA: Final = "musubito"
+"""The name of the schema that holds all tables."""
 STEPS: Final = schema_steps("postgres")
+"""The scripts of the schema, by the version that each reaches."""
 GRANTS: Final = f"GRANT USAGE ON SCHEMA {SCHEMA} and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN it to this role."
 """The rights that a role needs, in a sentence for the owner of the schema."""
 OLDEST_SERVER: Final = 140000

@@ -35,7 +35,9 @@ def _read(file: str) -> dict[str, str]:
 
 
 QUERIES: Final = _read("queries.sql")
+"""The queries of steps, by name."""
 READING: Final = _read("reading.sql")
+"""The queries of readers, by name."""
 
 _CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
 _REPLACEMENTS: Final = tuple(
@@ -49,7 +51,7 @@ _REPLACEMENTS: Final = tuple(
         (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # the plus only keeps SQLite from an index
         (r"\bCAST\((\w+) AS BLOB\)", r"convert_to(\1, 'UTF8')"),
         (r"\bCAST\(([a-z]+\.[a-z]+) AS INTEGER\)", r"trunc(\1)::bigint"),
-        # Leases go by the server's clock, whatever the clients' clocks say.
+        # Leases use the server's clock, whatever the clients' clocks say.
         (r"(?<!:):expires_at\b", f"({_CLOCK} + :lasts)"),
         (r"(?<!:):now\b", _CLOCK),
         (r"(?<!:):([a-z_]+)", r"%(\1)s"),

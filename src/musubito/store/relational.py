@@ -109,7 +109,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         change = removal.without_contents(change)
         place = change.place
     node = _stored_node(db, numbers, place, node_rows)
-    # What an effect did stays done, whatever became of the steps inside it.
+    # An effect stays done, whatever became of the steps inside it.
     effect = change.holds & Holds.EFFECT
     invalid = by_hand is not None or (
         not effect
@@ -123,7 +123,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
         number = node.number
-        # The texts of the code may have been erased.
+        # The texts of the code may have been erased: they are stored again.
         numbers.code(db, place.code)
     inline = is_inline(change)
     if change.payload is not None and not inline:
