@@ -1,10 +1,12 @@
-"""What an adapter for a framework stands on.
+"""The interface of the core for adapters of frameworks.
 
-A framework calls functions of its own accord and hands them things that are no arguments: a context, a configuration,
-a store. An adapter makes steps of such functions (`Operation`), says where each call stands (`SCOPE`), what holds
-around it (`Ambient`), what was read (`note_read`) and what no replay can repeat (`not_replayable`); the core does the
-rest: it enters the identity of every step in scope, what was read is checked again before a replay, and what cannot
-be repeated makes every step that is open not replayable.
+A framework calls functions of its own accord, and passes them things that are no arguments: a context, a configuration,
+a store. An adapter makes steps of such functions and tells the core about them:
+
+- `Operation` is a step, and `SCOPE` holds the place of each call.
+- `Ambient` returns the inputs around a call. The core adds them to the identity of every step in scope.
+- `note_read` records a read. The core checks it again before a replay.
+- `not_replayable` reports something that no replay can repeat. The core then replays no step that was open.
 """
 
 from __future__ import annotations
@@ -86,10 +88,11 @@ __all__ = [
 
 
 class Operation:
-    """A step that an adapter makes: it has a name, and its code is all that `code` reaches.
+    """A step that an adapter makes. It has a name, and its code is all that `code` reaches.
 
-    `module` is where the user's code is taken to begin, `released` what counts as packages: see `CodeTracker`. Unlike a
-    decorated function it is not called: each call brings its arguments and what is to be run.
+    The user's code is taken to begin in `module`; `released` names what counts as packages (see `CodeTracker`). In
+    contrast to a decorated function, an operation is not called itself: each call brings its arguments and the function
+    to run.
     """
 
     def __init__(
@@ -107,11 +110,11 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """What nodes are called that it makes."""
+        """The name of the operation, which its nodes have."""
         return self.definition.name
 
     def fingerprint(self) -> Fingerprint:
-        """What its code amounts to now."""
+        """Return the fingerprint of the operation's code as it is now."""
         return self._tracker.current()
 
     def call(
@@ -125,12 +128,15 @@ class Operation:
         why_not: str | None = None,
         output_at: tuple[str, ...] = (),
     ) -> Call:
-        """One call, with what identifies it (`code` is that of just now) and what is to be run if it is not replayed.
-        `turn`: which one it is of equal calls that are made side by side. `again`: makes `arguments` anew, of what the
-        call is given then. `why_not`, `output_at`: see `Call`."""
+        """Return one call, with its identity and the function that runs if the call is not replayed.
+
+        `code` is the fingerprint of just now. `turn` is the place of the call among equal calls that are made side by
+        side. `again` makes `arguments` anew, from the values that the call has at that time. `why_not` and `output_at`
+        are those of `Call`.
+        """
         definition = self.definition
         head, record = engine.identified(definition, code)
-        # What the framework hands to the function is not known here, so no failure is passed on to another call.
+        # The values that the framework passes to the function are not known here. So no failure is shared with others.
         live, tracker = object(), self._tracker
         whole = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again
         return Call(*whole, why_not, output_at)
@@ -142,7 +148,7 @@ def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tupl
 
 
 class _Standing:
-    """Stands for the function that a step of an adapter does not have."""
+    """A placeholder for the function that a step of an adapter does not have."""
 
     def __init__(self, code: Any, module: str) -> None:
         self.code = code
@@ -153,18 +159,21 @@ class _Standing:
 
 
 def run_story(story: Story) -> MusubitoResult[Any]:
-    """Perform a call in this thread; raises what its function raised."""
+    """Perform a call in this thread; raise what its function raised."""
     return run(story.tell(), story.engine)
 
 
 async def run_story_async(story: Story) -> MusubitoResult[Any]:
-    """Perform a call in this task; raises what its function raised."""
+    """Perform a call in this task; raise what its function raised."""
     return await arun(story.tell(), story.engine)
 
 
 async def off_loop(function: Callable[[], Any]) -> Any:
-    """What may read files, such as source texts: in place, or in a thread if blocking calls are watched for. Who asks
-    first is first there, too: which samples equal calls are given goes by the order in which they are identified."""
+    """Return the result of a function that may read files, such as source texts.
+
+    The function runs in place, or in a thread if the loop is watched for blocking calls. That thread keeps the order of
+    the callers, since equal calls get their samples in the order in which they are identified.
+    """
     if not loop_is_watched():
         return function()
     return await asyncio.get_running_loop().run_in_executor(_off_loop(), copy_context().run, function)
@@ -172,18 +181,18 @@ async def off_loop(function: Callable[[], Any]) -> Any:
 
 @cache
 def _off_loop() -> ThreadPoolExecutor:
-    # One thread, so that its queue is the order.
+    # One thread, so that functions run in the order in which they were passed.
     return ThreadPoolExecutor(1, "musubito")
 
 
 if hasattr(os, "register_at_fork"):
-    # A child does not have the thread.
+    # The child of a fork does not have the thread.
     os.register_at_fork(after_in_child=_off_loop.cache_clear)
 
 
 @contextmanager
 def ambient(around: Ambient) -> Iterator[None]:
-    """Steps called inside have this around them, at any depth."""
+    """Put this ambient around the steps that are called inside, at any depth."""
     token = SCOPE.set(SCOPE.get()._replace(ambient=around))
     try:
         yield
@@ -192,24 +201,29 @@ def ambient(around: Ambient) -> Iterator[None]:
 
 
 def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = None) -> None:
-    """The step that is open here read this besides its input (None: it was not there). In a thread that does not know
-    of one, it may have been any inside of `body`. Outside a step, nothing."""
+    """Record that the open step read this besides its input. A digest of None means that it was absent.
+
+    If this thread knows no open step, the read may be of any step inside `body`, and is recorded for all of them.
+    Outside a step nothing is recorded.
+    """
     frame = SCOPE.get().frame or body
     if frame is not None:
         digest = frame.engine.digest_of_read(digest)
-        _hand_up(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False), body)
+        _propagate(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False), body)
 
 
 def not_replayable(why: str, body: Frame | None = None) -> None:
-    """Every step that is open here did what a replay would not repeat. `body`: see `note_read`. Outside a step,
-    nothing."""
-    _hand_up(HandUp((), (), None, None, why, samples=False), body)
+    """Make every open step not replayable, since it did something that a replay would not repeat.
+
+    `body`: see `note_read`. Outside a step nothing happens.
+    """
+    _propagate(HandUp((), (), None, None, why, samples=False), body)
 
 
-def _hand_up(given: HandUp, body: Frame | None) -> None:
+def _propagate(dependencies: HandUp, body: Frame | None) -> None:
     here = SCOPE.get().frame
     if here is not None:
-        here.take(given)
+        here.take(dependencies)
     elif body is not None:
         for frame in body.engine.open.within(body) or [body]:
-            frame.take(given)
+            frame.take(dependencies)

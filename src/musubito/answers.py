@@ -1,7 +1,7 @@
-"""Tell what kind of thing a call gives: a value, an awaitable, an iterator, a context manager.
+"""The kind of answer that a call gives: a value, an awaitable, an iterator, a context manager.
 
-Coroutine functions and generator functions say so themselves. A wrapper of one is mostly a plain function that gives
-what the function below gives, so its `return` statements are followed to the functions that they call.
+Coroutine functions and generator functions declare their kind. A wrapper of one is mostly a plain function, which gives
+the same as the function below. So its `return` statements are followed to the functions that they call.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from musubito.model import StepDefinition
 __all__ = ["Answer", "answer_of", "declared_answer"]
 
 DEEPEST: Final = 10
-AS_FAR: Final = 2
-"""The names that are followed from a function to one that gives anything but a value."""
+"""The number of functions and expressions that are followed, one inside the other."""
+MOST_NAMES: Final = 2
+"""The number of names that are followed from a function to one that gives anything but a value."""
 CONTEXT_MANAGERS: Final = frozenset(
-    made(abs).__code__ for made in (contextlib.contextmanager, contextlib.asynccontextmanager)
+    decorator(abs).__code__ for decorator in (contextlib.contextmanager, contextlib.asynccontextmanager)
 )
-"""The code of the functions that the standard library makes of generator functions."""
+"""The code of the functions that the standard library makes from generator functions."""
 
 
 class Answer(Enum):
-    """What a call gives."""
+    """The kind of answer that a call gives."""
 
     VALUE = "a value"
     AWAITABLE = "something to await"
@@ -42,7 +43,7 @@ class Answer(Enum):
 
 
 def declared_answer(function: Any) -> Answer | None:
-    """Return what a callable says itself that it gives; None if it says nothing. Reads no source."""
+    """Return the kind of answer that a callable declares; None if it declares none. No source is read."""
     inner = function_below(function)
     if inner is None:
         return None
@@ -56,12 +57,12 @@ def declared_answer(function: Any) -> Answer | None:
 
 
 def answer_of(function: Any) -> Answer:
-    """Return what a call gives, as far as that can be told without a call; else a value."""
+    """Return the kind of answer of a call; a value, if the kind cannot be told without a call."""
     return _answer(function, DEEPEST) or Answer.VALUE
 
 
 def _answer(function: Any, depth: int) -> Answer | None:
-    """Return what a call gives, None if that cannot be told."""
+    """Return the kind of answer of a call; None if it cannot be told without a call."""
     declared = declared_answer(function)
     if declared is not None:
         return declared
@@ -72,20 +73,22 @@ def _answer(function: Any, depth: int) -> Answer | None:
     if isinstance(step, StepDefinition):
         return Answer.AWAITABLE if _answer(step.function, depth - 1) is Answer.AWAITABLE else Answer.VALUE
     wrapped = inner.__dict__.get("__wrapped__")
-    if not _leads_further(inner, AS_FAR, set()):
+    if not _leads_further(inner, MOST_NAMES, set()):
         return None  # its source need not be read
     source = text_of(inner).source
     if source is None:
         return None if wrapped is None else _answer(wrapped, depth - 1)
     names = _Names(source.node, inner)
-    found = [_given(each, names, wrapped, depth - 1) for each in _returns(source.node)]
-    known = [each for each in found if each is not None]
-    return next((each for each in known if each is not Answer.VALUE), known[0] if known else None)
+    returned = [_answer_of_expression(value, names, wrapped, depth - 1) for value in _returns(source.node)]
+    answers = [answer for answer in returned if answer is not None]
+    return next((answer for answer in answers if answer is not Answer.VALUE), answers[0] if answers else None)
 
 
 def function_below(function: Any) -> FunctionType | None:
-    """Return the function that Python calls when this is called, if it is written in Python. Runs no code of the
-    object's."""
+    """Return the function that Python calls when this is called; None if it is not written in Python.
+
+    No code of the object runs.
+    """
     while type(function) is not FunctionType:
         inner = below(function)
         if inner is None:
@@ -95,13 +98,16 @@ def function_below(function: Any) -> FunctionType | None:
 
 
 def _leads_further(function: FunctionType, depth: int, seen: set[int]) -> bool:
-    """Tell whether a function that it holds or names, or that one of these does, says that it gives anything but a
-    value. `depth`: how many names are followed."""
+    """Return whether a function leads to one that declares another answer than a value.
+
+    It leads to the functions that it holds or names, and to those that these hold or name. `depth` is the number of
+    names that are followed.
+    """
     if id(function) in seen:
         return False
     seen.add(id(function))
-    held = [function.__dict__.get("__wrapped__"), *(contents(cell) for cell in function.__closure__ or ())]
-    for further, values in ((depth, held), (depth - 1, _named_by(function) if depth else ())):
+    contained = [function.__dict__.get("__wrapped__"), *(contents(cell) for cell in function.__closure__ or ())]
+    for further, values in ((depth, contained), (depth - 1, _named_by(function) if depth else ())):
         for value in values:
             inner = function_below(value)
             if inner is not None and (declared_answer(inner) is not None or _leads_further(inner, further, seen)):
@@ -115,30 +121,30 @@ def _named_by(function: FunctionType) -> Iterator[Any]:
         value = function.__globals__.get(name)
         yield value
         if isinstance(value, ModuleType):
-            yield from (vars(value).get(each) for each in names)
+            yield from (vars(value).get(attribute) for attribute in names)
 
 
-def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a function, without those of functions in it."""
+def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a function, without the insides of functions and classes in it."""
     pending: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else list(getattr(node, "body", ()))
     while pending:
-        each = pending.pop()
-        yield each
-        if not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            pending.extend(ast.iter_child_nodes(each))
+        inner = pending.pop()
+        yield inner
+        if not isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            pending.extend(ast.iter_child_nodes(inner))
 
 
 def _returns(node: ast.AST) -> Iterator[ast.expr]:
     if isinstance(node, ast.Lambda):
         yield node.body
         return
-    for each in _own(node):
-        if isinstance(each, ast.Return) and each.value is not None:
-            yield each.value
+    for inner in _own_nodes(node):
+        if isinstance(inner, ast.Return) and inner.value is not None:
+            yield inner.value
 
 
 class _Names:
-    """The values that a function's names have when it runs, as far as they are known before."""
+    """The values that the names of a function have when it runs, as far as they are known before."""
 
     def __init__(self, node: ast.AST, function: FunctionType) -> None:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
@@ -146,8 +152,8 @@ class _Names:
         self._local = frozenset(function.__code__.co_varnames) | frozenset(function.__code__.co_cellvars)
         self._globals = function.__globals__
         self.assigned: dict[str, list[ast.expr]] = {}
-        for each in _own(node):
-            match each:
+        for inner in _own_nodes(node):
+            match inner:
                 case (
                     ast.Assign(targets=[ast.Name(id=name)], value=value)
                     | ast.NamedExpr(target=ast.Name(id=name), value=value)
@@ -155,7 +161,7 @@ class _Names:
                     self.assigned.setdefault(name, []).append(value)
 
     def of(self, node: ast.expr) -> Any:
-        """Return the value of a name or of a module's attribute; ABSENT if it is seen only when the function runs."""
+        """Return the value of a name or of a module's attribute; ABSENT if only a run of the function would show it."""
         match node:
             case ast.Name(id=name) if name in self._known:
                 return self._known[name]
@@ -167,11 +173,11 @@ class _Names:
         return ABSENT
 
 
-def _given(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | None:
-    """Return what an expression gives, None if that cannot be told."""
+def _answer_of_expression(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | None:
+    """Return the kind of answer that an expression gives; None if it cannot be told."""
 
     def further(part: ast.expr) -> Answer | None:
-        return _given(part, names, wrapped, depth - 1) if depth else None
+        return _answer_of_expression(part, names, wrapped, depth - 1) if depth else None
 
     match node:
         case ast.IfExp(body=body, orelse=orelse):
@@ -179,8 +185,8 @@ def _given(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | 
         case ast.NamedExpr(value=value):
             return further(value)
         case ast.Name(id=name) if name in names.assigned:
-            found = [further(value) for value in names.assigned[name]]
-            return next((each for each in found if each is not None), None)
+            answers = [further(value) for value in names.assigned[name]]
+            return next((answer for answer in answers if answer is not None), None)
         case ast.Call(func=callee):
             called = names.of(callee)
             if called is not ABSENT and called is not None:
@@ -192,15 +198,15 @@ def _given(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | 
 
 
 def _calls_inside(node: ast.Call, names: _Names, wrapped: Any) -> bool:
-    """Tell whether the call is given what the wrapped function gives: it drives a coroutine, or collects chunks."""
+    """Return whether a call takes the answer of the wrapped function, to drive a coroutine or to collect chunks."""
     pending: list[ast.AST] = list(ast.iter_child_nodes(node))
     looked_up = set[str]()
     while pending:
-        each = pending.pop()
-        if isinstance(each, ast.Call) and names.of(each.func) is wrapped:
+        part = pending.pop()
+        if isinstance(part, ast.Call) and names.of(part.func) is wrapped:
             return True
-        if isinstance(each, ast.Name) and each.id in names.assigned and each.id not in looked_up:
-            looked_up.add(each.id)
-            pending += names.assigned[each.id]
-        pending += ast.iter_child_nodes(each)
+        if isinstance(part, ast.Name) and part.id in names.assigned and part.id not in looked_up:
+            looked_up.add(part.id)
+            pending += names.assigned[part.id]
+        pending += ast.iter_child_nodes(part)
     return False

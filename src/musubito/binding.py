@@ -1,9 +1,9 @@
-"""Bind a call's arguments as Python does: the outermost callable says what is accepted.
+"""The binding of a call's arguments as Python does it: the outermost callable decides what is accepted.
 
-A function's own code says what it takes. A wrapper (`functools.wraps`, a retry, a tracer) mostly takes anything, and
-shows its callers the parameters of the function below. So a wrapper's arguments get these names, but no defaults: a
-wrapper may look at how it was called, and may fill in what was left out. If its syntax tree shows that a wrapper merely
-hands on its arguments, they are bound as the function below binds them, with its defaults.
+The code of a function shows its parameters. A wrapper (`functools.wraps`, a retry, a tracer) mostly takes anything, and
+shows its callers the parameters of the function below. So the arguments of a wrapper get these names, but no defaults:
+a wrapper may look at how it was called, and may fill in arguments that were left out. If its syntax tree shows that a
+wrapper merely passes on its arguments, they are bound as the function below binds them, defaults included.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from musubito.identity.functions import text_of
 __all__ = ["Binding", "below", "binding_of", "counted", "function_in"]
 
 BY_KEYWORD: Final = "by keyword"
-"""Names the arguments that a wrapper was given by keyword and might have been given by position: it can tell."""
+"""The key of the names that a wrapper got by keyword and could have got by position, since it can tell the two."""
 AS_GIVEN: Final = "as given"
-"""Stands with the arguments of a wrapper that have no names of their own."""
+"""The key that marks arguments of a wrapper that have no names of their own."""
 DEEPEST: Final = 100
+"""The number of wrappers that are followed, one inside the other."""
 LOOKS_AROUND: Final = frozenset({"locals", "vars", "dir", "eval", "exec", "_getframe", "currentframe", "stack"})
-"""Names by which code gets at its arguments without naming them."""
+"""Names by which code reads its arguments without naming them."""
 
 Bind: TypeAlias = Callable[..., dict[str, Any]]
 
 
 class Binding(NamedTuple):
-    """How the calls of a callable are bound. `bind` returns the arguments by name, or raises what the call would.
+    """The binding of the calls of a callable. `bind` returns the arguments by name, or raises what the call would.
 
-    `positional` names the parameters that take arguments by position, `rest` the one that takes all further ones.
-    `names` are all names that arguments may have, None if these are not known. A binding is valid as long as the
+    `positional` names the parameters that take arguments by position, and `rest` the parameter that takes all further
+    ones. `names` are all names that arguments may have; None if they are not known. A binding is valid as long as the
     functions have this code and these defaults, and the cells hold these functions.
     """
 
@@ -48,8 +49,10 @@ class Binding(NamedTuple):
 
 
 def below(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]] | None:
-    """Return the callable that Python calls for this one, with the arguments that are added; None for a function, and
-    for a callable that is not written in Python."""
+    """Return the callable that Python calls for this one, with the arguments that are added.
+
+    Return None for a function, and for a callable that is not written in Python.
+    """
     cls = type(function)
     if issubclass(cls, functools.partial):
         return function.func, function.args, function.keywords
@@ -59,18 +62,18 @@ def below(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]] | Non
         return function.__wrapped__, (), {}
     if cls is FunctionType or issubclass(cls, type):
         return None
-    called = next((vars(each)["__call__"] for each in cls.__mro__ if "__call__" in vars(each)), None)
+    called = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
     return (called, (function,), {}) if type(called) is FunctionType else None
 
 
 def function_in(function: Any) -> FunctionType | None:
-    """Return the outermost function written in Python that runs when this is called, or None."""
+    """Return the outermost function written in Python that runs when this is called; None if there is none."""
     for _ in range(DEEPEST):
         if type(function) is FunctionType:
             return function
         inner = below(function)
         if inner is None:
-            # An object that stands for a function: what it wraps is all that can be looked at.
+            # The object stands for a function, and only the function that it wraps can be inspected.
             wrapped = ABSENT if isinstance(function, type) else static(function, "__wrapped__")
             if wrapped is ABSENT:
                 return None
@@ -81,7 +84,10 @@ def function_in(function: Any) -> FunctionType | None:
 
 
 def binding_of(function: Any, *, complete: bool = False) -> Binding:
-    """Return how calls of this are bound now. `complete`: every wrapper is taken to hand on its arguments."""
+    """Return the binding of a callable as it is now.
+
+    `complete`: every wrapper counts as one that passes on its arguments.
+    """
     return _binding(function, complete, DEEPEST)
 
 
@@ -114,9 +120,9 @@ class _Parameters(NamedTuple):
 
     only_positional: tuple[str, ...]
     positional: tuple[str, ...]
-    """Also those that are only positional."""
+    """All parameters that take arguments by position, the positional-only ones included."""
     keywords: tuple[str, ...]
-    """Those that are given by keyword alone."""
+    """The parameters that take arguments by keyword alone."""
     rest: str | None
     named: str | None
 
@@ -137,15 +143,16 @@ def _parameters(code: CodeType) -> _Parameters:
 
 
 def _of_code(function: FunctionType) -> Binding:
-    """Make a function with the same parameters that returns its arguments by name, defaults filled in.
+    """Return a binding by a new function with the same parameters, which returns its arguments by name.
 
-    Python's own call does the binding: some ten times faster than `inspect.Signature.bind`, with the usual errors.
+    Defaults are filled in. Python's own call does the binding: it is some ten times faster than
+    `inspect.Signature.bind`, and raises the usual errors.
     """
     code = function.__code__
     takes = _parameters(code)
     names = takes.names()
     name = next(n for n in ("bind", "bind_", "bind__", "bind___") if n not in names)
-    shown = ", ".join(f"{each!r}: {each}" for each in names)
+    shown = ", ".join(f"{parameter!r}: {parameter}" for parameter in names)
     source = f"def {name}({', '.join(_declared(takes, function))}):\n    return {{{shown}}}\n"
     namespace: dict[str, Any] = {}
     exec(compile(source, "<musubito binder>", "exec"), namespace)  # noqa: S102 - the text is made of parameter names
@@ -162,7 +169,7 @@ def _of_code(function: FunctionType) -> Binding:
 
 
 def _declared(takes: _Parameters, function: FunctionType) -> Iterator[str]:
-    """Write the parameters as text. The defaults are attached later; here they only have to be there."""
+    """Yield the parameters as text. The defaults are attached later; here they only have to be there."""
     defaults = len(function.__defaults__ or ())
     for number, name in enumerate(takes.positional):
         yield name if number < len(takes.positional) - defaults else f"{name}=None"
@@ -184,16 +191,16 @@ def _of_wrapper(function: FunctionType, wrapped: Any, complete: bool, depth: int
     if takes.rest is None:
         return own  # its parameters are its own
     inner = _binding(wrapped, complete, depth - 1)
-    cell = _handed_on_by(function, wrapped, takes)
+    cell = _passing_cell(function, wrapped, takes)
     functions = (*own.functions, *inner.functions)
     if cell is not None:
         bind = _first_of(inner.bind, own.bind)
         return inner._replace(bind=bind, functions=functions, cells=(*inner.cells, (cell, wrapped)))
     first = len(takes.positional) if inner.positional[: len(takes.positional)] == takes.positional else 0
     shown = inner.positional[first:]
-    bind = _named(own.bind, takes, shown)
+    bind = _by_shown_names(own.bind, takes, shown)
     if complete:
-        bind = _first_of(_apart_from(takes, own.bind, inner.bind), bind)
+        bind = _first_of(_with_own_keywords(takes, own.bind, inner.bind), bind)
     names = None if inner.names is None else inner.names.union(takes.names())
     return Binding(bind, (*takes.positional, *shown), takes.rest, names, functions, inner.cells)
 
@@ -203,27 +210,29 @@ def _first_of(bind: Bind, otherwise: Bind) -> Bind:
         try:
             return bind(*args, **kwargs)
         except TypeError:
-            # The wrapper is called all the same, and may know what to do.
+            # The wrapper is called all the same, and may accept these arguments.
             return {**otherwise(*args, **kwargs), AS_GIVEN: True}
 
     return either
 
 
-def _apart_from(takes: _Parameters, own: Bind, inner: Bind) -> Bind:
-    """Bind as the function below does, and add the wrapper's own keywords as far as they are given."""
+def _with_own_keywords(takes: _Parameters, own: Bind, inner: Bind) -> Bind:
+    """Bind as the function below does, and add the wrapper's own keywords if they are passed."""
 
     def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
         own(*args, **kwargs)
-        mine = {name: kwargs[name] for name in takes.keywords if name in kwargs}
-        rest = {name: value for name, value in kwargs.items() if name not in mine}
-        return {**inner(*args, **rest), **mine}
+        own_keywords = {name: kwargs[name] for name in takes.keywords if name in kwargs}
+        rest = {name: value for name, value in kwargs.items() if name not in own_keywords}
+        return {**inner(*args, **rest), **own_keywords}
 
     return bind
 
 
-def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
-    """Bind each argument to the name that the wrapper shows for it. Two calls that the wrapper can tell apart never
-    get the same arguments."""
+def _by_shown_names(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
+    """Bind each argument to the name that the wrapper shows for it.
+
+    Two calls that the wrapper can tell apart never get the same arguments.
+    """
     rest, named = takes.rest or "", takes.named
     taken = {*takes.names(), BY_KEYWORD, AS_GIVEN}
     may_be_shown = not taken.intersection(shown)
@@ -231,14 +240,14 @@ def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
     def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = own(*args, **kwargs)
         more: Mapping[str, Any] = bound[named] if named is not None else {}
-        given: tuple[Any, ...] = bound[rest]
-        names = dict(zip(shown, given, strict=False))
+        values: tuple[Any, ...] = bound[rest]
+        names = dict(zip(shown, values, strict=False))
         if not may_be_shown or not taken.isdisjoint(more) or not names.keys().isdisjoint(more):
             return {**bound, AS_GIVEN: True}
         arguments = {name: value for name, value in bound.items() if name not in (rest, named)} | names
         arguments.update(more)
-        if len(given) > len(shown):
-            arguments[rest] = given[len(shown) :]
+        if len(values) > len(shown):
+            arguments[rest] = values[len(shown) :]
         by_keyword = sorted(more.keys() & set(shown))
         if by_keyword:
             arguments[BY_KEYWORD] = by_keyword
@@ -247,9 +256,11 @@ def _named(own: Bind, takes: _Parameters, shown: tuple[str, ...]) -> Bind:
     return bind
 
 
-def _handed_on_by(function: FunctionType, wrapped: Any, takes: _Parameters) -> CellType | None:
-    """Return the cell in which a wrapper holds the function below, if all that it does with its arguments is to
-    call that function with them; else None."""
+def _passing_cell(function: FunctionType, wrapped: Any, takes: _Parameters) -> CellType | None:
+    """Return the cell in which a wrapper holds the function below.
+
+    Return None if the wrapper does more with its arguments than to call that function with them.
+    """
     if takes.named is None or takes.positional or takes.keywords:
         return None
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
@@ -282,24 +293,24 @@ def _handed_on_by(function: FunctionType, wrapped: Any, takes: _Parameters) -> C
 
 
 def _names_of(arguments: ast.arguments) -> set[str]:
-    return {each.arg for each in ast.walk(arguments) if isinstance(each, ast.arg)}
+    return {node.arg for node in ast.walk(arguments) if isinstance(node, ast.arg)}
 
 
 # -- other callables ---------------------------------------------------------------------------------------------------
 
 
 def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Binding:
-    """Bind for a partial object, a bound method or an object that is called. Added arguments count with its code."""
+    """Bind for a partial object, a bound method or an object with `__call__`. Added arguments count with its code."""
     if not args and not keywords:
         return inner
-    held, more = inner.positional[: len(args)], len(args) - len(inner.positional)
+    filled, more = inner.positional[: len(args)], len(args) - len(inner.positional)
 
-    def bind(*given: Any, **named: Any) -> dict[str, Any]:
-        bound = inner.bind(*args, *given, **{**keywords, **named})
+    def bind(*passed: Any, **named: Any) -> dict[str, Any]:
+        bound = inner.bind(*args, *passed, **{**keywords, **named})
         if AS_GIVEN in bound:
-            # Its names are those of a wrapper, which may be called like the parameters in `held`.
-            return {"args": given, "kwargs": named, AS_GIVEN: True}
-        for name in held:
+            # Its names are those of a wrapper, and the parameters in `filled` may have the same names.
+            return {"args": passed, "kwargs": named, AS_GIVEN: True}
+        for name in filled:
             bound.pop(name, None)
         if more > 0 and inner.rest in bound:
             bound[inner.rest] = bound[inner.rest][more:]
@@ -307,21 +318,21 @@ def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any
             bound.pop(name, None)
         return bound
 
-    names = None if inner.names is None else inner.names.difference(held)
+    names = None if inner.names is None else inner.names.difference(filled)
     return inner._replace(bind=bind, positional=inner.positional[len(args) :], names=names)
 
 
 def _of_anything(function: Any) -> Binding:
-    """Bind for an object whose `__call__` is not written in Python; its signature, if it shows one, gives names."""
+    """Bind for an object whose `__call__` is not written in Python. Its signature, if it shows one, names arguments."""
     try:
         shown = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         positional: tuple[str, ...] = ()  # it shows none
     else:
-        positional = tuple(each.name for each in shown if each.kind <= each.POSITIONAL_OR_KEYWORD)
+        positional = tuple(parameter.name for parameter in shown if parameter.kind <= parameter.POSITIONAL_OR_KEYWORD)
 
     def anything(*args: Any, **kwargs: Any) -> dict[str, Any]:
         return {"args": args, "kwargs": kwargs}
 
     takes = _Parameters((), (), (), "args", "kwargs")
-    return Binding(_named(anything, takes, positional), positional, "args", None, ())
+    return Binding(_by_shown_names(anything, takes, positional), positional, "args", None, ())

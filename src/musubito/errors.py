@@ -1,7 +1,7 @@
-"""The errors of Musubito, by whose fault it is.
+"""The errors of Musubito, by cause.
 
-Every error is a `MusubitoError`, says in its text what is wrong and what to do about it, and carries the facts as
-attributes. An error of the user's own step is never one of these: it is re-raised untouched.
+Every error is a `MusubitoError`. Its text names the fault and the remedy, and its attributes hold the facts. An error
+of the user's own step is never one of these: it is re-raised untouched.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 LOGGER: Final = logging.getLogger("musubito")
 _OWN: Final = tuple(f"{Path(__file__).parent}{end}{os.sep}" for end in ("", "_langgraph"))
-"""Where the files of the two packages lie."""
+"""The beginnings of the paths of all files in the two packages."""
 _NOT_THE_USERS: Final = (f"{Path(os.__file__).parent}{os.sep}", "<frozen ")
 _INSTALLED: Final = re.compile(rf"{re.escape(os.sep)}(?:site|dist)-packages{re.escape(os.sep)}").search
 
@@ -46,7 +46,7 @@ class MusubitoError(Exception):
     """The root of all errors that Musubito raises itself."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # They are raised in worker processes, too, and their arguments are not those that they were made of.
+        # Worker processes send these errors. `args` are not the arguments of `__init__`, so the default would fail.
         return _again, (type(self), self.args), self.__dict__
 
 
@@ -55,12 +55,14 @@ def _again(cls: type[MusubitoError], args: tuple[Any, ...]) -> MusubitoError:
 
 
 class MusubitoWarning(UserWarning):
-    """Something was not recorded, or not as the user may expect; the user's own work went on."""
+    """A warning that something was not recorded, or not as the user may expect. The user's own work went on."""
 
 
 def warn(message: str) -> None:
-    """One `MusubitoWarning`, at the line of the user's that led here. Where warnings are errors it is logged: the work
-    that it tells of is done and paid for."""
+    """Issue one `MusubitoWarning`, at the line of the user's code that led here.
+
+    If warnings are errors, the message is logged instead: the work that it speaks of is done and paid for.
+    """
     depth = 1
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(_OWN):
@@ -94,7 +96,7 @@ def at_line_of_user(what: str) -> str:
 class EncodingError(MusubitoError):
     """A value that has no canonical encoding.
 
-    `path` leads to it from the outermost value (`$.messages[3].content`), `problem` says what is wrong with it.
+    `path` leads from the outermost value to this one (`$.messages[3].content`). `problem` says what is wrong with it.
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -104,9 +106,9 @@ class EncodingError(MusubitoError):
 
 
 class InputError(MusubitoError):
-    """An argument that cannot be identified; raised before anything runs.
+    """An argument that cannot be identified. The error is raised before anything runs.
 
-    `argument` is the parameter's name, `path` leads from it, `$`, to the offending value.
+    `argument` is the name of the parameter. `path` leads from the argument, `$`, to the offending value.
     """
 
     def __init__(self, operation: str, argument: str, path: str, problem: str) -> None:
@@ -118,7 +120,7 @@ class InputError(MusubitoError):
 
 
 class CodeError(InputError):
-    """The code of a step that cannot be identified: an object that it holds raises when it is looked at."""
+    """The code of a step that cannot be identified: an object in the code raises when it is inspected."""
 
     def __init__(self, operation: str, error: Exception) -> None:
         super().__init__(operation, "its code", "$", repr(error))
@@ -126,7 +128,7 @@ class CodeError(InputError):
 
 
 class ChangedInput(InputError):
-    """What an effect was given, or what is around it, was changed by somebody else while it waited: it was not done."""
+    """The arguments of an effect, or its surroundings, were changed while the effect waited. It was not done."""
 
     def __init__(self, operation: str) -> None:
         problem = "what it was given, or what is around it, was changed while it waited"
@@ -143,11 +145,11 @@ class StoreError(MusubitoError):
 
 
 class StoreClosed(StoreError):
-    """It was closed, and will answer nothing any more."""
+    """The store was closed, and answers nothing any more."""
 
 
 class StoreBusy(StoreError):
-    """The database was locked by somebody else for longer than it is waited for."""
+    """The database was locked by another process for longer than the store waits."""
 
 
 class SchemaError(StoreError):
@@ -155,11 +157,11 @@ class SchemaError(StoreError):
 
 
 class ArtifactUnreadable(MusubitoError):
-    """A stored payload that does not decode: a format from elsewhere, or a class that is not there any more."""
+    """A stored payload that cannot be decoded: its format is unknown, or a class of it is not there any more."""
 
 
 class ArtifactMissing(ArtifactUnreadable):
-    """A stored payload that is not where its row says."""
+    """A stored payload that is not at the place that its row names."""
 
 
 class ArtifactCorrupt(ArtifactUnreadable):
@@ -181,8 +183,8 @@ class WrongKey(MusubitoError):
 class NotReplayed(MusubitoError):
     """A call in the mode `replay_only` that would have to run.
 
-    `why` names what differs from the nearest earlier call; `explanation` is the whole `Explanation`, None for an effect
-    and where the store failed.
+    `why` names what differs from the nearest earlier call. `explanation` is the whole `Explanation`, or None for an
+    effect and if the store failed.
     """
 
     def __init__(self, operation: str, why: str, explanation: Any = None) -> None:
@@ -193,10 +195,12 @@ class NotReplayed(MusubitoError):
 
 
 class EffectOutcomeUnknown(MusubitoError):
-    """An external effect was begun and nobody knows whether it took place.
+    """An external effect was begun, and nobody knows whether it took place.
 
-    Raised instead of running it once more. The remedy is a policy with `on_unknown="rerun"` (the remote side ignores a
-    repeated idempotency key) or with a callable that finds out (`on_unknown=reconcile`).
+    The error is raised instead of running the effect once more. There are two remedies:
+
+    - If the remote side ignores a repeated idempotency key, a policy with `on_unknown="rerun"`.
+    - A policy with a callable that finds out (`on_unknown=reconcile`).
     """
 
     def __init__(self, operation: str, idempotency_key: str, why: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs: what was replayed, what ran, and why."""
+"""Runs: which calls were replayed, which ran, and why."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["CallRecord", "RunRecord", "record_usage", "run"]
 
 NOT_FOUND: Final = ReplayReason.NODE_NOT_FOUND.name
 MOST_TOKENS: Final = 10**12
-"""More of them are a mistake."""
+"""Tokens that one call of `record_usage` may report. More are a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
     """One call of a run.
 
-    `outcome` is "replayed", "ran", "failed", "suspended" (a framework's control flow passed through) or "cancelled";
-    `at` is when it ended, in seconds since the epoch, `duration_ms` what it took now, `saved_ms` what the replayed
-    execution took when it ran. `tokens` are those that it used itself, `saved_tokens` those that the replayed execution
-    took with all calls inside it.
+    `outcome` is "replayed", "ran", "failed", "suspended" (a framework's control flow passed through) or "cancelled".
+    `at` is the end of the call, in seconds since the epoch. `duration_ms` is the time that the call took now, and
+    `saved_ms` the time that the replayed execution took when it ran. `tokens` were used by the call itself.
+    `saved_tokens` were used by the replayed execution, with all calls inside it.
     """
 
     operation: str
@@ -48,7 +48,7 @@ class CallRecord:
 
 
 class RunRecord:
-    """What `with run() as r` gives: the run's id, and its calls so far."""
+    """The value of `with run() as r`: the id of the run, and its calls so far."""
 
     def __init__(self, engine: MusubitoEngine, run: Run) -> None:
         self._engine = engine
@@ -59,17 +59,17 @@ class RunRecord:
 
     @property
     def run_id(self) -> str:
-        """The id under which the ledger has it."""
+        """The id of the run in the history."""
         return self._engine.journal.run_id(self._run).hex()
 
     @property
     def name(self) -> str | None:
-        """The name it was given."""
+        """The name of the run; None without one."""
         return self._run.name
 
     @property
     def calls(self) -> list[CallRecord]:
-        """The calls that have ended, in that order. A reason compares with what ran before this run."""
+        """The calls that have ended, in the order of their ends. A reason compares with executions before this run."""
         lines = list(self._run.lines or ())
         missing: defaultdict[str, set[bytes]] = defaultdict(set)
         for line in lines:
@@ -99,36 +99,40 @@ def _record(line: CallLine, missing: ReplayReason | None) -> CallRecord:
 def run(
     name: str | None = None, *, tags: Mapping[str, Any] | None = None, mode: str | None = None
 ) -> Iterator[RunRecord]:
-    """Group the calls inside into one run; within a run each sample of a STOCHASTIC step is given at most once.
+    """Group the calls inside into one run.
 
-    Inside another run it joins that one's samples, as a part of it has to. `tags` must be plain JSON data; TypeError
-    for what is no mapping.
+    Within a run each sample of a STOCHASTIC step is given at most once. A run inside another run is a part of it, and
+    shares its samples. `tags` is a mapping of plain JSON data.
 
-    `mode` says how the calls inside are made, those of steps inside of steps too:
+    `mode` says how the calls inside are made, the calls of steps inside of steps included:
 
-    - "replay" (as if nothing was said): replay results where that is safe, run and record the rest.
+    - "replay", which holds without any mode: replay results where that is safe, run and record the rest.
     - "refresh": run every step and record it anew. An effect that was done is not repeated.
-    - "replay_only": replay, or raise `NotReplayed`, saying what differs from the nearest earlier call. Nothing runs.
-    - "off": run every function as if it were no step, effects too; nothing is looked up or stored. A step still gives
-      back a `MusubitoResult`, and no calls are listed.
+    - "replay_only": replay, or raise `NotReplayed`, which says what differs from the nearest earlier call. Nothing
+      runs.
+    - "off": run every function as if it were no step, effects too. Nothing is looked up or stored. A step still
+      returns a `MusubitoResult`, and no calls are listed.
 
-    The innermost that was said counts: a graph's config (`{"configurable": {"musubito": {"mode": ...}}}`),
-    `run(mode=...)`, `use_musubito_engine(None)` (off), and last the environment variable `MUSUBITO_MODE`. Threads that
-    inherit no context take the mode that was said last. ValueError for any other mode.
+    A mode can be set by a graph's config (`{"configurable": {"musubito": {"mode": ...}}}`), by `run(mode=...)` and by
+    `use_musubito_engine(None)` (off). The innermost of these counts. Without any, the environment variable
+    `MUSUBITO_MODE` counts. Threads that inherit no context take the mode that was set last.
+
+    Raise TypeError for tags that are no mapping, `MusubitoError` for tags that are no JSON, and ValueError for any
+    other mode.
     """
-    said = None if mode is None else mode_named(mode, "the mode of a run")
+    own_mode = None if mode is None else mode_named(mode, "the mode of a run")
     if tags is not None and not isinstance(tags, Mapping):
         raise TypeError(f"the tags of a run are a mapping, such as {{'team': 'a'}}, not {tags!r}")
     try:
         tagged = json.dumps(dict(tags)) if tags is not None else None
     except (TypeError, ValueError) as error:
         raise MusubitoError(f"the tags of a run must be plain JSON data: {error}") from error
-    scope, in_mode = SCOPE.get(), said or current_mode()
+    scope, in_mode = SCOPE.get(), own_mode or current_mode()
     if in_mode is Mode.OFF:
-        with _unrecorded(name, tagged, said) as record:
+        with _unrecorded(name, tagged, own_mode) as record:
             yield record
         return
-    engine = current_engine() if said is None else recording_engine()
+    engine = current_engine() if own_mode is None else recording_engine()
     outer = scope.run if scope.engine is engine else None
     frame = scope.frame
     within: tuple[bytes, int | None] | None = None
@@ -140,18 +144,18 @@ def run(
     this.lines = []
     if outer is not None:
         this.samples = outer.samples
-    # Nothing runs in it, so it begins no namespace.
+    # Nothing runs in a run that is replay-only, so it begins no namespace.
     this.only_asks = in_mode is Mode.REPLAY_ONLY
     if not this.only_asks:
         engine.journal.append(this)
         engine.keeper.wake()
-    token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient, said or scope.mode))
+    token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient, own_mode or scope.mode))
     engine.open.enter(this)
     try:
-        with nullcontext() if said is None else said_elsewhere(said):
+        with nullcontext() if own_mode is None else said_elsewhere(own_mode):
             yield RunRecord(engine, this)
     except BaseException as error:
-        # Whoever calls `sys.exit` inside did not come to its end.
+        # A run that is left by `sys.exit` did not come to its end: it failed.
         stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
         this.status = "cancelled" if stopped else "failed"
         raise
@@ -164,22 +168,22 @@ def run(
 
 
 @contextmanager
-def _unrecorded(name: str | None, tags: str | None, said: Mode | None) -> Iterator[RunRecord]:
-    """A run of which nothing is written. Whether there is a store is not asked."""
+def _unrecorded(name: str | None, tags: str | None, own_mode: Mode | None) -> Iterator[RunRecord]:
+    """Make a run of which nothing is written. Whether there is a store does not matter."""
     engine, scope = engine_without_store(), SCOPE.get()
     this = engine.new_run(name, tags)
-    token = SCOPE.set(scope if said is None else scope._replace(mode=said))
+    token = SCOPE.set(scope if own_mode is None else scope._replace(mode=own_mode))
     try:
-        with nullcontext() if said is None else said_elsewhere(said):
+        with nullcontext() if own_mode is None else said_elsewhere(own_mode):
             yield RunRecord(engine, this)
     finally:
         SCOPE.reset(token)
 
 
 def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> None:
-    """Called inside a step: what the model that it asked has used. Adds up over several calls.
+    """Record the tokens that a model used, inside the step that called the model. Several calls add up.
 
-    Raises `MusubitoError` outside a step, TypeError and ValueError for what are no numbers of tokens.
+    Raise `MusubitoError` outside a step, TypeError or ValueError for values that are no numbers of tokens.
     """
     for tokens in (input_tokens, output_tokens):
         if type(tokens) is not int:
@@ -191,6 +195,6 @@ def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> N
     frame = SCOPE.get().frame
     if frame is None:
         if current_mode() is Mode.OFF:
-            return  # it may well be inside of one, which runs as if it were none
+            return  # the caller may be inside a step, which runs as if it were none
         raise MusubitoError("record_usage is called inside a step")
     frame.uses_tokens(model, input_tokens, output_tokens)

@@ -1,6 +1,6 @@
-"""The plain values that everything above them speaks in. Nothing here does anything.
+"""The plain values that all other modules use. They do nothing but check what they are made of.
 
-Ids are 32-byte digests inside and hexadecimal text to the reader.
+Ids are 32-byte digests inside, and hexadecimal text for readers.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ T_co = TypeVar("T_co", covariant=True)
 Digest = NewType("Digest", bytes)
 
 UNSTORABLE = "unstorable-"
-"""What the artifact id of an output begins with that could not be stored; such an id never repeats."""
+"""The beginning of the artifact id of an output that could not be stored. Such an id never repeats."""
 
 
 class StepType(Enum):
-    """What a step's function is, and with it what may be done with its results."""
+    """The kind of a step's function, which decides how its results may be used."""
 
     DETERMINISTIC = "deterministic"
-    """Equal inputs, equal answers: one stored result serves every call."""
+    """Equal inputs have equal outputs: one stored result answers every call."""
     STOCHASTIC = "stochastic"
-    """Each answer is a sample: within one run each stored sample is given at most once."""
+    """Each output is a sample: within one run each stored sample is given at most once."""
     EXTERNAL_EFFECT = "external_effect"
-    """It changes the world: never repeated because code or anything upstream was edited."""
+    """The function changes the world. It is never repeated because its code or anything upstream was edited."""
 
 
 class NodeStatus(Enum):
-    """What a reader is told about a node."""
+    """The status of a node, as readers see it."""
 
     RUNNING = "RUNNING"
     SUCCESS = "SUCCESS"
@@ -59,7 +59,7 @@ class NodeStatus(Enum):
 
 
 class ReplayReason(Enum):
-    """Why a call was replayed (the three hits) or run (all others)."""
+    """The reason why a call was replayed (the three hits) or ran (all others)."""
 
     EXACT_HIT = "exact hit"
     EARLY_CUTOFF_HIT = "early cutoff hit"
@@ -110,7 +110,7 @@ _SAYS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ReplayDecision:
-    """Whether a call is replayed, and why (not)."""
+    """The decision whether a call is replayed, and the reason."""
 
     replay: bool
     reason: ReplayReason
@@ -118,39 +118,39 @@ class ReplayDecision:
 
 @dataclass(frozen=True, slots=True)
 class EffectHappened:
-    """What a reconcile callable gives back when the effect did take place; `value` becomes the step's result."""
+    """The answer of a reconcile callable that the effect took place. `value` becomes the step's result."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class EffectNeverHappened:
-    """What a reconcile callable gives back when the effect did not take place, so that it may run."""
+    """The answer of a reconcile callable that the effect did not take place, so that it may run."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepConfiguration:
-    """How a step may be replayed.
+    """The policy of a step, which decides when its results are replayed.
 
-    `ttl_seconds`: age, counted from the start of the execution, from which on it is not replayed.
-    `allow_cross_parent_reuse`: a result may answer whatever the parents were; `None` means the default of where the
-    step is used (off in the core, on for graph nodes).
-    `definite_failures`: exceptions of an EXTERNAL_EFFECT that prove that nothing happened outside.
-    `on_unknown`: what to do when an effect's outcome is unknown: "raise" `EffectOutcomeUnknown`, "rerun" with the same
-    idempotency key, or a callable that takes the idempotency key and gives back `EffectHappened` or
-    `EffectNeverHappened`.
-    `ignore_files`: patterns (as of `fnmatch`: `"*.log"`, `"cache/*"`) for paths and names of files and folders that the
-    step reads and that do not count.
-    `record_inputs`: keep what calls that ran were given, for `why` and other readers; no replay needs it.
-    `packages`: which installed packages that the code names count by version and contents: "version" for all, "ignore"
-    for none. `None` means those that no package index gave out as a release: installed from a folder, an archive or a
-    repository, copied into site-packages, marked `Private ::`, or with a local version (`1.2+build`).
-    `inputs`: the names of the arguments that count; of a graph's node, the keys of its state. Calls that differ only in
-    others are the same call. `None`: all arguments count.
-    `code`: "source" counts the code that a step reaches, "version" only its `operation_version`. With "version" neither
-    an edit of the code nor one of its arguments' classes runs the step again.
-
-    Enumerations are given as members or by their values, such as `step_type="stochastic"`.
+    - `step_type`: the kind of the step's function, as a member of `StepType` or by its value, such as `"stochastic"`.
+    - `force_reexecution`: run each call, whatever is stored.
+    - `ttl_seconds`: seconds after the start of an execution, from which on it is not replayed.
+    - `allow_cross_parent_reuse`: let a result answer whatever the parents were. `None` means the default of the place
+      where the step is used: off in the core, on for graph nodes.
+    - `definite_failures`: exceptions of an EXTERNAL_EFFECT that prove that nothing happened outside.
+    - `on_unknown`: the reaction to an unknown outcome of an effect. "raise" raises `EffectOutcomeUnknown`, "rerun" runs
+      the effect with the same idempotency key. A callable takes the idempotency key, and returns `EffectHappened` or
+      `EffectNeverHappened`.
+    - `record_inputs`: store the inputs of calls that ran, for `why` and other readers. No replay needs them.
+    - `ignore_files`: patterns (as of `fnmatch`: `"*.log"`, `"cache/*"`) for paths and names of files and folders. A
+      file or folder that matches does not count, though the step reads it.
+    - `inputs`: the names of the arguments that count; for a graph's node, the keys of its state. Calls that differ only
+      in other arguments are the same call. `None`: all arguments count.
+    - `code`: "source" counts the code that a step reaches, "version" only its `operation_version`. With "version"
+      neither an edit of the code nor one of its arguments' classes runs the step again.
+    - `packages`: the installed packages that count by version and contents, if the code names them. "version" counts
+      all, "ignore" none. `None` counts packages that are no release of a package index: installed from a folder, an
+      archive or a repository, copied into site-packages, marked `Private ::`, or with a local version (`1.2+build`).
     """
 
     step_type: StepType = StepType.DETERMINISTIC
@@ -172,24 +172,24 @@ class StepConfiguration:
             ("allow_cross_parent_reuse", (True, False, None)),
             ("record_inputs", (True, False)),
         ):
-            said: object = getattr(self, name)
-            if not any(said is each for each in allowed):
-                raise TypeError(f"{name} must be {' or '.join(map(str, allowed))}, not {said!r}")
+            value: object = getattr(self, name)
+            if not any(value is option for option in allowed):
+                raise TypeError(f"{name} must be {' or '.join(map(str, allowed))}, not {value!r}")
         ttl: object = self.ttl_seconds
         if ttl is not None and (not isinstance(ttl, int | float) or isinstance(ttl, bool) or not ttl >= 0):
             raise ValueError(f"ttl_seconds must be None or a number of seconds >= 0, not {ttl!r}")
         failures: object = self.definite_failures
         if not isinstance(failures, tuple) or not all(
-            isinstance(each, type) and issubclass(each, BaseException) for each in failures
+            isinstance(failure, type) and issubclass(failure, BaseException) for failure in failures
         ):
             raise TypeError(f"definite_failures must be a tuple of exception classes, not {failures!r}")
         patterns: object = self.ignore_files
-        if not isinstance(patterns, tuple) or not all(isinstance(each, str) and each for each in patterns):
+        if not isinstance(patterns, tuple) or not all(isinstance(pattern, str) and pattern for pattern in patterns):
             raise TypeError(f'ignore_files must be a tuple of patterns, such as ("*.log",), not {patterns!r}')
         if not callable(self.on_unknown) and self.on_unknown not in ("raise", "rerun"):
             raise ValueError(f'on_unknown must be "raise", "rerun" or a callable, not {self.on_unknown!r}')
         inputs: object = self.inputs
-        if inputs is not None and (not isinstance(inputs, tuple) or not all(type(each) is str for each in inputs)):
+        if inputs is not None and (not isinstance(inputs, tuple) or not all(type(name) is str for name in inputs)):
             raise TypeError(f'inputs must be None or a tuple of names, such as ("question",), not {inputs!r}')
         if self.code not in ("source", "version"):
             raise ValueError(f'code must be "source" or "version", not {self.code!r}')
@@ -197,24 +197,24 @@ class StepConfiguration:
             raise ValueError(f'packages must be "version", "ignore" or None, not {self.packages!r}')
 
 
-def _member(field: str, kind: type[StepType], said: object) -> StepType:
-    """Return the member that is given as such or by its value."""
-    if isinstance(said, kind):
-        return said
-    values = ", ".join(f'"{each.value}"' for each in kind)
-    if not isinstance(said, str):
-        raise TypeError(f"{field} must be a {kind.__name__} or one of {values}, not {said!r}")
+def _member(field: str, kind: type[StepType], value: object) -> StepType:
+    """Return a member of an enumeration, passed as such or by its value."""
+    if isinstance(value, kind):
+        return value
+    values = ", ".join(f'"{member.value}"' for member in kind)
+    if not isinstance(value, str):
+        raise TypeError(f"{field} must be a {kind.__name__} or one of {values}, not {value!r}")
     try:
-        return kind(said.lower())
+        return kind(value.lower())
     except ValueError:
-        raise ValueError(f"{field} must be one of {values}, not {said!r}") from None
+        raise ValueError(f"{field} must be one of {values}, not {value!r}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class MusubitoResult(Generic[T_co]):
-    """What a step call gives back: the value and where it comes from.
+    """The result of a step call: the value, and where it comes from.
 
-    `artifact_id` addresses the value by its content, `node_id` is this call's place in the lineage, and
+    `artifact_id` addresses the value by its content. `node_id` is the place of this call in the lineage.
     `producer_node_id` is the node under which the function actually ran.
     """
 
@@ -240,7 +240,7 @@ _USE_VALUE = "what the step gave is its `.value`: use .value"
 
 
 def check_name(what: str, name: object) -> None:
-    """Raises TypeError and ValueError for a name that no store can keep."""
+    """Raise TypeError or ValueError for a name that no store can keep."""
     if not isinstance(name, str):
         raise TypeError(f"{what} is a text, not a {type(name).__name__}")
     if not name:
@@ -251,21 +251,21 @@ def check_name(what: str, name: object) -> None:
         raise ValueError(f"{what} holds half of a surrogate pair, at {error.start}: {name!r}") from None
 
 
-def check_inputs(operation: str, inputs: tuple[str, ...], known: Collection[str]) -> None:
+def check_inputs(operation: str, inputs: tuple[str, ...], argument_names: Collection[str]) -> None:
     """Raise ValueError for names in `inputs` that no argument has."""
-    unknown = [name for name in inputs if name not in known]
+    unknown = [name for name in inputs if name not in argument_names]
     if unknown:
         raise ValueError(
             f"{operation}: inputs names {', '.join(map(repr, unknown))}, and its arguments are "
-            f"{', '.join(sorted(known)) or 'none'}"
+            f"{', '.join(sorted(argument_names)) or 'none'}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class StepDefinition:
-    """What a decorated step is made of; every step carries it as `__musubito_step__`.
+    """The definition of a step, which every decorated function carries as `__musubito_step__`.
 
-    `operation_version` may be a callable without arguments: it is asked at each call.
+    `operation_version` may be a callable without arguments, which is called at each call of the step.
     """
 
     function: Callable[..., Any]
@@ -286,20 +286,20 @@ class StepDefinition:
     def version(self) -> str | None:
         """Return the operation's version as it is now.
 
-        Raise TypeError for a value that is no version, and whatever the callable raises.
+        Raise TypeError for a value that is no version. Errors of the callable pass through.
         """
-        said: object = self.operation_version
-        if said is None or type(said) is str:
-            return said
-        assert callable(said)  # noqa: S101 - as it was checked when the step was made
-        said = said()
-        if type(said) is int:
-            return str(said)
-        if type(said) is not str:
-            if isinstance(said, CoroutineType):
-                said.close()
-            raise TypeError(f"{self.name}: what its operation_version gives is a text or an int, not {said!r}")
-        return said
+        version: object = self.operation_version
+        if version is None or type(version) is str:
+            return version
+        assert callable(version)  # noqa: S101 - checked when the step was made
+        version = version()
+        if type(version) is int:
+            return str(version)
+        if type(version) is not str:
+            if isinstance(version, CoroutineType):
+                version.close()
+            raise TypeError(f"{self.name}: what its operation_version gives is a text or an int, not {version!r}")
+        return version
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
-"""Whether an execution may be replayed: a pure function of the execution, the policy and the time.
+"""The decision whether an execution may be replayed: a pure function of the execution, the policy and the time.
 
-It never reads a clock or a store. What needs a look elsewhere (the artifact's digest, what was read from stores, which
-samples this run was given) is checked by the protocol once this function has agreed.
+The function never reads a clock or a store. Some conditions need a look elsewhere: the artifact's digest, the reads
+from stores, the samples that this run was given. The protocol checks these once the function has agreed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Execution", "decide", "no", "yes"]
 
 
 class Execution(Protocol):
-    """What the decision looks at."""
+    """The facts about an execution that the decision uses."""
 
     @property
     def outcome(self) -> int:
@@ -26,39 +26,46 @@ class Execution(Protocol):
 
     @property
     def not_replayable(self) -> str | None:
-        """Why it may not be replayed, None if it may."""
+        """The reason why the execution may not be replayed; None if it may."""
 
     @property
     def started_at(self) -> float:
-        """Seconds since the epoch."""
+        """The start of the execution, in seconds since the epoch."""
 
     @property
     def valid_from(self) -> float | None:
-        """Before this, something nested inside it lies in the future."""
+        """Seconds since the epoch before which something nested inside lies in the future; None if nothing does."""
 
     @property
     def valid_until(self) -> float | None:
-        """From this on, something nested inside it has expired."""
+        """Seconds since the epoch from which on something nested inside has expired; None if nothing expires."""
 
 
-# Made once: a decision is taken on every call.
+# Made once, since every call takes a decision.
 _YES: Final = {reason: ReplayDecision(replay=True, reason=reason) for reason in ReplayReason}
 _NO: Final = {reason: ReplayDecision(replay=False, reason=reason) for reason in ReplayReason}
 
 
 def yes(reason: ReplayReason) -> ReplayDecision:
-    """Replay, for this reason."""
+    """Return the decision to replay, for this reason."""
     return _YES[reason]
 
 
 def no(reason: ReplayReason) -> ReplayDecision:
-    """Run, for this reason."""
+    """Return the decision to run, for this reason."""
     return _NO[reason]
 
 
 def decide(execution: Execution, policy: StepConfiguration, now: float) -> ReplayDecision:
-    """Replay only if it succeeded, is not INVALID and replayable, the policy does not force, it is younger than its
-    time to live and not from the future, and the same holds for everything nested inside it."""
+    """Return whether an execution may be replayed, and the reason.
+
+    It may be replayed if all of this holds:
+
+    - The policy does not force a run.
+    - The execution succeeded, is not INVALID and is replayable.
+    - Its age is below the time to live, and it does not lie in the future.
+    - Nothing nested inside has expired or lies in the future.
+    """
     if policy.force_reexecution:
         return _NO[ReplayReason.FORCE_REEXECUTION]
     if not execution.outcome:
@@ -67,7 +74,7 @@ def decide(execution: Execution, policy: StepConfiguration, now: float) -> Repla
         return _NO[ReplayReason.NODE_INVALID]
     if execution.not_replayable is not None:
         return _NO[ReplayReason.NOT_REPLAYABLE]
-    # Each asks for what must hold: a clock that says nan lets nothing pass.
+    # Each condition asks for what must hold, so that a clock that returns nan lets nothing pass.
     age = now - execution.started_at
     if not age >= 0 or not (policy.ttl_seconds is None or age < policy.ttl_seconds):
         return _NO[ReplayReason.TTL_EXPIRED]

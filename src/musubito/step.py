@@ -1,6 +1,6 @@
-"""The decorator: binds a call's arguments, identifies its code, and hands it to the engine.
+"""The decorator, which binds a call's arguments, identifies its code, and passes the call to the engine.
 
-One wrapper for each kind of callable; each turns a call into a `Call` value and everything else happens below.
+There is one wrapper for each kind of callable. Each turns a call into a `Call` value; the engine does everything else.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Version: TypeAlias = str | Callable[[], str | int]
 
 
 class _Decorator:
-    """`@musubito_step(...)`: typed for each kind of callable."""
+    """The decorator `@musubito_step(...)`, typed for each kind of callable."""
 
     def __init__(self, semantics: StepConfiguration, operation_version: Version | None, name: str | None) -> None:
         self._semantics = semantics
@@ -73,7 +73,7 @@ class _Decorator:
         if self._name is not None and type(self._name) is not str:
             raise TypeError(f"name is a text, not {self._name!r}")
         effect = self._semantics.step_type is StepType.EXTERNAL_EFFECT
-        name = self._name or (_name_of_effect(function) if effect else _name(function))
+        name = self._name or (_name_of_effect(function) if effect else _name_of(function))
         return _wrap(StepDefinition(function, name, self._semantics, self._operation_version))
 
 
@@ -93,13 +93,13 @@ def _check(function: Any) -> None:
 
 def _no_context_manager(function: Any) -> str:
     return (
-        f"musubito_step: {_called(function)} gives a context manager, which cannot be stored and replayed; "
+        f"musubito_step: {_name_of(function)} gives a context manager, which cannot be stored and replayed; "
         "decorate a function that does the work in the `with` block and returns its result"
     )
 
 
-def _called(function: Callable[..., Any]) -> str:
-    """Return the name of a callable: its own, or that of the function or class that it is made of."""
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a callable: its own, or the name of the function or class that it is made of."""
     named: Any = function
     if isinstance(function, functools.partial):
         named = function_in(function)
@@ -108,23 +108,20 @@ def _called(function: Callable[..., Any]) -> str:
     return f"{known_as(named.__module__)}.{named.__qualname__}"
 
 
-def _name(function: Callable[..., Any]) -> str:
-    return _called(function)
-
-
 def _name_of_effect(function: Callable[..., Any]) -> str:
-    """An effect is known by its name and not by its code, so two effects must not share one.
+    """Return the name of an effect. Raise TypeError for a name that two effects might share.
 
-    That of a script goes by the script's file, as if it had been imported.
+    An effect is identified by its name, and not by its code. An effect of a script is named after the script's file, as
+    if the script had been imported.
     """
     qualname = getattr(function, "__qualname__", None)
     if qualname is None:
         raise TypeError(f"{function!r} has no name of its own: as an EXTERNAL_EFFECT it needs a name=...")
-    module: str | None = function.__module__  # None where text was run that says no `__name__`
+    module: str | None = function.__module__  # None if text was run that has no `__name__`
     if "<locals>" in qualname or module is None:
-        where = "inside a function" if module is not None else "in no module"
+        place = "inside a function" if module is not None else "in no module"
         raise TypeError(
-            f"{module}.{qualname}: an EXTERNAL_EFFECT that is made {where} needs a name=..., "
+            f"{module}.{qualname}: an EXTERNAL_EFFECT that is made {place} needs a name=..., "
             "one for each effect that differs"
         )
     if known_as(module) == SCRIPT:
@@ -156,13 +153,15 @@ def musubito_step(
 ) -> Any:
     """Make a function a step: its calls are recorded, and replayed where that is safe.
 
-    A call gives back a `MusubitoResult` (a generator's a `MusubitoStream`). `operation_version` stands for what code
-    cannot show: a prompt on a server, a remote model. A callable without arguments is asked for it at each call, and
-    gives a text or an int. `name` is the operation's name, by default the function's module and qualified name. Works
-    bare and with arguments, on sync and async functions, generators and methods, under and above other decorators, on
-    partial objects and on objects that are called.
+    A call returns a `MusubitoResult`; the call of a generator returns a `MusubitoStream`. If an argument cannot be
+    identified, the call raises `InputError` before anything runs.
 
-    Raises `InputError` at a call, before anything runs, if an argument cannot be identified.
+    `operation_version` stands for things that code cannot show: a prompt on a server, a remote model. A callable
+    without arguments is called at each call of the step, and returns a text or an int. `name` is the operation's name;
+    by default it is the function's module and qualified name.
+
+    The decorator works bare and with arguments, and under and above other decorators. It takes sync and async
+    functions, generators, methods, partial objects, and objects with `__call__`.
     """
     if isinstance(semantics, StepConfiguration) or semantics is None:
         return _Decorator(semantics or StepConfiguration(), operation_version, name)
@@ -178,25 +177,25 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
     step: Any
     if declared is Answer.AWAITABLE:
 
-        @_as(function)
+        @_looks_like(function)
         async def step(*args: Any, **kwargs: Any) -> Any:
-            return await _awaited(caller, args, kwargs)
+            return await _call_async(caller, args, kwargs)
 
     elif declared is not None:
         caller.check(declared)
 
-        @_as(function)
+        @_looks_like(function)
         def step(*args: Any, **kwargs: Any) -> Any:
             return _stream(caller, declared, args, kwargs)
 
     else:
 
-        @_as(function)
+        @_looks_like(function)
         def step(*args: Any, **kwargs: Any) -> Any:
             if not caller.gives_value:
                 answer = caller.find_answer()
                 if answer is Answer.AWAITABLE:
-                    return _awaited(caller, args, kwargs)
+                    return _call_async(caller, args, kwargs)
                 if answer is not Answer.VALUE:
                     return _stream(caller, answer, args, kwargs)
             mode = current_mode()
@@ -211,32 +210,32 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
 
     step.__musubito_step__ = definition
     step.__musubito_call__ = caller.call
-    made: Callable[..., Any] = step
-    return made
+    typed: Callable[..., Any] = step
+    return typed
 
 
-def _as(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _looks_like(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a step look like the callable that it was made of."""
 
     def wraps(step: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(function, FunctionType):
             return functools.wraps(function)(step)
-        step.__name__, step.__qualname__ = (_called(function).rpartition(".")[2],) * 2
+        step.__name__, step.__qualname__ = (_name_of(function).rpartition(".")[2],) * 2
         functools.update_wrapper(step, function, updated=())
         if isinstance(function, functools._lru_cache_wrapper):
-            for each in ("cache_info", "cache_clear", "cache_parameters"):
-                setattr(step, each, getattr(function, each))
+            for method in ("cache_info", "cache_clear", "cache_parameters"):
+                setattr(step, method, getattr(function, method))
         return step
 
     return wraps
 
 
-async def _awaited(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _call_async(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     mode = current_mode()
     if mode is OFF:
         return await run_unrecorded_async(functools.partial(caller.definition.function, *args, **kwargs))
     if loop_is_watched():
-        # Opening the default engine and reading source texts touch files.
+        # Opening the default engine and reading source texts touch files, which would block the loop.
         engine = await asyncio.to_thread(current_engine)
         return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs), mode)
     engine = current_engine()
@@ -244,7 +243,10 @@ async def _awaited(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _unstored(result: MusubitoResult[Any]) -> Any:
-    """Return the result as its function gave it: a coroutine that nobody could foresee is to be awaited."""
+    """Return a result that could not be stored, as the function returned it.
+
+    If its value is an awaitable that could not be foreseen, the caller awaits the result.
+    """
     return _awaiting(result) if inspect.isawaitable(result.value) else result
 
 
@@ -264,12 +266,12 @@ def _stream(caller: _Caller, answer: Answer, args: tuple[Any, ...], kwargs: dict
 
 
 class _Caller:
-    """Turns a call's arguments into a `Call`."""
+    """The part of a step that turns a call's arguments into a `Call`."""
 
     def __init__(self, definition: StepDefinition) -> None:
         self.definition = definition
         self.answer: Answer | None = None
-        """The kind of thing that a call gives, None until the first call."""
+        """The kind of answer of a call; None until the first call."""
         self.gives_value = False
         self._function = definition.function
         self._bind_anew()
@@ -281,26 +283,28 @@ class _Caller:
         self._trackers: dict[type, CodeTracker] = {}
         self._version = CodeVersion(definition)
         self._last: tuple[weakref.ref[MusubitoEngine], Fingerprint, tuple[Any, CodeRecord]] | None = None
-        """The engine and the code of the last call, with what all keys of these begin with."""
+        """The engine and the code of the last call, with the beginning of all keys of these."""
         self._is_usual = definition.semantics.code == "source" and not callable(definition.operation_version)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        statements = (each.statements() for each in (self._tracker, *self._trackers.values()))
+        statements = (tracker.statements() for tracker in (self._tracker, *self._trackers.values()))
         return _caller_again, (self.definition, tuple(dict.fromkeys(itertools.chain(*statements))))
 
     def _bind_anew(self) -> None:
         effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
-        # An effect is not repeated because something was put around its function.
+        # A new wrapper must not repeat an effect, so every wrapper counts as one that passes on its arguments.
         binding = binding_of(self._function, complete=effect)
         self._bind, self._positional, _, self._names, functions, self._cells = binding
 
         def is_bound() -> bool:
             return all(
-                each.__code__ is its_code and each.__defaults__ is defaults and each.__kwdefaults__ is keywords
-                for each, its_code, defaults, keywords in functions
+                function.__code__ is its_code
+                and function.__defaults__ is defaults
+                and function.__kwdefaults__ is keywords
+                for function, its_code, defaults, keywords in functions
             )
 
-        self._functions = Unchanged([each for each, *_ in functions], lambda: is_bound)
+        self._functions = Unchanged([function for function, *_ in functions], lambda: is_bound)
 
     def _receiver_of(self, positional: tuple[str, ...]) -> str | None:
         outer = getattr(self._function, "__qualname__", "").rpartition(".")[0]
@@ -308,7 +312,7 @@ class _Caller:
         return positional[0] if is_method else None
 
     def find_answer(self) -> Answer:
-        """Return what a call gives; raise TypeError if that cannot be recorded."""
+        """Return the kind of answer of a call; raise TypeError if it cannot be recorded."""
         if self.answer is None:
             answer = answer_of(self._function)
             self.check(answer)
@@ -316,7 +320,7 @@ class _Caller:
         return self.answer
 
     def check(self, answer: Answer) -> None:
-        """Raise TypeError if a step cannot give this."""
+        """Raise TypeError if a step cannot give an answer of this kind."""
         if answer is Answer.CONTEXT_MANAGER:
             raise TypeError(_no_context_manager(self._function))
         is_effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
@@ -326,10 +330,10 @@ class _Caller:
             )
 
     def call(self, engine: MusubitoEngine, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-        """Raises TypeError, as the function would, if the arguments do not fit."""
+        """Return a `Call` of these arguments. Raise TypeError, as the function would, if they do not fit."""
         functions = self._functions
         unchanged = functions.since is LATEST[0] or functions()
-        if not unchanged or (self._cells and not all(contents(cell) is held for cell, held in self._cells)):
+        if not unchanged or (self._cells and not all(contents(cell) is wrapped for cell, wrapped in self._cells)):
             self._bind_anew()
         arguments = self._bind(*args, **kwargs)
         tracker = self._tracker if self._receiver is None else self._tracker_of(arguments, args)
@@ -348,14 +352,14 @@ class _Caller:
             definition, fingerprint, current = self._version.now(tracker)
             head, code = engine.identified(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
-        # What Call(...) does by way of a function written in Python.
+        # `Call(...)` does the same by a function written in Python, which costs every replay more.
         live = args, kwargs
         fields = definition, fingerprint, current, tracker, head, code, arguments, function, live, None, None, None, ()
         call: Call = tuple.__new__(Call, fields)
         return call
 
     def _tracker_of(self, arguments: dict[str, Any], args: tuple[Any, ...]) -> CodeTracker:
-        """A method's code is that of its receiver's class."""
+        """Return the tracker of a method's code, which is that of its receiver's class."""
         name = self._receiver or ""
         receiver = args[0] if args else arguments[name]
         if isinstance(receiver, type):
@@ -377,5 +381,5 @@ def _caller_again(definition: StepDefinition, statements: tuple[str, ...]) -> _C
     return _Caller(definition)
 
 
-# A program may fill its caches before its first step is called, or made.
+# From the import on, since a program may read files into caches before its first step is made or called.
 listen()

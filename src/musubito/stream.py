@@ -1,7 +1,7 @@
 """Steps that are generators: streamed as they go, recorded when exhausted, replayed chunk by chunk.
 
-A call is made when its stream is first asked for a chunk: then the code runs, so code and arguments are identified
-then. Streams take no single-flight: two equal streams that are zipped together must not wait for each other. The first
+A call begins when its stream is first asked for a chunk. The code runs then, so code and arguments are identified then.
+Streams take no single-flight: two equal streams that are zipped together must not wait for each other. The first stream
 to finish is recorded.
 """
 
@@ -36,10 +36,11 @@ __all__ = ["MusubitoStream", "UnrecordedStream"]
 T = TypeVar("T")
 
 UNCHANGEABLE: Final = (str, bytes, int, float, bool, type(None))
+"""Types of chunks that a reader cannot change, so that they need no copy."""
 
 
 class _StreamStory(Story):
-    """Nobody waits for a stream, and a stream waits for nobody."""
+    """The call of a stream. It waits for no other call, and no other call waits for it."""
 
     __slots__ = ()
 
@@ -51,10 +52,12 @@ class _StreamStory(Story):
 class MusubitoStream(Generic[T]):
     """The chunks of one call of a generator step; iterable once, with `for` or `async for` as the function is.
 
-    When it is exhausted, `result` is the `MusubitoResult` of the list of chunks. Closed early or failed, there is none.
-    It is only iterated: what is sent or thrown into its iterator does not reach the generator (a throw closes it), and
-    what the generator returns at its end is not kept. An async generator lives in a task of its own, from its first
-    chunk to its last, and does not run ahead of whoever iterates.
+    When the stream is exhausted, `result` is the `MusubitoResult` of the list of chunks. If the stream was closed early
+    or failed, there is no result.
+
+    A stream is only iterated. Values sent and errors thrown into its iterator do not reach the generator (a throw
+    closes it). The return value of the generator is not kept. An async generator lives in a task of its own, from its
+    first chunk to its last. That task does not run ahead of the reader.
     """
 
     def __init__(
@@ -67,27 +70,30 @@ class MusubitoStream(Generic[T]):
         *,
         is_async: bool,
     ) -> None:
-        """`make` gives the call as it is now; it is asked here, so that what is wrong with the arguments is said where
-        they are given, and again when the stream begins."""
+        """Prepare a stream.
+
+        `make` returns the call as it is now. It is called here, so that wrong arguments raise an error where they are
+        passed. It is called again when the stream begins.
+        """
         self._engine = engine
         self._make = make
-        # Said where the stream is made, and not where it is iterated.
+        # The mode of the place where the stream is made counts, not of the place where it is iterated.
         self._mode = current_mode() if mode is None else mode
         self._scope = scope or SCOPE.get()
         self._name = name
         self._is_async = is_async
         self._started = False
         self._result: MusubitoResult[list[T]] | None = None
-        # Reading source texts touches files; then it is said when the stream begins.
+        # Source texts are read from files, which would block a watched loop: there errors come when the stream begins.
         if not loop_is_watched():
             input_of(make(), self._scope)
 
     def _kept(self, chunks: list[Any]) -> Any:
-        """What is stored of these chunks."""
+        """Return the value that is stored for these chunks."""
         return chunks
 
     def _given(self, value: Any) -> Iterable[T]:
-        """The chunks of what was stored."""
+        """Return the chunks of a stored value."""
         chunks: Iterable[T] = value
         return chunks
 
@@ -97,7 +103,7 @@ class MusubitoStream(Generic[T]):
 
     @property
     def result(self) -> MusubitoResult[list[T]]:
-        """All chunks, once the stream is exhausted; `MusubitoError` before that."""
+        """The result with all chunks, once the stream is exhausted. Raises `MusubitoError` before that."""
         if self._result is None:
             raise MusubitoError(f"{self._name}: a stream has a result when it is exhausted")
         return self._result
@@ -149,7 +155,7 @@ class MusubitoStream(Generic[T]):
         self._result = run(recording.end(outcome), self._engine)
 
     async def _astream(self) -> AsyncIterator[T]:
-        # Reading source texts touches files.
+        # Source texts are read from files, which would block the loop.
         recording = await asyncio.to_thread(self._recording) if loop_is_watched() else self._recording()
         begun: MusubitoResult[Any] | Begun = await arun(recording.story.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
@@ -198,7 +204,7 @@ class UnrecordedStream(MusubitoStream[T]):
 
 
 class Recording:
-    """What a stream has given so far, and the context in which its generator runs."""
+    """The chunks of a stream so far, and the context in which its generator runs."""
 
     def __init__(
         self,
@@ -216,7 +222,7 @@ class Recording:
         self.context = copy_context()
 
     def open(self, begun: Begun) -> None:
-        """The generator is about to begin."""
+        """Prepare the context of the generator, which is about to begin."""
         self._begun = self.story.look_once_more(begun)
         self.context.run(SCOPE.set, self.story.body_scope())
         self._around = tuple(self.story.frame().around)
@@ -226,17 +232,17 @@ class Recording:
         self._clock = time.perf_counter()
 
     def kept(self) -> Any:
-        """What is stored of all chunks; asked for in the context in which the generator ran."""
+        """Return the value that is stored for all chunks. It is called in the context in which the generator ran."""
         return self._keep(self.chunks)
 
     def add(self, chunk: Any) -> None:
-        """As it is now: whoever is given it may change it."""
+        """Keep a copy of a chunk as it is now, since the reader may change the chunk."""
         if not isinstance(chunk, UNCHANGEABLE):
             try:
                 chunk = self._copied(chunk)
             except (EncodingError, ArtifactUnreadable) as error:
-                # What will be recorded may differ from what was given.
-                # The text may name parts of it.
+                # The recorded chunk may differ from the chunk that the reader got.
+                # The error may show parts of the chunk, which an encrypted namespace does not store in clear.
                 part = "" if self.story.engine.keyed is not None else error
                 self._not_replayable(Cause.CHUNK_NOT_STORABLE.of(part))
         self.chunks.append(chunk)
@@ -245,23 +251,23 @@ class Recording:
         self.story.frame().take(HandUp((), (), None, None, why, samples=False))
 
     def _copied(self, chunk: Any) -> object:
-        """Its classes are at hand now, even those that were made inside the generator."""
+        """Return a copy of a chunk. Its classes are at hand now, even those made inside the generator."""
         packer = ArtifactPacker()
         payload = FORMAT + packer.pack(chunk)
         classes = self.story.call.fingerprint.classes
         if packer.classes:
-            own = {name_of(each): each for each in packer.classes}
+            own = {name_of(cls): cls for cls in packer.classes}
             if len(own) < len(packer.classes):
                 raise ArtifactUnreadable("two classes of one name")
             classes = {**classes, **own}
         return decode_value(payload, classes)
 
     def end(self, outcome: Returned[Any] | Raised) -> Telling[MusubitoResult[Any] | Raised]:
-        """Record the stream; gives back what it raised."""
+        """Record the stream; return its result, or its error as `Raised`."""
         duration_ms = (time.perf_counter() - self._clock) * 1000
         try:
             if self._make().fingerprint.digest != self.story.call.fingerprint.digest:
-                # Whoever iterates does other things between two chunks.
+                # Between two chunks the reader runs code of its own, which may have changed the step.
                 self._not_replayable(Cause.CODE_CHANGED.of())
             return (yield from self.story.finish(self._begun, outcome, self._started_at, duration_ms))
         finally:
@@ -270,11 +276,12 @@ class Recording:
 
 
 class _Life:
-    """The task in which an async generator lives, and what passes between it and whoever iterates.
+    """The task in which an async generator lives, and the signals between that task and the reader.
 
-    One task from the first chunk to the last, as time limits and task groups inside the generator need it. It waits
-    until it is asked for a chunk. Cancelled while it waits, by such a time limit say, it cancels the generator where it
-    stands; what that yields in answer is kept until it is asked for.
+    One task runs from the first chunk to the last, as time limits and task groups inside the generator need it. The
+    task waits until it is asked for a chunk. If it is cancelled while it waits, by such a time limit for example, it
+    cancels the generator where the generator stands. A chunk that the generator yields in answer is kept until it is
+    asked for.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -288,9 +295,9 @@ class _Life:
         self._answer: asyncio.Future[None] | None = None
         self._task = loop.create_task(self._live(), context=recording.context)
 
-    # -- whoever iterates ----------------------------------------------------------------------------------------------
+    # -- the reader ----------------------------------------------------------------------------------------------------
     async def goes_on(self) -> bool:
-        """Wait for the next chunk; False if there is none."""
+        """Wait for the next chunk; return False if there is none."""
         if not self.chunks and not self._ended.done():
             self._wanted = True
             _wake(self._bell)
@@ -300,12 +307,12 @@ class _Life:
             except asyncio.CancelledError as error:
                 if self.chunks or self._ended.done():
                     raise
-                # As if the generator were awaited in the task that is cancelled; it may have an answer to that.
+                # The generator is cancelled as if this task awaited it, and may yield in answer.
                 self._task.cancel(*error.args)
         return bool(self.chunks)
 
     async def close(self, error: BaseException) -> None:
-        """Nobody iterates any more, because of this; raises what the generator makes of it."""
+        """End the generator after the reader left with this error; raise the error that the generator raises for it."""
         self._closing = error
         _wake(self._bell)
         while not self._ended.done():
@@ -316,7 +323,7 @@ class _Life:
         self.result()
 
     def result(self) -> MusubitoResult[Any]:
-        """Of all chunks; raises what the generator raised."""
+        """Return the result with all chunks; raise the error that the generator raised."""
         ended = self._ended.result()
         if isinstance(ended, Raised):
             raise ended.error
@@ -333,7 +340,7 @@ class _Life:
             try:
                 outcome = await self._make_chunks()
             except GeneratorExit as error:
-                # Dropped together with its loop: nothing can be awaited any more.
+                # The generator was dropped together with its loop: nothing can be awaited any more.
                 run(recording.end(Raised(error)), engine)
                 raise
             except BaseException as error:

@@ -1,2 +1,1 @@
-"""What becomes of a payload's bytes on their way into a store and back: compression, encryption, and files of their
-own for large ones."""
+"""The way of a payload's bytes into a store and back: compression, encryption, and blobs for large payloads."""

@@ -1,9 +1,10 @@
 """Large payloads in files of their own, beside the database or elsewhere.
 
-A blob is written whole before the row that names it, and never changed; what was written and is named by no row, since
-its writer was killed between the two, is an orphan, and is collected when it is old enough. A name is
-`<namespace>/<digest>.<codec>`: what differs in any of these is another blob, so that namespaces share no contents, and
-who compresses otherwise takes nothing from under a row that is there.
+A blob is written whole before the row that names it, and is never changed. If its writer is killed between the two, the
+blob is an orphan, which no row names. An orphan is collected when it is old enough.
+
+A name is `<namespace>/<digest>.<codec>`, and blobs that differ in any of these are different. So namespaces share no
+contents, and a process that compresses otherwise replaces no blob that a row names.
 """
 
 from __future__ import annotations
@@ -20,25 +21,28 @@ from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
 __all__ = ["UNFINISHED", "Blob", "BlobFile", "BlobStore", "BlobUnreachable", "FolderBlobs"]
 
 UNFINISHED: Final = "unfinished"
-"""In place of a namespace, for what is being written."""
+"""The first part of a name, in place of a namespace, while a blob is being written."""
 
 
 class BlobUnreachable(ArtifactUnreadable):
-    """Whether the blob is there, or what is in it, cannot be told for now."""
+    """The place of the blobs cannot tell now whether a blob is there, or which bytes it has."""
 
 
 class Blob(Protocol):
     """A blob that is read from its beginning."""
 
     def read(self, size: int, /) -> bytes:
-        """So many bytes, fewer only at the end, after it none. Raises `ArtifactUnreadable`."""
+        """Return the next `size` bytes: fewer only at the end, and none after it.
+
+        Raise `ArtifactUnreadable` if they cannot be read.
+        """
 
     def close(self) -> None:
-        """It is read no further."""
+        """Close the blob, which is read no further."""
 
 
 class BlobFile(NamedTuple):
-    """A blob as it lies in its store; `modified` in seconds since the epoch."""
+    """A blob as it lies in its store. `size` is in bytes, `modified` in seconds since the epoch."""
 
     name: str
     size: int
@@ -47,23 +51,29 @@ class BlobFile(NamedTuple):
 
 @runtime_checkable
 class BlobStore(Protocol):
-    """Where large payloads lie. Each database needs one of its own: what none of its rows names is removed."""
+    """A place for large payloads.
+
+    Each database needs one of its own: a blob that none of its rows names is removed.
+    """
 
     def put(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
-        """Whole and lasting when this comes back; else nothing is there, or what was, and `StoreError` is raised."""
+        """Store a blob, which is whole and survives a power cut when this returns.
+
+        Otherwise raise `StoreError`: the name then has no blob, or has the blob that it had before.
+        """
 
     def get(self, name: str) -> Blob:
-        """Raises `ArtifactMissing` if it is not there, `ArtifactUnreadable` if that cannot be told."""
+        """Return a blob. Raise `ArtifactMissing` if it is not there, `ArtifactUnreadable` if that cannot be told."""
 
     def delete(self, name: str) -> None:
-        """It is not there any more; nor need it have been. Raises `StoreError`."""
+        """Remove a blob, if it is there. Raise `StoreError` if that fails."""
 
     def files(self) -> Iterator[BlobFile]:
-        """All that lie there, and what was left unfinished. Raises `StoreError`."""
+        """Yield all blobs, and files that were left unfinished. Raise `StoreError` if they cannot be listed."""
 
 
 class FolderBlobs:
-    """Blobs as files in a folder, which is made with the first one; only their owner can read them."""
+    """Blobs as files in a folder, which is made with the first blob. Only the owner of the files can read them."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder).absolute()
@@ -118,8 +128,8 @@ class FolderBlobs:
                 unfinished = space.name == UNFINISHED
                 for entry in _entries(space.path) if unfinished else _two_below(space.path):
                     with suppress(FileNotFoundError):
-                        about = entry.stat(follow_symlinks=False)
-                        yield BlobFile(f"{space.name}/{entry.name}", about.st_size, about.st_mtime)
+                        info = entry.stat(follow_symlinks=False)
+                        yield BlobFile(f"{space.name}/{entry.name}", info.st_size, info.st_mtime)
         except OSError as error:
             raise self._fault(error) from error
 
@@ -127,7 +137,7 @@ class FolderBlobs:
         space, file = name.split("/")
         if space == UNFINISHED:
             return self.folder / space / file
-        # 256 folders of 256: no folder has too many entries, and a listing of one is short.
+        # 256 folders of 256 folders, so that no folder has too many entries and each can be listed at once.
         return self.folder / space / file[:2] / file[2:4] / file
 
     def _fault(self, error: OSError) -> StoreError:
@@ -155,7 +165,7 @@ def _write(file: BinaryIO, piece: bytes | memoryview) -> None:
 
 
 def _make(folder: Path) -> None:
-    """With those around it; all of them last."""
+    """Make a folder, and the folders around it, so that all of them survive a power cut."""
     if folder.is_dir():
         return
     _make(folder.parent)
@@ -165,7 +175,7 @@ def _make(folder: Path) -> None:
 
 
 def _make_lasting(folder: Path) -> None:
-    """What was renamed or made in a folder survives a power cut."""
+    """Sync a folder, so that what was made or renamed in it survives a power cut."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,7 +1,7 @@
-"""Compressed payloads: zstd where it is installed, else zlib.
+"""Compressed payloads: zstd if it is installed, else zlib.
 
-A compressed body begins with the number of bytes that it stands for, so that nothing is read beyond them: bytes that
-are damaged, or that were made to swell, cost no more memory than they say, and what they say has a limit.
+A compressed body begins with the length of its payload in bytes, which has a limit. Nothing is read beyond that length.
+So bytes that are damaged, or that were made to swell, cost no more memory than they announce.
 """
 
 from __future__ import annotations
@@ -16,23 +16,29 @@ from musubito.errors import ArtifactCorrupt, ArtifactUnreadable, warn
 __all__ = ["CHUNK", "METHODS", "Source", "best_method", "compressed", "decompressed", "drained", "smaller"]
 
 METHODS: Final = ("zstd", "zlib")
+"""The methods of compression, as a codec names them."""
 CHUNK: Final = 1 << 20
-"""So many bytes are worked on at a time."""
+"""Bytes that are worked on at a time."""
 SIZE: Final = 8
+"""Bytes at the beginning of a compressed body that hold the length of its payload."""
 MOST: Final = 1 << 33
-"""Bytes that promise more are taken for damaged."""
+"""Bytes that a payload may have. A body that announces more is taken for damaged."""
 WORTH_IT: Final = 1024
-"""Below this many bytes a payload is stored as it is: a replay would take longer, and no page is saved."""
+"""Bytes below which a payload is stored as it is: compressed, a replay would take longer and no page be saved."""
 SAVES: Final = 0.9
+"""The part of its size that a compressed payload may take at most, to be stored compressed."""
 SAMPLE: Final = 65_536
-"""Of a large payload so many bytes from its beginning, its middle and its end tell whether compression pays."""
+"""Bytes at the beginning, the middle and the end of a large payload that tell whether compression pays."""
 
 
 class Source(Protocol):
-    """Bytes that are read from their beginning to their end."""
+    """Bytes that are read from beginning to end."""
 
     def read(self, size: int, /) -> bytes:
-        """So many, fewer only at the end, after it none. Raises `ArtifactUnreadable`."""
+        """Return the next `size` bytes: fewer only at the end, and none after it.
+
+        Raise `ArtifactUnreadable` if they cannot be read.
+        """
 
 
 class _Compressor(Protocol):
@@ -50,12 +56,12 @@ def _imported(*names: str) -> Any:
     return None
 
 
-# The second is Python's own, from 3.14 on.
+# The second module is Python's own, from 3.14 on.
 _zstd: Any = _imported("zstandard", "compression.zstd")
 
 
 def best_method() -> str:
-    """What is compressed with here."""
+    """Return the method with which this process compresses."""
     return "zlib" if _zstd is None else "zstd"
 
 
@@ -63,15 +69,17 @@ def _compressor(method: str, size: int) -> _Compressor:
     if method == "zlib":
         return zlib.compressobj(1)
     if hasattr(_zstd, "ZstdDecompressionReader"):
-        made: _Compressor = _zstd.ZstdCompressor(level=3).compressobj(size=size)
+        compressor: _Compressor = _zstd.ZstdCompressor(level=3).compressobj(size=size)
     else:
-        made = _zstd.ZstdCompressor(level=3)
-    return made
+        compressor = _zstd.ZstdCompressor(level=3)
+    return compressor
 
 
 def smaller(payload: memoryview) -> Iterator[bytes] | None:
-    """The body in pieces, compressed by `best_method`; None if that does not save a tenth. Of what is large a part
-    tells."""
+    """Return the body in pieces, compressed by `best_method`; None if that does not save a tenth.
+
+    For a large payload, samples of its bytes decide.
+    """
     size, method = len(payload), best_method()
     if size < WORTH_IT:
         return None
@@ -85,7 +93,7 @@ def smaller(payload: memoryview) -> Iterator[bytes] | None:
 
 
 def compressed(method: str, payload: memoryview) -> Iterator[bytes]:
-    """The body, in pieces."""
+    """Yield the compressed body in pieces."""
     yield len(payload).to_bytes(SIZE, "big")
     compressor = _compressor(method, len(payload))
     for start in range(0, len(payload), CHUNK):
@@ -96,7 +104,10 @@ def compressed(method: str, payload: memoryview) -> Iterator[bytes]:
 
 
 def decompressed(method: str, source: Source) -> bytes | bytearray:
-    """The payload again. `ArtifactCorrupt` if it is damaged, `ArtifactUnreadable` if nothing here reads it."""
+    """Return the payload of a compressed body.
+
+    Raise `ArtifactCorrupt` if the body is damaged, `ArtifactUnreadable` if its method is not installed.
+    """
     size = int.from_bytes(drained(source, SIZE), "big")
     if size > MOST:
         raise ArtifactCorrupt(f"a compressed payload promises {size} bytes")
@@ -115,7 +126,7 @@ def decompressed(method: str, source: Source) -> bytes | bytearray:
 
 
 def drained(source: Source, most: int = MOST) -> bytes | bytearray:
-    """All that is left, or so many bytes if there are more."""
+    """Return all bytes that are left, but no more than `most`."""
     first = source.read(min(CHUNK, most))
     if len(first) < CHUNK:
         return first
@@ -130,11 +141,11 @@ def _inflating(source: Source) -> Callable[[int], bytes]:
 
     def read(most: int) -> bytes:
         while not inflater.eof:
-            given = inflater.unconsumed_tail or source.read(CHUNK)
-            piece = inflater.decompress(given, most)
+            data = inflater.unconsumed_tail or source.read(CHUNK)
+            piece = inflater.decompress(data, most)
             if piece:
                 return piece
-            if not given:
+            if not data:
                 raise EOFError("it ends too early")
         if inflater.unused_data or source.read(1):
             raise EOFError("something follows its end")
@@ -145,7 +156,7 @@ def _inflating(source: Source) -> Callable[[int], bytes]:
 
 def _reading_zstd(source: Source) -> tuple[Callable[[int], bytes], Any]:
     if _zstd is None:
-        # Else it would look as if nothing had been recorded.
+        # Without a warning it would look as if nothing had been recorded.
         warn("results compressed with zstd cannot be read here, so their steps run again: pip install zstandard")
         raise ArtifactUnreadable("the payload is compressed with zstd, which is not installed: pip install zstandard")
     if hasattr(_zstd, "ZstdDecompressionReader"):

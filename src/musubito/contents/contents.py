@@ -1,13 +1,13 @@
-"""A namespace's contents as stores keep them: bytes, and a codec that says how they are read.
+"""The contents of a namespace as stores keep them: bytes, and a codec that says how to read them.
 
     msgpack[+zstd|+zlib][+aesgcm][@blob]
 
-A digest is always that of the plain payload, so that equal artifacts are one, however each was stored. What is large
-even when compressed lies in a blob store, if there is one; the row has an empty payload then.
+A digest is always that of the plain payload, so that equal artifacts are one artifact, however each was stored. If
+there is a blob store, a payload that is large even when compressed lies there. Its row then has an empty payload.
 
 In an encrypted namespace all contents are sealed: payloads, inputs, texts of errors, tags, and the keys of what was
-read. Every digest is keyed there, so that nobody without the key can tell by it what he has guessed. What stays
-readable are names (of the namespace, operations, arguments, runs, models), times, numbers, and the shape of the graph.
+read. Every digest is keyed there, so that a guess cannot be checked by its digest without the key. Names (of the
+namespace, operations, arguments, runs, models), times, numbers and the shape of the graph stay readable.
 """
 
 from __future__ import annotations
@@ -45,13 +45,17 @@ __all__ = [
 PLAIN: Final = "msgpack"
 """The codec of a payload that is stored as it is."""
 AES_GCM: Final = "aesgcm"
+"""The last layer of a codec whose payload is encrypted."""
 LARGE: Final = 1_000_000
-"""A body of more bytes is a blob."""
+"""Bytes above which a body is stored as a blob."""
 SEALED_TEXT: Final = "sealed:"
-"""What a sealed text begins with; what follows is base64."""
+"""The beginning of a sealed text; base64 follows."""
 ERROR: Final = b"error"
+"""The label of the sealed text of an error."""
 READ: Final = b"read"
+"""The label of the sealed key of a read."""
 NAMES: Final = re.compile(rf"[0-9a-f]{{16}}/[0-9a-f]+\.{PLAIN}.*|{UNFINISHED}/.*")
+"""The names of blobs and of unfinished blobs."""
 
 
 class Sealed(NamedTuple):
@@ -62,7 +66,7 @@ class Sealed(NamedTuple):
 
 
 class Contents:
-    """How one namespace stores its contents."""
+    """The contents of one namespace, as they are stored."""
 
     def __init__(self, namespace: str, blobs: BlobStore | None = None, key: bytes | None = None) -> None:
         self.namespace = namespace
@@ -70,9 +74,9 @@ class Contents:
         self.settled = False
         """Whether the store is known to have begun this namespace with this key, or without one."""
         self.keys: Keys | None = None
-        """None: it is not encrypted."""
+        """The keys of the namespace; None if it is not encrypted."""
         self.digest: Callable[[bytes | bytearray], bytes] = content_digest
-        """Of a payload."""
+        """The function that returns the digest of a payload."""
         if key is not None:
             require_cryptography()
             self.keys = Keys(key, namespace)
@@ -82,18 +86,21 @@ class Contents:
 
     @property
     def key_check(self) -> bytes:
-        """See `store.base.Begin`."""
+        """The `key_check` of this namespace (see `store.base.Begin`); empty if it is not encrypted."""
         return b"" if self.keys is None else self.keys.check
 
     def settle(self, key_check: bytes | None) -> None:
-        """The store was begun with this; None: it was not yet. Raises `WrongKey`."""
+        """Compare the key at hand with the `key_check` in the store, which is None if the namespace was not begun yet.
+
+        Raise `WrongKey` if the two differ.
+        """
         if key_check is not None:
             check_the_key(self.namespace, self.key_check, key_check)
             self.settled = True
 
     # -- payloads ------------------------------------------------------------------------------------------------------
     def seal(self, digest: bytes, payload: bytes) -> Sealed:
-        """The payload with this digest, as it is stored. Raises `StoreError` if a blob cannot be written."""
+        """Return the payload with this digest as it is stored. Raise `StoreError` if its blob cannot be written."""
         codec, pieces = self._packed(digest, payload)
         head: list[bytes | memoryview] = []
         size = 0
@@ -106,13 +113,16 @@ class Contents:
         return _joined(codec, head)
 
     def discard(self, digest: bytes, codec: str) -> None:
-        """Nothing is to be kept of a payload that was stored so. Raises `StoreError` if its blob cannot be removed."""
+        """Remove the blob of a payload with this codec, if there is one. Raise `StoreError` if that fails."""
         if self.blobs is not None and codec.endswith(BLOB):
             self.blobs.delete(blob_name(self.namespace, digest, codec))
 
     def open(self, codec: str, body: bytes, digest: bytes | None) -> bytes | bytearray:
-        """The payload again. Raises `ArtifactUnreadable`: `ArtifactMissing` if it is in no blob, `ArtifactCorrupt` if
-        it is not what has this digest."""
+        """Return the payload of a stored body.
+
+        Raise `ArtifactMissing` if its blob is not there, `ArtifactCorrupt` if the payload does not have this digest.
+        Both are an `ArtifactUnreadable`, which is raised if the payload cannot be read for another reason.
+        """
         if type(body) is not bytes:
             raise ArtifactCorrupt("its artifact holds no bytes")
         payload = body if codec == PLAIN else self._opened(codec, body, digest)
@@ -121,12 +131,15 @@ class Contents:
         return payload
 
     def reads(self, codec: str) -> bool:
-        """Whether it is not encrypted, or there is a key."""
+        """Return whether a payload with this codec is not encrypted, or there is a key."""
         return self.keys is not None or not codec.removesuffix(BLOB).endswith(f"+{AES_GCM}")
 
     def look_for(self, codec: str, digest: bytes | None) -> None:
-        """Whether a payload that lies in a blob is there; whether it is intact, who has its key can tell. Raises
-        `ArtifactMissing`, or `ArtifactUnreadable` if that cannot be told."""
+        """Check that the blob of a payload is there, if the payload lies in a blob.
+
+        Its bytes are not read: only a reader with the key could check them. Raise `ArtifactMissing` if the blob is not
+        there, `ArtifactUnreadable` if that cannot be told.
+        """
         if codec.endswith(BLOB):
             self._blob(codec.removesuffix(BLOB), digest or b"").close()
 
@@ -139,7 +152,7 @@ class Contents:
         inner, digest = codec.removesuffix(BLOB), digest or b""
         if inner == codec:
             return self._unpacked(codec, BytesIO(body), digest)
-        _layers(inner)  # before a blob is looked for by this name
+        _layers(inner)  # an unknown codec must not become a part of a name
         with closing(self._blob(inner, digest)) as blob:
             return self._unpacked(inner, blob, digest)
 
@@ -165,22 +178,22 @@ class Contents:
 
     # -- all else, in an encrypted namespace ---------------------------------------------------------------------------
     def sealed_item(self, label: bytes, item: bytes) -> Sealed:
-        """Some bytes that are no payload, as they are stored; `label` says what they are."""
+        """Return bytes that are no payload, as they are stored. `label` says what the bytes are."""
         return _joined(*self._packed(label, item))
 
     def opened_item(self, label: bytes, item: Sealed) -> bytes | bytearray:
-        """The bytes again. Raises `ArtifactUnreadable`."""
+        """Return the bytes of a stored item. Raise `ArtifactUnreadable` if they cannot be read."""
         return self._unpacked(item.codec, BytesIO(item.body), label)
 
     def sealed_text(self, label: bytes, text: str) -> str:
-        """A text as it is stored: itself, where nothing is encrypted."""
+        """Return a text as it is stored. If the namespace is not encrypted, that is the text itself."""
         if self.keys is None:
             return text
         body = b"".join(sealed(self.keys.contents, _belongs("text", label), [text.encode("utf-8", "surrogatepass")]))
         return SEALED_TEXT + b64encode(body).decode()
 
     def opened_text(self, label: bytes, text: str) -> str:
-        """The text again. Raises `ArtifactUnreadable`."""
+        """Return the text of a stored text. Raise `ArtifactUnreadable` if it cannot be read."""
         if not text.startswith(SEALED_TEXT):
             return text
         if self.keys is None:
@@ -193,30 +206,30 @@ class Contents:
             raise ArtifactCorrupt("a sealed text is damaged") from error
 
     def sealed_reads(self, reads: Sequence[Read]) -> Sequence[Read]:
-        """What was read, as it is stored."""
+        """Return the reads of an execution as they are stored."""
         if self.keys is None:
             return reads
         return [read._replace(key=self.sealed_text(READ, read.key)) for read in dict.fromkeys(reads)]
 
     def opened_reads(self, reads: Sequence[Read]) -> Sequence[Read]:
-        """What was read. Raises `ArtifactUnreadable`."""
+        """Return the reads that were stored. Raise `ArtifactUnreadable` if they cannot be read."""
         if self.keys is None:
             return reads
         return [read._replace(key=self.opened_text(READ, read.key)) for read in reads]
 
 
 def blob_of(namespace: str, digest: bytes) -> str:
-    """How the names of an artifact's blobs begin, before a dot."""
+    """Return the beginning of the names of an artifact's blobs, up to a dot."""
     return f"{_space(namespace)}/{digest.hex()}"
 
 
 def is_blob_in(name: str, namespace: str) -> bool:
-    """Whether a blob with this name is one of a namespace's."""
+    """Return whether the blob with this name belongs to a namespace."""
     return name.startswith(f"{_space(namespace)}/")
 
 
 def is_named_as_blobs_are(name: str) -> bool:
-    """Whether a thing in a place of blobs is one, or what was left of one."""
+    """Return whether a name is that of a blob, or of an unfinished one."""
     return NAMES.fullmatch(name) is not None
 
 
@@ -225,12 +238,12 @@ def _space(namespace: str) -> str:
 
 
 def blob_name(namespace: str, digest: bytes, codec: str) -> str:
-    """The name of the blob in which an artifact lies, stored so."""
+    """Return the name of the blob of an artifact that is stored with this codec."""
     return f"{blob_of(namespace, digest)}.{codec.removesuffix(BLOB)}"
 
 
 def _layers(codec: str) -> tuple[str | None, bool]:
-    """How a payload was compressed, and whether it was sealed. Raises `ArtifactUnreadable`."""
+    """Return the compression of a codec, and whether it is sealed. Raise `ArtifactUnreadable` for an unknown codec."""
     format_, *layers = codec.split("+")
     is_sealed = layers[-1:] == [AES_GCM]
     methods = layers[:-1] if is_sealed else layers

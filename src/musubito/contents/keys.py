@@ -1,8 +1,8 @@
-"""The keys of an encrypted namespace, all derived from the one that its user gives.
+"""The keys of an encrypted namespace, all derived from the one key that the user passes.
 
 Each purpose has a key of its own (HKDF-SHA256: the user's key is extracted with the namespace's name as salt, then
-expanded with a label), so that nothing that one of them gives away says anything about another. The user's key is
-kept nowhere; with it thrown away, what is stored can neither be read nor guessed from its digests.
+expanded with a label). So a key that leaks says nothing about another one. The user's key is stored nowhere. Without
+that key, stored contents can neither be read nor guessed from their digests.
 """
 
 from __future__ import annotations
@@ -20,16 +20,24 @@ if TYPE_CHECKING:
 __all__ = ["KeySource", "Keys", "check_the_key", "key_for"]
 
 KeySource: TypeAlias = bytes | Mapping[str, bytes | None] | Callable[[str], bytes | None]
-"""One key for all namespaces, one for each, or who is asked for it. None says that a namespace is not encrypted; one
-that a mapping does not name is an error, lest a slip of the pen store a tenant in clear."""
+"""One key for all namespaces, a mapping with a key for each, or a callable that returns the key of a namespace.
+
+None says that a namespace is not encrypted. A mapping must name every namespace: otherwise a misspelt name would store
+a tenant in clear.
+"""
 
 LENGTH: Final = 32
+"""Bytes of a key."""
 VERSION: Final = b"musubito 1 "
+"""The beginning of the salt and of every label: it names this way of deriving keys."""
 
 
 def key_for(source: KeySource | None, namespace: str) -> bytes | None:
-    """The key that a namespace has. Raises TypeError and ValueError for what can be none, `WrongKey` where a mapping
-    does not say; none shows a key."""
+    """Return the key of a namespace; None if it is not encrypted.
+
+    Raise TypeError or ValueError for a value that cannot be a key, `WrongKey` if a mapping does not name the namespace.
+    No error shows a key.
+    """
     if source is None or isinstance(source, bytes):
         key: object = source
     elif isinstance(source, Mapping):
@@ -55,7 +63,7 @@ def _type(value: object) -> str:
 
 
 class Keys:
-    """What is derived from a user's key for one namespace."""
+    """The keys that are derived from a user's key for one namespace."""
 
     __slots__ = ("_root", "check", "contents", "node")
 
@@ -65,27 +73,30 @@ class Keys:
         self.contents = self._for("contents")
         self.node = self._for("node")
         self.check = hmac.digest(self._for("check"), b"the right key", "sha256")
-        """Stored with the namespace: another key has another one."""
+        """The check that is stored with the namespace: another key has another check."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("keys cannot be pickled")
 
     def digest(self, purpose: str) -> Callable[[bytes], bytes]:
-        """HMAC-SHA256 under the key of a purpose."""
+        """Return a function that computes HMAC-SHA256 under the key of a purpose."""
         key = self._for(purpose)
         return lambda data: hmac.digest(key, data, "sha256")
 
     def head(self, begin: Callable[[], _Hash]) -> Callable[[], _Hash]:
-        """What keys begin with (see `identity.keys.head`), keyed."""
-        made: Callable[[], _Hash] = hmac.new(self.node, begin().digest(), sha256).copy  # type: ignore[assignment]
-        return made
+        """Return the keyed beginning of the identities of calls (see `identity.keys.head`)."""
+        keyed: Callable[[], _Hash] = hmac.new(self.node, begin().digest(), sha256).copy  # type: ignore[assignment]
+        return keyed
 
     def _for(self, purpose: str) -> bytes:
         return hmac.digest(self._root, VERSION + purpose.encode() + b"\x01", "sha256")
 
 
 def check_the_key(namespace: str, own: bytes, stored: bytes) -> None:
-    """`WrongKey` unless the check that is stored with a namespace is that of the key at hand; empty: without a key."""
+    """Raise `WrongKey` if the check that is stored with a namespace is not that of the key at hand.
+
+    An empty check stands for no key.
+    """
     if own == stored:
         return
     if not own:

@@ -1,4 +1,4 @@
-"""Blobs in an object store: S3, GCS, Azure, or whatever else `obstore` reaches."""
+"""Blobs in an object store: S3, GCS, Azure, or any other that `obstore` reaches."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from musubito.errors import ArtifactMissing, MusubitoError, StoreError
 __all__ = ["ObjectBlobs"]
 
 AT_ONCE: Final = 2
-"""So many parts of 5 MB are on their way at a time: of what is sent no more is held in memory."""
+"""Parts of 5 MB that are sent at a time. No more of a blob is held in memory."""
 
 
 class ObjectBlobs:
     """Blobs in an `obstore` store, such as `obstore.store.S3Store("bucket", prefix="musubito/one-database")`.
 
-    A store needs a prefix of its own for each database. What is uploaded is there whole or not at all; of uploads that
-    were broken off, the bucket's lifecycle rules get rid.
+    Each database needs a prefix of its own. An uploaded blob is there whole or not at all. The lifecycle rules of the
+    bucket have to remove uploads that were broken off.
     """
 
     def __init__(self, store: Any) -> None:
         try:
-            import obstore  # noqa: PLC0415 - who keeps no objects need not have it
+            import obstore  # noqa: PLC0415 - needed only for an object store
         except ImportError as error:
             raise MusubitoError("ObjectBlobs needs obstore: pip install 'musubito[objects]'") from error
         if not isinstance(store, obstore.store.ObjectStore):
@@ -53,7 +53,7 @@ class ObjectBlobs:
         except FileNotFoundError as error:
             raise ArtifactMissing("its blob is not in the object store") from error
         except Exception as error:
-            raise BlobUnreachable(f"its blob cannot be read: {_said(error)}") from error
+            raise BlobUnreachable(f"its blob cannot be read: {_first_line(error)}") from error
 
     def delete(self, name: str) -> None:
         """See `BlobStore.delete`."""
@@ -67,22 +67,22 @@ class ObjectBlobs:
         """See `BlobStore.files`."""
         try:
             for batch in self._obstore.list(self._store):
-                for found in batch:
-                    yield BlobFile(found["path"], found["size"], found["last_modified"].timestamp())
+                for entry in batch:
+                    yield BlobFile(entry["path"], entry["size"], entry["last_modified"].timestamp())
         except Exception as error:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> StoreError:
-        return StoreError(f"the object store for blobs failed: {_said(error)}")
+        return StoreError(f"the object store for blobs failed: {_first_line(error)}")
 
 
-def _said(error: Exception) -> str:
-    """Its first line: what follows is how the library saw it."""
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error. The lines after it show the insides of the library."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class _Object:
-    """An object as it comes."""
+    """An object that is read as it arrives."""
 
     def __init__(self, stream: Iterator[Any]) -> None:
         self._stream = stream
@@ -95,7 +95,7 @@ class _Object:
                 try:
                     self._rest = memoryview(next(self._stream, b""))
                 except Exception as error:
-                    raise BlobUnreachable(f"its blob cannot be read: {_said(error)}") from error
+                    raise BlobUnreachable(f"its blob cannot be read: {_first_line(error)}") from error
                 if not self._rest:
                     break
             piece, self._rest = self._rest[:size], self._rest[size:]

@@ -1,8 +1,9 @@
 """Encrypted bodies: AES-256-GCM, in frames.
 
-Each body has a key of its own, derived from the namespace's and a random salt that the body begins with; so nonces may
-simply count. A frame is up to `CHUNK` bytes and a tag, its nonce says which one it is and whether it is the last: none
-can be left out, moved or cut off. What a body belongs to is authenticated with it, so that none passes for another.
+Each body begins with a random salt. Its key is derived from the key of the namespace and that salt, so nonces may
+simply count. A frame is up to `CHUNK` bytes and a tag. The nonce of a frame holds its number, and whether the frame is
+the last. So no frame can be left out, moved or cut off. A body is authenticated together with `belongs`, which names
+its artifact or its purpose. So no body passes for another.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from musubito.errors import ArtifactCorrupt, MusubitoError
 __all__ = ["Opening", "require_cryptography", "sealed"]
 
 SALT: Final = 24
+"""Bytes of the salt of a body."""
 TAG: Final = 16
+"""Bytes of the tag of a frame."""
 
 
 def require_cryptography() -> None:
-    """`MusubitoError` where it is not installed."""
+    """Raise `MusubitoError` if `cryptography` is not installed."""
     _aead(bytes(32), b"")
 
 
 def _aead(key: bytes, salt: bytes) -> Any:
     try:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - who has no key need not have it
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - needed only with a key
     except ImportError as error:
         raise MusubitoError("a key needs cryptography: pip install 'musubito[crypto]'") from error
     return AESGCM(hmac.digest(key, b"body" + salt, "sha256"))
@@ -39,7 +42,7 @@ def _nonce(number: int, *, last: bool) -> bytes:
 
 
 def sealed(key: bytes, belongs: bytes, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """The body, in pieces."""
+    """Yield the encrypted body in pieces. `belongs` names its artifact or its purpose."""
     salt = secrets.token_bytes(SALT)
     aead = _aead(key, salt)
     yield salt
@@ -54,8 +57,10 @@ def sealed(key: bytes, belongs: bytes, pieces: Iterable[bytes | memoryview]) -> 
 
 
 class Opening:
-    """What was sealed, frame by frame. `read` raises `ArtifactCorrupt` if the bytes are damaged, or belong to something
-    else."""
+    """An encrypted body that is read frame by frame.
+
+    `read` raises `ArtifactCorrupt` if the bytes are damaged, or belong to something else.
+    """
 
     def __init__(self, key: bytes, belongs: bytes, source: Source) -> None:
         self._source, self._belongs = source, belongs
@@ -77,7 +82,7 @@ class Opening:
         self._over = not self._ahead
         try:
             plain: bytes = self._aead.decrypt(_nonce(self._number, last=self._over), frame, self._belongs)
-        except Exception as error:  # of the library's own kinds
+        except Exception as error:  # the library raises classes of its own
             raise ArtifactCorrupt("its bytes are not those that were encrypted with this key") from error
         self._number += 1
         return plain

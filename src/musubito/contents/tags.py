@@ -1,4 +1,4 @@
-"""Tags of runs. A run is in no namespace, so what is sealed says in which one."""
+"""Tags of runs. A run is in no namespace, so sealed tags name the namespace of their key."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from musubito.errors import ArtifactUnreadable
 __all__ = ["opened_tags", "sealed_tags"]
 
 TAGS: Final = b"tags"
+"""The label of sealed tags."""
 
 
 def sealed_tags(contents: Contents, tags: str) -> str:
-    """As they are stored."""
-    said = contents.sealed_text(TAGS, tags)
-    return tags if said is tags else f"{said}:{contents.namespace}"
+    """Return the tags as they are stored."""
+    sealed = contents.sealed_text(TAGS, tags)
+    return tags if sealed is tags else f"{sealed}:{contents.namespace}"
 
 
 def opened_tags(tags: str, contents_of: Callable[[str], Contents]) -> str | None:
-    """The tags again; None if they cannot be read here."""
+    """Return the tags that were stored; None if they cannot be read here."""
     if tags[:1] in '{["':  # JSON
         return tags
     label, _, rest = tags.partition(":")

@@ -1,1 +1,1 @@
-"""Where lineage is kept: the narrow `Store` protocol and the stores that speak it."""
+"""The `Store` protocol, and the stores that implement it."""

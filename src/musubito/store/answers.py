@@ -1,4 +1,4 @@
-"""What is asked of a relational store, answered by named queries."""
+"""The answers of a relational store to queries, by named SQL queries."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from musubito.store.database import Database, Numbers, Row
 __all__ = ["answer", "found_newest", "found_of", "holder_of", "newest"]
 
 LOOKED_AT: Final = 20_000
-"""Among how many of the newest nodes the neighbours of a node are looked for."""
-# What the columns of a `Found` may be. A payload may be anything: its digest tells.
+"""Number of the newest nodes among which the neighbours of a node are looked for."""
+# The types that the columns of a `Found` may have. A payload may have any: its digest is checked later.
 _BYTES: Final = (bytes, type(None))
 _TIME: Final = (float, type(None))
 _NUMBER: Final = (int, type(None))
@@ -49,14 +49,14 @@ _FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
 
 
 def answer(db: Database, numbers: Numbers, query: Query) -> Any:
-    """The answer that the query's class names."""
+    """Return the answer that the class of the query names."""
     match query:
         case Others(keys, _, across, oldest):
-            where = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
+            params = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
             alike, wider = (
-                db.both(("others", where), ("others_across", where)) if across else (db.rows("others", where), [])
+                db.both(("others", params), ("others_across", params)) if across else (db.rows("others", params), [])
             )
-            return _settled(db, keys, [found_of(row) for row in alike + wider])
+            return _with_settled(db, keys, [found_of(row) for row in alike + wider])
         case PayloadOf(execution):
             rows = db.rows("payload", {"execution": execution})
             return _stored(rows[0]) if rows and rows[0][0] is not None else None
@@ -93,16 +93,19 @@ def newest(db: Database, keys: Keys, namespace: int | None) -> Found | None:
 
 
 def found_newest(db: Database, keys: Keys, row: Row) -> Found:
-    """What the query `newest` has given."""
-    found = found_of(row)
-    return found if found.settled or found.producer == keys.node else _settled(db, keys, [found])[0]
+    """Return the `Found` of a row of the query `newest`."""
+    candidate = found_of(row)
+    if candidate.settled or candidate.producer == keys.node:
+        return candidate
+    return _with_settled(db, keys, [candidate])[0]
 
 
 _KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
+"""The types of rows that have passed the check: a replay looks its row up here."""
 
 
 def found_of(row: Row) -> Found:
-    """Raises `StoreError` for a row that holds what nobody has written there."""
+    """Return the `Found` of a row. Raise `StoreError` if the row holds a type that Musubito never writes there."""
     types = tuple(map(type, row))
     if types not in _KNOWN_TYPES:
         for value, allowed in zip(row, _FOUND_TYPES, strict=True):
@@ -113,7 +116,7 @@ def found_of(row: Row) -> Found:
 
 
 def _checked(rows: list[Row], *types: type | tuple[type, ...]) -> list[Row]:
-    """The rows. Raises `StoreError` for one that holds what nobody has written there."""
+    """Return the rows. Raise `StoreError` if one holds a type that Musubito never writes there."""
     for row in rows:
         for value, allowed in zip(row, types, strict=True):
             if not isinstance(value, allowed):
@@ -122,23 +125,23 @@ def _checked(rows: list[Row], *types: type | tuple[type, ...]) -> list[Row]:
 
 
 def _stored(row: Row) -> Stored:
-    """Raises `StoreError` for a codec that is none."""
+    """Return the payload of a row. Raise `StoreError` for a codec that is no text."""
     if type(row[1]) is not str:
         raise StoreError(f"{row[1]!r:.50} is no codec")
     return Stored(*row)
 
 
-def _settled(db: Database, keys: Keys, founds: list[Found]) -> list[Found]:
-    """With `settled` where the asked node points at it already."""
-    if not founds:
-        return founds
+def _with_settled(db: Database, keys: Keys, candidates: list[Found]) -> list[Found]:
+    """Return the executions, with `settled` set on the one that the asked node points at already."""
+    if not candidates:
+        return candidates
     rows = db.rows("node", {"node": keys.node})
     if not rows:
-        return founds
-    _, pointed, asked, _, stale = rows[0]
-    if asked != keys.reuse or stale:
-        return founds
-    return [found._replace(settled=1) if found.execution == pointed else found for found in founds]
+        return candidates
+    _, pointed, asked_key, _, stale = rows[0]
+    if asked_key != keys.reuse or stale:
+        return candidates
+    return [candidate._replace(settled=1) if candidate.execution == pointed else candidate for candidate in candidates]
 
 
 def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
@@ -166,11 +169,11 @@ def _neighbours(db: Database, query: Neighbours) -> list[Neighbour]:
 
 
 def _sample_tree(db: Database, root: int) -> dict[int, SampleNode]:
-    about: dict[int, tuple[bytes | None, int]] = {}
+    samples: dict[int, tuple[bytes | None, int]] = {}
     called: defaultdict[int, list[int]] = defaultdict(list)
     rows = _checked(db.rows("sample_tree", {"execution": root}), int, _BYTES, int, _NUMBER)
     for execution, pool, sample, inner in rows:
-        about[execution] = pool, sample
+        samples[execution] = pool, sample
         if inner is not None:
             called[execution].append(inner)
     return {
@@ -181,7 +184,7 @@ def _sample_tree(db: Database, root: int) -> dict[int, SampleNode]:
             tuple(Attempted(*row) for row in _checked(db.rows("attempts", {"execution": execution}), bytes, int)),
             tuple(called[execution]),
         )
-        for execution, (pool, sample) in about.items()
+        for execution, (pool, sample) in samples.items()
     }
 
 
@@ -194,12 +197,12 @@ def _effect(db: Database, effect_key: bytes, keys: Keys, namespace: int | None) 
         raise StoreError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
     if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
         raise StoreError(f"an effect holds {outcome!r:.50} where its outcome belongs")
-    found = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
-    done = _settled(db, keys, [found_of(row) for row in found])
+    executions = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
+    done = _with_settled(db, keys, [found_of(row) for row in executions])
     return EffectRow(attempt, settled, outcome, holder_of(db, effect_key), done[0] if done else None)
 
 
 def holder_of(db: Database, key: bytes) -> Holder | None:
-    """Whose lease a key is, run out or not."""
+    """Return the owner of a lease, even if the lease has run out; None if there is no lease."""
     rows = _checked(db.rows("holder", {"key": key}), bytes, str, int, str, float)
     return Holder(*rows[0]) if rows else None

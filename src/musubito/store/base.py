@@ -1,21 +1,26 @@
-"""What a store must do, and the values that it is asked with and answers with.
+"""The protocol of a store, with the values of its questions, changes and answers.
 
-A store keeps executions (never changed, except that INVALID is set and never taken back), nodes that point at them, and
-the artifacts they produced. Its five verbs:
+A store keeps three things:
 
-- `newest(keys)` is the hot read: the newest execution with `keys.reuse`, with its payload.
-- `find(query)` answers every other question of the protocol, one frozen query value each.
-- `write(changes)` performs changes in order in ONE transaction and answers each; it is the only way to change anything.
+- Executions. An execution is never changed, except that INVALID is set and never taken back.
+- Nodes, which point at executions.
+- Artifacts, which executions produced.
+
+The protocol has five verbs:
+
+- `newest(keys)` is the read of every replay: it returns the newest execution with `keys.reuse`, with its payload.
+- `find(query)` answers every other question of the protocol. Each question is one frozen query value.
+- `write(changes)` performs changes in order in ONE transaction and answers each. Nothing else changes the store.
 - `open` (construction) and `close`.
 
-The values on the path of a replay or a miss are NamedTuples, which are made in half the time of a frozen dataclass.
+The values on the path of every call are NamedTuples, which are made in half the time of a frozen dataclass.
 
-A store may also say `reads_in_place = True`: `newest` and `find` take microseconds and wait for nobody, so that an
-event loop need not hand them to a thread; and `claims_in_place = True`: so does a `Claim` that is written alone.
+If `newest` and `find` of a store take microseconds and never wait, the store has `reads_in_place = True`. An event
+loop then calls them itself, without a thread. `claims_in_place = True` promises the same of a `Claim` written alone.
 
-All are thread-safe. A read never waits for a writer of the same process. `write` either answers every change or raises
-`StoreError` and has changed nothing; but what is invalidated or forgotten by hand, written alone, may be a part of it,
-and is to be written again.
+Every method is thread-safe. A read never waits for a writer of the same process. `write` either answers every change,
+or raises `StoreError` and has changed nothing. There is one exception: an `Invalidate` or `Forget` that is written
+alone may fail halfway. Its first steps then stay done, and the caller writes it again.
 """
 
 from __future__ import annotations
@@ -99,22 +104,22 @@ __all__ = [
 
 
 FORGOTTEN: Final = Cause.FORGOTTEN.sentence
-"""Why an execution is not replayed whose contents were erased; it stands for the text of its error, too."""
+"""The reason why an execution with erased contents is not replayed. It also replaces the text of a failure's error."""
 
 
 BLOB: Final = "@blob"
-"""How the codec of a payload ends that does not lie in the store."""
+"""The end of a codec whose payload lies in a blob store and not in the database."""
 
 
 class Outcome(IntEnum):
-    """How an execution ended."""
+    """The outcome of an execution."""
 
     FAILED = 0
     SUCCEEDED = 1
 
 
 class Holds(IntFlag):
-    """What an execution holds that a replay has to look at; 0 for nearly all."""
+    """The parts of an execution that a replay has to check, as flags; 0 for nearly all executions."""
 
     NOTHING = 0
     SAMPLES = 1
@@ -124,7 +129,7 @@ class Holds(IntFlag):
 
 
 class EdgeKind(IntEnum):
-    """Why a node hangs on another; call edges follow from what the executions used."""
+    """The kind of a stored edge. Call edges are not stored: they follow from the `Use`s of executions."""
 
     DATA = 0
     STATE = 1
@@ -139,7 +144,10 @@ class Keys(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An execution that may answer a call. A tuple and no dataclass: one is made on every replay."""
+    """An execution that may answer a call.
+
+    It is a NamedTuple and no dataclass, since one is made on every replay.
+    """
 
     execution: int
     producer: bytes
@@ -147,7 +155,7 @@ class Found(NamedTuple):
     payload: bytes | None
     started_at: float
     duration_ms: float
-    """What it would have taken if all calls inside had run."""
+    """Milliseconds that the execution would have taken if every call inside had run."""
     valid_from: float | None
     valid_until: float | None
     not_replayable: str | None
@@ -157,23 +165,26 @@ class Found(NamedTuple):
     pool: bytes | None
     sample: int
     tokens: int | None
-    """What it took to make, calls inside it included; None if nobody said."""
+    """Tokens of the execution and of every call inside it; None if no usage was recorded."""
     settled: int
-    """1 if the node that was asked for points at this execution, was asked with this reuse key last, and is not STALE,
-    and the execution is not retired: nothing has to be written for a replay."""
+    """1 if a replay has to write nothing.
+
+    That is so if the asked node points at this execution, was last asked under this reuse key and is not STALE. The
+    execution must not be retired, either.
+    """
     codec: str = "msgpack"
-    """How the payload is stored (`musubito.contents`); a store keeps it and knows nothing of it."""
+    """The codec of the payload (see `musubito.contents`). A store only reads whether it ends with `BLOB`."""
 
 
 class Stored(NamedTuple):
-    """A payload as it is stored."""
+    """A payload as it is stored, and its codec."""
 
     payload: bytes
     codec: str
 
 
 class ParentRef(NamedTuple):
-    """A data parent as the child saw it."""
+    """A parent node, and the artifact of that parent that the child saw."""
 
     node: bytes
     artifact: bytes
@@ -181,7 +192,7 @@ class ParentRef(NamedTuple):
 
 
 class CodeRecord(NamedTuple):
-    """The closure of a fingerprint, kept once: (part, digest, source or None)."""
+    """The code that a fingerprint covers, stored once. Each part is (part, digest, source or None)."""
 
     fingerprint: bytes
     parts: Sequence[tuple[str, bytes, str | None]]
@@ -190,7 +201,7 @@ class CodeRecord(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A node as it is asked for: its identity, and what a reader is told about it."""
+    """A node as a call asks for it: its identity, and facts about it for readers."""
 
     keys: Keys
     namespace: str
@@ -206,8 +217,9 @@ class Place(NamedTuple):
 class Use(NamedTuple):
     """A call made inside an execution: the node and reuse key that were asked for, and the execution that answered.
 
-    It is known again by when it began, too: a server that crashes may lose what it has committed last, and give the
-    number to another execution. What was lost is gone, as what was pruned is."""
+    The number and the start of the answering execution identify it together. A server that crashes may lose its last
+    commits, and then give the same number to another execution. A lost execution is gone, like a pruned one.
+    """
 
     node: bytes
     asked: bytes
@@ -216,7 +228,7 @@ class Use(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Something that an execution read besides its input; digest None: it was not there."""
+    """A dependency that an execution read besides its input. A digest of None means that it was absent."""
 
     kind: str
     key: str
@@ -224,15 +236,18 @@ class Read(NamedTuple):
 
 
 class Attempted(NamedTuple):
-    """A sample given inside a failed attempt."""
+    """A sample that was given inside a failed attempt."""
 
     pool: bytes
     sample: int
 
 
 class Used(NamedTuple):
-    """Tokens of one model, "" where it has no name: those that an execution itself has used, and all that it took to
-    make it. In the latter each call inside counts with all that it took, though it may have been replayed."""
+    """Tokens of one model in one execution. A model without a name is "".
+
+    `input_tokens` and `output_tokens` were used by the execution itself. The totals add every call inside the
+    execution. A replayed call counts in the totals with the tokens of the execution that answered.
+    """
 
     model: str
     input_tokens: int
@@ -242,15 +257,20 @@ class Used(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All that it took, in and out."""
+        """Tokens in and out, with those of every call inside."""
         return self.total_input_tokens + self.total_output_tokens
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------
+# Each docstring says what is asked for, and the type of the answer.
 @dataclass(frozen=True, slots=True)
 class Others:
-    """`Found`s beside the newest, without payloads, newest first: those that succeeded with this reuse key, then, if
-    `across`, those with this cross key. Those that started before `oldest` are left out."""
+    """Ask for all executions that may answer a call, not only the newest. Answer: `Sequence[Found]` without payloads.
+
+    First come the executions that succeeded under the same reuse key, newest first. If `across`, those that succeeded
+    under the same cross key and another reuse key follow, newest first. Executions that started before `oldest`
+    (seconds since the epoch) are left out.
+    """
 
     keys: Keys
     namespace: str
@@ -260,14 +280,14 @@ class Others:
 
 @dataclass(frozen=True, slots=True)
 class PayloadOf:
-    """What an execution gave, as it is `Stored`, or None."""
+    """Ask for the payload of an execution's output. Answer: `Stored`, or None."""
 
     execution: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReadsOf:
-    """The `Read`s of an execution (what it was handed up included)."""
+    """Ask for what an execution read, the reads of the calls inside it included. Answer: `Sequence[Read]`."""
 
     execution: int
 
@@ -284,26 +304,26 @@ class SampleNode(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SampleTree:
-    """`Mapping[int, SampleNode]`: the execution and all below it along calls that hold samples."""
+    """Ask for an execution and all below it, along calls that hold samples. Answer: `Mapping[int, SampleNode]`."""
 
     execution: int
 
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The `Claimed` moment for a call that takes no lease."""
+    """Ask for the present moment, for a call that takes no lease. Answer: `Claimed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageOf:
-    """`Sequence[Used]`: what an execution has used."""
+    """Ask for the tokens that an execution used. Answer: `Sequence[Used]`."""
 
     execution: int
 
 
 @dataclass(frozen=True, slots=True)
 class EffectQuery:
-    """The `EffectRow` of an effect key, or None."""
+    """Ask for the state of an effect. Answer: `EffectRow`, or None."""
 
     effect_key: bytes
     keys: Keys
@@ -311,7 +331,7 @@ class EffectQuery:
 
 
 class Neighbour(NamedTuple):
-    """A node of an operation, with what tells it from another."""
+    """A node of an operation, with the facts that tell it from another node."""
 
     node: bytes
     code: bytes
@@ -323,8 +343,10 @@ class Neighbour(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """`Sequence[Neighbour]`: the newest `limit` nodes of an operation, newest first; of those before `node` if it is
-    given and known."""
+    """Ask for the newest `limit` nodes of an operation, newest first. Answer: `Sequence[Neighbour]`.
+
+    If `node` is given and stored, only nodes older than `node` are returned.
+    """
 
     namespace: str
     operation: str
@@ -334,21 +356,24 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class CodeOf:
-    """`Mapping[str, bytes]`: the parts of a fingerprint that is known, else nothing."""
+    """Ask for the parts of a fingerprint. Answer: `Mapping[str, bytes]`, empty if the fingerprint is not stored."""
 
     fingerprint: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class HolderOf:
-    """The `Holder` of a lease, or None."""
+    """Ask for the owner of a lease. Answer: `Holder`, or None."""
 
     key: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class KeyCheckOf:
-    """The `key_check` with which a namespace was begun; None if nothing was stored in it yet."""
+    """Ask for the `key_check` with which a namespace was begun. Answer: bytes.
+
+    The answer is None if nothing was stored in the namespace yet.
+    """
 
     namespace: str
 
@@ -371,7 +396,10 @@ Query: TypeAlias = (
 # -- changes and their answers -----------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lease. `process` names the process beyond its pid (start time, host boot), "" where unknown."""
+    """The owner of a lease, and its process. `expires_at` is in seconds since the epoch.
+
+    `process` identifies the process beyond its pid (start time, host boot); "" if that is unknown.
+    """
 
     owner: bytes
     host: str
@@ -381,11 +409,11 @@ class Holder:
 
 
 class Claim(NamedTuple):
-    """Take the lease of a missing result -> `Claimed`, `Busy` or `Done`.
+    """Take the lease of a missing result. Answer: `Claimed`, `Busy` or `Done`.
 
-    `seen` is the newest execution that the caller has looked at (0: none); if there is a newer one, the claim answers
-    `Done` and the caller looks again. `over` names a holder known to be dead, whose lease may be taken over; so may
-    one that ran out before `now` (the real clock).
+    `seen` is the newest execution that the caller has looked at; 0 if there is none. If the store has a newer one, the
+    answer is `Done`, and the caller looks again. `over` names an owner known to be dead, whose lease may be taken over.
+    A lease that ran out before `now` (the real clock) may be taken over, too.
     """
 
     key: bytes
@@ -399,7 +427,10 @@ class Claim(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """The moment at which an execution begins, in the store's own order of events."""
+    """The moment at which an execution begins, in the store's own order of events.
+
+    It consists of the newest number of an execution and the newest number of an invalidation.
+    """
 
     executions: int
     invalidations: int
@@ -407,20 +438,27 @@ class Claimed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Somebody else computes it."""
+    """The answer that another owner has the lease."""
 
     holder: Holder
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """There is something newer to look at."""
+    """The answer that the store has something newer, which the caller has to look at."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectOutcome:
-    """What became of an attempt at an effect: "done", "failed" (certainly did not happen), "unknown", or "withdrawn"
-    (interrupted, to be made again from its start). The last two settle nothing: the next attempt has the same key."""
+    """The outcome of one attempt at an effect.
+
+    - "done": the effect took place.
+    - "failed": the effect certainly did not take place.
+    - "unknown": nobody can tell whether the effect took place.
+    - "withdrawn": the attempt was interrupted, and is to be made again from its start.
+
+    "unknown" and "withdrawn" settle nothing: the next attempt has the same key.
+    """
 
     effect_key: bytes
     attempt: int
@@ -428,13 +466,15 @@ class EffectOutcome:
 
     @property
     def settles(self) -> bool:
-        """Whether what became of it is known."""
+        """Whether the outcome is final: "done" or "failed"."""
         return self.outcome not in ("unknown", "withdrawn")
 
 
 class Commit(NamedTuple):
-    """A successful execution -> `Committed`: node, edges, artifact, execution, marks and the lease's end, all or
-    nothing."""
+    """Record a successful execution. Answer: `Committed`.
+
+    Node, edges, artifact, execution, marks and the end of the lease are written all together or not at all.
+    """
 
     place: Place
     began: Claimed
@@ -454,16 +494,16 @@ class Commit(NamedTuple):
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None
     saved_ms: float = 0.0
-    """What replays inside it saved."""
+    """Milliseconds that replays inside the execution saved."""
     codec: str = "msgpack"
-    """How the payload is stored. If it ends with `BLOB`, it lies elsewhere, and `payload` is empty."""
+    """The codec of the payload. If it ends with `BLOB`, the payload lies in a blob store and `payload` is empty."""
     size: int | None = None
-    """How many bytes the payload was encoded in; None: those of `payload`."""
+    """Bytes of the encoded payload, before compression and encryption; None if `payload` has as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """A failed execution -> `Committed`. Replaces nothing and is never replayed."""
+    """Record a failed execution, which replaces nothing and is never replayed. Answer: `Committed`."""
 
     place: Place
     started_at: float
@@ -476,15 +516,21 @@ class Fail:
     effect: EffectOutcome | None = None
     saved_ms: float = 0.0
     began: Claimed | None = None
-    """None: nobody knows whether it was forgotten while it ran."""
+    """The moment at which the execution began. None: the store cannot tell whether it was forgotten while it ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """`invalid`: it was committed INVALID, since something it used was replaced, invalidated or removed while it ran,
-    or it was itself; or since that cannot be told: the moment at which it began is gone, with all that was committed
-    shortly before. `forgotten`: what it was to do was forgotten while it ran, so that nothing of its contents was
-    stored."""
+    """The number of a new execution, and how it was committed.
+
+    `invalid`: the execution was committed INVALID, for one of these reasons:
+
+    - While it ran, something that it used was replaced, invalidated or removed.
+    - While it ran, the execution's own operation or node was invalidated.
+    - Neither can be told: a crash lost the moment at which it began, with the last commits before that moment.
+
+    `forgotten`: its operation or node was forgotten while it ran. Nothing of its contents was stored.
+    """
 
     execution: int
     invalid: bool
@@ -493,8 +539,10 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The node is answered by this execution from now on -> bool: False if it became INVALID meanwhile, or is gone
-    (see `Use`)."""
+    """Make a node point at the execution that answers it from now on. Answer: bool.
+
+    False: the execution became INVALID meanwhile, or is gone (see `Use`).
+    """
 
     place: Place
     execution: int
@@ -503,17 +551,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give a lease back without a result -> None."""
+    """Return a lease without a result. Answer: None."""
 
     lease: tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """These keys, (key, operation), go on being held by this holder -> None.
+    """Extend the leases of an owner; `held` names each as (key, operation). Answer: None.
 
-    Extends their leases; where a store claims by other means than leases, makes the claims visible as such. A live
-    lease of somebody else stays as it is.
+    If a store claims by other means than leases, the claims become visible as leases. A live lease of another owner
+    stays as it is.
     """
 
     holder: Holder
@@ -523,11 +571,10 @@ class Renew:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """These keys, held by this owner, wait for that key in another process -> bool: whether that closes a cycle of
-    waits.
+    """Record that the keys in `held`, leased by `owner`, wait for the key `awaited` in another process. Answer: bool.
 
-    A wait is over when the owner's lease is: given back, or taken over by somebody else. With no `awaited` the waits of
-    `held` are over.
+    True: the wait closes a cycle of waits. A wait is over when the lease of the waiting key is returned, or is taken
+    over by another owner. If `awaited` is None, the waits of `held` are over.
     """
 
     held: Sequence[bytes]
@@ -538,7 +585,7 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Invalidate:
-    """Set INVALID by hand -> int, the number of executions concerned: of an operation, or of one node."""
+    """Set INVALID by hand for an operation or one node. Answer: int, the number of executions concerned."""
 
     namespace: str
     operation: str | None
@@ -547,14 +594,19 @@ class Invalidate:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Erase contents by hand -> `Forgotten`: of all executions of an operation, of nodes (those that `Invalidate`
-    would name), or of those that answered the calls of a run.
+    """Erase contents by hand. Answer: `Forgotten`.
 
-    Payloads, stored inputs, error texts, what was read and the texts of the code go, except for what an execution that
-    is not forgotten holds as well; nodes, edges, executions and the ledger stay as a skeleton of ids and numbers. The
-    executions become INVALID as by `Invalidate`, and so do older ones of the same key that would come back in their
-    place. What an effect did stays done: its result is lost, and whoever asks for it again is told so. Of what was
-    running then, at one of these nodes or of this operation, nothing is stored when it ends that would have gone.
+    It concerns all executions of an operation, all executions of nodes (those that `Invalidate` would name), or all
+    that answered the calls of a run.
+
+    - Payloads, stored inputs, error texts, what was read and the texts of the code are erased. Contents that an
+      execution outside this selection holds as well are kept.
+    - Nodes, edges, executions and the history stay as a skeleton of ids and numbers.
+    - The executions become INVALID as by `Invalidate`. Older ones of the same key become INVALID, too: otherwise they
+      would come back in the place of the erased ones.
+    - An effect that was done stays done. Its result is lost, and the next call for it is told so.
+    - An execution of this operation, or at one of these nodes, may be running at that moment. When it ends, it stores
+      nothing that would have been erased.
     """
 
     namespace: str
@@ -564,8 +616,10 @@ class Forget:
 
 
 class Forgotten(NamedTuple):
-    """How many executions were concerned, how many inputs were erased, and how many bytes of contents in all; and the
-    artifacts that are gone, by namespace and digest, for whoever keeps more of them elsewhere."""
+    """The number of executions concerned, of inputs erased, and of bytes of contents erased in all.
+
+    `artifacts` are those that are gone, by namespace and digest, so that a caller can remove their blobs.
+    """
 
     executions: int
     inputs: int
@@ -575,14 +629,17 @@ class Forgotten(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """These executions are about to be removed by a prune -> int, how many of them: those that are neither INVALID nor
-    effects, whichever prune has retired them before.
+    """Mark executions that a prune is about to remove. Answer: int, the number of executions that it marked.
 
-    What is retired may still be replayed and built on, but whoever does says so: it is never `Found.settled`. A `Point`
-    at it, or a `Commit` or `Fail` that used it, revives it, with all that it was built on and all that came after it
-    under its widest key; to a call that runs it is what it was. Who was given it before this has said so a moment
-    later, since lines of the ledger are written twice a second; then one looks again. Of one key the youngest is to be
-    retired first, so that none is left that answers in the place of a younger one.
+    Executions that are INVALID or effects are not marked. The mark of another prune is replaced.
+
+    A retired execution may still be replayed and built on, but such a use is always written, since it is never
+    `Found.settled`. A `Point` at it revives it, and so does a `Commit` or `Fail` that used it. The executions that it
+    was built on are revived with it, and so are those that came after it under its widest key. For a call that runs
+    just now, a retired execution is what it was before.
+
+    Readers that replayed it earlier appear in the history within half a second; the caller checks again after that. Of
+    one key the youngest is to be retired first: otherwise an older one could answer in the place of a younger one.
     """
 
     executions: Sequence[int]
@@ -591,12 +648,14 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Dismiss:
-    """Those of these executions that are still retired by this prune become INVALID -> None; the oldest first. A
-    success stays if an older one of its widest key does, with another artifact: another prune may have retired that
-    since.
+    """Set INVALID on executions that this prune has still retired, the oldest first. Answer: None.
 
-    What is INVALID is not replayed, pointed at or built on by anybody. So it does not matter in which order the
-    executions of a key are removed after this: an older one does not come back in the meantime."""
+    A success stays valid if an older success of its widest key stays valid, with another artifact: another prune may
+    have retired that older one since.
+
+    An INVALID execution is never replayed, pointed at or built on. So the executions of a key may be removed in any
+    order after this: no older one comes back in the meantime.
+    """
 
     executions: Sequence[int]
     prune: bytes
@@ -604,17 +663,17 @@ class Dismiss:
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Remove what nothing needs, in this order -> `Pruned`; what turns out to be needed stays.
+    """Remove what nothing needs, in the order below. Answer: `Pruned`. A row that turns out to be needed stays.
 
-    Nodes without executions that nothing hangs on and that point at nothing valid, children first; those that were
-    invalidated by hand stay as stubs, since what runs there just now goes by that. Executions that are
-    INVALID and that no other one has called, callers first, with all that belongs to them alone; never the newest of
-    all, since numbers must not come again, and never one that an effect names. Runs of the ledger, with their calls,
-    and single calls, by their runs and numbers. Artifacts, inputs and parts by the names that the store gives them
-    (`reading.sql`).
+    1. Nodes without executions, children first, if no edge or call leads to them and they point at nothing valid. A
+       node that was invalidated by hand stays as a stub, since an execution that runs there just now is checked by it.
+    2. Executions that are INVALID and that no other execution called, callers first, with all that belongs to them
+       alone. The newest execution of all stays, since numbers must not come again. One that an effect names stays, too.
+    3. Runs of the history with their calls, and single calls by run and number.
+    4. Artifacts, inputs and parts, by the names that the store gives them (`reading.sql`).
 
-    `since` is the newest execution at the time when somebody found that nothing needs them; what is younger is looked
-    at once more.
+    `since` is the newest execution at the time when the caller found that nothing needs these rows. Uses by younger
+    executions are checked once more.
     """
 
     since: int
@@ -628,7 +687,7 @@ class Prune:
 
 
 class Pruned(NamedTuple):
-    """How many were removed, and how many bytes of contents in all."""
+    """The number of rows that a `Prune` removed, and of bytes of contents in all."""
 
     nodes: int
     executions: int
@@ -641,14 +700,18 @@ class Pruned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tidy:
-    """After a prune -> None: nodes that point at what is gone point at nothing, and code that no node has is without
-    its texts."""
+    """Clean up after a prune. Answer: None.
+
+    Nodes that point at a removed execution point at nothing. Code that no node has loses its texts.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Begin a namespace, if nothing was stored in it yet -> bytes, the `key_check` with which it was begun. Any other
-    change that names a new namespace begins it with an empty one."""
+    """Begin a namespace, if nothing was stored in it yet. Answer: bytes, the `key_check` with which it was begun.
+
+    Any other change that names a new namespace begins it with an empty `key_check`.
+    """
 
     namespace: str
     key_check: bytes
@@ -656,9 +719,10 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An effect is about to run; durable when answered -> `Claimed`, `Busy` or `Done` (look again).
+    """Record that an effect is about to run. Answer: `Claimed`, `Busy` or `Done` (look again).
 
-    `attempt` is the number of this attempt, one more than the attempt that was seen.
+    The record is durable when the answer comes. `attempt` is the number of this attempt, one more than that of the
+    attempt that was seen.
     """
 
     effect_key: bytes
@@ -670,7 +734,7 @@ class Intent:
 
 
 class EffectRow(NamedTuple):
-    """What is known of an effect. outcome None: begun, and not ended as far as the store knows."""
+    """The stored state of an effect. If `outcome` is None, the effect was begun, and the store knows no end of it."""
 
     attempt: int
     settled_attempts: int
@@ -680,7 +744,7 @@ class EffectRow(NamedTuple):
 
 
 class RunLine(NamedTuple):
-    """A run, as far as the ledger knows it; written again when it ends."""
+    """A run in the history. It is written when the run begins, and again when the run ends."""
 
     run_id: bytes
     name: str | None
@@ -688,12 +752,13 @@ class RunLine(NamedTuple):
     started_at: float
     finished_at: float | None
     status: str
-    """"running", "finished" or "failed"; "open" where nobody sees its end: then its calls tell."""
+    """"running", "finished", "failed" or "cancelled". "open": nobody sees the end of the run, and its calls show it."""
     parent: bytes | None = None
-    """The run that it is a part of, and in which of that one's calls it began."""
+    """The run that contains this run; None if none does."""
     parent_call: int | None = None
+    """The number of the call of `parent` in which this run began."""
     host: str = ""
-    """The process that it runs in, as in `Holder`: while that is gone, the run is, whatever its status."""
+    """The process of the run, as in `Holder`. If that process is gone, the run has ended, whatever its status."""
     pid: int = 0
     process: str = ""
 
@@ -715,11 +780,11 @@ class CallLine(NamedTuple):
     saved_tokens: int
     tokens: int
     used: str | None = None
-    """Where there is no execution that says it: tokens in and out by model, as JSON."""
+    """Tokens in and out by model, as JSON, for a call without an execution that records them."""
 
 
 class Part(NamedTuple):
-    """A piece of stored inputs that others may share: so many bytes of msgpack, after those of the part `before`."""
+    """A piece of stored inputs that inputs may share: msgpack bytes, which follow those of the part `before`."""
 
     digest: bytes
     before: bytes | None
@@ -727,9 +792,11 @@ class Part(NamedTuple):
 
 
 class InputLine(NamedTuple):
-    """What a call of an operation was given, for a reader: see `musubito.engine.inputs`. `chains`: by the digest that
-    stands for it in the body, each long list of it as one part for each item, the first one first. Nothing is kept of
-    an `execution` that was forgotten or removed before this is written."""
+    """The input of a call of an operation, for readers (see `musubito.engine.inputs`).
+
+    `chains` holds each long list of the input as one part for each item, in order. In `body` the digest of the last
+    part stands for the list. If `execution` was forgotten or removed before this is written, nothing of it is kept.
+    """
 
     execution: int
     operation: str
@@ -739,8 +806,11 @@ class InputLine(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """Lines of the ledger -> None. Of a chain those parts are added that follow the last one that is there. An input
-    without a body brings some of its chains; the rest comes with the next ones."""
+    """Add runs, calls and inputs to the history. Answer: None.
+
+    Of a chain, the parts after the last stored one are added. An input without a body brings some of its chains; the
+    rest comes with the next inputs.
+    """
 
     namespace: str
     runs: Sequence[RunLine]
@@ -769,7 +839,10 @@ Change: TypeAlias = (
 
 
 def must_last(change: Change) -> bool:
-    """Whether it must survive a power cut before anything else happens: an effect, and what is taken back by hand."""
+    """Return whether a change must survive a power cut before anything else happens.
+
+    That holds for every change of an effect, and for what is invalidated or forgotten by hand.
+    """
     if isinstance(change, (Commit, Fail)):
         return change.effect is not None
     return isinstance(change, (Intent, Invalidate, Forget))
@@ -779,31 +852,33 @@ Answer: TypeAlias = Claimed | Busy | Done | Committed | Forgotten | Pruned | byt
 
 
 class Store(Protocol):
-    """See the module's text."""
+    """The protocol of a store: see the docstring of this module."""
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
-        """The newest execution with this reuse key, failed ones included."""
+        """Return the newest execution with this reuse key, failed ones included; None if there is none."""
 
     def find(self, query: Query) -> Any:
-        """The answer that the query's class names."""
+        """Return the answer that the class of the query names."""
 
     def write(self, changes: Sequence[Change]) -> list[Any]:
-        """Perform all changes in one transaction, in order, and answer each (see `Answer`)."""
+        """Perform all changes in one transaction, in order, and return the answer to each (see `Answer`)."""
 
     def close(self) -> None:
-        """Let go of the database; a second call does nothing."""
+        """Close the database; a second call does nothing."""
 
 
 @runtime_checkable
 class Distant(Protocol):
-    """A store to which the way is long: what most calls need is asked for at once."""
+    """A store with a slow round trip: one request asks for all that most calls need."""
 
     def newest_or_claim(self, claim: Claim, namespace: str) -> Found | Claimed | None:
-        """What `newest` gives for the keys of a claim. Where nothing was ever recorded under them, and nobody holds the
-        key, the claim is performed. None: there is nothing, and it is to be asked for by `write` who may compute it.
+        """Return the newest execution for the keys of a claim, or perform the claim.
 
-        Nothing was seen before it (`Claim.seen` is 0), and it takes a lease over from nobody, whatever `Claim.over`
-        says."""
+        The claim is performed if nothing was ever recorded under its keys, and nobody has the lease. None: there is
+        nothing to return, and the claim was not performed. The caller then writes the claim.
+
+        `Claim.seen` is 0, since the caller has seen nothing. No lease is taken over, whatever `Claim.over` says.
+        """
 
 
 Question: TypeAlias = tuple[str, Mapping[str, Any]]
@@ -811,19 +886,25 @@ Question: TypeAlias = tuple[str, Mapping[str, Any]]
 
 
 class Readable(Protocol):
-    """A store that readers can ask, and not only steps. What is asked and what comes is told in `reading.sql`."""
+    """A store that answers readers, and not only steps. `reading.sql` describes each query and its rows."""
 
     def read(self, questions: Sequence[Question]) -> list[list[tuple[Any, ...]]]:
-        """The rows for each, all as of one moment. Raises `StoreError`."""
+        """Return the rows for each question, all as of one moment. Raise `StoreError` if they cannot be read."""
 
     def damage(self) -> str | None:
-        """What is stored and nobody has written there; None if it is sound, as far as that can be told. It is asked
-        when something has stumbled over what it has read, and may look through all that is stored."""
+        """Return a description of the first stored data that Musubito has not written there; None if there is none.
+
+        None promises no more than the store can tell. The caller asks after it failed on data that it had read. The
+        check may read all that is stored.
+        """
 
 
 class ServerCondition(NamedTuple):
-    """How the database of a server is; `size` is that of all tables with their indexes, in bytes. `not_allowed`: the
-    tables that its role may not read and write."""
+    """The state of a server's database.
+
+    `size` is that of all tables with their indexes, in bytes. `not_allowed` names the tables that the store's role may
+    not read and write.
+    """
 
     where: str
     server: str
@@ -834,17 +915,22 @@ class ServerCondition(NamedTuple):
 
 
 class Compactable(Protocol):
-    """A store that can make sure of what became of the bytes it has removed. All raise `StoreError`."""
+    """A store that can clear the bytes of removed data from its files. Each method raises `StoreError` if it fails."""
 
     def empty_log(self) -> bool:
-        """Nothing removed is left in a log beside the data; False if somebody's reading stood in the way."""
+        """Remove what is left of removed data in a log beside the data.
+
+        Return False if the read of another connection prevented that.
+        """
 
     def vacuum(self) -> None:
-        """The data takes no more room than it needs."""
+        """Reduce the files of the data to the room that the data needs."""
 
     def used(self) -> int:
-        """How many bytes the data takes, without the room in its files that is free."""
+        """Return how many bytes the data takes, without the free room in its files."""
 
     def give_back(self, most: int) -> int:
-        """Up to so many bytes of free room go back to the disk, in one short transaction; how many did. None from a
-        store, or a file, that gives back nothing in small steps."""
+        """Return up to `most` bytes of free room to the disk in one short transaction; return the number of bytes.
+
+        The number is 0 for a store, or a file, that cannot return room in small steps.
+        """

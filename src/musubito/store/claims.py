@@ -1,4 +1,4 @@
-"""Who computes what: leases as rows, and who waits for whom."""
+"""Leases as rows, and the waits of one lease for another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["begin_to_wait", "claim_of", "claimed", "keeping", "lease_of", "lease
 
 
 def claim_of(db: Database, claim: Claim) -> Claimed | Busy | Done:
-    """Take the lease, unless there is something newer to look at."""
+    """Take the lease, unless the store has something newer to look at."""
     if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
         return Done()
     rows = db.rows("claim", claimed(claim))
@@ -42,13 +42,13 @@ def claim_of(db: Database, claim: Claim) -> Claimed | Busy | Done:
 
 
 def claimed(claim: Claim) -> dict[str, Any]:
-    """What the query of a claim is told."""
+    """Return the parameters of the query that takes a lease."""
     lease = lease_of(claim.holder, claim.key, claim.operation, claim.now)
     return {"reuse": claim.keys.reuse, "seen": claim.seen, "over": claim.over, **lease}
 
 
 def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
-    """The moment at which a claimed execution begins; None if there is something newer to look at."""
+    """Return the moment at which a claimed execution begins; None if there is something newer to look at."""
     if claim.across and db.rows("newer_across", {"seen": claim.seen, "cross": claim.keys.cross}):
         return None
     newer, executions, invalidations = db.rows("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})[0]
@@ -56,19 +56,19 @@ def moment_unless_newer(db: Database, claim: Claim) -> Claimed | None:
 
 
 def keeping(changes: Sequence[Release | Renew]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The query for each lease that goes on or ends."""
-    asked: list[tuple[str, Mapping[str, Any]]] = []
+    """Return a query with its parameters for each lease that is extended or returned."""
+    queries: list[tuple[str, Mapping[str, Any]]] = []
     for change in changes:
         if isinstance(change, Release):
-            asked.append(("release", {"key": change.lease[0], "owner": change.lease[1]}))
+            queries.append(("release", {"key": change.lease[0], "owner": change.lease[1]}))
         else:
-            holder, held, now = change.holder, change.held, change.now
-            asked += [("renew", lease_of(holder, key, operation, now)) for key, operation in held]
-    return asked
+            holder, keys, now = change.holder, change.held, change.now
+            queries += [("renew", lease_of(holder, key, operation, now)) for key, operation in keys]
+    return queries
 
 
 def leases_of(change: Change) -> Sequence[bytes]:
-    """The keys of the leases that a change looks for to change them."""
+    """Return the keys of the leases that a change reads in order to change them."""
     match change:
         case Commit() | Fail() | Release():
             return [change.lease[0]] if change.lease is not None else []
@@ -85,7 +85,7 @@ def leases_of(change: Change) -> Sequence[bytes]:
 
 
 def lease_of(holder: Holder, key: bytes, operation: str, now: float) -> dict[str, Any]:
-    """What queries that write a lease are told."""
+    """Return the parameters of a query that writes a lease."""
     return {
         "key": key,
         "owner": holder.owner,
@@ -99,12 +99,12 @@ def lease_of(holder: Holder, key: bytes, operation: str, now: float) -> dict[str
 
 
 def begin_to_wait(db: Database, change: Waits) -> bool:
-    """See `Waits`."""
+    """Record a wait, or its end; return whether the wait closes a cycle. See `Waits`."""
     if change.awaited is None:
-        for held in change.held:
-            db.rows("wait_over", {"held": held, "owner": change.owner})
+        for waiting in change.held:
+            db.rows("wait_over", {"held": waiting, "owner": change.owner})
         return False
-    for held in change.held:
-        db.rows("wait_for", {"held": held, "owner": change.owner, "awaited": change.awaited})
+    for waiting in change.held:
+        db.rows("wait_for", {"held": waiting, "owner": change.owner, "awaited": change.awaited})
     reached = {key for (key,) in db.rows("waits_from", {"awaited": change.awaited, "now": change.now})}
     return not reached.isdisjoint(change.held)

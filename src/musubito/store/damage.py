@@ -1,8 +1,8 @@
-"""Tell a database that is damaged from a mistake of ours, when something stumbles over what it has read.
+"""Tell a damaged database from a bug of Musubito, after code has failed on data that it had read.
 
-To look at each value of each row as it is read would be most of the reading code, and would slow down every replay. So
-the rows are checked when an error of Python's has come up: if one of them holds what nobody has written there, that is
-told; if none does, the error is a bug and is raised as it is.
+To check each value of each row as it is read would be most of the reading code, and would slow down every replay. So
+the rows are checked only after Python has raised an error. If a row holds data that Musubito never writes there, that
+damage is reported. If no row does, the error is a bug and is raised as it is.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from musubito.store.queries import schema_steps
 __all__ = ["STUMBLES", "first_damage"]
 
 STUMBLES: Final = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
-"""What comes of values of other types or sizes. An OSError is what dates that no calendar has come to."""
+"""The errors of code that reads values of unexpected types or sizes. Dates beyond any calendar raise OSError."""
 Ask = Callable[[str], Iterable[tuple[Any, ...]]]
-"""Gives the rows of a statement."""
+"""A function that returns the rows of a statement."""
 _TYPES: Final[Mapping[str, type]] = {"INTEGER": int, "REAL": float, "TEXT": str, "BLOB": bytes}
 _BODIES: Final = ("payload", "body")
-"""What these hold has a digest, or is decoded with care."""
+"""Columns that are not checked: their values have a digest, or are decoded with care."""
 _ID: Final = 32
-"""Bytes of a digest."""
+"""Length of a digest in bytes."""
 _LATEST: Final = 253_402_300_799.0
 """The end of the year 9999, in seconds since the epoch."""
 _MOST: Final = 2**53
+"""The largest number, and the longest duration in milliseconds, that is taken for sound."""
 
 
 def _one_of(*allowed: object) -> Callable[[Any], bool]:
@@ -55,12 +56,12 @@ def _is_number(value: int) -> bool:
 
 def _is_list_of_texts(text: str) -> bool:
     value = _parsed(text)
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _holds_digests(text: str) -> bool:
     value = _parsed(text)
-    return isinstance(value, dict) and all(_is_hexadecimal(each) for each in value.values())
+    return isinstance(value, dict) and all(_is_hexadecimal(digest) for digest in value.values())
 
 
 def _is_hexadecimal(value: object) -> bool:
@@ -122,7 +123,7 @@ _HOLDS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "_leases.pid": _is_number,
     "_leases.started_at": _is_time,
 }
-"""What a column holds, besides values of its type."""
+"""The check that the values of a column have to pass, besides their type."""
 
 
 class _Column(NamedTuple):
@@ -133,8 +134,10 @@ class _Column(NamedTuple):
 
 
 def first_damage(ask: Ask) -> str | None:
-    """Name the first thing in a SQLite database that nobody has written there; None if it is sound. `ask` raises
-    `sqlite3.Error`."""
+    """Return a description of the first damage in a SQLite database; None if the database is sound.
+
+    Damage is data that Musubito never writes there. Errors of `ask`, such as `sqlite3.Error`, pass through.
+    """
     for (problem,) in ask("PRAGMA integrity_check(1)"):
         if problem != "ok":
             return str(problem)
@@ -150,7 +153,7 @@ def first_damage(ask: Ask) -> str | None:
 
 
 def _wrong_in(row: Sequence[Any], columns: Sequence[_Column]) -> str | None:
-    """The first column that holds something else."""
+    """Return the name of the first column with a value that does not belong there; None if there is none."""
     return next((column.name for value, column in zip(row, columns, strict=True) if _is_wrong(value, column)), None)
 
 
@@ -163,13 +166,13 @@ def _is_wrong(value: Any, column: _Column) -> bool:
 
 
 def _is_utf8(text: str) -> bool:
-    """As it came from the database, with surrogates in the place of other bytes."""
+    """Return whether a text was UTF-8 in the database. Surrogates stand for any other bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @cache
 def _tables() -> dict[str, list[_Column]]:
-    """The columns of all tables, as the schema has them: the one in a damaged database may be another."""
+    """Return the columns of all tables of the current schema: a damaged database may have another schema."""
     with closing(sqlite3.connect(":memory:")) as connection:
         for script in schema_steps("sqlite").values():
             connection.executescript(script)

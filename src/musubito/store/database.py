@@ -1,6 +1,6 @@
-"""What a relational store hands in: a connection that runs named queries inside the transaction that is open.
+"""The connection of a relational store, which runs named queries inside the open transaction.
 
-Nothing is kept but the numbers of namespaces, operations and fingerprints: those never change once they are committed.
+Only the numbers of namespaces, operations and fingerprints are kept in memory: a committed number never changes.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ class Database(Protocol):
     """One connection inside a transaction."""
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[Row]:
-        """All rows of a named query."""
+        """Return all rows of a named query."""
 
     def both(
         self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
     ) -> tuple[list[Row], list[Row]]:
-        """The rows of two queries that do not depend on each other: a server is asked once."""
+        """Return the rows of two independent queries, for which a server is asked once."""
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """A named query that adds one row by position, for very many rows at once."""
+        """Run a named query that adds one row by position, for very many rows at once."""
 
     def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
-        """A named query that gives no rows, once for each."""
+        """Run a named query that returns no rows, once for each item of `parameters`."""
 
 
 class Numbers:
-    """Names and fingerprints as the integers that stand for them in the tables."""
+    """The integers that stand for names and fingerprints in the tables."""
 
     def __init__(self) -> None:
         self.namespaces: dict[str, int] = {}
         self.operations: dict[tuple[str, str], int] = {}
         self.codes: dict[bytes, int] = {}
         self.learned = 0
-        """How often one was asked of the database, or given."""
+        """The number of times that an integer was read from the database, or added to it."""
 
     def forget(self) -> None:
-        """After a rollback: what was numbered in that transaction is not there."""
+        """Drop all integers after a rollback, since those of that transaction are not in the database."""
         self.namespaces.clear()
         self.operations.clear()
         self.codes.clear()
 
     def known_namespace(self, db: Database, name: str) -> int | None:
-        """The number of a namespace, None where nothing was stored in it yet."""
+        """Return the number of a namespace; None if nothing was stored in it yet."""
         number = self.namespaces.get(name)
         if number is None:
             rows = db.rows("namespace", {"name": name})
@@ -62,7 +62,7 @@ class Numbers:
         return number
 
     def namespace(self, db: Database, name: str) -> int:
-        """The number of a namespace, a new one if need be."""
+        """Return the number of a namespace; add the namespace if it is new."""
         number = self.known_namespace(db, name)
         if number is None:
             number = self.namespaces[name] = db.rows("add_namespace", {"name": name})[0][0]
@@ -70,23 +70,23 @@ class Numbers:
         return number
 
     def operation(self, db: Database, namespace: str, name: str) -> int:
-        """The number of an operation, a new one if need be."""
+        """Return the number of an operation; add the operation if it is new."""
         number = self.operations.get((namespace, name))
         if number is None:
-            where = {"namespace": self.namespace(db, namespace), "name": name}
-            rows = db.rows("operation", where) or db.rows("add_operation", where)
+            params = {"namespace": self.namespace(db, namespace), "name": name}
+            rows = db.rows("operation", params) or db.rows("add_operation", params)
             number = self.operations[namespace, name] = rows[0][0]
             self.learned += 1
         return number
 
     def code(self, db: Database, code: CodeRecord) -> int:
-        """The number of a fingerprint; its closure is kept when it is new."""
+        """Return the number of a fingerprint; add its code parts if they are not stored."""
         number = self.codes.get(code.fingerprint)
         if number is None:
             rows = db.rows("code", {"fingerprint": code.fingerprint})
             number, kept = rows[0] if rows else (_add_code(db, code), False)
             if not kept:
-                # A fingerprint that was pruned keeps its number, since others may still know it by that.
+                # A pruned fingerprint keeps its number, since other processes may still refer to it by that number.
                 for part, digest, source in code.parts:
                     db.rows("add_code_part", {"code": number, "part": part, "digest": digest, "source": source})
             self.codes[code.fingerprint] = number

@@ -1,7 +1,7 @@
-"""The commit of a step that ran for the first time, as one statement: most of what is ever written.
+"""The commit of a step that ran for the first time, as one statement. Most writes are such commits.
 
-What `relational.perform` does for it in a dozen statements, with a look at the answers in between, a server does here
-in one round trip. While a commit goes on nobody else can write, so the way to the server and back counts for all.
+`relational.perform` needs a dozen statements for it, and looks at answers in between. Here a server does all of it in
+one round trip. While one process commits, no other can write, so each saved round trip speeds up all of them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ __all__ = ["first_of"]
 
 
 def first_of(changes: Sequence[Change], numbers: Numbers) -> Mapping[str, Any] | None:
-    """What the query `first_commit` is told; None if these are no single commit of a step that called no other one and
-    read nothing, by names that are numbered already."""
+    """Return the parameters of the query `first_commit`; None if that query does not fit the changes.
+
+    It fits a single commit of a step that called no other step and read nothing. The names and the fingerprint in that
+    commit must have numbers already.
+    """
     if len(changes) != 1 or not isinstance(changes[0], Commit):
         return None
     commit = changes[0]
     place = commit.place
-    # Another thread may forget them at any time.
+    # Another thread may drop these numbers at any time, so each is read once.
     namespace = numbers.namespaces.get(place.namespace)
     operation = numbers.operations.get((place.namespace, place.operation))
     code = numbers.codes.get(place.code.fingerprint)

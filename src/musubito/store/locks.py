@@ -1,12 +1,12 @@
 """Claims between the processes of one host: a locked byte for each claimed key, in a file beside the database.
 
-Locking and unlocking a byte takes two microseconds where a lease in a table takes a transaction, and the kernel gives
-the locks of a process that dies back at once. POSIX record locks have two traps. They do not exclude two holders in one
-process: hence one `ByteLocks` for each file and process, which knows who holds what. And they are lost when the process
-closes any descriptor of the file: hence it is opened once, and never closed.
+Locking and unlocking a byte takes two microseconds; a lease in a table takes a transaction. When a process dies, the
+kernel releases its locks at once. POSIX record locks have two traps:
 
-A lock that is lost all the same, or two keys that share a byte, cost a second execution or a wait; results do not
-depend on claims.
+- They do not exclude two owners in one process. So each process has one `ByteLocks` for a file, which knows the owners.
+- A process loses its locks when it closes any descriptor of the file. So the file is opened once, and never closed.
+
+A lost lock costs a second execution. Two keys that share a byte cost a wait. Results do not depend on claims.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from typing import Final
 
 try:
     import fcntl
-except ImportError:  # Windows: the store keeps its claims in a table.
+except ImportError:  # On Windows the store keeps its claims in a table.
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["ByteLocks", "locks_beside"]
 
 BUSY: Final = (errno.EAGAIN, errno.EACCES)
+"""Error numbers that say that another process has the lock."""
 _OPEN: Final[dict[tuple[int, int], ByteLocks]] = {}
+"""The locks of this process, by the device and inode of their file."""
 _OPENING = threading.Lock()
 
 
 class ByteLocks:
-    """The locks that this process holds in one file."""
+    """The locks that this process has in one file."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -38,7 +40,7 @@ class ByteLocks:
         self._held: dict[int, bytes] = {}
 
     def take(self, key: bytes, owner: bytes, over: bytes | None = None) -> bool:
-        """Whether the key is this owner's from now on; False if anybody but `over` holds it."""
+        """Lock a key for an owner and return True; return False if an owner other than `over` has the lock."""
         offset = _offset(key)
         with self._lock:
             if offset in self._held:
@@ -56,7 +58,7 @@ class ByteLocks:
             return True
 
     def is_held(self, key: bytes) -> bool:
-        """Whether anybody holds it."""
+        """Return whether any owner, in any process, has the lock of a key."""
         offset = _offset(key)
         with self._lock:
             if offset in self._held:
@@ -71,7 +73,7 @@ class ByteLocks:
             return False
 
     def give_back(self, key: bytes, owner: bytes) -> None:
-        """Nothing if this owner does not hold it."""
+        """Unlock a key; do nothing if this owner does not have the lock."""
         offset = _offset(key)
         with self._lock:
             if self._held.get(offset) == owner:
@@ -79,25 +81,28 @@ class ByteLocks:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
 
     def forget(self) -> None:
-        """In the child of a fork: locks stay with the parent."""
+        """Drop all locks in the child of a fork, since they stay with the parent."""
         self._lock = threading.Lock()
         self._held.clear()
 
 
 def locks_beside(database: Path) -> ByteLocks | None:
-    """The locks of a database; None where the system has none for this file. Raises OSError if it cannot be made."""
+    """Return the locks of a database; None if the system has no locks for this file.
+
+    Raise OSError if the file cannot be made.
+    """
     if fcntl is None:
         return None
     with _OPENING:
         path = f"{database}-locks"
         try:
-            about = Path(path).stat()
+            info = Path(path).stat()
         except FileNotFoundError:
             pass
         else:
-            known = _OPEN.get((about.st_dev, about.st_ino))
-            if known is not None:
-                return known
+            cached = _OPEN.get((info.st_dev, info.st_ino))
+            if cached is not None:
+                return cached
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _offset(b"\xff" * 8))
@@ -105,9 +110,9 @@ def locks_beside(database: Path) -> ByteLocks | None:
             if error.errno not in BUSY:
                 os.close(descriptor)
                 return None
-        about = os.fstat(descriptor)
-        made = _OPEN[about.st_dev, about.st_ino] = ByteLocks(descriptor)
-        return made
+        info = os.fstat(descriptor)
+        locks = _OPEN[info.st_dev, info.st_ino] = ByteLocks(descriptor)
+        return locks
 
 
 def _offset(key: bytes) -> int:

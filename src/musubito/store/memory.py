@@ -1,9 +1,9 @@
-"""The store in memory: the rules of the data, as plainly as they can be said.
+"""The store in memory: the rules of the data in plain Python.
 
-This is what the other stores are held against. Each rule of replaying and invalidating that concerns stored
-data stands here once, as a loop over dictionaries; nothing is indexed and nothing is fast. A write works on a
-copy of the tables and publishes it when every change has been made, so that a read takes no lock and a write
-that raises has changed nothing.
+The other stores are compared with this one. Each rule of replaying and invalidating that concerns stored data stands
+here once, as a loop over dictionaries. Nothing is indexed and nothing is fast. A write works on a copy of the tables,
+and publishes that copy when every change has been made. So a read takes no lock, and a write that raises has changed
+nothing.
 """
 
 from __future__ import annotations
@@ -78,50 +78,53 @@ __all__ = ["MemoryStore"]
 
 @dataclass(frozen=True, slots=True)
 class _Execution:
-    """One actual run, numbered in the order of commits, with the change that told of it."""
+    """One execution, numbered in the order of commits, with the change that recorded it."""
 
     number: int
-    told: Commit | Fail
+    change: Commit | Fail
     invalid: bool = False
     forgotten: bool = False
     retired: bytes | None = None
-    """By which prune."""
+    """The prune that has retired the execution; None if none has."""
 
     @property
     def keys(self) -> Keys:
-        return self.told.place.keys
+        return self.change.place.keys
 
     @property
     def succeeded(self) -> bool:
-        return isinstance(self.told, Commit)
+        return isinstance(self.change, Commit)
 
     @property
     def artifact(self) -> bytes | None:
-        return self.told.artifact if isinstance(self.told, Commit) else None
+        return self.change.artifact if isinstance(self.change, Commit) else None
 
     @property
     def payload(self) -> bytes | None:
-        return self.told.payload if isinstance(self.told, Commit) else None
+        return self.change.payload if isinstance(self.change, Commit) else None
 
     @property
     def codec(self) -> str:
-        return self.told.codec if isinstance(self.told, Commit) else "msgpack"
+        return self.change.codec if isinstance(self.change, Commit) else "msgpack"
 
     @property
     def holds(self) -> int:
-        return self.told.holds if isinstance(self.told, Commit) else Holds.NOTHING
+        return self.change.holds if isinstance(self.change, Commit) else Holds.NOTHING
 
     @property
     def is_sampled(self) -> bool:
-        return self.told.pool is not None or bool(self.holds & Holds.SAMPLES)
+        return self.change.pool is not None or bool(self.holds & Holds.SAMPLES)
 
     def differs(self, other: _Execution) -> bool:
-        """Whether they gave different answers. One that could not be stored equals nothing but itself."""
+        """Return whether two executions have different outputs.
+
+        An output that could not be stored equals only itself.
+        """
         return self.number != other.number and (self.artifact is None or self.artifact != other.artifact)
 
 
 class _Node(NamedTuple):
-    """A place in the graph as it was asked for first, and the reuse key asked for last; a stub has none."""
+    """A node as it was asked for first, and the reuse key of the last call. A stub has neither."""
 
     place: Place | None = None
     reuse: bytes | None = None
@@ -130,7 +133,7 @@ class _Node(NamedTuple):
 
 
 class _Effect(NamedTuple):
-    """The present attempt of an effect; `settled` counts the attempts whose end is known."""
+    """The newest attempt at an effect. `settled` counts the attempts whose end is known."""
 
     attempt: int
     settled: int = 0
@@ -139,12 +142,12 @@ class _Effect(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Forgotten(Invalidate):
-    """Of what was running then no contents are stored, either."""
+class _Erasure(Invalidate):
+    """An erasure by hand. Executions that were running then store no contents when they end."""
 
 
-class _Given(NamedTuple):
-    """A reuse key that has several artifacts was answered by this one again."""
+class _AnsweredAgain(NamedTuple):
+    """The event that a reuse key with several artifacts was answered by this artifact again."""
 
     asked: bytes
     artifact: bytes | None
@@ -152,13 +155,13 @@ class _Given(NamedTuple):
 
 @dataclass(slots=True)
 class _Tables:
-    """All that is stored, and what may be done with it."""
+    """All that is stored, and the operations on it."""
 
     executions: dict[int, _Execution] = field(default_factory=dict)
     nodes: dict[bytes, _Node] = field(default_factory=dict)
     edges: dict[tuple[bytes, bytes, EdgeKind], bytes] = field(default_factory=dict)
     codes: dict[bytes, CodeRecord] = field(default_factory=dict)
-    invalidations: dict[int, Invalidate | _Forgotten | _Given] = field(default_factory=dict)
+    invalidations: dict[int, Invalidate | _Erasure | _AnsweredAgain] = field(default_factory=dict)
     effects: dict[bytes, _Effect] = field(default_factory=dict)
     leases: dict[bytes, Holder] = field(default_factory=dict)
     waits: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
@@ -167,7 +170,7 @@ class _Tables:
     key_checks: dict[str, bytes] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
-        """Rows are never changed in place, so the tables alone are copied."""
+        """Return a copy of the tables. The rows are shared, since no row is ever changed in place."""
         return _Tables(**{table.name: dict(getattr(self, table.name)) for table in fields(self)})
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -183,7 +186,7 @@ class _Tables:
 
     def others(self, query: Others) -> list[Found]:
         def fits(e: _Execution) -> bool:
-            return e.succeeded and e.told.started_at >= query.oldest
+            return e.succeeded and e.change.started_at >= query.oldest
 
         keys = query.keys
         same = self.newest_first(lambda e: fits(e) and e.keys.reuse == keys.reuse)
@@ -195,44 +198,44 @@ class _Tables:
         return None if e is None or e.payload is None else Stored(e.payload, e.codec)
 
     def found(self, e: _Execution, asked: Keys, payload: bytes | None) -> Found:
-        told, node = e.told, self.nodes.get(asked.node)
-        success = told if isinstance(told, Commit) else None
+        change, node = e.change, self.nodes.get(asked.node)
+        success = change if isinstance(change, Commit) else None
         return Found(
             execution=e.number,
             producer=e.keys.node,
             artifact=e.artifact,
             payload=payload,
-            started_at=told.started_at,
-            duration_ms=told.duration_ms + told.saved_ms,
+            started_at=change.started_at,
+            duration_ms=change.duration_ms + change.saved_ms,
             valid_from=success.valid_from if success else None,
             valid_until=success.valid_until if success else None,
             not_replayable=FORGOTTEN if e.forgotten else success.not_replayable if success else Cause.FAILED.sentence,
             invalid=int(e.invalid),
             outcome=Outcome.SUCCEEDED if success else Outcome.FAILED,
             holds=e.holds,
-            pool=told.pool,
-            sample=told.place.sample,
-            tokens=sum(used.total for used in told.usage) if told.usage else None,
+            pool=change.pool,
+            sample=change.place.sample,
+            tokens=sum(used.total for used in change.usage) if change.usage else None,
             settled=int(node is not None and node[1:] == (asked.reuse, e.number, False) and e.retired is None),
             codec=e.codec,
         )
 
     def reads(self, execution: int) -> list[Read]:
         e = self.executions.get(execution)
-        return list(dict.fromkeys(e.told.reads)) if e and isinstance(e.told, Commit) else []
+        return list(dict.fromkeys(e.change.reads)) if e and isinstance(e.change, Commit) else []
 
     def usage(self, execution: int) -> list[Used]:
         e = self.executions.get(execution)
-        return sorted(e.told.usage) if e else []
+        return sorted(e.change.usage) if e else []
 
     def sample_tree(self, root: int) -> Mapping[int, SampleNode]:
         tree: dict[int, SampleNode] = {}
         ahead = [root] if root in self.executions else []
         while ahead:
             e = self.executions[ahead.pop()]
-            called = sorted({use.execution for use in e.told.uses if self.executions[use.execution].is_sampled})
-            attempts = tuple(sorted(set(e.told.attempts))) if isinstance(e.told, Commit) else ()
-            tree[e.number] = SampleNode(e.number, e.told.pool, e.told.place.sample, attempts, tuple(called))
+            called = sorted({use.execution for use in e.change.uses if self.executions[use.execution].is_sampled})
+            attempts = tuple(sorted(set(e.change.attempts))) if isinstance(e.change, Commit) else ()
+            tree[e.number] = SampleNode(e.number, e.change.pool, e.change.place.sample, attempts, tuple(called))
             ahead += [number for number in called if number not in tree]
         return tree
 
@@ -240,11 +243,11 @@ class _Tables:
         effect = self.effects.get(query.effect_key)
         if effect is None:
             return None
-        found = None
+        candidate = None
         if effect.outcome == "done" and effect.execution is not None:
             e = self.executions[effect.execution]
-            found = self.found(e, query.keys, e.payload)
-        return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), found)
+            candidate = self.found(e, query.keys, e.payload)
+        return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), candidate)
 
     def neighbours(self, query: Neighbours) -> list[Neighbour]:
         nodes = list(self.nodes.items())
@@ -257,7 +260,7 @@ class _Tables:
                 node.place.input_hash,
                 node.place.arguments,
                 frozenset(p for p, child, kind in self.edges if child == node_id and kind is EdgeKind.DATA),
-                self.executions[node.execution].told.started_at if node.execution in self.executions else None,
+                self.executions[node.execution].change.started_at if node.execution in self.executions else None,
             )
             for node_id, node in reversed(nodes)
             if node.place and (node.place.namespace, node.place.operation) == (query.namespace, query.operation)
@@ -271,11 +274,13 @@ class _Tables:
     def commit(self, change: Commit) -> Committed:
         place = change.place
         self.ask_for(place)
-        uses = self.those_there(change.uses)
-        gone, change = len(uses) < len(change.uses), change._replace(uses=uses)
+        uses = self.existing_uses(change.uses)
+        lost_uses, change = len(uses) < len(change.uses), change._replace(uses=uses)
         today, began = self.moment(), change.began
-        # What was there when it began is gone.
-        lost = began.invalidations > today.invalidations or gone or bool(uses and began.executions > today.executions)
+        # The store has lost what was there when the execution began.
+        lost = (
+            began.invalidations > today.invalidations or lost_uses or bool(uses and began.executions > today.executions)
+        )
         invalid = bool(self.by_hand_since(began, place)) or (
             not change.holds & Holds.EFFECT and (lost or any(self.outdated(began, use) for use in uses))
         )
@@ -290,7 +295,7 @@ class _Tables:
 
     def fail(self, change: Fail) -> Committed:
         self.ask_for(change.place)
-        change = replace(change, uses=self.those_there(change.uses))
+        change = replace(change, uses=self.existing_uses(change.uses))
         self.revive(use.execution for use in change.uses)
         number = self.add(change, invalid=False)
         forgotten = self.forgotten_since(change.began, number)
@@ -303,23 +308,23 @@ class _Tables:
         self.revive([e.number])
         if node is None or (node.reuse, node.execution) != (change.place.keys.reuse, e.number):
             self.replaced(change.place.keys.reuse, e.number)
-            self.given_again(change.place.keys.reuse, e)
+            self.answered_again(change.place.keys.reuse, e)
         self.ask_for(change.place)
         self.answer(change.place, e.number)
         return True
 
-    def given_again(self, asked: bytes, e: _Execution) -> None:
+    def answered_again(self, asked: bytes, e: _Execution) -> None:
         others = (x for x in self.executions.values() if x.succeeded and x.keys.reuse == asked)
         if e.keys.reuse != asked or any(e.artifact is None or x.artifact != e.artifact for x in others):
-            self.invalidations[len(self.invalidations) + 1] = _Given(asked, e.artifact)
+            self.invalidations[len(self.invalidations) + 1] = _AnsweredAgain(asked, e.artifact)
 
     def add(self, change: Commit | Fail, invalid: bool) -> int:
-        """A new execution; with it end the lease under which it ran and its attempt at an effect."""
+        """Add an execution, and end its lease and its attempt at an effect; return its number."""
         number = max(self.executions, default=0) + 1
         self.executions[number] = _Execution(number, change, invalid)
         for use in change.uses:
             self.nodes.setdefault(use.node, _Node())
-        # Its texts may have been forgotten.
+        # The texts of the code may have been erased: they are stored again.
         self.codes.setdefault(change.place.code.fingerprint, change.place.code)
         if change.lease:
             self.release(*change.lease)
@@ -327,18 +332,18 @@ class _Tables:
             self.end_effect(change.effect, number)
         return number
 
-    def those_there(self, uses: Sequence[Use]) -> Sequence[Use]:
-        """Without those of executions that are gone."""
+    def existing_uses(self, uses: Sequence[Use]) -> Sequence[Use]:
+        """Return the uses of executions that are still there."""
         if unknown := {use.execution for use in uses if use.execution > max(self.executions, default=0)}:
             raise StoreError(f"it used executions {sorted(unknown)}, which are not in this store")
         return [use for use in uses if self.is_there(use.execution, use.started_at)]
 
     def is_there(self, execution: int, started_at: float) -> bool:
         e = self.executions.get(execution)
-        return e is not None and e.told.started_at == started_at
+        return e is not None and e.change.started_at == started_at
 
     def ask_for(self, place: Place) -> None:
-        """The node exists from now on, and so do its parents, be it as stubs."""
+        """Add a node, its edges, and a stub for each parent that is not there."""
         node = self.nodes.get(place.keys.node)
         if node is None or node.place is None:
             self.nodes[place.keys.node] = _Node(place, place.keys.reuse)
@@ -348,10 +353,13 @@ class _Tables:
             self.edges.setdefault((parent.node, place.keys.node, parent.kind), parent.artifact)
 
     def answer(self, place: Place, execution: int) -> None:
-        """The node points at this execution; what lies below is STALE if it gave another artifact before."""
+        """Make a node point at an execution.
+
+        All below the node becomes STALE if the node had another artifact before.
+        """
         node = self.nodes[place.keys.node]
         before = None if node.execution is None else self.executions.get(node.execution)
-        # What it pointed at may just have been pruned.
+        # The execution that the node pointed at may just have been pruned.
         if node.execution is not None and (before is None or self.executions[execution].differs(before)):
             self.mark_stale(place.keys.node)
         self.nodes[place.keys.node] = _Node(node.place, place.keys.reuse, execution, stale=False)
@@ -360,7 +368,7 @@ class _Tables:
 
     # -- INVALID and STALE ---------------------------------------------------------------------------------------------
     def by_hand_since(self, began: Claimed, place: Place) -> list[Invalidate]:
-        """How the operation or the node was invalidated or forgotten by hand while it ran."""
+        """Return how the operation or the node was invalidated or forgotten by hand after this moment."""
         return [
             what
             for number, what in self.invalidations.items()
@@ -373,17 +381,17 @@ class _Tables:
         ]
 
     def forgotten_since(self, began: Claimed | None, number: int) -> bool:
-        """Whether it was forgotten while it ran: then it is as if it had been there before."""
+        """Return whether an execution was forgotten while it ran. If so, erase it like those before it."""
         e = self.executions[number]
-        by_hand = self.by_hand_since(began, e.told.place) if began is not None else []
-        if not any(isinstance(what, _Forgotten) for what in by_hand):
+        by_hand = self.by_hand_since(began, e.change.place) if began is not None else []
+        if not any(isinstance(what, _Erasure) for what in by_hand):
             return False
         self.erase(e)
         self.forget_code()
         return True
 
     def outdated(self, began: Claimed, use: Use) -> bool:
-        """Whether what a call was given is INVALID by now, or was replaced since the caller began."""
+        """Return whether a used execution is INVALID, or was replaced since its caller began."""
         used = self.executions[use.execution]
         if used.invalid:
             return True
@@ -395,21 +403,24 @@ class _Tables:
         return newer or any(
             what.asked == use.asked and (what.artifact is None or what.artifact != used.artifact)
             for number, what in self.invalidations.items()
-            if number > began.invalidations and isinstance(what, _Given)
+            if number > began.invalidations and isinstance(what, _AnsweredAgain)
         )
 
     def replaced(self, reuse: bytes, number: int) -> None:
-        """What called another artifact that was asked for, or ran, under this reuse key becomes INVALID."""
+        """Set INVALID on the callers of another artifact that was asked for, or ran, under this reuse key."""
         new = self.executions[number]
         for e in list(self.executions.values()):
-            for use in e.told.uses:
+            for use in e.change.uses:
                 used = self.executions[use.execution]
                 under = use.asked == reuse or used.keys.reuse == reuse == new.keys.reuse
                 if under and used.differs(new):
                     self.set_invalid(e.number)
 
     def set_invalid(self, number: int) -> None:
-        """And what called it, outward. An effect has happened: nothing that was replaced makes it INVALID."""
+        """Set INVALID on an execution and on all that called it, outward.
+
+        An effect has taken place, so it does not become INVALID because something inside it was replaced.
+        """
         ahead, passed = [number], set[int]()
         while ahead:
             e = self.executions[ahead.pop()]
@@ -419,16 +430,19 @@ class _Tables:
                 ahead += self.callers(e.number)
 
     def callers(self, number: int) -> list[int]:
-        return [e.number for e in self.executions.values() if any(use.execution == number for use in e.told.uses)]
+        return [e.number for e in self.executions.values() if any(use.execution == number for use in e.change.uses)]
 
     def invalidate(self, change: Invalidate) -> int:
-        """By hand: an operation, or a node with all that ran there and what it points at; effects too."""
+        """Set INVALID by hand on an operation, or on a node; return the number of executions concerned.
+
+        For a node, all executions that ran there and the one that it points at are concerned. Effects are, too.
+        """
         self.invalidations[len(self.invalidations) + 1] = change
         pointed = self.nodes.get(change.node, _Node()).execution if change.node else None
         named = [
             e.number
             for e in self.executions.values()
-            if (e.told.place.operation == change.operation and e.told.place.namespace == change.namespace)
+            if (e.change.place.operation == change.operation and e.change.place.namespace == change.namespace)
             or e.keys.node == change.node
             or e.number == pointed
         ]
@@ -445,16 +459,18 @@ class _Tables:
         return len(named)
 
     def forget(self, change: Forget) -> Forgotten:
-        """By hand: as `invalidate`, but the contents go, too, and effects stay done."""
+        """Erase by hand. In contrast to `invalidate`, contents go, too, and effects stay done."""
         if change.run is None:
-            for each in change.nodes or (None,):
-                self.invalidations[len(self.invalidations) + 1] = _Forgotten(change.namespace, change.operation, each)
+            for named_node in change.nodes or (None,):
+                self.invalidations[len(self.invalidations) + 1] = _Erasure(
+                    change.namespace, change.operation, named_node
+                )
         answered = {line.execution for line in self.calls.values() if line.run_id == change.run}
-        pointed = {self.nodes[each].execution for each in change.nodes if each in self.nodes}
+        pointed = {self.nodes[named_node].execution for named_node in change.nodes if named_node in self.nodes}
         named = [
             e
             for e in self.executions.values()
-            if (e.told.place.operation == change.operation and e.told.place.namespace == change.namespace)
+            if (e.change.place.operation == change.operation and e.change.place.namespace == change.namespace)
             or e.keys.node in change.nodes
             or e.number in pointed | answered
         ]
@@ -463,7 +479,7 @@ class _Tables:
             size += self.erase(e)
             for number in self.callers(e.number):
                 self.set_invalid(number)
-            # It had replaced these: they must not answer in its place.
+            # The erased execution had replaced these, which must not answer in its place now.
             for x in list(self.executions.values()):
                 if x.keys.reuse == e.keys.reuse and x.number < e.number and not x.invalid and x.differs(e):
                     self.set_invalid(x.number)
@@ -485,14 +501,14 @@ class _Tables:
             self.codes.pop(fingerprint, None)
 
     def erase(self, e: _Execution) -> int:
-        told: Commit | Fail
-        if isinstance(e.told, Commit):
-            size = len(e.told.payload or b"")
-            told = e.told._replace(payload=None, reads=[read for read in e.told.reads if read.kind == "answer"])
+        erased: Commit | Fail
+        if isinstance(e.change, Commit):
+            size = len(e.change.payload or b"")
+            erased = e.change._replace(payload=None, reads=[read for read in e.change.reads if read.kind == "answer"])
         else:
-            size = len(e.told.error.encode())
-            told = replace(e.told, error=FORGOTTEN)
-        self.executions[e.number] = replace(e, told=told, invalid=True, forgotten=True)
+            size = len(e.change.error.encode())
+            erased = replace(e.change, error=FORGOTTEN)
+        self.executions[e.number] = replace(e, change=erased, invalid=True, forgotten=True)
         return size
 
     # -- what nothing needs --------------------------------------------------------------------------------------------
@@ -504,7 +520,11 @@ class _Tables:
         return len(retired)
 
     def revive(self, numbers: Iterable[int]) -> None:
-        """With all that they were built on, and what came after these under their widest keys."""
+        """Clear the marks of retired executions.
+
+        The marks of all that they were built on are cleared, too, and of all that came after any of these under its
+        widest key.
+        """
         ahead = list(numbers)
         while ahead:
             e = self.executions.get(ahead.pop())
@@ -513,12 +533,12 @@ class _Tables:
             for x in list(self.executions.values()):
                 if x.retired is not None and x.number >= e.number and x.keys.cross == e.keys.cross:
                     self.executions[x.number] = replace(x, retired=None)
-                    ahead += [use.execution for use in x.told.uses]
+                    ahead += [use.execution for use in x.change.uses]
 
     def dismiss(self, change: Dismiss) -> None:
         for e in list(self.executions.values()):
             if e.number in change.executions and e.retired == change.prune:
-                # An older one that another prune has retired since would answer in its place.
+                # An older execution, which another prune has retired since, would answer in its place.
                 stays = e.succeeded and any(
                     o.succeeded
                     and not o.invalid
@@ -544,7 +564,8 @@ class _Tables:
         if node is None or (node.execution in self.executions and not self.executions[node.execution].invalid):
             return False
         if any(parent == node_id for parent, _, _ in self.edges) or any(
-            e.keys.node == node_id or any(use.node == node_id for use in e.told.uses) for e in self.executions.values()
+            e.keys.node == node_id or any(use.node == node_id for use in e.change.uses)
+            for e in self.executions.values()
         ):
             return False
         self.edges = {edge: artifact for edge, artifact in self.edges.items() if edge[1] != node_id}
@@ -575,7 +596,7 @@ class _Tables:
         self.codes = {fingerprint: code for fingerprint, code in self.codes.items() if fingerprint in used}
 
     def mark_stale(self, node_id: bytes) -> None:
-        """All nodes below, along data edges."""
+        """Set STALE on all nodes below a node, along data edges."""
         below: set[bytes] = set()
         ahead = [node_id]
         while ahead:
@@ -593,22 +614,22 @@ class _Tables:
             fits = e.keys.reuse == keys.reuse or (change.across and e.keys.cross == keys.cross)
             if fits and e.number > change.seen:
                 return Done()
-        held = self.leases.get(change.key)
-        if held and held.expires_at >= change.now and held.owner != change.over:
-            return Busy(held)
+        lease = self.leases.get(change.key)
+        if lease and lease.expires_at >= change.now and lease.owner != change.over:
+            return Busy(lease)
         self.leases[change.key] = change.holder
         return self.moment()
 
     def release(self, key: bytes, owner: bytes) -> None:
-        held = self.leases.get(key)
-        if held and held.owner == owner:
+        lease = self.leases.get(key)
+        if lease and lease.owner == owner:
             del self.leases[key]
             self.waits.pop(key, None)
 
     def renew(self, change: Renew) -> None:
         for key, _ in change.held:
-            held = self.leases.get(key)
-            if held is None or held.owner == change.holder.owner or held.expires_at < change.now:
+            lease = self.leases.get(key)
+            if lease is None or lease.owner == change.holder.owner or lease.expires_at < change.now:
                 self.leases[key] = change.holder
 
     def wait(self, change: Waits) -> bool:
@@ -629,21 +650,21 @@ class _Tables:
         return False
 
     def intend(self, change: Intent) -> Claimed | Busy | Done:
-        key, effect, held = (
+        key, effect, lease = (
             change.effect_key,
             self.effects.get(change.effect_key),
             self.leases.get(change.effect_key),
         )
         if effect and effect.attempt >= change.attempt:
             return Done()
-        if held and held.owner != change.holder.owner and held.expires_at >= change.at:
-            return Busy(held)
+        if lease and lease.owner != change.holder.owner and lease.expires_at >= change.at:
+            return Busy(lease)
         self.effects[key] = _Effect(change.attempt, effect.settled if effect else 0)
         self.leases[key] = change.holder
         return self.moment()
 
     def end_effect(self, end: EffectOutcome, execution: int) -> None:
-        """Also if its intent was lost with a server that had not kept it."""
+        """Record the end of an attempt, even if a crash of the server has lost its intent."""
         effect = self.effects.get(end.effect_key, _Effect(end.attempt))
         if effect.attempt <= end.attempt:
             self.effects[end.effect_key] = _Effect(end.attempt, effect.settled + end.settles, end.outcome, execution)
@@ -692,7 +713,7 @@ class _Tables:
 
 
 def _named(change: Change) -> str | None:
-    """The namespace in which a change stores something."""
+    """Return the namespace in which a change stores something; None if it stores nothing new."""
     match change:
         case Commit() | Fail() | Point():
             return change.place.namespace
@@ -707,7 +728,7 @@ def _named(change: Change) -> str | None:
 
 
 class MemoryStore:
-    """A `Store` that is gone with its process; for tests, and to read."""
+    """A `Store` that ends with its process; made for tests, and to be read."""
 
     reads_in_place = True
 
@@ -763,17 +784,17 @@ class MemoryStore:
 
     @property
     def numbers(self) -> frozenset[int]:
-        """Those of the executions that are there."""
+        """The numbers of the stored executions."""
         return frozenset(self._tables.executions)
 
     @property
     def runs(self) -> list[RunLine]:
-        """The runs of the ledger, as they were written last."""
+        """The runs of the history, as they were written last."""
         return list(self._tables.runs.values())
 
     @property
     def calls(self) -> list[CallLine]:
-        """The calls of the ledger."""
+        """The calls of the history."""
         return list(self._tables.calls.values())
 
     def _opened(self) -> _Tables:

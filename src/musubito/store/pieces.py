@@ -1,4 +1,7 @@
-"""Pieces of stored inputs as bytes: msgpack arrays, deflated where that pays (they begin with 0x78, no array does)."""
+"""Pieces of stored inputs as bytes: msgpack arrays, deflated if that saves a tenth.
+
+A deflated piece begins with 0x78, and no array does.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,15 @@ from typing import Final
 __all__ = ["MOST", "inflated", "joined"]
 
 WORTH_IT: Final = 256
+"""Bytes below which a piece is never deflated."""
 LARGE: Final = 65_536
-"""From this many bytes on, speed counts for more than size."""
+"""Bytes from which on speed counts for more than size."""
 MOST: Final = 1 << 28
-"""What a piece may amount to: more is not stored, and bytes that promise more are taken for damaged."""
+"""Bytes that a piece may not reach. A longer piece is not stored; bytes that inflate to more are damaged."""
 
 
 def joined(bodies: Sequence[bytes]) -> bytes:
-    """One array of values that are packed each."""
+    """Return one array of values, each of which is packed already. Raise ValueError if the array is too long."""
     count = len(bodies)
     head = bytes((0x90 | count,)) if count < 16 else b"\xdd" + count.to_bytes(4, "big")
     if sum(map(len, bodies)) >= MOST:
@@ -29,7 +33,7 @@ def joined(bodies: Sequence[bytes]) -> bytes:
 
 
 def inflated(piece: bytes) -> bytes:
-    """The array again; ValueError if it is damaged."""
+    """Return the array of a piece. Raise ValueError if the piece is damaged."""
     if piece[:1] != b"\x78":
         return piece
     inflating = zlib.decompressobj()

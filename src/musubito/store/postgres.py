@@ -1,14 +1,15 @@
 """PostgreSQL: one store for many machines, by the same named queries as SQLite.
 
-All that changes what was recorded happens in one transaction after the other (an advisory lock), so that executions are
-numbered in the order in which they are committed, as the data rules ask. Claims wait for nobody: a lease is taken
-first, and what is newer is looked for after that, so that nothing can come between. Nor does what keeps leases or gives
-them back.
+An advisory lock lets only one transaction at a time change recorded data. So executions are numbered in the order
+in which they are committed, as the rules of the data ask. Claims do not wait for that lock: a lease is taken first, and
+newer executions are looked for after that, so that none can come between. Nor do transactions that extend or return
+leases.
 
-Statements that give no rows travel with the next one that does (libpq's pipeline). Leases go by the server's clock.
+Statements that return no rows travel with the next one that does (libpq's pipeline). Leases use the server's clock.
 
-When the connection is lost, what was being asked is asked again. What was being committed may have been committed: once
-the server has done with that transaction, what it was to write is looked for, so that nothing is written twice or lost.
+If the connection is lost, a question is asked again. A transaction that was being committed may have been committed.
+So the store waits until the server has done with that transaction, and looks for its rows: nothing is written twice or
+lost.
 """
 
 from __future__ import annotations
@@ -78,21 +79,24 @@ from musubito.store.postgres_session import READING, ConnectionLost, Session, co
 __all__ = ["PostgreSQLStorage"]
 
 IMPATIENCE: Final = 0.5
-"""And for so many while it has not come back since."""
+"""Seconds to wait for a server that was away already, and has not come back since."""
 _BY_HAND: Final = (Dismiss, Forget, Invalidate, Prune, Retire, Tidy)
 """Changes that may take long."""
 _WITHOUT_HASTE: Final = (Ledger, Release, Renew, Waits)
-"""Changes that may be lost with the last moments of a server that dies: they come again, or run out."""
+"""Changes that a server that dies may lose: they are written again, or run out."""
 _ONE_STATEMENT: Final = (Began, CodeOf, HolderOf, KeyCheckOf, Others, PayloadOf, ReadsOf)
-"""Queries whose answers come of one statement, which is a snapshot of its own; or of several that need not see the same
-moment: what comes between those of `Others` is newer than what its asker has seen, so that its claim is refused."""
+"""Queries that need no snapshot. Most are one statement, which is a snapshot of its own.
+
+`Others` may be two statements. An execution that is committed between them is newer than what the caller has seen, so
+the caller's claim is refused.
+"""
 
 
 T = TypeVar("T")
 
 
-class _Unclear(ConnectionLost):
-    """The connection was lost when a transaction was to be committed."""
+class _UnclearCommit(ConnectionLost):
+    """The connection was lost while a transaction was being committed."""
 
     def __init__(self, transaction: str, answers: list[Any]) -> None:
         super().__init__()
@@ -100,10 +104,10 @@ class _Unclear(ConnectionLost):
         self.answers = answers
 
 
-class _Before:
-    """What is known of the attempts at one write whose connections were lost."""
+class _EarlierAttempts:
+    """The earlier attempts at one write, whose connections were lost."""
 
-    unclear: _Unclear | None = None
+    unclear: _UnclearCommit | None = None
     first: Mapping[str, Any] | None = None
 
 
@@ -111,12 +115,14 @@ class _Before:
 class PostgreSQLStorage:
     """Lineage in the schema `musubito` of a PostgreSQL database (14 or newer), for any number of machines.
 
-    `url` is a connection string of libpq: `postgresql://user:password@host:5432/database?sslmode=require`. Connects and
-    checks at construction: `StoreError` if that fails, `SchemaError` if the schema is of a newer Musubito or of
-    somebody else. Of all who come at once the first makes the schema, or migrates it; a role that may not do that needs
-    USAGE of the schema, and SELECT, INSERT, UPDATE and DELETE on its tables.
+    `url` is a connection string of libpq: `postgresql://user:password@host:5432/database?sslmode=require`. The
+    constructor connects and checks. It raises `StoreError` if that fails, and `SchemaError` if the schema is of a newer
+    Musubito or of another program.
 
-    At most `connections` are open at once. A server that is away is waited for, up to 30 seconds.
+    If several processes start at once, the first makes or migrates the schema. A role that may not do that needs USAGE
+    of the schema, and SELECT, INSERT, UPDATE and DELETE on its tables.
+
+    At most `connections` are open at once. The store waits up to 30 seconds for a server that is away.
     """
 
     def __init__(self, url: str, *, connections: int = 4) -> None:
@@ -136,13 +142,13 @@ class PostgreSQLStorage:
         return f"PostgreSQLStorage({str(self)!r})"
 
     def __str__(self) -> str:
-        """Where it is: host and database, never a user or a password."""
-        about = conninfo_to_dict(self._url)
-        port = f":{about['port']}" if about.get("port") else ""
-        return f"postgresql://{about.get('host') or ''}{port}/{about.get('dbname') or ''}"
+        """Return the host and the database, never a user or a password."""
+        info = conninfo_to_dict(self._url)
+        port = f":{info['port']}" if info.get("port") else ""
+        return f"postgresql://{info.get('host') or ''}{port}/{info.get('dbname') or ''}"
 
     def _begin_process(self) -> None:
-        """What belongs to this process alone; after a fork, the child's own."""
+        """Set up what belongs to this process alone, at construction and in the child of a fork."""
         self._writing = threading.Lock()
         self._making = threading.Lock()
         self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
@@ -161,7 +167,7 @@ class PostgreSQLStorage:
 
     # -- connections ---------------------------------------------------------------------------------------------------
     def _connected(self) -> ConnectionPool[psycopg.Connection[Any]]:
-        """The pool. It is made when it is first needed: its threads do not survive a fork."""
+        """Return the pool of connections. It is made when it is first needed: its threads do not survive a fork."""
         with self._making:
             if self._closed:
                 raise StoreClosed(f"{self} was closed")
@@ -180,13 +186,13 @@ class PostgreSQLStorage:
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        """A connection of the pool. What was begun on it and not ended is taken back."""
+        """Lend a connection of the pool. A transaction that was begun on it and not ended is rolled back."""
         with self._connected().connection(timeout=self._patience) as connection:
             try:
                 yield Session(connection)
             except psycopg.Error as error:
                 if ConnectionLost.by(error, connection):
-                    # A server that has crashed may have lost what was numbered last.
+                    # A server that has crashed may have lost the rows that were numbered last.
                     self._numbers.forget()
                     self._read_numbers.forget()
                     raise ConnectionLost(str(error)) from error
@@ -195,15 +201,18 @@ class PostgreSQLStorage:
 
     @contextmanager
     def _snapshot(self) -> Iterator[Session]:
-        """All statements see one moment."""
+        """Lend a session whose statements all see one moment."""
         with self._session() as session, session.connection.pipeline():
             session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield session
             session.execute("COMMIT")
 
     def _persistently(self, ask: Callable[[], T]) -> T:
-        """What `ask` gives. It is asked again if the connection was lost on the way, or if the server had to take back
-        one of two transactions that stood in each other's way."""
+        """Return what `ask` returns; call `ask` again if that may help.
+
+        It is called again if the connection was lost on the way. It is called again, too, if the server rolled back one
+        of two transactions that waited for each other.
+        """
         until = time.monotonic() + self._patience
         while True:
             try:
@@ -224,17 +233,19 @@ class PostgreSQLStorage:
                 raise self._fault(error) from error
 
     def _give_up(self) -> None:
-        """Whoever asks next waits for less long, and not on a connection that may be as dead as this one was: those in
-        the pool are looked at meanwhile."""
+        """Shorten the wait of the next caller, and check the connections of the pool meanwhile.
+
+        They may be as dead as the connection that was lost.
+        """
         self._patience = IMPATIENCE
         if self._pool is not None:
             threading.Thread(target=self._pool.check, name="musubito-connections", daemon=True).start()
 
     def _fault(self, error: Exception) -> StoreError:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
-            said += f". Let the owner {GRANTS}"
-        return StoreError(f"{self}: {said}")
+            message += f". Let the owner {GRANTS}"
+        return StoreError(f"{self}: {message}")
 
     # -- reading -------------------------------------------------------------------------------------------------------
     def newest(self, keys: Keys, namespace: str) -> Found | None:
@@ -249,7 +260,7 @@ class PostgreSQLStorage:
     def newest_or_claim(self, claim: Claim, namespace: str) -> Found | Claimed | None:
         """See `Distant.newest_or_claim`."""
         keys, holder = claim.keys, claim.holder
-        told = {
+        params = {
             "node": keys.node,
             "reuse": keys.reuse,
             "cross": keys.cross if claim.across else None,
@@ -266,7 +277,7 @@ class PostgreSQLStorage:
         def ask() -> Found | Claimed | None:
             with self._session() as session:
                 number = self._read_numbers.known_namespace(session, namespace)
-                row = session.rows("newest_or_claim", {**told, "namespace": number})[0]
+                row = session.rows("newest_or_claim", {**params, "namespace": number})[0]
                 if row[0] is not None:
                     return found_newest(session, keys, row[:-1])
                 return None if row[-1] is None else Claimed(*row[-1])
@@ -283,7 +294,7 @@ class PostgreSQLStorage:
         return self._persistently(ask)
 
     def damage(self) -> str | None:
-        """See `Readable.damage`: a server keeps to the types of its columns."""
+        """Return None, since a server keeps to the types of its columns. See `Readable.damage`."""
         return None
 
     def read(self, questions: Sequence[Question]) -> list[list[tuple[Any, ...]]]:
@@ -291,13 +302,13 @@ class PostgreSQLStorage:
 
         def ask() -> list[list[tuple[Any, ...]]]:
             with self._snapshot() as session:
-                asked = [session.execute(READING[name], said) for name, said in questions]
-                return [cursor.fetchall() for cursor in asked]
+                cursors = [session.execute(READING[name], params) for name, params in questions]
+                return [cursor.fetchall() for cursor in cursors]
 
         return self._persistently(ask)
 
     def condition(self) -> ServerCondition:
-        """What can be said of the database. Raises `StoreError`."""
+        """Return the state of the database. Raise `StoreError` if it cannot be read."""
 
         def ask() -> ServerCondition:
             with self._session() as session:
@@ -313,11 +324,11 @@ class PostgreSQLStorage:
         """See `Store.write`."""
         claims = [change for change in changes if isinstance(change, Claim)]
         if len(claims) == len(changes):
-            asked: list[bool] = []
+            attempts: list[bool] = []
 
             def ask() -> list[Any]:
-                asked.append(True)
-                return [self._claim(claim, again=len(asked) > 1) for claim in claims]
+                attempts.append(True)
+                return [self._claim(claim, again=len(attempts) > 1) for claim in claims]
 
             return self._persistently(ask)
         keeping = [change for change in changes if isinstance(change, (Release, Renew))]
@@ -326,14 +337,17 @@ class PostgreSQLStorage:
         if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
             change = changes[0]
             return [self._persistently(lambda: self._in_steps(change))]
-        # One at a time here, too: numbers that are new in a transaction are nobody else's before it is committed.
+        # One at a time in this process: no other transaction may use the numbers of one that is not committed.
         with self._writing:
-            before = _Before()
+            before = _EarlierAttempts()
             return self._persistently(lambda: self._write(changes, before))
 
     def _claim(self, claim: Claim, *, again: bool = False) -> Claimed | Busy | Done:
-        """Without the lock, and so that no claim holds one lease while it waits for another. `again`: it may have been
-        given to this owner, who was not told so."""
+        """Perform one claim in a transaction of its own, without the lock of writes.
+
+        So no claim keeps one lease while it waits for another. `again`: a lost attempt may have given the lease to this
+        owner, without an answer.
+        """
         with self._session() as session:
             with session.transaction():
                 session.limit(postgres_session.WHOLE)
@@ -349,16 +363,18 @@ class PostgreSQLStorage:
                 return Done()
             if mine:
                 return Claimed(executions, invalidations)
-            held = holder.fetchall()
-            if held and again and held[0][0] == claim.holder.owner != claim.over:
+            owners = holder.fetchall()
+            if owners and again and owners[0][0] == claim.holder.owner != claim.over:
                 claim = claim._replace(over=claim.holder.owner)
-            elif held:
-                return Busy(Holder(*held[0]))
-        return self._claim(claim)  # It was given back just now.
+            elif owners:
+                return Busy(Holder(*owners[0]))
+        return self._claim(claim)  # The other owner returned the lease just now.
 
     def _keep(self, changes: Sequence[Release | Renew]) -> list[None]:
-        """Without the lock, so that no lease runs out while somebody writes for long; and in a transaction for each, so
-        that none is held here while another is waited for."""
+        """Extend and return leases, each in a transaction of its own, without the lock of writes.
+
+        So no lease runs out while another process writes for long, and none is locked here while another is waited for.
+        """
         with self._session() as session, session.connection.pipeline():
             for query, parameters in keeping(changes):
                 session.begin(haste=False)
@@ -367,8 +383,8 @@ class PostgreSQLStorage:
                 session.execute("COMMIT")
         return [None] * len(changes)
 
-    def _write(self, changes: Sequence[Change], before: _Before) -> list[Any]:
-        """One transaction. If the last attempt at it may have been committed, that is found out first."""
+    def _write(self, changes: Sequence[Change], before: _EarlierAttempts) -> list[Any]:
+        """Write in one transaction. If the last attempt may have been committed, find that out first."""
         if before.unclear is not None:
             if self._was_committed(before.unclear, changes):
                 return before.unclear.answers
@@ -383,14 +399,17 @@ class PostgreSQLStorage:
                     before.first = None
             return self._transaction(changes, before.first)
         except BaseException as error:
-            # What was numbered in it may not be there.
+            # The numbers of the failed transaction may not be in the database.
             self._numbers.forget()
-            if isinstance(error, _Unclear):
+            if isinstance(error, _UnclearCommit):
                 before.unclear = error
             raise
 
     def _first(self, first: Mapping[str, Any]) -> int | None:
-        """One round trip, with all that belongs to the transaction. None: nothing was written."""
+        """Write a first commit in one round trip, transaction included; return its execution.
+
+        None: nothing was written.
+        """
         with self._session() as session:
             with session.transaction():
                 session.ask("lock", {"lock": WRITES})
@@ -400,9 +419,12 @@ class PostgreSQLStorage:
             return rows[0][0] if rows else None
 
     def _transaction(self, changes: Sequence[Change], first: Mapping[str, Any] | None) -> list[Any]:
-        """`first`: what may have been committed by itself before the connection was lost, or may be yet: it writes
-        nothing once the lock was ours, since then it is not the first any more."""
-        committing: _Unclear | None = None
+        """Write in one transaction, under the lock of writes.
+
+        `first`: a first commit that may have been committed before the connection was lost, or may be yet. Once this
+        transaction has had the lock, that commit writes nothing, since it is not the first any more.
+        """
+        committing: _UnclearCommit | None = None
         with self._session() as session:
             try:
                 haste = not all(isinstance(change, _WITHOUT_HASTE) for change in changes)
@@ -413,7 +435,7 @@ class PostgreSQLStorage:
                     by_hand = any(isinstance(change, _BY_HAND) for change in changes)
                     session.limit(postgres_session.BY_HAND if by_hand else postgres_session.WHOLE)
                     if any(isinstance(change, Waits) for change in changes):
-                        # What waits under a lease must not lose it halfway: that may be given back without the lock.
+                        # A wait must not lose its lease halfway, and leases are returned without the lock of writes.
                         leases = [key for change in changes for key in leases_of(change)]
                         session.ask("lock_leases", {"keys": leases})
                     learned = self._numbers.learned
@@ -425,10 +447,10 @@ class PostgreSQLStorage:
                         answers = [relational.perform(session, self._numbers, change) for change in changes]
                     transaction = number.fetchall()[0][0]
                     if self._numbers.learned > learned and not haste:
-                        # Others go by these numbers: they must last.
+                        # Later transactions use these numbers, so a crash must not lose them.
                         session.execute("SET LOCAL synchronous_commit TO DEFAULT")
-                    # From here on it may be committed.
-                    committing = _Unclear(transaction, answers)
+                    # From here on the transaction may be committed, even if no answer comes.
+                    committing = _UnclearCommit(transaction, answers)
             except BaseException as error:
                 if committing is not None and ConnectionLost.by(error, session.connection):
                     raise committing from error
@@ -436,8 +458,10 @@ class PostgreSQLStorage:
         return answers
 
     def _in_steps(self, change: Forget | Invalidate) -> int | Forgotten:
-        """What is done by hand may take long: others can write after each step of it. If one fails, what was done stays
-        done, and all of it is to be done again."""
+        """Perform a change by hand in steps, which may take long, so that others can write after each step.
+
+        If a step fails, the steps before it stay done, and the caller repeats the whole change.
+        """
         answer: int | Forgotten | None = None
         with self._session() as session:
             steps = relational.by_hand(session, self._numbers, change)
@@ -454,29 +478,32 @@ class PostgreSQLStorage:
                         raise
         return answer
 
-    def _was_committed(self, before: _Unclear, changes: Sequence[Change]) -> bool:
-        """Whether what it was to write is there. That the server says so is not enough: after a crash, numbers of
-        transactions that had not come to its disk are given again. What would be the same twice is never there."""
+    def _was_committed(self, before: _UnclearCommit, changes: Sequence[Change]) -> bool:
+        """Return whether the rows of an unclear transaction are there.
+
+        The number of the transaction does not tell. After a crash, the server gives numbers again whose transactions
+        had not come to its disk. For changes that may be written twice, the answer is False.
+        """
         with self._session() as session:
             while _is_in_progress(session, before.transaction):
                 time.sleep(0.02)
             for change, answer in zip(changes, before.answers, strict=True):
                 match change:
                     case Commit() | Fail():
-                        where = {"reuse": change.place.keys.reuse, "started_at": change.started_at}
-                        return bool(session.rows("was_recorded", {"execution": answer.execution, **where}))
+                        params = {"reuse": change.place.keys.reuse, "started_at": change.started_at}
+                        return bool(session.rows("was_recorded", {"execution": answer.execution, **params}))
                     case Intent() if isinstance(answer, Claimed):
-                        where = {"attempt": change.attempt, "owner": change.holder.owner}
-                        return bool(session.rows("was_intended", {"effect_key": change.effect_key, **where}))
+                        params = {"attempt": change.attempt, "owner": change.holder.owner}
+                        return bool(session.rows("was_intended", {"effect_key": change.effect_key, **params}))
         return False
 
     # -- tidying -------------------------------------------------------------------------------------------------------
     def empty_log(self) -> bool:
-        """Nothing lies beside the tables but the server's own log, which is its administrator's affair."""
+        """Return True. Beside the tables lies only the server's own log, which its administrator looks after."""
         return True
 
     def used(self) -> int:
-        """How many bytes all rows take; indexes and room that is free are not counted. Looks at every row."""
+        """Return how many bytes all rows take, without indexes and free room. It reads every row."""
 
         def ask() -> int:
             with self._session() as session:
@@ -490,12 +517,15 @@ class PostgreSQLStorage:
         return self._persistently(ask)
 
     def give_back(self, most: int) -> int:
-        """Nothing: what is free is for what comes. See `vacuum`."""
+        """Return 0, since free room is kept for new rows. See `vacuum`."""
         return 0
 
     def vacuum(self) -> None:
-        """Room that nothing needs is free for what comes; `VACUUM FULL`, which gives it back to the disk and stops
-        everybody meanwhile, is left to the administrator."""
+        """Make room that nothing needs free for new rows.
+
+        `VACUUM FULL` would return that room to the disk, and would stop everybody meanwhile. The administrator may run
+        it.
+        """
 
         def ask() -> bool:
             severities: set[str | None] = set()
@@ -519,20 +549,20 @@ class PostgreSQLStorage:
 def _is_in_progress(session: Session, transaction: str) -> bool:
     try:
         ((status,),) = session.rows("became_of", {"transaction": transaction})
-    except psycopg.errors.InvalidParameterValue:  # a number that a crash has forgotten
+    except psycopg.errors.InvalidParameterValue:  # a crash of the server has lost this number
         return False
     return bool(status == "in progress")
 
 
 _AGAIN: Final = (ConnectionLost, psycopg.errors.DeadlockDetected)
 _FAULTS: Final = (psycopg.Error, LookupError, TypeError, ValueError, OverflowError)
-"""Beside what the server says itself: a damaged database gives rows that are missing or hold something else."""
+"""The errors of the server, and the errors of code that reads missing or damaged rows."""
 
 
 # -- fork --------------------------------------------------------------------------------------------------------------
 _OPEN: Final[weakref.WeakSet[PostgreSQLStorage]] = weakref.WeakSet()
 _PARENTS: Final[list[Any]] = []
-"""Pools of the process that this one was forked from: to close them would end its sessions."""
+"""Pools of the process that this one was forked from. They are kept, since closing them would end its sessions."""
 
 
 def _after_fork() -> None:

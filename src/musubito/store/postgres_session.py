@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL: named queries on a connection, the values that travel, and how long anybody waits."""
+"""Sessions of PostgreSQL: named queries on a connection, conversions of values, and limits of waiting."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["BY_HAND", "PATIENCE", "READING", "STANDSTILL", "WHOLE", "ConnectionL
 
 QUERIES, READING = for_postgres()
 PATIENCE: Final = 30.0
-"""For so many seconds a server that is away is waited for, before steps go on without it."""
+"""Seconds to wait for a server that is away, before steps go on without it."""
 STANDSTILL: Final = "10s"
-"""Who stops in the middle of a transaction for longer (its machine is gone, or it is) loses it: others wait for it."""
+"""The longest pause inside a transaction. After it the server ends the transaction: its client may be gone."""
 WHOLE: Final = 15.0
-"""For so many seconds a step's transaction may last when its turn has come."""
+"""Seconds that a step's transaction may last when its turn has come."""
 BY_HAND: Final = 600.0
-"""And for so many one of what is done by hand, which may take long."""
+"""Seconds that a transaction of something done by hand may last, which may take long."""
 
 
 def _gives_rows(statement: str) -> bool:
@@ -41,8 +41,11 @@ _ANSWERED: Final = {name for name, statement in QUERIES.items() if _gives_rows(s
 _HIDDEN: Final = re.compile("[\x00\u2400\u241b]")
 
 
-class _Text(StrBinaryDumper):
-    """PostgreSQL's text holds no NUL: a sign stands for it, and another one before those that were there."""
+class _TextDumper(StrBinaryDumper):
+    """A dumper of texts with NUL, which PostgreSQL's text cannot hold.
+
+    A sign stands for NUL. Signs that were in the text before are escaped by another sign.
+    """
 
     def dump(self, obj: str) -> Buffer | None:
         if _HIDDEN.search(obj):
@@ -50,7 +53,9 @@ class _Text(StrBinaryDumper):
         return super().dump(obj)
 
 
-class _TextAgain(TextBinaryLoader):
+class _TextLoader(TextBinaryLoader):
+    """A loader that restores the texts of `_TextDumper`."""
+
     def load(self, data: Buffer) -> str | bytes:
         text = super().load(data)
         if isinstance(text, str) and _HIDDEN.search(text):
@@ -58,8 +63,8 @@ class _TextAgain(TextBinaryLoader):
         return text
 
 
-class _Sum(NumericBinaryLoader):
-    """A sum of integers is `numeric` in PostgreSQL, and here an integer again."""
+class _SumLoader(NumericBinaryLoader):
+    """A loader of sums: a sum of integers, which is `numeric` in PostgreSQL, becomes an integer again."""
 
     def load(self, data: Buffer) -> Any:
         number = super().load(data)
@@ -67,14 +72,14 @@ class _Sum(NumericBinaryLoader):
 
 
 def configure(connection: psycopg.Connection[Any]) -> None:
-    """So that both sides mean the same by a value, and notice when the other one is gone."""
-    # Statements are many, and their parameters have a type each.
+    """Set up a connection, so that both sides agree on values, and notice when the other side is gone."""
+    # There are many statements, and each is prepared anew for other types of parameters.
     connection.prepared_max = 2000
-    # All integers are the widest: the type of a recursive query is that of its first row.
+    # All integers travel as the widest type: a recursive query takes its types from its first row.
     connection.adapters.register_dumper(int, Int8BinaryDumper)
-    connection.adapters.register_dumper(str, _Text)
-    connection.adapters.register_loader("text", _TextAgain)
-    connection.adapters.register_loader("numeric", _Sum)
+    connection.adapters.register_dumper(str, _TextDumper)
+    connection.adapters.register_loader("text", _TextLoader)
+    connection.adapters.register_loader("numeric", _SumLoader)
     Session(connection).ask("keepalives", {})
 
 
@@ -87,8 +92,11 @@ class Session:
 
     @contextmanager
     def transaction(self, *, haste: bool = True) -> Iterator[None]:
-        """Statements travel together; the last of them is the commit, which the server skips if one has failed. Each
-        sees what is committed by then, whatever the database's default is."""
+        """Open a transaction, in which statements travel together.
+
+        The last statement is the commit, which the server skips if another statement has failed. Each statement sees
+        what is committed by then, whatever isolation level the database has by default.
+        """
         with self.connection.pipeline() as self._pipeline:
             self.begin(haste=haste)
             yield
@@ -96,27 +104,30 @@ class Session:
         self._pipeline = None
 
     def begin(self, *, haste: bool) -> None:
-        """A transaction. Without `haste` it may be lost with the last moments of a server that dies."""
+        """Begin a transaction. Without `haste`, a server that dies may lose the transaction after its commit."""
         self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         if not haste:
             self.execute("SET LOCAL synchronous_commit = off")
         self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s", "turn": f"{PATIENCE + WHOLE}s"})
 
     def limit(self, seconds: float) -> None:
-        """The transaction ends if it lasts for longer than that from now on: others wait for it."""
+        """Let the server end the transaction if it lasts longer than this from now on, since others wait for it."""
         self.ask("whole", {"whole": f"{seconds}s"})
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> psycopg.Cursor[Any]:
-        """See `ask`; a statement that has no name."""
+        """Send a statement that has no name; see `ask`."""
         return self.connection.execute(statement, parameters, prepare=True, binary=True)
 
     def ask(self, query: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Any]:
-        """The rows to come: in a pipeline they have not been waited for."""
+        """Send a named query; return a cursor for its rows. In a pipeline the rows have not come yet."""
         return self.execute(QUERIES[query], _timed(parameters))
 
     def _send_all(self) -> None:
-        """What was asked, before answers are waited for: `sync`, and a pipeline within another one, wait for them even
-        while a part that was more than a socket takes has not gone out, and the server waits for that."""
+        """Send all statements before their answers are waited for.
+
+        Without this, both sides could wait for each other. `sync`, and a pipeline within another one, wait for answers
+        even if a part was more than a socket takes and has not gone out. The server waits for that part.
+        """
         self.connection.wait(send(self.connection.pgconn))
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -126,7 +137,7 @@ class Session:
             return []
         if self._pipeline is not None:
             self._send_all()
-            # Not only flushed: else a transaction that waits for its client does not count as one that stands still.
+            # A flush is not enough: the server would not count a transaction that waits for its client as idle.
             self._pipeline.sync()
         return cursor.fetchall()
 
@@ -149,23 +160,26 @@ class Session:
         """See `Database.many`."""
         if parameters:
             self._send_all()
-            self.connection.cursor().executemany(QUERIES[query], [_timed(each) for each in parameters])
+            self.connection.cursor().executemany(QUERIES[query], [_timed(item) for item in parameters])
 
 
 def _timed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With how long a lease lasts, and what the time is here: see `for_postgres`."""
+    """Return the parameters, with the seconds that a lease lasts and the time here (see `for_postgres`)."""
     if "expires_at" in parameters:
         return {**parameters, "lasts": float(parameters["expires_at"] - parameters["now"])}
     return {**parameters, "here": time.time()} if "key" in parameters else parameters
 
 
 class ConnectionLost(Exception):
-    """What was asked has not been answered."""
+    """The connection was lost before an answer came."""
 
     @classmethod
     def by(cls, error: BaseException, connection: psycopg.Connection[Any]) -> bool:
-        """Whether this error ended the connection. When the server says why it ends one, it is still open here, and
-        what libpq says then has no number."""
+        """Return whether an error ended the connection.
+
+        If the server says why it ends a connection, the connection is still open here. If libpq says so, its error has
+        no SQLSTATE.
+        """
         if connection.broken or not isinstance(error, psycopg.Error):
             return connection.broken
         ended = error.diag.severity_nonlocalized in ("FATAL", "PANIC")

@@ -1,5 +1,7 @@
-"""What every relational store writes, in terms of named queries: the data rules of the design, once. All of it is plain
-sequence inside the transaction that is open."""
+"""The writes of every relational store, in terms of named queries.
+
+The rules of the data stand here once, as plain sequences of queries inside the open transaction.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +53,13 @@ from musubito.store.pieces import joined
 __all__ = ["by_hand", "is_inline", "perform", "size_of", "tokens_of"]
 
 INLINE: Final = 1000
-"""Up to this many bytes a payload lies in its execution's row: a page of its own costs a miss some 10 us."""
+"""Bytes up to which a payload lies in its execution's row: a page of its own costs a call that runs some 10 us."""
 LOOKED_BACK: Final = 2000
-"""By how many items a list may have grown and still share what it has in common with what it was."""
+"""Items by which a list may have grown and still share its beginning with the shorter list."""
 
 
 def perform(db: Database, numbers: Numbers, change: Change) -> Any:
-    """Perform one change inside the open transaction and give back its answer."""
+    """Perform one change inside the open transaction, and return its answer."""
     match change:
         case Claim():
             return claim_of(db, change)
@@ -69,8 +71,8 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
             return _point(db, numbers, change)
         case Release((key, owner)):
             db.rows("release", {"key": key, "owner": owner})
-        case Renew(holder, held, now):
-            db.many("renew", [lease_of(holder, key, operation, now) for key, operation in held])
+        case Renew(holder, keys, now):
+            db.many("renew", [lease_of(holder, key, operation, now) for key, operation in keys])
         case Waits():
             return begin_to_wait(db, change)
         case Invalidate() | Forget():
@@ -80,8 +82,8 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
         case Ledger(namespace, runs, calls, inputs):
             for run in runs:
                 db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace)})
-            known = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
-            db.bulk("add_call", [(*call[:3], known[call[3]], *call[4:]) for call in calls])
+            operations = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
+            db.bulk("add_call", [(*call[:3], operations[call[3]], *call[4:]) for call in calls])
             _keep_inputs(db, numbers, namespace, inputs)
         case Begin(namespace, key_check):
             db.rows("begin_namespace", {"name": namespace, "key_check": key_check})
@@ -101,14 +103,14 @@ def perform(db: Database, numbers: Numbers, change: Change) -> Any:
 
 def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     place, artifact = change.place, change.artifact
-    rows, found = db.both(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
+    rows, node_rows = db.both(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
     execution, new, invalidations, before, asked, retired = rows[0]
-    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, found)
+    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, node_rows)
     if by_hand == FORGOTTEN:
         change = removal.without_contents(change)
         place = change.place
-    node = _found_node(db, numbers, place, found)
-    # What an effect did stays done, whatever became of the steps inside it.
+    node = _stored_node(db, numbers, place, node_rows)
+    # An effect stays done, whatever became of the steps inside it.
     effect = change.holds & Holds.EFFECT
     invalid = by_hand is not None or (
         not effect
@@ -122,7 +124,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
         number = node.number
-        # Its texts may have been forgotten.
+        # The texts of the code may have been erased: they are stored again.
         numbers.code(db, place.code)
     inline = is_inline(change)
     if change.payload is not None and not inline:
@@ -143,7 +145,7 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
             "execution": execution,
             "node": number,
             "reuse": place.keys.reuse,
-            "cross": _unless(place.keys.cross, place.keys.reuse),
+            "cross": _none_if_same(place.keys.cross, place.keys.reuse),
             "pool": change.pool,
             "sample": place.sample,
             "outcome": Outcome.SUCCEEDED,
@@ -173,10 +175,12 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
     if not invalid:
         if before or asked or any(use.asked == place.keys.reuse for use in change.uses):
             _replaced(db, place.keys.reuse, execution, artifact, own=True)
-            # It may have called what it replaces.
+            # The new execution may have called an execution that it replaces.
             invalid = bool(db.rows("used", {"execution": execution})[0][2])
         if invalid and node is None:
-            db.rows("point", {"id": number, "execution": None, "reuse": _unless(place.keys.reuse, place.keys.node)})
+            db.rows(
+                "point", {"id": number, "execution": None, "reuse": _none_if_same(place.keys.reuse, place.keys.node)}
+            )
         elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
     _end(db, numbers, change, execution)
@@ -184,24 +188,24 @@ def _commit(db: Database, numbers: Numbers, change: Commit) -> Committed:
 
 
 def is_inline(change: Commit) -> bool:
-    """Whether the payload lies in the execution's row."""
+    """Return whether the payload lies in the execution's row."""
     return change.payload is not None and len(change.payload) <= INLINE and not change.codec.endswith(BLOB)
 
 
 def size_of(change: Commit) -> int:
-    """How many bytes the payload was encoded in."""
+    """Return the number of bytes of the encoded payload."""
     return len(change.payload or b"") if change.size is None else change.size
 
 
 def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
     place = change.place
-    rows, found = db.both(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
+    rows, node_rows = db.both(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
     execution, new, invalidations, *_, retired = rows[0]
-    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, found)
+    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, node_rows)
     if by_hand == FORGOTTEN:
         change = removal.without_contents(change)
         place = change.place
-    node = _found_node(db, numbers, place, found)
+    node = _stored_node(db, numbers, place, node_rows)
     numbers.code(db, place.code)
     db.rows(
         "add_execution",
@@ -209,7 +213,7 @@ def _fail(db: Database, numbers: Numbers, change: Fail) -> Committed:
             "execution": execution,
             "node": _add_node(db, numbers, place, new, None, ran=True) if node is None else node.number,
             "reuse": place.keys.reuse,
-            "cross": _unless(place.keys.cross, place.keys.reuse),
+            "cross": _none_if_same(place.keys.cross, place.keys.reuse),
             "pool": change.pool,
             "sample": place.sample,
             "outcome": Outcome.FAILED,
@@ -243,27 +247,30 @@ def _add_usage(db: Database, execution: int, usage: Sequence[Used]) -> None:
 
 
 def tokens_of(usage: Sequence[Used]) -> int | None:
-    """All tokens that an execution took, None if nobody said."""
+    """Return all tokens that an execution took; None if no usage was recorded."""
     return sum(used.total for used in usage) if usage else None
 
 
 def _keep_inputs(db: Database, numbers: Numbers, namespace: str, inputs: Sequence[InputLine]) -> None:
     if not inputs:
         return
-    numbered = [each.execution for each in inputs]
-    where = {"first": min(numbered), "last": max(numbered), "forgotten": FORGOTTEN}
-    there = {row[0] for row in db.rows("not_forgotten_among", where)}
-    inputs = [each for each in inputs if each.execution in there]
-    whole = [each for each in inputs if each.body]
-    rows = [(numbers.operation(db, namespace, each.operation), each.input_hash, each.body) for each in whole]
+    numbered = [line.execution for line in inputs]
+    params = {"first": min(numbered), "last": max(numbered), "forgotten": FORGOTTEN}
+    there = {row[0] for row in db.rows("not_forgotten_among", params)}
+    inputs = [line for line in inputs if line.execution in there]
+    whole = [line for line in inputs if line.body]
+    rows = [(numbers.operation(db, namespace, line.operation), line.input_hash, line.body) for line in whole]
     db.bulk("add_input", rows)
-    for each in inputs:
-        for chain in each.chains:
+    for line in inputs:
+        for chain in line.chains:
             _keep_chain(db, numbers.namespace(db, namespace), chain)
 
 
 def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
-    """Those parts that follow the last one that is there, as one; all, if none of the last `LOOKED_BACK` is."""
+    """Add the parts that follow the last stored one, as one part.
+
+    All parts are added if none of the last `LOOKED_BACK` parts is stored.
+    """
     for place in range(len(chain), max(0, len(chain) - LOOKED_BACK), -1):
         if db.rows("part", {"namespace": namespace, "digest": chain[place - 1].digest}):
             new = place
@@ -272,21 +279,21 @@ def _keep_chain(db: Database, namespace: int, chain: Sequence[Part]) -> None:
         new = 0
     tail = chain[new:]
     if tail:
-        where = {"namespace": namespace, "digest": tail[-1].digest, "before": tail[0].before}
-        db.rows("add_part", {**where, "items": len(tail), "body": joined([part.body for part in tail])})
+        params = {"namespace": namespace, "digest": tail[-1].digest, "before": tail[0].before}
+        db.rows("add_part", {**params, "items": len(tail), "body": joined([part.body for part in tail])})
 
 
 def _point(db: Database, numbers: Numbers, change: Point) -> bool:
-    where = {"execution": change.execution}
-    rows, retired = db.both(("used", where), ("is_retired", where))
-    used = _known(rows, change.started_at)
+    params = {"execution": change.execution}
+    rows, retired = db.both(("used", params), ("is_retired", params))
+    used = _row_of_use(rows, change.started_at)
     if used is None or used[2]:
         return False
     if retired:
         removal.revive(db, [change.execution])
     reuse, artifact, _ = used
     place, asked = change.place, change.place.keys.reuse
-    node = _found_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))
+    node = _stored_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))
     if node is None or (node.pointed, node.asked) != (change.execution, asked):
         _replaced(db, asked, change.execution, artifact, own=reuse == asked)
         db.rows("add_answer", {"asked": asked, "artifact": artifact, "across": reuse != asked})
@@ -298,7 +305,7 @@ def _point(db: Database, numbers: Numbers, change: Point) -> bool:
     return True
 
 
-def _unless(key: bytes, same: bytes) -> bytes | None:
+def _none_if_same(key: bytes, same: bytes) -> bytes | None:
     return None if key == same else key
 
 
@@ -308,13 +315,13 @@ class _Node(NamedTuple):
     asked: bytes
 
 
-def _found_node(db: Database, numbers: Numbers, place: Place, rows: list[Row]) -> _Node | None:
-    """A node that is there, with the edges that this call sees; None if it has to be added."""
+def _stored_node(db: Database, numbers: Numbers, place: Place, rows: list[Row]) -> _Node | None:
+    """Return a stored node, with the edges added that this call sees; None if the node has to be added."""
     if not rows:
         return None
     number, pointed, asked, stub, _ = rows[0]
     if stub:
-        db.rows("fill_stub", {"id": number, **_about(db, numbers, place)})
+        db.rows("fill_stub", {"id": number, **_node_columns(db, numbers, place)})
     if stub or asked != place.keys.reuse:
         _add_edges(db, number, place)
     return _Node(number, pointed, asked)
@@ -323,15 +330,21 @@ def _found_node(db: Database, numbers: Numbers, place: Place, rows: list[Row]) -
 def _add_node(db: Database, numbers: Numbers, place: Place, number: int, execution: int | None, *, ran: bool) -> int:
     keys = place.keys
     listed = None if ran and keys.node == keys.reuse else 1
-    node = {"id": number, "node": keys.node, "execution": execution, "listed": listed, **_about(db, numbers, place)}
+    node = {
+        "id": number,
+        "node": keys.node,
+        "execution": execution,
+        "listed": listed,
+        **_node_columns(db, numbers, place),
+    }
     db.rows("add_node", node)
     _add_edges(db, number, place)
     return number
 
 
-def _about(db: Database, numbers: Numbers, place: Place) -> dict[str, Any]:
+def _node_columns(db: Database, numbers: Numbers, place: Place) -> dict[str, Any]:
     return {
-        "reuse": _unless(place.keys.reuse, place.keys.node),
+        "reuse": _none_if_same(place.keys.reuse, place.keys.node),
         "operation": numbers.operation(db, place.namespace, place.operation),
         "code": numbers.code(db, place.code),
         "input_hash": place.input_hash,
@@ -343,23 +356,23 @@ def _about(db: Database, numbers: Numbers, place: Place) -> dict[str, Any]:
 
 def _add_edges(db: Database, child: int, place: Place) -> None:
     for parent in place.parents:
-        where = {
-            "parent": _number_of(db, parent.node),
+        params = {
+            "parent": _node_number(db, parent.node),
             "child": child,
             "kind": parent.kind,
             "artifact": parent.artifact,
         }
-        db.rows("add_edge", where)
+        db.rows("add_edge", params)
 
 
-def _number_of(db: Database, node: bytes) -> int:
+def _node_number(db: Database, node: bytes) -> int:
     rows = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
     number: int = rows[0][0]
     return number
 
 
 def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> list[int]:
-    """The executions that are there."""
+    """Add the uses of executions that are still there; return the numbers of these executions."""
     called: list[int] = []
     for use in uses:
         used = _used(db, use)
@@ -371,7 +384,7 @@ def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> list[int]:
             {
                 "execution": execution,
                 "called": use.execution,
-                "node": _number_of(db, use.node),
+                "node": _node_number(db, use.node),
                 "asked": b"" if use.asked == reuse else use.asked,
             },
         )
@@ -380,41 +393,50 @@ def _add_uses(db: Database, execution: int, uses: Sequence[Use]) -> list[int]:
 
 
 def _used(db: Database, use: Use) -> Row | None:
-    """(reuse key, artifact, invalid) of what was used; None if it is gone."""
-    used = _known(db.rows("used", {"execution": use.execution}), use.started_at)
+    """Return (reuse key, artifact, invalid) of a used execution; None if that execution is gone."""
+    used = _row_of_use(db.rows("used", {"execution": use.execution}), use.started_at)
     if used is None and use.execution > db.rows("began", {})[0][0]:
         raise StoreError(f"execution {use.execution}, which was used, is not in this store")
     return used
 
 
-def _known(rows: list[Row], started_at: float) -> Row | None:
-    """(reuse key, artifact, invalid) of what the query `used` has found; None if that is gone (see `Use`)."""
+def _row_of_use(rows: list[Row], started_at: float) -> Row | None:
+    """Return (reuse key, artifact, invalid) from the rows of the query `used`.
+
+    None: the execution that began at this time is gone (see `Use`).
+    """
     return rows[0][:3] if rows and rows[0][3] == started_at else None
 
 
 def _by_hand_since(
-    db: Database, numbers: Numbers, began: Claimed | None, newest: int, place: Place, found: list[Row]
+    db: Database, numbers: Numbers, began: Claimed | None, newest: int, place: Place, node_rows: list[Row]
 ) -> str | None:
-    """Whether its operation or its node was "invalidated" by hand since it began, or `FORGOTTEN`."""
+    """Return how the operation or the node was changed by hand since the execution began.
+
+    The answer is "invalidated" or `FORGOTTEN`; None if neither happened.
+    """
     if began is None or newest <= began.invalidations:
         return None
     operation = numbers.operation(db, place.namespace, place.operation)
-    where = {"since": began.invalidations, "operation": operation, "node": found[0][0] if found else None}
-    ((forgotten,),) = db.rows("invalidated_since", where)
+    params = {"since": began.invalidations, "operation": operation, "node": node_rows[0][0] if node_rows else None}
+    ((forgotten,),) = db.rows("invalidated_since", params)
     return None if forgotten is None else FORGOTTEN if forgotten else "invalidated"
 
 
 def _forgotten(numbers: Numbers, by_hand: str | None, place: Place) -> bool:
-    """After a commit: whether it was one of what was forgotten."""
+    """Return whether a commit was of something forgotten; if so, drop the number of its code."""
     if by_hand != FORGOTTEN:
         return False
-    # Its number is known now, but its texts are not kept.
+    # The texts of the code were not stored: the next commit with this code has to store them.
     numbers.codes.pop(place.code.fingerprint, None)
     return True
 
 
 def _outdated(db: Database, began: Claimed, use: Use) -> bool:
-    """Whether what was used is INVALID or gone by now, or was replaced by another artifact since its caller began."""
+    """Return whether a used execution is INVALID or gone, or was replaced since its caller began.
+
+    It was replaced if another artifact came in its place.
+    """
     used = _used(db, use)
     if used is None or used[2]:
         return True
@@ -427,26 +449,29 @@ def _outdated(db: Database, began: Claimed, use: Use) -> bool:
 
 
 def _replaced(db: Database, reuse: bytes, execution: int, artifact: bytes | None, *, own: bool) -> None:
-    """What called another artifact under this reuse key becomes INVALID, and what called that."""
-    where = {"reuse": reuse, "execution": execution, "artifact": artifact, "own": own}
-    for (caller,) in db.rows("callers_of_others", where):
+    """Set INVALID on the callers of another artifact under this reuse key, and on their callers."""
+    params = {"reuse": reuse, "execution": execution, "artifact": artifact, "own": own}
+    for (caller,) in db.rows("callers_of_others", params):
         db.rows("set_invalid", {"execution": caller})
 
 
 def _answer_at(db: Database, place: Place, node: _Node, execution: int, artifact: bytes | None) -> None:
-    """The node points at this execution; if it answered otherwise before, all nodes below become STALE."""
+    """Make a node point at an execution.
+
+    All nodes below become STALE if the node had another artifact before.
+    """
     if node.pointed is not None and node.pointed != execution:
-        # What it pointed at may just have been pruned.
+        # The execution that the node pointed at may just have been pruned.
         before = db.rows("used", {"execution": node.pointed})
         if not before or before[0][1] is None or before[0][1] != artifact:
             db.rows("mark_stale", {"node": node.number})
     db.rows("unstale", {"node": node.number})
-    reuse = _unless(place.keys.reuse, place.keys.node)
+    reuse = _none_if_same(place.keys.reuse, place.keys.node)
     db.rows("point", {"id": node.number, "execution": execution, "reuse": reuse})
 
 
 def _end(db: Database, numbers: Numbers, change: Commit | Fail, execution: int) -> None:
-    """With an execution end the lease under which it ran and its attempt at an effect."""
+    """End the lease of an execution, and its attempt at an effect."""
     if change.lease is not None:
         db.rows("release", {"key": change.lease[0], "owner": change.lease[1]})
     effect = change.effect
@@ -465,40 +490,43 @@ def _end(db: Database, numbers: Numbers, change: Commit | Fail, execution: int) 
 
 
 def by_hand(db: Database, numbers: Numbers, change: Invalidate | Forget) -> Iterator[int | Forgotten | None]:
-    """Perform it in steps, each of which may be a transaction of its own; the last gives the answer, others None. What
-    is concerned is decided in the first: what is running then is committed INVALID when it ends."""
+    """Perform a change in steps, each of which may be a transaction of its own.
+
+    The last step yields the answer, and every other step yields None. The first step decides what is concerned. An
+    execution that runs at that moment is committed INVALID when it ends.
+    """
     return _invalidate(db, numbers, change) if isinstance(change, Invalidate) else removal.forget(db, numbers, change)
 
 
 def _invalidate(db: Database, numbers: Numbers, change: Invalidate) -> Iterator[int | None]:
     if change.operation is not None:
         operation = numbers.operation(db, change.namespace, change.operation)
-        where = {"operation": operation, "node": None}
-        named = db.rows("invalidate_operation", where)
+        params = {"operation": operation, "node": None}
+        named = db.rows("invalidate_operation", params)
     else:
-        # A node that is not there may be running for the first time: as a stub it is remembered.
-        where = {"operation": None, "node": _number_of(db, change.node or b"")}
-        named = db.rows("invalidate_node", where)
-    db.rows("add_invalidation", {**where, "forgotten": 0})
-    for piece, some in enumerate(removal.in_pieces(named)):
+        # A node that is not there may be running for the first time: a stub lets its commit see the invalidation.
+        params = {"operation": None, "node": _node_number(db, change.node or b"")}
+        named = db.rows("invalidate_node", params)
+    db.rows("add_invalidation", {**params, "forgotten": 0})
+    for piece, batch in enumerate(removal.in_pieces(named)):
         if piece:
             yield None
         for query in ("set_invalid_by_hand", "effects_may_run_again", "set_callers_invalid"):
-            db.rows(query, some)
+            db.rows(query, batch)
     db.rows("mark_stale_below_invalid", {})
     yield len(named)
 
 
 def _intend(db: Database, numbers: Numbers, intent: Intent) -> Claimed | Busy | Done:
-    made = db.rows("effect", {"effect_key": intent.effect_key})
-    if made and made[0][0] >= intent.attempt:
+    attempts = db.rows("effect", {"effect_key": intent.effect_key})
+    if attempts and attempts[0][0] >= intent.attempt:
         return Done()
-    # The database compares the times: it may go by a clock of its own.
-    held = db.rows("other_holder", {"key": intent.effect_key, "owner": intent.holder.owner, "now": intent.at})
-    if held:
-        return Busy(Holder(*held[0]))
+    # The database compares the times, since it may use a clock of its own.
+    owners = db.rows("other_holder", {"key": intent.effect_key, "owner": intent.holder.owner, "now": intent.at})
+    if owners:
+        return Busy(Holder(*owners[0]))
     operation = numbers.operation(db, intent.namespace, intent.operation)
-    where = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
-    db.rows("intend", where)
+    params = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
+    db.rows("intend", params)
     db.rows("take", lease_of(intent.holder, intent.effect_key, intent.operation, intent.at))
     return Claimed(*db.rows("began", {})[0])

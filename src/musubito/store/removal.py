@@ -1,8 +1,8 @@
-"""How contents are forgotten and what nothing needs is removed, in terms of named queries.
+"""The erasure of contents, and the removal of what nothing needs, in terms of named queries.
 
-What may go is found by reading, without keeping anybody from writing (`musubito.lineage.removal`); here, inside the
-transaction, only that is looked at again which can have changed since. To forget is different: which executions are
-concerned is decided inside the transaction, so that none escapes that is committed meanwhile.
+`musubito.lineage.removal` finds what a prune may remove. It only reads, so that others can write meanwhile. Inside the
+transaction, only facts that can have changed since are checked again. An erasure decides inside the transaction
+which executions are concerned, so that an execution which is committed meanwhile does not escape.
 """
 
 from __future__ import annotations
@@ -18,41 +18,44 @@ from musubito.store.database import Database, Numbers
 __all__ = ["dismiss", "forget", "in_pieces", "prune", "retire", "revive", "tidy", "without_contents"]
 
 AT_ONCE: Final = 10_000
-"""So many executions are invalidated or forgotten in one step: a statement for each would take many times as long."""
+"""Executions that are invalidated or erased in one step. One statement for each would take many times as long."""
 
 
 def forget(db: Database, numbers: Numbers, change: Forget) -> Iterator[Forgotten | None]:
-    """See `Forget`, and `relational.by_hand`. The tables are looked through once each, whatever is forgotten."""
+    """Erase contents in steps; see `Forget` and `relational.by_hand`.
+
+    Each table is read once, however much is erased.
+    """
     erased: list[tuple[int]] = []
     if change.run is not None:
         named = db.rows("executions_of_run", {"run": change.run})
         db.rows("forget_tags", {"run": change.run})
     elif change.operation is not None:
-        where = {"operation": numbers.operation(db, change.namespace, change.operation), "node": None}
-        named = db.rows("invalidate_operation", where)
-        db.rows("add_invalidation", {**where, "forgotten": 1})
-        # Those of calls that were never recorded, too.
-        erased = db.rows("forget_inputs_of_operation", {"operation": where["operation"]})
+        params = {"operation": numbers.operation(db, change.namespace, change.operation), "node": None}
+        named = db.rows("invalidate_operation", params)
+        db.rows("add_invalidation", {**params, "forgotten": 1})
+        # Inputs of calls that were never recorded are erased, too.
+        erased = db.rows("forget_inputs_of_operation", {"operation": params["operation"]})
     else:
         named = []
         for node in change.nodes:
-            known = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
-            where = {"operation": None, "node": known[0][0]}
-            named += db.rows("invalidate_node", where)
-            db.rows("add_invalidation", {**where, "forgotten": 1})
+            node_rows = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
+            params = {"operation": None, "node": node_rows[0][0]}
+            named += db.rows("invalidate_node", params)
+            db.rows("add_invalidation", {**params, "forgotten": 1})
     size = piece = 0
-    for piece, some in enumerate(in_pieces(named)):
+    for piece, batch in enumerate(in_pieces(named)):
         if piece:
             yield None
-        size += db.rows("size_of_executions", some)[0][0]
-        db.rows("forget_executions", {"forgotten": FORGOTTEN, **some})
+        size += db.rows("size_of_executions", batch)[0][0]
+        db.rows("forget_executions", {"forgotten": FORGOTTEN, **batch})
         for query in ("forget_reads", "set_callers_invalid", "set_replaced_invalid"):
-            db.rows(query, some)
+            db.rows(query, batch)
     if piece:
         yield None
     db.rows("mark_stale_below_invalid", {})
     db.rows("forget_code", {"forgotten": FORGOTTEN})
-    # Whoever has a fingerprint of these next keeps its texts again.
+    # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()
     if piece:
         yield None
@@ -63,22 +66,22 @@ def forget(db: Database, numbers: Numbers, change: Forget) -> Iterator[Forgotten
 
 
 def in_pieces(named: Sequence[tuple[int]]) -> Iterator[Mapping[str, Any]]:
-    """So many of these executions at a time as queries are told of them; the earliest first."""
+    """Yield parameters of queries that name up to `AT_ONCE` of these executions each, the earliest first."""
     executions = sorted({execution for (execution,) in named})
     for start in range(0, len(executions), AT_ONCE):
         yield {"executions": json.dumps(executions[start : start + AT_ONCE])}
 
 
-Told = TypeVar("Told", Commit, Fail)
+Record = TypeVar("Record", Commit, Fail)
 
 
-def without_contents(told: Told) -> Told:
-    """What ended after it was forgotten, as if it had been there before."""
-    place = told.place._replace(code=told.place.code._replace(parts=()))
-    if isinstance(told, Commit):
-        answers = [read for read in told.reads if read.kind == "answer"]
-        return told._replace(place=place, payload=None, reads=answers, not_replayable=FORGOTTEN)
-    return replace(told, place=place, error=FORGOTTEN)
+def without_contents(change: Record) -> Record:
+    """Return the record, without its contents, of an execution that was forgotten while it ran."""
+    place = change.place._replace(code=change.place.code._replace(parts=()))
+    if isinstance(change, Commit):
+        answers = [read for read in change.reads if read.kind == "answer"]
+        return change._replace(place=place, payload=None, reads=answers, not_replayable=FORGOTTEN)
+    return replace(change, place=place, error=FORGOTTEN)
 
 
 def retire(db: Database, change: Retire) -> int:
@@ -91,7 +94,11 @@ def retire(db: Database, change: Retire) -> int:
 
 
 def revive(db: Database, executions: Iterable[int]) -> None:
-    """Those that are retired stay, with all that they were built on and what came after these under their keys."""
+    """Clear the marks of retired executions.
+
+    The marks of all that they were built on are cleared, too, and of all that came after any of these under its widest
+    key.
+    """
     ahead = list(executions)
     while ahead:
         for (revived,) in db.rows("revive", {"execution": ahead.pop()}):
@@ -115,7 +122,7 @@ def prune(db: Database, change: Prune) -> Pruned:
     for run, call in change.calls:
         db.rows("prune_call", {"run": run, "call": call})
     artifacts, inputs, parts = (
-        [row for each in wanted for row in db.rows(query, each)]
+        [row for params in wanted for row in db.rows(query, params)]
         for query, wanted in (
             ("prune_artifact", [{"namespace": name, "digest": digest, **since} for name, digest in change.artifacts]),
             ("prune_input", [{"operation": name, "input_hash": digest, **since} for name, digest in change.inputs]),
@@ -127,7 +134,7 @@ def prune(db: Database, change: Prune) -> Pruned:
 
 
 def _prune_nodes(db: Database, change: Prune) -> int:
-    """How many were removed."""
+    """Remove nodes; return how many were removed."""
     if not change.nodes:
         return 0
     invalidated = set(db.rows("invalidated_nodes", {}))
@@ -145,7 +152,7 @@ def _prune_nodes(db: Database, change: Prune) -> int:
 
 
 def _prune_executions(db: Database, executions: Sequence[int]) -> list[int]:
-    """The sizes of those that were removed."""
+    """Remove executions; return the size of each that was removed."""
     if not executions:
         return []
     span = {"first": min(executions), "last": max(executions)}
@@ -170,5 +177,5 @@ def tidy(db: Database, numbers: Numbers) -> None:
     """See `Tidy`."""
     db.rows("unpoint", {})
     db.rows("prune_code", {})
-    # Whoever has a fingerprint of these next keeps its texts again.
+    # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()

@@ -1,4 +1,4 @@
-"""Which store a URL names."""
+"""The store that a URL names."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ _POSTGRES: Final = ("postgresql", "postgres")
 
 
 def open_store(url: str) -> Store:
-    """The store of `sqlite:///path/from/here.db`, `sqlite:////path/from/root.db` or `postgresql://user@host/database`.
-    Raises `StoreError` for any other URL, and where the store cannot be opened."""
+    """Open the store that a URL names.
+
+    The URL is `sqlite:///path/from/here.db`, `sqlite:////path/from/root.db` or `postgresql://user@host/database`. Raise
+    `StoreError` for any other URL, and if the store cannot be opened.
+    """
     scheme, _, path = url.partition("://")
     if scheme in _POSTGRES:
-        # Here, since nobody who keeps to SQLite needs a driver.
+        # Imported here, since SQLite alone needs no driver of PostgreSQL.
         from musubito.store.postgres import PostgreSQLStorage  # noqa: PLC0415
 
         return PostgreSQLStorage(url)
@@ -32,7 +35,10 @@ def open_store(url: str) -> Store:
 
 
 def _shown(url: str) -> str:
-    """Without what may be a password, even one with characters that should have been percent-encoded."""
+    """Return a URL without its password.
+
+    A password may hold characters that should have been percent-encoded, so all that may belong to one is cut.
+    """
     if re.search(r"pass\w*=", url, re.IGNORECASE):
         return re.sub(r"[^\w+.-].*", "...", url, flags=re.DOTALL)
     return re.sub(r"(?<=://).*@", "...@", url, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""For those who test against Musubito, or a store of their own for it; needs pytest."""
+"""Helpers for tests of code that uses Musubito, and for tests of a new store; pytest is needed."""
 
 from __future__ import annotations
 

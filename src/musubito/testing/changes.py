@@ -1,4 +1,4 @@
-"""Short ways to say a change to a store, with keys that hang together as those of real calls do."""
+"""Short functions for changes to a store, with keys that fit together like those of real calls."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ START = Claimed(0, 0)
 
 
 def digest(*parts: object) -> bytes:
-    """32 bytes that stand for these parts."""
+    """Return 32 bytes that stand for these parts."""
     return sha256(repr(parts).encode()).digest()
 
 
@@ -67,7 +67,7 @@ def place(
     sample: int = 0,
     namespace: str = "default",
 ) -> Place:
-    """A call of an operation; without parents its three keys are one and the same."""
+    """Return the node of a call of an operation. Without parents its three keys are one and the same."""
     data = [p for p in parents if not p.kind]
     base = (namespace, operation, argument, sample)
     node = digest(*base, *sorted(p.node for p in data))
@@ -86,17 +86,20 @@ def place(
 
 
 def parent(of: Place, output: str) -> ParentRef:
-    """A data parent that gave this output."""
+    """Return a data parent with this output."""
     return ParentRef(of.keys.node, digest(output))
 
 
 def use(of: Place, execution: int, started_at: float = 100.0) -> Use:
-    """A call that was answered by this execution."""
+    """Return a call that was answered by this execution."""
     return Use(of.keys.node, of.keys.reuse, execution, started_at)
 
 
 def commit(at: Place, output: str | None, **more: Any) -> Commit:
-    """A success that gave this output (None: it could not be stored), begun before anything was stored."""
+    """Return a success with this output, begun before anything was stored.
+
+    None stands for an output that could not be stored.
+    """
     plain = {
         "place": at,
         "began": START,
@@ -119,7 +122,7 @@ def commit(at: Place, output: str | None, **more: Any) -> Commit:
 
 
 def fail(at: Place, **more: Any) -> Fail:
-    """A failure."""
+    """Return a failure."""
     plain = {
         "place": at,
         "started_at": 100.0,
@@ -134,22 +137,25 @@ def fail(at: Place, **more: Any) -> Fail:
 
 
 def holder(owner: str, lasts: float = 20.0) -> Holder:
-    """Somebody who holds a lease that is renewed now: for so many seconds from here."""
+    """Return the owner of a lease that is renewed now, for so many seconds from now on."""
     return Holder(owner.encode(), "host", 17, "started then", time.time() + lasts)
 
 
 def held(owner: str, lasts: int = 20) -> Holder:
-    """What `steady` makes of such a holder."""
+    """Return what `steady` makes of such an owner."""
     return Holder(owner.encode(), "host", 17, "started then", lasts)
 
 
 def steady(holder: Holder) -> Holder:
-    """With the number of seconds, in tens, that a lease still lasts: a store may go by a clock of its own."""
+    """Return the owner, with the seconds that the lease still lasts, rounded to tens, in place of its end.
+
+    They are rounded, since a store may use a clock of its own.
+    """
     return replace(holder, expires_at=round(holder.expires_at - time.time(), -1))
 
 
 def claim(at: Place, owner: str, **more: Any) -> Claim:
-    """A claim of the result of a call, now."""
+    """Return a claim of the result of a call, made now."""
     plain = {
         "key": at.keys.reuse,
         "keys": at.keys,
@@ -163,7 +169,7 @@ def claim(at: Place, owner: str, **more: Any) -> Claim:
 
 
 def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
-    """An attempt at an effect, now."""
+    """Return an attempt at an effect, made now."""
     plain = {
         "effect_key": digest(effect),
         "operation": effect,
@@ -177,43 +183,43 @@ def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
 
 # -- with a store ------------------------------------------------------------------------------------------------------
 def ran(store: Store, at: Place, output: str | None, **more: Any) -> int:
-    """Commits a success that begins now, unless said otherwise; its execution."""
+    """Commit a success, which begins now unless `more` says otherwise; return its execution."""
     (answer,) = store.write([commit(at, output, **{"began": store.find(Began()), **more})])
     execution: int = answer.execution
     return execution
 
 
 def failed(store: Store, at: Place, **more: Any) -> int:
-    """Commits a failure; its execution."""
+    """Commit a failure; return its execution."""
     (answer,) = store.write([fail(at, **more)])
     execution: int = answer.execution
     return execution
 
 
 def pointed(store: Store, at: Place, execution: int, started_at: float = 100.0) -> bool:
-    """Points a node at an execution; whether that was allowed."""
+    """Point a node at an execution; return whether that was allowed."""
     (answer,) = store.write([Point(at, execution, started_at)])
     allowed: bool = answer
     return allowed
 
 
 def found(store: Store, at: Place) -> Found:
-    """The newest execution for a call, which must be there."""
+    """Return the newest execution for a call, which must be there."""
     newest = store.newest(at.keys, at.namespace)
     assert newest is not None
     return newest
 
 
 def others(store: Store, at: Place, *, across: bool = False, oldest: float = float("-inf")) -> list[Found]:
-    """The `Others` for a call."""
+    """Return the answer to `Others` for a call."""
     return list(store.find(Others(at.keys, at.namespace, across, oldest)))
 
 
 def is_invalid(store: Store, at: Place, execution: int) -> bool:
-    """Whether a success that ran for this call is INVALID."""
+    """Return whether a success that ran for this call is INVALID."""
     return bool(next(f.invalid for f in others(store, at) if f.execution == execution))
 
 
 def is_stale(store: Store, at: Place) -> bool:
-    """Whether a node that is answered by its newest execution is STALE."""
+    """Return whether a node that is answered by its newest execution is STALE."""
     return not found(store, at).settled

@@ -1,14 +1,16 @@
-"""What every store passes, ours and anyone's.
+"""The tests that every store passes, ours and anyone's.
 
     class TestMine(StoreConformance):
         def open_store(self, directory): return MyStore(directory / "mine.db")
 
-`StoreConformance` holds a test for each rule of `musubito.store.base`, named after it. For a store that
-outlives its process `PersistentStoreConformance` adds what holds when it is opened again; there `open_store`
-with the same directory opens the same store. `LeaseConformance` adds what holds for a store whose claims are
-leases, `DistantConformance` what holds for one that is asked for a result or the right to compute it at once
-(`Distant`). The tests know a store by its protocol alone, and an execution that is INVALID or a node that is
-STALE by what they answer.
+`StoreConformance` has a test for each rule of `musubito.store.base`, named after the rule. Three suites add rules:
+
+- `PersistentStoreConformance` is for a store that outlives its process. It tests a store that is opened again, so
+  `open_store` must open the same store for the same directory.
+- `LeaseConformance` is for a store whose claims are leases.
+- `DistantConformance` is for a store that returns a result, or the right to compute it, in one answer (`Distant`).
+
+The tests use a store by its protocol alone. They tell an INVALID execution or a STALE node by the store's answers.
 """
 
 from __future__ import annotations
@@ -67,11 +69,11 @@ __all__ = ["DistantConformance", "LeaseConformance", "PersistentStoreConformance
 
 
 class StoreConformance(AnswerRules, ValidityRules, RemovalRules, ClaimRules, WritingRules):
-    """Subclass it and say how a fresh store is opened."""
+    """The tests of every store. A subclass defines `open_store`, which opens a fresh store."""
 
 
 class LeaseConformance(StoreConformance):
-    """For a store that claims by leases, which run out."""
+    """The tests of a store that claims by leases, which run out."""
 
     def test_a_lease_that_ran_out_is_taken(self, store: Store) -> None:
         store.write([claim(F, "me", holder=holder("me", SHORT))])
@@ -119,7 +121,7 @@ class LeaseConformance(StoreConformance):
 
 
 class DistantConformance(StoreConformance):
-    """For a store that gives what there is, or the right to compute it, in one answer."""
+    """The tests of a store that returns a stored result, or the right to compute it, in one answer."""
 
     def ask(self, store: Store, asked: Claim) -> Found | Claimed | None:
         assert isinstance(store, Distant)
@@ -160,7 +162,7 @@ class DistantConformance(StoreConformance):
         assert isinstance(self.ask(store, claim(BELOW_ONE, "me")), Claimed)
 
     def test_nothing_comes_between_the_look_and_the_claim(self, store: Store) -> None:
-        """Others ask again and again while one result after the other is claimed and recorded."""
+        """Four workers ask again and again while one result after the other is claimed and recorded."""
         places = [place("f", argument=f"{number}") for number in range(60)]
 
         def worker(name: str) -> list[int]:
@@ -178,7 +180,7 @@ class DistantConformance(StoreConformance):
 
 
 class PersistentStoreConformance(StoreConformance):
-    """For a store that is still there when it is opened again."""
+    """The tests of a store that is still there when it is opened again."""
 
     def test_what_was_written_is_there_when_it_is_opened_again(self, store: Store, tmp_path: Path) -> None:
         ran(store, BELOW_ONE, "x", reads=[Read("store", "k", None)])

@@ -1,4 +1,4 @@
-"""What a store is asked, and answers."""
+"""The rules of queries and their answers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ __all__ = ["AnswerRules"]
 
 
 class AnswerRules(Rules):
-    """What a store is asked, and what it answers."""
+    """The rules of queries and their answers."""
 
     # -- the newest ----------------------------------------------------------------------------------------------------
     def test_nothing_is_found_in_an_empty_store(self, store: Store) -> None:
@@ -339,8 +339,8 @@ class AnswerRules(Rules):
         (only,) = store.find(Neighbours("default", "one", None, 9))
         assert only.parents == {ONE.keys.node}
         failed(store, ONE)
-        known = store.find(Neighbours("default", "one", None, 9))
-        assert {n.node for n in known} == {only.node, ONE.keys.node}
+        neighbours = store.find(Neighbours("default", "one", None, 9))
+        assert {n.node for n in neighbours} == {only.node, ONE.keys.node}
 
     def test_the_code_of_a_fingerprint_is_kept(self, store: Store) -> None:
         ran(store, F, "x")

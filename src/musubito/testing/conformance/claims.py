@@ -1,4 +1,4 @@
-"""Who computes what, who waits for whom, and effects."""
+"""The rules of claims, of waits, and of effects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ __all__ = ["ClaimRules"]
 
 
 class ClaimRules(Rules):
-    """Who may compute what, and who waits for whom."""
+    """The rules of claims, of waits, and of effects."""
 
     # -- leases --------------------------------------------------------------------------------------------------------
     def test_a_missing_result_is_claimed_by_one(self, store: Store) -> None:
@@ -204,7 +204,7 @@ class ClaimRules(Rules):
         assert self.effect(store) == EffectRow(2, 0, None, held("me"), None)
 
     def test_what_became_of_an_attempt_is_known_though_its_intent_was_lost(self, store: Store) -> None:
-        """As with a server that crashed and had not kept it."""
+        """This happens if a server crashed before the intent was on its disk."""
         store.write([commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
         row = self.effect(store)
         assert (row.attempt, row.settled_attempts, row.outcome, row.found.payload) == (1, 1, "done", b"sent")

@@ -1,4 +1,4 @@
-"""What is forgotten, and what is pruned."""
+"""The rules of forgetting and pruning."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ __all__ = ["RemovalRules"]
 
 
 class RemovalRules(Rules):
-    """What becomes of what is forgotten or pruned."""
+    """The rules of forgetting and pruning."""
 
     # -- forgetting ----------------------------------------------------------------------------------------------------
     @pytest.mark.parametrize("size", [1, 100_000])
@@ -143,7 +143,7 @@ class RemovalRules(Rules):
         assert store.find(PayloadOf(1)) is None
         assert list(store.find(ReadsOf(1))) == [Read("answer", "", None)]
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {}
-        # What began since is another matter.
+        # An execution that begins after that is not concerned.
         assert not one(store.write([commit(F, "x" * size, began=store.find(Began()))])).invalid
         assert payload_of(store, 2) == b"x" * size
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
@@ -187,7 +187,7 @@ class RemovalRules(Rules):
         forget(store, node=BELOW_TWO)
         assert dict(store.find(CodeOf(code))) == {}
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
-        # Whoever runs it again has it again.
+        # The next run of this code stores its texts again.
         ran(store, BELOW_TWO, "y")
         assert dict(store.find(CodeOf(code))) == {"child": digest("part", "child")}
 
@@ -210,7 +210,7 @@ class RemovalRules(Rules):
         pointed(store, BELOW_TWO, 1)
         store.write([Retire([1], b"prune")])
         assert [found(store, at).settled for at in (BELOW_ONE, BELOW_TWO)] == [0, 0]
-        assert [each.settled for each in others(store, BELOW_ONE)] == [0]
+        assert [candidate.settled for candidate in others(store, BELOW_ONE)] == [0]
         assert pointed(store, BELOW_ONE, 1)
         assert found(store, BELOW_ONE).settled == 1
         store.write([Dismiss([1], b"prune")])
@@ -225,7 +225,7 @@ class RemovalRules(Rules):
         change = fail(H, **more) if fails else commit(H, "z", holds=A_CALL, **more)
         assert not one(store.write([change])).invalid
         store.write([Dismiss([1, 2], b"prune")])
-        # With what that was built on.
+        # The execution on which the used one was built is revived, too.
         assert [found(store, at).invalid for at in (F, G, H)] == [0, 0, 0]
         assert prune(store, [1, 2]).executions == 0
 
@@ -254,7 +254,7 @@ class RemovalRules(Rules):
         store.write([Retire([4, 3, 2, 1], b"prune")])
         assert pointed(store, BELOW_TWO, 2)
         store.write([Dismiss([1, 2, 3, 4], b"prune")])
-        invalid = [each.execution for each in others(store, BELOW_ONE, across=True) if each.invalid]
+        invalid = [candidate.execution for candidate in others(store, BELOW_ONE, across=True) if candidate.invalid]
         assert invalid == [1]
 
     @pytest.mark.parametrize("older", [BELOW_ONE, ELSEWHERE])
@@ -263,11 +263,11 @@ class RemovalRules(Rules):
         ran(store, BELOW_ONE, "new")
         failed(store, BELOW_ONE)
         store.write([Retire([3, 2, 1], b"prune"), Retire([1], b"another"), Dismiss([1, 2, 3], b"prune")])
-        kept = {(each.execution, each.invalid) for each in others(store, BELOW_ONE, across=True)}
+        kept = {(candidate.execution, candidate.invalid) for candidate in others(store, BELOW_ONE, across=True)}
         assert kept == {(1, 0), (2, 0)}
         assert one(store.write([Retire([2, 1], b"prune")])) == 2
         store.write([Dismiss([1, 2], b"prune")])
-        assert {each.invalid for each in others(store, BELOW_ONE, across=True)} == {1}
+        assert {candidate.invalid for candidate in others(store, BELOW_ONE, across=True)} == {1}
 
     def test_only_what_is_invalid_is_pruned_and_never_the_newest(self, store: Store) -> None:
         for at in (F, G, H):

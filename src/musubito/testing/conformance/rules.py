@@ -1,4 +1,4 @@
-"""What the tests of all rules share: places in a lineage, and short ways to change it."""
+"""The parts that the tests of all rules share: nodes in a lineage, and short functions that change it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ F, G, H = place("f"), place("g"), place("h")
 ONE, TWO = place("one"), place("two")
 BELOW_ONE = place("child", [parent(ONE, "same")])
 BELOW_TWO = place("child", [parent(TWO, "same")])
-"""A call below another parent that gave the same: another node, one reuse key."""
+"""A call below another parent with the same output: another node, the same reuse key."""
 ELSEWHERE = place("child", [parent(ONE, "other")])
 """The node of BELOW_ONE, asked under another reuse key."""
 EFFECT = place("send")
@@ -92,20 +92,20 @@ BEGINNING = [
 """Changes each of which may be the first in its namespace."""
 SAMPLES, A_CALL, AN_EFFECT = Holds.SAMPLES, Holds.CALLS, Holds.EFFECT
 OWNERS = {"f": "me", "g": "you", "h": "she"}
-"""Who holds the lease of an operation, where nothing else is said."""
+"""The owner of the lease of an operation, unless a test names another one."""
 SHORT, LONGER = 0.5, 0.6
-"""A lease that runs out in the course of a test, and how long that takes, in seconds."""
+"""Seconds that a lease lasts which runs out during a test, and seconds to wait until it has run out."""
 
 
 def done(effect: Place, outcome: str = "done", attempt: int = 1) -> EffectOutcome:
-    """What an attempt at an effect came to."""
+    """Return the outcome of an attempt at an effect."""
     return EffectOutcome(digest(effect.operation), attempt, outcome)
 
 
 def invalidate(
     store: Store, operation: str | None = None, node: Place | None = None, namespace: str = "default"
 ) -> int:
-    """All executions of an operation, or at a node; how many there were."""
+    """Invalidate all executions of an operation, or at a node; return how many there were."""
     (count,) = store.write([Invalidate(namespace, operation, node.keys.node if node else None)])
     assert isinstance(count, int)
     return count
@@ -114,21 +114,21 @@ def invalidate(
 def forget(
     store: Store, operation: str | None = None, node: Place | None = None, run: bytes | None = None
 ) -> Forgotten:
-    """The contents of an operation, of a node, or of all that a run asked for."""
+    """Forget the contents of an operation, of a node, or of all that a run asked for; return the extent."""
     forgotten = one(store.write([Forget("default", operation, [node.keys.node] if node else [], run)]))
     assert isinstance(forgotten, Forgotten)
     return forgotten
 
 
 def payload_of(store: Store, execution: int) -> bytes | None:
-    """The output of an execution, None if there is none."""
+    """Return the output of an execution; None if there is none."""
     stored = store.find(PayloadOf(execution))
     assert stored is None or isinstance(stored, Stored)
     return None if stored is None else stored.payload
 
 
 def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[Place] = (), **more: Any) -> Pruned:
-    """As whoever prunes does: nodes, then executions, the latest first."""
+    """Prune in the order of a real prune: nodes, then executions, the latest first."""
     names = [node.keys.node for node in nodes]
     pruned = one(store.write([Prune(0, names, sorted(executions, reverse=True), **more)]))
     assert isinstance(pruned, Pruned)
@@ -136,22 +136,22 @@ def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[Place] =
 
 
 def retired(store: Store, executions: Sequence[int]) -> Pruned:
-    """Retired, dismissed and pruned."""
+    """Retire, dismiss and prune executions."""
     store.write([Retire(executions, b"prune"), Dismiss(executions, b"prune")])
     return prune(store, executions)
 
 
 def one(answers: list[Any]) -> Any:
-    """The answer to the only change of a write; a lease's times are rounded."""
+    """Return the answer to the only change of a write. The times of a lease are rounded."""
     (answer,) = answers
     return Busy(steady(answer.holder)) if isinstance(answer, Busy) else answer
 
 
 class Rules:
-    """A fresh store for each test."""
+    """The base of all tests, with a fresh store for each test."""
 
     def open_store(self, directory: Path) -> Store:
-        """A store that keeps what it has to keep in this directory."""
+        """Open a store that keeps its files in this directory."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -170,12 +170,12 @@ class Rules:
         return closes
 
     def hold(self, store: Store, *held: tuple[Place, str]) -> None:
-        """Claims, made visible to other processes."""
+        """Claim the results of these calls, and make the claims visible to other processes."""
         for at, owner in held:
             store.write([claim(at, owner), Renew(holder(owner), [(at.keys.reuse, at.operation)], time.time())])
 
     def outer(self, store: Store, *uses: Use, began: Claimed | None = None, **more: Any) -> bool:
-        """Commits an outer execution; whether it was committed INVALID."""
+        """Commit an outer execution; return whether it was committed INVALID."""
         answer = one(store.write([commit(H, "out", uses=uses, began=began or store.find(Began()), **more)]))
         assert answer == Committed(found(store, H).execution, bool(found(store, H).invalid))
         invalid: bool = answer.invalid

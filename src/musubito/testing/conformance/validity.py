@@ -1,4 +1,4 @@
-"""What is INVALID or STALE, and what a node points at."""
+"""The rules of INVALID and STALE, and of the execution that a node points at."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ __all__ = ["ValidityRules"]
 
 
 class ValidityRules(Rules):
-    """What becomes INVALID or STALE, and at what a node points."""
+    """The rules of INVALID and STALE, and of the execution that a node points at."""
 
     # -- committed INVALID ---------------------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class ValidityRules(Rules):
 
     def test_what_asked_for_a_key_that_was_answered_otherwise_since_is_committed_invalid(self, store: Store) -> None:
         e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
-        # At another node, so that only the key tells.
+        # This runs at another node, so that only the reuse key connects the two.
         ran(store, place("child", [parent(TWO, "other")]), "y")
         assert not self.outer(store, use(BELOW_ONE, e), began=began)
         assert self.outer(store, use(ELSEWHERE, e), began=began)
@@ -178,15 +178,15 @@ class ValidityRules(Rules):
         assert found(store, H).settled == 0
 
     def test_what_used_something_whose_number_is_another_s_by_now_is_committed_invalid(self, store: Store) -> None:
-        """As after a crash of a server that had not kept what it had committed."""
+        """This happens if a server crashed and lost its last commits."""
         e = ran(store, F, "x", started_at=200.0)
         assert not self.outer(store, use(F, e, 200.0))
         lost = use(F, e, 100.0)
         assert self.outer(store, lost)
-        # Nor is it recorded that it had called the other one.
+        # No call of the other execution is recorded, either.
         failed(store, G, uses=[lost])
         invalidate(store, "f")
-        assert [found.invalid for found in others(store, H)] == [1, 1]
+        assert [candidate.invalid for candidate in others(store, H)] == [1, 1]
         caller = ran(store, ONE, "y", uses=[lost], holds=AN_EFFECT)
         assert not is_invalid(store, ONE, caller)
 
@@ -194,10 +194,10 @@ class ValidityRules(Rules):
         ran(store, F, "x")
         assert self.outer(store, use(F, 1), began=Claimed(9, 0))
         assert self.outer(store, began=Claimed(0, 9))
-        # Which executions came later concerns only what has used some.
+        # The lost executions do not concern a commit that used none.
         assert not self.outer(store, began=Claimed(9, 0))
         assert not self.outer(store, use(F, 1), began=Claimed(9, 9), holds=AN_EFFECT)
-        # Also where it is the first at its node, and all names are known.
+        # The same holds for the first commit at its node, with names that are all numbered already.
         again = place("f", argument="again")
         store.write([claim(again, "me")])
         first = commit(again, "x", began=Claimed(0, 9), lease=(again.keys.reuse, b"me"))

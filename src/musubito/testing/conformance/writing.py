@@ -1,4 +1,4 @@
-"""That all of a write happens, or nothing."""
+"""The rules of writing: all changes of a write happen, or none."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ __all__ = ["WritingRules"]
 
 
 class WritingRules(Rules):
-    """What holds for all changes of one write."""
+    """The rules of writing: all changes of a write happen, or none."""
 
     # -- writing -------------------------------------------------------------------------------------------------------
     def test_changes_are_made_and_answered_in_order(self, store: Store) -> None:
@@ -68,7 +68,7 @@ class WritingRules(Rules):
         store.write([Retire([1], b"prune"), Dismiss([1], b"prune")])
         assert one(store.write([Prune(2, executions=[1])])).executions == 1
         assert one(store.write([commit(H, "z", uses=[use(F, 1)], began=began)])) == Committed(3, invalid=True)
-        # What an effect did stays done, and what failed has failed.
+        # An effect stays done, and a failure stays a failure.
         sent = commit(EFFECT, "sent", uses=[use(F, 1)], began=began, holds=AN_EFFECT)
         assert one(store.write([sent])) == Committed(4, invalid=False)
         assert one(store.write([fail(H, uses=[use(F, 1)])])) == Committed(5, invalid=False)
@@ -89,7 +89,7 @@ class WritingRules(Rules):
         assert isinstance(one(store.write([claim(G, "you")])), Busy)
         assert self.effect(store) is None
         assert store.find(Began()) == Claimed(1, 0)
-        # Also not in what a store may remember of names.
+        # The numbers of names that a store keeps in memory are rolled back, too.
         assert ran(store, H, "z") == 2
 
     def test_a_ledger_is_taken_and_taken_again(self, store: Store) -> None:
