@@ -23,7 +23,7 @@ from tests.real.test_middleware import plain
 
 SERVER = Path(__file__).with_name("mcp_server.py")
 ASKED = 'Please add{"a": 1, "b": 2} and fail{"text": "so"}.'
-KINDS = {"for each call": False}
+KINDS = {"for each call": False, "held": True}
 """Whether a session is held, by what it is called."""
 pytestmark = pytest.mark.filterwarnings("ignore")
 
