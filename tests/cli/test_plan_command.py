@@ -53,7 +53,7 @@ def report(topic: str, *, loud: bool = False) -> str:
 
 def begin(state: State) -> Any:
     RAN.append("begin")
-    return {"trail": ["begin"]}
+    return {"trail": ["begin" if state.get("topic") else ""]}
 
 
 def work(state: Any) -> Any:
