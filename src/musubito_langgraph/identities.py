@@ -113,9 +113,10 @@ class Identity:
             self.opaque[name], runs = kind, ", and steps whose code names it run each time"
         if kind + name not in _WARNED:
             _WARNED.add(kind + name)
+            leave = "" if name.startswith("context") else ", or leave it out with ignore_config"
             warn(
                 f"{name} is a {kind}, which has no identity: it counts by its type alone{runs}. Give it a "
-                "`__musubito_identity__()`, or leave it out with ignore_config."
+                f"`__musubito_identity__()`{leave}."
             )
 
     def _meet(self, codes: Iterable[Fingerprint]) -> list[bytes]:

@@ -350,11 +350,12 @@ class Attempt:
         """
         if self._invocation.mode is Mode.REPLAY_ONLY:
             raise NotReplayed(self.step.operation.name, str(error)) from error
+        is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
         where = self.step.operation.name, error.path
         if where not in _WARNED:
             _WARNED.add(where)
-            warn(f"{error}. It runs each time, unrecorded.")
-        if isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None:
+            warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
+        if is_lost:
             not_replayable(Cause.NOT_IDENTIFIED_INSIDE.of(self.step.operation.name))
             return False
         self._unidentified = error

@@ -187,7 +187,7 @@ def test_a_long_name_leaves_room_for_the_rest(
     titles, outer, inner = (line.rstrip() for line in told[2:5])
     assert titles.split() == ["operation", "takes", "cost", "why"]
     assert outer.split()[:2] == ["○", f"{module}.outer"]
-    assert outer.endswith("input changed")
+    assert outer.endswith("input changed: $.n")
     assert inner.startswith("·")
     assert "船と海の話を要約します。 " in inner
     assert max(map(cell_len, told)) <= columns

@@ -268,7 +268,7 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
         name.within(min(name.cell_len, max(20, width // 2 - 8))),
         "" if cost is None else duration(cost.milliseconds),
         "" if cost is None else worth(cost),
-        clean(reason(line.reason)),
+        clean(": ".join(filter(None, (reason(line.reason), ", ".join(line.parts))))),
     )
 
 
