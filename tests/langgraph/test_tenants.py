@@ -208,7 +208,8 @@ def test_the_reason_names_the_field_and_the_remedy(engine: MusubitoEngine):
         StateGraph(State, context_schema=dict).add_node("node", node).add_edge(START, "node").compile()
     )
     with pytest.warns(
-        MusubitoWarning, match=r"context\.secretary is a sqlite3\.Connection, .*run each time.*`__musubito_identity__\(\)`\.$"
+        MusubitoWarning,
+        match=r"context\.secretary is a sqlite3\.Connection, .*run each time.*`__musubito_identity__\(\)`\.$",
     ):
         with run() as record:
             graph.invoke({"q": "?"}, context={"secretary": database("ann")})
