@@ -6,7 +6,7 @@ like. These are data, and keep their value:
 
 - a string elsewhere that merely looks like an id
 - an id that is mentioned elsewhere, even in part: in the input, in what surrounds the node, in its code, in what it
-reads
+  reads
 
 A node depends on the values of ids if it finds ids in texts. So does a node whose code looks inside of ids (see
 `musubito_langgraph.dissects`).
