@@ -157,7 +157,7 @@ def is_credential(name: str) -> bool:
 
 def _of_model(value: Any, walk: Walk) -> set[str]:
     left_out = of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
-    # LangChain's fake models count in `i` how often they have answered.
+    # LangChain's fake models count their answers in `i`, which changes with each call.
     return left_out | {"i"} if _is_fake(value) else left_out
 
 

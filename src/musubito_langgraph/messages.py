@@ -405,7 +405,7 @@ class _Walk:
             taken = None if self.opaque(cls) or unfit(value) else split_record(value)
         except RecursionError:
             raise
-        except Exception:  # it has no encoding, as the encoder will say, with the path to it
+        except Exception:  # the value has no encoding: the encoder will raise the error, with the path
             taken = None
         if taken is None or taken[0] == Code.RESULT:
             return self.sealed(value)
@@ -753,7 +753,7 @@ def _opened(value: Any, opaque: Callable[[type], bool]) -> Any:
         return value.__musubito_identity__() if opaque(type(value)) else take_apart(value)[1]
     except RecursionError:
         raise
-    except Exception:  # it has no encoding, as the encoder will say
+    except Exception:  # the value has no encoding: the encoder will raise the error
         return None
 
 
