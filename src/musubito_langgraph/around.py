@@ -47,15 +47,17 @@ SEEN: Final = "seen"
 GIVEN: Final = "given"
 """Kind of read: all that a call was given, though only a part of it counts."""
 AROUND: Final = "context", "config", "runtime"
+"""Words with which code mentions its context, its config or its runtime."""
 FIELD: Final = re.compile(r"\.(\w+)")
 """Pattern of the fields and keys in the name of a surrounding value."""
 WORD: Final = re.compile(r"\w+")
 CONSTRUCTORS: Final = (".__init__", ".__new__", ".__post_init__")
+"""Endings of the names of functions that make objects."""
 _WARNED: Final[set[str]] = set()
 
 
 class Around:
-    """What surrounds one call of a node or Runnable, and the steps inside the call."""
+    """The surroundings of one call of a node or Runnable, and of the steps inside the call."""
 
     def __init__(
         self, config: RunnableConfig, ignored: frozenset[str], given: Callable[[], bytes | None] = lambda: None

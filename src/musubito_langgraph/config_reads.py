@@ -89,14 +89,18 @@ ABOUT: Final = {"execution_info": EXECUTION, "server_info": SERVED}
 IDS: Final = ("thread_id", "checkpoint_id", "checkpoint_ns")
 """Keys by which the methods of a graph look up the state of a thread."""
 STATES: Final = frozenset(name for name in dir(Pregel) if re.search("_state(_history)?$", name))
+"""Methods of a graph that read or write the state of a thread."""
 BINDING: Final = frozenset({"bind", "with_config", "with_listeners", "with_types"})
+"""Methods of a Runnable that bind something to it."""
 FRAMEWORKS: Final = frozenset({"langchain", "langchain_core", "langgraph"})
+"""Packages whose own Runnables tell when they begin."""
 CALLED: Final = frozenset({"invoke", "batch", "stream", "transform"} | {"ainvoke", "abatch", "astream", "atransform"})
 """Methods of a Runnable to which LangChain hands configs."""
 TELLS: Final = re.compile(r"(?s)(?=.*[\W\d_]).{6,}")
 """Pattern of a text that distinguishes runs and does not occur by chance: at least six characters, and more than a
 word."""
 PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
+"""Keys of a config that a mention of the key alone does not read."""
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
@@ -164,6 +168,7 @@ def takes_config(cls: type) -> bool:
 
 # -- reads -------------------------------------------------------------------------------------------------------------
 STANDARD: Final = (sysconfig.get_path("stdlib") + os.sep, "<frozen ")
+"""Beginnings of the file names of Python's own library."""
 INSTALLED: Final = f"{os.sep}site-packages{os.sep}"
 HAND_ON: Final = re.compile(
     r"langchain_core\.(?!runnables\.(passthrough|history)\b)[\w.]+"
@@ -173,6 +178,7 @@ HAND_ON: Final = re.compile(
 
 
 OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
+"""The parts of a config that are observed dicts."""
 TAGS: Final = (
     *("__iter__", "__contains__", "__getitem__", "__len__", "__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__"),
     *("__add__", "__mul__", "__rmul__", "__repr__", "__reversed__", "__reduce_ex__", "index", "count", "pop", "remove"),

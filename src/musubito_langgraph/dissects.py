@@ -7,8 +7,8 @@ source of the code that a step reaches is read.
 1. *These are ids*: `.id` or `.tool_call_id` of anything, `["id"]` and the like (but not of a call's `["args"]`), a name
    `tool_call_id`. If an id is assigned, handed to a function that is read or returned by it, the target is an id, too.
    So is a text that has an id in it. A name means the same in a whole source text, whatever its scopes.
-2. *Looked inside* is an id by an index or slice, by any of its methods, by iteration, by being put in an order or
-   formatted with a width. Some functions look inside their arguments, too (`INSIDE`, `MODULES`): `int`, `UUID`, `hash`,
+2. *Looked inside* is an id by an index or slice, by any of its methods, or by iteration. Ordering ids, and formatting
+   an id with a width, look inside, too. Some functions look inside their arguments, too (`INSIDE`, `MODULES`): `int`, `UUID`, `hash`,
    `hashlib.md5`, `re.match`.
 3. *Any other use* only distinguishes ids. Functions whose source is not read are not seen; if they put a part of an id
    into the output, it is found there.
@@ -32,25 +32,36 @@ from musubito_langgraph.messages import Handling, handling
 __all__ = ["Dissects", "handling_of", "what_is_dissected"]
 
 IDS: Final = frozenset({"id", "tool_call_id", "call_id", "tool_use_id"})
+"""Names of attributes and keys that hold ids."""
 GETTERS: Final = frozenset({"attrgetter", "itemgetter"})
+"""Functions that make a function which reads an attribute or a key."""
 AS_TEXT: Final = frozenset({"str", "repr", "format", "cast", "copy", "deepcopy", "min", "max", "next", "dumps"})
+"""Functions whose result is or holds an id if an argument does."""
 AS_GROUP: Final = frozenset(
     {"list", "tuple", "set", "frozenset", "sorted", "reversed", "filter", "iter", "deque", "chain", "enumerate", "zip"}
 )
+"""Functions whose result is a collection of ids if an argument is one."""
 ORDER: Final = frozenset({"sorted", "min", "max", "sort", "nlargest", "nsmallest", "heapify", "heappush", "merge"})
+"""Functions that put their arguments in an order."""
 BY_KEY: Final = ORDER | {"bisect", "bisect_left", "bisect_right", "insort", "insort_left", "insort_right"}
+"""Functions that take a `key` to sort or search by."""
 HASHES: Final = frozenset(
     {"hash", "UUID", "uuid3", "uuid5", "crc32", "adler32", "md5", "blake2b", "blake2s", "Random", "seed", "hexdigest"}
     | {f"sha{size}" for size in ("1", "224", "256", "384", "512", "3_256", "3_512")}
 )
+"""Functions that make a value of all characters of an id, so that the value depends on the id."""
 INSIDE: Final = (ORDER | HASHES | AS_GROUP | {"int", "ord", "bytes", "bytearray", "len", "map", "shorten"}) - {"merge"}
+"""Functions that look inside an id that they are given."""
 MODULES: Final = frozenset({"re", "regex", "hashlib", "zlib", "binascii", "base64", "struct", "random", "fnmatch"})
+"""Modules whose functions look inside an id that they are given."""
 MODULES_OF_HASHES: Final = frozenset({"hashlib", "zlib", "xxhash", "mmh3", "binascii"})
+"""Modules whose functions make a value of all characters of an id."""
 TAKES_IN: Final = frozenset({"append", "appendleft", "add", "insert", "extend", "update", "push", "put"})
+"""Methods that add their arguments to a collection."""
 
 
 class Dissects(NamedTuple):
-    """What code does with ids besides distinguishing them."""
+    """The uses that code makes of ids besides distinguishing them."""
 
     inside: bool
     """True if the code looks inside of ids."""
@@ -71,6 +82,7 @@ NONE, ID, GROUP, KEYED = _Kind.NONE, _Kind.ID, _Kind.GROUP, _Kind.KEYED
 
 
 MOST_KEPT: Final = 256
+"""Number of results that are kept."""
 _HANDLING: Final[dict[bytes, Handling]] = {}
 
 

@@ -8,7 +8,7 @@ These objects count by their fields:
 - the nodes and edges of a graph
 - values that are bound with `with_config`
 
-These do not count: credentials, clients, callbacks and caches, and fields that only say how often something is tried or
+Credentials, clients, callbacks and caches do not count. Neither do fields that only say how often something is tried, or
 who watches it.
 
 Such fields are known only in classes of other packages. A field that a class of the user's declares or sets itself
@@ -67,7 +67,9 @@ CREDENTIALS: Final = (
     "secret_access_key",
     "credentials",
 )
+"""Names of fields that hold credentials, or the last words of such names."""
 WATCHED_BY: Final = frozenset({"callbacks", "callback_manager", "rate_limiter"})
+"""Fields of packages' classes that hold observers or limits, which decide nothing."""
 IF_READ: Final = frozenset({"tags", "metadata", "verbose", "cache"})
 """Fields of LangChain's classes for observers. They count only if code reads an attribute of that name."""
 READ_BY_OTHERS: Final = frozenset({"profile", "custom_get_token_ids"})
@@ -93,11 +95,13 @@ OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
     | {"input_cache_key"}
 )
+"""Fields of a node that do not count as code."""
 OF_A_GRAPH: Final = frozenset(
     {"checkpointer", "store", "cache", "cache_policy", "retry_policy", "step_timeout", "stream_mode", "stream_eager"}
     | {"stream_transformers", "debug", "builder", "name", "schema_to_mapper", "trigger_to_nodes"}
     | {"_serde_allowlist", "_output_mapper", "_state_mapper", "__orig_class__"}
 )
+"""Fields of a graph that do not count as code."""
 
 
 def all_fields(value: Any, _walk: Walk) -> Collection[str]:

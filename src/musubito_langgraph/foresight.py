@@ -36,7 +36,7 @@ BODY: Final = "its body runs each time, and which tasks it calls is seen only th
 
 
 class Foresight:
-    """What was looked up in a graph."""
+    """The copy of a graph that is looked up, and the results of looking it up."""
 
     def __init__(self, graph: Any) -> None:
         self.visits: defaultdict[str, list[Visit]] = defaultdict(list)

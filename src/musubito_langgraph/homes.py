@@ -24,7 +24,9 @@ from musubito_langgraph import _compat
 __all__ = ["Homes", "homes_of"]
 
 CHAINS: Final = ("langchain", "langgraph")
+"""Prefixes of the modules of frameworks whose objects hold functions of the user's."""
 FRAMEWORKS: Final = (*CHAINS, "langsmith", "musubito", "pydantic")
+"""Prefixes of modules that are never the user's own code."""
 MOST: Final = 2000
 """Number of objects that are looked at."""
 

@@ -36,7 +36,7 @@ REPLAY_ONLY: Final = "nothing that may be replayed, and mode replay_only lets no
 
 @dataclass(slots=True)
 class Ways:
-    """Where a node leads: by edges, by declared ends of a `Command`, and by routers (None: anywhere)."""
+    """The ends that a node leads to: by edges, by declared ends of a `Command`, and by routers (None: anywhere)."""
 
     edges: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
@@ -232,7 +232,7 @@ class _Look(Attempt):
 
 
 class _Around(Around):
-    """What surrounds a call, with reads for which no model is asked."""
+    """The surroundings of a call, with reads for which no model is asked."""
 
     def observe(self, kind: str, key: str) -> Any:
         """Return the digest of what a read would find now."""

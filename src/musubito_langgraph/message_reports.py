@@ -30,13 +30,17 @@ __all__ = ["ALL", "REPORTS", "Reports", "reports_read"]
 REPORTS: Final[Mapping[str, Any]] = {"response_metadata": {}, "usage_metadata": None}
 """The fields of reports, each with the value that it has if nothing was reported."""
 NAMED: Final = re.compile(r"\S*(response_metadata|usage_metadata)\S*")
+"""Pattern of a text that holds the name of a field."""
 FRAMEWORKS: Final = re.compile(r"(langchain|langgraph|langsmith|musubito)(_\w+)?")
+"""Pattern of the packages whose modules are not read."""
 READ_BY_LANGCHAIN: Final = frozenset({"model_provider", "output_version"})
 """Keys by which LangChain decides how the blocks of a content are read."""
 EVERY: Final = "*"
 """Stands for all keys of a field: all of the field counts."""
 MOST_KEPT: Final = 256
+"""Number of results that are kept."""
 _KEPT: Final[dict[tuple[bytes, int], Reports]] = {}
+"""The parts that code reads, by the digest of the code and the number of loaded modules."""
 
 
 class Reports:

@@ -866,7 +866,7 @@ def _nothing(_: type) -> bool:
 # -- the contract ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, eq=False)
 class Handling:
-    """How the code of a step treats ids; made by `handling`."""
+    """The way in which a step's code treats ids; made by `handling`."""
 
     texts: _Haystack | None
     """Texts and constants of the code; None if nothing in them resembles an id."""
@@ -901,7 +901,7 @@ class Naming:
         """Forms of the ids that have names, by core."""
         self.ids: dict[str, Name] = {}
         self.reported: Mapping[tuple[Any, str], Any] = {}
-        """What servers reported of the input's messages and does not count, by the id of the message and the field."""
+        """Reports of the input's messages that do not count, by the id of the message and the field."""
         if search is None:
             return
         self.reported = search.reported

@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 LINEAGE: Final = "__musubito_lineage__"
+"""Name of the hidden channel."""
 WRITTEN: Final = 8
 """Number of fields that a task writes into the hidden channel."""
 
@@ -190,7 +191,7 @@ class Loop:
 
 
 class Inside:
-    """What surrounds the invocation of a subgraph: the parents of its first tasks, and its channel once it has one."""
+    """The surroundings of a subgraph's invocation: the parents of its first tasks, and its channel once it has one."""
 
     def __init__(self, parents: tuple[Origin, ...]) -> None:
         self.parents = parents

@@ -37,7 +37,7 @@ SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How an invocation is made: as `config["configurable"]["musubito"]` says, or what surrounds it.
+    """The way in which an invocation is made: as `config["configurable"]["musubito"]` says, or what surrounds it.
 
     `said` is the mode that the config itself names, None if it names none.
     """

@@ -14,7 +14,7 @@ class StandIn:
     """An object that passes for the object behind it.
 
     Its attributes are those of the object behind, except for the attributes given in `instead`. Methods of the object
-    behind see these instead of their own. A class that is derived from this one has methods of its own as well.
+    behind see the attributes of the stand-in. A class that is derived from this one has its own methods instead.
     """
 
     def __init__(self, behind: Any, **instead: Any) -> None:

@@ -51,7 +51,9 @@ NO_NAMES: Final = {ast.Attribute: "attr", ast.keyword: "arg", ast.Constant: "val
 PLACEHOLDER: Final = getattr(functools, "Placeholder", MISSING)
 """Stands for an argument that a partial object leaves open; exists since Python 3.14."""
 GETTERS: Final = (getattr, hasattr)
+"""Functions that read a field by its name."""
 MOST_KEPT: Final = 1024
+"""Number of results that are kept."""
 _KEPT: Final[dict[bytes, Keys | None]] = {}
 """The keys that code reads, by the digest of the code, which determines them."""
 
@@ -235,7 +237,7 @@ class _Reader:
 
 
 class _Uses:
-    """What the names in one function lead to."""
+    """A resolver of the names in one function."""
 
     def __init__(self, function: FunctionType, found: Occurrences, owner: Any, of: Fingerprint) -> None:
         """Keep the function; `owner` is the object that a method is bound to.

@@ -86,7 +86,7 @@ OUTPUT_AT: Final = "$[0][0]", "$.outputs[0][0]"
 
 
 class Place(NamedTuple):
-    """Where a call stands in its graph.
+    """The place of a call in its graph.
 
     If `parents` is None, the arguments tell the parents. If `run` is None, the call belongs to the surrounding run.
     """
@@ -257,7 +257,7 @@ class Attempt:
         return output
 
     def story(self, function: Callable[[], Any]) -> Story | None:
-        """Return the steps of the call for the core, None if the call is not recorded."""
+        """Return the call in the form that the core performs, None if the call is not recorded."""
         if not self.is_recorded:
             return None
         engine, scope = self.standing()
@@ -576,7 +576,10 @@ def _where(before: InputDigest, now: InputDigest) -> str:
 
 
 def added(chunks: Sequence[Any]) -> Any:
-    """Return the sum of all chunks, as LangChain adds them; the last chunk if they cannot be added."""
+    """Return the sum of all chunks, as LangChain adds them.
+
+    A chunk that cannot be added replaces the sum of the chunks before it.
+    """
     output: Any = None
     for number, chunk in enumerate(chunks):
         if number == 0:

@@ -37,6 +37,7 @@ _TASKS: Final[dict[tuple[int, int, frozenset[str]], tuple[Callable[..., Any], No
 function, the node and the arguments that the caller fills in. Function and node are kept, so that their ids stay
 theirs. If tasks are defined anew again and again, the oldest entries are removed."""
 MOST: Final = 1_000
+"""Number of functions of tasks that are kept."""
 INJECTED: Final = frozenset({"config", "writer", "store", "runtime", "error"})
 """Arguments that LangGraph fills in without being asked, unless the caller has."""
 

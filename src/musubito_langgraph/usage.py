@@ -14,7 +14,7 @@ __all__ = ["ModelUsage", "new_in", "used_in"]
 
 
 MOST: Final = 10**12
-"""Number of tokens; more than this are a mistake."""
+"""Largest plausible number of tokens for one answer; a larger number is a mistake."""
 
 
 class ModelUsage(NamedTuple):

@@ -43,12 +43,14 @@ from musubito_langgraph.usage import ModelUsage, used_in
 __all__ = ["MODEL", "Events", "Told", "emit", "retold", "watched", "watched_likewise"]
 
 CUSTOM: Final = "custom"
+"""Kind of record: a custom event, and the graph inside the node that emitted it."""
 DISPATCHED: Final = "dispatched"
 """Kind of record: an event that LangChain's `dispatch_custom_event` sent to callbacks."""
 MODEL: Final = "model"
 """Kind of record: a model begins to answer. The record holds the metadata of its messages that differ from those
 around."""
 CHUNK: Final = "chunk"
+"""Kind of record: a chunk of a model's answer."""
 TEXT: Final = "text"
 """Kind of record: a chunk that differs from the previous chunk in its text alone."""
 END: Final = "end"
