@@ -8,8 +8,8 @@ source of the code that a step reaches is read.
    `tool_call_id`. If an id is assigned, handed to a function that is read or returned by it, the target is an id, too.
    So is a text that has an id in it. A name means the same in a whole source text, whatever its scopes.
 2. *Looked inside* is an id by an index or slice, by any of its methods, or by iteration. Ordering ids, and formatting
-   an id with a width, look inside, too. Some functions look inside their arguments, too (`INSIDE`, `MODULES`): `int`, `UUID`, `hash`,
-   `hashlib.md5`, `re.match`.
+   an id with a width, look inside, too. Some functions look inside their arguments, too (`INSIDE`, `MODULES`): `int`,
+   `UUID`, `hash`, `hashlib.md5`, `re.match`.
 3. *Any other use* only distinguishes ids. Functions whose source is not read are not seen; if they put a part of an id
    into the output, it is found there.
 

@@ -8,8 +8,8 @@ These objects count by their fields:
 - the nodes and edges of a graph
 - values that are bound with `with_config`
 
-Credentials, clients, callbacks and caches do not count. Neither do fields that only say how often something is tried, or
-who watches it.
+Credentials, clients, callbacks and caches do not count. Neither do fields that only say how often something is tried,
+or who watches it.
 
 Such fields are known only in classes of other packages. A field that a class of the user's declares or sets itself
 counts, whatever its name. There is one exception: in a model, a field whose name looks like a credential is taken for

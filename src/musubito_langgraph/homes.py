@@ -2,7 +2,8 @@
 
 Code in site-packages counts by name, unless it belongs to the step's own package. The function of a node may be a
 framework's, as in an agent. Then what the user gave it is in its closure: middleware, tools, hooks. A package that
-comes from a package index is treated as a framework there: it counts by its version, and what it was given is searched.
+comes from a package index is treated as a framework there. The package counts by its version, and its objects are
+searched for code of the user's.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ depends on these keys alone. The rule looks at source text, since the identity o
    other use, or the name is bound again, the whole state counts.
 2. *Names.* Some code reads or binds variables without their names (`UNNAMED`), or reads channels as LangGraph does.
    Such code may reach the state in another way, so the whole state counts. The whole state also counts if reached code
-   may bind the name of a function that is handed the state, or the name of a constant that is a key.
+   may bind the name of a function that is handed the state, or that of a constant key.
 3. *Values.* Keys are read only of a plain dict. Fields are read only of an object that keeps them without code of its
    class (`Keys.of`).
 
