@@ -1,4 +1,4 @@
-"""LangGraph graphs and LangChain Runnables whose work is recorded, and replayed where that is safe."""
+"""Wrap LangGraph graphs and LangChain Runnables, so that their work is recorded, and replayed where that is safe."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from musubito_langgraph.runnable import musubito_runnable
 
 __all__ = ["musubito_graph", "musubito_plan", "musubito_runnable"]
 
-# How LangGraph interrupts, and how a node leaves its graph: no failures.
+# LangGraph interrupts with the first, and a node leaves its graph with the second: neither is a failure.
 add_control_flow(GraphBubbleUp, leaving=(ParentCommand,))

@@ -1,6 +1,7 @@
-"""Everything of LangGraph that is not public and that the adapter relies on; no other module touches it.
+"""Hold every private part of LangGraph and LangChain that the adapter relies on.
 
-It is looked at when it is imported: a LangGraph that does not fit is named at once, and not by a wrong lineage later.
+No other module of the adapter touches a private part of them. This module checks the installed LangGraph when it is
+imported. If the installed LangGraph does not fit, the import fails at once; otherwise the lineage would be wrong later.
 """
 
 from __future__ import annotations
@@ -164,22 +165,23 @@ except ImportError:  # before LangGraph 1.2
     STREAM_HANDLERS: tuple[type, ...] = (StreamMessagesHandler,)
 else:
     STREAM_HANDLERS = (StreamMessagesHandler, StreamToolCallHandler)
-"""The classes of handlers by which LangGraph streams what models and tools do."""
+"""The classes of handlers with which LangGraph streams what models and tools do."""
 
 CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
-"""Since LangGraph 1.2; before, no task has it."""
+"""Key of the error that an error handler is given. LangGraph sets the key since 1.2; no task of earlier versions has
+it."""
 
 READS_STATE: Final = frozenset({"do_read", CONFIG_KEY_READ})
-"""By these code reads channels, whatever it was given."""
+"""Names with which code reads channels, whatever input the code was given."""
 BEGINS: Final = frozenset({Pregel.stream.__code__, Pregel.astream.__code__})
-"""What calls the handlers of `on_chain_start` when a graph begins."""
+"""Code objects that call the handlers of `on_chain_start` when a graph begins."""
 BEGIN_CONFIGS: Final = frozenset(
     {"langchain_core.runnables.base", "langchain_core.runnables.branch", "langchain_core.runnables.fallbacks"}
     | {"langchain_core.tools.base", "langgraph._internal._runnable", "langgraph.pregel.main"}
 )
-"""Modules of what calls these handlers when anything begins."""
+"""Names of the modules whose functions call the handlers of `on_chain_start` and `on_tool_start`."""
 FRAMES: Final = 8
-"""So many calls away from them at most."""
+"""The largest number of stack frames between a handler and the function that calls it."""
 
 Config = Mapping[str, Any]
 
@@ -215,38 +217,44 @@ def _conf(config: Config) -> Mapping[str, Any]:
 
 
 def task_in(config: Config) -> str | None:
-    """The id of the task that runs; None outside of a graph."""
+    """Return the id of the task that runs, None outside of a graph."""
     task: str | None = _conf(config).get(CONFIG_KEY_TASK_ID)
     return task
 
 
 def checkpoint_ns_in(config: Config) -> str:
-    """Where the task's checkpoints would be."""
+    """Return the namespace that the checkpoints of the task would have."""
     return str(_conf(config).get(CONFIG_KEY_CHECKPOINT_NS, ""))
 
 
 def channels_in(config: Config) -> Mapping[str, BaseChannel[Any, Any, Any]]:
-    """The channels of the graph that runs the task: one mapping for each invocation. Empty where there are none."""
+    """Return the channels of the graph that runs the task, none outside of a graph.
+
+    Each invocation has one mapping of its own.
+    """
     args = _read_args(config)
     channels: Mapping[str, BaseChannel[Any, Any, Any]] = args[1] if args else {}
     return channels
 
 
 def _read_args(config: Config) -> tuple[Any, ...]:
-    """What LangGraph's function that reads for a task was made of: scratchpad, channels, managed values, writes."""
+    """Return the scratchpad, channels, managed values and writes that LangGraph's read function was made of."""
     read = _conf(config).get(CONFIG_KEY_READ)
     args: tuple[Any, ...] = read.args if isinstance(read, partial) else ()
     return args if len(args) == 4 else ()
 
 
 def writes_in(config: Config) -> Sequence[tuple[str, Any]]:
-    """What the task has written so far."""
+    """Return what the task has written so far."""
     args = _read_args(config)
     return tuple(args[3].writes) if args else ()
 
 
 def holds_anything(channel: BaseChannel[Any, Any, Any]) -> bool:
-    """Whether a trigger was written and not used up yet; a join, by a part of those that it waits for at least."""
+    """Tell whether a trigger was written and is not used up yet.
+
+    A join holds something once one of the nodes that it waits for has written to it.
+    """
     if isinstance(channel, NamedBarrierValue):
         return bool(channel.seen)
     held = channel.checkpoint()
@@ -255,36 +263,44 @@ def holds_anything(channel: BaseChannel[Any, Any, Any]) -> bool:
 
 
 def read_in(config: Config, select: Sequence[str]) -> dict[str, Any]:
-    """What the channels hold, as it was when the superstep began; of those that hold something."""
+    """Return the values of the selected channels at the beginning of the superstep, without empty channels."""
     read = _conf(config).get(CONFIG_KEY_READ)
     return {} if read is None else dict(read(list(select), False))
 
 
 def available_in(config: Config, select: Sequence[str]) -> list[str]:
-    """Those of the channels that hold something, as they were when the superstep began."""
+    """Return the selected channels that held something at the beginning of the superstep."""
     channels = channels_in(config)
     return [each for each in select if each in channels and channels[each].is_available()]
 
 
 def place_of_task(config: Config) -> tuple[Any, ...]:
-    """Where the task stands among those of its superstep. An error handler stands where the task stood that failed."""
+    """Return the place of the task among the tasks of its superstep.
+
+    An error handler has the place of the task that failed.
+    """
     return tuple((config.get("metadata") or {}).get("langgraph_path") or ())[:2]
 
 
 def step_in(config: Config) -> int:
-    """The number of the superstep that the task belongs to."""
+    """Return the number of the superstep that the task belongs to."""
     return int((config.get("metadata") or {}).get("langgraph_step", 0))
 
 
 def is_update(config: Config) -> bool:
-    """Whether this is no task, but an update of the state from outside. It uses up no triggers."""
+    """Tell whether the config belongs to an update of the state from outside, and not to a task.
+
+    Such an update uses up no triggers.
+    """
     args = _read_args(config)
     return bool(args) and INTERRUPT in args[3].triggers
 
 
 def position_of_send(config: Config) -> int | None:
-    """The number of the `Send` that started the task, or the one in whose place it handles an error; None if edges
-    did."""
+    """Return the number of the `Send` that started the task, None if edges started it.
+
+    If the task handles an error, the number is that of the task that failed.
+    """
     path: Any = (config.get("metadata") or {}).get("langgraph_path") or ()
     if len(path) >= 3 and path[0] == PUSH and path[-1] is False and isinstance(path[1], int):
         return path[1]
@@ -292,18 +308,18 @@ def position_of_send(config: Config) -> int | None:
 
 
 def sends_in_channels(channels: Mapping[str, BaseChannel[Any, Any, Any]]) -> list[str]:
-    """The nodes of all `Send`s that start tasks of this superstep."""
+    """Return the nodes of all `Send`s that start tasks of this superstep."""
     channel = channels.get(TASKS)
     return [send.node for send in channel.get()] if channel is not None and channel.is_available() else []
 
 
 def sends_in(writes: Sequence[tuple[str, Any]]) -> list[str]:
-    """The nodes that these writes send to, in their order."""
+    """Return the nodes that these writes send to, in the order of the writes."""
     return [value.node for channel, value in writes if channel == TASKS]
 
 
 def state_in(writes: Sequence[tuple[str, Any]]) -> list[list[Any]]:
-    """What these writes change of the state, without where they lead."""
+    """Return the changes that these writes make to the state, without the writes that trigger nodes."""
     return [[key, value] for key, value in writes if not _leads(key)]
 
 
@@ -312,17 +328,17 @@ def _leads(channel: str) -> bool:
 
 
 def is_of_state(config: Config, channel: str) -> bool:
-    """Whether a write to this channel changes the state of the task's graph, and nothing else."""
+    """Tell whether a write to this channel changes the state of the task's graph, and nothing else."""
     return channel in channels_in(config) and not _leads(channel) and not channel.startswith("__")
 
 
 def send(config: Config, writes: Sequence[tuple[str, Any]]) -> None:
-    """Write for the task, as its own code does past what it returns."""
+    """Write in the name of the task, as code of a node does besides returning a value."""
     _conf(config)[CONFIG_KEY_SEND](writes)
 
 
 def is_pushing() -> bool:
-    """Asked by a handler for its class: whether `push_message` wants to know that."""
+    """Tell whether `push_message` asks for the class of a handler; the handler calls this function."""
     frame: FrameType | None = sys._getframe(1)
     for _ in range(FRAMES):
         if frame is None or frame.f_code is push_message.__code__:
@@ -332,17 +348,20 @@ def is_pushing() -> bool:
 
 
 def error_in(config: Config) -> Any:
-    """The `NodeError` that an error handler is to handle, else None."""
+    """Return the `NodeError` that the task is to handle, None if the task is no error handler."""
     return _conf(config).get(CONFIG_KEY_NODE_ERROR)
 
 
 def sent_by_others(config: Config, key: str) -> bool:
-    """Whether the `Send`s of this superstep were written later than the channel `key`."""
+    """Tell whether the `Send`s of this superstep were written later than the channel `key`."""
     return bool(later_than(config, key, (TASKS,)))
 
 
 def later_than(config: Config, key: str, channels: Iterable[str]) -> list[str]:
-    """Those of the channels that were written later than the channel `key`; none that the loop does not tell of."""
+    """Return the given channels that were written later than the channel `key`.
+
+    The result has no channel whose version the loop does not know.
+    """
     checkpoint = getattr(_loop_of(config), "checkpoint", None)
     versions = checkpoint.get("channel_versions", {}) if isinstance(checkpoint, dict) else {}
     last = versions.get(key)
@@ -350,20 +369,26 @@ def later_than(config: Config, key: str, channels: Iterable[str]) -> list[str]:
 
 
 def _loop_of(config: Config) -> Any:
-    """The loop that runs the task, known to it only as the owner of the method that schedules others."""
+    """Return the loop that runs the task, None if the loop cannot be found.
+
+    The task knows its loop only as the owner of the method that schedules other tasks.
+    """
     caller = caller_in(config)
     schedule = caller.keywords.get("schedule_task") if isinstance(caller, partial) else None
     return getattr(schedule, "__self__", None)
 
 
 def equal_sends_before(config: Config, begun: Collection[str], counted: Callable[[Any], Any]) -> int:
-    """How many `Send`s of this superstep come before the one that started the task and are equal to it in what counts,
-    apart from those that were done before it: of tasks that are not `begun`, only these have written something."""
+    """Return how many equal `Send`s of this superstep come before the `Send` that started the task.
+
+    Two `Send`s are equal if `counted` makes equal values of their inputs. A `Send` whose task was done earlier is left
+    out: of the tasks that are not in `begun`, only such a task has written something.
+    """
     position = position_of_send(config)
     tasks = getattr(_loop_of(config), "tasks", None)
     if not position or not isinstance(tasks, dict):
         return 0
-    # They come first, and in their order.
+    # The tasks of `Send`s come first in the loop's mapping, in the order of the `Send`s.
     *others, this = islice(tasks.values(), position + 1)
     alike = (each for each in others if each.name == this.name and (not each.writes or each.id in begun))
     return sum(_are_equal(counted(each.input), counted(this.input)) for each in alike)
@@ -372,27 +397,27 @@ def equal_sends_before(config: Config, begun: Collection[str], counted: Callable
 def _are_equal(one: Any, other: Any) -> bool:
     try:
         return one is other or bool(one == other)
-    except Exception:  # they do not say, as arrays do not
+    except Exception:  # some values have no truth value for `==`, as arrays
         return False
 
 
 def streams_subgraphs(config: Config) -> bool:
-    """Whether what graphs inside the task emit is shown."""
+    """Tell whether the caller is shown what graphs inside the task emit."""
     return CONFIG_KEY_STREAM in _conf(config)
 
 
 def keeps_checkpoints(config: Config) -> bool:
-    """Whether the invocation may be gone on with."""
+    """Tell whether the invocation keeps checkpoints, so that it can be resumed."""
     return bool(_conf(config).get(CONFIG_KEY_CHECKPOINTER))
 
 
 def is_answer(channel: str) -> bool:
-    """Whether a write says that an answer to an interrupt was used."""
+    """Tell whether a write to this channel says that an answer to an interrupt was used."""
     return channel == RESUME
 
 
 def is_resuming(config: Config) -> bool:
-    """Whether the invocation goes on from a checkpoint, so that answers may be at hand."""
+    """Tell whether the invocation resumes from a checkpoint, so that answers to interrupts may be available."""
     return bool(_conf(config).get(CONFIG_KEY_RESUMING))
 
 
@@ -403,29 +428,32 @@ def may_stop(config: Config) -> bool:
 
 
 def has_questions(config: Config) -> bool:
-    """Tell whether the checkpoint that the invocation goes on from holds questions of `interrupt`."""
+    """Tell whether the checkpoint from which the invocation resumes holds questions of `interrupt`."""
     return any(channel == INTERRUPT for _, channel, *_ in getattr(_loop_of(config), "checkpoint_pending_writes", ()))
 
 
 def has_answer(config: Config) -> bool:
-    """Whether an answer is at hand that a graph inside the task may be given."""
+    """Tell whether an answer is available that a graph inside the task may be given."""
     at_hand = scratchpad_in(config).get_null_resume(False) is not None
     return at_hand or bool(_conf(config).get(CONFIG_KEY_RESUME_MAP))
 
 
 def runtime_in(config: Config) -> Any:
-    """The `Runtime` of the task; None outside of a graph."""
+    """Return the `Runtime` of the task, None outside of a graph."""
     return _conf(config).get(CONFIG_KEY_RUNTIME)
 
 
 def control_in(runtime: Any) -> Any:
-    """What asks a run to come to an end; None before LangGraph 1.2."""
+    """Return the object with which a run is asked to end, None before LangGraph 1.2."""
     return getattr(runtime, "control", None)
 
 
 def graph_that_begins() -> Pregel[Any] | None:
-    """Asked by a handler of `on_chain_start`: the graph that begins; None if it is another Runnable. The handler is
-    not told, but the call that it is in was made by the graph itself."""
+    """Return the graph that begins, None if another Runnable begins; a handler of `on_chain_start` calls this function.
+
+    LangGraph does not hand the graph to the handler. The graph's own method has called the handler, so the graph is
+    found on the stack.
+    """
     frame = sys._getframe(1)
     for _ in range(FRAMES):
         if frame.f_back is None:
@@ -438,8 +466,11 @@ def graph_that_begins() -> Pregel[Any] | None:
 
 
 def config_that_begins() -> Any:
-    """Asked by a handler of `on_chain_start` or `on_tool_start`: the config of what begins, which is made for that
-    alone and is what its function will be given; None if there is none."""
+    """Return the config of the Runnable or tool that begins, None if there is none.
+
+    A handler of `on_chain_start` or `on_tool_start` calls this function. The config was made for this Runnable or tool
+    alone, and its function will be given the same config.
+    """
     frame = sys._getframe(1)
     for _ in range(FRAMES):
         if frame.f_back is None:
@@ -457,17 +488,17 @@ def nothing(_config: Config) -> None:
 
 
 def scratchpad_in(config: Config) -> Any:
-    """What the task remembers about its interrupts; None outside of a graph."""
+    """Return the scratchpad in which the task keeps its interrupts and answers, None outside of a graph."""
     return _conf(config).get(CONFIG_KEY_SCRATCHPAD)
 
 
 def caller_in(config: Config) -> Any:
-    """The function by which `@task`s are called; None where there is none."""
+    """Return the function that calls `@task`s, None if the config has none."""
     return _conf(config).get(CONFIG_KEY_CALL)
 
 
 def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> None:
-    """`tell` hears with which error, if with any, the invocation is left that this task belongs to."""
+    """Call `tell` when the invocation ends that the task belongs to, with its error or None."""
     called = getattr(caller_in(config), "keywords", {})
     loop = getattr(called.get("schedule_task"), "__self__", None)
     stack: Any = getattr(loop, "stack", None)
@@ -475,7 +506,7 @@ def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> N
         return
 
     def left(_: Any, error: BaseException | None, __: Any) -> None:
-        # LangGraph raises this one only afterwards.
+        # LangGraph raises this error only after it has left the stack.
         tell(GraphRecursionError() if error is None and loop.status == "out_of_steps" else error)
 
     stack.push(left)
@@ -485,29 +516,31 @@ def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> N
 
 
 def with_runtime(conf: dict[str, Any], runtime: Any) -> None:
-    """`conf`, from now on, with this runtime."""
+    """Put this runtime into `conf`."""
     conf[CONFIG_KEY_RUNTIME] = runtime
 
 
 def with_scratchpad(conf: dict[str, Any], **changes: Any) -> None:
-    """`conf`, from now on, with a scratchpad that differs in this."""
+    """Put a copy of its scratchpad with these changes into `conf`."""
     conf[CONFIG_KEY_SCRATCHPAD] = replace(conf[CONFIG_KEY_SCRATCHPAD], **changes)
 
 
 def with_checkpoint_ns(conf: dict[str, Any], checkpoint_ns: str) -> None:
-    """`conf`, from now on, as that of a task whose checkpoints would be there."""
+    """Put this namespace of checkpoints into `conf`."""
     conf[CONFIG_KEY_CHECKPOINT_NS] = checkpoint_ns
 
 
 def with_send(conf: dict[str, Any], wrap: Any) -> None:
-    """`conf`, from now on, with what `wrap` makes of its function that writes."""
+    """Replace the function in `conf` that writes, by what `wrap` makes of that function."""
     if CONFIG_KEY_SEND in conf:
         conf[CONFIG_KEY_SEND] = wrap(conf[CONFIG_KEY_SEND])
 
 
 def with_read(conf: dict[str, Any], note: Callable[[Sequence[str], bool], None]) -> None:
-    """Make the function in `conf` that reads the state tell `note` of which keys it does, and whether it read what this
-    task wrote itself."""
+    """Make the function in `conf` that reads the state report to `note`.
+
+    The function reports the keys that it reads, and whether it read a value that the task itself has written.
+    """
     read = conf.get(CONFIG_KEY_READ)
     if not isinstance(read, partial):
         return
@@ -521,7 +554,7 @@ def with_read(conf: dict[str, Any], note: Callable[[Sequence[str], bool], None])
 
 
 def with_caller(conf: dict[str, Any], caller: Any) -> None:
-    """`conf`, from now on, with this function that calls `@task`s."""
+    """Put this function that calls `@task`s into `conf`."""
     conf[CONFIG_KEY_CALL] = caller
 
 
@@ -529,7 +562,7 @@ def with_caller(conf: dict[str, Any], caller: Any) -> None:
 
 
 def branch_of(writer: Any) -> BranchSpec | None:
-    """The conditional edge that a node's writer publishes; None if it is another writer."""
+    """Return the conditional edge that a node's writer publishes, None for another writer."""
     if type(writer) is not RunnableCallable:
         return None
     branch = getattr(writer.func or writer.afunc, "__self__", None)
@@ -537,7 +570,10 @@ def branch_of(writer: Any) -> BranchSpec | None:
 
 
 def writer_of(writer: Any, branch: BranchSpec) -> Any:
-    """Another writer that differs from this in its branch alone; `writer` must be one of those."""
+    """Return a copy of a writer that publishes this branch instead.
+
+    `writer` must be the writer of a conditional edge (see `branch_of`).
+    """
     made = copied(writer)
     made.func = branch._route
     made.afunc = branch._aroute
@@ -545,13 +581,16 @@ def writer_of(writer: Any, branch: BranchSpec) -> Any:
 
 
 def parts_of(bound: Any) -> list[Any]:
-    """The parts of a node that is a sequence, else the node itself."""
+    """Return the parts of a node that is a sequence, else the node alone."""
     return list(bound.steps) if isinstance(bound, RunnableSequence | RunnableSeq) else [bound]
 
 
 def recorded_parts(parts: Sequence[Any]) -> list[int]:
-    """The places of those that are steps. LangChain's own output parsers are none where there are others: they are
-    quick, and unlike a step they read token by token."""
+    """Return the positions of the parts of a sequence that become steps.
+
+    LangChain's own output parsers become steps only if there is no other part. An output parser is quick, and reads
+    token by token; a step does not.
+    """
     places = [number for number, part in enumerate(parts) if not _only_parses(part)]
     return places or list(range(len(parts)))
 
@@ -561,7 +600,10 @@ def _only_parses(part: Any) -> bool:
 
 
 def functions_of(function: Any) -> Iterator[Any]:
-    """Yield what a `RunnableCallable` calls, without what LangGraph makes of a sync function."""
+    """Yield the functions that a `RunnableCallable` calls.
+
+    LangGraph makes an async version of a sync function; that version is left out.
+    """
     if function.func is not None:
         yield function.func
     made = function.afunc
@@ -571,65 +613,70 @@ def functions_of(function: Any) -> Iterator[Any]:
 
 
 def answering(function: Any) -> Any:
-    """Stand before a `RunnableCallable` and return a Runnable that it gives back, instead of asking that."""
+    """Return a stand-in for a `RunnableCallable` that does not invoke a Runnable which its function returns.
+
+    The stand-in returns such a Runnable.
+    """
     return StandIn(function, recurse=False)
 
 
 def is_asked(answer: Any, function: Any) -> bool:
-    """Tell whether LangGraph asks what a `RunnableCallable` gave back, with the same input."""
+    """Tell whether LangGraph invokes the Runnable that a `RunnableCallable` returned, with the same input."""
     return function.recurse and isinstance(answer, Runnable)
 
 
 def is_tool_node(runnable: Any) -> bool:
-    """Whether it is LangGraph's `ToolNode`, or one of those that LangChain has had. Told by its shape: some pairs of
-    releases cannot even import `langgraph.prebuilt`."""
+    """Tell whether this is LangGraph's `ToolNode`, or a tool node that LangChain has had.
+
+    A tool node is recognised by its shape: with some pairs of releases, `langgraph.prebuilt` cannot be imported.
+    """
     return isinstance(runnable, RunnableCallable) and isinstance(getattr(runnable, "tools_by_name", None), Mapping)
 
 
 def runs_tools_alone(node: Any) -> bool:
-    """Whether it runs each tool in a method that is handed what was asked, and fills in the rest itself."""
+    """Tell whether a tool node runs each tool in a method that is handed the tool call and fills in the rest itself."""
     execute = getattr(type(node), "_execute_tool_sync", None)
     return execute is not None and "_inject_tool_args" in execute.__code__.co_names
 
 
 def raising(node: Any) -> Any:
-    """A tool node like this one, that lets the errors of its tools through."""
+    """Return a stand-in for this tool node that raises the errors of its tools."""
     return StandIn(node, _handle_tool_errors=False)
 
 
 def tools_of(node: Any) -> Mapping[str, Any]:
-    """A tool node's tools by name."""
+    """Return the tools of a tool node by name."""
     tools: Mapping[str, Any] = node.tools_by_name
     return tools
 
 
 def tools_called(node: Any, value: Any) -> list[str] | None:
-    """The names of the tools that this input of a tool node calls; None if that cannot be said."""
+    """Return the names of the tools that this input of a tool node calls, None if the names cannot be found."""
     try:
         calls = node._parse_input(value)[0]
     except (ValueError, TypeError, AttributeError, KeyError):
-        return None  # the node will say so itself
+        return None  # the node raises the error itself when it runs
     return [call["name"] for call in calls]
 
 
 def has_wrapper(node: Any) -> bool:
-    """Whether something is put around all of its tools, which sees the state."""
+    """Tell whether a wrapper is put around all tools of the node; such a wrapper sees the state."""
     return any(getattr(node, name, None) is not None for name in ("_wrap_tool_call", "_awrap_tool_call"))
 
 
 def tool_sees_state(node: Any, name: str) -> bool:
-    """Whether a tool is handed the state, or the runtime with the state in it."""
+    """Tell whether a tool is handed the state, or a runtime that holds the state."""
     injected = getattr(node, "_injected_args", {}).get(name)
     return injected is None or bool(injected.state) or bool(injected.runtime)
 
 
 def state_told(request: Any) -> Any:
-    """The state that the tool of a request is handed."""
+    """Return the state that the tool of a request is handed."""
     return getattr(request.runtime, "state", request.state)
 
 
 def state_of_tools(node: Any, value: Any, config: Config) -> Any:
-    """The state that tools are handed."""
+    """Return the state that the tools of a node are handed."""
     extract: Any = getattr(node, "_extract_state", None)
     if extract is None:
         return read_in(config, list(channels_in(config)))
@@ -637,20 +684,23 @@ def state_of_tools(node: Any, value: Any, config: Config) -> Any:
 
 
 def injected_into(function: Any) -> frozenset[str]:
-    """The parameters of a task's function that LangGraph itself fills in."""
+    """Return the parameters of a task's function that LangGraph itself fills in."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LangGraph warns about the function when it makes the same of it
+        warnings.simplefilter("ignore")  # LangGraph warns of it already when it makes its own RunnableCallable
         made = RunnableCallable(None, function) if iscoroutinefunction(function) else RunnableCallable(function)
     return frozenset(made.func_accepts)
 
 
 def is_remote(runnable: Any) -> bool:
-    """Whether it is a graph that runs elsewhere."""
+    """Tell whether this is a graph that runs elsewhere."""
     return isinstance(runnable, PregelProtocol) and not isinstance(runnable, Pregel)
 
 
 def has_no_tables(saver: Any) -> bool:
-    """Whether it is a saver on SQLite that has nothing yet, and makes its tables as soon as it is asked."""
+    """Tell whether this is a saver on SQLite whose database has no tables yet.
+
+    Such a saver makes its tables as soon as it is used.
+    """
     connection = getattr(saver, "conn", None)
     if getattr(saver, "is_setup", True) or not isinstance(connection, sqlite3.Connection):
         return False
@@ -660,12 +710,12 @@ def has_no_tables(saver: Any) -> bool:
 
 
 def is_functional(graph: Any) -> bool:
-    """Whether it was made of an `@entrypoint`."""
+    """Tell whether the graph was made of an `@entrypoint`."""
     return type(graph) is Pregel and graph.output_channels == END and END in graph.channels
 
 
 def leaves_graph(output: Any) -> bool:
-    """Whether a node gave back a `Command` for a graph around its own."""
+    """Tell whether a node returned a `Command` for a graph that encloses the node's graph."""
     return any(
         isinstance(each, Command) and each.graph is not None
         for each in (output if isinstance(output, list | tuple) else (output,))
@@ -673,15 +723,17 @@ def leaves_graph(output: Any) -> bool:
 
 
 def declared_ends(writer: ChannelWrite) -> tuple[list[str], list[str]]:
-    """The channels that a node's writer writes to whatever the node gives, and those that a `Command` may lead to by
-    what was declared of the node."""
+    """Return the channels that a node's writer always writes to, and the channels that a `Command` may lead to.
+
+    The second list holds what was declared of the node.
+    """
     always = [each.channel for each in writer.writes if isinstance(each, ChannelWriteEntry)]
     tuples = [each.static or () for each in writer.writes if isinstance(each, ChannelWriteTupleEntry)]
     return always, [channel for static in tuples for channel, *_ in static]
 
 
 def destinations(said: Any) -> list[str]:
-    """The nodes that a router's answer, or a `Command`, names."""
+    """Return the nodes that a router's result or a `Command` names."""
     if isinstance(said, Command):
         return destinations(said.goto)
     if isinstance(said, list | tuple):
@@ -692,7 +744,10 @@ def destinations(said: Any) -> list[str]:
 
 
 def drawn_as(stands: Any, runnable: Any) -> None:
-    """A drawing of the graph tells of `stands` as it would of `runnable`: LangChain goes by these names."""
+    """Make a drawing of the graph show `stands` as it would show `runnable`.
+
+    LangChain takes the name of a node from these two attributes.
+    """
     where = (
         runnable.lc_id()
         if isinstance(runnable, RunnableSerializable)
@@ -702,7 +757,7 @@ def drawn_as(stands: Any, runnable: Any) -> None:
 
 
 def copied(runnable: Any) -> Any:
-    """Another of the same class with the same fields."""
+    """Return a new object of the same class with the same fields."""
     made = object.__new__(type(runnable))
     made.__dict__.update(runnable.__dict__)
     return made
@@ -713,8 +768,10 @@ def copied(runnable: Any) -> Any:
 
 @contextmanager
 def unseen() -> Iterator[None]:
-    """What is invoked here is no part of what runs around it, and no tracer that the environment or the context names
-    sees it. To be used in a context of its own."""
+    """Hide what is invoked here: it belongs to no run around it, and no tracer sees it.
+
+    Tracers that the environment or the context names are turned off. Use this in a context of its own.
+    """
     var_child_runnable_config.set(None)
     tracing_v2_callback_var.set(None)
     for variable, *_ in _configure_hooks:
@@ -724,7 +781,10 @@ def unseen() -> Iterator[None]:
 
 
 def without_callbacks(config: Config) -> dict[str, Any]:
-    """The same config, of which nobody hears, and which is no part of what runs around it."""
+    """Return a copy of the config without callbacks, run id and private keys of LangGraph.
+
+    A Runnable that is invoked with the copy reports to nobody and belongs to no run around it.
+    """
     made = {key: value for key, value in config.items() if key not in ("callbacks", "run_id")}
     if CONF in made:
         made[CONF] = {key: value for key, value in made[CONF].items() if not key.startswith("__pregel_")}
@@ -734,8 +794,8 @@ def without_callbacks(config: Config) -> dict[str, Any]:
 # -- in another process ------------------------------------------------------------------------------------------------
 
 _SIGNS: Final = {"MISSING": MISSING, "PASSTHROUGH": PASSTHROUGH, "SKIP_WRITE": SKIP_WRITE}
-"""Objects that LangGraph tells by which they are. A copy of one is none, so that no compiled graph that is unpickled
-would run, wrapped or not."""
+"""Objects that LangGraph recognises by their identity. LangGraph would not recognise a copy. Without this table, no
+compiled graph that is unpickled would run, wrapped or not."""
 
 
 def _sign(name: str) -> object:
@@ -747,5 +807,5 @@ def _reduced(thing: object) -> str | tuple[Any, ...]:
     return object.__reduce_ex__(thing, 4) if name is None else (_sign, (name,))
 
 
-# For what is an `object` and nothing else; others of that kind are pickled as ever.
+# `copyreg` applies to objects whose class is `object` itself. Other such objects are pickled as before.
 copyreg.pickle(object, _reduced)

@@ -1,4 +1,4 @@
-"""What the user keeps, as what only looks may use it: checkpoints and caches that are read, and not written to."""
+"""Read the user's checkpoints and caches without writing to them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ __all__ = ["Apart", "OnlyRead"]
 
 
 class Apart(InMemorySaver):
-    """Goes on from another saver's checkpoints, and keeps its own for itself."""
+    """A saver that goes on from another saver's checkpoints, and keeps its own apart."""
 
     def __init__(self, behind: BaseCheckpointSaver[Any], pending: dict[str, list[str]]) -> None:
-        """`pending` takes, by place of an invocation, the channels that are written there already, and the nodes that
-        are sent to."""
+        """Make a saver; `pending` collects what was written already, by the place of an invocation.
+
+        It holds the channels that are written there, and the nodes that a `Send` goes to.
+        """
         super().__init__(serde=behind.serde)
         self._behind = behind
         self._pending = pending
 
     @property
     def config_specs(self) -> list[Any]:
-        """The other's."""
+        """Return the config specs of the other saver."""
         return self._behind.config_specs
 
     def get_next_version(self, current: Any, channel: None) -> Any:
-        """The other's."""
+        """Return the next version as the other saver makes it."""
         return self._behind.get_next_version(current, channel)
 
     def get_tuple(self, config: RunnableConfig) -> Any:
-        """Its own, else the other's."""
+        """Return a checkpoint of its own, else the other saver's checkpoint."""
         found = super().get_tuple(config)
         if found is None and not _compat.has_no_tables(self._behind):
             found = self._behind.get_tuple(config)
@@ -46,39 +48,39 @@ class Apart(InMemorySaver):
         return found
 
     def list(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Its own, and the other's."""
+        """Yield its own checkpoints, and the other saver's."""
         yield from super().list(*args, **kwargs)
         if not _compat.has_no_tables(self._behind):
             yield from self._behind.list(*args, **kwargs)
 
     def put(self, config: RunnableConfig, checkpoint: Any, metadata: Any, new_versions: Any) -> RunnableConfig:
-        """A whole checkpoint: the other does not have the parts of it that are older."""
+        """Store a whole checkpoint, since the other saver's older parts are not stored here."""
         return super().put(config, checkpoint, metadata, dict(checkpoint["channel_versions"]))
 
 
 class OnlyRead(BaseCache[Any]):
-    """LangGraph's cache, to which nothing is added."""
+    """A view of LangGraph's cache that adds nothing to it."""
 
     def __init__(self, behind: BaseCache[Any]) -> None:
         super().__init__(serde=behind.serde)
         self._behind = behind
 
     def get(self, keys: Sequence[Any]) -> dict[Any, Any]:
-        """What is there."""
+        """Return what the cache holds for these keys."""
         return self._behind.get(keys)
 
     async def aget(self, keys: Sequence[Any]) -> dict[Any, Any]:
-        """What is there."""
+        """Return what the cache holds for these keys."""
         return await self._behind.aget(keys)
 
     def set(self, pairs: Mapping[Any, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def aset(self, pairs: Mapping[Any, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def clear(self, namespaces: Sequence[Any] | None = None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def aclear(self, namespaces: Sequence[Any] | None = None) -> None:
-        """Nothing."""
+        """Do nothing."""

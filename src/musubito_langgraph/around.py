@@ -1,8 +1,9 @@
-"""What holds around the steps of a node, or of a Runnable, without being an argument.
+"""Say what surrounds the steps of a node or a Runnable, without being an argument, and may decide their results.
 
-The context, the user's own keys in `configurable`, and what the store holds may decide what a node answers, and every
-step inside it. So may the thread, the metadata, the tags, what the thread came to last, and the ids of this very
-execution; these differ from run to run, and count only for code that reads them (`musubito_langgraph.config_reads`).
+The context, the user's own keys in `configurable` and the values in the store may decide what a node returns, and every
+step inside it. The following may do so as well: the thread, the metadata, the tags, the last state of the thread, the
+ids of this very execution. They differ from run to run, and count only for code that reads them
+(`musubito_langgraph.config_reads`).
 """
 
 from __future__ import annotations
@@ -40,26 +41,32 @@ from musubito_langgraph.store import observed as found_in_store
 __all__ = ["Around", "given_whole"]
 
 _SKIPPED: Final = set(VOLATILE)
-"""With the keys that LangGraph itself uses, as they are met."""
+"""Keys of `configurable` that are left out. LangGraph's own keys are added when they are first met."""
 SEEN: Final = "seen"
-"""The kind of reads of what differs from run to run."""
+"""Kind of read: a value that differs from run to run."""
 GIVEN: Final = "given"
-"""The kind of reads of all that a call was given, of which only a part counts."""
+"""Kind of read: all that a call was given, though only a part of it counts."""
 AROUND: Final = "context", "config", "runtime"
+"""Words with which code mentions its context, its config or its runtime."""
 FIELD: Final = re.compile(r"\.(\w+)")
-"""In the name of what is around: the fields and keys that lead to it."""
+"""Pattern of the fields and keys in the name of a surrounding value."""
 WORD: Final = re.compile(r"\w+")
 CONSTRUCTORS: Final = (".__init__", ".__new__", ".__post_init__")
+"""Endings of the names of functions that make objects."""
 _WARNED: Final[set[str]] = set()
 
 
 class Around:
-    """What surrounds one call of a node or Runnable, and the steps inside it."""
+    """The surroundings of one call of a node or Runnable, and of the steps inside the call."""
 
     def __init__(
         self, config: RunnableConfig, ignored: frozenset[str], given: Callable[[], bytes | None] = lambda: None
     ) -> None:
-        """`given`: the digest of all that the call was given, None if it has none."""
+        """Keep what surrounds the call.
+
+        `ignored` are the keys that do not count. `given` returns the digest of all that the call was given, None if it
+        has no identity.
+        """
         self.given = given
         self._config = config
         self._ignored = ignored
@@ -67,29 +74,30 @@ class Around:
         self._base: dict[str, object] | None = None
         self._remembering: list[str] = []
         self._opaque: dict[str, str] = {}
-        """What counts by its type alone: its name, and its type's."""
+        """Names of the values that count by their type alone, with the name of the type."""
         self._classes: set[type] = set()
         self._met: dict[bytes, Fingerprint] = {}
-        """The code of what is in the context and in `configurable`, which a step may call."""
+        """The code of the objects in the context and in `configurable`, which a step may call."""
         self._looked: dict[tuple[int, ...], tuple[tuple[Fingerprint, ...], dict[str, object]]] = {}
-        """What differs from run to run and counts all the same, by the ids of the codes that look at it."""
+        """The values that differ from run to run and count all the same, by the ids of the fingerprints that read
+        them."""
 
     def values(self, code: Fingerprint) -> Mapping[str, object]:
-        """What of it counts for a step of this code, as it is."""
+        """Return the surrounding values that count for a step of this code, as they are."""
         base, seen = self._parts(code)
         return {**base, **seen} if seen else base
 
     def inputs(self, code: Fingerprint, given: Sequence[Fingerprint]) -> Mapping[str, object]:
-        """What of it counts for a step of this code, by which the step is identified."""
+        """Return the surrounding values that count for a step of this code, as its identity holds them."""
         base, seen = self._parts(code, given)
         if self._remembering and _asks_for_what_is_around((code, *given)):
             _warn_of_memory(self._remembering[0])
-            # The same call may be answered otherwise now.
+            # An object with a memory may answer the same call otherwise now.
             base = {**base, "remembers": uuid4().hex}
         if self._classes and (which := told_apart(self._classes, "", (code, *given, *self._met.values()))):
             base = {**base, "classes": which}
         for key, value in seen.items():
-            # Whoever encloses that step depends on it, too, though its own code may not look at it.
+            # The enclosing steps depend on the value as well, though their own code may not read it.
             note_read(SEEN, key, _digest(value))
         return {**base, **seen} if seen else base
 
@@ -120,7 +128,7 @@ class Around:
         return base, looked[1]
 
     def _counted(self, codes: Iterable[Fingerprint]) -> frozenset[str]:
-        """Return the names of what differs from run to run and counts all the same."""
+        """Return the names of the values that differ from run to run and count all the same."""
         every = (*codes, *self._met.values())
         words = every[0].words.union(*(code.words for code in every[1:]))
         names = {*counted(words, self._config)}
@@ -131,12 +139,12 @@ class Around:
         return frozenset(names)
 
     def as_it_is(self, code: Fingerprint) -> bytes | None:
-        """The digest of what counts for a step of this code, as it is now; None if that is nothing."""
+        """Return the digest of what counts for a step of this code, as it is now; None if nothing counts."""
         always = self._always()
         return _digest({**always, **self._seen(self._counted((code,)))} or None)
 
     def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:
-        """What a read would find now."""
+        """Return the digest of what a recorded read would find now."""
         if kind == SEEN:
             return _digest(self._value_of(key))
         if kind == GIVEN:
@@ -148,7 +156,7 @@ class Around:
 
     @staticmethod
     def named(kind: str, key: str) -> str:
-        """Return what a reader is to call a read."""
+        """Return the name of a read for readers."""
         return f"$.{key}" if kind == SEEN else shown(key) if kind == STORE else ""
 
     def _always(self) -> dict[str, object]:
@@ -166,7 +174,7 @@ class Around:
         if context is not None:
             found["context"] = self._identity(context, "context")
         if getattr(self._runtime, "store", None) is not None:
-            # What it holds counts where it is read.
+            # The values in the store count where they are read.
             found["store"] = True
         return found
 
@@ -174,8 +182,10 @@ class Around:
         return {name: value for name in sorted(names) if (value := self._value_of(name)) is not None}
 
     def note_reads(self, config: RunnableConfig, found: list[Any]) -> Callable[[RunnableConfig], None]:
-        """Note what is read of this config from now on; `found` takes what was read. Gives back what does so with
-        another config that was made of this one."""
+        """Note what is read of this config from now on; `found` collects the values that were read.
+
+        Return a function that does the same with another config that was made of this one.
+        """
         frame = SCOPE.get().frame
 
         def note(name: str) -> None:
@@ -192,7 +202,10 @@ class Around:
         return partial(observe, note=note)
 
     def note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
-        """Note what an output tells of this run, as far as it does not count for a step of this code: it was read."""
+        """Note the values of this run that an output mentions and that do not count for this code.
+
+        The step has read these values.
+        """
         for name, text in telling(self._config):
             if is_told(text) and name not in self._counted((code,)):
                 note_read(SEEN, name, _digest(self._value_of(name)))
@@ -234,7 +247,7 @@ class Around:
 
 @contextmanager
 def given_whole() -> Iterator[None]:
-    """What runs inside reads all that the step here was given."""
+    """Note that a Runnable that a step returned reads the whole input of the step."""
     around = SCOPE.get().ambient
     if not isinstance(around, Around):
         yield
@@ -247,15 +260,17 @@ def given_whole() -> Iterator[None]:
 
 
 class _Everything:
-    """The words of a code whose text is not at hand: any may be among them."""
+    """The words of a code whose text is not available: any word may be among them."""
 
     def __contains__(self, word: object) -> bool:
         return True
 
 
 def _words(code: Fingerprint) -> Container[str]:
-    """The words of all functions of this code, but for what makes objects: that an object is given a field does not say
-    that anything reads it."""
+    """Return the words of all functions of this code, without constructors.
+
+    That a constructor sets a field does not show that anything reads the field.
+    """
     functions = [part for part in code.parts if part.is_function and not part.name.endswith(CONSTRUCTORS)]
     if any(part.source is None for part in functions):
         return _Everything()
@@ -263,7 +278,7 @@ def _words(code: Fingerprint) -> Container[str]:
 
 
 def _asks_for_what_is_around(codes: Sequence[Fingerprint]) -> bool:
-    """Whether a step may come to its context, or to what is configured: its code speaks of it."""
+    """Tell whether the code of a step mentions its context or its configuration, so that the step may read them."""
     return any(word in each.lower() for code in codes for each in code.words for word in AROUND)
 
 

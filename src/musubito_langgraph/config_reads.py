@@ -1,36 +1,42 @@
-"""What a step's code reads of the things that differ from run to run.
+"""Find the values that differ from run to run and that a step's code reads.
 
-A config names the thread, the checkpoint, the run and the task, and so does `runtime.execution_info`. These values
-cannot count for every step, or none would ever be replayed; and they must count for a step that reads them. Three rules
+A config names the thread, the checkpoint, the run and the task, and so does `runtime.execution_info`. If these values
+counted for every step, no step would ever be replayed. For a step that reads such a value, it must count. Three rules
 decide, and no rule follows a config through the code:
 
-1. *Names.* A value counts for a step if the user's code that the step reaches mentions both the value's name and the
-   name of the part that holds it ("configurable" and "thread_id"). The names are those of the compiled code:
-   attributes, keywords, parameters, texts, fields of classes (`Fingerprint.words`).
-2. *Reads.* The parts that a running step is handed note who reads them (`ObservedPart`). A key that was computed, or
-   that a package's code reads, is a read of the execution, as what a store holds is, and is compared before a replay.
-   So is the whole config, if anything iterates, copies, prints, compares or returns a part. The exception is an
-   iteration that first asks of each key whether it is wanted (`{k: v for k, v in part.items() if k in fields}`): it
-   reads the keys that are. LangChain and LangGraph themselves only hand configs on. A key that is put into a variable
-   is no read if every use of the variable stands in a branch that is not taken: `f(x) if isinstance(graph, Remote) else
-   y`, where neither name can change while the function runs.
+1. *Names.* A value counts for a step if the user's code that the step reaches mentions two names. These are the name of
+   the value and the name of the part that holds it ("configurable" and "thread_id"). The names are those of the
+   compiled code: attributes, keywords, parameters, texts, fields of classes (`Fingerprint.words`).
+2. *Reads.* The parts that a running step is handed note who reads them (`ObservedPart`). The code may have computed the
+   key, or the code of a package may read it. Such a read is noted with the execution, as reads of a store are, and is
+   compared before a replay.
+3. *Values.* An execution read a value if the value occurs as a whole in its output, by whatever way (`telling`). Native
+   code may read a config without a dict's methods. A short value, and a value without digits and signs, may occur by
+   chance: such a value is not looked for.
 
-Names alone would miss a computed key and a config that is printed into a prompt: what a model answers does not show
-that. Reads alone would miss what no Python code reads (pydantic validates a dict in native code), and a result that
-another thread read differently would take the place of this one's. A mention that is no read costs a run, never a
-wrong replay.
+Code that iterates, copies, prints, compares or returns a part reads the whole config. There is one exception, an
+iteration that first asks of each key whether it is wanted: `{k: v for k, v in part.items() if k in fields}`. Such code
+reads the keys that are wanted. LangChain and LangGraph themselves only hand configs on.
 
-3. *Values.* An execution read a value if that came out of it as a whole, by whatever way (`telling`). Native code may
-   look at a config past a dict's methods. A value without digits and signs, or a short one, may occur by chance: it is
-   not looked for.
+A key that is put into a variable is no read if every use of the variable stands in a branch that is not taken. In `f(x)
+if isinstance(graph, Remote) else y`, neither name may change while the function runs.
+
+No rule is enough alone:
+
+- Names miss a computed key, and a config that is printed into a prompt: the model's answer does not show it.
+- Reads miss values that no Python code reads; pydantic, for example, validates a dict in native code. Besides, a result
+  for which another thread read a different value would replace this thread's result.
+
+A mention that is no read costs a run, never a wrong replay.
 
 No rule sees the following, unless the value is named:
-- a short value, or a single word, that native code looks at, and any value of which it makes another;
-- a key of the config itself, beside its parts, that is computed.
 
-LangChain merges configs into plain ones (`with_config`), which are observed again where it tells that something begins.
-A Runnable of the user's own with an `invoke` of its own tells nobody: for code that reaches one and binds Runnables,
-everything counts.
+- a short value, or a single word, that native code reads, and any value from which native code makes another
+- a computed key of the config itself, beside its parts
+
+LangChain merges configs into plain ones (`with_config`). These are observed again where LangChain tells that something
+begins. A Runnable of the user's own with an `invoke` of its own does not tell. So everything counts for code that
+reaches such a Runnable and binds Runnables.
 """
 
 from __future__ import annotations
@@ -72,28 +78,34 @@ __all__ = [
 ]
 
 EVERYTHING: Final = "config"
-"""The name of all that differs from run to run, taken together."""
+"""The name that stands for all values that differ from run to run."""
 EXECUTION: Final = ("checkpoint_id", "checkpoint_ns", "task_id", "thread_id", "run_id", "node_first_attempt_time")
-"""Attributes of `execution_info`, without the number of the attempt: a replay gives what came out in the end."""
+"""Attributes of `execution_info`, without the number of the attempt: a replay returns the result of the last
+attempt."""
 SERVED: Final = ("assistant_id", "graph_id", "user")
 """Attributes of `server_info`."""
 ABOUT: Final = {"execution_info": EXECUTION, "server_info": SERVED}
-"""Attributes of a runtime that say which execution this is, and for whom."""
+"""Attributes of a runtime that tell which execution this is, and for whom it runs."""
 IDS: Final = ("thread_id", "checkpoint_id", "checkpoint_ns")
-"""By these a graph's methods look up the state of a thread."""
+"""Keys by which the methods of a graph look up the state of a thread."""
 STATES: Final = frozenset(name for name in dir(Pregel) if re.search("_state(_history)?$", name))
+"""Methods of a graph that read or write the state of a thread."""
 BINDING: Final = frozenset({"bind", "with_config", "with_listeners", "with_types"})
+"""Methods of a Runnable that bind something to it."""
 FRAMEWORKS: Final = frozenset({"langchain", "langchain_core", "langgraph"})
+"""Packages whose own Runnables tell when they begin."""
 CALLED: Final = frozenset({"invoke", "batch", "stream", "transform"} | {"ainvoke", "abatch", "astream", "atransform"})
 """Methods of a Runnable to which LangChain hands configs."""
 TELLS: Final = re.compile(r"(?s)(?=.*[\W\d_]).{6,}")
-"""A text that tells one run from another, and does not occur by chance: long enough, and more than a word."""
+"""Pattern of a text that distinguishes runs and does not occur by chance: at least six characters, and more than a
+word."""
 PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
+"""Keys of a config that a mention of the key alone does not read."""
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
 def counted(words: frozenset[str], config: RunnableConfig) -> Iterator[str]:
-    """Yield the names of what counts for code that mentions these words."""
+    """Yield the names of the values that count for code that mentions these words."""
     configurable = config.get("configurable") or {}
     if "configurable" in words:
         yield from (f"configurable.{key}" for key in configurable if key in words and _differs(key))
@@ -106,13 +118,13 @@ def counted(words: frozenset[str], config: RunnableConfig) -> Iterator[str]:
             yield from (f"execution.{key}" for key in words.intersection(keys))
     if "previous" in words:
         yield "runtime.previous"
-    if "[tags]" in words:  # keywords of that name are many
+    if "[tags]" in words:  # only as a text: many keywords are called tags
         yield "tags"
     yield from words.intersection(config.keys() - PARTS)
 
 
 def everything(config: RunnableConfig) -> Iterator[str]:
-    """Yield the names of all that differs from run to run."""
+    """Yield the names of all values that differ from run to run."""
     yield from (f"configurable.{key}" for key in config.get("configurable") or {} if key in VOLATILE and key != KEY)
     yield from (f"metadata.{key}" for key in config.get("metadata") or {} if key != KEY)
     yield from (f"execution.{key}" for keys in ABOUT.values() for key in keys)
@@ -120,7 +132,7 @@ def everything(config: RunnableConfig) -> Iterator[str]:
 
 
 def telling(config: RunnableConfig) -> Iterator[tuple[str, str]]:
-    """Yield the texts of what differs from run to run by which a run can be told, each once and after its name."""
+    """Yield the texts by which a run can be recognised in an output, each once and after its name."""
     configurable = config.get("configurable") or {}
     values = [(f"configurable.{key}", configurable[key]) for key in configurable if key in VOLATILE and key != KEY]
     metadata = config.get("metadata") or {}
@@ -138,12 +150,12 @@ def telling(config: RunnableConfig) -> Iterator[tuple[str, str]]:
 
 
 def _differs(key: str) -> bool:
-    # The function that reads the state is observed itself (see `observe_state`).
+    # The function that reads the state is left out: it is observed itself (see `observe_state`).
     return (key in VOLATILE and key != KEY) or (key.startswith("__") and key != READ)
 
 
 def binds(code: Fingerprint) -> bool:
-    """Tell whether code binds a Runnable to something, or holds one that is bound: LangChain then merges configs."""
+    """Tell whether code binds a Runnable to something, or holds a bound Runnable: LangChain then merges configs."""
     return not BINDING.isdisjoint(code.words) or any(isinstance(each, RunnableBindingBase) for each in code.met)
 
 
@@ -156,24 +168,26 @@ def takes_config(cls: type) -> bool:
 
 # -- reads -------------------------------------------------------------------------------------------------------------
 STANDARD: Final = (sysconfig.get_path("stdlib") + os.sep, "<frozen ")
+"""Beginnings of the file names of Python's own library."""
 INSTALLED: Final = f"{os.sep}site-packages{os.sep}"
 HAND_ON: Final = re.compile(
     r"langchain_core\.(?!runnables\.(passthrough|history)\b)[\w.]+"
     r"|(langchain|langgraph|langsmith|musubito|musubito_langgraph)(\.[\w.]+)?"
 )
-"""Modules that take configs apart only to hand them on."""
+"""Pattern of the modules that take configs apart only to hand them on."""
 
 
 OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
+"""The parts of a config that are observed dicts."""
 TAGS: Final = (
     *("__iter__", "__contains__", "__getitem__", "__len__", "__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__"),
     *("__add__", "__mul__", "__rmul__", "__repr__", "__reversed__", "__reduce_ex__", "index", "count", "pop", "remove"),
 )
-"""Methods of a list that tell what is in it."""
+"""Methods of a list that show what is in it."""
 
 
 class _Wanted(str):
-    """A key of which it is noted if it was found among those that are wanted."""
+    """A key that notes if it was found among the wanted keys."""
 
     __slots__ = ("note",)
     note: Callable[[], None]
@@ -188,12 +202,12 @@ class _Wanted(str):
 
 
 class ObservedPart(dict[str, Any]):  # noqa: PLW1641 - nor has a dict one
-    """`configurable` or `metadata` of a config, which notes what is read of it by others than those who hand it on."""
+    """The `configurable` or `metadata` of a config; it notes what is read by code that does not only hand it on."""
 
     __slots__ = ("_differs", "_name", "_note")
 
     def __init__(self, held: Mapping[str, Any], name: str, note: Callable[[str], None]) -> None:
-        """`note` hears the names of what was read."""
+        """Make a part with these contents; `note` is called with the names of the values that are read."""
         super().__init__(held)
         self._name = name
         self._note = note
@@ -292,7 +306,7 @@ class ObservedPart(dict[str, Any]):  # noqa: PLW1641 - nor has a dict one
 
 
 class ObservedTags(list[str]):
-    """The tags of a config, which note if others look at them than those who hand them on."""
+    """The tags of a config; they note if code reads them that does not only hand them on."""
 
     note: Callable[[], None]
 
@@ -301,7 +315,7 @@ class ObservedTags(list[str]):
         self.note = note
 
     def copy(self) -> ObservedTags:
-        """Return others."""
+        """Return a copy of the tags that is observed as well."""
         return ObservedTags(self, self.note)
 
     def __radd__(self, other: list[str]) -> list[str]:
@@ -324,19 +338,22 @@ for _each in TAGS:
 
 
 class ObservedConfig(dict[str, Any]):
-    """A config with observed parts. LangGraph gets plain metadata of it: it puts them into events as they are."""
+    """A config with observed parts.
+
+    LangGraph is given plain metadata, since it puts the metadata into events as they are.
+    """
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)
         return dict(value) if key == "metadata" and _handed_on() else value
 
     def copy(self) -> ObservedConfig:
-        """Return another one."""
+        """Return a copy of the config with the same observed parts."""
         return ObservedConfig(self)
 
 
 def observe(config: RunnableConfig, note: Callable[[str], None]) -> None:
-    """Put parts in a config of which `note` hears what is read."""
+    """Put observed parts into a config; `note` is called with the names of the values that are read."""
     for each in OBSERVED:
         if each in config and not isinstance(config[each], ObservedPart):
             config[each] = ObservedPart(config[each], each, note)
@@ -346,7 +363,7 @@ def observe(config: RunnableConfig, note: Callable[[str], None]) -> None:
 
 
 def observe_state(conf: dict[str, Any], note: Callable[[str], None]) -> None:
-    """Let `note` hear which keys of the state are read by way of a config, by others than LangGraph itself."""
+    """Call `note` with the keys of the state that code other than LangGraph's reads by way of a config."""
 
     def noting(keys: Sequence[str], is_own: bool) -> None:
         if _handed_on():
@@ -360,11 +377,11 @@ def observe_state(conf: dict[str, Any], note: Callable[[str], None]) -> None:
 
 
 def unobserved(value: Any) -> Any:
-    """Return what came out of a step, with plain parts in place of observed ones, which count as looked at."""
+    """Return the output of a step with plain parts in place of observed parts, which count as read."""
     try:
         return _unobserved(value)
     except RecursionError:
-        return value  # the encoder will say so
+        return value  # the encoder will raise an error for it
 
 
 def _unobserved(value: Any) -> Any:
@@ -388,7 +405,7 @@ def _unobserved(value: Any) -> Any:
 
 
 def observed_runtime(runtime: Any, note: Callable[[str], None]) -> Any:
-    """Return a runtime of which `note` hears what is read of what differs from run to run."""
+    """Return a runtime that calls `note` with the name of each read value that differs from run to run."""
     about = {
         name: _observed(info, "execution", keys, note, {})
         for name, keys in OF_EXECUTION.items()
@@ -415,7 +432,7 @@ def _observed(
 
 @cache
 def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> tuple[Any, tuple[str, ...]]:
-    """Return a class derived from this one, which notes reads, and the names of its fields."""
+    """Return a class derived from this class, which notes reads, and the names of its fields."""
 
     def read(self: Any, name: str) -> Any:
         if name in differ and not _handed_on():
@@ -428,18 +445,21 @@ def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> tuple[Any
         return str(plain.__repr__(self))
 
     plain: Any = cls
-    # What it is made anew of, with other fields, nobody observes.
+    # An object that `dataclasses.replace` makes of the copy has no `note` of its own, so nobody observes it.
     named = {"__getattribute__": read, "__repr__": shown, "__module__": plain.__module__, "note": staticmethod(nothing)}
     return type(plain.__name__, (plain,), named), tuple(each.name for each in fields(plain))
 
 
 SEES_VARIABLES: Final = frozenset({"locals", "vars", "eval", "exec", "dir"})
-"""Functions by which code gets at variables that it does not name."""
+"""Functions with which code reads variables that it does not name."""
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def _reader() -> FrameType | None:
-    """Return the frame that reads: the nearest outside of Python's own library, of pydantic and of those that note."""
+    """Return the frame that reads.
+
+    This is the nearest frame outside of the standard library, of pydantic and of the functions that note reads.
+    """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and (
         frame.f_globals is globals()
@@ -460,7 +480,7 @@ def _handed_on() -> bool:
 
 
 def _filters(frame: FrameType | None) -> bool:
-    """Whether what is being called stands where an iteration begins that asks of each key whether it is wanted."""
+    """Tell whether the frame begins an iteration that first asks of each key whether the key is wanted."""
     tree, place = _standing(frame)
     return any(
         place in (_place(node), _place(first.iter))
@@ -472,7 +492,7 @@ def _filters(frame: FrameType | None) -> bool:
 
 
 def _drops(frame: FrameType | None, key: object) -> bool:
-    """Tell whether the read of `key` that a frame makes goes into a variable that nothing uses."""
+    """Tell whether the frame reads `key` into a variable that nothing uses."""
     tree, place = _standing(frame)
     for node in ast.walk(tree):
         match node:
@@ -482,9 +502,9 @@ def _drops(frame: FrameType | None, key: object) -> bool:
 
 
 def _is_used(name: str, tree: ast.AST, frame: FrameType) -> bool:
-    """Tell whether a variable of a function is used where the function may come to."""
+    """Tell whether a variable of a function is used in a branch that the function may take."""
     if name not in frame.f_code.co_varnames:
-        return True  # a global, or shared with another function
+        return True  # a global variable, or one that another function shares
     set_here = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     ahead = [tree]
     while ahead:
@@ -507,7 +527,7 @@ def _nodes(branch: ast.expr | list[ast.stmt]) -> Sequence[ast.AST]:
 
 
 def _decided(test: ast.expr, frame: FrameType, set_here: set[str]) -> bool | None:
-    """Return what a test of a type gives; None if the function sets a name in it, and for any other test."""
+    """Return the result of a test of a type; None for any other test, and if the function sets a name in it."""
     match test:
         case ast.Call(ast.Name("isinstance" as asks), [ast.Name(name), ast.Name(of)], []):
             thing, cls, function = (_bound(each, frame, set_here) for each in (name, of, asks))
@@ -517,7 +537,7 @@ def _decided(test: ast.expr, frame: FrameType, set_here: set[str]) -> bool | Non
 
 
 def _bound(name: str, frame: FrameType, set_here: set[str]) -> object:
-    """Return what a name of an enclosing function or of a module stands for; None for any other."""
+    """Return the object that a name of an enclosing function or of a module is bound to; None for any other name."""
     if name in frame.f_code.co_freevars and name not in set_here:
         return frame.f_locals.get(name)
     if name in frame.f_code.co_varnames or name in set_here:
@@ -526,7 +546,7 @@ def _bound(name: str, frame: FrameType, set_here: set[str]) -> object:
 
 
 def _standing(frame: FrameType | None) -> tuple[ast.AST, tuple[int | None, ...] | None]:
-    """Return the tree of the function that a frame runs, and the place of what the frame is calling in it."""
+    """Return the tree of the function that a frame runs, and the position of the frame's current call in it."""
     source = None if frame is None else source_of(frame.f_code)
     if frame is None or source is None:
         return ast.Module([], []), None
@@ -538,7 +558,7 @@ def _place(node: ast.expr) -> tuple[int | None, ...]:
 
 
 def _literal_key(read: ast.expr) -> object:
-    """Return the key of an expression that reads a literal one of a dict."""
+    """Return the key of an expression that reads a literal key of a dict, None for any other expression."""
     match read:
         case ast.Call(ast.Attribute(attr="get"), [ast.Constant(key), *_]) | ast.Subscript(_, ast.Constant(key)):
             return key

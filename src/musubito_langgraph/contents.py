@@ -1,4 +1,4 @@
-"""The messages in what a node is given or gives back, wherever they are in it."""
+"""Find the messages in the input or output of a node, wherever they are in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 def messages_in(value: object) -> Iterator[BaseMessage]:
-    """Each once, in no order, the very objects."""
+    """Yield each message in a value once, as the very object, in no order."""
     open_ends, seen = [value], set[int]()
     while open_ends:
         each = open_ends.pop()

@@ -1,18 +1,19 @@
-"""Whether code looks inside the ids of messages and tool calls.
+"""Tell whether code looks inside the ids of messages and tool calls.
 
-Ids that are made at random can be put in place of one another (`musubito_langgraph.messages`) for code that only tells
-them apart: that compares, looks up, hands on and says them. They cannot for code to which it matters which characters
-they consist of. So the texts of the code that a step reaches are read.
+Random ids can replace one another (`musubito_langgraph.messages`) for code that only distinguishes them: it compares
+them, looks them up, hands them on or prints them. For code that depends on the characters of ids, they cannot. So the
+source of the code that a step reaches is read.
 
-1. *An id* is `.id` or `.tool_call_id` of anything, `["id"]` and the like (but not of a call's `["args"]`), a name
-   `tool_call_id`, what is assigned, handed to a function of these texts or given back by one, and a text that has one
-   in it. Names are those of a whole text, whatever their scopes.
-2. *Looked inside* is by an index or slice, by any method of it, by being iterated, put in an order or formatted with a
-   width, and by functions that are known to (`INSIDE`, `MODULES`): `int`, `UUID`, `hash`, `hashlib.md5`, `re.match`.
-3. *Everything else* does no more than tell it apart. What a function does that is not in the texts is not seen; where
-   it says a part of an id, that is found in what comes out.
+1. *These are ids*: `.id` or `.tool_call_id` of anything, `["id"]` and the like (but not of a call's `["args"]`), a name
+   `tool_call_id`. If an id is assigned, handed to a function that is read or returned by it, the target is an id, too.
+   So is a text that has an id in it. A name means the same in a whole source text, whatever its scopes.
+2. *Looked inside* is an id by an index or slice, by any of its methods, or by iteration. Ordering ids, and formatting
+   an id with a width, look inside, too. Some functions look inside their arguments, too (`INSIDE`, `MODULES`): `int`,
+   `UUID`, `hash`, `hashlib.md5`, `re.match`.
+3. *Any other use* only distinguishes ids. Functions whose source is not read are not seen; if they put a part of an id
+   into the output, it is found there.
 
-To say "inside" where no id is looked into is but a run too many.
+If the answer is "inside" though no id is looked into, the node runs once too often; nothing else happens.
 """
 
 from __future__ import annotations
@@ -31,30 +32,41 @@ from musubito_langgraph.messages import Handling, handling
 __all__ = ["Dissects", "handling_of", "what_is_dissected"]
 
 IDS: Final = frozenset({"id", "tool_call_id", "call_id", "tool_use_id"})
+"""Names of attributes and keys that hold ids."""
 GETTERS: Final = frozenset({"attrgetter", "itemgetter"})
+"""Functions that make a function which reads an attribute or a key."""
 AS_TEXT: Final = frozenset({"str", "repr", "format", "cast", "copy", "deepcopy", "min", "max", "next", "dumps"})
+"""Functions whose result is or holds an id if an argument does."""
 AS_GROUP: Final = frozenset(
     {"list", "tuple", "set", "frozenset", "sorted", "reversed", "filter", "iter", "deque", "chain", "enumerate", "zip"}
 )
+"""Functions whose result is a collection of ids if an argument is one."""
 ORDER: Final = frozenset({"sorted", "min", "max", "sort", "nlargest", "nsmallest", "heapify", "heappush", "merge"})
+"""Functions that put their arguments in an order."""
 BY_KEY: Final = ORDER | {"bisect", "bisect_left", "bisect_right", "insort", "insort_left", "insort_right"}
+"""Functions that take a `key` to sort or search by."""
 HASHES: Final = frozenset(
     {"hash", "UUID", "uuid3", "uuid5", "crc32", "adler32", "md5", "blake2b", "blake2s", "Random", "seed", "hexdigest"}
     | {f"sha{size}" for size in ("1", "224", "256", "384", "512", "3_256", "3_512")}
 )
+"""Functions that make a value of all characters of an id, so that the value depends on the id."""
 INSIDE: Final = (ORDER | HASHES | AS_GROUP | {"int", "ord", "bytes", "bytearray", "len", "map", "shorten"}) - {"merge"}
+"""Functions that look inside an id that they are given."""
 MODULES: Final = frozenset({"re", "regex", "hashlib", "zlib", "binascii", "base64", "struct", "random", "fnmatch"})
+"""Modules whose functions look inside an id that they are given."""
 MODULES_OF_HASHES: Final = frozenset({"hashlib", "zlib", "xxhash", "mmh3", "binascii"})
+"""Modules whose functions make a value of all characters of an id."""
 TAKES_IN: Final = frozenset({"append", "appendleft", "add", "insert", "extend", "update", "push", "put"})
+"""Methods that add their arguments to a collection."""
 
 
 class Dissects(NamedTuple):
-    """What code does with ids besides telling them apart."""
+    """The uses that code makes of ids besides distinguishing them."""
 
     inside: bool
-    """Whether it looks inside of them."""
+    """True if the code looks inside of ids."""
     makes: bool
-    """Whether it may make some out of something else, so that they are not random though they look it."""
+    """True if the code may make ids of something else, so that they look random and are not."""
 
 
 class _Kind(Flag):
@@ -70,11 +82,12 @@ NONE, ID, GROUP, KEYED = _Kind.NONE, _Kind.ID, _Kind.GROUP, _Kind.KEYED
 
 
 MOST_KEPT: Final = 256
+"""Number of results that are kept."""
 _HANDLING: Final[dict[bytes, Handling]] = {}
 
 
 def handling_of(code: Fingerprint) -> Handling:
-    """How a step's code handles ids."""
+    """Return how the code of a step treats ids."""
     found = _HANDLING.get(code.digest)
     if found is None:
         inside, makes = what_is_dissected(part.source for part in code.parts if part.is_function)
@@ -86,7 +99,10 @@ def handling_of(code: Fingerprint) -> Handling:
 
 
 def what_is_dissected(sources: Iterable[str | None]) -> Dissects:
-    """What the functions with these texts do to ids, taken as one program. What has no text does everything."""
+    """Return what the functions with these sources do to ids; the sources are read as one program.
+
+    If a function has no source, it may do anything.
+    """
     trees = [_tree(source) for source in sources]
     readable = [tree for tree in trees if tree is not None]
     if len(readable) < len(trees):
@@ -94,14 +110,15 @@ def what_is_dissected(sources: Iterable[str | None]) -> Dissects:
     makes = any(_makes(node) for tree in readable for node in ast.walk(tree))
     try:
         return Dissects(_Reader(readable).looks_inside(), makes)
-    except RecursionError:  # nested deeper than can be followed: not read
+    except RecursionError:  # nested too deeply to be read
         return Dissects(inside=True, makes=makes)
 
 
 def _tree(source: str | None) -> ast.Module | None:
     if source is None:
         return None
-    # A text that begins indented stands in a block: its lines cannot all be moved, where a text in it has others.
+    # A text whose first line is indented is put into a block: its lines cannot all be dedented if a string in it has
+    # lines that are less indented.
     block = f"if 1:\n{source}" if source[:1].isspace() else source
     try:
         tree: ast.Module = parsed(block)
@@ -113,8 +130,11 @@ def _tree(source: str | None) -> ast.Module | None:
 
 
 def _lambdas(source: str) -> ast.Module | None:
-    """Of lines that are no statement, such as `.add_node("a", lambda state: ...)`: each lambda with as much of what
-    follows as can be read, which is at least itself. None if one cannot be, or if this is no lambda's text."""
+    """Return the lambdas in lines that are no statement, such as `.add_node("a", lambda state: ...)`.
+
+    Each lambda is returned with as much of what follows as can be parsed. Return None if a lambda cannot be parsed, or
+    if the source is not that of a lambda.
+    """
     if re.search(r"^\s*(@|async\s|def\s|class\s)", source, re.MULTILINE):
         return None
     body: list[ast.stmt] = []
@@ -143,7 +163,7 @@ def _module(function: ast.expr) -> str:
 
 
 class _Reader:
-    """Goes over the texts until nothing more is found to be an id."""
+    """A reader of sources, which repeats until it finds no more ids."""
 
     def __init__(self, trees: Sequence[ast.Module]) -> None:
         self._trees = trees
@@ -238,7 +258,7 @@ class _Reader:
         return self._given_back.get(name, NONE)
 
     def _gives_ids(self, function: ast.expr) -> bool:
-        """Whether it makes ids of messages, as a key to sort by may, too."""
+        """Tell whether a function makes ids of messages, as a key for sorting may do."""
         match function:
             case ast.Lambda():
                 return any(self._of(node) for node in ast.walk(function.body) if isinstance(node, ast.expr))
@@ -287,7 +307,7 @@ class _Reader:
                         self._bind(each, ID, None)
 
     def _bind_each(self, target: ast.expr, group: ast.expr) -> None:
-        """A loop's target."""
+        """Bind the target of a loop."""
         places = target.elts if isinstance(target, ast.Tuple) else []
         match group:
             case ast.Call(ast.Name("zip"), args) if len(args) == len(places):
@@ -358,7 +378,7 @@ class _Reader:
 
 
 def _key(node: ast.expr) -> object:
-    """By which literal key something was got."""
+    """Return the literal key or attribute with which something was read."""
     match node:
         case ast.Subscript(_, ast.Constant(key)):
             return key
@@ -370,7 +390,7 @@ def _key(node: ast.expr) -> object:
 
 
 def _inner(node: ast.expr) -> Iterator[ast.expr]:
-    """What may be an id in an expression that makes a text."""
+    """Yield the parts of an expression for a text that may be ids."""
     for each in ast.walk(node):
         if isinstance(each, ast.Attribute | ast.Name | ast.Subscript | ast.Call):
             yield each

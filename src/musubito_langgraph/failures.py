@@ -1,4 +1,4 @@
-"""What is a failure though nothing is raised, and what an exception amounts to."""
+"""Recognise failures that raise nothing, and make identities of exceptions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["NotCalled", "ToolFailed", "failed_tools", "identity_of_error", "was_
 
 
 class ToolFailed(ToolException):
-    """An effect came back, and what it gave back says that a tool failed."""
+    """Raised when an effect returned, and its result says that a tool failed."""
 
 
 class NotCalled(Exception):
-    """A tool that was not called, since its arguments do not fit: nothing happened."""
+    """Raised for a tool that was not called, since its arguments do not fit: nothing happened."""
 
 
 def failed_tools(value: object) -> dict[str, ToolMessage]:
-    """The messages that tell a model of a tool's failure, by the tool call, wherever they are in this value."""
+    """Return the messages anywhere in this value that tell a model of a tool's failure, by the id of the tool call."""
     return {
         message.tool_call_id: message
         for message in messages_in(value)
@@ -34,7 +34,7 @@ def failed_tools(value: object) -> dict[str, ToolMessage]:
 
 
 def was_called(error: BaseException) -> bool:
-    """Whether a tool that failed with this error had begun: one whose arguments do not fit has not."""
+    """Tell whether a tool that failed with this error had begun; it had not if its arguments do not fit."""
     refused = error if isinstance(error, ValidationError) else error.__cause__
     if not isinstance(refused, ValidationError):
         return True
@@ -42,8 +42,11 @@ def was_called(error: BaseException) -> bool:
 
 
 def identity_of_error(error: object, held: tuple[BaseException, ...] = ()) -> object:
-    """A value that identifies what failed: of an exception its class, what it says and holds, and what it came of.
-    LangGraph keeps only a text of what failed in another process."""
+    """Return a value that identifies an error.
+
+    An exception is identified by its class, its text, what it holds, and its cause and context. Of an error in another
+    process, LangGraph keeps only a text.
+    """
     if not isinstance(error, BaseException):
         return Identity({}).of(error, "error")
     if any(error is each for each in held):
@@ -56,7 +59,7 @@ def identity_of_error(error: object, held: tuple[BaseException, ...] = ()) -> ob
         code_of_classes([kind], ""),
         str(error),
         [identity_of_error(each, held) for each in error.args],
-        # Notes say which task it was.
+        # Notes name the task, which differs from run to run.
         [[key, identity_of_error(each, held)] for key, each in sorted(vars(error).items()) if key != "__notes__"],
         came_of,
     ]

@@ -1,11 +1,19 @@
-"""What LangChain's and LangGraph's objects amount to as code.
+"""Say which parts of LangChain's and LangGraph's objects count as code.
 
-They count by their fields: functions with all that they reach, bound models with their parameters and tools, prompts,
-middleware, the nodes and edges of a graph, what is bound with `with_config`. Credentials, clients, callbacks and caches
-do not count, nor what only says how often something is tried or who watches it.
+These objects count by their fields:
 
-Which fields these are is known of classes of other packages alone. What a class of the user's declares or sets itself
-counts, whatever it is called; only in a model is a field that is called like a credential taken for one.
+- functions, with all that they reach
+- bound models, with their parameters and tools
+- prompts and middleware
+- the nodes and edges of a graph
+- values that are bound with `with_config`
+
+Credentials, clients, callbacks and caches do not count. Neither do fields that only say how often something is tried,
+or who watches it.
+
+Such fields are known only in classes of other packages. A field that a class of the user's declares or sets itself
+counts, whatever its name. There is one exception: in a model, a field whose name looks like a credential is taken for
+one.
 """
 
 from __future__ import annotations
@@ -59,77 +67,85 @@ CREDENTIALS: Final = (
     "secret_access_key",
     "credentials",
 )
+"""Names of fields that hold credentials, or the last words of such names."""
 WATCHED_BY: Final = frozenset({"callbacks", "callback_manager", "rate_limiter"})
+"""Fields of packages' classes that hold observers or limits, which decide nothing."""
 IF_READ: Final = frozenset({"tags", "metadata", "verbose", "cache"})
-"""What LangChain's classes keep for those who watch. It counts only where an attribute is read that is called so."""
+"""Fields of LangChain's classes for observers. They count only if code reads an attribute of that name."""
 READ_BY_OTHERS: Final = frozenset({"profile", "custom_get_token_ids"})
-"""What models exclude from what they say of themselves, and middleware reads."""
+"""Fields that models exclude from their own description, and that middleware reads."""
 OF_A_CONFIG: Final = frozenset(
     {"config.callbacks", "config.run_name", "config.run_id", "config.max_concurrency"}
     | {f"config.configurable.{KEY}", f"config.metadata.{KEY}"}
 )
-"""What of a config that is bound says who watches, and how."""
+"""Parts of a bound config that say who watches, and how."""
 LISTENS: Final = re.compile(r"\bwith_a?listeners\b")
-"""In what makes the callbacks of those that listen: they decide nothing, and may gather what they hear."""
+"""Pattern of the names of functions that make callbacks for listeners. Listeners decide nothing, and may collect what
+they hear."""
 ADDED: Final = ("ls_", "lc_", "langgraph_", "checkpoint_", "musubito")
-"""How the metadata are called that frameworks add."""
+"""Prefixes of the metadata that frameworks add."""
 OFFERED: Final = frozenset({"tool", "tools", "tools_by_name"})
-"""Attributes by which code gets at tools that it does not hold."""
+"""Attributes with which code reaches tools that it does not hold."""
 RUNS: Final = frozenset(
     {"invoke", "ainvoke", "run", "arun", "_run", "_arun", "func", "coroutine"}
     | {"batch", "abatch", "stream", "astream", "transform", "atransform"}
 )
-"""Attributes by which code runs a tool."""
+"""Attributes with which code runs a tool."""
 OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
     | {"input_cache_key"}
 )
+"""Fields of a node that do not count as code."""
 OF_A_GRAPH: Final = frozenset(
     {"checkpointer", "store", "cache", "cache_policy", "retry_policy", "step_timeout", "stream_mode", "stream_eager"}
     | {"stream_transformers", "debug", "builder", "name", "schema_to_mapper", "trigger_to_nodes"}
     | {"_serde_allowlist", "_output_mapper", "_state_mapper", "__orig_class__"}
 )
+"""Fields of a graph that do not count as code."""
 
 
 def all_fields(value: Any, _walk: Walk) -> Collection[str]:
-    """The names of the fields of any object."""
+    """Return the names of the fields of any object."""
     slots = (slot for cls in type(value).__mro__ for slot in vars(cls).get("__slots__", ()))
     return {*getattr(value, "__dict__", ()), *slots}
 
 
 def of_runnable(value: Any, walk: Walk) -> set[str]:
-    """Who watches it, what it authenticates with, and what it says itself that it must not be told apart by."""
+    """Return the fields of a Runnable that do not count.
+
+    These hold its observers and its credentials. Fields that the Runnable itself excludes are left out, too.
+    """
     held: dict[str, Any] = getattr(value, "__dict__", {})
     others, excluded, never = _of_class(walk.origins, type(value))
     left_out = never | {name for name in excluded if not _is_data(held.get(name))}
     if type(value) in others:
         left_out |= {name for name in held if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
-        # What a model is made with that is chosen for each call.
+        # The arguments of a model that is chosen for each call.
         left_out |= {f"_default_config.{name}" for name in held.get("_default_config") or () if is_credential(name)}
     if isinstance(value, RunnableLambda):
-        left_out.add("_repr")  # made when it is first shown
+        left_out.add("_repr")  # LangChain sets it when it is first printed
     return left_out
 
 
 @kept_for_a_round
 def _of_class(origins: Origins, cls: type) -> tuple[list[type], set[str], set[str]]:
-    """Return those of its classes that are packages', the fields that these exclude, and those that never count."""
+    """Return the classes of packages in the MRO of `cls`, the fields that they exclude, and those that never count."""
     others = [each for each in reversed(cls.__mro__) if origins.of_class(each) is not Origin.USER]
     declared = {name: field for each in others for name, field in vars(each).get("__pydantic_fields__", {}).items()}
     excluded = {name for name, field in declared.items() if field.exclude} - READ_BY_OTHERS - IF_READ
     never = {name for name in declared if name in WATCHED_BY or is_credential(name)}
-    # What LangChain's own classes compute when they are first asked says no more than the other fields.
+    # A property that LangChain's own classes compute when it is first read says no more than the other fields.
     never |= {name for each in others for name, member in vars(each).items() if isinstance(member, cached_property)}
     return others, excluded, never
 
 
 def _of_watcher(value: Any, walk: Walk) -> set[str]:
-    # Whoever only watches decides nothing; what the code names, it may decide by.
+    # An observer decides nothing. But code may decide by a field of the observer that the code names.
     return walk.facts.mentioned.lacks(all_fields(value, walk))
 
 
 def _is_data(value: Any) -> bool:
-    """Whether a field that is not shown holds more than a client, or nothing where one may be put."""
+    """Tell whether a field that is excluded holds data, and not a client or an empty place for a client."""
     try:
         canonical(value)
     except EncodingError:
@@ -138,14 +154,14 @@ def _is_data(value: Any) -> bool:
 
 
 def is_credential(name: str) -> bool:
-    """Whether what is called so is not to be told to anybody."""
+    """Tell whether a field of this name holds a secret that must not be shown."""
     name = re.sub(r"\W", "_", name.lower())
     return any(name == word or name.endswith(f"_{word}") for word in CREDENTIALS)
 
 
 def _of_model(value: Any, walk: Walk) -> set[str]:
     left_out = of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
-    # LangChain's fake models count in `i` how often they have answered.
+    # LangChain's fake models count their answers in `i`, which changes with each call.
     return left_out | {"i"} if _is_fake(value) else left_out
 
 
@@ -154,12 +170,15 @@ def _is_fake(model: Any) -> bool:
 
 
 def _never(_value: Any) -> bool:
-    """Of what is registered as what may remember so that a fingerprint names it (see `held_messages`)."""
+    """Return False: such an object has no memory, but has to be registered as if it had one.
+
+    Only then a fingerprint names it (see `held_messages`).
+    """
     return False
 
 
 def _of_message(value: Any, _walk: Walk) -> set[str]:
-    # Whoever is given a message that the code holds may give it an id: to have a random one or none is the same.
+    # Code that is given a held message may set its id: a random id and no id have to be the same.
     return {"id"} if value.id is None or is_random(value.id) else set()
 
 
@@ -169,8 +188,10 @@ def _is_chosen_by_run(value: Any) -> bool:
 
 
 def held_messages(code: Fingerprint) -> Collection[int]:
-    """The messages that the code holds, by `id()`, which are given a random id, or another in each process; without
-    the answers of LangChain's fake models, which stand for new ones."""
+    """Return the `id()` of each message that the code holds and that has no id, or a random id.
+
+    The answers of LangChain's fake models are left out, since each stands for a new message.
+    """
     held = {id(each) for each in code.met if isinstance(each, BaseMessage) and (not each.id or is_random(each.id))}
     if held:
         fakes = (vars(each) for each in code.met if isinstance(each, BaseLanguageModel) and _is_fake(each))
@@ -188,8 +209,10 @@ def _of_binding(value: Any, walk: Walk) -> set[str]:
 
 
 def _bound_tools(value: Any) -> object:
-    """The tools that a model is shown, in an order of their own: that in which they were bound is often that of a set.
-    None if they are no plain data."""
+    """Return the tools that a model is shown, sorted; None if they are no plain data.
+
+    The order in which tools are bound is often the order of a set, which differs between processes.
+    """
     tools = value.kwargs.get("tools")
     return sorted(tools, key=canonical) if isinstance(tools, list) and _is_data(tools) else None
 
@@ -203,21 +226,22 @@ def _of_graph(value: Any, _walk: Walk) -> Collection[str]:
 
 
 def _of_config(config: Any) -> frozenset[str]:
-    """What is bound counts, but for who watches and for what frameworks add."""
+    """Return the parts of a bound config that do not count: those for observers, and those that frameworks add."""
     metadata = (config or {}).get("metadata") or ()
     return OF_A_CONFIG | {f"config.metadata.{key}" for key in metadata if str(key).startswith(ADDED)}
 
 
 def _schema(tool: Any) -> object:
-    """What a model is told about a tool: it is made of annotations, which do not count as code."""
+    """Return the schema that a model is told of a tool; it is made of annotations, which do not count as code."""
     schema = tool.tool_call_schema
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
 def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
-    """Return what a model is told about a tool, and what decides where its answer goes.
+    """Return what a model is told about a tool, and what decides where the tool's answer goes.
 
-    If the user's code names the tools of something and a way to run one, it may run what a model is offered: None.
+    User's code may run a tool that a model is offered if it names the tools of something, and a way to run a tool. Then
+    return None.
     """
     if walk.facts.mentioned.meets(OFFERED) and walk.facts.mentioned.meets(RUNS):
         return None
@@ -238,7 +262,7 @@ register_kind(BaseLanguageModel, _of_model, remembers=_never)
 register_kind(BaseMessage, _of_message, remembers=_never)
 register_kind(RunnableBindingBase, _of_binding, _bound_tools)
 register_kind(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
-# What it is chosen by may be the thread, which differs from run to run.
+# A Runnable may be chosen by the thread, which differs from run to run.
 register_kind(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
 register_kind(BaseTool, of_runnable, _schema, shows=_tool_shown)
 register_kind(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
@@ -253,5 +277,5 @@ for memory in (BaseCheckpointSaver, BaseStore):
 for source in (VectorStore, BaseRetriever, KeyValueStore):
     register_source(source)
 for holder in (InMemoryVectorStore, InMemoryBaseStore, VectorStoreRetriever):
-    # A retriever of a vector store is as that store is.
+    # A retriever of a vector store is a source of outside data if its store is one.
     register_source(holder, is_source=False)

@@ -1,10 +1,10 @@
-"""A copy of a wrapped graph that only looks.
+"""Copy a wrapped graph so that it only looks up what would be replayed.
 
-Its nodes and routers ask what would be replayed, and give that; LangGraph's own machinery makes the next tasks of it.
-Where something would run the copy stops: whatever runs may write to all of the state, so it is not known any further.
+The nodes and routers of the copy return what would be replayed; LangGraph itself makes the next tasks of it. Where
+something would run, the copy stops: a step that runs may write to all of the state, so the state is unknown from there.
 
-Nothing is left behind: the copy goes on from the user's checkpoints and keeps its own for itself, it adds nothing to
-caches, and its engine only looks.
+The copy leaves nothing behind. It goes on from the user's checkpoints and keeps its own apart. It adds nothing to
+caches, and its engine only reads.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ BODY: Final = "its body runs each time, and which tasks it calls is seen only th
 
 
 class Foresight:
-    """What was seen while a graph was looked at."""
+    """The copy of a graph that is looked up, and the results of looking it up."""
 
     def __init__(self, graph: Any) -> None:
         self.visits: defaultdict[str, list[Visit]] = defaultdict(list)
-        """By invocation of a graph: the tasks that were looked at."""
+        """The tasks that were looked up, for each invocation of a graph."""
         self.pending: dict[str, list[str]] = {}
-        """By invocation: what earlier tasks of its first superstep have written to already."""
+        """For each invocation: the channels and nodes that earlier tasks of its first superstep have written to
+        already."""
         self._lines: list[tuple[tuple[Any, ...], int, PlanLine]] = []
         self._tasks: dict[tuple[str, str], Visit] = {}
         self._orders: dict[str, tuple[Any, ...]] = {}
@@ -54,11 +55,11 @@ class Foresight:
 
     # -- what is told of it --------------------------------------------------------------------------------------------
     def lines(self) -> list[PlanLine]:
-        """The calls that were looked at, in the order in which they would be made."""
+        """Return the calls that were looked up, in the order in which they would be made."""
         return [line for _, _, line in sorted(self._lines, key=lambda each: each[:2])]
 
     def estimates(self, engine: MusubitoEngine) -> Estimates:
-        """Those of what an engine has recorded."""
+        """Return the estimates that come from the records of an engine."""
         engine = engine.behind if isinstance(engine, LookingEngine) else engine
         with self._lock:
             if engine not in self._estimates:
@@ -66,7 +67,7 @@ class Foresight:
             return self._estimates[engine]
 
     def visit(self, config: RunnableConfig, site: Site) -> Visit:
-        """The task that runs with this config."""
+        """Return the task that runs with this config."""
         place, step = _compat.checkpoint_ns_in(config), _compat.step_in(config)
         task = place, str(_compat.task_in(config))
         around = place.rpartition("|")[0]
@@ -80,12 +81,12 @@ class Foresight:
             return self._tasks[task]
 
     def saw(self, visit: Visit, *lines: PlanLine) -> None:
-        """What a step of this task would do."""
+        """Note what a step of this task would do."""
         with self._lock:
             self._lines += [(visit.order, len(self._lines) + number, line) for number, line in enumerate(lines)]
 
     def apart(self, saver: BaseCheckpointSaver[Any]) -> Apart:
-        """Stands for this one from now on."""
+        """Return the saver that stands for this one from now on."""
         return self._savers.setdefault(id(saver), Apart(saver, self.pending))
 
     # -- the copy ------------------------------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ class Foresight:
             writers = [self._writer(writer, site, ways) for writer in spec.flat_writers]
             changes: dict[str, Any] = {"writers": writers, "bound": self._bound(spec.bound, site)}
             if getattr(spec, "timeout", None) is not None:
-                # Which is for async invocations alone.
+                # Timeouts are for async invocations alone, and the copy is invoked synchronously.
                 changes["timeout"] = None
             if isinstance(changes["bound"], Subgraph):
                 changes["subgraphs"] = [changes["bound"]._graph]
@@ -121,7 +122,7 @@ class Foresight:
         return made, ground
 
     def _resolve(self, ways: Ways, by_channel: Mapping[str, Sequence[str]], channels: Mapping[str, Any]) -> None:
-        """Channels into the nodes that they trigger."""
+        """Replace channels by the nodes that they trigger."""
         edges, commands = ways.edges, ways.commands
         ways.edges = [node for channel in edges for node in by_channel.get(channel, ())]
         ways.commands = [node for channel in commands for node in by_channel.get(channel, ())]
@@ -163,7 +164,7 @@ class Foresight:
 
     def _parts(self, parts: Sequence[Any], site: Site) -> list[Any]:
         steps = set(_compat.recorded_parts(parts))
-        # LangChain's own output parsers do no more than read what they are given.
+        # LangChain's own output parsers only read their input, so they may run.
         return [self._part(part, site) if number in steps else part for number, part in enumerate(parts)]
 
     def _part(self, bound: Any, site: Site) -> Any:
@@ -192,13 +193,13 @@ class Foresight:
         return made
 
     def node(self, node: Node, site: Site) -> Node:
-        """The same, with an engine that only looks."""
+        """Return the same node with an engine that only reads."""
         made = replace(node, settings=self.settings(node.settings))
         site.ground.settings = made.settings
         return made
 
     def settings(self, settings: Settings) -> Settings:
-        """The same, with an engine that only looks."""
+        """Return the same settings with an engine that only reads."""
         engine = settings.engine or current_engine()
         if isinstance(engine, LookingEngine):
             return settings
@@ -212,6 +213,6 @@ def _sortable(part: Any) -> str:
 
 
 def _unnumbered(place: str) -> str:
-    """Several graphs that one task runs are told apart by numbers."""
+    """Return the place without the numbers that distinguish the graphs which one task runs."""
     head, _, last = place.rpartition("|")
     return _unnumbered(head) if last.isdigit() else place

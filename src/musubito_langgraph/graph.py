@@ -1,4 +1,4 @@
-"""A whole graph in one call: every node becomes a step."""
+"""Wrap a whole graph in one call, so that every node becomes a step."""
 
 from __future__ import annotations
 
@@ -34,24 +34,31 @@ def musubito_graph(
     default: StepConfiguration | None = None,
     ignore_config: Collection[str] = (),
 ) -> G:
-    """A graph of the same kind that does the same, and whose nodes are steps: recorded, and replayed where that is
-    safe. `graph` is a `StateGraph`, a compiled graph or an `@entrypoint`, and is left as it is.
+    """Return a graph of the same kind whose nodes are steps: recorded, and replayed where that is safe.
 
-    A step is called `<graph>/<path>/<node>`; a conditional edge `<node>:<router>`, a tool `<node>.<tool>`, a task of an
-    entrypoint `<entrypoint>/<task>`. `steps` says by these names, without the graph's, how they may be replayed, and so
-    does `metadata={"musubito": StepConfiguration(...)}` of a node; `default` is for all others: each answer is a sample
-    (`StepType.STOCHASTIC`). `ignore_config` names keys of `configurable` and `metadata` that decide nothing, such as
-    the id of a request. `engine`: the one in use if none is given.
+    `graph` is a `StateGraph`, a compiled graph or an `@entrypoint`, and is not changed.
 
-    An invocation says more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
-    "off", "namespace": "..."}`. Without a mode there, that of `run(mode=...)`, of `use_musubito_engine(None)` (off) or
-    of the environment variable `MUSUBITO_MODE` counts, the innermost first. With "off" there, the graph runs as if it
-    were not wrapped: plain steps that its nodes call stay steps.
+    The steps have these names:
+
+    - a node: `<graph>/<path>/<node>`
+    - a conditional edge: `<node>:<router>`
+    - a tool: `<node>.<tool>`
+    - a task of an entrypoint: `<entrypoint>/<task>`
+
+    `steps` says by these names, without the graph's name, how steps may be replayed. A node can also carry its policy,
+    in `metadata={"musubito": StepConfiguration(...)}`. `default` holds for all other steps; by default, each answer is
+    a sample (`StepType.STOCHASTIC`). `ignore_config` names keys of `configurable` and `metadata` that decide nothing,
+    such as the id of a request. If no `engine` is given, the graph uses the engine in use.
+
+    An invocation can say more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
+    "off", "namespace": "..."}`. Without a mode there, the innermost of these counts: `run(mode=...)`,
+    `use_musubito_engine(None)` (off), the environment variable `MUSUBITO_MODE`. With "off" there, the graph runs as if
+    it were not wrapped. Plain steps that its nodes call stay steps.
 
     A compiled graph that was wrapped has a method `explain(input, config=None, context=None)`: see `musubito_plan`.
 
-    Wrapping twice equals once. Raises TypeError for what is no graph, and ValueError for a name in `steps` that the
-    graph does not have.
+    To wrap a graph twice is the same as to wrap it once. Raise TypeError if `graph` is no graph. Raise ValueError if
+    `steps` holds a name that the graph does not have.
     """
     checked_types(engine, steps, default, ignore_config)
     if isinstance(graph, StateGraph):
@@ -74,7 +81,7 @@ def musubito_graph(
 
 
 def wrapped_compiled(graph: Any, settings: Settings) -> Any:
-    """A compiled graph, wrapped as these settings say."""
+    """Return a compiled graph wrapped with these settings."""
     functions = set[str]()
     checked_names(settings.steps, set(_names(graph, "", functions)), functions)
     # LangGraph gives all entrypoints one name.
@@ -85,7 +92,10 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
 
 
 def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
-    """What steps of a graph are called, without the graph's own name; `functions` takes those that may call tasks."""
+    """Yield the names of a graph's steps, without the graph's own name.
+
+    `functions` collects the names of the steps that may call tasks.
+    """
     for name, node in graph.nodes.items():
         path = prefix + name
         parts = _compat.parts_of(node.bound)
@@ -94,7 +104,7 @@ def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
             functions.add(path)
         yield from (f"{path}:{number + 1}" for number in range(len(_compat.recorded_parts(parts)) - 1))
         for part in parts:
-            # What is wrapped for itself has its own say.
+            # A graph that was wrapped by itself has settings of its own.
             if isinstance(part, _compat.Pregel) and LINEAGE not in part.channels:
                 yield from _names(part, f"{path}/", functions)
             if _compat.is_tool_node(part) and _compat.runs_tools_alone(part):
@@ -110,8 +120,10 @@ def _router(branch: _compat.BranchSpec) -> str:
 
 
 def plan_of(graph: Any, given: Any, module: str) -> Plan:
-    """For the command: of a graph as a module holds it, which need not be compiled or wrapped, in a thread that is
-    new."""
+    """Return the plan of an invocation in a new thread, for the command line.
+
+    `graph` is what a module holds, and need not be compiled or wrapped.
+    """
     if isinstance(graph, StateGraph):
         graph = graph.compile()
     if not isinstance(graph, _compat.Pregel):
@@ -123,12 +135,12 @@ def plan_of(graph: Any, given: Any, module: str) -> Plan:
 
 
 def _wrapped_builder(builder: Any, settings: Settings) -> Any:
-    """A copy that can be built on, and that compiles to a wrapped graph."""
+    """Return a copy of a builder that can be built on, and that compiles to a wrapped graph."""
     made = copy.copy(builder)
     for name, held in vars(builder).items():
         if isinstance(held, dict | set | list):
             setattr(made, name, copy.copy(held))
-    # Compiling fills in what the nodes leave open.
+    # Compiling fills in fields of the nodes; without copies, it would change the nodes of the user's builder.
     made.nodes = {name: replace(spec) for name, spec in builder.nodes.items()}
     made.branches = type(builder.branches)(
         getattr(builder.branches, "default_factory", None),
@@ -144,9 +156,9 @@ def _wrapped_builder(builder: Any, settings: Settings) -> Any:
 
 
 def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
-    """The same graph with other nodes and a hidden channel.
+    """Return the same graph with other nodes and a hidden channel.
 
-    A plain copy, not `graph.copy()`, which loses what `compile` added.
+    This is a plain copy: `graph.copy()` loses what `compile` added.
     """
     made = copy.copy(graph)
     triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
@@ -162,7 +174,7 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
         for node, spec in graph.nodes.items()
     }
     if graph.stream_channels is None:
-        # Else the hidden channel would be seen.
+        # Otherwise streams would show the hidden channel.
         made.stream_channels = [
             channel for channel, each in graph.channels.items() if isinstance(each, _compat.BaseChannel)
         ]
@@ -208,12 +220,12 @@ def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str
         branch = _compat.branch_of(writer)
         if branch is not None:
             name = _router(branch)
-            # What a node looks at says nothing of what decides after it.
+            # The `inputs` of a node do not hold for the router that decides after the node.
             semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
             recorded = recorded_branch(branch, name, replace(node, semantics=semantics))
             writers.append(_compat.writer_of(writer, recorded))
         else:
             writers.append(writer)
-    # One writer is left one, see LineageWrite.
+    # A node with one writer keeps one writer, see LineageWrite.
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
     return [*writers, LineageWrite(last, node.name, triggers)]

@@ -1,8 +1,9 @@
-"""Where the user's own code is that a Runnable runs.
+"""Find the modules of the user's own code that a Runnable runs.
 
-What is installed in site-packages counts by name, unless it is of the step's own package. The function of a node may be
-a framework's, as in an agent, and what it was given by the user is in its closure: middleware, tools, hooks. What a
-package index gave out is as a framework there: it counts by its version, and what it was given is looked for in it.
+Code in site-packages counts by name, unless it belongs to the step's own package. The function of a node may be a
+framework's, as in an agent. Then what the user gave it is in its closure: middleware, tools, hooks. A package that
+comes from a package index is treated as a framework there. The package counts by its version, and its objects are
+searched for code of the user's.
 """
 
 from __future__ import annotations
@@ -24,22 +25,24 @@ from musubito_langgraph import _compat
 __all__ = ["Homes", "homes_of"]
 
 CHAINS: Final = ("langchain", "langgraph")
+"""Prefixes of the modules of frameworks whose objects hold functions of the user's."""
 FRAMEWORKS: Final = (*CHAINS, "langsmith", "musubito", "pydantic")
+"""Prefixes of modules that are never the user's own code."""
 MOST: Final = 2000
-"""So many things are looked at and no more."""
+"""Number of objects that are looked at."""
 
 
 class Homes(NamedTuple):
-    """The modules of the code that a Runnable runs and that is no framework's."""
+    """The modules of the code that a Runnable runs, without frameworks."""
 
     own: str
-    """Those of the user, separated by blanks."""
+    """Modules of the user, separated by blanks."""
     released: tuple[str, ...]
-    """Those of packages that an index gave out."""
+    """Modules of packages that come from a package index."""
 
 
 def homes_of(code: Any) -> Homes:
-    """Return the modules of the functions and classes that it runs and that are no framework's."""
+    """Return the modules of the functions and classes that `code` runs, without frameworks."""
     own: set[str] = set()
     released: set[str] = set()
     ahead, seen = [code], dict[int, Any]()
@@ -57,7 +60,7 @@ def homes_of(code: Any) -> Homes:
             released.add(module)
         try:
             ahead += _inside(thing, runs=runs)
-        except Exception as error:  # a proxy, say, that has nothing behind it here: it holds no code
+        except Exception as error:  # for example a proxy that has nothing behind it here: it holds no code
             LOGGER.debug("%s is not looked into: %r", type(thing), error)
     return Homes(" ".join(sorted(own)), tuple(sorted(released)))
 
@@ -75,7 +78,10 @@ def _is_users(module: str) -> bool:
 
 
 def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
-    """Return what a framework's thing was given that may be the user's. `runs`: it is a released package's."""
+    """Return what an object of a framework was given and may be the user's.
+
+    `runs` tells whether the object belongs to a package that comes from a package index.
+    """
     match thing:
         case RunnableSequence() | _compat.RunnableSeq():
             return thing.steps
@@ -98,7 +104,7 @@ def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
         case Runnable():
             return ()
         case _ if runs or str(type(thing).__module__).startswith(CHAINS):
-            # What a decorator made of the user's function, such as a middleware: an object of a class made for it.
+            # A decorator may make an object of the user's function, such as a middleware, and a class for that object.
             return [*vars(type(thing)).values(), *(fields_of(thing) or {}).values()]
     return ()
 
@@ -107,5 +113,5 @@ def _held(function: FunctionType) -> Iterator[Any]:
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
-        except ValueError:  # not bound yet
+        except ValueError:  # the cell has no value yet
             continue

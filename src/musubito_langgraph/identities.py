@@ -1,4 +1,4 @@
-"""What identifies a value that need not be data: a context, what is configured, what an exception holds."""
+"""Make the identity of a value that need not be data: a context, configured values, what an exception holds."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ __all__ = ["Identity"]
 ORIGINS: Final = Origins("")
 _WARNED: Final[set[str]] = set()
 DEEPEST: Final = 50
-"""Objects that hold others are entered so deep; each takes up several levels of what can be encoded."""
+"""Number of levels of objects that are entered. Each level takes up several levels of what can be encoded."""
 TELL_NOTHING: Final = ("_thread.", "threading.", "logging.")
-"""Modules of locks and loggers: no answer depends on which one it is."""
+"""Modules of locks and loggers: no answer depends on which lock or logger it is."""
 OPEN: Final = frozenset({object, dict, list, tuple, set, frozenset})
 OF_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType)
 
 
 class _Same:
-    """A thing as a key, which equals nothing but the same thing."""
+    """A key that equals nothing but a key for the very same object."""
 
     __slots__ = ("thing",)
 
@@ -61,23 +61,29 @@ def _tracker(of: _Same) -> CodeTracker:
 
 
 class Identity:
-    """Makes of a value one that identifies it: itself, if it is data; functions, classes and Runnables by their code;
-    else by class and by all that it holds; what has no identity (a client, a lock) by its type, which is noted."""
+    """A builder of identities of values.
+
+    - Data are their own identity.
+    - Functions, classes and Runnables count by their code.
+    - Other objects count by their class and by all that they hold.
+    - An object without an identity (a client, a lock) counts by its type, which is noted.
+    """
 
     def __init__(self, met: dict[bytes, Fingerprint]) -> None:
-        """`met` takes the code of what was found."""
+        """Make a builder; `met` collects the code of what was found."""
         self._met = met
         self.classes: set[type] = set()
-        """Those of what does not count by itself, but by its contents."""
+        """Classes whose instances do not count by themselves, but by their contents."""
         self.remembers: list[str] = []
-        """What is in it that answers by what was done with it, such as a store."""
+        """Names of values inside that answer by what was done with them, such as a store."""
         self.opaque: dict[str, str] = {}
-        """What is in it that counts by its type alone and may tell one user from another: its name, and its type's."""
-        # Kept, so that the id of each stays its own.
+        """Names of values inside that count by their type alone and may distinguish users, with the name of the
+        type."""
+        # The values are kept, so that no other object is given the id of one of them.
         self._seen: dict[int, tuple[int, Any]] = {}
 
     def of(self, value: Any, name: str, depth: int = 0) -> object:
-        """The identity of this value, which is called so."""
+        """Return the identity of the value with this name."""
         packer = IdentityPacker()
         try:
             packed = packer.pack(value)
@@ -87,7 +93,7 @@ class Identity:
             self._meet(fingerprints_of_classes(packer.classes, ""))
             if depth == 0:
                 return value
-            # Within others it might be nested too deeply.
+            # A digest, since data might be nested too deeply inside other identities.
             self.classes |= packer.classes
             return sha256(packed).digest()
         if id(value) in self._seen:
@@ -102,7 +108,7 @@ class Identity:
             try:
                 return self._by_contents(value, of, name, depth)
             except Exception as error:
-                # A proxy, say, that has nothing behind it here.
+                # For example a proxy that has nothing behind it here.
                 LOGGER.debug("%s has no identity: %r", name, error)
         self._cannot_identify(of, name)
         return ["type", of]
@@ -145,7 +151,7 @@ class Identity:
         holds = _held_by(value)
         opaque = holds is None and not _is_made_of_fields(kind)
         if opaque:
-            # What code can hold and be told apart by: patterns, templates, getters, cached functions.
+            # Objects that code can hold and that distinguish code: patterns, templates, getters, cached functions.
             code = _tracker(_Same(value)).current()
             if not code.untracked:
                 return [of, *self._meet([code])]
@@ -167,7 +173,7 @@ class Identity:
 
 
 def _held_by(value: Any) -> list[tuple[str, Any]] | None:
-    """What it holds besides its attributes, each with where that is; None for what is no container."""
+    """Return what a container holds besides its attributes, each with its place; None for other objects."""
     match value:
         case dict():
             return [pair for key, each in value.items() for pair in ((" key", key), (f".{key}", each))]
@@ -189,12 +195,12 @@ def _is_made_of_fields(kind: type) -> bool:
 
 
 def _is_open(cls: type) -> bool:
-    """Whether instances keep nothing where Python does not see it, as those of classes written in C do."""
+    """Tell whether instances keep nothing where Python does not see it, as instances of classes written in C do."""
     return cls in OPEN or not isinstance(vars(cls).get("__new__"), BuiltinFunctionType)
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The attributes of an object, whoever set them, but for those that follow from others."""
+    """Return the attributes of an object, whoever set them, without those that are computed from others."""
     kind = type(value)
     found = {slot: getattr(value, slot) for each in kind.__mro__ for slot in _slots(each) if hasattr(value, slot)}
     for more in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
@@ -203,7 +209,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _slots(cls: type) -> Iterator[str]:
-    """The slots of a class, as its instances know them."""
+    """Yield the slots of a class by the names that its instances have."""
     slots = vars(cls).get("__slots__", ())
     for slot in (slots,) if isinstance(slots, str) else slots:
         if not slot.startswith("__"):

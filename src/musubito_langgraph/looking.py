@@ -1,5 +1,8 @@
-"""Steps that only look: each gives what would be replayed. What would run gives nothing: it stops its graph, as an
-interrupt does, once all tasks beside it were looked at."""
+"""Look up what each step of a graph would replay, and run nothing.
+
+A step that would run returns nothing: it stops its graph, as an interrupt does, once all tasks beside it were looked
+up.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +36,19 @@ REPLAY_ONLY: Final = "nothing that may be replayed, and mode replay_only lets no
 
 @dataclass(slots=True)
 class Ways:
-    """Where a node leads: by edges, by a `Command` as far as that was declared, by routers (None: anywhere)."""
+    """The ends that a node leads to: by edges, by declared ends of a `Command`, and by routers (None: anywhere)."""
 
     edges: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
-    """Those of the edges' ends that may have to wait for more than this node."""
+    """The ends of edges that may have to wait for more than this node."""
     commands: list[str] = field(default_factory=list)
     routers: dict[str, list[str] | None] = field(default_factory=dict)
-    """By operation."""
+    """The ends of each router, by the name of its operation."""
 
 
 @dataclass(slots=True)
 class Ground:
-    """What a graph is made of: its nodes, the steps and graphs that each is made of, and where each leads."""
+    """The parts of a graph: its nodes, the steps and graphs that make up each node, and where each node leads."""
 
     name: str
     settings: Settings
@@ -54,7 +57,7 @@ class Ground:
 
     @property
     def nodes(self) -> list[str]:
-        """Those that something can lead to."""
+        """Return the nodes that something can lead to."""
         return [node for node in self.ways if node != "__start__"]
 
 
@@ -67,24 +70,24 @@ class Site(NamedTuple):
 
 @dataclass(slots=True)
 class Visit:
-    """One task of a graph, as far as it was looked at."""
+    """One task of a graph, as far as it was looked up."""
 
     site: Site
     step: int
     order: tuple[Any, ...]
     ended: bool = False
-    """Whether it gave all that it would give."""
+    """True if the task returned all that it would return."""
     stopped: bool = False
-    """Whether something in it would run."""
+    """True if something in the task would run."""
     output: Any = None
     asked: set[str] = field(default_factory=set)
-    """The parts and the routers of the node that were looked at."""
+    """The parts and the routers of the node that were looked up."""
     routed: dict[str, list[str]] = field(default_factory=dict)
-    """Where those led of which that is known."""
+    """The nodes that each router led to, for the routers whose result is known."""
 
     @property
     def leads(self) -> list[str]:
-        """The nodes that may follow."""
+        """Return the nodes that may follow."""
         ways = self.site.ground.ways[self.site.node]
         nodes = [*ways.edges]
         nodes += _commanded(self.output) if self.ended else ways.commands
@@ -105,7 +108,7 @@ def _commanded(output: Any) -> list[str]:
 
 
 class LookingStep(RecordedStep):
-    """The same operation; its calls only look."""
+    """The same operation, whose calls only look up what would be replayed."""
 
     def __init__(
         self,
@@ -133,17 +136,19 @@ class LookingStep(RecordedStep):
         others: Mapping[str, object] | None = None,
         given: RunnableConfig | None = None,
     ) -> Attempt:
-        """A call that looks."""
+        """Return a call that only looks up what would be replayed."""
         return _Look(self, value, config, place, others or {}, config if given is None else given)
 
     @property
     def name(self) -> str:
-        """The operation's."""
+        """Return the name of the operation."""
         return self.operation.name
 
     def may_call(self, estimates: Estimates, *given: Any) -> list[PlanLine]:
-        """Lines for what may be called inside it, as far as that can be told; of tools, those that what it is `given`
-        asks for."""
+        """Return lines for the calls that the step may make, as far as they can be told.
+
+        Of tools, only those are in the result that the `given` input calls.
+        """
         calls = sorted(self.operation.fingerprint().steps)
         if _compat.is_tool_node(self.runnable):
             called = _compat.tools_called(self.runnable, *given) if given else None
@@ -154,12 +159,12 @@ class LookingStep(RecordedStep):
 
 
 class _Look(Attempt):
-    """One call, which gives what would be replayed, or stops."""
+    """One call that returns what would be replayed, or stops."""
 
     step: LookingStep
 
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
-        """What would be replayed."""
+        """Return what would be replayed."""
         step = self.step
         visit = step.foresight.visit(self.config, step.site)
         visit.asked.add(step.operation.name)
@@ -175,7 +180,7 @@ class _Look(Attempt):
         return output
 
     def standing(self) -> tuple[MusubitoEngine, Scope]:
-        """As of any call."""
+        """Return the engine and the scope, as any call does."""
         engine, scope = super().standing()
         around = _Around(self.config, self.step.settings.ignore_config, self.all_given)
         self._scope = scope._replace(ambient=around)
@@ -227,10 +232,10 @@ class _Look(Attempt):
 
 
 class _Around(Around):
-    """What holds around a call, of which no model is asked."""
+    """The surroundings of a call, with reads for which no model is asked."""
 
     def observe(self, kind: str, key: str) -> Any:
-        """What a read would find now."""
+        """Return the digest of what a read would find now."""
         store = None if self._runtime is None else self._runtime.store
         if kind == STORE and store is not None and asks_a_model(store_behind(store), key):
             raise LookupError("it searched the store by meaning, for which a model is asked")
@@ -244,12 +249,12 @@ def _nothing() -> NoReturn:
 def _end(ends: Mapping[Any, str], said: Any) -> Any:
     try:
         return ends.get(said, said)
-    except TypeError:  # a Send with a state that is not hashable
+    except TypeError:  # a Send whose state cannot be hashed
         return said
 
 
 class LookingSubgraph(Subgraph):
-    """A node that is a graph."""
+    """A node that is a graph, and whose steps are only looked up."""
 
     def __init__(self, bound: Subgraph, graph: Any, ground: Ground, foresight: Foresight, site: Site) -> None:
         super().__init__(graph, foresight.node(bound._node, site), bound._number, bound._count)
@@ -263,7 +268,7 @@ class LookingSubgraph(Subgraph):
         return super().__getattr__(name)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
-        """As the graph."""
+        """Invoke the graph."""
         config = ensure_config() if config is None else config
         visit = self._foresight.visit(config, self._site)
         visit.asked.add(self._ground.name)
@@ -280,7 +285,7 @@ class LookingSubgraph(Subgraph):
 
 
 class Unforeseen(Runnable[Any, Any]):
-    """Stands for what cannot be looked at."""
+    """Stands for something that cannot be looked up."""
 
     def __init__(self, name: str, why: str, foresight: Foresight, site: Site, settings: Settings) -> None:
         self.name = name
@@ -290,7 +295,7 @@ class Unforeseen(Runnable[Any, Any]):
         self._settings = settings
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
-        """Stops."""
+        """Stop the graph."""
         config = ensure_config() if config is None else config
         visit = self._foresight.visit(config, self._site)
         visit.stopped = True
@@ -301,6 +306,9 @@ class Unforeseen(Runnable[Any, Any]):
         raise GraphInterrupt(())
 
     def may_call(self, estimates: Estimates) -> list[PlanLine]:
-        """Lines for what was recorded inside it earlier; all that is known of what these take."""
+        """Return lines for the calls that were recorded inside it earlier.
+
+        Their estimates are all that is known of what it would take.
+        """
         lines = inside(str(self.name), estimates.under(f"{self.name}/"), estimates)
         return [replace(line, within=None) for line in lines]

@@ -1,9 +1,9 @@
-"""What servers report of an answer besides the answer: its id, the time, the headers, how many tokens it took.
+"""Say which parts of the reports in messages count: ids, times, headers and tokens that a server adds to its answer.
 
-These differ each time that a model is asked, so they count for a step only as far as code names them. Code is that of
-the user which the step reaches, and the modules of other packages that speak of LangChain. A key that follows a field
-literally counts alone; any other mention of a field makes all of it count. What makes models is not looked at: it
-writes these fields, and its clients do not send them.
+These differ each time that a model is asked, so they count for a step only if code names them. That code is the user's
+own code that the step reaches, and the modules of other packages that mention LangChain. If a literal key follows a
+field, that key alone counts; any other mention of a field makes all of it count. Modules that define models are not
+read: they write these fields, and their clients do not send them.
 """
 
 from __future__ import annotations
@@ -28,19 +28,23 @@ from musubito.identity.source import parsed
 __all__ = ["ALL", "REPORTS", "Reports", "reports_read"]
 
 REPORTS: Final[Mapping[str, Any]] = {"response_metadata": {}, "usage_metadata": None}
-"""The fields, each with what it holds where nothing was reported."""
+"""The fields of reports, each with the value that it has if nothing was reported."""
 NAMED: Final = re.compile(r"\S*(response_metadata|usage_metadata)\S*")
+"""Pattern of a text that holds the name of a field."""
 FRAMEWORKS: Final = re.compile(r"(langchain|langgraph|langsmith|musubito)(_\w+)?")
+"""Pattern of the packages whose modules are not read."""
 READ_BY_LANGCHAIN: Final = frozenset({"model_provider", "output_version"})
-"""Keys by which LangChain decides what the blocks of a content mean."""
+"""Keys by which LangChain decides how the blocks of a content are read."""
 EVERY: Final = "*"
-"""In place of a key: all of the field counts."""
+"""Stands for all keys of a field: all of the field counts."""
 MOST_KEPT: Final = 256
+"""Number of results that are kept."""
 _KEPT: Final[dict[tuple[bytes, int], Reports]] = {}
+"""The parts that code reads, by the digest of the code and the number of loaded modules."""
 
 
 class Reports:
-    """The keys of each field that count; `EVERY` for all."""
+    """The keys that count in each field; `EVERY` stands for all keys."""
 
     __slots__ = ("_keys",)
 
@@ -60,8 +64,8 @@ ALL: Final = Reports(dict.fromkeys(REPORTS, frozenset((EVERY,))))
 
 
 def reports_read(code: Fingerprint) -> Reports:
-    """Return what the code of a step reads of what servers report."""
-    key = code.digest, len(sys.modules)  # with every module that is loaded there may be more that is read
+    """Return the parts of servers' reports that the code of a step reads."""
+    key = code.digest, len(sys.modules)  # each further module that is loaded may read more
     found = _KEPT.get(key)
     if found is None:
         if len(_KEPT) >= MOST_KEPT:
@@ -86,7 +90,7 @@ def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:
             yield from _named_in_text(part.source)
     for classes in code.reached.values():
         for cls in classes:
-            # Such an object may be made of all that a message holds.
+            # Such an object may be built from all fields of a message.
             yield from ((field, EVERY) for field in REPORTS if field in fields_declared(cls))
 
 
@@ -112,7 +116,7 @@ def _makes_models(module: ModuleType) -> bool:
 def _named_in_file(file: str) -> tuple[tuple[str, str], ...]:
     try:
         text = Path(file).read_bytes()
-    except OSError:  # in an archive, say: what it reads cannot be told
+    except OSError:  # for example in an archive: its reads cannot be found
         return ()
     speaks = any(field.encode() in text for field in REPORTS) and (b"langchain" in text or b"langgraph" in text)
     return tuple(set(_named_in_text(text.decode("utf-8", "replace")))) if speaks else ()
@@ -121,7 +125,7 @@ def _named_in_file(file: str) -> tuple[tuple[str, str], ...]:
 def _named_in_text(text: str) -> Iterator[tuple[str, str]]:
     try:
         tree = parsed(textwrap.dedent(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no program, or a part of one: a lambda, a prompt
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no whole program, but a lambda or a prompt
         yield from ((field, EVERY) for field in REPORTS if field in text)
     else:
         yield from _named_in(tree)
@@ -148,7 +152,7 @@ def _named_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _constants(tree: ast.AST) -> dict[str, str]:
-    """Return the texts that names of a module stand for, as far as the module binds each of these names once."""
+    """Return the texts of a module's constants, for names that the module binds once."""
     bound = Counter(name for node in ast.walk(tree) for name in _bound_by(node))
     assigned = (each for each in getattr(tree, "body", ()) if isinstance(each, ast.Assign))
     return {
@@ -181,7 +185,7 @@ def _names_of(node: ast.AST) -> Iterable[str]:
             return (name,)
         case ast.Name(id=name):
             return (name,)
-        case ast.keyword(arg=str(name)) if name not in REPORTS:  # else it is made, and not read
+        case ast.keyword(arg=str(name)) if name not in REPORTS:  # otherwise the field is written, and not read
             return (name,)
         case ast.MatchClass(kwd_attrs=names):
             return names

@@ -1,24 +1,30 @@
-"""Random ids of messages and tool calls, taken out of what a node is given and gives back.
+"""Replace the random ids of messages and tool calls in a node's input and output.
 
-Theory of operation. The same conversation has other ids each time, so ids are renamed by first appearance before an
-input is identified, and only at *typed positions*: `id` of messages and tool calls, `tool_call_id` and the like. A
-string that merely looks like an id is data, and so is an id that is mentioned anywhere else, be it in part: in the
-input, in what is around the node, in its code, in what it reads. A node that finds ids in texts is not indifferent to
-what they are, nor is one whose code looks inside of them (`musubito_langgraph.dissects`). An output is stored with
-names in place of ids. On a replay a name of the input becomes the id of the current input, and an id that was new in
-the output becomes a new one of the same form, so that a replayed message is added to a history and not put in place of
-the recorded one. This is right for nodes to which ids are but ids, and what shows that a node is none of them makes an
-output `Unrepeatable`.
+The same conversation has other ids each time. So ids are renamed, in the order of their first appearance, before an
+input is identified. Only ids at *typed positions* are renamed: `id` of messages and tool calls, `tool_call_id` and the
+like. These are data, and keep their value:
 
-So it is with the `id` of a document, by which its store knows it, and which differs each time that a store is filled.
-Code that names an `id` may look the document up by it: then it counts. A replay gives documents of its own the ids that
-they had.
+- a string elsewhere that merely looks like an id
+- an id that is mentioned elsewhere, even in part: in the input, in what surrounds the node, in its code, in what it
+  reads
 
-A name is a value of a class of its own, which no string of the user's can be taken for.
+A node depends on the values of ids if it finds ids in texts. So does a node whose code looks inside of ids (see
+`musubito_langgraph.dissects`).
 
-Of what servers report of an answer only that counts in an input which the code names
-(`musubito_langgraph.message_reports`). Where an output holds such a report of an input's message, a name stands for it,
-too, and a replay puts the report of the current message there.
+An output is stored with names in place of ids. On a replay, a name of the input becomes the id of the current input. An
+id that was new in the output becomes another new id of the same form. So a replayed message is added to a history, and
+does not replace the recorded message. This is right for nodes that use ids only as ids. If anything shows that a node
+does more with ids, its output is `Unrepeatable`.
+
+The `id` of a document, by which its store knows it, is treated alike: it differs each time that a store is filled. If
+code names an `id`, the code may look the document up by it: then the id counts. A replay gives the documents that it
+makes the ids that they had.
+
+A name is an instance of a class of its own, so no string of the user's can be mistaken for a name.
+
+Servers report more of an answer than the answer itself. In an input, only those reports count that the code names
+(`musubito_langgraph.message_reports`). If an output holds such a report of an input's message, a name stands for the
+report, too. A replay puts the report of the current message in its place.
 """
 
 from __future__ import annotations
@@ -67,7 +73,7 @@ __all__ = [
 
 
 class Unrepeatable(Exception):
-    """An output that must not be replayed; the text says why, in a sentence."""
+    """Raised for an output that must not be replayed; the text says why, in a sentence."""
 
 
 # -- ids ---------------------------------------------------------------------------------------------------------------
@@ -75,12 +81,12 @@ _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _REST_OF_UUID = "-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{24}"
 _IS_UUID = re.compile(_UUID).fullmatch
 _RANDOM = "[0-9a-f]{8}-[0-9a-f]{4}-[1467][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-"""UUIDs of the other versions are made out of something else, and are data."""
+"""Pattern of UUIDs of the versions 1, 4, 6 and 7. UUIDs of other versions are made of something else, and are data."""
 _WORDS = "(?:[A-Za-z]{1,10}[_-]){1,2}(?:[0-9]{10}-)?"
-"""How servers begin their ids: `resp_`, `chatcmpl-tool-`, `gen-1767225600-`."""
+"""Pattern of how servers begin their ids: `resp_`, `chatcmpl-tool-`, `gen-1767225600-`."""
 _MIXED = "(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])"
 _FORMS = (
-    # The usual ones first: most ids are of these.
+    # The usual forms come first, because most ids have one of them.
     re.compile(f"((?:call_|toolu_)?)({_RANDOM})()").fullmatch,
     re.compile(f"((?:lc_)?run--?)({_RANDOM})((?:-[0-9]+)?)").fullmatch,
     re.compile(f"(call_|toolu_)({_MIXED}[A-Za-z0-9_-]{{16,}})()").fullmatch,
@@ -89,23 +95,23 @@ _FORMS = (
 _MADE_ELSEWHERE = frozenset(
     ("run-", "run--", "lc_run-", "lc_run--", "call_", "toolu_", "resp_", "msg_", "chatcmpl-", "gen-", "rs_", "fc_")
 )
-"""How ids begin that LangChain or a server makes."""
+"""Prefixes of ids that LangChain or a server makes."""
 _USUAL = _MADE_ELSEWHERE | {""}
 _HEX = re.compile("[0-9a-f]{8,}")
 _MAY_BE_ONE = re.compile("[0-9a-f]{8}|(?=[a-z_-]*[0-9])[0-9a-z_-]{16}").search
 _TOKEN = re.compile("[0-9a-z]{6,}")
 _ANY_UUID = re.compile(f"{_UUID}|[0-9a-f]{{32}}")
 _SHORTEST = 6
-"""Of the mentions of an id."""
+"""Number of characters of the shortest text or word that may mention an id."""
 _FIRST = 8
-"""Of a UUID: by these people mention it."""
+"""Number of a UUID's first characters with which people mention the UUID."""
 _ALPHABETS = {
     "hex": "0123456789abcdef",
     "lower": string.ascii_lowercase + string.digits,
     "upper": string.ascii_uppercase + string.digits,
     "any": string.ascii_letters + string.digits,
 }
-"""Of the cores that are no UUID, the narrowest first."""
+"""Characters of the cores that are not UUIDs, by the name of the alphabet; the narrowest alphabet comes first."""
 
 
 class _Form(NamedTuple):
@@ -117,12 +123,12 @@ class _Form(NamedTuple):
 
     @property
     def beginning(self) -> str:
-        """Of its prefix what does not differ from one to the next."""
+        """Return the part of the prefix that does not differ from one id to the next."""
         return self.prefix.rstrip("0123456789-") + "-" if self.prefix[-2:-1].isdigit() else self.prefix
 
 
 def _form(value: str) -> _Form | None:
-    """The parts of a random id; None for all others."""
+    """Return the parts of a random id, None for any other text."""
     for form in _FORMS:
         if found := form(value):
             return _Form(*found.groups())
@@ -130,7 +136,7 @@ def _form(value: str) -> _Form | None:
 
 
 def is_random(value: str) -> bool:
-    """Whether a text is an id that was made at random."""
+    """Tell whether a text is an id that was made at random."""
     return _form(value) is not None
 
 
@@ -141,16 +147,17 @@ class _Haystack:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._text = "\n".join(texts).lower()
-        # What may hold a mention is little, so that many ids in much text are found in one pass.
+        # Only short parts of the texts may hold a mention, so many ids are found in much text in one pass.
         self._hexes = "\n".join(_HEX.findall(self._text))
         self._prefixes: dict[str, bool] = {}
         self._tokens: frozenset[str] | None = None
 
     def mentions(self, form: _Form) -> bool:
-        """Whether an id occurs: whole; one of a UUID by that alone, also without dashes or by its first eight
-        characters.
+        """Tell whether the texts mention an id.
 
-        The first characters of *another* UUID are no mention: those made within the same minute may begin alike.
+        A UUID is mentioned by its core, with or without dashes, or by its first eight characters. Any other id is
+        mentioned if its prefix and its core both occur. The first characters of *another* UUID are no mention: UUIDs
+        made within the same minute may begin alike.
         """
         prefix, core, _ = form
         if not _IS_UUID(core):
@@ -163,14 +170,18 @@ class _Haystack:
         return re.search(forms, self._text) is not None
 
     def tells(self, field: str, reported: object) -> bool:
-        """Whether what a server reported occurs: a random id in it, or the name of the field with something of it."""
+        """Tell whether the texts hold what a server reported.
+
+        A random id in the report is enough. Any other part of the report must occur together with the name of the
+        field.
+        """
         leaves = [str(each).lower() for each in _leaves(reported)]
         if any(is_random(leaf) and leaf in self._text for leaf in leaves):
             return True
         return field in self._text and any(leaf in self._text for leaf in leaves)
 
     def hints_at(self, form: _Form) -> bool:
-        """Whether it occurs, or a word that is the beginning or the end of its core."""
+        """Tell whether the texts mention an id, or hold a word that is the beginning or the end of its core."""
         if self.mentions(form):
             return True
         if self._tokens is None:
@@ -186,7 +197,7 @@ class _Haystack:
 
 
 def _leaves(value: object) -> Iterator[str | int]:
-    """Yield the texts and numbers in plain data, without those that occur anywhere."""
+    """Yield the texts and numbers in plain data, without those of one character, which occur anywhere."""
     if isinstance(value, Mapping):
         for each in value.values():
             yield from _leaves(each)
@@ -198,7 +209,7 @@ def _leaves(value: object) -> Iterator[str | int]:
 
 
 def _new_core(prefix: str, alphabet: str, length: int) -> str:
-    """A core as nobody has seen it; a UUID for length 0."""
+    """Return a new random core of this length; a UUID for length 0."""
     if not length:
         return str(uuid4())
     while True:
@@ -208,7 +219,7 @@ def _new_core(prefix: str, alphabet: str, length: int) -> str:
 
 
 def _alphabet_of(core: str) -> str:
-    """By name; empty for a UUID."""
+    """Return the name of the narrowest alphabet of a core; the empty string for a UUID."""
     if _IS_UUID(core):
         return ""
     return next((name for name, characters in _ALPHABETS.items() if set(core) <= set(characters)), "any")
@@ -217,8 +228,11 @@ def _alphabet_of(core: str) -> str:
 # -- what is stored ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Stands for an id. `like` is an earlier one with the same core, besides how it begins where that is unusual: code
-    may say so, too."""
+    """A placeholder for an id.
+
+    `like` is the number of an earlier id with the same core. If the id has an unusual prefix, `like` holds the
+    beginning of the prefix as well, since code may depend on that, too.
+    """
 
     number: int
     like: int | tuple[int | None, str] | None = None
@@ -226,16 +240,16 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """Stands for what the server reported of a message of the input."""
+    """A placeholder for what a server reported of a message of the input."""
 
     message: Any
-    """The message's id, or the name of that."""
+    """The id of the message, or the `Name` of that id."""
     field: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Stands for a `Send`, which has no encoding."""
+    """A placeholder for a `Send`, which has no encoding."""
 
     node: Any
     arg: Any
@@ -244,21 +258,27 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """Stands for what LangChain derives from a plain class: the text of a message, a dict that is a chunk of others.
-    `value` is plain."""
+    """A placeholder for an object that LangChain derives from a plain class; `value` is plain.
+
+    Such an object is the text of a message, or a dict that is the sum of chunks.
+    """
 
     value: Any
 
 
 New = tuple[str, int, str, int, str]
 _KEPT = frozenset(("served", "document"))
-"""The roles of ids that a replay does not mint: whoever gave them knows no others."""
+"""Roles of ids that a replay does not replace by new ones: the server or store that gave them knows no other ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Outputs with names: the first `known` are of the input's ids, the others of `new` ones, each by prefix, number
-    of its core, alphabet and length of that if it is no UUID, and suffix."""
+    """An output with names in place of ids.
+
+    The first `known` names stand for the input's ids, the others for the ids in `new`. A new id is described by its
+    prefix, the number of its core, the alphabet and the length of the core, and its suffix. A core that is a UUID has
+    an empty alphabet and length 0.
+    """
 
     outputs: Any
     known: int
@@ -271,23 +291,24 @@ _ATOMS = frozenset[type]((*_NUMBERS, type(None), bytes, bytearray, memoryview, r
 _ATOMS_AND_TEXTS = _ATOMS | {str}
 _OFTEN_EMPTY = frozenset((type(None), str, list, dict))
 _SORTABLE = ({str}, {int})
-"""What all keys of a dict may be of, so that they have an order of their own."""
+"""Types of keys by which a dict can be sorted, if all of its keys have one of these types."""
 
 
 class _Walk:
-    """Goes through a value and gives back what is made of it: the very same object wherever nothing changes.
+    """A walk through a value, which returns the value as the walk has changed it.
 
-    Subclasses say what becomes of ids (`at_id`, with the role that each has) and of texts.
+    Wherever nothing changes, the result holds the very same object. Subclasses decide what becomes of ids (`at_id`,
+    with the role of the id) and of texts (`at_text`).
     """
 
     __slots__ = ("_own", "atoms", "opaque")
 
     def __init__(self, opaque: Callable[[type], bool], atoms: frozenset[type]) -> None:
-        """Instances of `opaque` classes are not entered, those of `atoms` not even looked at."""
+        """Make a walk that does not enter instances of `opaque` classes, and does not look at instances of `atoms`."""
         self.opaque = opaque
         self.atoms = atoms
         self._own: object = None
-        """The id of the message that is being gone through."""
+        """The id of the message that the walk is in."""
 
     def at_id(self, value: str, role: str) -> Any:
         return value
@@ -308,7 +329,7 @@ class _Walk:
         return value
 
     def at_derivable(self, value: Any) -> Any:
-        """A `TextAccessor` or an `AddableDict`."""
+        """Return what becomes of a `TextAccessor` or an `AddableDict`."""
         return value
 
     def at_derived(self, value: Derived) -> Any:
@@ -318,7 +339,7 @@ class _Walk:
         return value
 
     def sealed(self, value: Any) -> Any:
-        """What is not entered, only searched."""
+        """Return what becomes of an object that is not entered, but only searched."""
         return value
 
     def order(self, mapping: Mapping[Any, Any]) -> Iterable[Any]:
@@ -331,11 +352,11 @@ class _Walk:
         return self.at_text(value) if kind is str else _WAYS.get(kind, _Walk.record)(self, value)
 
     def place(self, value: Any, role: str) -> Any:
-        """A typed position."""
+        """Walk through a value at a typed position."""
         return self.at_id(value, role) if type(value) is str else self.part(value)
 
     def items(self, value: Any, way: Way) -> Any:
-        """A list, tuple, set or deque."""
+        """Walk through a list, tuple, set or deque."""
         if self.atoms.issuperset(map(type, value)):
             return value
         items = [way(self, item) for item in value]
@@ -344,17 +365,17 @@ class _Walk:
         return deque(items, value.maxlen) if type(value) is deque else type(value)(items)
 
     def mapping(self, value: Any, ways: Ways) -> Any:
-        """A dict of any kind, whose values at these keys are at typed positions."""
+        """Walk through a dict of any kind; the values of the keys in `ways` are at typed positions."""
         changed = self.changes(value, ways)
         if not changed:
             return value
         made = copy(value)
-        for key, part in changed.items():  # not `update`, which a Counter takes for a sum
+        for key, part in changed.items():  # not `update`: a Counter would add the values
             made[key] = part
         return made
 
     def changes(self, mapping: Mapping[Any, Any], ways: Ways) -> dict[Any, Any]:
-        """The values that become others."""
+        """Return the values of a mapping that the walk changes."""
         changed: dict[Any, Any] = {}
         atoms = self.atoms
         if not ways and atoms.issuperset(map(type, mapping.values())):
@@ -378,13 +399,13 @@ class _Walk:
         return changed
 
     def record(self, value: Any) -> Any:
-        """An instance of a class: the state is entered, and put together again without running the class's code."""
+        """Walk through an instance of a class: enter its state, and rebuild it without running its class's code."""
         cls = type(value)
         try:
             taken = None if self.opaque(cls) or unfit(value) else split_record(value)
         except RecursionError:
             raise
-        except Exception:  # it has no encoding, as the encoder will say, with the path to it
+        except Exception:  # the value has no encoding: the encoder will raise the error, with the path
             taken = None
         if taken is None or taken[0] == Code.RESULT:
             return self.sealed(value)
@@ -392,7 +413,7 @@ class _Walk:
         if code in (Code.ENUM, Code.FLAG):
             return value
         parts = self.looked_at(value, as_they_are)
-        # Before it come names and fields; what is derived from a list or a dict has no fields.
+        # The state comes last, after names and fields. A class that is derived from a list or a dict has no fields.
         held = {Code.PYDANTIC: 4, Code.DERIVED: 2}.get(code, 3)
         made: list[Any] = [*parts[:held], *map(self.part, parts[held:-1])]
         state: Any = parts[-1]
@@ -409,19 +430,19 @@ class _Walk:
         return rebuild(code, made, {name_of(cls): cls})
 
     def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
-        """The parts of a record that count."""
+        """Return the parts of a record that count."""
         return parts
 
     # -- typed positions -----------------------------------------------------------------------------------------------
     def calls(self, value: Any) -> Any:
-        """A list of tool calls."""
+        """Walk through a list of tool calls."""
         return self.items(value, _Walk.call) if type(value) is list else self.part(value)
 
     def call(self, value: Any) -> Any:
         return self.mapping(value, _CALL) if type(value) is dict else self.part(value)
 
     def blocks(self, value: Any) -> Any:
-        """A message's content."""
+        """Walk through the content of a message."""
         return self.items(value, _Walk.block) if type(value) is list else self.part(value)
 
     def block(self, value: Any) -> Any:
@@ -429,7 +450,7 @@ class _Walk:
         return self.mapping(value, _BLOCKS.get(kind, _SERVED)) if type(kind) is str else self.part(value)
 
     def kwargs(self, value: Any) -> Any:
-        """What a provider's integration adds to a message."""
+        """Walk through what the integration of a provider adds to a message."""
         return self.mapping(value, _KWARGS) if type(value) is dict else self.part(value)
 
     def report(self, value: Any, _field: str) -> Any:
@@ -437,16 +458,19 @@ class _Walk:
         return self.mapping(value, _OF_ANSWER) if type(value) is dict and "id" in value else self.part(value)
 
     def of_answer(self, value: Any) -> Any:
-        """By what the server knows a message. It is no mention where the message itself goes by it, and stays on a
-        replay: no other answer is known there."""
+        """Walk through the id by which a server knows a message.
+
+        If the message itself has the same id, the id here is no mention of it. A replay keeps this id, because the
+        server knows no other answer.
+        """
         return value if type(value) is str and value == self._own else self.part(value)
 
     def about(self, value: Any) -> Any:
-        """What a message for a user interface says of itself."""
+        """Walk through what a message for a user interface says of itself."""
         return self.mapping(value, _ABOUT_MESSAGE) if type(value) is dict else self.part(value)
 
     def by_call(self, value: Any) -> Any:
-        """A dict whose keys are ids of tool calls."""
+        """Walk through a dict whose keys are ids of tool calls."""
         if type(value) is not dict:
             return self.part(value)
         made = {key: (self.place(key, "answer"), self.place(value[key], "served")) for key in self.order(value)}
@@ -470,7 +494,7 @@ def _report(field: str) -> Way:
 _NOWHERE: Ways = {}
 _CALL: Ways = {"id": _at("call")}
 _SERVED: Ways = {"id": _at("served"), "tool_use_id": _at("served")}
-"""By these a server knows a block of its answer."""
+"""Keys of the ids by which a server knows a block of its answer."""
 _CALLED: Ways = {"call_id": _at("call"), "id": _at("served")}
 _ANSWERED: Ways = {"call_id": _at("answer"), "id": _at("served")}
 _BLOCKS: Mapping[str, Ways] = {
@@ -479,7 +503,7 @@ _BLOCKS: Mapping[str, Ways] = {
     "invalid_tool_call": _CALL,
     "tool_use": _CALL,
     "tool_result": {"tool_use_id": _at("answer"), "content": _Walk.blocks},
-    # OpenAI's own.
+    # Blocks of OpenAI alone.
     "function_call": _CALLED,
     "custom_tool_call": _CALLED,
     "function_call_output": _ANSWERED,
@@ -523,7 +547,10 @@ def _fields_of(cls: type) -> Ways:
 
 
 def _shape_of(value: Mapping[Any, Any]) -> Ways:
-    """Tool calls and messages for a user interface are known by their shape, wherever they are."""
+    """Return the typed positions of a dict.
+
+    A tool call or a message for a user interface is recognised by its shape, wherever it is.
+    """
     kind = value.get("type")
     if type(kind) is str and kind == "tool_call" and "name" in value and "args" in value:
         return _CALL
@@ -555,7 +582,10 @@ _WAYS: Mapping[type, Way] = {
 
 
 class _Search(_Walk):
-    """Gathers the ids at typed positions, by first appearance and whatever the order of dicts, and all other texts."""
+    """A walk that collects the ids at typed positions, and all other texts.
+
+    Ids are collected in the order of their first appearance, which does not depend on the order of dicts.
+    """
 
     __slots__ = ("_haystack", "_reports", "_sealed", "forms", "keys", "reported", "roles", "stands", "texts")
 
@@ -566,17 +596,17 @@ class _Search(_Walk):
         reports: Reports = ALL,
         atoms: frozenset[type] = _ATOMS,
     ) -> None:
-        """`reports`: those that count in what is searched."""
+        """Make a walk; `reports` are the reports that count in the value that is searched."""
         super().__init__(opaque, atoms)
         self._reports = reports
         self.reported: dict[tuple[Any, str], Any] = {}
-        """Those of which not all counts, by the message's id and by field."""
+        """Reports of which not every part counts, by the id of the message and the field."""
         self.forms: dict[str, _Form] = {}
         self.roles: defaultdict[str, set[str]] = defaultdict(set)
         self.texts: list[str] = []
         self.keys: list[str] = []
         self.stands = False
-        """Whether something needs another value in its place."""
+        """True if another value has to stand for some part of the value."""
         self._sealed: list[Any] = [around] if around else []
         self._haystack: _Haystack | None = None
 
@@ -639,23 +669,29 @@ class _Search(_Walk):
         return super().mapping(value, ways)
 
     def mentions(self, form: _Form) -> bool:
-        """Whether an id occurs elsewhere than at a typed position."""
+        """Tell whether an id occurs elsewhere than at a typed position."""
         if self._haystack is None:
             self._haystack = self.haystack(())
         return self._haystack.mentions(form)
 
     def is_minted(self, value: str) -> bool:
-        """Whether an id is also at other positions than those by which a server or a store knows what it gave."""
+        """Tell whether an id is also at a position that is not of a server's or a store's own ids."""
         return any(value in ids for role, ids in self.roles.items() if role not in _KEPT)
 
     def haystack(self, known: Collection[str], more: Iterable[str] = ()) -> _Haystack:
-        """All that is not at a typed position, but texts that are just one of the `known` ids; and `more` texts."""
+        """Return all that is not at a typed position, and `more` texts.
+
+        Texts that are just one of the `known` ids are left out.
+        """
         texts = [text for text in self.texts if text not in known]
         return _Haystack((*texts, *more, *self.keys, *_texts_in(self._sealed, self.opaque)))
 
 
 class _SearchOutput(_Search):
-    """Gathers the same of an output, and its bytes, without what servers have reported of the input's messages."""
+    """A walk that collects the ids, texts and bytes of an output.
+
+    What servers have reported of the input's messages is left out.
+    """
 
     __slots__ = ("_bytes", "_naming", "_within")
 
@@ -664,7 +700,7 @@ class _SearchOutput(_Search):
         self._naming = naming
         self._bytes: list[bytes] = []
         self._within: list[str] | None = None
-        """The texts of what was not entered."""
+        """Texts in the objects that were not entered."""
 
     def at_bytes(self, value: bytes) -> Any:
         self._bytes.append(value)
@@ -687,12 +723,12 @@ class _SearchOutput(_Search):
 def _rank(key: Any) -> tuple[str, bytes]:
     try:
         return type(key).__qualname__, canonical(key)
-    except EncodingError:  # the encoder will say so of the whole
+    except EncodingError:  # the encoder will name the key when it encodes the mapping
         return type(key).__qualname__, b""
 
 
 def _texts_in(sealed: list[Any], opaque: Callable[[type], bool]) -> Iterator[str]:
-    """All texts of values that are not entered, as the encoder sees them."""
+    """Yield all texts in values that are not entered, as the encoder sees the values."""
     open_ends: list[Any] = list(sealed)
     seen: dict[int, Any] = {}
     while open_ends:
@@ -717,12 +753,12 @@ def _opened(value: Any, opaque: Callable[[type], bool]) -> Any:
         return value.__musubito_identity__() if opaque(type(value)) else take_apart(value)[1]
     except RecursionError:
         raise
-    except Exception:  # it has no encoding, as the encoder will say
+    except Exception:  # the value has no encoding: the encoder will raise the error
         return None
 
 
 class _Rewrite(_Walk):
-    """Puts names in place of ids, and of texts that are an id."""
+    """A walk that puts names in place of ids, and of texts that are just an id."""
 
     __slots__ = ("_ids", "_texts")
 
@@ -745,8 +781,11 @@ class _Rewrite(_Walk):
 
 
 class _Identify(_Rewrite):
-    """Besides: a message or document that comes from a checkpoint is the same as before, though all of its fields were
-    given to it and not only those that its maker gave."""
+    """A walk that puts names in place of ids in an input, and leaves out what does not count.
+
+    A message or document from a checkpoint has all of its fields set, and not only the fields that its maker had set.
+    The walk removes this difference.
+    """
 
     __slots__ = ("_reports",)
 
@@ -764,7 +803,7 @@ class _Identify(_Rewrite):
 
 
 class _Store(_Rewrite):
-    """Puts names in place of what the input's messages have reported, too."""
+    """A walk that puts names in place of ids in an output, and of the reports of the input's messages."""
 
     __slots__ = ("_naming",)
 
@@ -782,7 +821,7 @@ def _is_langchain(value: Any) -> bool:
 
 
 class _Restore(_Walk):
-    """Puts ids in place of names, and reports of the input's messages in place of theirs."""
+    """A walk that puts ids in place of names, and reports of the input's messages in place of their names."""
 
     __slots__ = ("_ids", "_reported")
 
@@ -813,7 +852,10 @@ def _plain(value: Any) -> Any:
 
 
 def _speaks_for_itself(cls: type) -> bool:
-    """In an input such an instance counts by what it says, which is asked of it as it is."""
+    """Tell whether an instance of this class counts, in an input, by its `__musubito_identity__`.
+
+    The method is called on the instance as it is, before any id is replaced.
+    """
     return static(cls, "__musubito_identity__") is not MISSING
 
 
@@ -824,18 +866,21 @@ def _nothing(_: type) -> bool:
 # -- the contract ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, eq=False)
 class Handling:
-    """What a step's code has to do with ids; made by `handling`."""
+    """The way in which a step's code treats ids; made by `handling`."""
 
     texts: _Haystack | None
-    """None if there is nothing like an id in them."""
+    """Texts and constants of the code; None if nothing in them resembles an id."""
     inside: bool
     makes: bool
     names_ids: bool = False
 
 
 def handling(texts: Iterable[str], *, inside: bool, makes: bool, names_ids: bool = False) -> Handling:
-    """Of code with these texts and constants: whether it looks inside of ids, whether it may make some out of
-    something else, and whether it names the `id` of anything."""
+    """Return how code with these texts and constants treats ids.
+
+    `inside` tells whether the code looks inside of ids. `makes` tells whether it may make ids of something else.
+    `names_ids` tells whether it names the `id` of anything.
+    """
     text = "\n".join(texts)
     return Handling(_Haystack([text]) if _MAY_BE_ONE(text.lower()) else None, inside, makes, names_ids)
 
@@ -844,19 +889,19 @@ _FREE = handling((), inside=False, makes=False)
 
 
 class Naming:
-    """What the ids of one call's input are called; made by `rename`."""
+    """The names of the ids in one call's input; made by `rename`."""
 
     __slots__ = ("code", "forms", "ids", "reported", "search")
 
     def __init__(self, search: _Search | None, code: Handling = _FREE) -> None:
-        """`None` for an input that could not be searched."""
+        """Give names to the ids of an input; `search` is None for an input that could not be searched."""
         self.search = search
         self.code = code
         self.forms: dict[str, _Form] = {}
-        """Those of the ids that have names, by core."""
+        """Forms of the ids that have names, by core."""
         self.ids: dict[str, Name] = {}
         self.reported: Mapping[tuple[Any, str], Any] = {}
-        """What servers reported of its messages, as far as it does not count, by the message's id and by field."""
+        """Reports of the input's messages that do not count, by the id of the message and the field."""
         if search is None:
             return
         self.reported = search.reported
@@ -871,7 +916,7 @@ class Naming:
                 self.ids[value] = Name(number, like if form.prefix in _USUAL else (like, form.beginning))
 
     def data(self, forms: Collection[_Form]) -> set[str]:
-        """The cores of those ids that are data to this call."""
+        """Return the cores of the ids that are data for this call."""
         search, code = self.search, self.code
         if search is None:
             return set()
@@ -885,9 +930,10 @@ class Naming:
         return data
 
     def reported_as(self, message: Any, field: str, value: Any) -> tuple[Any, str] | None:
-        """Return of which message of the input, and in which field of it, a server has reported this; None if of none.
+        """Return the message of the input and the field in which a server reported this value, None if there is none.
 
-        What is the very object is a report handed on, what is equal only in the same message or with a random id in it.
+        The very same object is a report that was handed on. An equal object is a report only in the same message, or if
+        it holds a random id.
         """
         equal = [place for place, reported in self.reported.items() if reported == value]
         for place in equal:
@@ -899,11 +945,11 @@ class Naming:
 def rename(
     value: object, around: Mapping[str, object] | None = None, code: Handling = _FREE, reports: Reports = ALL
 ) -> tuple[object, Naming]:
-    """`value` as it is identified, with names in place of random ids, and what they are called.
+    """Return `value` with names in place of random ids, as it is identified, and the names.
 
-    `value` is all that the call is given, and `around` what holds besides: an id that is mentioned in any of it, or in
-    the code, is data. `reports` count, and no others. It is left as it is; parts without ids are in the result
-    themselves. What is nested too deeply is given back unchanged.
+    `value` is all that the call is given; `around` is what surrounds the call. An id that is mentioned in either of
+    them, or in the code, is data. Only the `reports` count. `value` itself is not changed, and its parts without ids
+    are in the result as they are. A value that is nested too deeply is returned unchanged.
     """
     search = _Search(_speaks_for_itself, around, reports)
     try:
@@ -922,11 +968,13 @@ def pack(
     read: Sequence[object] = (),
     told: Callable[[Callable[[str], bool]], None] | None = None,
 ) -> object:
-    """What is to be stored: `outputs`, with names in place of ids; `Unrepeatable` if no replay could give the like.
-    `read` is what the call has found besides what it was given. `told` may ask which texts occur in the outputs.
+    """Return what is stored of `outputs`, with names in place of ids.
 
-    Parts without ids are in the result themselves, so it is to be encoded before others may change them. What has
-    neither ids nor needs another value in its place is given back as it is.
+    Raise `Unrepeatable` if no replay could return the like. `read` is what the call has read besides its input. `told`
+    is called with a function that tells whether a text occurs in the outputs.
+
+    Parts without ids are in the result as they are, so encode the result before others may change them. If the outputs
+    have no ids, and no other value has to stand for a part of them, the outputs themselves are returned.
     """
     search = _SearchOutput(naming)
     try:
@@ -945,12 +993,12 @@ def pack(
 
 
 def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dict[str, Name], list[New]]:
-    """The names of all ids that an output may have, and the forms of those that are new in it."""
+    """Return the names of all ids that an output may have, and the forms of the ids that are new in it."""
     found = _Haystack(_texts_in(list(read), _nothing)) if read else None
     for form in naming.forms.values():
         if found is not None and found.mentions(form):
             raise Unrepeatable(f"what it read mentions the id of a message or tool call of its input: {form.core}")
-    # Those by which the server alone knows parts of the answer stay: it knows no others.
+    # Ids by which only the server knows parts of the answer are kept, because the server knows no other ids.
     new = {i: form for i, form in search.forms.items() if i not in naming.ids and search.is_minted(i)}
     data = naming.data(new.values())
     new = {i: form for i, form in new.items() if form.core not in data and not (found and found.mentions(form))}
@@ -985,20 +1033,24 @@ def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dic
 
 
 def encodable(value: object) -> object:
-    """`value` with others in place of what has no encoding; ids are left. `restored` is the way back."""
+    """Return `value` with placeholders for the parts that have no encoding; ids are kept.
+
+    `restored` is the inverse.
+    """
     return _Rewrite(_nothing, {}, {}).part(value)
 
 
 def restored(value: object) -> object:
-    """What `encodable` was given."""
+    """Return the value that `encodable` was given."""
     return _Restore([], {}).part(value)
 
 
 def unpack(packed: object, naming: Naming) -> object:
-    """The outputs that were packed, with the ids of the current input and new ones, which agree throughout.
+    """Return the outputs that were packed, with the ids of the current input and new ids.
 
-    `packed` is what decoding gave, and is used up: its parts are in the result. `Unrepeatable` if it was packed for
-    an input with other names, or is nested too deeply for what is left of the stack.
+    Each new id is the same throughout the outputs. `packed` is the result of decoding; its parts are in the result, so
+    it must not be used again. Raise `Unrepeatable` if it was packed for an input with other names. The same holds if it
+    is nested too deeply for what is left of the stack.
     """
     if type(packed) is not Packed:
         return packed

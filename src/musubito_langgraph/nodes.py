@@ -1,7 +1,8 @@
-"""A graph's nodes, its conditional edges and its tools as steps.
+"""Make steps of a graph's nodes, conditional edges and tools.
 
-A node's runnable is replaced by one that does the same, and that LangGraph cannot tell from it: a function keeps its
-type, name and signature, and the steps of a sequence are replaced one by one, so that tracers see no other runs.
+A node's runnable is replaced by a runnable that does the same, and that LangGraph cannot distinguish from it. A
+function keeps its type, name and signature. The parts of a sequence are replaced one by one, so that tracers see no
+other runs.
 """
 
 from __future__ import annotations
@@ -50,30 +51,30 @@ __all__ = ["Node", "recorded_branch", "recorded_node"]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a graph: what it is called, what triggers it, how it may be replayed."""
+    """A node of a graph: its name, its triggers, and how it may be replayed."""
 
     graph: str
     path: str
-    """Within the outermost graph; its last part is the node's name."""
+    """The path of the node in the outermost graph; its last part is the node's name."""
     triggers: Mapping[str, tuple[str, ...]]
-    """Of all nodes of its graph."""
+    """The triggers of all nodes of the node's graph."""
     semantics: StepConfiguration
     settings: Settings
     has_its_own_say: bool = False
-    """Whether its configuration was given for this very node."""
+    """True if the node's configuration was given for this very node."""
 
     @property
     def name(self) -> str:
-        """As LangGraph knows it."""
+        """Return the name that LangGraph knows the node by."""
         return self.path.rpartition("/")[2]
 
     @property
     def operation(self) -> str:
-        """As the lineage knows it."""
+        """Return the name that the lineage knows the node by."""
         return f"{self.graph}/{self.path}"
 
     def run(self, standing: Standing | None) -> Callable[[MusubitoEngine, Scope], Run]:
-        """The run that a task belongs to."""
+        """Return a function that finds the run of a task of this node."""
         if standing is None:
             return self._run_of_its_own
         return lambda engine, scope: standing.loop.run(engine, scope, self.graph, standing.config, self.operation)
@@ -82,7 +83,10 @@ class Node:
         return scope.run if scope.engine is engine and scope.run is not None else engine.new_run(self.graph)
 
     def parents(self, standing: Standing | None, number: int = 0) -> tuple[Origin, ...]:
-        """Those of a task of it; of a sequence, that of its first part, and each other one has the part before."""
+        """Return the parents of a task of this node, or of a part of the task.
+
+        The first part of a sequence has the parents of the task; any other part has the part before it as its parent.
+        """
         if standing is None:
             return ()
         if number == 0:
@@ -90,30 +94,30 @@ class Node:
         return standing.loop.done.get(f"{standing.task}:{number}") or (external("a part of", self.name, str(number)),)
 
     def place(self, standing: Standing | None, number: int = 0) -> Place:
-        """Where a task of it stands, or a part of one."""
+        """Return the place of a task of this node, or of a part of the task."""
         parents = self.parents(standing, number)
         turn = partial(turn_of, standing) if number == 0 else None
         return Place(parents, self.run(standing), turn, self.is_released(standing, parents))
 
     def is_released(self, standing: Standing | None, parents: Sequence[Origin]) -> bool:
-        """Tell whether somebody's answer to an interrupt, or to a stop before this task, released it."""
+        """Tell whether somebody's answer to an interrupt, or to a stop before this task, released the task."""
         return standing is not None and (any(parent.releases for parent in parents) or is_let_go(standing))
 
     def tries(self, standing: Standing | None, fails: Callable[[], tuple[Origin, ...]]) -> None:
-        """If this task fails, these are the steps that did."""
+        """Note the function that returns the steps that failed, for the case that this task fails."""
         if standing is not None:
             standing.loop.tried[_compat.place_of_task(standing.config)] = (standing.task, fails)
 
     def came_to_be(
         self, standing: Standing | None, origins: tuple[Origin, ...], number: int = 0, count: int = 1
     ) -> None:
-        """What follows this task has these parents; or what follows this one of its parts."""
+        """Note the parents of what follows this task, or of what follows one of its parts."""
         if standing is not None:
             standing.loop.done[standing.task if number == count - 1 else f"{standing.task}:{number + 1}"] = origins
 
 
 def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any], Any]) -> Runnable[Any, Any]:
-    """A runnable that does what this one does, as a step; `subgraph` wraps a graph that is a node."""
+    """Return a runnable that does the same as `bound`, as a step; `subgraph` wraps a graph that is a node."""
     if isinstance(bound, _compat.Pregel):
         return Subgraph(subgraph(bound), node)
     if isinstance(bound, RunnableSequence):
@@ -140,14 +144,17 @@ def _elements(parts: Sequence[Any], node: Node, subgraph: Callable[[Any], Any]) 
 def _element(
     bound: Runnable[Any, Any], node: Node, number: int, count: int, subgraph: Callable[[Any], Any]
 ) -> Runnable[Any, Any]:
-    """One of a sequence. The last is known by the node's name, the others by their numbers besides."""
+    """Return a part of a sequence as a step.
+
+    The last part has the name of the node; any other part has its number as well.
+    """
     if isinstance(bound, _compat.Pregel):
         return Subgraph(subgraph(bound), node, number, count)
     if _compat.is_remote(bound):
         return bound
     name = node.operation if number == count - 1 else f"{node.operation}:{number + 1}"
     if number:
-        # What it is given is no state.
+        # A later part of a sequence is not given a state, so `inputs` does not apply to it.
         node = replace(node, semantics=replace(node.semantics, inputs=None))
     return NodeRunnable(bound, node, number, count, _step(bound, node, name))
 
@@ -162,12 +169,15 @@ def _step(code: Any, node: Node, name: str, state_of: Any = None) -> RecordedSte
 
 
 class Answering(StandIn):
-    """A function that reads keys of its state. LangGraph gives the whole state to a Runnable that comes out."""
+    """A function that reads keys of its state.
+
+    If the function returns a Runnable, LangGraph gives the whole state to that Runnable.
+    """
 
     musubito_behind: Any
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
-        """What the function gives back, or what the Runnable does that it gave back."""
+        """Return what the function returns; if that is a Runnable, return what this Runnable returns."""
         answer = _compat.answering(self.musubito_behind).invoke(input, config, **kwargs)
         if not _compat.is_asked(answer, self.musubito_behind):
             return answer
@@ -180,7 +190,7 @@ class Answering(StandIn):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `invoke`."""
+        """Do as `invoke` does, with an async function."""
         answer = await _compat.answering(self.musubito_behind).ainvoke(input, config, **kwargs)
         if not _compat.is_asked(answer, self.musubito_behind):
             return answer
@@ -196,7 +206,7 @@ class RecordedCallable(StandIn):
     musubito_step: RecordedStep
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
-        """What the function gives back, or gave back earlier."""
+        """Return what the function returns, or what it returned earlier."""
         config = ensure_config() if config is None else config
         node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
         attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
@@ -211,7 +221,7 @@ class RecordedCallable(StandIn):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `invoke`."""
+        """Make the call as `invoke` does, with an async function."""
         config = ensure_config() if config is None else config
         node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
         attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
@@ -237,8 +247,11 @@ def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
 
 
 def _held(state: Any, config: RunnableConfig) -> Any:
-    """The state that a node is given, as it is now. LangGraph makes it for this task alone, so that a node may assign
-    to its fields, but what they hold belongs to all; what a `Send` brings is nobody's copy."""
+    """Return the state that a node is given, as it is now.
+
+    LangGraph makes the state object for this task alone, so a node may assign to its fields. The values of the fields
+    belong to all tasks. The input that a `Send` brings is no copy, and is returned as it is.
+    """
     if _compat.position_of_send(config) is not None:
         return state
     if type(state) is dict:
@@ -247,7 +260,7 @@ def _held(state: Any, config: RunnableConfig) -> Any:
 
 
 def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> dict[str, object]:
-    """What a node sees besides its input and what holds around it."""
+    """Return what a node sees besides its input and its surroundings."""
     others: dict[str, object] = {}
     if kwargs:
         others["keywords"] = dict(kwargs)
@@ -262,7 +275,7 @@ def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[
 def _came_to_be(
     runnable: Any, node: Node, standing: Standing | None, attempt: Attempt, output: Any, number: int = 0, count: int = 1
 ) -> None:
-    # A tool has done itself what somebody agreed to.
+    # An approval is used up by the tool that did what was approved, so a tool node releases nothing that follows.
     origins = attempt.begun()
     if attempt.releases and not _compat.is_tool_node(runnable):
         origins = tuple(origin._replace(releases=True) for origin in origins)
@@ -281,7 +294,7 @@ def _came_to_be(
 
 
 class NodeRunnable(RecordedRunnable):
-    """A Runnable that is a node, or one of the `count` parts of the sequence that is one."""
+    """A Runnable that is a node, or one of the `count` parts of a sequence that is a node."""
 
     def __init__(self, bound: Runnable[Any, Any], node: Node, number: int, count: int, step: RecordedStep) -> None:
         super().__init__(bound, step)
@@ -310,8 +323,11 @@ register_kind(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *
 
 
 class Subgraph(Runnable[Any, Any]):
-    """A node that is a graph, or a part of one that is: not a step, since the nodes in it are. Its roots have the
-    parents of its task, and what follows it follows its last steps."""
+    """A node that is a graph, or a graph that is a part of a node.
+
+    It is not a step; the nodes in it are steps. The first tasks of the subgraph have the parents of its task. The last
+    steps of the subgraph become the parents of what follows it.
+    """
 
     def __init__(self, graph: Any, node: Node, number: int = 0, count: int = 1) -> None:
         _compat.drawn_as(self, graph)
@@ -326,7 +342,7 @@ class Subgraph(Runnable[Any, Any]):
         return getattr(self._graph, name)
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        """The graph's."""
+        """Return the name of the graph."""
         return str(self._graph.get_name(suffix, name=name))
 
     def _around(self, config: RunnableConfig) -> tuple[Inside | None, Scope]:
@@ -348,7 +364,7 @@ class Subgraph(Runnable[Any, Any]):
             self._node.came_to_be(standing_in(config), within.ends(), self._number, self._count)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
-        """As the graph."""
+        """Invoke the graph."""
         config = ensure_config() if config is None else config
         within, scope = self._around(config)
         token = SCOPE.set(scope)
@@ -365,7 +381,7 @@ class Subgraph(Runnable[Any, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As the graph."""
+        """Invoke the graph, as `invoke` does."""
         config = ensure_config() if config is None else config
         within, scope = await off_loop(lambda: self._around(config))
         token = SCOPE.set(scope)
@@ -382,14 +398,14 @@ class Subgraph(Runnable[Any, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
-        """As the graph: what it streams need not be what it gives back."""
+        """Stream what the graph streams, which may differ from its output."""
         config = ensure_config() if config is None else config
         within, scope = await off_loop(lambda: self._around(config))
         chunks, ended = self._graph.astream(input, config, **kwargs), object()
         try:
             async with aclosing(chunks):
                 while True:
-                    token = SCOPE.set(scope)  # for each chunk: whoever iterates stands elsewhere
+                    token = SCOPE.set(scope)  # for each chunk: the code that iterates has another scope
                     try:
                         with inside(within):
                             chunk = await anext(chunks, ended)
@@ -414,7 +430,7 @@ register_kind(Subgraph, _of_subgraph)
 
 
 def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compat.BranchSpec:
-    """A conditional edge that decides as this one does, as a step."""
+    """Return a conditional edge that decides as this one does, as a step."""
     path: Any = branch.path
     step = RecordedStep(f"{node.operation}:{name}", path, node.semantics, node.settings, state_of=path)
     if isinstance(path, _compat.RunnableCallable):
@@ -423,7 +439,7 @@ def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compa
 
 
 class Router(RecordedRunnable):
-    """What decides on a conditional edge; its parent is the node that the edge comes from."""
+    """The function that decides on a conditional edge; its parent is the node that the edge comes from."""
 
     def __init__(self, path: Runnable[Any, Any], node: Node, step: RecordedStep) -> None:
         super().__init__(path, step)
@@ -432,7 +448,7 @@ class Router(RecordedRunnable):
     def _place(self, config: RunnableConfig) -> Place:
         standing = standing_in(config)
         if standing is not None and self._node.name == "__start__":
-            # New input, new samples: what its thread was given before is over.
+            # New input begins new samples: the samples that its thread was given before do not count any more.
             standing.loop.known.clear()
         return Place(origins_of(standing, config, self._node.name), self._node.run(standing))
 

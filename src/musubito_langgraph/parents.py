@@ -1,17 +1,20 @@
-"""Who the parents of a task are.
+"""Record which tasks of a graph led to which, so that every step has its parents.
 
-LangGraph does not record which task triggered which. So each task writes, after all its other writes, who it was and
-what it triggered into one hidden channel. As a channel it travels in the checkpoint: lineage survives a resume in
-another process, `update_state`, forks and time travel, and it works without a checkpointer as well. Each value of it
-says, for what has not been consumed yet: by whom each trigger was written, by whom each `Send` was made (in the order
-of LangGraph's own list of them), which tasks led nowhere further, which are the ends of a subgraph, and which samples
-were given, so that what is asked for again after an interrupt is a further one.
+LangGraph does not record which task triggered which. So each task says, in one hidden channel and after all its other
+writes, who it was and what it triggered. LangGraph keeps the channel in the checkpoint like any other. So lineage
+survives a resume in another process, `update_state`, forks and time travel. It also works without a checkpointer. A
+value of the channel holds, for everything that is not consumed yet:
 
-In a raw checkpoint it is one value with its version, and nothing else differs from that of the bare graph. LangGraph
-has no less visible place that outlives a process: it copies checkpoints field by field, and shows their metadata in
-`get_state` and pending writes beside the raw checkpoint.
+- who wrote each trigger
+- who made each `Send`, in the order of LangGraph's own list of `Send`s
+- which tasks led nowhere further; these are the ends of a subgraph
+- which samples were given, so that a sample asked for again after an interrupt is another one
 
-The channel is made anew for each invocation of a graph, and so it is also where what belongs to one invocation is kept.
+In a raw checkpoint, the channel is one value with its version; nothing else differs from the checkpoint of the bare
+graph. LangGraph has no less visible place that outlives a process: it copies checkpoints field by field. It shows the
+metadata of checkpoints in `get_state`, and pending writes beside the raw checkpoint.
+
+Each invocation of a graph makes a new channel object, so that object also keeps what belongs to one invocation.
 """
 
 from __future__ import annotations
@@ -54,20 +57,21 @@ __all__ = [
 ]
 
 LINEAGE: Final = "__musubito_lineage__"
+"""Name of the hidden channel."""
 WRITTEN: Final = 8
-"""How many things a task says."""
+"""Number of fields that a task writes into the hidden channel."""
 
 
 class Origin(NamedTuple):
-    """One step that something came from: the id of its node, and of what it gave."""
+    """A step that something came from: the id of its node, and the id of its artifact."""
 
     node: str
     artifact: str
     releases: bool = False
-    """Whether somebody's answer to an interrupt released what follows."""
+    """True if somebody's answer to an interrupt released the step that follows."""
 
     def as_result(self) -> MusubitoResult[None]:
-        """As the core knows parents."""
+        """Return the origin as a parent that the core knows."""
         return MusubitoResult(None, self.artifact, self.node, self.node)
 
 
@@ -80,13 +84,14 @@ def _given(said: Any) -> Given:
 
 
 def external(*what: str) -> Origin:
-    """Something that no step of ours has made: an update from outside, a task that ran unrecorded."""
+    """Return an origin that no step of Musubito made: an update from outside, or a task that ran unrecorded."""
     digest = sha256("\0".join(("external", *what)).encode("utf-8", "surrogatepass")).hexdigest()
     return Origin(digest, digest)
 
 
 RELEASED: Final = external("somebody resumed")._replace(releases=True)
-"""Stands for the parents of a graph's first task, where the graph stopped before it and somebody resumed it."""
+"""Stands for the parents of a graph's first task, if the graph stopped before that task and somebody resumed the
+graph."""
 
 
 class Loop:
@@ -94,26 +99,27 @@ class Loop:
 
     def __init__(self) -> None:
         self.done: dict[str, tuple[Origin, ...]] = {}
-        """By task: what it came to be."""
+        """For each task that is done: its origins in the lineage."""
         self.fired: dict[str, list[str]] = {}
-        """By task that runs: the triggers that it uses up."""
+        """For each task that runs: the triggers that it uses up."""
         self.tried: dict[tuple[Any, ...], tuple[str, Callable[[], tuple[Origin, ...]]]] = {}
-        """By place among the tasks of a superstep: the task that was begun there last, and what fails if it does."""
+        """For each place among the tasks of a superstep: the last task that was begun there, and a function. The
+        function returns the steps that failed if the task fails."""
         self.known: dict[Given, None] = {}
-        """The samples that its run is known to have given, before an interrupt as well."""
+        """The samples that the invocation's run is known to have given, before an interrupt as well."""
         self._runs: dict[MusubitoEngine, Run] = {}
         self._left: list[weakref.finalize[..., Loop]] = []
-        """End these runs if nobody else does."""
+        """Finalisers that end these runs if nothing else does."""
         self._marks: dict[Run, int] = {}
-        """By run: how long its journal was when the superstep began."""
+        """For each run: the length of its journal of samples when the superstep began."""
         self.releasing: set[str] = set()
-        """The tasks after which an answer to an interrupt releases what follows."""
+        """The tasks after which an answer to an interrupt releases the tasks that follow."""
         self.turns: dict[bytes, frozenset[int]] = {}
-        """See `Turn.before`: that of this superstep."""
+        """`Turn.before` of this superstep."""
         self._lock = threading.Lock()
 
     def failed(self) -> tuple[Origin, ...]:
-        """The steps that were begun and did not come to an end."""
+        """Return the steps that were begun and did not end."""
         tried = list(self.tried.values())
         return tuple(dict.fromkeys(step for task, steps in tried if task not in self.done for step in steps()))
 
@@ -125,8 +131,10 @@ class Loop:
         config: RunnableConfig | None = None,
         operation: str = "",
     ) -> Run:
-        """The run that steps of this invocation belong to: the one around it, else its own. `config` and `operation`:
-        of one of its tasks."""
+        """Return the run of this invocation's steps: the run around the invocation, else a run of its own.
+
+        `config` and `operation` are those of one of the invocation's tasks.
+        """
         run = scope.run if scope.engine is engine else None
         if run is None:
             run = self._runs.get(engine)
@@ -140,7 +148,7 @@ class Loop:
                         self._runs[engine] = run
                         if config is not None and len(self._runs) == 1:
                             _compat.when_left(config, self._left_by)
-                        # However it ends, it is over when nobody holds this any more.
+                        # If nothing else ends the run, it ends when nobody holds this object any more.
                         self._left.append(weakref.finalize(self, engine.end_run, run))
                 if run not in self._marks:
                     self._marks[run] = len(run.samples.journal)
@@ -148,25 +156,31 @@ class Loop:
         return run
 
     def ended(self, status: str | None = None) -> None:
-        """Nothing is left to be run; `status`: how it ended, where the last call does not tell."""
+        """End the runs of the invocation, since nothing is left to run.
+
+        `status` says how the invocation ended, if its last call does not show it.
+        """
         for left in self._left:
             left.detach()
         for engine, run in self._runs.items():
             engine.end_run(run, status)
 
     def _left_by(self, error: BaseException | None) -> None:
-        """LangGraph leaves the invocation. What it raises itself is in no call: a limit that is reached, updates that
-        do not go together."""
+        """End the runs with a status if LangGraph leaves the invocation with an error.
+
+        No call shows an error that LangGraph itself raises: a limit that is reached, or updates that exclude each
+        other.
+        """
         if error is not None and not isinstance(error, _compat.GraphBubbleUp):
             stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
             self.ended("cancelled" if stopped else "failed")
 
     def given(self) -> list[Given]:
-        """The samples that were given in this superstep."""
+        """Return the samples that were given in this superstep."""
         return [each for run, mark in tuple(self._marks.items()) for each in run.samples.since(mark)]
 
     def superstep(self, given: Collection[Given]) -> None:
-        """One ends, in which these were given, perhaps in another process, and another begins."""
+        """End a superstep in which these samples were given, perhaps in another process, and begin another."""
         self.turns = {}
         if given:
             self.known.update(dict.fromkeys(given))
@@ -177,20 +191,20 @@ class Loop:
 
 
 class Inside:
-    """What surrounds the invocation of a subgraph: the parents of its roots, and its channel once there is one."""
+    """The surroundings of a subgraph's invocation: the parents of its first tasks, and its channel once it has one."""
 
     def __init__(self, parents: tuple[Origin, ...]) -> None:
         self.parents = parents
         self.channel: LineageChannel | None = None
         self.left_by: tuple[Origin, ...] | None = None
-        """The step that left the subgraph with a `Command` for its parent."""
+        """The step that left the subgraph with a `Command` for the parent graph."""
 
     def failed(self) -> tuple[Origin, ...]:
-        """If the subgraph fails, these are the steps in it that did."""
+        """Return the steps in the subgraph that failed, if the subgraph fails."""
         return () if self.channel is None else self.channel.loop.failed()
 
     def ends(self) -> tuple[Origin, ...]:
-        """Whatever follows the subgraph follows these steps."""
+        """Return the steps that become the parents of what follows the subgraph."""
         if self.left_by is not None:
             return self.left_by
         ends = () if self.channel is None else self.channel.ends()
@@ -202,7 +216,7 @@ _INSIDE: Final[ContextVar[Inside | None]] = ContextVar("musubito_inside", defaul
 
 @contextmanager
 def inside(this: Inside | None) -> Iterator[None]:
-    """A subgraph is invoked here (None: something else is, which is not inside a subgraph's node)."""
+    """Mark that a subgraph is invoked here, or, for None, something that is not inside the node of a subgraph."""
     token = _INSIDE.set(this)
     try:
         yield
@@ -211,26 +225,27 @@ def inside(this: Inside | None) -> Iterator[None]:
 
 
 def surrounding() -> Inside | None:
-    """What surrounds the graph that runs here, if it is the subgraph of a node."""
+    """Return what surrounds the graph that runs here, None unless it is the subgraph of a node."""
     return _INSIDE.get()
 
 
 class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
-    """The hidden channel. `lasting` are the triggers that keep what they hold until it is consumed (joins, deferred
-    nodes); all others hold it for one superstep.
+    """The hidden channel of a wrapped graph.
 
-    It is in checkpoints, and nobody can read it: to whoever asks, it is empty.
+    `lasting` are the triggers that keep their values until these are consumed: joins and deferred nodes. All other
+    triggers keep their values for one superstep. The channel is in checkpoints, but nobody can read it: for readers it
+    is always empty.
     """
 
     __slots__ = ("_pull", "_push", "_terminal", "inputs", "lasting", "loop", "may_have_stopped")
 
     def __init__(self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE) -> None:
-        """`inputs`: the channels that the graph's input is written to."""
+        """Make an empty channel; `inputs` are the channels that the graph's input is written to."""
         super().__init__(bytes, key)
         self.lasting = lasting
         self.inputs = inputs
         self.may_have_stopped = False
-        """Whether the invocation that this one goes on from was told to stop before or after nodes."""
+        """True if the invocation that is resumed here had been told to stop before or after nodes."""
         self.loop = Loop()
         self._pull: dict[str, list[Origin]] = {}
         self._push: list[tuple[list[Origin], str]] = []
@@ -240,34 +255,37 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         return type(self), (self.lasting, self.inputs, self.key)
 
     def __musubito_identity__(self) -> str:
-        """Return what is the same for all: code that reads every channel of its graph depends on none of this."""
+        """Return the same identity for every such channel.
+
+        So code that reads all channels of its graph does not depend on the lineage.
+        """
         return LINEAGE
 
     @property
     def ValueType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
-        """The type of its value."""
+        """Return the type of the channel's value."""
         return bytes
 
     @property
     def UpdateType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
-        """The type of what is written to it."""
+        """Return the type of the updates that are written to the channel."""
         return bytes
 
     def finish(self) -> bool:
-        """LangGraph asks whether this leads anywhere, when nothing else does."""
+        """End the runs of the invocation; LangGraph calls this when it has no task left to run."""
         self.loop.ended()
         return False
 
     def copy(self) -> LineageChannel:
-        """What a task reads that has written: nothing of the invocation."""
+        """Return an empty channel; LangGraph copies the channels for a task that reads after it has written."""
         return LineageChannel(self.lasting, self.inputs, self.key)
 
     def from_checkpoint(self, checkpoint: Any) -> LineageChannel:
-        """The channel of an invocation that begins here."""
+        """Return the channel of an invocation that begins at this checkpoint."""
         made = LineageChannel(self.lasting, self.inputs, self.key)
         if isinstance(checkpoint, bytes):
             pull, push, ends, given, *stops = unpackb(checkpoint)
-            made.may_have_stopped = any(stops)  # earlier versions do not say
+            made.may_have_stopped = any(stops)  # earlier versions did not record whether it was told to stop
             made._pull = {channel: [Origin(*each) for each in origins] for channel, origins in pull.items()}
             made._push = [([Origin(*each) for each in origins], node) for origins, node in push]
             made._terminal = [Origin(*each) for each in ends]
@@ -278,21 +296,21 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         return made
 
     def checkpoint(self) -> Any:
-        """All that it holds."""
+        """Return all that the channel holds, as bytes."""
         if not (self._pull or self._push or self._terminal):
             return _compat.MISSING
         return packb((self._pull, self._push, self._terminal, list(self.loop.known), self.may_have_stopped), tuple)
 
     def get(self) -> bytes:
-        """Nothing."""
+        """Raise `EmptyChannelError`, since nobody may read the channel."""
         raise _compat.EmptyChannelError
 
     def is_available(self) -> bool:
-        """Whether it shows anything. Else it would be among the channels that a checkpoint names as updated."""
+        """Return False: otherwise a checkpoint would name this channel among the updated ones."""
         return False
 
     def update(self, values: Sequence[bytes]) -> bool:
-        """What the tasks of a superstep say, in the order in which LangGraph applies their writes."""
+        """Take in the messages of the tasks of a superstep, in the order in which LangGraph applies their writes."""
         if not values:
             return False
         said = [_write(value) for value in values]
@@ -301,7 +319,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         for _, fired, by_others, *_, may_stop in said:
             used.update(fired)
             others.update(by_others)
-            # An update from outside does not know.
+            # An update from outside does not know whether the invocation was told to stop.
             self.may_have_stopped = self.may_have_stopped if may_stop is None else may_stop
         led = [origin for origins, _ in self._push for origin in origins]
         led += [origin for channel in used for origin in self._pull.pop(channel, ())]
@@ -323,26 +341,29 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         return True
 
     def knows(self, triggers: Collection[str]) -> bool:
-        """Whether it is known who wrote one of these triggers, and be it the graph's input, which nobody has made."""
+        """Tell whether the writer of one of these triggers is known; the graph's input counts as a known writer."""
         return any(channel in self._pull for channel in triggers)
 
     def of_triggers(self, triggers: Collection[str]) -> tuple[Origin, ...]:
-        """Who wrote these triggers."""
+        """Return the steps that wrote these triggers."""
         return tuple(dict.fromkeys(origin for channel in triggers for origin in self._pull.get(channel, ())))
 
     def of_send(self, position: int, nodes: Sequence[str]) -> tuple[Origin, ...] | None:
-        """Who made this one of the `Send`s to these nodes; None if it is not known."""
+        """Return the steps that made the `Send` at this position, None if they are not known.
+
+        `nodes` are the nodes of all `Send`s of the superstep.
+        """
         if [node for _, node in self._push] == list(nodes):
             return tuple(self._push[position][0])
         return None
 
     def ends(self) -> tuple[Origin, ...]:
-        """The steps that led nowhere further."""
+        """Return the steps that led nowhere further."""
         return tuple(self._terminal)
 
 
 class Standing:
-    """A task of a wrapped graph, as its config tells of it."""
+    """A task of a wrapped graph, as its config describes it."""
 
     __slots__ = ("channel", "config", "loop", "task")
 
@@ -354,18 +375,20 @@ class Standing:
 
 
 def standing_in(config: RunnableConfig) -> Standing | None:
-    """The task that runs with this config; None outside of a wrapped graph."""
+    """Return the task that runs with this config, None outside of a wrapped graph."""
     channel, task = _compat.channels_in(config).get(LINEAGE), _compat.task_in(config)
     return Standing(config, channel, task) if isinstance(channel, LineageChannel) and task is not None else None
 
 
 def parents_of(standing: Standing, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[Origin, ...]:
-    """The parents of this task of `node`; `triggers` are those of all nodes of the graph. What handles an error has
-    those of the task that failed, and the step that did."""
+    """Return the parents of this task of `node`; `triggers` are the triggers of all nodes of the graph.
+
+    An error handler has the parents of the task that failed, and the step that failed as well.
+    """
     error = _compat.error_in(standing.config)
     if error is None:
         return _led_to(standing, node, triggers[node])
-    # In another process than that in which it failed, the step that did is not known.
+    # Only the process in which a step failed knows that step.
     tried = standing.loop.tried.get(_compat.place_of_task(standing.config))
     failed = () if tried is None else tried[1]()
     led = _led_to(standing, error.node, triggers.get(error.node, ()))
@@ -373,7 +396,7 @@ def parents_of(standing: Standing, node: str, triggers: Mapping[str, Sequence[st
 
 
 def _led_to(standing: Standing, node: str, triggers: Sequence[str]) -> tuple[Origin, ...]:
-    # What was written later than the lineage was written by something that says nothing of itself: an unwrapped graph
+    # If a trigger was written later than the lineage, its writer left no lineage. Such a writer is an unwrapped graph
     # on the same thread, or a `Command` that is the input.
     config, channel = standing.config, standing.channel
     position = _compat.position_of_send(config)
@@ -394,13 +417,16 @@ def _led_to(standing: Standing, node: str, triggers: Sequence[str]) -> tuple[Ori
 
 
 def _write(value: bytes) -> list[Any]:
-    """What a task says; those of earlier versions do not say whether it was told to stop."""
+    """Return the fields that a task wrote.
+
+    Earlier versions did not write whether the task's invocation was told to stop; that field is then None.
+    """
     said: list[Any] = unpackb(value)
     return said if len(said) == WRITTEN else [*said, None]
 
 
 def is_let_go(standing: Standing) -> bool:
-    """Tell whether the graph stopped before this task, and somebody resumed it without being asked a question."""
+    """Tell whether the graph stopped before this task and was resumed without having asked a question."""
     config = standing.config
     if not _compat.is_resuming(config) or _compat.has_questions(config):
         return False
@@ -408,8 +434,11 @@ def is_let_go(standing: Standing) -> bool:
 
 
 def turn_of(standing: Standing | None, counted: Callable[[Any], Any]) -> Turn | None:
-    """Of `Send`s of which equal parts count (`counted`), which one this task is. Those that ran in another process have
-    been given their samples."""
+    """Return the turn of this task among equal `Send`s, None if no `Send` started the task.
+
+    `counted` returns the part of an input that counts; `Send`s are equal if these parts are equal. `Send`s whose tasks
+    ran in another process are left out, since their samples were given there.
+    """
     if standing is None or _compat.position_of_send(standing.config) is None:
         return None
     begun = {task for task, _ in list(standing.loop.tried.values())}
@@ -417,13 +446,13 @@ def turn_of(standing: Standing | None, counted: Callable[[Any], Any]) -> Turn | 
 
 
 def origins_of(standing: Standing | None, config: RunnableConfig, node: str) -> tuple[Origin, ...]:
-    """What this task of `node` has come to be."""
+    """Return the origins that this task of `node` has become in the lineage."""
     if node == "__start__":
         return _beginning()
     known = None if standing is None else standing.loop.done.get(standing.task)
     if known is not None:
         return known
-    # An update from outside, or a node that ran unrecorded.
+    # The task is an update from outside, or its node ran unrecorded.
     try:
         content = canonical(rename(_compat.state_in(_compat.writes_in(config)))[0]).hex()
     except EncodingError:
@@ -438,19 +467,20 @@ def _beginning() -> tuple[Origin, ...]:
 
 
 class LineageWrite(_compat.ChannelWrite):
-    """A node's last writer: what LangGraph's own writer would write, and then who it was.
+    """The last writer of a node: it writes what LangGraph's own writer would write, and then the lineage of the task.
 
-    One writer and not two: a second one would make START, which is a bare writer, a run that tracers see.
+    There is one writer and not two: with a second writer, START, which is a bare writer, would become a run that
+    tracers see.
     """
 
     def __init__(self, writes: Sequence[Any], node: str, triggers: Mapping[str, Sequence[str]]) -> None:
-        """`triggers`: of all nodes of the graph."""
+        """Make the writer of `node`; `triggers` are the triggers of all nodes of the graph."""
         super().__init__(writes)
         self.node = node
         self.triggers = triggers
         self.known = frozenset(channel for each in triggers.values() for channel in each)
         self.is_all = dict(triggers) == {node: ("__start__",)}
-        """Whether it is the node of an entrypoint: when it writes, the run is over."""
+        """True for the only node of an entrypoint: when that node writes, the run is over."""
 
     def _write(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
         super()._write(input, config)
@@ -474,17 +504,17 @@ class LineageWrite(_compat.ChannelWrite):
             self._given(standing),
             None if _compat.is_update(config) else _compat.may_stop(config),
         )
-        # Bytes: drawing a graph asks its writers what they would write, and hashes it.
+        # Bytes, because they can be hashed: a drawing of a graph asks its writers for their writes, and hashes these.
         self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(said, tuple))])
 
     def _given(self, standing: Standing | None) -> list[Given]:
-        """The samples to go on from, where anything can go on."""
+        """Return the samples from which a resumed invocation goes on, none if nothing can be resumed."""
         if standing is None or self.is_all or not _compat.keeps_checkpoints(standing.config):
             return []
         return standing.loop.given()
 
     def _by_others(self, standing: Standing) -> list[str]:
-        """The joins that something has written which says nothing of itself."""
+        """Return the joins that were written later than the lineage, by something that left no lineage."""
         if not standing.channel.lasting:
             return []
         channels = _compat.channels_in(standing.config)
@@ -493,19 +523,19 @@ class LineageWrite(_compat.ChannelWrite):
         return [each for each in later if _compat.holds_anything(channels[each])]
 
     def _fired(self, standing: Standing | None, config: RunnableConfig) -> list[str]:
-        """The triggers that this task has used up."""
+        """Return the triggers that this task has used up."""
         known = None if standing is None else standing.loop.fired.pop(standing.task, None)
         if known is not None:
             return known
         if _compat.is_update(config):
             return []
         if self.node == "__start__":
-            # What was half done when new input came, and what was ready to run then, is not alike: LangGraph forgets
-            # the latter.
+            # New input finds joins that are half done, and nodes that were ready to run. LangGraph keeps the former and
+            # forgets the latter.
             channels = _compat.channels_in(config)
             return [each for each in self.known if each in channels and not _compat.holds_anything(channels[each])]
         if _compat.position_of_send(config) is not None:
             return []
-        # An error handler speaks for the task that failed, which says nothing any more.
+        # An error handler writes for the task that failed, which writes nothing any more.
         error = _compat.error_in(config)
         return _compat.available_in(config, self.triggers.get(self.node if error is None else error.node, ()))

@@ -1,4 +1,4 @@
-"""What an invocation of a wrapped graph would replay, and what it would run."""
+"""Say what an invocation of a wrapped graph would replay, and what it would run."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ Part = LookingStep | Unforeseen | str
 
 
 def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = None) -> Plan:  # noqa: A002
-    """What `graph.invoke(input, config, context=context)` would do now. No node, router, model or tool runs, nothing
-    is written to the store or to what the graph itself keeps (checkpoints, its store, its cache), and callbacks hear
-    nothing of it.
+    """Return what `graph.invoke(input, config, context=context)` would do now.
 
-    Replays are followed as far as they go. What is past a node that would run is unknown, since it depends on what that
-    gives; failures are not foreseen. What makes a state of what nodes gave does run: its reducers and its validation.
+    No node, router, model or tool runs. Nothing is written to the store of results, or to what the graph itself keeps:
+    its checkpoints, its store, its cache. Callbacks hear nothing.
 
-    Raises TypeError for what is no wrapped compiled graph, `MusubitoError` on an event loop, `StoreError`, and what the
-    invocation would raise before anything ran.
+    Replays are followed as far as they go. Steps past a node that would run are unknown, since they depend on its
+    result. Failures are not foreseen. Reducers and validation of the state do run, since they make the state of the
+    results.
+
+    Raise TypeError if `graph` is no wrapped compiled graph, `MusubitoError` on an event loop, and `StoreError` if the
+    store cannot be used. Also raise what the invocation would raise before anything ran.
     """
     if isinstance(graph, StateGraph):
         raise TypeError("musubito_plan takes a compiled graph: call compile() first")
@@ -48,10 +50,10 @@ def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = 
 
 
 def _own(given: Any) -> Any:
-    """A copy: LangGraph gives ids to the messages that it is given."""
+    """Return a copy of the input, since LangGraph sets ids of the messages that it is given."""
     try:
         return copy.deepcopy(given)
-    except Exception:  # whatever copying it raises
+    except Exception:  # copying the input may raise any error
         return given
 
 
@@ -67,7 +69,7 @@ def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
         except GraphRecursionError:
             unknown.append("the recursion limit is reached: the invocation would raise GraphRecursionError")
         except InvalidUpdateError as error:
-            if not foresight.lines():  # what it is invoked with does not fit
+            if not foresight.lines():  # the input of the invocation does not fit
                 raise
             text = str(error).partition("\n")[0]
             unknown.append(f"the invocation would raise InvalidUpdateError after these: {text}")
@@ -83,7 +85,7 @@ def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
 
 
 def _stand(foresight: Foresight, config: dict[str, Any]) -> None:
-    """Where the invocation would stand: in the run that is around, with whatever samples that has given."""
+    """Put the plan where the invocation would stand: in the surrounding run, with the samples that it has given."""
     engine = foresight.ground.settings.engine_for(invocation_of(config))
     around, run = SCOPE.get(), None
     if isinstance(engine, LookingEngine) and around.run is not None and around.engine is engine.behind:
@@ -92,10 +94,10 @@ def _stand(foresight: Foresight, config: dict[str, Any]) -> None:
 
 
 def _further(foresight: Foresight, config: dict[str, Any], unknown: list[str]) -> Iterator[PlanLine]:
-    """What may follow where something would run; `unknown` takes what cannot be told of it."""
+    """Yield what may follow where something would run; `unknown` collects what cannot be told."""
     invocation = invocation_of(config)
     told = set[str]()
-    # Tasks run side by side, and are looked at in any order.
+    # Tasks run side by side, and are looked up in any order.
     places = {
         place: sorted(visits, key=lambda visit: visit.order) for place, visits in foresight.visits.items() if visits
     }
@@ -120,7 +122,7 @@ def _further(foresight: Foresight, config: dict[str, Any], unknown: list[str]) -
 
 
 def _undeclared(visit: Visit) -> Iterator[str]:
-    """Where a node may go that has said it nowhere but in its code."""
+    """Yield a sentence for a node that may go somewhere with a `Command` whose ends are not declared."""
     ground, node = visit.site
     for part in () if ground.ways[node].commands else ground.parts[node]:
         texts = (
@@ -131,11 +133,11 @@ def _undeclared(visit: Visit) -> Iterator[str]:
 
 
 def _reached(ground: Ground, visits: list[Visit], pending: Iterable[str]) -> Iterator[Part]:
-    """What may be called past these tasks of a graph."""
+    """Yield the steps and routers that may be called past these tasks of a graph."""
     last = max(visit.step for visit in visits)
     seen = {visit.site.node for visit in visits}
     ahead = [node for visit in visits if visit.step == last for node in visit.leads]
-    # Joins and deferred nodes wait for what was done before.
+    # Joins and deferred nodes wait for earlier tasks, too.
     ahead += [node for visit in visits for node in ground.ways[visit.site.node].waiting if node not in seen]
     written = {channel.rpartition(":")[2] for channel in pending}
     ahead += [node for node in ground.nodes if node in written]
@@ -160,7 +162,7 @@ def _closure(ground: Ground, ahead: Iterable[str]) -> list[str]:
 
 
 def _parts(ground: Ground, node: str, without: Collection[str] = ()) -> Iterator[Part]:
-    """The steps of a node, and its routers."""
+    """Yield the steps of a node, and its routers."""
     for part in ground.parts[node]:
         if part.name in without:
             continue

@@ -1,4 +1,4 @@
-"""How the steps of a wrapped graph or Runnable may be replayed: by node, by graph, by invocation."""
+"""Say how the steps of a wrapped graph or Runnable may be replayed: by node, by graph, by invocation."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ __all__ = [
 ]
 
 KEY: Final = "musubito"
-"""In `metadata` of a node, and in `configurable` of an invocation."""
+"""Key in the `metadata` of a node, and in the `configurable` of an invocation."""
 VOLATILE: Final = frozenset(
     {KEY, "thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "run_id", "langgraph_request_id"}
     | {"assistant_id", "graph_id", "langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions"}
 )
-"""Keys of `configurable` that say where, when and for whom, and not what. The LangGraph server adds some of them."""
+"""Keys of `configurable` that say where, when and for whom a graph runs, and not what it does. The LangGraph server
+adds some of them."""
 SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How an invocation is made: as `config["configurable"]["musubito"]` says, or what is around it.
+    """The way in which an invocation is made: as `config["configurable"]["musubito"]` says, or what surrounds it.
 
-    `said`: the mode that the config itself says, None if it says none.
+    `said` is the mode that the config itself names, None if it names none.
     """
 
     mode: Mode
@@ -47,7 +48,10 @@ class Invocation:
 
 
 def invocation_of(config: Mapping[str, Any]) -> Invocation:
-    """How an invocation with this config is made here; `ValueError` for what a config cannot say."""
+    """Return how an invocation with this config is made here.
+
+    Raise `ValueError` if the config asks for something impossible.
+    """
     said = (config.get(_compat.CONF) or {}).get(KEY)
     if said is None:
         return Invocation(current_mode())
@@ -68,9 +72,9 @@ def _modes() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was said when a graph or Runnable was wrapped.
+    """The settings that a graph or Runnable was wrapped with.
 
-    `steps` goes by the path of a node within the graph; `default` is for all others.
+    `steps` has the path of a node in the graph as its key; `default` holds for all others.
     """
 
     engine: MusubitoEngine | None = None
@@ -78,17 +82,20 @@ class Settings:
     default: StepConfiguration = SAMPLE
     ignore_config: frozenset[str] = frozenset()
     home: str = ""
-    """The module that wrapped it: from there it is judged what the user's own code is, where a step's function is a
-    framework's."""
+    """The module that wrapped the graph or Runnable. If a step's function is a framework's, this module decides what
+    counts as the user's own code."""
 
     def engine_for(self, invocation: Invocation) -> MusubitoEngine:
-        """The engine that records an invocation."""
+        """Return the engine that records an invocation."""
         engine = self.engine or (current_engine() if invocation.said is None else recording_engine())
         return engine if invocation.namespace is None else engine.in_namespace(invocation.namespace)
 
     def semantics(self, path: str, said_by_node: StepConfiguration | None = None) -> StepConfiguration:
-        """How the step at `path` may be replayed. All that it sees is in its input, so its parents do not restrict
-        where its result can be used again, unless somebody says that they do."""
+        """Return how the step at `path` may be replayed.
+
+        Everything that a node sees is in its input. So its parents do not restrict where its result may be used again,
+        unless a setting says that they do.
+        """
         semantics = self.steps.get(path) or said_by_node or self.default
         if semantics.allow_cross_parent_reuse is None:
             return replace(semantics, allow_cross_parent_reuse=True)
@@ -96,12 +103,12 @@ class Settings:
 
 
 def calling_module() -> str:
-    """The module that calls the function that calls this one."""
+    """Return the module that calls the function that calls this function."""
     return str(sys._getframe(2).f_globals.get("__name__", ""))
 
 
 def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any) -> None:
-    """Raises TypeError for what cannot be said of a graph."""
+    """Raise TypeError or ValueError for a setting that a graph cannot have."""
     checked_engine(engine)
     if steps is not None and not isinstance(steps, Mapping):
         raise TypeError(f"steps is a mapping from the names of steps to StepConfiguration, not {steps!r}")
@@ -119,13 +126,16 @@ def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any) -> 
 
 
 def checked_engine(engine: Any) -> None:
-    """Raises TypeError for what is no engine."""
+    """Raise TypeError if this is no engine."""
     if engine is not None and not isinstance(engine, MusubitoEngine):
         raise TypeError(f"engine must be a MusubitoEngine, such as MusubitoEngine(SQLiteStorage(path)), not {engine!r}")
 
 
 def checked_names(steps: Mapping[str, StepConfiguration], known: Collection[str], functions: Collection[str]) -> None:
-    """Raises ValueError for a name that the graph does not have. Which tasks its functions will call is not known."""
+    """Raise ValueError for a name that the graph does not have.
+
+    The tasks that its functions will call are not known here.
+    """
     unknown = sorted(name for name in steps if name not in known and name.rpartition("/")[0] not in functions)
     if unknown:
         raise ValueError(f"no step is called {', '.join(map(repr, unknown))}; there are {', '.join(sorted(known))}")

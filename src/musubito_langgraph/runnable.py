@@ -1,4 +1,4 @@
-"""LangChain Runnables as steps: models, prompts, tools, and whatever is made of them."""
+"""Make steps of LangChain Runnables: models, prompts, tools, and all that is made of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class RecordedRunnable(Runnable[Any, Any]):
-    """Does what the Runnable does that it stands for, as a step. It needs its whole input before it begins."""
+    """A Runnable that does what another Runnable does, as a step. It needs its whole input before it begins."""
 
     def __init__(self, runnable: Runnable[Any, Any], step: RecordedStep) -> None:
         self._runnable = runnable
@@ -58,7 +58,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         return ANYWHERE
 
     def _ended(self, attempt: Attempt, output: Any) -> None:
-        """What came out is known now."""
+        """Learn the output of a call; subclasses note it."""
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> Attempt:
         others = {"keywords": kwargs} if kwargs else None
@@ -67,12 +67,12 @@ class RecordedRunnable(Runnable[Any, Any]):
 
     @property
     def _is_effect(self) -> bool:
-        """An effect is done or not: it is not streamed."""
+        """Tell whether the step is an effect: an effect is done or not, and is not streamed."""
         return self._step.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
 
     # -- what it does --------------------------------------------------------------------------------------------------
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
-        """What it gives back, or gave back earlier."""
+        """Return what the Runnable returns, or what it returned earlier."""
         attempt = self._attempt(input, config, kwargs)
         output = attempt.run(lambda config: self._runnable.invoke(input, config, **kwargs))
         output = _as_whole(output, self._runnable)
@@ -85,7 +85,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """What it gives back, or gave back earlier."""
+        """Return what the Runnable returns, or what it returned earlier."""
         attempt = self._attempt(input, config, kwargs)
         output = await attempt.arun(lambda config: self._runnable.ainvoke(input, config, **kwargs))
         output = _as_whole(output, self._runnable)
@@ -98,7 +98,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[Any]:
-        """Its chunks as they come, or as they came earlier."""
+        """Yield the chunks of the Runnable as they come, or as they came earlier."""
         if self._is_effect:
             yield _as_chunk(self.invoke(input, config, **kwargs), self._runnable)
             return
@@ -118,7 +118,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
-        """Its chunks as they come, or as they came earlier."""
+        """Yield the chunks of the Runnable as they come, or as they came earlier."""
         if self._is_effect:
             yield _as_chunk(await self.ainvoke(input, config, **kwargs), self._runnable)
             return
@@ -138,7 +138,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[Any]:
-        """Streams what it makes of all that comes in."""
+        """Yield the chunks that the Runnable makes of the whole input."""
         chunks = list(input)
         if chunks:
             yield from self.stream(_as_input(chunks), config, **kwargs)
@@ -151,7 +151,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
-        """Streams what it makes of all that comes in."""
+        """Yield the chunks that the Runnable makes of the whole input."""
         chunks = [chunk async for chunk in input]
         made = (
             self.astream(_as_input(chunks), config, **kwargs)
@@ -162,12 +162,12 @@ class RecordedRunnable(Runnable[Any, Any]):
             yield chunk
 
     def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
-        """All inputs in one run, so that equal ones are samples."""
+        """Return the outputs for all inputs, in one run, so that equal inputs are given different samples."""
         with self._one_run(config):
             return super().batch(inputs, config, **kwargs)
 
     async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
-        """All inputs in one run, so that equal ones are samples."""
+        """Return the outputs for all inputs, in one run, so that equal inputs are given different samples."""
         with self._one_run(config):
             return await super().abatch(inputs, config, **kwargs)
 
@@ -199,34 +199,34 @@ class RecordedRunnable(Runnable[Any, Any]):
         return getattr(self._runnable, name)
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        """As that for which it stands."""
+        """Return the name of the Runnable that this one stands for."""
         return _name_of(self._runnable, suffix, name)
 
     @property
     def InputType(self) -> Any:  # noqa: N802 - LangChain's
-        """As that for which it stands."""
+        """Return the input type of the Runnable that this one stands for."""
         return self._runnable.InputType
 
     @property
     def OutputType(self) -> Any:  # noqa: N802 - LangChain's
-        """As that for which it stands."""
+        """Return the output type of the Runnable that this one stands for."""
         return self._runnable.OutputType
 
     @property
     def config_specs(self) -> list[Any]:
-        """As that for which it stands."""
+        """Return the config specs of the Runnable that this one stands for."""
         return self._runnable.config_specs
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
-        """As that for which it stands."""
+        """Return the input schema of the Runnable that this one stands for."""
         return self._runnable.get_input_schema(config)
 
     def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
-        """As that for which it stands."""
+        """Return the output schema of the Runnable that this one stands for."""
         return self._runnable.get_output_schema(config)
 
     def get_graph(self, config: RunnableConfig | None = None) -> Any:
-        """As that for which it stands."""
+        """Return the graph of the Runnable that this one stands for."""
         return self._runnable.get_graph(config)
 
 
@@ -235,10 +235,13 @@ def _name_of(runnable: Runnable[Any, Any], suffix: str | None = None, name: str 
 
 
 def _is_there(runnable: Runnable[Any, Any]) -> bool:
-    """Whether it can be asked for its name: a model that is chosen for each call asks one that it has to make first."""
+    """Tell whether the Runnable can be asked for its name.
+
+    A model that is chosen for each call has to be made before it can be asked.
+    """
     try:
         hasattr(runnable, "name")
-    except Exception:  # whatever making a model raises
+    except Exception:  # making a model may raise any error
         return False
     return True
 
@@ -248,7 +251,7 @@ def _is_there(runnable: Runnable[Any, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """What is stored of an output that came in pieces."""
+    """The stored form of an output that came in chunks."""
 
     chunks: list[Any]
 
@@ -258,7 +261,7 @@ def _plain(value: Any) -> Any:
 
 
 def _as_input(chunks: list[Any]) -> Any:
-    """What came in, as `invoke` would be given it: both are the same input."""
+    """Return the sum of the chunks that came in, as `invoke` would be given it: both are then the same input."""
     return _plain(added(chunks))
 
 
@@ -269,11 +272,12 @@ async def _nothing() -> AsyncIterator[Any]:
 
 
 _FUNCTIONS: Final = (RunnableLambda, RunnableGenerator)
-"""What they give back is the same value streamed or not; only of a generator the pieces are added up."""
+"""Runnables whose output is the same value whether it is streamed or not. Only the chunks of a generator are
+added up."""
 
 
 def _end_of(runnable: Any) -> Any:
-    """The part of a Runnable that its output comes from."""
+    """Return the part of a Runnable that its output comes from."""
     while True:
         if isinstance(runnable, RunnableSequence):
             runnable = runnable.last
@@ -289,7 +293,7 @@ def _end_of(runnable: Any) -> Any:
 
 
 def _as_whole(output: Any, runnable: Runnable[Any, Any]) -> Any:
-    """As `invoke` gives it: what was streamed is added up, and a model's chunks are a message."""
+    """Return an output as `invoke` returns it: the chunks are added up, and a model's chunks become a message."""
     if type(output) is not Streamed:
         return output
     whole = added(output.chunks)
@@ -303,7 +307,7 @@ def _messages(value: Any) -> Any:
 
 
 def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
-    """As `stream` gives it: a model's message is a chunk, and so are the parts of a dict."""
+    """Return an output as `stream` yields it: a model's message becomes a chunk, and so do the values of a dict."""
     end = _end_of(runnable)
     if isinstance(end, _FUNCTIONS):
         return output
@@ -321,14 +325,14 @@ def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
 
 
 class _Recording(Recording):
-    """Chunks may be of classes of LangChain's that have no encoding."""
+    """A recording whose chunks may be of classes of LangChain that have no encoding."""
 
     def _copied(self, chunk: Any) -> object:
         return restored(super()._copied(encodable(chunk)))
 
 
 class _Stream(MusubitoStream[Any]):
-    """A stream that shares what is stored with `invoke`."""
+    """A stream that shares its stored results with `invoke`."""
 
     def __init__(
         self, attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Any], *, is_async: bool
@@ -375,7 +379,7 @@ class _Stream(MusubitoStream[Any]):
 def _stream_of(
     attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Iterator[Any]]
 ) -> Generator[Any]:
-    """The chunks: recorded, or as they are where the call is not to be recorded or cannot be."""
+    """Yield the chunks of a call, and record them unless the call is not to be recorded or cannot be recorded."""
     if not attempt.is_recorded:
         ran_unrecorded()
         yield from go(attempt.config)
@@ -386,7 +390,7 @@ def _stream_of(
         if attempt.goes_on_without(error):
             yield from _stream_of(attempt, runnable, go)
             return
-        # In a context of its own, so that what surrounds the steps inside does not surround whoever iterates.
+        # In a context of its own: otherwise the scope of the steps inside would also hold for the code that iterates.
         context = copy_context()
         context.run(SCOPE.set, attempt.standing()[1])
         chunks = go(attempt.begin()[0])
@@ -402,7 +406,7 @@ def _stream_of(
 async def _astream_of(
     attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], AsyncIterator[Any]]
 ) -> AsyncIterator[Any]:
-    """As `_stream_of`."""
+    """Yield the chunks of a call, as `_stream_of` does."""
     if not attempt.is_recorded:
         ran_unrecorded()
         async with aclosing(go(attempt.config)) as chunks:
@@ -440,7 +444,7 @@ async def _astream_of(
 
 
 class MusubitoRunnable(RecordedRunnable):
-    """What `musubito_runnable` gives back."""
+    """The Runnable that `musubito_runnable` returns."""
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)
@@ -449,7 +453,10 @@ class MusubitoRunnable(RecordedRunnable):
         return found
 
     def _recorded_method(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """A method that makes another Runnable (`bind_tools`, `with_structured_output`) makes a recorded one."""
+        """Return a method that makes a recorded Runnable where `method` makes a Runnable.
+
+        Such methods are `bind_tools` and `with_structured_output`.
+        """
 
         @functools.wraps(method)
         def recorded(*args: Any, **kwargs: Any) -> Any:
@@ -460,7 +467,7 @@ class MusubitoRunnable(RecordedRunnable):
 
 
 def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
-    """Which of its fields do not count as code that reaches it."""
+    """Return the names of the fields that do not count for code that reaches the Runnable."""
     reaches(walk, value._step)
     return ("_step",)
 
@@ -492,15 +499,16 @@ def musubito_runnable(
     semantics: StepConfiguration | None = None,
     engine: MusubitoEngine | None = None,
 ) -> Any:
-    """A Runnable that does what this one does, as a step: what it gave back is recorded, and replayed where that is
-    safe. Also a decorator, on a function or a Runnable.
+    """Return a Runnable that does what `runnable` does, as a step: recorded, and replayed where that is safe.
 
-    It gives back plain values and composes as any Runnable. Each answer is a sample (`StepType.STOCHASTIC`) unless
-    `semantics` says otherwise. A stream replays chunk by chunk, and shares what is stored with `invoke`; it begins when
-    the whole input is there. What makes another Runnable of it (`bind_tools`, `with_structured_output`) makes a
-    recorded one. `engine`: the one in use if none is given.
+    This is also a decorator, for a function or a Runnable.
 
-    Raises TypeError for what is neither a Runnable nor can be made one.
+    The step returns plain values, and composes as any Runnable does. Each answer is a sample (`StepType.STOCHASTIC`)
+    unless `semantics` says otherwise. A stream is replayed chunk by chunk, and shares its stored results with `invoke`.
+    A stream begins when the whole input is there. A method that makes another Runnable of the step (`bind_tools`,
+    `with_structured_output`) makes a recorded Runnable. If no `engine` is given, the step uses the engine in use.
+
+    Raise TypeError if `runnable` is neither a Runnable nor can be made a Runnable.
     """
     if runnable is None:
         return functools.partial(musubito_runnable, semantics=semantics, engine=engine)

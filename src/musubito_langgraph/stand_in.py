@@ -1,4 +1,4 @@
-"""Objects that stand before one of the user's, which is neither derived from, nor copied, nor ended by that."""
+"""Stand before an object of the user's without deriving from its class, copying it or ending it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ BEHIND: Final = "musubito_behind"
 
 
 class StandIn:
-    """Pass for the object behind. Its attributes are the object's, apart from what is given `instead`, and the object's
-    own methods see them so. A class derived from this one has its own methods instead."""
+    """An object that passes for the object behind it.
+
+    Its attributes are those of the object behind, except for the attributes given in `instead`. Methods of the object
+    behind see the attributes of the stand-in. A class that is derived from this one has its own methods instead.
+    """
 
     def __init__(self, behind: Any, **instead: Any) -> None:
         vars(self).update({BEHIND: behind, **instead})
@@ -40,7 +43,7 @@ class StandIn:
         return repr(vars(self)[BEHIND])
 
     def __reduce__(self) -> Any:
-        # Else pickle would take it for an object of the class that it passes for.
+        # Without this, pickle would take the stand-in for an object of the class that it passes for.
         return _made, (type(self),), vars(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -48,5 +51,5 @@ class StandIn:
 
 
 def _made(cls: type[StandIn]) -> StandIn:
-    """Make one without its fields: what they hold may hold it in turn."""
+    """Make a stand-in without its fields, which may hold the stand-in itself."""
     return object.__new__(cls)

@@ -1,20 +1,20 @@
-"""Which keys of its state a node reads.
+"""Find the keys of its state that a node reads.
 
-A node whose code looks into its state by literal keys or attributes, and does nothing else with it, depends on these
-alone. The rule is one of texts, since the identity of a call is known before it runs:
+Suppose that a node's code reads its state by literal keys or attributes, and does nothing else with it. Then the node
+depends on these keys alone. The rule looks at source text, since the identity of a call has to be known before it runs:
 
-1. *Uses.* The parameter that takes the state is followed through the text of the function. Understood are
+1. *Uses.* The parameter that takes the state is followed through the text of the function. These uses are understood:
    `state["x"]`, `state.get("x")`, `state.x`, `getattr(state, "x")`, `"x" in state` and patterns of a `match` with
-   literal keys. A call that hands the state to another function of the user's is followed in turn. Where there is any
+   literal keys. A call that hands the state to another function of the user's is followed as well. If there is any
    other use, or the name is bound again, the whole state counts.
-2. *Names.* Code that gets at variables or binds them without their names (`UNNAMED`), or that reads channels as
-   LangGraph does, may come to the state by another way. The whole counts. So it does where reached code may bind the
-   name of a function that is handed the state, or of a constant that is a key.
-3. *Values.* Keys are read of a plain dict alone, and fields of an object alone that keeps them without code of its
+2. *Names.* Some code reads or binds variables without their names (`UNNAMED`), or reads channels as LangGraph does.
+   Such code may reach the state in another way, so the whole state counts. The whole state also counts if reached code
+   may bind the name of a function that is handed the state, or that of a constant key.
+3. *Values.* Keys are read only of a plain dict. Fields are read only of an object that keeps them without code of its
    class (`Keys.of`).
 
-LangGraph gives the whole state to a Runnable that a function gives back. Such an execution has read the rest, which is
-compared before a replay (`Around.given_whole`).
+LangGraph gives the whole state to a Runnable that a function returns. Such an execution has read the rest of the state,
+which is compared before a replay (`musubito_langgraph.around.given_whole`).
 """
 
 from __future__ import annotations
@@ -45,25 +45,27 @@ UNNAMED: Final = frozenset(
     | {"get_referrers", "get_objects", "capture_locals", "show_locals", "log_locals"}
     | {"globals", "setattr", "__setattr__"}
 )
-"""Words by which code gets at variables, or binds them, without their names."""
+"""Words with which code reads or binds variables without their names."""
 NO_NAMES: Final = {ast.Attribute: "attr", ast.keyword: "arg", ast.Constant: "value", ast.MatchClass: "kwd_attrs"}
-"""Fields of syntax that hold a text which is no variable's name."""
+"""Fields of syntax nodes that hold a text which is no variable's name."""
 PLACEHOLDER: Final = getattr(functools, "Placeholder", MISSING)
-"""Since Python 3.14: what a partial object leaves open."""
+"""Stands for an argument that a partial object leaves open; exists since Python 3.14."""
 GETTERS: Final = (getattr, hasattr)
+"""Functions that read a field by its name."""
 MOST_KEPT: Final = 1024
+"""Number of results that are kept."""
 _KEPT: Final[dict[bytes, Keys | None]] = {}
-"""By the digest of the code, which says all that the keys follow from."""
+"""The keys that code reads, by the digest of the code, which determines them."""
 
 
 class Keys(NamedTuple):
-    """What code reads of its state: items of a dict, fields of an object."""
+    """The parts of its state that code reads: items of a dict, fields of an object."""
 
     items: frozenset[str]
     fields: frozenset[str]
 
     def of(self, state: Any) -> Any:
-        """Return the part of a state that counts, the very state if that is all of it."""
+        """Return the part of a state that counts; if that is all of the state, the very state."""
         if type(state) is dict:
             if self.fields:
                 return state
@@ -78,7 +80,7 @@ class Keys(NamedTuple):
 
 
 def _is_kept(cls: type, name: str) -> bool:
-    """Tell whether an instance gives a field that it holds, or a method of its class, without any code of its class."""
+    """Tell whether an instance returns a field that it holds, or a method, without running code of its class."""
     plain = static(cls, "__getattribute__") is object.__getattribute__
     return plain and not hasattr(type(static(cls, name)), "__set__")
 
@@ -86,7 +88,7 @@ def _is_kept(cls: type, name: str) -> bool:
 def keys_read(step: Any, code: Fingerprint, home: str) -> Keys | None:
     """Return the keys that a node or a router reads of its state; None if all of it counts.
 
-    `home`: the modules from which it is judged whose code a function is.
+    `home` are the modules that decide whose code a function is.
     """
     if type(step) is not _compat.RunnableCallable:
         return None
@@ -102,7 +104,7 @@ def keys_read(step: Any, code: Fingerprint, home: str) -> Keys | None:
 
 
 class _Reader:
-    """Follows a state through functions and gathers the keys that these read."""
+    """A reader that follows a state through functions and collects the keys that they read."""
 
     def __init__(self, code: Fingerprint, origins: Origins) -> None:
         self._code = code
@@ -112,11 +114,11 @@ class _Reader:
         self._seen: set[tuple[Any, ...]] = set()
 
     def keys(self) -> Keys:
-        """Return what was gathered."""
+        """Return the collected keys."""
         return Keys(frozenset(self._items), frozenset(self._fields))
 
     def reads_keys(self, function: Any, place: int) -> bool:
-        """Tell whether a callable only reads keys of the positional argument at `place`, and gather them."""
+        """Tell whether a callable only reads keys of the positional argument at `place`, and collect these keys."""
         kind = type(function)
         if kind is functools.partial:
             left_open = any(each is PLACEHOLDER for each in function.args)
@@ -128,7 +130,10 @@ class _Reader:
         return type(called) is FunctionType and self._reads_keys(called, place + 1, owner)
 
     def _reads_keys(self, function: FunctionType, place: int | str, owner: Any) -> bool:
-        """`place`: the number of a positional argument, or the name of a keyword. `owner`: a method's receiver."""
+        """Tell whether a function only reads keys of the argument at `place`, and collect these keys.
+
+        `place` is the number of a positional argument, or the name of a keyword. `owner` is the receiver of a method.
+        """
         code = function.__code__
         names = code.co_varnames
         if isinstance(place, str):
@@ -158,11 +163,11 @@ class _Reader:
         return all(self._is_handed_on(each, within, uses) for each in uses.found.loads(parameter))
 
     def _is_queried(self, name: str) -> bool:
-        """Tell whether a text names a variable as pandas looks it up in the frame of its caller."""
+        """Tell whether a text names a variable as `@name`: pandas looks that up in the frame of its caller."""
         return any(part.source is not None and f"@{name}" in part.source for part in self._code.parts)
 
     def _is_key(self, state: ast.Name, uses: _Uses) -> bool:
-        """Tell whether the state is read by a key here, or handed to a function that does no more."""
+        """Tell whether the state is read by a key here, or handed to a function that only reads keys."""
         around = uses.found.parent(state)
         match around:
             case ast.Subscript(value=value, slice=key, ctx=ast.Load()) if value is state:
@@ -191,7 +196,7 @@ class _Reader:
         return False
 
     def _is_handed_on(self, args: ast.Name, within: int, uses: _Uses) -> bool:
-        """Tell whether all arguments, the state among them, are handed on as they came: `function(*args)`."""
+        """Tell whether all arguments, among them the state, are handed on as they came: `function(*args)`."""
         starred = uses.found.parent(args)
         call = uses.found.parent(starred) if isinstance(starred, ast.Starred) else None
         if not isinstance(call, ast.Call):
@@ -224,7 +229,7 @@ class _Reader:
         return key is not None
 
     def _field(self, name: str | None) -> bool:
-        # A private name is another one within a class.
+        # Inside a class, Python gives a private name another form.
         if name is None or name.startswith("__"):
             return False
         self._fields.add(name)
@@ -232,10 +237,13 @@ class _Reader:
 
 
 class _Uses:
-    """What the names in one function lead to."""
+    """A resolver of the names in one function."""
 
     def __init__(self, function: FunctionType, found: Occurrences, owner: Any, of: Fingerprint) -> None:
-        """`owner`: what a method is bound to. `of`: the code that reaches the function."""
+        """Keep the function; `owner` is the object that a method is bound to.
+
+        `of` is the fingerprint of the code that reaches the function.
+        """
         self.found = found
         self.owner = owner
         self._texts = [part.source for part in of.parts if part.is_function]
@@ -246,18 +254,18 @@ class _Uses:
         return self._bindings(name) == 1
 
     def literal(self, key: ast.expr) -> str | None:
-        """Return a key that is written out, or is a constant outside of the function; None for any other."""
+        """Return a key that is written out or is a constant outside of the function; None for any other key."""
         value = key.value if isinstance(key, ast.Constant) else self.value_of(key)
         return value if type(value) is str else None
 
     def value_of(self, node: ast.expr) -> Any:
-        """Return what an expression leads to outside of the function; None where only a run could tell."""
+        """Return the value that an expression leads to outside of the function; None if only a run could tell."""
         led, first = self.found.led.get(id(node)), node
         while isinstance(first, ast.Attribute) and not self._may_be_bound(first.attr):
             first = first.value
         if led is None or led.rest or not isinstance(first, ast.Name) or self._may_be_bound(first.id):
             return None
-        # What the function binds itself may be another thing when it runs. So may a parameter with a default.
+        # A name that the function binds may have another value when the function runs, as a parameter with a default.
         return None if self._bindings(first.id) else led.value
 
     def _may_be_bound(self, name: str) -> bool:
@@ -266,12 +274,12 @@ class _Uses:
         return any(text is None or binds.search(text) for text in self._texts)
 
     def is_getter(self, node: ast.expr) -> bool:
-        """Tell whether an expression leads to what gets a field by its name."""
+        """Tell whether an expression leads to a function that reads a field by its name."""
         value = self.value_of(node)
         return any(value is each for each in GETTERS)
 
     def method_of(self, node: ast.expr) -> FunctionType | None:
-        """Return the method that an attribute of the receiver is; None if it is none of its class alone."""
+        """Return the method that an attribute of the receiver is; None if it is not a method of its class alone."""
         match node:
             case ast.Attribute(value=ast.Name(id=name), attr=attr) if name == self._receiver and self.is_bound_once(
                 name
@@ -283,9 +291,9 @@ class _Uses:
         return None
 
     def _bindings(self, name: str) -> int:
-        """Count what binds or declares a name anywhere in the function, in nested scopes too."""
+        """Count the places that bind or declare a name anywhere in the function, nested scopes included."""
         count = 0
-        for node in itertools.islice(ast.walk(self.found.node), 1, None):  # its own name is bound around it
+        for node in itertools.islice(ast.walk(self.found.node), 1, None):  # the function's own name is bound outside
             if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
                 no_name = NO_NAMES.get(type(node))
                 said = [value for field, value in ast.iter_fields(node) if field != no_name]

@@ -1,10 +1,10 @@
-"""One call that an adapter records: of a node, a conditional edge, a tool, a task, a Runnable.
+"""Make one call that an adapter records: of a node, a conditional edge, a tool, a task or a Runnable.
 
-    attempt = step.attempt(input, config)         who asks, on what, in which surroundings
-    attempt.run(lambda config: node(input, config))   replayed, or run and recorded
+    attempt = step.attempt(input, config)             the step, its input and its surroundings
+    attempt.run(lambda config: node(input, config))   replay the call, or run and record it
 
-What is stored is what came out, with the ids of messages by name (`musubito_langgraph.messages`), and what was emitted
-on the way (`musubito_langgraph.watch`).
+The stored result holds the output, with names in place of the ids of messages (`musubito_langgraph.messages`). It also
+holds what the call emitted (`musubito_langgraph.watch`).
 """
 
 from __future__ import annotations
@@ -82,25 +82,28 @@ __all__ = [
 
 _WARNED: Final[set[tuple[str, str]]] = set()
 OUTPUT_AT: Final = "$[0][0]", "$.outputs[0][0]"
-"""Where in what is stored that lies which came out: see `pack`."""
+"""Paths of the output in the stored result: see `pack`."""
 
 
 class Place(NamedTuple):
-    """Where a call stands: its parents, None if its arguments say them, and its run, None if it is the one around."""
+    """The place of a call in its graph.
+
+    If `parents` is None, the arguments tell the parents. If `run` is None, the call belongs to the surrounding run.
+    """
 
     parents: tuple[Origin, ...] | None = None
     run: Callable[[MusubitoEngine, Scope], Run] | None = None
     turn: Callable[[Callable[[Any], Any]], Turn | None] | None = None
-    """Which one it is of tasks that run side by side and are equal in what counts of them."""
+    """The turn of a call among tasks that run side by side and whose counted inputs are equal."""
     is_released: bool = False
-    """Whether somebody's answer to an interrupt released it."""
+    """True if somebody's answer to an interrupt released the call."""
 
 
 ANYWHERE: Final = Place()
 
 
 class RecordedStep:
-    """An operation of an adapter, with what was said about it."""
+    """An operation of an adapter, with its settings."""
 
     def __init__(
         self,
@@ -114,9 +117,13 @@ class RecordedStep:
         is_done_anew: bool = False,
         state_of: Any = None,
     ) -> None:
-        """`calls`: see `watched`. `counting` narrows what is given to the `inputs` of the configuration; by default, to
-        keys of a state. `is_done_anew`: it is done each time that somebody's answer releases it. `state_of`: the
-        function that is given a state, of which the keys count that it reads."""
+        """Make a step of `code`.
+
+        - `calls`: see `watched`.
+        - `counting` narrows an input to the `inputs` of the configuration; by default, to keys of a state.
+        - `is_done_anew`: the step runs each time that somebody's answer releases it.
+        - `state_of`: the function that is given a state. Only the keys of the state count that the function reads.
+        """
         self.is_done_anew = is_done_anew
         self._counting = counting or counted_keys
         homes = homes_of(code)
@@ -134,13 +141,13 @@ class RecordedStep:
         inputs = self.operation.definition.semantics.inputs
         if inputs is not None:
             return self._counting(value, inputs)
-        # An effect is known by its arguments, whatever becomes of the code that reads them.
+        # An effect is identified by all of its arguments, however the code that reads them changes.
         keys = None if self.is_effect else keys_read(self._state_of, code, self._home)
         return value if keys is None else keys.of(value)
 
     @property
     def is_effect(self) -> bool:
-        """Whether it must not be repeated."""
+        """Tell whether the step has an effect that must not be repeated."""
         return self.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
 
     def attempt(
@@ -151,14 +158,19 @@ class RecordedStep:
         others: Mapping[str, object] | None = None,
         given: RunnableConfig | None = None,
     ) -> Attempt:
-        """A call with this input. `others` are inputs besides; `given` is the config as it was given, `config` if
-        nothing is said: what runs inherits the rest by itself. Raises `ValueError` if the config asks for what there
-        is not."""
+        """Return a call of the step with this input.
+
+        `others` are further inputs. `given` is the config as the caller gave it, by default `config`; the step's
+        function inherits the rest itself. Raise `ValueError` if the config asks for something that does not exist.
+        """
         return Attempt(self, value, config, place, others or {}, config if given is None else given)
 
 
 def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
-    """Return the keys of a state that count, or the fields of one that is an object; the whole where none is there."""
+    """Return the keys of a state that count, or the fields of a state that is an object.
+
+    If the state has none of these names, the whole state is returned.
+    """
     if isinstance(value, Mapping):
         chosen = {name: value[name] for name in names if name in value}
     elif isinstance(value, BaseModel) or is_dataclass(value):
@@ -169,13 +181,13 @@ def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
 
 
 def reaches(walk: Walk, step: RecordedStep | None) -> None:
-    """The code that is looked at may call this step, be it from a thread that does not know where it was begun."""
+    """Note that the code that the walk looks at may call this step, even from a thread that does not know its call."""
     if step is not None:
         walk.steps.add(step.operation.name)
 
 
 class Attempt:
-    """One call. `run` and `arun` make it; `begun` says afterwards what it came to be in the lineage."""
+    """One call. `run` and `arun` make the call; `begun` then returns its origin in the lineage."""
 
     def __init__(
         self,
@@ -199,21 +211,21 @@ class Attempt:
         self._naming: Naming | None = None
         self._code: Fingerprint | None = None
         self._unidentified: InputError | None = None
-        """Why its input has no identity: it is recorded as a call that is never replayed."""
+        """Why the input has no identity. Such a call is recorded, and is never replayed."""
         self._before: InputDigest | None = None
-        """What it was given."""
+        """Digest of the call's input before the call ran."""
         self._around_before: bytes | None = None
         self._events: Events | None = None
         self._ran: list[Any] = []
-        """What came out if it was run here, as it is."""
+        """The output itself, if the call ran here."""
         self._to_tell: list[Told] = []
-        """What callbacks are still to be told, of what was replayed."""
+        """Events of a replayed call that callbacks are still to be told."""
         self._asked_before = False
-        """Whether a model was asked when what is replayed was recorded."""
+        """True if a model was asked when the replayed execution was recorded."""
 
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
-        """What `go` gives back with the config that it is to use, or what it gave back earlier."""
+        """Return what `go` returns for the config that it is given, or what `go` returned earlier."""
         story = self.story(lambda: self.recorded(go))
         if story is None:
             return self._live(go)
@@ -222,14 +234,14 @@ class Attempt:
             result = run_story(story)
         except ToolFailed:
             if not self._ran:
-                raise  # a call failed that this one waited for
+                raise  # another call failed, for which this call waited
             return self._ran[0]
         output = self.outcome(result)
         self.dispatch()
         return output
 
     async def arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        """As `run`."""
+        """Make the call as `run` does, with an async function."""
         story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
         if story is None:
             return await self._alive(go)
@@ -238,14 +250,14 @@ class Attempt:
             result = await run_story_async(story)
         except ToolFailed:
             if not self._ran:
-                raise  # a call failed that this one waited for
+                raise  # another call failed, for which this call waited
             return self._ran[0]
         output = self.outcome(result)
         await self.adispatch()
         return output
 
     def story(self, function: Callable[[], Any]) -> Story | None:
-        """The call as the core tells it; None if it is not to be recorded, or cannot be."""
+        """Return the call in the form that the core performs, None if the call is not recorded."""
         if not self.is_recorded:
             return None
         engine, scope = self.standing()
@@ -258,11 +270,11 @@ class Attempt:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it is to be."""
+        """Tell whether the call is to be recorded."""
         return self._invocation.mode is not Mode.OFF
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
-        """What identifies it, and what is to be run if it is not replayed."""
+        """Return the identity of the call, and the function that runs if the call is not replayed."""
         operation = self.step.operation
         code = self._code = operation.fingerprint()
         error = self._unidentified
@@ -274,7 +286,8 @@ class Attempt:
         turn = self._place.turn and self._place.turn(lambda value: self.step.counted(value, code))
         again = lambda: self._arguments(code)[0]  # noqa: E731 - it is made where it is needed
         call = operation.call(engine, code, arguments, function, turn, again, output_at=OUTPUT_AT)
-        # What one person agreed to, another did not. What was done as an effect stays done.
+        # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
+        # done.
         anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
         return forced(call) if anew else call
 
@@ -290,9 +303,9 @@ class Attempt:
         return {"input": self._value, **self._others}
 
     def _digest(self) -> InputDigest | None:
-        """Return the digest of what it was given and may change, as it is now."""
+        """Return the digest of the input that the call may change, as it is now."""
         if self.step.operation.definition.semantics.inputs is not None:
-            return self._digest_of_all()  # it may get at what was said not to count
+            return self._digest_of_all()  # its function can still reach the inputs that were said not to count
         return self._digest_of(self._arguments)
 
     def _digest_of_all(self) -> InputDigest | None:
@@ -311,8 +324,7 @@ class Attempt:
             return None
 
     def _changed_in_place(self) -> str | None:
-        """Return where something was changed in place of what it was given or what is around it, None if nothing
-        was."""
+        """Return where the call has changed its input or its surroundings in place, None if it changed neither."""
         before, now = self._before, self._digest()
         if (before and before.digest) != (now and now.digest):
             return "" if before is None or now is None or self._is_keyed else _where(before, now)
@@ -330,7 +342,7 @@ class Attempt:
         return around.as_it_is(self._code)
 
     def standing(self) -> tuple[MusubitoEngine, Scope]:
-        """Who records it, and where it stands."""
+        """Return the engine that records the call, and the scope of the call."""
         engine, scope = self.step.settings.engine_for(self._invocation), SCOPE.get()
         parents = self._place.parents
         run = scope.run if scope.engine is engine else None
@@ -342,11 +354,11 @@ class Attempt:
         return engine, self._scope
 
     def goes_on_without(self, error: InputError) -> bool:
-        """Say once for each node and field that the input has no identity, and tell whether the call is recorded all
-        the same. Raise `NotReplayed` where nothing may run.
+        """Warn that the input has no identity, once for each node and field; tell whether the call is still recorded.
 
-        Where even the code has no identity, and of an effect, which goes by its arguments, nothing is recorded, and
-        what encloses the call cannot be repeated.
+        Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
+        recorded of an effect either, since an effect is identified by its arguments. Then no enclosing call can be
+        replayed.
         """
         if self._invocation.mode is Mode.REPLAY_ONLY:
             raise NotReplayed(self.step.operation.name, str(error)) from error
@@ -362,18 +374,18 @@ class Attempt:
         return True
 
     def ran(self, output: Any) -> None:
-        """It ran, and this came out."""
+        """Note that the call ran, and returned this output."""
         self._ran = [output]
 
     def _identify(self, story: Story) -> None:
         if self._unidentified is not None:
             return
         if self.step.operation.definition.semantics.inputs is None:
-            self._before = story.given  # else it is looked at when it runs: what does not count may be much
+            self._before = story.given  # otherwise `begin` takes the digest: the part that does not count may be large
         self._node = story.keys.node
 
     def begun(self) -> tuple[Origin, ...]:
-        """What it is in the lineage, though it may have failed; nothing if it is not in it."""
+        """Return the origin of the call in the lineage, even if the call failed; nothing if it has none."""
         if self._origin is not None:
             return (self._origin,)
         if self._node is None:
@@ -383,15 +395,18 @@ class Attempt:
 
     @property
     def releases(self) -> bool:
-        """Whether an answer to an interrupt releases what follows: it was given to this step, or this step was released
-        and asked no model, so that it only led on."""
+        """Tell whether an answer to an interrupt releases what follows this call.
+
+        The answer was given to this call. Or the answer released this call, and this call asked no model: then it only
+        led on.
+        """
         events = self._events
         answered, asked = (False, self._asked_before) if events is None else (events.answered, events.asked_a_model)
         return answered or (self._place.is_released and not asked)
 
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> tuple[RunnableConfig, Events]:
-        """It runs now: the config to use, and where what it emits is recorded."""
+        """Begin to run; return the config to run with, and the recorder of what the call emits."""
         if self._before is None:
             self._before = self._digest()
         self._around_before = self._around_now()
@@ -406,7 +421,7 @@ class Attempt:
         return config, events
 
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
-        """Run it; gives back what is stored."""
+        """Run `go`, and return what is stored."""
         config, events = self.begin()
         with within(config):
             output = unobserved(go(config))
@@ -421,7 +436,7 @@ class Attempt:
         return self.packed([output], events)
 
     def packed(self, chunks: Sequence[Any], events: Events) -> Any:
-        """What is stored of an output, which may have come in pieces."""
+        """Return what is stored of an output, which may have come in chunks."""
         failed = failed_tools(chunks)
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
         if failed:
@@ -433,7 +448,7 @@ class Attempt:
             not_replayable(Cause.CHANGED_IN_PLACE.of(changed))
             return None
         if not events.told_of_usage:
-            # Nobody was seen to ask a model, so what the messages say of it counts.
+            # No model was seen to be asked, so the usage counts that the messages report.
             events.uses(new_in(chunks, self._given_to_it()))
         if self._unidentified is not None:
             return None
@@ -475,7 +490,7 @@ class Attempt:
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
     def outcome(self, result: MusubitoResult[Any]) -> Any:
-        """What came out: the very object if it ran here, else what was stored, with ids of its own."""
+        """Return the output: the very object if the call ran here, else the stored output with new ids."""
         self.ended(result)
         if self._ran:
             return self._ran[0]
@@ -483,14 +498,17 @@ class Attempt:
         return chunks[0] if len(chunks) == 1 else added(chunks)
 
     def ended(self, result: MusubitoResult[Any]) -> None:
-        """It is known in the lineage."""
+        """Note the origin of the call in the lineage."""
         if self._unidentified is not None:
-            return  # of what it gave nothing is known there
+            return  # the lineage knows nothing of its output
         artifact = result.artifact_id
         self._origin = Origin(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
 
     def tell_tracers(self) -> None:
-        """The run around it, if that is all its own, says in its metadata what was replayed or recorded."""
+        """Add to the metadata of a surrounding tracer run which result was replayed or recorded.
+
+        This happens only if the call has a run of its own there.
+        """
         callbacks = self.config.get("callbacks")
         if self._origin is None or not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
             return
@@ -500,7 +518,7 @@ class Attempt:
                 run.add_metadata({"musubito_node_id": self._origin.node, "musubito_replayed": not self._ran})
 
     def unpacked(self, value: Any) -> list[Any]:
-        """The output in the pieces in which it was recorded; what was emitted is emitted again."""
+        """Return the stored output in its chunks, and emit again what was emitted."""
         assert self._naming is not None  # noqa: S101 - what was found was identified
         said: Any = unpack(value, self._naming)
         chunks, events = said
@@ -509,7 +527,7 @@ class Attempt:
         return list(chunks)
 
     def dispatch(self) -> None:
-        """Callbacks are told what was dispatched, and of models and tools, as when it ran."""
+        """Tell callbacks of the dispatched events, and of models and tools, as they were told when the call ran."""
         if self._to_tell:
             telling, heard = retold(get_callback_manager_for_config(self.config), self._to_tell), None
             with suppress(StopIteration):
@@ -517,7 +535,7 @@ class Attempt:
                     heard = telling.send(heard)
 
     async def adispatch(self) -> None:
-        """As `dispatch`, of whom some may have to be awaited."""
+        """Tell callbacks as `dispatch` does; some of them may have to be awaited."""
         if self._to_tell:
             telling, heard = retold(get_async_callback_manager_for_config(self.config), self._to_tell), None
             with suppress(StopIteration):
@@ -527,8 +545,10 @@ class Attempt:
 
 @contextmanager
 def within(config: RunnableConfig) -> Iterator[None]:
-    """What asks for the config of where it runs (`get_config`, `interrupt`) is given the one around, watched as this
-    one is. Outside of any run there is none to be asked for."""
+    """Run in a context in which the surrounding config is watched, as `config` is.
+
+    `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config.
+    """
     around = var_child_runnable_config.get()
     if around is None:
         with inside(None):
@@ -543,7 +563,7 @@ def within(config: RunnableConfig) -> Iterator[None]:
 
 
 def without_identity(error: InputError) -> str:
-    """Return what has no identity in an input, as a part of a `Cause`."""
+    """Return the part of an input that has no identity, as a part of a `Cause`."""
     return f"{error.argument}{error.path[1:]}, {error.problem.partition(' (')[0]}"
 
 
@@ -551,13 +571,16 @@ def _where(before: InputDigest, now: InputDigest) -> str:
     """Return the first paths at which two inputs differ."""
     try:
         found = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
-    except ArtifactUnreadable:  # it is nested too deeply to be shown
+    except ArtifactUnreadable:  # the input is nested too deeply to be shown
         return ""
     return ", ".join(each.path for each in found)
 
 
 def added(chunks: Sequence[Any]) -> Any:
-    """One value of all pieces, as LangChain adds them up: the last one where they do not add."""
+    """Return the sum of all chunks, as LangChain adds them.
+
+    A chunk that cannot be added replaces the sum of the chunks before it.
+    """
     output: Any = None
     for number, chunk in enumerate(chunks):
         if number == 0:

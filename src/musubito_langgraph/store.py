@@ -1,8 +1,8 @@
-"""LangGraph's store as a node sees it: what it reads is noted, and what it writes cannot be repeated by a replay.
+"""Record what a node does with LangGraph's store: reads are noted, and a write prevents a replay.
 
-Each public method is the store's own, also where a class of the user's overrides it. A read is noted as the method that
-was called with its arguments, which are data, so that it can be asked again in another process. What else is done with
-a store (its attributes, methods of the user's own) cannot be asked again.
+Each public method is the store's own, even if a class of the user's overrides it. A read is noted as the name of the
+called method and its arguments. These are data, so another process can repeat the read. Nothing else that is done with
+a store can be repeated: the use of its attributes, and of methods of the user's own.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from musubito_langgraph.fingerprint import all_fields
 __all__ = ["STORE", "NotingStore", "asks_a_model", "noting", "observed", "shown", "store_behind"]
 
 STORE = "store"
-"""The kind of these reads."""
+"""Kind of the reads of a store."""
 READS: Final = ("get", "search", "list_namespaces", "batch")
 WRITES: Final = ("put", "delete")
 BATCHES: Final = ("batch", "abatch")
 REFRESHING: Final = ("get", "aget", "search", "asearch")
 DATED: Final = "dated "
-"""How the keys of those reads begin whose items' times count."""
+"""Prefix of the keys of reads for which the times of items count."""
 UNDATED: Final = frozenset({"__class__", "key", "namespace", "score", "value"})
-"""What of an item says nothing of its times. Whoever prints, copies or compares an item sees its times."""
+"""Attributes of an item that do not show its times. Code that prints, copies or compares an item sees its times."""
 
 
 class NotingStore(BaseStore):
-    """Pass everything on to the store that it stands before, and tell the open step of it.
+    """A stand-in that passes everything on to a store, and tells the open step of it.
 
-    In a thread that does not know which step is open (`ThreadPoolExecutor.submit`), tell the step that it was made for
-    and all steps inside. To `isinstance`, it is of the store's class. It derives from `BaseStore` alone: the finalizer
-    of a store's own class would end what the store still needs.
+    A thread may not know which step is open (`ThreadPoolExecutor.submit`). There it tells the step that it was made
+    for, and all steps inside. For `isinstance`, it is of the store's class. It derives from `BaseStore` alone: the
+    finalizer of a store's own class would end what the store still needs.
     """
 
     __slots__ = ("_found", "_frame", "_store")
@@ -79,8 +79,10 @@ class NotingStore(BaseStore):
 
 
 def noting(store: BaseStore, frame: Frame | None, found: list[Any]) -> NotingStore:
-    """Return this store for a step whose body is `frame`. What is read is put into `found`, and into those of the
-    steps around the step."""
+    """Return a stand-in for this store, for a step whose body is `frame`.
+
+    The values that are read are put into `found`, and into the lists of the steps around the step.
+    """
     around = object.__getattribute__(store, "_found") if isinstance(store, NotingStore) else ()
     store = store_behind(store)
     instance: NotingStore = object.__new__(_class_before(type(store)))
@@ -97,7 +99,7 @@ def store_behind(store: Any) -> Any:
 
 @cache
 def _class_before(cls: type[BaseStore]) -> type[NotingStore]:
-    """Return the class that stands before stores of class `cls`: Python looks up operators by class alone."""
+    """Return the class of stand-ins for stores of class `cls`: Python looks up operators by class alone."""
     names = {name: getattr_static(cls, name) for name in dir(cls) if name.startswith("__") and name != "__del__"}
     operators = {
         name: _operator(name)
@@ -116,7 +118,7 @@ def _operator(name: str) -> Any:
 
 
 def _is_anothers(store: Any) -> bool:
-    """Whether it was made for none of the steps that are open here, which then may have another store."""
+    """Tell whether the stand-in was made for no step that is open here; these steps may have another store."""
     here = SCOPE.get().frame
     return here is None or object.__getattribute__(store, "_frame") not in here.enclosing()
 
@@ -155,7 +157,7 @@ def _aread(name: str) -> Any:
 
 def _write(name: str) -> Any:
     def write(self: NotingStore, *args: Any, **kwargs: Any) -> Any:
-        # What an async one gives back is the caller's to await.
+        # The caller awaits what an async method returns.
         _cannot_repeat(self, Cause.STORE_WRITTEN.of(at_line_of_user(name)))
         return getattr(store_behind(self), name)(*args, **kwargs)
 
@@ -170,7 +172,7 @@ _METHODS: Final[Mapping[str, Any]] = {
 
 
 def _key(store: NotingStore, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """What is asked, as it is now; None if it cannot be asked again."""
+    """Return a read as it is now, as a text; None if it cannot be repeated."""
     if name in BATCHES and not all(map(_only_reads, (*args, *kwargs.values()))):
         _cannot_repeat(store, Cause.STORE_WRITTEN.of(at_line_of_user(name)))
         return None
@@ -186,7 +188,7 @@ def _only_reads(ops: Any) -> bool:
 
 
 def _note(store: NotingStore, key: str | None, found: Any) -> Any:
-    """Note a read, and return what the node is given of what was found."""
+    """Note a read, and return the result as the node is given it."""
     if key is None:
         return found
     frame = _frame_of(store)
@@ -217,7 +219,7 @@ def _frame_of(store: NotingStore) -> Frame | None:
 
 
 def _digest(found: Any, *, dated: bool) -> bytes | None:
-    """Return the digest of what was found, with the times of its items if it is `dated`."""
+    """Return the digest of what was found; `dated` includes the times of its items."""
     return None if found is None else sha256(canonical(_plain(found, dated=dated))).digest()
 
 
@@ -229,7 +231,7 @@ def _plain(found: Any, *, dated: bool) -> Any:
 
 
 class NotingItem:
-    """Stand before an item of the store, and tell when code looks at more of it than `UNDATED`."""
+    """A stand-in for an item of the store, which tells when code looks at more of the item than `UNDATED`."""
 
     __slots__ = ("_item", "_looked")
     __module__ = Item.__module__
@@ -257,7 +259,7 @@ class NotingItem:
         return repr(_item_behind(self, looks=True))
 
     def __musubito_identity__(self) -> object:
-        """Return all that it holds."""
+        """Return all that the item holds."""
         return _plain(_item_behind(self, looks=False), dated=True)
 
 
@@ -269,7 +271,7 @@ def _item_behind(item: NotingItem, *, looks: bool) -> Item:
 
 
 def _noting_items(found: Any, looked: Callable[[], None]) -> Any:
-    """Return what was found, with each item behind one that tells of looks at its times."""
+    """Return what was found, with a stand-in for each item that tells of looks at its times."""
     if type(found) in (Item, SearchItem):
         return NotingItem(found, looked)
     return [_noting_items(each, looked) for each in found] if type(found) is list else found
@@ -279,11 +281,14 @@ def _noting_items(found: Any, looked: Callable[[], None]) -> Any:
 
 
 def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | None:
-    """What a read would find now; to be awaited where a loop runs, unless it is answered from memory."""
+    """Return the digest of what a read would find now.
+
+    Where an event loop runs, the result has to be awaited, unless the store answers from memory.
+    """
     (name, args, kwargs), dated = _asked(key), key.startswith(DATED)
     on_loop = asyncio._get_running_loop() is not None
     if _is_langgraphs(store, name):
-        # Both of its forms find the same.
+        # The sync and the async method find the same.
         plain = name.removeprefix("a")
         at_once = isinstance(store, InMemoryStore) and store.embeddings is None
         name = f"a{plain}" if on_loop and not at_once else plain
@@ -297,14 +302,14 @@ def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | No
 
 
 def shown(key: str) -> str:
-    """Return a read as a reader is to see it: `store.get(('users',), 'ann')`."""
+    """Return a read in the form for readers: `store.get(('users',), 'ann')`."""
     name, args, kwargs = _asked(key)
     given = [repr(each) for each in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
     return f"store.{name}({', '.join(given)})"
 
 
 def asks_a_model(store: BaseStore, key: str) -> bool:
-    """Whether a read searches by meaning, for which what is searched for is embedded."""
+    """Tell whether a read searches by meaning: then a model embeds the query."""
     _, args, kwargs = _asked(key)
     ops = [op for each in args if type(each) is list for op in each]
     queries = [kwargs.get("query"), *(op.query for op in ops if isinstance(op, SearchOp))]
@@ -320,14 +325,14 @@ async def _awaited(ask: Callable[[], Awaitable[Any]], *, dated: bool) -> bytes |
 
 
 def _is_langgraphs(store: BaseStore, name: str) -> bool:
-    """Whether neither form of this method is the user's own."""
+    """Tell whether neither the sync nor the async form of this method is the user's own."""
     plain = name.removeprefix("a")
     methods = (getattr(store, each) for each in (plain, f"a{plain}", *BATCHES))
     return all(str(getattr(method, "__module__", None)).startswith("langgraph.") for method in methods)
 
 
 def _looked(given: Any) -> Any:
-    """As it is given to look again, which must not make anything live longer."""
+    """Return an argument for a read that is repeated, which must not refresh the time to live of anything."""
     if isinstance(given, GetOp | SearchOp):
         return given._replace(refresh_ttl=False)
     return [_looked(each) for each in given] if type(given) is list else given

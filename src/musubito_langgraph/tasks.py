@@ -1,5 +1,8 @@
-"""The functional API: `@task`s are steps, wherever they are called; an `@entrypoint` is not, since LangGraph runs its
-body again whenever it resumes."""
+"""Make steps of the tasks of the functional API.
+
+A `@task` is a step, wherever it is called. An `@entrypoint` is no step, since LangGraph runs its body again whenever it
+resumes.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +33,20 @@ __all__ = ["recorded_calls", "recorded_entrypoint"]
 
 Caller = Callable[..., Any]
 _TASKS: Final[dict[tuple[int, int, frozenset[str]], tuple[Callable[..., Any], Node, Callable[..., Any]]]] = {}
-"""By function, node and what the caller gives itself: what is made of a task's function, whose code need not be looked
-through again. Function and node are held with it, so that their ids stay theirs. The oldest go where tasks are defined
-anew again and again."""
+"""The step that was made of each task's function, so that its code need not be looked through again. The key is the
+function, the node and the arguments that the caller fills in. Function and node are kept, so that their ids stay
+theirs. If tasks are defined anew again and again, the oldest entries are removed."""
 MOST: Final = 1_000
+"""Number of functions of tasks that are kept."""
 INJECTED: Final = frozenset({"config", "writer", "store", "runtime", "error"})
-"""What LangGraph fills in without being asked, where the caller has not."""
+"""Arguments that LangGraph fills in without being asked, unless the caller has."""
 
 
 def recorded_calls(node: Node, place: str | None = None) -> Callable[[Caller], Caller]:
-    """Makes of LangGraph's function that calls tasks one that calls them as steps. Their names begin with `place`: with
-    the node's name, if nothing is said."""
+    """Return a function that replaces LangGraph's function for calling tasks, and calls them as steps.
+
+    The names of the steps begin with `place`, by default with the node's name.
+    """
     place = node.operation if place is None else place
 
     def recorded(caller: Caller) -> Caller:
@@ -65,14 +71,17 @@ def _recorded_task(function: Callable[..., Any], node: Node, place: str, given: 
 
 
 def _name_of(function: Any) -> str:
-    """As LangGraph calls the task."""
+    """Return the name that LangGraph gives the task."""
     if hasattr(function, "__name__"):
         return str(function.__name__)
     return str(function.func.__name__ if hasattr(function, "func") else type(function).__name__)
 
 
 def _task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
-    """`given`: which of what LangGraph would fill in, the caller has filled in: arguments like others."""
+    """Return a function that makes a step of each call of `function`.
+
+    `given` are the arguments that LangGraph would fill in and that the caller has filled in; they count like others.
+    """
     name = _name_of(function)
     semantics = node.settings.semantics(f"{node.path}/{name}")
 
@@ -80,7 +89,7 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
         try:
             bound = inspect.signature(function).bind_partial(*given["args"], **given["kwargs"]).arguments
         except TypeError:
-            return given  # they do not fit, which calling it will say
+            return given  # the arguments do not fit; the call itself will raise the error
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
     step = RecordedStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
@@ -92,7 +101,7 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
         return step.attempt({"args": args, "kwargs": counts}, config, Place(None, node.run(standing_in(config))))
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """What LangGraph hands to the function besides its arguments, as a step is to see it."""
+        """Return what LangGraph hands to the function besides its arguments, as a step is to see it."""
         runtime = _compat.runtime_in(config)
         watching = {"config": config, "runtime": runtime}
         if runtime is not None:
@@ -129,12 +138,12 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
 
 
 class RecordedEntrypoint(_compat.RunnableCallable):
-    """The body of an `@entrypoint`: runs as it is, and the tasks that it calls are steps."""
+    """The body of an `@entrypoint`, which runs as it is; the tasks that it calls are steps."""
 
     musubito_node: Node
 
     def __getstate__(self) -> dict[str, Any]:
-        # The steps of its tasks are made where they are called.
+        # The steps of its tasks are made when they are called, so only the source of the body has to travel.
         body = self.func or self.afunc
         tracker = CodeTracker(body, module=self.musubito_node.settings.home) if body is not None else None
         return {**vars(self), "statements": () if tracker is None else tracker.statements()}
@@ -145,7 +154,10 @@ class RecordedEntrypoint(_compat.RunnableCallable):
 
     @property
     def _place(self) -> str:
-        """An entrypoint that is no part of a graph goes by its own name alone."""
+        """Return the place of the entrypoint's tasks.
+
+        An entrypoint that is no part of a graph has its own name alone.
+        """
         node = self.musubito_node
         return node.operation if "/" in node.path else node.path
 
@@ -160,7 +172,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
-        """What the body gives back."""
+        """Return what the body returns."""
         config, scope = self._standing(ensure_config() if config is None else config)
         token = SCOPE.set(scope)
         try:
@@ -175,7 +187,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """What the body gives back."""
+        """Return what the body returns."""
         given = ensure_config() if config is None else config
         config, scope = await off_loop(lambda: self._standing(given))
         token = SCOPE.set(scope)
@@ -187,7 +199,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
 
 
 def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:
-    # Which tasks its body calls is seen only when it runs.
+    # The tasks that the body calls are known only when it runs, so any task counts as reached.
     walk.steps.add(f"{value._place}/{ANY}")
     return of_runnable(value, walk)
 
@@ -196,7 +208,7 @@ register_kind(RecordedEntrypoint, _of_entrypoint)
 
 
 def recorded_entrypoint(bound: _compat.RunnableCallable, node: Node) -> RecordedEntrypoint:
-    """The same body, whose tasks are steps."""
+    """Return the same body, whose tasks are steps."""
     made: Any = _compat.copied(bound)
     made.__class__ = RecordedEntrypoint
     _compat.drawn_as(made, bound)

@@ -1,4 +1,4 @@
-"""The tools of a `ToolNode` as steps."""
+"""Make steps of the tools of a `ToolNode`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["recorded_tools", "seen_by_tools"]
 
 MOST_TOOLS: Final = 256
-"""So many are kept as steps: middleware may make tools anew for each request."""
+"""Number of tools that are kept as steps; middleware may make tools anew for each request."""
 
 
 def recorded_tools(tools: Any, node: Node) -> Any:
-    """A tool node like this one, whose tools are steps called `<node>.<tool>`."""
+    """Return a tool node like this one, whose tools are steps called `<node>.<tool>`."""
     steps = _Tools(tools, node)
     return StandIn(tools, _execute_tool_sync=steps.execute, _execute_tool_async=steps.aexecute)
 
 
 class _Tools:
-    """Executes tool calls, each as a step, as the tool node itself would."""
+    """The tool calls of a tool node: each is executed as a step, and as the tool node itself would execute it."""
 
     def __init__(self, tools: Any, node: Node) -> None:
         self._tools = tools
@@ -42,11 +42,11 @@ class _Tools:
         self._steps: dict[int, tuple[Any, RecordedStep]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # What goes by where things lie in this process says nothing in another.
+        # The keys of `_steps` are ids of objects, which mean nothing in another process.
         return {**vars(self), "_steps": {}}
 
     def execute(self, request: Any, input_type: Any, config: RunnableConfig) -> Any:
-        """What the tool gives back, or gave back earlier."""
+        """Return what the tool returns, or what it returned earlier."""
         if request.tool is None:
             return self._tools._execute_tool_sync(request, input_type, config)
         attempt, around = self._attempt(request, config), config
@@ -65,7 +65,7 @@ class _Tools:
             return self._tools._execute_tool_sync(_failing(request, error, go), input_type, config)
 
     async def aexecute(self, request: Any, input_type: Any, config: RunnableConfig) -> Any:
-        """What the tool gives back, or gave back earlier."""
+        """Execute a tool call as `execute` does, with an async tool."""
         if request.tool is None:
             return await self._tools._execute_tool_async(request, input_type, config)
         attempt, around = self._attempt(request, config), config
@@ -94,7 +94,7 @@ class _Tools:
             others["state"] = _compat.state_told(request)
             given, told = _compat.runtime_in(config), request.runtime
             if given is not None and told.context is not given.context:
-                # A wrapper of tool calls has put another in its place.
+                # A wrapper of tool calls has replaced the context.
                 others["context"] = told.context
             tools = getattr(told, "tools", None)
             if tools and _looks_at_tools(step.operation.fingerprint()):
@@ -123,12 +123,15 @@ def _counted_call(call: Any, names: tuple[str, ...]) -> Any:
 
 
 def _looks_at_tools(code: Fingerprint) -> bool:
-    """Whether it may ask its runtime which tools there are."""
+    """Tell whether this code may ask its runtime for the tools."""
     return any(part.is_function and (part.source is None or "tools" in part.source) for part in code.parts)
 
 
 def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
-    """The request as the tool is to see it: watched, as `config` is, which was made of the one `around` the call."""
+    """Return the request as the tool is to see it, watched as `config` is watched.
+
+    `config` was made of the config `around` the call.
+    """
     runtime, before = _compat.runtime_in(config), _compat.runtime_in(around)
     told = request.runtime
     if runtime is None or before is None or told is None:
@@ -147,7 +150,7 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
 
 
 class _Failing:
-    """Stands for a tool of which it is known already how it fails."""
+    """Stands for a tool whose error is already known."""
 
     def __init__(self, tool: Any, error: BaseException) -> None:
         self._tool = tool
@@ -157,17 +160,19 @@ class _Failing:
         return getattr(self._tool, name)
 
     def invoke(self, *_: Any) -> Any:
-        """Fails so."""
+        """Raise the known error."""
         raise self._error
 
     async def ainvoke(self, *_: Any) -> Any:
-        """Fails so."""
+        """Raise the known error."""
         raise self._error
 
 
 def _failing(request: Any, error: Exception, go: Any) -> Any:
-    """The request, to a tool that fails with this error, so that the tool node does with it what it does. What was not
-    raised in `go` is no failure of the tool, but one of its record: it is raised."""
+    """Return the request for a tool that fails with this error, so that the tool node handles the error as usual.
+
+    An error that `go` did not raise is no failure of the tool, but of its record: that error is raised.
+    """
     if not any(frame.f_code is go.__code__ for frame, _ in walk_tb(error.__traceback__)):
         raise error
     failed = error.__cause__ if isinstance(error, NotCalled) and error.__cause__ else error
@@ -176,7 +181,10 @@ def _failing(request: Any, error: Exception, go: Any) -> Any:
 
 @contextmanager
 def _as_it_failed() -> Iterator[None]:
-    """What the record of an effect is told of a failure: that nothing happened, where the tool was not called."""
+    """Raise `NotCalled` instead of an error of a tool that was not called.
+
+    From this the record of an effect learns that nothing happened.
+    """
     try:
         yield
     except Exception as error:
@@ -186,7 +194,7 @@ def _as_it_failed() -> Iterator[None]:
 
 
 def seen_by_tools(tools: Any, value: Any, config: RunnableConfig) -> Mapping[str, object]:
-    """The state, if a tool that is called sees it, or something that is around all tools: it is read past the input."""
+    """Return the state, if a called tool or a wrapper of all tools sees it: they read it besides their input."""
     names = _compat.tools_called(tools, value)
     if names is None or _compat.has_wrapper(tools) or any(_compat.tool_sees_state(tools, name) for name in names):
         return {"state": _compat.state_of_tools(tools, value, config)}

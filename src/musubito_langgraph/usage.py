@@ -1,4 +1,4 @@
-"""How many tokens models have used, as LangChain tells it."""
+"""Count the tokens that models have used, as LangChain reports them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["ModelUsage", "new_in", "used_in"]
 
 
 MOST: Final = 10**12
-"""More tokens than this are a mistake."""
+"""Largest plausible number of tokens for one answer; a larger number is a mistake."""
 
 
 class ModelUsage(NamedTuple):
-    """Tokens of one answer; the model is "" where nothing names it."""
+    """The tokens of one answer; the model is "" if nothing names it."""
 
     model: str
     input_tokens: int
@@ -26,12 +26,12 @@ class ModelUsage(NamedTuple):
 
 
 def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
-    """What one call of a model used; `model` is what it is called if the answer does not say."""
+    """Yield the tokens that one call of a model used; `model` is its name if the answer does not tell it."""
     said: dict[str, Any] = response.llm_output or {}
     model = str(said.get("model_name") or said.get("model") or model)
     told = False
     for generations in response.generations:
-        # Of several answers to one question, each says what all of them took.
+        # If one question has several answers, each answer reports the tokens of all of them.
         generation = generations[0] if generations else None
         if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
             usage = _of_message(generation.message, model)
@@ -48,7 +48,7 @@ def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
 
 
 def new_in(output: object, given: object) -> Iterator[ModelUsage]:
-    """What the messages in an output say that was used for them, but for those that were given."""
+    """Yield the tokens that messages in an output report, without messages that the step was given."""
     made = [each for each in messages_in(output) if isinstance(each, AIMessage) and each.usage_metadata]
     if not made:
         return
@@ -64,7 +64,7 @@ def new_in(output: object, given: object) -> Iterator[ModelUsage]:
 
 def _of_message(message: AIMessage, model: str) -> ModelUsage | None:
     usage: Any = message.usage_metadata
-    if not isinstance(usage, dict) or usage.get("total_cost") == 0:  # so LangChain marks what came out of its own cache
+    if not isinstance(usage, dict) or usage.get("total_cost") == 0:  # LangChain sets 0 for an answer from its own cache
         return None
     said = message.response_metadata
     named = str(said.get("model_name") or said.get("model") or model)
@@ -72,7 +72,7 @@ def _of_message(message: AIMessage, model: str) -> ModelUsage | None:
 
 
 def _checked(model: str, tokens_in: object, tokens_out: object) -> ModelUsage | None:
-    """What somebody says who is checked by nobody; None if it is no usage."""
+    """Return the usage that a server reports, None if the numbers are not plausible."""
     if type(tokens_in) is int and type(tokens_out) is int and 0 <= tokens_in <= MOST and 0 <= tokens_out <= MOST:
         return ModelUsage(model, tokens_in, tokens_out)
     return None

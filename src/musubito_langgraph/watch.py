@@ -1,9 +1,13 @@
-"""What a node does besides returning: it is watched while it runs, so that a replay can do the same or is not made.
+"""Watch a node while it runs, and record what it does besides returning a value.
 
-Custom events, message tokens, pushed messages and writes to the state past the return value are recorded, in their
-order, and emitted again. What callbacks heard of models and tools follows. An answer to an interrupt, a write to the
-store, a graph inside that has a memory of its own: such executions are never replayed, nor is any step that was open
-then.
+A replay emits again what was recorded: custom events, message tokens, pushed messages and writes to the state besides
+the return value, in their order. After these, callbacks are told what models and tools did.
+
+Some executions are never replayed, and neither is any step that was open at that moment:
+
+- an execution that used an answer to an interrupt
+- an execution that wrote to the store
+- an execution that invoked a graph inside it that keeps a memory of its own
 """
 
 from __future__ import annotations
@@ -39,86 +43,98 @@ from musubito_langgraph.usage import ModelUsage, used_in
 __all__ = ["MODEL", "Events", "Told", "emit", "retold", "watched", "watched_likewise"]
 
 CUSTOM: Final = "custom"
+"""Kind of record: a custom event, and the graph inside the node that emitted it."""
 DISPATCHED: Final = "dispatched"
-"""What LangChain's `dispatch_custom_event` told to callbacks."""
+"""Kind of record: an event that LangChain's `dispatch_custom_event` sent to callbacks."""
 MODEL: Final = "model"
-"""A model begins to answer: what its messages say of it besides what all say here."""
+"""Kind of record: a model begins to answer. The record holds the metadata of its messages that differ from those
+around."""
 CHUNK: Final = "chunk"
+"""Kind of record: a chunk of a model's answer."""
 TEXT: Final = "text"
-"""A chunk that differs from the one before in its text alone."""
+"""Kind of record: a chunk that differs from the previous chunk in its text alone."""
 END: Final = "end"
-"""A model has answered: its whole message, None if that is what its chunks add up to."""
+"""Kind of record: a model has answered. The record holds the whole message, or None if the chunks add up to the
+message."""
 TOOL: Final = "tool"
-"""A tool begins: what is said of it besides what all say here, and the tool call, without an id if it had none."""
+"""Kind of record: a tool begins. The record holds the metadata that differ from those around, and the tool call. If the
+tool call had no id, the recorded id is None."""
 DONE: Final = "done"
-"""A tool has ended: what it gave back, None if that is its message in the output."""
+"""Kind of record: a tool has ended. The record holds its output, or None if its message is in the output of the
+node."""
 FAILED: Final = "failed"
-"""A model or a tool has failed: the text of its error."""
+"""Kind of record: a model or a tool has failed. The record holds the text of the error."""
 PUSHED: Final = "pushed"
-"""A message that `push_message` showed, and what is said of it besides what all say here."""
+"""Kind of record: a message that `push_message` showed, with the metadata that differ from those around."""
 WRITTEN: Final = "written"
-"""A channel of the state, and what was written to it past the return value."""
+"""Kind of record: a channel of the state, and the value that was written to it besides the return value."""
 _ASKED: Final[dict[UUID, tuple[Events, str, Frame | None]]] = {}
-"""By a model's run: who watches it, what the model is called, and who pays for it."""
+"""For each run of a model: the handler that watches it, the model's name, and the frame that its tokens count for."""
 NESTED: Final = "langgraph_checkpoint_ns", "checkpoint_ns"
-"""Metadata that begin with where the node is: what follows is recorded."""
+"""Keys of metadata whose values begin with the namespace of the node. Only the rest of such a value is recorded."""
 
 
 class Events(BaseCallbackHandler):
-    """What was emitted while something ran, in that order, as plain data and messages.
+    """A recorder of what is emitted while a node runs, as plain data and messages in their order.
 
-    Runs in the thread that calls it, so that the order is that of what happened.
+    The handlers run in the thread that calls them, so the order of the records is the order of the events.
     """
 
     run_inline = True
     raise_error = False
 
     def __init__(self, config: RunnableConfig) -> None:
-        """`config`: where it runs; what every message says there is not recorded."""
+        """Watch what runs with `config`.
+
+        Metadata that every message has there are not recorded.
+        """
         self.recorded: list[list[Any]] = []
         self.found: list[Any] = []
-        """What was read from the store."""
+        """The values that were read from the store."""
         self.asked_a_model = False
         self.answered = False
-        """Whether it used an answer to an interrupt, itself or by what it called."""
+        """True if the step used an answer to an interrupt, itself or in something that it called."""
         self.observe: Callable[[RunnableConfig], None] = _compat.nothing
-        """Notes what is read of a config that was made of the one around."""
+        """Called with each config that was made from the surrounding config; records what is read of that config."""
         self.config = config
         self.frame = SCOPE.get().frame
         self._models: dict[UUID, _Model] = {}
         self._tools: dict[UUID, int] = {}
-        """By a tool's run: its number among the models and tools."""
+        """For each run of a tool: its number among the models and tools."""
         self._inside: dict[UUID, int | None] = {}
-        """By run: the number of the tool that it is, or that it is inside of."""
+        """For each run: the number of the tool that the run is, or is inside of."""
         self._count = 0
         self._lock = threading.Lock()
 
     def custom(self, value: Any) -> None:
-        """A custom event, as it is now, and in which graph inside it was emitted."""
+        """Record a custom event as it is now, and the graph inside the node that emitted it."""
         here = f"{_compat.checkpoint_ns_in(self.config)}|"
         there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
         self.recorded.append([CUSTOM, _as_it_is(value), there.removeprefix(here) if there.startswith(here) else ""])
 
     subgraphs: Final = True
-    """`push_message` asks whether messages of subgraphs are shown."""
+    """`push_message` reads this attribute to learn whether messages of subgraphs are shown."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """Its class. `push_message` shows its messages to handlers of one class alone."""
+        """Return the class of this handler, or LangGraph's if `push_message` asks.
+
+        `push_message` shows its messages only to handlers of one class of LangGraph.
+        """
         return _compat.StreamMessagesHandler if _compat.is_pushing() else Events
 
     def _emit(self, meta: Any, message: BaseMessage, *, dedupe: bool = False) -> None:
-        """A message that `push_message` shows."""
+        """Record a message that `push_message` shows."""
         self.recorded.append(
             [PUSHED, _as_it_is(message), dict(_besides(meta[1], self.config, self.config.get("metadata") or {}))]
         )
 
     def writes(self, channel: str, value: Any) -> None:
-        """A write to the state past the return value, as it is now."""
+        """Record a write to the state besides the return value, as it is now."""
         self.recorded.append([WRITTEN, channel, _as_it_is(value)])
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """An event for callbacks, as it is now."""
+        """Record an event for callbacks as it is now."""
         self.recorded.append([DISPATCHED, name, _as_it_is(data)])
 
     def on_chain_start(
@@ -130,8 +146,11 @@ class Events(BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         **kwargs: Any,
     ) -> None:
-        """A Runnable begins. That a graph remembers cannot be told by the code that runs it, if that makes it only when
-        it is needed, or is given it."""
+        """Note that a Runnable begins, and whether it is a graph with a memory of its own.
+
+        The fingerprint of the calling code does not always show such a graph. The code may make the graph only when the
+        graph is needed, or may be given the graph.
+        """
         graph = _compat.graph_that_begins()
         if graph is not None and remembers(graph):
             not_replayable(Cause.GRAPH_REMEMBERS.of(graph.get_name()))
@@ -150,21 +169,21 @@ class Events(BaseCallbackHandler):
         inputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """A tool begins."""
+        """Record that a tool begins."""
         self._observe_inside()
         name = str(kwargs.get("name") or (serialized or {}).get("name") or "")
-        # As a tool call, so that its id is known as one.
+        # In the shape of a tool call: otherwise its id would not be recognised as an id.
         call = {"type": "tool_call", "name": name, "args": _kept(input_str if inputs is None else inputs)}
         self.begins(TOOL, run_id, parent_run_id, tags, metadata, {**call, "id": kwargs.get("tool_call_id")})
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """It has ended."""
+        """Record that a tool has ended."""
         number = self._tools.pop(run_id, None)
         if number is not None:
             self.recorded.append([DONE, number, _kept(output)])
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """It has failed."""
+        """Record that a tool has failed."""
         number = self._tools.pop(run_id, None)
         if number is not None:
             self.recorded.append([FAILED, number, str(error)])
@@ -173,7 +192,7 @@ class Events(BaseCallbackHandler):
         return None if parent_run_id is None else self._inside.get(parent_run_id)
 
     def _observe_inside(self) -> None:
-        # LangChain and LangGraph make plain dicts of the parts of configs that they merge.
+        # LangChain and LangGraph merge configs into plain dicts, which do not observe what is read of them.
         config = _compat.config_that_begins()
         if config is not None:
             self.observe(config)
@@ -189,7 +208,7 @@ class Events(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """A model begins to answer."""
+        """Record that a chat model begins to answer."""
         self._asked(run_id, metadata)
         name = str(kwargs.get("name") or (serialized or {}).get("name") or "")
         self.begins(MODEL, run_id, parent_run_id, tags, metadata, name)
@@ -205,21 +224,24 @@ class Events(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """One that answers with plain text; its tokens are not streamed as messages."""
+        """Note that a model begins to answer with plain text; its tokens are not streamed as messages."""
         self._asked(run_id, metadata)
 
     def _asked(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
-        # The innermost step that watches is told last, and is the one that pays.
+        # The handler of the innermost watching step is called last, and its step pays for the tokens.
         frame = SCOPE.get().frame
         if frame is None or not any(each is self.frame for each in frame.enclosing()):
             frame = self.frame
-        # A step of the core may run inside, which watches nothing.
+        # A step of the core may run inside the node. Such a step has no handler, but the tokens count for it.
         _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or ""), frame
         self.asked_a_model = True
 
     @property
     def told_of_usage(self) -> bool:
-        """Whether anybody said what was used: a model that was asked or answers once more, a step inside, the code."""
+        """Tell whether the tokens that were used are reported already.
+
+        A model reports them that is asked or emitted again, or a step inside, or the user's code.
+        """
         frame = self.frame
         return self.asked_a_model or (frame is not None and bool(frame.tokens or frame.inside))
 
@@ -232,7 +254,10 @@ class Events(BaseCallbackHandler):
         metadata: dict[str, Any] | None,
         what: Any,
     ) -> None:
-        """A model or a tool begins, or one that is emitted again; `what`: the model's name, or the tool call."""
+        """Record that a model or a tool begins, or is emitted again.
+
+        `what` is the model's name, or the tool call.
+        """
         said = dict(_besides(metadata or {}, self.config, _metadata_in(self.config)))
         around = _inherited_tags(self.config)
         with self._lock:
@@ -255,7 +280,7 @@ class Events(BaseCallbackHandler):
         tags: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """A piece of its answer."""
+        """Record a chunk of a model's answer."""
         model = self._models.get(run_id)
         if model is not None and isinstance(chunk, ChatGenerationChunk):
             self.recorded.append(model.piece(chunk.message))
@@ -263,7 +288,7 @@ class Events(BaseCallbackHandler):
     def on_llm_end(
         self, response: LLMResult, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        """All of it."""
+        """Record the whole answer of a model, and count its tokens."""
         asked = _ASKED.get(run_id)
         if asked is not None and asked[0] is self:
             del _ASKED[run_id]
@@ -279,7 +304,10 @@ class Events(BaseCallbackHandler):
     def on_llm_error(
         self, error: BaseException, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        """It failed, or nobody wanted the rest of its answer; what came until then is told besides."""
+        """Record that a model failed or that nobody read the rest of its answer.
+
+        The chunks that came before are recorded as well, and the tokens that a partial response reports are counted.
+        """
         asked = _ASKED.get(run_id)
         if asked is not None and asked[0] is self:
             del _ASKED[run_id]
@@ -291,7 +319,7 @@ class Events(BaseCallbackHandler):
             self.recorded.append([FAILED, model.number, str(error)])
 
     def without(self, chunks: Any) -> list[list[Any]]:
-        """What was recorded, without the messages of tools that are in the output."""
+        """Return the records, without those messages of tools that the output of the node holds."""
         if not any(record[0] == DONE for record in self.recorded):
             return self.recorded
         messages = _by_call(chunks)
@@ -306,7 +334,7 @@ class Events(BaseCallbackHandler):
         ]
 
     def uses(self, used: Iterable[ModelUsage], frame: Frame | None = None) -> None:
-        """A step inside, or the one that is watched, has used these tokens."""
+        """Count these tokens for the given frame, else for the step that is watched."""
         frame = frame or self.frame
         if frame is not None:
             for each in used:
@@ -314,7 +342,7 @@ class Events(BaseCallbackHandler):
 
 
 class _Model:
-    """A model that answers: the how many-th of those that did."""
+    """A model that answers; `number` is its number among the models and tools of the node."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -322,7 +350,7 @@ class _Model:
         self._last: BaseMessage | None = None
 
     def piece(self, message: BaseMessage) -> list[Any]:
-        """What is recorded of a chunk."""
+        """Return the record of a chunk."""
         last = self._last
         if last is not None and _differ_in_text_alone(last, message):
             return [TEXT, self.number, message.content]
@@ -332,33 +360,42 @@ class _Model:
 
 
 def _as_it_is(value: Any) -> Any:
-    """A copy of data, which does not change when the original does. An object that is no data may end something when
-    its copy ends."""
+    """Return a copy of data, which does not change when the original does.
+
+    An object that is not data is returned itself: when a copy of it is finalised, the copy might end something of the
+    original's. Then the execution is never replayed.
+    """
     try:
         canonical(encodable(value))
         return copy.deepcopy(value)
     except Exception as error:
-        # The encoder says what is wrong with it, if anything is.
+        # The error names what has no encoding, or what could not be copied.
         not_replayable(Cause.EVENT_NOT_STORABLE.of(error))
         return value
 
 
 def _kept(value: Any) -> Any:
-    """A copy of what a tool was given or gave back, or its text: it is only told of, and no part of the output."""
+    """Return a copy of a tool's input or output, or its text if it is not data.
+
+    The text is enough: callbacks are told of it, and it is no part of the output.
+    """
     try:
         canonical(encodable(value))
         return copy.deepcopy(value)
-    except Exception:  # whatever such an object raises: it is no data
+    except Exception:  # an object that is not data may raise any error here
         return str(value)
 
 
 def _by_call(chunks: Any) -> dict[str, ToolMessage]:
-    """The messages of tools in an output, by tool call."""
+    """Return the messages of tools in an output, by the id of the tool call."""
     return {each.tool_call_id: each for each in messages_in(chunks) if isinstance(each, ToolMessage)}
 
 
 def _metadata_in(config: RunnableConfig) -> dict[str, Any]:
-    """What a model that is invoked here says: LangChain adds what is configured."""
+    """Return the metadata that a model reports when it is invoked with this config.
+
+    LangChain adds to them what is configured.
+    """
     callbacks = config.get("callbacks")
     inherited = callbacks.inheritable_metadata if isinstance(callbacks, BaseCallbackManager) else {}
     return {**inherited, **ensure_config(config)["metadata"]}
@@ -367,10 +404,10 @@ def _metadata_in(config: RunnableConfig) -> dict[str, Any]:
 def _besides(
     metadata: Mapping[str, Any], config: RunnableConfig, around: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
-    """What metadata say that is not said of everything here: of what is `around`."""
+    """Yield the metadata of a run that differ from the metadata `around` it."""
     here = _compat.checkpoint_ns_in(config)
     for key, value in metadata.items():
-        # Older LangChains say all that is configured, keys of services among it.
+        # Older versions of LangChain put the whole configuration into the metadata, and keys of services with it.
         if (key in around and around[key] == value) or is_credential(key):
             continue
         if key in NESTED:
@@ -381,13 +418,13 @@ def _besides(
 
 
 def _parent_in(config: RunnableConfig) -> UUID | None:
-    """The run that what is invoked here is a part of."""
+    """Return the run that becomes the parent of what is invoked with this config."""
     callbacks = config.get("callbacks")
     return callbacks.parent_run_id if isinstance(callbacks, BaseCallbackManager) else None
 
 
 def _inherited_tags(config: RunnableConfig) -> list[str]:
-    """The tags of all that runs here, at any depth."""
+    """Return the tags that everything inherits that runs with this config, at any depth."""
     callbacks = config.get("callbacks")
     inherited = callbacks.inheritable_tags if isinstance(callbacks, BaseCallbackManager) else []
     return list(dict.fromkeys((*inherited, *(config.get("tags") or ()))))
@@ -411,9 +448,10 @@ def _differ_in_text_alone(a: BaseMessage, b: BaseMessage) -> bool:
 
 
 def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple[RunnableConfig, Events]:
-    """The config that a node is given instead of this one, and what it will have emitted.
+    """Return the config that a node is given instead of `config`, and the recorder of what the node emits.
 
-    `calls` makes of the function that calls `@task`s another one, which is told what was emitted; None leaves it.
+    `calls` replaces the function that calls `@task`s by one that is told what was emitted. If `calls` is None, that
+    function stays as it is.
     """
     events = Events(config)
     conf = dict(config.get("configurable") or {})
@@ -432,8 +470,10 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
 
 
 def watched_likewise(around: RunnableConfig, config: RunnableConfig) -> RunnableConfig:
-    """The config around a call, watched as `config` is, which was made for the call. Whose runs follow in a tracer's
-    tree stays as it is there."""
+    """Return the config `around` a call, watched as `config` is watched, which was made for the call.
+
+    The parent run in `around` stays: in a tracer's tree, the runs that follow keep their place.
+    """
     callbacks = around.get("callbacks")
     for handler in _handlers(config):
         if isinstance(handler, Events):
@@ -474,7 +514,10 @@ def _watched_runtime(runtime: Any, events: Events) -> Any:
 
 
 class _WatchedControl:
-    """By this a run is asked to come to an end. What heard of it may have done less than it does else."""
+    """LangGraph's control, with which a run is asked to end, recorded while the node runs.
+
+    A node that learned of such a request may have done less than it does otherwise, so its result is not replayed.
+    """
 
     def __init__(self, control: Any, body: Frame | None) -> None:
         self._control = control
@@ -502,7 +545,7 @@ class _WatchedControl:
 
 
 class _WatchedSend:
-    """LangGraph's function that writes to the state. What is written by it is recorded by all that watch."""
+    """LangGraph's function that writes to the state; all handlers that watch record each write."""
 
     def __init__(
         self, around: Sequence[Events], events: Events, send: Callable[[Sequence[tuple[str, Any]]], None]
@@ -515,7 +558,10 @@ class _WatchedSend:
         self._write(writes, is_seen=SCOPE.get().frame is self._events.frame)
 
     def _write(self, writes: Sequence[tuple[str, Any]], *, is_seen: bool) -> None:
-        """`is_seen`: whether all steps watch that are open between here and what writes."""
+        """Record the writes, then write them.
+
+        `is_seen` tells whether every open step between this one and the writing code watches, too.
+        """
         body = self._events.frame
         if any(_compat.is_answer(channel) for channel, _ in writes):
             not_replayable(Cause.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
@@ -544,7 +590,10 @@ def _note_answer(around: Sequence[Events]) -> None:
 
 
 def _watched_counter(config: RunnableConfig, around: Sequence[Events]) -> Callable[[], int]:
-    """LangGraph asks for a number whenever a graph is invoked inside a task."""
+    """Return a counter that notes when a graph inside a task may use an answer to an interrupt.
+
+    LangGraph takes a number from the counter each time that a graph is invoked inside a task.
+    """
     count = _compat.scratchpad_in(config).subgraph_counter
 
     def counting() -> int:
@@ -562,22 +611,24 @@ def _watched_counter(config: RunnableConfig, around: Sequence[Events]) -> Callab
 
 
 class Told(NamedTuple):
-    """What callbacks are to be told: `kind` is that of a record, and `what` differs with it."""
+    """One message for callbacks; `kind` is the kind of a record, and decides what `what` holds."""
 
     kind: str
     number: int
-    """Of the model or tool."""
+    """Number of the model or tool."""
     what: Any
     metadata: Mapping[str, Any] = MappingProxyType({})
     tags: Sequence[str] = ()
     inside: int | None = None
-    """The tool that this happened in."""
+    """Number of the tool that this happened in, None if it happened in no tool."""
 
 
 def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -> list[Told]:
-    """Emit what was recorded to whoever listens now: to the stream and the state, and to those that record what
-    encloses this. `chunks`: the output. Gives back what callbacks are to be told (see `retold`), some of which may have
-    to be awaited."""
+    """Emit the recorded events again, and return the messages that callbacks are still to be told (see `retold`).
+
+    The stream, the state and the recorders of enclosing steps are told here. `chunks` is the output. Some of the
+    returned messages may have to be awaited.
+    """
     if not events:
         return []
     listening = [each for each in _handlers(config) if isinstance(each, (Events, *_compat.STREAM_HANDLERS))]
@@ -600,7 +651,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
             case "written":
                 _compat.send(config, [(rest[0], rest[1])])
             case "model" | "tool":
-                said, own, what, *inside = rest  # earlier versions did not say which tool it was in
+                said, own, what, *inside = rest  # earlier versions did not record the tool around it
                 begun = Told(kind, len(runs), what, _metadata(config, said), own, *inside)
                 runs.append(uuid4())
                 begins.append(begun)
@@ -618,7 +669,8 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
             case "done":
                 number, output = rest
                 if output is None:
-                    output = _by_call(chunks)[begins[number].what["id"]].model_copy()  # that one is given an id
+                    # A copy: LangGraph sets the id of the message in place
+                    output = _by_call(chunks)[begins[number].what["id"]].model_copy()
                 told.append(Told(kind, number, output))
                 for handler in listening:
                     handler.on_tool_end(output, run_id=runs[number])
@@ -651,20 +703,20 @@ def _begin(handler: Any, begun: Told, run_id: UUID, parent_run_id: UUID | None, 
 
 
 def _given(call: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], str], dict[str, Any]]:
-    """What a handler is told of a tool that begins."""
+    """Return the arguments for a handler's `on_tool_start`."""
     args = call["args"]
     more = {"inputs": None if isinstance(args, str) else args, "tool_call_id": call["id"]}
     return ({"name": call["name"]}, str(args)), more
 
 
 def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
-    """Tell the callbacks of a manager what happened when it ran; yields what may have to be awaited.
+    """Tell the callbacks of a manager what happened when the step ran; yield what may have to be awaited.
 
-    Of models and tools hear all that have not heard of them by `emit`. That it is a replay is said in the metadata.
-    What was used is left out, so that nobody counts it twice.
+    Handlers that `emit` has told of models and tools are left out. The metadata say that this is a replay. The usage of
+    tokens is left out, so that nobody counts the tokens twice.
     """
     others = _without(manager, Events, *_compat.STREAM_HANDLERS)
-    others.tags = list(others.inheritable_tags)  # what was told in addition is recorded
+    others.tags = list(others.inheritable_tags)  # each record holds its own tags
     ended = {each.number for each in told if each.kind in (END, DONE, FAILED)}
     running: dict[int, Any] = {}
     streamed: set[int] = set()
@@ -673,7 +725,7 @@ def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
             name, data = what
             yield manager.on_custom_event(name, data, run_id=manager.parent_run_id)
         elif not others.handlers or number not in ended:
-            continue  # earlier versions did not say of a model that it failed
+            continue  # earlier versions did not record that a model failed
         elif kind in (MODEL, TOOL):
             asked = (running[inside].get_child() if inside in running else others).copy()
             asked.add_tags(list(tags), inherit=False)
@@ -718,7 +770,7 @@ def _without(manager: Any, *kinds: type) -> Any:
 
 
 def _unpaid(message: BaseMessage) -> Any:
-    """A message without what its answer has used."""
+    """Return a copy of a message without the tokens that its answer has used."""
     said = {key: each for key, each in message.response_metadata.items() if key not in ("token_usage", "usage")}
     used = {"usage_metadata": None} if isinstance(message, AIMessage) else {}
     return message.model_copy(update={"response_metadata": said, **used})
@@ -737,7 +789,7 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
     if not inside:
         runtime.stream_writer(value)
     elif _compat.streams_subgraphs(config):
-        # LangGraph's writer asks where it is called.
+        # LangGraph's writer takes the namespace from the config of the context.
         conf = dict(config.get("configurable") or {})
         _compat.with_checkpoint_ns(conf, f"{_compat.checkpoint_ns_in(config)}|{inside}")
         token = var_child_runnable_config.set({**config, "configurable": conf})
@@ -748,7 +800,7 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
 
 
 def _metadata(config: RunnableConfig, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model's messages say of it, where this config is."""
+    """Return the metadata that the messages of a model have when it is emitted with this config."""
     return {**_metadata_in(config), **_said_here(config, said)}
 
 
