@@ -499,10 +499,9 @@ def caller_in(config: Config) -> Any:
 
 def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> None:
     """Call `tell` when the invocation ends that the task belongs to, with its error or None."""
-    called = getattr(caller_in(config), "keywords", {})
-    loop = getattr(called.get("schedule_task"), "__self__", None)
+    loop = _loop_of(config)
     stack: Any = getattr(loop, "stack", None)
-    if loop is None or stack is None:
+    if stack is None:
         return
 
     def left(_: Any, error: BaseException | None, __: Any) -> None:

@@ -204,7 +204,7 @@ class _Wanted(str):
 class ObservedPart(dict[str, Any]):  # noqa: PLW1641 - nor has a dict one
     """The `configurable` or `metadata` of a config; it notes what is read by code that does not only hand it on."""
 
-    __slots__ = ("_differs", "_name", "_note")
+    __slots__ = ("_name", "_note")
 
     def __init__(self, held: Mapping[str, Any], name: str, note: Callable[[str], None]) -> None:
         """Make a part with these contents; `note` is called with the names of the values that are read."""

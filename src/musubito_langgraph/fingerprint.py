@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["all_fields", "held_messages", "is_credential", "of_runnable"]
 
-FRAMEWORKS: Final = ("langchain", "langgraph", "langsmith", "musubito")
 CREDENTIALS: Final = (
     "api_key",
     "apikey",
