@@ -334,7 +334,7 @@ class Run:
 
 
 _LOCK: Final = threading.RLock()
-"""Guards the samples of all runs. A lookup or a gift of a sample holds it for microseconds."""
+"""Guards the samples of all runs. It is held for microseconds at a time."""
 if hasattr(os, "register_at_fork"):
     # A child must not find the lock held by a thread that the child does not have.
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
@@ -436,7 +436,10 @@ class Samples:
             self._share(execution)
 
     def since(self, mark: int) -> list[Attempted | int]:
-        """Return the samples and executions that were given since the journal had length `mark`, and not given back."""
+        """Return the samples and executions that were given since the journal had length `mark`.
+
+        Samples that were freed again are left out.
+        """
         with _LOCK:
             return [
                 each

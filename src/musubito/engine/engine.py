@@ -462,7 +462,7 @@ class MusubitoEngine:
         self.keeper.wake()
 
     def disown(self, lease: tuple[bytes, bytes]) -> None:
-        """Hand over a lease that could not be given back, so that the keeper tries again."""
+        """Hand over a lease that could not be released, so that the keeper tries again."""
         self.keeper.disown(lease)
 
     def report(self, fault: StoreError) -> None:

@@ -255,8 +255,8 @@ class EffectStory(Story):
 class _WaitedFor:
     """The owner of a begun effect, as seen by a waiting call of the engine `owner`.
 
-    No other call of this engine runs the effect now. So a lease of this engine could not be given back, and is not
-    while this call waits.
+    No other call of this engine runs the effect now. So a lease of this engine is one that could not be released, and
+    no call uses it while this call waits.
     """
 
     def __init__(self, owner: bytes) -> None:

@@ -262,7 +262,7 @@ class Flights:
             return time.time() if flight is None else flight.since
 
     def held_up_by(self, frame: Frame) -> list[tuple[bytes, str]]:
-        """Return the claimed keys that cannot be given back before this frame goes on."""
+        """Return the claimed keys that cannot be released before this frame goes on."""
         with self._lock:
             frames = set(frame.enclosing())
             grew = True

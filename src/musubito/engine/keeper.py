@@ -1,7 +1,7 @@
 """Run the one background thread of an engine.
 
-The thread renews all leases that the engine holds. It gives back leases that could not be given back when they should
-have been. It invalidates executions that turned out later not to be replayable, and it writes the history.
+The thread renews all leases that the engine holds. It releases leases that could not be released when they should have
+been. It invalidates executions that turned out later not to be replayable, and it writes the history.
 
 The thread starts when there is first something to do, and never keeps a process from ending.
 """
@@ -51,7 +51,7 @@ class Keeper:
         self._shown: set[tuple[bytes, str]] = set()
         self.orphans: deque[tuple[bytes, bytes]] = deque()
         self.releasing: frozenset[bytes] = frozenset()
-        """Keys of leases that are being given back just now. A call that claimed such a key would lose its claim."""
+        """Keys of leases that are being released just now. A call that claimed such a key would lose its claim."""
         self._revoked: deque[bytes] = deque()
         self._unwritten: list[Ledger] = []
         self._failures = 0
@@ -184,19 +184,19 @@ class Keeper:
         return False
 
     def _take_back(self, shown: list[tuple[bytes, str]]) -> None:
-        """Give back leases that ended while they were being shown."""
+        """Release leases that ended while they were being shown."""
         over = set(shown) - set(self._engine.flights.held())
         self.orphans += [(key, self._engine.owner) for key, _ in over]
 
     def _give_back_orphans(self) -> None:
-        """Give back the leases that could not be given back in time.
+        """Release the leases that could not be released in time.
 
-        The releases are written on their own. Where claims are no rows, leases are given back even if nothing can be
+        The releases are written on their own. Where claims are no rows, leases are released even if nothing can be
         written.
 
         If the way to the store is bad, that may take long, and a release may arrive twice. A new lease of this engine
-        for the same key has the same owner, and would be given back too. So no call takes such a lease meanwhile, and a
-        key whose result is being computed now is given back later.
+        for the same key has the same owner, and would be released too. So no call takes such a lease meanwhile. If the
+        key's result is being computed now, its lease is released later.
         """
         waiting = list(dict.fromkeys(_taken(self.orphans)))
         if not waiting:

@@ -54,7 +54,9 @@ class _LookedUp(NamedTuple):
 
 
 ANY_THREAD: Final = 0
+"""The thread of a lookup that counts for every thread of its body."""
 _looked_up: Final[deque[_LookedUp]] = deque(maxlen=64)
+"""The latest lookups, the newest last."""
 
 
 # -- events ------------------------------------------------------------------------------------------------------------

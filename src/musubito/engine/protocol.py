@@ -757,8 +757,8 @@ class Story:
         While another process computes the result, this call waits.
         """
         frame, key = self.frame(), self.flight_key()
-        # A lease of this engine that still stands could not be given back. The flight is held here, so the lease may be
-        # taken.
+        # A lease of this engine that still stands could not be released. This call leads the flight here, so it may
+        # take the lease over.
         pause, over = FIRST_PAUSE, self.engine.owner
         held: list[bytes] = []
         begun: Begun | None = None

@@ -118,8 +118,8 @@ class EffectQuestion(_Asks, EffectStory):
         self._reason = ReplayReason.NOT_REPLAYABLE
         self.problem = why
         return None
-        yield  # as what it stands in for
+        yield  # makes a generator of it, as the method that it replaces is
 
 
 QUESTIONS: Final = (Question, EffectQuestion)
-"""How a call of a step, or of an effect, is asked about."""
+"""The classes that ask about a call: of a step, and of an effect."""

@@ -561,7 +561,7 @@ class SQLiteStorage:
     def _claim(self, connection: _Connection, locks: ByteLocks, claim: Claim) -> Claimed | Busy | Done:
         """Claim by a lock, without a transaction.
 
-        Everything that the claim has to see is committed before the lock is given back.
+        Everything that the claim has to see is committed before the lock is released.
         """
         if not locks.take(claim.key, claim.holder.owner, claim.over):
             if moment_unless_newer(connection, claim) is None:
