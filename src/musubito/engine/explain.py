@@ -45,8 +45,7 @@ class Explanation:
     """The decision about a call, and the reasons for it.
 
     - `nearest_node_id`: the earlier node of the operation that differs least. It is None if there is none, or if the
-      call
-    would be replayed.
+      call would be replayed.
     - `arguments` and `code`: the names of the parts that differ from that node.
     - `fields`: the places in the arguments that differ (`$.messages[3].content: "..." → "..."`), if both inputs are
       stored.
@@ -57,8 +56,7 @@ class Explanation:
     - `untracked`: objects that the code reaches and that cannot be identified. A change of them runs nothing again.
     - `state`: objects that the code writes itself. A change of them runs nothing again.
     - `unrepeatable`: sources of answers that differ each time. The code may ask for the clock, random numbers or ids,
-      and
-    earlier executions may have made connections or started processes. A replay returns the answer of that moment.
+      and earlier executions may have made connections or started processes. A replay returns the answer of that moment.
     """
 
     operation: str

@@ -1,6 +1,6 @@
 """Begin a call of an EXTERNAL_EFFECT: its intent is durable before the function runs, and its outcome after it.
 
-All steps use the effect key. So neither an edit of the code nor a change upstream repeats an effect:
+Attempts are found by the effect key. So neither an edit of the code nor a change upstream repeats an effect:
 
     nothing known, or certainly failed      -> intend, run
     interrupted by a framework              -> intend, run from its start, with the same idempotency key

@@ -246,7 +246,7 @@ def stored_input(store: Readable, contents: Contents, operation: str, input_hash
 
 
 def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents | None = None) -> Any:
-    """Return `opened` with the parts that a store has in this namespace."""
+    """Return the plain data that was stored, from the parts that a store has in this namespace (see `opened`)."""
 
     def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
         wanted = list(digests)

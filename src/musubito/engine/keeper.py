@@ -66,7 +66,7 @@ class Keeper:
         self.wake()
 
     def disown(self, lease: tuple[bytes, bytes]) -> None:
-        """Give a lease back later, or at once if the engine was closed."""
+        """Release a lease later, or at once if the engine was closed."""
         self.orphans.append(lease)
         if not self._stop.is_set():
             self.wake()

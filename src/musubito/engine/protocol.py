@@ -3,7 +3,7 @@
     identify -> look for an execution that may answer -> replay it
                                                       -> or claim the missing result, run the function, commit
 
-`Story.tell` makes these steps as a generator. The generator yields requests (`engine.effects`) and never blocks. A
+`Story.tell` does this as a generator. The generator yields requests (`engine.effects`) and never blocks. A
 driver performs each request and sends the answer back. The code is written once, for sync and async calls and for every
 store. External effects begin differently (`engine.external`). Streams run their function piece by piece (`stream`). The
 rest is the same for all.
@@ -360,7 +360,7 @@ class Story:
         self._reason = ReplayReason.NODE_NOT_FOUND
         # A read of an earlier execution that would answer otherwise now.
         self.differs: Read | None = None
-        # The reason why the newest of the executions that may not be replayed may not.
+        # The reason why the newest execution that may not be replayed is refused.
         self.refused = self.why_not
         self._texts: Sequence[tuple[Read, str]] = ()
         self._pool = self._pool_of_samples()
@@ -794,8 +794,9 @@ class Story:
     def _waits_no_longer(self, held: Sequence[bytes], begun: Begun | None) -> Telling[None]:
         """Record that nothing waits any more for these keys.
 
-        If that fails, a result that was found or claimed meanwhile must not be lost, so the fault is only reported. A
-        wait that stays recorded makes other calls run unrecorded, at worst, instead of waiting.
+        If that fails, the fault is reported, and a result that was found or claimed meanwhile is not lost. A strict
+        engine raises the fault, so a lease that was claimed meanwhile is handed over to be released. A wait that stays
+        recorded makes other calls run unrecorded, at worst, instead of waiting.
         """
         try:
             yield Write(Waits(held, self.engine.owner, None, time.time()))
@@ -805,7 +806,7 @@ class Story:
             self.engine.report(fault)
 
     def until_released(self, key: bytes) -> Telling[None]:
-        """Wait while the keeper gives an earlier lease of this key back, because that would end a new lease too."""
+        """Wait while the keeper releases an earlier lease of this key, because that would end a new lease too."""
         while key in self.engine.keeper.releasing:
             yield Pause(FIRST_PAUSE)
 
@@ -834,7 +835,7 @@ class Story:
         yield from self._abandon(begun)
 
     def _abandon(self, begun: Begun) -> Telling[None]:
-        """Give the lease back if the call ended before its result was recorded, so that nothing stays claimed."""
+        """Release the lease if the call ended before its result was recorded, so that nothing stays claimed."""
         if begun.lease is not None and self._frame is not None and self._frame.flight is not None:
             try:
                 yield Write(Release(begun.lease))

@@ -187,7 +187,7 @@ class _Connection:
     def take_back(self) -> bool:
         """Roll back a transaction that an interrupt (Ctrl-C) has left open, and tell whether there was one.
 
-        Reads in such a transaction would see the data as it was at its begin, even if it was invalidated since.
+        Reads in such a transaction would see the data as it was at its start, even if it was invalidated since.
         """
         left = self.execute != self._wake and self.connection.in_transaction
         if left:
@@ -482,7 +482,7 @@ class SQLiteStorage:
             writer.execute(f"PRAGMA {pragma} = {after}")
 
     def _take_back(self, connection: _Connection) -> None:
-        """Roll back a transaction that an interrupt has left open, and forget the rows that it added."""
+        """Roll back a transaction that an interrupt has left open, and drop the rows and ids kept in memory."""
         if connection.take_back() and connection is self._writer:
             self._numbers.forget()
             connection.kept.clear()
