@@ -73,8 +73,8 @@ class MusubitoEngine:
     lists, texts and numbers. A value of another type is a dict with its type's name under "$type". `redact` returns, as
     plain data, the arguments that are stored for readers. It is never applied to the data that identifies a call. If it
     raises, nothing is stored, and the error is logged. Outputs and the texts of errors are stored without it. The texts
-    of small files that a step reads are kept for `why`. Each passes through `redact` as a dict with two keys, "file" for
-    the path and "text" for the text.
+    of small files that a step reads are kept for `why`. Each passes through `redact` as a dict with the keys
+    "file", for the path, and "text".
 
     With a `key` of 32 bytes, all stored data is encrypted, and every digest is keyed. Once the key is thrown away,
     nothing can be read or guessed. `key` may also be a mapping that names a key or None for each namespace. Or it is a

@@ -209,14 +209,15 @@ def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, .
         change = "added" if was is None else "gone" if now is None else "changed"
         diff = text_diff(part, text or "", other or "") if text != other else ""
         changed.append(ChangedCode(part, change, diff))
-    # A part that differs only because another part does tells nothing. If a part's text is hidden, that is not known.
+    # A part that differs only because another part differs tells nothing new. A part with a hidden text is kept: it may
+    # have changed itself.
     hidden = {
         part
         for part, (_, text) in (*old.items(), *new.items())
         if (text and HIDDEN in text) or is_secret(part.rpartition(".")[2])
     }
     names = {each.part for each in changed}
-    # For a constant without a stored text it is not known either, unless the change in it is a part of its own.
+    # A constant without a stored text is kept for the same reason, unless the change in it is a part of its own.
     hidden |= {
         part
         for part in names & old.keys() & new.keys()
