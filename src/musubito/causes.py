@@ -1,7 +1,7 @@
-"""Why the result of an execution is never replayed: one set of causes, each with its sentence and its remedy.
+"""Define why the result of an execution is never replayed: a set of causes, each with a sentence and a remedy.
 
-The sentence is what is stored, with the part that it names: the key, the object, the line. A reader finds cause and
-part again in the sentence, also in those that earlier versions have stored.
+The sentence is stored with the part that it names, such as a key, an object or a line of code. A reader finds the cause
+and the part in a stored sentence again, even in sentences of earlier versions.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Final
 __all__ = ["Cause", "NeverReplayed", "never_replayed"]
 
 LONGEST: Final = 300
-"""Characters of a part that are kept."""
+"""Characters of a part that are kept at most."""
 
 
 class Cause(Enum):
-    """Why the result of an execution is never replayed.
+    """A cause why the result of an execution is never replayed.
 
-    `sentence` says so of a part that is not known, `naming` of one that is, in place of `{}`. `remedy` says what to do
-    about it; it is empty where nothing can be done, or nothing needs to be.
+    `sentence` is its text if the part is not known. `naming` is its text if the part is known, with `{}` for the part.
+    `remedy` says what to do about it; it is empty if nothing can or need be done.
     """
 
     INPUT_NOT_IDENTIFIED = (
@@ -156,11 +156,11 @@ class Cause(Enum):
 
     @property
     def code(self) -> str:
-        """Return the name of the cause, as commands and JSON tell it."""
+        """Return the name of the cause, as commands and JSON show it."""
         return self.name.lower().replace("_", " ")
 
     def of(self, part: object = "") -> str:
-        """Return the sentence that names a part, as it is stored; an empty part is not known."""
+        """Return the sentence that names a part, as it is stored. An empty part stands for one that is not known."""
         text = " ".join(str(part).split())
         text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
         return self.naming.format(text) if text else self.sentence
@@ -168,8 +168,13 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NeverReplayed:
-    """Why the result of an execution is never replayed: the code of a `Cause`, the part that it names ("" where that is
-    not known), the sentence with that part, and what to do about it ("" where nothing is)."""
+    """The cause why the result of an execution is never replayed, with its part and its remedy.
+
+    - `cause`: the code of a `Cause`.
+    - `part`: the part that the cause names; "" if it is not known.
+    - `says`: the sentence with that part.
+    - `remedy`: what to do about it; "" if nothing can or need be done.
+    """
 
     cause: str
     part: str
@@ -188,10 +193,10 @@ _BY_SENTENCE: Final = {cause.sentence: cause for cause in Cause}
 
 
 def never_replayed(stored: str) -> NeverReplayed:
-    """Return the cause and the part that a stored sentence tells of."""
+    """Return the cause and the part that a stored sentence names."""
     if stored in _BY_SENTENCE:
         return _told(_BY_SENTENCE[stored], "", stored)
-    # The last fits whatever is said.
+    # The last cause, `OTHER`, fits every sentence.
     cause, before, after = next(each for each in _KNOWN if stored.startswith(each[1]) and stored.endswith(each[2]))
     return _told(cause, "" if cause is Cause.OTHER else stored[len(before) : len(stored) - len(after)], stored)
 

@@ -1,4 +1,4 @@
-"""Tell what to do so that what differed from an earlier call does not run a step again."""
+"""Tell what to do so that a difference from an earlier call does not run a step again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SAMPLE: Final = 'Equal calls of one run are samples. If one serves them all, say
 
 
 def remedy_of(reason: str, parts: Sequence[str]) -> str:
-    """Return what to do about a reason of a call ("input changed"), "" where nothing is, or needs to be.
+    """Return the remedy for a reason of a call ("input changed"); "" if nothing can or need be done.
 
-    `parts` are the paths in the input that differ, or the files.
+    `parts` holds the paths in the input that differ, or the files.
     """
     if reason in ("ttl expired", "dependency expired"):
         return TTL

@@ -1,4 +1,4 @@
-"""`musubito doctor`: whether the store is sound, and how large it is."""
+"""`musubito doctor`: check whether the store is sound, and show how large it is."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from musubito.store.sqlite import Condition
 __all__ = ["command"]
 
 DAY: Final = 86_400.0
+"""Seconds of a day."""
 SHOWN: Final = 5
-"""Of what was found so many are named; all in JSON."""
+"""Findings that are named at most. JSON names all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at; `which` ones are not fine, where there may be several."""
+    """The result of one check. `which` names the findings, where there may be several."""
 
     name: str
     fine: bool

@@ -1,4 +1,4 @@
-"""`musubito show`: one run with its calls, or one node with what it was given and what it gave."""
+"""`musubito show`: show one run with its calls, or one node with its input and output."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ from musubito.lineage.unrepeatable import unrepeatable_of
 __all__ = ["command"]
 
 LINES: Final = 40
-"""How much is shown of an input or an output."""
+"""Lines that are shown of an input or an output at most."""
 ERRORS: Final = 5
+"""Errors of a run that are shown at most."""
 FILES: Final = 10
+"""Files of a node that are shown at most."""
 WITHHELD: Final = "(left out)"
 
 
@@ -91,7 +93,7 @@ def _head(report: RunReport, *, contents: bool) -> RenderableType:
 
 
 def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
-    """With what its calls failed; what went through several is that of the innermost."""
+    """Print the errors of the failed calls. An error that passed through several calls is shown for the innermost."""
     failed = [call for call in report.calls if call.outcome == "failed" and call.execution is not None]
     rows = here.lineage.ask(*(("error_of_execution", {"execution": call.execution}) for call in failed))
     errors = {row[0][0]: call for call, row in zip(failed, rows, strict=True) if row}
@@ -108,7 +110,7 @@ def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
 
 
 def _without_text(error: str) -> str:
-    """The name of the exception; its text may quote what the call was given."""
+    """Return the name of the exception without its text, which may quote the call's input."""
     return f"{error.partition(':')[0]}: {WITHHELD}"
 
 
@@ -178,7 +180,7 @@ def _text(value: Any) -> str:
     why_not = not_shown(value)
     if why_not is not None:
         return why_not
-    # A text of several lines is shown as they are.
+    # A text of several lines is shown as lines, and not as JSON.
     is_long = isinstance(value, str) and "\n" in value
     told = clean(value if is_long else json.dumps(as_json(value), indent=2, ensure_ascii=False)).splitlines()
     if len(told) > LINES:

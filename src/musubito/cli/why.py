@@ -1,4 +1,4 @@
-"""`musubito why`: what tells a node from the nearest earlier one."""
+"""`musubito why`: show what tells a node from the nearest earlier one."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The story of one step call, and who performs it."""
+"""Make step calls: the protocol of one call, and the drivers that perform its requests."""

@@ -1,4 +1,4 @@
-"""Count a step's code by what its configuration says: a version that is asked for, or nothing but the version."""
+"""Decide how a step's code counts: by its source, by a version that is asked for, or by the version alone."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from musubito.model import StepDefinition
 __all__ = ["CodeVersion"]
 
 UNCOUNTED: Final = sha256(b"musubito: the code is its version").digest()
+"""The digest of every code that counts by its version alone."""
 CHANGED: Final = b""
-"""Stands for the code if the version became another one while the step ran."""
+"""The digest in place of the code's, if the version changed while the step ran."""
 
 
 class CodeVersion:
-    """Says for each call of one step which version it has and what its code counts as."""
+    """Tells for each call of one step its version and the fingerprint that counts."""
 
     def __init__(self, definition: StepDefinition) -> None:
         self._definition = definition
@@ -27,8 +28,10 @@ class CodeVersion:
         self._kept: tuple[Fingerprint, Fingerprint] | None = None
 
     def now(self, tracker: CodeTracker) -> tuple[StepDefinition, Fingerprint, Callable[[], Fingerprint]]:
-        """Return the definition with its version as a text, the fingerprint that counts, and a function that asks for
-        the fingerprint again. Raises what the version's callable raises."""
+        """Return the definition with its version as a text, the fingerprint that counts, and a function.
+
+        The function returns the fingerprint again, as it is then. Errors of the version's callable are raised.
+        """
         if self._counts and not callable(self._definition.operation_version):
             return self._definition, tracker.current(), tracker.current
         version = self._definition.version()

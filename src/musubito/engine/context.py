@@ -1,8 +1,8 @@
-"""Where a step call stands: its engine, its run, the step body around it, its merge context, what holds around it.
+"""Hold where a step call stands: its engine, its run, the enclosing step body, its merge context and its surroundings.
 
-All of it is one immutable `Scope` in one context variable, so that tasks and `asyncio.to_thread` inherit it and one
-look finds everything. A `Frame` is a step body that is running; what happens inside is handed up to it. A `Run` is one
-top-level piece of work and keeps which samples it has given.
+All of it is one immutable `Scope` in one context variable. So tasks and `asyncio.to_thread` inherit the scope, and one
+look finds everything. A `Frame` is a step body that is running; the calls inside hand their dependencies up to it. A
+`Run` is one top-level piece of work, and keeps the samples that it has given.
 """
 
 from __future__ import annotations
@@ -46,27 +46,33 @@ __all__ = [
 
 
 class Ambient(Protocol):
-    """What holds around steps without being an argument; an adapter for a framework fills it.
+    """The surroundings of steps that count as input without being arguments. An adapter for a framework fills them.
 
-    One that also has a method `doubts(code)` says by it why a step of this code cannot be replayed, or gives None. One
-    that has a method `named(kind, key)` says by it what a reader is to call a read, "" if that has no name.
+    An adapter may define two more methods. `doubts(code)` returns the reason why a step of this code cannot be
+    replayed, or None. `named(kind, key)` returns the name that readers see for a read, or "" if the read has no name.
     """
 
     def inputs(self, code: Fingerprint, given: Sequence[Fingerprint]) -> Mapping[str, object]:
-        """What counts as input of a step of this code in this scope (a user, a context, a configuration); canonical
-        values. `given`: the code of the classes whose instances it is given."""
+        """Return the ambient inputs of a step of this code in this scope, as canonical values.
+
+        Examples are a user, a context and a configuration. `given` holds the code of the classes whose instances the
+        step is given.
+        """
 
     def observe(self, kind: str, key: str) -> Any:
-        """The digest (bytes) of what a read would find now, None if it is not there; may be awaitable."""
+        """Return the digest of the data that a read would find now, as bytes; None if the data is absent.
+
+        The result may be awaitable.
+        """
 
 
 Usage: TypeAlias = Mapping[str, Sequence[int]]
-"""Tokens by model: those that went in, and those that came out."""
+"""Tokens by model: the number of input tokens and the number of output tokens."""
 NO_USAGE: Final[Usage] = MappingProxyType({})
 
 
 class HandUp(NamedTuple):
-    """What a call leaves behind for the execution around it."""
+    """The dependencies and costs that a call hands up to the enclosing execution."""
 
     uses: Sequence[Use]
     reads: Sequence[Read]
@@ -74,11 +80,11 @@ class HandUp(NamedTuple):
     valid_until: float | None
     not_replayable: str | None
     samples: bool
-    """Whether it is a sample or holds some."""
+    """Whether the call is a sample or holds samples."""
     usage: Usage = NO_USAGE
-    """What it took, as if every call inside it had run."""
+    """The tokens that the call took, as if every call inside it had run."""
     saved_ms: float = 0.0
-    """What it would have taken longer if it, or all calls inside it, had run."""
+    """Milliseconds that the call would have taken longer if it, or all calls inside it, had run."""
 
 
 class Frame:
@@ -122,18 +128,18 @@ class Frame:
         loop: AbstractEventLoop | None,
     ) -> None:
         self.engine = engine
-        # The body that it was called in; more than one where that is not known (see `Open`).
+        # The bodies that this body was called in. There are several where the right one is not known (see `Open`).
         self.around: Sequence[Frame] = () if outer is None else (outer,)
         self.node = node
         self.run = run
         self.call = call
-        # The operations that its code reaches; see `ANY`.
+        # The operations that the body's code reaches (see `ANY`).
         self.reaches = reaches
         self.loop = loop
         self.thread = threading.get_ident()
         self.ended = False
         self.flight: bytes | None = None
-        # What it reads of files; None where that is not watched.
+        # The files that the body reads; None where files are not watched.
         self.files: BodyFiles | None = None
         self.idempotency_key: str | None = None
         self.lock = threading.Lock()
@@ -143,18 +149,19 @@ class Frame:
         self.valid_until: float | None = None
         self.not_replayable: str | None = None
         self.samples = False
-        # How many inside it are being iterated. Until one ends, what it depends on is not handed up.
+        # The number of streams inside the body that are being iterated. Until a stream ends, its dependencies are not
+        # handed up.
         self.streams = 0
-        # What its own models have used, and what the calls inside it took.
+        # The tokens of the body's own models, and the tokens of the calls inside it.
         self.tokens: dict[str, list[int]] = {}
         self.inside: dict[str, list[int]] = {}
-        # What replays inside it saved.
+        # The milliseconds that replays inside the body saved.
         self.saved_ms = 0.0
-        # What it asked for itself that is another each time (see `engine.outside`), each once.
+        # Things the body asked for that are different each time (see `engine.outside`), each once.
         self.asked: dict[Unrepeatable, None] = {}
 
     def take(self, given: HandUp) -> None:
-        """What a call inside depended on, this one depends on too. Calls may end in several threads at once."""
+        """Add the dependencies of a call inside this body. Calls may end in several threads at once."""
         if self.ended and given.not_replayable is not None:
             self.engine.keeper.revoke(self.node)
         with self.lock:
@@ -170,16 +177,20 @@ class Frame:
                 add_usage(self.inside, model, tokens_in, tokens_out)
 
     def end(self) -> HandUp:
-        """All that it took: it has returned. What comes later is not in its record, which is not replayed then."""
+        """Return all dependencies of the body, which has returned.
+
+        A dependency that comes later is not in the execution's record. If the late dependency forbids a replay, the
+        execution is made INVALID.
+        """
         self.ended = True
         return self.taken()
 
     def taken(self) -> HandUp:
-        """All that it took so far."""
+        """Return all dependencies of the body so far."""
         with self.lock:
             still_open = Cause.STREAM_LEFT_OPEN.of() if self.streams else None
             return HandUp(
-                # Each once: calls that stand in several bodies, as those of a recursion may, hand up to each other.
+                # Each once: calls that stand in several bodies, as the calls of a recursion may, hand up to each other.
                 tuple(dict.fromkeys(self.uses)),
                 tuple(dict.fromkeys(self.reads)),
                 self.valid_from,
@@ -191,28 +202,28 @@ class Frame:
             )
 
     def used(self) -> list[Used]:
-        """What it has used so far, by model."""
+        """Return the tokens that the body has used so far, by model."""
         models = dict.fromkeys((*self.tokens, *self.inside))
         return [_used(model, self.tokens.get(model, NOTHING), self.inside.get(model, NOTHING)) for model in models]
 
     def uses_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
-        """A model that it asked has used these."""
+        """Add tokens that a model used for this body."""
         model = model.encode("utf-8", "backslashreplace").decode()  # no store holds lone surrogates
         with self.lock:
             add_usage(self.tokens, model, tokens_in, tokens_out)
 
     def stream_begins(self) -> None:
-        """A stream inside it is iterated from now on."""
+        """Note that a stream inside the body is iterated from now on."""
         with self.lock:
             self.streams += 1
 
     def stream_ended(self) -> None:
-        """It has handed up what it depended on."""
+        """Note that a stream inside the body has handed up its dependencies."""
         with self.lock:
             self.streams -= 1
 
     def enclosing(self) -> Iterator[Frame]:
-        """This frame and all around it, from the inside out."""
+        """Yield this frame and all enclosing frames, from the inside out."""
         ahead = [self]
         for frame in ahead:
             yield frame
@@ -221,8 +232,10 @@ class Frame:
 
 NOTHING: Final = (0, 0)
 ANY: Final = "*"
-"""In place of the last part of a name, among the operations that code reaches: those of an adapter that are known only
-when they are called."""
+"""In place of the last part of a name, among the operations that code reaches.
+
+It stands for an adapter's operations whose names are known only when they are called.
+"""
 
 
 def _used(model: str, own: Sequence[int], inside: Sequence[int]) -> Used:
@@ -230,7 +243,7 @@ def _used(model: str, own: Sequence[int], inside: Sequence[int]) -> Used:
 
 
 def add_usage(usage: dict[str, list[int]], model: str, tokens_in: int, tokens_out: int) -> None:
-    """Those of one model more."""
+    """Add one model's tokens to `usage`."""
     sums = usage.setdefault(model, [0, 0])
     sums[0] += tokens_in
     sums[1] += tokens_out
@@ -272,8 +285,12 @@ class Run:
         within: tuple[bytes, int | None] | None = None,
         owner: bytes = b"",
     ) -> None:
-        """`within`: the id of the run that it is a part of, which may be another engine's, and the call of that one
-        inside of which it begins. `owner`: the engine of the process in which it began, which a fork is not."""
+        """Begin a run.
+
+        `within` is the id of the enclosing run, and the call of that run inside which this run begins. The enclosing
+        run may be another engine's. `owner` is the id of the engine in the process where the run began. A forked
+        process has another id.
+        """
         self.owner = owner
         self.number = number
         self.within = within
@@ -282,23 +299,24 @@ class Run:
         self.tags = tags
         self.finished_at: float | None = None
         self.status = "running"
-        # Of a framework: what it calls without a body around is in no body of this run, though that may reach it.
+        # Set for a run of a framework. A call that the framework makes outside any body belongs to no body of this run,
+        # even if a body's code reaches the step.
         self.side_by_side = False
-        # Nothing runs in it, so it must not begin a namespace, with its engine's key or without one.
+        # Set if nothing runs in the run. Such a run must not begin a namespace, with its engine's key or without one.
         self.only_asks = False
         self.calls = count(1)
-        # Kept only for a run that somebody holds in his hands.
+        # Kept only for a run that the user holds, to show its calls.
         self.lines: list[CallLine] | None = None
         self._samples: Samples | None = None
 
     @property
     def run_id(self) -> bytes:
-        """Unique, and in the order of time within a process."""
+        """Return the id of the run: unique, and in the order of time within a process."""
         return self.owner + self.number.to_bytes(5, "big")
 
     @property
     def samples(self) -> Samples:
-        """What it has given so far; most runs never ask."""
+        """Return the samples that the run has given so far, creating the record when it is first needed."""
         samples = self._samples
         if samples is None:
             with _LOCK:
@@ -311,33 +329,36 @@ class Run:
 
     @property
     def gives_samples(self) -> bool:
-        """Whether it ever asked."""
+        """Tell whether the run has ever needed its record of samples."""
         return self._samples is not None
 
 
 _LOCK: Final = threading.RLock()
-"""For all samples: what is looked up and given under it takes microseconds."""
+"""Guards the samples of all runs. It is held for microseconds at a time."""
 if hasattr(os, "register_at_fork"):
-    # A child must not find it locked by a thread that it does not have.
+    # A child must not find the lock held by a thread that the child does not have.
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 class Turn(NamedTuple):
-    """Of equal calls that are made side by side, which one a call is, so that their samples do not go by who happens to
-    be first."""
+    """The place of a call among equal calls that are made side by side.
+
+    Their samples go by this place, and not by the order in which the calls happen to start.
+    """
 
     rank: int
     before: dict[bytes, frozenset[int]]
-    """By pool: what had been given before the first of them asked. All of them have this one."""
+    """Numbers by pool that had been given before the first of the calls asked. All of these calls share this dict."""
 
 
 class Samples:
-    """Which samples a run has given, so that each is given at most once.
+    """The samples that a run has given, so that each is given at most once.
 
-    `given`: pool -> numbers. `shared`: executions that hold samples and were given as a whole; a DETERMINISTIC one may
-    be given again. `attempts`: samples given inside failed attempts at a call, which the next execution of it
-    remembers. `effects`: the pools that are no samples but effects, of which a further attempt repeats none. `journal`:
-    all that was given or shared, in that order, what was given back among it.
+    - `given`: the numbers given, by pool.
+    - `shared`: executions that hold samples and were given as a whole. A DETERMINISTIC one may be given again.
+    - `attempts`: samples given inside failed attempts at a call, which the next execution of the call remembers.
+    - `effects`: pools that are effects and no samples. A further attempt repeats no effect.
+    - `journal`: all that was given or shared, in that order. Samples that were given back stay in it.
     """
 
     def __init__(self) -> None:
@@ -348,11 +369,11 @@ class Samples:
         self.attempts: defaultdict[Attempted, list[Attempted]] = defaultdict(list)
 
     def together(self) -> Sequence[Samples]:
-        """All in which a sample must not have been given before, and counts as given from now on."""
+        """Return all records in which a sample must be free, and in which it counts as given from now on."""
         return (self,)
 
     def copy(self) -> Samples:
-        """The same, which from now on goes its own way."""
+        """Return a copy, which later changes of this record do not affect."""
         made = Samples()
         with _LOCK:
             for each in self.together():
@@ -366,7 +387,7 @@ class Samples:
         return made
 
     def next_number(self, pool: bytes, turn: Turn | None = None) -> int:
-        """The lowest number that was not given yet, or that of this turn; it counts as given from now on."""
+        """Return the lowest number that is still free, or the number of this turn, and count it as given."""
         with _LOCK:
             together = self.together()
             given = together[0].given[pool]
@@ -381,13 +402,16 @@ class Samples:
             return number
 
     def give_back(self, pool: bytes, number: int) -> None:
-        """The call failed, so its sample is still to be given."""
+        """Free a number again, because its call failed."""
         with _LOCK:
             for each in self.together():
                 each.given[pool].discard(number)
 
     def give(self, tree: Mapping[int, SampleNode], root: int) -> bool:
-        """Give an execution with all samples nested in it; False, and nothing is given, if one was given already."""
+        """Give an execution with all samples nested in it.
+
+        If one of the samples was given already, give nothing and return False.
+        """
         with _LOCK:
             nested = list(self._nested(tree, root))
             again = tree[root].pool is None and root in self.shared
@@ -399,7 +423,7 @@ class Samples:
             return True
 
     def give_one(self, sample: Attempted) -> bool:
-        """Give a sample of another pool than the call draws from; False if it was given already."""
+        """Give a sample from another pool than the call draws from. Return False if it was given already."""
         with _LOCK:
             if any(sample.sample in each.given[sample.pool] for each in self.together()):
                 return False
@@ -407,12 +431,15 @@ class Samples:
             return True
 
     def remember(self, execution: int) -> None:
-        """An execution that holds samples has just run in this run: its samples are given already."""
+        """Note that an execution that holds samples ran in this run. Its samples count as given already."""
         with _LOCK:
             self._share(execution)
 
     def since(self, mark: int) -> list[Attempted | int]:
-        """What was given or shared since the journal was so long, and was not given back."""
+        """Return the samples and executions that were given since the journal had length `mark`.
+
+        Samples that were freed again are left out.
+        """
         with _LOCK:
             return [
                 each
@@ -421,7 +448,7 @@ class Samples:
             ]
 
     def go_on(self, given: Iterable[Attempted | int]) -> None:
-        """The run goes on that gave and shared these elsewhere."""
+        """Continue a run that gave and shared these samples and executions elsewhere."""
         with _LOCK:
             for each in given:
                 if not isinstance(each, Attempted):
@@ -430,8 +457,10 @@ class Samples:
                     self._give(each)
 
     def failed(self, call: Attempted, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
-        """These executions took place inside a failed attempt at a call. Another attempt is given further samples, and
-        the same effects."""
+        """Keep the samples of executions that took place inside a failed attempt at a call.
+
+        Another attempt is given further samples, and the same effects.
+        """
         with _LOCK:
             for sample in self._all(trees):
                 if sample.pool in self.effects:
@@ -440,7 +469,7 @@ class Samples:
                     self.attempts[call].append(sample)
 
     def suspended(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
-        """These took place inside a call that was interrupted, and that will be made once more from its start."""
+        """Free the samples of executions inside an interrupted call, which will run again from its start."""
         with _LOCK:
             for sample in self._all(trees):
                 self.give_back(sample.pool, sample.sample)
@@ -453,7 +482,7 @@ class Samples:
             yield from self._nested(tree, root)
 
     def attempts_before(self, call: Attempted) -> tuple[Attempted, ...]:
-        """What `failed` has kept for this call; kept no longer."""
+        """Return the samples that `failed` has kept for this call, and drop them."""
         with _LOCK:
             return tuple(dict.fromkeys(self.attempts.pop(call, ())))
 
@@ -467,7 +496,7 @@ class Samples:
         self.journal += executions
 
     def _nested(self, tree: Mapping[int, SampleNode], root: int) -> Iterator[Attempted]:
-        """The samples in an execution, itself left out, that giving it would give."""
+        """Yield the samples inside an execution that giving it would give. The execution's own sample is left out."""
         yield from tree[root].attempts
         for called in tree[root].called:
             inner = tree[called]
@@ -478,31 +507,33 @@ class Samples:
 
 
 def _lowest(given: Collection[int], rank: int = 0) -> int:
-    """The lowest number that is not among these; or, of those, the one that so many are lower than."""
+    """Return the lowest free number; with a rank, the free number that has this many free numbers below it."""
     if not given:
         return rank
     return next(islice((n for n in count() if n not in given), rank, None))
 
 
 class Strays(Samples):
-    """For calls made in a thread that inherited no context while runs are open: each may belong to any of them, so a
-    sample is given to none of them twice."""
+    """The samples of calls made in a thread that inherited no context while runs are open.
+
+    Such a call may belong to any of the open runs, so none of them is given the same sample twice.
+    """
 
     def __init__(self, runs: Collection[Run]) -> None:
         super().__init__()
         self._runs = runs
 
     def together(self) -> Sequence[Samples]:
-        """Itself and all that is open."""
+        """Return this record and those of all open runs."""
         return (self, *(run.samples for run in tuple(self._runs)))
 
 
 class Open:
-    """What is open in an engine: runs, and step bodies that are running.
+    """The runs that are open in an engine, and the step bodies that are running.
 
     A thread that was started without its caller's context (`ThreadPoolExecutor.submit`) does not know where it stands.
-    Its calls are taken for calls of every open body whose code reaches their step: too many dependencies are a cost,
-    one too few would be a wrong replay.
+    Its calls count as calls of every open body whose code reaches their step. Too many dependencies are a cost, and one
+    too few would be a wrong replay.
     """
 
     def __init__(self) -> None:
@@ -512,14 +543,17 @@ class Open:
         self._strays: Run | None = None
 
     def enter(self, run: Run, frame: Frame | None = None) -> None:
-        """A run, or a body within one, begins."""
+        """Note that a run, or a body within a run, begins."""
         with self._lock:
             self._runs[run] = self._runs.get(run, 0) + 1
             if frame is not None:
                 self._frames[frame] = frame
 
     def leave(self, run: Run, frame: Frame | None = None) -> None:
-        """It ended. After a fork, the child ends what began in its parent, of which nothing is known here."""
+        """Note that a run, or a body within a run, ended.
+
+        After a fork, the child ends bodies that began in its parent, which this record does not know.
+        """
         with self._lock:
             left = self._runs.pop(run, 1) - 1
             if left:
@@ -528,24 +562,27 @@ class Open:
                 self._strays = None
             if frame is not None:
                 self._frames.pop(frame, None)
-                # Else each would keep alive whatever was open when it began, and that what was open before.
+                # Without this, each frame would keep alive all frames that were open when it began, and so on for ever.
                 frame.around = [each for each in frame.around if each in self._frames]
 
     @property
     def is_empty(self) -> bool:
-        """Whether no run is open and no body runs."""
+        """Tell whether no run is open and no body runs."""
         return not self._runs
 
     def stray(self, fresh: Run, operation: str, *, of_bodies: bool = False) -> Run:
-        """The run of a call that does not know its own: `fresh`, with the samples of all that is open if it may have
-        come from there: from a run that somebody began (unless only `of_bodies`), or from a body whose code reaches its
-        step. If that body can only be one of one run, it is a part of that."""
+        """Return `fresh` as the run of a call that does not know its own run.
+
+        If the call may have come from an open run, `fresh` shares the samples of all that is open. It may have come
+        from a run that a user began (unless `of_bodies`), or from a body whose code reaches its step. If all such
+        bodies belong to one run, `fresh` becomes a part of that run.
+        """
         if self._runs:
             with self._lock:
                 begun = not of_bodies and any(run.lines is not None for run in self._runs)
                 around = self._that_reach(operation)
                 body = _innermost(around)
-                # In a process that was forked inside a run the lines of that run are not here.
+                # In a process that was forked inside a run, the history does not hold the lines of that run.
                 if fresh.within is None and body is not None and body.run.owner == fresh.owner:
                     fresh.within = body.run.run_id, body.call
                 if begun or around:
@@ -557,7 +594,10 @@ class Open:
         return fresh
 
     def reaching(self, operation: str, run: Run | None = None) -> list[Frame]:
-        """The open bodies that a call of this operation may have come from; `run`: its own, if it knows that."""
+        """Return the open bodies that a call of this operation may have come from.
+
+        `run` is the call's own run, if the call knows it.
+        """
         if not self._frames:
             return []
         apart = run if run is not None and run.side_by_side else None
@@ -565,18 +605,18 @@ class Open:
             return [frame for frame in self._that_reach(operation) if frame.run is not apart]
 
     def _that_reach(self, operation: str) -> list[Frame]:
-        # It may be one of those itself, or what they are called after.
+        # The call may be the operation itself, or a part that is named after it.
         names = {operation, f"{operation.rpartition('/')[0]}/{ANY}", f"{operation}/{ANY}"}
         return [frame for frame in self._frames if not names.isdisjoint(frame.reaches)]
 
     def within(self, body: Frame) -> list[Frame]:
-        """This body, if it is open, and the open ones that run inside it."""
+        """Return the open bodies that run inside this body, with the body itself if it is open."""
         with self._lock:
             return [frame for frame in self._frames if body in frame.enclosing()]
 
 
 def _innermost(bodies: Sequence[Frame]) -> Frame | None:
-    """The last one that began, if all are of one run."""
+    """Return the body that began last, if all bodies are of one run."""
     return bodies[-1] if len({body.run for body in bodies}) == 1 else None
 
 
@@ -585,24 +625,27 @@ _LEAVING: tuple[type[BaseException], ...] = ()
 
 
 def control_flow() -> tuple[type[BaseException], ...]:
-    """Exceptions by which a framework steers: no failures, at whatever depth they pass through a step."""
+    """Return the exceptions by which a framework steers, which are no failures at any depth of steps."""
     return _CONTROL_FLOW
 
 
 def suspends(error: BaseException) -> bool:
-    """Whether a framework interrupts with it what it will run again from its start."""
+    """Tell whether a framework interrupts a step with this error, to run the step again from its start."""
     return isinstance(error, _CONTROL_FLOW) and not isinstance(error, _LEAVING)
 
 
 def add_control_flow(*exceptions: type[BaseException], leaving: Sequence[type[BaseException]] = ()) -> None:
-    """A framework's adapter registers its exceptions; `leaving`: what ends a step for good, which is not run again."""
+    """Register the control-flow exceptions of a framework.
+
+    `leaving` holds the exceptions that end a step for good, so that it is not run again.
+    """
     global _CONTROL_FLOW, _LEAVING
     _CONTROL_FLOW = tuple(dict.fromkeys((*_CONTROL_FLOW, *exceptions, *leaving)))
     _LEAVING = tuple(dict.fromkeys((*_LEAVING, *leaving)))
 
 
 class Scope(NamedTuple):
-    """Where a call stands."""
+    """The place of a call: engine, run, enclosing body, merge parents, surroundings and mode."""
 
     engine: MusubitoEngine | None = None
     run: Run | None = None
@@ -610,7 +653,7 @@ class Scope(NamedTuple):
     parents: tuple[MusubitoResult[Any], ...] | None = None
     ambient: Ambient | None = None
     mode: Mode | None = None
-    """The mode that was said for what is called here; None if only the environment says one."""
+    """The mode that was set for the calls made here; None if only the environment sets one."""
 
 
 SCOPE: Final[ContextVar[Scope]] = ContextVar("musubito", default=Scope())  # noqa: B039 - it is immutable

@@ -1,4 +1,4 @@
-"""Which engine a step call uses: the one in use here, else the one in use in this process, else the default one."""
+"""Choose the engine of a step call: the one in use here, else the one in use in this process, else the default one."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ E = TypeVar("E", bound=MusubitoEngine | None)
 
 
 class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, and is also a context manager
-    """Use this engine from now on; as a context manager, until its end. With None steps run unrecorded (the mode
-    `off`), until an engine is put to use inside.
+    """Use this engine from now on; as a context manager, until its end.
 
-    In this thread or task and those that inherit from it, it is the innermost that counts; in other threads, the one
-    that was put to use last.
+    With None, steps run unrecorded (the mode `off`), until an engine is put to use inside.
 
-    How calls are made (the mode) is said by the innermost of: the config of a graph,
-    `{"configurable": {"musubito": {"mode": ...}}}`; `run(mode=...)`; `use_musubito_engine(None)`; else by the
-    environment variable `MUSUBITO_MODE`, which each call looks at.
+    In this thread or task, and in those that inherit from it, the innermost engine counts. In other threads, the engine
+    that was put to use last counts.
+
+    The mode of calls is set by the innermost of three:
+
+    - the config of a graph, `{"configurable": {"musubito": {"mode": ...}}}`
+    - `run(mode=...)`
+    - `use_musubito_engine(None)`
+
+    Otherwise the environment variable `MUSUBITO_MODE` sets it, which each call looks at.
     """
 
     def __init__(self, engine: E) -> None:
@@ -62,12 +67,12 @@ class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, a
 
 @cache
 def engine_without_store() -> MusubitoEngine:
-    """Return the engine of what is not recorded."""
+    """Return the engine of calls that are not recorded."""
     return engine_of_nothing(StoreError("use_musubito_engine(None) is in use, so there is no store"))
 
 
 def current_engine() -> MusubitoEngine:
-    """The engine that a step called here uses."""
+    """Return the engine that a step called here uses."""
     engine = SCOPE.get().engine
     if engine is not None:
         return engine
@@ -79,12 +84,12 @@ def current_engine() -> MusubitoEngine:
 
 
 def recording_engine() -> MusubitoEngine:
-    """The engine that records where that is asked for inside of `use_musubito_engine(None)`."""
+    """Return the engine for calls that are recorded even inside of `use_musubito_engine(None)`."""
     engine = current_engine()
     return engine if engine is not engine_without_store() else _engine_in_use(engine) or default_engine()
 
 
 def _engine_in_use(besides: MusubitoEngine | None = None) -> MusubitoEngine | None:
-    """The one that was put to use last."""
+    """Return the engine that was put to use last, other than `besides`."""
     engines = (said.engine for said in reversed(tuple(IN_USE)))
     return next((engine for engine in engines if engine is not None and engine is not besides), None)

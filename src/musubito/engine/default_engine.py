@@ -1,9 +1,9 @@
-"""Open the engine that steps use where no engine is in use: on the store that `MUSUBITO_URL` names, else on
-`.musubito/musubito.db` below the working directory.
+"""Open the engine that steps use where no engine is in use.
 
-Both are looked at by each call, so that a test which sets the variable or changes the directory has a store of its own.
-The engines that were opened last stay open, for whoever comes back; all are closed at exit. A step that runs keeps the
-engine with which it began. Where one cannot be opened, steps run unrecorded, and now and then it is tried again.
+Its store is the one that `MUSUBITO_URL` names, or else `.musubito/musubito.db` below the working directory. Each call
+looks at both, so that a test which sets the variable or changes the directory has a store of its own. The engines that
+were opened last stay open for later calls. All are closed at exit. A step that runs keeps the engine with which it
+began. If a store cannot be opened, steps run unrecorded, and it is tried again from time to time.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from musubito.store.sqlite import SQLiteStorage
 __all__ = ["default_engine", "engine_of_nothing"]
 
 MOST_OPENED: Final = 16
-"""How many default engines stay open at most, besides those in which something runs."""
+"""Default engines that stay open at most, besides engines in which something runs."""
 AGAIN: Final = 5.0
-"""After so many seconds, or ten times as many as the last attempt took, another one is made."""
+"""Seconds until the next attempt to open a store, unless ten times the length of the last attempt is more."""
 _ABSOLUTE: Final = ("sqlite:////", "postgresql://", "postgres://")
-"""How URLs begin that name the same store in every directory."""
+"""The beginnings of URLs that name the same store in every directory."""
 _URL: Final = Variable("MUSUBITO_URL")
 _BEHIND, _KEY = _URL.behind, _URL.key
 _LOCK: Final = threading.Lock()
 
 
 class _Place(NamedTuple):
-    """Where a default engine has its store; no folder where the URL names the same store in all of them."""
+    """The place of a default engine's store. The folder is None if the URL names the same store in all folders."""
 
     url: str
     folder: bytes | None
 
 
 class _Default(NamedTuple):
-    """The default engine of now, for as long as the variable and the folder are these."""
+    """The present default engine, which is valid while the variable and the folder are these."""
 
     raw: object
     folder: bytes | None
     engine: MusubitoEngine
     until: float | None
-    """When it is to be opened once more, by `time.monotonic`, if it could not be."""
+    """The time by `time.monotonic` of the next attempt, if the store could not be opened."""
 
 
 _opened: Final[dict[_Place, MusubitoEngine]] = {}
-"""The one that was used last comes last."""
+"""The open engines. The engine that was used last comes last."""
 _now: _Default | None = None
 
 
@@ -99,7 +99,7 @@ def _change() -> MusubitoEngine:
 def _engine_at(place: _Place) -> MusubitoEngine:
     engine = _opened.pop(place, None)
     if engine is not None and not _is_there(engine):
-        # Its file was removed: a folder of this name was made anew.
+        # The engine's file was removed, and a folder of this name was made anew.
         _opened[_Place(place.url, b"as it was %d" % time.monotonic_ns())] = engine
         engine = None
     if engine is None:
@@ -114,19 +114,19 @@ def _is_there(engine: MusubitoEngine) -> bool:
 
 
 def _left_over() -> list[MusubitoEngine]:
-    """Those that nobody comes back to, and in which nothing runs."""
+    """Take the idle engines that are over the limit out of the open ones, the oldest first, and return them."""
     most = len(_opened) - MOST_OPENED
     over = [place for place, engine in _opened.items() if engine.is_idle][: max(0, most)]
     return [_opened.pop(place) for place in over]
 
 
 def engine_of_nothing(why: StoreError) -> MusubitoEngine:
-    """Return an engine whose store says why it cannot be used, whatever it is asked."""
+    """Return an engine whose store raises this error at every call."""
     return MusubitoEngine(_NoStore(why))
 
 
 class _NoStore:
-    """In the place of a store that could not be opened."""
+    """Stands in place of a store that could not be opened."""
 
     reads_in_place = True
 
@@ -143,9 +143,9 @@ class _NoStore:
         raise StoreError(self._why)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing, as there is nothing to close."""
 
 
 if hasattr(os, "register_at_fork"):
-    # A child must not find it locked by a thread that it does not have.
+    # A child must not find the lock held by a thread that the child does not have.
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

@@ -1,9 +1,9 @@
-"""Who performs what a story asks for: `run` in this thread, `arun` on an event loop.
+"""Perform the requests of a call: `run` in this thread, `arun` on an event loop.
 
-On an event loop, reads happen in place where the store waits for nobody (a WAL reader; it takes some microseconds), and
-writes on the engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is
-finished even if the task is cancelled: the cancellation is kept until the story has dealt with the answer. Where a
-detector of blocking calls (blockbuster, which `langgraph dev` uses) watches the loop, whatever touches a file happens
+On an event loop, reads happen in place if the store waits for nobody (a WAL reader takes some microseconds). Writes
+happen on the engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is
+finished even if the task is cancelled. The cancellation is kept until the call has dealt with the answer. A detector of
+blocking calls (blockbuster, which `langgraph dev` uses) may watch the loop. Then all work that touches a file happens
 in a thread.
 """
 
@@ -49,16 +49,16 @@ T = TypeVar("T")
 
 READS = (Newest, Find)
 PATIENCE: Final = 1.0
-"""After so many seconds of waiting a look at whether the wait can end, and again."""
+"""Seconds of a wait after which it is checked whether the wait can end, again and again."""
 
 
 def loop_is_watched() -> bool:
-    """Whether a detector of blocking calls is active: it puts a function of its own in the place of SQLite's."""
+    """Tell whether a detector of blocking calls is active: such a detector replaces SQLite's method by a function."""
     return type(sqlite3.Connection.execute) is not MethodDescriptorType
 
 
 def run(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
-    """Perform the story in this thread; raises the error that it gives back."""
+    """Perform the requests of a call in this thread, and return its value or raise its error."""
     try:
         result = _perform_from(story, story.send(None), engine)
     except StopIteration as stop:
@@ -66,7 +66,7 @@ def run(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
     except BaseException as error:
         if inspect.getgeneratorstate(story) != inspect.GEN_SUSPENDED:
             raise
-        # An interrupt (Ctrl-C) came between two effects: the story puts in order what it has begun.
+        # An interrupt (Ctrl-C) came between two requests: the call releases what it has begun.
         try:
             result = _perform_from(story, story.throw(error), engine)
         except StopIteration as stop:
@@ -77,7 +77,7 @@ def run(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
 
 
 def _perform_from(story: Telling[T], effect: Effect, engine: MusubitoEngine) -> T:
-    """Perform this effect and all that follow. Raises StopIteration with the story's result, as the story does."""
+    """Perform this request and all that follow. Raises StopIteration with the call's result, as the generator does."""
     store = engine.storage
     while True:
         try:
@@ -94,7 +94,7 @@ def _perform_from(story: Telling[T], effect: Effect, engine: MusubitoEngine) -> 
 
 
 def perform(effect: Effect, engine: MusubitoEngine) -> Any:
-    """Perform one effect in this thread and give back its answer."""
+    """Perform one request in this thread and return its answer."""
     match effect:
         case Newest(keys, namespace):
             return engine.storage.newest(keys, namespace)
@@ -155,14 +155,14 @@ def _wait(key: bytes, future: Future[Landed], engine: MusubitoEngine) -> Landed:
 
 
 def _from_the_step(error: BaseException) -> BaseException:
-    """The user's traceback begins in the user's function: our own frame is taken off."""
+    """Remove our own frame from a traceback, so that it begins in the user's function."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error
 
 
 async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
-    """Perform the story in this task; raises the error that it gives back."""
+    """Perform the requests of a call in this task, and return its value or raise its error."""
     cancelled: asyncio.CancelledError | None = None
     result: T | Raised
     try:
@@ -229,7 +229,7 @@ async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] |
     try:
         outcome = Returned(await function())
     except GeneratorExit:
-        # Closed where it was dropped: that may be in another context, to which the token says nothing.
+        # The coroutine may be closed in another context, where resetting the token would raise.
         raise
     except BaseException as error:
         outcome = Raised(_from_the_step(error))
@@ -258,7 +258,7 @@ async def _await(key: bytes, future: Future[Landed], engine: MusubitoEngine) -> 
 
 
 async def _finished(work: asyncio.Future[Any]) -> tuple[Any, asyncio.CancelledError | None]:
-    """What it comes to, and a cancellation that came meanwhile."""
+    """Return the result of the work, and a cancellation that came meanwhile."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:

@@ -1,10 +1,10 @@
-"""What the protocol asks of whoever drives it.
+"""Define the requests that a call makes of its driver.
 
-The protocol is a generator that yields these and never blocks; a driver performs each and sends the answer back. A
-store's fault is thrown into the generator. What the user's function did travels as a value, `Returned` or `Raised`:
-thrown into a generator, a `StopIteration` would turn into a `RuntimeError`.
+The protocol is a generator that yields these requests and never blocks. A driver performs each request and sends the
+answer back. A store's fault is thrown into the generator. The outcome of the user's function travels as a value,
+`Returned` or `Raised`. If it were thrown into a generator, a `StopIteration` would turn into a `RuntimeError`.
 
-NamedTuples and no dataclasses: one or more is made on every replay.
+The requests are NamedTuples and no dataclasses, because each replay makes one or more.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ T = TypeVar("T")
 
 
 class Newest(NamedTuple):
-    """The hot read -> Found | None."""
+    """Fetch the newest execution, as every replay does -> Found | None."""
 
     keys: Keys
     namespace: str
 
 
 class NewestOrClaim(NamedTuple):
-    """The hot read of a store that is far away -> Found | Claimed | None. Once begun it is finished, even if the caller
-    is cancelled."""
+    """Fetch the newest execution of a store that is far away, or claim the result -> Found | Claimed | None.
+
+    Once begun, the request is finished even if the caller is cancelled.
+    """
 
     store: Distant
     claim: Claim
@@ -51,46 +53,48 @@ class NewestOrClaim(NamedTuple):
 
 
 class Find(NamedTuple):
-    """Any other read -> what the query's class names."""
+    """Make any other read -> the answer that the query's class names."""
 
     query: Query
 
 
 class Write(NamedTuple):
-    """One change -> its answer. Once begun it is finished, even if the caller is cancelled."""
+    """Write one change -> its answer. Once begun, the write is finished even if the caller is cancelled."""
 
     change: Change
 
 
 class Invoke(NamedTuple):
-    """The user's function, run in this scope -> Returned | Raised."""
+    """Call the user's function in this scope -> Returned | Raised."""
 
     function: Callable[[], Any]
     scope: Scope
 
 
 class Probe(NamedTuple):
-    """A question to the adapter that may block or be awaitable -> Returned | Raised."""
+    """Ask the adapter, which may block or return an awaitable -> Returned | Raised."""
 
     function: Callable[[], Any]
 
 
 class Aside(NamedTuple):
-    """Work that takes long or touches files -> what the function gives. Once begun it is finished, even if the caller
-    is cancelled; what it raises is thrown in."""
+    """Do work that takes long or touches files -> the function's value.
+
+    Once begun, the work is finished even if the caller is cancelled. An error of the function is thrown in.
+    """
 
     function: Callable[[], Any]
 
 
 class Join(NamedTuple):
-    """Begin the flight of this key, or wait until whoever has begun it lands -> Start | Landed."""
+    """Begin the flight of this key, or wait until its present flight lands -> Start | Landed."""
 
     key: bytes
     frame: Frame
 
 
 class Pause(NamedTuple):
-    """Some seconds -> None."""
+    """Wait some seconds -> None."""
 
     seconds: float
 
@@ -100,13 +104,13 @@ Effect: TypeAlias = Newest | NewestOrClaim | Find | Write | Invoke | Probe | Asi
 
 @dataclass(frozen=True, slots=True)
 class Returned(Generic[T]):
-    """The function came back with this."""
+    """The value that the function returned."""
 
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The function raised this."""
+    """The error that the function raised."""
 
     error: BaseException

@@ -1,7 +1,7 @@
-"""When a process ends: at exit, as any does, or as a worker of multiprocessing that was forked, from a fork server too.
+"""Call functions when a process ends: at its exit, or as a forked worker of multiprocessing.
 
-Such a worker (of a `Pool`, of a `ProcessPoolExecutor`) never comes to its exit: what it was given to do is followed by
-multiprocessing's own finalizers and these by `os._exit`.
+A forked worker (of a `Pool`, of a `ProcessPoolExecutor`, from a fork server too) never comes to its exit. After its
+work, it runs multiprocessing's own finalizers, and then calls `os._exit`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from musubito.errors import LOGGER
 __all__ = ["at_end"]
 
 PRIORITY: Final = -1000
-"""After whatever else is finalized, which may call steps."""
+"""The priority of our finalizer: it runs after all others, which may call steps."""
 
 
 def at_end(exit_: Callable[[], None], worker: Callable[[], None]) -> None:
-    """`exit_` is called when this process exits, `worker` when it or a fork of it ends as a worker."""
+    """Call `exit_` when this process exits, and `worker` when this process or a fork of it ends as a worker."""
     atexit.register(exit_)
     _at_end_of_worker(worker)
     if hasattr(os, "register_at_fork"):
@@ -32,7 +32,7 @@ def at_end(exit_: Callable[[], None], worker: Callable[[], None]) -> None:
 
 
 def _at_end_of_worker(end: Callable[[], None]) -> None:
-    # As long as it is not loaded, no process is a worker of it.
+    # While multiprocessing is not loaded, no process is a worker of it.
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         _after_each_fork(util, end)
@@ -41,7 +41,7 @@ def _at_end_of_worker(end: Callable[[], None]) -> None:
 
 @cache
 def _after_each_fork(util: Any, end: Callable[[], None]) -> None:
-    """A worker forgets the finalizers that it was forked with, and is then given these."""
+    """Register the finalizer for each fork, because a worker drops the finalizers that it was forked with."""
     util.register_after_fork(end, _finalized)
 
 
@@ -50,11 +50,15 @@ def _finalized(end: Callable[[], None]) -> None:
 
 
 def _end_in_time(end: Callable[[], None]) -> None:
-    """Whoever waits for a worker is not held up by a store that does not answer."""
+    """Call `end`, and wait for it no longer than `LAST_SECONDS`.
+
+    Otherwise a store that does not answer would hold up the process that waits for a worker.
+    """
     if sys.modules["multiprocessing.process"].parent_process() is None:
-        return  # no worker: it comes to its exit
+        return  # no worker: this process comes to its exit
     if _others():
-        # They are waited for after the finalizers, as is this one, and may call steps until then.
+        # The process waits for these threads after the finalizers, as it does for this one. The threads may call steps
+        # until then.
         threading.Thread(target=_end_when_alone, args=(end,), name="musubito-last").start()
     else:
         _end(end)
@@ -68,7 +72,7 @@ def _end_when_alone(end: Callable[[], None]) -> None:
 
 
 def _others() -> list[threading.Thread]:
-    """The threads that a process waits for before it ends."""
+    """Return the threads that a process waits for before it ends."""
     known = threading.main_thread(), threading.current_thread()
     return [thread for thread in threading.enumerate() if not thread.daemon and thread not in known]
 

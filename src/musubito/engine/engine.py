@@ -1,4 +1,4 @@
-"""The engine: a store, a namespace, and what one process needs to run steps against them."""
+"""Run steps against one store and one namespace, with the parts that one process needs for that."""
 
 from __future__ import annotations
 
@@ -48,43 +48,44 @@ from musubito.store.urls import open_store
 __all__ = ["MusubitoEngine"]
 
 RUNS: Final = (Story, EffectStory)
-"""How a call of a step, or of an effect, is told that may run."""
+"""The classes that make a call which may run: of a step, and of an effect."""
 REPLAYS: Final = (ReplayOnlyStory, ReplayOnlyEffectStory)
-"""How one is told that must not."""
+"""The classes that make a call which must not run."""
 
 LONGEST_NAMESPACE: Final = 500
-"""In characters: a name is a key of an index, which has little room in some databases."""
+"""Characters of the longest namespace name. A name is a key of an index, which has little room in some databases."""
 MOST_READS: Final = 4096
-"""Of how many executions it is kept what they read."""
+"""Executions whose reads are kept in memory at most."""
 MOST_IDENTIFIED: Final = 256
-"""How many fingerprints are kept as the store is told of them."""
+"""Fingerprints that are kept in memory at most, in the form that the store is given."""
 
 T = TypeVar("T")
 
 
 class MusubitoEngine:
-    """Runs steps against a store, in one namespace; results are shared within a namespace and never beyond.
+    """Runs steps against a store, in one namespace. Results are shared within a namespace and never beyond.
 
-    `now_provider` gives the time for ages and times to live, in seconds since the epoch or as a datetime with a time
-    zone (leases use the real clock).
-    With `strict`, a fault of the store is raised; else the step runs unrecorded, and the fault is counted in `faults`
-    and said once to the logger `musubito`.
+    `now_provider` returns the time for ages and times to live, as seconds since the epoch or as an aware datetime.
+    Leases use the real clock. With `strict`, a fault of the store is raised. Otherwise the step runs unrecorded. The
+    fault is then counted in `faults` and logged once to the logger `musubito`.
 
-    `redact(operation, arguments)` is given the arguments of a call that ran, as plain data (dicts, lists, texts,
-    numbers; what is of another type is a dict with its name under "$type"), and gives back, as plain data, what is
-    stored of them for readers. It is never applied to what identifies a call. If it raises, nothing is stored, and that
-    is logged. Outputs and the texts of errors are stored without it. The texts of small files that a step reads, which
-    are kept for `why`, pass through it as `{"file": path, "text": text}`.
+    `redact(operation, arguments)` is called with the arguments of a call that ran, as plain data. Plain data are dicts,
+    lists, texts and numbers. A value of another type is a dict with its type's name under "$type". `redact` returns, as
+    plain data, the arguments that are stored for readers. It is never applied to the data that identifies a call. If it
+    raises, nothing is stored, and the error is logged. Outputs and the texts of errors are stored without it. The texts
+    of small files that a step reads are kept for `why`. Each passes through `redact` as a dict with the keys
+    "file", for the path, and "text".
 
-    With a `key` of 32 bytes (or a mapping that names a key or None for each namespace, or a callable that is given a
-    namespace and gives its key or None) all contents are encrypted, and every digest is keyed: with the key thrown away
-    nothing can be read or guessed. The key is kept in memory alone. `WrongKey` at the first call if the namespace has
-    another, and at once if a mapping does not name it.
+    With a `key` of 32 bytes, all stored data is encrypted, and every digest is keyed. Once the key is thrown away,
+    nothing can be read or guessed. `key` may also be a mapping that names a key or None for each namespace. Or it is a
+    callable that takes a namespace and returns its key or None. The key is kept in memory alone. If the namespace has
+    another key, the first call raises `WrongKey`. If a mapping does not name the namespace, `WrongKey` is raised at
+    once.
 
-    `blobs` is where large outputs lie; by default, a folder beside a SQLite database.
+    `blobs` is the store of large outputs; by default, a folder beside a SQLite database.
 
     With `track_files`, files and folders that a step reads are dependencies of its result: if one changes, the step
-    runs again. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, none counts.
+    runs again. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, no file counts.
     """
 
     def __init__(
@@ -118,13 +119,14 @@ class MusubitoEngine:
         self._track_files = track_files
         self.track_files = track_files and tracks_files()
         self.reads_of: dict[tuple[int, float], Reads] = {}
-        """By execution and when it began, what it read: see `keep_reads`."""
+        """The reads of an execution, by its number and the time when it began (see `keep_reads`)."""
         self.texts_kept: set[tuple[str, bytes]] = set()
-        """By operation and digest, the files whose texts are stored."""
+        """The files whose texts are stored, by operation and digest."""
         self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _seconds(now_provider)
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
-        # Nothing that shows what an engine is made of shows a key: it is an attribute of nobody.
+        # The key is inside a function and no attribute, so that nothing which shows an engine's attributes shows the
+        # key.
         self._key_for: Callable[[str], bytes | None] = lambda other: key_for(key, other)
         self._named_key: KeySource | Literal[False] | None = key if key is None or _is_named(key) else False
         where = FolderBlobs(folder) if blobs is None and folder is not None else blobs
@@ -136,43 +138,43 @@ class MusubitoEngine:
         self.distant = storage if isinstance(storage, Distant) else None
         self.faults = 0
         self.warned: set[tuple[str, str]] = set()
-        """Of which steps it was told, by name, that they ask for something of this kind (see `engine.outside`)."""
+        """Pairs of a step's name and a kind that were warned of already (see `engine.outside`)."""
         self.fault_log = FaultLog()
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
         self._namesakes: dict[str, MusubitoEngine] = {}
         self._closed = False
-        # Counted on in a process that is forked inside one: that one's number is taken there, too.
+        # A process that is forked inside a run counts on from here: the number of that run is taken there too.
         self._run_numbers = itertools.count(1)
         self._begin_process()
         _ENGINES.add(self)
 
     def _hold(self, contents: Contents) -> None:
-        """These are the namespace's contents."""
+        """Use this payload codec for the namespace."""
         self.contents = contents
         self.keyed = None if contents.keys is None else Keyed.of(contents.keys)
 
     def digest_of_read(self, digest: Any) -> Any:
-        """As it is stored."""
+        """Return the digest of a read as it is stored."""
         return digest if self.keyed is None or type(digest) is not bytes else self.keyed.read(digest)
 
     def keep_reads(self, execution: int, started_at: float, reads: Sequence[Read]) -> Sequence[Read]:
-        """Keep what an execution read, for the next replay: executions never change."""
+        """Keep the reads of an execution for the next replay. Executions never change."""
         if len(self.reads_of) >= MOST_READS:
             self.reads_of.clear()
         kept = self.reads_of[execution, started_at] = Reads(reads)
         return kept
 
     def keep_text(self, operation: str, read: Read) -> Any:
-        """The text of this file is kept from now on; gives back the digest under which it is."""
+        """Note that the text of this file is stored, and return the digest under which it is stored."""
         if len(self.texts_kept) >= MOST_READS:
             self.texts_kept.clear()
-        assert read.digest is not None  # noqa: S101 - what is absent has no text
+        assert read.digest is not None  # noqa: S101 - an absent file has no text
         self.texts_kept.add((operation, read.digest))
         return self.digest_of_read(read.digest)
 
     def _begin_process(self) -> None:
-        """What belongs to this process alone: after a fork, the child's own."""
+        """Create the state that belongs to this process alone. After a fork, the child creates its own."""
         self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
         self.flights = Flights()
         self.open = Open()
@@ -181,25 +183,31 @@ class MusubitoEngine:
         self.journal = Journal(self.owner, self.contents, self.redact, where)
         self.keeper = Keeper(self)
         self.writer = Writer(self.storage)
-        # Now, and not with the first claim: an event loop may be watched for what reads files.
+        # Created now, and not at the first claim: reading the host's files would trip a check for blocking calls in an
+        # event loop.
         self._holder = Holder(self.owner, this_host(), 0, "", 0.0)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> MusubitoEngine:
-        """An engine on the store that the URL names: `sqlite:///relative/path`, `sqlite:////absolute/path`,
+        """Return an engine on the store that the URL names.
+
+        Examples are `sqlite:///relative/path`, `sqlite:////absolute/path` and
         `postgresql://user:password@host/database`.
 
-        It can be pickled, URL included, and reconnects where it is unpickled: all that are unpickled of it in one
-        process are one engine, which ends with the process. `StoreError` for any other URL.
+        The engine can be pickled, URL included, and reconnects where it is unpickled. All engines that are unpickled
+        from it in one process are one engine, which ends with the process. Raises `StoreError` for any other URL.
         """
         engine = cls(open_store(url), **options)
-        # Wherever it is unpickled it is the same file.
+        # The URL holds the absolute path, so that it names the same file wherever the engine is unpickled.
         path = getattr(engine.storage, "db_path", None)
         engine.url = url if path is None else f"sqlite:///{path}"
         return engine
 
     def in_namespace(self, namespace: str) -> MusubitoEngine:
-        """The engine of another namespace on the same store: always the same one. It ends with this one."""
+        """Return the engine of another namespace on the same store.
+
+        It is always the same engine, and it ends with this one.
+        """
         if namespace == self.namespace:
             return self
         engine = self._namesakes.get(namespace)
@@ -215,7 +223,7 @@ class MusubitoEngine:
                 track_files=self._track_files,
             )
             made.url, made._is_shared, made.fault_log = self.url, self._is_shared, self.fault_log
-            # One family: from each of them the others are found.
+            # All share one dict, so that each of them finds the others.
             self._namesakes.setdefault(self.namespace, self)
             made._namesakes = self._namesakes
             engine = self._namesakes.setdefault(namespace, made)
@@ -244,7 +252,10 @@ class MusubitoEngine:
         *,
         operation_version: str | Callable[[], str | int] | None = None,
     ) -> MusubitoResult[T]:
-        """`func(**inputs)`, replayed or run; what a decorated function does, without a decorator."""
+        """Call `func(**inputs)`, or replay an earlier result.
+
+        It does for a plain function what a decorated function does.
+        """
         mode = current_mode()
         if mode is OFF:
             return run_unrecorded(partial(func, **inputs))
@@ -260,7 +271,7 @@ class MusubitoEngine:
         *,
         operation_version: str | Callable[[], str | int] | None = None,
     ) -> MusubitoResult[T]:
-        """`await func(**inputs)`, replayed or run."""
+        """Await `func(**inputs)`, or replay an earlier result."""
         mode = current_mode()
         if mode is OFF:
             return await run_unrecorded_async(partial(func, **inputs))
@@ -268,11 +279,11 @@ class MusubitoEngine:
         return await self.aperform(call, mode)
 
     def perform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
-        """One call of a sync step."""
+        """Make one call of a sync step."""
         return run(self.story(call, mode).tell(), self)
 
     async def aperform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
-        """One call of an async step."""
+        """Make one call of an async step."""
         story = await asyncio.to_thread(self.story, call, mode) if loop_is_watched() else self.story(call, mode)
         return await arun(story.tell(), self)
 
@@ -283,8 +294,10 @@ class MusubitoEngine:
         scope: Scope | None = None,
         kinds: tuple[type[Story], type[EffectStory]] | None = None,
     ) -> Story:
-        """The call's story, in the scope that is given or that it is made in; `kinds`: of a step, and of an effect,
-        else those of the mode."""
+        """Return the story of a call, in the given scope or in the current one.
+
+        `kinds` holds the classes for a step and for an effect; by default, the mode decides.
+        """
         scope = scope or SCOPE.get()
         if scope.engine is not self:
             scope = Scope(self, None, scope.frame, scope.parents, scope.ambient, scope.mode)
@@ -320,7 +333,7 @@ class MusubitoEngine:
         return Call(definition, fingerprint, current, tracker, begin, code, counted, function, arguments)
 
     def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
-        """What all keys of this step begin with, and its code as the store is told of it."""
+        """Return the beginning of all keys of this step, and its code as the store is told of it."""
         version: Any = definition.operation_version  # a text by now: see `CodeVersion`
         which = definition.name, fingerprint.digest, version
         made = self._identified.get(which)
@@ -335,15 +348,15 @@ class MusubitoEngine:
             if self.keyed is not None:
                 begin, code = self.keyed.head(begin), self.keyed.code(code)
             if len(self._identified) >= MOST_IDENTIFIED:
-                # Functions may be made anew for each request.
+                # Without a limit, a program that makes functions anew for each request would fill the memory.
                 self._identified.clear()
             made = self._identified[which] = begin, code
         return made
 
     def explain(self, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:
-        """Whether `step(*args, **kwargs)` would be replayed, and why (not); nothing is run.
+        """Tell whether `step(*args, **kwargs)` would be replayed, and why or why not; nothing is run.
 
-        Raises TypeError if it is no step, `InputError` as the call would, and `StoreError`.
+        Raises TypeError if `step` is no step, `InputError` as the call would, and `StoreError`.
         """
         make: Callable[..., Call] | None = getattr(step, "__musubito_call__", None)
         if make is None:
@@ -353,11 +366,12 @@ class MusubitoEngine:
 
     # -- lineage -------------------------------------------------------------------------------------------------------
     def invalidate(self, what: object) -> int:
-        """Never replay the stored results of a step, an operation (by name) or a node (by id) again, nor those of steps
-        that called it. What was given its results (its children in the lineage) is stale: at the next call it is
-        replayed if what it is given then equals what it was given, and runs if not.
+        """Mark the stored results of a step as never replayed, with the results of steps that called it.
 
-        Gives back how many executions of it there were. Raises `StoreError`.
+        `what` is a step, an operation's name or a node id. The children of these results in the lineage become stale.
+        At its next call, a stale step is replayed if its input then equals its earlier input, and runs if not.
+
+        Returns the number of its executions that there were. Raises `StoreError`.
         """
         step = getattr(what, "__musubito_step__", None)
         if isinstance(step, StepDefinition):
@@ -371,30 +385,34 @@ class MusubitoEngine:
         check = self.storage.find(KeyCheckOf(self.namespace))
         self.contents.settle(check)
         if check is None and change.operation is not None:
-            return 0  # nothing was begun there, and it is to be begun by whoever has its key
+            return 0  # nothing was begun there, and only an engine with its key may begin it
         count: int = self.storage.write([change])[0]
         return count
 
-    # -- what the protocol asks of it ----------------------------------------------------------------------------------
+    # -- what a call asks of its engine --------------------------------------------------------------------------------
     def settle(self) -> None:
-        """The namespace is one with this engine's key, or without one, before anything is stored in it. Raises
-        `WrongKey` and `StoreError`."""
+        """Make sure that the namespace uses this engine's key, or none, before anything is stored in it.
+
+        Raises `WrongKey` and `StoreError`.
+        """
         if not self.contents.settled:
             self.contents.settle(self.storage.write([Begin(self.namespace, self.contents.key_check)])[0])
 
     def new_run(
         self, name: str | None = None, tags: str | None = None, within: tuple[bytes, int | None] | None = None
     ) -> Run:
-        """A run that begins now; `within`: see `Run`."""
+        """Return a run that begins now. `within`: see `Run`."""
         if name is not None:
-            # No store holds lone surrogates, and one name must not cost the lines of all.
+            # No store holds lone surrogates, and one such name would cost the history of all runs.
             name = name.encode("utf-8", "backslashreplace").decode()
         return Run(next(self._run_numbers), self.now(), name, tags, within, self.owner)
 
     def part_of(self, body: Frame | None) -> tuple[bytes, int] | None:
-        """The run and the call that a run which begins in this body is a part of, though the body be another engine's:
-        the time of that call is with all that happens in it. It is the innermost that this engine's ledger has; None if
-        there is none."""
+        """Return the enclosing run and call of a run that begins in this body; None if there is none.
+
+        The body may be another engine's, so that the time of its call covers all that happens inside. The innermost
+        body whose run is in this engine's history counts.
+        """
         while body is not None:
             if body.run.owner == body.engine.owner and _ledger(body.engine) == _ledger(self):
                 return body.run.run_id, body.call
@@ -402,9 +420,11 @@ class MusubitoEngine:
         return None
 
     def open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
-        """A run of a framework that begins now, perhaps in a step's body, and is in the ledger until `end_run`; how it
-        ended, its last call tells. `operation`: its first one, to find the body that is not known. `only_asks`: nothing
-        is run in it, so it begins no namespace."""
+        """Begin a run of a framework, perhaps in a step's body. The run is in the history until `end_run`.
+
+        The run's last call tells how the run ended. `operation` is the run's first operation; it is used to find the
+        enclosing body where that is not known. With `only_asks`, nothing is run in it, so it begins no namespace.
+        """
         run = self.new_run(name, within=self.part_of(body))
         if body is None:
             self.open.stray(run, operation, of_bodies=True)
@@ -415,7 +435,7 @@ class MusubitoEngine:
         return run
 
     def end_run(self, run: Run, status: str | None = None) -> None:
-        """It has ended; `status`: how, where its last call does not tell."""
+        """End a run of a framework. `status` says how it ended, where its last call does not tell."""
         run.finished_at = self.now()
         run.status = status or run.status
         if not self._closed and (self.contents.settled or not run.only_asks):
@@ -424,46 +444,49 @@ class MusubitoEngine:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs in it, nor in another namespace of its store."""
+        """Tell whether nothing runs in this engine, nor in another namespace of its store."""
         family = dict.fromkeys((*self._namesakes.values(), self))
         return all(engine.open.is_empty and engine.flights.is_empty for engine in family)
 
     def holder(self) -> Holder:
-        """This engine as the holder of a lease that is taken now."""
+        """Return this engine as the owner of a lease that is taken now."""
         until = time.time() + LEASE_SECONDS
-        # Either way: the clock may have been put back.
+        # The difference counts in both directions, because the clock may have been put back.
         if abs(until - self._holder.expires_at) > LEASE_SECONDS / 30:
             self._holder = Holder(self.owner, this_host(), os.getpid(), self._process, until)
         return self._holder
 
     def keep(self, key: bytes, operation: str) -> None:
-        """This key is claimed; the keeper sees to it that it stays so."""
+        """Note that this key is claimed, so that the keeper renews its lease."""
         self.flights.claimed(key, operation)
         self.keeper.wake()
 
     def disown(self, lease: tuple[bytes, bytes]) -> None:
-        """A lease that could not be given back; the keeper tries again."""
+        """Hand over a lease that could not be released, so that the keeper tries again."""
         self.keeper.disown(lease)
 
     def report(self, fault: StoreError) -> None:
-        """The store failed and the step goes on unrecorded; raised if strict."""
+        """Report that the store failed and the step goes on unrecorded; raise the fault if the engine is strict."""
         if self.strict:
             raise fault
         self.faults += 1
         self.fault_log.say("steps run unrecorded", fault)
 
     def log(self, fault: StoreError) -> None:
-        """A fault that concerns no step."""
+        """Log a fault that concerns no step."""
         self.fault_log.say("the store failed", fault)
 
     def flush(self) -> None:
-        """Write what is buffered of the ledger, so that readers see it."""
+        """Write the buffered history, so that readers see it."""
         for engine in dict.fromkeys((*self._namesakes.values(), self)):
             engine.keeper.flush()
 
     def close(self) -> None:
-        """Write what is buffered and let go of the store; a second call does nothing. One that was unpickled belongs to
-        all that is unpickled in this process: what is buffered is written, and it stays open until the process ends."""
+        """Write the buffered history and close the store. A second call does nothing.
+
+        An engine that was unpickled is shared by all that is unpickled in this process. Its history is written, and it
+        stays open until the process ends.
+        """
         if self._is_shared:
             self.flush()
         else:
@@ -485,7 +508,7 @@ class MusubitoEngine:
 
 
 def _seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float]:
-    """The same clock, in seconds since the epoch."""
+    """Return the same clock, in seconds since the epoch."""
 
     def now() -> float:
         said = now_provider()
@@ -504,14 +527,14 @@ def _seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float
 
 
 def _ledger(engine: MusubitoEngine) -> object:
-    """Equal for engines whose lines are in one ledger, as far as can be told."""
+    """Return a value that is equal for engines whose lines are in one history, as far as can be told."""
     storage = engine.storage
     in_memory = getattr(storage, "in_memory", False)
     return storage if in_memory else getattr(storage, "db_path", None) or engine.url or storage
 
 
 def _is_named(key: KeySource) -> bool:
-    """Whether a pickle would hold no more than the name of this."""
+    """Tell whether a pickle would hold no more of the key than the name of a function."""
     return isinstance(key, FunctionType) and is_of_a_module(key)
 
 
@@ -519,14 +542,14 @@ _ENGINES: Final[weakref.WeakSet[MusubitoEngine]] = weakref.WeakSet()
 
 
 def _write_what_is_left() -> None:
-    """An engine that nobody has closed still holds the ledger's last lines."""
+    """Write the last lines of the history, which an engine that nobody closed still holds."""
     for engine in list(_ENGINES):
         engine.writer.close()
         engine.keeper.stop()
 
 
 def _at_exit() -> None:
-    # All of them first: several may share a store.
+    # All engines write first, before one of them closes a store that others share.
     _write_what_is_left()
     for engine in list(_ENGINES):
         engine._end()

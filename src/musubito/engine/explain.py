@@ -1,4 +1,7 @@
-"""Whether a call would be replayed, why or why not, and how it differs from earlier ones; nothing is run or written."""
+"""Explain whether a call would be replayed, why or why not, and how it differs from earlier calls.
+
+Nothing is run or written.
+"""
 
 from __future__ import annotations
 
@@ -28,28 +31,32 @@ if TYPE_CHECKING:
 __all__ = ["Explanation", "explain", "explained", "why_missing"]
 
 NEIGHBOURS: Final = 500
-"""How many earlier nodes of an operation are compared."""
+"""Earlier nodes of an operation that are compared at most."""
 LOOKED_AT: Final = 5000
-"""Among how many of the newest nodes executions of an operation are looked for."""
+"""Newest nodes among which executions of an operation are looked for."""
 BY_CODE: Final = frozenset({"clock", "random", "ids", "source"})
-"""Kinds of what the code as it is now tells."""
+"""Kinds of unrepeatable answers that the present code tells."""
 READ: Final = 20
-"""The inputs of how many are read to find the one that differs least."""
+"""Nodes whose inputs are read at most, to find the node that differs least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a call would do, and why.
+    """The decision about a call, and the reasons for it.
 
-    `nearest_node_id` is the earlier node of the operation that differs least, None if there is none or the call would
-    be replayed; `arguments` and `code` name what differs from it, `fields` says where in the arguments
-    (`$.messages[3].content: "..." → "..."`), and `diffs` holds unified diffs of the code, as far as both are kept.
-    `files` names the first file or folder that an earlier execution read and that is another one now, `reads` the first
-    key of a store or of the configuration. `never` says why the newest result for this very call is never replayed.
-    `untracked` lists what the code reaches and cannot be
-    identified, `state` what it writes itself; changes of neither make it run again. `unrepeatable` lists what the code
-    asks for that is another each time (the clock, random numbers, ids), and what earlier executions did (connections,
-    processes); a replay gives the answer of that moment.
+    - `nearest_node_id`: the earlier node of the operation that differs least. It is None if there is none, or if the
+      call would be replayed.
+    - `arguments` and `code`: the names of the parts that differ from that node.
+    - `fields`: the places in the arguments that differ (`$.messages[3].content: "..." → "..."`), if both inputs are
+      stored.
+    - `diffs`: unified diffs of the code, if both texts are stored.
+    - `files`: the first file or folder that an earlier execution read and that has changed since.
+    - `reads`: the first key of a store or of the configuration that has changed in this way.
+    - `never`: the reason why the newest result for this very call is never replayed.
+    - `untracked`: objects that the code reaches and that cannot be identified. A change of them runs nothing again.
+    - `state`: objects that the code writes itself. A change of them runs nothing again.
+    - `unrepeatable`: sources of answers that differ each time. The code may ask for the clock, random numbers or ids,
+      and earlier executions may have made connections or started processes. A replay returns the answer of that moment.
     """
 
     operation: str
@@ -69,7 +76,7 @@ class Explanation:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Return what differs, as far as it has names: the code, else the paths in the input and what is around."""
+        """Return the names of the parts that differ: the code, or the paths in the input and the ambient inputs."""
         if self.decision.reason is ReplayReason.CODE_CHANGED:
             return self.code
         if self.decision.reason is ReplayReason.READ_CHANGED:
@@ -80,7 +87,7 @@ class Explanation:
 
     @property
     def remedy(self) -> str:
-        """Return what to do so that such a call is replayed, "" where nothing is, or needs to be."""
+        """Return what to do so that such a call is replayed; "" where nothing can or need be done."""
         if self.never is not None:
             return self.never.remedy
         reason = self.decision.reason
@@ -110,8 +117,10 @@ class Explanation:
 
 
 def explain(engine: MusubitoEngine, call: Call, run: Run | None = None) -> Explanation:
-    """See `Explanation`. In a run of its own, with nothing given yet, or in `run`, which gives what is found. Raises
-    `InputError` as the call would, and `StoreError`."""
+    """Explain a call in a run of its own, with no samples given yet, or in `run` (see `Explanation`).
+
+    The samples that are found count as given in `run`. Raises `InputError` as the call would, and `StoreError`.
+    """
     scope = SCOPE.get()
     kind = QUESTIONS[call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT]
     question = kind(engine, call, Scope(engine, run or engine.new_run(), None, scope.parents, scope.ambient))
@@ -120,7 +129,7 @@ def explain(engine: MusubitoEngine, call: Call, run: Run | None = None) -> Expla
 
 
 def explained(question: Story, decision: ReplayDecision) -> Explanation:
-    """Explain what was decided of a call, with what differs from earlier calls. Raises `StoreError`."""
+    """Explain a decision about a call, with the differences from earlier calls. Raises `StoreError`."""
     engine, call = question.engine, question.call
     nearest: str | None = None
     arguments: tuple[str, ...] = ()
@@ -160,7 +169,7 @@ def explained(question: Story, decision: ReplayDecision) -> Explanation:
 
 
 def _unrepeatable(engine: MusubitoEngine, call: Call) -> tuple[str, ...]:
-    """What its code asks for, and what its newest executions did, that is another each time."""
+    """Return the unrepeatable answers that the code asks for and that its newest executions got."""
     storage: Any = engine.storage
     asked = dict.fromkeys(call.fingerprint.unrepeatable)
     if callable(getattr(storage, "read", None)):
@@ -174,8 +183,10 @@ def _unrepeatable(engine: MusubitoEngine, call: Call) -> tuple[str, ...]:
 def why_missing(
     engine: MusubitoEngine, operation: str, nodes: Collection[bytes], before: float
 ) -> dict[bytes, ReplayReason]:
-    """For nodes that ran since nothing was found for them, why: what differs from the nearest that ran before a
-    time."""
+    """Return the reasons of nodes that ran because nothing was found for them.
+
+    Each node is compared with the nearest node that ran before the time `before`.
+    """
     limit = NEIGHBOURS + len(nodes)
     try:
         rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, None, limit))
@@ -198,7 +209,7 @@ def why_missing(
 
 
 def _given(question: Story) -> Any:
-    """The arguments as a reader would be given them; None in a store that has no readers."""
+    """Return the arguments as a reader would see them; None in a store that has no readers."""
     engine, given = question.engine, question.given
     if not callable(getattr(engine.storage, "read", None)):
         return None
@@ -208,7 +219,10 @@ def _given(question: Story) -> Any:
 
 
 def _nearest(question: Story, given: Any) -> Neighbour | None:
-    """The newest of those that differ least: in what they are, and then at how many places of their inputs."""
+    """Return the newest of the nodes that differ least.
+
+    Nodes are compared by code, input and parents, and then by the number of places where their inputs differ.
+    """
     engine, this, operation = question.engine, neighbour_of(question), question.call.definition.name
     rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, this.node, NEIGHBOURS))
     ranked = [(_distance(this, row), row) for row in rows if row.node != this.node]
@@ -232,12 +246,12 @@ def _reason(this: Neighbour, nearest: Neighbour) -> ReplayReason:
         return ReplayReason.CODE_CHANGED
     if this.input_hash != nearest.input_hash:
         return ReplayReason.INPUT_CHANGED
-    # Alike in all of it: another sample.
+    # Nothing differs, so the call asked for another sample.
     return ReplayReason.NODE_NOT_FOUND if this.parents == nearest.parents else ReplayReason.UPSTREAM_CHANGED
 
 
 def _fields(question: Story, other: Neighbour, given: Any) -> tuple[str, ...]:
-    """Where the arguments differ, as far as both are there to be read."""
+    """Return the places where the arguments differ, if both inputs are stored."""
     storage: Any = question.engine.storage
     if given is None:
         return ()

@@ -1,18 +1,19 @@
-"""How a call of an EXTERNAL_EFFECT begins: the intent is durable before the function runs, the outcome after it.
+"""Begin a call of an EXTERNAL_EFFECT: its intent is durable before the function runs, and its outcome after it.
 
-Everything hangs on the effect key, so that neither an edit of the code nor of anything upstream repeats an effect:
+Attempts are found by the effect key. So neither an edit of the code nor a change upstream repeats an effect:
 
     nothing known, or certainly failed      -> intend, run
     interrupted by a framework              -> intend, run from its start, with the same idempotency key
     done                                    -> replay (unless the policy forces, or it is too old)
-    done when somebody had agreed to it     -> run, which asks again: what one agreed to, another did not
-    begun, and its holder is alive          -> wait
-    begun, and its holder is gone; unknown  -> as the policy says: raise, run again, or ask
+    done after a human had agreed to it     -> run, which asks again: another human may not agree
+    begun, and its owner is alive           -> wait
+    begun, and its owner is gone; unknown   -> as the policy says: raise, run again, or ask
 
-A holder is gone once its process has ended or its lease has run out. A process of this host that lives may only have
-been stopped, with the whole machine perhaps: before it counts as gone, it gets another lease's time to come back.
+An owner is gone once its process has ended or its lease has run out. A living process of this host may only have been
+stopped, perhaps with the whole machine. Before such an owner counts as gone, it gets the time of another lease to come
+back.
 
-A lease of an effect is never taken over, and without a store an effect is refused before it runs.
+A lease of an effect is never taken over. Without a store, an effect is refused before it runs.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ from musubito.store.base import (
 __all__ = ["ANSWER", "EffectStory"]
 
 ANSWER: Final = "answer"
-"""The kind of reads that are what somebody answered while an effect ran. It may take place again for another answer."""
+"""The kind of reads that are answers given while an effect ran. For another answer, the effect may take place again."""
 PAUSE: Final = 0.02
+"""Seconds of a pause while another owner has the effect."""
 REMEDY: Final = (
     'Find out. Then set on_unknown="rerun" if it did not, or if the other side ignores a key that it knows; '
     "else on_unknown=<a callable that is given the key and tells>."
@@ -71,7 +73,7 @@ class EffectStory(Story):
         return pool
 
     def _handed_up(self, reads: Sequence[Read]) -> Sequence[Read]:
-        # What was done stays done, whatever becomes of the files that it read.
+        # A done effect stays done, even if files that it read change.
         return without_files(reads)
 
     def _key_of(self, number: int) -> bytes:
@@ -91,11 +93,11 @@ class EffectStory(Story):
             if isinstance(joined, Failed) and self._is_mine(joined):
                 return self._passed_on(joined)
             if joined is Landing.RUN_YOURSELF:
-                # Whoever has begun it is suspended, perhaps in an event loop that does not run just now.
+                # The call that began the effect is suspended, perhaps in an event loop that does not run just now.
                 yield Pause(PAUSE)
 
     def _is_mine(self, failed: Failed) -> bool:
-        # What may have taken place is not begun once more: whoever waited for it is told how it failed.
+        # An effect that may have taken place is not begun once more: each call that waited for it gets its failure.
         live = self._live() if self._came_to(failed.error) == "failed" else failed.live
         return failed.concerns(self._run, self.call.fingerprint, live)
 
@@ -105,10 +107,13 @@ class EffectStory(Story):
         ) from fault
 
     def look_once_more(self, begun: Begun) -> Begun:
-        """It must not do one thing and be recorded as another: raises `ChangedInput` if it would."""
+        """Check the input again just before the effect runs. Raises `ChangedInput` if it has changed.
+
+        Otherwise the function would do one thing, and the record would hold another.
+        """
         try:
             same = self._input_now() == self._input
-        except Exception:  # whatever a look at what was changed raises
+        except Exception:  # a look at changed values may raise anything
             same = False
         if not same:
             self._note("failed", ReplayReason.INPUT_CHANGED, None, 0.0, 0)
@@ -119,8 +124,8 @@ class EffectStory(Story):
         yield from self._record(self._failure(begun, said(error), "failed", self.engine.now(), 0.0))
 
     def _cut_short(self, begun: Begun, error: BaseException) -> Telling[None]:
-        # A driver throws a cancellation in the place of a call that it has not begun; whatever else comes from there
-        # (a coroutine that is dropped where it waits) may have come while the function ran.
+        # A driver throws a cancellation in place of a call that has not begun. Other errors from there, such as the
+        # close of a dropped coroutine, may have come while the function ran.
         outcome = "failed" if isinstance(error, asyncio.CancelledError) else "unknown"
         yield from self._record(self._failure(begun, "cut short", outcome, self.engine.now(), 0.0))
 
@@ -142,12 +147,12 @@ class EffectStory(Story):
             return (yield from self._succeeded(begun, known.value, self.engine.now(), 0.0))
 
     def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
-        """Durably, before anything runs; None if somebody else was faster."""
+        """Write the intent durably before anything runs; return None if another call was faster."""
         attempt, settled = (0, 0) if row is None else (row.attempt, row.settled_attempts)
         if row is not None and row.holder is not None and process.is_dead(row.holder):
-            # The policy has decided already: nobody is to wait until the lease of the dead runs out.
+            # The policy has decided already: no call is to wait until the lease of the dead owner runs out.
             yield Write(Release((self._effect_key, row.holder.owner)))
-        # Before anything is durable: later it may be nothing that can be described.
+        # Before anything is durable: later the arguments may not be describable any more.
         self.place()
         yield from self.until_released(self._effect_key)
         intent = Intent(
@@ -172,7 +177,10 @@ class EffectStory(Story):
         return Begun(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
 
     def _interrupted(self, intent: Intent, error: BaseException) -> Telling[None]:
-        """An interrupt (Ctrl-C) came while the intent was written. If it is there, it came to nothing."""
+        """Settle an intent whose write was cut short by an interrupt (Ctrl-C).
+
+        If the intent was written, record that the effect never ran.
+        """
         try:
             row: EffectRow | None = yield Find(EffectQuery(self._effect_key, self.keys, self.engine.namespace))
         except StoreError:
@@ -184,7 +192,7 @@ class EffectStory(Story):
             yield from self._never_ran(Begun(None, lease, (self._effect_key, intent.attempt)), error)
 
     def _known(self, row: EffectRow) -> Telling[MusubitoResult[Any] | EffectHappened | None]:
-        """What an earlier attempt came to; None: the effect may run."""
+        """Return the result of an earlier attempt; None if the effect may run."""
         if row.outcome == "done":
             return (yield from self._done(row))
         if row.outcome == "withdrawn":
@@ -198,7 +206,7 @@ class EffectStory(Story):
         return None if on_unknown == "rerun" else (yield from self._ask(row, why))
 
     def _done(self, row: EffectRow) -> Telling[MusubitoResult[Any] | EffectHappened | None]:
-        """Replay it. What was done stays done, whatever became of its code, its parents and the steps inside it."""
+        """Replay a done effect. It stays done, whatever happens to its code, its parents and the steps inside it."""
         semantics, found = self.call.definition.semantics, row.found
         if semantics.force_reexecution:
             self._reason = ReplayReason.FORCE_REEXECUTION
@@ -225,7 +233,7 @@ class EffectStory(Story):
         return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
 
     def _ask(self, row: EffectRow, why: str) -> Telling[EffectHappened | None]:
-        """The policy's callable finds out; without one, nobody knows."""
+        """Ask the policy's callable whether the effect took place. Raises `EffectOutcomeUnknown` if there is none."""
         reconcile = self.call.definition.semantics.on_unknown
         name = self.call.definition.name
         key = idempotency_key(self._effect_key, row.settled_attempts - (row.outcome == "done"))
@@ -245,16 +253,19 @@ class EffectStory(Story):
 
 
 class _WaitedFor:
-    """Who has begun an effect, as another one sees it that waits: one of the engine `owner`. Nobody else in there runs
-    it now; a lease of its own is one that could not be given back, and is not while this call waits."""
+    """The owner of a begun effect, as seen by a waiting call of the engine `owner`.
+
+    No other call of this engine runs the effect now. So a lease of this engine is one that could not be released, and
+    no call uses it while this call waits.
+    """
 
     def __init__(self, owner: bytes) -> None:
         self._owner = owner
         self._lapsed: float | None = None
-        """Since when its lease has run out, by a clock that stands still while the machine sleeps."""
+        """The time since when the owner's lease has run out, by a clock that stands still while the machine sleeps."""
 
     def may_end(self, row: EffectRow) -> bool:
-        """Whether the effect may still come to its end."""
+        """Tell whether the effect may still come to its end."""
         holder = row.holder
         if holder is None or holder.owner == self._owner or process.is_dead(holder):
             return False

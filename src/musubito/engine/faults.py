@@ -1,6 +1,6 @@
-"""Say once that a store fails: to the logger `musubito`, which prints it where nobody listens.
+"""Log once that a store fails, to the logger `musubito`, which prints it if no handler is set.
 
-A fault is said again once it has not been there for a while. In between it is logged for whoever debugs.
+A fault is logged as a warning again if it comes back after a while. In between it is logged for debugging.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from musubito.errors import LOGGER
 __all__ = ["FaultLog"]
 
 QUIET: Final = 60.0
-"""Seconds after which a fault that comes back is another one."""
+"""Seconds after which a fault that comes back is logged as a warning again."""
 MOST: Final = 100
-"""How many texts of faults are kept."""
+"""Texts of faults that are kept at most."""
 _NUMBERS: Final = re.compile(r"[0-9a-f]{8,}|[0-9]+")
-"""Which blob it is, or which connection, makes no other fault."""
+"""Numbers and ids in a fault's text. Another blob or another connection makes no other fault."""
 
 
 class FaultLog:
-    """What was said of one store."""
+    """The faults of one store that were logged."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._last: dict[str, float] = {}
-        """By its text, numbers left out: when a fault was there last."""
+        """The time of a fault's last occurrence, by its text without numbers."""
 
     def say(self, consequence: str, fault: Exception) -> None:
-        """Say what comes of a fault, and what it is; aloud if it is a new one."""
+        """Log a fault and its consequence: a new fault as a warning, a known one for debugging."""
         text, now = str(fault), time.monotonic()
         kind = _NUMBERS.sub("", text)
         with self._lock:
@@ -44,7 +44,7 @@ class FaultLog:
         LOGGER.log(logging.WARNING if is_new else logging.DEBUG, "%s: %s", consequence, text)
 
     def say_of_loss(self, text: str) -> None:
-        """Say what is lost for good; aloud unless the fault that it came of was said."""
+        """Log a loss for good: as a warning, unless the fault that caused it was logged a short time ago."""
         with self._lock:
             known = any(time.monotonic() - last <= QUIET for last in self._last.values())
         LOGGER.log(logging.DEBUG if known else logging.WARNING, text)

@@ -1,12 +1,12 @@
-"""Files whose content is kept in memory from one call to the next.
+"""Remember files whose content is kept in memory from one call to the next.
 
     @lru_cache
     def prompt(): return Path("prompt.txt").read_text()
 
-Only the first call reads; the next one depends on the file all the same. So what a body reads is remembered, from the
-moment it is read, by what may keep it: the code around, which may be below an `lru_cache`, the package that caches, the
-state that the step's code writes. A body that may have been answered from there depends on it, too, as it was when it
-was read.
+Only the first call reads the file, and the next one depends on it all the same. So a file that a body reads is
+remembered, from the moment of the read, for each cache that may keep its content. Such a cache is the code around the
+read, which may be below an `lru_cache`. It may also be a package that caches, or the state that the step's code writes.
+A body that may have been answered from a cache depends on the file, too, as the file was at the read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from musubito.store.base import Read
 __all__ = ["Files", "Hits", "Seen", "hits", "inherited", "is_any_kept", "keep", "remember"]
 
 MOST: Final = 1000
-"""So many files are remembered of one cache, the newest."""
+"""Files that are remembered of one cache at most, the newest ones."""
 Hits = Mapping["_lru_cache_wrapper[Any]", int]
 
 
@@ -49,39 +49,39 @@ class Seen:
     ) -> None:
         self.path = path
         self.relative = relative
-        """As it was opened, where that was relative to the working directory in which the body began."""
+        """The path as it was opened, where that was relative to the working directory in which the body began."""
         self.base = base
-        """That working directory."""
+        """The working directory in which the body began."""
         self.signature = signature
         self.digest = digest
-        """Of a folder, and of a file only where the signature alone would not tell of a change just after."""
+        """The digest of a folder. A file has one only if its signature would not tell a change just after the read."""
         self.reader = reader
         self.folder = folder
         self.open_to_doubt = open_to_doubt
-        """Whether a change just after could not be told at all."""
+        """Whether a change just after the read could not be told at all."""
         self.reads: Sequence[Read] | None = None
-        """What is stored of it, as soon as that is known."""
+        """The reads that are stored of the path, once they are known."""
 
 
 Files: TypeAlias = dict[tuple[str, bool], Seen]
-"""By path, and whether it is a folder."""
+"""Reads by path, and by whether the path is a folder."""
 _LOCK: Final = threading.RLock()
 _KEPT: Final[defaultdict[Cache, Files]] = defaultdict(dict)
-"""By what may keep it."""
+"""Reads by the cache that may keep them."""
 
 
 def hits() -> Hits:
-    """How often each known cache has answered so far."""
+    """Return the number of times that each known cache has answered so far."""
     return {cache: cache.cache_info().hits for cache, _ in cached_functions()}
 
 
 def is_any_kept() -> bool:
-    """Whether anything that was read may be kept by code or by a package."""
+    """Tell whether code or a package may keep the content of any file that was read."""
     return bool(_KEPT)
 
 
 def keep(seen: Seen, files: Files) -> None:
-    """Remember a file as one of these."""
+    """Remember a file among these files, and drop the oldest if there are too many."""
     where = seen.path, seen.folder
     with _LOCK:
         files.pop(where, None)
@@ -91,7 +91,11 @@ def keep(seen: Seen, files: Files) -> None:
 
 
 def remember(seen: Seen, states: Iterable[Files], reader: Reader | None = None) -> None:
-    """Somebody reads this now, who has left these states so far. `reader`: by default who read it first."""
+    """Remember a read for each cache that may keep its content.
+
+    `states` holds the files of the states that the reading body has left so far. `reader` is the present reader; by
+    default, the first reader of the path.
+    """
     with _LOCK:
         for cache in (reader or seen.reader).caches:
             keep(seen, _KEPT[cache])
@@ -106,9 +110,13 @@ def inherited(
     seen: Collection[tuple[str, bool]],
     sites: Collection[Site],
 ) -> Iterator[Seen]:
-    """What a body may have been told from a cache. `before`: `hits` when it began. `packages`, `states`: those that its
-    code reaches. `seen`: what it has read itself; `sites`: where its own function reads in any case, so that it is not
-    answered from what was read there."""
+    """Yield the earlier reads that a cache may have answered a body from.
+
+    - `before`: the result of `hits` when the body began.
+    - `packages` and `states`: those that the body's code reaches.
+    - `seen`: the paths that the body has read itself.
+    - `sites`: instructions at which the body's own function reads in any case, so that no cache answers it there.
+    """
     caches: list[Cache] = [*packages]
     caches += [code for cache, code in cached_functions() if cache.cache_info().hits != before.get(cache, 0)]
     found = [_KEPT[each] for each in dict.fromkeys(caches) if each in _KEPT]
@@ -119,5 +127,5 @@ def inherited(
 
 
 if hasattr(os, "register_at_fork"):
-    # A child must not find it locked by a thread that it does not have.
+    # A child must not find the lock held by a thread that the child does not have.
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

@@ -1,4 +1,4 @@
-"""Files in the story of a call: what its body read when it has ended, and whether that is still so before a replay."""
+"""Add the files that a body read to its call, and check before a replay whether they are unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def counting(call: Call, engine: MusubitoEngine, reads: Sequence[Read]) -> Sequence[Read]:
-    """Without the files that are not watched for, or that the step ignores."""
+    """Return the reads without files that are not tracked, or that the step ignores."""
     ignored = call.definition.semantics.ignore_files
     if engine.track_files and not ignored:
         return reads
@@ -35,17 +35,17 @@ def counting(call: Call, engine: MusubitoEngine, reads: Sequence[Read]) -> Seque
 
 
 def without_files(reads: Sequence[Read]) -> Sequence[Read]:
-    """What was read besides."""
+    """Return the reads that are no files."""
     return [read for read in reads if read.kind not in KINDS]
 
 
 def first_changed(engine: MusubitoEngine, reads: Sequence[Read]) -> Telling[Read | None]:
-    """The first file or folder among these that is another one now."""
+    """Return the first file or folder among the reads that has changed; None if there is none."""
     kept = reads if isinstance(reads, Reads) else Reads(reads)
     if not kept.has_files:
         return None
     if not loop_is_watched():
-        # As `_looked` does, without what that costs: each replay comes here.
+        # The same as `_looked`, written out: each replay comes here, and a further call would make it slower.
         try:
             return changed(kept, engine.digest_of_read, _at_most())
         except TooMuch:
@@ -57,8 +57,11 @@ def first_changed(engine: MusubitoEngine, reads: Sequence[Read]) -> Telling[Read
 def take_files(
     call: Call, engine: MusubitoEngine, frame: Frame, codes: Sequence[Fingerprint]
 ) -> Telling[Sequence[tuple[Read, str]]]:
-    """The body of a call has ended: what it read of files is a part of what it depends on. Return the texts that are to
-    be kept. `codes`: its code as it was before, and as it is now with what the body, or one beside it, has left."""
+    """Add the files that the body of a call read to its dependencies, and return the texts to keep.
+
+    The body has ended. `codes` holds the fingerprint before the run and, if it is known, the one now. The one now
+    includes the state that the body, or one beside it, has left.
+    """
     files = frame.files
     if files is None:
         return ()
@@ -82,7 +85,7 @@ def take_files(
         texts, why = found.texts, found.not_replayable
         reads += found.reads
     if why is not None and engine.keyed is not None:
-        why = Cause.FILE_CHANGED.of()  # the whole text may name it
+        why = Cause.FILE_CHANGED.of()  # the whole text may name the file
     if reads or why is not None:
         digest = engine.digest_of_read
         stored = [each._replace(digest=digest(each.digest)) for each in reads]
@@ -91,7 +94,7 @@ def take_files(
 
 
 def _looked(look: Callable[..., T]) -> Telling[T]:
-    """What a look at files finds: in place, unless the loop is watched or there is much to read."""
+    """Return the result of a look at files. It is made in a thread if the loop is watched or there is much to read."""
     if not loop_is_watched():
         try:
             return look(_at_most())
@@ -102,5 +105,5 @@ def _looked(look: Callable[..., T]) -> Telling[T]:
 
 
 def _at_most() -> int | None:
-    """How many bytes of a file may be read in this thread."""
+    """Return the number of bytes of a file that may be read in this thread; None for any number."""
     return None if asyncio._get_running_loop() is None else AT_ONCE

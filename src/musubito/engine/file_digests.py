@@ -1,8 +1,9 @@
-"""Files and folders as dependencies: what is stored of one, and whether it is still that.
+"""Treat files and folders as dependencies: take their digests, and tell whether they have changed.
 
-A file counts by the digest of its content, a folder by that of its entries' names and kinds, one that is absent by
-None. A digest is kept in this process with the signature that the path had (size, times, inode), so that a look at what
-did not change is one `stat`. Below the working directory paths are kept relative, so that a moved checkout replays.
+A file counts by the digest of its content, and a folder by the digest of its entries' names and kinds. An absent path
+counts as None. A digest is kept in this process with the path's signature (size, times, inode). So a check of an
+unchanged path is one `stat`. Paths below the working directory are stored relative to it, so that a moved checkout
+replays.
 """
 
 from __future__ import annotations
@@ -42,46 +43,50 @@ __all__ = [
 FILE: Final = "file"
 FOLDER: Final = "folder"
 FILE_AT: Final = "file at"
-"""The kind of a second read, of what lies below the working directory and was opened by its absolute path: a process
-with another working directory may have another file of the same relative name. It counts while that path exists."""
+"""The kind of a second read, of a path below the working directory that was opened by its absolute path.
+
+A process with another working directory may have another file of the same relative name. So the absolute path is read
+too. It counts while it exists.
+"""
 FOLDER_AT: Final = "folder at"
 AT: Final = frozenset({FILE_AT, FOLDER_AT})
 PLACE: Final = "working directory"
-"""The kind of a read of the working directory's own path: an answer in which it stands is no answer elsewhere."""
+"""The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""
 KINDS: Final = frozenset({FILE, FOLDER, PLACE}) | AT
 
 LARGE: Final = 256 * 1024 * 1024
 """Bytes. A larger file counts by its size and its time of change."""
 GRANULARITY: Final = 20_000_000
-"""Nanoseconds. Within so many a file may change twice and keep its times."""
+"""Nanoseconds within which a file may change twice and keep its times."""
 WHOLE_SECONDS: Final = 2_000_000_000
-"""The same where the file system keeps whole seconds, or every other one."""
+"""The same, where the file system stores whole seconds or every other second."""
 MOST: Final = 20_000
-"""How many digests are kept."""
+"""Digests that are kept at most."""
 PIECE: Final = 1 << 20
+"""Bytes that are read at once."""
 SHORTEST_PLACE: Final = 2
-"""Characters. The path of the root stands in any path."""
+"""Characters of the shortest working directory that is looked for in outputs. The root's path stands in any path."""
 COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
-"""What is added to a database's name for files beside it, some of them while it is in use."""
+"""Endings of the files beside a database, some of which exist only while it is in use."""
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
 """Entries of a folder that come and go by themselves."""
 
 Signature: TypeAlias = tuple[int, ...]
-"""Of a path that cannot be looked at, the number of the error alone."""
+"""The signature of a path. For a path that cannot be looked at, it is the number of the error alone."""
 
-# As they are now: a detector of blocking calls, which puts its own functions in their places, is meant for others. What
-# it is there to prevent happens in a thread; one `stat` where a file is opened has to happen at once.
+# Bound at import: a detector of blocking calls replaces these functions later, and would refuse them on an event loop.
+# Long reads are done in a thread, as the detector wants; one `stat` where a file is opened has to happen at once.
 _stat = os.stat
 getcwd = os.getcwd
 _KNOWN: dict[tuple[str, bool], tuple[Signature | None, bytes | None]] = {}
 
 
 class TooMuch(Exception):
-    """There is more to read than may be read in this thread."""
+    """More bytes have to be read than may be read in this thread."""
 
 
 def signature(path: str) -> Signature | None:
-    """What tells, without a look at its content, that a path is still the same; None if it is absent."""
+    """Return a signature that tells a changed path without reading its content; None if the path is absent."""
     try:
         found = _stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -92,7 +97,7 @@ def signature(path: str) -> Signature | None:
 
 
 def is_settled(seen: Signature | None, at: int) -> bool:
-    """Whether what has this signature at this time (nanoseconds) cannot change any more without getting another one."""
+    """Tell whether any change of a path after `at` (nanoseconds) will give it another signature."""
     if seen is None or len(seen) == 1:
         return False
     mtime, ctime = seen[1], seen[2]
@@ -101,8 +106,10 @@ def is_settled(seen: Signature | None, at: int) -> bool:
 
 
 def digest_of(path: str, seen: Signature | None, *, folder: bool, at_most: int | None = None) -> bytes | None:
-    """What a path amounts to that has this signature now; None if it is absent. Raises `TooMuch` where more than
-    `at_most` bytes would have to be read."""
+    """Return the digest of a path that has this signature now; None if the path is absent.
+
+    Raises `TooMuch` if more than `at_most` bytes would have to be read.
+    """
     if seen is None:
         return None
     known = _KNOWN.get((path, folder))
@@ -137,7 +144,7 @@ def _digest(path: str, seen: Signature, folder: bool) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        # So it is for whoever reads it, too.
+        # A step that reads the path gets the same error.
         return sha256(b"cannot be read: %d" % (error.errno or 0)).digest()
 
 
@@ -156,8 +163,11 @@ def _entries(path: str) -> list[str]:
 
 
 def reads_of(path: str, relative: str | None, base: str | None, digest: bytes | None, *, folder: bool) -> list[Read]:
-    """What is stored of one path. `relative`: as it was opened, relative to `base`, the working directory. Raises
-    ValueError for a name that no store can keep."""
+    """Return the reads that are stored of one path.
+
+    `relative` is the path as it was opened, relative to `base`, the working directory. Raises ValueError for a name
+    that no store can keep.
+    """
     kind, kind_at = (FOLDER, FOLDER_AT) if folder else (FILE, FILE_AT)
     path.encode()
     if relative is not None:
@@ -176,7 +186,7 @@ def _plain(relative: str) -> str:
 
 
 class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and this is kept with it
-    """What an execution read, as it is looked at before each replay."""
+    """The reads of an execution, prepared for the check before each replay."""
 
     _here: str | None = None
     _checks: Sequence[Check] = ()
@@ -185,7 +195,7 @@ class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and t
 
     @property
     def has_files(self) -> bool:
-        """Whether a file or a folder is among them."""
+        """Tell whether a file or a folder is among the reads."""
         if self._has_files is None:
             self._has_files = any(read.kind in KINDS for read in self)
             self._place = next((read for read in self if read.kind == PLACE), None)
@@ -193,11 +203,11 @@ class Reads(tuple[Read, ...]):  # noqa: SLOT001 - no tuple may have slots, and t
 
     @property
     def place(self) -> Read | None:
-        """The working directory, if its path stands in what was answered."""
+        """Return the read of the working directory, if its path stands in the output."""
         return self._place if self.has_files else None
 
     def checks(self, here: str) -> Sequence[Check]:
-        """What its files are to be, seen from this working directory."""
+        """Return the checks of the files, seen from this working directory."""
         if self._here != here:
             self._checks = _checks_of(self, here)
             self._here = here
@@ -214,19 +224,19 @@ def place_in(payload: bytes) -> Read | None:
     try:
         here = getcwd()
     except OSError:
-        return None  # it is gone, so nobody is told of it
+        return None  # the working directory is gone, so no output can name it
     if not SHORTEST_PLACE <= len(here) <= len(payload) or os.fsencode(here) not in payload:
         return None
     return Read(PLACE, "the working directory", place_digest(here))
 
 
 class Check(NamedTuple):
-    """What a path is to be."""
+    """The digest that a path must have for a replay."""
 
     where: tuple[str, bool]
     """The path, and whether it is a folder."""
     if_there: bool
-    """Whether it may be absent."""
+    """Whether the check counts only if the path exists."""
     digest: bytes | None
     read: Read
 
@@ -243,8 +253,10 @@ def _checks_of(reads: Sequence[Read], here: str) -> Sequence[Check]:
 
 
 def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None = None) -> Read | None:
-    """The first file or folder among these that is another one now; `stored` gives a digest as it is stored. Raises
-    `TooMuch`, see `digest_of`."""
+    """Return the first file or folder among these that has changed; None if there is none.
+
+    `stored` returns a digest as it is stored. Raises `TooMuch` (see `digest_of`).
+    """
     try:
         here = getcwd()
     except OSError:
@@ -269,7 +281,7 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
 
 
 def is_ignored(read: Read, patterns: Sequence[str]) -> bool:
-    """Whether a step ignores it: by its path, or by its name."""
+    """Tell whether a step ignores this read, by its path or by its name."""
     key = read.key
     name = os.path.basename(key)
     return any(fnmatch(key, each) or fnmatch(name, each) for each in patterns)

@@ -1,12 +1,12 @@
-"""What a step's body reads of files and folders, told by Python's audit events while it runs.
+"""Note the files and folders that a step's body reads, by Python's audit events while the body runs.
 
-An event belongs to the body that is innermost where it is raised: the context variable says which, so that tasks and
-threads which inherit a context are in it. What inherited none, as a thread or an empty context, may be at work for
-every open body: too many dependencies are a cost, one too few would be a wrong replay. The main thread is at work for
-itself, and so is what inherits its context.
+An event belongs to the innermost body in the context where it is raised. So tasks and threads that inherit a context
+belong to its body. A thread or an empty context that inherited none may be at work for every open body. Too many
+dependencies are a cost, and one too few would be a wrong replay. The main thread is at work for itself, and so is code
+that inherits its context.
 
-The handlers note paths and their signatures, and read no file unless it was changed a moment ago. What the notes amount
-to is found out when the body has ended (`engine.file_reads`).
+The handlers note paths and their signatures. A file is read at once only if it was changed a moment ago. The notes are
+evaluated when the body has ended (`engine.file_reads`).
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from musubito.store.base import Read
 __all__ = ["DATABASES", "HANDLERS", "BodyFiles", "begin", "end", "listen", "tracks_files"]
 
 SMALL: Final = 64 * 1024 * 1024
-"""Bytes. A larger file that was changed a moment before it is read is not looked into while the body waits."""
+"""Bytes. A larger file that was changed a moment before it is read is not read while the body waits."""
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
 NO_FILE: Final = re.compile("<.*>")
-"""How code is called that is in no file. Python looks for that, too, when it tells of an error in it."""
+"""The file name of code that is in no file. Python looks for such a file, too, when it shows an error in the code."""
 NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
+"""Flags of calls that open a path and read no content."""
 
 DATABASES: Final[set[str]] = set()
-"""The files that SQLite was told to open: lineage, checkpoints."""
+"""The files that SQLite was told to open, such as lineage and checkpoints."""
 _INHERITS: Final = ContextVar("_INHERITS", default=False)
 """Whether a context is the main thread's, or a copy of that."""
 if threading.current_thread() is threading.main_thread():
@@ -49,7 +50,7 @@ if threading.current_thread() is threading.main_thread():
 
 
 class BodyFiles:
-    """What one body has read and written so far."""
+    """The files and folders that one body has read and written so far."""
 
     __slots__ = (
         "_left_in",
@@ -71,27 +72,30 @@ class BodyFiles:
         self.module = module
         self.began = time.time_ns()
         self.thread = threading.get_ident()
-        """Where it began."""
+        """The thread where the body began."""
         self.base: str | None = None
         """The working directory, as it was when the body first did something to files."""
         self.closed = False
         self.lost: str | None = None
-        """Why it cannot be told what it read."""
+        """The reason why the files that the body read are not known."""
         self.hits = hits()
         self.sites: set[Site] = set()
-        """Where it has read."""
+        """The instructions at which the step's own function has read in any case (see `Reader.site`)."""
         self.seen: dict[tuple[str, bool], Seen] = {}
         self.written: dict[str, Signature | None] = {}
-        """What it wrote itself before it read it, with the signature before that."""
+        """The files that the body wrote before it read them, with their signatures before that."""
         self.made: set[str] = set()
-        """Folders that were not there before it made them."""
+        """Folders that were absent before the body made them."""
         self._touched: dict[str, Signature | None] = {}
         self._left_in: dict[int, Files] = {}
-        """What was read that may lie in the state that the body has left so far, by identity."""
+        """The reads that may lie in the state that the body has left so far, by identity."""
 
-    # -- what happens --------------------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------------
     def opened_beside(self, name: Any, _mode: Any, flags: Any) -> None:
-        """A thread that may be at work for the body is about to open something. It may write for somebody else."""
+        """Note that a thread which may be at work for the body is about to open a file.
+
+        A write is not noted, because the thread may write for another body.
+        """
         if isinstance(name, int) or flags & NO_CONTENT:
             return
         path, relative = self._path(name)
@@ -101,7 +105,7 @@ class BodyFiles:
             self._read(path, relative, folder=False)
 
     def opened(self, name: Any, mode: Any, flags: Any) -> None:
-        """The body is about to open something."""
+        """Note that the body is about to open a file."""
         self.opened_beside(name, mode, flags)
         if isinstance(name, int) or flags & NO_CONTENT or not flags & READ_WRITE:
             return
@@ -112,11 +116,11 @@ class BodyFiles:
         if _empties(flags) or before is None:
             self.written[path] = before
         else:
-            # It is added to, or changed in parts: what was in it before is still of importance.
+            # The file is added to, or changed in parts, so its earlier content still matters.
             self._touched.setdefault(path, before)
 
     def listed(self, name: Any) -> None:
-        """The entries of a folder are about to be told."""
+        """Note that the entries of a folder are about to be listed."""
         if isinstance(name, int):
             return
         path, relative = self._path(os.curdir if name is None else name)
@@ -124,7 +128,7 @@ class BodyFiles:
             self._read(path, relative, folder=True)
 
     def renamed(self, source: Any, target: Any) -> None:
-        """Something is about to be given another name."""
+        """Note that a file or folder is about to be renamed."""
         if isinstance(source, int) or isinstance(target, int):
             return
         old, relative = self._path(source)
@@ -140,30 +144,30 @@ class BodyFiles:
             self.written.setdefault(new, signature(new))
 
     def makes_folder(self, name: Any) -> None:
-        """A folder is about to be made, unless it is there."""
+        """Note that a folder is about to be made, unless it exists."""
         path = self._path(name)[0].rstrip(os.path.sep)
         if signature(path) is None:
             self.made.add(path)
 
     def moves(self) -> None:
-        """The working directory is about to be another one."""
+        """Note that the working directory is about to change."""
         if self.base is None:
             self.base = getcwd()
 
     def left_in(self, sources: Files) -> None:
-        """The body has left a state: these are what it may hold."""
+        """Note that the body has left a state, which may hold these reads."""
         self._left_in[id(sources)] = sources
         for seen in tuple(self.seen.values()):
             keep(seen, sources)
 
     def without_own(self, reads: Sequence[Read]) -> Sequence[Read]:
-        """What a call inside the body read, without the files that the body itself had written before."""
+        """Return the reads of a call inside the body, without the files that the body itself had written before."""
         base = self.base or ""
         return [each for each in reads if each.kind not in KINDS or not self.wrote(os.path.join(base, each.key))]
 
-    # -- of paths ------------------------------------------------------------------------------------------------------
+    # -- paths ---------------------------------------------------------------------------------------------------------
     def wrote(self, path: str) -> bool:
-        """Whether what is there is the body's own."""
+        """Tell whether the body itself wrote the file that is there."""
         return path in self.written and signature(path) != self.written[path]
 
     def _path(self, name: Any) -> tuple[str, str | None]:
@@ -196,7 +200,10 @@ class BodyFiles:
         remember(seen, tuple(self._left_in.values()))
 
     def _listed_again(self, before: Seen) -> None:
-        """What it is told now of a folder may be another thing than before, though it may be as before in the end."""
+        """Mark a folder as doubtful if it is listed again and has changed.
+
+        The body then saw two different lists, though in the end the folder may be as it was first.
+        """
         now = signature(before.path) if before.folder else before.signature
         if now != before.signature and digest_of(before.path, now, folder=True) != before.digest:
             before.open_to_doubt = True
@@ -214,7 +221,8 @@ def _seen(
 ) -> Seen:
     digest, doubt = None, False
     if folder:
-        # Its times change with entries that do not count. Whoever lists it looks through it, too.
+        # A folder's times change with entries that do not count. The body reads the whole list too, so a digest costs
+        # little.
         digest = digest_of(path, found, folder=True)
     elif found is not None and not is_settled(found, time.time_ns()):
         doubt = touched or (len(found) > 1 and found[0] > SMALL)
@@ -231,7 +239,7 @@ _OPEN: Final[set[BodyFiles]] = set()
 
 
 def begin(module: str) -> BodyFiles:
-    """A body of a step of this module begins."""
+    """Begin to note the files of a body of a step of this module."""
     listen()
     if not _STARTED.is_set():
         _STARTED.set()
@@ -241,7 +249,7 @@ def begin(module: str) -> BodyFiles:
 
 
 def end(files: BodyFiles) -> None:
-    """It has ended: what is read from now on is none of its business."""
+    """End the notes of a body. Later reads do not belong to it."""
     files.closed = True
     _OPEN.discard(files)
 
@@ -250,18 +258,21 @@ Handle: TypeAlias = Callable[[BodyFiles, Any], None]
 
 
 def _nothing(_files: BodyFiles, _args: Any) -> None:
-    """Somebody else may have done it."""
+    """Ignore an event that another body may have caused."""
 
 
 _STARTED: Final = threading.Event()
-"""Whether a body has begun."""
+"""Set once a body has begun."""
 
 
 def _may_fill_a_cache(
     started: Callable[[], bool] = _STARTED.is_set, known: set[CodeType] = KNOWN_CODE, here: Any = sys._getframe
 ) -> bool:
-    """Whether a cache may be filled where no body is open: before the first one it is not known yet which there are.
-    It has its own names, as `_of_body`."""
+    """Tell whether a cache may be filled where no body is open.
+
+    Before the first body begins, it is not known yet which caches there are, so every read may fill one. The names of
+    this module are parameters here, for the reason given in `_of_body`.
+    """
     if not started():
         return True
     if not known:
@@ -273,8 +284,12 @@ def _may_fill_a_cache(
 
 
 def _of_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | None = None) -> Callable[[Any], None]:
-    """Handle an event of a body; `beside`: one of a thread that may be at work for a body, `outside`: of no body."""
-    # When the interpreter ends, modules lose their names before the last file is opened.
+    """Return a handler that passes an event to the body it belongs to.
+
+    `beside` handles an event of a thread that may be at work for a body. `outside` handles an event of no body.
+    """
+    # When the interpreter ends, modules lose their names before the last file is opened. So the handler has its own
+    # names.
     scope, bodies, may_fill_a_cache = SCOPE.get, _OPEN, _may_fill_a_cache
 
     def handler(args: Any) -> None:
@@ -298,7 +313,7 @@ def _of_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | No
 
 
 def _of_stray_thread() -> Sequence[BodyFiles]:
-    """The bodies for which code may be at work that is in the context of none."""
+    """Return the bodies for which code without a body's context may be at work."""
     thread = threading.get_ident()
     here = [files for files in tuple(_OPEN) if files.thread == thread]
     if here and _is_below_body():
@@ -307,7 +322,7 @@ def _of_stray_thread() -> Sequence[BodyFiles]:
 
 
 def _is_below_body() -> bool:
-    """Whether a body has called this, in whatever context."""
+    """Tell whether a body has called this code, in whatever context."""
     frame: Any = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") not in BODIES:
         frame = frame.f_back
@@ -315,12 +330,15 @@ def _is_below_body() -> bool:
 
 
 def _is_in_context() -> bool:
-    """Whether a pool's thread runs in the context of whoever gave it its work, as `asyncio.to_thread` has it do."""
+    """Tell whether a pool's thread runs in the context of the code that submitted its work.
+
+    `asyncio.to_thread` has it do so.
+    """
     frame: Any = sys._getframe(1)
     while frame is not None and frame.f_code is not _WorkItem.run.__code__:
         frame = frame.f_back
     item = None if frame is None else frame.f_locals.get("self")
-    # From Python 3.14 on, a tuple that begins with the function.
+    # From Python 3.14 on, the work is a tuple that begins with the function.
     work = getattr(item, "fn", None) or next(iter(getattr(item, "task", ())), None)
     bound = getattr(work, "func", work)
     return isinstance(getattr(bound, "__self__", None), Context)
@@ -338,7 +356,7 @@ def _listed_outside(args: Any) -> None:
 
 
 def _read_outside(text: str, *, folder: bool) -> None:
-    """Somebody reads a path while no body is open: a cache may keep it that answers a body later."""
+    """Note a path that is read while no body is open. A cache may keep its content and answer a body later."""
     text = code_of(text)
     reader = reader_of(text)
     if reader is not None:
@@ -371,11 +389,11 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.chdir": _of_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "sqlite3.connect": _connected,
 }
-"""By event, what is done with its arguments, in the thread that raises it."""
+"""By event, the function that handles its arguments in the thread that raises it."""
 
 
 def tracks_files() -> bool:
-    """Return whether MUSUBITO_TRACK_FILES leaves the files that steps read switched on, as it does by default."""
+    """Return whether the files that steps read are tracked. MUSUBITO_TRACK_FILES can switch that off."""
     value = os.environ.get("MUSUBITO_TRACK_FILES", "")
     if value.lower() in ("", "1", "true", "yes", "on"):
         return True

@@ -1,7 +1,7 @@
-"""Who reads: the code of a step for its own purposes, or the interpreter and its tools for theirs.
+"""Tell which code reads a file: a step for its own purposes, or the interpreter and its tools for theirs.
 
-The Python frames around an audit event tell. They tell, too, whether what is read may be kept in a cache, from which
-later calls are answered without reading anything.
+The Python frames around an audit event decide. The frames also show whether a cache may keep the content, and answer
+later calls without a read.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from musubito.identity.cached_functions import know
 __all__ = ["BODIES", "SITE", "Cache", "Reader", "Site", "code_of", "reader_of"]
 
 Cache: TypeAlias = "CodeType | str"
-"""The code of a function, which may be below an `lru_cache`, or a package that keeps what it reads."""
+"""The code of a function, which may be below an `lru_cache`, or a package that keeps the content that it reads."""
 Site: TypeAlias = tuple[CodeType, int]
-"""An instruction of code."""
+"""An instruction: the code and the offset in it."""
 
 SITE: Final = frozenset({"site-packages", "dist-packages"})
-"""How folders of installed packages are called."""
+"""Names of the folders of installed packages."""
 EVENTS: Final = ("musubito.engine.file_events", "musubito.identity.audit")
 OURS: Final = frozenset({__name__, *EVENTS})
 LOOKED_THROUGH: Final = frozenset(
@@ -34,9 +34,9 @@ LOOKED_THROUGH: Final = frozenset(
         *("gzip", "bz2", "lzma", "_compression", "zipfile", "tarfile"),
     }
 )
-"""Modules that open files on behalf of others: whoever calls them reads."""
+"""Modules that open files on behalf of others: the code that calls them reads."""
 BODIES: Final = frozenset({"musubito.engine.drivers", "musubito.engine.engine", "musubito.stream"})
-"""They call the user's functions, and open nothing themselves."""
+"""Modules that call the user's functions, and open nothing themselves."""
 ON_THEIR_OWN: Final = frozenset(
     {
         *("musubito", "musubito_langgraph", "importlib", "zipimport", "runpy", "site", "sysconfig", "inspect", "pydoc"),
@@ -56,30 +56,34 @@ ON_THEIR_OWN: Final = frozenset(
         *("importlib_metadata", "pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
     }
 )
-"""Packages whose reads are the interpreter's or a tool's own business, credentials and system tables among them."""
+"""Packages whose reads are the interpreter's or a tool's own business, such as credentials and system tables."""
 CACHING: Final = frozenset({"jinja2", "mako"})
-"""Packages that keep what they have read."""
+"""Packages that keep the content that they have read."""
 LOADERS: Final = ("importlib", "runpy", "zipimport")
+"""Packages that load code."""
 LOADING: Final = frozenset({"get_code", "_get_code_from_file"})
-"""Functions of those that read a module to run it."""
+"""Functions of the loaders that read a module to run it."""
 STDLIB: Final = os.path.join(os.path.dirname(os.__file__), "")
 BRANCHES: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
 ENDS: Final = ("RETURN_VALUE", "RETURN_CONST", "PUSH_EXC_INFO")
-"""Instructions after which code goes on only if it came there by another way."""
+"""Instructions after which code goes on only if a jump leads there."""
 DEEPEST: Final = 5
-"""Through so many decorators a function is looked for."""
+"""Decorators through which a function is looked for at most."""
 
 
 class Reader(NamedTuple):
-    """Which code reads, and the caches that may keep what it is told."""
+    """The code that reads, and the caches that may keep the content."""
 
     site: Site | None
-    """Where in the step's own function, if each run of it reads there; so it is not answered from what it kept."""
+    """The instruction of the step's own function, if each run of it reads there.
+
+    No cache then answers the run from the content that it kept.
+    """
     caches: tuple[Cache, ...]
 
 
 def reader_of(path: str) -> Reader | None:
-    """Who is about to open a path, if that code reads it for its own purposes."""
+    """Return the reader that is about to open a path; None if it reads for the interpreter's or a tool's purposes."""
     inner: Any = sys._getframe(1)
     while inner.f_back is not None and _module(inner) in OURS:
         inner = inner.f_back
@@ -98,7 +102,7 @@ def reader_of(path: str) -> Reader | None:
 
 
 def _site_of(frame: Any) -> Site | None:
-    """Where a step's own function reads, if no other way through it leads past that."""
+    """Return the instruction at which a step's own function reads, if every run of the function passes it."""
     if frame.f_back is None or _module(frame.f_back) not in BODIES or frame.f_lasti >= _straight(frame.f_code):
         return None
     return frame.f_code, frame.f_lasti
@@ -106,7 +110,7 @@ def _site_of(frame: Any) -> Site | None:
 
 @lru_cache(maxsize=1024)
 def _straight(code: CodeType) -> int:
-    """Up to where code runs from its beginning in any case."""
+    """Return the offset up to which code always runs from its beginning."""
     for each in dis.get_instructions(code):
         if each.opcode in BRANCHES or each.opname.startswith(ENDS):
             return each.offset
@@ -114,18 +118,24 @@ def _straight(code: CodeType) -> int:
 
 
 def code_of(path: str) -> str:
-    """Return the source of a file of bytecode, whose content tells of it, and any other path as it is."""
+    """Return the source of a bytecode file, and any other path as it is.
+
+    The content of a bytecode file depends on its source, so the source is the dependency.
+    """
     if path.endswith(".pyc"):
         try:
             return source_from_cache(path)
         except ValueError:
-            pass  # it lies beside its source, or there is none
+            pass  # the bytecode lies beside its source, or has none
     return path
 
 
 def _loads_code(frame: Any) -> bool:
-    """Whether code that nobody has looked at is loaded. The walk through a step's code imports what it names, so what
-    the step's body loads after that has a name that is computed."""
+    """Tell whether a body loads code that was not walked before.
+
+    The walk through a step's code imports the modules that the code names. So a module that the step's body loads after
+    that has a computed name.
+    """
     is_loading = False
     while frame is not None and (_module(frame).startswith(LOADERS) or frame.f_code.co_name == "<module>"):
         is_loading = is_loading or frame.f_code.co_name in LOADING
@@ -138,7 +148,10 @@ def _is_looked_through(name: str) -> bool:
 
 
 def _is_asked_for_data(frame: Any, name: str) -> bool:
-    """Whether a package's data is read through `importlib.resources`, or a loader's or pkgutil's `get_data`."""
+    """Tell whether a package's data is read.
+
+    Packages read data by `importlib.resources`, or by `get_data` of a loader or of pkgutil.
+    """
     if name.startswith(("importlib.resources", "importlib.readers", "importlib.abc")):
         return True
     outer = frame.f_back
@@ -147,8 +160,10 @@ def _is_asked_for_data(frame: Any, name: str) -> bool:
 
 
 def _is_importing(frame: Any) -> bool:
-    """Whether an import hook reads, or an installed module while it is imported: there is an import around it, and no
-    module of the user's whose code runs."""
+    """Tell whether an import hook reads, or an installed module while it is imported.
+
+    For this, an import must enclose the read, and no module of the user's may run its code inside the import.
+    """
     while frame is not None and (frame.f_code.co_name != "<module>" or _is_installed(frame.f_code.co_filename)):
         name = _module(frame)
         if name.startswith("importlib._bootstrap"):
@@ -179,7 +194,7 @@ def _caches_around(frame: Any) -> tuple[Cache, ...]:
 
 
 def _know_cache_of(code: CodeType, names: dict[str, Any]) -> None:
-    """Know the cache of which this is the function, if that can be found under its name."""
+    """Register the cached function that this code belongs to, if it can be found under the code's name."""
     first, *rest = code.co_qualname.split(".")
     thing = names.get(first)
     for each in rest:

@@ -1,4 +1,4 @@
-"""What a body's notes on files amount to when it has ended, and whether what an execution read is still so."""
+"""Turn the notes on a body's files into stored reads when the body has ended, and leave out files that are no input."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["AT_ONCE", "FilesRead", "read_by", "read_from_caches", "told_from_caches"]
 
 AT_ONCE: Final = 4 * 1024 * 1024
-"""Bytes of one file that are read in the thread of an event loop."""
+"""Bytes of one file that are read in the thread of an event loop at most."""
 LONGEST_TEXT: Final = 65_536
-"""Bytes. The text of a longer file is not kept."""
+"""Bytes of the longest file whose text is kept."""
 SECRET: Final = (
     *(
         ".env",
@@ -49,22 +49,23 @@ SECRET: Final = (
     ),
     *("*.jks", "*.kdbx", "id_*", "credentials*", "*secret*", "*password*", "*token*"),
 )
-"""How files are called that hold secrets: their texts are never kept."""
+"""Names of files that hold secrets. Their texts are never kept."""
 NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
-IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - where it is, whoever has written there
-"""A file system like any other."""
+"""Paths of the machine, which are no input."""
+IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - named to be recognised, not to be written to
+"""Shared memory, which counts as a file system like any other."""
 BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
-"""What lies beside a SQLite database under its name."""
+"""Endings of the files beside a SQLite database."""
 
 
 class FilesRead(NamedTuple):
-    """What a body read of files and folders."""
+    """The files and folders that a body read."""
 
     reads: Sequence[Read]
     not_replayable: str | None
-    """Why no replay can be checked against it."""
+    """The reason why a replay cannot be checked against these reads; None if it can."""
     texts: Sequence[tuple[Read, str]]
-    """Of those that are small texts, what they hold, to be shown when it has changed."""
+    """Small texts among the files, by their reads. A changed text is shown later with its difference."""
 
 
 def read_by(
@@ -74,8 +75,10 @@ def read_by(
     wants_text: Callable[[Read], bool],
     at_most: int | None = None,
 ) -> FilesRead:
-    """What counts of the notes on a body that has ended. `database`: the file of the store. Raises
-    `TooMuch`, see `digest_of`."""
+    """Return the reads that count, from the notes on a body that has ended.
+
+    `database` is the file of the store. Raises `TooMuch` (see `digest_of`).
+    """
     reads: list[Read] = []
     texts: list[tuple[Read, str]] = []
     why = files.lost
@@ -89,13 +92,13 @@ def read_by(
             why = why or "it read a file whose name is no text that a store can keep"
             continue
         if any(is_ignored(each, ignored) for each in names):
-            continue  # what is told of it from a cache is looked at then
+            continue  # a read of it that a cache may keep is checked when a body is answered from the cache
         now = signature(seen.path)
         if now is None and seen.signature is not None and _is_temporary(seen, files):
             seen.reads = ()
             continue
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
-        # What changed while its content was looked at has another signature now, or had its digest taken before.
+        # A path that changes during its digest has another signature by now, or its digest was taken before.
         unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
         why = why or unfit
         names = [each._replace(digest=digest) for each in names]
@@ -108,7 +111,10 @@ def read_by(
 
 
 def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence[Seen]:
-    """What a body may have been told that others have read before. `codes`: see `take_files`."""
+    """Return the earlier reads that a cache or a state may have answered a body from.
+
+    `codes`: see `take_files`.
+    """
     if not (is_any_kept() or any(code.kept for code in codes)):
         return ()
     packages = {name for code in codes for name in code.others}
@@ -120,7 +126,7 @@ def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence
 def read_from_caches(
     kept: Sequence[Seen], files: BodyFiles, ignored: Sequence[str], database: str | None, at_most: int | None = None
 ) -> list[Read]:
-    """What counts of that. Raises `TooMuch`, see `digest_of`."""
+    """Return the reads that count, from paths that a cache may have answered. Raises `TooMuch` (see `digest_of`)."""
     own = _own_package(files.module)
     counts = [each for each in kept if not (_is_of_the_system(each.path, own) or _is_database(each.path, database))]
     reads = [read for seen in counts for read in _reads_as_seen(seen, at_most)]
@@ -128,13 +134,13 @@ def read_from_caches(
 
 
 def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[Read]:
-    """What is stored of what was read a while ago, maybe by a body that is still open."""
+    """Return the reads of a path that was read a while ago, maybe by a body that is still open."""
     if seen.reads is None:
         now = signature(seen.path)
         try:
             names = reads_of(seen.path, seen.relative, seen.base, None, folder=seen.folder)
         except ValueError:
-            return ()  # no store can keep it; whoever read it is not replayable
+            return ()  # no store can keep it; the body that read it is not replayable
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
         unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
         names = [each._replace(digest=digest) for each in names]
@@ -143,7 +149,7 @@ def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[Read]:
 
 
 def _of_unknown_content(reads: Sequence[Read]) -> Sequence[Read]:
-    """What it held when it was read is not known: no content is that."""
+    """Return the reads with digests that no content has, because the content at the time of the read is not known."""
     return [read._replace(digest=os.urandom(32)) for read in reads]
 
 
@@ -158,7 +164,7 @@ def _text(path: str, digest: bytes | None) -> str | None:
         with open(path, "rb") as file:
             content = file.read(LONGEST_TEXT + 1)
     except OSError:
-        return None  # nor could the step read it
+        return None  # the step could not read it either
     if sha256(content).digest() != digest or b"\0" in content:
         return None
     try:
@@ -168,7 +174,7 @@ def _text(path: str, digest: bytes | None) -> str | None:
 
 
 def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: Read) -> str | None:
-    """Why what was read cannot be told by what is there now."""
+    """Return the reason why the present content may not be what was read; None if it is."""
     is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
     if not is_same:
         return Cause.FILE_CHANGED.of(f"{read.kind} {read.key!r}")
@@ -179,9 +185,9 @@ def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: 
     return None
 
 
-# -- what is no input --------------------------------------------------------------------------------------------------
+# -- files that are no input -------------------------------------------------------------------------------------------
 def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
-    """Whether what is gone now was made while the body ran."""
+    """Tell whether a path that is gone now was made while the body ran."""
     if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
         return True
     if any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
@@ -192,7 +198,7 @@ def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
 
 
 def _is_of_the_system(path: str, own: str | None) -> bool:
-    """Whether it is the interpreter's, a package's or the machine's."""
+    """Tell whether a path belongs to the interpreter, to a package or to the machine."""
     plain = os.path.normpath(path)
     parts = plain.split(os.path.sep)
     plain += os.path.sep
@@ -206,7 +212,7 @@ def _is_of_the_system(path: str, own: str | None) -> bool:
 
 
 def _own_package(module: str) -> str | None:
-    """The folder of the package that a step is of, if it is one: it may be installed."""
+    """Return the folder of the step's own package, which may be an installed one; None if it is no package."""
     top = loaded(module.partition(" ")[0].partition(".")[0])
     paths = list(getattr(top, "__path__", ()))
     return os.path.join(paths[0], "") if paths and os.path.isabs(paths[0]) else None
@@ -220,7 +226,7 @@ def _is_database(path: str, database: str | None) -> bool:
 
 
 def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
-    """As they are called, and as they are when links are followed; files, too, each with a separator at its end."""
+    """Return the paths as they are and with their links followed. Each ends with a separator, files too."""
     known = [path for path in paths if path and os.path.isabs(path)]
     return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
 
@@ -236,12 +242,12 @@ def _code_roots() -> tuple[str, ...]:
 
 @cache
 def _other_roots() -> tuple[str, ...]:
-    """Time zones and certificates."""
+    """Return the paths of time zones and certificates."""
     import zoneinfo  # noqa: PLC0415 - as below
 
     places: list[str | None] = []
     with suppress(ImportError):  # a Python may have been built without it
-        import ssl  # noqa: PLC0415 - it takes long, and most programs have imported it when it is needed here
+        import ssl  # noqa: PLC0415 - slow to import, and most programs have imported it by now
 
         known = ssl.get_default_verify_paths()
         places += [known.cafile, known.capath, known.openssl_cafile, known.openssl_capath]

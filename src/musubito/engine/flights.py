@@ -1,10 +1,19 @@
-"""Single-flight within one process: a missing result is computed by one call while the others wait for it.
+"""Compute a missing result once in a process, while other equal calls wait for it (single-flight).
 
-A flight lands with `LOOK_AGAIN` (the result is in the store, or the next one may try), `RUN_YOURSELF` (the outcome is
-nothing that could have been replayed) or `Failed` (a plain failure). A failure is passed on to calls of the very same
-live objects; one that holds samples, only within its run. A call whose wait would close a cycle is told so and runs
-unrecorded: an enclosing step holds its key, two workers wait for each other, or it would block the very event loop that
-the holder needs.
+A flight lands with one of three results:
+
+- `LOOK_AGAIN`: the result is in the store, or the next call may try.
+- `RUN_YOURSELF`: the outcome could not have been replayed.
+- `Failed`: a plain failure.
+
+A failure is passed on only to calls of the very same live objects. A failure that holds samples is passed on only
+within its run.
+
+If a call's wait would close a cycle, the call is told so and runs unrecorded. A wait closes a cycle in three cases:
+
+- An enclosing step holds the call's key.
+- Two workers would wait for each other.
+- The call would block the very event loop that the flight's frame needs.
 """
 
 from __future__ import annotations
@@ -27,25 +36,25 @@ from musubito.identity.fingerprint import Fingerprint
 __all__ = ["Failed", "Flights", "Landed", "Landing", "Start"]
 
 DEEPEST: Final = 20
-"""Levels of plain data that are compared; what lies deeper is taken to differ."""
+"""Levels of plain data that are compared; deeper data is taken to differ."""
 
 
 class Start(Enum):
-    """How a call goes on that finds no result."""
+    """The next action of a call that finds no result."""
 
     MINE = "compute it"
     CYCLE = "waiting would never end"
 
 
 class Landing(Enum):
-    """How those who waited go on."""
+    """The next action of the calls that waited."""
 
     LOOK_AGAIN = "look again"
     RUN_YOURSELF = "run yourself"
 
 
 class Failed(NamedTuple):
-    """The function raised, in this run, and this is what the failed call depended on and what it was made of."""
+    """A plain failure, with the dependencies, the run, the code and the live objects of the failed call."""
 
     error: BaseException
     handed_up: HandUp
@@ -55,19 +64,25 @@ class Failed(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException, handed_up: HandUp, run: Run, code: Fingerprint, live: object) -> Failed:
-        """As it is now: whoever it is raised at may add to it."""
+        """Keep a copy of an error, because code that catches the raised error may add to it."""
         return cls(_like(error), handed_up, run, code, live)
 
     def concerns(self, run: Run, code: Fingerprint, live: object) -> bool:
-        """Tell whether another call would have failed likewise. Equal calls may differ in what does not count for their
-        identity (a credential, a client), so the failure concerns the very same objects alone. A failure that came of
-        samples concerns its own run alone: another may have been given them elsewhere."""
+        """Tell whether another call would have failed likewise.
+
+        Equal calls may differ in objects that do not count for their identity, such as a credential or a client. So the
+        failure concerns only calls of the very same objects. A failure that came of samples concerns its own run alone:
+        another run may have been given other samples.
+        """
         if self.run is not run and self.handed_up.samples:
             return False
         return self.code is code and _are_same(self.live, live)
 
     def raised(self) -> BaseException:
-        """For one of those who waited: raised by several, one error would gather the notes and traces of all."""
+        """Return a copy of the error for one waiting call.
+
+        If several calls raised one error, it would gather the notes and traces of all.
+        """
         return _like(self.error)
 
 
@@ -87,7 +102,7 @@ def _are_same(one: object, other: object, depth: int = 0) -> bool:
 def _like(error: BaseException) -> BaseException:
     try:
         made = copy.copy(error)
-    except Exception:  # its class cannot make another; then all share it
+    except Exception:  # its class cannot make a copy; then all calls share the error
         return error
     if type(made) is not type(error) or made.args != error.args:
         return error
@@ -122,8 +137,10 @@ class _Flight:
 
 
 def _was_left(flight: _Flight, caller: Frame) -> bool:
-    """Whether it is of this very thread and yet not around the caller: an interrupt (Ctrl-C) ended it before it could
-    say so."""
+    """Tell whether an interrupt (Ctrl-C) ended a flight of this very thread before it could land.
+
+    Such a flight is of the caller's thread, and yet its frame does not enclose the caller.
+    """
     holder = flight.frame
     sync = holder.loop is None and caller.loop is None
     return sync and holder.thread == caller.thread and holder not in caller.enclosing()
@@ -154,8 +171,11 @@ class Flights:
         self._waiting: dict[Future[Landed], _Waiting] = {}
 
     def join(self, key: bytes, frame: Frame, blocks: AbstractEventLoop | None) -> Start | Future[Landed]:
-        """Begin a flight, or a future to wait for. `frame` is the caller's own, about to run; `blocks` is the event
-        loop that runs in this thread if waiting would block it."""
+        """Begin a flight, or return a future to wait for.
+
+        `frame` is the caller's own, about to run. `blocks` is the event loop that runs in this thread, if waiting would
+        block it.
+        """
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None and _was_left(flight, frame):
@@ -179,11 +199,11 @@ class Flights:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is computed, or is about to be."""
+        """Tell whether nothing is computed, or is about to be."""
         return not self._flights
 
     def begin(self, key: bytes, frame: Frame) -> bool:
-        """Begin a flight if nobody else has: whether this frame has it now."""
+        """Begin a flight if no other frame has begun it. Tell whether this frame has it now."""
         with self._lock:
             if key in self._flights:
                 return False
@@ -192,28 +212,28 @@ class Flights:
             return True
 
     def begun(self, keys: Collection[bytes]) -> frozenset[bytes]:
-        """Those of these keys that somebody computes, or is about to."""
+        """Return the keys among these whose results are computed, or are about to be."""
         with self._lock:
             return frozenset(keys).intersection(self._flights)
 
     def is_stuck(self, key: bytes) -> bool:
-        """Whether whoever holds this key is suspended in an event loop that does not run any more."""
+        """Tell whether the frame that computes this key is suspended in an event loop that does not run any more."""
         with self._lock:
             flight = self._flights.get(key)
             return flight is not None and _is_stuck(flight)
 
     def leave_waiting(self, future: Future[Landed]) -> None:
-        """A wait is over, whatever ended it."""
+        """End a wait, whatever ended it."""
         with self._lock:
             self._waiting.pop(future, None)
 
     def claimed(self, key: bytes, operation: str) -> None:
-        """The flight's key is claimed in the store, too."""
+        """Note that the flight's key is claimed in the store, too."""
         flight = self._flights[key]
         flight.since, flight.operation = time.time(), operation
 
     def land(self, frame: Frame, landed: Landed) -> None:
-        """End the flight that this frame holds, if it holds one. After a fork, it is the parent's alone."""
+        """End the flight that this frame holds, if it holds one. After a fork, only the parent ends it."""
         key, frame.flight = frame.flight, None
         if key is None:
             return
@@ -231,18 +251,18 @@ class Flights:
                 future.set_result(landed)
 
     def held(self) -> list[tuple[bytes, str]]:
-        """All keys that are claimed in the store, each with its operation."""
+        """Return all keys that are claimed in the store, each with its operation."""
         with self._lock:
             return [(key, flight.operation) for key, flight in self._flights.items() if flight.operation is not None]
 
     def since(self, key: bytes) -> float:
-        """Since when a key is claimed; now, if it is not any more."""
+        """Return the time since when a key is claimed; the present time if it is not claimed any more."""
         with self._lock:
             flight = self._flights.get(key)
             return time.time() if flight is None else flight.since
 
     def held_up_by(self, frame: Frame) -> list[tuple[bytes, str]]:
-        """Those of them that cannot be given back before this frame goes on."""
+        """Return the claimed keys that cannot be released before this frame goes on."""
         with self._lock:
             frames = set(frame.enclosing())
             grew = True
@@ -260,7 +280,7 @@ class Flights:
             ]
 
     def _closes_cycle(self, holder: Frame, caller: Frame, blocks: AbstractEventLoop | None) -> bool:
-        """Whether the holder cannot go on before the caller does."""
+        """Tell whether the holder cannot go on before the caller does."""
         mine = set(caller.enclosing())
         seen: set[Frame] = set()
         ahead = [holder]
@@ -274,7 +294,7 @@ class Flights:
         return False
 
     def _waits_inside(self, frame: Frame) -> Iterator[Frame]:
-        """The holders that this frame waits for: by a call inside it, or since a call blocks its event loop."""
+        """Yield the frames that this frame waits for, by a call inside it or by a call that blocks its event loop."""
         for waiting in self._waiting.values():
             if (waiting.blocks is not None and waiting.blocks is frame.loop) or frame in waiting.frame.enclosing():
                 flight = self._flights.get(waiting.key)

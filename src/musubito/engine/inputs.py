@@ -1,14 +1,14 @@
-"""Inputs as they are stored for a reader, so that what they have in common is stored once.
+"""Store the inputs of calls for readers, and share the parts that they have in common.
 
-An input is packed as msgpack. A long list in it is replaced by the digest of a chain, with one part for each item: the
-digest of a part is that of all items up to it, so that a list which has grown shares all but its tail with what it was.
-A very long text is a chain of its pages, a long dict or text a chain of one. A reader asks for the digests that he
-meets, from the outside in.
+An input is packed as msgpack. A long list in it is replaced by the digest of a chain, with one part for each item. The
+digest of a part covers all items up to that part. So a list that has grown shares all but its tail with the shorter
+list. A very long text is a chain of its pages. A long dict or text is a chain of one part. A reader asks for the
+digests that it meets, from the outside in.
 
     body                          {"state": {"messages": Ext(LIST, digest of the third)}}
     chain   hello  <-  hi there  <-  and now?          each part names the one before it
 
-Nothing here is needed for a replay; all of it is made when the ledger is written, off the path of any call.
+No replay needs anything of this. It is made when the history is written, and slows down no call.
 """
 
 from __future__ import annotations
@@ -43,33 +43,37 @@ __all__ = [
 ]
 
 Redact: TypeAlias = Callable[[str, Any], Any]
-"""Takes an operation's name and the arguments of a call as plain data; gives back what is stored of them."""
+"""A function of an operation's name and a call's arguments as plain data. It returns the data to store of them."""
 
 LIST: Final = 1
+"""The msgpack type of a long list's digest."""
 WHOLE: Final = 2
+"""The msgpack type of the digest of a long dict, text or vector."""
 MISSING: Final = "..."
-"""The type of what stands in the place of something that cannot be shown, and says why."""
+"""The type of a value that stands in place of one that cannot be shown, and says why."""
 SEALED: Final = 3
-"""An item that is encrypted: the digests in it, and how and as what it is stored."""
+"""The msgpack type of an encrypted item: the digests in it, its codec and its sealed bytes."""
 TEXT: Final = 4
+"""The msgpack type of a very long text's digest."""
 LONG: Final = 512
-"""From this many packed bytes on, a list, dict or text is shared."""
+"""Packed bytes from which on a list, dict or text is shared."""
 PAGE: Final = 2048
-"""A text of more characters is shared in pages of so many: the transcript that a loop adds to."""
+"""Characters of a page. A longer text, such as the transcript that a loop adds to, is shared in pages of this size."""
 DIGEST: Final = 16
+"""Bytes of a part's digest."""
 DEEPEST: Final = 3000
-"""So many levels may be open at once: pieces hold msgpack of their own, which ormsgpack reads on the C stack."""
+"""Levels that may be open at once. Parts hold msgpack of their own, which ormsgpack reads on the C stack."""
 MOST_AT_ONCE: Final = 1_000_000
-"""So many bytes of inputs are written in one transaction."""
+"""Bytes of inputs that are written in one transaction."""
 
 
 PATH: Final = "file"
 CONTENT: Final = "text"
-"""Where the path and the text of a file stand in what is stored of it."""
+"""The keys of a file's path and of its text in the stored value."""
 
 
 class Given(NamedTuple):
-    """What a call was given, as it was hashed."""
+    """The input of a call, as it was hashed."""
 
     execution: int
     operation: str
@@ -78,15 +82,15 @@ class Given(NamedTuple):
     texts: Mapping[bytes, str]
 
     def line(self, redact: Redact | None, contents: Contents) -> InputLine:
-        """As it is stored; raises what `redact` raises."""
+        """Return the input as it is stored. Raises the errors of `redact`."""
         line = stored(self.execution, self.operation, self.input_hash, self._shown(redact))
         return line if contents.keys is None else _encrypted(line, contents)
 
     def as_stored(self, redact: Redact | None) -> Any:
-        """What a reader would be given of it; None where nothing would be stored."""
+        """Return the input as a reader would see it; None if nothing would be stored."""
         try:
             return unpackb(packb(self._shown(redact)))
-        except Exception:  # whatever a redaction raises, or gives back
+        except Exception:  # a redaction may raise or return anything
             return None
 
     def _shown(self, redact: Redact | None) -> Any:
@@ -104,7 +108,7 @@ class FileText(NamedTuple):
     text: str
 
     def line(self, redact: Redact | None, contents: Contents) -> InputLine:
-        """As it is stored; raises what `redact` raises."""
+        """Return the text as it is stored. Raises the errors of `redact`."""
         value: Any = {PATH: self.path, CONTENT: scrubbed(self.text)}
         if redact is not None:
             value = redact(self.operation, value)
@@ -113,15 +117,18 @@ class FileText(NamedTuple):
 
 
 def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> InputLine:
-    """The line for plain data. TypeError if it is none."""
+    """Return the line for plain data. Raises TypeError for other data."""
     chains: list[Sequence[Part]] = []
     body = joined([packb(_shared(value, chains))])
     return InputLine(execution, operation, input_hash, body, chains)
 
 
 def _encrypted(line: InputLine, contents: Contents) -> InputLine:
-    """The same with each item sealed. Only the digests that stand in it, keyed like all others, are still seen, so that
-    who removes what nothing refers to needs no key."""
+    """Return the same line with each item encrypted.
+
+    Only the digests in an item stay readable, keyed like all others. So parts that nothing refers to can be removed
+    without the key.
+    """
     assert contents.keys is not None  # noqa: S101 - the caller has looked
     keyed = contents.keys.digest("part")
 
@@ -154,7 +161,7 @@ def _encrypted(line: InputLine, contents: Contents) -> InputLine:
 
 
 def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
-    """The value with digests in place of what is long; `chains` takes what they stand for."""
+    """Return the value with digests in place of its long parts, and add the parts to `chains`."""
     if type(value) is dict:
         value = {key: _shared(part, chains) for key, part in value.items()}
     elif type(value) is list:
@@ -174,7 +181,7 @@ def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
 
 def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
     if all(map(_is_number, items)):
-        # A vector: nobody appends to it, and there may be thousands.
+        # A vector: nobody appends to it, and it may hold thousands of numbers.
         packed = packb(items)
         if len(packed) < LONG:
             return items
@@ -189,7 +196,7 @@ def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
 
 
 def _chained(kind: bytes, bodies: list[bytes], chains: list[Sequence[Part]]) -> bytes:
-    """The digest of all items, of which there is one at least."""
+    """Return the digest of all items, of which there is at least one."""
     chain: list[Part] = []
     before: bytes | None = None
     for body in bodies:
@@ -205,7 +212,7 @@ def _is_number(item: Any) -> bool:
 
 
 def in_pieces(ledger: Ledger) -> Iterator[Ledger]:
-    """The same lines, as several writes of which none takes long: a large input keeps nobody from writing."""
+    """Yield the same lines as several short writes, so that a large input keeps nobody else from writing."""
     yield ledger._replace(inputs=())
     lines: list[InputLine] = []
     size = 0
@@ -223,8 +230,10 @@ def in_pieces(ledger: Ledger) -> Iterator[Ledger]:
 
 
 def stored_input(store: Readable, contents: Contents, operation: str, input_hash: bytes) -> Any:
-    """The arguments of an operation's calls as plain data; None if they are not stored. Damaged ones say so, so that a
-    reader gets the rest of what he asked for."""
+    """Return the arguments of an operation's calls as plain data; None if they are not stored.
+
+    Damaged arguments are replaced by a text that says so. So a reader gets the rest of the data that it asked for.
+    """
     where = {"namespace": contents.namespace, "operation": operation, "input_hash": input_hash}
     (rows,) = store.read([("input", where)])
     if not rows:
@@ -237,14 +246,14 @@ def stored_input(store: Readable, contents: Contents, operation: str, input_hash
 
 
 def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents | None = None) -> Any:
-    """As `opened`, with the parts that a store has in this namespace."""
+    """Return the plain data that was stored, from the parts that a store has in this namespace (see `opened`)."""
 
     def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
         wanted = list(digests)
         where = {"namespace": namespace, "most": MOST, "least": LONG}
         found = store.read([("chain", {**where, "digest": digest}) for digest in wanted])
         chains = zip(wanted, found, strict=True)
-        # What lacks its beginning would be a shorter list.
+        # A chain without its beginning would come out as a shorter list.
         return {
             digest: [piece for piece, _ in reversed(chain)]
             for digest, chain in chains
@@ -255,7 +264,7 @@ def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents |
 
 
 def digests_in(body: bytes) -> list[bytes]:
-    """The digests that stand in a body, or in the items of a part."""
+    """Return the digests that stand in a body, or in the items of a part."""
     found: list[bytes] = []
 
     def note(code: int, data: bytes) -> None:
@@ -274,8 +283,11 @@ def opened(
     parts: Callable[[Collection[bytes]], Mapping[bytes, Sequence[bytes]]],
     contents: Contents | None = None,
 ) -> Any:
-    """The plain data that was stored. `parts` gives for digests the pieces that each stands for, in their order; for
-    one that is gone, nothing. `ArtifactUnreadable` if the bytes are no such data."""
+    """Return the plain data that was stored.
+
+    `parts` returns the pieces of each digest, in their order, and nothing for a digest that is gone. Raises
+    `ArtifactUnreadable` if the bytes are no such data.
+    """
     known: dict[bytes, Sequence[bytes]] = {}
     ahead = set(digests_in(body))
     while ahead:
@@ -287,8 +299,10 @@ def opened(
 
 
 class _Joiner:
-    """Puts pieces in the places of their digests. Damaged ones may name each other, over and over: what comes of them
-    has an end all the same."""
+    """Puts pieces in the places of their digests.
+
+    Damaged pieces may name each other over and over. Their size and depth are limited, so that joining them ends.
+    """
 
     def __init__(self, known: Mapping[bytes, Sequence[bytes]], contents: Contents | None) -> None:
         self._known = known
@@ -306,12 +320,12 @@ class _Joiner:
         items: list[Any] = []
         for piece in chain:
             array = _inflated(piece)
-            # As it was stored, each is worth so much at least.
+            # Each stored piece counts for at least `LONG` bytes, so that even empty pieces reach the limit.
             self._left -= max(len(array), len(piece)) + LONG
             if self._left < 0:
                 raise ArtifactUnreadable("a stored input is too large to be shown")
             self._depth += 1
-            # To look through long ones takes its time, and hardly any lies deeper.
+            # A look through long pieces takes time, and hardly any piece lies deeper.
             levels = nesting(array) + 1 if self._depth > 2 else 1
             self._room -= levels
             try:
@@ -322,7 +336,7 @@ class _Joiner:
                 self._room += levels
                 self._depth -= 1
         if code == TEXT:
-            # What cannot be shown of one page stands in the place of all.
+            # If one page cannot be shown, its notice stands in place of the whole text.
             return next((page for page in items if type(page) is not str), None) or "".join(items)
         return items[0] if code == WHOLE else items
 

@@ -1,6 +1,6 @@
-"""The ledger's lines, buffered: a replay appends one tuple, a background thread writes them once a second.
+"""Buffer the lines of the history: a replay appends one tuple, and a background thread writes the lines twice a second.
 
-A crash may lose the last second of lines, never a node.
+A crash may lose the last lines, never a node.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Entry: TypeAlias = "CallLine | Given | FileText | Run"
 
 
 class Journal:
-    """The lines of one engine that are not written yet."""
+    """The lines of one engine's history that are not written yet."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Journal:
         redact: Redact | None = None,
         process: tuple[str, int, str] = ("", 0, ""),
     ) -> None:
-        """`redact`: see `MusubitoEngine`; `process`: host, pid and process as in `Holder`."""
+        """Buffer lines for `owner`. `redact`: see `MusubitoEngine`; `process`: host, pid and process as in `Holder`."""
         self._owner = owner
         self._process = process
         self._contents = contents
@@ -42,21 +42,24 @@ class Journal:
         self.append = self._entries.append
 
     def run_id(self, run: Run) -> bytes:
-        """Under which the lines of a run are written here: in a process that was forked inside it, not its own."""
+        """Return the id under which a run's lines are written here.
+
+        In a process that was forked inside the run, the id differs from the run's own.
+        """
         return self._owner + run.number.to_bytes(5, "big")
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def drain(self) -> Ledger:
-        """All that is buffered; the caller writes it."""
+        """Take all buffered lines out and return them. The caller writes them."""
         runs: dict[bytes, RunLine] = {}
         calls: list[CallLine] = []
         inputs: list[InputLine] = []
         for _ in range(len(self._entries)):
             entry = self._entries.popleft()
             if isinstance(entry, CallLine):
-                # One for each replay, and this is done in competition with the next one: it came as it is written.
+                # Not converted: there is one for each replay, and this thread competes with the next one.
                 calls.append(entry)
             elif isinstance(entry, Given | FileText):
                 inputs += self._kept(entry)
@@ -72,7 +75,7 @@ class Journal:
         return RunLine(*known, parent, call, *self._process)
 
     def _kept(self, given: Given | FileText) -> list[InputLine]:
-        """What is stored of an input: nothing if that cannot be said."""
+        """Return the line of an input; nothing if the redaction or the encoding fails."""
         try:
             return [given.line(self._redact, self._contents)]
         except BaseException as error:  # whatever a redaction raises, the thread that writes goes on

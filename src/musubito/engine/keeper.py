@@ -1,8 +1,9 @@
-"""The one background thread of an engine: it renews all leases that the engine holds, gives back those that could not
-be given back when they should have been, invalidates what turned out later not to be replayable, and writes the
-ledger's lines.
+"""Run the one background thread of an engine.
 
-It starts when there is first something to do, and never keeps a process from ending.
+The thread renews all leases that the engine holds. It releases leases that could not be released when they should have
+been. It invalidates executions that turned out later not to be replayable, and it writes the history.
+
+The thread starts when there is first something to do, and never keeps a process from ending.
 """
 
 from __future__ import annotations
@@ -23,23 +24,24 @@ if TYPE_CHECKING:
 __all__ = ["LEASE_SECONDS", "Keeper"]
 
 TICK: Final = 0.5
+"""Seconds between two rounds of the thread."""
 LEASE_SECONDS: Final = 30.0
+"""Seconds until a lease that is not renewed runs out."""
 Item = TypeVar("Item")
 MOST_UNWRITTEN: Final = 500
-"""So many pieces of the ledger wait for a database that is locked by somebody else, or for a disk that is full; those
-that come later are lost."""
+"""Pieces of the history that wait at most for a locked database or a full disk. Later pieces are lost."""
 PATIENCE: Final = 20
-"""After so many failures it is tried whether a piece alone is to blame."""
+"""Failures after which it is tested whether a single piece is to blame."""
 LAST_SECONDS: Final = 2.0
-"""For so long at the end what is left is tried again."""
+"""Seconds at the end for which writing the rest is tried again."""
 
 
 class Keeper:
-    """Keeps one engine's leases and ledger."""
+    """Keeps one engine's leases, and writes its history."""
 
     def __init__(self, engine: MusubitoEngine) -> None:
         self._engine = engine
-        # What ends because it is garbage wakes the keeper wherever it is collected, here as well.
+        # Reentrant: a stream that ends because it is garbage wakes the keeper wherever it is collected, here as well.
         self._lock = threading.RLock()
         self._ticking = threading.Lock()
         self._stop = threading.Event()
@@ -49,30 +51,33 @@ class Keeper:
         self._shown: set[tuple[bytes, str]] = set()
         self.orphans: deque[tuple[bytes, bytes]] = deque()
         self.releasing: frozenset[bytes] = frozenset()
-        """Keys of leases that are being given back just now: whoever claimed one anew would lose it."""
+        """Keys of leases that are being released just now. A call that claimed such a key would lose its claim."""
         self._revoked: deque[bytes] = deque()
         self._unwritten: list[Ledger] = []
         self._failures = 0
         self._lost = 0
 
     def revoke(self, node: bytes) -> None:
-        """What ran at this node went on after it had returned, and did what no replay would repeat."""
+        """Invalidate the execution at this node in the next round.
+
+        Its function went on after it had returned, and did work that no replay would repeat.
+        """
         self._revoked.append(node)
         self.wake()
 
     def disown(self, lease: tuple[bytes, bytes]) -> None:
-        """A lease that could not be given back is to be given back later; now or never, if the engine was closed."""
+        """Release a lease later, or at once if the engine was closed."""
         self.orphans.append(lease)
         if not self._stop.is_set():
             self.wake()
             return
         for each in _taken(self.orphans):
-            # Where claims are no rows this needs no store that is open; rows run out.
+            # Where claims are no rows, this needs no open store. Where they are rows, the lease runs out by itself.
             with suppress(StoreError):
                 self._engine.storage.write([Release(each)])
 
     def wake(self) -> None:
-        """There is something to keep."""
+        """Start the thread, if it does not run yet."""
         if self._thread is None:
             self._start()
 
@@ -84,13 +89,13 @@ class Keeper:
                 thread.start()
 
     def flush(self) -> None:
-        """Write what is buffered, now; what the keeper is writing meanwhile is waited for."""
+        """Write what is buffered now, after any round of the keeper that is under way."""
         with self._ticking:
             if len(self._engine.journal) or self._unwritten:
                 self._keep(last=False)
 
     def stop(self) -> None:
-        """Write what is left, and end."""
+        """Write what is left, and end the thread."""
         self._stop.set()
         with self._lock:
             thread, self._thread = self._thread, None
@@ -122,10 +127,10 @@ class Keeper:
         self._give_back_orphans()
         now = time.monotonic()
         held = [] if last else engine.flights.held()
-        # What is over before the next look need not be shown to anybody.
+        # A result that is ready before the next round need not be shown to anybody.
         lasting = [each for each in held if each in self._before]
         self._before = set(held)
-        # Who looks on is told since when it is computed, not since when that is shown.
+        # Readers are shown the time since when a result is computed, and not since when it is shown.
         new = [each for each in lasting if each not in self._shown]
         changes += [Renew(engine.holder(), [each], engine.flights.since(each[0])) for each in new]
         if lasting and (now - self._renewed >= LEASE_SECONDS / 3 or new):
@@ -143,7 +148,7 @@ class Keeper:
                 self._revoked += revoked
                 engine.log(fault)
             self._take_back(lasting)
-        # In their order: what is said of a run later stands in the place of what was said before.
+        # In their order: a later line of a run replaces an earlier one.
         pieces = [*self._unwritten, *(in_pieces(engine.journal.drain()) if len(engine.journal) else ())]
         while pieces and self._wrote(pieces[0]):
             del pieces[0]
@@ -156,16 +161,19 @@ class Keeper:
         self._unwritten = pieces[:MOST_UNWRITTEN]
 
     def _wrote(self, ledger: Ledger) -> bool:
-        """Nobody's work depends on these lines, so what cannot be written now is tried again, as long as there is
-        room."""
+        """Write a piece of the history, and return whether it need not be tried again.
+
+        No user's work depends on these lines. So a piece that cannot be written now is tried again, as long as there is
+        room.
+        """
         try:
             self._engine.settle()
             self._engine.storage.write([ledger])
         except StoreBusy as fault:
             LOGGER.debug("the ledger is written later: %s", fault)
         except (StoreClosed, WrongKey):
-            # An engine without the key of its namespace can call no step, and what it knows of runs is not for there.
-            # Or it was closed by somebody who had it before this engine was done with it.
+            # An engine without the key of its namespace can call no step, and its runs must not be recorded there. Or
+            # the engine was closed by code that had it before this engine was done with it.
             self._lost += len(ledger.calls)
             return True
         except StoreError as fault:
@@ -176,19 +184,24 @@ class Keeper:
         return False
 
     def _take_back(self, shown: list[tuple[bytes, str]]) -> None:
-        """What ended while it was being shown must not stay."""
+        """Release leases that ended while they were being shown."""
         over = set(shown) - set(self._engine.flights.held())
         self.orphans += [(key, self._engine.owner) for key, _ in over]
 
     def _give_back_orphans(self) -> None:
-        """On their own: where claims are no rows, they are given back even if nothing can be written.
+        """Release the leases that could not be released in time.
 
-        That may take long, and come twice, where the way to the store is bad. A lease that this engine takes anew
-        meanwhile has the same key and the same owner; so nobody takes one, and what is computed now comes later."""
+        The releases are written on their own. Where claims are no rows, leases are released even if nothing can be
+        written.
+
+        If the way to the store is bad, that may take long, and a release may arrive twice. A new lease of this engine
+        for the same key has the same owner, and would be released too. So no call takes such a lease meanwhile. If the
+        key's result is being computed now, its lease is released later.
+        """
         waiting = list(dict.fromkeys(_taken(self.orphans)))
         if not waiting:
             return
-        # Said first, looked at then: whoever begins after that look waits.
+        # Published before the look: a call that begins after the look waits.
         self.releasing = frozenset(key for key, _ in waiting)
         begun = self._engine.flights.begun(self.releasing)
         self.releasing -= begun
@@ -205,5 +218,5 @@ class Keeper:
 
 
 def _taken(waiting: deque[Item]) -> list[Item]:
-    """One by one: others may add meanwhile, and nothing of it may be lost."""
+    """Take the waiting items one by one: others may add items meanwhile, and none may be lost."""
     return [waiting.popleft() for _ in range(len(waiting))]

@@ -1,4 +1,7 @@
-"""The digests of an encrypted namespace: those that identify calls elsewhere, each keyed for its purpose."""
+"""Key the digests of an encrypted namespace, each for its purpose.
+
+In other namespaces, the plain digests identify calls.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ __all__ = ["Keyed"]
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """What a digest becomes."""
+    """The functions that key the digests of one namespace."""
 
     head: Callable[[Callable[[], Any]], Callable[[], Any]]
     input: Callable[[bytes], bytes]
@@ -27,15 +30,15 @@ class Keyed:
 
     @classmethod
     def of(cls, keys: Keys) -> Self:
-        """Those of a namespace."""
+        """Return the functions for the keys of a namespace."""
         purposes = ("input", "effect", "read", "argument", "code")
         return cls(keys.head, *(keys.digest(purpose) for purpose in purposes))
 
     def argument(self, digest: bytes) -> bytes:
-        """That of one argument: as short as it was."""
+        """Return the keyed digest of one argument, as short as the plain one."""
         return self._argument(digest)[: len(digest)]
 
     def code(self, code: CodeRecord) -> CodeRecord:
-        """A fingerprint and its parts, without their texts."""
+        """Return a fingerprint and its parts with keyed digests and without their texts."""
         parts = [(part, self._code(digest), None) for part, digest, _ in code.parts]
         return code._replace(fingerprint=self._code(code.fingerprint), parts=parts)

@@ -1,4 +1,4 @@
-"""An engine that only looks: for whoever asks what calls would do, and must not leave a trace."""
+"""Provide an engine that only reads, to ask what calls would do without leaving a trace."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ __all__ = ["LookingEngine"]
 
 
 class LookingEngine(MusubitoEngine):
-    """Knows what another engine knows, in the same namespace. Its runs are in no ledger, its store cannot be written
-    to, and a fault of the store is raised."""
+    """Reads the data of another engine, in the same namespace.
+
+    Its runs are not in the history, its store cannot be written to, and a fault of the store is raised.
+    """
 
     def __init__(self, engine: MusubitoEngine) -> None:
         store: Any = _ReadOnly(engine.storage)
@@ -31,7 +33,7 @@ class LookingEngine(MusubitoEngine):
         self._hold(engine.contents)
 
     def in_namespace(self, namespace: str) -> Self:
-        """That of another namespace, which only looks, too."""
+        """Return the engine of another namespace, which only reads, too."""
         engine = self._namesakes.get(namespace)
         if namespace == self.namespace:
             return self
@@ -41,18 +43,18 @@ class LookingEngine(MusubitoEngine):
         return engine
 
     def open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
-        """A run of which the ledger is told nothing."""
+        """Return a run that the history does not hold."""
         return self.new_run(name)
 
     def flush(self) -> None:
-        """Write what the engine behind has still to write of what ran there, so that it can be compared with."""
+        """Write the buffered history of the engine behind, so that calls can be compared with it."""
         self.behind.flush()
 
     def end_run(self, run: Run, status: str | None = None) -> None:
-        """Nor of its end."""
+        """Do nothing, because the history does not hold the run."""
 
     def like(self, run: Run) -> Run:
-        """A run that has given what this one has given so far; this one is not told what that one gives."""
+        """Return a run that has given the same samples as this one so far. Later samples are not shared."""
         made = self.new_run(run.name)
         if run.gives_samples:
             made.samples = run.samples.copy()
@@ -65,7 +67,7 @@ class _ReadOnly:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.reads_in_place: bool = getattr(store, "reads_in_place", False)
-        # Not every store is for readers.
+        # Not every store can be read by readers.
         self.read = getattr(store, "read", None)
 
     def newest(self, keys: Keys, namespace: str) -> Found | None:
@@ -78,4 +80,4 @@ class _ReadOnly:
         raise StoreError("this store is only looked at")
 
     def close(self) -> None:
-        """It is another's to close."""
+        """Do nothing: the other engine closes its store."""

@@ -1,4 +1,7 @@
-"""Results that are stored and can never be replayed: nothing leads to a class of theirs before the step runs."""
+"""Warn of results that are stored and can never be replayed, because one of their classes cannot be found again.
+
+Nothing leads to such a class before the step runs.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from musubito.errors import warn
 __all__ = ["warn_of_class"]
 
 MOST_WARNED: Final = 10_000
+"""Pairs of a step and a class that are remembered at most."""
 _warned: set[tuple[str, str]] = set()
 
 
 def warn_of_class(operation: str, name: str) -> None:
-    """Warn, once for each step and class, that a result cannot be put together again."""
+    """Warn, once for each step and class, that a stored result cannot be decoded again."""
     if (operation, name) in _warned:
         return
     if len(_warned) >= MOST_WARNED:

@@ -1,8 +1,8 @@
 """Decide how a call is made: replayed where that is safe, run anew, only replayed, or not recorded at all.
 
-A mode is said by a graph's config, by `run(mode=...)`, by `use_musubito_engine(None)` or by the environment variable
-`MUSUBITO_MODE`; the innermost of them counts. A thread that inherits no context (one of a `ThreadPoolExecutor`) takes
-the mode that was said last and still holds: else what `replay_only` forbids would run there.
+A mode is set by a graph's config, by `run(mode=...)`, by `use_musubito_engine(None)` or by the environment variable
+`MUSUBITO_MODE`. The innermost of them counts. A thread that inherits no context (such as one of a `ThreadPoolExecutor`)
+takes the mode that was set last and still holds. Otherwise, work that `replay_only` forbids would run there.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ __all__ = ["IN_USE", "LOCK", "OFF", "REFRESH", "REPLAY", "Mode", "Said", "curren
 
 
 class Mode(Enum):
-    """How calls are made."""
+    """The ways of making a call."""
 
     REPLAY = "replay"
-    """Replay results where that is safe, record the rest."""
+    """Replay results where that is safe, and record the rest."""
     REFRESH = "refresh"
-    """Run every step and record it anew; an effect that was done is not repeated."""
+    """Run every step and record it anew. An effect that was done is not repeated."""
     REPLAY_ONLY = "replay_only"
-    """Replay, or raise `NotReplayed`; nothing runs."""
+    """Replay, or raise `NotReplayed`. Nothing runs."""
     OFF = "off"
-    """Run every function as if it were no step: nothing is looked up or stored, of effects neither."""
+    """Run every function as if it were no step: nothing is looked up or stored, not even effects."""
 
 
 _NAMED: Final = {**{mode.value: mode for mode in Mode}, "live": Mode.REPLAY}
-"""`live` is the old name of `replay`."""
-# An attribute of an Enum takes as long to find as the whole look at the environment.
+"""Modes by name. `live` is the old name of `replay`."""
+# Bound to names of the module: an attribute of an Enum takes as long to find as the whole look at the environment.
 OFF: Final = Mode.OFF
 REFRESH: Final = Mode.REFRESH
 REPLAY: Final = Mode.REPLAY
@@ -49,7 +49,10 @@ _last: tuple[str, Mode] = "", Mode.REPLAY
 
 
 def mode_named(text: object, where: str) -> Mode:
-    """Return the mode of this name. Raises ValueError, which names the modes and `where` the name was given."""
+    """Return the mode of this name.
+
+    Raises ValueError, which names the modes and `where` the name was given.
+    """
     mode = _NAMED.get(text) if isinstance(text, str) else None
     if mode is None:
         raise ValueError(f"{where} is one of {', '.join(mode.value for mode in Mode)}, not {text!r}")
@@ -57,7 +60,7 @@ def mode_named(text: object, where: str) -> Mode:
 
 
 class Said:
-    """An engine that was put to use, a mode that was said, or both, for whoever inherits nothing."""
+    """An engine that was put to use, a mode that was set, or both, for threads that inherit nothing."""
 
     def __init__(self, engine: MusubitoEngine | None, mode: Mode | None) -> None:
         self.engine = engine
@@ -65,10 +68,10 @@ class Said:
 
 
 IN_USE: Final[list[Said]] = []
-"""What was put to use last comes last."""
+"""The engines and modes in use. The one that was put to use last comes last."""
 LOCK: Final = threading.Lock()
 if hasattr(os, "register_at_fork"):
-    # A child must not find it locked by a thread that it does not have.
+    # A child must not find the lock held by a thread that the child does not have.
     os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 
@@ -89,7 +92,7 @@ def current_mode() -> Mode:
 
 @contextmanager
 def said_elsewhere(mode: Mode) -> Iterator[None]:
-    """Say this mode for threads that inherit nothing, until the end of the block."""
+    """Set this mode for threads that inherit nothing, until the end of the block."""
     said = Said(None, mode)
     with LOCK:
         IN_USE.append(said)
@@ -101,8 +104,10 @@ def said_elsewhere(mode: Mode) -> Iterator[None]:
 
 
 def _elsewhere() -> Mode | None:
-    """The mode that was said last, in a thread that inherited nothing. The main thread and its tasks know where they
-    stand: there it only counts whether an engine is in use, or none."""
+    """Return the mode that was set last, in a thread that inherited nothing.
+
+    The main thread and its tasks always know where they stand. For them, only the last `use_musubito_engine` counts.
+    """
     inherits = threading.current_thread() is threading.main_thread()
     engine: MusubitoEngine | None = None
     for said in reversed(tuple(IN_USE)):

@@ -1,4 +1,4 @@
-"""Say once in a process, of each operation and cause, why a stored result did not serve or a new one never will."""
+"""Log, once in a process for each operation and cause, why a stored result was not used or a new one never will be."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ REFUSED: Final = frozenset(
         ReplayReason.DEPENDENCY_EXPIRED,
     }
 )
-"""Reasons of calls that ran though a result was stored for them, which nobody asked for."""
+"""Reasons of calls that ran although a result was stored for them, and although no policy forced a run."""
 MOST: Final = 10_000
-"""Notices that are remembered; then all may be said again."""
+"""Notices that are remembered at most. After that, all may be logged again."""
 _said: set[tuple[str, str]] = set()
 
 
 def say_why(operation: str, reason: ReplayReason, part: str, not_replayable: str | None) -> None:
     """Log why a call that ran was not replayed, and why its result never will be, each once in a process.
 
-    `part` names what `reason` is about, "" where that is not known.
+    `part` names the part that `reason` is about; it is "" if the part is not known.
     """
     if reason in REFUSED and _is_new(operation, reason.value):
         LOGGER.info("%s ran though a result was stored: %s%s", operation, reason.says, part and f": {part}")
     if not_replayable is not None:
         never = never_replayed(not_replayable)
-        # Those without a cause of their own are told apart by what they say.
+        # Causes without a remedy are told apart by their sentences.
         if _is_new(operation, never.cause if never.remedy else never.says):
             LOGGER.info("%s ran, and its result is never replayed: %s", operation, _with_remedy(never))
 

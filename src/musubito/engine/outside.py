@@ -1,9 +1,10 @@
-"""Connections and processes that a step's body opens, as Python's audit events tell of them.
+"""Note the connections and processes that a step's body opens, by Python's audit events.
 
-Each is noted at the innermost body that is open in the context of the event: in its thread, its tasks, and threads that
-inherit its context. A connection goes to an address; its host is the one that was looked up last for this port, as far
-as that is certain. What Musubito's own stores open inside a body is not noted, nor are processes that the standard
-library starts to learn about the machine. Of a process only the program is kept: its arguments may hold secrets.
+Each is noted at the innermost body that is open in the context of the event. The context covers the body's thread, its
+tasks, and threads that inherit it. A connection goes to an address. Its host is the host that was looked up last for
+this port, as far as that is certain. Connections that Musubito's own stores open inside a body are not noted. Nor are
+processes that the standard library starts to learn about the machine. Only the program of a process is kept, because
+its arguments may hold secrets.
 """
 
 from __future__ import annotations
@@ -31,18 +32,20 @@ __all__ = ["HANDLERS", "reads_of", "warn_of"]
 
 _ROOT: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _OURS: Final = tuple(f"{_ROOT}{each}{os.sep}" for each in ("store", "contents"))
-"""Where the code lies that opens connections of Musubito's own."""
+"""The folders of the code that opens connections of Musubito's own."""
 _LISTENERS: Final = frozenset({__file__, audit.__file__})
-"""What every event passes through."""
+"""Files of the code that every event passes through."""
 _ABOUT_THE_MACHINE: Final = frozenset({"platform", "ctypes.util", "uuid", "distro.distro"})
 """Modules that start processes to learn about the machine."""
 MOST: Final = 50
-"""How many different things are kept of one execution."""
+"""Different connections and processes that are kept of one execution at most."""
 
 
 class _LookedUp(NamedTuple):
-    """A host whose address was asked for: by which body (None: in none, as on an event loop's threads), in which
-    thread."""
+    """A host whose address was looked up, the body that did so, and the thread.
+
+    The body is None for a lookup outside any body, as on the threads of an event loop.
+    """
 
     body: tuple[bytes, int] | None
     thread: int
@@ -51,7 +54,9 @@ class _LookedUp(NamedTuple):
 
 
 ANY_THREAD: Final = 0
+"""The thread of a lookup that counts for every thread of its body."""
 _looked_up: Final[deque[_LookedUp]] = deque(maxlen=64)
+"""The latest lookups, the newest last."""
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -77,7 +82,7 @@ def _connects(frame: Frame | None, args: tuple[Any, ...]) -> None:
 
 
 def _opens_a_database(frame: Frame | None, args: tuple[Any, ...]) -> None:
-    """Of SQLite: what is read there is no file that a step depends on, as any writer may change it."""
+    """Note a connection to SQLite. A database is no file that a step depends on, because any writer may change it."""
     name = os.fsdecode(args[0]).partition("?")[0]
     if name and ":memory:" not in name:
         _note(frame, "network", f"the database {Path(name.removeprefix('file:')).name}")
@@ -116,8 +121,10 @@ HANDLERS: Final[Mapping[str, Callable[[Frame | None, tuple[Any, ...]], None]]] =
     "os.spawn": _spawns,
     "os.system": _starts_a_shell,
 }
-"""By audit event, what to do with it; the innermost body that is open where it happened, if one is, and its
-arguments."""
+"""By audit event, the function that handles it.
+
+The function takes the innermost open body, or None, and the event's arguments.
+"""
 
 
 def _body(frame: Frame | None) -> tuple[bytes, int] | None:
@@ -125,15 +132,17 @@ def _body(frame: Frame | None) -> tuple[bytes, int] | None:
 
 
 def _host_of(frame: Frame | None, address: str, port: str) -> str:
-    """The host that was looked up for this port, in this body and thread, or in a thread of an event loop; the address
-    if that is not certain."""
+    """Return the host that was looked up for this port; the address if the host is not certain.
+
+    The lookup counts if it was made in this body and thread, or in a thread of an event loop.
+    """
     body, thread = _body(frame), threading.get_ident()
     asked = [each for each in reversed(tuple(_looked_up)) if each.port == port]
     for each in asked:
         if each.body == body and each.thread in (thread, ANY_THREAD):
             _forget([each] if body is None else [])
             return each.host
-    # An event loop looks up in threads that inherit nothing.
+    # An event loop looks hosts up in threads that inherit nothing.
     strays = [each for each in asked if each.body is None and each.thread != thread]
     if asyncio._get_running_loop() is None or len({each.host for each in strays}) != 1:
         return address
@@ -144,9 +153,12 @@ def _host_of(frame: Frame | None, address: str, port: str) -> str:
 
 
 def _forget(used: Sequence[_LookedUp]) -> None:
-    """What was looked up outside of any body leads to one connection: a later one is to what is looked up later."""
+    """Drop lookups that were used.
+
+    A lookup outside any body serves one connection. A later connection has a later lookup.
+    """
     for each in used:
-        with suppress(ValueError):  # another thread has
+        with suppress(ValueError):  # another thread has removed it
             _looked_up.remove(each)
 
 
@@ -167,8 +179,10 @@ def _note(frame: Frame | None, kind: str, what: str) -> None:
 
 
 def _is_the_users(kind: str) -> bool:
-    """Whether the event is not one of a store of Musubito's, nor of a module that learns about the machine. The first
-    code of Musubito's on the stack tells: what it calls is either its own, or the user's."""
+    """Tell whether the event is neither of a store of Musubito's nor of a module that learns about the machine.
+
+    The innermost code of Musubito on the stack decides: it calls either its own code or the user's.
+    """
     at: FrameType | None = sys._getframe(1)
     while at is not None:
         file = at.f_code.co_filename
@@ -187,21 +201,24 @@ def _of_body(handler: Callable[[Frame | None, tuple[Any, ...]], None]) -> Callab
 audit.listen({event: _of_body(handler) for event, handler in HANDLERS.items()})
 
 
-# -- what is made of it ------------------------------------------------------------------------------------------------
+# -- after the run -----------------------------------------------------------------------------------------------------
 def _asked(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
     return [*fingerprint.unrepeatable[:MOST], *frame.asked]
 
 
 def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[Read]:
-    """Return what an execution asked for that is another each time, as it is kept with it. No replay looks at these."""
+    """Return the unrepeatable answers that an execution got, as they are stored with it.
+
+    No replay checks these reads.
+    """
     return [Read(each.kind, each.what, None) for each in _asked(fingerprint, frame)]
 
 
 def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) -> None:
     """Warn, once for each engine, step and kind, that a DETERMINISTIC step replays an answer of one moment.
 
-    A step with `ttl_seconds` says how long its answer holds, and one with an `operation_version` what the network,
-    processes and data outside answer: neither is warned of.
+    Two kinds of steps are not warned of. A step with `ttl_seconds` says how long its answer holds. A step with an
+    `operation_version` states what the network, processes and outside data answer.
     """
     semantics, warned = definition.semantics, frame.engine.warned
     never = semantics.step_type is not StepType.DETERMINISTIC or semantics.force_reexecution

@@ -1,7 +1,7 @@
-"""Who this process is, and whether the process that holds a lease is still there.
+"""Identify this process, and tell whether the process that holds a lease is still there.
 
-A pid alone does not name a process: it is used again. With the moment at which the process started, and the host with
-its boot and its pid namespace, it does.
+A pid alone does not identify a process, because the system uses it again. Together with the start time of the process
+and the host it does. The host includes its boot and its pid namespace.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["is_dead", "is_of_this_host", "this_host", "this_process"]
 
 @cache
 def this_host() -> str:
-    """This machine since it booted, and within it this pid namespace (containers share names, not pids)."""
+    """Return an id of this machine's boot and of this pid namespace (containers share names, not pids)."""
     boot = _read(Path("/proc/sys/kernel/random/boot_id"))
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
@@ -28,17 +28,20 @@ def this_host() -> str:
 
 
 def this_process() -> str:
-    """What tells this process from others that had or will have its pid; "" where the system does not say."""
+    """Return the start time of this process, which no earlier or later process with its pid has.
+
+    It is "" if the system does not tell.
+    """
     return _started(_line(os.getpid()))
 
 
 def is_of_this_host(holder: Holder) -> bool:
-    """Whether it can be told from here if its process is still there."""
+    """Tell whether this process can see if the process of a lease's owner is still there."""
     return holder.host == this_host() and bool(holder.process)
 
 
 def is_dead(holder: Holder) -> bool:
-    """Whether the holder is known to be gone: only said of processes of this host."""
+    """Tell whether a lease's owner is known to be gone. Only a process of this host can be known to be."""
     if not is_of_this_host(holder):
         return False
     line = _line(holder.pid)
@@ -46,7 +49,10 @@ def is_dead(holder: Holder) -> bool:
 
 
 def _exists(pid: int) -> bool:
-    """A process of another user may be there without a line that we can see (the mount options of /proc hide it)."""
+    """Tell whether a process exists, even if /proc does not show its line.
+
+    The mount options of /proc may hide a process of another user.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,13 +1,14 @@
-"""The story of one step call.
+"""Run one step call, from its arguments to its result.
 
     identify -> look for an execution that may answer -> replay it
                                                       -> or claim the missing result, run the function, commit
 
-`Story.tell` is that story, as a generator that yields effects (`engine.effects`) and never blocks; a driver performs
-them and sends the answers back. It is written once, for sync and async, for every store. External effects begin
-differently (`engine.external`), streams run their function piece by piece (`stream`); the rest is the same for all.
+`Story.tell` does this as a generator. The generator yields requests (`engine.effects`) and never blocks. A
+driver performs each request and sends the answer back. The code is written once, for sync and async calls and for every
+store. External effects begin differently (`engine.external`). Streams run their function piece by piece (`stream`). The
+rest is the same for all.
 
-Wherever the store fails, the user's work goes on: the function runs, unrecorded, and the fault is reported.
+If the store fails, the user's work goes on: the function runs unrecorded, and the fault is reported.
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ T = TypeVar("T")
 Telling: TypeAlias = Generator[Effect, Any, T]
 
 FIRST_PAUSE: Final = 0.002
+"""Seconds of the first pause while another process computes the result."""
 LONGEST_PAUSE: Final = 0.1
+"""Seconds of the longest such pause."""
 CANCELLATIONS: Final[tuple[type[BaseException], ...]] = (
     asyncio.CancelledError,
     KeyboardInterrupt,
@@ -131,10 +134,11 @@ CANCELLATIONS: Final[tuple[type[BaseException], ...]] = (
     GeneratorExit,
 )
 LONGEST_ERROR: Final = 2000
+"""Characters of an error's text that are stored at most."""
 MOST_NAMED: Final = 5
-"""So many parts of the code are named that were changed while it ran."""
+"""Parts that are named at most, of the code that was changed while a step ran."""
 AT_ONCE: Final = 65_536
-"""A payload of so many bytes is made ready for the store without a thread: in less than a millisecond."""
+"""Bytes of the largest payload that is decoded or sealed without a thread, in less than a millisecond."""
 # Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
 READS: Final = int(Holds.READS)
 SAMPLES: Final = int(Holds.SAMPLES)
@@ -143,9 +147,8 @@ SAMPLES: Final = int(Holds.SAMPLES)
 class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.
 
-    `current` identifies the code again. `live` holds the objects that the call is given, those that do not count among
-    them. `again`: where `arguments` were made of what the call is given, they are made
-    anew.
+    `current` identifies the code again. `live` holds the objects that the call is given, including those that do not
+    count for its identity. `again` makes `arguments` anew, if they were made from what the call is given.
     """
 
     definition: StepDefinition
@@ -160,20 +163,23 @@ class Call(NamedTuple):
     turn: Turn | None = None
     again: Callable[[], Mapping[str, object]] | None = None
     why_not: str | None = None
-    """Why its result is never replayed, where that is known before it runs: nothing then stands for its input."""
+    """The reason why the result is never replayed, if known before the call runs.
+
+    The call then gets an input digest that no other call has.
+    """
     output_at: tuple[str, ...] = ()
-    """Where in the stored value that lies which the step gave, if the adapter stores more: see `EncodingError.path`."""
+    """Paths of the step's own output in the stored value, if the adapter stores more (see `EncodingError.path`)."""
 
 
 def forced(call: Call) -> Call:
-    """Return the call, to be run anew whatever is stored."""
+    """Return the call with a policy that runs it whatever is stored."""
     definition = call.definition
     semantics = replace(definition.semantics, force_reexecution=True)
     return call._replace(definition=replace(definition, semantics=semantics))
 
 
 class Begun(NamedTuple):
-    """An execution is about to run. No `moment`: it runs unrecorded."""
+    """An execution that is about to run. Without a `moment` it runs unrecorded."""
 
     moment: Claimed | None
     lease: tuple[bytes, bytes] | None = None
@@ -182,19 +188,19 @@ class Begun(NamedTuple):
 
 UNRECORDED: Final = Begun(None)
 _AGAIN: Final = MusubitoResult(None, "", "", "")
-"""Instead of a hit: what was found became INVALID before the hit could be written, so look again."""
+"""The answer instead of a hit, if the execution became INVALID before the hit was written. The caller looks again."""
 
 
 _NOTHING_AROUND: Final = digest_input("", {"what holds around the step": {}})
 
 
 GivenNow: TypeAlias = tuple[bytes, InputDigest, Mapping[str, object]]
-"""The digest of what a call is given with what is around it, its arguments alone, and what is around it."""
+"""The digest of a call's input with its ambient inputs, the arguments alone, and the ambient inputs."""
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 def input_of(call: Call, scope: Scope) -> GivenNow:
-    """Return what a call is given in its scope, as it is now."""
+    """Return the input of a call in its scope, as it is now."""
     operation = call.definition.name
     given = digest_input(operation, call.arguments)
     digest, classes, inputs = given.digest, given.classes, _NOTHING
@@ -216,7 +222,7 @@ def input_of(call: Call, scope: Scope) -> GivenNow:
 
 
 def _by_name(around: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Yield what is around a call with the paths by which readers know it, which no argument can have."""
+    """Yield the ambient inputs of a call with the paths that readers see. No argument has such a path."""
     for name, value in around.items():
         if isinstance(value, Mapping):
             yield from ((f"$.{name}.{key}", each) for key, each in value.items())
@@ -225,7 +231,10 @@ def _by_name(around: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
-    """The identity of a call in its scope, what it is given, and why it cannot be replayed if that is clear already."""
+    """Return the identity of a call in its scope, its input, and the reason why it cannot be replayed, if any.
+
+    The reason is None if nothing is known yet that prevents a replay.
+    """
     operation = call.definition.name
     seen = input_of(call, scope)
     digest, given, _ = seen
@@ -236,7 +245,8 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
     if why_not is None and any(map(remembers, call.fingerprint.met)):
         why_not = Cause.REMEMBERS.of()
     if why_not is not None and call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
-        # The same call may be answered otherwise now, and so may whatever follows it. What was done stays done.
+        # An equal call may be answered otherwise now, and so may everything that follows from it: no later call may get
+        # the same input digest. An effect keeps its digest, because what was done stays done.
         digest = sha256(b"doubts" + digest + uuid.uuid4().bytes).digest()
     results = given.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
@@ -253,7 +263,10 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
 
 
 def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
-    """The payload of an output, or why it cannot be stored. `given`: the classes of the call's arguments."""
+    """Return the payload of an output, or the reason why it cannot be stored.
+
+    `given` holds the classes of the call's arguments.
+    """
     try:
         payload, met = encode_output(value)
     except EncodingError as error:
@@ -269,23 +282,27 @@ def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | No
 
 
 def said(error: BaseException) -> str:
+    """Return the text of an error as it is stored, without secrets."""
     try:
         said = str(error)
     except Exception as unsaid:
         said = f"its text cannot be had: {type(unsaid).__qualname__}"
-    # Half a secret, at the end, would no longer look like one.
+    # Cut twice: half a secret at the end of the text would no longer be recognised as one.
     text = scrubbed(f"{type(error).__qualname__}: {said}"[: 2 * LONGEST_ERROR])[:LONGEST_ERROR]
     # No store holds lone surrogates.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _spent(frame: Frame) -> int:
-    """The tokens that it has used itself."""
+    """Return the number of tokens that the body used itself."""
     return sum(map(sum, frame.tokens.values()))
 
 
 def _used(frame: Frame) -> str | None:
-    """The same by model, as the ledger keeps it where no execution does."""
+    """Return the tokens that the body used itself, by model, as JSON for the history.
+
+    The history holds them only where no execution does.
+    """
     return json.dumps(frame.tokens) if _spent(frame) else None
 
 
@@ -294,7 +311,7 @@ def _effect(begun: Begun, outcome: str) -> EffectOutcome | None:
 
 
 class Story:
-    """One call, from its arguments to its result."""
+    """One call of a step, from its arguments to its result."""
 
     __slots__ = (
         "_around",
@@ -327,7 +344,7 @@ class Story:
         self.engine = engine
         self.call = call
         self.scope = scope
-        # `given`: its arguments alone.
+        # `given` holds the arguments alone.
         identity, (self._input, self.given, self._around), self.why_not = identify(call, scope)
         keyed = engine.keyed
         if keyed is not None:
@@ -341,23 +358,24 @@ class Story:
         self._place: Place | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
-        # What an earlier execution read and that is another one now.
+        # A read of an earlier execution that would answer otherwise now.
         self.differs: Read | None = None
-        # Why the newest that may not be replayed may not.
+        # The reason why the newest execution that may not be replayed is refused.
         self.refused = self.why_not
         self._texts: Sequence[tuple[Read, str]] = ()
         self._pool = self._pool_of_samples()
         self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
-        # tuple.__new__, here and in `_note`: what the class itself would do, by way of a function written in Python.
+        # `tuple.__new__`, here and in `_note`: the class itself does the same by way of a function written in Python,
+        # which would make each replay slower.
         self.keys: Keys = tuple.__new__(Keys, identity.keys(self._number))
 
     def _pool_of_samples(self) -> bytes | None:
         stochastic = self.call.definition.semantics.step_type is StepType.STOCHASTIC
         return self._identity.pool() if stochastic else None
 
-    # -- the story -----------------------------------------------------------------------------------------------------
+    # -- the steps of a call -------------------------------------------------------------------------------------------
     def tell(self) -> Telling[MusubitoResult[Any] | Raised]:
-        """Replay or run."""
+        """Replay or run the call, and return its result or its error."""
         begun: MusubitoResult[Any] | Raised | Begun = UNRECORDED
         try:
             begun = yield from self.begin()
@@ -385,13 +403,17 @@ class Story:
             self._land(Landing.LOOK_AGAIN)
 
     def look_once_more(self, begun: Begun) -> Begun:
-        """Just before it runs: what it is given and its code were identified when the call was made. While it waited
-        for its turn or for its store others may have changed them, and may change them back before it ends. The node
-        is described now, too: the function may change its arguments in place."""
+        """Identify the input and the code of the call again, just before its function runs.
+
+        Both were identified when the call was made. While the call waited for its turn or its store, others may have
+        changed them. If others change them back before the function ends, a later look finds nothing. If the input or
+        the code has changed, the execution is marked as never replayed. The node is described now too, because the
+        function may change its arguments in place.
+        """
         try:
             self.place()
             given = self._input_now() == self._input
-        except Exception:  # whatever a look at what was changed raises
+        except Exception:  # a look at changed values may raise anything
             given = False
         if not given:
             self.frame().not_replayable = Cause.INPUT_CHANGED_BEFORE.of()
@@ -403,25 +425,27 @@ class Story:
             self.frame().not_replayable = Cause.CODE_CHANGED_BEFORE.of()
         if self._place is not None:
             return begun
-        # What cannot be described cannot be recorded.
+        # A node that cannot be described cannot be recorded.
         if begun.lease is not None:
             self.engine.disown(begun.lease)
         return UNRECORDED
 
     def _input_now(self) -> bytes:
-        """What it is given at this moment: see `input_of`."""
+        """Return the digest of the call's input at this moment (see `input_of`)."""
         call = self.call
         if call.again is not None:
             call = call._replace(arguments=call.again())
         return input_of(call, self.scope)[0]
 
     def _never_ran(self, begun: Begun, error: BaseException) -> Telling[None]:
-        """What was begun came to nothing before its function did anything."""
+        """Release what was begun, after an error before the function did anything."""
         yield from self._abandon(begun)
 
     def _changed_meanwhile(self) -> Telling[str | None]:
-        """Return why it may not be replayed, if something else has changed what its code is or holds meanwhile. What
-        the run itself has changed is its state, and does not count."""
+        """Return the reason why the execution may not be replayed, if something else changed its code while it ran.
+
+        The code includes the values that it holds. Changes that the run itself made are its state, and do not count.
+        """
         now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
         if isinstance(now, Raised):
             return "its code, or what that holds, was changed while it ran, and cannot be identified any more"
@@ -432,7 +456,7 @@ class Story:
         return Cause.CODE_CHANGED.of(shown)
 
     def begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
-        """A result to replay, an error to pass on, or the right to run."""
+        """Return a result to replay, an error to pass on, or the right to run."""
         try:
             try:
                 if not self.engine.contents.settled:
@@ -443,16 +467,20 @@ class Story:
         except BaseException as error:
             self._give_back()
             if isinstance(error, Exception):
-                # A line would begin the namespace, with this engine's key or without one, for whoever only asks.
+                # A line of history would begin the namespace, with this engine's key or without one, for a caller that
+                # only asks.
                 if self._may_write or self.engine.contents.settled:
                     self._note("failed", self._reason, None, 0.0, 0)
             elif self._frame is not None and self._frame.flight is not None:
-                # An interrupt (Ctrl-C) may have come when the lease was taken and nobody was told so.
+                # An interrupt (Ctrl-C) may have come after the lease was taken and before this call was told.
                 self.engine.disown((self._frame.flight, self.engine.owner))
             raise
 
     def _settle(self) -> Telling[None]:
-        """The namespace is one with this key, or without one, before anything is stored in it. Raises `WrongKey`."""
+        """Make sure that the namespace uses this engine's key, or none, before anything is stored in it.
+
+        Raises `WrongKey`.
+        """
         contents = self.engine.contents
         check: bytes | None = yield Find(KeyCheckOf(contents.namespace))
         if check is None and self._may_write:
@@ -491,7 +519,10 @@ class Story:
             newest = yield Newest(self.keys, self.engine.namespace)
 
     def _newest_or_begun(self, distant: Distant) -> Telling[Found | Begun | None]:
-        """What there is, in one question with the right to compute it, unless somebody in this process does so."""
+        """Fetch the newest execution, or claim the result, in one message to the store.
+
+        If this process already computes the result, only the newest execution is fetched.
+        """
         key = self.flight_key()
         if not self.engine.flights.begin(key, self.frame()) or key in self.engine.keeper.releasing:
             newest: Found | None = yield Newest(self.keys, self.engine.namespace)
@@ -501,7 +532,7 @@ class Story:
         return self._claimed(found, claim) if isinstance(found, Claimed) else found
 
     def _is_mine(self, failed: Failed) -> bool:
-        """Tell whether this call would have failed as the one that it waited for."""
+        """Tell whether this call would have failed like the call that it waited for."""
         return failed.concerns(self._run, self.call.fingerprint, self._live())
 
     def _live(self) -> object:
@@ -509,19 +540,21 @@ class Story:
         return self.call.live, self.scope.ambient
 
     def _passed_on(self, failed: Failed) -> Raised:
-        """The failure of the call that this one waited for."""
+        """Return the failure of the call that this one waited for."""
         self._give_back()
         self._hand_up(failed.handed_up)
         self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, 0)
         return Raised(failed.raised())
 
     def look(self) -> Telling[MusubitoResult[Any] | None]:
-        """The newest execution that may be replayed: with this reuse key, else, if the policy allows, this cross
-        key."""
+        """Replay the newest execution that may be replayed; return None if there is none.
+
+        An execution with the call's reuse key comes first. If the policy allows it, one with its cross key comes next.
+        """
         return (yield from self._weigh((yield Newest(self.keys, self.engine.namespace))))
 
     def _weigh(self, newest: Found | None) -> Telling[MusubitoResult[Any] | None]:
-        """Of those that there are, the one that may be replayed; `newest` is the first to be asked about."""
+        """Replay the newest of the stored executions that may be replayed. `newest` is the first candidate."""
         definition = self.call.definition
         self._reason = ReplayReason.NODE_NOT_FOUND
         while True:
@@ -546,7 +579,7 @@ class Story:
         passed = set[int]()
         wanted: list[tuple[bool, ReplayReason]] = []
         if newest is not None:
-            # Else there is nothing older either.
+            # If there is no newest execution, there is no older one either.
             passed.add(newest.execution)
             wanted.append((False, ReplayReason.EARLY_CUTOFF_HIT))
         if self._identity.across:
@@ -561,7 +594,10 @@ class Story:
         return None
 
     def _try(self, found: Found, reason: ReplayReason) -> Telling[MusubitoResult[Any] | None]:
-        """Replay this execution; None if it may not be, with `_reason` saying why, `_AGAIN` if it became INVALID."""
+        """Replay this execution, or return None if it may not be replayed.
+
+        `_reason` then says why. If the execution became INVALID meanwhile, `_AGAIN` is returned.
+        """
         decision = decide(found, self.call.definition.semantics, self.engine.now())
         if not decision.replay:
             self._refused(decision.reason)
@@ -582,7 +618,7 @@ class Story:
             self._refused(value)
             return None
         if found.pool is not None and found.pool != self._pool:
-            # Stored under another policy: it counts as given there, too.
+            # The sample was stored under another policy. It counts as given there too, so that no call gets it twice.
             fresh = self._run.samples.give_one(Attempted(found.pool, found.sample))
             if not fresh and self._pool is not None:
                 self._refused(ReplayReason.NOT_REPLAYABLE)
@@ -601,27 +637,27 @@ class Story:
         return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
 
     def _usage(self, found: Found) -> Telling[Usage]:
-        """What a replayed execution took, if there is a step around that it is handed up to."""
+        """Return the tokens of a replayed execution, if a step encloses this call and takes them."""
         if found.tokens is None or not self._is_inside():
             return NO_USAGE
         return {used.model: used[3:] for used in (yield Find(UsageOf(found.execution)))}
 
     def _is_inside(self) -> bool:
-        """Whether there is a step around it that takes what it hands up."""
+        """Tell whether a step encloses this call and takes its dependencies."""
         return self.scope.frame is not None or bool(self._reaching())
 
     def _reaching(self) -> list[Frame]:
-        """The bodies that it may have been called in, where it does not know its own."""
+        """Return the bodies that may enclose the call, where it does not know its own."""
         return self.engine.open.reaching(self.call.definition.name, self.scope.run)
 
     def _refused(self, reason: ReplayReason) -> None:
-        # The newest says it best: those tried after it are only older.
+        # The first refusal is kept: the candidates tried later are older, and say less.
         if self._reason is ReplayReason.NODE_NOT_FOUND:
             self._reason = reason
 
     def _files_unchanged(self, reads: Sequence[Read]) -> Telling[bool]:
         differs = yield from first_changed(self.engine, reads)
-        # The newest says it best.
+        # The first difference is kept, because it belongs to the newest execution.
         self.differs = self.differs or differs
         return differs is None
 
@@ -642,11 +678,11 @@ class Story:
 
     @property
     def differs_in_a_file(self) -> bool:
-        """Whether `differs` is a file or a folder."""
+        """Tell whether `differs` is a file or a folder."""
         return self.differs is not None and self.differs.kind in FILES
 
     def part_that_differs(self) -> str:
-        """Return the name of what an earlier execution read and that is another now, "" if it is not known."""
+        """Return the name of the read of an earlier execution that differs now; "" if the name is not known."""
         differs = self.differs
         if differs is None or self.differs_in_a_file:
             return "" if differs is None else differs.key
@@ -654,20 +690,20 @@ class Story:
         return "" if named is None else named(differs.kind, differs.key)
 
     def _reads(self, found: Found) -> Telling[Sequence[Read]]:
-        """What an execution read; raises `StoreError` if that cannot be told."""
+        """Return the reads of an execution that a replay checks. Raises `StoreError` if they cannot be opened."""
         known = self.engine.reads_of.get((found.execution, found.started_at))
         if known is not None:
             return known
         reads: Sequence[Read] = yield Find(ReadsOf(found.execution))
         try:
-            # The others are told to readers, and are looked at by no replay.
+            # Reads of the other kinds are stored for readers, and no replay checks them.
             reads = self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
         except ArtifactUnreadable as error:
             raise StoreError(f"what an execution read cannot be told: {error}") from error
         return self.engine.keep_reads(found.execution, found.started_at, reads)
 
     def _value(self, found: Found) -> Telling[Returned[Any] | ReplayReason]:
-        """The stored value, wherever it lies."""
+        """Return the stored value, or the reason why it cannot be returned."""
         body, codec = found.payload, found.codec
         if body is None:
             stored: Stored | None = None
@@ -682,13 +718,13 @@ class Story:
         return value
 
     def _decoded(self, body: bytes, codec: str, artifact: bytes | None) -> Returned[Any] | ReplayReason:
-        """The stored value, after a check that its bytes are those that were stored."""
+        """Return the stored value, after a check that its bytes are those that were stored."""
         try:
             payload = self.engine.contents.open(codec, body, artifact)
             return Returned(decode_value(payload, classes_at_hand(self.call.fingerprint, self.given.classes)))
         except ArtifactMissing:
             return ReplayReason.ARTIFACT_MISSING
-        except (ArtifactCorrupt, MemoryError):  # or it promises more than can be
+        except (ArtifactCorrupt, MemoryError):  # a damaged payload may ask for more memory than there is
             return ReplayReason.ARTIFACT_CORRUPT
         except ArtifactUnreadable:
             return ReplayReason.ARTIFACT_UNREADABLE
@@ -716,9 +752,13 @@ class Story:
 
     # -- single-flight -------------------------------------------------------------------------------------------------
     def _lead(self) -> Telling[MusubitoResult[Any] | Begun]:
-        """Of all in this process: claim the result in the store, and wait while another process computes it."""
+        """Claim the result in the store, for all callers in this process, and return a hit or the right to run.
+
+        While another process computes the result, this call waits.
+        """
         frame, key = self.frame(), self.flight_key()
-        # A lease of this engine's own is one that could not be given back: in this process the flight is held here.
+        # A lease of this engine that still stands could not be released. This call leads the flight here, so it may
+        # take the lease over.
         pause, over = FIRST_PAUSE, self.engine.owner
         held: list[bytes] = []
         begun: Begun | None = None
@@ -752,8 +792,12 @@ class Story:
                 yield from self._waits_no_longer(held, begun)
 
     def _waits_no_longer(self, held: Sequence[bytes], begun: Begun | None) -> Telling[None]:
-        """Say so in the store. What was found or claimed meanwhile must not be lost if that fails: a wait that stands
-        makes others, at worst, run unrecorded what they would have waited for."""
+        """Record that nothing waits any more for these keys.
+
+        If that fails, the fault is reported, and a result that was found or claimed meanwhile is not lost. A strict
+        engine raises the fault, so a lease that was claimed meanwhile is handed over to be released. A wait that stays
+        recorded makes other calls run unrecorded, at worst, instead of waiting.
+        """
         try:
             yield Write(Waits(held, self.engine.owner, None, time.time()))
         except StoreError as fault:
@@ -762,12 +806,12 @@ class Story:
             self.engine.report(fault)
 
     def until_released(self, key: bytes) -> Telling[None]:
-        """Wait while the keeper gives an earlier lease of this key back: it would take a new one along."""
+        """Wait while the keeper releases an earlier lease of this key, because that would end a new lease too."""
         while key in self.engine.keeper.releasing:
             yield Pause(FIRST_PAUSE)
 
     def _leads(self) -> bool:
-        """Whether all others in this process wait for this call."""
+        """Tell whether this call holds the flight that others in this process wait for."""
         return self._frame is not None and self._frame.flight is not None
 
     def _claim(self, over: bytes) -> Claim:
@@ -779,7 +823,7 @@ class Story:
         return Begun(moment, (claim.key, claim.holder.owner))
 
     def flight_key(self) -> bytes:
-        """The widest key by which the policy may replay."""
+        """Return the widest key by which the policy may replay."""
         return self.keys.cross if self._identity.across else self.keys.reuse
 
     def _land(self, landed: Landed) -> None:
@@ -787,11 +831,11 @@ class Story:
             self.engine.flights.land(self._frame, landed)
 
     def _cut_short(self, begun: Begun, error: BaseException) -> Telling[None]:
-        """The story was ended before the function could say how it ended."""
+        """Release the claim, if the function was cut short before it could say how it ended."""
         yield from self._abandon(begun)
 
     def _abandon(self, begun: Begun) -> Telling[None]:
-        """Something ended the story before its result was recorded: nothing may stay claimed."""
+        """Release the lease if the call ended before its result was recorded, so that nothing stays claimed."""
         if begun.lease is not None and self._frame is not None and self._frame.flight is not None:
             try:
                 yield Write(Release(begun.lease))
@@ -800,8 +844,10 @@ class Story:
 
     # -- the execution -------------------------------------------------------------------------------------------------
     def body_scope(self) -> Scope:
-        """Where the step's body stands, which is open from now on: a merge context around the call does not reach into
-        it."""
+        """Open the step's body and return its scope.
+
+        A merge context around the call does not reach into the body.
+        """
         self.engine.open.enter(self._run, self.frame())
         self._observed = self.call.tracker.begin()
         if self.engine.track_files:
@@ -810,7 +856,7 @@ class Story:
         return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient, self.scope.mode)
 
     def _leave(self) -> None:
-        """Close its body. What it has changed of what its code holds is its state from now on."""
+        """Close the step's body. Changes that it made to what its code holds are its state from now on."""
         self.engine.open.leave(self._run, self.frame())
         if self._frame is not None and self._frame.files is not None:
             file_events.end(self._frame.files)
@@ -820,12 +866,12 @@ class Story:
     def finish(
         self, begun: Begun, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
     ) -> Telling[MusubitoResult[Any] | Raised]:
-        """Record what the function did, and give its value or its error back."""
+        """Record what the function did, and return its result or its error."""
         self._leave()
         now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
         codes = [self.call.fingerprint, *([now.value] if isinstance(now, Returned) else [])]
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
-            # This process was forked while the function ran: the one that began it records it.
+            # This process was forked while the function ran. The process that began the execution records it.
             begun = UNRECORDED
         self._texts = yield from take_files(self.call, self.engine, self.frame(), codes)
         match outcome:
@@ -841,7 +887,7 @@ class Story:
         frame = self.frame()
         payload, problem = _encode(self.call, self.given.classes, value)
         if problem is not None and self.engine.keyed is not None:
-            problem = Cause.OUTPUT_NOT_STORABLE.of()  # the whole text may name parts of it
+            problem = Cause.OUTPUT_NOT_STORABLE.of()  # the whole text may name parts of the value
         if payload is None:
             artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         else:
@@ -864,7 +910,7 @@ class Story:
                         self.engine.disown(begun.lease)
                     begun = UNRECORDED
                 self.engine.report(fault)
-                # What an effect did is recorded even so.
+                # Even so, the store records that an effect was done.
                 not_replayable = Cause.STORE_FAILED.of(fault)
                 artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         if begun.moment is not None:
@@ -914,7 +960,7 @@ class Story:
         if committed is not None and not_replayable is None:
             warn_of(self.call.definition, self.call.fingerprint, frame)
         say_why(self.call.definition.name, self._reason, self.part_that_differs(), not_replayable)
-        # What is told while it is recorded is in no execution.
+        # Tokens that are reported while the commit is written are in no execution, so the history holds them.
         used = None if committed and told else _used(frame)
         self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
         self._land(Landing.LOOK_AGAIN if committed is not None and not_replayable is None else Landing.RUN_YOURSELF)
@@ -922,14 +968,14 @@ class Story:
         return MusubitoResult(value, artifact_id, node_id, node_id)
 
     def _sealed(self, artifact: bytes, payload: bytes) -> Telling[Sealed]:
-        """The payload as it is stored; raises `StoreError` if it cannot be."""
+        """Return the payload as it is stored. Raises `StoreError` if it cannot be stored."""
         if len(payload) <= AT_ONCE:
             return self.engine.contents.seal(artifact, payload)
         sealed: Sealed = yield Aside(partial(self.engine.contents.seal, artifact, payload))
         return sealed
 
     def _discard(self, execution: int, artifact: bytes | None, codec: str) -> Telling[None]:
-        """What was forgotten while it ran lies in no blob, unless another execution's artifact lies there."""
+        """Remove the blob of an execution that was forgotten while it ran, unless another execution needs the blob."""
         try:
             if artifact is not None and codec.endswith(BLOB) and not (yield Find(PayloadOf(execution))):
                 yield Aside(partial(self.engine.contents.discard, artifact, codec))
@@ -937,7 +983,10 @@ class Story:
             self.engine.report(fault)
 
     def _record(self, change: Commit | Fail) -> Telling[Committed | None]:
-        """Write what happened; None if the store fails, in which case the work goes on without it."""
+        """Write what happened, and return what was committed; None if the store fails.
+
+        The user's work then goes on without a record.
+        """
         try:
             committed: Committed = yield Write(change)
         except StoreError as fault:
@@ -955,7 +1004,10 @@ class Story:
         return committed
 
     def _failed(self, begun: Begun, error: BaseException, started_at: float, duration_ms: float) -> Telling[None]:
-        """A failure is an execution; a framework's control flow and a cancellation are none."""
+        """Record the failure of the function as an execution, and pass it on to the calls that wait.
+
+        A control-flow exception of a framework and a cancellation are no executions.
+        """
         frame = self.frame()
         self._give_back()
         inside = frame.taken()
@@ -984,7 +1036,7 @@ class Story:
             self._land(Landing.RUN_YOURSELF if passing else failed)
 
     def _came_to(self, error: BaseException) -> str:
-        """What became of an effect whose function raised this."""
+        """Return the outcome of an effect whose function raised this error."""
         if isinstance(error, self.call.definition.semantics.definite_failures):
             return "failed"
         return "withdrawn" if suspends(error) else "unknown"
@@ -1022,9 +1074,9 @@ class Story:
             return ()
         return self._run.samples.attempts_before(Attempted(self._identity.pool(), self._number))
 
-    # -- parts of it ---------------------------------------------------------------------------------------------------
+    # -- parts of a call -----------------------------------------------------------------------------------------------
     def frame(self) -> Frame:
-        """The body of this call, to which what happens inside is handed up."""
+        """Return the body of this call. The calls inside hand their dependencies up to it."""
         if self._frame is None:
             loop = asyncio._get_running_loop()
             self._frame = Frame(
@@ -1041,7 +1093,7 @@ class Story:
         return self._frame
 
     def place(self) -> Place:
-        """The node of this call, as the store is told of it."""
+        """Return the node of this call, as the store is told of it."""
         if self._place is None:
             definition, keyed = self.call.definition, self.engine.keyed
             arguments = argument_digests({**self.call.arguments, **dict(_by_name(self._around))})
@@ -1082,12 +1134,14 @@ class Story:
             self._run.samples.give_back(self._pool, self._number)
 
     def _handed_up(self, reads: Sequence[Read]) -> Sequence[Read]:
-        """Of what it read, that which counts for whoever encloses it."""
+        """Return the reads that count for the enclosing step."""
         return reads
 
     def _hinders_outer(self, not_replayable: str | None, committed: Committed | None) -> str | None:
-        """Return why what encloses this call is never replayed, as far as this call is the cause. What is not in the
-        store cannot be invalidated, so nothing that was built on it may be replayed."""
+        """Return the reason why the enclosing execution is never replayed, if this call is the cause.
+
+        An execution that is not in the store cannot be invalidated. So nothing that was built on it may be replayed.
+        """
         if self.call.why_not is not None:
             return Cause.NOT_IDENTIFIED_INSIDE.of(self.call.definition.name)
         if not_replayable is None and committed is None:
@@ -1102,7 +1156,7 @@ class Story:
                     frame.take(given)
             return
         if outer.engine is not self.engine:
-            # What is in another namespace, its reads included, is not for this one.
+            # The results and reads of another namespace cannot be looked up in this one.
             given = given._replace(
                 uses=(), reads=(), not_replayable=Cause.OTHER_ENGINE.of(self.call.definition.name), samples=False
             )
@@ -1117,7 +1171,7 @@ class Story:
         tokens: int,
         used: str | None = None,
     ) -> None:
-        """A line for the ledger."""
+        """Add a line for this call to the history."""
         engine, run, outer = self.engine, self._run, self.scope.frame
         call = next(run.calls) if self._frame is None else self._frame.call
         spent = (time.perf_counter() - self._began_at) * 1000

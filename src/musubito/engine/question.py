@@ -1,4 +1,4 @@
-"""A call that is only asked about: what it would replay, if anything. Nothing runs and nothing is written."""
+"""Ask what a call would replay, if anything. Nothing runs and nothing is written."""
 
 from __future__ import annotations
 
@@ -27,23 +27,26 @@ def neighbour_of(story: Story) -> Neighbour:
 
 
 class _Asks(Story):
-    """A story that only looks."""
+    """A call that only looks."""
 
     _may_write: ClassVar = False
 
     decision: ReplayDecision
-    """The answer, once it was asked."""
+    """The decision, once `ask` has returned."""
     problem: str | None = None
-    """Why the answer is not to be relied on: what decides cannot be known before the call is made."""
+    """The reason why the decision is not certain: it depends on facts that only the call itself can know."""
 
     def ask(self) -> MusubitoResult[Any] | None:
-        """What would be replayed, None if the call would run. Whatever samples are replayed, its run has given."""
+        """Return the result that would be replayed; None if the call would run.
+
+        All samples in a replayed result count as given in the call's run.
+        """
         telling = self._answered()
         result: MusubitoResult[Any] | None = None
         try:
             effect = telling.send(None)
             while True:
-                # A write would only say what was asked for.
+                # A write would only record what was asked for, so it is not made.
                 effect = telling.send(True if isinstance(effect, Write) else drivers.perform(effect, self.engine))
         except StopIteration as stop:
             result = stop.value
@@ -85,11 +88,11 @@ class _Asks(Story):
 
 
 class Question(_Asks):
-    """About a step."""
+    """A question about a step."""
 
 
 class EffectQuestion(_Asks, EffectStory):
-    """About an effect: it is replayed when it was done, whatever became of its code."""
+    """A question about an effect, which is replayed if it was done, whatever happened to its code."""
 
     def _answer(self) -> Telling[MusubitoResult[Any] | None]:
         query = EffectQuery(self._key_of(self._number), self.keys, self.engine.namespace)
@@ -111,12 +114,12 @@ class EffectQuestion(_Asks, EffectStory):
         return None
 
     def _ask(self, row: EffectRow, why: str) -> Telling[None]:
-        # The policy's callable is the user's.
+        # The policy's callable is the user's code, so it is not called.
         self._reason = ReplayReason.NOT_REPLAYABLE
         self.problem = why
         return None
-        yield  # as what it stands in for
+        yield  # makes a generator of it, as the method that it replaces is
 
 
 QUESTIONS: Final = (Question, EffectQuestion)
-"""How a call of a step, or of an effect, is asked about."""
+"""The classes that ask about a call: of a step, and of an effect."""

@@ -1,7 +1,8 @@
-"""Engines that were pickled, where they are unpickled: in the workers of Dask, Ray or Spark that share one store.
+"""Return one shared engine for all engines that are unpickled in a process, as in the workers of Dask, Ray or Spark.
 
 A worker unpickles the same engine with every task that it is given. All of these are one engine, with one pool of
-connections and one background thread, which lives as long as the process: to close it writes what is buffered.
+connections and one background thread. The engine lives as long as the process, and `close` only writes its buffered
+history.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LOCK: Final = threading.Lock()
 
 
 class Options(NamedTuple):
-    """How an engine was opened, and which one it is."""
+    """The options with which an engine was opened, and its origin."""
 
     strict: bool
     redact: Redact | None
@@ -36,14 +37,17 @@ class Options(NamedTuple):
     origin: bytes
 
     def told_apart(self) -> tuple[Any, ...]:
-        """Equal for engines that may be one. A function that is no module's is another one each time that it is
-        unpickled, and so is a store of blobs."""
+        """Return a value that is equal for engines that may be one.
+
+        A function that belongs to no module becomes another function each time that it is unpickled. So does a blob
+        store.
+        """
         plain = self.blobs is None and (self.redact is None or is_of_a_module(self.redact))
         return self.strict, self.redact if plain else self.origin, self.key, self.track_files
 
 
 def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: Options) -> MusubitoEngine:
-    """The engine of this process for an engine of another one. Raises `StoreError`."""
+    """Return the engine of this process for an engine of another process. Raises `StoreError`."""
     which = cls, url, *options.told_apart()
     with _LOCK:
         engine = _SHARED.get(which)
@@ -64,8 +68,11 @@ def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: Optio
 
 
 def is_of_a_module(function: object) -> bool:
-    """Whether it is sent as its name alone, by which any process finds it. A script is no module to others, and what is
-    in a module may be sent by its contents all the same, if it is registered so."""
+    """Tell whether a function is pickled as its name alone, by which any process finds it.
+
+    A function of a script is not, because a script is no module to other processes. Nor is a function of a module that
+    is registered with cloudpickle to be sent by value.
+    """
     name = known_as(getattr(function, "__module__", None) or SCRIPT)
     by_value: set[str] = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", set)()
     sent = any(name == each or name.startswith(f"{each}.") for each in by_value)
@@ -74,5 +81,5 @@ def is_of_a_module(function: object) -> bool:
 
 
 if hasattr(os, "register_at_fork"):
-    # A child must not find it locked by a thread that it does not have.
+    # A child must not find the lock held by a thread that the child does not have.
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

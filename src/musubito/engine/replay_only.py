@@ -1,6 +1,6 @@
-"""Tell a call in the mode `replay_only`: it is replayed, or it is a `NotReplayed` that says what differs.
+"""Make a call in the mode `replay_only`: replay it, or raise `NotReplayed`, which says what differs.
 
-Nothing runs: not where the store fails, and not the callable that finds out about an effect.
+Nothing runs, even if the store fails. The callable that finds out about an effect is not called.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from musubito.store.base import EffectRow
 __all__ = ["ReplayOnlyEffectStory", "ReplayOnlyStory"]
 
 MOST: Final = 3
-"""How many places that differ are named."""
+"""Differing places that are named at most."""
 _MISSING: Final = (
     ReplayReason.NODE_NOT_FOUND,
     ReplayReason.CODE_CHANGED,
     ReplayReason.INPUT_CHANGED,
     ReplayReason.UPSTREAM_CHANGED,
 )
+"""Reasons for which no stored result was found."""
 _ALIKE: Final = {
     ReplayReason.NODE_NOT_FOUND: "all stored samples were given in this run",
     ReplayReason.UPSTREAM_CHANGED: "its parents changed",
 }
-"""What it is where neither code nor input differ."""
+"""Texts for calls whose code and input are those of an earlier call."""
 
 
 class _ReplayOnly(Story):
-    """A story in which nothing runs."""
+    """A call in which nothing runs."""
 
     __slots__ = ()
     _may_write: ClassVar = False
@@ -59,17 +60,17 @@ class ReplayOnlyStory(_ReplayOnly):
 
 
 class ReplayOnlyEffectStory(_ReplayOnly, EffectStory):
-    """A call of an effect: it was done, or it is an error."""
+    """A call of an effect: either it was done, or it is an error."""
 
     __slots__ = ()
 
     def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
         raise NotReplayed(self.call.definition.name, "the effect has not taken place")
-        yield  # as what it stands in for
+        yield  # makes a generator of it, as the method that it replaces is
 
     def _ask(self, row: EffectRow, why: str) -> Telling[None]:
         raise NotReplayed(self.call.definition.name, why)
-        yield  # as what it stands in for
+        yield  # makes a generator of it, as the method that it replaces is
 
 
 def _differs(explanation: Explanation) -> str:

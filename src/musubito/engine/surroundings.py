@@ -1,8 +1,8 @@
 """Look at an environment variable and at the working directory at each call, at next to no cost.
 
-`os.environ.get` takes 0.3 µs where a variable is not set, so the dictionary behind `os.environ` is asked where there is
-one. The kernel is asked for the directory, which takes as long: an audit hook, which would hear of each change, makes
-every other event in the process slower, and a replay has three.
+`os.environ.get` takes 0.3 µs if a variable is not set. So the dictionary behind `os.environ` is asked, if there is one.
+The kernel is asked for the directory, which takes as long. An audit hook would hear of each change of the directory.
+But it makes every other event in the process slower, and a replay has three.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ENVIRON: Final = os.environ
 
 
 def _behind(environ: Any) -> Mapping[Any, Any]:
-    """The dictionary behind `os.environ`; itself where this Python keeps its variables otherwise."""
+    """Return the dictionary behind `os.environ`, or `os.environ` itself if this Python has no such dictionary."""
     raw = getattr(environ, "_data", None)
     return raw if type(raw) is dict and callable(getattr(environ, "encodekey", None)) else environ
 
@@ -28,20 +28,20 @@ class Variable:
     def __init__(self, name: str) -> None:
         self.name = name
         self.behind: Mapping[Any, Any] = _behind(ENVIRON)
-        """Where it is as long as `os.environ` is `ENVIRON`."""
+        """The dictionary of the variable, as long as `os.environ` is `ENVIRON`."""
         self.key: Any = name if self.behind is ENVIRON else ENVIRON.encodekey(name)
 
     def raw(self) -> object:
-        """Return a value that is another one if the variable is."""
+        """Return a value that changes if the variable does."""
         return self.behind.get(self.key) if os.environ is ENVIRON else os.environ.get(self.name)
 
     def get(self) -> str | None:
-        """Return its value."""
+        """Return the value of the variable; None if it is not set."""
         return os.environ.get(self.name)
 
 
 def working_directory() -> bytes:
-    """Return where relative paths begin; nothing if that directory is gone."""
+    """Return the directory where relative paths begin; b"" if that directory is gone."""
     try:
         return os.getcwdb()  # noqa: PTH109 - bytes are compared, and no path is made
     except FileNotFoundError:

@@ -1,6 +1,7 @@
-"""Run a step in the mode `off`: its function runs as if it were no step, and a `MusubitoResult` tells so by its id.
+"""Run a step in the mode `off`: its function runs as if it were no step. The id of its `MusubitoResult` shows that.
 
-A recorded step around it must not be replayed: what ran unrecorded can neither expire there nor be invalidated.
+A recorded step around it must not be replayed: a result that ran unrecorded can neither expire there nor be
+invalidated.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ async def run_unrecorded_async(function: Callable[[], Awaitable[T]]) -> Musubito
 
 
 def result_of(value: T) -> MusubitoResult[T]:
-    """Return the value under ids that never repeat, so that nothing that is built on it is replayed."""
+    """Return the value under ids that never repeat, so that nothing built on it is replayed."""
     node_id = secrets.token_hex(32)
     return MusubitoResult(value, UNSTORABLE + uuid.uuid4().hex, node_id, node_id)
 
 
 def ran_unrecorded() -> None:
-    """Tell the recorded step that is open here, if there is one, that it cannot be replayed."""
+    """Mark the recorded step that is open here, if there is one, as never replayed."""
     frame = SCOPE.get().frame
     if frame is not None:
         frame.take(HandUp((), (), None, None, "a call inside it ran unrecorded", samples=False))
@@ -46,7 +47,7 @@ def ran_unrecorded() -> None:
 
 @contextmanager
 def _outside() -> Iterator[None]:
-    """A merge context around the call does not reach into it."""
+    """Run the block without the merge context around it, which does not reach into a step's body."""
     ran_unrecorded()
     token = SCOPE.set(SCOPE.get()._replace(parents=None))
     try:

@@ -1,6 +1,6 @@
-"""Writes for event loops: one thread, and all that was submitted in one tick of a loop in one transaction.
+"""Write for event loops on one thread, with all writes of one tick of a loop in one transaction.
 
-A transaction for each write would cost a commit and a thread hop each; together, 64 concurrent misses cost two.
+A transaction for each write would cost a commit and a thread hop each. Together, 64 concurrent first runs cost two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Submitted(NamedTuple):
 
 
 class Writer:
-    """The writer thread of an engine; it starts with the first write."""
+    """The writer thread of an engine. It starts with the first write."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -33,7 +33,7 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def submit(self, change: Change) -> asyncio.Future[Any]:
-        """The answer to come; to be awaited on the running loop."""
+        """Submit a change, and return a future of its answer for the running loop."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         with self._lock:
@@ -44,7 +44,7 @@ class Writer:
         return answer
 
     def close(self) -> None:
-        """After the writes that were submitted."""
+        """End the thread after the writes that were submitted."""
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -67,17 +67,20 @@ class Writer:
             try:
                 loop.call_soon_threadsafe(_deliver, outcomes)
             except RuntimeError:
-                # The loop was closed meanwhile; what was written is written, and nobody waits for it.
+                # The loop was closed meanwhile. The changes are written, and nothing waits for the answers.
                 continue
 
     def _write(self, changes: Sequence[Change]) -> list[Any]:
-        """All in one transaction; if that fails, each on its own, so that one bad write takes no other with it."""
+        """Write all changes in one transaction.
+
+        If that fails, write each change on its own, so that one bad write fails no other.
+        """
         try:
             return self._store.write(changes)
         except StoreBusy as error:
             # Each on its own would wait as long again.
             return [error] * len(changes)
-        except Exception as error:  # whatever it is, it is raised where the answer is waited for
+        except Exception as error:  # any error is raised where the answer is awaited
             if len(changes) > 1:
                 return [answer for change in changes for answer in self._write([change])]
             return [error]

@@ -1,4 +1,4 @@
-"""Why a node ran: what differs from the earlier node of its operation that is most like it."""
+"""Explain why a node ran: compare it with the earlier node of its operation that is most like it."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from musubito.remedies import remedy_of
 __all__ = ["ChangedCode", "Why", "why"]
 
 COMPARED: Final = 500
-"""How many earlier nodes of an operation are compared."""
+"""Earlier nodes of an operation that are compared at most."""
 LOOKED_AT: Final = 50_000
-"""Among how many of the nodes before it they are looked for."""
+"""Nodes before the explained node among which they are looked for."""
 UNIDENTIFIED: Final = {
     each.code for each in (Cause.INPUT_NOT_IDENTIFIED, Cause.CONTEXT_NOT_IDENTIFIED, Cause.REMEMBERS)
 }
 """Causes by which a call is like no other, so that there is nothing to compare it with."""
 READ: Final = 20
-"""The inputs of how many are read to find the one that differs least."""
+"""Nodes whose inputs are read at most, to find the node that differs least."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedCode:
-    """A function, class or constant that differs. `diff` is a unified diff of its text, empty where no text was kept;
-    `change` is "changed", "added" or "gone"."""
+    """A function, class or constant that differs.
+
+    `diff` is a unified diff of its text; it is empty if no text was kept. `change` is "changed", "added" or "gone".
+    """
 
     part: str
     change: str
@@ -44,14 +46,17 @@ class ChangedCode:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """What tells a node from the nearest earlier one.
+    """The differences between a node and the nearest earlier node.
 
-    `reason` is "first of its operation", "code changed", "input changed", "upstream changed", "another sample", "not
-    identified", or what its last call said where that is no difference (forced, expired, invalidated). `arguments`
-    names those that differ, `fields` says where in them, as far as both inputs are stored, and `parents` pairs the
-    parents that differ. `not_replayable` says why a result that is stored for this very call is never replayed, None if
-    there is no such; `never` says the same by cause, part and remedy. `files` are those that the execution which
-    answers there read otherwise than the one before it.
+    - `reason`: "first of its operation", "code changed", "input changed", "upstream changed", "another sample" or "not
+    identified". If the node's call gave a reason that is no difference, it is that one (forced, expired, invalidated).
+    - `arguments`: the names of the arguments that differ.
+    - `fields`: the places in the arguments that differ, if both inputs are stored.
+    - `parents`: pairs of parents that differ.
+    - `not_replayable`: the reason why a result stored for this very call is never replayed; None if there is no such
+      result.
+    - `never`: the same by cause, part and remedy.
+    - `files`: the files that the node's execution read with other content than the execution before it.
     """
 
     node: NodeReport
@@ -67,7 +72,7 @@ class Why:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Return what differs, as far as it has names: the paths in the input, and what is around the step."""
+        """Return the names of the parts that differ: the paths in the input, and the ambient inputs."""
         if self.reason == "read changed":
             return tuple(file.path for file in self.files)
         paths = tuple(field.path for field in self.fields)
@@ -76,13 +81,13 @@ class Why:
 
     @property
     def remedy(self) -> str:
-        """Return what to do so that such a call is replayed, "" where nothing is, or needs to be."""
+        """Return what to do so that such a call is replayed; "" where nothing can or need be done."""
         return (self.never and self.never.remedy) or remedy_of(self.reason, self.parts)
 
 
 @tells_damage
 def why(lineage: Lineage, node: str) -> Why:
-    """Why this node ran, when it first did. `LineageError` if it is not there."""
+    """Explain why this node ran when it first did. Raises `LineageError` if the node does not exist."""
     number = lineage.number(node)
     this = lineage.nodes([number])[0]
     said, began = _said(lineage, this)
@@ -98,7 +103,7 @@ def why(lineage: Lineage, node: str) -> Why:
         same = sum(digests.get(name) == digest for name, digest in _digests(row[3]).items())
         return (row[1] != code) + (row[2] != input_hash) + (parents_of[row[0]] != parents), -same
 
-    # Those of the run itself are its other parts, not what was there before.
+    # Nodes of the same run are its other parts, and no earlier state.
     before = [row for row in earlier if row[4] < began]
     files = changed_files(lineage, this)
     nearest = _most_like(lineage, this, input_hash, before or earlier, distance)
@@ -127,7 +132,7 @@ def why(lineage: Lineage, node: str) -> Why:
 def _most_like(
     lineage: Lineage, this: NodeReport, input_hash: bytes, rows: Sequence[Any], distance: Callable[[Any], Any]
 ) -> Any:
-    """Of several that are equally near, the newest of those whose stored input differs at the fewest places."""
+    """Return the newest of the nearest nodes whose stored input differs at the fewest places."""
     ranked = [(distance(row), row) for row in rows]
     least = min((far for far, _ in ranked), default=None)
     near = [row for far, row in ranked if far == least][:READ]
@@ -142,7 +147,7 @@ def _most_like(
 
 
 def _said(lineage: Lineage, node: NodeReport) -> tuple[str | None, float]:
-    """What the call said that ran it, where no difference explains it, and when its run began."""
+    """Return the reason of the call that ran, if no difference explains it, and the time when its run began."""
     rows = lineage.rows("reason_of_run", node=bytes.fromhex(node.node_id))
     if not rows:
         return None, math.inf
@@ -204,21 +209,22 @@ def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, .
         change = "added" if was is None else "gone" if now is None else "changed"
         diff = text_diff(part, text or "", other or "") if text != other else ""
         changed.append(ChangedCode(part, change, diff))
-    # A part that differs only since another one does says nothing. Of one whose text is hidden that is not known.
+    # A part that differs only because another part differs tells nothing new. A part with a hidden text is kept: it may
+    # have changed itself.
     hidden = {
         part
         for part, (_, text) in (*old.items(), *new.items())
         if (text and HIDDEN in text) or is_secret(part.rpartition(".")[2])
     }
     names = {each.part for each in changed}
-    # Nor is it of a constant of which no text is kept, unless what changed in it is a part of its own.
+    # A constant without a stored text is kept for the same reason, unless the change in it is a part of its own.
     hidden |= {
         part
         for part in names & old.keys() & new.keys()
         if old[part][1] is new[part][1] is None and not any(part in _around(other) for other in names)
     }
     told = [each for each in changed if each.diff or each.change != "changed" or each.part in hidden]
-    # What is in another part that changed is told with that.
+    # A part inside another part that changed is shown with that part.
     outer = [each for each in changed if not any(name in names for name in _around(each.part))]
     return tuple(told or outer)
 

@@ -1,17 +1,19 @@
-"""The default store: one SQLite file in WAL mode.
+"""Store lineage in one SQLite file in WAL mode. This is the default store.
 
-Two connections, each guarded by a lock and shared by all threads; that beats a connection for each thread. While
-nothing is being written, reads use the writer's: its page cache is warm with what this process wrote, where another
-connection's is emptied by every commit. While it is busy they use the other one, so that a read never waits for a
-writer and never sees half a transaction. For the moment of a fork all are closed; parent and child open their own.
+There are two connections, each guarded by a lock and shared by all threads. A connection for each thread would be
+slower. While nothing is being written, reads use the writer's connection: its page cache is warm with this process's
+writes. The page cache of another connection is emptied by every commit. While the writer is busy, reads use the other
+connection. So a read never waits for a writer, and never sees half a transaction. For the moment of a fork, both
+connections are closed; parent and child open their own.
 
-The newest rows that each has found are kept and given again while `PRAGMA data_version` says that no other connection
-has committed, and this one has not either: a tenth of the cost of the query.
+Each connection keeps the newest rows that it has found. A kept row is returned again while `PRAGMA data_version` says
+that no other connection has committed. A commit of the connection itself drops its rows. A kept row costs a tenth of
+the query.
 
-What is computed is claimed by a locked byte in a file beside the database (`store.locks`), or, where the system has no
-such locks, by a row of the table of leases.
+A result that is being computed is claimed by a locked byte in a file beside the database (`store.locks`). Where the
+system has no such locks, a row of the table of leases claims it.
 
-`synchronous` is NORMAL (a power cut may cost the last results, never the database) and FULL for the transactions of
+`synchronous` is NORMAL: a power cut may cost the last results, never the database. It is FULL for the transactions of
 external effects.
 """
 
@@ -73,20 +75,23 @@ __all__ = ["Condition", "SQLiteStorage"]
 
 APPLICATION_ID: Final = 0x4D555342  # "MUSB"
 INCREMENTAL: Final = 2
-"""The mode of `auto_vacuum` in which free pages go back to the disk when they are told to."""
+"""The mode of `auto_vacuum` in which free pages go back to the disk on request."""
 DEFAULT_PATH: Final = ".musubito/musubito.db"
 IN_MEMORY: Final = ":memory:"
 ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
 SMALLEST: Final = 512
 """Bytes of the smallest page."""
 KEPT_ROWS: Final = 256
+"""Rows that a connection keeps at most."""
 PAUSE: Final = 0.02
-"""For so long others may write between the steps of what takes long, in seconds."""
+"""Seconds for which others may write between the steps of a long change."""
 BULK: Final = 1000
+"""Rows that one statement adds at most."""
 KEPT_BYTES: Final = 65_536
+"""Bytes of the largest payload that is kept with its row."""
 STEPS: Final = schema_steps("sqlite")
 Perform = Callable[[], list[Any]]
-"""What a transaction does and answers, if not just its changes."""
+"""The work and the answers of a transaction that does more than perform its changes."""
 _CLAIMS: Final = {Claim}
 _RELEASES: Final = {Release}
 _LASTING: Final = {Intent, Commit, Fail, Invalidate}
@@ -95,7 +100,7 @@ _ENDING: Final = (Commit, Fail, Release)
 _UNSEEN: Final = (Ledger, Renew)
 """Changes that no `newest` shows."""
 UNNAMED: Final = Holder(b"", "", 0, "", float("inf"))
-"""Whoever holds a lock: the kernel takes it away when he dies."""
+"""The unnamed owner of a lock. The kernel frees the lock when the owner's process ends."""
 READER: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -65536")
 WRITER: Final = (
     "PRAGMA synchronous = NORMAL",
@@ -106,22 +111,25 @@ WRITER: Final = (
 
 
 _ONE_STATEMENT: Final = frozenset({Began, CodeOf, HolderOf, KeyCheckOf, PayloadOf, ReadsOf})
-"""Queries whose answers come of one statement, which is a snapshot of its own."""
+"""Queries whose answers come from one statement, which is a snapshot of its own."""
 _REPORTED: Final = (sqlite3.Error, UnicodeError)
-"""What SQLite reports; it does so with names of its schema, which may be damaged."""
+"""Errors that SQLite reports. UnicodeError is one, because names of a damaged schema may not decode."""
 _FAULTS: Final = (sqlite3.Error, *STUMBLES)
-"""Beside what SQLite reports: what comes of rows that hold something else, or of a mistake of ours (see `damage`)."""
+"""Errors that a damaged database or a bug of Musubito may raise, besides those that SQLite reports (see `damage`)."""
 
 
 @lru_cache(maxsize=8)
 def _for_rows(query: str, count: int) -> str:
-    """The text of a query that adds one row, for so many."""
+    """Return the text of a query that adds one row, made to add this many rows."""
     head, row, tail = re.split(r"(\([?, ]+\))", QUERIES[query])
     return head + ", ".join([row] * count) + tail
 
 
 class Condition(NamedTuple):
-    """How a database file is. `mode` is that of the file, `problems` are what SQLite found wrong inside."""
+    """The condition of a database file.
+
+    `mode` is the mode of the file. `problems` are the faults that SQLite found inside.
+    """
 
     path: str
     mode: int
@@ -145,7 +153,7 @@ class _Connection:
         self.lock = threading.Lock()
         self._path, self._busy_timeout, self._pragmas = path, busy_timeout, pragmas
         self.kept: dict[Keys, Found] = {}
-        """The newest rows that it found, good as long as it says that no other connection has committed since."""
+        """The newest rows that the connection found, valid until another connection commits."""
         self.kept_version: list[Any] = []
         self._open()
 
@@ -153,14 +161,14 @@ class _Connection:
         self.connection = sqlite3.connect(
             self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        # A payload that somebody else wrote as text must come out as a wrong payload, not as an error of the store.
+        # A payload that another program wrote as text must come out as a wrong payload, not as an error of the store.
         self.connection.text_factory = _text
         for pragma in self._pragmas:
             self.connection.execute(pragma)
         self.execute: Callable[..., sqlite3.Cursor] = self.connection.execute
 
     def rest(self) -> None:
-        """Closed until the next statement opens it again."""
+        """Close the connection until the next statement opens it again."""
         self.connection.close()
         # A new connection counts the commits of others from the start.
         self.kept.clear()
@@ -171,21 +179,23 @@ class _Connection:
         return self.execute(statement, parameters or {})
 
     def begin(self, statement: str) -> bool:
-        """Begin a transaction; whether another one had to be taken back."""
+        """Begin a transaction, and tell whether an open one had to be rolled back first."""
         left = self.take_back()
         self.execute(statement)
         return left
 
     def take_back(self) -> bool:
-        """Whether a transaction had to be taken back, which an interrupt (Ctrl-C) has left open. What is read in such a
-        one is as it was when that began, even what was invalidated since."""
+        """Roll back a transaction that an interrupt (Ctrl-C) has left open, and tell whether there was one.
+
+        Reads in such a transaction would see the data as it was at its start, even if it was invalidated since.
+        """
         left = self.execute != self._wake and self.connection.in_transaction
         if left:
             self.execute("ROLLBACK")
         return left
 
     def keep(self, keys: Keys, found: Found | None) -> None:
-        """A row to be given again, if it is not too large."""
+        """Keep a row to return it again, if it is not too large."""
         payload = None if found is None else found.payload
         if found is None or (payload is not None and (type(payload) is not bytes or len(payload) > KEPT_BYTES)):
             return
@@ -203,8 +213,8 @@ class _Connection:
         return self.rows(*one), self.rows(*other)
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        # Few statements: after each this thread has to get hold of the interpreter again, which takes 5 ms while
-        # another computes, and all the while the connection is not free for reads.
+        # Few statements: after each one, this thread has to get hold of the interpreter again. The wait takes 5 ms
+        # while another thread computes, and all the while the connection is not free for reads.
         for start in range(0, len(rows), BULK):
             chunk = rows[start : start + BULK]
             self.execute(_for_rows(query, len(chunk)), tuple(chain.from_iterable(chunk)))
@@ -214,19 +224,19 @@ class _Connection:
 
 
 class SQLiteStorage:
-    """Lineage in one SQLite file, made with mode 0600 where it does not exist.
+    """Lineage in one SQLite file, which is created with mode 0600 if it does not exist.
 
-    Opens and checks at construction: `StoreError` if the file is no database or cannot be opened (it is left as it is),
-    `SchemaError` if it is somebody else's database or of a newer Musubito. An older schema is migrated. A locked
-    database is waited for up to `busy_timeout` seconds. The default folder is made with a `.gitignore` that keeps all
-    of it out of git.
+    The file is opened and checked at construction. If the file is no database or cannot be opened, `StoreError` is
+    raised, and the file is left as it is. If the file belongs to another program or to a newer Musubito, `SchemaError`
+    is raised. An older schema is migrated. A locked database is waited for up to `busy_timeout` seconds. The default
+    folder is created with a `.gitignore` that keeps all of it out of git.
 
-    `SQLiteStorage(":memory:")` is a store in memory, which nothing is written to disk of: for the engines of one
-    process, until it is closed. A forked child has a copy of its own, as it was then.
+    `SQLiteStorage(":memory:")` is a store in memory, which writes nothing to disk. It serves the engines of one process
+    until it is closed. A forked child has a copy of its own, as it was at the fork.
     """
 
     reads_in_place = True
-    """A reader of the log waits for nobody."""
+    """Whether reads never wait: in WAL mode a reader waits for nobody."""
 
     def __init__(self, db_path: str | os.PathLike[str] = DEFAULT_PATH, *, busy_timeout: float = 5.0) -> None:
         self.in_memory = os.fspath(db_path) == IN_MEMORY
@@ -247,11 +257,11 @@ class SQLiteStorage:
 
     @property
     def blob_folder(self) -> Path | None:
-        """Where large payloads lie, unless an engine is told otherwise; None for in the database itself."""
+        """The folder of large payloads, unless an engine names another; None if they lie in the database itself."""
         return None if self.in_memory else Path(f"{self.db_path}-blobs")
 
     def _make(self) -> None:
-        """A database in memory. It is its one connection's, which is for reading and writing."""
+        """Open a database in memory. It belongs to its one connection, which reads and writes."""
         self._reader = self._writer = _Connection(IN_MEMORY, self.busy_timeout, WRITER)
         self._locks: ByteLocks | None = None
         self._writing: set[int] = set()
@@ -269,13 +279,16 @@ class SQLiteStorage:
         except OSError as error:
             raise StoreError(f"{self.db_path}-locks: {error.strerror or error}") from error
         self._writing = set()
-        """Threads that write, or wait for their turn: a lock says so of itself only once its holder goes on, and until
-        then whoever asks it and takes it would wait for all that is written."""
+        """Threads that write, or wait for their turn to write.
+
+        The writer's lock looks free until the thread whose turn it is goes on. A reader that tried to take the lock
+        then would wait for all that this thread writes.
+        """
         self._read_numbers = Numbers()
         self._numbers = Numbers()
 
     def _fault(self, error: Exception) -> StoreError:
-        """What is said of an error. Raises the error itself where the database has no part in it."""
+        """Return the error to raise. Raise the given error itself where the database has no part in it."""
         if self._closed:
             return StoreClosed(f"{self.db_path} was closed")
         if isinstance(error, _REPORTED):
@@ -301,7 +314,8 @@ class SQLiteStorage:
         """See `Store.newest`."""
         writer = self._writer
         try:
-            # Not `acquire(blocking=False)`: an interrupt (Ctrl-C) between that and `try` would leave it taken for ever.
+            # Not `acquire(blocking=False)`: an interrupt (Ctrl-C) between that and `try` would leave the lock taken for
+            # ever.
             if not self._writing and not writer.lock.locked():
                 with writer.lock:
                     return self._newest(writer, self._numbers, keys, namespace)
@@ -357,7 +371,7 @@ class SQLiteStorage:
             raise self._fault(error) from error
 
     def condition(self) -> Condition:
-        """What can be said of the file. Looks through all of it (`PRAGMA quick_check`). Raises `StoreError`."""
+        """Return the condition of the file. Read through all of it (`PRAGMA quick_check`). Raises `StoreError`."""
         log = Path(f"{self.db_path}-wal")
         try:
             with self._reader.lock:
@@ -375,7 +389,8 @@ class SQLiteStorage:
                 pages, _, page_size = self._pages()
                 mode, size, log_size = 0o600, pages * page_size, 0
             else:
-                # Only looked at from outside: a file that is opened and closed here loses SQLite's locks.
+                # Only looked at from outside: if this process opened and closed the file here, SQLite would lose its
+                # locks.
                 about = self.db_path.stat()
                 mode, size = about.st_mode & 0o777, about.st_size
                 log_size = log.stat().st_size if log.exists() else 0
@@ -414,7 +429,8 @@ class SQLiteStorage:
                         answers = self._lastingly(writer, changes, kinds)
                         over = True
                     finally:
-                        # A release alone never fails for locks: who waits need not wait until something can be written.
+                        # Locks are released even if a release alone could not be written, so that waiting calls need
+                        # not wait for that.
                         if over and locks is not None:
                             for change in changes:
                                 if isinstance(change, _ENDING) and change.lease is not None:
@@ -426,8 +442,10 @@ class SQLiteStorage:
             raise self._fault(error) from error
 
     def _in_steps(self, writer: _Connection, change: Forget | Invalidate) -> list[Any]:
-        """What is done by hand may take long: others can write after each step of it. If one fails, what was done stays
-        done, and all of it is to be done again."""
+        """Perform a long change by hand in steps, so that others can write after each step.
+
+        If a step fails, the earlier steps stay done, and the whole change has to be made again.
+        """
         steps = relational.by_hand(writer, self._numbers, change)
         while True:
             self._writing.add(threading.get_ident())
@@ -438,20 +456,23 @@ class SQLiteStorage:
                 self._writing.discard(threading.get_ident())
             if answers != [None]:
                 return answers
-            # Who waits is not woken, but looks again and again.
+            # Without a pause, other processes would hardly get in: they are not woken, but try again and again.
             time.sleep(PAUSE)
 
     def _lastingly(
         self, writer: _Connection, changes: Sequence[Change], kinds: set[type], perform: Perform | None = None
     ) -> list[Any]:
-        """One transaction, on the disk when it ends if it must be, and without a trace of what it removes by hand."""
+        """Perform one transaction with the durability that its changes need.
+
+        A change that must last is on the disk when the transaction ends. An erasing change leaves no trace of the data.
+        """
         if not kinds.isdisjoint(_ERASING):
             pragma, during, after = "secure_delete", "ON", "OFF"
         elif not kinds.isdisjoint(_LASTING) and any(map(must_last, changes)):
             pragma, during, after = "synchronous", "FULL", "NORMAL"
         else:
             return self._transaction(writer, changes)
-        # Inside of a transaction that interrupts have left open it cannot be said.
+        # The pragma cannot be set inside a transaction that an interrupt has left open.
         self._take_back(writer)
         writer.execute(f"PRAGMA {pragma} = {during}")
         try:
@@ -461,13 +482,13 @@ class SQLiteStorage:
             writer.execute(f"PRAGMA {pragma} = {after}")
 
     def _take_back(self, connection: _Connection) -> None:
-        """End a transaction that an interrupt has left open."""
+        """Roll back a transaction that an interrupt has left open, and drop the rows and ids kept in memory."""
         if connection.take_back() and connection is self._writer:
             self._numbers.forget()
             connection.kept.clear()
 
     def empty_log(self) -> bool:
-        """Bring all that lies in the log into the database, and empty it; whether nobody who reads was in the way."""
+        """Bring the whole log into the database and empty it. Return False if a reader was in the way."""
         writer = self._writer
         try:
             with writer.lock:
@@ -477,8 +498,10 @@ class SQLiteStorage:
             raise self._fault(error) from error
 
     def vacuum(self) -> None:
-        """Write the database anew, so that it takes no more room than it needs and holds nothing but what is there.
-        Takes as much room again while it goes on, and nobody can write meanwhile."""
+        """Write the database anew, so that it holds only live data and takes no more room than that needs.
+
+        Until the end, it takes as much room again, and nobody can write.
+        """
         writer = self._writer
         try:
             with writer.lock:
@@ -494,12 +517,12 @@ class SQLiteStorage:
         return (pages - free) * size
 
     def free(self) -> int:
-        """How many bytes of the file hold nothing."""
+        """Return the number of bytes of the file that hold nothing."""
         _, free, size = self._pages()
         return free * size
 
     def _pages(self) -> tuple[int, int, int]:
-        """How many there are, how many of them are free, and how large one is."""
+        """Return the number of pages, the number of free pages, and the size of a page in bytes."""
         try:
             with self._reader.lock:
                 ask = self._reader.execute
@@ -511,8 +534,10 @@ class SQLiteStorage:
         return pages, free, size
 
     def give_back(self, most: int) -> int:
-        """See `Compactable.give_back`. A file that an older Musubito has made gives back by `vacuum` alone, and from
-        then on as a new one does."""
+        """See `Compactable.give_back`.
+
+        A file of an older Musubito gives nothing back until `vacuum`, and behaves like a new file after that.
+        """
         writer = self._writer
         try:
             with writer.lock:
@@ -520,7 +545,8 @@ class SQLiteStorage:
                     return 0
                 size: int = writer.execute("PRAGMA page_size").fetchone()[0]
                 before: int = writer.execute("PRAGMA freelist_count").fetchone()[0]
-                # Each step frees one page; of a statement whose rows have no columns `execute` takes the first alone.
+                # Each step of this statement frees one page, and `execute` makes only the first step if the rows have
+                # no columns.
                 writer.connection.executescript(f"PRAGMA incremental_vacuum({max(1, most // size)})")
                 after: int = writer.execute("PRAGMA freelist_count").fetchone()[0]
         except _FAULTS as error:
@@ -533,7 +559,10 @@ class SQLiteStorage:
         return self._locks is not None
 
     def _claim(self, connection: _Connection, locks: ByteLocks, claim: Claim) -> Claimed | Busy | Done:
-        """A claim by lock needs no transaction: what it has to see is committed before the lock is given back."""
+        """Claim by a lock, without a transaction.
+
+        Everything that the claim has to see is committed before the lock is released.
+        """
         if not locks.take(claim.key, claim.holder.owner, claim.over):
             if moment_unless_newer(connection, claim) is None:
                 return Done()
@@ -587,14 +616,14 @@ class SQLiteStorage:
                     connection.connection.close()
 
     def rest(self) -> None:
-        """Until `wake` nobody is inside SQLite, and it has let go of the file. What is in memory has none."""
+        """Close every file and keep all threads out of SQLite until `wake`. A database in memory stays open."""
         for connection in self._connections():
             connection.lock.acquire()
             if not self.in_memory:
                 connection.rest()
 
     def wake(self) -> None:
-        """It may be used again."""
+        """Let the threads use SQLite again."""
         # A forked child does not have the threads that were waiting for their turn.
         self._writing.clear()
         for connection in self._connections():
@@ -606,7 +635,7 @@ class SQLiteStorage:
 
 # -- opening -----------------------------------------------------------------------------------------------------------
 def _prepare(path: Path, busy_timeout: float) -> None:
-    """Checks the file without touching it, then makes or migrates the schema."""
+    """Check the file without changing it, then create or migrate the schema."""
     try:
         _make_folder(path)
         new = _create(path)
@@ -615,7 +644,7 @@ def _prepare(path: Path, busy_timeout: float) -> None:
         with closing(sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)) as connection:
             version = _check_schema(path, connection)
             if version < max(STEPS):
-                # Heard only while there is nothing in the file yet.
+                # SQLite obeys this pragma only while nothing is in the file yet.
                 connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
                 _use_wal(connection, time.monotonic() + busy_timeout)
                 _migrate(path, connection)
@@ -630,7 +659,7 @@ def _prepare(path: Path, busy_timeout: float) -> None:
 
 
 def _fault(path: Path, error: Exception) -> StoreError:
-    """What SQLite says, with what can be done about it."""
+    """Return an error with SQLite's text and with a remedy."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy(f"{path}: {error}")
@@ -649,7 +678,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _make_folder(path: Path) -> None:
-    """Makes the folder of a database; the default one with a word to git."""
+    """Make the folder of a database; the default folder gets a `.gitignore`."""
     try:
         path.parent.mkdir(parents=True)
     except FileExistsError:
@@ -661,7 +690,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _create(path: Path) -> bool:
-    """Makes an empty file that only its owner can read; SQLite gives its companions the same mode."""
+    """Make an empty file that only its owner can read. SQLite gives the files beside it the same mode."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
@@ -670,9 +699,12 @@ def _create(path: Path) -> bool:
 
 
 def _check_header(path: Path) -> None:
-    """A look at the file alone: SQLite must not play in or take back what another program left unfinished. But by
-    SQLite: if the file were opened and closed here, all locks on it that this process has elsewhere would be gone
-    (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_)."""
+    """Check that the file is a database of Musubito, without changing it.
+
+    SQLite must not finish or undo here what another program left unfinished, so it opens the file as immutable. The
+    file is read by SQLite alone. If it were opened and closed here, all locks on it of this process would be lost
+    (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+    """
     if 0 < path.stat().st_size < SMALLEST:  # SQLite takes such a file for an empty one
         raise StoreError(f"{path} is not a SQLite database; it was left as it is. {ELSEWHERE}")
     only_look = f"file:{quote(str(path))}?mode=ro&immutable=1"
@@ -685,7 +717,7 @@ def _check_header(path: Path) -> None:
             raise StoreError(f"{path} is not a SQLite database; it was left as it is. {ELSEWHERE}") from error
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
             raise
-        # What lies in the log is missed in the file; opened as usual, it is whole.
+        # The file alone lacks the pages that lie in the log; opened as usual, the database is whole.
         return
     if tables and application != APPLICATION_ID:
         raise _foreign(path)
@@ -696,7 +728,7 @@ def _foreign(path: Path) -> SchemaError:
 
 
 def _check_schema(path: Path, connection: sqlite3.Connection) -> int:
-    # Asked first: whoever sees tables that somebody else is just making sees the application id that came with them.
+    # Counted first: if another process is just creating the tables, the id that is read next came with them.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -711,8 +743,10 @@ def _check_schema(path: Path, connection: sqlite3.Connection) -> int:
 
 
 def _use_wal(connection: sqlite3.Connection, until: float) -> None:
-    """Where SQLite changes the journal mode it waits for nobody; several processes may be opening a new file at
-    once."""
+    """Set WAL mode, with retries until `until`.
+
+    SQLite itself waits for nobody when it changes the journal mode, and several processes may open a new file at once.
+    """
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -725,7 +759,7 @@ def _use_wal(connection: sqlite3.Connection, until: float) -> None:
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """Each step in a transaction of its own; whoever comes second finds it done."""
+    """Migrate the schema, each step in a transaction of its own. A second process finds a step done."""
     for target, script in STEPS.items():
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -742,7 +776,7 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """The single statements of a script: `executescript` would commit behind our back."""
+    """Return the single statements of a script. `executescript` would commit the open transaction."""
     statements, pending = [], ""
     for line in script.splitlines(keepends=True):
         pending += line
@@ -753,9 +787,10 @@ def _statements(script: str) -> list[str]:
 
 
 # -- fork --------------------------------------------------------------------------------------------------------------
-# SQLite keeps one table of its files and locks for the whole process. A child that inherits it believes to hold locks
-# which only its parent has, and others remove the log under its feet; and a thread that was inside SQLite leaves a
-# mutex behind that nobody unlocks. So at the moment of a fork nobody is inside, and every file is closed.
+# SQLite keeps one table of its files and locks for the whole process. A child that inherits the table believes that it
+# holds locks which only its parent holds. Other processes then remove the log that the child uses. A thread that was
+# inside SQLite at the fork leaves a mutex locked for ever in the child. So at the moment of a fork no thread is inside,
+# and every file is closed.
 _OPEN: Final[weakref.WeakSet[SQLiteStorage]] = weakref.WeakSet()
 _OPENING: Final = threading.Lock()
 _RESTING: Final[list[SQLiteStorage]] = []
