@@ -67,7 +67,7 @@ def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
 
     - If its module has the class, these are the module's globals.
     - Otherwise they are the globals of the class's functions, or of the step's function.
-    - Without such a function, they are the globals of the module that bears the name.
+    - Without such a function, they are the globals of the module of that name.
     """
     module = loaded(module_name(cls))
     if module is not None and lies_in_its_module(cls):
@@ -182,8 +182,8 @@ def _looked_up(walk: Walk, name: str, scopes: Sequence[Mapping[str, Any]]) -> An
 def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]) -> dict[tuple[str, str], type]:
     """Return the classes that rebuild a step's results, by module and qualified name, without builtins.
 
-    These are the classes that the function's annotations name, and `reached`. Their bases and the classes that their
-    annotations name follow.
+    The classes are those in `reached` and in the function's annotations. The bases of each class follow, and the
+    classes that its annotations name.
     """
     found: dict[tuple[str, str], type] = {}
     pending: list[type] = []

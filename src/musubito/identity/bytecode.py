@@ -1,7 +1,7 @@
 """Find what a function names in its bytecode: without a source, and as a second look with one.
 
-Names are exact. A chain of attributes directly follows its name. These writes are seen: `global`, attributes and items
-of a named thing, and calls of methods that change a container.
+Names are exact. A chain of attributes directly follows its name. Seen writes are `global`, attributes and items of a
+named thing, and calls of methods that change a container.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
 def artifacts_are_named_by(keyed: Callable[[bytes], bytes]) -> None:
     """Register the function that makes artifact ids of SHA-256 digests in a namespace with a key.
 
-    It is used as long as other code holds it. With it, the results of that namespace are recognised by their ids.
+    The function is used as long as other code holds it. It lets results of that namespace be recognised by their ids.
     """
     global _keyed
     with _naming:

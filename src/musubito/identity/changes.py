@@ -19,7 +19,7 @@ MOST: Final = 20
 
 
 class Difference(NamedTuple):
-    """What stands at a path in one value and in another, as short texts."""
+    """A difference between two values: a path, and what each value holds there, as short texts."""
 
     path: str
     before: str

@@ -261,7 +261,8 @@ def _is_derived(cls: type, name: str, value: Any) -> bool:
 def _is_generated(function: FunctionType, qualname: str) -> bool:
     """Return whether the standard library wrote a function for the class that has it under this name.
 
-    The function's code says where it was compiled, in any process. Its name says for which class it was written.
+    The function's code says where it was compiled, in any process. The function's name says for which class it was
+    written.
     """
     module, code = function.__globals__.get("__name__"), function.__code__
     if isinstance(module, str) and module.startswith("namedtuple_"):

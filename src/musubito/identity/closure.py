@@ -5,7 +5,7 @@ is written into the link. Anything else is numbered when it is first met: so cyc
 order change the digest. The digest is over all records in that order. As the walk reads, it notes in a `Guard` the
 conditions under which the digest stays true.
 
-What the reached code calls, sets and writes is known only when all of the code is known. So the walk is repeated until
+The calls and writes of the reached code are known only when all of that code is known. So the walk is repeated until
 nothing that it asked for was found later (`musubito.identity.found`).
 """
 
@@ -55,7 +55,10 @@ VERSION = b"musubito code 1"
 ROUNDS = 100
 """Number of rounds after which a walk fails."""
 FLAGS = 6
-"""Number of facts at the beginning of a size that any part of a walk may ask for at any time."""
+"""Number of flags at the beginning of `Facts._size()`.
+
+A walk may ask for a flag at any time, so a change of one needs another round.
+"""
 CODE = (FunctionType, MethodType, ModuleType, Namespace)
 """Types that hold other things as code does, not as data does."""
 HOLDERS = (list, tuple, dict, set, frozenset)
@@ -88,8 +91,8 @@ class Closure(NamedTuple):
     """The result of a walk, and the check that it is still true.
 
     `functions` are the user's functions that were reached. `observations` are the places that were read, `limits` says
-    which of them the code may write. `kept` are changes by the step's own runs that the digest leaves out. They last as
-    long as `kept` is referenced.
+    which of them the code may write. `kept` are changes by the step's own runs that the digest leaves out. These
+    changes last as long as `kept` is referenced.
     """
 
     digest: bytes
@@ -135,7 +138,7 @@ def reach(
         walk.outermost = outermost
         walk.run()
         if facts.is_settled:
-            facts.ask_anew()  # no walk is told of what is asked from now on
+            facts.ask_anew()  # questions from now on belong to no walk
             remember_left(walk.read.taken)
             return walk.closure()
     raise RuntimeError(f"what {called(function)} writes does not settle")  # each round adds to finitely many places
@@ -299,7 +302,7 @@ class Walk:
         self.owners: dict[int, tuple[type, bool]] = {}
         """Functions that are methods, by id: the class, and whether the receiver is the class itself."""
         self._originals: dict[tuple[type, object, str], list[tuple[Any, FunctionType]]] = {}
-        """Things that were met, by type, module and name; each with a function of the code that names it."""
+        """Things that were met, by type, module and name; each with a function that was written in the same place."""
         self._index: dict[tuple[int, bool], int] = {}
         """The number of each thing, by its id and whether it is a member."""
         self._names: list[str] = []

@@ -1,7 +1,7 @@
 """Recognise copies of one thing that reached this process in several ways.
 
 cloudpickle sends functions with copies of the globals that they name. If a step and a method of a class name the same
-thing, it is one thing where they were written. Where they were sent apart, there are two copies of it. A class is one
+thing, it is one thing where they were written. If the two were sent apart, there are two copies of it. A class is one
 in each process. Sending an instance of it replaces its methods, even in the process that it was sent from. Copies count
 as the one thing that they are copies of, as long as they are equal in all that they lead to.
 """

@@ -172,7 +172,7 @@ def _by_name(value: Any) -> Description:
 def _function(walk: Walk, value: FunctionType, name: str) -> Description:
     """Describe a function that is not the user's: by the name of its code, and by the values that it holds.
 
-    These are its closure, its defaults and what it wraps.
+    It holds its closure, its defaults and the function that it wraps.
     """
     module = value.__globals__.get("__name__")
     own = tokens("named", known_as(module) if isinstance(module, str) else "", value.__code__.co_qualname)

@@ -123,7 +123,7 @@ class Escapes:
         """Return whether a call hands its arguments to a logger, a screen or a clock that waits."""
         led = self._occurrences.led.get(id(func), Led(ABSENT, ()))
         if led.value is ABSENT:
-            # Of a local or a field only the name is known.
+            # Only the name of a local or a field is known.
             if not isinstance(func, ast.Attribute) or func.attr not in LOGS:
                 return False
             holder = func.value

@@ -1,7 +1,7 @@
 """List checks of files that Python reports nowhere: whether a file exists, its age and its size.
 
-Audit events report the files that a step opens or lists: they are dependencies. These checks raise no event. Functions
-that make them are listed as not tracked.
+Audit events report the files that a step opens or lists: they are dependencies. A check raises no event. Functions that
+check files are listed as not tracked.
 """
 
 from __future__ import annotations

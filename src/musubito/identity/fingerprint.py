@@ -86,7 +86,7 @@ class Fingerprint:
     modules: frozenset[str] = frozenset()
     """The full names of the modules of other packages that the code names, and of their attributes."""
     packages: str | None = None
-    """Which installed packages count (see `StepConfiguration`)."""
+    """The choice of installed packages that count (see `StepConfiguration`)."""
     words: frozenset[str] = frozenset()
     """The words that the user's reached functions, constants and classes mention."""
     kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
@@ -113,7 +113,8 @@ class CodeTracker:
     - `module` is the module from which it is judged whose code is the user's. By default it is the function's own.
     - `step` is the step's name. With the step's code it tells the step's own runs from those of other steps.
     - `packages` is explained at `StepConfiguration`.
-    - `released` are modules of released packages that the step runs as its own. They count by version and contents.
+    - `released` are modules of released packages that the step runs as its own. Such modules count by version
+      and contents.
 
     Nothing is read before the first call of `current()`.
     """

@@ -1,8 +1,8 @@
 """Say how objects of other packages count, where an adapter knows better than their fields say.
 
 Objects of other packages count by those fields that can be identified. An adapter that knows a package says for its
-classes which fields do not count: counters, caches, clients, credentials. It also says what counts besides: what
-follows from the fields but is not among them.
+classes which fields do not count: counters, caches, clients, credentials. The adapter also says what counts besides:
+data that follows from the fields but is not among them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Shown(NamedTuple):
-    """What a reader sees of an object that is only shown."""
+    """The part of an object that a reader sees if the object is only shown."""
 
     data: object
     """Plain data. It must follow from the object's fields alone."""
@@ -55,9 +55,9 @@ class Kind(NamedTuple):
     It is asked at every call of code that reaches the object.
     """
     shows: Callable[[Any, Walk], Shown | None] | None
-    """What counts of an object that is reached only to be shown (see `register_display`), seen from this walk.
+    """The part of an object that counts if it is reached only to be shown, seen from this walk.
 
-    None: the object counts as usual.
+    Objects are shown by what `register_display` registers. None: the object counts as usual.
     """
 
 

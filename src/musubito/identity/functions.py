@@ -404,8 +404,8 @@ def _follow(
 def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how: _How) -> None:
     """Add links to what the function imports itself.
 
-    Of another package only the name counts, whether it is imported yet or not. If the user's own code was put in its
-    place, that code counts.
+    Another package counts by its name alone, whether it is imported yet or not. If the user's own code was put there,
+    that code counts.
     """
     module = absolute(read.name, function)
     full = ".".join((module, *read.attributes))

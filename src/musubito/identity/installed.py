@@ -40,7 +40,7 @@ _JUDGE: Final = Origins("")
 
 
 class _Place(NamedTuple):
-    """Where a module lies: the folder that it is imported from, and its file or archive below that folder."""
+    """The place of a module: the folder that it is imported from, and its file or archive below that folder."""
 
     site: str
     file: str

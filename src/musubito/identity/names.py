@@ -3,8 +3,8 @@
 A child that multiprocessing spawns runs the script again, as a module of another name: its content is the same.
 
 cloudpickle sends a class that cannot be imported with its `__name__` alone. If the class stood in another class, or in
-a function, that place is lost. The functions in its body still name the place. So the class is told from others by
-them, and counts as the same class as in the process that it came from.
+a function, that place is lost. The functions in its body still name the place. So they tell the class from others, and
+it counts as the same class as in the process that it came from.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Find where the text of one function uses outside names, and what each such expression leads to now.
 
-`musubito.identity.scan` tells that a name is read. This module tells where. It serves the few functions of which more
-must be known: what becomes of the value there, and by which key it is looked up.
+`musubito.identity.scan` tells that a name is read. This module tells where, for the few functions of which more must be
+known. It serves to follow the value there, and to find the key by which a mapping is looked into.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", 
 
 
 class Led(NamedTuple):
-    """What a name and its attributes lead to: `value`, and the attributes after it that are no module's."""
+    """The end of a chain of names: `value`, and in `rest` the attributes after it that are no module's."""
 
     value: Any
     rest: tuple[str, ...]
@@ -80,7 +80,7 @@ class Occurrences:
         self.node = node
         self.all = finder.occurrences
         self.led = {id(each.node): each.led for each in finder.occurrences}
-        """What expressions lead to, by the id of the expression."""
+        """The ends of the expressions, by the id of the expression."""
         self.aliased = finder.aliased
         """The ids of expressions that a local stands for wherever it is read."""
         self._parents = {id(inner): outer for outer in ast.walk(node) for inner in ast.iter_child_nodes(outer)}

@@ -117,7 +117,7 @@ def module_name(thing: Any) -> str:
 def home_of(function: Any) -> str:
     """Return the module from which it is judged whose code a callable reaches.
 
-    That is the module of the innermost function, since a wrapper may be another package's.
+    It is the module of the innermost function, since a wrapper may be another package's.
     """
     if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
         return module_name(function)

@@ -2,7 +2,7 @@
 
 When a run ends, the places that no longer hold what was read before it are looked at again. If the step's code may have
 changed a place (`WriteLimits`), a `Change` remembers what the place held before and what the run left there. While the
-place still holds what the run left, it counts with what it held before. Once it holds anything else, somebody else
+place still holds what the run left, it counts with what it held before. Once the place holds anything else, other code
 changed it, and it counts with what it holds now. A new process counts what it first sees.
 
 A change is kept as long as a fingerprint needs it. The changes of the latest containers are kept longer: a step that is
@@ -33,7 +33,7 @@ UNKNOWN: Final[Any] = object()
 
 
 class Change(NamedTuple):
-    """What runs made of one place: its value before the first of them, its value after the last, and when that was.
+    """The change of one place by runs: its value before the first run, its value after the last, and when that was.
 
     `sources` holds what those runs read that may lie in the place now (see `engine.file_caches`). `left` is a digest of
     the value after the last run, with all that it leads to. The next walk takes that digest; until then it is None.
@@ -43,7 +43,7 @@ class Change(NamedTuple):
     after: Any
     number: int
     manner: Manner
-    """How the code of those runs writes the place."""
+    """The manner in which the code of those runs writes the place."""
     named: bool
     """Whether that code has a name for the place."""
     sources: dict[Any, Any]
@@ -69,7 +69,7 @@ _numbers: Final = count()
 _changes: Final[dict[tuple[str | None, int], weakref.ref[Changes]]] = {}
 """Changes by step and by the id of the container; under None, the changes by all steps.
 
-It is asked so often that it is a dict of weak references.
+The table is asked so often that it is a dict of weak references.
 """
 _latest: Final[deque[Changes]] = deque(maxlen=KEPT)
 """The changes of the latest containers, which are kept alive."""

@@ -1,14 +1,15 @@
 """Write values as msgpack: the one writer beneath both encodings (identity and artifact).
 
-`Packer.pack` hands the whole value to ormsgpack. A value that msgpack has no type for reaches `_default`. That asks
-`split` for an ext code and plain parts, and packs those into the ext's payload. Three things ormsgpack cannot do right:
+`Packer.pack` hands the whole value to ormsgpack. A value that msgpack has no type for reaches `_default`. `_default`
+asks `split` for an ext code and plain parts, and packs those into the ext's payload. Three things ormsgpack cannot do
+right:
 
 - It writes a bytearray or memoryview as if it were bytes.
 - It takes only str keys.
 - It refuses lone surrogates.
 
-If one of these is met, `Packer._walk` writes the whole value again, in Python. It also keeps the path for errors and
-finds cycles. Both writers write the same bytes for any value that both can write: the result does not show which of
+If one of these is met, `Packer._walk` writes the whole value again, in Python. The walk also keeps the path for errors
+and finds cycles. Both writers write the same bytes for any value that both can write: the result does not show which of
 them ran. Different values never have equal bytes: each type has an ext code of its own.
 
 Values of ormsgpack's own `Ext` and `Fragment` types are raw msgpack and written as they are.

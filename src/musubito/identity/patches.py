@@ -24,7 +24,7 @@ __all__ = ["patches_linked"]
 HEAP_TYPE: Final = 1 << 9
 """The flag of classes that are made at run time, as a class statement does."""
 NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extensions"})
-"""Modules that nobody patches: their classes make classes, or are bases of them."""
+"""Modules whose classes are never patched: they make classes, or are bases of them."""
 
 
 class _Searched(NamedTuple):

@@ -24,7 +24,7 @@ __all__ = ["TYPE", "plain", "without_secrets"]
 TYPE: Final = "$type"
 """The key under which a dict names the type of the value that it shows."""
 SHORT: Final = 12
-"""Letters below which a key names something, and is no secret."""
+"""Letters below which a key is a name, and holds no secret."""
 SECRET_TYPES: Final = frozenset({"SecretStr", "SecretBytes", "Secret"})
 """Classes whose values are secrets."""
 _SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
@@ -64,7 +64,7 @@ def without_secrets(value: Any) -> Any:
     if type(value) is list:
         if len(value) == 2 and type(value[0]) is str:  # a name and its value: a header, a pair of a dict
             return [without_secrets(value[0]), _named(value[0], value[1])]
-        # a name and its value: a header, a pair of a dict
+        # Arguments and environments hold a name, and then its value.
         before = ["", *value]
         return [
             _hidden(part) if type(name) is str and _SAYS_NEXT.match(name) and is_secret(name) else without_secrets(part)

@@ -67,7 +67,7 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 class Root(Enum):
-    """Where a name leads."""
+    """The kinds of places that a name may lead to."""
 
     GLOBAL = "global"
     CLOSURE = "closure"
@@ -349,7 +349,7 @@ class _Visitor:
         return self._receiver
 
     def mention(self, statement: ast.AST) -> None:
-        """Note every attribute that is named, whatever it is an attribute of."""
+        """Note every attribute that is named, of any object."""
         found = self.found
         for node in ast.walk(statement):
             match node:

@@ -44,7 +44,7 @@ _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@?#]{1,500}@")
 _AGENT: Final = "user-agent"
 """The header, or field, in which a library states its own version."""
 FIXED_URLS: Final = frozenset({"httpx", "httpx2", "yarl", "pydantic", "pydantic_core", "starlette"})
-"""Packages whose URLs never change."""
+"""Packages whose URL objects never change."""
 LEAST_ADDRESS: Final = 1 << 16
 """The least number that may be an address: smaller ones are none, and equal a hash only by chance."""
 DEPTH: Final = 20
@@ -112,8 +112,8 @@ def url_text(value: Any) -> str | None:
 def is_setting(cls: type, name: object) -> bool:
     """Return whether a field of an object was set up when the object was made.
 
-    That holds of public fields, and of fields with the name of a parameter of the constructor. The object came to hold
-    the other fields later.
+    Public fields were, and so were fields with the name of a parameter of the constructor. The object came to hold its
+    other fields later.
     """
     return type(name) is str and (not name.startswith("_") or name.lstrip("_") in _parameters(cls))
 
@@ -175,7 +175,8 @@ def is_hash_of_its_name(number: int) -> bool:
 def _is_of_process(value: Any, held: Mapping[Any, Any], name: str) -> bool:
     """Return whether a field holds a number that only this process gives.
 
-    It is the address of the object or of a thing that the object holds, or it is called a hash and is the object's.
+    The number is the address of the object or of a thing that the object holds. Or the field is called a hash, and the
+    number is the hash of the object.
     """
     number = held[name]
     if type(number) is not int or abs(number) < LEAST_ADDRESS:

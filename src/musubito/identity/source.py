@@ -1,7 +1,7 @@
 """Find the source text of a function, and trust it only if it compiles to the code that the function runs.
 
 The code of a function object is the truth. The text in `linecache` or on the disk may be that of an earlier or a later
-edit. It may be of another notebook cell, or of another lambda on the same line. So each candidate in the text is
+edit. The text may be of another notebook cell, or of another lambda on the same line. So each candidate in the text is
 compiled and compared with the code object. Instructions, constants, names and nested code must agree; the place in the
 file need not. A function without a candidate that agrees has no source, and is known by its bytecode.
 

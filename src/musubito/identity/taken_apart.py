@@ -2,7 +2,7 @@
 
 Such an object counts by what pickling would write of it, or else by its fields. An object that is open, locked,
 connected or running is no data: it counts by its type. No code of the user's runs: objects of the user's classes are
-never taken apart here. What an object holds is linked and not pickled.
+never taken apart here. The things that an object holds are linked and not pickled.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _is_named(cls: type) -> bool:
 def does_something(value: Any, held: Iterable[Any]) -> bool:
     """Return whether an object is no data, so that it rightly counts by its type.
 
-    It is machinery, holds machinery, or is an iterator, which its readers use up.
+    The object is machinery, holds machinery, or is an iterator, which its readers use up.
     """
     return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
 

@@ -1,6 +1,6 @@
 """Limit what a run of code can have changed to what the code may write.
 
-Names decide, not flow. Anything outside of these limits was changed by somebody else:
+Names decide, not flow. Anything outside of these limits was changed by other code:
 
 - Code writes a global only if it binds that very name.
 - Code writes a field only if it sets a field of that name.
@@ -51,7 +51,7 @@ CACHED: Final = Manner(counts=False, lazily=True, cached=True)
 
 
 class WriteLimits:
-    """What the reached code may write: by names where names decide, otherwise by what is handed on."""
+    """The limits of writes by the reached code: by names where names decide, otherwise by what is handed on."""
 
     __slots__ = (
         "_before",
