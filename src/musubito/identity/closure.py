@@ -465,8 +465,7 @@ class Walk:
         """The number of the thing that is being described."""
         return len(self._edges)
 
-    # -- for the functions that describe things
-    # ----------------------------------------------------------------------------
+    # -- for the functions that describe things ------------------------------------------------------------------------
 
     def link(
         self,

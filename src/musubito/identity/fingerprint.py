@@ -63,13 +63,13 @@ class Fingerprint:
     - `untracked` are the things that count by their type alone.
     - `state` does not count: the step's own runs have changed it, or add to it without reading it.
     - `classes` are the classes that may rebuild results, by module and qualified name.
-    - `reached` are the user's classes that the code reaches. Classes of one name are in the order in which it does.
+    - `reached` are the user's classes that the code reaches. Classes of one name are in the order in which the code
+      reaches them.
     - `steps` are the names of the steps that the code reaches.
     - `met` are the objects that may remember what was done with them (see `register_kind`).
     - `others` are the packages whose things the code reaches and that count by name.
     - `unrepeatable` are the code's own requests whose answer differs each time: the clock, random numbers, ids. The
-      requests
-      of the steps that the code reaches are not among them.
+      requests of the steps that the code reaches are not among them.
     """
 
     digest: bytes
@@ -113,8 +113,8 @@ class CodeTracker:
     - `module` is the module from which it is judged whose code is the user's. By default it is the function's own.
     - `step` is the step's name. With the step's code it tells the step's own runs from those of other steps.
     - `packages` is explained at `StepConfiguration`.
-    - `released` are modules of released packages that the step runs as its own. Such modules count by version
-      and contents.
+    - `released` are modules of released packages that the step runs as its own. Such modules count by version and
+      contents.
 
     Nothing is read before the first call of `current()`.
     """
@@ -264,6 +264,7 @@ def _with_packages(digest: bytes, packages: Sequence[CodePart]) -> bytes:
 
 
 _warned: set[str] = set()
+"""The texts of the warnings that were given."""
 
 
 def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[str]) -> None:
@@ -289,6 +290,7 @@ def _is_of_a_module(function: FunctionType) -> bool:
 
 
 _origins = cache(Origins)
+"""Tells whose code a thing is, seen from a module."""
 
 
 @lru_cache(MOST_CLASSES)

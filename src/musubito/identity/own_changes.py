@@ -53,8 +53,8 @@ class Change(NamedTuple):
 class Changes:
     """All changes of one container: by the runs of one step, or by the runs of all steps.
 
-    The changes by all steps last as long as one object names them as `of_all`. The object keeps the container alive, so
-    that its id stays its own.
+    The changes by all steps last as long as one object names them as `of_all`. This object keeps the container alive,
+    so that its id stays its own.
     """
 
     __slots__ = ("__weakref__", "by_key", "container", "of_all")

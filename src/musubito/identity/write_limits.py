@@ -1,4 +1,4 @@
-"""Limit what a run of code can have changed to what the code may write.
+"""Note what code may write, which limits what a run of the code can have changed.
 
 Names decide, not flow. Anything outside of these limits was changed by other code:
 
