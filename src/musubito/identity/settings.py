@@ -151,7 +151,7 @@ def told_nothing(value: Any) -> frozenset[str]:
 
     - The progress of the object, such as the `_state` of an httpx client.
     - The version of its library.
-    - Numbers that only this process gives: its own, that of an object, and a hash.
+    - Numbers of this process alone: its process id, the address of an object, and a hash.
     """
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])

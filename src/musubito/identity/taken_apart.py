@@ -45,7 +45,7 @@ RESOURCES: Final = frozenset(
 )
 """Modules whose objects lock, run, connect, load or draw random numbers."""
 OPEN: Final = ("close", "aclose", "release", "shutdown", "disconnect", "fileno", "cleanup")
-"""Methods that only objects have which hold something that must be released."""
+"""Methods of objects that hold something which must be released; other objects have none of them."""
 LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
 """Classes of loggers and what manages them."""
 REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
