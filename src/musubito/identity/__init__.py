@@ -1,1 +1,1 @@
-"""What a call is identified by: its input, and the code that it reaches."""
+"""Identify a call: by its input, and by the code that it reaches."""

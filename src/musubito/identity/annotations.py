@@ -1,6 +1,6 @@
-"""What annotations name: the classes by which stored results are rebuilt, and what counts where annotations do.
+"""Find what annotations name: the classes that rebuild stored results, and links to all that the annotations name.
 
-Annotations that are text are taken apart, never evaluated.
+The links count where reached code reads annotations. Annotations that are text are parsed, never evaluated.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["annotated_classes", "annotation_links", "annotations_of", "text_links"]
 
 DEPTH = 20
+"""Levels of nested annotations that are entered."""
 
 
 def annotations_of(cls: Any) -> dict[str, Any]:
-    """The annotations that a class or function has itself, as they are: text, or objects."""
+    """Return the annotations that a class or function itself has, as they are: text or objects."""
     if sys.version_info >= (3, 14):
         import annotationlib  # noqa: PLC0415 - new in 3.14
 
@@ -40,7 +41,7 @@ def annotations_of(cls: Any) -> dict[str, Any]:
 
 
 def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes]]:
-    """References to the annotations that a class or function has itself, and to what their text names."""
+    """Return references to the annotations that a class or function itself has, and to what their text names."""
     links: list[tuple[str, bytes]] = []
     scopes = [vars(thing), *_globals_of(walk, thing)] if isinstance(thing, type) else [thing.__globals__]
     if sys.version_info < (3, 14):
@@ -62,8 +63,12 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
 
 
 def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
-    """The globals that a class was defined among: those of its module if that has it, else its functions', else the
-    module's that bears the name."""
+    """Yield the globals that a class was defined among.
+
+    - If its module has the class, these are the module's globals.
+    - Otherwise they are the globals of the class's functions, or of the step's function.
+    - Without such a function, they are the globals of the module of that name.
+    """
     module = loaded(module_name(cls))
     if module is not None and lies_in_its_module(cls):
         yield vars(module)
@@ -81,8 +86,10 @@ def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
 
 
 def _led_to(cls: type) -> dict[str, Any]:
-    """What a class leads to otherwise than by its annotations' text, by name. The functions of one that was sent have
-    not all globals that they had."""
+    """Return, by name, the classes that a class leads to in other ways than by the text of its annotations.
+
+    The functions of a class that was sent from another process lack some of the globals that they had.
+    """
     found = {each.__name__: each for each in (*getattr(cls, "__parameters__", ()), *reversed(cls.__mro__))}
     fields = (vars(cls).get("__pydantic_fields__") or {}).values()
     made = (getattr(each, "default_factory", None) for each in (vars(cls).get("__dataclass_fields__") or {}).values())
@@ -93,7 +100,7 @@ def _led_to(cls: type) -> dict[str, Any]:
 
 
 def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
-    """The text in an annotation: all of it, or parts."""
+    """Yield the texts in an annotation: all of the annotation, or parts of it."""
     if isinstance(annotation, typing.ForwardRef):
         yield annotation.__forward_arg__
     elif isinstance(annotation, str):
@@ -105,14 +112,17 @@ def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def _expression(text: str) -> ast.Expression:
-    """The same text stands at the fields of many classes, and each walk comes by. Plain text, which has a hash."""
+    """Return the syntax tree of an annotation's text.
+
+    The same text stands at the fields of many classes, and each walk asks again. A plain text has a hash for the cache.
+    """
     tree: ast.Expression = parsed(text, "eval")
     return tree
 
 
 @lru_cache(maxsize=4096)
 def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
-    """What in it names something, or may."""
+    """Return the nodes of a text that name something, or may."""
     return tuple(
         node for node in ast.walk(_expression(text)) if isinstance(node, ast.Name | ast.Attribute | ast.Constant)
     )
@@ -121,8 +131,10 @@ def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
 def text_links(
     walk: Walk, text: str, scopes: Sequence[Mapping[str, Any]], name: str, entered: set[str] | None = None
 ) -> list[tuple[str, bytes]]:
-    """References to what the text of an annotation names. `entered`: the texts that were followed for this annotation
-    already; an alias may name itself."""
+    """Return references to what the text of an annotation names.
+
+    `entered` holds the texts that were already followed for this annotation: an alias may name itself.
+    """
     links: list[tuple[str, bytes]] = []
     entered = set() if entered is None else entered
     text = str.strip(text)
@@ -132,7 +144,7 @@ def text_links(
     try:
         pending: list[ast.AST] = [_expression(text)]
     except (SyntaxError, ValueError):
-        return links  # not an expression, so it names nothing
+        return links  # the text is not an expression, so it names nothing
     while pending:
         node = pending.pop()
         attributes: list[str] = []
@@ -168,7 +180,11 @@ def _looked_up(walk: Walk, name: str, scopes: Sequence[Mapping[str, Any]]) -> An
 
 
 def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]) -> dict[tuple[str, str], type]:
-    """By module and qualname; builtins are left out."""
+    """Return the classes that rebuild a step's results, by module and qualified name, without builtins.
+
+    The classes are those in `reached` and in the function's annotations. The bases of each class follow, and the
+    classes that its annotations name.
+    """
     found: dict[tuple[str, str], type] = {}
     pending: list[type] = []
     is_code = isinstance(function, FunctionType | MethodType)
@@ -207,8 +223,10 @@ def _closure(function: Any) -> dict[str, Any]:
 
 
 def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
-    """The classes that an annotation names. A type alias may name itself, so each text and each object is looked at
-    once."""
+    """Yield the classes that an annotation names.
+
+    A type alias may name itself, so each text and each object is entered once.
+    """
     seen: set[object] = set()
     pending: list[Any] = [annotation]
     kept: list[Any] = []
@@ -232,11 +250,11 @@ def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]
 
 
 def _named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> list[Any]:
-    """The objects and the inner texts that an annotation's text names, the first one last."""
+    """Return the objects and the inner texts that an annotation's text names, in reverse order."""
     try:
         naming = _naming(str.strip(text))
     except (SyntaxError, ValueError):
-        return []  # not an expression, so it names no class
+        return []  # the text is not an expression, so it names no class
     found: list[Any] = []
     for node in naming:
         if isinstance(node, ast.Constant):

@@ -1,7 +1,7 @@
-"""Python's audit events, by one hook for all of Musubito.
+"""Listen to Python's audit events, by one hook for all of Musubito.
 
-A hook can never be taken back, and it is called for every event of the process, so there is one, which asks a table.
-Events that nobody handles cost a tenth of a microsecond.
+A hook can never be removed, and it is called for every event of the process. So there is one hook, which asks a table.
+An event without a handler costs a tenth of a microsecond.
 """
 
 from __future__ import annotations
@@ -16,16 +16,23 @@ from musubito.errors import LOGGER
 __all__ = ["Handler", "listen"]
 
 Handler: TypeAlias = Callable[[tuple[Any, ...]], None]
+"""A function that is called with the arguments of an event."""
 
 _handlers: Final[dict[str, Handler]] = {}
+"""The handler of each event."""
 _listening: Final[set[tuple[str, Handler]]] = set()
+"""The events and handlers that were registered."""
 _heard: Final[list[bool]] = []
+"""Whether events arrive at all; empty before the first registration."""
 _lock: Final = Lock()
 
 
 def listen(handlers: Mapping[str, Handler]) -> bool:
-    """Call each of these at its event from now on, in the thread of the event; once, however often it is said. Return
-    whether events are heard at all: another hook of the process may refuse ours."""
+    """Call each of these handlers at its event from now on, in the thread of the event.
+
+    A handler that is registered again is still called once. Return whether events arrive at all: another hook of the
+    process may refuse ours.
+    """
     with _lock:
         for event, handler in handlers.items():
             if (event, handler) not in _listening:
@@ -53,8 +60,8 @@ def _one_after_the_other(first: Handler, second: Handler) -> Handler:
 
 def _hook(event: str, args: tuple[Any, ...], handler_of: Any = _handlers.get, at_end: Any = sys.is_finalizing) -> None:
     handler = handler_of(event)
-    if handler is not None and not at_end():  # the interpreter that ends has emptied the modules that handlers stand in
+    if handler is not None and not at_end():  # an interpreter that ends has emptied the handlers' modules
         try:
             handler(args)
-        except Exception:  # what is raised here would fail what the user does
+        except Exception:  # an exception here would fail the user's own call
             LOGGER.exception("an audit event was not understood: %s", event)

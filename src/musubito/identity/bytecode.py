@@ -1,7 +1,7 @@
-"""What a function names, from its bytecode: where there is no source, and as a second look where there is.
+"""Find what a function names in its bytecode: without a source, and as a second look with one.
 
-Names are exact; a chain of attributes is what directly follows a name. Of writes it sees `global`, attributes
-and items of a named thing, and calls of methods that change a container.
+Names are exact. A chain of attributes directly follows its name. Seen writes are `global`, attributes and items of a
+named thing, and calls of methods that change a container.
 """
 
 from __future__ import annotations
@@ -30,16 +30,23 @@ from musubito.identity.write_syntax import ADDERS, MUTATORS
 __all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode", "words_in", "words_of"]
 
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+"""Instructions that get an attribute."""
 GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+"""Instructions that load a global."""
 CLOSURES = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
+"""Instructions that load a variable of an enclosing function."""
 KEYS = GLOBALS | {"LOAD_CONST"}
+"""Instructions that may load a key."""
 BLANK = re.compile(r"\s")
+"""Matches a blank."""
 WORD = re.compile(r"\w+")
+"""Matches a word of a text."""
 IGNORED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRECALL"})
+"""Instructions that do nothing that counts here."""
 
 
 def codes(code: CodeType) -> Iterator[CodeType]:
-    """The code itself and all code nested in it."""
+    """Yield the code itself and all code nested in it."""
     pending = [code]
     while pending:
         each = pending.pop()
@@ -50,7 +57,7 @@ def codes(code: CodeType) -> Iterator[CodeType]:
 def words_of(code: CodeType) -> frozenset[str]:
     """Return every name that the code mentions: of globals, attributes, imports and parameters, and in its texts.
 
-    A text that is no keyword comes in brackets, too: something may be looked up by it.
+    A text that is an identifier is also returned in brackets: something may be looked up by it.
     """
     found: set[str] = set()
     for each in codes(code):
@@ -61,7 +68,10 @@ def words_of(code: CodeType) -> frozenset[str]:
 
 
 def words_in(value: Any) -> Iterator[str]:
-    """Yield the words of the texts in a constant. A text with blanks in it is prose or a prompt, and names nothing."""
+    """Yield the words of the texts in a constant.
+
+    A text with blanks in it is prose or a prompt, and names nothing.
+    """
     if isinstance(value, str):
         if not BLANK.search(value):
             yield from WORD.findall(value)
@@ -71,13 +81,16 @@ def words_in(value: Any) -> Iterator[str]:
 
 
 def global_names(code: CodeType) -> set[str]:
-    """Every global that the code or code nested in it loads."""
+    """Return every global that the code or code nested in it loads."""
     return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname == "LOAD_GLOBAL"}
 
 
 def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[dis.Instruction | None]:
-    """Yield what loads the key by which a mapping is looked into, wherever the code loads this chain of names; None
-    where that is not one instruction."""
+    """Yield the instruction that loads the key by which a mapping is looked into, wherever the code loads its names.
+
+    `name` and `attributes` are the chain of names that leads to the mapping. Yield None if no single instruction loads
+    the key.
+    """
     for each in codes(code):
         instructions = [i for i in dis.get_instructions(each) if i.opname not in IGNORED]
         for number, instruction in enumerate(instructions):
@@ -96,7 +109,7 @@ def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[
 
 
 def scan_bytecode(code: CodeType) -> Scan:
-    """What the code names, as far as its instructions tell."""
+    """Return what the code names, as far as its instructions tell."""
     found = Scan()
     free = frozenset(code.co_freevars)
     for each in codes(code):

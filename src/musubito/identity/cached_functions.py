@@ -1,7 +1,7 @@
-"""Functions with `lru_cache`, by the code that runs when they have no answer yet.
+"""Know functions with `lru_cache` by the code that runs when their cache has no answer.
 
-A wrapper leaves no frame, and it may have any name: an attribute, a factory's result. So those that a step's code is
-found to reach are known by what runs below them.
+A wrapper leaves no frame, and it may have any name: an attribute, a factory's result. So the cached functions that a
+step's code reaches are recognised by the code that runs below them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from weakref import WeakKeyDictionary
 __all__ = ["KNOWN_CODE", "cached_functions", "code_below", "know"]
 
 KNOWN_CODE: Final[set[CodeType]] = set()
-"""What runs below those that were ever known."""
+"""The code below every cached function that was ever known."""
 _known: Final[WeakKeyDictionary[_lru_cache_wrapper[Any], CodeType]] = WeakKeyDictionary()
+"""The cached functions that are known, each with the code below it."""
 
 
 def know(cached: _lru_cache_wrapper[Any]) -> None:
@@ -29,12 +30,12 @@ def know(cached: _lru_cache_wrapper[Any]) -> None:
 
 
 def cached_functions() -> Iterator[tuple[_lru_cache_wrapper[Any], CodeType]]:
-    """Yield each that is known, with the code that runs below it."""
+    """Yield each known function with the code that runs below it."""
     return iter(list(_known.items()) if _known else ())
 
 
 def code_below(function: Any) -> CodeType | None:
-    """Return the code that runs first when this is called, None if that is none of Python's."""
+    """Return the code that runs first when `function` is called, or None if it is not written in Python."""
     while isinstance(function, MethodType | partial):
         function = function.__func__ if isinstance(function, MethodType) else function.func
     if not isinstance(function, FunctionType):

@@ -1,9 +1,9 @@
-"""The identity encoding: equal bytes for what counts as the same value, different bytes for anything else.
+"""Encode values for identity: equal bytes for values that count as the same, different bytes for all others.
 
-A format byte, then msgpack. Types count: 1, 1.0 and True differ, as do list and tuple, or an enum and its
-value. The order of dicts and sets does not count. A class says for itself what identifies its instances
-with a `__musubito_identity__()` method. A `MusubitoResult` counts by its artifact id as long as its value
-still is what was stored, and by its value if that was changed since.
+The encoding is a format byte, then msgpack. Types count: 1, 1.0 and True differ, as do list and tuple, or an enum and
+its value. The order of dicts and sets does not count. A class identifies its instances itself with a
+`__musubito_identity__()` method. A `MusubitoResult` counts by its artifact id as long as its value is the stored one.
+If the value was changed since, the result counts by value.
 """
 
 from __future__ import annotations
@@ -38,20 +38,28 @@ __all__ = [
 ]
 
 IDENTITY_FORMAT = b"\x11"
+"""The first byte of every identity; it names this encoding."""
 
 _IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range))
+"""Types whose values cannot change."""
 _WORTH_KNOWING = 4096
+"""Bytes of a payload from which on a verified value is remembered."""
 _MOST_KNOWN = 32
+"""Number of verified values that are remembered."""
 _known: dict[int, tuple[object, str]] = {}
 """Large immutable values whose artifact ids were verified; each is kept, so that its id stays its own."""
 _keyed: tuple[weakref.ref[Callable[[bytes], bytes]], ...] = ()
+"""Functions that make artifact ids of digests, in namespaces with a key."""
 _naming = threading.Lock()
+"""Held while `_keyed` is replaced."""
 _MOST_WARNED = 10_000
+"""Number of warnings that are remembered, so as not to repeat them."""
 _warned: set[str] = set()
+"""The ids of artifacts of which a warning was given."""
 
 
 def canonical(value: object) -> bytes:
-    """The identity encoding of `value`; `EncodingError` if it has none."""
+    """Return the identity encoding of `value`; raise `EncodingError` if it has none."""
     packer = IdentityPacker()
     packed = packer.pack(value)
     warn_of_changes(packer.changed)
@@ -65,8 +73,11 @@ class TextDigest(bytes):
 
 
 class IdentityPacker(Packer):
-    """Writes identities; `results` are those it met, `changed` the ids of those that count by value, `classes`
-    those of the records it met, in results too."""
+    """Writes identities.
+
+    `results` are the results that it met, `changed` the ids of the results that count by value. `classes` are the
+    classes of the records that it met, in results too.
+    """
 
     option = SORTED
 
@@ -77,7 +88,10 @@ class IdentityPacker(Packer):
         self.changed: tuple[str, ...] = ()
 
     def split(self, value: Any) -> tuple[int, object]:
-        """As in `Packer`, with results, `__musubito_identity__()` and long texts counted as they should."""
+        """Return the code and parts as `Packer` does, with rules for results, own identities and long texts.
+
+        An own identity is what the method `__musubito_identity__()` returns.
+        """
         cls = type(value)
         kind = KINDS.get(cls)
         if kind is not None:
@@ -105,7 +119,7 @@ class IdentityPacker(Packer):
                 raise
             code, parts = Code.DERIVED, None
         if code == Code.DERIVED and is_text:
-            # A text with other methods: what it says is all that there is to it.
+            # A text with other methods counts by its content alone.
             self.classes.add(cls)
             return Code.IDENTITY, [*name_of(cls), str.__str__(value)]
         if code in RECORDS:
@@ -136,7 +150,7 @@ class IdentityPacker(Packer):
 
 
 def warn_of_changes(artifact_ids: Iterable[str]) -> None:
-    """One warning for each artifact whose value was changed after a step returned it."""
+    """Warn once for each artifact whose value was changed after a step returned it."""
     for artifact_id in artifact_ids:
         if artifact_id in _warned:
             continue
@@ -152,8 +166,10 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
 
 
 def artifacts_are_named_by(keyed: Callable[[bytes], bytes]) -> None:
-    """What an artifact's SHA-256 becomes in a namespace with a key, as long as somebody else holds this: so that its
-    results are known for what they are."""
+    """Register the function that makes artifact ids of SHA-256 digests in a namespace with a key.
+
+    The function is used as long as other code holds it. It lets results of that namespace be recognised by their ids.
+    """
     global _keyed
     with _naming:
         alive = [each for each in _keyed if each() is not None]

@@ -1,4 +1,4 @@
-"""Where two values differ: plain data field by field, texts line by line."""
+"""Find where two values differ: plain data field by field, texts line by line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from musubito.identity.plain import TYPE
 __all__ = ["ABSENT", "MOST", "Difference", "differences", "how_many", "shown", "text_diff"]
 
 ABSENT: Final = "(absent)"
-"""Stands for what only the other value has."""
+"""Stands for a value that only the other side has."""
 LONGEST: Final = 60
+"""Characters of a value that are shown."""
 MOST: Final = 20
+"""Number of differences that are listed."""
 
 
 class Difference(NamedTuple):
-    """What stands at a path in one value and in another, as short texts."""
+    """A difference between two values: a path, and what each value holds there, as short texts."""
 
     path: str
     before: str
@@ -28,7 +30,7 @@ class Difference(NamedTuple):
 
 
 def differences(before: Any, after: Any, path: str = "$", most: int = MOST) -> list[Difference]:
-    """The first `most` places at which two plain values differ, from the outside in."""
+    """Return the first `most` places at which two plain values differ, from the outside in."""
     found: list[Difference] = []
     for difference in _differences(before, after, path):
         found.append(difference)
@@ -38,7 +40,7 @@ def differences(before: Any, after: Any, path: str = "$", most: int = MOST) -> l
 
 
 def how_many(before: Any, after: Any) -> int:
-    """At how many places two plain values differ; those beyond the first 50 do not count."""
+    """Return at how many places two plain values differ; places beyond the first 50 do not count."""
     return len(differences(before, after, most=50))
 
 
@@ -71,7 +73,7 @@ def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
 
 
 def _signs_differ(before: Any, after: Any) -> bool:
-    """0.0 and -0.0 are equal, and yet two inputs."""
+    """Return whether two zeros differ in sign: 0.0 and -0.0 are equal, and yet two inputs."""
     return type(before) is float and before == 0.0 and repr(before) != repr(after)
 
 
@@ -80,7 +82,7 @@ def _key(key: str) -> str:
 
 
 def _told_apart(before: Any, after: Any) -> tuple[str, str]:
-    """Both as short texts; of long ones, from shortly before the place at which they begin to differ."""
+    """Return both as short texts; long ones from shortly before the place at which they begin to differ."""
     if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) > LONGEST:
         same = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
         same = min(len(before), len(after)) if same is None else same
@@ -99,7 +101,7 @@ def _one_line(text: str) -> str:
 
 
 def shown(value: Any, longest: int = LONGEST) -> str:
-    """A value as one short line."""
+    """Return a value as one short line."""
     if isinstance(value, str):
         text = f'"{_one_line(value)}"'
         return text if len(text) <= longest else f'{text[: longest - 2]}…"'
@@ -116,6 +118,6 @@ def shown(value: Any, longest: int = LONGEST) -> str:
 
 
 def text_diff(name: str, before: str, after: str) -> str:
-    """A unified diff of two texts of one part of the code."""
+    """Return a unified diff of two texts of one part of the code."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), f"{name} (before)", name, lineterm="", n=2)
     return "\n".join(lines)

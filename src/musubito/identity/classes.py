@@ -1,8 +1,7 @@
-"""What one of the user's classes amounts to: its bases, its metaclass and every member of its own.
+"""Describe a class of the user's: its bases, its metaclass and every member of its own.
 
-Annotations and the docstring count where they are more than remarks: in dataclasses, pydantic models, typed
-dicts and named tuples, whose fields and schemas are made of them. What Python or a library derives from the
-rest does not.
+Annotations and the docstring count where fields and schemas are made of them: in dataclasses, pydantic models, typed
+dicts and named tuples. Members that Python or a library derives from the others do not count.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["CONSTRUCTORS", "describe_class", "fields_declared"]
 
 CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
+"""Methods that set up an object."""
 NEVER = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__"})
-"""What Python calls while classes and objects are being made, and not for the step."""
+"""Methods that Python calls while classes and objects are made, and not for the step."""
 
 DERIVED = frozenset(
     [
@@ -68,10 +68,13 @@ DERIVED = frozenset(
         "__extra_items__",
     ]
 )
+"""Members that Python or a library derives from the others."""
 MADE_LATER = frozenset({"__annotations__", "__annotations_cache__", "__signature__", "__abstractmethods__"})
-"""What Python may keep in a class at any time, and what does not count."""
+"""Members that Python may add to a class at any time, and that do not count."""
 NO_METADATA: MappingProxyType[object, object] = MappingProxyType({})
+"""Stands for the metadata of a field without any."""
 PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+"""Parameters of a dataclass that count."""
 ENUM_DERIVED = frozenset(
     [
         "_member_map_",
@@ -96,6 +99,7 @@ ENUM_DERIVED = frozenset(
         "__set_name__",
     ]
 )
+"""Members that `enum` derives from the others."""
 GENERATED = frozenset(
     [
         "__init__",
@@ -119,10 +123,11 @@ GENERATED = frozenset(
         "__match_args__",
     ]
 )
+"""Members that a library may generate for a class with a schema."""
 
 
 def fields_declared(cls: type) -> set[str]:
-    """Return the names that a class and its own fields bear."""
+    """Return the names of a class's own members and of its own fields."""
     found = {*vars(cls), *_names_in(cls, "__annotations__")}
     for fields in ("__dataclass_fields__", "__pydantic_fields__"):
         own, *inherited = (_names_in(each, fields) for each in cls.__mro__)
@@ -132,11 +137,11 @@ def fields_declared(cls: type) -> set[str]:
 
 def _names_in(cls: type, attribute: str) -> set[str]:
     held = vars(cls).get(attribute)
-    return set(held) if isinstance(held, dict) else set()  # of `type` it is a descriptor
+    return set(held) if isinstance(held, dict) else set()  # in `type` itself it is a descriptor
 
 
 def describe_class(walk: Walk, cls: type, name: str) -> Description:
-    """The record of a class of the user's."""
+    """Return the record of a class of the user's."""
     alike = walk.reached.setdefault(name_of(cls), [])
     if not any(each is cls for each in alike):
         alike.append(cls)
@@ -165,7 +170,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
             for part in ("default", "default_factory", "metadata"):
                 value = getattr(each, part)
                 if part == "metadata" and not value:
-                    value = NO_METADATA  # all that have none share it, but for those that were sent
+                    value = NO_METADATA  # fields without metadata share one object, except fields that were sent
                 if type(value).__name__ != "_MISSING_TYPE":
                     links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
         for field, each in (members.get("__private_attributes__") or {}).items():
@@ -198,7 +203,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> Description:
 
 
 def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
-    """Whether code that can run seems to use a member: it names it, or has the operator that calls it."""
+    """Return whether code that can run seems to use a member: by its name, or by an operator that calls it."""
     facts = walk.facts
     if name in NEVER:
         return False
@@ -210,13 +215,13 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
         return True
     if name in facts.mentioned or name in facts.limits.fields or _overrides(walk, cls, name):
         return True
-    # Of a class that stands for an argument any method may be called; what sets up the class itself is not.
+    # If a class stands for an argument, any of its methods may be called, but not what sets up the class itself.
     given = walk.function
     return isinstance(given, type) and cls in given.__mro__ and not _sets_up(member)
 
 
 def _overrides(walk: Walk, cls: type, name: str) -> bool:
-    """Whether a base that is somebody else's may call the member by a name of its own."""
+    """Return whether a base of another package's may call the member under a name of its own."""
     others = (each for each in cls.__mro__[1:-1] if module_name(each) != "builtins" and name in vars(each))
     return not name.startswith("__") and any(walk.origins.of_class(each) is not Origin.USER for each in others)
 
@@ -226,7 +231,7 @@ def _sets_up(member: Any) -> bool:
 
 
 def _is_described(cls: type) -> bool:
-    """Whether its docstring is part of the schema that a model is shown."""
+    """Return whether a class's docstring is part of the schema that a model is shown."""
     return any(each in dir(cls) for each in ("__pydantic_fields__", "__total__"))
 
 
@@ -254,8 +259,11 @@ def _is_derived(cls: type, name: str, value: Any) -> bool:
 
 
 def _is_generated(function: FunctionType, qualname: str) -> bool:
-    """Whether the standard library wrote a function for the class in which it goes by this name. Its code says where it
-    was compiled, in whatever process it is now; what it is called, for which class."""
+    """Return whether the standard library wrote a function for the class that has it under this name.
+
+    The function's code says where it was compiled, in any process. The function's name says for which class it was
+    written.
+    """
     module, code = function.__globals__.get("__name__"), function.__code__
     if isinstance(module, str) and module.startswith("namedtuple_"):
         return code.co_name == "<lambda>"
@@ -268,7 +276,7 @@ def _is_generated(function: FunctionType, qualname: str) -> bool:
 
 
 def _claim(walk: Walk, cls: type, member: Any) -> None:
-    """Says whose methods the functions of a member are, so that what they write in it is known."""
+    """Note the class whose methods the functions of a member are, so that their writes to the receiver are known."""
     step = step_of(member)
     inner = None if step is None else step.function
     for each in (

@@ -1,11 +1,11 @@
-"""What a function reaches: the walk over functions, classes, modules, constants and objects.
+"""Walk all that a function reaches: functions, classes, modules, constants and objects.
 
-Everything that is reached becomes a record: bytes of its own, and labelled links to what it reaches in turn.
-Plain data is written into the link; everything else is numbered as it is first met, so cycles end and neither
-addresses nor hash order leave a trace. The digest is over all records in that order. As the walk reads, it
-notes in a `Guard` what must stay as it is for the digest to stay true.
+Everything that is reached becomes a record: bytes of its own, and labelled links to what it reaches in turn. Plain data
+is written into the link. Anything else is numbered when it is first met: so cycles end, and neither addresses nor hash
+order change the digest. The digest is over all records in that order. As the walk reads, it notes in a `Guard` the
+conditions under which the digest stays true.
 
-What the reached code calls, sets and writes is known only when all of it is known; so the walk is repeated until
+The calls and writes of the reached code are known only when all of that code is known. So the walk is repeated until
 nothing that it asked for was found later (`musubito.identity.found`).
 """
 
@@ -51,22 +51,34 @@ from musubito.identity.write_limits import CONTAINERS, WriteLimits
 __all__ = ["Closure", "CodePart", "Walk", "called", "reach"]
 
 VERSION = b"musubito code 1"
+"""The beginning of every digest: it names this way of describing code."""
 ROUNDS = 100
+"""Number of rounds after which a walk fails."""
 FLAGS = 6
-"""How many of the facts are asked for at any time."""
+"""Number of flags at the beginning of `Facts._size()`.
+
+A walk may ask for a flag at any time, so a change of one needs another round.
+"""
 CODE = (FunctionType, MethodType, ModuleType, Namespace)
-"""Kinds of what holds others as code does, and not as data."""
+"""Types that hold other things as code does, not as data does."""
 HOLDERS = (list, tuple, dict, set, frozenset)
+"""Containers that may hold things which are only shown."""
 CONSTANTS = {each: b"a" + sha256(tokens(each)).digest() for each in (None, True, False)}
+"""References to the constants that most code names."""
 LONGEST_SHOWN = 1_000_000
+"""Characters of a text above which it is not stored with a part."""
 LONGEST_FIELD = 500
+"""Characters of a field above which the field is not stored with a part."""
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
+"""Words in a name or a text that mark a secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodePart:
-    """One thing that was reached. `name` is stable and meant for people; `source` is its text where that may
-    be shown. Only of a function is that a program.
+    """One thing that was reached.
+
+    `name` is stable and meant for people. `source` is its text, if that may be shown. The text is a program only if
+    `is_function` is true.
     """
 
     name: str
@@ -76,17 +88,18 @@ class CodePart:
 
 
 class Closure(NamedTuple):
-    """What a walk found, and the check that it is still true.
+    """The result of a walk, and the check that it is still true.
 
-    `functions` are those of the user. `observations` are the places that were read, `limits` what of them the code may
-    write. `kept` are changes by its own runs that it counts without; they last as long as it is kept.
+    `functions` are the user's functions that were reached. `observations` are the places that were read, `limits` says
+    which of them the code may write. `kept` are changes by the step's own runs that the digest leaves out. These
+    changes last as long as `kept` is referenced.
     """
 
     digest: bytes
     parts: tuple[CodePart, ...]
     untracked: tuple[str, ...]
     unidentified: tuple[str, ...]
-    """What of it is data all the same, of which nothing but the type is known."""
+    """The untracked things that are data: only their type is known."""
     state: tuple[str, ...]
     classes: Mapping[tuple[str, str], type]
     reached: Mapping[tuple[str, str], tuple[type, ...]]
@@ -102,7 +115,7 @@ class Closure(NamedTuple):
     unseen: tuple[str, ...]
     unrepeatable: tuple[Unrepeatable, ...]
     words: frozenset[str]
-    """What the user's functions and constants mention by name (see `words_of`), and the fields of classes."""
+    """The words that the user's functions and constants mention (see `words_of`), and the fields of classes."""
 
 
 def reach(
@@ -113,8 +126,11 @@ def reach(
     *,
     outermost: bool = True,
 ) -> Closure:
-    """Walks what `function` reaches; `owner` is the receiver's class where it is a method. `module`, `step`: see
-    `CodeTracker`. Not `outermost`: what is reached belongs to another walk, and is described for itself."""
+    """Walk all that `function` reaches, and return the result.
+
+    If `function` is a method, `owner` is the class of its receiver. `module` and `step` are explained at `CodeTracker`.
+    If `outermost` is false, another walk reached `function` and describes it for itself.
+    """
     facts = Facts()
     for _ in range(ROUNDS):
         facts.ask_anew()
@@ -122,7 +138,7 @@ def reach(
         walk.outermost = outermost
         walk.run()
         if facts.is_settled:
-            facts.ask_anew()  # whoever asks from now on asks no walk
+            facts.ask_anew()  # questions from now on belong to no walk
             remember_left(walk.read.taken)
             return walk.closure()
     raise RuntimeError(f"what {called(function)} writes does not settle")  # each round adds to finitely many places
@@ -134,22 +150,23 @@ def _digest_apart(module: str, value: Any) -> bytes:
 
 @dataclass(slots=True)
 class Facts:
-    """What holds for the closure as a whole, and is known only when all of it was walked."""
+    """Facts about all the reached code together, which are known only when all of it was walked."""
 
     limits: WriteLimits = field(default_factory=WriteLimits)
     given: Found = field(default_factory=Found)
-    """Functions that are handed to somebody, or held: their docstrings and annotations count."""
+    """Functions that are handed on or held: their docstrings and annotations count."""
     handed: Found = field(default_factory=Found)
-    """Names and attributes that code which can run gives away, and does not merely call."""
+    """Names and attributes that code which can run hands on, and does not merely call."""
     running: dict[int, Any] = field(default_factory=dict)
-    """What code that can run leads to, by id; only such code writes."""
+    """Things that code which can run leads to, by id. Only such code writes."""
     mentioned: Found = field(default_factory=Found)
     """Attributes that code which can run gets, and the special methods that its operators may call."""
     called_names: Found = field(default_factory=Found)
+    """Names of the methods that code which can run calls."""
     called: Found = field(default_factory=Found)
-    """Classes that are called, or whose instances are, by code that can run."""
+    """Classes that code which can run calls, or whose instances it calls."""
     late: int = 0
-    """How often something was found to be led to only after it had been described."""
+    """How often code that can run was found to lead to something only after that had been described."""
     annotations: bool = False
     """Whether reached code reads annotations: then all of them count."""
     docs: bool = False
@@ -161,27 +178,28 @@ class Facts:
     fields: Found = field(default_factory=Found)
     """Names by which reached code may read fields."""
     reads_fields: bool = False
-    """Whether it may read fields otherwise."""
+    """Whether reached code may read fields in other ways than by name."""
     whole: Found = field(default_factory=Found)
-    """The user's objects that are reached otherwise than by the names of their fields, by id."""
+    """The user's objects that are reached in other ways than by the names of their fields, by id."""
     handing: Found = field(default_factory=Found)
     """Classes whose methods hand on the object that they belong to."""
     shown: Found = field(default_factory=Found)
-    """What is reached to be shown, by id."""
+    """Things that are reached to be shown, by id."""
     used: Found = field(default_factory=Found)
-    """The ids of those that are reached otherwise, too."""
+    """The ids of shown things that are also reached in another way."""
     walked_apart: bool = False
-    """Whether what a run has left was walked in this round, by what was known then."""
+    """Whether this round walked what a run has left, with the facts that were known then."""
     _before: tuple[int | bool, ...] = ()
+    """The size at the beginning of this round."""
 
     def apart(self) -> Facts:
-        """Return the same, for a walk of what a run has left: nothing that it adds counts here."""
+        """Return a copy of the facts for a walk of what a run has left: additions to the copy do not count here."""
         self.walked_apart = True
         held = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
         return Facts(**{**held, "limits": self.limits.beside()})
 
     def ask_anew(self) -> None:
-        """Begin a round: forget what was asked for in vain."""
+        """Begin a round: forget all questions whose answer was no."""
         for each in self._found():
             each.ask_anew()
         self.limits.ask_anew()
@@ -189,7 +207,7 @@ class Facts:
 
     @property
     def is_settled(self) -> bool:
-        """Whether another round would find the same."""
+        """Return whether another round would find the same."""
         if self._size() == self._before:
             return True
         if self.walked_apart or self._flags() != self._before[:FLAGS]:
@@ -208,7 +226,10 @@ class Facts:
 
 
 class Emptied:
-    """Stands for a container to which code only adds, as if nothing were in it. `name`: that of its builtin class."""
+    """Stands for a container to which code only adds: it counts as if it were empty.
+
+    `name` is the name of the container's builtin class.
+    """
 
     __slots__ = ("name",)
 
@@ -223,8 +244,10 @@ class _Waiting(NamedTuple):
 
 
 class Walk:
-    """One walk. `link` is how a record refers to what it reaches; the queue holds what is still to be
-    described.
+    """One walk over all that a function reaches.
+
+    `link` returns the reference by which a record names what it reaches. The queue holds the things that are still to
+    be described.
     """
 
     def __init__(
@@ -237,16 +260,16 @@ class Walk:
         self.docs = facts.docs
         """Whether docstrings count in this walk."""
         self.annotations = facts.annotations
-        """Whether annotations do."""
+        """Whether annotations count in this walk."""
         self.order = facts.order
-        """Whether the order of definitions does."""
+        """Whether the order of definitions counts in this walk."""
         self.text = facts.text
-        """Whether comments and layout do."""
+        """Whether comments and layout count in this walk."""
         self.live = True
-        """Whether what is being described is led to by code that can run."""
+        """Whether code that can run leads to the thing that is being described."""
         self.guard = Guard()
         self.outermost = True
-        """Whether it is no walk within another one."""
+        """Whether no other walk has started this walk."""
         if module is None:
             if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
                 module = module_of(function)
@@ -254,35 +277,38 @@ class Walk:
                 module = home_of(function)
         self._module = module
         self.digest_apart = partial(_digest_apart, module)
-        """What a thing amounts to for itself, wherever it is reached; nothing of it is kept."""
+        """Return the digest of a thing described for itself, wherever it is reached; nothing of that walk is kept."""
         self.origins = Origins(module)
         self.unpatched: dict[int, type] = {}
-        """The classes of packages that were searched for code of the user's."""
+        """The classes of packages that were searched for the user's code, by id."""
         self.reached: dict[tuple[str, str], list[type]] = {}
-        """The user's classes, by what they are called."""
+        """The user's classes, by module and qualified name."""
         self.steps: set[str] = set()
+        """Names of the steps that were reached."""
         self.met: list[Any] = []
-        """Objects of kinds that an adapter has registered."""
+        """Objects of the classes that an adapter has registered."""
         self._entered: dict[int, Any] = {}
-        """Containers that cannot be identified and were looked into, by id."""
+        """Containers that cannot be identified and were entered, by id."""
         self._clients: dict[int, Any] = {}
-        """What connects, runs or locks, and what it holds, by id."""
+        """Objects that connect, run or lock, and the things that they hold, by id."""
         self.counting: dict[int, Any] = {}
-        """What packages hold that can be identified with all that it holds, by id."""
+        """Things held by packages that can be identified with all that they hold, by id."""
         self.not_counting: dict[int, tuple[Any, bool]] = {}
-        """What they hold that cannot, by id, and whether there is too much of it."""
+        """Things held by packages that cannot be identified, by id, each with whether it holds too much."""
         self.others: set[str] = set()
-        """The packages of others that it reaches, which count by names."""
+        """The packages of others that the code reaches: they count by names."""
         self.modules: set[str] = set()
-        """The modules of others that it names, and attributes of these, in full."""
+        """The full names of other packages' modules that the code names, and of attributes that may be modules."""
         self.owners: dict[int, tuple[type, bool]] = {}
-        """Functions that are methods: of which class, and whether their receiver is the class itself."""
+        """Functions that are methods, by id: the class, and whether the receiver is the class itself."""
         self._originals: dict[tuple[type, object, str], list[tuple[Any, FunctionType]]] = {}
-        """What was met, by whose code names it; with a function that was written where it was."""
+        """Things that were met, by type, module and name; each with a function that was written in the same place."""
         self._index: dict[tuple[int, bool], int] = {}
+        """The number of each thing, by its id and whether it is a member."""
         self._names: list[str] = []
+        """The name of each thing, by its number."""
         self._kept: list[Any] = []
-        """What was numbered, so that its id stays its own."""
+        """The numbered things, kept alive so that their ids stay their own."""
         self._namespaces: dict[int, Namespace] = {}
         self._emptied: dict[int, Emptied] = {}
         self._queue: deque[_Waiting] = deque()
@@ -293,18 +319,21 @@ class Walk:
         self._unidentified: set[str] = set()
         self._state: set[str] = set()
         self.unseen: set[str] = set()
-        """What functions read that cannot be followed, one sentence each."""
+        """One sentence for each thing that functions read and that the walk cannot follow."""
         self.at: Any = None
-        """What is being described."""
+        """The thing that is being described."""
         self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of, self._is_foreign)
         self._words: set[str] = set()
+        """The words in constants."""
         self.asks: list[tuple[int, Unrepeatable]] = []
-        """What functions ask for that is another each time, each with the number of the function."""
+        """Requests of functions whose answer differs each time, each with the number of the function."""
         self._edges: list[list[int]] = []
+        """The numbers that each record links to, by its own number."""
         self._holders: dict[int, str] = {}
+        """The names of the records that hold others as data does, by number."""
 
     def run(self) -> None:
-        """Walks until nothing that was reached is left to be described."""
+        """Walk until all that was reached is described."""
         with one_round():
             self._run()
 
@@ -316,7 +345,7 @@ class Walk:
         self.describe_all()
 
     def describe_all(self) -> None:
-        """Describes what was reached, and what that reaches."""
+        """Describe all that is queued, and all that it reaches."""
         while self._queue:
             waiting = self._queue.popleft()
             value, name, member = waiting
@@ -345,23 +374,29 @@ class Walk:
             self._record(name, description, text, is_function=is_function)
 
     def _is_foreign(self, value: Any) -> bool:
-        """Whether a value is a constant, or an object of a package that is no container."""
+        """Return whether a value is a constant, or an object that is no container and not of a class of the user's."""
         if is_atom(value):
             return True
         return not isinstance(value, (*CONTAINERS, tuple)) and self.origins.of_class(type(value)) is not Origin.USER
 
     def _digest_of(self, left: Any) -> bytes:
-        """Walk what a run has left in a place: it does not count, but what anything else makes of it does."""
+        """Return the digest of what a run has left in a place.
+
+        The left value does not count. A change that anything else makes to it does: then the digest differs.
+        """
         walk = Walk(self.function, None, self.facts.apart(), self._module, "")
         walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of), False
         walk._clients, walk.at = self._clients, self.at
         reference = walk.link(left, called(left))
         walk.describe_all()
-        # Plain data is written out in the reference, and nothing is left to be described.
+        # Plain data is written out in the reference; then nothing is left to be described.
         return sha256(walk._digest.digest() + reference).digest()
 
     def _described(self, value: Any, name: str) -> Description:
-        """Describe a class, or an object. An object whose description fails counts by its type and is not tracked."""
+        """Return the record of a class or an object.
+
+        If the description of an object fails, the object counts by its type and is listed as not tracked.
+        """
         if issubclass(type(value), type):
             return describe(self, value, name)
         known = len(self._index)
@@ -370,7 +405,7 @@ class Walk:
         except MusubitoError:
             raise
         except Exception:
-            # What the failed description linked is forgotten: how far it came may depend on the depth of the stack.
+            # Forget the links of the failed description: how far it came may depend on the depth of the stack.
             for key in list(self._index)[known:]:
                 del self._index[key]
                 self._queue.pop()
@@ -379,7 +414,7 @@ class Walk:
             return not_tracked(self, value, name)
 
     def closure(self) -> Closure:
-        """What was found."""
+        """Return the result of this walk."""
         reached = {name: tuple(classes) for name, classes in self.reached.items()}
         annotated = annotated_classes(self.function, self.owner, list(itertools.chain(*reached.values())))
         untracked, state = tuple(sorted(self._untracked)), tuple(sorted(self._state))
@@ -427,10 +462,10 @@ class Walk:
 
     @property
     def number(self) -> int:
-        """The number of what is being described."""
+        """The number of the thing that is being described."""
         return len(self._edges)
 
-    # -- for those who describe ----------------------------------------------------------------------------------------
+    # -- for the functions that describe things ------------------------------------------------------------------------
 
     def link(
         self,
@@ -442,11 +477,12 @@ class Walk:
         whole: bool = True,
         shown: bool = False,
     ) -> bytes:
-        """A reference to `value`: plain data is written out, all else is numbered and described later.
+        """Return a reference to `value`: plain data is written out, anything else is numbered and described later.
 
-        `member`: a function that is reached through the receiver of the step. Not `runs`: nothing that can
-        run seems to use it. Not `whole`: of an object only fields are reached, by their names. `shown`: it is reached
-        only to be shown.
+        - `member`: a function that is reached through the receiver of the step.
+        - `runs`: false if no code that can run seems to use the value.
+        - `whole`: false if code reaches only fields of the object, by their names.
+        - `shown`: the value is reached only to be shown.
         """
         if is_atom(value):
             if value is None or value is True or value is False:
@@ -459,7 +495,7 @@ class Walk:
             value = self.original(value)
         self.leads_to(value)
         if type(value) is dict and "__builtins__" in value and self.limits.is_open(value, foreign=True):
-            # The globals of a module, which somebody else's object holds to look up names in: not all of them count.
+            # An object of another package looks up names in the globals of a module: not all of the globals count.
             return b"n" + sha256(tokens(known_as(str(value.get("__name__"))))).digest()
         if (data := plain(self, value, name)) is not None:
             return b"p" + sha256(data).digest()
@@ -483,13 +519,13 @@ class Walk:
         return b"r%d" % number
 
     def leads_to(self, value: Any) -> None:
-        """What is being described leads to `value`."""
+        """Note that the thing that is being described leads to `value`."""
         self.limits.below(value, self.at)
         if self.is_within_client() and not isinstance(value, (FunctionType, ModuleType, type)):
             self._clients[id(value)] = value
 
     def enters(self, container: Any) -> bool:
-        """Whether a container that cannot be identified is to be looked into: for the first time, and it is small."""
+        """Return whether to enter a container that cannot be identified: it is small, and this is the first time."""
         _, is_large = self.not_counting[id(container)]
         if is_large or id(container) in self._entered:
             return False
@@ -497,21 +533,23 @@ class Walk:
         return True
 
     def is_client(self, value: Any) -> None:
-        """`value` connects, runs or locks: what it holds are settings, as far as it is small."""
+        """Note that `value` connects, runs or locks: as far as it is small, the things that it holds are settings."""
         self._clients[id(value)] = value
 
     def is_within_client(self) -> bool:
-        """Whether what is being described was reached by way of a client."""
+        """Return whether a client led to the thing that is being described."""
         return id(self.at) in self._clients
 
     def original(self, value: Any, reader: FunctionType | None = None, name: str = "") -> Any:
-        """What `value` is a copy of, if that was met: a function by its own name, an object by that by which code reads
-        it."""
+        """Return the thing that `value` is a copy of, if that was met, else `value`.
+
+        A function is looked up by its own name, an object by the name under which code reads it.
+        """
         if type(value) is FunctionType:
             reader, name = value, value.__qualname__
             place, _, last = name.rpartition(".")
             if place and not place.endswith("<locals>") and last != "<lambda>":
-                return value  # a method: its class is one in each process
+                return value  # a method: each process has one class for it
         elif reader is None or issubclass(type(value), (*CONTAINERS, type, ModuleType)) or is_atom(value):
             return value
         met = self._originals.setdefault((type(value), module_of(reader), name), [])
@@ -525,13 +563,13 @@ class Walk:
         return value
 
     def _displays(self, holder: Any) -> bool:
-        """Whether what it holds is only shown by it."""
+        """Return whether `holder` only shows what it holds."""
         if isinstance(holder, HOLDERS):
             return self.is_shown(holder)
         return displays(module_of(holder) if isinstance(holder, FunctionType) else module_name(type(holder)))
 
     def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True, shown: bool = False) -> bytes:
-        """A reference to what is bound to a name; plain data becomes a part of its own."""
+        """Return a reference to a value that is bound to a name; plain data becomes a part of its own."""
         reference = self.link(value, self.called(value, name), runs=runs, whole=whole, shown=shown)
         if not reference.startswith(b"r"):
             self._words.update(words_in(value))
@@ -539,48 +577,49 @@ class Walk:
         return reference
 
     def links(self, pairs: Iterable[tuple[Any, Any]], name: str) -> list[tuple[str, bytes]]:
-        """References to several things that are reached from what is called `name`, by their labels."""
+        """Return references, with their labels, to several things that a thing called `name` leads to."""
         return [(str(label), self.link(each, self.called(each, f"{name}.{label}"))) for label, each in pairs]
 
     def called(self, value: Any, name: str) -> str:
-        """What a part is called: functions, classes and modules by their own name, all else by where it is
-        bound.
+        """Return the name of a part.
+
+        Functions, classes and modules have names of their own. Anything else gets `name`, which says where it is bound.
         """
         if isinstance(value, ModuleType):
             return known_as(value.__name__)
         return called(value) if isinstance(value, FunctionType | type) else name
 
     def namespace(self, names: dict[str, Any]) -> Namespace:
-        """One and the same object for the same globals."""
+        """Return the one `Namespace` that stands for these globals."""
         return self._namespaces.setdefault(id(names), Namespace(names))
 
     def emptied(self, container: Any) -> Emptied:
-        """Return one and the same object for the same container."""
+        """Return the one `Emptied` that stands for this container."""
         return self._emptied.setdefault(id(container), Emptied(builtin_base(type(container)).__name__))
 
     def not_tracked(self, name: str, value: Any) -> None:
-        """`value` could only be counted by its type."""
+        """Note that `value` counts by its type alone."""
         self._untracked.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
     def not_identified(self, name: str, value: Any) -> None:
-        """`value` is data, and could only be counted by its type."""
+        """Note that `value` is data and yet counts by its type alone."""
         self.not_tracked(name, value)
         self._unidentified.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
     def not_found(self, module: str, error: BaseException) -> None:
-        """A module that the code imports itself cannot be looked into."""
+        """Note that a module which the user's code imports cannot be described, because its import fails."""
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
 
     def is_shown(self, value: Any) -> bool:
-        """Whether `value` is reached only to be shown."""
+        """Return whether `value` is reached only to be shown."""
         return id(value) in self.facts.shown and id(value) not in self.facts.used
 
     def is_state(self, name: str) -> None:
-        """The reached code itself writes this."""
+        """Note that the reached code itself writes the place of this name."""
         self._state.add(name)
 
     def calls(self, value: Any) -> None:
-        """Code that can run calls `value`."""
+        """Note that code which can run calls `value`."""
         cls = value if isinstance(value, type) else type(value)
         for each in (*cls.__mro__, type(cls)):
             if self.origins.of_class(each) is Origin.USER:
@@ -606,7 +645,7 @@ class Walk:
 
 
 def may_be_shown(value: Any) -> bool:
-    """Whether an object is of a kind that shows something, or a container, which may hold such."""
+    """Return whether an object is of a class that shows something, or a container, which may hold such an object."""
     if isinstance(value, HOLDERS):
         return True
     kind = kind_of(value)
@@ -614,8 +653,8 @@ def may_be_shown(value: Any) -> bool:
 
 
 def called(value: Any) -> str:
-    """Return what a function, a class or an object of a class is called: its module and its qualified name."""
-    # What cannot be called has no name of its own; to ask it for one may run code of its class.
+    """Return the name of a function, a class or an object's class: its module and its qualified name."""
+    # An object that cannot be called has no name of its own; asking for one may run code of its class.
     if issubclass(type(value), type):
         return f"{module_name(value)}.{name_of(value)[1]}"
     qualname = (getattr(value, "__qualname__", None) if callable(value) else None) or type(value).__qualname__
@@ -624,19 +663,19 @@ def called(value: Any) -> str:
 
 
 def _escaped(text: str | None) -> str | None:
-    """Text that can be stored, whatever surrogates stand in it."""
+    """Return the text with escapes for surrogates, so that it can be stored."""
     return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _prompt_of(value: Any) -> str | None:
-    """The text that an object holds to be read by a model, in a field that is called so; no other field is shown."""
+    """Return the texts that an object holds for a model, in fields with such names; no other field is shown."""
     held = fields_of(value) or {}
     texts = [each for name, each in held.items() if type(each) is str and type(name) is str and _is_for_models(name)]
     return "\n".join(text for text in texts if _shown("", text)) or None
 
 
 def _settings_of(value: Any) -> str | None:
-    """Return the short plain fields of an object, a line each; none that is called like a secret."""
+    """Return the short plain fields of an object, one a line; fields with the name of a secret are left out."""
     held = fields_of(value) or {}
     plain = {name: each for name, each in held.items() if type(name) is str and type(each) in ATOMS}
     shown = ((name, _shown(name, each)) for name, each in sorted(plain.items()) if not is_secret(name))
@@ -649,8 +688,10 @@ def _is_for_models(name: str) -> bool:
 
 
 def _shown(name: str, value: Any) -> str | None:
-    """The text of a constant, unless it is called like a secret or has something in it that is. What a default is
-    called its parameter says, which is not known here."""
+    """Return the text of a constant, or None if its name or its text looks like a secret.
+
+    The default of a parameter has no text: the parameter's name, which might be that of a secret, is not known here.
+    """
     if any(word in name.lower() for word in SECRET) or "(default " in name:
         return None
     try:

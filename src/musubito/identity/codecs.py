@@ -1,14 +1,13 @@
-"""The artifact encoding: a format byte, then msgpack, from which an equal value of the same type comes
-back.
+"""Encode artifacts: a format byte, then msgpack, from which an equal value of the same type is decoded.
 
-Dict order is kept; sets are written in the order of their elements' bytes, so that equal values give equal
-bytes in every process. Sharing is not kept: a list that occurs twice comes back as two lists. What is read
-may be any bytes at all: `decode_value` gives back a value or raises `ArtifactUnreadable`, builds only the
-types of this package's tables, and runs no code of the user's.
+Dict order is kept. Sets are written in the order of their elements' bytes: so equal values have equal bytes in every
+process. Sharing is not kept: a list that occurs twice is decoded as two lists. The decoder may be given any bytes.
+`decode_value` returns a value or raises `ArtifactUnreadable`. It builds only the types in this package's tables, and
+runs no code of the user's.
 """
 
 # ruff: noqa: TRY300
-# Whatever stored bytes make others raise, they are unreadable.
+# Stored bytes may make other code raise anything: then they are unreadable.
 
 from __future__ import annotations
 
@@ -37,33 +36,40 @@ __all__ = [
 ]
 
 FORMAT = b"\xa1"
+"""The first byte of every artifact; it names this encoding."""
 RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.DERIVED, Code.PYDANTIC, Code.RESULT))
+"""Ext codes of instances of classes."""
 _MEMBERS = (Code.ENUM, Code.FLAG)
+"""Ext codes of members of enums."""
 
-# ormsgpack reads nested containers on the C stack, up to 1022 levels for each payload, and each ext holds a
-# payload of its own. What the writer makes fits these limits; what others made must not overflow the stack.
+# ormsgpack reads nested containers on the C stack, up to 1022 levels for each payload, and each ext holds a payload of
+# its own. The writer's bytes fit these limits. Bytes from elsewhere must not overflow the stack.
 _TRUSTED_EXTS = 2
+"""Number of nested exts whose payloads are not measured."""
 _MAX_NESTING = 256
+"""Levels of arrays and maps that one payload may nest."""
 _ROOM = 3400
+"""Levels of arrays, maps and exts that may be open at a time."""
 _SHORT = 48
+"""Bytes below which a payload's length bounds its nesting."""
 
 
 def encode_value(value: object) -> bytes:
-    """The bytes from which `decode_value` makes an equal value again; `EncodingError` if there are none."""
+    """Return the bytes from which `decode_value` makes an equal value; raise `EncodingError` if there are none."""
     return FORMAT + ArtifactPacker().pack(value)
 
 
 def encode_output(value: object) -> tuple[bytes, frozenset[type]]:
-    """The bytes of `encode_value`, and the classes by which the value is put together again."""
+    """Return the bytes of `encode_value`, and the classes that rebuild the value."""
     packer = ArtifactPacker()
     return FORMAT + packer.pack(value), frozenset(packer.classes)
 
 
 def decode_value(payload: bytes | bytearray, classes: Mapping[tuple[str, str], type]) -> object:
-    """The value that was encoded; `ArtifactUnreadable` for anything else.
+    """Return the value that was encoded; raise `ArtifactUnreadable` for any other bytes.
 
-    `classes` are those that the step's code reaches, by module and qualified name; others are looked for in
-    modules that are imported already.
+    `classes` are the classes that the step's code reaches, by module and qualified name. Other classes are looked up in
+    modules that are already imported.
     """
     if payload[:1] != FORMAT:
         raise ArtifactUnreadable("the payload is in no format that this version of Musubito reads")
@@ -78,7 +84,7 @@ def decode_value(payload: bytes | bytearray, classes: Mapping[tuple[str, str], t
 
 
 def take_apart(value: object) -> tuple[int, object]:
-    """The ext code and parts of a value that msgpack has no type for, or `UnsupportedError`."""
+    """Return the ext code and parts of a value that msgpack has no type for, or raise `UnsupportedError`."""
     kind = KINDS.get(type(value))
     if kind is not None:
         return kind.code, kind.split(value)
@@ -106,14 +112,14 @@ def _describe(value: object) -> str:
 
 
 class ArtifactPacker(Packer):
-    """Writes artifacts; `classes` are those of the records it met."""
+    """Writes artifacts; `classes` are the classes of the records that it met."""
 
     option = IN_ORDER
 
     __slots__ = ()
 
     def split(self, value: object) -> tuple[int, object]:
-        """As in `Packer`; an instance that could not be put together again is refused."""
+        """Return the code and parts as `Packer` does; refuse an instance that could not be rebuilt."""
         code, parts = take_apart(value)
         if code in RECORDS:
             if why := unfit(value):
@@ -123,7 +129,7 @@ class ArtifactPacker(Packer):
 
 
 class _Reader:
-    """Puts together what one payload holds."""
+    """Builds the value that one payload holds."""
 
     __slots__ = ("classes", "depth", "interrupt", "problem", "room")
 
@@ -165,14 +171,17 @@ class _Reader:
 _FIXED_SIZES = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8} | {
     0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17
 }  # fmt: skip
+"""Bytes after the head of a value of fixed size."""
 _LENGTH_SIZES = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)} | {
     0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)
 }  # fmt: skip
+"""Bytes of the length after the head of a value, and of the ext code after that length."""
 _COUNT_SIZES = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+"""Bytes of the count after the head of a container, and the values for each count."""
 
 
 def nesting(data: bytes) -> int:
-    """How deep arrays and maps nest in `data` at most; the payloads of exts are not entered."""
+    """Return the most levels at which arrays and maps nest in `data`; the payloads of exts are not entered."""
     if len(data) < _SHORT:
         return len(data)
     open_items = [1]

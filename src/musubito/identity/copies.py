@@ -1,9 +1,9 @@
-"""Copies of one and the same thing, that came to this process by several ways.
+"""Recognise copies of one thing that reached this process in several ways.
 
-cloudpickle sends functions with copies of the globals that they name. What a step and a method of a class both name is
-one thing where they were written, but two where they were sent apart; the class itself is one in each process, and
-whoever sends an instance of it replaces its methods, even in the process that it was sent from. Copies count as the
-one thing that they are copies of, as long as they are equal in all that they lead to.
+cloudpickle sends functions with copies of the globals that they name. If a step and a method of a class name the same
+thing, it is one thing where they were written. If the two were sent apart, there are two copies of it. A class is one
+in each process. Sending an instance of it replaces its methods, even in the process that it was sent from. Copies count
+as the one thing that they are copies of, as long as they are equal in all that they lead to.
 """
 
 from __future__ import annotations
@@ -29,18 +29,24 @@ if TYPE_CHECKING:
 __all__ = ["is_copy", "may_be_copies"]
 
 NAMING = GLOBALS | {"LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"}
+"""Instructions that name a global."""
 CONTAINERS = (list, tuple)
+"""Containers whose items are compared one by one."""
 
 Pairs: TypeAlias = list[tuple[Any, Any]]
+"""Pairs of things that must be equal."""
 
 
 def may_be_copies(a: FunctionType, b: FunctionType) -> bool:
-    """Whether one of them was sent, and not together with the other."""
+    """Return whether one of two functions was sent, and not together with the other."""
     return a.__globals__ is not b.__globals__ and SENT in (a.__code__.co_filename, b.__code__.co_filename)
 
 
 def is_copy(first: Any, other: Any, guard: Guard) -> bool:
-    """Whether two things are equal in all that they lead to. `guard` notes what must stay as it is in `other`."""
+    """Return whether two things are equal in all that they lead to.
+
+    `guard` notes what must stay the same in `other`.
+    """
     pending: Pairs = [(first, other)]
     taken_for_granted: set[tuple[int, int]] = set()
     while pending:
@@ -56,7 +62,7 @@ def is_copy(first: Any, other: Any, guard: Guard) -> bool:
 
 
 def _parts(a: Any, b: Any, guard: Guard) -> Pairs | None:
-    """What else must be equal for two things of one type to be so; None if they are not."""
+    """Return what else must be equal for two things of one type to be equal; None if they are not."""
     kind = type(a)
     if kind is FunctionType:
         return _of_functions(a, b, guard)
@@ -126,11 +132,11 @@ def _called(function: FunctionType) -> tuple[object, str]:
 
 
 def _same_annotation(a: Any, b: Any) -> bool:
-    # Of other objects it is not known what their `__eq__` does.
+    # It is not known what the `__eq__` of other objects does.
     comparable = type(a) is str or typing.get_origin(a) is not None
     return a is b or (type(a) is type(b) and comparable and bool(a == b))
 
 
 def _named(code: CodeType) -> set[str]:
-    """The globals that the code or code nested in it names."""
+    """Return the globals that the code or code nested in it names."""
     return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname in NAMING}

@@ -1,10 +1,12 @@
-"""What a value that code reaches amounts to, by what kind of thing it is.
+"""Describe a value that code reaches, by the kind of thing that the value is.
 
-The user's classes count with all their members, the user's objects by class and fields. Values of the
-standard library count by content where they have one. Things of other packages count by name, their objects
-by type and the fields that are data, by the declared fields of a dataclass or pydantic model, or by what
-`__musubito_identity__()` says. What is left (clients, locks, loggers) counts by type and is not tracked.
-Secrets count by type alone.
+- The user's classes count with all their members, the user's objects by class and fields.
+- Values of the standard library count by their content, if they have one.
+- Functions, classes and modules of other packages count by name.
+- Objects of other packages count by type and the fields that are data, or by the return value of
+  `__musubito_identity__()`. A dataclass or pydantic model counts by its declared fields.
+- Anything else counts by type and is not tracked: clients, locks, loggers.
+- Secrets count by type alone.
 """
 
 from __future__ import annotations
@@ -50,19 +52,20 @@ if TYPE_CHECKING:
 __all__ = ["builtin_base", "describe", "is_atom", "plain"]
 
 PLAIN = frozenset({dict, OrderedDict, bytearray, list, tuple, set, frozenset, deque})
-"""Containers of Python's own whose content says all of them."""
+"""Builtin containers whose content is all that they hold."""
 ELSEWHERE = frozenset({"run_in_executor", "to_thread"})
-"""Functions that merely call, in another thread, what they are given: so do frameworks run sync code in async."""
+"""Functions that merely call their argument in another thread: frameworks run sync code from async code with them."""
 DEPTH = 100
+"""Levels of nesting below which a container is not plain data."""
 
 
 def is_atom(value: Any) -> bool:
-    """Whether it is one immutable constant."""
+    """Return whether a value is one immutable constant."""
     return type(value) in ATOMS
 
 
 def plain(walk: Walk, value: Any, name: str) -> bytes | None:
-    """The encoding of what is plain data through and through, as it counts; else None."""
+    """Return the encoding of a value that is plain data throughout, as it counts; else None."""
     dicts: list[Any] = []
     value = _plain(walk, value, name, dicts, 0)
     if value is ABSENT:
@@ -73,15 +76,15 @@ def plain(walk: Walk, value: Any, name: str) -> bytes | None:
         return None
     orders = [keys for keys in dicts if len(keys) > 1]
     if orders:
-        data += canonical(orders)  # the encoding of a dict leaves its order out, which code can see
+        data += canonical(orders)  # the encoding of a dict leaves out its order, which code can see
     return data
 
 
 def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
-    """Return plain data as it counts: itself, or made anew where runs have changed what it holds; else ABSENT. What the
-    code writes by name is described entry by entry.
+    """Return plain data as it counts: itself, or a copy where runs have changed what it holds; else ABSENT.
 
-    `dicts` takes the keys of each dict, in their order.
+    Containers that the code writes by name are described entry by entry. `dicts` takes the keys of each dict, in their
+    order.
     """
     cls = type(value)
     if cls in ATOMS:
@@ -110,8 +113,8 @@ def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int
 
 
 def describe(walk: Walk, value: Any, name: str) -> Description:
-    """The record of anything but the user's own functions and modules."""
-    # By its type throughout: a proxy may say that it is of another class.
+    """Return the record of anything but the user's own functions and modules."""
+    # `type()` throughout: a proxy may claim another class.
     cls = type(value)
     step = step_of(value)
     if step is not None:
@@ -167,8 +170,9 @@ def _by_name(value: Any) -> Description:
 
 
 def _function(walk: Walk, value: FunctionType, name: str) -> Description:
-    """A function of somebody else's: by the name of its code, with what it was wrapped around and closed
-    over.
+    """Describe a function that is not the user's: by the name of its code, and by the values that it holds.
+
+    It holds its closure, its defaults and the function that it wraps.
     """
     module = value.__globals__.get("__name__")
     own = tokens("named", known_as(module) if isinstance(module, str) else "", value.__code__.co_qualname)
@@ -230,7 +234,10 @@ def _wrapper(attributes: tuple[str, ...]) -> Callable[[Walk, Any, str], Descript
 
 
 def _property(walk: Walk, value: property, name: str) -> Description:
-    """What sets it is not run by code that only gets it."""
+    """Describe a property.
+
+    Code that only gets the property does not run its setter.
+    """
     links, stored = [], walk.limits.fields
     for each, names in (("fget", walk.facts.mentioned), ("fset", stored), ("fdel", stored)):
         part = getattr(value, each)
@@ -281,9 +288,7 @@ def _member(walk: Walk, value: Enum, name: str) -> Description:
 
 
 def _container(walk: Walk, value: Any, name: str) -> Description:
-    """A builtin container, or an object of a class derived from one, with something in it that is not plain
-    data.
-    """
+    """Describe a builtin container, or an object of a class derived from one, that holds more than plain data."""
     cls, base = type(value), builtin_base(type(value))
     own, links = tokens("container", base.__name__), []
     if isinstance(value, defaultdict):
@@ -305,7 +310,7 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
         fixed = isinstance(value, tuple | frozenset)
         held = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
         if isinstance(value, set | frozenset) or walk.is_shown(value):
-            # In which order things are shown is often that of a set.
+            # The order in which things are shown is often that of a set.
             held = _in_order(walk, tuple(held), name)
         for each in held:
             may_be_read(walk, each)
@@ -317,7 +322,7 @@ def _container(walk: Walk, value: Any, name: str) -> Description:
 
 
 def builtin_base(cls: type) -> type:
-    """Return the class of Python's that a container is of."""
+    """Return the builtin class that a container is of."""
     return next(each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object)
 
 
@@ -338,8 +343,10 @@ def _sortable(walk: Walk, value: Any, name: str) -> bytes:
 
 
 def _in_order(walk: Walk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:
-    """The items of a set, in an order that follows from what they are; objects that are alike in all else by what each
-    amounts to for itself."""
+    """Return the items of a set, in an order that follows from what they are.
+
+    Objects that are alike in all else are ordered by the digest of each.
+    """
     keys = [_sortable(walk, each, name) for each in items]
     if walk.outermost and len(set(keys)) < len(keys):
         often = Counter(keys)
@@ -416,3 +423,4 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], Description]]] = [
     (BaseException, _exception),
     (typing.TypeVar, describe_typing),
 ]
+"""How values of each type are described, in the order in which the types are tried."""

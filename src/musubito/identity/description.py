@@ -1,4 +1,4 @@
-"""A record of something that was reached, and how to look at a thing without running its code."""
+"""Define the record of a reached thing, and look at things without running their code."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from musubito.model import StepDefinition
 __all__ = ["ABSENT", "ATOMS", "Description", "contents", "fields_of", "slot_of", "static", "step_of"]
 
 ABSENT: Any = object()
+"""Stands for a value that is not there."""
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})
+"""Types of the constants that hold nothing and cannot change."""
 
 
 class Description(NamedTuple):
-    """A record: bytes of its own, and labelled references to what it reaches. `named`: it counts by its name
-    alone.
+    """A record: bytes of its own, and labelled references to what the thing reaches.
+
+    `named`: the thing counts by its name alone.
     """
 
     own: bytes
@@ -24,7 +27,7 @@ class Description(NamedTuple):
 
 
 def static(value: Any, name: str) -> Any:
-    """An attribute that is really there, or ABSENT; looked up without running its own `__getattr__`."""
+    """Return an attribute that is really there, or ABSENT, without running a `__getattr__`."""
     for cls in type(value).__mro__:
         if name in vars(cls):
             return vars(cls)[name]
@@ -33,7 +36,7 @@ def static(value: Any, name: str) -> Any:
 
 
 def fields_of(value: Any, where: str = "__dict__") -> dict[Any, Any] | None:
-    """An object's `__dict__` (or another dict that it keeps its fields in), if it has one."""
+    """Return an object's `__dict__`, or another dict in which it keeps fields, or None without one."""
     try:
         held = object.__getattribute__(value, where)
     except AttributeError:
@@ -42,7 +45,7 @@ def fields_of(value: Any, where: str = "__dict__") -> dict[Any, Any] | None:
 
 
 def slot_of(value: Any, name: str) -> Any:
-    """What an object holds in a slot, or by its class, or ABSENT; its own code is not asked."""
+    """Return the value in a slot of an object, or in its class, or ABSENT, without running the object's code."""
     member = static(value, name)
     if isinstance(member, MemberDescriptorType):
         try:
@@ -53,7 +56,7 @@ def slot_of(value: Any, name: str) -> Any:
 
 
 def contents(cell: CellType | None) -> Any:
-    """What a cell holds, or ABSENT."""
+    """Return the value in a cell, or ABSENT."""
     try:
         return ABSENT if cell is None else cell.cell_contents
     except ValueError:
@@ -61,7 +64,7 @@ def contents(cell: CellType | None) -> Any:
 
 
 def step_of(value: Any) -> StepDefinition | None:
-    """The definition that a step carries, or None for anything else."""
+    """Return the definition that a step carries, or None for anything else."""
     if static(value, "__musubito_step__") is ABSENT:
         return None
     step = value.__musubito_step__

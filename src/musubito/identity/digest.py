@@ -1,8 +1,8 @@
-"""Digests of inputs and of payloads.
+"""Compute the digests of inputs and of payloads.
 
-`digest_input` runs at every call of every step. Arguments of plain data, which are most, go through
-ormsgpack in one go; all others through an `IdentityPacker`, which gives the same bytes for plain data. A
-long text counts by its SHA-256: hashing it is several times cheaper than having it packed first.
+`digest_input` runs at every call of every step. Arguments of plain data, which are most, are written by ormsgpack
+alone. Others are written by an `IdentityPacker`, which writes the same bytes for plain data. A long text counts by its
+SHA-256: to hash it is several times cheaper than to pack it first.
 """
 
 from __future__ import annotations
@@ -30,17 +30,27 @@ REMEDY_OF_METHODS = (
     "`__musubito_identity__()` that says which object it is, leave it out with StepConfiguration(inputs=(...)), "
     "which names the arguments that count, or make the method a function of what it needs"
 )
+"""The remedy for a method whose object has no identity."""
 
 _LONG_TEXT = 4096
+"""Characters from which on a text counts by its SHA-256."""
 _SHORT_DIGEST = 16
+"""Bytes of a short digest."""
 _NO_TEXTS: Mapping[bytes, str] = MappingProxyType({})
+"""Stands for no long texts."""
 _MOSTLY_PLAIN = frozenset((str, int, float, bool, type(None), list, dict))
+"""Types of arguments for which ormsgpack alone is tried."""
 
 
 class InputDigest(NamedTuple):
-    """The SHA-256 of a call's arguments, the results found in them in the order in which they count, and the classes of
-    the records in them and in those results; with the bytes that were hashed, and the long texts that stand in them by
-    their SHA-256."""
+    """The digest of a call's arguments, and what was found in them.
+
+    - `digest` is the SHA-256 of the arguments.
+    - `results` are the results in them, in the order in which they count.
+    - `classes` are the classes of the records in them and in those results.
+    - `packed` are the bytes that were hashed.
+    - `texts` are the long texts that stand in these bytes, by their SHA-256.
+    """
 
     digest: bytes
     results: Sequence[MusubitoResult[Any]]
@@ -50,7 +60,7 @@ class InputDigest(NamedTuple):
 
 
 def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest:
-    """What identifies the arguments of a call of `operation`; `InputError` for one that has no identity."""
+    """Return the digest of a call's arguments; raise `InputError` for an argument without an identity."""
     for value in arguments.values():
         kind = type(value)
         if kind not in _MOSTLY_PLAIN or (kind is str and len(value) >= _LONG_TEXT):  # type: ignore[arg-type]
@@ -63,14 +73,14 @@ def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest
         else:
             # These bytes may begin a buffer; mostly they are lengths or letters.
             if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed) or not holds_buffer(arguments):
-                # What InputDigest(...) would do, without its Python-level constructor.
+                # The same as InputDigest(...), without its Python-level constructor.
                 digest = sha256(IDENTITY_FORMAT + packed).digest()
                 return tuple.__new__(InputDigest, (digest, (), (), packed, _NO_TEXTS))
     return _digest_with_care(operation, arguments)
 
 
 def argument_digests(arguments: Mapping[str, object]) -> dict[str, bytes]:
-    """A short digest of each argument, by which the one that changed can be told."""
+    """Return a short digest of each argument, by which to tell the one that changed."""
     return {
         name: sha256(IDENTITY_FORMAT + IdentityPacker().pack(_shorten(value))).digest()[:_SHORT_DIGEST]
         for name, value in arguments.items()
@@ -78,7 +88,7 @@ def argument_digests(arguments: Mapping[str, object]) -> dict[str, bytes]:
 
 
 def content_digest(payload: bytes | bytearray) -> bytes:
-    """The SHA-256 of an encoded payload: its artifact id, and the proof that it is intact."""
+    """Return the SHA-256 of an encoded payload: its artifact id, and the proof that it is intact."""
     return sha256(payload).digest()
 
 

@@ -1,8 +1,8 @@
-"""Environment variables that code reads by a name that is known: they count with a digest of their value.
+"""Count the environment variables that code reads by a known name, with a digest of their value.
 
-Whatever leads to `os.environ` or `os.getenv`, under whatever name, is found by what it is. The value itself is neither
-kept nor shown. A variable called like a secret does not count, so that a rotated key costs nothing. A name that is
-computed cannot be followed: it is listed as not tracked.
+Every way to `os.environ` or `os.getenv`, under any name, is recognised by the object that it leads to. The value itself
+is neither kept nor shown. A variable with the name of a secret does not count, so that a rotated key costs nothing. A
+name that is computed cannot be followed: it is listed as not tracked.
 """
 
 from __future__ import annotations
@@ -38,25 +38,30 @@ __all__ = [
 ]
 
 COMPUTED: Final = "the environment, by a name that is computed or as a whole"
+"""How a read by a computed name is listed."""
 READERS: Final = frozenset({"get", "__getitem__", "__contains__", "setdefault", "pop"})
 """Methods of a mapping that look at one key."""
 READ_OF: Final = frozenset({"environ", "environb", "getenv", "getenvb"})
+"""Names by which code gets at the environment."""
 WRITERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
+"""Methods of a mapping that write one key."""
 
 UNSEEN: Final = ("env_nested_delimiter", "secrets_dir", "cli_parse_args", "json_file", "toml_file", "yaml_file")
-"""Options of settings by which other things than variables of the fields' names fill them; an `env_file` is a file that
-the step reads."""
+"""Options of settings that fill fields from elsewhere than variables of the fields' names.
+
+An `env_file` is not among them: the step reads it as a file.
+"""
 
 
 def is_environment(value: Any) -> bool:
-    """Whether a value is the environment, or a method of it: both count by the names that are read with them."""
+    """Return whether a value is the environment, or a method of it: both count by the names that are read with them."""
     if type(value) is MethodType:
         value = value.__self__
     return value is os.environ or value is getattr(os, "environb", os.environ)
 
 
 def environment_links(walk: Walk, function: FunctionType, name: str, text: Text) -> list[tuple[str, bytes]]:
-    """Return references to the variables that a function reads; what cannot be followed is listed as not tracked."""
+    """Return references to the variables that a function reads; other reads are listed as not tracked."""
     led = [(read, led_to(function, read)) for read in text.scan.reads]
     reads = [read for read, each in led if _is_accessor(each.value)]
     hidden = text.source is None and any(each.value is os for _, each in led) and _says_environ(function)
@@ -64,7 +69,7 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Text)
         return []
     if text.source is None:
         names, written = keys_in_bytecode(function, reads), set[str | None]()
-        # A module that the function imports itself is in a local, which instructions do not tell apart.
+        # A module that the function itself imports is in a local, which instructions do not tell apart.
         names |= {None} if hidden else set()
     else:
         found = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
@@ -81,7 +86,7 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Text)
 
 
 class Variable:
-    """An environment variable, as something that code leads to."""
+    """An environment variable, as a thing that code leads to."""
 
     __slots__ = ("name",)
 
@@ -90,6 +95,7 @@ class Variable:
 
 
 _variables: Final[dict[str, Variable]] = {}
+"""The variables that code leads to, by name."""
 
 
 def _links(walk: Walk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
@@ -99,15 +105,19 @@ def _links(walk: Walk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
 
 
 def describe_variable(walk: Walk, variable: Variable) -> Description:
-    """Return the record of a variable, which is a part without a text. What a run of the step has set counts with what
-    was there before, as any place does that code reads."""
+    """Return the record of a variable, which is a part without a text.
+
+    As with any place that code reads, a variable that a run of the step has set counts with its value before that.
+    """
     held = walk.read.name(_raw(), _key(variable.name), f"environment {variable.name}")
     return Description(tokens("environment", None if held is ABSENT else sha256(_bytes(held)).digest()), [])
 
 
 def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
-    """Return references to the variables that fill the fields of a `pydantic_settings.BaseSettings` class that reached
-    code calls. What fills them otherwise is listed as not tracked."""
+    """Return references to the variables that fill the fields of a settings class that reached code calls.
+
+    The class is derived from `pydantic_settings.BaseSettings`. Other ways to fill its fields are listed as not tracked.
+    """
     if id(cls) not in walk.facts.called or not any(map(_is_settings, cls.__mro__[1:])):
         return []
     config, names = getattr(cls, "model_config", {}), set[str]()
@@ -139,7 +149,7 @@ def _definer(cls: type, name: str) -> type:
 
 
 def _raw() -> Any:
-    """The mapping in which the environment keeps the same objects until they are set anew."""
+    """Return the mapping in which the environment keeps the same objects until they are set again."""
     return getattr(os.environ, "_data", os.environ)
 
 
@@ -157,10 +167,13 @@ def _is_accessor(value: Any) -> bool:
 
 
 class KeysUsed:
-    """The keys that one function reads and writes of a mapping that all share; None among them is a computed key."""
+    """The keys that one function reads and writes of a mapping that the whole process shares.
+
+    None among them is a computed key.
+    """
 
     def __init__(self, function: FunctionType, occurrences: Occurrences, leads_to_it: Callable[[Any], bool]) -> None:
-        """`leads_to_it`: whether a value is the mapping, or a way to get at it."""
+        """Collect the keys; `leads_to_it` tells whether a value is the mapping, or a way to get at it."""
         self.read: set[str | None] = set()
         self.written: set[str | None] = set()
         self._function = function
@@ -190,7 +203,7 @@ class KeysUsed:
             case ast.Attribute(attr=method, value=value) if value is node:
                 self._call(around, method)
             case ast.Assign() if id(node) in self._occurrences.aliased:
-                pass  # the local's own uses are seen where it is read
+                pass  # the uses of the local are seen where it is read
             case _:
                 self.read.add(None)
 
@@ -224,7 +237,7 @@ class KeysUsed:
             self.written.add(name)
 
     def _constant(self, node: ast.expr) -> str | None:
-        """The text that an expression always is: a literal, a name bound to one, or several of them in a row."""
+        """Return the text that an expression always is: a literal, a name bound to one, or several of them in a row."""
         match node:
             case ast.Constant(value=str() | bytes() as value):
                 return value if isinstance(value, str) else os.fsdecode(value)
@@ -245,7 +258,7 @@ class KeysUsed:
         return led.value if isinstance(led.value, str) else os.fsdecode(led.value)
 
     def _is_parameter(self, node: ast.expr) -> bool:
-        """Whether it is a default that a caller may replace."""
+        """Return whether the expression is a default that a caller may replace."""
         return isinstance(node, ast.Name) and node.id in defaults_of(self._function)
 
 
@@ -255,7 +268,7 @@ def _says_environ(function: FunctionType) -> bool:
 
 
 def keys_in_bytecode(function: FunctionType, reads: list[Read]) -> set[str | None]:
-    """Return the names that follow each access in the instructions; None where none does."""
+    """Return the names that follow each access in the instructions, with None for an access without one."""
     names: set[str | None] = set()
     for read in reads:
         for key in [*keys_of(function.__code__, read.name, read.attributes)] or [None]:

@@ -1,7 +1,7 @@
-"""What becomes of a value in the function that asked for it: whether anybody but a logger gets it.
+"""Follow a value in the function that asked for it: whether anything but a logger receives it.
 
-The value is followed by operators, texts and locals, through the one function. Whatever else is done with it is taken
-for a use.
+The value is followed by operators, texts and locals, within this one function. Anything else that is done with it
+counts as a use.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ __all__ = ["Escapes", "bound_to", "definition_of"]
 LOGS: Final = frozenset(
     "trace debug info success warning warn error exception critical fatal log write_log".split()  # noqa: SIM905
 )
+"""Methods of loggers that take what is logged."""
 LOGGERS: Final = frozenset({"logging", "loguru", "structlog"})
+"""Packages of loggers."""
 PASSED_THROUGH: Final = frozenset(
     f"builtins.{name}"
     for name in "abs divmod float format int max min repr round str sum".split()  # noqa: SIM905
 )
-"""Builtins whose result is another form of what they are given."""
+"""Builtins whose result is another form of their argument."""
 SINKS: Final = frozenset(
     ["builtins.print", "time.sleep", "asyncio.tasks.sleep", "_warnings.warn", "warnings.warn"]
     + [f"logging.{name}" for name in LOGS]
 )
-"""Functions whose arguments get nowhere that a caller sees."""
+"""Functions whose arguments reach nothing that a caller sees."""
 
 
 class Escapes:
@@ -40,7 +42,7 @@ class Escapes:
         self._occurrences = occurrences
 
     def from_function(self, node: ast.AST) -> bool:
-        """Return whether what an expression gives gets anywhere but to a logger, a screen or a clock that waits."""
+        """Return whether the value of an expression reaches anything but a logger, a screen or a clock that waits."""
         return self._escapes(node, set())
 
     def _escapes(self, node: ast.AST, seen: set[str]) -> bool:
@@ -87,7 +89,7 @@ class Escapes:
             node = around
 
     def _stays(self, target: ast.AST, seen: set[str]) -> bool:
-        """Whether what a local is bound to gets nowhere from there."""
+        """Return whether the value of a local reaches nothing from there."""
         if not isinstance(target, ast.Name) or self._is_outer(target.id):
             return False
         if target.id in seen:
@@ -118,10 +120,10 @@ class Escapes:
         return led is not None and not led.rest and definition_of(led.value) in PASSED_THROUGH
 
     def _is_sink(self, func: ast.expr) -> bool:
-        """Whether a call hands its arguments to a logger, a screen or a clock that waits."""
+        """Return whether a call hands its arguments to a logger, a screen or a clock that waits."""
         led = self._occurrences.led.get(id(func), Led(ABSENT, ()))
         if led.value is ABSENT:
-            # Nothing is known of a local or a field but its name.
+            # Only the name of a local or a field is known.
             if not isinstance(func, ast.Attribute) or func.attr not in LOGS:
                 return False
             holder = func.value
@@ -141,12 +143,12 @@ def _is_logger(cls: type) -> bool:
 
 
 def bound_to(value: Any) -> Any:
-    """What a method is bound to; None for anything else."""
+    """Return the object that a method is bound to, or None for anything else."""
     return value.__self__ if type(value) in (BuiltinFunctionType, MethodType) else None
 
 
 def definition_of(value: Any) -> str:
-    """The module and the name under which a function or a class was defined, "" for anything else."""
+    """Return the module and the name under which a function or a class was defined, or "" for anything else."""
     cls = type(value)
     if issubclass(cls, type):
         return f"{module_name(value).removesuffix('.mtrand')}.{value.__qualname__}"

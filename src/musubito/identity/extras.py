@@ -1,9 +1,8 @@
-"""numpy arrays and scalars, pandas objects and Pillow images.
+"""Encode numpy arrays and scalars, pandas objects and Pillow images.
 
-None of these libraries is ever imported here: a value of theirs exists only where its library is loaded,
-and where it is not, its stored bytes do not decode. What cannot be told to come back exactly is refused:
-dtypes, scalars and images are put together again at once and compared; of pandas, only the kinds of columns
-and indexes named here are taken.
+None of these libraries is ever imported here: such a value exists only where its library is loaded. Where it is not
+loaded, the stored bytes do not decode. A value that may not be decoded exactly is refused. So dtypes, scalars and
+images are rebuilt at once and compared. Of pandas, only the kinds of columns and indexes named here are taken.
 """
 
 # A masked array of pandas shows its parts only as private attributes.
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["EXTRA_JOINERS", "split_extra"]
 
 _DTYPE = re.compile(r"[<>|][biufcmMSUV]\d+(\[\d*[A-Za-z]+\])?")
+"""Matches the code of a plain dtype."""
 _BITS = {"1": 1, "L": 8, "P": 8, "LA": 16, "PA": 16, "RGB": 24, "RGBA": 32, "RGBX": 32, "CMYK": 32} | {
     "YCbCr": 24, "LAB": 24, "HSV": 24, "I": 32, "F": 32, "I;16": 16, "La": 16, "RGBa": 32
 }  # fmt: skip
@@ -31,7 +31,7 @@ _BITS = {"1": 1, "L": 8, "P": 8, "LA": 16, "PA": 16, "RGB": 24, "RGBA": 32, "RGB
 
 
 def split_extra(value: Any) -> tuple[int, object] | None:
-    """The ext code and parts of a value of one of these libraries, or `None` if it is of none of them."""
+    """Return the ext code and parts of a value of one of these libraries, or None for any other value."""
     cls = type(value)
     library = cls.__module__.partition(".")[0]
     if library == "numpy":
@@ -51,7 +51,7 @@ def _loaded(name: str) -> ModuleType:
 
 
 def _dtype_parts(dtype: Any) -> object:
-    """A dtype as its code, or for a structured one as names, dtypes, offsets and size."""
+    """Return a dtype as its code, or a structured dtype as names, dtypes, offsets and size."""
     np: Any = _loaded("numpy")
     if dtype.names is not None:
         fields = [dtype.fields[name] for name in dtype.names]
@@ -72,7 +72,7 @@ def _dtype_parts(dtype: Any) -> object:
         same = _join_dtype(parts)
     except (TypeError, ValueError):
         same = None
-    # Byte order shows in `str` only; equality is what tells extension dtypes with the code of another one.
+    # Byte order shows in `str` only; equality recognises an extension dtype that has the code of another dtype.
     if (
         same is None
         or same != dtype
@@ -88,7 +88,7 @@ def _dtype_parts(dtype: Any) -> object:
 def _join_dtype(parts: Any) -> Any:
     np: Any = _loaded("numpy")
     if type(parts) is str:
-        # The long floats have padding with anything in it.
+        # The padding of the long floats may hold anything.
         if not _DTYPE.fullmatch(parts) or parts[1:] in ("f16", "c32"):
             raise ValueError(f"not a plain dtype: {parts!r}")
         return np.dtype(parts)
@@ -167,7 +167,7 @@ def _ordinary(value: Any) -> None:
 
 
 def _column_parts(array: Any) -> list[object]:
-    """One column, tagged by how it is held."""
+    """Return one column, tagged by how it is held."""
     pd: Any = _loaded("pandas")
     dtype = array.dtype
     if type(array) is pd.arrays.NumpyExtensionArray:
@@ -215,7 +215,7 @@ def _join_column(parts: list[Any]) -> Any:
 
 
 def _forced_dtype(parts: list[Any]) -> type | None:
-    """Objects must be said to be objects, or pandas looks at them and decides for itself."""
+    """Return `object` as the dtype of objects: without it, pandas looks at the objects and chooses a dtype itself."""
     return object if parts[0] == "object" else None
 
 
@@ -331,3 +331,4 @@ EXTRA_JOINERS: dict[int, Joiner] = {
     Code.PANDAS_MISSING: (str, _join_missing),
     Code.IMAGE: (list, _join_image),
 }
+"""The type of the parts and the function that rebuilds the value, by ext code."""

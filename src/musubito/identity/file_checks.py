@@ -1,7 +1,7 @@
-"""Looks at files that Python reports to nobody: whether one is there, how old and how large it is.
+"""List checks of files that Python reports nowhere: whether a file exists, its age and its size.
 
-What a step opens or lists is a dependency that audit events tell. These looks are not: functions that take them are
-listed as not tracked.
+Audit events report the files that a step opens or lists: they are dependencies. A check raises no event. Functions that
+check files are listed as not tracked.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["note_file_checks"]
 
 OF_PATHS: Final = ("exists", "lexists", "isfile", "isdir", "islink", "getmtime", "getctime", "getatime", "getsize")
+"""Functions of `os.path` that check files."""
 LOOKS: Final = {id(getattr(os.path, name)): f"os.path.{name}" for name in OF_PATHS} | {
     id(getattr(os, name)): f"os.{name}" for name in ("stat", "lstat", "access")
 }
+"""The functions that check files, by id, each with its name."""
 METHODS: Final = frozenset({"exists", "is_file", "is_dir", "is_symlink", "stat", "lstat"})
+"""Methods of paths that check files."""
 
 
 def note_file_checks(walk: Walk, function: FunctionType, name: str, text: Text) -> None:
-    """List as not tracked what a function that can run asks of files without opening them."""
+    """List as not tracked the checks by which a function that can run looks at files without opening them."""
     found: set[str] = set()
     for read in text.scan.reads:
         value, rest = led_to(function, read)
@@ -37,7 +40,7 @@ def note_file_checks(walk: Walk, function: FunctionType, name: str, text: Text) 
             found.add(f"Path.{rest[0]}")
     methods = METHODS & text.scan.called_names - {each.rpartition(".")[2] for each in found}
     if methods and ("pathlib" in text.scan.imports or any(map(_is_of_paths, [*function.__globals__.values()]))):
-        # What a local is, is not known; it may be a path.
+        # It is not known what a local is; it may be a path.
         found.update(f"Path.{each}" for each in methods)
     if found:
         walk.unseen.add(f"{name}: looks at files without opening them ({', '.join(sorted(found))})")

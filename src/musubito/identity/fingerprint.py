@@ -1,11 +1,10 @@
-"""The code fingerprint: what a step's function is, with all that it reaches, as one digest.
+"""Compute the code fingerprint: one digest of a step's function and all that it reaches.
 
-A `CodeTracker` is kept with a step. `current()` is asked at each call: the closure
-(`musubito.identity.closure`) is walked once, and with it comes a check, generated as code, that nothing of
-what was walked has been bound, replaced or changed since. While the check holds, the fingerprint that is kept
-is the answer; else the closure is walked again. So a helper defined again in a notebook cell, a patched
-attribute and a prompt dictionary changed in place count at the next call, and a call in between costs a
-fraction of a microsecond.
+A `CodeTracker` is kept with a step, and `current()` is asked at each call. The closure (`musubito.identity.closure`) is
+walked once. The walk also returns a check, generated as code: nothing that was walked has been bound, replaced or
+changed since. While the check holds, the kept fingerprint is returned. Otherwise the closure is walked again. So these
+count at the next call: a helper defined again in a notebook cell, a patched attribute, a prompt dictionary changed in
+place. A call in between costs a fraction of a microsecond.
 """
 
 from __future__ import annotations
@@ -46,24 +45,31 @@ __all__ = [
 ]
 
 ATTEMPTS = 5
+"""Number of further walks while other threads change what was walked."""
 MOST_CLASSES = 1024
+"""Number of classes whose trackers are kept."""
 DEPTH = 4
-"""How deep functions are looked for in what a function is bound to."""
+"""Levels at which functions are looked for in the things that a function is bound to."""
 CODE = (FunctionType, MethodType, partial)
+"""Types of the callables that tell one function from another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a function and all that it reaches amount to.
+    """The description of a function and all that it reaches.
 
-    `digest` is the same in every process that reaches the same code and constants. `parts` says what was
-    reached, `untracked` what could only be counted by its type, `state` what does not count, since the step's own runs
-    have changed it or add to it without reading it.
-    `classes` are the classes by which results may be rebuilt, by module and qualname; `reached` those of the user that
-    the code reaches, of one name in the order in which it does. `steps` are the names of the operations that the code
-    reaches, `met` the objects that may remember what was done with them (see `register_kind`), `others` the packages
-    that it reaches things of which count by name, `unrepeatable` what its own code asks for that is another each time
-    (the clock, random numbers, ids), without that of the steps that it reaches.
+    - `digest` is the same in every process that reaches the same code and constants.
+    - `parts` are the things that were reached.
+    - `untracked` are the things that count by their type alone.
+    - `state` does not count: the step's own runs have changed it, or add to it without reading it.
+    - `classes` are the classes that may rebuild results, by module and qualified name.
+    - `reached` are the user's classes that the code reaches. Classes of one name are in the order in which the code
+      reaches them.
+    - `steps` are the names of the steps that the code reaches.
+    - `met` are the objects that may remember what was done with them (see `register_kind`).
+    - `others` are the packages whose things the code reaches and that count by name.
+    - `unrepeatable` are the code's own requests whose answer differs each time: the clock, random numbers, ids. The
+      requests of the steps that the code reaches are not among them.
     """
 
     digest: bytes
@@ -78,13 +84,13 @@ class Fingerprint:
     unseen: tuple[str, ...] = ()
     unrepeatable: tuple[Unrepeatable, ...] = ()
     modules: frozenset[str] = frozenset()
-    """The modules of other packages that it names, and attributes of these, in full."""
+    """The full names of the modules of other packages that the code names, and of their attributes."""
     packages: str | None = None
-    """Which installed packages count in it (see `StepConfiguration`)."""
+    """The choice of installed packages that count (see `StepConfiguration`)."""
     words: frozenset[str] = frozenset()
-    """What the user's reached functions, constants and classes mention by name."""
+    """The words that the user's reached functions, constants and classes mention."""
     kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
-    """The changes of state that it counts without."""
+    """The changes of state that the digest leaves out."""
 
     def sources(self) -> Iterator[dict[Any, Any]]:
         """Yield, for each state that does not count, what the runs that left it have read (see `Change`)."""
@@ -95,18 +101,22 @@ class Fingerprint:
 
 
 def shown_source(part: CodePart) -> str | None:
-    """The text of a part as it is stored and shown: without secrets, as far as they can be told."""
+    """Return the text of a part as it is stored and shown: without secrets, as far as they can be recognised."""
     return None if part.source is None else without_secrets_in(part.source)
 
 
 class CodeTracker:
     """Keeps the fingerprint of one function and notices when it is no longer true.
 
-    `owner` is the receiver's class where the function is a method: the members that it reaches through its
-    first parameter count too. `module`: whose code is the user's is judged as from there, by default from where the
-    function was written. `step`: the step's name, by which, with its code, its own runs are told from those of
-    others. `packages`: see `StepConfiguration`. `released`: modules of released packages that the step runs as its own;
-    they count by version and contents. Nothing is looked at before the first call of `current()`.
+    - `owner` is the receiver's class if the function is a method. Then the members that it reaches through its first
+      parameter count too.
+    - `module` is the module from which it is judged whose code is the user's. By default it is the function's own.
+    - `step` is the step's name. With the step's code it tells the step's own runs from those of other steps.
+    - `packages` is explained at `StepConfiguration`.
+    - `released` are modules of released packages that the step runs as its own. Such modules count by version and
+      contents.
+
+    Nothing is read before the first call of `current()`.
     """
 
     __slots__ = ("_held", "_module", "_owner", "_released", "_step", "_whose", "function", "packages")
@@ -131,14 +141,17 @@ class CodeTracker:
         self._held: tuple[Callable[[], bool], Fingerprint, Closure] | None = None
 
     def current(self) -> Fingerprint:
-        """The fingerprint as of now, or `CodeError`. Cheap while nothing has changed; safe to call from any thread."""
+        """Return the present fingerprint, or raise `CodeError`.
+
+        The call is cheap while nothing has changed, and safe from any thread.
+        """
         held = self._held
         if held is not None and held[0]():
             return held[1]
         return self._renew()
 
     def begin(self) -> ObservedRun:
-        """Observe a run of the function that begins now. What it has changed when it ends is its own state."""
+        """Observe a run of the function that begins now: what it has changed by its end is its own state."""
         held = self._held
         if held is None:
             self._renew()
@@ -147,8 +160,11 @@ class CodeTracker:
         return ObservedRun(self._name(), held[2].unchanged, held[2].observations, held[2].limits)
 
     def statements(self) -> tuple[str, ...]:
-        """What those functions were written in that no module gives back, for another process to `bring`: it is sent
-        their code alone. With the methods of whatever it may be given an instance of."""
+        """Return the source statements of functions that another process finds in no module, for it to `bring`.
+
+        The other process is sent only the code of these functions. The methods of classes whose instances it may be
+        given are among them.
+        """
         closure = self._reached()
         if closure is None:
             return ()
@@ -165,7 +181,7 @@ class CodeTracker:
         return None if self._held is None else self._held[2]
 
     def _renew(self) -> Fingerprint:
-        """Walks without a lock: the walk may import, and two threads that walk at once find the same."""
+        """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         try:
             closure = self._reach()
             for _ in range(ATTEMPTS):
@@ -199,7 +215,7 @@ class CodeTracker:
         return fingerprint
 
     def _name(self) -> str:
-        """Return what tells this step's runs from those of others."""
+        """Return the text that tells this step's runs from those of other steps."""
         if self._whose is None:
             self._whose = f"{self._step} {told_by_code(self.function)}"
         return self._whose
@@ -210,7 +226,7 @@ class CodeTracker:
 
 
 def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:
-    """Return the names of what is another in one of two fingerprints of a function."""
+    """Return the names of the parts that differ between two fingerprints of a function."""
     parts = [{part.name: part.digest for part in each.parts} for each in (before, after)]
     names = dict.fromkeys(name for each in parts for name in each)
     return tuple(name for name in names if parts[0].get(name) != parts[1].get(name))
@@ -219,7 +235,7 @@ def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...
 def told_by_code(value: Any, depth: int = 0) -> str:
     """Return what tells a function from others of its name: its code, and functions and constants that it is bound to.
 
-    It is the same for a function that is made again by the same code.
+    It is the same for a function that the same code makes again.
     """
     if depth > DEPTH:
         return ""
@@ -248,10 +264,11 @@ def _with_packages(digest: bytes, packages: Sequence[CodePart]) -> bytes:
 
 
 _warned: set[str] = set()
+"""The texts of the warnings that were given."""
 
 
 def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[str]) -> None:
-    """Warn, once for each step and each thing that it reaches and that is data of which only the type is known."""
+    """Warn once for each step and each thing that it reaches, if the thing is data of which only the type is known."""
     # An object is not asked for a name: it may make one, or run code of its class.
     step = function.__qualname__ if isinstance(function, FunctionType | type) else type(function).__qualname__
     for each in unidentified:
@@ -273,6 +290,7 @@ def _is_of_a_module(function: FunctionType) -> bool:
 
 
 _origins = cache(Origins)
+"""Tells whose code a thing is, seen from a module."""
 
 
 @lru_cache(MOST_CLASSES)
@@ -281,8 +299,10 @@ def _tracker_of(cls: type, packages: str | None = None) -> CodeTracker:
 
 
 def _sent(classes: Iterable[type]) -> Iterator[type]:
-    """Those of the user that another process has no module to find in and is sent; and the script's, of whose instances
-    any may be an argument."""
+    """Yield the user's classes that are sent to another process, since it finds them in no module.
+
+    The script's classes are among them: an instance of any of them may be an argument.
+    """
     whose, script = _origins(SCRIPT), loaded(SCRIPT)
     for cls in (*classes, *(() if script is None else vars(script).values())):
         if not isinstance(cls, type) or whose.of_class(cls) is not Origin.USER:
@@ -292,7 +312,7 @@ def _sent(classes: Iterable[type]) -> Iterator[type]:
 
 
 def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fingerprint]:
-    """What the user's among these classes amount to, for a step of the module `seen_from`.
+    """Return the fingerprints of the user's classes among these, for a step of the module `seen_from`.
 
     A step that is given an instance may call its methods without ever naming its class.
     """
@@ -300,7 +320,10 @@ def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fin
 
 
 def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint | None = None) -> bytes:
-    """All of them as one; empty if there are none. `code`: the step's, which may know others of the same names."""
+    """Return the fingerprints of these classes as one; empty without a class of the user's.
+
+    `code`: the step's fingerprint, which may know other classes of the same names.
+    """
     mine = _of_the_user(classes, seen_from)
     fingerprints = _fingerprints(mine, None if code is None else code.packages)
     digests = b"".join(fingerprint.digest for fingerprint in fingerprints)
@@ -308,10 +331,10 @@ def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint |
 
 
 def told_apart(classes: Iterable[type], seen_from: str, codes: Sequence[Fingerprint]) -> bytes:
-    """Which classes these are, where these codes reach others that are called like them; empty where they do not.
+    """Return bytes that tell these classes from others of the same names that these codes reach.
 
-    Two of one name may be the same in all else: local classes that were made twice, or classes that were nested in
-    others in the process that they came from.
+    The bytes are empty if the codes reach no such class. Two classes of one name may be the same in all else. So are
+    local classes that were made twice, and classes that were nested in others in the process that they came from.
     """
     return _told_apart(_of_the_user(classes, seen_from), codes)
 
@@ -320,7 +343,7 @@ def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
     named: dict[tuple[str, str], type] = {}
     for cls in classes:
         if named.setdefault(name_of(cls), cls) is not cls:
-            return uuid.uuid4().bytes  # which of the two an instance is of is not known here
+            return uuid.uuid4().bytes  # it is not known of which of the two classes an instance is
     found: list[bytes] = []
     for name, cls in named.items():
         for code in codes:
@@ -346,8 +369,10 @@ def _fingerprints(classes: Iterable[type], packages: str | None = None) -> list[
 
 
 def classes_at_hand(code: Fingerprint, given: Collection[type]) -> Mapping[tuple[str, str], type]:
-    """The classes by which a result of this code may be rebuilt, if it was given instances of those classes: a step may
-    give back what it was given, and what that holds."""
+    """Return the classes that may rebuild a result of this code, if it was given instances of `given`.
+
+    A step may return its arguments, and what they hold.
+    """
     at_hand = dict(code.classes)
     for cls in given:
         name = name_of(cls)

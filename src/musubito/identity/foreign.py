@@ -1,8 +1,8 @@
-"""What objects of other packages amount to, where an adapter knows better than their fields say.
+"""Say how objects of other packages count, where an adapter knows better than their fields say.
 
 Objects of other packages count by those fields that can be identified. An adapter that knows a package says for its
-classes which fields do not count (counters, caches, clients, credentials), and what else is to count that follows from
-the fields but is not among them.
+classes which fields do not count: counters, caches, clients, credentials. The adapter also says what counts besides:
+data that follows from the fields but is not among them.
 """
 
 from __future__ import annotations
@@ -31,32 +31,42 @@ __all__ = [
 
 
 class Shown(NamedTuple):
-    """What somebody who is only shown an object sees of it."""
+    """The part of an object that a reader sees if the object is only shown."""
 
     data: object
     """Plain data. It must follow from the object's fields alone."""
     others: Mapping[str, Any]
-    """Other objects that are shown by it."""
+    """Other objects that the object shows."""
 
 
 class Kind(NamedTuple):
-    """How objects of a class, and of those derived from it, are looked at."""
+    """How objects of a class, and of the classes derived from it, are looked at."""
 
     leaves_out: Callable[[Any, Walk], Collection[str]]
-    """The names of fields that do not count, seen from this walk; `field.key` is that of a key in a dict."""
+    """The names of fields that do not count, seen from this walk; `field.key` names a key of a dict in a field."""
     says: Callable[[Any], object] | None
-    """Plain data that counts besides. It must follow from the fields alone: it is asked for only when one of them is
-    another than before."""
+    """Plain data that counts besides.
+
+    It must follow from the fields alone: it is asked for only when one of them is another than before.
+    """
     remembers: Callable[[Any], bool] | None
-    """Whether it answers by what was done with it before. It is asked at every call of what reaches the object."""
+    """Whether the object's answers depend on what was done with it before.
+
+    It is asked at every call of code that reaches the object.
+    """
     shows: Callable[[Any, Walk], Shown | None] | None
-    """What counts of an object that is reached only to be shown (see `register_display`), seen from this walk. None: it
-    counts as ever."""
+    """The part of an object that counts if it is reached only to be shown, seen from this walk.
+
+    Objects are shown by what `register_display` registers. None: the object counts as usual.
+    """
 
 
 _KINDS: Final[dict[type, Kind]] = {}
+"""The registered classes."""
 _DISPLAYS: Final[set[str]] = set()
+"""The modules whose functions and objects only show what they hold or are given."""
 _SHOWING: Final[set[str]] = set()
+"""The methods that only show what they are given."""
 
 
 def register_kind(
@@ -66,41 +76,50 @@ def register_kind(
     remembers: Callable[[Any], bool] | None = None,
     shows: Callable[[Any, Walk], Shown | None] | None = None,
 ) -> None:
-    """Objects of `cls` count by their fields, without those left out, and by what is said of them. What reaches one
-    that remembers is not replayed. What is reached only to be shown counts by what it shows. Of several classes that
-    an object belongs to, the nearest says it."""
+    """Register how objects of `cls` count: by their fields, without those left out, and by what `says` returns.
+
+    A step that reaches an object that remembers is not replayed. An object that is reached only to be shown counts by
+    what `shows` returns. If several registered classes fit an object, the nearest one decides.
+    """
     _KINDS[cls] = Kind(leaves_out, says, remembers, shows)
 
 
 def register_display(modules: Collection[str], methods: Collection[str]) -> None:
-    """Register what only shows what it holds or is given, if that is of a kind that shows something: functions and
-    objects of modules, each with those below it, and methods of anything."""
+    """Register modules and methods that only show what they hold or are given.
+
+    This applies to things of a kind that shows something. Functions and objects of a module count, with the modules
+    below it. A method counts on any object.
+    """
     _DISPLAYS.update(modules)
     _SHOWING.update(methods)
 
 
 def is_showing_method(name: str) -> bool:
-    """Whether a method that is called so only shows what it is given."""
+    """Return whether a method of this name only shows what it is given."""
     return name in _SHOWING
 
 
 def displays(module: str) -> bool:
-    """Whether what is in this module only shows what it holds."""
+    """Return whether functions and objects of this module only show what they hold."""
     return any(module == each or module.startswith(f"{each}.") for each in _DISPLAYS)
 
 
 _SOURCES: Final[dict[type, bool]] = {}
+"""The registered sources: classes, each with whether its objects stand for outside data."""
 CONNECTIONS: Final = (("commit", "rollback"), ("connect", "dispose"))
-"""Methods by which connections and sessions of databases, and engines that make them, are known."""
+"""Methods by which connections and sessions of databases are known, and engines that make them."""
 
 
 def register_source(cls: type, *, is_source: bool = True) -> None:
-    """Objects of `cls` stand for data that is kept outside; not so, where they hold it themselves and count by it."""
+    """Register whether objects of `cls` stand for data that is kept outside.
+
+    If an object itself holds its data and counts by that, `is_source` is false.
+    """
     _SOURCES[cls] = is_source
 
 
 def is_source(value: object) -> bool:
-    """Tell whether an object stands for data that is kept outside, which may change unseen."""
+    """Return whether an object stands for data that is kept outside, which may change unseen."""
     cls = type(value)
     known = next((_SOURCES[each] for each in cls.__mro__ if each in _SOURCES), None)
     if known is not None:
@@ -109,7 +128,7 @@ def is_source(value: object) -> bool:
 
 
 def kind_of(value: object) -> Kind | None:
-    """How this object is to be looked at, if an adapter has said so."""
+    """Return how an adapter says that this object is to be looked at, or None."""
     return _kind_of_class(type(value))
 
 
@@ -119,12 +138,12 @@ def _kind_of_class(cls: type) -> Kind | None:
 
 
 def may_remember(value: object) -> bool:
-    """Whether it is of a kind that may."""
+    """Return whether the object is of a class whose objects may remember."""
     kind = kind_of(value)
     return kind is not None and kind.remembers is not None
 
 
 def remembers(value: object) -> bool:
-    """Whether it answers by what was done with it before."""
+    """Return whether the object's answers depend on what was done with it before."""
     kind = kind_of(value)
     return kind is not None and kind.remembers is not None and kind.remembers(value)

@@ -1,7 +1,7 @@
-"""What a walk finds out while it describes: things that are found, and those that were asked for before that.
+"""Keep what a walk has found, and what was asked for before that was found.
 
-What was asked for in vain, and is found later in the same round, was answered wrongly: then another round is needed.
-If nothing was, another round would find the same.
+If something was asked for in vain and is found later in the same round, the question was answered wrongly: another
+round is needed. If there is nothing of the kind, another round would find the same.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ __all__ = ["Found"]
 
 
 class Found:
-    """Names, or things by their ids. What was found stays found."""
+    """A set of names, or of things by their ids, that only grows and remembers each question answered with no."""
 
     __slots__ = ("_missed", "_things")
 
     def __init__(self) -> None:
         self._things: dict[Any, Any] = {}
-        """A thing is kept, so that its id stays its own."""
+        """The things are kept, so that their ids stay their own."""
         self._missed: set[Any] = set()
+        """Keys that were asked for in vain in this round."""
 
     def __contains__(self, key: Any) -> bool:
         if key in self._things:
@@ -41,26 +42,26 @@ class Found:
         return copied
 
     def add(self, key: Any, thing: Any = None) -> None:
-        """Note that it is found."""
+        """Note that a key is found."""
         self._things[key] = thing
 
     def meets(self, keys: Iterable[Any]) -> bool:
-        """Return whether any of these is found."""
+        """Return whether any of these keys is found, and remember the question."""
         return any(key in self for key in keys)
 
     def holds(self, keys: Iterable[Any]) -> bool:
-        """Return whether any of these is found, for those who ask when the walk is over."""
+        """Return whether any of these keys is found, without remembering the question: for use after the walk."""
         return not self._things.keys().isdisjoint(keys)
 
     def lacks(self, keys: Iterable[Any]) -> set[Any]:
-        """Return those of these that are not found."""
+        """Return the keys that are not found."""
         return {key for key in keys if key not in self}
 
     def ask_anew(self) -> None:
-        """Forget what was asked for in vain."""
+        """Forget the questions that were answered with no."""
         self._missed.clear()
 
     @property
     def is_settled(self) -> bool:
-        """Whether what was asked for in vain is not found still."""
+        """Return whether all that was asked for in vain is still not found."""
         return self._missed.isdisjoint(self._things)

@@ -1,6 +1,4 @@
-"""What one of the user's functions amounts to: its code, and everything that its code names, wherever that
-leads.
-"""
+"""Describe a function of the user's: its code, and everything that the code names, wherever that leads."""
 
 from __future__ import annotations
 
@@ -37,23 +35,23 @@ if TYPE_CHECKING:
 __all__ = ["Namespace", "describe_function", "describe_names", "module_of", "script_of", "text_of"]
 
 PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
-"""Names of a module that say where it lies: a checkout elsewhere is the same code."""
+"""Names of a module that say where the module lies: a checkout elsewhere is the same code."""
 
 Links: TypeAlias = list[tuple[str, bytes]]
 
 
 class Text(NamedTuple):
-    """What the code of a function is and names."""
+    """The code of a function in source form, if there is one, and what the code names."""
 
     source: Source | None
     scan: Scan
     words: frozenset[str]
-    """See `words_of`."""
+    """The words that the code mentions (see `words_of`)."""
     written: dict[tuple[bool, bool], bytes]
-    """The code in its normal form, by whether docstrings and the signature are in it."""
+    """The code in its normal form, by whether docstrings and whether the signature are in it."""
 
     def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
-        """Return the normal form of `code`, whose text it is: of its syntax tree, or of its instructions."""
+        """Return the normal form of `code`, the code of this text: of its syntax tree, or of its instructions."""
         if self.source is None:
             docs = signature = False
         known = self.written.get((docs, signature))
@@ -65,17 +63,17 @@ class Text(NamedTuple):
 
 
 class _How(NamedTuple):
-    """How a function uses what it reads."""
+    """How a function uses a value that it reads."""
 
     called: bool
     given: bool
-    """Whoever gets it may read its docstring."""
+    """Whether the value is handed on: the receiver may read its docstring."""
     shown: bool
-    """It is only handed to methods that show it."""
+    """Whether the value is only handed to methods that show it."""
 
 
 class Namespace:
-    """A function's globals that are no module's."""
+    """The globals of a function that are the globals of no module."""
 
     __slots__ = ("names",)
 
@@ -84,10 +82,11 @@ class Namespace:
 
 
 _texts: WeakKeyDictionary[CodeType, dict[int, Text]] = WeakKeyDictionary()
+"""The texts by code, then by the id of the code."""
 
 
 def text_of(function: FunctionType) -> Text:
-    """The source of its code, if it has one, and what it names."""
+    """Return the source of a function's code, if there is one, and what the code names."""
     code = function.__code__
     kept = _texts.setdefault(code, {})  # equal code may stand in several files, with other comments
     text = kept.get(id(code))
@@ -99,19 +98,22 @@ def text_of(function: FunctionType) -> Text:
 
 
 def script_of(function: FunctionType) -> str | None:
-    """The file of the module that it says it was defined in."""
+    """Return the file of the module that the function's globals name, if they name one."""
     file = function.__globals__.get("__file__")
     return file if isinstance(file, str) else None
 
 
 def module_of(function: FunctionType) -> str:
-    """The module that a function counts as defined in, whatever `functools.wraps` made it say of itself."""
+    """Return the module that a function counts as defined in, whatever `functools.wraps` made the function state."""
     name = function.__globals__.get("__name__")
     return known_as(name) if isinstance(name, str) else module_name(function)
 
 
 def describe_function(walk: Walk, function: FunctionType, name: str, member: bool) -> Description:
-    """`member`: it is reached through the receiver of the step, whose class is known."""
+    """Return the record of a function of the user's.
+
+    `member`: the function is reached through the receiver of the step, whose class is known.
+    """
     code = function.__code__
     walk.guard.attribute(function, "__code__", code)
     if (mock := mock_of(function)) is not None:
@@ -174,7 +176,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
 
 
 def describe_names(walk: Walk, names: dict[str, Any], name: str) -> Description:
-    """All of a module, where code gets at its names by other ways than by naming them."""
+    """Return the record of a whole module, for code that gets at its names in other ways than by naming them."""
     known = walk.read.names(names, names)
     walk.read.more(names, names, known)
     links: Links = []
@@ -220,7 +222,7 @@ def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> 
 
 
 def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
-    """What was set as attributes on a function, `__wrapped__` too."""
+    """Add links to the attributes that were set on a function, `__wrapped__` too."""
     fields = function.__dict__
     walk.guard.attribute(function, "__dict__", fields)
     known = walk.read.names(function, fields)
@@ -228,7 +230,7 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
     wrapped = fields.get("__wrapped__")
     copied: Mapping[str, Any] = {}
     if isinstance(wrapped, FunctionType) and walk.origins.of_function(wrapped) is not Origin.USER:
-        # What `functools.wraps` copies of a package's function (tenacity's statistics) is not the user's.
+        # Attributes that `functools.wraps` copies from a package's function (tenacity's statistics) are not the user's.
         copied = wrapped.__dict__
     for each in sorted(known):
         if not each.startswith("__musubito") and (each == "__wrapped__" or each not in copied):
@@ -244,8 +246,9 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
 
 
 def _runs(walk: Walk, function: FunctionType, found: Scan) -> None:
-    """Notes what a function that can run may run in turn. What a constructor calls of its own object does not
-    count: that sets the object up.
+    """Note what a function that can run may run in turn.
+
+    The calls that a constructor makes on its own object do not count: they set the object up.
     """
     facts = walk.facts
     facts.mentioned |= found.mentions
@@ -259,7 +262,7 @@ def _runs(walk: Walk, function: FunctionType, found: Scan) -> None:
 
 
 def _writes(walk: Walk, function: FunctionType, found: Scan, member: bool) -> None:
-    """Notes what a function that can run writes by name, and what it hands on."""
+    """Note the names that a function that can run writes, and the values that it hands on."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     owner = walk.owners.get(id(function))
     if owner is None and member and walk.owner is not None:
@@ -302,7 +305,7 @@ def _root_of(function: FunctionType, cells: dict[str, Any], root: Root, name: st
 
 
 def _held_in(value: Any) -> list[Any]:
-    """What an item of a container may be, of which the key is not known."""
+    """Return all that an item of a container may be, if its key is not known."""
     if isinstance(value, dict):
         return list(dict.values(value))
     if isinstance(value, list | tuple | set | frozenset):
@@ -311,7 +314,7 @@ def _held_in(value: Any) -> list[Any]:
 
 
 def _is_sink(function: FunctionType, read: Read, cells: dict[str, Any]) -> bool:
-    """Whether what the code adds to, and does not read, is of a type whose content such code cannot see."""
+    """Return whether code that only adds to a value cannot see the content of a value of this type."""
     value = _value_of(function, read, cells)
     return value is not ABSENT and is_sink(value)
 
@@ -321,7 +324,10 @@ def _value_of(function: FunctionType, read: Read, cells: dict[str, Any]) -> Any:
 
 
 def _added_to(walk: Walk, function: FunctionType, read: Read, cells: dict[str, Any], name: str) -> Links:
-    """What the code only adds to: a container counts by its type, as if it were empty, a number not at all."""
+    """Return the links to a value that the code only adds to.
+
+    A container counts by its type, as if it were empty. A number does not count.
+    """
     value = _value_of(function, read, cells)
     called = f"{name}:{read.name}" if read.root is Root.CLOSURE else f"{module_of(function)}.{read.name}"
     walk.is_state(called)
@@ -353,14 +359,14 @@ def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Li
 def _follow(
     walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, how: _How
 ) -> None:
-    """Links what a chain of attributes leads to: through modules, then the thing itself."""
+    """Add links to what a chain of attributes leads to: the modules on the way, then the value itself."""
     rest = list(attributes)
     lazy = ""
     while rest and isinstance(value, ModuleType):
         names, attribute = value.__dict__, rest.pop(0)
         user = walk.origins.of_module(value) is Origin.USER
         if not user:
-            # What is not there yet may be a module that is not loaded.
+            # A name that is not there yet may be a module that is not loaded.
             walk.modules.add(value.__name__ if attribute in names else f"{value.__name__}.{attribute}")
         if not user and "__getattr__" in names:
             lazy = value.__name__.partition(".")[0]
@@ -377,7 +383,7 @@ def _follow(
                 return
         value = found
     if lazy and isinstance(value, FunctionType | type) and module_name(value).partition(".")[0] == lazy:
-        # A module that makes its names when they are asked for: whether it has made this one yet does not count.
+        # This module makes its names on demand: it does not count whether this name was made yet.
         links.append((label, tokens("named", ".".join((name, *rest)))))
         return
     if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Origin.USER:
@@ -396,8 +402,10 @@ def _follow(
 
 
 def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how: _How) -> None:
-    """What the function imports itself. Of other packages only the name counts, imported yet or not, unless
-    the user's own code was put there.
+    """Add links to what the function imports itself.
+
+    Another package counts by its name alone, whether it is imported yet or not. If the user's own code was put there,
+    that code counts.
     """
     module = absolute(read.name, function)
     full = ".".join((module, *read.attributes))
@@ -412,7 +420,7 @@ def _imported(walk: Walk, function: FunctionType, read: Read, links: Links, how:
     for attribute in read.attributes:
         if not isinstance(value, ModuleType) or attribute not in value.__dict__:
             if value is None or isinstance(value, ModuleType):
-                walk.modules.add(full)  # the rest of it may be a module that is not loaded
+                walk.modules.add(full)  # the rest of the name may be a module that is not loaded
                 return
             break
         walk.modules.add(value.__name__)
@@ -436,9 +444,7 @@ def _all_names(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
 
 
 def _is_method_of(owner: type | None, function: FunctionType) -> bool:
-    """Whether a function was defined in the body of the receiver's class, under whatever decorators it lies
-    now.
-    """
+    """Return whether a function was defined in the body of the receiver's class, whatever decorators it has."""
     if owner is None:
         return False
     prefix = function.__qualname__.rpartition(".")[0]
@@ -471,7 +477,7 @@ def _member(walk: Walk, read: Read, links: Links) -> None:
 
 
 def _of_receiver(walk: Walk, cls: type, member: Any, label: str, name: str) -> Links:
-    """A member that is reached through the receiver: its functions reach others so in turn."""
+    """Return the links of a member that is reached through the receiver: its functions reach others in the same way."""
     step = step_of(member)
     inside = [member, *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func"))]
     functions = [step.function if step is not None else None, *inside]

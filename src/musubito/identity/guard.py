@@ -1,9 +1,8 @@
-"""A check, generated as code, that nothing of what a walk has read was bound, replaced or changed since.
+"""Generate a check that nothing which a walk has read was bound, replaced or changed since.
 
-Each binding is compared by `is`, so no `__eq__` of the user's is ever called and a value that is equal but of
-another type is noticed. Containers are compared item by item, again by `is`. What is neither (an array, a
-frame, an object that speaks for itself) is described anew and its bytes compared. The check never raises:
-whatever goes wrong while it looks is a change.
+Each binding is compared by `is`: so no `__eq__` of the user's is called, and an equal value of another type is noticed.
+Containers are compared item by item, again by `is`. Anything else is described again and its bytes are compared: an
+array, a frame, an object with a `__musubito_identity__()`. The check never raises: an error while it looks is a change.
 """
 
 from __future__ import annotations
@@ -19,9 +18,11 @@ from musubito.identity.rebound import ATTRIBUTES, LATEST, TOLD, Unchanged
 __all__ = ["Guard", "base_of"]
 
 CHUNK = 200
+"""Number of terms in one generated function."""
 EXACT = (dict, MappingProxyType)
+"""Mappings that can be read without their own code."""
 MAPPINGS = (OrderedDict, dict, MappingProxyType)
-"""An OrderedDict has an order of its own beside that of the dict which it is."""
+"""Builtin classes of mappings. An OrderedDict comes first: it has an order of its own besides that of the dict."""
 
 
 def base_of(mapping: Any) -> Any:
@@ -35,17 +36,17 @@ class Guard:
     __slots__ = ("_bound", "_functions", "_names", "_of_functions", "_seen", "_terms")
 
     def __init__(self) -> None:
-        # The name: whoever notes what is read of a thing can tell that it is this check which reads.
+        # The name lets listeners that note each read of a thing recognise that this check reads.
         self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object(), "__name__": __name__}
         self._names: dict[int, str] = {}
         self._terms: list[str] = []
         self._functions: dict[int, FunctionType] = {}
         self._of_functions: list[str] = []
-        """Terms that need only be looked at if one of the functions was changed."""
+        """Terms to check only if one of the functions was changed."""
         self._seen: set[str] = set()
 
     def _name(self, value: object) -> str:
-        """The name of a value in the check; it is kept alive, so its id stays its own."""
+        """Return the name of a value in the check; the value is kept alive, so its id stays its own."""
         if value is None:
             return "None"
         name = self._names.get(id(value))
@@ -60,19 +61,19 @@ class Guard:
             self._terms.append(term)
 
     def item(self, mapping: Mapping[Any, Any], key: object, value: object) -> None:
-        """`mapping[key] is value`; a missing key raises, which is a change."""
+        """Require `mapping[key] is value`; a missing key raises, which is a change."""
         shown = repr(key) if type(key) is str else self._name(key)
         if type(mapping) in EXACT:
             self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}")
-        else:  # by way of `dict`, so that a class of its own does not make a default or run code
+        else:  # by way of `dict`, so that a derived class neither makes a default nor runs code
             self._term(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}")
 
     def absent(self, mapping: Mapping[str, Any], key: str) -> None:
-        """`mapping` has no such key."""
+        """Require that `mapping` has no such key."""
         self._term(f"{key!r} not in {self._name(mapping)}")
 
     def attribute(self, thing: object, name: str, value: object) -> None:
-        """`thing.name is value`."""
+        """Require `thing.name is value`."""
         if TOLD and type(thing) is FunctionType and name in ATTRIBUTES:
             self._functions[id(thing)] = thing
             self._of_functions.append(f"{self._name(thing)}.{name} is {self._name(value)}")
@@ -80,16 +81,17 @@ class Guard:
         self._term(f"{self._name(thing)}.{name} is {self._name(value)}")
 
     def kind(self, thing: object, cls: type) -> None:
-        """`type(thing) is cls`, whatever it says of itself."""
+        """Require `type(thing) is cls`, whatever class the thing claims."""
         self._term(f"type({self._name(thing)}) is {self._name(cls)}")
 
     def kind_of_item(self, mapping: Mapping[str, Any], key: str, cls: type) -> None:
-        """`type(mapping[key]) is cls`; a missing key raises, which is a change."""
+        """Require `type(mapping[key]) is cls`; a missing key raises, which is a change."""
         self._term(f"type({self._name(mapping)}[{key!r}]) is {self._name(cls)}")
 
     def items(self, container: Any, base: type[Any], values: tuple[object, ...]) -> None:
-        """A sequence, or a set that was not changed, holds exactly these, in this order. `base` is its
-        builtin type.
+        """Require that a sequence, or an unchanged set, holds exactly these values in this order.
+
+        `base` is the builtin type of the container.
         """
         name = self._name(container)
         if type(container) is list and len(values) <= 4:
@@ -103,7 +105,7 @@ class Guard:
         self._term(f"{count} == {len(values)} and all(map(is_, {items}, {self._name(values)}))")
 
     def mapping(self, container: Any, keys: tuple[object, ...], values: tuple[object, ...]) -> None:
-        """A mapping holds exactly these keys, with these values."""
+        """Require that a mapping holds exactly these keys, with these values."""
         name = self._name(container)
         if type(container) in EXACT and len(keys) <= 12 and all(type(key) is str for key in keys):
             self._term(f"len({name}) == {len(keys)}")
@@ -118,15 +120,15 @@ class Guard:
         self._term(f"all(map(is_, {items}, {self._name(values)}))")
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
-        """A mapping holds no other keys than these."""
+        """Require that a mapping holds no other keys than these."""
         self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
 
     def same(self, describe: Callable[[], object], said: object) -> None:
-        """`describe()` still says what it said."""
+        """Require that `describe()` still returns the same."""
         self._term(f"{self._name(describe)}() == {self._name(said)}")
 
     def build(self) -> Callable[[], bool]:
-        """The check; it says whether all still is as it was."""
+        """Return the check: a function that returns whether all conditions still hold."""
         if self._of_functions:
             look = Guard()
             look._bound, look._terms = dict(self._bound), list(dict.fromkeys(self._of_functions))

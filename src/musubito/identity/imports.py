@@ -1,7 +1,7 @@
-"""Modules that a function imports itself, while it runs.
+"""Import the modules that a function imports while it runs.
 
-The user's own modules are imported when they are looked at, as the function would import them: otherwise an
-edit of them would go unseen until then. Modules of others are never imported here.
+The user's own modules are imported when they are looked at, as the function would import them. Otherwise an edit of
+them would go unseen until then. Modules of others are never imported here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["absolute", "imported", "lazy_attribute"]
 
 
 def absolute(name: str, function: FunctionType) -> str:
-    """The full name of what `function` imports by a name that may be relative."""
+    """Return the full name of a module that `function` imports by a name that may be relative."""
     if not name.startswith("."):
         return name
     package = function.__globals__.get("__package__")
@@ -35,8 +35,9 @@ def absolute(name: str, function: FunctionType) -> str:
 
 
 def imported(walk: Walk, name: str) -> ModuleType | None:
-    """The module, imported now if it is the user's; None where there is none, or somebody else's not imported
-    yet.
+    """Return the module, and import it now if it is the user's.
+
+    Return None if there is no such module, or if another package's is not imported yet.
     """
     found = sys.modules.get(name)
     if found is not None:
@@ -51,15 +52,13 @@ def imported(walk: Walk, name: str) -> ModuleType | None:
     except (
         Exception,
         SystemExit,
-    ) as error:  # a module that fails would fail in the function too, which may expect that
+    ) as error:  # the module would fail in the function too, which may expect that
         walk.not_found(name, error)
         return None
 
 
 def lazy_attribute(walk: Walk, module: ModuleType, attribute: str) -> Any:
-    """An attribute that a module of the user's makes on demand (PEP 562), or a submodule; ABSENT if there is
-    none.
-    """
+    """Return an attribute that a module of the user's makes on demand (PEP 562), or a submodule, or ABSENT."""
     try:
         found = getattr(module, attribute)
     except Exception:

@@ -1,12 +1,12 @@
-"""Installed packages: their versions and contents, as parts of the code that names them.
+"""Count installed packages by version and contents, as parts of the code that names them.
 
 Code of other packages counts by name. A package that was built from a folder, an archive or a repository is edited like
-the user's own code and may keep its version: it counts by its version and by the contents of its files. A release of a
-package index never changes under its version, and most upgrades of a client library change no answer: it counts where
-a step says so (`StepConfiguration.packages`).
+the user's own code and may keep its version. So it counts by its version and by the contents of its files. A release of
+a package index never changes under its version, and most upgrades of a client library change no answer. So a release
+counts only if a step asks for it (`StepConfiguration.packages`).
 
-Nothing is imported here. Which package a loaded module is of is looked up once, since an upgrade on disk does not
-change what is loaded.
+Nothing is imported here. The package of a loaded module is looked up once, since an upgrade on disk does not change
+loaded code.
 """
 
 from __future__ import annotations
@@ -32,24 +32,28 @@ __all__ = ["is_released", "parts_of_packages"]
 WHOLE: Final = 1_000_000
 """Bytes up to which a file that no RECORD describes counts by its contents; a larger one counts by size and mtime."""
 SYSTEMS: Final = ("conda",)
-"""Installers that give out releases and yet leave a `direct_url.json`: it names the folder of the channel's builder."""
+"""Installers of releases that yet leave a `direct_url.json`: it names the folder of the channel's builder."""
 BYTECODE: Final = (".pyc", ".pyo")
+"""Endings of files with bytecode."""
 _JUDGE: Final = Origins("")
+"""Tells whether a module is another package's."""
 
 
 class _Place(NamedTuple):
-    """Where a module lies: the folder that it is imported from, and its file or archive below that."""
+    """The place of a module: the folder that it is imported from, and its file or archive below that folder."""
 
     site: str
     file: str
 
 
 class _Package:
-    """A package as it is installed. What is asked of it is read once."""
+    """An installed package; each fact about it is read once."""
 
     def __init__(self, unit: str, info: str | None) -> None:
-        """`unit`: its top-level folder or file, where no RECORD says what is in it; `info`: its metadata, if it has
-        any."""
+        """Make a package from its top-level folder or file `unit` and its metadata `info`, if it has any.
+
+        `unit` matters only if no RECORD lists the files.
+        """
         self._unit = unit
         self._info = info
 
@@ -71,13 +75,13 @@ class _Package:
 
     @cached_property
     def name(self) -> str:
-        """Return the name that it is installed by."""
+        """Return the name under which the package is installed."""
         usual = os.path.basename(self._info or self._unit).partition("-" if self._info else ".")[0]
         return self._headers.get("name", [usual])[0]
 
     @cached_property
     def is_release(self) -> bool:
-        """Return whether an index or the system gave it out under its version, as far as the metadata tell."""
+        """Return whether the package is a release of an index or of the system, as far as the metadata tell."""
         if self._info is None:
             return False
         installer = _text(os.path.join(self._info, "INSTALLER")).strip()
@@ -87,13 +91,13 @@ class _Package:
             return os.path.basename(os.path.dirname(self._info)) == "dist-packages"  # Debian's own
         if os.path.exists(os.path.join(self._info, "direct_url.json")):
             return False
-        # Neither of these is taken by PyPI.
+        # PyPI takes neither a private classifier nor a local version.
         private = any(each.startswith("Private ::") for each in self._headers.get("classifier", ()))
         return not private and "+" not in self._headers.get("version", ["+"])[0]
 
     @cached_property
     def part(self) -> CodePart:
-        """Make it a part of the code that names it. Raises OSError if its files cannot be read."""
+        """Return the package as a part of the code that names it; raise OSError if its files cannot be read."""
         files = sorted(self._recorded() or _digested(self._unit))
         content = sha256("".join(f"{path}\0{digest}\0" for path, digest in files).encode("utf-8", "surrogateescape"))
         version = self._headers.get("version", [""])[0]
@@ -104,8 +108,8 @@ class _Package:
     def _recorded(self) -> list[tuple[str, str]]:
         """Return each file with the hash that RECORD has of it.
 
-        Left out is what differs between equal installs: bytecode, scripts (they name the interpreter) and metadata
-        (they name where it was installed from).
+        Files that differ between equal installs are left out: bytecode, scripts (they name the interpreter) and
+        metadata (they name the place of installation).
         """
         if self._info is None or not (record := _text(os.path.join(self._info, "RECORD"))):
             return []
@@ -121,8 +125,7 @@ class _Package:
 
 
 def is_released(module: str) -> bool:
-    """Return whether a module is of a package that an index gave out under its version. Raises OSError if that cannot
-    be read."""
+    """Return whether a module's package is a release of an index; raise OSError if that cannot be read."""
     packages = _Search().packages_of(module)
     return bool(packages) and all(package.is_release for package in packages)
 
@@ -130,9 +133,10 @@ def is_released(module: str) -> bool:
 def parts_of_packages(
     modules: Collection[str], choice: str | None, run: Collection[str] = ()
 ) -> tuple[list[CodePart], list[str]]:
-    """Return the installed packages of these modules that count, as parts of code, and what cannot be read of them.
+    """Return the installed packages of these modules that count, as parts of code, and what of them cannot be read.
 
-    `choice`: see `StepConfiguration.packages`. `run`: modules that the step runs as its own; releases of them count.
+    `choice` is explained at `StepConfiguration.packages`. `run` are modules that the step runs as its own: releases of
+    them count.
     """
     if choice == "ignore":
         return [], []
@@ -149,11 +153,11 @@ def parts_of_packages(
 
 
 _LOADED: Final[dict[str, tuple[Any, tuple[_Package, ...]]]] = {}
-"""By the names of modules that are loaded: their specs, which a reload replaces, and their packages."""
+"""The packages of loaded modules by the modules' names, each with the module's spec, which a reload replaces."""
 
 
 class _Search:
-    """Looks for the packages that modules are of. What it reads for one module serves the next."""
+    """Looks up the packages of modules; what it reads for one module serves the next."""
 
     def __init__(self) -> None:
         self._records: dict[str, bytes] = {}
@@ -161,8 +165,10 @@ class _Search:
         self._hints: dict[tuple[str, str], list[str]] = {}
 
     def packages_of(self, module: str) -> tuple[_Package, ...]:
-        """Return those that installed this module, or the nearest around it. There is one, unless metadata of an
-        earlier version were left."""
+        """Return the packages that installed this module, or the nearest module around it.
+
+        There is one package, unless metadata of an earlier version were left.
+        """
         loaded = sys.modules.get(module)
         spec = None if loaded is None else (getattr(loaded, "__spec__", None) or loaded)
         known = _LOADED.get(module)
@@ -185,7 +191,7 @@ class _Search:
             return (self._package(unit),)
         infos = self._infos(place.site, module, place.file)
         if not infos and (infos := self._infos(place.site, module, os.path.join(unit, "__init__.py"))):
-            unit = place.file  # somebody put it among the files of that package
+            unit = place.file  # a module that was put among the files of that package
             return (self._package(unit), *(self._package(unit, info) for info in infos))
         return tuple(self._package(unit, info) for info in infos) or (self._package(unit),)
 
@@ -195,7 +201,7 @@ class _Search:
         return self._packages.setdefault((unit, info), _Package(unit, info))
 
     def _infos(self, site: str, module: str, path: str) -> list[str]:
-        """Return the metadata of those that installed the file at `path`."""
+        """Return the metadata of the packages that installed the file at `path`."""
         file = os.path.relpath(path, site).replace(os.sep, "/")
         names = module.split(".")
         all_of_them = _metadata_in(site, _state_of(site))
@@ -210,7 +216,10 @@ class _Search:
         return owners
 
     def _installed(self, info: str, file: str) -> bool:
-        """Whether the package with these metadata brought the file. Metadata without a RECORD name what is on top."""
+        """Return whether the package with these metadata installed the file.
+
+        Metadata without a RECORD name only the package's top-level modules.
+        """
         if record := self._record(info):
             return b"\n%s," % file.encode() in record
         named = _text(os.path.join(info, "top_level.txt")).split() or [_name_in(info)]
@@ -225,7 +234,7 @@ class _Search:
 
 
 def _place_of(module: str) -> _Place | None:
-    """Return where the module is, or the nearest around it that there is; None for what has no file."""
+    """Return where a module lies, or the nearest module around it that exists; None without a file."""
     loaded = sys.modules.get(module)
     if loaded is not None and getattr(loaded, "__name__", None) == module:
         return _place_in(_spec_of(module))
@@ -242,12 +251,12 @@ def _place_of(module: str) -> _Place | None:
 
 
 def _spec_of(module: str) -> ModuleSpec | None:
-    """The spec of a module that is loaded, or is at the top of its package."""
+    """Return the spec of a module that is loaded, or is at the top of its package."""
     loaded = sys.modules.get(module)
     if loaded is None:
         try:
             return importlib.util.find_spec(module)
-        except Exception as error:  # a finder that somebody has put in: the import would fail in the same way
+        except Exception as error:  # the finder may be the user's; the import would fail in the same way
             LOGGER.debug("%s cannot be looked for: %r", module, error)
             return None
     spec = getattr(loaded, "__spec__", None)
@@ -258,7 +267,7 @@ def _spec_of(module: str) -> ModuleSpec | None:
 
 def _place_in(spec: ModuleSpec | None) -> _Place | None:
     if spec is None or not spec.has_location or spec.origin is None:
-        return None  # built in, or a namespace, which is of nobody
+        return None  # built in, or a namespace, which belongs to no package
     file = os.path.abspath(spec.origin)
     site = os.path.dirname(file)
     for _ in range(spec.name.count(".") + (spec.submodule_search_locations is not None)):
@@ -267,7 +276,7 @@ def _place_in(spec: ModuleSpec | None) -> _Place | None:
 
 
 def _unit_of(place: _Place) -> str:
-    """Its top-level folder or file: the first below the site that is no namespace."""
+    """Return a module's top-level folder or file: the first below the site that is no namespace."""
     unit = place.site
     if not os.path.isdir(unit):
         return unit  # an archive
@@ -280,13 +289,13 @@ def _unit_of(place: _Place) -> str:
 
 @lru_cache(1024)
 def _recorded_by(info: str, _state: tuple[int, ...]) -> _Package:
-    """One and the same for all modules of a package, as long as its RECORD is the same."""
+    """Return the one package for all its modules, as long as its RECORD stays the same."""
     return _Package("", info)
 
 
 @lru_cache(64)
 def _metadata_in(site: str, _state: tuple[int, ...]) -> dict[str, list[str]]:
-    """The metadata in a folder, by the normal names of packages."""
+    """Return the metadata in a folder, by the normal names of packages."""
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(site)):
         if name.endswith((".dist-info", ".egg-info")):
@@ -308,7 +317,7 @@ def _state_of(path: str) -> tuple[int, ...]:
 
 
 def _digested(unit: str) -> Iterator[tuple[str, str]]:
-    """Each file of a package that no RECORD describes, with a digest."""
+    """Yield each file of a package that no RECORD describes, with a digest."""
     if not os.path.isdir(unit):
         yield os.path.basename(unit), _digest_of(unit)
     for folder, folders, files in os.walk(unit):
@@ -328,7 +337,7 @@ def _digest_of(file: str) -> str:
 
 
 def _bytes(path: str) -> bytes:
-    """What is in a file; nothing if there is none."""
+    """Return the contents of a file; empty if there is none."""
     try:
         with open(path, "rb") as file:
             return file.read()

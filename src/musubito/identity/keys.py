@@ -1,8 +1,8 @@
-"""The three keys of a call, and the pool that its samples are drawn from.
+"""Compute the three keys of a call, and the pool that its samples are drawn from.
 
-Each key is a SHA-256 over namespace, operation, code fingerprint, input digest and the sample number if it is not 0;
+Each key is a SHA-256 over namespace, operation, code fingerprint, input digest and the sample number, if that is not 0.
 `node` adds the sorted node ids of the data parents, `reuse` the sorted artifact ids, `cross` nothing. Without parents
-the three are one. Parents are sets: the same parent given twice counts once.
+the three are one. Parents are sets: a parent that is given twice counts once.
 
 The preimage is unambiguous: a fixed-length head, 32 bytes for each parent, and 9 bytes for a sample.
 """
@@ -23,24 +23,26 @@ if TYPE_CHECKING:
 __all__ = ["Identity", "Parent", "effect_key", "head", "idempotency_key", "parents_of"]
 
 VERSION: Final = 1
+"""The version of this way of computing keys; it is a part of every key."""
 ID_LENGTH: Final = 32
+"""Bytes of an id."""
 
 
 class Parent(NamedTuple):
-    """A data parent: its place, and its content as the child sees it."""
+    """A data parent: its node, and its content as the child sees it."""
 
     node: bytes
     artifact: bytes
 
 
 def head(namespace: str, operation: str, fingerprint: bytes, operation_version: str | None) -> Callable[[], _Hash]:
-    """What all keys of a step begin with; calling it gives a fresh hash object to go on with."""
+    """Return a function that returns a new hash object, which has taken what all keys of a step begin with."""
     names = ormsgpack.packb([VERSION, namespace, operation, fingerprint, operation_version])
     return sha256(sha256(names).digest()).copy
 
 
 def parents_of(results: Iterable[MusubitoResult[object]]) -> list[Parent]:
-    """Sorted, each once. Raises ValueError for ids that no step has given out."""
+    """Return the parents sorted, each once; raise ValueError for an id that no step has returned."""
     return sorted({Parent(_id(r.node_id), _artifact(r.artifact_id)) for r in results})
 
 
@@ -58,7 +60,7 @@ def _id(text: str) -> bytes:
 
 
 class Identity(NamedTuple):
-    """Everything that a call's keys are made of, but for the number of its sample."""
+    """Everything that a call's keys are made of, except the number of its sample."""
 
     head: Callable[[], _Hash]
     input_digest: bytes
@@ -66,14 +68,14 @@ class Identity(NamedTuple):
     across: bool
 
     def keys(self, sample: int) -> tuple[bytes, bytes, bytes]:
-        """(node, reuse, cross)."""
+        """Return the keys (node, reuse, cross)."""
         cross = self._key((), sample)
         if not self.parents:
             return cross, cross, cross
         return self._key(sorted({p.node for p in self.parents}), sample), self._reuse(sample), cross
 
     def pool(self) -> bytes:
-        """The widest key by which the policy may replay, without the number of the sample."""
+        """Return the widest key by which the policy may replay, without the number of the sample."""
         return self._key((), 0) if self.across else self._reuse(0)
 
     def _reuse(self, sample: int) -> bytes:
@@ -92,12 +94,15 @@ class Identity(NamedTuple):
 def effect_key(
     namespace: str, operation: str, operation_version: str | None, input_digest: bytes, number: int
 ) -> bytes:
-    """What an external effect hangs on: neither its code nor anything upstream."""
+    """Return the key of an external effect: neither its code nor anything upstream is in it."""
     return sha256(
         ormsgpack.packb(["effect", VERSION, namespace, operation, operation_version, input_digest, number])
     ).digest()
 
 
 def idempotency_key(effect: bytes, settled_attempts: int) -> str:
-    """The same for every attempt until one's outcome is known, so that the remote side can tell a repetition."""
+    """Return the key by which the remote side recognises a repeated attempt.
+
+    It is the same for every attempt until the outcome of one is known.
+    """
     return sha256(b"idempotency" + effect + settled_attempts.to_bytes(8, "big")).hexdigest()

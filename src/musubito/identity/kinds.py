@@ -1,9 +1,8 @@
-"""The builtin and standard-library types that have an encoding: how each is taken apart and put together
-again.
+"""Encode builtin and standard-library types: how each is taken apart and rebuilt.
 
-`KINDS` is the whole registry, by exact type; a subclass is another type and not covered. What `split` gives
-is plain data or again values with a kind of their own. `join` gets these parts from stored bytes that may
-be anything: it may raise whatever it likes, and must not call anything that the parts name.
+`KINDS` is the whole registry, by exact type; a subclass is another type and not covered. `split` returns plain data, or
+values that have a kind of their own. `join` is given these parts from stored bytes, which may be anything. It may raise
+any exception, and must not call anything that the parts name.
 """
 
 from __future__ import annotations
@@ -37,9 +36,11 @@ class Kind(NamedTuple):
 _FACTORIES: dict[str, type] = {
     factory.__name__: factory for factory in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
 }
+"""Types that a defaultdict may have as its factory, by name."""
 _PATHS: dict[str, type[PurePosixPath | PureWindowsPath]] = {
     path.__name__: path for path in (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
 }
+"""Types of paths, by name."""
 
 
 def _int_parts(value: int) -> bytes:
@@ -57,7 +58,7 @@ def _flat(value: dict[Any, Any]) -> list[object]:
 
 
 def _pairs(parts: list[Any]) -> dict[Any, Any]:
-    """The dict that was written as one flat list of keys and values."""
+    """Return the dict that was written as one flat list of keys and values."""
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -119,7 +120,7 @@ def _timezone_parts(value: timezone) -> list[object]:
 
 def _zoneinfo_parts(value: zoneinfo.ZoneInfo) -> str:
     try:
-        value.__reduce__()  # refuses those that were read from a file object, whose key proves nothing
+        value.__reduce__()  # refuses a zone that was read from a file object, whose key proves nothing
     except Exception as error:
         raise UnsupportedError("a ZoneInfo that was read from a file object") from error
     return value.key
@@ -195,8 +196,10 @@ KINDS: dict[type, Kind] = {
     UUID: Kind(Code.UUID, _uuid_parts, list, _join_uuid),
     **{path: Kind(Code.PATH, _path_parts, list, _join_path) for path in _PATHS.values()},
 }
+"""The kinds, by type."""
 
 Joiner = tuple[type, Callable[[Any], object]]
+"""The type of the parts of a value, and the function that rebuilds it."""
 
 JOINERS: dict[int, Joiner] = {
     **{kind.code: (kind.holds, kind.join) for kind in KINDS.values()},
@@ -204,3 +207,4 @@ JOINERS: dict[int, Joiner] = {
     Code.FROZENSET: (list, frozenset),
     Code.DICT: (list, _pairs),
 }
+"""The joiners, by ext code."""

@@ -1,6 +1,6 @@
-"""Modules that code gets out of `sys.modules`: those that it names count, the table as a whole never does.
+"""Count the modules that code gets out of `sys.modules` by name; the table as a whole never counts.
 
-What the table holds is all that the process has loaded, which differs between equal programs.
+The table holds all that the process has loaded, which differs between equal programs.
 """
 
 from __future__ import annotations
@@ -22,19 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["modules_linked", "shared_by_all"]
 
 ANY: Final = "the loaded modules, by a name that is computed or as a whole"
+"""How a read by a computed name is listed."""
 
 
 def shared_by_all(value: Any) -> str | None:
-    """Return how a mapping of the whole process is listed where code reads it by keys that are not known; None for
-    anything else."""
+    """Return how a read of a mapping that the whole process shares is listed, if the keys are not known.
+
+    Return None for any other value.
+    """
     if _is_table(value):
         return ANY
     return COMPUTED if is_environment(value) else None
 
 
 def modules_linked(walk: Walk, function: FunctionType, name: str, text: Text) -> list[tuple[str, bytes]]:
-    """Return references to the modules that a function gets out of the table. A module of the user counts whole,
-    another one by its name."""
+    """Return references to the modules that a function gets out of the table.
+
+    A module of the user's counts whole, another module by its name.
+    """
     reads = [read for read in text.scan.reads if _is_table(led_to(function, read).value)]
     if not reads and not any(map(_is_table, defaults_of(function).values())):
         return []

@@ -1,4 +1,4 @@
-"""Which special methods the syntax of a function may call, by its operators, statements and builtins."""
+"""Tell which special methods the syntax of a function may call, by its operators, statements and builtins."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ ARITHMETIC: Final = (
     *("add", "sub", "mul", "truediv", "floordiv", "mod", "divmod", "pow", "matmul"),
     *("lshift", "rshift", "and", "or", "xor", "neg", "pos", "invert", "index"),
 )
+"""Operations of numbers and bits."""
 COMPARED: Final = ("eq", "ne", "lt", "le", "gt", "ge", "contains", "hash", "bool", "len", "iter", "next", "getitem")
+"""Special methods that comparisons may call."""
 GOT: Final = ("getattr", "getattribute", "get")
+"""Special methods that getting an attribute may call."""
 NODES: Final[dict[type[ast.AST], tuple[str, ...]]] = {
     ast.Attribute: (*GOT, "setattr", "delattr", "set", "delete"),
     ast.Subscript: ("getitem", "missing", "class_getitem", "setitem", "delitem"),
@@ -37,6 +40,7 @@ NODES: Final[dict[type[ast.AST], tuple[str, ...]]] = {
     ast.Dict: ("hash", "eq"),
     ast.Set: ("hash", "eq"),
 }
+"""Special methods that a node of each type may call."""
 BUILTINS: Final[dict[str, tuple[str, ...]]] = {
     **{name: (name,) for name in ("len", "repr", "hash", "abs", "round", "complex", "format", "reversed", "dir")},
     **dict.fromkeys(("iter", "list", "tuple", "set", "frozenset", "dict"), ("iter", "next", "getitem", "len")),
@@ -57,11 +61,16 @@ BUILTINS: Final[dict[str, tuple[str, ...]]] = {
     "aiter": ("aiter",),
     "open": ("fspath",),
 }
+"""Special methods that a call of each builtin may call."""
 EVERY: Final = frozenset(name for names in (*NODES.values(), *BUILTINS.values()) for name in (*names, "call"))
+"""All special methods that any syntax may call."""
 
 
 def special_methods(code: ast.AST | None) -> set[str]:
-    """Their names; of code without a syntax tree (None) all that any syntax may call."""
+    """Return the names of the special methods that code may call.
+
+    If the code has no syntax tree (None), all special methods that any syntax may call are returned.
+    """
     if code is None:
         return {f"__{name}__" for name in EVERY}
     found: set[str] = set()

@@ -1,7 +1,7 @@
-"""The answers that mocks of `unittest.mock` were given.
+"""Describe the answers that mocks of `unittest.mock` were given.
 
-A mock makes its children as they are asked for, and notes each call. Only what somebody put into it counts, at whatever
-depth: answers, side effects, attributes and special methods. A child that was merely looked at counts as none.
+A mock makes its children when they are asked for, and records each call. Only what was put into it counts, at any
+depth: answers, side effects, attributes and special methods. A child that was merely looked at does not count.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ if TYPE_CHECKING:
 __all__ = ["describe_mock", "is_mock", "mock_of"]
 
 LISTS: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
+"""Types of iterators over a list or a tuple of answers."""
 MOST_KEPT: Final = 1024
+"""Number of iterators whose answers are kept."""
 _answers: OrderedDict[int, tuple[Any, list[Any]]] = OrderedDict()
 """Iterators over answers, by id, with the answers that were left when each was first seen."""
 _lock: Final = Lock()
 
 
 def is_mock(value: object) -> bool:
-    """Whether it is a mock of `unittest.mock`."""
+    """Return whether a value is a mock of `unittest.mock`."""
     mock = sys.modules.get("unittest.mock")
     return mock is not None and issubclass(type(value), mock.NonCallableMock)
 
 
 def mock_of(function: FunctionType) -> Any:
-    """The mock that answers for a function which `create_autospec` made, or None."""
+    """Return the mock that answers for a function which `create_autospec` made, or None."""
     mock = function.__dict__.get("mock")
     return mock if is_mock(mock) else None
 
 
 def describe_mock(walk: Walk, value: Any, name: str) -> Description:
-    """The record of a mock: its kind, and what was put into it and into its children."""
+    """Return the record of a mock: its kind, and what was put into it and into its children."""
     found = list(_put_in(value))
     walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in found])
     mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Origin.USER)
@@ -61,7 +63,7 @@ def describe_mock(walk: Walk, value: Any, name: str) -> Description:
 
 
 def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
-    """What was put into a mock and those that belong to it, by the way that leads to it."""
+    """Yield what was put into a mock and its children, each with the path that leads to it."""
     pending: list[tuple[str, Any]] = [("", top)]
     seen: set[int] = set()
     while pending:
@@ -75,7 +77,7 @@ def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
             if is_mock(each):
                 pending.append((f"{path}.{label}", each))
             elif each is not None:
-                yield f"{path}.{label}", str(each)  # a mark that it was deleted
+                yield f"{path}.{label}", str(each)  # a mark that the child was deleted
         for label, each in _fields(mock, held):
             if is_mock(each):
                 pending.append((f"{path}.{label}", each))
@@ -84,7 +86,7 @@ def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """What was put into one mock itself."""
+    """Yield what was put into one mock itself."""
     library = sys.modules["unittest.mock"]
     delegate = held.get("_mock_delegate")
     where = held if delegate is None else {f"_mock_{name}": each for name, each in (fields_of(delegate) or {}).items()}
@@ -99,13 +101,13 @@ def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
         if not label.startswith(("_mock_", "_spec_")) and label not in _own_names():
             yield label, held[label]
     for label, each in sorted(vars(type(mock)).items()):
-        # Each mock is of a class of its own, which has the special methods that it was given.
+        # Each mock has a class of its own, which holds the special methods that the mock was given.
         if isinstance(each, FunctionType) and not any(is_mock(contents(cell)) for cell in each.__closure__ or ()):
-            yield label, each  # one that asks a mock is there for a child, which was looked at already
+            yield label, each  # a function that asks a mock stands for a child, which was looked at already
 
 
 def _is_made(held: dict[Any, Any], label: str, value: object) -> bool:
-    """Whether `MagicMock` gave an answer itself to a special method with these fields."""
+    """Return whether `MagicMock` itself gave a special method with these fields its answer."""
     library: Any = sys.modules["unittest.mock"]
     name, parent = held.get("_mock_new_name"), held.get("_mock_new_parent")
     if label == "_mock_side_effect":
@@ -119,15 +121,17 @@ def _is_made(held: dict[Any, Any], label: str, value: object) -> bool:
 
 @cache
 def _own_names() -> frozenset[str]:
-    """The fields that mocks have which nobody put anything into."""
+    """Return the names of the fields that a mock has before anything is put into it."""
     library = sys.modules["unittest.mock"]
     kinds = (library.NonCallableMock, library.Mock, library.MagicMock, library.AsyncMock, library.PropertyMock)
     return frozenset().union(*(vars(kind()) for kind in kinds))
 
 
 def _listed(iterator: Any) -> list[Any]:
-    """The answers that an iterator had left when it was first seen: to have given some is the doing of those who
-    asked."""
+    """Return the answers that an iterator had left when it was first seen.
+
+    The answers that it has given since do not count: that is the doing of its callers.
+    """
     with _lock:
         kept = _answers.get(id(iterator))
         if kept is None:

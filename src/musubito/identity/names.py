@@ -1,10 +1,10 @@
-"""What modules and classes are called.
+"""Tell the names under which modules and classes count.
 
-A child that multiprocessing spawns runs the script again, as a module of another name: what is in it is the same.
+A child that multiprocessing spawns runs the script again, as a module of another name: its content is the same.
 
-cloudpickle sends a class that cannot be imported with its `__name__` alone: of one that stood inside of another, or of
-a function, where it stood is lost. The functions in its body still say it, and it is told apart by that, and is the
-same class as in the process that it came from.
+cloudpickle sends a class that cannot be imported with its `__name__` alone. If the class stood in another class, or in
+a function, that place is lost. The functions in its body still name the place. So they tell the class from others, and
+it counts as the same class as in the process that it came from.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from typing import Any, Final
 __all__ = ["SCRIPT", "Ambiguous", "functions_in", "known_as", "loaded", "name_of", "the_one_of", "was_sent"]
 
 SCRIPT: Final = "__main__"
-"""The module of the script, in whatever process."""
+"""The module of the script, in any process."""
 _SPAWNED: Final = "__mp_main__"
-"""What multiprocessing calls it in a child that it did not fork."""
+"""The name that multiprocessing gives that module in a child that it did not fork."""
 
 _NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
+"""Returns the namespace of a class, without asking its metaclass."""
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+"""Returns the qualified name of a class, without asking its metaclass."""
 
 
 def known_as(module: str) -> str:
-    """The name under which what is of this module counts: one and the same in a process and in its children."""
+    """Return the name under which the things of a module count: the same in a process and in its children."""
     return SCRIPT if module == _SPAWNED else module
 
 
 def loaded(module: str) -> ModuleType | None:
-    """The module that counts under this name, if it is loaded."""
+    """Return the module that counts under this name, if it is loaded."""
     if known_as(module) == SCRIPT:
         script = sys.modules.get(_SPAWNED)
-        # While a child runs the script, the program that it was started with is still `__main__`. In a process that
-        # runs a script itself the other name stands for that, or for what was `__main__` before.
+        # While a child runs the script, `__main__` is still the program that the child was started with. In a process
+        # that runs a script itself, the other name stands for that script, or for what was `__main__` before.
         if script is not None and getattr(script, "__name__", None) == _SPAWNED:
             return script
         module = SCRIPT
@@ -43,7 +45,7 @@ def loaded(module: str) -> ModuleType | None:
 
 
 def name_of(cls: type) -> tuple[str, str]:
-    """The module and qualified name under which a class counts. Runs no code of the class."""
+    """Return the module and qualified name under which a class counts, without running code of the class."""
     module = _NAMESPACE(cls).get("__module__", "builtins")
     if not isinstance(module, str):
         module = ""
@@ -57,29 +59,29 @@ def name_of(cls: type) -> tuple[str, str]:
         for place, _, _ in [function.__qualname__.rpartition(".")]
         if place.rpartition(".")[2] == name and known_as(function.__module__) == module
     }
-    # Where they differ, some were written elsewhere.
+    # If the places differ, some functions were written elsewhere.
     return module, places.pop() if len(places) == 1 else name
 
 
 def was_sent(cls: type) -> bool:
-    """Whether a class came from another process, where it lay in a module or in another class."""
+    """Return whether a class came from another process, where it lay in a module or in another class."""
     name = _QUALNAME(cls)
     module = loaded(name_of(cls)[0])
     return "." not in name and "<locals>" not in name_of(cls)[1] and not _lies_in(module, name, cls)
 
 
 class Ambiguous:
-    """Stands for classes that are called alike: nothing is put together as one of them."""
+    """Stands for several classes of one name: no instance is rebuilt as one of them."""
 
 
 def the_one_of(classes: Sequence[type]) -> type:
-    """The class that is called so, if it is one."""
+    """Return the class of this name, or `Ambiguous` if there are several."""
     return classes[0] if len(classes) == 1 else Ambiguous
 
 
 def functions_in(cls: type) -> Iterator[FunctionType]:
-    """The functions that lie in a class, under whatever Python's own decorators."""
-    # A copy: another thread may give the class an attribute meanwhile.
+    """Yield the functions in a class, also below Python's own decorators."""
+    # A copy: another thread may add an attribute to the class meanwhile.
     for member in list(_NAMESPACE(cls).values()):
         kind = type(member)
         parts: tuple[Any, ...] = (member,)

@@ -1,13 +1,16 @@
-"""Code as bytes: what a function does, without how it was written down.
+"""Write code as bytes that say what a function does, without how it was written down.
 
-From the syntax tree: comments, layout, docstrings and annotations do not count. The walk is our own and skips
-empty fields, so that a field which a newer Python adds to its nodes does not change what older code amounts
-to. Annotations and docstrings do count where a program can tell: in the bodies of nested classes with bases
-or decorators (fields, schemas), in nested functions that are decorated or handed on, and everywhere if the
-caller says `docs`. What `python -O` leaves out does not count there: it does not run.
+With a syntax tree, comments, layout, docstrings and annotations do not count. The walk is our own and skips empty
+fields. So a field that a newer Python adds to its nodes leaves the bytes of older code as they are. Annotations and
+docstrings do count where a program can tell:
 
-From bytecode, where there is no source: instructions, constants and names, together with the interpreter's
-version.
+- in the bodies of nested classes with bases or decorators, where they make fields and schemas;
+- in nested functions that are decorated or handed on;
+- everywhere, if the caller asks for `docs`.
+
+Code that `python -O` leaves out does not run, and does not count there.
+
+Without a source, the bytecode is written: instructions, constants and names, with the version of the interpreter.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from musubito.identity.source import FunctionNode
 __all__ = ["handed_on", "normalised", "normalised_bytecode", "tokens"]
 
 MOST_KEPT = 4096
-"""Functions of which what their instructions amount to is kept."""
+"""Number of functions whose bytecode is kept in its normal form."""
 SKIPPED = frozenset(
     {
         "ctx",
@@ -38,7 +41,9 @@ SKIPPED = frozenset(
         "decorator_list",
     }
 )
+"""Fields of nodes that do not count, or that are written by themselves."""
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+"""Nodes of functions."""
 CALLERS = frozenset(
     {
         "map",
@@ -56,15 +61,15 @@ CALLERS = frozenset(
         "id",
     }
 )
-"""Builtins that call what they are given, or look at it, and neither read its docstring nor give it to others."""
+"""Builtins that call their argument, or look at it, and neither read its docstring nor hand it to others."""
 END = object()
+"""Marks the end of a node or a list on the stack."""
 WITHOUT_DOCS = 2
-"""From this level of optimisation on (`python -OO`), there are no docstrings."""
+"""Level of optimisation from which on (`python -OO`) there are no docstrings."""
 
 
 def normalised(function: FunctionNode, *, docs: bool = False, signature: bool = False) -> bytes:
-    """What `function` does. Its own decorators and defaults are left out: they are values, and counted as
-    such.
+    """Return what `function` does, without its own decorators and defaults: those count as values.
 
     `docs` keeps every docstring; `signature` keeps the function's own docstring and annotations.
     """
@@ -74,7 +79,7 @@ def normalised(function: FunctionNode, *, docs: bool = False, signature: bool = 
 
 
 def tokens(*values: object) -> bytes:
-    """Constants as bytes, so that no two rows of them look alike. Types and the sign of zero count."""
+    """Return constants as bytes, different for any two rows of them; types and the sign of zero count."""
     out = bytearray()
     for value in values:
         _constant(out, value)
@@ -82,8 +87,9 @@ def tokens(*values: object) -> bytes:
 
 
 def handed_on(function: ast.AST) -> frozenset[str]:
-    """The names and the attributes whose values are used otherwise than to call them or to compare them: whoever gets
-    them may read their docstrings.
+    """Return the names and attributes whose values are used in other ways than to call or to compare them.
+
+    Code that is given such a value may read its docstring.
     """
     merely: set[int] = set()
     loaded: list[ast.Name | ast.Attribute] = []
@@ -109,7 +115,7 @@ def handed_on(function: ast.AST) -> frozenset[str]:
 
 @lru_cache(MOST_KEPT)
 def normalised_bytecode(code: CodeType) -> bytes:
-    """What `code` does on this version of Python; neither its file nor its line counts."""
+    """Return what `code` does on this version of Python; neither its file nor its line counts."""
     out = bytearray(tokens("bytecode", sys.implementation.name, *sys.version_info[:2]))
     pending = [code]
     while pending:
@@ -132,9 +138,7 @@ def normalised_bytecode(code: CodeType) -> bytes:
 
 
 class _Writer:
-    """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python
-    recurses.
-    """
+    """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python recurses."""
 
     def __init__(self, docs: bool, given: frozenset[str]) -> None:
         self.out = bytearray()
@@ -235,7 +239,7 @@ class _Writer:
 
 
 def _annotated(node: ast.stmt) -> Any:
-    """A statement of a class body whose annotation says something: with the annotation."""
+    """Return a statement of a class body, with its annotation if it has one."""
     return [node, node.annotation] if isinstance(node, ast.AnnAssign) else node
 
 
@@ -247,7 +251,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 def _constant(out: bytearray, value: object) -> None:
     match value:
-        # The most frequent first.
+        # The most frequent type first.
         case str():
             tag, payload = b"s", value.encode("utf-8", "surrogatepass")
         case bytes():

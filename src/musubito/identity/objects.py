@@ -1,9 +1,11 @@
-"""What an object amounts to that is neither plain data, nor code, nor a container.
+"""Describe an object that code reaches and that is neither plain data, nor code, nor a container.
 
-The user's objects count by class and fields, without the fields that their own methods write. Objects of the
-standard library count by content where the encoding has one. Those of other packages count by the declared
-fields of a dataclass or pydantic model, by content, or by type and those fields that can be identified. What
-is left is not tracked; secrets count by type alone.
+- An object of the user's counts by its class and its fields. The fields that its own methods write do not count.
+- An object of the standard library counts by its content, if the canonical encoding has one.
+- An object of another package counts by the declared fields of a dataclass or pydantic model, or by its content.
+- Any other object of a package counts by its type and by those fields that can be identified.
+- A secret counts by its type alone.
+- Anything else counts by its type, and is listed as not tracked.
 """
 
 from __future__ import annotations
@@ -78,20 +80,27 @@ __all__ = [
 UNCHANGING = frozenset(
     {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
 )
+"""Modules of the standard library whose objects cannot change: their content need not be watched."""
 TELLS_ALL = frozenset({types.NoneType, bool, int, float})
-"""Constants that are no secret and hold none."""
+"""Types of constants that are no secret and hold none."""
 DEPTH = 100
+"""Levels of nesting below which nothing is entered."""
 MOST_OBJECTS = 1000
-"""How many objects are entered to tell whether one can be identified; for a client, containers too. What holds more is
-no setting."""
+"""Number of objects that are entered to decide whether a value can be identified.
+
+For a client, containers count too. A value that holds more is no setting.
+"""
 WRAPPERS = frozenset({UserDict, UserList, UserString, ChainMap})
 """Classes of the standard library whose objects are containers with a field for the content."""
 GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
+"""Types of the getters in `operator`."""
 VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+"""Types of the views of a dict."""
 DESCRIPTORS = (
     *(types.MethodType, functools.partial, functools.partialmethod, functools.cached_property),
     *(property, classmethod, staticmethod, functools.singledispatchmethod),
 )
+"""Types of descriptors that wrap a function or an attribute."""
 IDENTIFIED = (
     *(FunctionType, type, ModuleType, *DESCRIPTORS, functools._lru_cache_wrapper, *GETTERS, *VIEWS),
     *(types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
@@ -100,14 +109,18 @@ IDENTIFIED = (
     *(types.MappingProxyType, types.SimpleNamespace, string.Template, argparse.Namespace, slice, typing.TypeVar),
     *(datetime, time, array),
 )
-"""What can be identified, whatever is in it; it says itself what is not tracked there."""
+"""Types whose objects can be identified, whatever they hold.
+
+The description of such an object lists itself what in it is not tracked.
+"""
 PASSIVE = frozenset({"abc", "builtins", "enum", "typing", "typing_extensions", "pydantic.main"})
 """Modules with base classes that leave the fields of an object alone."""
 LARGE = 4096
+"""Bytes of an encoding above which its digest takes its place."""
 
 
 def describe_object(walk: Walk, value: Any, name: str) -> Description:
-    """The record of an object."""
+    """Return the record of an object."""
     cls, kind = type(value), kind_of(value)
     walk.guard.kind(value, cls)
     shown = kind.shows(value, walk) if kind is not None and kind.shows is not None and walk.is_shown(value) else None
@@ -182,7 +195,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> Description:
 
 
 def _shown(walk: Walk, value: Any, name: str, shown: Shown) -> Description:
-    """What somebody sees who is only shown an object."""
+    """Return the record of an object that is only shown: the data that its kind shows."""
     held = fields_of(value) or {}
     walk.guard.mapping(held, tuple(held), tuple(held.values()))
     others = sorted(shown.others.items())
@@ -191,7 +204,7 @@ def _shown(walk: Walk, value: Any, name: str, shown: Shown) -> Description:
 
 
 def _is_derived(walk: Walk, cls: type) -> bool:
-    """Whether methods of a base that is another package's may change the fields of a user's object."""
+    """Return whether methods of a base class from another package may change the fields of a user's object."""
     bases = (each for each in cls.__mro__[1:-1] if module_name(each) not in PASSIVE and not _declares(each))
     return any(walk.origins.of_class(each) is not Origin.USER for each in bases)
 
@@ -206,7 +219,7 @@ def _made_of(value: Any, origin: Origin) -> Parts | None:
 
 
 def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]) -> Description:
-    """A weak reference counts by what it refers to, which nothing here keeps alive."""
+    """Describe a weak reference by its referent, which nothing here keeps alive."""
     if not walk.outermost:
         return Description(tokens("reference"), links)
     described = walk.digest_apart(reference())
@@ -216,8 +229,9 @@ def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[s
 
 
 def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
-    """What an object of the user's holds that neither its `__dict__` nor its slots show: the value of a base that
-    is not written in Python.
+    """Return what a user's object holds besides `__dict__` and slots: the value of a base not written in Python.
+
+    If such a base class hides a value that cannot be read, the object is noted as not tracked.
     """
     if isinstance(
         value, dict | list | tuple | set | frozenset | deque | bytearray | int | float | complex | str | bytes
@@ -251,14 +265,14 @@ def _base_value(value: Any) -> bytes | None:
 
 
 def _zone(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
-    """The time zone of a time, which may be an object of any class."""
+    """Return a link to the time zone of a time; a zone may be an object of any class."""
     if not issubclass(type(value), datetime | time) or value.tzinfo is None:
         return []
     return [("zone", walk.link(value.tzinfo, f"{name}.tzinfo"))]
 
 
 def _settings(value: Any) -> bytes | None:
-    """What a parser of the standard library has read."""
+    """Return the encoding of what a parser of `configparser` has read, or None for any other object."""
     configparser = sys.modules.get("configparser")
     if configparser is None or not issubclass(type(value), configparser.RawConfigParser):
         return None
@@ -267,7 +281,7 @@ def _settings(value: Any) -> bytes | None:
 
 
 def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> Description:
-    """A variable of the context counts with what it holds at the call."""
+    """Describe a context variable by the value that it holds at the call."""
     there = value_of(variable)
     if there is ABSENT or counts(walk, there) or isinstance(there, dict | list | tuple):
         walk.guard.same(lambda: value_of(variable) is there, True)
@@ -281,7 +295,10 @@ def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> Description:
 
 
 def _array(value: Any) -> bytes | None:
-    """The encoding of an array of a class derived from numpy's, with its mask if it has one."""
+    """Return the encoding of an array, with its mask if it has one, or None for any other object.
+
+    The array may be of a class derived from numpy's.
+    """
     numpy = sys.modules.get("numpy")
     if numpy is None or not issubclass(type(value), numpy.ndarray):
         return None
@@ -299,13 +316,14 @@ def _is_masked(value: Any) -> bool:
 
 @kept_for_a_round
 def _declares(cls: type) -> bool:
-    """Whether a class declares its fields: a dataclass or a pydantic model."""
+    """Return whether a class declares its fields: whether it is a dataclass or a pydantic model."""
     return is_dataclass(cls) or any("__pydantic_fields__" in vars(each) for each in cls.__mro__)
 
 
 def _said_names(value: Any) -> list[str]:
-    """What things of other packages are called that are neither functions nor classes (numpy's ufuncs,
-    Cython's functions).
+    """Return the module, the qualified name and the name that an object states, each "" if it states none.
+
+    Things of other packages that are neither functions nor classes have such names: numpy's ufuncs, Cython's functions.
     """
     found = []
     for each in ("__module__", "__qualname__", "__name__"):
@@ -315,7 +333,7 @@ def _said_names(value: Any) -> list[str]:
 
 
 def encoded(value: Any) -> bytes | None:
-    """What the canonical encoding makes of it; long encodings by their digest."""
+    """Return the canonical encoding of a value, or its digest if it is long; None if there is no encoding."""
     try:
         data = canonical(value)
     except EncodingError:
@@ -337,7 +355,7 @@ def _is_secret(cls: type) -> bool:
 
 
 def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
-    """The fields that an object has, in its `__dict__` and its slots; without what its own methods write."""
+    """Return links to the fields in an object's `__dict__` and its slots, without those that its own methods write."""
     links: list[tuple[str, bytes]] = []
     walk.limits.of_instance(value)
     for each in _lazy_names(type(value)):
@@ -379,8 +397,10 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
 
 
 def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int, Any]) -> list[tuple[str, bytes]]:
-    """The methods that somebody has put into what cached properties of an object hold, in place of those of a class:
-    `client.chat.completions.create = fake`."""
+    """Return links to methods that were replaced in the objects which cached properties hold.
+
+    `client.chat.completions.create = fake` replaces such a method: the class defines a method of that name.
+    """
     held, lazy, links = fields_of(thing), _lazy_names(type(thing)), list[tuple[str, bytes]]()
     if held is None or (not lazy and not seen) or id(thing) in seen:
         return links
@@ -400,8 +420,10 @@ def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int
 
 
 def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[str]) -> Iterator[tuple[Any, str, str]]:
-    """A field, or what it holds key by key where some keys do not count: then to hold none that does is to hold
-    nothing.
+    """Yield a field with its label and its name.
+
+    If some keys of a dict in the field do not count, each other key is yielded in its place. If no other key is there,
+    nothing is yielded, as for None.
     """
     keys = frozenset(each.removeprefix(f"{label}.") for each in left_out if each.startswith(f"{label}."))
     if not keys or type(value) not in (dict, types.NoneType):
@@ -416,8 +438,10 @@ def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[st
 
 
 def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_others: bool) -> list[tuple[str, bytes]]:
-    """What an object holds in a field. Somebody else's object, if no adapter knows it, may read all that is there; of
-    the user's own it is known what the code does with it.
+    """Return the links to a value that an object holds in a field.
+
+    If no adapter knows another package's object, its code may read all that the field leads to. For an object of the
+    user's, the walk knows what the code does with the field.
     """
     if type(value) in TELLS_ALL:
         return [(label, walk.link(value, name))]
@@ -425,14 +449,14 @@ def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_oth
     if not known if of_others else label in walk.facts.handed:
         may_be_read(walk, value)
     if not of_others:
-        # Whoever is handed an object gets at all that it leads to.
+        # Code that is handed an object reaches all that the object leads to.
         whole = label in walk.facts.handed or id(holder) in walk.facts.whole
         return [(label, walk.link(value, walk.called(value, name), whole=whole))]
     return held_by_others(walk, value, label, name) if known else setting_linked(walk, value, label, name)
 
 
 def setting_linked(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
-    """A field of an object of a package, without the secrets in it."""
+    """Return the links to a field of another package's object, without the secrets in it."""
     if is_secret_field(label, value):
         return [(label, b"secret")]
     cleaned = without_secrets(value)
@@ -443,7 +467,10 @@ def setting_linked(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
 
 
 def _watch_through(walk: Walk, value: Any, depth: int) -> None:
-    """Containers in containers must hold what they hold, if what counts is a copy of them."""
+    """Watch containers within containers, if a cleaned copy of them is described.
+
+    Otherwise the guard would watch the copy and miss a change of the original.
+    """
     if depth > DEPTH:
         return
     if isinstance(value, dict):
@@ -458,7 +485,10 @@ def _watch_through(walk: Walk, value: Any, depth: int) -> None:
 
 
 def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
-    """What an object or a function of somebody else's holds: as far as it can be identified, else by type."""
+    """Return links to a value that another package's object or function holds.
+
+    A value that cannot be identified counts by its type, and by those of its settings that can be identified.
+    """
     walk.leads_to(value)
     if counts(walk, value):
         return [(label, walk.link(value, walk.called(value, name)))]
@@ -467,7 +497,8 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
     is_object = walk.origins.of_class(type(value)) is Origin.OTHER
     inner = _settings_of(walk, value, name) if is_object else _leaves(walk, value, "", name)
     for shown, each in inner:
-        # Of an object the settings count, not those of what it holds in turn: they would lead through all of a library.
+        # An object's settings count, but not the settings of objects that it holds: they would lead through a whole
+        # library.
         if counts(walk, each) or (not is_object and walk.origins.of_class(type(each)) is Origin.OTHER):
             walk.limits.below(each, value)
             may_be_read(walk, each)
@@ -476,7 +507,7 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
 
 
 def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the settings of an object of a package, those in containers one by one."""
+    """Yield the settings of another package's object; settings in containers are yielded one by one."""
     cls, held = type(value), fields_of(value)
     if held is None:
         return
@@ -491,7 +522,7 @@ def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]
 
 
 def _leaves(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield what containers hold that cannot be identified as a whole, without secrets; anything else as it is."""
+    """Yield a value as it is, or the entries of a container that cannot be identified as a whole, without secrets."""
     cls = type(value)
     if cls not in (dict, list, tuple) or counts(walk, value):
         yield shown, value
@@ -508,8 +539,10 @@ def _leaves(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str
 
 
 def may_be_read(walk: Walk, value: Any) -> None:
-    """Whoever holds a function, and does not merely call it by its name, may read its docstring and its annotations;
-    of whatever it lies under, too.
+    """Mark a function as one whose docstring and annotations may be read.
+
+    If code holds a function and does not merely call it by its name, it may read them. The functions and wrappers that
+    lie under `value` are entered too.
     """
     for _ in range(DEPTH):
         step = step_of(value)
@@ -542,7 +575,10 @@ def _slots(cls: type) -> set[str]:
 
 @kept_for_a_round
 def _lazy_names(cls: type) -> frozenset[str]:
-    """What `functools.cached_property` keeps in an object: computed, unless it was there at first."""
+    """Return the names under which `functools.cached_property` keeps its values in an object.
+
+    Such a value is computed, unless it was there when the object was first seen.
+    """
     return frozenset(
         name
         for each in cls.__mro__
@@ -552,8 +588,10 @@ def _lazy_names(cls: type) -> frozenset[str]:
 
 
 def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
-    """The declared fields of somebody else's dataclass or pydantic model; those it excludes itself are left
-    out, unless an adapter says which.
+    """Return links to the declared fields of another package's dataclass or pydantic model.
+
+    If an adapter says which fields do not count, these are left out. Otherwise the fields that a pydantic model itself
+    excludes are left out.
     """
     cls, kind = type(value), kind_of(value)
     if is_dataclass(cls):
@@ -573,7 +611,7 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
         if inner is ABSENT:
             continue
         if kind is None:
-            if is_secret_field(each, inner) and not each.endswith("token"):  # a model may say which tokens it gave
+            if is_secret_field(each, inner) and not each.endswith("token"):  # may be a piece of a model's text
                 links.append((each, b"secret"))
                 continue
             may_be_read(walk, inner)
@@ -583,7 +621,7 @@ def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
 
 
 def counts(walk: Walk, value: Any) -> bool:
-    """Whether what somebody else's object or function holds can be identified, with all that it holds."""
+    """Return whether a value that an object or function of a package holds can be identified, with all in it."""
     if type(value) in ATOMS:
         return True
     if id(value) in walk.not_counting:
@@ -598,8 +636,11 @@ def counts(walk: Walk, value: Any) -> bool:
 
 
 class _Judgement:
-    """Whether something counts with all that it holds. `only_settings`: it is held by a client, whose settings are
-    small; what else is there (a description of the whole service) was not given to it."""
+    """Decides whether a value counts with all that it holds.
+
+    `only_settings`: a client holds the value. A client's settings are small. Anything larger there, such as a
+    description of the whole service, was not given to it.
+    """
 
     __slots__ = ("_objects", "_only_settings", "_walk", "entered")
 
@@ -608,10 +649,10 @@ class _Judgement:
         self._only_settings = only_settings
         self._objects = 0
         self.entered: dict[int, Any] = {}
-        """The containers and the objects of packages that were looked into."""
+        """The containers and the objects of packages that were entered, by id."""
 
     def is_large(self) -> bool:
-        """Whether more was looked into than settings have."""
+        """Return whether more was entered than settings hold."""
         return self._objects > MOST_OBJECTS or (self._only_settings and len(self.entered) > MOST_OBJECTS)
 
     def counts(self, value: Any, depth: int = 0) -> bool:
@@ -673,6 +714,6 @@ class _Judgement:
 
 
 def not_tracked(walk: Walk, value: Any, name: str) -> Description:
-    """The record of what counts by its type alone, and is listed as such."""
+    """Describe a value by its type alone, and list it as not tracked."""
     walk.not_tracked(name, value)
     return Description(tokens("type", module_name(type(value)), type(value).__qualname__), [])

@@ -1,7 +1,7 @@
-"""Where the text of one function uses what it names from outside, and what each such expression leads to now.
+"""Find where the text of one function uses outside names, and what each such expression leads to now.
 
-`musubito.identity.scan` tells that a name is read. This module tells at which places, for the few functions of which
-more has to be known: what becomes of the value there, and by which key it is looked into.
+`musubito.identity.scan` tells that a name is read. This module tells where, for the few functions of which more must be
+known. It serves to follow the value there, and to find the key by which a mapping is looked into.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", 
 
 
 class Led(NamedTuple):
-    """What a name and its attributes lead to: `value`, and those attributes that follow it and are no module's."""
+    """The end of a chain of names: `value`, and in `rest` the attributes after it that are no module's."""
 
     value: Any
     rest: tuple[str, ...]
@@ -39,7 +39,7 @@ class Occurrence(NamedTuple):
 
 
 def led_to(function: FunctionType, read: Read) -> Led:
-    """Return what `read` leads to now, ABSENT where only a run of the function could tell."""
+    """Return what `read` leads to now, or ABSENT if only a run of the function could tell."""
     value: Any = ABSENT
     match read.root:
         case Root.GLOBAL:
@@ -59,7 +59,7 @@ def led_to(function: FunctionType, read: Read) -> Led:
 
 def _through_modules(value: Any, attributes: tuple[str, ...]) -> Led:
     rest = list(attributes)
-    while rest and issubclass(type(value), ModuleType):  # a proxy may say that it is of another class
+    while rest and issubclass(type(value), ModuleType):  # a proxy may claim another class
         value = value.__dict__.get(rest.pop(0), ABSENT)
     return Led(value, tuple(rest))
 
@@ -72,7 +72,7 @@ def defaults_of(function: FunctionType) -> dict[str, Any]:
 
 
 class Occurrences:
-    """The expressions of one function that lead outside, and what stands around each."""
+    """The expressions of one function that lead outside, and the code around each."""
 
     def __init__(self, node: FunctionNode, function: FunctionType) -> None:
         finder = _Finder(function)
@@ -80,7 +80,7 @@ class Occurrences:
         self.node = node
         self.all = finder.occurrences
         self.led = {id(each.node): each.led for each in finder.occurrences}
-        """What expressions lead to, by the id of the expression."""
+        """The ends of the expressions, by the id of the expression."""
         self.aliased = finder.aliased
         """The ids of expressions that a local stands for wherever it is read."""
         self._parents = {id(inner): outer for outer in ast.walk(node) for inner in ast.iter_child_nodes(outer)}

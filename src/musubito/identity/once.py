@@ -1,7 +1,7 @@
-"""Answers that are kept while one round of a walk lasts, such as what holds of a class.
+"""Keep answers while one round of a walk lasts, such as the properties of a class.
 
-A class can be changed at any time, and to check whether it was would cost as much as to look again. So nothing is kept
-longer than a round: its guard notes the members of the classes that it meets.
+A class can be changed at any time, and a check for changes would cost as much as a new answer. So no answer is kept
+longer than a round. The guard of the round notes the members of the classes that the walk meets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class _Round(threading.local):
     answers: dict[tuple[Any, ...], tuple[tuple[Any, ...], Any]] | None = None
-    """By function and the ids of its arguments, which are kept so that their ids stay their own."""
+    """The answers of the round that runs in this thread, by function and by the ids of its arguments.
+
+    The arguments are kept, so that their ids stay their own.
+    """
 
 
 _round = _Round()
@@ -39,7 +42,10 @@ def one_round() -> Iterator[None]:
 
 
 def kept_for_a_round(function: F) -> F:
-    """Make a function of a class, or of other things that stay the same objects, answer once in a round."""
+    """Make a function answer once in a round for the same arguments.
+
+    The arguments must stay the same objects for the whole round, as classes do.
+    """
 
     @functools.wraps(function)
     def answer(*args: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Whose code it is: the user's, the standard library's, another package's, or Musubito's own.
+"""Tell whose code it is: the user's, the standard library's, another package's, or Musubito's own.
 
-User code is everything outside the standard library and site-packages, and besides every module of the step's
-own top-level package and of every editable install, wherever they lie. What has no file (a notebook cell,
-`exec`) is user code as well, unless its module is somebody else's. Musubito is never user code.
+User code is everything outside the standard library and site-packages. Every module of the step's own top-level package
+and of every editable install is user code too, wherever it lies. Code without a file (a notebook cell, `exec`) is user
+code, unless its module belongs to a package or the standard library. Musubito is never user code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from musubito.identity.once import kept_for_a_round
 __all__ = ["Origin", "Origins", "home_of", "is_own", "module_name"]
 
 OWN = frozenset({"musubito", "musubito_langgraph"})
+"""The top-level packages of Musubito."""
 SITE = frozenset({"site-packages", "dist-packages"})
+"""Names of folders that hold installed packages."""
 
 
 class Origin(Enum):
@@ -40,7 +42,7 @@ class Origin(Enum):
 
 
 class Origins:
-    """Tells whose code a thing is, seen from a step of the module `own`; or of several, separated by blanks."""
+    """Tells whose code a thing is, seen from a step of the module `own`, or of several modules separated by blanks."""
 
     __slots__ = ("_known", "own")
 
@@ -49,24 +51,30 @@ class Origins:
         self._known: dict[tuple[str, str | None], Origin] = {}
 
     def of_function(self, function: FunctionType) -> Origin:
-        """By where its code was compiled, not by what `functools.wraps` made it say of itself."""
+        """Return the origin of a function, by the place where its code was compiled.
+
+        The names that `functools.wraps` copied to the function do not count.
+        """
         name = function.__globals__.get("__name__")
         return self._of(known_as(name) if isinstance(name, str) else "", function.__code__.co_filename)
 
     @kept_for_a_round
     def of_class(self, cls: type) -> Origin:
-        """By the module that it says it is of. Of that which makes classes for others, those say so that it made."""
+        """Return the origin of a class, by the module that it states.
+
+        Classes that `types` makes for others state `types` as their module: they are the user's.
+        """
         name = module_name(cls)
         if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
             return Origin.USER
         return self._of(name, _file_of(name))
 
     def of_module(self, module: ModuleType) -> Origin:
-        """By the file that it was loaded from."""
+        """Return the origin of a module, by the file that it was loaded from."""
         return self._of(known_as(module.__name__), _file_of_module(module))
 
     def of_name(self, name: str, file: str | None) -> Origin:
-        """By a module's name and file, loaded or not."""
+        """Return the origin of a module, loaded or not, by its name and file."""
         return self._of(name, file)
 
     def _of(self, name: str, file: str | None) -> Origin:
@@ -83,7 +91,7 @@ class Origins:
         if top in self.own:
             return Origin.USER
         if top == SCRIPT and file is not None and file.startswith("<"):
-            return Origin.USER  # a cell or a prompt, whatever program it runs in
+            return Origin.USER  # a notebook cell or an interactive prompt, whatever program runs it
         if file is None or not os.path.isabs(file) or file.startswith("<"):
             file = _file_of(name) or file
         if file is None:
@@ -96,26 +104,28 @@ class Origins:
 
 
 def is_own(name: str) -> bool:
-    """Whether a module of this name is Musubito's."""
+    """Return whether a module of this name is Musubito's."""
     return name.partition(".")[0] in OWN
 
 
 def module_name(thing: Any) -> str:
-    """What the `__module__` of a class or function is known as, or "" where it has none that is text."""
+    """Return the name under which the `__module__` of a class or function counts, or "" if it is no text."""
     name = getattr(thing, "__module__", None)
     return known_as(name) if isinstance(name, str) else ""
 
 
 def home_of(function: Any) -> str:
-    """Return the module from which it is judged whose code a callable reaches: that of the innermost function, since a
-    wrapper may be somebody else's."""
+    """Return the module from which it is judged whose code a callable reaches.
+
+    It is the module of the innermost function, since a wrapper may be another package's.
+    """
     if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
         return module_name(function)
     return module_name(_innermost(function))
 
 
 def _innermost(function: Any) -> Any:
-    """Return the callable below all partial objects, bound methods and wrappers that say what they wrap."""
+    """Return the callable below all partial objects, bound methods and wrappers that state what they wrap."""
     seen: set[int] = set()
     while id(function) not in seen:
         seen.add(id(function))
@@ -140,7 +150,7 @@ def _file_of(name: str) -> str | None:
 def _file_of_module(module: ModuleType) -> str | None:
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        # Asked for in event loops, too, where a detector of blocking calls may watch.
+        # This runs in event loops, too, where a detector of blocking calls may watch.
         return file if os.path.isabs(file) else os.path.abspath(file)
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
@@ -191,13 +201,13 @@ def _site_roots() -> tuple[str, ...]:
 
 @cache
 def _editable_roots() -> tuple[str, ...]:
-    """Where editable installs have their sources (PEP 610)."""
+    """Return the folders in which editable installs have their sources (PEP 610)."""
     roots: set[str] = set()
     for folder in {path for path in sys.path if not SITE.isdisjoint(Path(path).parts)} | set(_site_roots()):
         try:
             records = list(Path(folder).glob("*.dist-info/direct_url.json"))
         except OSError:
-            continue  # nor does a folder that this user may not read: nothing can be imported from it
+            continue  # if this user may not read the folder, nothing can be imported from it
         for record in records:
             try:
                 said = json.loads(record.read_text("utf-8"))

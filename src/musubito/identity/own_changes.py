@@ -1,12 +1,12 @@
-"""What runs of steps have changed of what their code holds: state, which does not count.
+"""Remember what runs of steps have changed of what their code holds: state, which does not count.
 
-When a run ends, the places that no longer hold what was read before it are looked at again. What the step's code may
-have changed (`WriteLimits`) is remembered as a `Change`: what the place held before, and what the run left there. While
-the place still holds that, it counts with what it held before. Once it holds anything else, somebody else changed it,
-and it counts with what it holds. A new process counts what it first sees.
+When a run ends, the places that no longer hold what was read before it are looked at again. If the step's code may have
+changed a place (`WriteLimits`), a `Change` remembers what the place held before and what the run left there. While the
+place still holds what the run left, it counts with what it held before. Once the place holds anything else, other code
+changed it, and it counts with what it holds now. A new process counts what it first sees.
 
-Memory is kept as long as a fingerprint needs it, and for the latest containers a while longer: a step that is made anew
-for each call has to see the same.
+A change is kept as long as a fingerprint needs it. The changes of the latest containers are kept longer: a step that is
+made again for each call has to see the same.
 """
 
 from __future__ import annotations
@@ -27,32 +27,34 @@ from musubito.identity.write_limits import Manner, WriteLimits
 __all__ = ["Change", "Changes", "ObservedRun", "changes_of", "remember_left", "settle_open_runs"]
 
 KEPT: Final = 512
-"""Containers whose changes are kept though no fingerprint holds them."""
+"""Number of containers whose changes are kept though no fingerprint holds them."""
 UNKNOWN: Final[Any] = object()
+"""Stands for the content of a place that cannot be looked at."""
 
 
 class Change(NamedTuple):
-    """What runs made of one place: what it held before the first of them, what the last one left, and when that was.
+    """The change of one place by runs: its value before the first run, its value after the last, and when that was.
 
-    `sources` holds what those runs read that may lie there now (see `engine.file_caches`). `left` is a digest of what
-    was left, with all that it leads to; None until the next walk, which takes it.
+    `sources` holds what those runs read that may lie in the place now (see `engine.file_caches`). `left` is a digest of
+    the value after the last run, with all that it leads to. The next walk takes that digest; until then it is None.
     """
 
     before: Any
     after: Any
     number: int
     manner: Manner
-    """How the code of those runs writes it."""
+    """The manner in which the code of those runs writes the place."""
     named: bool
-    """Whether that code has a name for it."""
+    """Whether that code has a name for the place."""
     sources: dict[Any, Any]
     left: bytes | None = None
 
 
 class Changes:
-    """All changes of one container by runs of a step, or of all steps: those last as long as `of_all` names them.
+    """All changes of one container: by the runs of one step, or by the runs of all steps.
 
-    They keep the container alive, so that its id stays its own.
+    The changes by all steps last as long as one object names them as `of_all`. This object keeps the container alive,
+    so that its id stays its own.
     """
 
     __slots__ = ("__weakref__", "by_key", "container", "of_all")
@@ -65,18 +67,22 @@ class Changes:
 
 _numbers: Final = count()
 _changes: Final[dict[tuple[str | None, int], weakref.ref[Changes]]] = {}
-"""By step and container; under None those of all steps. Asked for so often that it is a dict of weak references."""
+"""Changes by step and by the id of the container; under None, the changes by all steps.
+
+The table is asked so often that it is a dict of weak references.
+"""
 _latest: Final[deque[Changes]] = deque(maxlen=KEPT)
+"""The changes of the latest containers, which are kept alive."""
 _open: Final[dict[int, ObservedRun]] = {}
 """Runs that have not ended, by the order in which they began."""
 _lock = RLock()
 if hasattr(os, "register_at_fork"):
-    # A child must not find it locked by a thread that it does not have.
+    # A child must not find the lock held by a thread that the child does not have.
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
-    """Yield the changes of a container that runs of this step made (True), then those that runs of any step made."""
+    """Yield the changes of a container by runs of this step (True), then its changes by runs of any step (False)."""
     if _changes:
         for whose in (step, None):
             known = _changes.get((whose, id(container)))
@@ -86,7 +92,7 @@ def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
 
 
 def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
-    """Keep the digests of what runs have left; what anything else makes of it counts from now on."""
+    """Keep the digests of what runs have left: from now on a change by anything else counts."""
     with _lock:
         for changes, key, digest in taken:
             ours = changes.by_key[key]
@@ -97,7 +103,7 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
 
 
 class ObservedRun:
-    """A run of a step that has begun: when it ends, what it changed is remembered."""
+    """A run of a step that has begun: when it ends, its changes are remembered."""
 
     __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged", "read_into")
 
@@ -109,19 +115,21 @@ class ObservedRun:
         self._observations = observations
         self._limits = limits
         self.read_into: Callable[[dict[Any, Any]], None] | None = None
-        """Called with the `sources` of each change that this run made, to put in what it reads."""
+        """Called with the `sources` of each change that this run made, to add what the run reads."""
         self._number = next(_numbers)
         with _lock:
             _open[self._number] = self
 
     def end(self) -> bool:
-        """Remember what this run has changed; False if there is nothing. Ask for the fingerprint next, which takes
-        what the run has left."""
+        """Remember what this run has changed; return False if it has changed nothing.
+
+        Ask for the fingerprint next: its walk takes what the run has left.
+        """
         with _lock:
             return _open.pop(self._number, None) is not None and self.settle()
 
     def settle(self) -> bool:
-        """Remember what has changed so far, as far as this step's code may have changed it; False if nothing has."""
+        """Remember what has changed so far and may be changed by this step's code; return False if nothing has."""
         if self._unchanged():
             return False
         for kind, container, key, value, look, counted in self._observations:
@@ -150,7 +158,7 @@ class ObservedRun:
             self._changed(kind, container, ORDER, value[0], now[0], tuple(key for key, _ in counted))
 
     def _changed(self, kind: Kind, container: Any, key: Hashable, before: Any, after: Any, counted: Any) -> bool:
-        """Remember a change, if there is one; False if this step's code cannot have made it."""
+        """Remember a change, if there is one; return False if this step's code cannot have made it."""
         if same(before, after):
             return True
         if not self._limits.allow(kind, container, key):
@@ -167,7 +175,7 @@ class ObservedRun:
         if prior is not None:
             if same(prior.after, change.after):
                 return
-            # What was recorded since this run began is a run's beside it.
+            # A change that was recorded since this run began was made by a run beside it.
             if prior.number > self._number or same(prior.after, before):
                 manner, named = prior.manner.and_as(change.manner), prior.named or change.named
                 change = change._replace(before=prior.before, sources=prior.sources, manner=manner, named=named)
@@ -188,12 +196,12 @@ def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> 
 
 
 def _forget(place: tuple[str | None, int], changes: weakref.ref[Changes]) -> None:
-    if _changes.get(place) is changes:  # others may have been made for the same place meanwhile
+    if _changes.get(place) is changes:  # another change may have been made for the same place meanwhile
         del _changes[place]
 
 
 def settle_open_runs() -> None:
-    """Remember what the runs that are open have changed so far: a call beside them is not to count it."""
+    """Remember what the runs that have not ended have changed so far: a call beside them must not count it."""
     with _lock:
         for each in list(_open.values()):
             each.settle()
@@ -202,5 +210,5 @@ def settle_open_runs() -> None:
 def _looked_at_again(look: Callable[[], Any]) -> Any:
     try:
         return look()
-    except Exception:  # whatever a look at what was changed raises: the next walk says what that counts with
+    except Exception:  # a look at a changed place may raise anything: the next walk says what the place counts with
         return UNKNOWN

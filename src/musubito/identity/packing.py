@@ -1,17 +1,21 @@
-"""Values to msgpack: the one writer beneath both encodings (identity and artifact).
+"""Write values as msgpack: the one writer beneath both encodings (identity and artifact).
 
-Theory of operation. `Packer.pack` hands the whole value to ormsgpack. What msgpack has no type for reaches
-`_default`, which asks `split` for an ext code and plain parts and packs those into the ext's payload. Three
-things ormsgpack cannot do right: it writes a bytearray or memoryview as if it were bytes, it takes only str
-keys, and it refuses lone surrogates. Whenever one of these is met, the whole value is written again by
-`Packer._walk`, in Python, which also keeps the path for errors and finds cycles. Both writers give the same
-bytes for whatever both can write, so which of them ran cannot be seen in the result. Different values never
-get equal bytes: each type has an ext code of its own.
+`Packer.pack` hands the whole value to ormsgpack. A value that msgpack has no type for reaches `_default`. `_default`
+asks `split` for an ext code and plain parts, and packs those into the ext's payload. Three things ormsgpack cannot do
+right:
 
-Values of ormsgpack's own `Ext` and `Fragment` types are raw msgpack and taken as what they say.
+- It writes a bytearray or memoryview as if it were bytes.
+- It takes only str keys.
+- It refuses lone surrogates.
+
+If one of these is met, `Packer._walk` writes the whole value again, in Python. The walk also keeps the path for errors
+and finds cycles. Both writers write the same bytes for any value that both can write: the result does not show which of
+them ran. Different values never have equal bytes: each type has an ext code of its own.
+
+Values of ormsgpack's own `Ext` and `Fragment` types are raw msgpack and written as they are.
 """
 
-# What is raised inside leaves through the handlers around it.
+# An exception that is raised inside passes through the handlers around it.
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ class Code:
     TUPLE = 5
     SET = 6
     FROZENSET = 7
-    DICT = 8  # with keys that msgpack maps of ormsgpack do not take
+    DICT = 8  # with keys that ormsgpack does not take
     ORDERED_DICT = 9
     DEFAULTDICT = 10
     COUNTER = 11
@@ -64,7 +68,7 @@ class Code:
     DATACLASS = 27
     PYDANTIC = 28
     RESULT = 29  # a MusubitoResult, whole (artifacts)
-    DERIVED = 30  # of a class derived from one of Python's own types
+    DERIVED = 30  # of a class derived from a builtin type
     NDARRAY = 40
     NUMPY_SCALAR = 41
     DATAFRAME = 42
@@ -106,45 +110,50 @@ _PLAIN = (
     | ormsgpack.OPT_PASSTHROUGH_TUPLE
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
+"""Options by which ormsgpack passes on every type that must have a code of its own."""
 IN_ORDER = _PLAIN
+"""The options that keep the order of dicts."""
 SORTED = _PLAIN | ormsgpack.OPT_SORT_KEYS
+"""The options that sort the keys of dicts."""
 
 MAX_DEPTH = 250
-"""Nesting beyond this is refused; ormsgpack's own limit is 255."""
+"""Levels of nesting beyond which a value is refused; ormsgpack's own limit is 255."""
 _FAST_EXTS = 12
-"""How deep exts may nest on the fast path, where each level can hold 255 more on the C stack."""
+"""Levels of nested exts on the fast path, where each can hold 255 more on the C stack."""
 
 _first = itemgetter(0)
 _second = itemgetter(1)
 _third = itemgetter(2)
 _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
+"""Types that are written without entering them."""
 
 
 class UnsupportedError(Exception):
-    """What `split` raises for a value it cannot take apart; the walk adds the path to it."""
+    """An error of `split` for a value that it cannot take apart; the walk adds the path."""
 
 
 class Packer:
-    """Writes one value. `split` says how each type that msgpack does not have is taken apart."""
+    """Writes one value; `split` takes apart the types that msgpack does not have."""
 
     option: ClassVar[int] = IN_ORDER
+    """The options of ormsgpack."""
 
     __slots__ = ("_active", "_depth", "_interrupt", "_path", "classes", "results")
 
     def __init__(self) -> None:
         self.classes: set[type] = set()
-        """Where `split` gathers the classes whose instances it meets: their methods are code of the call."""
+        """Classes whose instances `split` met: their methods are code of the call."""
         self.results: list[MusubitoResult[Any]] = []
-        """Where `split` may gather the results it meets; they end up in the order they are written in."""
+        """Results that `split` met, in the order in which they are written."""
         self._depth = 0
         self._interrupt: BaseException | None = None
 
     def split(self, value: Any) -> tuple[int, Any]:
-        """The ext code and the parts of a value that msgpack has no type for."""
+        """Return the ext code and the parts of a value that msgpack has no type for."""
         raise NotImplementedError
 
     def pack(self, value: object) -> bytes:
-        """The msgpack bytes of `value`; `EncodingError` where it has none."""
+        """Return the msgpack bytes of `value`; raise `EncodingError` if it has none."""
         try:
             out = packb(value, self._default, self.option)
         except (TypeError, RecursionError):
@@ -156,7 +165,7 @@ class Packer:
         return self.pack_slowly(value)
 
     def pack_slowly(self, value: object) -> bytes:
-        """The same bytes as `pack`, without ormsgpack's help."""
+        """Return the same bytes as `pack`, without ormsgpack's help."""
         self.results.clear()
         self._path: list[str] = []
         self._active: set[int] = set()
@@ -278,7 +287,7 @@ class Packer:
 
 
 def holds_buffer(value: object) -> bool:
-    """Whether a bytearray or memoryview is in the lists and dicts of `value`; exts see to their own parts."""
+    """Return whether a bytearray or memoryview is in the lists and dicts of `value`; exts check their own parts."""
     level: list[Any] = [value]
     while True:
         kinds = set(map(type, level))

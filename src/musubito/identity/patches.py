@@ -1,6 +1,6 @@
-"""The user's code that was put into classes of packages: `httpx.Client.send = mine`, `monkeypatch.setattr(...)`.
+"""Find the user's code in classes of packages: `httpx.Client.send = mine`, `monkeypatch.setattr(...)`.
 
-A class of a package counts by its name, and with whatever of its members the user wrote.
+A class of a package counts by its name, and with the members that the user wrote.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["patches_linked"]
 
 HEAP_TYPE: Final = 1 << 9
+"""The flag of classes that are made at run time, as a class statement does."""
 NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extensions"})
-"""Modules whose classes make classes, or are bases of them, and that nobody patches."""
+"""Modules whose classes are never patched: they make classes, or are bases of them."""
 
 
 class _Searched(NamedTuple):
-    """What a class held when it was searched, and the names of what was the user's."""
+    """The members of a class when it was searched, and the names of the user's members among them."""
 
     own: frozenset[str]
     held: tuple[Any, ...]
@@ -39,10 +40,11 @@ class _Searched(NamedTuple):
 
 
 _searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
+"""The searches that were made, by class."""
 
 
 def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
-    """References to what the user put into a class of a package and into its bases."""
+    """Return references to what the user put into a class of a package and into its bases."""
     links: list[tuple[str, bytes]] = []
     for base in cls.__mro__:
         if not base.__flags__ & HEAP_TYPE or base.__module__ in NEVER or id(base) in walk.unpatched:
@@ -51,7 +53,7 @@ def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
             continue
         walk.unpatched[id(base)] = base
         members = vars(base)
-        # All of its members at once: it has many, and whoever patches it replaces one or adds one.
+        # All members are watched at once: there are many, and a patch replaces one or adds one.
         held = tuple(members.values())
         walk.guard.same(_members_of(members), held)
         for each in _patched(walk.origins, base, held):
@@ -61,7 +63,7 @@ def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
 
 
 def _patched(origins: Origins, cls: type, held: tuple[Any, ...]) -> list[str]:
-    """Return the names of the members that are the user's, of a class that holds these now."""
+    """Return the names of the user's members of a class that now holds these members."""
     known = _searched.get(cls)
     if known is not None and known.is_of(origins.own, held):
         return known.names
@@ -77,7 +79,7 @@ def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:
 
 def _is_of_the_user(origins: Origins, member: Any) -> bool:
     return is_mock(member) or any(
-        # What the standard library writes for a class (named tuples) is of no module that there is.
+        # A function that the standard library writes for a class (named tuples) names a module that does not exist.
         loaded(known_as(str(each.__globals__.get("__name__")))) is not None and origins.of_function(each) is Origin.USER
         for each in _functions_in(member)
     )

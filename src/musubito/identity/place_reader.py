@@ -1,8 +1,10 @@
-"""How a walk reads places: each is noted in the guard, and counts without what runs of the step have changed.
+"""Read places for a walk: each is noted in the guard, and counts without what runs of the step have changed.
 
-What another step's run changed counts for this step, but for three things that many steps share: what is inside an
-object of another package (a client that its first use has opened), what both steps only make if it is not there (a
-client, an entry of a memo), and a counter that both only add to.
+Another step's change counts for this step, except for three things that many steps share:
+
+- The content of an object of another package, such as a client that its first use has opened.
+- A thing that both steps only make if it is missing, such as a client or an entry of a memo.
+- A counter that both steps only add to.
 """
 
 from __future__ import annotations
@@ -35,14 +37,17 @@ from musubito.identity.write_limits import WriteLimits
 __all__ = ["Members", "PlaceReader", "members_of_slots", "value_of"]
 
 Members: TypeAlias = tuple[tuple[str, Any], ...]
-"""The slots of a class by name, each with its descriptor, or with what a class nearer to the object holds instead."""
+"""The slots of a class by name, each with its descriptor.
+
+If a class nearer to the object holds something else under the name, that stands in place of the descriptor.
+"""
 
 
 class PlaceReader:
-    """Reads places for a walk: notes in the guard what is there, and tells what it counts with.
+    """Reads places for a walk: notes in the guard what is there, and returns what it counts with.
 
     `digest_of` walks what a run has left in a place. `is_foreign` tells constants and objects of packages, which stay
-    what they are, from what the user's code may change.
+    what they are, from things that the user's code may change.
     """
 
     __slots__ = (
@@ -79,13 +84,14 @@ class PlaceReader:
         self._left: dict[tuple[int, Hashable], bytes] = {}
         """Digests of what runs have left in places, taken once in a walk: what they left may lead to each other."""
         self.observations: list[Observation] = []
+        """The places that were read."""
         self.kept: list[tuple[Changes, Hashable]] = []
         """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
         self.taken: list[tuple[Changes, Hashable, bytes]] = []
-        """Digests of what runs have left, where none was taken before."""
+        """Digests of what runs have left, for changes without one."""
 
     def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
-        """Return a reader for a walk of what a run has left, which notes what it reads where this one does."""
+        """Return a reader for a walk of what a run has left, which adds its notes to this reader's."""
         reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of, self._is_foreign)
         reader.observations, reader.kept, reader.taken = self.observations, self.kept, self.taken
         reader._within, reader._left = self._within, self._left
@@ -130,7 +136,10 @@ class PlaceReader:
         return self._read(Kind.FIELD, thing, name, value, look, called)
 
     def slots(self, thing: Any, members: Members, called: str) -> list[tuple[Any, Any]]:
-        """Return what an object holds in its slots, as it counts. `members`: see `members_of_slots`."""
+        """Return what an object holds in its slots, as it counts.
+
+        `members` is explained at `members_of_slots`.
+        """
         look = partial(_in_slots, thing, members)
         entries = look()
         for name, value in zip(*entries, strict=True):
@@ -146,13 +155,13 @@ class PlaceReader:
         return self._read_entries(Kind.FIELD, thing, (keys, values), partial(_entries, fields), called)
 
     def more(self, thing: Any, fields: Any, known: Iterable[Any]) -> None:
-        """Note that the mapping `fields` holds none but the known keys, each of which is read for itself."""
+        """Note that the mapping `fields` holds only known keys, each of which is read by itself."""
         known = frozenset(known)
         self._guard.within(fields, known)
         self.observations.append(Observation(Kind.FIELD, thing, known, (), partial(_beyond, fields, known), ()))
 
     def names(self, thing: Any, fields: Any) -> set[Any]:
-        """Return the keys that are there, and those that runs have removed."""
+        """Return the keys that are there, and the keys that runs have removed."""
         removed = (
             key
             for changes, _ in changes_of(thing, self._step)
@@ -170,7 +179,7 @@ class PlaceReader:
         return self._read_entries(Kind.INSIDE, mapping, entries, partial(_entries, mapping), called)
 
     def elements(self, container: Any, base: Any, called: str) -> tuple[Any, ...]:
-        """Return the elements of a container as they count. `base` is its builtin type."""
+        """Return the elements of a container as they count; `base` is its builtin type."""
         values = _elements(container, base)
         if base is bytearray:
             self._guard.same(partial(bytes, container), bytes(values))
@@ -188,7 +197,7 @@ class PlaceReader:
         return counted
 
     def variable(self, variable: ContextVar[Any], called: str) -> Any:
-        """Return what a variable of the context counts with, or ABSENT. What it holds is guarded by who asks."""
+        """Return what a variable of the context counts with, or ABSENT; the caller guards its value."""
         value = value_of(variable)
         return self._read(Kind.INSIDE, variable, CONTENT, value, partial(value_of, variable), called)
 
@@ -205,7 +214,7 @@ class PlaceReader:
 
     def held_in(self, container: Any, held: Any) -> list[tuple[Any, Any]]:
         """Return what the mapping `held` holds of `container` as it counts, without noting that it was read."""
-        # In the order of the mapping: in that of hashes, what is found first would be another in each process.
+        # In the order of the mapping: in the order of hashes, another thing would be found first in each process.
         keys = dict.fromkeys((*held, *self.names(container, held)))
         pairs = ((key, self.held_at(container, key, held.get(key, ABSENT))) for key in keys)
         return [pair for pair in pairs if pair[1] is not ABSENT]
@@ -238,7 +247,7 @@ class PlaceReader:
                 yield changes, change
 
     def _is_as_left(self, changes: Changes, key: Hashable, change: Change) -> bool:
-        """Whether nothing else has changed what lies in what a run has left."""
+        """Return whether nothing else has changed the content of what a run has left."""
         place = id(changes.container), key
         if not may_change(change.after) or place in self._within:
             return True
@@ -252,7 +261,7 @@ class PlaceReader:
         return change.left in (None, digest)
 
     def _is_shared(self, container: Any, key: Hashable, change: Change) -> bool:
-        """Whether what another step's run changed here does not count for this step: both do the same to it."""
+        """Return whether another step's change does not count for this step: both steps do the same to the place."""
         self._limits.is_weighed = True
         both = change.manner.and_as(self._limits.manner(container, key))
         was_absent = change.before is ABSENT or change.before is None
@@ -291,7 +300,7 @@ def members_of_slots(cls: type) -> Members:
 
 
 def value_of(variable: ContextVar[Any]) -> Any:
-    """Return what it holds in this context, its default too, or ABSENT."""
+    """Return the value of a variable in this context, or its default, or ABSENT."""
     try:
         return variable.get()
     except LookupError:
@@ -307,7 +316,7 @@ def _lacks(thing: Any, name: str) -> bool:
 
 
 def _entries(mapping: Any) -> Entries:
-    # By way of the builtin class, so that no code of a class of its own runs; at once, since other threads may write.
+    # By way of the builtin class, so that no code of a derived class runs; at once, since other threads may write.
     pairs = tuple(base_of(mapping).items(mapping))
     return tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
 

@@ -1,6 +1,6 @@
-"""Places: what a walk reads, one by one, and can look at again.
+"""Define places: the things that a walk reads one by one and can look at again.
 
-A place is a name in a namespace, a field of an object, or what a container holds.
+A place is a name in a namespace, a field of an object, or the content of a container.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class EntryKey(Enum):
-    """Stands for a place in a container that is no entry of it."""
+    """Stands for a part of a container that is no entry: its elements, its order, its content or its names."""
 
     ELEMENTS = auto()
     ORDER = auto()
@@ -42,27 +42,28 @@ ELEMENTS, ORDER, CONTENT, NAMES = EntryKey.ELEMENTS, EntryKey.ORDER, EntryKey.CO
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Something with a digest of what it was made of, by which alone it is compared."""
+    """A value with a digest of what it was made of; only the digests are compared."""
 
     digest: object
     value: Any = field(compare=False)
 
 
 class Kind(Enum):
-    """What sort of place it is, which decides what code may have written there."""
+    """The kind of a place, which decides what code may have written there."""
 
     NAME = auto()
-    """A name that code binds: a global, a variable of an enclosing function."""
+    """A name that code binds: a global, or a variable of an enclosing function."""
     FIELD = auto()
     """A field of an object, a function or a class."""
     INSIDE = auto()
-    """What a container holds."""
+    """The content of a container."""
 
 
 class Observation(NamedTuple):
     """A place that a walk has read: what it held, how to look again, and what it counted with.
 
-    A mapping's value is its keys and values, by `ORDER`. By a set of keys it is what the mapping holds besides those.
+    The value of a mapping is its keys and values, under the key `ORDER`. Under a set of keys, the value is what the
+    mapping holds besides those keys.
     """
 
     kind: Kind
@@ -74,18 +75,18 @@ class Observation(NamedTuple):
 
 
 Entries: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...]]
-"""Keys and values of a mapping."""
+"""The keys and the values of a mapping."""
 
 
 def hashed(key: Any) -> Hashable:
-    """Return a key to remember a place by; the hash of none but plain values is asked for."""
+    """Return a key by which to remember a place; only plain values are asked for their hash."""
     if isinstance(key, EntryKey | str):
         return key
     return (type(key), key) if type(key) in ATOMS else ("id", id(key))
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether a place holds what it held. No `__eq__` of the user's is called."""
+    """Return whether two values of a place are the same, without calling an `__eq__` of the user's."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -98,7 +99,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def may_change(value: Any) -> bool:
-    """Whether what a value holds may become another while it stays the same object."""
+    """Return whether what a value holds may change while the value stays the same object."""
     if type(value) is tuple:
         return any(map(may_change, value))
     return type(value) not in ATOMS and value is not ABSENT

@@ -1,7 +1,7 @@
-"""What encoded bytes say, as plain data for a reader: no class is looked for and none is built.
+"""Show encoded bytes as plain data for a reader: no class is looked up and no object of one is built.
 
-Lists, texts, numbers and dicts with text keys are themselves. Everything else is a dict whose "$type" names what it
-was, with its fields beside it, its "items", or its "value" as text. Where a secret would stand, `HIDDEN` does.
+Lists, texts, numbers and dicts with text keys stay as they are. Anything else becomes a dict: its "$type" names the
+type. The fields stand beside it, or its "items", or its "value" as text. `HIDDEN` stands in place of a secret.
 """
 
 from __future__ import annotations
@@ -22,25 +22,30 @@ from musubito.identity.secrets import HIDDEN, is_secret, scrubbed
 __all__ = ["TYPE", "plain", "without_secrets"]
 
 TYPE: Final = "$type"
+"""The key under which a dict names the type of the value that it shows."""
 SHORT: Final = 12
-"""A key of so few letters names something, and holds no secret."""
+"""Letters below which a key is a name, and holds no secret."""
 SECRET_TYPES: Final = frozenset({"SecretStr", "SecretBytes", "Secret"})
+"""Classes whose values are secrets."""
 _SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
+"""Matches an option or a variable of the environment: the next text is its value."""
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
     ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",
     ("musubito_langgraph.messages", "Derived"): lambda state: state["value"],
     ("musubito_langgraph.messages", "Packed"): lambda state: state["outputs"],
 }
-"""Records by which an adapter stores what has no encoding, by module and class; they are shown as what they stand
-for."""
+"""Records in which an adapter stores things without an encoding, by module and class, each with how it is shown."""
 _ROOM: Final = 3000
-"""How many levels are open at most: exts hold msgpack of their own, which ormsgpack reads on the C stack."""
+"""Number of levels that may be open: exts hold msgpack of their own, which ormsgpack reads on the C stack."""
 _DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
+"""Stands for a value that is nested more deeply."""
 
 
 def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
-    """What msgpack bytes of an encoding say, without their format byte; `texts` are those that stand in them by their
-    SHA-256. `ArtifactUnreadable` if they are no such bytes."""
+    """Return what the msgpack bytes of an encoding hold, without their format byte.
+
+    `texts` are the long texts that stand in the bytes, by their SHA-256. Other bytes raise `ArtifactUnreadable`.
+    """
     reader = _Reader(texts or {})
     try:
         return without_secrets(unpackb(packed, ext_hook=reader.ext))
@@ -49,7 +54,7 @@ def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) 
 
 
 def without_secrets(value: Any) -> Any:
-    """The same with `HIDDEN` in place of texts that are called like secrets, or look like keys."""
+    """Return a value with `HIDDEN` in place of texts that are named as secrets or look like keys."""
     if type(value) is str:
         return scrubbed(value)
     if type(value) is dict:
@@ -59,7 +64,7 @@ def without_secrets(value: Any) -> Any:
     if type(value) is list:
         if len(value) == 2 and type(value[0]) is str:  # a name and its value: a header, a pair of a dict
             return [without_secrets(value[0]), _named(value[0], value[1])]
-        # Of arguments and environments: a name, and what follows it.
+        # Arguments and environments hold a name, and then its value.
         before = ["", *value]
         return [
             _hidden(part) if type(name) is str and _SAYS_NEXT.match(name) and is_secret(name) else without_secrets(part)
@@ -69,14 +74,14 @@ def without_secrets(value: Any) -> Any:
 
 
 def _shown_keys(value: dict[str, Any]) -> dict[str, Any]:
-    """The same under keys that are no secrets; those that look alike then are numbered."""
+    """Return the dict with secrets in its keys hidden; keys that then look alike are numbered."""
     if all(len(key) < SHORT for key in value):
         return value
     shown: dict[str, Any] = {}
     for key, part in value.items():
         said = hidden = key if len(key) < SHORT else scrubbed(key)
         number = len(shown)
-        # Nor like one that is there as it is.
+        # Nor may a key look like another one that is shown as it is.
         while said != key and (said in shown or said in value):
             said = f"{hidden} ({number})"
             number += 1
@@ -89,7 +94,7 @@ def _named(name: str, value: Any) -> Any:
 
 
 def _hidden(value: Any) -> Any:
-    """Without any text: numbers and names of fields stay."""
+    """Return a value without any text in it: numbers and names of fields stay."""
     if type(value) in (str, bytes):
         return HIDDEN if value else value
     if type(value) is dict:
@@ -103,7 +108,7 @@ class _Reader:
         self._room = _ROOM
 
     def ext(self, code: int, data: bytes) -> Any:
-        """What an ext says."""
+        """Return what an ext holds."""
         try:
             levels = nesting(data) + 1
             self._room -= levels
@@ -117,7 +122,7 @@ class _Reader:
     def _said(self, code: int, data: bytes) -> Any:
         if code in _WHOLE:
             value = _joined(code, data)
-            if isinstance(value, str):  # with lone surrogates, which nothing shows
+            if isinstance(value, str):  # a text with lone surrogates, which nothing can show
                 return value.encode("utf-8", "backslashreplace").decode()
             return {TYPE: type(value).__name__, "value": str(value)}
         parts = unpackb(data, ext_hook=self.ext)
@@ -181,6 +186,8 @@ _SAYS: Final[Mapping[int, Callable[[Any], Any]]] = {
     Code.RESULT_BY_VALUE: lambda p: {TYPE: "MusubitoResult", "value": p[0]},
     Code.IDENTITY: lambda p: {TYPE: p[1], "value": p[2]},
 }
+"""How the parts of each ext are shown, by code."""
 _WHOLE: Final = JOINERS.keys() - _SAYS.keys()
-"""Values of one piece, which are shown as text."""
+"""Codes of values that are shown as one text."""
 _NAMES: Final = {getattr(Code, name): name.lower() for name in vars(Code) if name.isupper()}
+"""The names of codes, for exts that cannot be read."""

@@ -1,4 +1,4 @@
-"""What counts of code because reached code looks at code: names, the order of definitions, text, subclasses."""
+"""Tell what counts of code because reached code looks at it: names, the order of definitions, text, subclasses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["called_by_name", "names_of", "note_looks", "note_reader", "order_of", "subclasses_linked", "text_read"]
 
 NAMES: Final = frozenset({"__name__", "__qualname__"})
+"""Attributes in which a function states its name."""
 SUBCLASSES: Final = "__subclasses__"
+"""The method by which code asks a class for its subclasses."""
 
 
 def note_looks(walk: Walk, scan: Scan) -> None:
@@ -30,14 +32,17 @@ def note_looks(walk: Walk, scan: Scan) -> None:
 
 
 def note_reader(walk: Walk, value: Any) -> None:
-    """Note it where a function of a library is reached that looks at code, whatever name it goes by here."""
+    """Note a reached function of a library that looks at code, under whatever name it is reached."""
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is not Origin.USER:
         walk.facts.annotations |= value.__name__ in ANNOTATION_READERS
         walk.facts.text |= value.__name__ in SOURCE_READERS
 
 
 def names_of(walk: Walk, function: FunctionType, *, held: bool) -> bytes:
-    """The names that a function bears, where somebody may read them. `held`: it is held as a value."""
+    """Return the names that a function bears, if code may read them; otherwise nothing.
+
+    `held`: the function is held as a value.
+    """
     if not held and not walk.facts.mentioned.meets(NAMES):
         return b""
     walk.guard.attribute(function, "__name__", function.__name__)
@@ -48,7 +53,7 @@ def names_of(walk: Walk, function: FunctionType, *, held: bool) -> bytes:
 def order_of(
     walk: Walk, thing: Any, names: Iterable[object], left_out: Collection[object], name: str
 ) -> list[tuple[str, bytes]]:
-    """Names in the order of their definition, where reached code gets at that."""
+    """Return names in the order of their definition, if reached code gets at that order."""
     if not walk.order:
         return []
 
@@ -60,17 +65,17 @@ def order_of(
 
 
 def text_read(walk: Walk, thing: Any) -> bytes:
-    """The text of a class or module as it is written, where reached code reads such texts."""
+    """Return the text of a class or module as it is written, if reached code reads such texts."""
     if not walk.text:
         return b""
     try:
         return tokens("text", inspect.getsource(thing))
     except (OSError, TypeError, SyntaxError):
-        return b""  # nor does the code that reads it find any
+        return b""  # the code that reads it finds no text either
 
 
 def subclasses_linked(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
-    """References to the user's subclasses of a class, where reached code asks classes for theirs."""
+    """Return references to the user's subclasses of a class, if reached code asks classes for theirs."""
     if SUBCLASSES not in walk.facts.mentioned:
         return []
     walk.guard.same(lambda: [id(each) for each in _subclasses(cls)], [id(each) for each in _subclasses(cls)])
@@ -79,12 +84,14 @@ def subclasses_linked(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
 
 
 def _subclasses(cls: type) -> list[type]:
-    """Its subclasses in the order of their definition; of those called alike the latest, as the others are only not
-    forgotten yet."""
+    """Return the subclasses of a class in the order of their definition.
+
+    Of several with one name only the latest is returned: the others are only not collected yet.
+    """
     found: list[type] = type.__subclasses__(cls)
     return list({name_of(each): each for each in found}.values())
 
 
 def called_by_name(attributes: list[str]) -> bool:
-    """Whether a chain of attributes asks a class for its subclasses."""
+    """Return whether a chain of attributes asks a class for its subclasses."""
     return attributes[:1] == [SUBCLASSES]

@@ -1,7 +1,7 @@
-"""Which functions were given other code or other defaults, as audit events tell.
+"""Tell from audit events which functions were given other code or other defaults.
 
-To look at `__code__` or the defaults of a function raises an audit event itself. Where a hook listens, that costs more
-than the look. So a check looks at them again only if one of its own functions was changed since.
+To read the `__code__` or the defaults of a function raises an audit event itself. Where a hook listens, the event costs
+more than the read. So a check reads them again only if one of its own functions was changed since.
 """
 
 from __future__ import annotations
@@ -16,24 +16,29 @@ from musubito.identity.audit import listen
 __all__ = ["ATTRIBUTES", "LATEST", "TOLD", "Unchanged"]
 
 ATTRIBUTES: Final = frozenset({"__code__", "__defaults__", "__kwdefaults__"})
+"""Attributes of a function that a check watches by audit events."""
 LATEST: Final = [object()]
-"""Another object after each change of any function."""
+"""Holds another object after each change of any function."""
 _rebound: Final[WeakSet[FunctionType]] = WeakSet()
+"""The functions that were changed."""
 
 
 def _changes(args: tuple[Any, ...]) -> None:
     if type(args[0]) is FunctionType and args[1] in ATTRIBUTES:
-        # In this order, and both before the change: whoever finds the same object has not missed the function.
+        # In this order, and both before the change: a check that finds the same object has not missed the function.
         _rebound.add(args[0])
         LATEST[0] = object()
 
 
 TOLD: Final = listen({"object.__setattr__": _changes, "object.__delattr__": _changes})
-"""Whether changes are told at all."""
+"""Whether audit events of changes arrive at all."""
 
 
 class Unchanged:
-    """Whether functions are as they were. What compares them is made by `build`, once one of them was changed."""
+    """Tells whether functions are as they were.
+
+    `build` makes the function that compares them, once one of them was changed.
+    """
 
     __slots__ = ("_build", "_functions", "_made", "since")
 
@@ -49,7 +54,7 @@ class Unchanged:
         return self._made()
 
     def __call__(self) -> bool:
-        """Return whether they are as they were."""
+        """Return whether the functions are as they were."""
         if not TOLD:
             return self._look()
         latest = LATEST[0]

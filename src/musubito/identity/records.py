@@ -1,13 +1,13 @@
-"""Instances of user classes: enums, dataclasses, namedtuples, pydantic models, and what is derived from Python's types.
+"""Encode instances of user classes: enums, dataclasses, namedtuples, pydantic models, classes derived from builtins.
 
-What is written is the class's name and the whole state of the instance: every slot and everything in its
-`__dict__`, be it a field or not. An instance is put together from its state without running a line of the
-class: no `__init__`, no `__new__`, no validator, no `__setattr__`. A class is found by name among what the
-step's code reached and what is imported already, by looking into `__dict__`s only; nothing is imported and
-no `__getattr__` is asked.
+The class's name and the whole state of the instance are written. The state is every slot and everything in the
+`__dict__`, whether it is a field or not. An instance is rebuilt from its state without running a line of the class: no
+`__init__`, no `__new__`, no validator, no `__setattr__`. A class is found by name among the classes that the step's
+code reached, and in modules that are already imported. Only `__dict__`s are read: nothing is imported and no
+`__getattr__` is called.
 """
 
-# What dataclasses keeps of a field is private to it.
+# What dataclasses keeps of a field is private to that module.
 
 from __future__ import annotations
 
@@ -44,10 +44,15 @@ __all__ = [
 ]
 
 _MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+"""Returns the bases of a class, without asking its metaclass."""
 _NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
+"""Returns the namespace of a class, without asking its metaclass."""
 _HEAP_TYPE = 1 << 9
+"""The flag of classes that are made at run time, as a class statement does."""
 _MADE_IN_C = (GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType)
+"""Types of the members that a class written in C has."""
 MISSING = object()
+"""Stands for an attribute that is not there."""
 _BUILTINS: Mapping[type, Callable[[Any], object]] = {
     str: str.__str__,
     int: int.__int__,
@@ -59,12 +64,13 @@ _BUILTINS: Mapping[type, Callable[[Any], object]] = {
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }
-"""Types that classes are derived from, and how to get what such an object holds without a call of its own methods."""
+"""Types that classes are derived from, each with how to read its content without a method of the derived class."""
 _PYDANTIC_SLOTS = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+"""Slots in which pydantic keeps the parts of a model."""
 
 
 def static(cls: type, name: str) -> Any:
-    """The class attribute as it lies there, no descriptor or metaclass being asked; `MISSING` if none."""
+    """Return the class attribute as it lies there, or `MISSING`; no descriptor or metaclass is asked."""
     for base in _MRO(cls):
         namespace = _NAMESPACE(base)
         if name in namespace:
@@ -73,7 +79,7 @@ def static(cls: type, name: str) -> Any:
 
 
 class Plan(NamedTuple):
-    """What there is to know about the instances of one class."""
+    """How the instances of one class are taken apart and rebuilt."""
 
     code: int
     name: tuple[str, str]
@@ -81,14 +87,15 @@ class Plan(NamedTuple):
     slots: dict[str, MemberDescriptorType]
     has_dict: bool
     unfit: str
-    """Why an instance cannot be put together again; empty if it can."""
+    """Why an instance cannot be rebuilt; empty if it can."""
 
 
 _PLANS: WeakKeyDictionary[type, Plan | None] = WeakKeyDictionary()
+"""The plans of classes that were asked for."""
 
 
 def plan_of(cls: type) -> Plan | None:
-    """How instances of `cls` are encoded, or `None` for a class that is none of those this module knows."""
+    """Return how instances of `cls` are encoded, or None for a class that this module does not know."""
     try:
         return _PLANS[cls]
     except KeyError:
@@ -148,13 +155,13 @@ def _base_of(cls: type) -> type | None:
 
 
 def is_derived(value: object) -> bool:
-    """Whether it is of a class that is derived from one of Python's own types, and adds nothing that is hidden."""
+    """Return whether a value's class is derived from a builtin type and adds nothing that is hidden."""
     plan = plan_of(type(value))
     return plan is not None and plan.code == Code.DERIVED
 
 
 def _is_plain(cls: type) -> bool:
-    """Whether a class adds nothing to its instances but slots and a `__dict__`: it was made in Python."""
+    """Return whether a class was made in Python: it adds nothing to its instances but slots and a `__dict__`."""
     if cls is object or cls is Generic:
         return True
     namespace = _NAMESPACE(cls)
@@ -197,7 +204,7 @@ def _state(value: object, plan: Plan) -> dict[str, object]:
 
 
 def split_record(value: Any) -> tuple[int, list[object]] | None:
-    """The ext code and parts of an instance, or `None` if its class is not one that is known here."""
+    """Return the ext code and parts of an instance, or None if this module does not know its class."""
     cls = type(value)
     plan = plan_of(cls)
     if plan is None:
@@ -223,13 +230,13 @@ def split_record(value: Any) -> tuple[int, list[object]] | None:
 
 
 def unfit(value: object) -> str:
-    """Why this instance cannot be put together again from its parts; empty if it can."""
+    """Return why this instance cannot be rebuilt from its parts; empty if it can."""
     plan = plan_of(type(value))
     return plan.unfit if plan is not None else ""
 
 
 def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str], type]) -> type:
-    """The class of that name, reached by the step's code or in an imported module; else `LookupError`."""
+    """Return the class of that name, from the step's code or an imported module, or raise `LookupError`."""
     if type(module) is not str or type(qualname) is not str:
         raise TypeError("a class name that is no text")
     reached = classes.get((module, qualname))
@@ -251,8 +258,10 @@ def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str
 
 
 def not_found_again(met: Iterable[type], classes: Mapping[tuple[str, str], type]) -> list[str]:
-    """The names of those classes whose stored instances cannot be put together again: neither a module nor the step's
-    code leads to them."""
+    """Return the names of classes whose stored instances cannot be rebuilt.
+
+    Neither a module nor the step's code leads to these classes.
+    """
     names: list[str] = []
     for cls in met:
         module, qualname = name_of(cls)
@@ -260,13 +269,13 @@ def not_found_again(met: Iterable[type], classes: Mapping[tuple[str, str], type]
             if find_class(module, qualname, classes) is not Ambiguous:
                 continue
         except LookupError:
-            pass  # that is what is asked here
+            pass  # this error is the answer to the question
         names.append(f"{module}.{qualname}")
     return sorted(names)
 
 
 def lies_in_its_module(cls: type) -> bool:
-    """Whether its module has it, under the name that it bears."""
+    """Return whether a class's module holds the class under its own name."""
     try:
         return find_class(*name_of(cls), {}) is cls
     except LookupError:
@@ -274,7 +283,7 @@ def lies_in_its_module(cls: type) -> bool:
 
 
 def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]) -> object:
-    """The instance that `split_record` took apart; raises if its class is gone or is another now."""
+    """Rebuild the instance that `split_record` took apart; raise if its class is gone or has changed."""
     if code == Code.RESULT:
         cls: type = MusubitoResult
     else:
@@ -300,7 +309,7 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
             raise TypeError("a pydantic model that is none")
         for name, held in zip(_PYDANTIC_SLOTS, (set(chosen), extra, private), strict=True):
             slot = static(cls, name)
-            # A RootModel has None there, once for all; what one of its objects has instead lies in its `__dict__`.
+            # A RootModel has None there, once for all objects; an object that has its own keeps it in its `__dict__`.
             if slot is not None:
                 slot.__set__(value, held)
             elif held is not None and name not in state:
@@ -341,7 +350,7 @@ def _member(cls: Any, parts: list[Any], code: int) -> object:
     members: Mapping[str, Enum] = static(cls, "_member_map_")
     member: Any = members.get(name) if type(name) is str else None
     if member is None and code == Code.FLAG and type(value) is int:
-        return cls(value)  # a combination; Flag's own _missing_ makes it
+        return cls(value)  # a combination of flags; Flag's own _missing_ makes it
     if member is None:
         raise LookupError(f"{parts[1]} has no member {name!r} any more")
     return member

@@ -1,10 +1,8 @@
-"""What the text of one function names: what it reads from outside itself, what it writes there, what it
-imports.
+"""Read from the syntax tree of one function the outside names that it reads, writes and imports.
 
-Names are resolved as Python resolves them (scopes, `global`, `nonlocal`, class bodies, comprehensions), so
-that a local of the same name is never taken for the global. A read is a root and the attributes that follow
-it; a bare root means that the value itself is handed around. A write says which container is changed, and at
-which key if that is literal.
+Names are resolved as Python resolves them (scopes, `global`, `nonlocal`, class bodies, comprehensions). So a local is
+never taken for the global of the same name. A read is a root and the attributes that follow it. A bare root means that
+the value itself is handed around. A write says which container is changed, and at which key if the key is literal.
 """
 
 from __future__ import annotations
@@ -40,6 +38,7 @@ __all__ = [
 ]
 
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
+"""Builtins by which code may read and write any name: all names of the module count then."""
 ANNOTATION_READERS: Final = frozenset(
     [
         "signature",
@@ -52,18 +51,23 @@ ANNOTATION_READERS: Final = frozenset(
         "__signature__",
     ]
 )
+"""Names by which code reads the annotations or the signature of other code."""
 ANY_FIELD: Final = "*"
-"""In place of a field's name: code sets fields by names that are computed."""
+"""Stands for the name of a field, if code sets fields by names that it computes."""
 LEADING = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
+"""Expressions that may lead to a value from outside the function."""
 ORDER_READERS: Final = frozenset({"vars", "__dict__", "globals", "locals"})
-"""What gives the names of a class, a module or an object in the order of their definition."""
+"""Names that return the names of a class, a module or an object in the order of their definition."""
 SOURCE_READERS: Final = frozenset({"getsource", "getsourcelines", "getcomments", "findsource", "getblock"})
+"""Functions of `inspect` that return the text of code."""
 IMPORTERS: Final = frozenset({"import_module", "__import__"})
+"""Functions that import a module by its name as a text."""
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+"""Comprehensions, each with a scope of its own."""
 
 
 class Root(Enum):
-    """Where a name leads."""
+    """The kinds of places that a name may lead to."""
 
     GLOBAL = "global"
     CLOSURE = "closure"
@@ -88,10 +92,13 @@ class Read(NamedTuple):
 
 
 class Write(NamedTuple):
-    """`path` leads from the root to the container; `key` is what is written in it, None if it is not literal.
+    """A write of one function to a container or a name.
 
-    `rebinds`: the root's name itself is written (`global n`, `nonlocal n`). `counts`: only added to (`n += 1`).
-    `lazily`: the function asks whether it is there, and makes it if it is not.
+    - `path` leads from the root to the container.
+    - `key` is the key that is written, or None if it is not literal.
+    - `rebinds`: the name of the root itself is written (`global n`, `nonlocal n`).
+    - `counts`: the place is only added to (`n += 1`).
+    - `lazily`: the function asks whether the place exists, and makes it if not.
     """
 
     root: Root
@@ -105,46 +112,55 @@ class Write(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
-    """What one function names."""
+    """All that one function names."""
 
     reads: set[Read] = field(default_factory=set)
     writes: set[Write] = field(default_factory=set)
     imports: set[str] = field(default_factory=set)
-    """Modules (with leading dots where relative) that the function imports itself."""
+    """Modules that the function itself imports, with leading dots if they are relative."""
     mentions: set[str] = field(default_factory=set)
-    """Attributes that it gets of anything, and the special methods that its operators may call."""
+    """Attributes that the function gets of anything, and the special methods that its operators may call."""
     of_receiver: set[str] = field(default_factory=set)
-    """Attributes that it gets of its receiver."""
+    """Attributes that the function gets of its receiver."""
     stores: set[str] = field(default_factory=set)
-    """Attributes that it sets or deletes."""
+    """Attributes that the function sets or deletes."""
     calls: set[Read] = field(default_factory=set)
+    """Reads whose values the function calls."""
     called_names: set[str] = field(default_factory=set)
+    """Names of the methods that the function calls."""
     given: frozenset[str] = frozenset()
-    """Names and attributes whose values it gives away, and does not merely call."""
+    """Names and attributes whose values the function hands on, and does not merely call."""
     reads_docs: bool = False
+    """Whether the function reads docstrings."""
     reads_annotations: bool = False
+    """Whether the function reads annotations or signatures."""
     reads_order: bool = False
-    """Whether it gets names in the order in which they were defined."""
+    """Whether the function gets names in the order in which they were defined."""
     reads_source: bool = False
-    """Whether it gets the text of code, comments and all."""
+    """Whether the function gets the text of code, with its comments."""
     dynamic: bool = False
+    """Whether the function may reach names that its text does not show (see `DYNAMIC`)."""
     added_to: frozenset[Read] = frozenset()
-    """What it adds to, as a whole statement, and reads nowhere else (`LOG.append(x)`, `COUNT += 1`)."""
+    """Values that the function adds to as a whole statement (`LOG.append(x)`, `COUNT += 1`) and reads nowhere else."""
     mutators: set[str] = field(default_factory=set)
-    """Methods that change a container, called on what no name leads to."""
+    """Methods that change a container and that the function calls on a value to which no name leads."""
     handed: set[Place] = field(default_factory=set)
-    """What it hands on: the value itself is used, and not only looked at or called."""
+    """Places whose values are handed on: used, and not only looked at or called."""
     fields: frozenset[str] = frozenset()
-    """Names that it may read fields by."""
+    """Names by which the function may read fields."""
     reads_fields: bool = True
-    """Whether it may read fields otherwise than by these names."""
+    """Whether the function may read fields in other ways than by these names."""
     hands_receiver: bool = True
+    """Whether the function hands on its receiver."""
     shown: frozenset[str] = frozenset()
     """Names that are used only in arguments of methods that show them."""
 
 
 class Place(NamedTuple):
-    """Where an expression leads. Not `exact`: the path ends above an item whose key is not literal."""
+    """The value that an expression leads to: a root and a path.
+
+    If `exact` is false, the path ends above an item whose key is not literal.
+    """
 
     root: Root
     name: str
@@ -156,7 +172,7 @@ class Place(NamedTuple):
 
 
 def private_class(qualname: str) -> str | None:
-    """The class that private names in a function of this qualname are mangled with."""
+    """Return the class with which Python mangles private names in a function of this qualified name."""
     parts = qualname.split(".")
     for here, following in zip(reversed(parts[:-1]), reversed(parts[1:]), strict=True):
         if here != "<locals>" and following != "<locals>":
@@ -165,14 +181,17 @@ def private_class(qualname: str) -> str | None:
 
 
 def mangled(name: str, cls: str | None) -> str:
-    """A private name as it is kept in objects of the class."""
+    """Return a private name as objects of the class hold it."""
     if cls is None or not name.startswith("__") or name.endswith("__") or not cls.strip("_"):
         return name
     return f"_{cls.lstrip('_')}{name}"
 
 
 def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
-    """What `function`, whose code is `code`, names. `given`: see `Scan`."""
+    """Return all that `function`, whose code is `code`, names.
+
+    `given` is explained at `Scan`.
+    """
     visitor = _Visitor(code)
     visitor.run(function, given)
     for each in [function.body] if isinstance(function, ast.Lambda) else function.body:
@@ -187,7 +206,7 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> Scan:
 
 
 def _shown(function: FunctionNode) -> frozenset[str]:
-    """The names that are handed to methods that show them and to no others: alone, in lists, or by way of variables."""
+    """Return the names that are handed only to methods that show them: alone, in lists or through variables."""
     names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
     values: dict[str, ast.expr] = {}
     pending: list[ast.expr] = []
@@ -221,9 +240,9 @@ class _Scope:
         self.is_class = isinstance(node, ast.ClassDef)
         self.locals: set[str] = set()
         self.bound: set[str] = set()
-        """What a class body has bound so far; until then, it reads the global of that name."""
+        """Names that a class body has bound so far; before that, the body reads the global of the name."""
         self.outer: dict[str, bool] = {}
-        """name -> whether it is declared `global` (else `nonlocal`)"""
+        """Declared names, each with whether it is declared `global` (True) or `nonlocal` (False)."""
         self.imports: dict[str, Read] = {}
         self.aliases: dict[str, list[ast.expr | None]] = {}
         self._bind(node)
@@ -288,7 +307,7 @@ class _Scope:
                 pending += ast.iter_child_nodes(node)
 
     def alias(self, name: str) -> ast.expr | None:
-        """What a local stands for that is bound once, to an expression."""
+        """Return the expression that a local stands for, if the local is bound once and to an expression."""
         bound = self.aliases.get(name, [])
         return bound[0] if len(bound) == 1 else None
 
@@ -330,7 +349,7 @@ class _Visitor:
         return self._receiver
 
     def mention(self, statement: ast.AST) -> None:
-        """Notes every attribute that is named, whatever it is an attribute of."""
+        """Note every attribute that is named, of any object."""
         found = self.found
         for node in ast.walk(statement):
             match node:
@@ -362,7 +381,7 @@ class _Visitor:
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def _resolve(self, name: str) -> tuple[_Scope | None, Root | None]:
-        """(the scope whose local it is, None) or (None, where it leads outside of the function)."""
+        """Return (the scope whose local the name is, None), or (None, the root outside of the function)."""
         scope: _Scope | None = self._scope
         first = True
         while scope is not None:
@@ -376,7 +395,7 @@ class _Visitor:
         return None, Root.CLOSURE if name in self._free else Root.GLOBAL
 
     def _place(self, node: ast.expr, depth: int = 0) -> Place | None:
-        """Where an expression leads, if it is a path of attributes and items from outside the function."""
+        """Return where an expression leads, if it is a path of attributes and items from outside the function."""
         match node:
             case ast.Name(id=name):
                 scope, root = self._resolve(name)
@@ -420,7 +439,7 @@ class _Visitor:
                 return None
 
     def _imports(self, called: ast.expr) -> bool:
-        """Whether it is `importlib.import_module` or `__import__`, by whatever name it goes here."""
+        """Return whether an expression is `importlib.import_module` or `__import__`, under whatever name."""
         if isinstance(called, ast.Attribute):
             return called.attr in IMPORTERS
         if not isinstance(called, ast.Name):
@@ -445,7 +464,10 @@ class _Visitor:
             self.found.mentions.add("__call__")
 
     def _write(self, node: ast.AST, container: ast.expr, key: Key | None, mutator: str | None = None) -> None:
-        """Notes a write at `key` of a container or, without a mutator's name, at a field."""
+        """Note a write at `key` of a container.
+
+        Without the name of a mutator, `key` is a field.
+        """
         place = self._place(container)
         if place is not None:
             counts = key is not None and place.exact and id(node) in self._counted
@@ -459,7 +481,7 @@ class _Visitor:
             self.found.mutators.add(mutator)
 
     def _is_fresh(self, node: ast.expr) -> bool:
-        """Whether the function itself has made what a local name stands for."""
+        """Return whether the function itself has made what a local name stands for."""
         if not isinstance(node, ast.Name):
             return makes(node)
         scope, _ = self._resolve(node.id)
@@ -472,7 +494,7 @@ class _Visitor:
             self.found.handed.add(place)
 
     def _adds_to(self, node: ast.expr, *method: str) -> bool:
-        """Whether `node` is a name that leads outside, so that a statement which merely adds to it is no read."""
+        """Return whether `node` is a name that leads outside; then a statement that merely adds to it is no read."""
         if not isinstance(node, ast.Name):
             return False
         place = self._place(node)
@@ -606,7 +628,7 @@ class _Visitor:
         self._scope, self._class = outer, outer_class
 
     def _inside(self, node: ast.expr) -> Iterator[ast.AST]:
-        """What is still to be looked at within a path that was read."""
+        """Yield the parts of a path that are still to be visited after the path was read."""
         while isinstance(node, ast.Attribute | ast.Subscript):
             if isinstance(node, ast.Subscript):
                 yield node.slice
@@ -618,13 +640,13 @@ class _Visitor:
 
 
 def _imported_by(call: ast.Call, module: str) -> str:
-    """The module that a call imports by its literal name; `__import__` returns the outermost package."""
+    """Return the module that a call imports by its literal name; `__import__` returns the outermost package."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     return module.partition(".")[0] if name == "__import__" else module
 
 
 def _annotations(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
-    """What the annotations of a nested function name: who gets the function may read them."""
+    """Yield what the annotations of a nested function name: code that is given the function may read them."""
     a = function.args
     parts = (*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg)))
     pending: list[ast.AST] = [each.annotation for each in parts if each.annotation is not None]

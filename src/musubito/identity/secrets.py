@@ -1,7 +1,8 @@
-"""Secrets in what is shown: what is called like one, and what looks like one, in data, in texts and in code.
+"""Hide secrets in what is shown: by their names and by their looks, in data, in texts and in code.
 
-Nothing here is sure. A name decides where there is one; in running text, where words like "token" are ordinary, what is
-hidden must also look like no word. Every pattern looks at each place of a text a bounded number of times.
+Nothing here is certain. Where there is a name, the name decides. In running text, where words like "token" are
+ordinary, a text is hidden only if it also looks like no word. Every pattern looks at each place of a text a bounded
+number of times.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from musubito.identity.source import parsed
 __all__ = ["HIDDEN", "SECRETS", "is_secret", "looks_like_a_key", "scrubbed", "without_secrets_in"]
 
 HIDDEN: Final = "**********"
+"""Stands in place of a secret."""
 SECRETS: Final = re.compile(
     r"passw(?:or)?d|passphrase|credential|authorization"
     r"|\b(?:pwd|pass|passcode|auth|bearer|cookies?|secrets?|token|jwt|sig|session ?id|apikeys?|auth tokens?)\b"
     r"|\b(?:api|access|secret|private|signing|encryption|master|openai|anthropic) ?keys?\b"
 )
-"""In a name whose words are apart. What counts tokens, or is a key to sort by, is no secret."""
+"""Matches a secret's name whose words are separated by blanks.
+
+The name of a count of tokens, or of a key to sort by, does not match.
+"""
 _LOOKS: Final = re.compile(
     r"\b(?:sk|pk|rk|gh[opsur]|github_pat|glpat|xox[abeprs]|hf|lsv2|gsk|xai|pplx|nvapi|tvly)[-_][A-Za-z0-9_-]{16,}"
     r"|\b(?:AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,}"
@@ -31,54 +36,64 @@ _LOOKS: Final = re.compile(
     r"|\bBearer [\w.~+/=-]{12,}"
     r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})"
 )
-"""What looks like the key of a service, wherever it stands."""
+"""Matches the key of a service by its looks, wherever it stands."""
 _IN_URL: Final = re.compile(r"""(://[^\s/@:"'<>]{0,100}:)[^\s/"'<>]{1,300}(?=@)""")
+"""Matches the password in a URL."""
 _SCHEME: Final = re.compile(
     r"""((?<![A-Za-z])authorization\\{0,3}["']?\s{0,3}[:=]\s{0,3}\\{0,3}["']?(?:basic|bearer|token|digest|apikey)\s{1,3}"""
     r"""|(?<![A-Za-z])bearer\s{1,3}(?=[\w.~+/=-]{0,200}[\d._~+/=-]))[\w.~+/=:-]{6,}""",
     re.IGNORECASE,
 )
+"""Matches the credentials after a scheme of authorization."""
 _OPTION: Final = re.compile(
     r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]{1,40})(?P<gap>[ =])(?P<value>[^\s"'-][^\s"']{2,})"""
 )
+"""Matches an option of a command and its value."""
 _SAID: Final = re.compile(
     r"""(?:pass|pwd|secret|token|key|auth|cookie|credential|jwt|sig|session|bearer)"""
     r"""(?:[\w-]{0,40}\\{0,3}["']?\s{0,3}(?P<sign>[:=])|(?P<told>(?: \w{1,12}){1,2}: ))\s{0,3}\\{0,3}"""
 )
-"""In lower case: the end of a name that may be one of a secret, up to where its value begins."""
+"""Matches, in lower case, the end of a name that may be a secret's, up to where the value begins."""
 _VALUE: Final = re.compile(r""""[^"\n]{1,2000}"|'[^'\n]{1,2000}'|[^\s"'&,;(){}\[\]<>]{3,}""")
+"""Matches a value: a text in quotes, or a word."""
 _BOUND: Final = re.compile(
     r"""(?<![\w-])(?P<name>[\w-]{1,80})"""
     r"""(?P<between>["']?\s{0,9}(?::[\w.| ]{0,80}(?:\[[^]=\n]{0,80}\][\w.| ]{0,80}){0,9}=|[:=])\s{0,9}[rbuf]{0,2})"""
     r"""(?P<text>"[^"\n]+"|'[^'\n]+')"""
 )
-"""Where code that is no whole statement binds a text to a name."""
+"""Matches code that binds a text to a name, if the code is no whole statement."""
 _WORD: Final = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+|\d{1,3}")
+"""Matches a word, or a number of up to three digits."""
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+"""The letters of ASCII."""
 _LOWER: Final = str.maketrans(_LETTERS.upper(), _LETTERS)
+"""The table that makes the letters of ASCII lower case."""
 _IN_NAMES: Final = f"{_LETTERS}{_LETTERS.upper()}0123456789_-"
+"""The characters of names."""
 
 
 def is_secret(name: str) -> bool:
-    """Whether what is called so is one, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
+    """Return whether a name is that of a secret, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
     words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
     return SECRETS.search(words) is not None
 
 
 def looks_like_a_key(text: str) -> bool:
-    """Whether a whole text is the key of a service, by its looks."""
+    """Return whether a whole text looks like the key of a service."""
     return _LOOKS.fullmatch(text) is not None
 
 
 def scrubbed(text: str) -> str:
-    """A text with `HIDDEN` in place of what looks like a secret, or is said to be one: the password in a URL,
-    `api_key=...`, `"token": "..."`, `--password ...`."""
+    """Return a text with `HIDDEN` in place of what looks like a secret or is named as one.
+
+    Examples: the password in a URL, `api_key=...`, `"token": "..."`, `--password ...`.
+    """
     if len(text) < 8:
         return text
     text = _without_keys(text)
     if "-" in text:
         text = _OPTION.sub(_of_option, text)
-    # As long as the text itself, which `lower` need not be.
+    # This text is as long as the original, which `lower` does not ensure.
     low = text.translate(_LOWER)
     if "authorization" in low or "bearer" in low:
         text = _SCHEME.sub(rf"\1{HIDDEN}", text)
@@ -118,11 +133,14 @@ def _without_named(text: str, low: str) -> str:
 
 # -- code --------------------------------------------------------------------------------------------------------------
 _STATEMENTS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Assign, ast.Call, ast.Dict)
+"""Nodes by which a text is known to be code."""
 
 
 def without_secrets_in(code: str) -> str:
-    """The same code with `HIDDEN` in place of texts that are bound to names of secrets, or look like keys. What is no
-    code is a text like any other."""
+    """Return the code with `HIDDEN` in place of texts that are bound to names of secrets, or look like keys.
+
+    A text that is no code is cleaned as any other text.
+    """
     tree, above = _parsed(code)
     if tree is None or not any(isinstance(node, _STATEMENTS) for node in ast.walk(tree)):
         return _without_bound(scrubbed(code))
@@ -137,7 +155,7 @@ def without_secrets_in(code: str) -> str:
 
 
 def _parsed(code: str) -> tuple[ast.Module | None, int]:
-    """The tree, and how many lines stand above that are not in the code: a method is indented."""
+    """Return the syntax tree, and the number of lines above it that are not in the code: a method is indented."""
     for above, text in enumerate((code, f"if 1:\n{code}")):
         try:
             return parsed(text), above
@@ -147,7 +165,7 @@ def _parsed(code: str) -> tuple[ast.Module | None, int]:
 
 
 def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) -> str:
-    """The code with these constants replaced, from the end to the beginning."""
+    """Return the code with these constants replaced, from the end to the beginning."""
     lines = [line.encode("utf-8", "surrogatepass") for line in code.splitlines(keepends=True)]
     starts, whole = list(accumulate(map(len, lines), initial=0)), b"".join(lines)
     pieces: list[bytes] = []
@@ -158,7 +176,7 @@ def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) 
             continue
         start, end = starts[first] + node.col_offset, starts[last] + (node.end_col_offset or 0)
         if end > done:
-            continue  # a piece of what was replaced already
+            continue  # a part of a text that was replaced already
         segment = whole[start:end].decode("utf-8", "surrogatepass")
         quote = segment[-1:] if segment[-1:] in ("'", '"') else '"'
         made = f"{quote}{HIDDEN}{quote}" if text is None else scrubbed(segment) if scrubbed(text) != text else segment
@@ -168,7 +186,7 @@ def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) 
 
 
 def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
-    """The texts that a piece of code binds to names of secrets."""
+    """Yield the texts that a piece of code binds to names of secrets."""
     match node:
         case ast.Assign(targets=targets, value=value):
             for target in targets:
@@ -219,7 +237,7 @@ def _says_secret(node: ast.expr) -> bool:
 
 
 def _texts(value: ast.expr) -> Iterator[ast.expr]:
-    """The literal texts that a value may be made of; what a function is asked for is none of it."""
+    """Yield the literal texts that a value may be made of, without the arguments of calls."""
     match value:
         case ast.Constant(value=str() | bytes() as text) if text:
             yield value

@@ -1,7 +1,7 @@
-"""What objects of other packages hold that is a setting, and what there is a secret or tells nothing of the answer.
+"""Tell which fields of other packages' objects are settings, which are secrets, and which say nothing of the answer.
 
-A secret is told by its name (`api_key`, the header `Authorization`) or by its looks (`Bearer ...`, the password in a
-URL). It never counts: a rotated key asks the same question of the same service.
+A secret is recognised by its name (`api_key`, the header `Authorization`) or by its looks (`Bearer ...`, the password
+in a URL). It never counts: a rotated key asks the same question of the same service.
 """
 
 from __future__ import annotations
@@ -32,20 +32,25 @@ __all__ = [
 ]
 
 _WORDS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+"""Matches a word within a name."""
 _MARKS: Final = frozenset(
     ["pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "start", "end", "special", "prefix", "suffix"]
 )
-"""The words before `token` by which tokenizers call their marks."""
+"""The words before `token` in the names of a tokenizer's marks."""
 _SCHEME: Final = re.compile(r"(?:basic|bearer|token|digest|apikey) \S+", re.IGNORECASE)
+"""Matches credentials after a scheme of authorization."""
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@?#]{1,500}@")
+"""Matches the credentials in a URL."""
 _AGENT: Final = "user-agent"
-"""The header, or field, in which a library says its own version."""
+"""The header, or field, in which a library states its own version."""
 FIXED_URLS: Final = frozenset({"httpx", "httpx2", "yarl", "pydantic", "pydantic_core", "starlette"})
-"""Packages whose URLs never change."""
+"""Packages whose URL objects never change."""
 LEAST_ADDRESS: Final = 1 << 16
-"""Smaller numbers are no addresses, and hashes by chance alone."""
+"""The least number that may be an address: smaller ones are none, and equal a hash only by chance."""
 DEPTH: Final = 20
+"""Levels of nested containers that are entered."""
 CONTAINERS: Final = (dict, list, tuple)
+"""Types of containers in which secrets are looked for."""
 
 
 @lru_cache(maxsize=4096)
@@ -58,7 +63,7 @@ def _is_secret_name(name: str) -> bool:
 
 
 def is_secret_field(name: object, value: object) -> bool:
-    """Whether what is called so is a secret, or the version of the library itself."""
+    """Return whether a field of this name is a secret, or states the version of the library itself."""
     if isinstance(name, bytes):
         name = name.decode("latin-1")
     if value is None or isinstance(value, bool | int | float) or type(name) is not str:
@@ -67,14 +72,14 @@ def is_secret_field(name: object, value: object) -> bool:
 
 
 def without_secrets(value: Any, depth: int = 0) -> Any:
-    """The same without the secrets in it; `value` itself where there are none. Objects are not entered."""
+    """Return the value without the secrets in it, or `value` itself if there are none; objects are not entered."""
     kind = type(value)
     if kind is str:
         return _cleaned(value)
     if (kind not in CONTAINERS and not isinstance(value, dict)) or depth > DEPTH:
         return value
     if isinstance(value, dict):
-        # requests keeps of each header a pair: the name as it was written, and the value.
+        # requests keeps a pair for each header: the name as it was written, and the value.
         pairs = {
             key: HIDDEN if is_secret_field(key, each) else without_secrets(each, depth + 1)
             for key, each in value.items()
@@ -94,7 +99,7 @@ def _cleaned(text: str) -> str:
 
 
 def url_text(value: Any) -> str | None:
-    """The text of a URL that is an object of a package, without the credentials in it."""
+    """Return the text of an object of a package that is a URL, without the credentials in it, or None."""
     if not type(value).__name__.endswith(("URL", "Url")):
         return None
     try:
@@ -105,8 +110,11 @@ def url_text(value: Any) -> str | None:
 
 
 def is_setting(cls: type, name: object) -> bool:
-    """Whether a field of an object was set up when it was made: the public ones were, and those called like a parameter
-    of the constructor. The others are what it came to hold since."""
+    """Return whether a field of an object was set up when the object was made.
+
+    Public fields were, and so were fields with the name of a parameter of the constructor. The object came to hold its
+    other fields later.
+    """
     return type(name) is str and (not name.startswith("_") or name.lstrip("_") in _parameters(cls))
 
 
@@ -123,13 +131,13 @@ def _parameters(cls: type) -> frozenset[str]:
 
 
 def is_type_adapter(value: object) -> bool:
-    """Whether it is pydantic's `TypeAdapter`."""
+    """Return whether a value is pydantic's `TypeAdapter`."""
     library = sys.modules.get("pydantic.type_adapter")
     return library is not None and isinstance(value, library.TypeAdapter)
 
 
 def adapted(value: Any) -> list[tuple[str, Any]]:
-    """What a `TypeAdapter` was made of; the schema that it keeps names classes by their addresses."""
+    """Return what a `TypeAdapter` was made of; its own schema names classes by their addresses."""
     fields = fields_of(value) or {}
     return [("type", fields.get("_type")), ("configuration", fields.get("_config"))]
 
@@ -139,9 +147,12 @@ def _is_state(value: object) -> bool:
 
 
 def told_nothing(value: Any) -> frozenset[str]:
-    """Return the fields of an object that say nothing of what it does: how far it has come, as the `_state` of an httpx
-    client; the version of its library; and numbers that only this process gives: its own, that of an object, and a
-    hash."""
+    """Return the names of the fields of an object that say nothing of what it does.
+
+    - The progress of the object, such as the `_state` of an httpx client.
+    - The version of its library.
+    - Numbers of this process alone: its process id, the address of an object, and a hash.
+    """
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])
     version, parameters = getattr(package, "__version__", None), _parameters(cls)
@@ -156,13 +167,17 @@ def told_nothing(value: Any) -> frozenset[str]:
 
 
 def is_hash_of_its_name(number: int) -> bool:
-    """Tell whether a number of a class of its own is the hash of a text that it holds, as SQLAlchemy's symbols are."""
+    """Return whether a number of a derived class is the hash of a text that it holds, as SQLAlchemy's symbols are."""
     texts = (each for each in (fields_of(number) or {}).values() if type(each) is str)
     return abs(number) >= LEAST_ADDRESS and any(hash(each) == int(number) for each in texts)
 
 
 def _is_of_process(value: Any, held: Mapping[Any, Any], name: str) -> bool:
-    """Whether a field holds the address of its object or of what that holds, or is called a hash and is that of it."""
+    """Return whether a field holds a number that only this process gives.
+
+    The number is the address of the object or of a thing that the object holds. Or the field is called a hash, and the
+    number is the hash of the object.
+    """
     number = held[name]
     if type(number) is not int or abs(number) < LEAST_ADDRESS:
         return False
@@ -170,5 +185,5 @@ def _is_of_process(value: Any, held: Mapping[Any, Any], name: str) -> bool:
         return True
     try:
         return "hash" in name and number == hash(value)
-    except Exception:  # whatever the `__hash__` of a package raises: then it is no hash
+    except Exception:  # the `__hash__` of a package may raise anything: then the number is no hash
         return False

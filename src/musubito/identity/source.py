@@ -1,14 +1,14 @@
-"""The source of a function, believed only where it compiles to the very code that the function runs.
+"""Find the source text of a function, and trust it only if it compiles to the code that the function runs.
 
-A function object's code is the truth. The text that `linecache` or the disk offers may be of an earlier or a
-later edit, of another notebook cell, or of another lambda on the same line, so each candidate in the text is
-compiled and compared with the code object: instructions, constants, names and nested code, but not its place
-in the file. What has no candidate that agrees has no source, and is known by its bytecode.
+The code of a function object is the truth. The text in `linecache` or on the disk may be that of an earlier or a later
+edit. The text may be of another notebook cell, or of another lambda on the same line. So each candidate in the text is
+compiled and compared with the code object. Instructions, constants, names and nested code must agree; the place in the
+file need not. A function without a candidate that agrees has no source, and is known by its bytecode.
 
-Code that comes from another process (cloudpickle sends what cannot be imported) has left its file behind, and so have
-the methods of a class once it was sent anywhere and came back. What such code was written in is sent along
-(`statement_of`, `bring`), or is looked for in the script that it says it is of and in a notebook's cells; all of these
-are believed as a file is.
+Code that comes from another process has no file: cloudpickle sends what cannot be imported. The same holds for the
+methods of a class that was sent anywhere and came back. The statement that such code was written in is sent along
+(`statement_of`, `bring`). Otherwise it is looked for in the script that the code names, and in a notebook's cells. Each
+of these texts is checked in the same way as a file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ __all__ = ["SENT", "FunctionNode", "Source", "bring", "parsed", "same_code", "so
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 LAMBDA = "<lambda>"
+"""The name that Python gives the code of a lambda."""
 SENT = "<dynamic-code>"
-"""The file that cloudpickle says all code is of."""
+"""The file that cloudpickle names for all the code that it sends."""
 REMARKS = __future__.annotations.compiler_flag
-"""Flags that say nothing of what the code does; `exec` hands this one down to what it compiles."""
+"""Flags that do not change what the code does; `exec` hands this one down to the code that it compiles."""
 FILES_KEPT = 256
+"""Number of files, and of statements from other processes, that are kept."""
 TRIES = 20
+"""Attempts to parse a text when CPython fails with `SystemError`."""
 
 
 class Source(NamedTuple):
@@ -44,8 +47,11 @@ class Source(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A text with every function in it: by name, each with its code, its node and its place; its statements, and the
-    names that they import."""
+    """A text and every function in it.
+
+    The functions are listed by name, each with its code and its node. `statements` are the statements of the text,
+    `imported` the names that they import.
+    """
 
     text: str
     functions: dict[str, list[tuple[CodeType, FunctionNode]]]
@@ -54,33 +60,35 @@ class _File(NamedTuple):
 
 
 _files: dict[str, tuple[str, tuple[_File, ...]]] = {}
+"""The files that were read, by name: the text and what was parsed of it."""
 _brought: dict[str, tuple[_File, ...] | None] = {}
-"""Statements that came with code from another process; parsed when they are first looked at."""
+"""Statements that came with code from another process; each is parsed when it is first needed."""
 _statements: WeakKeyDictionary[CodeType, dict[int, str]] = WeakKeyDictionary()
+"""The statements of code, by the code and its id: equal code may stand in several statements."""
 _lock = Lock()
 if hasattr(os, "register_at_fork"):
-    # A child must not find it locked by a thread that it does not have.
+    # A child must not find the lock held by a thread that the child does not have.
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def parsed(text: str, mode: str = "exec") -> Any:
-    """The syntax tree of a text; raises what `ast.parse` raises."""
+    """Return the syntax tree of a text; raise what `ast.parse` raises."""
     for _ in range(TRIES):
         try:
             return ast.parse(text, mode=mode)
         except SystemError:
-            continue  # in CPython 3.11 threads that parse at once count how deep they are as one
+            continue  # in CPython 3.11, threads that parse at once share one count of their depth
     return ast.parse(text, mode=mode)
 
 
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
-    """The source that compiles to this code, or None. `script`: the file of the module that it is of."""
+    """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
     found = _found(code, script)
     return None if found is None else Source(found[1], _text(found[0].text, found[1]))
 
 
 def statement_of(code: CodeType, script: str | None = None) -> str | None:
-    """The statement of its module that this code stands in, as a text that compiles to the same code."""
+    """Return the statement of its module that contains this code, as a text that compiles to the same code."""
     kept = _statements.setdefault(code, {})
     if id(code) not in kept:
         found = _found(code, script)
@@ -92,16 +100,16 @@ def statement_of(code: CodeType, script: str | None = None) -> str | None:
 
 def _statement(file: _File, node: FunctionNode) -> str:
     statement = next(each for each in file.statements if node.lineno <= (each.end_lineno or node.lineno))
-    # How a method is called depends on whether the module imports what it is called on.
+    # The way in which a method is called depends on whether its module imports the object of the call.
     names = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)} & file.imported
     return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
 
 
 def bring(statements: Iterable[str]) -> None:
-    """What code was written in that came here without its file."""
+    """Keep the statements in which code from another process was written: the code came without its file."""
     with _lock:
         for statement in statements:
-            # Those that come again are the last to be forgotten.
+            # A statement that comes again is the last to be forgotten.
             _brought[statement] = _brought.pop(statement, None)
         while len(_brought) > FILES_KEPT:
             del _brought[next(iter(_brought))]
@@ -117,7 +125,7 @@ def _found(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | N
 
 
 def same_code(a: CodeType, b: CodeType) -> bool:
-    """Whether two code objects do the same; where they were written does not matter."""
+    """Return whether two code objects do the same, wherever they were written."""
     return (
         a.co_code == b.co_code
         and a.co_name == b.co_name
@@ -148,7 +156,7 @@ def _same_constant(a: Any, b: Any) -> bool:
 
 
 def _typed(value: Any) -> str:
-    """A constant as text; unlike `==` it tells 1, 1.0 and True apart, and 0.0 from -0.0."""
+    """Return a constant as text, which unlike `==` tells 1, 1.0 and True apart, and 0.0 from -0.0."""
     return f"{type(value).__name__}:{value.hex() if isinstance(value, float) else repr(value)}"
 
 
@@ -158,7 +166,7 @@ def _place(code: CodeType) -> tuple[int | None, ...]:
 
 def _candidates(code: CodeType, script: str | None) -> Iterator[_File]:
     yield from _written_in(code.co_filename)
-    for statement in reversed(list(_brought)):  # of what compiles to the same code, the latest
+    for statement in reversed(list(_brought)):  # of several that compile to the same code, take the latest
         with _lock:
             files = _brought.get(statement, ())
             if files is None:
@@ -170,7 +178,7 @@ def _candidates(code: CodeType, script: str | None) -> Iterator[_File]:
 
 
 def _written_in(name: str) -> Iterator[_File]:
-    """What linecache holds, then what the file says now if that differs."""
+    """Yield the text that linecache holds, then the present text of the file if that differs."""
     with _lock:
         text = "".join(linecache.getlines(name))
         held = _files.get(name)
@@ -189,7 +197,7 @@ def _written_in(name: str) -> Iterator[_File]:
 
 
 def _cells(called: str) -> Iterator[str]:
-    """The texts that linecache was given, and did not read, in which something is called so; the latest first."""
+    """Yield the names of texts that linecache was given and that mention `called`, the latest first."""
     word = called.strip("<>")
     for name, entry in reversed(list(linecache.cache.items())):
         if len(entry) == 4 and entry[1] is None and any(word in line for line in entry[2]):
@@ -205,7 +213,7 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
             tree = parsed(text)
             module = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ()  # not (or no longer) a Python file: then there is no source here
+        return ()  # not (or no longer) a Python file: it holds no source
     nodes = _nodes(tree)
     functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
     for code in _codes(module):
@@ -216,7 +224,7 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
 
 
 def _imported(statements: list[ast.stmt]) -> Iterator[str]:
-    """The names that these import into the scope that they stand in."""
+    """Yield the names that these statements import into their own scope."""
     pending: list[ast.AST] = [*statements]
     while pending:
         match pending.pop():
@@ -249,7 +257,7 @@ def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
 
 
 def _inside(code: CodeType, node: FunctionNode) -> bool:
-    """Whether a lambda's code was compiled from this node: the widest place in it is the node's body."""
+    """Return whether a lambda's code was compiled from this node: the widest place in the code is the node's body."""
     if not isinstance(node, ast.Lambda):
         return False
     body = node.body
@@ -257,13 +265,13 @@ def _inside(code: CodeType, node: FunctionNode) -> bool:
     places = [(p[0], p[2], p[1], p[3]) for p in code.co_positions() if None not in p and p[3] != 0]
     starts = [(line, column) for line, column, _, _ in places]
     ends = [(line, column) for _, _, line, column in places]
-    if not places:  # nothing but a constant is given back, of which Python 3.12 keeps no place
+    if not places:  # the lambda only returns a constant, of which Python 3.12 keeps no place
         return any(same_code(each, code) for each in _compiled_alone(node))
     return (min(starts), max(ends)) == span
 
 
 def _compiled_alone(node: ast.Lambda) -> Iterator[CodeType]:
-    """The code of a lambda outside of any function, and inside of one."""
+    """Yield the code of a lambda outside of any function, and inside of one."""
     alone = compile(ast.Expression(node), "", "eval")
     yield from _directly_in(alone)
     nothing = ast.arguments([], [], None, [], [], None, [])

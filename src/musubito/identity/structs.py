@@ -1,4 +1,4 @@
-"""msgspec's structs: what they keep of a class where Python shows no member of it."""
+"""Describe msgspec's structs, which keep parts of a class where Python shows no member of it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 __all__ = ["is_struct", "struct_links"]
 
 KEPT: Final = ("__struct_fields__", "__struct_encode_fields__", "__struct_defaults__")
+"""Attributes in which a struct keeps its fields."""
 
 
 def is_struct(cls: type) -> bool:
-    """Whether a class is a struct of msgspec."""
+    """Return whether a class is a struct of msgspec."""
     library = sys.modules.get("msgspec")
     return library is not None and isinstance(cls, type(library.Struct))
 
 
 def struct_links(walk: Walk, cls: Any, name: str) -> list[tuple[str, bytes]]:
-    """Its fields, the names by which they are encoded, their defaults and the options of the class."""
+    """Return links to a struct's fields, their encoded names, their defaults and the options of the class."""
     config = cls.__struct_config__
     options = {each: getattr(config, each) for each in dir(config) if not each.startswith("_")}
     links = walk.links([*((each, getattr(cls, each)) for each in KEPT[:2]), *sorted(options.items())], name)

@@ -1,7 +1,7 @@
-"""Arrays and frames that have no encoding as a whole, part by part.
+"""Take apart arrays and frames that have no encoding as a whole.
 
-One column of objects, of periods or of intervals does not hide the others: each column counts by its encoding where it
-has one, else by its items.
+One column of objects, of periods or of intervals does not hide the others. Each column counts by its encoding if it has
+one, otherwise by its items.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["table_parts"]
 
 
 def table_parts(value: Any) -> Parts | None:
-    """The parts of an array, a series, an index or a frame; None for anything else."""
+    """Return the parts of an array, a series, an index or a frame; None for anything else."""
     library = type(value).__module__.partition(".")[0]
     if library == "numpy":
         numpy: Any = sys.modules.get("numpy")
@@ -28,7 +28,7 @@ def table_parts(value: Any) -> Parts | None:
         return None
     pandas: Any = sys.modules.get("pandas")
     if pandas is None or not hasattr(pandas, "DataFrame"):
-        return None  # it is being imported
+        return None  # pandas is being imported
     if isinstance(value, pandas.DataFrame):
         columns = [(f"column {number}", value.iloc[:, number].array) for number in range(value.shape[1])]
         parts = [("columns", value.columns), ("index", value.index), *columns, ("attrs", value.attrs)]
@@ -54,7 +54,7 @@ def _of_array(value: Any) -> Parts:
 
 
 def _joined(own: bytes, parts: list[tuple[str, Any]]) -> Parts:
-    """Parts with what has an encoding written out: such parts are often made anew each time that they are asked for."""
+    """Return the parts, and write out each part that has an encoding: many are made again at each access."""
     held: list[tuple[str, Any]] = []
     for label, each in parts:
         data = _encoded(each)

@@ -1,8 +1,8 @@
-"""Objects of the standard library and of packages that are data: what they are made of.
+"""Take apart objects of the standard library and of packages that are data.
 
-Such an object counts by what pickling would write of it, or else by its fields. What is open, locked, connected or
-running is no data: it counts by its type. No code of the user's runs: objects of the user's classes are never taken
-apart here, and what an object holds is linked and not pickled.
+Such an object counts by what pickling would write of it, or else by its fields. An object that is open, locked,
+connected or running is no data: it counts by its type. No code of the user's runs: objects of the user's classes are
+never taken apart here. The things that an object holds are linked and not pickled.
 """
 
 from __future__ import annotations
@@ -43,32 +43,36 @@ RESOURCES: Final = frozenset(
         *("_winapi", "sched", "traceback", "warnings", "importlib", "unittest", "_io", "io"),
     )
 )
-"""Modules whose objects lock, run, connect, load or draw lots."""
+"""Modules whose objects lock, run, connect, load or draw random numbers."""
 OPEN: Final = ("close", "aclose", "release", "shutdown", "disconnect", "fileno", "cleanup")
-"""What only those can do that hold something which has to be given back."""
+"""Methods of objects that hold something which must be released; other objects have none of them."""
 LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
+"""Classes of loggers and what manages them."""
 REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
-"""What they hold depends on when garbage was collected."""
+"""Containers whose content depends on when garbage was collected."""
 LARGE: Final = 4096
+"""Bytes of a content above which its digest takes its place."""
 LARGEST: Final = 1 << 26
-"""Bytes of a table or an array that are copied at each call, to be compared."""
+"""Bytes of a table or an array up to which it is copied and compared at each call."""
 HEAP_TYPE: Final = 1 << 9
+"""The flag of classes that are made at run time, as a class statement does."""
 WORD: Final = struct.calcsize("P")
+"""Bytes of a pointer."""
 SHOWN: Final = (dict, list, tuple, set, frozenset, deque, bytearray, int, float, complex, str, bytes, BaseException)
-"""Classes whose content is counted for itself, so that only the fields of objects derived from them are left."""
+"""Classes whose content is counted by itself: only the fields of objects derived from them are left."""
 HOLDERS: Final = (type(functools.cmp_to_key(min)), type(vars(JSONDecoder())["scan_once"]))
-"""Classes that show what their objects hold to the garbage collector alone."""
+"""Classes that show the content of their objects to the garbage collector alone."""
 
 
 class Parts(NamedTuple):
-    """What an object is made of: bytes of its own, and what it holds by label."""
+    """The parts of an object: bytes of its own, and what it holds by label."""
 
     own: bytes
     held: list[tuple[str, Any]]
 
 
 def is_machinery(value: object) -> bool:
-    """Whether an object does something and is no data: a client, a lock, a logger, a file, a source of chance."""
+    """Return whether an object acts and is no data: a client, a lock, a logger, a file, a source of random numbers."""
     return _makes_machinery(type(value))
 
 
@@ -82,8 +86,10 @@ def _makes_machinery(cls: type) -> bool:
 
 
 def parts_of(value: Any, origin: Origin) -> Parts | None:
-    """What an object of the standard library or of a package is made of, if neither its fields nor its type alone say
-    that."""
+    """Return the parts of an object of the standard library or of a package.
+
+    Return None if its fields, or its type alone, tell what it is.
+    """
     own = _contents(value)
     if own is not None or does_something(value, (fields_of(value) or {}).values()):
         return own
@@ -96,7 +102,7 @@ def parts_of(value: Any, origin: Origin) -> Parts | None:
 
 
 def _holds_hidden(value: Any) -> bool:
-    """Whether a field is data of another language's, of which only its holder says how it is pickled."""
+    """Return whether a field holds data of another language that only the object around it can pickle."""
     held = [each for each in (fields_of(value) or {}).values() if each is not None and not callable(each)]
     return any(
         hides(type(each)) and not (_says_how(type(each)) and _is_named(type(each))) and not is_machinery(each)
@@ -105,23 +111,25 @@ def _holds_hidden(value: Any) -> bool:
 
 
 def _is_named(cls: type) -> bool:
-    """Whether a class is where it says that it is; those of Rust say that they are Python's own."""
+    """Return whether a class lies where it claims to lie; classes written in Rust claim to be builtins."""
     return cls.__module__ != "builtins" or vars(builtins).get(cls.__qualname__) is cls
 
 
 def does_something(value: Any, held: Iterable[Any]) -> bool:
-    """Whether an object that counts by its type does so rightly: machinery, what holds some, and an iterator, which is
-    used up by those who ask it."""
+    """Return whether an object is no data, so that it rightly counts by its type.
+
+    The object is machinery, holds machinery, or is an iterator, which its readers use up.
+    """
     return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
 
 
 @kept_for_a_round
 def hides(cls: type) -> bool:
-    """Whether its objects are larger than their fields, or a base is not written in Python."""
+    """Return whether the objects of a class are larger than their fields, or a base is not written in Python."""
     if is_struct(cls):
-        return False  # all that its objects hold is in slots
+        return False  # slots hold all of such an object
     slots = sum(isinstance(each, MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
-    # Classes of Cython's keep a table of their methods in each object.
+    # A class of Cython's keeps a table of its methods in each object.
     table = any("__pyx_vtable__" in vars(each) for each in cls.__mro__)
     words = WORD * (slots + table + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0))
     shown = next((each for each in cls.__mro__ if each in SHOWN), None)
@@ -135,12 +143,12 @@ def hides(cls: type) -> bool:
 
 
 def watched(parts: Parts | None) -> object:
-    """What of an object must stay as it is for its parts to stay what they are."""
+    """Return what of an object must stay the same for its parts to stay the same."""
     return None if parts is None else (parts.own, [(label, _same(each)) for label, each in parts.held])
 
 
 def _same(value: Any) -> object:
-    """A thing by its id where it stays the same; what is made anew each time by what it holds."""
+    """Return a thing's id if it stays the same object, or its content if it is made again each time."""
     if type(value) in (list, tuple):
         return type(value), [_same(each) for each in value]
     if type(value) is dict:
@@ -149,7 +157,7 @@ def _same(value: Any) -> object:
 
 
 def _contents(value: Any) -> Parts | None:
-    """What those hold that show it otherwise than by their fields."""
+    """Return the parts of an object of a class that shows them in other ways than by its fields."""
     match value:
         case io.StringIO() | io.BytesIO() if type(value) in (io.StringIO, io.BytesIO):
             if value.closed:
@@ -163,7 +171,7 @@ def _contents(value: Any) -> Parts | None:
         case struct.Struct():
             return Parts(tokens("struct", value.format), [])
         case Context():
-            # Without its flags: they say what was done with it.
+            # Without its flags: they tell what was done with it.
             names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
             return Parts(
                 tokens("context", *(getattr(value, each) for each in names)),
@@ -189,7 +197,7 @@ def _by_content(pair: tuple[Any, Any]) -> bytes:
 
 @kept_for_a_round
 def _says_how(cls: type) -> bool:
-    """Whether a class says itself how its objects are pickled."""
+    """Return whether a class itself says how its objects are pickled."""
     if cls in copyreg.dispatch_table:
         return True
     names = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
@@ -198,14 +206,14 @@ def _says_how(cls: type) -> bool:
 
 def _reduced(value: Any) -> Parts | None:
     if isinstance(value, Mapping | AbstractSet) and hides(type(value)):
-        # Their order follows the hashes, which are others in each process.
+        # The order of these containers follows the hashes, which differ in each process.
         entries = list(value.items()) if isinstance(value, Mapping) else [(each, None) for each in value]
         return Parts(tokens("unordered"), [("entry", each) for each in sorted(entries, key=_by_content)])
     if hasattr(type(value), "nbytes") and (type(value).__module__.startswith("torch") or value.nbytes > LARGEST):
         return None
     reduce = copyreg.dispatch_table.get(type(value))
     if reduce is not None and str(reduce.__module__).partition(".")[0] not in sys.stdlib_module_names:
-        return None  # it may be the user's
+        return None  # the function may be the user's
     try:
         said = reduce(value) if reduce is not None else value.__reduce_ex__(4)
     except Exception:

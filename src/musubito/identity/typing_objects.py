@@ -1,4 +1,4 @@
-"""The objects that `typing` makes of a definition: new types, type parameters and aliases, with what they stand for."""
+"""Describe the objects that `typing` makes of a definition: new types, type parameters and aliases."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["describe_typing", "is_of_typing"]
 
 PARTS: Final = ("__supertype__", "__bound__", "__constraints__", "__default__", "__value__", "__type_params__")
-"""The attributes in which they keep what they stand for."""
+"""Attributes in which such an object keeps what it stands for."""
 LIBRARIES: Final = ("typing", "typing_extensions")
+"""Modules that make such objects."""
 
 
 def is_of_typing(value: object) -> bool:
-    """Whether `typing` made it, and it is neither a class nor a generic."""
+    """Return whether `typing` made the value, and it is neither a class nor a generic."""
     return module_name(type(value)) in LIBRARIES
 
 
 def describe_typing(walk: Walk, value: Any, name: str) -> Description:
-    """The record of such an object: its name, and what it stands for."""
+    """Return the record of such an object: its name, and what it stands for."""
     cls = type(value)
     said = str(getattr(value, "__name__", "")) or repr(value)
     if isinstance(value, typing.ForwardRef) and isinstance(value.__forward_module__, str):
@@ -48,9 +49,9 @@ def describe_typing(walk: Walk, value: Any, name: str) -> Description:
 
 
 def _part(value: Any, name: str) -> Any:
-    """What it keeps in one of its attributes; ABSENT if that says nothing."""
+    """Return what the object keeps in one of its attributes, or ABSENT if that says nothing."""
     try:
-        # An alias is evaluated when it is asked for: what it names may not be there yet.
+        # An alias is evaluated when it is asked for: the things that it names may not be there yet.
         each = getattr(value, name, None)
     except Exception:
         return ABSENT

@@ -1,8 +1,12 @@
-"""Fields of the user's objects that no reached code reads: a start time, a folder of its own, a handle.
+"""Find fields of the user's objects that no reached code reads: a start time, a folder of its own, a handle.
 
-A field counts if reached code has its name, as an attribute or in a text. All of them count where it is not known which
-are read: an object that is handed to anybody, a class with a base or a member of a package's, a dataclass or model, and
-wherever reached code gets at fields by names that it works out.
+A field counts if reached code has its name, as an attribute or in a text. All fields of an object count if it is not
+known which are read:
+
+- The object is handed to other code.
+- Its class has a base or a member from a package.
+- Its class is a dataclass or a model.
+- Reached code gets at fields by names that it computes.
 """
 
 from __future__ import annotations
@@ -31,14 +35,17 @@ GETTERS: Final = frozenset(
         *("__reduce__", "__reduce_ex__", "eval", "exec", "globals", "locals"),
     ]
 )
-"""What gets at the fields of an object without their names."""
+"""Names by which code gets at the fields of an object without naming the fields."""
 BASES: Final = ("abc", "typing", "typing_extensions")
+"""Modules with base classes that read no fields of an object."""
 SCHEMAS: Final = ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__", "_field_defaults")
+"""Attributes by which classes keep a schema of their fields."""
 _WORD: Final = re.compile(r"[^\W\d]\w*")
+"""A name within a text."""
 
 
 def field_names(code: ast.AST) -> Iterator[str]:
-    """The names of fields that code may have in its texts and patterns."""
+    """Yield the names of fields that code may have in its texts and patterns."""
     for node in ast.walk(code):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from _WORD.findall(node.value)
@@ -47,7 +54,7 @@ def field_names(code: ast.AST) -> Iterator[str]:
 
 
 def gets_at_fields(code: ast.AST) -> bool:
-    """Whether code may get at fields otherwise than by their names in it."""
+    """Return whether code may get at fields in other ways than by names in it."""
     for node in ast.walk(code):
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) if name in GETTERS:
@@ -66,7 +73,7 @@ def gets_at_fields(code: ast.AST) -> bool:
 
 
 def note_fields(walk: Walk, function: FunctionType, scan: Scan) -> None:
-    """Note what one function reads of objects, and whether it hands on the object that it is a method of."""
+    """Note which fields one function reads, and whether it hands on the object that it is a method of."""
     facts = walk.facts
     facts.fields |= scan.fields
     facts.reads_fields |= scan.reads_fields
@@ -77,14 +84,14 @@ def note_fields(walk: Walk, function: FunctionType, scan: Scan) -> None:
 
 
 def note_whole(walk: Walk, value: Any) -> None:
-    """Note that an object is reached otherwise than by the names of its fields."""
+    """Note that an object is reached in other ways than by the names of its fields."""
     cls = type(value)
     if not issubclass(cls, (FunctionType, type, ModuleType)) and walk.origins.of_class(cls) is Origin.USER:
         walk.facts.whole.add(id(value), value)
 
 
 def unread(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:
-    """Those of the fields of an object that do not count."""
+    """Return the fields of an object that do not count."""
     cls, facts = type(value), walk.facts
     if facts.reads_fields or id(value) in facts.whole or kind_of(value) is not None or not _is_plain(walk, cls):
         return frozenset()
@@ -94,7 +101,7 @@ def unread(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:
 
 
 def _is_plain(walk: Walk, cls: type) -> bool:
-    """Whether all that its methods do is the user's code."""
+    """Return whether all that the methods of a class do is the user's code."""
     if is_struct(cls) or (type(cls) is not type and not issubclass(type(cls), ABCMeta)):
         return False
     if any(name in vars(each) for each in cls.__mro__ for name in SCHEMAS):

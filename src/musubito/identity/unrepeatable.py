@@ -1,8 +1,8 @@
-"""What code asks for that is another each time: the clock, random numbers, ids, data that is kept outside.
+"""Find requests of code whose answer differs each time: the clock, random numbers, ids, data that is kept outside.
 
-A DETERMINISTIC step that does so is replayed with the moment of its first run, so it is named. Which function a name
-leads to decides, not how it is spelled. A value that only a logger is given does not count (see
-`musubito.identity.escapes`).
+A DETERMINISTIC step with such a request is replayed with the answer of its first run, so the request is named. The
+function that a name leads to decides, not the spelling of the name. A value that only a logger receives does not count
+(see `musubito.identity.escapes`).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ KINDS: Final[Mapping[str, str]] = {
     "process": "started a process: {}",
     "source": "reaches data that is kept outside: {}",
 }
-"""The kinds of what cannot be repeated, each with how it is told."""
+"""The kinds of requests that cannot be repeated, each with how it is told."""
 
 
 class Unrepeatable(NamedTuple):
-    """One thing that an execution asked for and that is another each time; `what` names it, without its value."""
+    """One request of an execution whose answer differs each time; `what` names it, without its value."""
 
     kind: str
     what: str
@@ -48,13 +48,13 @@ class Unrepeatable(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """A function that answers otherwise each time, if it is given fewer than so many arguments."""
+    """A function whose answer differs each time, if it is given fewer than `fewer` arguments."""
 
     kind: str
     called: str
     fewer: int | None = None
     generator: int = 0
-    """The id of the generator whose numbers it draws."""
+    """The id of the generator whose numbers the function draws."""
 
 
 ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -88,6 +88,7 @@ ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "ids": ("uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7"),
 }
+"""Functions whose answers differ each time, by kind."""
 BELOW: Final[Mapping[str, tuple[str, int]]] = {
     "time.localtime": ("clock", 1),
     "time.gmtime": ("clock", 1),
@@ -100,18 +101,24 @@ BELOW: Final[Mapping[str, tuple[str, int]]] = {
     "numpy.random.RandomState": ("random", 1),
     "uuid.uuid8": ("ids", 3),
 }
-"""Those that are given a moment or a seed repeat themselves."""
+"""Functions that repeat their answers if they are given a moment or a seed, each with its kind.
+
+The number is that of the arguments from which on the answers repeat.
+"""
 TABLE: Final = {
     name: _Source(kind, name.replace("posix.", "os.").replace("nt.", "os."))
     for kind, names in ALWAYS.items()
     for name in names
 } | {name: _Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()}
+"""All of these functions, by the name of their definition."""
 OF_GENERATORS: Final = frozenset({"getstate", "setstate", "get_state", "set_state", "bit_generator", "spawn"})
+"""Methods of generators that draw no number."""
 SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
+"""Methods that set the state of a generator."""
 
 
 def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: Text) -> None:
-    """Note what a function that can run asks for, unless only a logger is given it."""
+    """Note the requests of a function that can run, unless only a logger receives the answer."""
     led = [led_to(function, read) for read in text.scan.reads]
     led += [Led(value, ()) for value in defaults_of(function).values()]
     sources = [source for source in map(_source_of, led) if source is not None]
@@ -127,9 +134,13 @@ def unrepeatable_in(
     holders: Mapping[int, str],
     asks: Sequence[tuple[int, Unrepeatable]],
 ) -> tuple[Unrepeatable, ...]:
-    """Return what the first of these values asks for, itself or by what it reaches, without the steps that it reaches:
-    those are named themselves. `edges` say what each leads to, by number; `holders` are what code that can run uses and
-    is itself no code, each with its name; `asks` what functions ask for."""
+    """Return the requests of the first of these values, and of all that it reaches.
+
+    - The steps that it reaches are left out: they are named themselves.
+    - `edges` are the numbers that each value leads to, by its own number.
+    - `holders` are the names, by number, of values that code which can run uses and that are no code.
+    - `asks` are the requests of functions.
+    """
     of_steps = {id(step.function) for step in map(step_of, values) if step is not None}
     ahead = [0] if edges else []  # plain data leads nowhere
     mine = set(ahead)
@@ -140,7 +151,7 @@ def unrepeatable_in(
                 ahead.append(each)
     found = {each for number, each in asks if number in mine}
     for number in mine & holders.keys():
-        # Whoever holds such a function calls it where that is not seen.
+        # Code that holds such a function calls it where no walk sees the call.
         for value in (values[each] for each in edges[number]):
             source = None if issubclass(type(value), type) else _source_of(Led(value, ()))
             if _is_generator(type(value)):
@@ -156,7 +167,7 @@ def unrepeatable_in(
 # -- what a name leads to ----------------------------------------------------------------------------------------------
 def _source_of(led: Led) -> _Source | None:
     value, rest = led
-    cls = type(value)  # a proxy may say that it is of another class
+    cls = type(value)  # a proxy may claim another class
     if issubclass(cls, type):
         return _of_class(value, *rest) if len(rest) < 2 else None
     if _is_generator(cls):
@@ -199,14 +210,14 @@ def _drawn(generator: Any, method: str) -> _Source | None:
 
 # -- what becomes of it ------------------------------------------------------------------------------------------------
 class _Uses:
-    """What becomes, in one function, of the values that it asks for."""
+    """Tells what becomes, in one function, of the values that it asks for."""
 
     def __init__(self, occurrences: Occurrences) -> None:
         self._occurrences = occurrences
         self._escapes = Escapes(occurrences)
 
     def sources(self) -> Iterator[_Source]:
-        """Yield the sources whose values get anywhere but to a logger."""
+        """Yield the sources whose values reach anything but a logger."""
         seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
         for each in self._occurrences.all:
             source = _source_of(each.led)
@@ -216,24 +227,24 @@ class _Uses:
             if call is not None and source.fewer is not None and _arguments(call) >= source.fewer:
                 continue
             if call is None and issubclass(type(each.led.value), type) and not each.led.rest:
-                continue  # a class that is named need not be made an instance of
-            # To shuffle gives nothing, and changes what it is given.
+                continue  # a class that is named need not be instantiated
+            # A shuffle returns nothing, and changes its argument.
             if source.called.endswith(".shuffle") or self._escapes.from_function(each.node):
                 yield source
 
     def _called(self, node: ast.expr) -> ast.Call | None:
-        """The call of what an expression gives, if that is what becomes of it."""
+        """Return the call of an expression's value, if the value is called."""
         call = self._occurrences.parent(node)
         return call if isinstance(call, ast.Call) and call.func is node else None
 
     def _seeded_by(self, occurrence: Occurrence) -> int | None:
-        """The id of the generator that is seeded here: what is drawn from it then repeats itself."""
+        """Return the id of the generator that is seeded here: numbers drawn from it then repeat themselves."""
         value, rest = occurrence.led
         call = self._called(occurrence.node)
         if call is None or not _arguments(call):
             return None
         if definition_of(value) == "numpy.random.seed":
-            # The generator that the functions of `numpy.random` share.
+            # This is the generator that the functions of `numpy.random` share.
             return id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
         owner, method = (
             (value, rest[0]) if rest else (bound_to(value), getattr(bound_to(value) and value, "__name__", ""))

@@ -1,8 +1,10 @@
-"""What code may write: the limit to what a run of it can have changed.
+"""Note what code may write, which limits what a run of the code can have changed.
 
-Names decide, not flow: code writes a global only if it binds that very name, a field only if it sets a field of that
-name, a container only if it calls a method that changes such a one, or if it hands the container on. What lies outside
-of that was changed by somebody else.
+Names decide, not flow. Anything outside of these limits was changed by other code:
+
+- Code writes a global only if it binds that very name.
+- Code writes a field only if it sets a field of that name.
+- Code writes a container only if it calls a method that changes such a container, or hands the container on.
 """
 
 from __future__ import annotations
@@ -21,29 +23,35 @@ from musubito.identity.scan import ANY_FIELD, Key, Write
 __all__ = ["ANYHOW", "CACHED", "CONTAINERS", "Manner", "WriteLimits", "is_sink", "step_into"]
 
 CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
+"""Types of containers that code can change in place."""
 SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Counter, OrderedDict})
 """Types whose objects can be added to without a look at what they hold."""
 
 
 class Manner(NamedTuple):
-    """How code writes a place: whether it only adds to it, only makes what is not there, or whether a cached property
-    does that for it."""
+    """How code writes a place.
+
+    `counts`: the code only adds to it. `lazily`: the code only makes what is missing. `cached`: a cached property does
+    that.
+    """
 
     counts: bool
     lazily: bool
     cached: bool = False
 
     def and_as(self, other: Manner) -> Manner:
-        """Return what holds for both."""
+        """Return what holds for both manners."""
         return Manner(self.counts and other.counts, self.lazily and other.lazily, self.cached and other.cached)
 
 
 ANYHOW: Final = Manner(counts=False, lazily=False)
+"""The manner of any other write."""
 CACHED: Final = Manner(counts=False, lazily=True, cached=True)
+"""The manner of a cached property."""
 
 
 class WriteLimits:
-    """What the reached code may write. Known by name where names decide, else by what is handed on."""
+    """The limits of writes by the reached code: by names where names decide, otherwise by what is handed on."""
 
     __slots__ = (
         "_before",
@@ -65,40 +73,44 @@ class WriteLimits:
 
     def __init__(self) -> None:
         self.fields = Found()
-        """Names of the fields that code sets, of whatever object."""
+        """Names of the fields that code sets, of any object."""
         self.mutators: set[str] = set()
-        """Methods that change a container, as far as code calls them on something that is not known here."""
+        """Methods that change a container and that code calls on something not known here."""
         self.dynamic = False
-        """Whether code may write by ways that its text does not show (`exec`, `globals`)."""
+        """Whether code may write in ways that its text does not show (`exec`, `globals`)."""
         self._names: dict[tuple[int, Hashable], Manner] = {}
-        """Places that code names."""
+        """How code writes the places that it names, by the id of the container and the name."""
         self._touched: set[int] = set()
+        """Containers in which code names a place, by id."""
         self._whole: dict[int, Manner] = {}
-        """Containers of which code writes any place."""
+        """Containers of which code writes any place, by id."""
         self._members: defaultdict[type, set[Write]] = defaultdict(set)
-        """What methods write in their receivers, by class."""
+        """Writes of methods to their receivers, by class."""
         self._opened: dict[int, bool] = {}
+        """Things that code hands on, by id, each with whether it is another package's."""
         self._parents: dict[int, set[int]] = {}
+        """The ids of the things by which a thing was reached."""
         self.size = 0
-        """How much is known."""
+        """How often these limits have grown."""
         self.is_weighed = False
-        """Whether a change was weighed in this round by how code writes a place."""
+        """Whether this round weighed a change by how code writes a place."""
         self._untouched: set[int] = set()
-        """Containers that were asked for in this round and to which no write was known."""
+        """Containers that were asked for in this round and to which no write was known, by id."""
         self._closed: set[tuple[int, bool]] = set()
-        """Those that were asked for and were not known to be handed on."""
+        """Containers that were asked for in this round and were not known to be handed on."""
         self._written: dict[type, int] = {}
-        """How many writes of methods in their receivers were known when they were asked for, by class."""
+        """How many writes of methods to their receivers were known when they were asked for, by class."""
         self._before = 0
+        """The size at the beginning of this round."""
 
     def ask_anew(self) -> None:
-        """Begin a round: forget what was asked."""
+        """Begin a round: forget all questions."""
         self._untouched, self._closed, self._written = set(), set(), {}
         self.is_weighed, self._before = False, self.size
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that was asked in this round would be answered as it was."""
+        """Return whether each question of this round would get the same answer now."""
         if self.is_weighed and self.size != self._before:
             return False
         if not (self._untouched.isdisjoint(self._touched) and self._untouched.isdisjoint(self._whole)):
@@ -108,13 +120,13 @@ class WriteLimits:
         return not any(self._opens(key, foreign) for key, foreign in self._closed)
 
     def beside(self) -> WriteLimits:
-        """Return limits for a walk of what a run has left: they share what is handed on, and nothing else."""
+        """Return limits for a walk of what a run has left: they share only what is handed on."""
         limits = WriteLimits()
         limits._opened, limits._parents = self._opened, self._parents
         return limits
 
     def add(self, root: Any, write: Write) -> None:
-        """Note that code writes at a key of what a path leads to from `root`; without a key, at any."""
+        """Note that code writes at a key of the container to which a path leads from `root`; without a key, at any."""
         container, key = root, write.key
         for step in write.path:
             container = step_into(container, step)
@@ -144,7 +156,7 @@ class WriteLimits:
             self.size += 1
 
     def add_member(self, cls: type, to_class: bool, write: Write) -> None:
-        """Note what a method of `cls` writes in its receiver: an instance or, `to_class`, the class itself."""
+        """Note what a method of `cls` writes to its receiver: an instance or, if `to_class`, the class itself."""
         if write.path and write.path[0] == Key(True, "__class__"):
             write, to_class = write._replace(path=write.path[1:]), True
         if to_class:
@@ -154,7 +166,7 @@ class WriteLimits:
             self.size += 1
 
     def of_instance(self, instance: Any) -> None:
-        """Note for `instance` what methods of its classes write in their receivers."""
+        """Note for `instance` what methods of its classes write to their receivers."""
         for cls in type(instance).__mro__:
             writes = tuple(self._members[cls])
             self._written.setdefault(cls, len(writes))
@@ -162,7 +174,10 @@ class WriteLimits:
                 self.add(instance, write)
 
     def open(self, value: Any, *, foreign: bool = False) -> None:
-        """Note that code hands `value` on: it and all below it may be changed. `foreign`: it is another package's."""
+        """Note that code hands `value` on: it and all below it may be changed.
+
+        `foreign`: the value is another package's.
+        """
         self._opened[id(value)] = foreign or self._opened.get(id(value), False)
 
     def below(self, value: Any, parent: Any) -> None:
@@ -170,7 +185,7 @@ class WriteLimits:
         self._parents.setdefault(id(value), set()).add(id(parent))
 
     def touches(self, container: Any) -> bool:
-        """Whether code names a write to anything in `container`."""
+        """Return whether code names a write to anything in `container`."""
         key = id(container)
         if key in self._whole or key in self._touched:
             return True
@@ -178,7 +193,7 @@ class WriteLimits:
         return False
 
     def writes(self, container: Any, key: Hashable) -> bool:
-        """Whether code names a write to this very place."""
+        """Return whether code names a write to this very place."""
         return id(container) in self._whole or (id(container), hashed(key)) in self._names
 
     def add_whole(self, container: Any) -> None:
@@ -186,7 +201,7 @@ class WriteLimits:
         self._note(self._whole, id(container), ANYHOW)
 
     def manner(self, container: Any, key: Hashable) -> Manner:
-        """Return how code writes this very place, as far as it names it."""
+        """Return how code writes this very place, as far as it names the place."""
         named = self._names.get((id(container), hashed(key)))
         whole = self._whole.get(id(container))
         if named is not None and whole is not None:
@@ -194,11 +209,14 @@ class WriteLimits:
         return named or whole or ANYHOW
 
     def names(self, kind: Kind, container: Any, key: Hashable) -> bool:
-        """Whether code has a name for this very place, or for a field that is called so."""
+        """Return whether code names this very place, or sets a field of this name."""
         return self.writes(container, key) or (kind is Kind.FIELD and self.fields.holds((key, ANY_FIELD)))
 
     def is_open(self, container: Any, *, foreign: bool = False) -> bool:
-        """Whether it, or something that it was reached by, was handed on; `foreign`: or is another package's."""
+        """Return whether the container, or something by which it was reached, was handed on.
+
+        If `foreign` is true, only the objects of other packages among these count.
+        """
         key = id(container)
         if self._opens(key, foreign):
             return True
@@ -217,7 +235,7 @@ class WriteLimits:
         return False
 
     def allow(self, kind: Kind, container: Any, key: Hashable) -> bool:
-        """Whether a run of this code may have changed this place."""
+        """Return whether a run of this code may have changed this place."""
         if self.dynamic or self.writes(container, key):
             return True
         match kind:
@@ -237,12 +255,12 @@ class WriteLimits:
 
 
 def is_sink(value: Any) -> bool:
-    """Whether what code merely adds to it cannot be seen by that code: an exact builtin container or an atom."""
+    """Return whether code that merely adds to a value cannot see it: an exact builtin container or an atom."""
     return type(value) in SINKS or type(value) in ATOMS
 
 
 def step_into(container: Any, key: Key) -> Any:
-    """Return what lies at `key`, or ABSENT. Runs no code of the user's."""
+    """Return the value at `key`, or ABSENT, without running code of the user's."""
     if key.attribute:
         if isinstance(container, type):
             name = str(key.key)
@@ -261,7 +279,7 @@ def step_into(container: Any, key: Key) -> Any:
 
 
 def wrapped(container: Any) -> Any:
-    """Return where the standard library's containers that are written in Python keep what is put into them."""
+    """Return the builtin container in which a `UserDict`, `UserList` or `ChainMap` keeps what is put into it."""
     if isinstance(container, UserDict | UserList):
         return (fields_of(container) or {}).get("data", container)
     if isinstance(container, ChainMap):

@@ -1,4 +1,4 @@
-"""What syntax says of writing: methods that change a container, expressions that only look at a value, or make one."""
+"""Tell from syntax which methods change a container, and which expressions only look at a value or make a new one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 __all__ = ["ADDERS", "ADDS", "MUTATORS", "asked_for", "looked_at", "makes"]
 
 ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
+"""Methods that change one item of a container, at the key in their first argument."""
 MUTATORS: Final = ADDERS | frozenset(
     [
         "append",
@@ -34,8 +35,9 @@ MUTATORS: Final = ADDERS | frozenset(
         "set",
     ]
 )
+"""Methods that change a container."""
 ADDS: Final = frozenset({"add", "append", "appendleft", "extend", "extendleft", "insert", "discard", "clear", "update"})
-"""Mutators that work whatever the container holds, and say nothing of it."""
+"""Mutators that work whatever the container holds, and return nothing about its content."""
 LOOKS: Final = frozenset(
     {
         "len",
@@ -53,19 +55,20 @@ LOOKS: Final = frozenset(
         "hash",
     }
 )
-"""Builtins that look at what they are given and keep nothing of it."""
+"""Builtins that look at their arguments and keep nothing of them."""
 MAKERS: Final = frozenset(
     {"list", "dict", "set", "bytearray", "deque", "defaultdict", "Counter", "OrderedDict", "sorted"}
 )
-"""What makes a container anew."""
+"""Builtins that make a new container."""
 FRESH = (
     *(ast.List, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr),
     *(ast.Constant, ast.BinOp, ast.Compare, ast.AugAssign),
 )
+"""Expressions that make a new value."""
 
 
 def looked_at(function: ast.AST) -> Iterator[ast.AST]:
-    """Yield the expressions whose values are only looked at, by what stands around them."""
+    """Yield the expressions whose values are only looked at, by the code around them."""
     for node in ast.walk(function):
         match node:
             case ast.Attribute(value=value) | ast.FormattedValue(value=value) | ast.Expr(value=value):
@@ -87,7 +90,7 @@ def looked_at(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def asked_for(function: ast.AST) -> Iterator[str]:
-    """Yield the names of what a function asks whether it is there, as it does before it makes it."""
+    """Yield the names of things whose existence a function checks, as it does before it makes them."""
     for node in ast.walk(function):
         match node:
             case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant(value=None)]):
@@ -120,7 +123,7 @@ def _is_of_absence(handler: ast.ExceptHandler) -> bool:
 
 
 def makes(node: ast.AST) -> bool:
-    """Whether an expression gives a value that nobody else has, or one that cannot be changed."""
+    """Return whether an expression returns a value that no other code has, or one that cannot be changed."""
     match node:
         case ast.Call(func=ast.Name(id=name)):
             return name in MAKERS
