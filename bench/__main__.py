@@ -82,7 +82,7 @@ def table_of(name: str, row: Row, samples: dict[str, Sample]) -> Table:
 
 
 def verdict(goal: Goal, samples: dict[str, Sample], row: Row) -> str:
-    """What was measured, and by its colour whether that is good."""
+    """Return the measured value; its colour says whether it is good."""
     value = goal.value(samples)
     text = f"{value:.2f} ×" if isinstance(goal, Ratio) else row.show(value)
     return f"[{'green' if value <= goal.most else 'red'}]{text}[/]"

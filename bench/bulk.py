@@ -58,7 +58,7 @@ class Collecting(SQLiteStorage):
 
 @contextmanager
 def bulk_engine(path: Path) -> Iterator[MusubitoEngine]:
-    """An engine in use that only makes new nodes, fast."""
+    """Use an engine that only makes new nodes, fast."""
     engine = MusubitoEngine(Collecting(path), strict=True)
     engine.journal.append = lambda _: None
     try:
@@ -69,7 +69,7 @@ def bulk_engine(path: Path) -> Iterator[MusubitoEngine]:
 
 
 def item(number: int) -> dict[str, object]:
-    """The step of which there are many nodes."""
+    """Return the output of the step that has many nodes."""
     return {"answer": number, "text": "hello"}
 
 

@@ -34,17 +34,17 @@ def text(seed: int) -> str:
 
 @musubito_step
 def answer(history: list[dict[str, str]]) -> str:
-    """What a model would say."""
+    """Return the answer of a stand-in for a model."""
     return text(len(history))
 
 
 def respond(state: MessagesState) -> dict[str, Any]:
-    """The same as a node."""
+    """Answer as a node."""
     return {"messages": [AIMessage(text(len(state["messages"])))]}
 
 
 def conversations(folder: Path) -> dict[str, Sample]:
-    """The same conversation, kept in three ways."""
+    """Keep the same conversation in three ways."""
     plain, wrapped, saved = (folder / name for name in ("plain", "graph", "saver"))
     for each in (plain, wrapped, saved):
         each.mkdir()

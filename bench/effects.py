@@ -14,7 +14,7 @@ from musubito import StepConfiguration, StepType, musubito_step
 
 @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT))
 def effect(number: int) -> int:
-    """An effect that takes no time."""
+    """Do nothing, as an effect that takes no time."""
     return number
 
 

@@ -22,7 +22,7 @@ class Ratio:
     subject: str = "musubito"
 
     def value(self, samples: dict[str, Sample]) -> float:
-        """What was measured."""
+        """Return the measured value."""
         return samples[self.subject].median / samples[self.against].median
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Seconds:
     subject: str = "musubito"
 
     def value(self, samples: dict[str, Sample]) -> float:
-        """What was measured."""
+        """Return the measured value."""
         return samples[self.subject].median
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Difference:
     subject: str = "musubito"
 
     def value(self, samples: dict[str, Sample]) -> float:
-        """What was measured."""
+        """Return the measured value."""
         return samples[self.subject].mean - samples[self.over].mean
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Count:
     subject: str = "musubito"
 
     def value(self, samples: dict[str, Sample]) -> float:
-        """What was counted."""
+        """Return the count."""
         return samples[self.subject].median
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class Count:
 
     @staticmethod
     def shown(value: float) -> str:
-        """A number of things."""
+        """Return a number of things as text."""
         return f"{value:g}"
 
 
@@ -88,7 +88,7 @@ class Bytes:
     subject: str = "musubito"
 
     def value(self, samples: dict[str, Sample]) -> float:
-        """What was measured."""
+        """Return the measured value."""
         return samples[self.subject].median
 
     def __str__(self) -> str:

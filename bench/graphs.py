@@ -59,7 +59,7 @@ class Runs:
 
 
 def increase(state: Number) -> Number:
-    """A node that is as cheap as one can be."""
+    """Add one, as a node that is as cheap as one can be."""
     return {"x": state["x"] + 1}
 
 
@@ -80,7 +80,7 @@ def split(state: Parts) -> list[Send]:
 
 
 def work(state: Parts) -> Parts:
-    """A part."""
+    """Return one part."""
     return {"parts": [state["x"] + state["n"]]}
 
 
@@ -90,7 +90,7 @@ def join(state: Parts) -> Parts:
 
 
 def nothing(_state: Parts) -> Parts:
-    """The node that fans out."""
+    """Change nothing; the node fans out."""
     return {}
 
 
@@ -109,7 +109,10 @@ def fan(policy: CachePolicy[Any] | None = None, cache: SqliteCache[Any] | None =
 
 
 def measured(build: Callable[..., Any], folder: Path, calls: int, inputs: Callable[[int], int]) -> dict[str, Sample]:
-    """The contenders side by side. Which inputs are given says whether nodes run or are replayed."""
+    """Measure the contenders side by side.
+
+    The inputs decide whether nodes run or are replayed.
+    """
     cached = build(CachePolicy(), SqliteCache(path=str(folder / "cache.db")))
     bare = build()
     with engine_in(folder):
@@ -143,7 +146,7 @@ class Scripted(BaseChatModel):
         return "scripted"
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
-        """It knows its one tool."""
+        """Return the model itself, which knows its one tool."""
         return self
 
     def _generate(

@@ -64,7 +64,7 @@ def root() -> int:
 
 @musubito_step()
 def below(number: int) -> int:
-    """A descendant; what it hangs on is said by the merge around the call."""
+    """Return a descendant; the merge around the call says its parents."""
     return number
 
 

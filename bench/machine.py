@@ -12,7 +12,7 @@ __all__ = ["facts"]
 
 
 def facts() -> dict[str, str | int]:
-    """The machine, the interpreter and the libraries that have a say in the numbers."""
+    """Return the machine, the interpreter and the libraries that influence the numbers."""
     return {
         "cpu": cpu(),
         "cores": os.cpu_count() or 0,
@@ -24,7 +24,7 @@ def facts() -> dict[str, str | int]:
 
 
 def cpu() -> str:
-    """The processor's name, where the system tells it."""
+    """Return the processor's name, if the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

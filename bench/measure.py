@@ -40,7 +40,7 @@ class Sample:
         )
 
     def shared_by(self, many: int) -> Sample:
-        """The same, for each of so many that were done in one call."""
+        """Return the sample of one of `many` that were done in one call."""
         return Sample(self.median / many, self.mean / many, self.p99 / many, self.calls * many)
 
 
@@ -59,7 +59,7 @@ def interleave(contenders: Mapping[str, Call], *, rounds: int, calls: int) -> di
 async def interleave_async(
     contenders: Mapping[str, Callable[[int], Awaitable[object]]], *, rounds: int, calls: int
 ) -> dict[str, Sample]:
-    """The same for calls that are awaited."""
+    """Measure calls that are awaited, as `interleave` measures others."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     numbers = {name: count() for name in contenders}
     for turn in range(rounds + 1):
@@ -102,7 +102,7 @@ async def _turn_async(call: Callable[[int], Awaitable[object]], numbers: count[i
 
 @cache
 def clock_ns() -> int:
-    """What it takes to look at the clock twice."""
+    """Return the seconds that two looks at the clock take."""
     readings = []
     for _ in range(10_001):
         began = perf_counter_ns()

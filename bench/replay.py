@@ -23,23 +23,23 @@ Function = Callable[[Any], Any]
 
 
 def small(number: int) -> dict[str, object]:
-    """A result of the size that most steps have."""
+    """Return a result of the size that most steps have."""
     return {"answer": number, "text": "hello"}
 
 
 def answer(messages: list[dict[str, Any]]) -> str:
-    """What an agent does with a conversation, without the model."""
+    """Do with a conversation as an agent does, without the model."""
     return str(messages[-1]["content"])[:20]
 
 
 def first_line(text: str) -> str:
-    """What a step does with a document."""
+    """Do with a document as a step does."""
     return text[:20]
 
 
 @contextmanager
 def cached(folder: Path, function: Function) -> Iterator[dict[str, Function]]:
-    """The function, as each contender gives it back."""
+    """Return the function as each contender wraps it."""
     cache = diskcache.Cache(str(folder / "diskcache"))
     memory = joblib.Memory(folder / "joblib", verbose=0)
     with engine_in(folder):

@@ -30,7 +30,7 @@ class Row:
 
 @contextmanager
 def engine_in(folder: Path) -> Iterator[MusubitoEngine]:
-    """An engine on a database in this folder, in use until the end of the block."""
+    """Use an engine on a database in this folder until the end of the block."""
     engine = MusubitoEngine(SQLiteStorage(db_path=folder / "musubito.db"), strict=True)
     try:
         with use_musubito_engine(engine):

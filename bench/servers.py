@@ -17,7 +17,7 @@ from tests.server import drop_database, new_database
 
 
 def lasting_database() -> str:
-    """The URL of a new one, whose commits come to the disk; those of tests need not."""
+    """Return the URL of a new database whose commits reach the disk, unlike those of tests."""
     url = new_database()
     with psycopg.connect(url, autocommit=True) as connection:
         if connection.execute("SHOW fsync").fetchone() != ("on",):
@@ -28,7 +28,7 @@ def lasting_database() -> str:
 
 @contextmanager
 def on_postgres() -> Iterator[tuple[MusubitoEngine, psycopg.Connection[Any]]]:
-    """An engine on a new database, and a connection of one's own to it."""
+    """Yield an engine on a new database, and a separate connection to it."""
     url = lasting_database()
     try:
         with (
@@ -63,7 +63,7 @@ def miss(_folder: Path) -> dict[str, Sample]:
 
 
 def using(engine: MusubitoEngine, argument: Callable[[int], int]) -> Call:
-    """Calls of a step."""
+    """Return calls of a step."""
     return lambda number: engine.execute("bench.small", {"number": argument(number)}, small)
 
 

@@ -50,7 +50,7 @@ def on_disk(path: Path) -> float:
 
 
 def chats(_folder: Path) -> dict[str, Sample]:
-    """What is left of a conversation of 50 messages, as a part of what it was."""
+    """Measure a compressed conversation of 50 messages, as a part of its size."""
     payload = memoryview(encode_value(conversation(50)))
     return {each: Sample.of([sum(map(len, compressed(each, payload))) / len(payload)]) for each in METHODS}
 

@@ -17,7 +17,7 @@ AT_ONCE = 64
 
 
 async def small(number: int) -> dict[str, object]:
-    """A result of the size that most steps have."""
+    """Return a result of the size that most steps have."""
     return {"answer": number, "text": "hello"}
 
 

