@@ -17,7 +17,7 @@ SAMPLE: Final = 'Equal calls of one run are samples. If one serves them all, say
 def remedy_of(reason: str, parts: Sequence[str]) -> str:
     """Return the remedy for a reason of a call ("input changed"); "" if nothing can or need be done.
 
-    `parts` holds the paths in the input that differ, or the files.
+    `parts` holds what differs: paths in the input, files, or names of other reads.
     """
     if reason in ("ttl expired", "dependency expired"):
         return TTL
@@ -26,9 +26,9 @@ def remedy_of(reason: str, parts: Sequence[str]) -> str:
     if not parts:
         return ""
     first = parts[0]
-    if reason == "read changed":
+    if reason == "read changed" and not first.startswith("$."):
         return f'If it decides nothing, say ignore_files=("{first}",).'
-    if reason != "input changed":
+    if reason not in ("input changed", "read changed"):
         return ""
     keys = [found[1] for each in parts if (found := CONFIG.fullmatch(each))]
     if keys:
@@ -36,4 +36,4 @@ def remedy_of(reason: str, parts: Sequence[str]) -> str:
         return f"If it decides nothing, say ignore_config=({listed},) in musubito_graph."
     if first.startswith(CONTEXT):
         return "If it decides nothing, leave it out of the context."
-    return "If it decides nothing, name what counts in inputs=(...)."
+    return "" if reason == "read changed" else "If it decides nothing, name what counts in inputs=(...)."

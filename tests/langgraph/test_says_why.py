@@ -351,8 +351,25 @@ def test_a_key_of_the_store_that_changed_since(name: str, engine: MusubitoEngine
     (line,) = graph.explain({"question": "?"}).lines
     assert (line.reason, line.parts, line.remedy) == ("read changed", ("store.get(('users',), 'ann')",), "")
     log()
-    graph.invoke({"question": "?"})
+    with run() as record:
+        graph.invoke({"question": "?"})
     assert log() == [f"{name}/node ran though a result was stored: what it reads changed: store.get(('users',), 'ann')"]
+    told = why(Lineage(engine), record.calls[0].node_id)
+    assert (told.reason, told.parts, told.remedy) == ("read changed", ("$.store",), "")
+
+
+def test_a_key_that_was_computed(name: str, engine: MusubitoEngine):
+    def reads(state: State, config: RunnableConfig) -> State:
+        key = "_".join(["thread", "id"])
+        return {"answer": len(config["configurable"][key])}
+
+    graph = graph_of(name, reads)
+    graph.invoke({"question": "?"}, {"configurable": {"thread_id": "a"}})
+    with run() as record:
+        graph.invoke({"question": "?"}, {"configurable": {"thread_id": "bb"}})
+    told = why(Lineage(engine), record.calls[0].node_id)
+    assert (told.reason, told.parts) == ("read changed", ("$.configurable.thread_id",))
+    assert told.remedy == 'If it decides nothing, say ignore_config=("thread_id",) in musubito_graph.'
 
 
 def test_code_and_environment_that_changed(name: str, engine: MusubitoEngine, monkeypatch: pytest.MonkeyPatch):

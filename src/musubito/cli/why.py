@@ -76,6 +76,8 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
         say(f"  {clean(file.path)}" + (f" ({file.change})" if file.change != "changed" else ""))
         if contents:
             _show_diff(say, file.diff)
+    if told.reads:
+        here.say(f"what it read that changed: {clean(', '.join(told.reads))}")
     if told.nearest is None:
         return
     ran = f" of {when(told.nearest.execution.started_at)}" if told.nearest.execution is not None else ""
@@ -105,7 +107,7 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
         say("\nwhat it consumed")
     for before, after in told.parents:
         say(f"  {_parent(before)} → {_parent(after)}")
-    if not (told.arguments or told.code or told.parents or told.files):
+    if not (told.arguments or told.code or told.parents or told.files or told.reads):
         here.say("\nIts input, its code and what it consumed are those of the earlier node.")
 
 

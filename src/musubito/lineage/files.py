@@ -1,29 +1,35 @@
-"""Files and folders that executions read, and how they changed."""
+"""What executions read, and how it changed: files and folders with their texts, other reads by name."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.contents.contents import SEALED_TEXT
 from musubito.engine.file_digests import FILE, FOLDER
+from musubito.engine.file_digests import KINDS as KINDS_OF_FILES
 from musubito.engine.inputs import CONTENT, opened_in
 from musubito.errors import ArtifactUnreadable
 from musubito.identity.changes import text_diff
 from musubito.identity.secrets import scrubbed
+from musubito.identity.unrepeatable import KINDS as UNREPEATABLE
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
 from musubito.store.base import Read
 
-__all__ = ["ChangedFile", "FileRead", "changed_files", "files_read"]
+__all__ = ["ChangedFile", "FileRead", "changed_files", "changed_reads", "files_read"]
 
 KINDS: Final = (FILE, FOLDER)
 """The kinds of reads that are returned.
 
 A read by an absolute path below the working directory is recorded twice, and returned once, with its relative path.
 """
+
+NAME: Final = re.compile(r"(?![0-9a-f]{16,}$)[\w.$-]+")
+"""Matches keys of reads that people can read. Keys of stores are packed, in hexadecimal text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,7 @@ def changed_files(lineage: Lineage, node: NodeReport) -> tuple[ChangedFile, ...]
 
     The reads are compared with those of the newest earlier execution that had the same reuse key and outcome.
     """
-    if node.execution is None:
-        return ()
-    ((earlier,),) = lineage.rows("execution_before", execution=node.execution.number) or ((None,),)
-    if earlier is None:
-        return ()
-    before, after = (_by_path(_reads(lineage, node.namespace, number)) for number in (earlier, node.execution.number))
+    before, after = (_by_path(reads) for reads in _before_and_after(lineage, node, _is_of_file))
     changed: list[ChangedFile] = []
     for kind, path in sorted(before.keys() | after.keys(), key=lambda kind_and_path: kind_and_path[::-1]):
         was, now = before[kind, path], after[kind, path]
@@ -85,9 +86,40 @@ def changed_files(lineage: Lineage, node: NodeReport) -> tuple[ChangedFile, ...]
     return tuple(changed)
 
 
-def _reads(lineage: Lineage, namespace: str, execution: int) -> list[Read]:
+def changed_reads(lineage: Lineage, node: NodeReport) -> tuple[str, ...]:
+    """Return the names of other reads that a node's execution found changed, compared as `changed_files` does.
+
+    A name is the key of the read (`$.configurable.thread_id`), or its kind if the key is not readable (`$.store`).
+    """
+    before, after = (_by_path(reads) for reads in _before_and_after(lineage, node, _is_named))
+    changed = (each for each in before.keys() & after.keys() if before[each] != after[each])
+    return tuple(sorted({f"$.{key if NAME.fullmatch(key) else kind}" for kind, key in changed}))
+
+
+def _is_of_file(kind: str) -> bool:
+    return kind in KINDS
+
+
+def _is_named(kind: str) -> bool:
+    return kind not in KINDS_OF_FILES and kind not in UNREPEATABLE
+
+
+def _before_and_after(
+    lineage: Lineage, node: NodeReport, wanted: Callable[[str], bool]
+) -> tuple[list[Read], list[Read]]:
+    """Return the reads of the execution before the node's one, and of its own; none if there is no such."""
+    if node.execution is None:
+        return [], []
+    ((earlier,),) = lineage.rows("execution_before", execution=node.execution.number) or ((None,),)
+    if earlier is None:
+        return [], []
+    number = node.execution.number
+    return _reads(lineage, node.namespace, earlier, wanted), _reads(lineage, node.namespace, number, wanted)
+
+
+def _reads(lineage: Lineage, namespace: str, execution: int, wanted: Callable[[str], bool] = _is_of_file) -> list[Read]:
     rows = lineage.rows("reads_of", execution=execution)
-    reads = [Read(kind, key, digest or None) for kind, key, digest in rows if kind in KINDS]
+    reads = [Read(kind, key, digest or None) for kind, key, digest in rows if wanted(kind)]
     try:
         opened = lineage.contents(namespace).opened_reads(reads)
     except ArtifactUnreadable:

@@ -13,7 +13,7 @@ from musubito.causes import Cause, NeverReplayed, never_replayed
 from musubito.identity.changes import Difference, differences, how_many, text_diff
 from musubito.identity.secrets import HIDDEN, is_secret, without_secrets_in
 from musubito.lineage.damage import tells_damage
-from musubito.lineage.files import ChangedFile, changed_files
+from musubito.lineage.files import ChangedFile, changed_files, changed_reads
 from musubito.lineage.reader import Lineage
 from musubito.lineage.records import NodeReport
 from musubito.remedies import remedy_of
@@ -57,6 +57,7 @@ class Why:
       result.
     - `never`: the same by cause, part and remedy.
     - `files`: the files that the node's execution read with other content than the execution before it.
+    - `reads`: the names of its other reads that found something else: `$.configurable.thread_id`, `$.store`.
     """
 
     node: NodeReport
@@ -69,12 +70,13 @@ class Why:
     not_replayable: str | None
     files: tuple[ChangedFile, ...] = ()
     never: NeverReplayed | None = None
+    reads: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Return the names of the parts that differ: the paths in the input, and the ambient inputs."""
         if self.reason == "read changed":
-            return tuple(file.path for file in self.files)
+            return (*(file.path for file in self.files), *self.reads)
         paths = tuple(field.path for field in self.fields)
         around = tuple(name for name in self.arguments if name.startswith("$"))
         return paths + around or self.arguments
@@ -105,14 +107,14 @@ def why(lineage: Lineage, node: str) -> Why:
 
     # Nodes of the same run are its other parts, and no earlier state.
     before = [row for row in earlier if row[4] < began]
-    files = changed_files(lineage, this)
+    files, reads = changed_files(lineage, this), changed_reads(lineage, this)
     nearest = _most_like(lineage, this, input_hash, before or earlier, distance)
     stored = next((row[0] for row in lineage.rows("why_not_replayable", id=number)), None)
     never = None if stored is None else never_replayed(stored)
     if never is not None and never.cause in UNIDENTIFIED:
         said, nearest = "not identified", None
     if nearest is None:
-        return Why(this, said or "first of its operation", None, (), (), (), (), stored, files, never)
+        return Why(this, said or "first of its operation", None, (), (), (), (), stored, files, never, reads)
     other = lineage.nodes([nearest[0]])[0]
     moved = _moved(lineage, parents_of[nearest[0]], parents)
     return Why(
@@ -126,6 +128,7 @@ def why(lineage: Lineage, node: str) -> Why:
         stored,
         files,
         never,
+        reads,
     )
 
 
