@@ -101,6 +101,12 @@ class Around:
             note_read(SEEN, key, _digest(value))
         return {**base, **seen} if seen else base
 
+    def code(self) -> Iterable[Fingerprint]:
+        """Return the code of what is in the context and in `configurable`, which a step may call."""
+        if self._base is None:
+            self._base = self._always()
+        return self._met.values()
+
     def doubts(self, code: Fingerprint) -> str | None:
         """Say why a step of this code cannot be replayed: it names something that has no identity."""
         if self._base is None:

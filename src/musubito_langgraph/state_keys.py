@@ -1,15 +1,14 @@
 """Find the keys of its state that a node reads.
 
-Suppose that a node's code reads its state by literal keys or attributes, and does nothing else with it. Then the node
-depends on these keys alone. The rule looks at source text, since the identity of a call has to be known before it runs:
+Suppose that the function of a node looks its state up by literal keys or attributes, and does nothing else with it.
+Then the node depends on these keys alone. The rule looks at source text, since the identity of a call has to be known
+before it runs:
 
-1. *Uses.* The parameter that takes the state is followed through the text of the function. These uses are understood:
-   `state["x"]`, `state.get("x")`, `state.x`, `getattr(state, "x")`, `"x" in state` and patterns of a `match` with
-   literal keys. A call that hands the state to another function of the user's is followed as well. If there is any
-   other use, or the name is bound again, the whole state counts.
-2. *Names.* Some code reads or binds variables without their names (`UNNAMED`), or reads channels as LangGraph does.
-   Such code may reach the state in another way, so the whole state counts. The whole state also counts if reached code
-   may bind the name of a function that is handed the state, or that of a constant key.
+1. *Uses.* These uses of the parameter that takes the state are understood: `state["x"]`, `state.get("x")`, `state.x`,
+   `"x" in state` and patterns of a `match` with literal keys. If there is any other use, the whole state counts. So it
+   does if the state is handed to another function, lies in a nested function, or if its name is bound again.
+2. *Names.* Some code reads variables without their names (`UNNAMED`), or reads channels as LangGraph does. Such code
+   may reach the state in another way, so the whole state counts.
 3. *Values.* Keys are read only of a plain dict. Fields are read only of an object that keeps them without code of its
    class (`Keys.of`).
 
@@ -21,10 +20,8 @@ from __future__ import annotations
 
 import ast
 import functools
-import itertools
-import re
+from collections.abc import Iterable
 from dataclasses import is_dataclass
-from inspect import CO_VARARGS
 from types import FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
@@ -41,17 +38,20 @@ __all__ = ["Keys", "keys_read"]
 
 UNNAMED: Final = frozenset(
     {"locals", "vars", "eval", "exec", "f_locals", "tb_frame", "currentframe", "_getframe", "_current_frames"}
-    | {"getargvalues", "getgeneratorlocals", "getcoroutinelocals", "getclosurevars", "cell_contents", "__closure__"}
-    | {"get_referrers", "get_objects", "capture_locals", "show_locals", "log_locals"}
-    | {"globals", "setattr", "__setattr__"}
+    | {"getargvalues", "getgeneratorlocals", "getcoroutinelocals", "getasyncgenlocals", "getclosurevars"}
+    | {"get_referrers", "get_objects", "cell_contents", "__closure__"}
+    | {"capture_locals", "show_locals", "tracebacks_show_locals", "log_locals"}
+    | {"get_current_run_tree", "handlers", "run_map"}
 )
-"""Words with which code reads or binds variables without their names."""
+"""Words with which code reads variables without their names, or what a tracer keeps of a node's input."""
+QUERIES: Final = frozenset({"query", "eval"})
+"""Methods of pandas that look variables of their caller up by texts."""
+NESTED: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+"""Scopes that may outlive the call of the function that they lie in."""
 NO_NAMES: Final = {ast.Attribute: "attr", ast.keyword: "arg", ast.Constant: "value", ast.MatchClass: "kwd_attrs"}
 """Fields of syntax nodes that hold a text which is no variable's name."""
 PLACEHOLDER: Final = getattr(functools, "Placeholder", MISSING)
 """Stands for an argument that a partial object leaves open; exists since Python 3.14."""
-GETTERS: Final = (getattr, hasattr)
-"""Functions that read a field by its name."""
 MOST_KEPT: Final = 1024
 """Number of results that are kept."""
 _KEPT: Final[dict[bytes, Keys | None]] = {}
@@ -80,222 +80,114 @@ class Keys(NamedTuple):
 
 
 def _is_kept(cls: type, name: str) -> bool:
-    """Tell whether an instance returns a field that it holds, or a method, without running code of its class."""
+    """Tell whether an instance returns a field that it holds without running code of its class."""
     plain = static(cls, "__getattribute__") is object.__getattribute__
-    return plain and not hasattr(type(static(cls, name)), "__set__")
+    member = type(static(cls, name))
+    return plain and not hasattr(member, "__set__") and not hasattr(member, "__delete__")
 
 
-def keys_read(step: Any, code: Fingerprint, home: str) -> Keys | None:
+def keys_read(step: Any, code: Fingerprint, around: Iterable[Fingerprint], home: str) -> Keys | None:
     """Return the keys that a node or a router reads of its state; None if all of it counts.
 
-    `home` are the modules that decide whose code a function is.
+    `around` is the code of objects that the step may call, in its context and its config. `home` are the modules that
+    decide whose code a function is.
     """
-    if type(step) is not _compat.RunnableCallable:
+    if type(step) is not _compat.RunnableCallable or not all(UNNAMED.isdisjoint(each.words) for each in around):
         return None
     try:
         return _KEPT[code.digest]
     except KeyError:
         if len(_KEPT) >= MOST_KEPT:
             _KEPT.clear()
-        reader = _Reader(code, Origins(home))
-        understood = all(reader.reads_keys(each, 0) for each in _compat.functions_of(step))
-        keys = _KEPT[code.digest] = reader.keys() if understood else None
+        reads = [_uses_of(each, 0, code, Origins(home)) for each in _compat.functions_of(step)]
+        keys = _KEPT[code.digest] = _together(reads)
         return keys
 
 
-class _Reader:
-    """A reader that follows a state through functions and collects the keys that they read."""
+def _together(reads: list[_Uses | None]) -> Keys | None:
+    if any(each is None or not each.understood for each in reads):
+        return None
+    known = [each for each in reads if each is not None]
+    return Keys(
+        frozenset[str]().union(*(each.items for each in known)),
+        frozenset[str]().union(*(each.fields for each in known)),
+    )
 
-    def __init__(self, code: Fingerprint, origins: Origins) -> None:
-        self._code = code
-        self._origins = origins
-        self._items: set[str] = set()
-        self._fields: set[str] = set()
-        self._seen: set[tuple[Any, ...]] = set()
 
-    def keys(self) -> Keys:
-        """Return the collected keys."""
-        return Keys(frozenset(self._items), frozenset(self._fields))
-
-    def reads_keys(self, function: Any, place: int) -> bool:
-        """Tell whether a callable only reads keys of the positional argument at `place`, and collect these keys."""
-        kind = type(function)
-        if kind is functools.partial:
-            left_open = any(each is PLACEHOLDER for each in function.args)
-            return not left_open and self.reads_keys(function.func, place + len(function.args))
-        if kind is FunctionType:
-            return self._reads_keys(function, place, None)
+def _uses_of(function: Any, place: int, code: Fingerprint, origins: Origins) -> _Uses | None:
+    """Return the uses of the positional argument at `place`; None if the function is not the user's or has no text."""
+    kind = type(function)
+    if kind is functools.partial:
+        left_open = any(each is PLACEHOLDER for each in function.args)
+        return None if left_open else _uses_of(function.func, place + len(function.args), code, origins)
+    if kind is not FunctionType:
         called = function.__func__ if kind is MethodType else static(kind, "__call__")
-        owner = function.__self__ if kind is MethodType else function
-        return type(called) is FunctionType and self._reads_keys(called, place + 1, owner)
-
-    def _reads_keys(self, function: FunctionType, place: int | str, owner: Any) -> bool:
-        """Tell whether a function only reads keys of the argument at `place`, and collect these keys.
-
-        `place` is the number of a positional argument, or the name of a keyword. `owner` is the receiver of a method.
-        """
-        code = function.__code__
-        names = code.co_varnames
-        if isinstance(place, str):
-            by_name = names[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
-            parameter, within = place if place in by_name else None, None
-        elif place < code.co_argcount:
-            parameter, within = names[place], None
-        else:
-            rest = code.co_flags & CO_VARARGS
-            parameter = names[code.co_argcount + code.co_kwonlyargcount] if rest else None
-            within = place - code.co_argcount
-        text = text_of(function)
-        if parameter is None or text.source is None or self._origins.of_function(function) is not Origin.USER:
-            return False
-        words = self._code.words | text.words
-        if words & UNNAMED or words & _compat.READS_STATE or self._is_queried(parameter):
-            return False
-        key = code, id(code), parameter, within, id(owner)
-        if key in self._seen:
-            return True
-        self._seen.add(key)
-        uses = _Uses(function, Occurrences(text.source.node, function), owner, self._code)
-        if not uses.is_bound_once(parameter):
-            return False
-        if within is None:
-            return all(self._is_key(each, uses) for each in uses.found.loads(parameter))
-        return all(self._is_handed_on(each, within, uses) for each in uses.found.loads(parameter))
-
-    def _is_queried(self, name: str) -> bool:
-        """Tell whether a text names a variable as `@name`: pandas looks that up in the frame of its caller."""
-        return any(part.source is not None and f"@{name}" in part.source for part in self._code.parts)
-
-    def _is_key(self, state: ast.Name, uses: _Uses) -> bool:
-        """Tell whether the state is read by a key here, or handed to a function that only reads keys."""
-        around = uses.found.parent(state)
-        match around:
-            case ast.Subscript(value=value, slice=key, ctx=ast.Load()) if value is state:
-                return self._item(uses.literal(key))
-            case ast.Attribute(attr="get", ctx=ast.Load()):
-                match uses.found.parent(around):
-                    case ast.Call(func=func, args=[key] | [key, _], keywords=[]) if func is around:
-                        return self._item(uses.literal(key))
-                return False
-            case ast.Attribute(attr=field, ctx=ast.Load()):
-                return self._field(field)
-            case ast.Call(func=func, args=[first, key, *_]) if first is state and uses.is_getter(func):
-                return self._field(uses.literal(key))
-            case ast.Compare(left=key, ops=[ast.In() | ast.NotIn()], comparators=[only]) if only is state:
-                return self._item(uses.literal(key))
-            case ast.Call(args=args) if any(each is state for each in args):
-                before = next(number for number, each in enumerate(args) if each is state)
-                return not any(isinstance(each, ast.Starred) for each in args[:before]) and self._hands(
-                    around, before, uses
-                )
-            case ast.keyword(arg=str(name)):
-                call = uses.found.parent(around)
-                return isinstance(call, ast.Call) and self._hands(call, name, uses)
-            case ast.Match(subject=subject, cases=cases) if subject is state:
-                return all(self._matches_keys(each.pattern, uses) for each in cases)
-        return False
-
-    def _is_handed_on(self, args: ast.Name, within: int, uses: _Uses) -> bool:
-        """Tell whether all arguments, among them the state, are handed on as they came: `function(*args)`."""
-        starred = uses.found.parent(args)
-        call = uses.found.parent(starred) if isinstance(starred, ast.Starred) else None
-        if not isinstance(call, ast.Call):
-            return False
-        before = next(number for number, each in enumerate(call.args) if isinstance(each, ast.Starred))
-        return call.args[before] is starred and self._hands(call, before + within, uses)
-
-    def _hands(self, call: ast.Call, place: int | str, uses: _Uses) -> bool:
-        method = uses.method_of(call.func)
-        if method is not None:
-            return self._reads_keys(method, place + 1 if isinstance(place, int) else place, uses.owner)
-        function = uses.value_of(call.func)
-        if isinstance(place, int):
-            return self.reads_keys(function, place)
-        return type(function) is FunctionType and self._reads_keys(function, place, None)
-
-    def _matches_keys(self, pattern: ast.pattern, uses: _Uses) -> bool:
-        match pattern:
-            case ast.MatchMapping(keys=keys, rest=None):
-                return all(self._item(uses.literal(key)) for key in keys)
-            case ast.MatchOr(patterns=patterns):
-                return all(self._matches_keys(each, uses) for each in patterns)
-            case ast.MatchAs(pattern=None, name=None):
-                return True
-        return False
-
-    def _item(self, key: str | None) -> bool:
-        if key is not None:
-            self._items.add(key)
-        return key is not None
-
-    def _field(self, name: str | None) -> bool:
-        # Inside a class, Python gives a private name another form.
-        if name is None or name.startswith("__"):
-            return False
-        self._fields.add(name)
-        return True
+        return _uses_of(called, place + 1, code, origins) if type(called) is FunctionType else None
+    text, own = text_of(function), function.__code__
+    words = code.words | text.words
+    if text.source is None or place >= own.co_argcount or origins.of_function(function) is not Origin.USER:
+        return None
+    if words & UNNAMED or words & _compat.READS_STATE or not QUERIES.isdisjoint(own.co_names):
+        return None
+    return _Uses(own.co_varnames[place], Occurrences(text.source.node, function))
 
 
 class _Uses:
-    """A resolver of the names in one function."""
+    """The uses of one parameter in the text of its function."""
 
-    def __init__(self, function: FunctionType, found: Occurrences, owner: Any, of: Fingerprint) -> None:
-        """Keep the function; `owner` is the object that a method is bound to.
+    def __init__(self, name: str, found: Occurrences) -> None:
+        self._name = name
+        self._found = found
+        self.items: set[str] = set()
+        self.fields: set[str] = set()
+        self.understood = self._is_bound_once() and all(map(self._is_key, found.loads(name)))
 
-        `of` is the fingerprint of the code that reaches the function.
-        """
-        self.found = found
-        self.owner = owner
-        self._texts = [part.source for part in of.parts if part.is_function]
-        self._receiver = None if owner is None else function.__code__.co_varnames[0]
-
-    def is_bound_once(self, name: str) -> bool:
-        """Tell whether a name stands for a parameter wherever it occurs in the function."""
-        return self._bindings(name) == 1
-
-    def literal(self, key: ast.expr) -> str | None:
-        """Return a key that is written out or is a constant outside of the function; None for any other key."""
-        value = key.value if isinstance(key, ast.Constant) else self.value_of(key)
-        return value if type(value) is str else None
-
-    def value_of(self, node: ast.expr) -> Any:
-        """Return the value that an expression leads to outside of the function; None if only a run could tell."""
-        led, first = self.found.led.get(id(node)), node
-        while isinstance(first, ast.Attribute) and not self._may_be_bound(first.attr):
-            first = first.value
-        if led is None or led.rest or not isinstance(first, ast.Name) or self._may_be_bound(first.id):
-            return None
-        # A name that the function binds may have another value when the function runs, as a parameter with a default.
-        return None if self._bindings(first.id) else led.value
-
-    def _may_be_bound(self, name: str) -> bool:
-        """Tell whether reached code may bind a name outside of a function, or an attribute that it does not call."""
-        binds = re.compile(rf"\b(global|nonlocal)\b([^\n]|\\\n)*\b{name}\b|\.\s*{name}\b(?!\s*\()|__dict__")
-        return any(text is None or binds.search(text) for text in self._texts)
-
-    def is_getter(self, node: ast.expr) -> bool:
-        """Tell whether an expression leads to a function that reads a field by its name."""
-        value = self.value_of(node)
-        return any(value is each for each in GETTERS)
-
-    def method_of(self, node: ast.expr) -> FunctionType | None:
-        """Return the method that an attribute of the receiver is; None if it is not a method of its class alone."""
-        match node:
-            case ast.Attribute(value=ast.Name(id=name), attr=attr) if name == self._receiver and self.is_bound_once(
-                name
-            ):
-                method = static(type(self.owner), attr)
-                is_its_class = type(method) is FunctionType and _is_kept(type(self.owner), attr)
-                is_its_class = is_its_class and not self._may_be_bound(attr)
-                return method if is_its_class and attr not in getattr(self.owner, "__dict__", {}) else None
-        return None
-
-    def _bindings(self, name: str) -> int:
-        """Count the places that bind or declare a name anywhere in the function, nested scopes included."""
+    def _is_bound_once(self) -> bool:
+        """Tell whether the name stands for the parameter wherever it occurs, and in no scope that may outlive it."""
         count = 0
-        for node in itertools.islice(ast.walk(self.found.node), 1, None):  # the function's own name is bound outside
+        for node in list(ast.walk(self._found.node))[1:]:  # the function's own name is bound outside
+            if isinstance(node, NESTED) and any(
+                isinstance(each, ast.Name) and each.id == self._name for each in ast.walk(node)
+            ):
+                return False
             if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
                 no_name = NO_NAMES.get(type(node))
-                said = [value for field, value in ast.iter_fields(node) if field != no_name]
-                count += sum(value == name or (type(value) is list and name in value) for value in said)
-        return count
+                texts = [value for field, value in ast.iter_fields(node) if field != no_name]
+                count += sum(value == self._name or (type(value) is list and self._name in value) for value in texts)
+        return count == 1
+
+    def _is_key(self, state: ast.Name) -> bool:
+        """Tell whether the state is read by a literal key here, and collect the key."""
+        around = self._found.parent(state)
+        match around:
+            case ast.Subscript(value=value, slice=ast.Constant(str(key)), ctx=ast.Load()) if value is state:
+                self.items.add(key)
+                return True
+            case ast.Attribute(attr="get", ctx=ast.Load()):
+                match self._found.parent(around):
+                    case ast.Call(func=func, args=[ast.Constant(str(key))] | [ast.Constant(str(key)), _], keywords=[]):
+                        self.items.add(key)
+                        return func is around
+                return False
+            case ast.Attribute(attr=field, ctx=ast.Load()) if not field.startswith("__"):
+                # Inside a class, Python gives a private name another form.
+                self.fields.add(field)
+                return True
+            case ast.Compare(left=ast.Constant(str(key)), ops=[ast.In() | ast.NotIn()], comparators=[only]):
+                self.items.add(key)
+                return only is state
+            case ast.Match(subject=subject, cases=cases) if subject is state:
+                return all(self._is_of_keys(each.pattern) for each in cases)
+        return False
+
+    def _is_of_keys(self, pattern: ast.pattern) -> bool:
+        match pattern:
+            case ast.MatchMapping(keys=keys, rest=None):
+                literal = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+                self.items.update(literal)
+                return len(literal) == len(keys)
+            case ast.MatchOr(patterns=patterns):
+                return all(map(self._is_of_keys, patterns))
+            case ast.MatchAs(pattern=None, name=None):
+                return True
+        return False

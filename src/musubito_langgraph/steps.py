@@ -9,7 +9,7 @@ holds what the call emitted (`musubito_langgraph.watch`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import partial
@@ -136,13 +136,13 @@ class RecordedStep:
     def __repr__(self) -> str:
         return f"<RecordedStep {self.operation.name}>"
 
-    def counted(self, value: Any, code: Fingerprint) -> Any:
-        """Return the part of an input that counts for this code."""
+    def counted(self, value: Any, code: Fingerprint, around: Iterable[Fingerprint]) -> Any:
+        """Return the part of an input that counts for this code, which may call what is `around` it."""
         inputs = self.operation.definition.semantics.inputs
         if inputs is not None:
             return self._counting(value, inputs)
         # An effect is identified by all of its arguments, however the code that reads them changes.
-        keys = None if self.is_effect else keys_read(self._state_of, code, self._home)
+        keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
         return value if keys is None else keys.of(value)
 
     @property
@@ -283,7 +283,7 @@ class Attempt:
             why_not = Cause.INPUT_NOT_IDENTIFIED.of(part)
             return operation.call(engine, code, {}, function, why_not=why_not)
         arguments, self._naming = self._arguments(code)
-        turn = self._place.turn and self._place.turn(lambda value: self.step.counted(value, code))
+        turn = self._place.turn and self._place.turn(lambda value: self._counted(value, code))
         again = lambda: self._arguments(code)[0]  # noqa: E731 - it is made where it is needed
         call = operation.call(engine, code, arguments, function, turn, again, output_at=OUTPUT_AT)
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
@@ -292,7 +292,11 @@ class Attempt:
         return forced(call) if anew else call
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, Naming]:
-        return self._renamed({**self._given_to_it(), "input": self.step.counted(self._value, code)}, code)
+        return self._renamed({**self._given_to_it(), "input": self._counted(self._value, code)}, code)
+
+    def _counted(self, value: Any, code: Fingerprint) -> Any:
+        around = self._scope.ambient
+        return self.step.counted(value, code, around.code() if isinstance(around, Around) else ())
 
     def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, Naming]:
         around = self._scope.ambient
