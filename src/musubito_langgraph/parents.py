@@ -442,7 +442,14 @@ def turn_of(standing: Standing | None, counted: Callable[[Any], Any]) -> Turn | 
     if standing is None or _compat.position_of_send(standing.config) is None:
         return None
     begun = {task for task, _ in list(standing.loop.tried.values())}
+    if _compat.error_in(standing.config) is not None:
+        # An error handler is given another error than the others, whatever it reads of its state.
+        counted = _whole
     return Turn(_compat.equal_sends_before(standing.config, begun, counted), standing.loop.turns)
+
+
+def _whole(state: Any) -> Any:
+    return state
 
 
 def origins_of(standing: Standing | None, config: RunnableConfig, node: str) -> tuple[Origin, ...]:
