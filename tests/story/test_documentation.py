@@ -70,6 +70,23 @@ def test_the_first_graph_prints_what_is_shown(tmp_path: Path) -> None:
     assert outputs[1:] == ["A text with facts about knots.\n", "write runs\nAll facts about knots.\n"]
 
 
+def test_the_command_shows_of_it_what_is_shown(tmp_path: Path) -> None:
+    for program in (GRAPH, GRAPH.replace("A text with", "All")):
+        said(tmp_path, program)
+    for command, *expected in (each.splitlines() for each in shown("README.md", "console")[2].split("$ ")[1:]):
+        done = subprocess.run(
+            [Path(sys.executable).with_name(command.split()[0]), *command.split()[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = [re.sub(r"[\d.]+ ms", "", line).split() for line in done.stdout.splitlines()]
+        assert [line for line in expected if re.sub(r"[\d.]+ ms", "", line).split() not in lines] == (
+            ["..."] if "show" in command else []
+        )
+
+
 def test_the_first_steps_run_once(tmp_path: Path) -> None:
     program = STEP.replace("    return", "    print('it runs')\n    return")
     assert said(tmp_path, program) == ["it runs", "it runs", "A text with facts about knots."]
