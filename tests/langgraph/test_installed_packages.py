@@ -119,8 +119,9 @@ def made_with(function):
 """
 
 
+@pytest.mark.parametrize("name", ["graph_release", "langgraph_swarm", "langchain_extra", "pydantic_ai", "musubito_x"])
 def test_a_node_of_a_released_package_counts_by_its_version_and_contents(
-    engine: MusubitoEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: MusubitoEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     site, ran = tmp_path / "site-packages", list[str]()
     monkeypatch.syspath_prepend(str(site))
@@ -133,16 +134,16 @@ def test_a_node_of_a_released_package_counts_by_its_version_and_contents(
         return text.upper()
 
     def answer(version: str, text: str, function: Callable[[str], str]) -> str:
-        info = site / f"graph_release-{version}.dist-info"
+        info = site / f"{name}-{version}.dist-info"
         shutil.rmtree(site, ignore_errors=True)
         info.mkdir(parents=True)
-        (site / "graph_release.py").write_text(RELEASED.format(answer=text))
-        (info / "METADATA").write_text(f"Name: graph-release\nVersion: {version}\n\n")
+        (site / f"{name}.py").write_text(RELEASED.format(answer=text))
+        (info / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n\n")
         (info / "INSTALLER").write_text("pip\n")
-        (info / "RECORD").write_text(f"graph_release.py,sha256={text},1\n")
-        monkeypatch.delitem(sys.modules, "graph_release", raising=False)
+        (info / "RECORD").write_text(f"{name}.py,sha256={text},1\n")
+        monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.invalidate_caches()
-        package = importlib.import_module("graph_release")
+        package = importlib.import_module(name)
         graph = StateGraph(State).add_node("think", package.made_with(function)).add_edge(START, "think")
         with run("asked") as record:
             found = musubito_graph(graph.compile(name="released"), engine=engine).invoke({"question": "q"})["answer"]
@@ -154,4 +155,4 @@ def test_a_node_of_a_released_package_counts_by_its_version_and_contents(
     assert (answer("1.0", "one", loud), ran) == ("oneQ", ["ran"])
     assert (answer("1.1", "two", plain), ran) == ("twoq", ["ran"])
     assert (answer("1.1", "three", plain), ran) == ("threeq", ["ran"])
-    monkeypatch.delitem(sys.modules, "graph_release", raising=False)
+    monkeypatch.delitem(sys.modules, name, raising=False)
