@@ -1,25 +1,26 @@
-"""Find the user's code in classes of packages: `httpx.Client.send = mine`, `monkeypatch.setattr(...)`.
+"""Find the user's code in packages: `httpx.Client.send = mine`, `monkeypatch.setattr(...)`.
 
-A class of a package counts by its name, and with the members that the user wrote.
+A class of a package counts by its name, and with the members that the user wrote. So does a module of a released
+package, if the step runs the module as its own.
 """
 
 from __future__ import annotations
 
 from operator import is_
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.identity.mocks import is_mock
 from musubito.identity.names import known_as, loaded
-from musubito.identity.origin import Origin, Origins
+from musubito.identity.origin import Origin, Origins, module_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from musubito.identity.closure import Walk
 
-__all__ = ["patches_linked"]
+__all__ = ["patches_linked", "patches_of_module_linked"]
 
 HEAP_TYPE: Final = 1 << 9
 """The flag of classes that are made at run time, as a class statement does."""
@@ -28,7 +29,7 @@ NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extension
 
 
 class _Searched(NamedTuple):
-    """The members of a class when it was searched, and the names of the user's members among them."""
+    """The members of a class or module when it was searched, and the names of the user's members among them."""
 
     own: frozenset[str]
     held: tuple[Any, ...]
@@ -39,13 +40,13 @@ class _Searched(NamedTuple):
         return self.own == own and len(self.held) == len(held) and all(map(is_, self.held, held))
 
 
-_searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
-"""The searches that were made, by class."""
+_searched: Final[WeakKeyDictionary[type | ModuleType, _Searched]] = WeakKeyDictionary()
+"""The searches that were made, by class or module."""
 
 
 def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     """Return references to what the user put into a class of a package and into its bases."""
-    links: list[tuple[str, bytes]] = []
+    links = patches_of_module_linked(walk, cls.__module__)
     for base in cls.__mro__:
         if not base.__flags__ & HEAP_TYPE or base.__module__ in NEVER or id(base) in walk.unpatched:
             continue
@@ -62,13 +63,35 @@ def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     return links
 
 
-def _patched(origins: Origins, cls: type, held: tuple[Any, ...]) -> list[str]:
-    """Return the names of the user's members of a class that now holds these members."""
-    known = _searched.get(cls)
+def patches_of_module_linked(walk: Walk, name: str) -> list[tuple[str, bytes]]:
+    """Return references to what the user put into a module, if the step runs that module of a released package."""
+    module = loaded(name) if name in walk.released else None
+    if module is None or id(module) in walk.unpatched:
+        return []
+    walk.unpatched[id(module)] = module
+    members, origins = vars(module), walk.origins
+
+    def patched() -> list[str]:
+        # Other members of a module may change at each call: a counter, a cache.
+        return _patched(origins, module, tuple(members.values()))
+
+    names = patched()
+    walk.guard.same(patched, names)
+    links: list[tuple[str, bytes]] = []
+    for each in sorted(names):
+        member = members[each]
+        walk.guard.item(members, each, member)
+        links.append((f"{name}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
+    return links
+
+
+def _patched(origins: Origins, holder: type | ModuleType, held: tuple[Any, ...]) -> list[str]:
+    """Return the names of the user's members of a class or module that now holds these members."""
+    known = _searched.get(holder)
     if known is not None and known.is_of(origins.own, held):
         return known.names
-    names = [each for each, member in list(vars(cls).items()) if _is_of_the_user(origins, member)]
-    _searched[cls] = _Searched(origins.own, held, names)
+    names = [each for each, member in list(vars(holder).items()) if _is_of_the_user(origins, member)]
+    _searched[holder] = _Searched(origins.own, held, names)
     return names
 
 
@@ -78,6 +101,8 @@ def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:
 
 
 def _is_of_the_user(origins: Origins, member: Any) -> bool:
+    if isinstance(member, type):
+        return loaded(module_name(member)) is not None and origins.of_class(member) is Origin.USER
     return is_mock(member) or any(
         # A function that the standard library writes for a class (named tuples) names a module that does not exist.
         loaded(known_as(str(each.__globals__.get("__name__")))) is not None and origins.of_function(each) is Origin.USER
