@@ -7,7 +7,7 @@ package, if the step runs the module as its own.
 from __future__ import annotations
 
 from operator import is_
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -40,8 +40,8 @@ class _Searched(NamedTuple):
         return self.own == own and len(self.held) == len(held) and all(map(is_, self.held, held))
 
 
-_searched: Final[WeakKeyDictionary[type | ModuleType, _Searched]] = WeakKeyDictionary()
-"""The searches that were made, by class or module."""
+_searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
+"""The searches that were made, by class."""
 
 
 def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
@@ -57,7 +57,8 @@ def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         # All members are watched at once: there are many, and a patch replaces one or adds one.
         held = tuple(members.values())
         walk.guard.same(_members_of(members), held)
-        for each in _patched(walk.origins, base, held):
+        searched = _searched[base] = _search(walk.origins, members, held, _searched.get(base))
+        for each in searched.names:
             member = members[each]
             links.append((f"{base.__qualname__}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
     return links
@@ -70,10 +71,13 @@ def patches_of_module_linked(walk: Walk, name: str) -> list[tuple[str, bytes]]:
         return []
     walk.unpatched[id(module)] = module
     members, origins = vars(module), walk.origins
+    searched: _Searched | None = None
 
     def patched() -> list[str]:
         # Other members of a module may change at each call: a counter, a cache.
-        return _patched(origins, module, tuple(members.values()))
+        nonlocal searched
+        searched = _search(origins, members, tuple(members.values()), searched)
+        return searched.names
 
     names = patched()
     walk.guard.same(patched, names)
@@ -85,14 +89,12 @@ def patches_of_module_linked(walk: Walk, name: str) -> list[tuple[str, bytes]]:
     return links
 
 
-def _patched(origins: Origins, holder: type | ModuleType, held: tuple[Any, ...]) -> list[str]:
-    """Return the names of the user's members of a class or module that now holds these members."""
-    known = _searched.get(holder)
+def _search(origins: Origins, members: Mapping[str, Any], held: tuple[Any, ...], known: _Searched | None) -> _Searched:
+    """Return the search of members that now are these; `known` is an earlier search of them."""
     if known is not None and known.is_of(origins.own, held):
-        return known.names
-    names = [each for each, member in list(vars(holder).items()) if _is_of_the_user(origins, member)]
-    _searched[holder] = _Searched(origins.own, held, names)
-    return names
+        return known
+    names = [name for name, member in list(members.items()) if _is_of_the_user(origins, member)]
+    return _Searched(origins.own, held, names)
 
 
 def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:
