@@ -17,7 +17,7 @@ from functools import partial
 from importlib.metadata import version
 from inspect import iscoroutinefunction, signature
 from itertools import islice
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any, Final
 
 from musubito_langgraph.stand_in import StandIn
@@ -76,7 +76,6 @@ except ImportError as error:
 
 __all__ = [
     "CONF",
-    "DEFAULT_BOUND",
     "MISSING",
     "READS_STATE",
     "STREAM_HANDLERS",
@@ -128,6 +127,7 @@ __all__ = [
     "later_than",
     "may_stop",
     "nothing",
+    "only_writes",
     "parts_of",
     "place_of_task",
     "position_of_send",
@@ -582,6 +582,22 @@ def writer_of(writer: Any, branch: BranchSpec) -> Any:
 def parts_of(bound: Any) -> list[Any]:
     """Return the parts of a node that is a sequence, else the node alone."""
     return list(bound.steps) if isinstance(bound, RunnableSequence | RunnableSeq) else [bound]
+
+
+def only_writes(bound: Any) -> bool:
+    """Tell whether this is LangGraph's placeholder in a node without a Runnable, such as the one that begins a graph.
+
+    An unpickled graph holds a copy of the placeholder.
+    """
+    return bound is DEFAULT_BOUND or (
+        type(bound) is RunnableCallable
+        and isinstance(bound.func, FunctionType)
+        and _place_of(bound.func) == _place_of(DEFAULT_BOUND.func)
+    )
+
+
+def _place_of(function: Any) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
 
 
 def recorded_parts(parts: Sequence[Any]) -> list[int]:

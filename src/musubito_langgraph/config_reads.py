@@ -47,6 +47,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from copy import copy, deepcopy
 from dataclasses import fields
 from functools import cache
 from itertools import islice
@@ -181,7 +182,7 @@ OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configur
 """The parts of a config that are observed dicts."""
 TAGS: Final = (
     *("__iter__", "__contains__", "__getitem__", "__len__", "__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__"),
-    *("__add__", "__mul__", "__rmul__", "__repr__", "__reversed__", "__reduce_ex__", "index", "count", "pop", "remove"),
+    *("__add__", "__mul__", "__rmul__", "__repr__", "__reversed__", "index", "count", "pop", "remove"),
 )
 """Methods of a list that show what is in it."""
 
@@ -321,6 +322,11 @@ class ObservedTags(list[str]):
     def __radd__(self, other: list[str]) -> list[str]:
         return other + list(self)
 
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        if not _handed_on():
+            self.note()
+        return list, (list.copy(self),)
+
 
 def _looking(name: str) -> Callable[..., Any]:
     plain = getattr(list, name)
@@ -423,11 +429,7 @@ def _observed(
 ) -> Any:
     kind: Any = type(thing)
     cls, names = _observed_class(kind, name, differ)
-    copy = object.__new__(cls)
-    for each in names:
-        object.__setattr__(copy, each, changed[each] if each in changed else getattr(thing, each))
-    object.__setattr__(copy, "note", note)
-    return copy
+    return _made(cls, {each: changed[each] if each in changed else getattr(thing, each) for each in names}, note)
 
 
 @cache
@@ -444,10 +446,32 @@ def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> tuple[Any
             self.note(EVERYTHING)
         return str(plain.__repr__(self))
 
+    def copied(self: Any, memo: dict[int, Any] | None = None) -> Any:
+        held = {each: object.__getattribute__(self, each) for each in names}
+        if memo is not None:
+            held = {each: deepcopy(value, memo) for each, value in held.items()}
+        return _made(type(self), held, self.note)
+
+    def reduced(self: Any, _protocol: Any) -> Any:
+        self.note(EVERYTHING)
+        return copy, (_made(plain, {each: object.__getattribute__(self, each) for each in names}),)
+
     plain: Any = cls
+    names = tuple(each.name for each in fields(plain))
     # An object that `dataclasses.replace` makes of the copy has no `note` of its own, so nobody observes it.
     named = {"__getattribute__": read, "__repr__": shown, "__module__": plain.__module__, "note": staticmethod(nothing)}
-    return type(plain.__name__, (plain,), named), tuple(each.name for each in fields(plain))
+    copies = {"__copy__": copied, "__deepcopy__": copied, "__reduce_ex__": reduced}
+    return type(plain.__name__, (plain,), {**named, **copies}), names
+
+
+def _made(cls: Any, held: Mapping[str, Any], note: Callable[[str], None] | None = None) -> Any:
+    """Return an object of this dataclass with these values in its fields; an observed one has a `note`."""
+    made = object.__new__(cls)
+    for name, value in held.items():
+        object.__setattr__(made, name, value)
+    if note is not None:
+        object.__setattr__(made, "note", note)
+    return made
 
 
 SEES_VARIABLES: Final = frozenset({"locals", "vars", "eval", "exec", "dir"})

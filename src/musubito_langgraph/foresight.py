@@ -152,7 +152,7 @@ class Foresight:
         return _compat.writer_of(writer, branch._replace(path=made))
 
     def _bound(self, bound: Any, site: Site) -> Any:
-        if bound is _compat.DEFAULT_BOUND:
+        if _compat.only_writes(bound):
             return bound
         if isinstance(bound, RunnableSequence):
             return RunnableSequence(*self._parts(bound.steps, site), name=bound.name)

@@ -99,7 +99,7 @@ def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
     for name, node in graph.nodes.items():
         path = prefix + name
         parts = _compat.parts_of(node.bound)
-        if node.bound is not _compat.DEFAULT_BOUND and not all(isinstance(part, _compat.Pregel) for part in parts):
+        if not _compat.only_writes(node.bound) and not all(isinstance(part, _compat.Pregel) for part in parts):
             yield path
             functions.add(path)
         yield from (f"{path}:{number + 1}" for number in range(len(_compat.recorded_parts(parts)) - 1))
@@ -203,7 +203,7 @@ def _wrapped_node(
             return inner
         return _wrapped(inner, node.graph, f"{node.path}/", node.settings)
 
-    if spec.bound is _compat.DEFAULT_BOUND:
+    if _compat.only_writes(spec.bound):
         pass
     elif _compat.is_functional(graph) and isinstance(spec.bound, _compat.RunnableCallable):
         changes["bound"] = recorded_entrypoint(spec.bound, node)

@@ -20,14 +20,15 @@ from langchain_core.tools import BaseTool
 from musubito.errors import LOGGER
 from musubito.identity.description import fields_of
 from musubito.identity.installed import is_released
+from musubito.identity.origin import is_own
 from musubito_langgraph import _compat
 
 __all__ = ["Homes", "homes_of"]
 
-CHAINS: Final = ("langchain", "langgraph")
-"""Prefixes of the modules of frameworks whose objects hold functions of the user's."""
-FRAMEWORKS: Final = (*CHAINS, "langsmith", "musubito", "pydantic")
-"""Prefixes of modules that are never the user's own code."""
+CHAINS: Final = frozenset({"langchain", "langchain_core", "langchain_classic", "langgraph"})
+"""Top-level packages of frameworks whose objects hold functions of the user's."""
+FRAMEWORKS: Final = CHAINS | {"langchain_protocol", "langgraph_sdk", "langsmith", "pydantic", "pydantic_core"}
+"""Top-level packages that are never the user's own code, besides Musubito and the standard library."""
 MOST: Final = 2000
 """Number of objects that are looked at."""
 
@@ -74,7 +75,8 @@ def _is_released(module: str) -> bool:
 
 
 def _is_users(module: str) -> bool:
-    return not module.startswith(FRAMEWORKS) and module.partition(".")[0] not in sys.stdlib_module_names
+    top = module.partition(".")[0]
+    return top not in FRAMEWORKS and top not in sys.stdlib_module_names and not is_own(module)
 
 
 def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
@@ -103,7 +105,7 @@ def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
             return thing.values()
         case Runnable():
             return ()
-        case _ if runs or str(type(thing).__module__).startswith(CHAINS):
+        case _ if runs or str(type(thing).__module__).partition(".")[0] in CHAINS:
             # A decorator may make an object of the user's function, such as a middleware, and a class for that object.
             return [*vars(type(thing)).values(), *(fields_of(thing) or {}).values()]
     return ()

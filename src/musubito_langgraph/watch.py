@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from functools import partial, reduce
 from operator import add
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -74,7 +74,20 @@ NESTED: Final = "langgraph_checkpoint_ns", "checkpoint_ns"
 """Keys of metadata whose values begin with the namespace of the node. Only the rest of such a value is recorded."""
 
 
-class Events(BaseCallbackHandler):
+class _CopiedAsItself:
+    """An object that is its own copy, as a function is.
+
+    The use of a copy is recorded, too.
+    """
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> Self:
+        return self
+
+
+class Events(_CopiedAsItself, BaseCallbackHandler):
     """A recorder of what is emitted while a node runs, as plain data and messages in their order.
 
     The handlers run in the thread that calls them, so the order of the records is the order of the events.
@@ -105,6 +118,9 @@ class Events(BaseCallbackHandler):
         """For each run: the number of the tool that the run is, or is inside of."""
         self._count = 0
         self._lock = threading.Lock()
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return BaseCallbackHandler, ()  # elsewhere there is nothing to record
 
     def custom(self, value: Any) -> None:
         """Record a custom event as it is now, and the graph inside the node that emitted it."""
@@ -499,18 +515,28 @@ def _with(callbacks: Any, handler: BaseCallbackHandler) -> Any:
 
 
 def _watched_runtime(runtime: Any, events: Events) -> Any:
-    write = runtime.stream_writer
-
-    def stream_writer(value: Any) -> None:
-        events.custom(value)
-        write(value)
-
-    changes: dict[str, Any] = {"stream_writer": stream_writer}
+    changes: dict[str, Any] = {"stream_writer": _WatchedWriter(events, runtime.stream_writer)}
     if runtime.store is not None:
         changes["store"] = noting(runtime.store, SCOPE.get().frame, events.found)
     if _compat.control_in(runtime) is not None:
         changes["control"] = _WatchedControl(runtime.control, SCOPE.get().frame)
     return runtime.override(**changes)
+
+
+class _WatchedWriter(_CopiedAsItself):
+    """LangGraph's function that emits custom events; each event is recorded."""
+
+    def __init__(self, events: Events, write: Callable[[Any], None]) -> None:
+        self._events = events
+        self._write = write
+
+    def __call__(self, value: Any) -> None:
+        self._events.custom(value)
+        self._write(value)
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        not_replayable("it pickled its stream writer", self._events.frame)
+        return copy.copy, (self._write,)
 
 
 class _WatchedControl:
@@ -543,8 +569,12 @@ class _WatchedControl:
             not_replayable("its run was asked to come to an end, and it asked whether it was", self._body)
         return reason
 
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        _ = self.drain_reason  # a copy holds the reason, too
+        return copy.copy, (self._control,)
 
-class _WatchedSend:
+
+class _WatchedSend(_CopiedAsItself):
     """LangGraph's function that writes to the state; all handlers that watch record each write."""
 
     def __init__(
@@ -553,6 +583,10 @@ class _WatchedSend:
         self._around = around
         self._events = events
         self._send = send
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        not_replayable("it pickled the function that writes to the state", self._events.frame)
+        return copy.copy, (self._send,)
 
     def __call__(self, writes: Sequence[tuple[str, Any]]) -> None:
         self._write(writes, is_seen=SCOPE.get().frame is self._events.frame)

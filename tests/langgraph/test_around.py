@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import gc
 import json
+import pickle
 import string
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from operator import add
 from typing import Annotated, Any, TypedDict
 
+import cloudpickle
 import langgraph.config as lc
 import langgraph.runtime
 import pytest
@@ -24,9 +27,11 @@ from langchain_core.runnables import RunnableConfig as RC  # noqa: N817 - as use
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_config as told
+from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
+from langgraph.store.memory import InMemoryStore
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from musubito import MusubitoWarning, run
@@ -441,6 +446,111 @@ def test_what_asks_its_run_to_end_asks_again():
         control = langgraph.runtime.RunControl()
         assert ask(graph, control=control) == "x"
         assert control.drain_reason == "enough"
+
+
+# -- copies of what a node is handed -----------------------------------------------------------------------------------
+def through(dump: Callable[[Any], bytes]) -> Callable[[Any], Any]:
+    return lambda thing: pickle.loads(dump(thing))
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": through(pickle.dumps),
+    "cloudpickle": through(cloudpickle.dumps),
+}
+
+
+def copied_from(config: RunnableConfig, runtime: Runtime[Any]) -> set[str]:
+    """Return which objects can be copied, and how."""
+    handed = {
+        "callbacks": config["callbacks"],
+        "metadata": config["metadata"],
+        "tags": config["tags"],
+        "writer": get_stream_writer(),
+        "runtime": runtime,
+        **{field.name: getattr(runtime, field.name) for field in fields(runtime)},
+        "send": config["configurable"]["__pregel_send"],
+    }
+    worked = set[str]()
+    ways = [(name, thing, how, way) for name, thing in handed.items() for how, way in COPIES.items()]
+    for name, thing, how, way in [*ways, ("runtime", runtime, "asdict", asdict)]:
+        try:
+            way(thing)
+        except (TypeError, AttributeError, pickle.PicklingError):
+            continue
+        worked.add(f"{how} of {name}")
+    return worked
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_all_that_a_node_is_handed_is_copied_and_pickled_as_in_a_graph_that_is_not_wrapped(streams: bool):
+    worked: list[set[str]] = []
+
+    def node(state: State, config: RunnableConfig, runtime: Runtime[Any]) -> State:
+        worked.append(copied_from(config, runtime))
+        return {"a": "x"}
+
+    builder = StateGraph(State, context_schema=dict).add_node("node", node).add_edge(START, "node")
+    bare = builder.compile(name="g", store=InMemoryStore())
+    for graph in (bare, musubito_graph(bare)):
+        config: RunnableConfig = {"metadata": {"m": 1}, "tags": ["t"]}
+        list(graph.stream({"q": "?"}, config, context={"u": 1}, stream_mode=["custom", "values"][not streams :]))
+    bare_worked, wrapped_worked = worked
+    assert {"deepcopy of runtime", "asdict of runtime", "pickle of execution_info"} <= bare_worked
+    assert bare_worked - wrapped_worked == set()
+
+
+@pytest.mark.parametrize("how", ["copy", "deepcopy"])
+def test_what_is_emitted_by_a_copied_runtime_is_emitted_again(how: str):
+    def node(state: State, runtime: Runtime[Any]) -> State:
+        COPIES[how](runtime).stream_writer("from the copy")
+        COPIES[how](runtime.stream_writer)("from the writer")
+        return {"a": "x"}
+
+    graph = graph_of(node)
+    for outcome in ("ran", "replayed"):
+        with run("asked") as record:
+            assert list(graph.stream({"q": "?"}, stream_mode="custom")) == ["from the copy", "from the writer"]
+        assert [call.outcome for call in record.calls] == [outcome]
+
+
+@pytest.mark.parametrize("how", ["copy", "deepcopy", "pickle"])
+def test_what_looks_at_a_copy_of_what_tells_runs_apart_counts_it(how: str):
+    ran = Ran()
+
+    def node(state: State, runtime: Runtime[Any]) -> State:
+        ran("node")
+        return {"a": str(COPIES[how](runtime.execution_info).thread_id)}
+
+    def idle(state: State, runtime: Runtime[Any]) -> State:
+        ran("idle")
+        return {"a": str(COPIES[how](runtime.execution_info).node_attempt)}
+
+    counts, idles = graph_of(node, checkpointer=InMemorySaver()), graph_of(idle, checkpointer=InMemorySaver())
+    for thread in ("a", "b"):
+        config = {"configurable": {"thread_id": thread}}
+        assert ask(counts, config) == thread
+        assert ask(idles, config) == "1"
+    # A pickle shows all of it.
+    assert ran.counts == {"node": 2, "idle": 2 if how == "pickle" else 1}
+
+
+@needs_control
+def test_what_copies_the_control_of_a_run_that_is_to_end_is_not_replayed():
+    ran, somebody = Ran(), Somebody()
+
+    def node(state: State, runtime: Runtime[Any]) -> State:
+        ran(state["q"])
+        if state["q"] == "end":
+            somebody.control.request_drain()
+        return {"a": "half" if copy.deepcopy(runtime.control).drain_requested else "all"}
+
+    graph = graph_of(node)
+    for question, answer in (("end", "half"), ("end", "half"), ("go on", "all"), ("go on", "all")):
+        somebody.control = langgraph.runtime.RunControl()
+        assert graph.invoke({"q": question}, control=somebody.control)["a"] == answer
+    assert ran.counts == {"end": 2, "go on": 1}
 
 
 # -- graphs that remember ----------------------------------------------------------------------------------------------

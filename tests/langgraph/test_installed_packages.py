@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
+from unittest.mock import Mock
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -17,6 +18,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from musubito import MusubitoEngine, StepConfiguration, run
+from musubito.identity import closure
 from musubito_langgraph import musubito_graph, musubito_runnable
 
 Install = Callable[[str], Any]
@@ -119,8 +121,9 @@ def made_with(function):
 """
 
 
+@pytest.mark.parametrize("name", ["graph_release", "langgraph_swarm", "langchain_extra", "pydantic_ai", "musubito_x"])
 def test_a_node_of_a_released_package_counts_by_its_version_and_contents(
-    engine: MusubitoEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: MusubitoEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     site, ran = tmp_path / "site-packages", list[str]()
     monkeypatch.syspath_prepend(str(site))
@@ -133,16 +136,16 @@ def test_a_node_of_a_released_package_counts_by_its_version_and_contents(
         return text.upper()
 
     def answer(version: str, text: str, function: Callable[[str], str]) -> str:
-        info = site / f"graph_release-{version}.dist-info"
+        info = site / f"{name}-{version}.dist-info"
         shutil.rmtree(site, ignore_errors=True)
         info.mkdir(parents=True)
-        (site / "graph_release.py").write_text(RELEASED.format(answer=text))
-        (info / "METADATA").write_text(f"Name: graph-release\nVersion: {version}\n\n")
+        (site / f"{name}.py").write_text(RELEASED.format(answer=text))
+        (info / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n\n")
         (info / "INSTALLER").write_text("pip\n")
-        (info / "RECORD").write_text(f"graph_release.py,sha256={text},1\n")
-        monkeypatch.delitem(sys.modules, "graph_release", raising=False)
+        (info / "RECORD").write_text(f"{name}.py,sha256={text},1\n")
+        monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.invalidate_caches()
-        package = importlib.import_module("graph_release")
+        package = importlib.import_module(name)
         graph = StateGraph(State).add_node("think", package.made_with(function)).add_edge(START, "think")
         with run("asked") as record:
             found = musubito_graph(graph.compile(name="released"), engine=engine).invoke({"question": "q"})["answer"]
@@ -154,4 +157,103 @@ def test_a_node_of_a_released_package_counts_by_its_version_and_contents(
     assert (answer("1.0", "one", loud), ran) == ("oneQ", ["ran"])
     assert (answer("1.1", "two", plain), ran) == ("twoq", ["ran"])
     assert (answer("1.1", "three", plain), ran) == ("threeq", ["ran"])
-    monkeypatch.delitem(sys.modules, "graph_release", raising=False)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+PATCHED = """
+COUNT = 0
+
+class Teller:
+    def __call__(self, state):
+        return node(state)
+
+class Voice:
+    def tell(self, text):
+        return text
+
+def helper(text):
+    return text
+
+def node(state):
+    global COUNT
+    COUNT += 1
+    return {"answer": Voice().tell(helper(state["question"]))}
+"""
+
+
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of a package that an index released."""
+    info = tmp_path / "site-packages" / "graph_patched-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / "graph_patched.py").write_text(PATCHED)
+    (info / "METADATA").write_text("Name: graph-patched\nVersion: 1.0\n\n")
+    (info / "INSTALLER").write_text("pip\n")
+    (info / "RECORD").write_text("graph_patched.py,sha256=x,1\n")
+    monkeypatch.syspath_prepend(str(info.parent))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield importlib.import_module("graph_patched")
+    sys.modules.pop("graph_patched", None)
+
+
+class Loud:
+    def tell(self, text: str) -> str:
+        return text.upper()
+
+
+def shouting(text: str) -> str:
+    return text + "!"
+
+
+def asking(text: str) -> str:
+    return text + "?"
+
+
+@pytest.mark.parametrize("kind", ["function", "object", "method"])
+@pytest.mark.parametrize(
+    ("name", "patches", "answers"),
+    [
+        ("helper", [shouting, asking], ["q!", "q?"]),
+        ("helper", [Mock(return_value="m"), Mock(return_value="n")], ["m", "n"]),
+        ("Voice", [Loud], ["Q"]),
+    ],
+)
+def test_what_the_user_puts_into_a_released_module_that_a_node_runs_counts(
+    engine: MusubitoEngine,
+    released: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    name: str,
+    patches: list[Any],
+    answers: list[str],
+) -> None:
+    node = {"function": released.node, "object": released.Teller(), "method": released.Teller().__call__}[kind]
+    bare = StateGraph(State).add_node("think", node).add_edge(START, "think").compile(name="patched")
+    graphs = [musubito_graph(bare, engine=engine)]
+
+    def ask(graph: Any) -> tuple[str, str]:
+        with run("asked") as record:
+            found = graph.invoke({"question": "q"})["answer"]
+        return found, record.calls[0].outcome
+
+    assert ask(graphs[0]) == ("q", "ran")
+    assert ask(graphs[0]) == ("q", "replayed")
+    for patch, answer in zip(patches, answers, strict=True):
+        with monkeypatch.context() as here:
+            here.setattr(released, name, patch)
+            for graph, outcome in ((graphs[0], "ran"), (musubito_graph(bare, engine=engine), "replayed")):
+                assert ask(graph) == (answer, outcome)
+    assert ask(graphs[0]) == ("q", "replayed")
+
+
+def test_a_released_module_that_changes_at_each_call_is_not_described_again(
+    engine: MusubitoEngine, released: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = StateGraph(State).add_node("think", released.node).add_edge(START, "think").compile(name="patched")
+    graph, rounds = musubito_graph(bare, engine=engine), list[Any]()
+    graph.invoke({"question": "q"})
+    monkeypatch.setattr(closure.Walk, "run", lambda walk, run=closure.Walk.run: (rounds.append(walk), run(walk)))
+    for number in range(3):
+        graph.invoke({"question": str(number)})
+    assert released.COUNT == 4
+    assert rounds == []

@@ -6,8 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, TypedDict
+
+import cloudpickle
+import pytest
+from langgraph.graph import START, StateGraph
 
 import musubito
+from musubito import run
+from musubito_langgraph import musubito_graph, musubito_plan
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 SENDER = '''
@@ -276,3 +283,37 @@ def test_states_and_contexts_of_a_script_are_the_same_where_the_script_is_not(tm
     ran(tmp_path, edited, f"sqlite:///{tmp_path}/m.db", "edited")
     assert "abab!! abab!abab!!" in ran(tmp_path, RECEIVER, "edited")
     assert ran(tmp_path, RECEIVER, "again") == TOLD
+
+
+class Said(TypedDict, total=False):
+    text: str
+
+
+def louder(state: Said) -> Said:
+    return {"text": state["text"] + "!"}
+
+
+def sent(thing: Any) -> Any:
+    return cloudpickle.loads(cloudpickle.dumps(thing))
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_bare_graph_that_was_sent_has_the_steps_of_the_graph() -> None:
+    inner = StateGraph(Said).add_node("louder", louder).add_edge(START, "louder").compile(name="inner")
+    bare = StateGraph(Said).add_node("inner", inner).add_edge(START, "inner").compile(name="g")
+    for graph, outcome in ((musubito_graph(bare), "ran"), (musubito_graph(sent(bare)), "replayed")):
+        with run("asked") as record:
+            assert graph.invoke({"text": "a"}) == {"text": "a!"}
+        assert [(call.operation, call.outcome) for call in record.calls] == [("g/inner/louder", outcome)]
+        assert {line.operation: line.outcome for line in musubito_plan(graph, {"text": "a"}).lines} == {
+            "g/inner/louder": "would replay"
+        }
+
+
+def test_a_wrapped_graph_that_was_sent_tells_its_plan(tmp_path: Path) -> None:
+    with musubito.MusubitoEngine.from_url(f"sqlite:///{tmp_path}/m.db") as engine:
+        bare = StateGraph(Said).add_node("louder", louder).add_edge(START, "louder").compile(name="g")
+        graph = sent(musubito_graph(bare, engine=engine))
+        assert [line.outcome for line in graph.explain({"text": "a"}).lines] == ["would run"]
+        graph.invoke({"text": "a"})
+        assert [line.outcome for line in graph.explain({"text": "a"}).lines] == ["would replay"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -124,18 +124,19 @@ def reach(
     module: str | None = None,
     step: str = "",
     *,
+    released: Collection[str] = (),
     outermost: bool = True,
 ) -> Closure:
     """Walk all that `function` reaches, and return the result.
 
-    If `function` is a method, `owner` is the class of its receiver. `module` and `step` are explained at `CodeTracker`.
-    If `outermost` is false, another walk reached `function` and describes it for itself.
+    If `function` is a method, `owner` is the class of its receiver. `CodeTracker` explains `module`, `step` and
+    `released`. If `outermost` is false, another walk reached `function` and describes it for itself.
     """
     facts = Facts()
     for _ in range(ROUNDS):
         facts.ask_anew()
         walk = Walk(function, owner, facts, module, step)
-        walk.outermost = outermost
+        walk.released, walk.outermost = released, outermost
         walk.run()
         if facts.is_settled:
             facts.ask_anew()  # questions from now on belong to no walk
@@ -279,8 +280,10 @@ class Walk:
         self.digest_apart = partial(_digest_apart, module)
         """Return the digest of a thing described for itself, wherever it is reached; nothing of that walk is kept."""
         self.origins = Origins(module)
-        self.unpatched: dict[int, type] = {}
-        """The classes of packages that were searched for the user's code, by id."""
+        self.released: Collection[str] = ()
+        """The modules of released packages that the step runs as its own."""
+        self.unpatched: dict[int, type | ModuleType] = {}
+        """The classes and modules of packages that were searched for the user's code, by id."""
         self.reached: dict[tuple[str, str], list[type]] = {}
         """The user's classes, by module and qualified name."""
         self.steps: set[str] = set()

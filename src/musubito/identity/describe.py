@@ -41,7 +41,7 @@ from musubito.identity.objects import (
     may_be_read,
 )
 from musubito.identity.origin import Origin, module_name
-from musubito.identity.patches import patches_linked
+from musubito.identity.patches import patches_linked, patches_of_module_linked
 from musubito.identity.settings import is_hash_of_its_name
 from musubito.identity.typing_objects import describe_typing, is_of_typing
 from musubito.model import StepDefinition
@@ -177,7 +177,7 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
     module = value.__globals__.get("__name__")
     own = tokens("named", known_as(module) if isinstance(module, str) else "", value.__code__.co_qualname)
     walk.guard.attribute(value, "__code__", value.__code__)
-    links: list[tuple[str, bytes]] = []
+    links = patches_of_module_linked(walk, module) if isinstance(module, str) else []
     if not value.__closure__ and not value.__dict__:
         return Description(own, links, named=True)
     others = walk.origins.of_function(value) is Origin.OTHER

@@ -222,7 +222,7 @@ class CodeTracker:
 
     def _reach(self) -> Closure:
         settle_open_runs()
-        return reach(self.function, self._owner, self._module, self._name())
+        return reach(self.function, self._owner, self._module, self._name(), released=self._released)
 
 
 def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:

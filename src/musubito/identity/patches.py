@@ -1,6 +1,7 @@
-"""Find the user's code in classes of packages: `httpx.Client.send = mine`, `monkeypatch.setattr(...)`.
+"""Find the user's code in packages: `httpx.Client.send = mine`, `monkeypatch.setattr(...)`.
 
-A class of a package counts by its name, and with the members that the user wrote.
+A class of a package counts by its name, and with the members that the user wrote. So does a module of a released
+package, if the step runs the module as its own.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from weakref import WeakKeyDictionary
 
 from musubito.identity.mocks import is_mock
 from musubito.identity.names import known_as, loaded
-from musubito.identity.origin import Origin, Origins
+from musubito.identity.origin import Origin, Origins, module_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from musubito.identity.closure import Walk
 
-__all__ = ["patches_linked"]
+__all__ = ["patches_linked", "patches_of_module_linked"]
 
 HEAP_TYPE: Final = 1 << 9
 """The flag of classes that are made at run time, as a class statement does."""
@@ -28,7 +29,7 @@ NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extension
 
 
 class _Searched(NamedTuple):
-    """The members of a class when it was searched, and the names of the user's members among them."""
+    """The members of a class or module when it was searched, and the names of the user's members among them."""
 
     own: frozenset[str]
     held: tuple[Any, ...]
@@ -45,7 +46,7 @@ _searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
 
 def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     """Return references to what the user put into a class of a package and into its bases."""
-    links: list[tuple[str, bytes]] = []
+    links = patches_of_module_linked(walk, cls.__module__)
     for base in cls.__mro__:
         if not base.__flags__ & HEAP_TYPE or base.__module__ in NEVER or id(base) in walk.unpatched:
             continue
@@ -56,20 +57,44 @@ def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         # All members are watched at once: there are many, and a patch replaces one or adds one.
         held = tuple(members.values())
         walk.guard.same(_members_of(members), held)
-        for each in _patched(walk.origins, base, held):
+        searched = _searched[base] = _search(walk.origins, members, held, _searched.get(base))
+        for each in searched.names:
             member = members[each]
             links.append((f"{base.__qualname__}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
     return links
 
 
-def _patched(origins: Origins, cls: type, held: tuple[Any, ...]) -> list[str]:
-    """Return the names of the user's members of a class that now holds these members."""
-    known = _searched.get(cls)
+def patches_of_module_linked(walk: Walk, name: str) -> list[tuple[str, bytes]]:
+    """Return references to what the user put into a module, if the step runs that module of a released package."""
+    module = loaded(name) if name in walk.released else None
+    if module is None or id(module) in walk.unpatched:
+        return []
+    walk.unpatched[id(module)] = module
+    members, origins = vars(module), walk.origins
+    searched: _Searched | None = None
+
+    def patched() -> list[str]:
+        # Other members of a module may change at each call: a counter, a cache.
+        nonlocal searched
+        searched = _search(origins, members, tuple(members.values()), searched)
+        return searched.names
+
+    names = patched()
+    walk.guard.same(patched, names)
+    links: list[tuple[str, bytes]] = []
+    for each in sorted(names):
+        member = members[each]
+        walk.guard.item(members, each, member)
+        links.append((f"{name}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
+    return links
+
+
+def _search(origins: Origins, members: Mapping[str, Any], held: tuple[Any, ...], known: _Searched | None) -> _Searched:
+    """Return the search of members that now are these; `known` is an earlier search of them."""
     if known is not None and known.is_of(origins.own, held):
-        return known.names
-    names = [each for each, member in list(vars(cls).items()) if _is_of_the_user(origins, member)]
-    _searched[cls] = _Searched(origins.own, held, names)
-    return names
+        return known
+    names = [name for name, member in list(members.items()) if _is_of_the_user(origins, member)]
+    return _Searched(origins.own, held, names)
 
 
 def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:
@@ -78,6 +103,8 @@ def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:
 
 
 def _is_of_the_user(origins: Origins, member: Any) -> bool:
+    if isinstance(member, type):
+        return loaded(module_name(member)) is not None and origins.of_class(member) is Origin.USER
     return is_mock(member) or any(
         # A function that the standard library writes for a class (named tuples) names a module that does not exist.
         loaded(known_as(str(each.__globals__.get("__name__")))) is not None and origins.of_function(each) is Origin.USER
