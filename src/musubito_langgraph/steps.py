@@ -37,6 +37,7 @@ from musubito.adapter import (
     Scope,
     Story,
     Turn,
+    arguments_as_stored,
     digest_input,
     forced,
     not_replayable,
@@ -459,10 +460,18 @@ class Attempt:
         told = partial(around.note_told, code) if isinstance(around, Around) and code is not None else None
         try:
             assert self._naming is not None  # noqa: S101 - it was identified
-            return pack((list(chunks), events.without(chunks)), self._naming, events.found, told)
+            told_again = events.as_stored(chunks, self._arguments_as_stored)
+            return pack((list(chunks), told_again), self._naming, events.found, told)
         except Unrepeatable as why:
             not_replayable(str(why))
             return None
+
+    def _arguments_as_stored(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is stored of the arguments of a tool that ran inside: what would be stored of an input."""
+        definition, engine = self.step.operation.definition, self._scope.engine
+        if engine is None or not definition.semantics.record_inputs:
+            return {}
+        return arguments_as_stored(engine.redact, definition.name, arguments)
 
     def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
         if self._invocation.mode is Mode.OFF:

@@ -30,7 +30,16 @@ from langchain_core.tools import ToolException
 from langgraph.graph.message import push_message
 
 from musubito import EncodingError
-from musubito.adapter import ANSWER, SCOPE, Cause, Frame, at_line_of_user, not_replayable, note_read
+from musubito.adapter import (
+    ANSWER,
+    SCOPE,
+    Cause,
+    Frame,
+    at_line_of_user,
+    error_as_stored,
+    not_replayable,
+    note_read,
+)
 from musubito.identity.canonical import canonical
 from musubito.identity.foreign import remembers
 from musubito_langgraph import _compat
@@ -63,7 +72,11 @@ DONE: Final = "done"
 """Kind of record: a tool has ended. The record holds its output, or None if its message is in the output of the
 node."""
 FAILED: Final = "failed"
-"""Kind of record: a model or a tool has failed. The record holds the text of the error."""
+"""Kind of record: a model or a tool has failed. The record holds the text of the error, without secrets."""
+LARGEST: Final = 65_536
+"""Bytes of a tool's output that are kept at most, if the output of the node does not hold it."""
+OMITTED: Final = "(too large to be kept for a replay)"
+"""The text that stands for a larger output."""
 PUSHED: Final = "pushed"
 """Kind of record: a message that `push_message` showed, with the metadata that differ from those around."""
 WRITTEN: Final = "written"
@@ -186,7 +199,7 @@ class Events(BaseCallbackHandler):
         """Record that a tool has failed."""
         number = self._tools.pop(run_id, None)
         if number is not None:
-            self.recorded.append([FAILED, number, str(error)])
+            self.recorded.append([FAILED, number, error_as_stored(str(error))])
 
     def _around(self, parent_run_id: UUID | None) -> int | None:
         return None if parent_run_id is None else self._inside.get(parent_run_id)
@@ -316,22 +329,31 @@ class Events(BaseCallbackHandler):
                 self.uses(used_in(response, asked[1]), asked[2])
         model = self._models.pop(run_id, None)
         if model is not None:
-            self.recorded.append([FAILED, model.number, str(error)])
+            self.recorded.append([FAILED, model.number, error_as_stored(str(error))])
 
-    def without(self, chunks: Any) -> list[list[Any]]:
-        """Return the records, without those messages of tools that the output of the node holds."""
-        if not any(record[0] == DONE for record in self.recorded):
+    def as_stored(self, chunks: Any, arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[list[Any]]:
+        """Return the records of a node whose output has these chunks, as they are stored.
+
+        `arguments` returns what is stored of a tool's arguments. An output of a tool is left out if the output of the
+        node holds it, or if it is large.
+        """
+        if not any(record[0] == TOOL for record in self.recorded):
             return self.recorded
         messages = _by_call(chunks)
         calls = [record[3] for record in self.recorded if record[0] in (MODEL, TOOL)]
-        return [
-            [DONE, record[1], None]
-            if record[0] == DONE
-            and isinstance(record[2], ToolMessage)
-            and record[2] == messages.get(calls[record[1]]["id"])
-            else record
-            for record in self.recorded
-        ]
+        stored = []
+        for kind, *rest in self.recorded:
+            if kind == TOOL:
+                given = rest[2]["args"]
+                # A tool may be called with a text alone.
+                args = arguments(given) if isinstance(given, Mapping) else arguments({"input": given}).get("input", "")
+                rest[2] = {**rest[2], "args": args}
+            elif kind == DONE:
+                number, output = rest
+                is_held = isinstance(output, ToolMessage) and output == messages.get(calls[number]["id"])
+                rest[1] = None if is_held else _unless_large(output)
+            stored.append([kind, *rest])
+        return stored
 
     def uses(self, used: Iterable[ModelUsage], frame: Frame | None = None) -> None:
         """Count these tokens for the given frame, else for the step that is watched."""
@@ -384,6 +406,15 @@ def _kept(value: Any) -> Any:
         return copy.deepcopy(value)
     except Exception:  # an object that is not data may raise any error here
         return str(value)
+
+
+def _unless_large(output: Any) -> Any:
+    """Return the output of a tool, or what stands for an output that is too large to be kept."""
+    if len(canonical(encodable(output))) <= LARGEST:
+        return output
+    if isinstance(output, ToolMessage):
+        return output.model_copy(update={"content": OMITTED, "artifact": None, "additional_kwargs": {}})
+    return OMITTED
 
 
 def _by_call(chunks: Any) -> dict[str, ToolMessage]:

@@ -287,8 +287,13 @@ def said(error: BaseException) -> str:
         said = str(error)
     except Exception as unsaid:
         said = f"its text cannot be had: {type(unsaid).__qualname__}"
+    return error_as_stored(f"{type(error).__qualname__}: {said}")
+
+
+def error_as_stored(text: str) -> str:
+    """Return the text of an error without secrets, no longer than `LONGEST_ERROR`."""
     # Cut twice: half a secret at the end of the text would no longer be recognised as one.
-    text = scrubbed(f"{type(error).__qualname__}: {said}"[: 2 * LONGEST_ERROR])[:LONGEST_ERROR]
+    text = scrubbed(text[: 2 * LONGEST_ERROR])[:LONGEST_ERROR]
     # No store holds lone surrogates.
     return text.encode("utf-8", "backslashreplace").decode()
 
