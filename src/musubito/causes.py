@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Cause", "NeverReplayed", "never_replayed"]
+__all__ = ["Cause", "NeverReplayed", "never_replayed", "without_part"]
 
 LONGEST: Final = 300
 """Characters of a part that are kept at most."""
@@ -146,7 +146,7 @@ class Cause(Enum):
     OTHER_ENGINE = ("it called a step of another engine", ": {}", "Use one engine, or one namespace.")
     FAILED = ("it failed", ": {}", "")
     FORGOTTEN = ("it was forgotten", ": {}", "")
-    OTHER = ("", "{}", "")
+    OTHER = ("it did what a replay does not repeat", "{}", "")
     """The sentence of an adapter, or of an earlier version."""
 
     def __init__(self, sentence: str, naming: str, remedy: str) -> None:
@@ -194,12 +194,18 @@ _BY_SENTENCE: Final = {cause.sentence: cause for cause in Cause}
 
 def never_replayed(stored: str) -> NeverReplayed:
     """Return the cause and the part that a stored sentence names."""
+    cause, part = _cause_and_part(stored)
+    return NeverReplayed(cause.code, part, stored, cause.remedy)
+
+
+def without_part(stored: str) -> str:
+    """Return the sentence without the part that it names, as an encrypted namespace stores it."""
+    return _cause_and_part(stored)[0].sentence
+
+
+def _cause_and_part(stored: str) -> tuple[Cause, str]:
     if stored in _BY_SENTENCE:
-        return _told(_BY_SENTENCE[stored], "", stored)
+        return _BY_SENTENCE[stored], ""
     # The last cause, `OTHER`, fits every sentence.
     cause, before, after = next(each for each in _KNOWN if stored.startswith(each[1]) and stored.endswith(each[2]))
-    return _told(cause, "" if cause is Cause.OTHER else stored[len(before) : len(stored) - len(after)], stored)
-
-
-def _told(cause: Cause, part: str, stored: str) -> NeverReplayed:
-    return NeverReplayed(cause.code, part, stored, cause.remedy)
+    return cause, "" if cause is Cause.OTHER else stored[len(before) : len(stored) - len(after)]

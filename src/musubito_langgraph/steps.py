@@ -280,8 +280,7 @@ class Attempt:
         code = self._code = operation.fingerprint()
         error = self._unidentified
         if error is not None:
-            part = "" if engine.keyed is not None else without_identity(error)
-            why_not = Cause.INPUT_NOT_IDENTIFIED.of(part)
+            why_not = Cause.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
         arguments, self._naming = self._arguments(code)
         turn = self._place.turn and self._place.turn(lambda value: self.step.counted(value, code))
@@ -328,13 +327,8 @@ class Attempt:
         """Return where the call has changed its input or its surroundings in place, None if it changed neither."""
         before, now = self._before, self._digest()
         if (before and before.digest) != (now and now.digest):
-            return "" if before is None or now is None or self._is_keyed else _where(before, now)
+            return "" if before is None or now is None else _where(before, now)
         return "what is around it" if self._around_now() != self._around_before else None
-
-    @property
-    def _is_keyed(self) -> bool:
-        engine = self._scope.engine
-        return engine is not None and engine.keyed is not None
 
     def _around_now(self) -> bytes | None:
         around = self._scope.ambient

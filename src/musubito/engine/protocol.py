@@ -24,7 +24,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
-from musubito.causes import Cause
+from musubito.causes import Cause, without_part
 from musubito.contents.contents import ERROR, PLAIN, Sealed
 from musubito.engine import file_events, process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
@@ -891,8 +891,6 @@ class Story:
     ) -> Telling[MusubitoResult[Any]]:
         frame = self.frame()
         payload, problem = _encode(self.call, self.given.classes, value)
-        if problem is not None and self.engine.keyed is not None:
-            problem = Cause.OUTPUT_NOT_STORABLE.of()  # the whole text may name parts of the value
         if payload is None:
             artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         else:
@@ -918,6 +916,8 @@ class Story:
                 # Even so, the store records that an effect was done.
                 not_replayable = Cause.STORE_FAILED.of(fault)
                 artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
+        if not_replayable is not None and self.engine.keyed is not None:
+            not_replayable = without_part(not_replayable)  # the part may show what the user stores
         if begun.moment is not None:
             attempts, told = self._attempts_before(), frame.used()
             commit = Commit(
