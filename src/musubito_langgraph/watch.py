@@ -272,6 +272,9 @@ class Events(BaseCallbackHandler):
         `what` is the model's name, or the tool call.
         """
         said = dict(_besides(metadata or {}, self.config, _metadata_in(self.config)))
+        if all(tag in (tags or ()) for tag in said.get("tags") or ()):
+            # LangGraph's handler of the stream writes the tags of whoever asks into the metadata of everyone.
+            said.pop("tags", None)
         around = _inherited_tags(self.config)
         with self._lock:
             number, self._count = self._count, self._count + 1

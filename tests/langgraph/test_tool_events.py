@@ -294,6 +294,48 @@ def test_what_earlier_versions_recorded_is_told():
     assert handler.events == [["model", "", None, "node", None, None, []], ["model ends", "said"]]
 
 
+# -- what names the asker ----------------------------------------------------------------------------------------------
+def asks_a_model(ran: Ran) -> Any:
+    answers = Scripted(script=lambda messages: says("heard"), ran=ran, label="answers", tags=["mine"])
+
+    def node(state: MessagesState) -> Any:
+        return {"messages": [answers.invoke("hi")]}
+
+    return StateGraph(MessagesState).add_node(node).add_edge(START, "node").compile()
+
+
+def tags_of_messages(graph: Any, tags: list[str]) -> list[Any]:
+    return [sorted(said["tags"]) for _, said in graph.stream(ASKED, {"tags": tags}, stream_mode="messages")]
+
+
+async def tags_of_events(graph: Any, tags: list[str]) -> list[Any]:
+    events = [each async for each in graph.astream_events(ASKED, {"tags": tags}, version="v2")]
+    return [
+        (each["metadata"].get("tags"), sorted(each["tags"]))
+        for each in events
+        if each["event"].startswith("on_chat_model")
+    ]
+
+
+async def test_the_tags_of_one_asker_are_not_told_to_another():
+    ran = Ran()
+    bare, graph = asks_a_model(ran), musubito_graph(asks_a_model(ran))
+    assert tags_of_messages(graph, ["alice"]) == tags_of_messages(bare, ["alice"])
+    messages, events = tags_of_messages(bare, ["bob"]), await tags_of_events(bare, ["bob"])
+    took(ran)
+    assert tags_of_messages(graph, ["bob"]) == messages
+    assert await tags_of_events(graph, ["bob"]) == events
+    assert not took(ran)
+
+
+def test_tags_that_the_stream_shows_do_not_make_a_node_run_again():
+    ran = Ran()
+    graph = musubito_graph(asks_a_model(ran))
+    for number in range(3):
+        tags_of_messages(graph, [f"a-long-tag-of-the-session-{number}"])
+    assert took(ran) == {"answers": 1}
+
+
 # -- what is kept of tools ---------------------------------------------------------------------------------------------
 KEY = "sk-live-4242424242424242"
 PASSWORD = "hunter2hunter2"
