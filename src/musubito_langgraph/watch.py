@@ -563,7 +563,7 @@ class _WatchedControl:
         return getattr(self._control, name)
 
     def request_drain(self, reason: str = "shutdown") -> None:
-        not_replayable("it asked its run to come to an end", self._body)
+        not_replayable(Cause.RUN_ENDED.of(), self._body)
         self._control.request_drain(reason)
 
     @property
@@ -574,7 +574,7 @@ class _WatchedControl:
     def drain_reason(self) -> str | None:
         reason: str | None = self._control.drain_reason
         if reason is not None:
-            not_replayable("its run was asked to come to an end, and it asked whether it was", self._body)
+            not_replayable(Cause.RUN_END_SEEN.of(), self._body)
         return reason
 
 

@@ -453,7 +453,7 @@ class Story:
         """
         now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
         if isinstance(now, Raised):
-            return "its code, or what that holds, was changed while it ran, and cannot be identified any more"
+            return Cause.CODE_LOST.of()
         if now.value.digest == self.call.fingerprint.digest:
             return None
         names = parts_that_differ(self.call.fingerprint, now.value)
