@@ -70,13 +70,15 @@ TOOL: Final = "tool"
 tool call had no id, the recorded id is None."""
 DONE: Final = "done"
 """Kind of record: a tool has ended. The record holds its output, or None if its message is in the output of the
-node."""
+node, and the keywords that handlers are told besides."""
 FAILED: Final = "failed"
 """Kind of record: a model or a tool has failed. The record holds the text of the error, without secrets."""
 LARGEST: Final = 65_536
 """Bytes of a tool's output that are kept at most, if the output of the node does not hold it."""
 OMITTED: Final = "(too large to be kept for a replay)"
 """The text that stands for a larger output."""
+KEYWORDS: Final = "name", "color"
+"""Keywords besides the output that LangChain tells handlers when a tool ends."""
 PUSHED: Final = "pushed"
 """Kind of record: a message that `push_message` showed, with the metadata that differ from those around."""
 WRITTEN: Final = "written"
@@ -193,7 +195,8 @@ class Events(BaseCallbackHandler):
         """Record that a tool has ended."""
         number = self._tools.pop(run_id, None)
         if number is not None:
-            self.recorded.append([DONE, number, _kept(output)])
+            keywords = {key: kwargs[key] for key in KEYWORDS if isinstance(kwargs.get(key), str)}
+            self.recorded.append([DONE, number, _kept(output), keywords])
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a tool has failed."""
@@ -352,7 +355,7 @@ class Events(BaseCallbackHandler):
                 args = arguments(given) if isinstance(given, Mapping) else arguments({"input": given}).get("input", "")
                 rest[2] = {**rest[2], "args": args}
             elif kind == DONE:
-                number, output = rest
+                number, output, _ = rest
                 is_held = isinstance(output, ToolMessage) and output == messages.get(calls[number]["id"])
                 rest[1] = None if is_held else _unless_large(output)
             stored.append([kind, *rest])
@@ -701,13 +704,14 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                 for handler in listening:
                     handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
             case "done":
-                number, output = rest
+                number, output, *keywords = rest  # earlier versions did not record the keywords
+                more = keywords[0] if keywords else {}
                 if output is None:
                     # A copy: LangGraph sets the id of the message in place
                     output = _by_call(chunks)[begins[number].what["id"]].model_copy()
-                told.append(Told(kind, number, output))
+                told.append(Told(kind, number, (output, more)))
                 for handler in listening:
-                    handler.on_tool_end(output, run_id=runs[number])
+                    handler.on_tool_end(output, run_id=runs[number], **more)
             case "failed":
                 number, error = rest[0], ToolException(rest[1])
                 told.append(Told(kind, number, error))
@@ -780,7 +784,8 @@ def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
                 yield running[number].on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
             yield running[number].on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
         elif kind == DONE:
-            yield running[number].on_tool_end(what)
+            output, more = what
+            yield running[number].on_tool_end(output, **more)
         elif hasattr(running[number], "on_llm_error"):
             yield running[number].on_llm_error(what)
         else:

@@ -140,7 +140,7 @@ class Heard(BaseCallbackHandler):
 
     def on_tool_end(self, output: Any, *, run_id: Any, **told: Any) -> None:
         text = ["message", output.text, output.status] if isinstance(output, ToolMessage) else output
-        self.events.append(["tool ends", self.names[run_id], text])
+        self.events.append(["tool ends", self.names[run_id], text, told["name"], told["color"]])
 
     def on_tool_error(self, error: BaseException, *, run_id: Any, **told: Any) -> None:
         self.events.append(["tool fails", self.names[run_id], str(error)])
