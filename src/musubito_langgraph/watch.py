@@ -188,7 +188,8 @@ class Events(BaseCallbackHandler):
         self._observe_inside()
         name = str(kwargs.get("name") or (serialized or {}).get("name") or "")
         # In the shape of a tool call: otherwise its id would not be recognised as an id.
-        call = {"type": "tool_call", "name": name, "args": _kept(input_str if inputs is None else inputs)}
+        args = input_str if inputs is None else {key: _kept(value, _type_of) for key, value in inputs.items()}
+        call = {"type": "tool_call", "name": name, "args": args}
         self.begins(TOOL, run_id, parent_run_id, tags, metadata, {**call, "id": kwargs.get("tool_call_id")})
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -402,8 +403,13 @@ def _as_it_is(value: Any) -> Any:
         return value
 
 
-def _kept(value: Any) -> Any:
-    """Return a copy of a tool's input or output, or its text if it is not data.
+def _type_of(value: object) -> str:
+    """Return the type of an argument as a text; the text of the argument might show what `redact` would hide."""
+    return f"({type(value).__module__}.{type(value).__qualname__})"
+
+
+def _kept(value: Any, as_text: Callable[[Any], str] = str) -> Any:
+    """Return a copy of a tool's argument or output, or a text if it is not data.
 
     The text is enough: callbacks are told of it, and it is no part of the output.
     """
@@ -411,7 +417,7 @@ def _kept(value: Any) -> Any:
         canonical(encodable(value))
         return copy.deepcopy(value)
     except Exception:  # an object that is not data may raise any error here
-        return str(value)
+        return as_text(value)
 
 
 def _unless_large(output: Any) -> Any:

@@ -426,6 +426,19 @@ def test_arguments_of_tools_are_not_kept_where_inputs_are_not(tmp_path: Path):
     assert b"alice" not in payloads(tmp_path / "m.db")
 
 
+def test_an_argument_that_is_no_data_hides_no_other_from_redact(tmp_path: Path):
+    ran, path = Ran(), fresh(tmp_path / "redacted.db")
+
+    def log_in(by: Any, user: str) -> str:
+        """Log in."""
+        return "in"
+
+    told = {"by": "(builtins.builtin_function_or_method)", "user": "(removed)"}
+    with MusubitoEngine(SQLiteStorage(path), redact=without_users) as engine, use_musubito_engine(engine):
+        assert told_of_tool(called(log_in, {"by": print, "user": "alice"}, ran), ran) == [str(told), told]
+    assert b"alice" not in payloads(path)
+
+
 def test_a_secret_in_the_error_of_a_tool_or_model_is_not_kept(tmp_path: Path):
     ran = Ran()
 
