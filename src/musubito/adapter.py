@@ -27,9 +27,10 @@ from musubito.engine.drivers import arun, loop_is_watched, run
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import explained
 from musubito.engine.external import ANSWER
+from musubito.engine.inputs import arguments_as_stored
 from musubito.engine.looking import LookingEngine
 from musubito.engine.modes import Mode, current_mode, mode_named
-from musubito.engine.protocol import CANCELLATIONS, Call, Story, forced
+from musubito.engine.protocol import CANCELLATIONS, Call, Story, error_as_stored, forced
 from musubito.engine.question import QUESTIONS, EffectQuestion, Question
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import at_line_of_user, warn
@@ -64,11 +65,13 @@ __all__ = [
     "Turn",
     "add_control_flow",
     "ambient",
+    "arguments_as_stored",
     "at_line_of_user",
     "check_inputs",
     "current_engine",
     "current_mode",
     "digest_input",
+    "error_as_stored",
     "explained",
     "forced",
     "loop_is_watched",

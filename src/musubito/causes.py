@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Cause", "NeverReplayed", "never_replayed"]
+__all__ = ["Cause", "NeverReplayed", "never_replayed", "without_part"]
 
 LONGEST: Final = 300
 """Characters of a part that are kept at most."""
@@ -106,6 +106,11 @@ class Cause(Enum):
         "its code, or what that holds, was changed while it ran by something else: {}",
         "Change it between calls, or hand it in as an argument.",
     )
+    CODE_LOST = (
+        "its code, or what that holds, was changed while it ran, and cannot be identified any more",
+        ": {}",
+        "Change it between calls, or hand it in as an argument.",
+    )
     FILE_CHANGED = (
         "a file that it read was changed while it ran",
         "{}, which it read, was changed while it ran",
@@ -142,11 +147,72 @@ class Cause(Enum):
         ": {}",
         "Leave random ids out of texts, or give the messages ids of your own.",
     )
+    READ_ID_OF_INPUT = (
+        "what it read mentions the id of a message or tool call of its input",
+        ": {}",
+        "Leave random ids out of what is stored or read, or give the messages ids of your own.",
+    )
+    ID_OF_ANOTHER = (
+        "its output makes an id of another one of its input",
+        ": {}",
+        "Give the message an id of its own, or none: LangGraph then makes one.",
+    )
+    REMOVES_UNKNOWN = (
+        "its output removes a message that its input does not have",
+        ": {}",
+        "Let the node be given the messages that it removes.",
+    )
+    HIDES_UNKNOWN = (
+        "its output hides a message that neither it nor its input shows",
+        ": {}",
+        "Let the node be given the messages that it hides.",
+    )
+    ANSWERS_UNKNOWN = (
+        "its output answers a tool call that neither it nor its input has",
+        ": {}",
+        "Let the node be given the message with the tool call that it answers.",
+    )
+    ID_MADE = (
+        "its output has an id that may be made of something else",
+        ": {}",
+        "Leave it to LangGraph to give messages their ids, or give them fixed ids of your own.",
+    )
+    REPORT_TOLD = (
+        "its output tells what a message of its input reports",
+        "its output tells the {} of a message of its input",
+        "Leave what a server reports of its answer out of texts.",
+    )
+    NESTED_TOO_DEEPLY = (
+        "its input or output is nested too deeply to be searched for ids",
+        "its {} is nested too deeply to be searched for ids",
+        "Nest it less deeply.",
+    )
+    TOOL_GIVEN_ANOTHER = (
+        "a wrapper of tool calls gave the tool another runtime",
+        "a wrapper of tool calls gave the tool another {}",
+        "Hand on the runtime that the wrapper was given.",
+    )
+    RUN_ENDED = ("it asked its run to come to an end", ": {}", "Let another node ask for that.")
+    RUN_END_SEEN = (
+        "its run was asked to come to an end, and it asked whether it was",
+        ": {}",
+        "It may have done less than it does otherwise, so it runs again.",
+    )
+    STATE_READ_BACK = (
+        "it read from the state what was written there just before",
+        ": {}",
+        "Let a node return it, and the next node read it.",
+    )
+    RUNNABLE_CHANGED_INPUT = (
+        "a Runnable that it gave back changed what it was given, or that has no identity",
+        ": {}",
+        "Return the value itself, or let the Runnable leave its input as it is.",
+    )
     STREAM_LEFT_OPEN = ("a stream inside it is still open", ": {}", "Iterate it to its end before the step returns.")
     OTHER_ENGINE = ("it called a step of another engine", ": {}", "Use one engine, or one namespace.")
     FAILED = ("it failed", ": {}", "")
     FORGOTTEN = ("it was forgotten", ": {}", "")
-    OTHER = ("", "{}", "")
+    OTHER = ("it did what a replay does not repeat", "{}", "")
     """The sentence of an adapter, or of an earlier version."""
 
     def __init__(self, sentence: str, naming: str, remedy: str) -> None:
@@ -181,6 +247,11 @@ class NeverReplayed:
     says: str
     remedy: str
 
+    @property
+    def group(self) -> str:
+        """Return what counts as the same cause: the code, or the sentence of an adapter, which names no part."""
+        return self.says if self.cause == Cause.OTHER.code else self.cause
+
 
 def _known() -> Iterator[tuple[Cause, str, str]]:
     for cause in Cause:
@@ -194,12 +265,18 @@ _BY_SENTENCE: Final = {cause.sentence: cause for cause in Cause}
 
 def never_replayed(stored: str) -> NeverReplayed:
     """Return the cause and the part that a stored sentence names."""
+    cause, part = _cause_and_part(stored)
+    return NeverReplayed(cause.code, part, stored, cause.remedy)
+
+
+def without_part(stored: str) -> str:
+    """Return the sentence without the part that it names, as an encrypted namespace stores it."""
+    return _cause_and_part(stored)[0].sentence
+
+
+def _cause_and_part(stored: str) -> tuple[Cause, str]:
     if stored in _BY_SENTENCE:
-        return _told(_BY_SENTENCE[stored], "", stored)
+        return _BY_SENTENCE[stored], ""
     # The last cause, `OTHER`, fits every sentence.
     cause, before, after = next(each for each in _KNOWN if stored.startswith(each[1]) and stored.endswith(each[2]))
-    return _told(cause, "" if cause is Cause.OTHER else stored[len(before) : len(stored) - len(after)], stored)
-
-
-def _told(cause: Cause, part: str, stored: str) -> NeverReplayed:
-    return NeverReplayed(cause.code, part, stored, cause.remedy)
+    return cause, "" if cause is Cause.OTHER else stored[len(before) : len(stored) - len(after)]

@@ -242,9 +242,7 @@ class Recording:
                 chunk = self._copied(chunk)
             except (EncodingError, ArtifactUnreadable) as error:
                 # The recorded chunk may differ from the chunk that the reader got.
-                # The error may show parts of the chunk, which an encrypted namespace does not store in clear.
-                part = "" if self.story.engine.keyed is not None else error
-                self._not_replayable(Cause.CHUNK_NOT_STORABLE.of(part))
+                self._not_replayable(Cause.CHUNK_NOT_STORABLE.of(error))
         self.chunks.append(chunk)
 
     def _not_replayable(self, why: str) -> None:

@@ -262,7 +262,7 @@ def given_whole() -> Iterator[None]:
     note_read(GIVEN, "", before)
     yield
     if before is None or around.given() != before:
-        not_replayable("a Runnable that it gave back changed what it was given, or that has no identity")
+        not_replayable(Cause.RUNNABLE_CHANGED_INPUT.of())
 
 
 class _Everything:

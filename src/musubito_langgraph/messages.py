@@ -982,13 +982,13 @@ def pack(
         if told is not None:
             told(search.says)
         if naming.search is None:
-            raise Unrepeatable("its input is nested too deeply to be searched for ids")
+            raise Unrepeatable(Cause.NESTED_TOO_DEEPLY.of("input"))
         names, new = _names(search, naming, read)
         if not names and not search.stands and not naming.reported:
             return outputs
         made = _Store(naming, names).part(outputs)
     except RecursionError:
-        raise Unrepeatable("its output is nested too deeply to be searched for ids") from None
+        raise Unrepeatable(Cause.NESTED_TOO_DEEPLY.of("output")) from None
     return outputs if made is outputs else Packed(made, len(naming.ids), new)
 
 
@@ -997,22 +997,22 @@ def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dic
     found = _Haystack(_texts_in(list(read), _nothing)) if read else None
     for form in naming.forms.values():
         if found is not None and found.mentions(form):
-            raise Unrepeatable(f"what it read mentions the id of a message or tool call of its input: {form.core}")
+            raise Unrepeatable(Cause.READ_ID_OF_INPUT.of(form.core))
     # Ids by which only the server knows parts of the answer are kept, because the server knows no other ids.
     new = {i: form for i, form in search.forms.items() if i not in naming.ids and search.is_minted(i)}
     data = naming.data(new.values())
     new = {i: form for i, form in new.items() if form.core not in data and not (found and found.mentions(form))}
     for i, form in new.items():
         if form.core in naming.forms:
-            raise Unrepeatable(f"its output makes an id of another one of its input: {i}")
+            raise Unrepeatable(Cause.ID_OF_ANOTHER.of(i))
         if i in search.roles["removal"]:
-            raise Unrepeatable(f"its output removes a message that its input does not have: {i}")
+            raise Unrepeatable(Cause.REMOVES_UNKNOWN.of(i))
         if i in search.roles["hidden"] and i not in search.roles["shown"]:
-            raise Unrepeatable(f"its output hides a message that neither it nor its input shows: {i}")
+            raise Unrepeatable(Cause.HIDES_UNKNOWN.of(i))
         if i in search.roles["answer"] and i not in search.roles["call"]:
-            raise Unrepeatable(f"its output answers a tool call that neither it nor its input has: {i}")
+            raise Unrepeatable(Cause.ANSWERS_UNKNOWN.of(i))
         if naming.code.makes and form.beginning not in _MADE_ELSEWHERE:
-            raise Unrepeatable(f"its output has an id that may be made of something else: {i}")
+            raise Unrepeatable(Cause.ID_MADE.of(i))
     names = dict(naming.ids)
     cores: dict[str, int] = {}
     forms: list[New] = []
@@ -1028,7 +1028,7 @@ def _names(search: _Search, naming: Naming, read: Sequence[object]) -> tuple[dic
             raise Unrepeatable(Cause.ID_IN_TEXT.of(form.core))
     for (_, field), reported in naming.reported.items():
         if haystack is not None and haystack.tells(field, reported):
-            raise Unrepeatable(f"its output tells the {field} of a message of its input")
+            raise Unrepeatable(Cause.REPORT_TOLD.of(field))
     return names, forms
 
 

@@ -37,6 +37,7 @@ from musubito.adapter import (
     Scope,
     Story,
     Turn,
+    arguments_as_stored,
     digest_input,
     forced,
     not_replayable,
@@ -279,8 +280,7 @@ class Attempt:
         code = self._code = operation.fingerprint()
         error = self._unidentified
         if error is not None:
-            part = "" if engine.keyed is not None else without_identity(error)
-            why_not = Cause.INPUT_NOT_IDENTIFIED.of(part)
+            why_not = Cause.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
         arguments, self._naming = self._arguments(code)
         turn = self._place.turn and self._place.turn(lambda value: self._counted(value, code))
@@ -331,13 +331,8 @@ class Attempt:
         """Return where the call has changed its input or its surroundings in place, None if it changed neither."""
         before, now = self._before, self._digest()
         if (before and before.digest) != (now and now.digest):
-            return "" if before is None or now is None or self._is_keyed else _where(before, now)
+            return "" if before is None or now is None else _where(before, now)
         return "what is around it" if self._around_now() != self._around_before else None
-
-    @property
-    def _is_keyed(self) -> bool:
-        engine = self._scope.engine
-        return engine is not None and engine.keyed is not None
 
     def _around_now(self) -> bytes | None:
         around = self._scope.ambient
@@ -463,10 +458,18 @@ class Attempt:
         told = partial(around.note_told, code) if isinstance(around, Around) and code is not None else None
         try:
             assert self._naming is not None  # noqa: S101 - it was identified
-            return pack((list(chunks), events.without(chunks)), self._naming, events.found, told)
+            told_again = events.as_stored(chunks, self._arguments_as_stored)
+            return pack((list(chunks), told_again), self._naming, events.found, told)
         except Unrepeatable as why:
             not_replayable(str(why))
             return None
+
+    def _arguments_as_stored(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is stored of the arguments of a tool that ran inside: what would be stored of an input."""
+        definition, engine = self.step.operation.definition, self._scope.engine
+        if engine is None or not definition.semantics.record_inputs:
+            return {}
+        return arguments_as_stored(engine.redact, definition.name, arguments)
 
     def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
         if self._invocation.mode is Mode.OFF:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import RunnableConfig
 
-from musubito.adapter import Fingerprint, not_replayable
+from musubito.adapter import Cause, Fingerprint, not_replayable
 from musubito_langgraph import _compat
 from musubito_langgraph.failures import NotCalled, was_called
 from musubito_langgraph.parents import standing_in
@@ -145,7 +145,7 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
         if getattr(told, name) is was:
             changes[name] = now
         else:
-            not_replayable(f"a wrapper of tool calls gave the tool another {name}")
+            not_replayable(Cause.TOOL_GIVEN_ANOTHER.of(name))
     return replace(request, runtime=replace(told, **changes))
 
 

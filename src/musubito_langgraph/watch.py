@@ -30,7 +30,16 @@ from langchain_core.tools import ToolException
 from langgraph.graph.message import push_message
 
 from musubito import EncodingError
-from musubito.adapter import ANSWER, SCOPE, Cause, Frame, at_line_of_user, not_replayable, note_read
+from musubito.adapter import (
+    ANSWER,
+    SCOPE,
+    Cause,
+    Frame,
+    at_line_of_user,
+    error_as_stored,
+    not_replayable,
+    note_read,
+)
 from musubito.identity.canonical import canonical
 from musubito.identity.foreign import remembers
 from musubito_langgraph import _compat
@@ -61,9 +70,15 @@ TOOL: Final = "tool"
 tool call had no id, the recorded id is None."""
 DONE: Final = "done"
 """Kind of record: a tool has ended. The record holds its output, or None if its message is in the output of the
-node."""
+node, and the keywords that handlers are told besides."""
 FAILED: Final = "failed"
-"""Kind of record: a model or a tool has failed. The record holds the text of the error."""
+"""Kind of record: a model or a tool has failed. The record holds the text of the error, without secrets."""
+LARGEST: Final = 65_536
+"""Bytes of a tool's output that are kept at most, if the output of the node does not hold it."""
+OMITTED: Final = "(too large to be kept for a replay)"
+"""The text that stands for a larger output."""
+KEYWORDS: Final = "name", "color"
+"""Keywords besides the output that LangChain tells handlers when a tool ends."""
 PUSHED: Final = "pushed"
 """Kind of record: a message that `push_message` showed, with the metadata that differ from those around."""
 WRITTEN: Final = "written"
@@ -189,20 +204,22 @@ class Events(_CopiedAsItself, BaseCallbackHandler):
         self._observe_inside()
         name = str(kwargs.get("name") or (serialized or {}).get("name") or "")
         # In the shape of a tool call: otherwise its id would not be recognised as an id.
-        call = {"type": "tool_call", "name": name, "args": _kept(input_str if inputs is None else inputs)}
+        args = input_str if inputs is None else {key: _kept(value, _type_of) for key, value in inputs.items()}
+        call = {"type": "tool_call", "name": name, "args": args}
         self.begins(TOOL, run_id, parent_run_id, tags, metadata, {**call, "id": kwargs.get("tool_call_id")})
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a tool has ended."""
         number = self._tools.pop(run_id, None)
         if number is not None:
-            self.recorded.append([DONE, number, _kept(output)])
+            keywords = {key: kwargs[key] for key in KEYWORDS if isinstance(kwargs.get(key), str)}
+            self.recorded.append([DONE, number, _kept(output), keywords])
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a tool has failed."""
         number = self._tools.pop(run_id, None)
         if number is not None:
-            self.recorded.append([FAILED, number, str(error)])
+            self.recorded.append([FAILED, number, error_as_stored(str(error))])
 
     def _around(self, parent_run_id: UUID | None) -> int | None:
         return None if parent_run_id is None else self._inside.get(parent_run_id)
@@ -275,6 +292,9 @@ class Events(_CopiedAsItself, BaseCallbackHandler):
         `what` is the model's name, or the tool call.
         """
         said = dict(_besides(metadata or {}, self.config, _metadata_in(self.config)))
+        if all(tag in (tags or ()) for tag in said.get("tags") or ()):
+            # LangGraph's handler of the stream writes the tags of whoever asks into the metadata of everyone.
+            said.pop("tags", None)
         around = _inherited_tags(self.config)
         with self._lock:
             number, self._count = self._count, self._count + 1
@@ -332,22 +352,31 @@ class Events(_CopiedAsItself, BaseCallbackHandler):
                 self.uses(used_in(response, asked[1]), asked[2])
         model = self._models.pop(run_id, None)
         if model is not None:
-            self.recorded.append([FAILED, model.number, str(error)])
+            self.recorded.append([FAILED, model.number, error_as_stored(str(error))])
 
-    def without(self, chunks: Any) -> list[list[Any]]:
-        """Return the records, without those messages of tools that the output of the node holds."""
-        if not any(record[0] == DONE for record in self.recorded):
+    def as_stored(self, chunks: Any, arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[list[Any]]:
+        """Return the records of a node whose output has these chunks, as they are stored.
+
+        `arguments` returns what is stored of a tool's arguments. An output of a tool is left out if the output of the
+        node holds it, or if it is large.
+        """
+        if not any(record[0] == TOOL for record in self.recorded):
             return self.recorded
         messages = _by_call(chunks)
         calls = [record[3] for record in self.recorded if record[0] in (MODEL, TOOL)]
-        return [
-            [DONE, record[1], None]
-            if record[0] == DONE
-            and isinstance(record[2], ToolMessage)
-            and record[2] == messages.get(calls[record[1]]["id"])
-            else record
-            for record in self.recorded
-        ]
+        stored = []
+        for kind, *rest in self.recorded:
+            if kind == TOOL:
+                given = rest[2]["args"]
+                # A tool may be called with a text alone.
+                args = arguments(given) if isinstance(given, Mapping) else arguments({"input": given}).get("input", "")
+                rest[2] = {**rest[2], "args": args}
+            elif kind == DONE:
+                number, output, _ = rest
+                is_held = isinstance(output, ToolMessage) and output == messages.get(calls[number]["id"])
+                rest[1] = None if is_held else _unless_large(output)
+            stored.append([kind, *rest])
+        return stored
 
     def uses(self, used: Iterable[ModelUsage], frame: Frame | None = None) -> None:
         """Count these tokens for the given frame, else for the step that is watched."""
@@ -390,8 +419,13 @@ def _as_it_is(value: Any) -> Any:
         return value
 
 
-def _kept(value: Any) -> Any:
-    """Return a copy of a tool's input or output, or its text if it is not data.
+def _type_of(value: object) -> str:
+    """Return the type of an argument as a text; the text of the argument might show what `redact` would hide."""
+    return f"({type(value).__module__}.{type(value).__qualname__})"
+
+
+def _kept(value: Any, as_text: Callable[[Any], str] = str) -> Any:
+    """Return a copy of a tool's argument or output, or a text if it is not data.
 
     The text is enough: callbacks are told of it, and it is no part of the output.
     """
@@ -399,7 +433,16 @@ def _kept(value: Any) -> Any:
         canonical(encodable(value))
         return copy.deepcopy(value)
     except Exception:  # an object that is not data may raise any error here
-        return str(value)
+        return as_text(value)
+
+
+def _unless_large(output: Any) -> Any:
+    """Return the output of a tool, or what stands for an output that is too large to be kept."""
+    if len(canonical(encodable(output))) <= LARGEST:
+        return output
+    if isinstance(output, ToolMessage):
+        return output.model_copy(update={"content": OMITTED, "artifact": None, "additional_kwargs": {}})
+    return OMITTED
 
 
 def _by_call(chunks: Any) -> dict[str, ToolMessage]:
@@ -555,7 +598,7 @@ class _WatchedControl:
         return getattr(self._control, name)
 
     def request_drain(self, reason: str = "shutdown") -> None:
-        not_replayable("it asked its run to come to an end", self._body)
+        not_replayable(Cause.RUN_ENDED.of(), self._body)
         self._control.request_drain(reason)
 
     @property
@@ -566,7 +609,7 @@ class _WatchedControl:
     def drain_reason(self) -> str | None:
         reason: str | None = self._control.drain_reason
         if reason is not None:
-            not_replayable("its run was asked to come to an end, and it asked whether it was", self._body)
+            not_replayable(Cause.RUN_END_SEEN.of(), self._body)
         return reason
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
@@ -701,13 +744,14 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                 for handler in listening:
                     handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
             case "done":
-                number, output = rest
+                number, output, *keywords = rest  # earlier versions did not record the keywords
+                more = keywords[0] if keywords else {}
                 if output is None:
                     # A copy: LangGraph sets the id of the message in place
                     output = _by_call(chunks)[begins[number].what["id"]].model_copy()
-                told.append(Told(kind, number, output))
+                told.append(Told(kind, number, (output, more)))
                 for handler in listening:
-                    handler.on_tool_end(output, run_id=runs[number])
+                    handler.on_tool_end(output, run_id=runs[number], **more)
             case "failed":
                 number, error = rest[0], ToolException(rest[1])
                 told.append(Told(kind, number, error))
@@ -780,7 +824,8 @@ def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
                 yield running[number].on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
             yield running[number].on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
         elif kind == DONE:
-            yield running[number].on_tool_end(what)
+            output, more = what
+            yield running[number].on_tool_end(output, **more)
         elif hasattr(running[number], "on_llm_error"):
             yield running[number].on_llm_error(what)
         else:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
+from uuid import uuid4
 
 import httpx
 import pytest
 from click.testing import CliRunner
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -246,6 +247,45 @@ def test_what_is_never_replayed_says_why(
         each for each in json.loads(says("doctor", "--json"))["never_replayed"] if each["operation"] == operation
     ]
     assert (found["cause"], found["parts"], found["executions"]) == (story.cause.code, [story.part], 2)
+
+
+def removes(state: State) -> State:
+    return {"messages": [RemoveMessage(id=str(uuid4()))]}
+
+
+def answers(state: State) -> State:
+    return {"messages": [ToolMessage("done", tool_call_id=str(uuid4()))]}
+
+
+def makes(state: State) -> State:
+    return {"messages": [HumanMessage("hi", id=f"run-{state['messages'][0].id}")]}
+
+
+def tells(state: State) -> State:
+    return {"answer": f"the first is {state['messages'][0].id}, is it not?"}
+
+
+@pytest.mark.parametrize(
+    ("node", "cause"),
+    [
+        (removes, Cause.REMOVES_UNKNOWN),
+        (answers, Cause.ANSWERS_UNKNOWN),
+        (makes, Cause.ID_OF_ANOTHER),
+        (tells, Cause.ID_IN_TEXT),
+    ],
+)
+def test_ids_that_differ_each_time_are_one_cause(
+    node: Any, cause: Cause, name: str, engine: MusubitoEngine, log: Any, says: Any
+):
+    graph = graph_of(name, node)
+    for number in range(5):
+        graph.invoke({"question": number, "messages": [HumanMessage("hi", id=str(uuid4()))]})
+    (line,) = log()
+    assert line.startswith(f"{name}/node ran, and its result is never replayed: {cause.sentence}: ")
+    assert line.endswith(f". {cause.remedy}")
+    (found,) = unreplayed(Lineage(engine))
+    assert (found.cause, found.executions, len(found.parts)) == (cause.code, 5, 5)
+    assert cause.remedy in " ".join(says("doctor").split())
 
 
 def test_a_node_whose_input_has_no_identity_is_in_the_history(name: str, engine: MusubitoEngine, says: Any):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 from uuid import uuid4
 
@@ -26,9 +28,10 @@ from langgraph.graph.message import push_message
 from langgraph.graph.ui import AnyUIMessage, delete_ui_message, push_ui_message, ui_message_reducer
 from langgraph.prebuilt import ToolNode
 
-from musubito import musubito_step
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito_langgraph import musubito_graph, musubito_runnable
-from musubito_langgraph.watch import emit, retold
+from musubito_langgraph.watch import LARGEST, OMITTED, emit, retold
+from tests.fresh import fresh
 from tests.langgraph.equivalence import Plain, without_message_ids
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
@@ -137,7 +140,7 @@ class Heard(BaseCallbackHandler):
 
     def on_tool_end(self, output: Any, *, run_id: Any, **told: Any) -> None:
         text = ["message", output.text, output.status] if isinstance(output, ToolMessage) else output
-        self.events.append(["tool ends", self.names[run_id], text])
+        self.events.append(["tool ends", self.names[run_id], text, told["name"], told["color"]])
 
     def on_tool_error(self, error: BaseException, *, run_id: Any, **told: Any) -> None:
         self.events.append(["tool fails", self.names[run_id], str(error)])
@@ -289,6 +292,197 @@ def test_what_earlier_versions_recorded_is_told():
         while True:
             heard = telling.send(heard)
     assert handler.events == [["model", "", None, "node", None, None, []], ["model ends", "said"]]
+
+
+# -- what names the asker ----------------------------------------------------------------------------------------------
+def asks_a_model(ran: Ran) -> Any:
+    answers = Scripted(script=lambda messages: says("heard"), ran=ran, label="answers", tags=["mine"])
+
+    def node(state: MessagesState) -> Any:
+        return {"messages": [answers.invoke("hi")]}
+
+    return StateGraph(MessagesState).add_node(node).add_edge(START, "node").compile()
+
+
+def tags_of_messages(graph: Any, tags: list[str]) -> list[Any]:
+    return [sorted(said["tags"]) for _, said in graph.stream(ASKED, {"tags": tags}, stream_mode="messages")]
+
+
+async def tags_of_events(graph: Any, tags: list[str]) -> list[Any]:
+    events = [each async for each in graph.astream_events(ASKED, {"tags": tags}, version="v2")]
+    return [
+        (each["metadata"].get("tags"), sorted(each["tags"]))
+        for each in events
+        if each["event"].startswith("on_chat_model")
+    ]
+
+
+async def test_the_tags_of_one_asker_are_not_told_to_another():
+    ran = Ran()
+    bare, graph = asks_a_model(ran), musubito_graph(asks_a_model(ran))
+    assert tags_of_messages(graph, ["alice"]) == tags_of_messages(bare, ["alice"])
+    messages, events = tags_of_messages(bare, ["bob"]), await tags_of_events(bare, ["bob"])
+    took(ran)
+    assert tags_of_messages(graph, ["bob"]) == messages
+    assert await tags_of_events(graph, ["bob"]) == events
+    assert not took(ran)
+
+
+def test_tags_that_the_stream_shows_do_not_make_a_node_run_again():
+    ran = Ran()
+    graph = musubito_graph(asks_a_model(ran))
+    for number in range(3):
+        tags_of_messages(graph, [f"a-long-tag-of-the-session-{number}"])
+    assert took(ran) == {"answers": 1}
+
+
+# -- what is kept of tools ---------------------------------------------------------------------------------------------
+KEY = "sk-live-4242424242424242"
+PASSWORD = "hunter2hunter2"
+
+
+def called(function: Any, arguments: Any, ran: Ran, **options: Any) -> Any:
+    """Return a graph with one node, which calls a tool and gives back another text than the tool."""
+    asks = tool(function)
+
+    def node(state: MessagesState) -> Any:
+        ran("node")
+        with suppress(ConnectionError):
+            asks.invoke(arguments)
+        return {"messages": [AIMessage("done", id="1")]}
+
+    return musubito_graph(StateGraph(MessagesState).add_node(node).add_edge(START, "node").compile(), **options)
+
+
+def log_in(user: str, api_key: str) -> str:
+    """Log in."""
+    return "in"
+
+
+def payloads(path: Path) -> bytes:
+    with closing(sqlite3.connect(path)) as connection:
+        return b"".join(each for (each,) in connection.execute("SELECT payload FROM _executions"))
+
+
+def told_of_tool(graph: Any, ran: Ran) -> Any:
+    """Return the arguments that a handler hears of on a replay."""
+    graph.invoke(ASKED)
+    took(ran)
+    (begins, _) = heard(graph, Heard()).events
+    assert not took(ran)
+    return begins[2]
+
+
+def test_a_secret_in_what_a_tool_was_given_is_not_kept(tmp_path: Path):
+    ran, given = Ran(), {"api_key": KEY, "user": f"postgres://u:{PASSWORD}@host/db"}
+    hidden = {"api_key": "**********", "user": "postgres://u:**********@host/db"}
+    assert told_of_tool(called(log_in, given, ran), ran) == [str(hidden), hidden]
+    stored = payloads(tmp_path / "m.db")
+    assert b"log_in" in stored
+    assert KEY.encode() not in stored
+    assert PASSWORD.encode() not in stored
+
+
+def test_a_secret_in_the_text_that_a_tool_was_given_is_not_kept():
+    ran = Ran()
+
+    def log_in(text: str) -> str:
+        """Log in."""
+        return "in"
+
+    assert told_of_tool(called(log_in, f"api_key={KEY}", ran), ran) == ["api_key=**********", None]
+
+
+def without_users(operation: str, arguments: Any) -> Any:
+    return {**arguments, "user": "(removed)"}
+
+
+def fails(operation: str, arguments: Any) -> Any:
+    raise ValueError("no rule for this")
+
+
+@pytest.mark.parametrize(
+    ("redact", "told"),
+    [
+        (without_users, {"api_key": "**********", "user": "(removed)"}),
+        (fails, {}),
+        (lambda operation, arguments: None, {}),
+        (lambda operation, arguments: {"lock": fails}, {}),
+    ],
+    ids=["changes", "fails", "leaves nothing", "leaves no data"],
+)
+def test_what_redact_takes_from_inputs_it_takes_from_the_arguments_of_tools(tmp_path: Path, redact: Any, told: Any):
+    ran, path = Ran(), fresh(tmp_path / "redacted.db")
+    with MusubitoEngine(SQLiteStorage(path), redact=redact) as engine, use_musubito_engine(engine):
+        assert told_of_tool(called(log_in, {"user": "alice", "api_key": KEY}, ran), ran) == [str(told), told]
+    assert b"alice" not in payloads(path)
+
+
+def test_arguments_of_tools_are_not_kept_where_inputs_are_not(tmp_path: Path):
+    ran = Ran()
+    unrecorded = {"node": StepConfiguration(record_inputs=False)}
+    graph = called(log_in, {"user": "alice", "api_key": "none"}, ran, steps=unrecorded)
+    assert told_of_tool(graph, ran) == ["{}", {}]
+    assert b"alice" not in payloads(tmp_path / "m.db")
+
+
+def test_an_argument_that_is_no_data_hides_no_other_from_redact(tmp_path: Path):
+    ran, path = Ran(), fresh(tmp_path / "redacted.db")
+
+    def log_in(by: Any, user: str) -> str:
+        """Log in."""
+        return "in"
+
+    told = {"by": "(builtins.builtin_function_or_method)", "user": "(removed)"}
+    with MusubitoEngine(SQLiteStorage(path), redact=without_users) as engine, use_musubito_engine(engine):
+        assert told_of_tool(called(log_in, {"by": print, "user": "alice"}, ran), ran) == [str(told), told]
+    assert b"alice" not in payloads(path)
+
+
+def test_a_secret_in_the_error_of_a_tool_or_model_is_not_kept(tmp_path: Path):
+    ran = Ran()
+
+    def refuses(user: str) -> str:
+        """Refuse."""
+        raise ConnectionError(f"https://bob:{PASSWORD}@host/ refused, api_key={KEY}")
+
+    def breaks(messages: Any) -> AIMessage:
+        raise ConnectionError(f"https://bob:{PASSWORD}@host/ refused, api_key={KEY}")
+
+    def node(state: MessagesState) -> Any:
+        ran("node")
+        with suppress(ConnectionError):
+            model(ran, "breaks", breaks).invoke("hi")
+        with suppress(ConnectionError):
+            tool(refuses).invoke({"user": "bob"})
+        return {"messages": [AIMessage("done", id="1")]}
+
+    graph = musubito_graph(StateGraph(MessagesState).add_node(node).add_edge(START, "node").compile())
+    for shown in (f"https://bob:{PASSWORD}@host/ refused, api_key={KEY}", *2 * ["https://bob:**********@host/"]):
+        assert heard(graph, Heard()).events[-1][2].startswith(shown)
+    assert took(ran)["node"] == 1
+    stored = payloads(tmp_path / "m.db")
+    assert stored.count(b"api_key=**********") == 2
+    assert PASSWORD.encode() not in stored
+
+
+@pytest.mark.parametrize("as_message", [False, True], ids=["text", "message"])
+def test_a_large_output_that_the_node_does_not_return_is_not_kept(tmp_path: Path, as_message: bool):
+    ran = Ran()
+
+    def fetch(what: str) -> str:
+        """Fetch a lot."""
+        return what * LARGEST
+
+    call: Any = {"what": "x"}
+    if as_message:
+        call = {"type": "tool_call", "name": "fetch", "args": call, "id": "call_of_mine"}
+    graph = called(fetch, call, ran)
+    shown = [heard(graph, Heard()).events[-1][2] for _ in range(2)]
+    expected = ("x" * LARGEST, OMITTED)
+    assert shown == [["message", text, "success"] if as_message else text for text in expected]
+    assert took(ran) == {"node": 1}
+    assert len(payloads(tmp_path / "m.db")) < 1000
 
 
 # -- what is pushed ----------------------------------------------------------------------------------------------------

@@ -35,7 +35,8 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.adapter import ambient, note_read
+from musubito.adapter import ambient, not_replayable, note_read
+from musubito.causes import Cause
 from musubito.identity.codecs import encode_value
 from musubito.identity.digest import argument_digests, content_digest, digest_input
 from musubito.identity.keys import effect_key, head
@@ -559,6 +560,21 @@ def test_why_a_stream_is_not_replayed_does_not_tell_what_it_gave(path):
         ("a chunk of it could not be kept as it was given",)
     ]
     assert SECRET.encode() not in bytes_of(path)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_why_a_step_is_never_replayed_does_not_tell_the_part(path, caplog, cause):
+    caplog.set_level(logging.INFO, "musubito")
+
+    @musubito_step(name=f"never {cause.code}")
+    def never(what):
+        not_replayable(cause.of(what))
+
+    with opened(path):
+        never(SECRET)
+    assert rows(path, "SELECT not_replayable FROM _executions") == [(cause.sentence,)]
+    assert SECRET.encode() not in bytes_of(path)
+    assert SECRET not in caplog.text
 
 
 def test_the_key_is_never_shown(path, caplog):

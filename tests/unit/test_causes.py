@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from musubito.causes import LONGEST, Cause, never_replayed
+from musubito.causes import LONGEST, Cause, never_replayed, without_part
 from musubito.store.base import FORGOTTEN
 
 NAMED = [cause for cause in Cause if cause is not Cause.OTHER]
@@ -34,6 +34,12 @@ def test_what_earlier_versions_stored(stored: str, cause: Cause, part: str | Non
     told = never_replayed(stored)
     assert (told.cause, told.says) == (cause.code, stored)
     assert part is None or told.part == part
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_a_sentence_without_its_part_still_tells_the_cause(cause: Cause) -> None:
+    assert without_part(cause.of("a secret")) == without_part(cause.of()) == cause.sentence
+    assert never_replayed(cause.sentence).cause == cause.code
 
 
 def test_a_part_is_one_short_line() -> None:

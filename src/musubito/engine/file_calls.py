@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from musubito.causes import Cause
 from musubito.engine.context import Frame, HandUp
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.effects import Aside
@@ -84,8 +83,6 @@ def take_files(
         found = yield from _looked(partial(read_by, files, semantics.ignore_files, where, wants_text))
         texts, why = found.texts, found.not_replayable
         reads += found.reads
-    if why is not None and engine.keyed is not None:
-        why = Cause.FILE_CHANGED.of()  # the whole text may name the file
     if reads or why is not None:
         digest = engine.digest_of_read
         stored = [each._replace(digest=digest(each.digest)) for each in reads]

@@ -20,9 +20,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from ormsgpack import Ext, packb, unpackb
 
 from musubito.contents.contents import Contents, Sealed
-from musubito.errors import ArtifactUnreadable
+from musubito.errors import ArtifactUnreadable, InputError
 from musubito.identity.codecs import nesting
-from musubito.identity.plain import TYPE, plain
+from musubito.identity.digest import digest_input
+from musubito.identity.plain import TYPE, plain, with_secrets
 from musubito.identity.secrets import scrubbed
 from musubito.store.base import InputLine, Ledger, Part, Readable
 from musubito.store.pieces import MOST, inflated, joined
@@ -34,6 +35,7 @@ __all__ = [
     "FileText",
     "Given",
     "Redact",
+    "arguments_as_stored",
     "digests_in",
     "in_pieces",
     "opened",
@@ -96,6 +98,22 @@ class Given(NamedTuple):
     def _shown(self, redact: Redact | None) -> Any:
         value = plain(self.packed, self.texts)
         return value if redact is None else redact(self.operation, value)
+
+
+def arguments_as_stored(redact: Redact | None, operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a function inside a step without what `redact` or the look of a secret hides.
+
+    The arguments are returned as they are if nothing in them is hidden. Nothing is left of arguments that cannot be
+    shown, or of which `redact` leaves no dict.
+    """
+    try:
+        given = digest_input(operation, arguments)
+    except InputError:
+        return {}
+    shown = Given(0, operation, given.digest, given.packed, given.texts).as_stored(redact)
+    if type(shown) is not dict:
+        return {}
+    return arguments if shown == with_secrets(given.packed, given.texts) else shown
 
 
 class FileText(NamedTuple):

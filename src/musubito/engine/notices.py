@@ -36,8 +36,7 @@ def say_why(operation: str, reason: ReplayReason, part: str, not_replayable: str
         LOGGER.info("%s ran though a result was stored: %s%s", operation, reason.says, part and f": {part}")
     if not_replayable is not None:
         never = never_replayed(not_replayable)
-        # Causes without a remedy are told apart by their sentences.
-        if _is_new(operation, never.cause if never.remedy else never.says):
+        if _is_new(operation, never.group):
             LOGGER.info("%s ran, and its result is never replayed: %s", operation, _with_remedy(never))
 
 

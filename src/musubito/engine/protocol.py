@@ -24,7 +24,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
-from musubito.causes import Cause
+from musubito.causes import Cause, without_part
 from musubito.contents.contents import ERROR, PLAIN, Sealed
 from musubito.engine import file_events, process
 from musubito.engine.context import NO_USAGE, Frame, HandUp, Scope, Turn, Usage, control_flow, suspends
@@ -287,8 +287,13 @@ def said(error: BaseException) -> str:
         said = str(error)
     except Exception as unsaid:
         said = f"its text cannot be had: {type(unsaid).__qualname__}"
+    return error_as_stored(f"{type(error).__qualname__}: {said}")
+
+
+def error_as_stored(text: str) -> str:
+    """Return the text of an error without secrets, no longer than `LONGEST_ERROR`."""
     # Cut twice: half a secret at the end of the text would no longer be recognised as one.
-    text = scrubbed(f"{type(error).__qualname__}: {said}"[: 2 * LONGEST_ERROR])[:LONGEST_ERROR]
+    text = scrubbed(text[: 2 * LONGEST_ERROR])[:LONGEST_ERROR]
     # No store holds lone surrogates.
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -448,7 +453,7 @@ class Story:
         """
         now: Returned[Fingerprint] | Raised = yield Probe(self.call.current)
         if isinstance(now, Raised):
-            return "its code, or what that holds, was changed while it ran, and cannot be identified any more"
+            return Cause.CODE_LOST.of()
         if now.value.digest == self.call.fingerprint.digest:
             return None
         names = parts_that_differ(self.call.fingerprint, now.value)
@@ -886,8 +891,6 @@ class Story:
     ) -> Telling[MusubitoResult[Any]]:
         frame = self.frame()
         payload, problem = _encode(self.call, self.given.classes, value)
-        if problem is not None and self.engine.keyed is not None:
-            problem = Cause.OUTPUT_NOT_STORABLE.of()  # the whole text may name parts of the value
         if payload is None:
             artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         else:
@@ -913,6 +916,8 @@ class Story:
                 # Even so, the store records that an effect was done.
                 not_replayable = Cause.STORE_FAILED.of(fault)
                 artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
+        if not_replayable is not None and self.engine.keyed is not None:
+            not_replayable = without_part(not_replayable)  # the part may show what the user stores
         if begun.moment is not None:
             attempts, told = self._attempts_before(), frame.used()
             commit = Commit(

@@ -19,7 +19,7 @@ from musubito.identity.kinds import JOINERS
 from musubito.identity.packing import Code
 from musubito.identity.secrets import HIDDEN, is_secret, scrubbed
 
-__all__ = ["TYPE", "plain", "without_secrets"]
+__all__ = ["TYPE", "plain", "with_secrets", "without_secrets"]
 
 TYPE: Final = "$type"
 """The key under which a dict names the type of the value that it shows."""
@@ -46,9 +46,18 @@ def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) 
 
     `texts` are the long texts that stand in the bytes, by their SHA-256. Other bytes raise `ArtifactUnreadable`.
     """
+    return _read(packed, texts, without_secrets)
+
+
+def with_secrets(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
+    """Return the same as `plain` with nothing hidden: only to find out whether `plain` hides something."""
+    return _read(packed, texts, lambda value: value)
+
+
+def _read(packed: bytes | memoryview, texts: Mapping[bytes, str] | None, clean: Callable[[Any], Any]) -> Any:
     reader = _Reader(texts or {})
     try:
-        return without_secrets(unpackb(packed, ext_hook=reader.ext))
+        return clean(unpackb(packed, ext_hook=reader.ext))
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ArtifactUnreadable(f"the bytes do not decode: {error}") from error
 

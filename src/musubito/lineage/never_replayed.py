@@ -65,9 +65,9 @@ def _stated(lineage: Lineage) -> list[Unreplayed]:
     groups: defaultdict[tuple[_Place, str], list[tuple[NeverReplayed, int, Cost]]] = defaultdict(list)
     for namespace, operation, says, count, milliseconds in rows:
         never = never_replayed(says)
-        # What has no cause of its own goes by what it says.
-        key = _Place(namespace, operation), never.cause if never.remedy or never.part else says
-        groups[key].append((never, count, Cost(milliseconds, tokens[namespace, operation, says])))
+        groups[_Place(namespace, operation), never.group].append(
+            (never, count, Cost(milliseconds, tokens[namespace, operation, says]))
+        )
     return [
         Unreplayed(
             *place,
