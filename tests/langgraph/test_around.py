@@ -497,7 +497,7 @@ def test_all_that_a_node_is_handed_is_copied_and_pickled_as_in_a_graph_that_is_n
         config: RunnableConfig = {"metadata": {"m": 1}, "tags": ["t"]}
         list(graph.stream({"q": "?"}, config, context={"u": 1}, stream_mode=["custom", "values"][not streams :]))
     bare_worked, wrapped_worked = worked
-    assert {"deepcopy of runtime", "asdict of runtime", "pickle of execution_info"} <= bare_worked
+    assert {"deepcopy of runtime", "asdict of runtime", "copy of callbacks"} <= bare_worked
     assert bare_worked - wrapped_worked == set()
 
 
@@ -515,6 +515,7 @@ def test_what_is_emitted_by_a_copied_runtime_is_emitted_again(how: str):
         assert [call.outcome for call in record.calls] == [outcome]
 
 
+@pytest.mark.skipif(not hasattr(langgraph.runtime, "ExecutionInfo"), reason="since LangGraph 1.1")
 @pytest.mark.parametrize("how", ["copy", "deepcopy", "pickle"])
 def test_what_looks_at_a_copy_of_what_tells_runs_apart_counts_it(how: str):
     ran = Ran()
