@@ -129,7 +129,9 @@ def without_message_ids(plain: Any) -> Any:
     """LangGraph saves what a task gave while it mints the ids of new messages in place: either may come first."""
     if isinstance(plain, dict):
         kept = {key: without_message_ids(item) for key, item in plain.items()}
-        return {**kept, "id": "<id or none>"} if str(plain.get("class")).endswith("Message") else kept
+        if not str(plain.get("class")).endswith("Message"):
+            return kept
+        return {**kept, "id": "<id or none>", "set": [each for each in plain.get("set", ()) if each != "id"]}
     return type(plain)(map(without_message_ids, plain)) if isinstance(plain, list | tuple) else plain
 
 
