@@ -339,9 +339,9 @@ def removed_messages(ran):
     return in_a_row(MessagesState, more, fewer, rewritten, only_one)
 
 
-@ZOO(hello)
+@ZOO(hello, since="1.1")
 def pushed_messages(ran):
-    """What it writes besides its return value is written again."""
+    """What it writes besides its return value is written again. LangGraph 1.0 tells only one handler of it."""
 
     def push(state):
         from langgraph.graph.message import push_message

@@ -108,7 +108,11 @@ APPLICATIONS: dict[str, App] = {
     "memories": App(
         [user('search_memory{"query": "tea"} Preference{"category": "food", "preference": "tea"} ' + "Long. " * 60)],
         [
-            ("You remember.", "You remember well.", ran("model", "model:model_to_tools", "summarize", "remember")),
+            (
+                "You remember.",
+                "You remember well.",
+                ran("model", "model:model_to_tools", "tools:tools_to_model", "summarize", "remember"),
+            ),
             ("Extract user preferences.", "Extract preferences.", ran("remember")),
         ],
         knows_user=True,
@@ -132,7 +136,7 @@ APPLICATIONS: dict[str, App] = {
     "router": App(
         [user('Write. Route{"step": "essay"}')],
         [
-            ("You are a teacher grading", "You are grading", ran("critique", "essay", "essay:should_continue")),
+            ("You are a teacher grading", "You are grading", ran("critique", "essay")),
             ("Route the input to a poem", "Send the input to a poem", ran("route")),
             ('"Write a poem."', '"Write a long poem."', ran()),
         ],
@@ -143,7 +147,7 @@ APPLICATIONS: dict[str, App] = {
             (
                 '    return f"results for {query}"',
                 '    return f"found for {query}"',
-                ran("agent", "replan", "replan:should_end"),
+                ran("agent", "replan"),
             ),
             ("come up with a simple", "come up with a", ran("planner")),
             ("Update your plan accordingly.", "Update your plan.", ran("replan")),
