@@ -117,7 +117,8 @@ class Plain:
             "class": type(error).__qualname__,
             "args": self(error.args),
             "str": self._text(str(error)),
-            "notes": self(getattr(error, "__notes__", [])),
+            # The tasks around the one that failed add their notes while events that show the error are on their way.
+            "notes": self(getattr(error, "__notes__", [])[:1]),
             "cause": error.__cause__ and self(error.__cause__),
         }
 
