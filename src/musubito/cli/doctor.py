@@ -46,7 +46,7 @@ class Check:
 @click.pass_context
 @says_what_is_wrong
 def command(ctx: click.Context, json_: bool) -> None:
-    """Whether the store is sound: schema, integrity, size, permissions, what was left behind.
+    """Tell whether the store is sound: schema, integrity, size, permissions, what was left behind.
 
     Whether all artifacts and inputs are what was stored is for 'musubito verify', which reads them all. Exit status 1
     if something is not as it should be.

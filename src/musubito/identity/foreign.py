@@ -40,7 +40,7 @@ class Shown(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """How objects of a class, and of the classes derived from it, are looked at."""
+    """The way to look at objects of a class and of the classes derived from it."""
 
     leaves_out: Callable[[Any, Walk], Collection[str]]
     """The names of fields that do not count, seen from this walk; `field.key` names a key of a dict in a field."""

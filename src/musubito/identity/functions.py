@@ -63,7 +63,7 @@ class Text(NamedTuple):
 
 
 class _How(NamedTuple):
-    """How a function uses a value that it reads."""
+    """The use that a function makes of a value that it reads."""
 
     called: bool
     given: bool

@@ -24,7 +24,7 @@ __all__ = ["JOINERS", "KINDS", "Joiner", "Kind"]
 
 
 class Kind(NamedTuple):
-    """How one type is encoded."""
+    """The encoding of one type."""
 
     code: int
     split: Callable[[Any], object]

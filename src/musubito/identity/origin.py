@@ -34,7 +34,7 @@ SITE = frozenset({"site-packages", "dist-packages"})
 
 
 class Origin(Enum):
-    """Whose code it is."""
+    """The owner of code."""
 
     USER = "user"
     STDLIB = "standard library"

@@ -79,7 +79,7 @@ def static(cls: type, name: str) -> Any:
 
 
 class Plan(NamedTuple):
-    """How the instances of one class are taken apart and rebuilt."""
+    """The way to take instances of one class apart and to rebuild them."""
 
     code: int
     name: tuple[str, str]

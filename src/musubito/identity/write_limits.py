@@ -29,7 +29,7 @@ SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Counte
 
 
 class Manner(NamedTuple):
-    """How code writes a place.
+    """The way in which code writes a place.
 
     `counts`: the code only adds to it. `lazily`: the code only makes what is missing. `cached`: a cached property does
     that.

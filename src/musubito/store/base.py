@@ -466,7 +466,7 @@ class EffectOutcome:
 
     @property
     def settles(self) -> bool:
-        """Whether the outcome is final: "done" or "failed"."""
+        """Tell whether the outcome is final: "done" or "failed"."""
         return self.outcome not in ("unknown", "withdrawn")
 
 

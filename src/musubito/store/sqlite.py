@@ -555,7 +555,7 @@ class SQLiteStorage:
 
     @property
     def claims_in_place(self) -> bool:
-        """Whether claims alone wait for no transaction, so that an event loop need not hand them to a thread."""
+        """Tell whether claims alone wait for no transaction, so that an event loop need not hand them to a thread."""
         return self._locks is not None
 
     def _claim(self, connection: _Connection, locks: ByteLocks, claim: Claim) -> Claimed | Busy | Done:
