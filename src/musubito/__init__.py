@@ -5,6 +5,10 @@ Lineage says which step ran, on which inputs, with which code, and from which up
 
 from __future__ import annotations
 
+from collections.abc import Callable  # noqa: F401 - for annotations, see below
+from typing import Any  # noqa: F401 - likewise
+
+from musubito.causes import NeverReplayed
 from musubito.contents.blobs import FolderBlobs
 from musubito.contents.objects import ObjectBlobs
 from musubito.engine.context import SCOPE as _SCOPE
@@ -34,6 +38,7 @@ from musubito.model import (
     ReplayReason,
     StepConfiguration,
     StepType,
+    T_co,  # noqa: F401 - for annotations, see below
 )
 from musubito.step import musubito_step
 from musubito.store.sqlite import SQLiteStorage
@@ -56,6 +61,7 @@ __all__ = [
     "MusubitoResult",
     "MusubitoStream",
     "MusubitoWarning",
+    "NeverReplayed",
     "NodeStatus",
     "NotReplayed",
     "ObjectBlobs",
@@ -92,3 +98,12 @@ def current_idempotency_key() -> str | None:
     """
     frame = _SCOPE.get().frame
     return None if frame is None else frame.idempotency_key
+
+
+# So tracebacks, pickles and documentation name the public place, and the code can move behind it. Annotations of the
+# classes are resolved in this module from now on, which is why it imports what they name.
+for _name in __all__:
+    _export = globals()[_name]
+    while _export is not None:
+        _export.__module__ = __name__
+        _export = getattr(_export, "__wrapped__", None)

@@ -23,7 +23,7 @@ from typing import Any
 from musubito.causes import Cause
 from musubito.engine.context import ANY, SCOPE, Ambient, Frame, HandUp, Run, Scope, Turn, add_control_flow
 from musubito.engine.current import current_engine, recording_engine
-from musubito.engine.drivers import arun, loop_is_watched, run
+from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import explained
 from musubito.engine.external import ANSWER
@@ -163,12 +163,12 @@ class _Standing:
 
 def run_story(story: Story) -> MusubitoResult[Any]:
     """Perform a call in this thread; raise what its function raised."""
-    return run(story.tell(), story.engine)
+    return drive(story.tell(), story.engine)
 
 
 async def run_story_async(story: Story) -> MusubitoResult[Any]:
     """Perform a call in this task; raise what its function raised."""
-    return await arun(story.tell(), story.engine)
+    return await drive_async(story.tell(), story.engine)
 
 
 async def off_loop(function: Callable[[], Any]) -> Any:

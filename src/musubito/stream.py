@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from musubito.causes import Cause
 from musubito.engine.context import SCOPE, HandUp, Scope
-from musubito.engine.drivers import arun, loop_is_watched, run
+from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import Find, Raised, Returned
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.external import EffectStory
@@ -130,7 +130,7 @@ class MusubitoStream(Generic[T]):
 
     def _stream(self) -> Iterator[T]:
         recording = self._recording()
-        begun: Any = run(recording.story.begin(), self._engine)
+        begun: Any = drive(recording.story.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             yield from self._given(begun.value)
@@ -152,12 +152,12 @@ class MusubitoStream(Generic[T]):
             outcome = Returned(recording.context.run(recording.kept))
         except BaseException as error:
             outcome = Raised(error)
-        self._result = run(recording.end(outcome), self._engine)
+        self._result = drive(recording.end(outcome), self._engine)
 
     async def _astream(self) -> AsyncIterator[T]:
         # Source texts are read from files, which would block the loop.
         recording = await asyncio.to_thread(self._recording) if loop_is_watched() else self._recording()
-        begun: MusubitoResult[Any] | Begun = await arun(recording.story.begin(), self._engine)
+        begun: MusubitoResult[Any] | Begun = await drive_async(recording.story.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             for chunk in self._given(begun.value):
@@ -339,11 +339,11 @@ class _Life:
                 outcome = await self._make_chunks()
             except GeneratorExit as error:
                 # The generator was dropped together with its loop: nothing can be awaited any more.
-                run(recording.end(Raised(error)), engine)
+                drive(recording.end(Raised(error)), engine)
                 raise
             except BaseException as error:
                 outcome = Raised(error)
-            self._ended.set_result(Returned(await arun(recording.end(outcome), engine)))
+            self._ended.set_result(Returned(await drive_async(recording.end(outcome), engine)))
         except BaseException as error:
             self._ended.set_result(Raised(error))
         _wake(self._answer)

@@ -10,5 +10,9 @@ from musubito_langgraph.runnable import musubito_runnable
 
 __all__ = ["musubito_graph", "musubito_plan", "musubito_runnable"]
 
+# The code can move behind the public names.
+for _export in (musubito_graph, musubito_plan, musubito_runnable):
+    _export.__module__ = __name__
+
 # LangGraph interrupts with the first, and a node leaves its graph with the second: neither is a failure.
 add_control_flow(GraphBubbleUp, leaving=(ParentCommand,))

@@ -20,7 +20,7 @@ from langchain_core.tools import BaseTool
 from musubito.errors import LOGGER
 from musubito.identity.description import fields_of
 from musubito.identity.installed import is_released
-from musubito.identity.origin import is_own
+from musubito.identity.own_names import is_own
 from musubito_langgraph import _compat
 
 __all__ = ["Homes", "homes_of"]

@@ -21,7 +21,7 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.engine.drivers import arun, run
+from musubito.engine.drivers import drive, drive_async
 from musubito.store.base import Commit, Release
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 
@@ -180,13 +180,13 @@ def test_a_sync_call_that_meets_an_async_flight_of_its_own_loop_runs_unrecorded(
                 await go_on.wait()
                 return call.function()
 
-            return await arun(engine.story(call._replace(function=function)).tell(), engine)
+            return await drive_async(engine.story(call._replace(function=function)).tell(), engine)
 
         async def main():
             task = asyncio.create_task(slowly())
             await begun.wait()
             # The task holds the flight and cannot go on before this thread gives the loop back.
-            value = run(engine.story(make(engine, (1,), {})).tell(), engine).value
+            value = drive(engine.story(make(engine, (1,), {})).tell(), engine).value
             go_on.set()
             assert (await task).value == value == 1
             return step(1).value

@@ -1,4 +1,4 @@
-"""Perform the requests of a call: `run` in this thread, `arun` on an event loop.
+"""Perform the requests of a call: `drive` in this thread, `drive_async` on an event loop.
 
 On an event loop, reads happen in place if the store waits for nobody (a WAL reader takes some microseconds). Writes
 happen on the engine's writer thread, all writes of one tick of the loop in one transaction. A write that has begun is
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
     from musubito.engine.protocol import Telling
 
-__all__ = ["arun", "loop_is_watched", "perform", "run"]
+__all__ = ["drive", "drive_async", "loop_is_watched", "perform"]
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def loop_is_watched() -> bool:
     return type(sqlite3.Connection.execute) is not MethodDescriptorType
 
 
-def run(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
+def drive(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
     """Perform the requests of a call in this thread, and return its value or raise its error."""
     try:
         result = _perform_from(story, story.send(None), engine)
@@ -161,7 +161,7 @@ def _from_the_step(error: BaseException) -> BaseException:
     return error
 
 
-async def arun(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
+async def drive_async(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
     """Perform the requests of a call in this task, and return its value or raise its error."""
     cancelled: asyncio.CancelledError | None = None
     result: T | Raised

@@ -19,7 +19,7 @@ from musubito.contents.contents import Contents
 from musubito.contents.keys import KeySource, key_for
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.context import SCOPE, Frame, Open, Run, Scope
-from musubito.engine.drivers import arun, loop_is_watched, run
+from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.ending import at_end
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.external import EffectStory
@@ -280,12 +280,12 @@ class MusubitoEngine:
 
     def perform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """Make one call of a sync step."""
-        return run(self.story(call, mode).tell(), self)
+        return drive(self.story(call, mode).tell(), self)
 
     async def aperform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """Make one call of an async step."""
         story = await asyncio.to_thread(self.story, call, mode) if loop_is_watched() else self.story(call, mode)
-        return await arun(story.tell(), self)
+        return await drive_async(story.tell(), self)
 
     def story(
         self,

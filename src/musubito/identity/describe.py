@@ -40,7 +40,8 @@ from musubito.identity.objects import (
     held_by_others,
     may_be_read,
 )
-from musubito.identity.origin import Origin, module_name
+from musubito.identity.origin import Origin, counted_name, module_name
+from musubito.identity.own_names import recorded_as
 from musubito.identity.patches import patches_linked, patches_of_module_linked
 from musubito.identity.settings import is_hash_of_its_name
 from musubito.identity.typing_objects import describe_typing, is_of_typing
@@ -162,11 +163,7 @@ def _step(walk: Walk, step: StepDefinition) -> Description:
 
 
 def _by_name(value: Any) -> Description:
-    return Description(
-        tokens("named", module_name(value), getattr(value, "__qualname__", type(value).__qualname__)),
-        [],
-        named=True,
-    )
+    return Description(tokens("named", *counted_name(value)), [], named=True)
 
 
 def _function(walk: Walk, value: FunctionType, name: str) -> Description:
@@ -175,7 +172,8 @@ def _function(walk: Walk, value: FunctionType, name: str) -> Description:
     It holds its closure, its defaults and the function that it wraps.
     """
     module = value.__globals__.get("__name__")
-    own = tokens("named", known_as(module) if isinstance(module, str) else "", value.__code__.co_qualname)
+    home = known_as(module) if isinstance(module, str) else ""
+    own = tokens("named", *recorded_as(home, value.__code__.co_qualname))
     walk.guard.attribute(value, "__code__", value.__code__)
     links = patches_of_module_linked(walk, module) if isinstance(module, str) else []
     if not value.__closure__ and not value.__dict__:
@@ -330,16 +328,7 @@ def _sortable(walk: Walk, value: Any, name: str) -> bytes:
     if is_atom(value):
         return b"0" + tokens(value)
     data = plain(walk, value, name)
-    return (
-        b"1" + data
-        if data is not None
-        else b"2"
-        + tokens(
-            module_name(value),
-            getattr(value, "__qualname__", type(value).__qualname__),
-            str(getattr(value, "name", "")),
-        )
-    )
+    return b"1" + data if data is not None else b"2" + tokens(*counted_name(value), str(getattr(value, "name", "")))
 
 
 def _in_order(walk: Walk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:

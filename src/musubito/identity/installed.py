@@ -25,7 +25,8 @@ from typing import Any, Final, NamedTuple
 from musubito.errors import LOGGER
 from musubito.identity.closure import CodePart
 from musubito.identity.normalise import tokens
-from musubito.identity.origin import Origin, Origins, is_own
+from musubito.identity.origin import Origin, Origins
+from musubito.identity.own_names import is_own
 
 __all__ = ["is_released", "parts_of_packages"]
 

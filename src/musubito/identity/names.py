@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
+from musubito.identity.own_names import is_own, recorded_as
+
 __all__ = ["SCRIPT", "Ambiguous", "functions_in", "known_as", "loaded", "name_of", "the_one_of", "was_sent"]
 
 SCRIPT: Final = "__main__"
@@ -52,7 +54,7 @@ def name_of(cls: type) -> tuple[str, str]:
     name = _QUALNAME(cls)
     module = known_as(module)
     if "." in name or _lies_in(loaded(module), name, cls):
-        return module, name
+        return recorded_as(module, name) if is_own(module) else (module, name)
     places = {
         place
         for function in functions_in(cls)

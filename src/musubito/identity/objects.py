@@ -38,7 +38,8 @@ from musubito.identity.mocks import describe_mock, is_mock
 from musubito.identity.names import known_as
 from musubito.identity.normalise import tokens
 from musubito.identity.once import kept_for_a_round
-from musubito.identity.origin import Origin, is_own, module_name
+from musubito.identity.origin import Origin, counted_name, module_name
+from musubito.identity.own_names import is_own
 from musubito.identity.place_reader import members_of_slots, value_of
 from musubito.identity.places import ELEMENTS, Described
 from musubito.identity.readers import order_of
@@ -493,7 +494,7 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
     if counts(walk, value):
         return [(label, walk.link(value, walk.called(value, name)))]
     walk.not_tracked(name, value)
-    links = [(label, tokens("type", module_name(type(value)), type(value).__qualname__))]
+    links = [(label, tokens("type", *counted_name(type(value))))]
     is_object = walk.origins.of_class(type(value)) is Origin.OTHER
     inner = _settings_of(walk, value, name) if is_object else _leaves(walk, value, "", name)
     for shown, each in inner:
@@ -716,4 +717,4 @@ class _Judgement:
 def not_tracked(walk: Walk, value: Any, name: str) -> Description:
     """Describe a value by its type alone, and list it as not tracked."""
     walk.not_tracked(name, value)
-    return Description(tokens("type", module_name(type(value)), type(value).__qualname__), [])
+    return Description(tokens("type", *counted_name(type(value))), [])

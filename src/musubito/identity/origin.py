@@ -24,11 +24,10 @@ from urllib.request import url2pathname
 
 from musubito.identity.names import SCRIPT, known_as, loaded
 from musubito.identity.once import kept_for_a_round
+from musubito.identity.own_names import is_own, recorded_as
 
-__all__ = ["Origin", "Origins", "home_of", "is_own", "module_name"]
+__all__ = ["Origin", "Origins", "counted_name", "home_of", "module_name"]
 
-OWN = frozenset({"musubito", "musubito_langgraph"})
-"""The top-level packages of Musubito."""
 SITE = frozenset({"site-packages", "dist-packages"})
 """Names of folders that hold installed packages."""
 
@@ -103,15 +102,16 @@ class Origins:
         return _of_path(file)
 
 
-def is_own(name: str) -> bool:
-    """Return whether a module of this name is Musubito's."""
-    return name.partition(".")[0] in OWN
-
-
 def module_name(thing: Any) -> str:
     """Return the name under which the `__module__` of a class or function counts, or "" if it is no text."""
     name = getattr(thing, "__module__", None)
     return known_as(name) if isinstance(name, str) else ""
+
+
+def counted_name(thing: Any) -> tuple[str, str]:
+    """Return the module and qualified name under which a class, function or method of a package counts."""
+    name = getattr(thing, "__qualname__", None)
+    return recorded_as(module_name(thing), name if isinstance(name, str) else type(thing).__qualname__)
 
 
 def home_of(function: Any) -> str:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.identity.names import Ambiguous, loaded, name_of
+from musubito.identity.own_names import now_called
 from musubito.identity.packing import Code, UnsupportedError
 from musubito.model import MusubitoResult
 
@@ -242,11 +243,12 @@ def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str
     reached = classes.get((module, qualname))
     if reached is not None:
         return reached
-    found: Any = loaded(module)
+    package, name = now_called(module, qualname)
+    found: Any = loaded(package)
     if found is None or ModuleType not in _MRO(type(found)):
         raise LookupError(f"the module {module!r} of class {qualname!r} is not imported")
     namespace: Mapping[str, Any] = object.__getattribute__(found, "__dict__")
-    for part in qualname.split("."):
+    for part in name.split("."):
         found = namespace.get(part)
         if type not in _MRO(type(found)):
             raise LookupError(f"there is no class {module}.{qualname}")
