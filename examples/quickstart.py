@@ -1,7 +1,14 @@
-"""The smallest use of Musubito: run it twice, and the second time nothing runs.
+"""Two steps side by side and a third that builds on both: run it twice, and the second time nothing runs.
 
-Two async functions are gathered, a third builds on both. Each says when it really runs. What is kept lies in
-.musubito/musubito.db.
+    $ python quickstart.py
+      running fetch_context ...
+      running fetch_policy ...
+      running summarize ...
+    Three customers asked for returns. For returns we give thirty days.
+    $ python quickstart.py
+    Three customers asked for returns. For returns we give thirty days.
+
+Edit the text that `fetch_policy` returns: it and `summarize` run. The results are in .musubito/musubito.db.
 """
 
 from __future__ import annotations
@@ -11,23 +18,23 @@ import asyncio
 from musubito import MusubitoResult, musubito_merge, musubito_step
 
 
-@musubito_step()
-async def fetch_context(question: str) -> str:
+@musubito_step
+async def fetch_context(topic: str) -> str:
     """Stand in for a search."""
     print("  running fetch_context ...")
     await asyncio.sleep(0.3)
-    return f"Three customers asked: {question}"
+    return f"Three customers asked for {topic}."
 
 
-@musubito_step()
+@musubito_step
 async def fetch_policy(topic: str) -> str:
-    """Stand in for a look into a handbook."""
+    """Stand in for a handbook."""
     print("  running fetch_policy ...")
     await asyncio.sleep(0.3)
-    return f"On {topic}: thirty days."
+    return f"For {topic} we give thirty days."
 
 
-@musubito_step()
+@musubito_step
 async def summarize(context: MusubitoResult[str], policy: MusubitoResult[str]) -> str:
     """Stand in for a model."""
     print("  running summarize ...")
@@ -36,14 +43,11 @@ async def summarize(context: MusubitoResult[str], policy: MusubitoResult[str]) -
 
 
 async def main() -> None:
-    """Gather, merge, print."""
-    context, policy = await asyncio.gather(fetch_context("can I return it?"), fetch_policy("returns"))
+    """Run both fetches at once, then summarize."""
+    context, policy = await asyncio.gather(fetch_context("returns"), fetch_policy("returns"))
     with musubito_merge(context, policy):
         summary = await summarize(context, policy)
-    print("context:", context.value)
-    print("policy: ", policy.value)
-    print("summary:", summary.value)
-    print("node:   ", summary.node_id)
+    print(summary.value)
 
 
 if __name__ == "__main__":
