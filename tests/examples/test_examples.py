@@ -1,0 +1,88 @@
+"""The examples print what `examples/README.md` shows, in new processes, as they do for a user."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import musubito
+
+LIBRARY = str(Path(musubito.__file__).parents[1])
+EXAMPLES = Path(__file__).parents[2] / "examples"
+README = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+SHOWN = dict(re.findall(r"^## (\S+)\.py\n.*?```console\n(.*?)```", README, re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """A copy that may be edited."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    return tmp_path / "examples"
+
+
+def start(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    if sys.platform == "darwin":
+        command = command.replace("sed -i ", "sed -i '' ")
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": LIBRARY, "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"}
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def output(folder: Path, command: str) -> str:
+    done = start(folder, command)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["quickstart", "research_graph", "memo"])
+def test_an_example_prints_what_is_shown(examples: Path, name: str) -> None:
+    commands = [each.partition("\n")[::2] for each in SHOWN[name].split("$ ")[1:]]
+    assert [(command, output(examples, command)) for command, _ in commands] == commands
+
+
+def test_in_a_cluster_each_step_runs_once(examples: Path) -> None:
+    first, second, third = output(examples, "python cluster.py").split("\n\n")[1:]
+    shown = [line.partition(": ")[2] for line in SHOWN["cluster"].splitlines()[1:]]
+    assert [batch.splitlines()[-2].partition(": ")[2] for batch in (first, second)] == shown[:2]
+    assert "was killed" in third
+    ran, replayed = map(int, re.findall(r"(\d+) steps ran, (\d+) were", third)[0])
+    assert ran + replayed == 40
+    assert ran <= 24
+    assert [batch.splitlines()[-1].strip() for batch in (first, second, third)] == ["no step ran twice"] * 3
+
+
+def test_the_demo_fits_a_terminal_and_shows_what_ran_and_what_it_cost(examples: Path) -> None:
+    lines = output(examples, "python demo.py").splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 80
+    # The demo starts the agent as the README does, so its test is the one of that section, too.
+    agent = [line for line in SHOWN["agent"].splitlines() if not line.startswith("$")]
+    assert [line for line in lines if line in agent] == agent
+    assert [line.split()[2] for line in lines if line.startswith("$ musubito")] == ["show", "why", "savings", "export"]
+    why = "\n".join(lines).partition("$ musubito why")[2].partition("$ musubito")[0]
+    assert "within 30 days" in why
+    assert "within 14 days" in why
+    assert any(re.match(r"Saved \$0\.\d+ \(351 tokens\).*spent \$0\.\d+ \(363 tokens\)", line) for line in lines)
+    assert "flowchart" in (examples.parent / ".demo" / "picture.mmd").read_text(encoding="utf-8")
+
+
+def test_the_demo_ends_with_an_error_if_a_replay_gives_another_answer(examples: Path) -> None:
+    program = (examples / "agent.py").read_text(encoding="utf-8")
+    (examples / "agent.py").write_text(program.replace("print(*(line_of", "print(uuid4(), *(line_of"), encoding="utf-8")
+    done = start(examples, "python demo.py")
+    assert done.returncode == 1
+    assert "the replay gives the answer of the run" in done.stderr
+
+
+def test_the_examples_are_short_and_each_is_listed() -> None:
+    files = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in EXAMPLES.glob("*.py")}
+    assert {name: lines for name, lines in files.items() if lines > 150} == {}
+    assert set(re.findall(r"^\| \[(\S+)\]\(\1\)", README, re.MULTILINE)) == set(files)
