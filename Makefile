@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test test-oldest real faults lint types bench soak clean
 
 help:
-	@echo 'make demo         the examples, twice and after an edit: what runs, what is replayed, and why'
+	@echo 'make demo         an agent, run, replayed and edited: what runs and why, what it costs and what is saved'
 	@echo 'make test         the tests'
 	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
 	@echo 'make real         graphs as people run them: production stores, servers, clients of models, packages'
@@ -74,7 +74,15 @@ $(VENV)/made:
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
+# pip tells each package in several lines, or with --quiet nothing for a minute. A dot for each says that it goes on.
+# What pip warns of and complains about goes past the pipe; its exit status does not, so it makes the target itself.
 $(VENV)/installed-%: pyproject.toml $(PINS) $(VENV)/made
-	@echo "Installing what '$*' needs"
-	@$(BIN)/python -m pip install --quiet --editable . --group $* $(PINS:%=--constraint %)
-	@touch $@
+	@rm -f $@; printf "Installing what '$*' needs "
+	@{ $(BIN)/python -m pip install --progress-bar off --editable . --group $* $(PINS:%=--constraint %) && touch $@; } | \
+	while read -r what which _; do \
+	  case "$$what $$which" in \
+	    Collecting*) printf .;; \
+	    'Installing collected') printf ' unpacking'; \
+	  esac; \
+	done
+	@echo; test -e $@

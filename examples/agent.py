@@ -1,7 +1,7 @@
 """Ask an agent that answers from files, and see what its tokens cost.
 
     python agent.py                                     a question about the pages in the folder handbook
-    python agent.py "What does the warranty cover?"     your own question
+    python agent.py "How long is the warranty?"         your own question
     python agent.py --folder FOLDER                     your own .md files
     python agent.py --model openai:gpt-4o-mini          with a chat model (needs langchain-openai)
 
