@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
-from musubito.store.base import Change, Claim, Claimed, Commit, Committed, Found, Keys
+from musubito.store.changes import Change, Claim, Commit, Committed, Moment
+from musubito.store.rows import CallKeys, Candidate
 
 __all__ = ["bulk_engine", "fill", "item"]
 
@@ -27,7 +28,7 @@ class Collecting(SQLiteStorage):
         self._collected: list[Change] = []
         self._numbers_given = count(1)
 
-    def newest(self, keys: Keys, namespace: str) -> Found | None:
+    def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         """Find nothing: every call is new."""
         return None
 
@@ -37,7 +38,7 @@ class Collecting(SQLiteStorage):
 
     def _answer(self, change: Change) -> object:
         if isinstance(change, Claim):
-            return Claimed(0, 0)
+            return Moment(0, 0)
         if isinstance(change, Commit):
             self._collected.append(change)
             if len(self._collected) >= TOGETHER:

@@ -15,9 +15,9 @@ from bench.goals import Difference, Ratio
 from bench.measure import Call, Sample, interleave
 from bench.rows import Row, engine_in, executions_in
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step
-from musubito.engine.external import EffectStory
+from musubito.engine.call import CallProtocol
+from musubito.engine.effects import EffectCall
 from musubito.engine.modes import Mode
-from musubito.engine.protocol import Story
 
 Function = Callable[[Any], Any]
 
@@ -89,7 +89,7 @@ def replay_text(folder: Path) -> dict[str, Sample]:
         return replayed(folder, functions, text_of(1_000_000, seed=2), calls=15)
 
 
-class Untold(Story):
+class Untold(CallProtocol):
     """A call of which the ledger is told nothing."""
 
     __slots__ = ()
@@ -101,11 +101,11 @@ class Untold(Story):
 class OfOneKind(MusubitoEngine):
     """An engine whose steps' stories are all of one kind."""
 
-    kind: type[Story] = Story
+    kind: type[CallProtocol] = CallProtocol
 
-    def story(self, call: Any, mode: Any = Mode.REPLAY, scope: Any = None, kinds: Any = None) -> Story:
+    def story(self, call: Any, mode: Any = Mode.REPLAY, scope: Any = None, kinds: Any = None) -> CallProtocol:
         """See `MusubitoEngine`."""
-        return super().story(call, mode, scope, (self.kind, EffectStory))
+        return super().story(call, mode, scope, (self.kind, EffectCall))
 
 
 def ledger(folder: Path) -> dict[str, Sample]:

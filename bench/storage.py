@@ -12,10 +12,10 @@ from bench.measure import Sample
 from bench.replay import conversation
 from bench.rows import Row
 from musubito import MusubitoEngine, SQLiteStorage
-from musubito.contents.compression import METHODS, compressed
-from musubito.identity.codecs import encode_value
 from musubito.lineage import Lineage
-from musubito.lineage.removal import give_back, prune
+from musubito.lineage.prune import give_back, prune
+from musubito.payloads.compression import METHODS, compressed
+from musubito.values.artifact_codec import encode_value
 
 NODES: Final = 1_000_000
 

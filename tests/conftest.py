@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from musubito.lineage import removal
+from musubito.lineage import prune
 
 # No deadline: on a shared machine the slowest example is slow for reasons of its own.
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,5 +22,5 @@ def _apart() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MUSUBITO_URL", "MUSUBITO_MODE", "MUSUBITO_BLOBS"):
             patch.delenv(name, raising=False)
-        patch.setattr(removal, "UNTIL_SAID", 0.0)
+        patch.setattr(prune, "UNTIL_SAID", 0.0)
         yield

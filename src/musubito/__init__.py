@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable  # noqa: F401 - for annotations, see below
 from typing import Any  # noqa: F401 - likewise
 
+from musubito.api.merge import musubito_merge
+from musubito.api.runs import CallRecord, RunRecord, record_usage, run
+from musubito.api.step import musubito_step
+from musubito.api.stream import MusubitoStream
 from musubito.causes import NeverReplayed
-from musubito.contents.blobs import FolderBlobs
-from musubito.contents.objects import ObjectBlobs
-from musubito.engine.context import SCOPE as _SCOPE
-from musubito.engine.current import use_musubito_engine
 from musubito.engine.engine import MusubitoEngine
+from musubito.engine.engine_in_use import use_musubito_engine
 from musubito.engine.explain import Explanation
+from musubito.engine.scope import SCOPE as _SCOPE
 from musubito.errors import (
     ArtifactUnreadable,
     EffectOutcomeUnknown,
@@ -27,8 +29,6 @@ from musubito.errors import (
     StoreError,
     WrongKey,
 )
-from musubito.ledger import CallRecord, RunRecord, record_usage, run
-from musubito.merge import musubito_merge
 from musubito.model import (
     EffectHappened,
     EffectNeverHappened,
@@ -40,9 +40,9 @@ from musubito.model import (
     StepType,
     T_co,  # noqa: F401 - for annotations, see below
 )
-from musubito.step import musubito_step
-from musubito.store.sqlite import SQLiteStorage
-from musubito.stream import MusubitoStream
+from musubito.payloads.blobs import FolderBlobs
+from musubito.payloads.object_store import ObjectBlobs
+from musubito.store.sqlite.storage import SQLiteStorage
 
 __version__ = "0.4.0"
 

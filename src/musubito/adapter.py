@@ -4,7 +4,7 @@ A framework calls functions of its own accord, and passes them things that are n
 a store. An adapter makes steps of such functions and tells the core about them:
 
 - `Operation` is a step, and `SCOPE` holds the place of each call.
-- `Ambient` returns the inputs around a call. The core adds them to the identity of every step in scope.
+- `AmbientContext` returns the inputs around a call. The core adds them to the identity of every step in scope.
 - `note_read` records a read. The core checks it again before a replay.
 - `not_replayable` reports something that no replay can repeat. The core then replays no step that was open.
 """
@@ -21,48 +21,58 @@ from functools import cache
 from typing import Any
 
 from musubito.causes import Cause
-from musubito.engine.context import ANY, SCOPE, Ambient, Frame, HandUp, Run, Scope, Turn, add_control_flow
-from musubito.engine.current import current_engine, recording_engine
+from musubito.code.describers.object_policies import Shown, register_display, register_policy, register_source
+from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.syntax.source import register_source_text
+from musubito.engine.call import CANCELLATIONS, Call, CallProtocol, error_as_stored, forced
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
+from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
+from musubito.engine.effects import ANSWER
 from musubito.engine.engine import MusubitoEngine
+from musubito.engine.engine_in_use import current_engine, recording_engine
 from musubito.engine.explain import explained
-from musubito.engine.external import ANSWER
-from musubito.engine.inputs import arguments_as_stored
-from musubito.engine.looking import LookingEngine
 from musubito.engine.modes import Mode, current_mode, mode_named
-from musubito.engine.protocol import CANCELLATIONS, Call, Story, error_as_stored, forced
-from musubito.engine.question import QUESTIONS, EffectQuestion, Question
+from musubito.engine.read_only_engine import ReadOnlyEngine
+from musubito.engine.recorded_inputs import arguments_as_stored
+from musubito.engine.scope import (
+    ANY,
+    SCOPE,
+    AmbientContext,
+    Dependencies,
+    Frame,
+    Run,
+    Scope,
+    SiblingOrder,
+    add_control_flow,
+)
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import at_line_of_user, warn
-from musubito.identity.digest import digest_input
-from musubito.identity.fingerprint import CodeTracker, Fingerprint
-from musubito.identity.foreign import Shown, register_display, register_kind, register_source
-from musubito.identity.source import bring
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
-from musubito.store.base import Attempted, Read
+from musubito.store.rows import ExternalRead, SampleRef
+from musubito.values.digest import digest_input
 
 __all__ = [
     "ANSWER",
     "ANY",
     "CANCELLATIONS",
-    "QUESTIONS",
+    "DRY_RUNS",
     "SCOPE",
-    "Ambient",
-    "Attempted",
+    "AmbientContext",
     "Call",
+    "CallProtocol",
     "Cause",
-    "EffectQuestion",
+    "DryRun",
+    "EffectDryRun",
     "Fingerprint",
     "Frame",
-    "LookingEngine",
     "Mode",
     "Operation",
-    "Question",
+    "ReadOnlyEngine",
     "Run",
+    "SampleRef",
     "Scope",
     "Shown",
-    "Story",
-    "Turn",
+    "SiblingOrder",
     "add_control_flow",
     "ambient",
     "arguments_as_stored",
@@ -82,7 +92,7 @@ __all__ = [
     "ran_unrecorded",
     "recording_engine",
     "register_display",
-    "register_kind",
+    "register_policy",
     "register_source",
     "run_story",
     "run_story_async",
@@ -126,7 +136,7 @@ class Operation:
         code: Fingerprint,
         arguments: Mapping[str, object],
         function: Callable[[], Any],
-        turn: Turn | None = None,
+        turn: SiblingOrder | None = None,
         again: Callable[[], Mapping[str, object]] | None = None,
         why_not: str | None = None,
         output_at: tuple[str, ...] = (),
@@ -146,7 +156,7 @@ class Operation:
 
 
 def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:
-    bring(statements)
+    register_source_text(statements)
     return cls(*made_of)
 
 
@@ -161,14 +171,14 @@ class _Standing:
         raise TypeError("a step of an adapter is run by its framework")
 
 
-def run_story(story: Story) -> MusubitoResult[Any]:
+def run_story(story: CallProtocol) -> MusubitoResult[Any]:
     """Perform a call in this thread; raise what its function raised."""
-    return drive(story.tell(), story.engine)
+    return drive(story.run(), story.engine)
 
 
-async def run_story_async(story: Story) -> MusubitoResult[Any]:
+async def run_story_async(story: CallProtocol) -> MusubitoResult[Any]:
     """Perform a call in this task; raise what its function raised."""
-    return await drive_async(story.tell(), story.engine)
+    return await drive_async(story.run(), story.engine)
 
 
 async def off_loop(function: Callable[[], Any]) -> Any:
@@ -194,7 +204,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def ambient(around: Ambient) -> Iterator[None]:
+def ambient(around: AmbientContext) -> Iterator[None]:
     """Put this ambient around the steps that are called inside, at any depth."""
     token = SCOPE.set(SCOPE.get()._replace(ambient=around))
     try:
@@ -212,7 +222,7 @@ def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = No
     frame = SCOPE.get().frame or body
     if frame is not None:
         digest = frame.engine.digest_of_read(digest)
-        _propagate(HandUp((), (Read(kind, key, digest),), None, None, None, samples=False), body)
+        _propagate(Dependencies((), (ExternalRead(kind, key, digest),), None, None, None, samples=False), body)
 
 
 def not_replayable(why: str, body: Frame | None = None) -> None:
@@ -220,13 +230,13 @@ def not_replayable(why: str, body: Frame | None = None) -> None:
 
     `body`: see `note_read`. Outside a step nothing happens.
     """
-    _propagate(HandUp((), (), None, None, why, samples=False), body)
+    _propagate(Dependencies((), (), None, None, why, samples=False), body)
 
 
-def _propagate(dependencies: HandUp, body: Frame | None) -> None:
+def _propagate(dependencies: Dependencies, body: Frame | None) -> None:
     here = SCOPE.get().frame
     if here is not None:
-        here.take(dependencies)
+        here.absorb(dependencies)
     elif body is not None:
         for frame in body.engine.open.within(body) or [body]:
-            frame.take(dependencies)
+            frame.absorb(dependencies)

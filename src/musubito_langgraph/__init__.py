@@ -5,7 +5,7 @@ from __future__ import annotations
 from musubito.adapter import add_control_flow
 from musubito_langgraph._compat import GraphBubbleUp, ParentCommand
 from musubito_langgraph.graph import musubito_graph
-from musubito_langgraph.plan import musubito_plan
+from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.runnable import musubito_runnable
 
 __all__ = ["musubito_graph", "musubito_plan", "musubito_runnable"]

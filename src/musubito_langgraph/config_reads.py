@@ -60,9 +60,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
 from musubito.adapter import Cause, Fingerprint, not_replayable
-from musubito.identity.source import source_of
+from musubito.code.syntax.source import source_of
 from musubito_langgraph._compat import READ, Pregel, nothing, runtime_in, with_read
-from musubito_langgraph.policy import KEY, VOLATILE
+from musubito_langgraph.settings import KEY, VOLATILE
 
 __all__ = [
     "ABOUT",

@@ -15,10 +15,10 @@ from musubito import MusubitoEngine, MusubitoError, StepConfiguration
 from musubito.adapter import check_inputs
 from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat
+from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
 from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
-from musubito_langgraph.parents import LINEAGE, LineageChannel, LineageWrite
-from musubito_langgraph.plan import musubito_plan
-from musubito_langgraph.policy import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
+from musubito_langgraph.planning.plan import musubito_plan
+from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
 from musubito_langgraph.tasks import recorded_entrypoint
 
 __all__ = ["musubito_graph", "plan_of", "wrapped_compiled"]

@@ -22,8 +22,8 @@ from typing import Any, Final
 from langchain_core.language_models import BaseLanguageModel
 
 from musubito.adapter import Fingerprint
-from musubito.identity.classes import fields_declared
-from musubito.identity.source import parsed
+from musubito.code.describers.classes import fields_declared
+from musubito.parsing import parsed
 
 __all__ = ["ALL", "REPORTS", "Reports", "reports_read"]
 

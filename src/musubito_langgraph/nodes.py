@@ -18,15 +18,14 @@ from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_kind
+from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_policy
 from musubito_langgraph import _compat
-from musubito_langgraph.around import given_whole
-from musubito_langgraph.failures import identity_of_error
-from musubito_langgraph.parents import (
+from musubito_langgraph.ambient_inputs import given_whole
+from musubito_langgraph.lineage_channel import (
     RELEASED,
-    Inside,
-    Origin,
-    Standing,
+    SubgraphContext,
+    TaskContext,
+    UpstreamRef,
     external,
     inside,
     is_let_go,
@@ -36,15 +35,16 @@ from musubito_langgraph.parents import (
     surrounding,
     turn_of,
 )
-from musubito_langgraph.policy import Settings, invocation_of
+from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, reaches
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
+from musubito_langgraph.settings import Settings, invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn
-from musubito_langgraph.steps import Attempt, Place, RecordedStep, reaches
 from musubito_langgraph.tasks import recorded_calls
+from musubito_langgraph.tool_failures import identity_of_error
 from musubito_langgraph.tools import recorded_tools, seen_by_tools
 
 if TYPE_CHECKING:
-    from musubito.identity.closure import Walk
+    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["Node", "recorded_branch", "recorded_node"]
 
@@ -73,7 +73,7 @@ class Node:
         """Return the name that the lineage knows the node by."""
         return f"{self.graph}/{self.path}"
 
-    def run(self, standing: Standing | None) -> Callable[[MusubitoEngine, Scope], Run]:
+    def run(self, standing: TaskContext | None) -> Callable[[MusubitoEngine, Scope], Run]:
         """Return a function that finds the run of a task of this node."""
         if standing is None:
             return self._run_of_its_own
@@ -82,7 +82,7 @@ class Node:
     def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
         return scope.run if scope.engine is engine and scope.run is not None else engine.new_run(self.graph)
 
-    def parents(self, standing: Standing | None, number: int = 0) -> tuple[Origin, ...]:
+    def parents(self, standing: TaskContext | None, number: int = 0) -> tuple[UpstreamRef, ...]:
         """Return the parents of a task of this node, or of a part of the task.
 
         The first part of a sequence has the parents of the task; any other part has the part before it as its parent.
@@ -93,23 +93,23 @@ class Node:
             return parents_of(standing, self.name, self.triggers)
         return standing.loop.done.get(f"{standing.task}:{number}") or (external("a part of", self.name, str(number)),)
 
-    def place(self, standing: Standing | None, number: int = 0) -> Place:
+    def place(self, standing: TaskContext | None, number: int = 0) -> CallSite:
         """Return the place of a task of this node, or of a part of the task."""
         parents = self.parents(standing, number)
         turn = partial(turn_of, standing) if number == 0 else None
-        return Place(parents, self.run(standing), turn, self.is_released(standing, parents))
+        return CallSite(parents, self.run(standing), turn, self.is_released(standing, parents))
 
-    def is_released(self, standing: Standing | None, parents: Sequence[Origin]) -> bool:
+    def is_released(self, standing: TaskContext | None, parents: Sequence[UpstreamRef]) -> bool:
         """Tell whether somebody's answer to an interrupt, or to a stop before this task, released the task."""
         return standing is not None and (any(parent.releases for parent in parents) or is_let_go(standing))
 
-    def tries(self, standing: Standing | None, fails: Callable[[], tuple[Origin, ...]]) -> None:
+    def tries(self, standing: TaskContext | None, fails: Callable[[], tuple[UpstreamRef, ...]]) -> None:
         """Note the function that returns the steps that failed, for the case that this task fails."""
         if standing is not None:
             standing.loop.tried[_compat.place_of_task(standing.config)] = (standing.task, fails)
 
     def came_to_be(
-        self, standing: Standing | None, origins: tuple[Origin, ...], number: int = 0, count: int = 1
+        self, standing: TaskContext | None, origins: tuple[UpstreamRef, ...], number: int = 0, count: int = 1
     ) -> None:
         """Note the parents of what follows this task, or of what follows one of its parts."""
         if standing is not None:
@@ -159,10 +159,10 @@ def _element(
     return NodeRunnable(bound, node, number, count, _step(bound, node, name))
 
 
-def _step(code: Any, node: Node, name: str, state_of: Any = None) -> RecordedStep:
+def _step(code: Any, node: Node, name: str, state_of: Any = None) -> GraphStep:
     anew = _compat.is_tool_node(code) and not node.has_its_own_say
     calls = recorded_calls(node)
-    return RecordedStep(name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
+    return GraphStep(name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class RecordedCallable(StandIn):
 
     musubito_behind: Any
     musubito_node: Node
-    musubito_step: RecordedStep
+    musubito_step: GraphStep
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Return what the function returns, or what it returned earlier."""
@@ -231,12 +231,12 @@ class RecordedCallable(StandIn):
         return output
 
 
-def _of_stand_in(value: StandIn, walk: Walk) -> set[str]:
+def _of_stand_in(value: StandIn, walk: ReachabilityWalk) -> set[str]:
     reaches(walk, vars(value).get("musubito_step"))
     return vars(value).keys() - {BEHIND}
 
 
-register_kind(StandIn, _of_stand_in)
+register_policy(StandIn, _of_stand_in)
 
 
 def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
@@ -273,7 +273,13 @@ def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[
 
 
 def _came_to_be(
-    runnable: Any, node: Node, standing: Standing | None, attempt: Attempt, output: Any, number: int = 0, count: int = 1
+    runnable: Any,
+    node: Node,
+    standing: TaskContext | None,
+    attempt: NodeCall,
+    output: Any,
+    number: int = 0,
+    count: int = 1,
 ) -> None:
     # An approval is used up by the tool that did what was approved, so a tool node releases nothing that follows.
     origins = attempt.begun()
@@ -296,27 +302,27 @@ def _came_to_be(
 class NodeRunnable(RecordedRunnable):
     """A Runnable that is a node, or one of the `count` parts of a sequence that is a node."""
 
-    def __init__(self, bound: Runnable[Any, Any], node: Node, number: int, count: int, step: RecordedStep) -> None:
+    def __init__(self, bound: Runnable[Any, Any], node: Node, number: int, count: int, step: GraphStep) -> None:
         super().__init__(bound, step)
         _compat.drawn_as(self, bound)
         self._node = node
         self._number = number
         self._count = count
 
-    def _place(self, config: RunnableConfig) -> Place:
+    def _place(self, config: RunnableConfig) -> CallSite:
         return self._node.place(standing_in(config), self._number)
 
-    def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> Attempt:
+    def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         attempt = super()._attempt(value, config, kwargs)
         self._node.tries(standing_in(attempt.config), attempt.begun)
         return attempt
 
-    def _ended(self, attempt: Attempt, output: Any) -> None:
+    def _ended(self, attempt: NodeCall, output: Any) -> None:
         standing = standing_in(attempt.config)
         _came_to_be(self._runnable, self._node, standing, attempt, output, self._number, self._count)
 
 
-register_kind(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *of_recorded(value, walk)))
+register_policy(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *of_recorded(value, walk)))
 
 
 # -- subgraphs ---------------------------------------------------------------------------------------------------------
@@ -345,7 +351,7 @@ class Subgraph(Runnable[Any, Any]):
         """Return the name of the graph."""
         return str(self._graph.get_name(suffix, name=name))
 
-    def _around(self, config: RunnableConfig) -> tuple[Inside | None, Scope]:
+    def _around(self, config: RunnableConfig) -> tuple[SubgraphContext | None, Scope]:
         scope, invocation = SCOPE.get(), invocation_of(config)
         if invocation.mode is Mode.OFF:
             return None, scope
@@ -355,11 +361,11 @@ class Subgraph(Runnable[Any, Any]):
         parents = self._node.parents(standing, self._number)
         if self._node.is_released(standing, parents):
             parents = tuple(parent._replace(releases=True) for parent in parents) or (RELEASED,)
-        within = Inside(parents)
+        within = SubgraphContext(parents)
         self._node.tries(standing, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
-    def _left(self, config: RunnableConfig, within: Inside | None) -> None:
+    def _left(self, config: RunnableConfig, within: SubgraphContext | None) -> None:
         if within is not None:
             self._node.came_to_be(standing_in(config), within.ends(), self._number, self._count)
 
@@ -418,12 +424,12 @@ class Subgraph(Runnable[Any, Any]):
             self._left(config, within)
 
 
-def _of_subgraph(value: Subgraph, walk: Walk) -> tuple[str, ...]:
+def _of_subgraph(value: Subgraph, walk: ReachabilityWalk) -> tuple[str, ...]:
     walk.steps.add(f"{value._node.operation}/{ANY}")
     return ("_node",)
 
 
-register_kind(Subgraph, _of_subgraph)
+register_policy(Subgraph, _of_subgraph)
 
 
 # -- conditional edges -------------------------------------------------------------------------------------------------
@@ -432,7 +438,7 @@ register_kind(Subgraph, _of_subgraph)
 def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compat.BranchSpec:
     """Return a conditional edge that decides as this one does, as a step."""
     path: Any = branch.path
-    step = RecordedStep(f"{node.operation}:{name}", path, node.semantics, node.settings, state_of=path)
+    step = GraphStep(f"{node.operation}:{name}", path, node.semantics, node.settings, state_of=path)
     if isinstance(path, _compat.RunnableCallable):
         path = Answering(path)
     return branch._replace(path=Router(path, node, step))
@@ -441,16 +447,16 @@ def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compa
 class Router(RecordedRunnable):
     """The function that decides on a conditional edge; its parent is the node that the edge comes from."""
 
-    def __init__(self, path: Runnable[Any, Any], node: Node, step: RecordedStep) -> None:
+    def __init__(self, path: Runnable[Any, Any], node: Node, step: GraphStep) -> None:
         super().__init__(path, step)
         self._node = node
 
-    def _place(self, config: RunnableConfig) -> Place:
+    def _place(self, config: RunnableConfig) -> CallSite:
         standing = standing_in(config)
         if standing is not None and self._node.name == "__start__":
             # New input begins new samples: the samples that its thread was given before do not count any more.
             standing.loop.known.clear()
-        return Place(origins_of(standing, config, self._node.name), self._node.run(standing))
+        return CallSite(origins_of(standing, config, self._node.name), self._node.run(standing))
 
 
-register_kind(Router, lambda value, walk: ("_node", *of_recorded(value, walk)))
+register_policy(Router, lambda value, walk: ("_node", *of_recorded(value, walk)))

@@ -28,17 +28,17 @@ from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.aiter import aclosing
 
 from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfiguration, StepType
-from musubito.adapter import SCOPE, Call, Mode, Scope, off_loop, ran_unrecorded, register_kind
-from musubito.identity.names import known_as
-from musubito.stream import Recording
+from musubito.adapter import SCOPE, Call, Mode, Scope, off_loop, ran_unrecorded, register_policy
+from musubito.api.stream import Recording
+from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
-from musubito_langgraph.messages import encodable, restored
-from musubito_langgraph.policy import SAMPLE, Settings, calling_module, checked_engine, invocation_of
-from musubito_langgraph.steps import ANYWHERE, Attempt, Place, RecordedStep, added, reaches, within
-from musubito_langgraph.watch import Events
+from musubito_langgraph.id_renaming import encodable, restored
+from musubito_langgraph.node_call import ANYWHERE, CallSite, GraphStep, NodeCall, added, reaches, within
+from musubito_langgraph.recorder.events import EventRecorder
+from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
 if TYPE_CHECKING:
-    from musubito.identity.closure import Walk
+    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["RecordedRunnable", "musubito_runnable", "of_recorded"]
 
@@ -48,19 +48,19 @@ T = TypeVar("T")
 class RecordedRunnable(Runnable[Any, Any]):
     """A Runnable that does what another Runnable does, as a step. It needs its whole input before it begins."""
 
-    def __init__(self, runnable: Runnable[Any, Any], step: RecordedStep) -> None:
+    def __init__(self, runnable: Runnable[Any, Any], step: GraphStep) -> None:
         self._runnable = runnable
         self._step = step
         self.name = getattr(runnable, "name", None) if _is_there(runnable) else None
 
     # -- where it stands; for those that are nodes ---------------------------------------------------------------------
-    def _place(self, config: RunnableConfig) -> Place:
+    def _place(self, config: RunnableConfig) -> CallSite:
         return ANYWHERE
 
-    def _ended(self, attempt: Attempt, output: Any) -> None:
+    def _ended(self, attempt: NodeCall, output: Any) -> None:
         """Learn the output of a call; subclasses note it."""
 
-    def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> Attempt:
+    def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         others = {"keywords": kwargs} if kwargs else None
         whole = ensure_config(config)
         return self._step.attempt(value, whole, self._place(whole), others, config or {})
@@ -335,12 +335,12 @@ class _Stream(MusubitoStream[Any]):
     """A stream that shares its stored results with `invoke`."""
 
     def __init__(
-        self, attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Any], *, is_async: bool
+        self, attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Any], *, is_async: bool
     ) -> None:
         self._attempt = attempt
         self._runnable = runnable
         self._go = go
-        self._events: Events | None = None
+        self._events: EventRecorder | None = None
         self._engine_of, scope = attempt.standing()
         mode = attempt._invocation.mode
         super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, mode, is_async=is_async)
@@ -377,7 +377,7 @@ class _Stream(MusubitoStream[Any]):
 
 
 def _stream_of(
-    attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Iterator[Any]]
+    attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Iterator[Any]]
 ) -> Generator[Any]:
     """Yield the chunks of a call, and record them unless the call is not to be recorded or cannot be recorded."""
     if not attempt.is_recorded:
@@ -404,7 +404,7 @@ def _stream_of(
 
 
 async def _astream_of(
-    attempt: Attempt, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], AsyncIterator[Any]]
+    attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], AsyncIterator[Any]]
 ) -> AsyncIterator[Any]:
     """Yield the chunks of a call, as `_stream_of` does."""
     if not attempt.is_recorded:
@@ -466,20 +466,20 @@ class MusubitoRunnable(RecordedRunnable):
         return recorded
 
 
-def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
+def of_recorded(value: RecordedRunnable, walk: ReachabilityWalk) -> tuple[str, ...]:
     """Return the names of the fields that do not count for code that reaches the Runnable."""
     reaches(walk, value._step)
     return ("_step",)
 
 
 for cls in (RecordedRunnable, MusubitoRunnable):
-    register_kind(cls, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
+    register_policy(cls, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
 
 
 def _recorded(runnable: Runnable[Any, Any], settings: Settings, name: str | None = None) -> MusubitoRunnable:
     name = name or _name_of(runnable)
     semantics = settings.semantics(name)
-    return MusubitoRunnable(runnable, RecordedStep(name, runnable, semantics, settings))
+    return MusubitoRunnable(runnable, GraphStep(name, runnable, semantics, settings))
 
 
 @overload
@@ -521,6 +521,6 @@ def musubito_runnable(
     checked_engine(engine)
     if semantics is not None and not isinstance(semantics, StepConfiguration):
         raise TypeError(f"semantics must be a StepConfiguration, not {semantics!r}")
-    name = f"{known_as(runnable.__module__)}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None
+    name = f"{canonical_module(runnable.__module__)}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None
     settings = Settings(engine=engine, default=semantics or SAMPLE, home=calling_module())
     return _recorded(coerce_to_runnable(runnable), settings, name)

@@ -13,7 +13,7 @@ before it runs:
    class (`Keys.of`).
 
 LangGraph gives the whole state to a Runnable that a function returns. Such an execution has read the rest of the state,
-which is compared before a replay (`musubito_langgraph.around.given_whole`).
+which is compared before a replay (`musubito_langgraph.ambient_inputs.given_whole`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from musubito.adapter import Fingerprint
-from musubito.identity.functions import text_of
-from musubito.identity.occurrences import Occurrences
-from musubito.identity.origin import Origin, Origins
-from musubito.identity.records import MISSING, static
+from musubito.code.describers.functions import text_of
+from musubito.code.ownership import Owner, Owners
+from musubito.code.syntax.occurrences import Occurrences
+from musubito.values.class_instances import MISSING, static
 from musubito_langgraph import _compat
 
 __all__ = ["Keys", "keys_read"]
@@ -99,7 +99,7 @@ def keys_read(step: Any, code: Fingerprint, around: Iterable[Fingerprint], home:
     except KeyError:
         if len(_KEPT) >= MOST_KEPT:
             _KEPT.clear()
-        reads = [_uses_of(each, 0, code, Origins(home)) for each in _compat.functions_of(step)]
+        reads = [_uses_of(each, 0, code, Owners(home)) for each in _compat.functions_of(step)]
         keys = _KEPT[code.digest] = _together(reads)
         return keys
 
@@ -114,7 +114,7 @@ def _together(reads: list[_Uses | None]) -> Keys | None:
     )
 
 
-def _uses_of(function: Any, place: int, code: Fingerprint, origins: Origins) -> _Uses | None:
+def _uses_of(function: Any, place: int, code: Fingerprint, origins: Owners) -> _Uses | None:
     """Return the uses of the positional argument at `place`; None if the function is not the user's or has no text."""
     kind = type(function)
     if kind is functools.partial:
@@ -125,7 +125,7 @@ def _uses_of(function: Any, place: int, code: Fingerprint, origins: Origins) -> 
         return _uses_of(called, place + 1, code, origins) if type(called) is FunctionType else None
     text, own = text_of(function), function.__code__
     words = code.words | text.words
-    if text.source is None or place >= own.co_argcount or origins.of_function(function) is not Origin.USER:
+    if text.source is None or place >= own.co_argcount or origins.of_function(function) is not Owner.USER:
         return None
     if words & UNNAMED or words & _compat.READS_STATE or not QUERIES.isdisjoint(own.co_names):
         return None

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
-from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_kind
-from musubito.identity.fingerprint import CodeTracker
-from musubito.identity.source import bring
+from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_policy
+from musubito.code.fingerprint import CodeTracker
+from musubito.code.syntax.source import register_source_text
 from musubito_langgraph import _compat
-from musubito_langgraph.around import Around
-from musubito_langgraph.fingerprint import of_runnable
-from musubito_langgraph.parents import standing_in
-from musubito_langgraph.policy import invocation_of
-from musubito_langgraph.steps import Place, RecordedStep, counted_keys, within
-from musubito_langgraph.watch import watched
+from musubito_langgraph.ambient_inputs import NodeAmbient
+from musubito_langgraph.lineage_channel import standing_in
+from musubito_langgraph.node_call import CallSite, GraphStep, counted_keys, within
+from musubito_langgraph.object_policies import of_runnable
+from musubito_langgraph.recorder.events import watched
+from musubito_langgraph.settings import invocation_of
 
 if TYPE_CHECKING:
-    from musubito.identity.closure import Walk
+    from musubito.code.reachability import ReachabilityWalk
     from musubito_langgraph.nodes import Node
 
 __all__ = ["recorded_calls", "recorded_entrypoint"]
@@ -92,13 +92,13 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
             return given  # the arguments do not fit; the call itself will raise the error
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
-    step = RecordedStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
+    step = GraphStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
     injected = _compat.injected_into(function).difference(given)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         config = get_config()
         counts = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
-        return step.attempt({"args": args, "kwargs": counts}, config, Place(None, node.run(standing_in(config))))
+        return step.attempt({"args": args, "kwargs": counts}, config, CallSite(None, node.run(standing_in(config))))
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what LangGraph hands to the function besides its arguments, as a step is to see it."""
@@ -149,7 +149,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         return {**vars(self), "statements": () if tracker is None else tracker.statements()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        bring(state["statements"])
+        register_source_text(state["statements"])
         vars(self).update({name: each for name, each in state.items() if name != "statements"})
 
     @property
@@ -166,7 +166,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         if invocation.mode is Mode.OFF:
             return config, scope
         engine = node.settings.engine_for(invocation)
-        around = Around(config, node.settings.ignore_config)
+        around = NodeAmbient(config, node.settings.ignore_config)
         inner, _ = watched(config, recorded_calls(node, self._place))
         run = node.run(standing_in(config))(engine, scope)
         return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
@@ -198,13 +198,13 @@ class RecordedEntrypoint(_compat.RunnableCallable):
             SCOPE.reset(token)
 
 
-def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:
+def _of_entrypoint(value: RecordedEntrypoint, walk: ReachabilityWalk) -> set[str]:
     # The tasks that the body calls are known only when it runs, so any task counts as reached.
     walk.steps.add(f"{value._place}/{ANY}")
     return of_runnable(value, walk)
 
 
-register_kind(RecordedEntrypoint, _of_entrypoint)
+register_policy(RecordedEntrypoint, _of_entrypoint)
 
 
 def recorded_entrypoint(bound: _compat.RunnableCallable, node: Node) -> RecordedEntrypoint:

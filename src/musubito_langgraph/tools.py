@@ -12,10 +12,10 @@ from langchain_core.runnables import RunnableConfig
 
 from musubito.adapter import Cause, Fingerprint, not_replayable
 from musubito_langgraph import _compat
-from musubito_langgraph.failures import NotCalled, was_called
-from musubito_langgraph.parents import standing_in
+from musubito_langgraph.lineage_channel import standing_in
+from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, counted_keys
 from musubito_langgraph.stand_in import StandIn
-from musubito_langgraph.steps import Attempt, Place, RecordedStep, counted_keys
+from musubito_langgraph.tool_failures import NotCalled, was_called
 
 if TYPE_CHECKING:
     from musubito_langgraph.nodes import Node
@@ -39,7 +39,7 @@ class _Tools:
         self._tools = tools
         self._raising = _compat.raising(tools)
         self._node = node
-        self._steps: dict[int, tuple[Any, RecordedStep]] = {}
+        self._steps: dict[int, tuple[Any, GraphStep]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # The keys of `_steps` are ids of objects, which mean nothing in another process.
@@ -86,7 +86,7 @@ class _Tools:
         except Exception as error:
             return await self._tools._execute_tool_async(_failing(request, error, go), input_type, config)
 
-    def _attempt(self, request: Any, config: RunnableConfig) -> Attempt:
+    def _attempt(self, request: Any, config: RunnableConfig) -> NodeCall:
         call = request.tool_call
         others: dict[str, object] = {}
         step = self._step(request.tool)
@@ -101,9 +101,9 @@ class _Tools:
                 others["tools"] = [self._step(tool).operation.fingerprint().digest for tool in tools]
         standing = standing_in(config)
         is_released = standing is not None and self._node.is_released(standing, self._node.parents(standing))
-        return step.attempt(call, config, Place(None, self._node.run(standing), None, is_released), others)
+        return step.attempt(call, config, CallSite(None, self._node.run(standing), None, is_released), others)
 
-    def _step(self, tool: Any) -> RecordedStep:
+    def _step(self, tool: Any) -> GraphStep:
         known = self._steps.get(id(tool))
         if known is None:
             node = self._node
@@ -111,7 +111,7 @@ class _Tools:
             semantics = node.settings.semantics(path, replace(node.semantics, inputs=None))
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
             name, said = f"{node.graph}/{path}", path in node.settings.steps
-            step = RecordedStep(name, tool, semantics, node.settings, counting=_counted_call, is_done_anew=not said)
+            step = GraphStep(name, tool, semantics, node.settings, counting=_counted_call, is_done_anew=not said)
             if len(self._steps) >= MOST_TOOLS:
                 self._steps.clear()
             known = self._steps[id(tool)] = tool, step

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage
-from musubito.engine.process import this_host, this_process
+from musubito.engine.process_identity import this_host, this_process
 from tests.cli.conftest import Musubito, World
 from tests.server import drop_database, new_database
 

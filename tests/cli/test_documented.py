@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from musubito import ReplayReason
-from musubito.cli.words import reason as word
+from musubito.cli.formatting import reason as word
 
 TEXT = (Path(__file__).parents[2] / "docs" / "json.md").read_text("utf-8")
 ROWS = dict(re.findall(r"^\| `([\w ]+)` \| (.+) \|$", TEXT, re.MULTILINE))
@@ -62,8 +62,8 @@ def test_every_reason_is_told_with_the_word_of_tables():
 
 
 def test_every_key_of_an_operation_and_of_what_led_to_an_answer_is_told():
-    from musubito.lineage.origins import Prompt, RootInput
-    from musubito.lineage.statistics import OperationStatistics
+    from musubito.lineage.provenance import Prompt, RootInput
+    from musubito.lineage.store_stats import OperationStatistics
 
     assert {each.name for each in fields(OperationStatistics)} <= words(ROWS["stats"])
     assert {each.name for each in (*fields(Prompt), *fields(RootInput))} <= words(ROWS["lineage"])

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from musubito import FolderBlobs, MusubitoEngine, StepConfiguration, musubito_step, run, use_musubito_engine
-from musubito.contents.blobs import BlobStore
-from musubito.contents.objects import ObjectBlobs
+from musubito.payloads.blobs import BlobStore
+from musubito.payloads.object_store import ObjectBlobs
 from tests.cli.conftest import Musubito
 from tests.server import drop_database, new_database
 

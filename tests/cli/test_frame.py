@@ -13,7 +13,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.cli.root import COMMANDS
-from musubito.store.queries import schema_steps
+from musubito.store.relational.named_queries import schema_steps
 from tests.cli.conftest import Musubito, World
 
 COMMAND = (sys.executable, "-m", "musubito")

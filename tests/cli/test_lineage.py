@@ -11,8 +11,8 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_merge, musubito_step, record_usage, use_musubito_engine
 from musubito.lineage import Lineage, Tokens
-from musubito.lineage.literals import prompts_in, without_secrets_in
-from musubito.lineage.origins import origins
+from musubito.lineage.prompts import prompts_in, without_secrets_in
+from musubito.lineage.provenance import provenance
 from tests.cli.conftest import PROMPT, Musubito, World
 
 
@@ -46,7 +46,7 @@ def test_what_led_to_an_answer(musubito: Musubito, world: World) -> None:
     without = musubito("--db", str(world.path), "lineage", world.nodes["digest"], "--no-inputs").stdout
     assert without.endswith("    paths (left out)\n")
     without = musubito("--db", str(world.path), "lineage", world.nodes["digest"], "--no-inputs", "--json").stdout
-    assert [each["value"] for each in json.loads(without)["origins"]["inputs"]] == [None]
+    assert [each["value"] for each in json.loads(without)["provenance"]["inputs"]] == [None]
 
 
 def test_down(musubito: Musubito, world: World) -> None:
@@ -111,15 +111,15 @@ def test_tokens_of_what_was_called_inside_count_once(tmp_path: Path) -> None:
         return asks().value
 
     with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
-        told = origins(Lineage(engine), outer().node_id)
+        told = provenance(Lineage(engine), outer().node_id)
     assert told.models == {"m": Tokens(10, 1), "n": Tokens(5, 0)}
 
 
 def test_prompts_of_the_code_it_came_of(world: World) -> None:
     with MusubitoEngine(SQLiteStorage(world.path)) as engine:
-        told = origins(Lineage(engine), world.nodes["digest"])
+        told = provenance(Lineage(engine), world.nodes["digest"])
         assert [(each.text, each.operations) for each in told.prompts] == [(PROMPT, ("digest", "summarise"))]
-        assert origins(Lineage(engine), world.nodes["bold"]).prompts == ()
+        assert provenance(Lineage(engine), world.nodes["bold"]).prompts == ()
 
 
 def test_texts_that_may_be_prompts() -> None:

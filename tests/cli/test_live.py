@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoEngine, SQLiteStorage, run, use_musubito_engine
-from musubito.cli.here import Here
-from musubito.cli.live import _picture
+from musubito.cli.context import Here
+from musubito.cli.follow import _picture
 from tests.cli.conftest import Musubito, World
 
 pty = pytest.importorskip("pty")

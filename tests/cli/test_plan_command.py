@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
-from musubito.cli.plan import _row
+from musubito.cli.commands.plan import _row
 from musubito.lineage import Cost, PlanLine, Tokens
 from musubito.lineage.plan import RUN
 from tests.cli.conftest import Musubito

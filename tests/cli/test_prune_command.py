@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.cli.root import root
-from musubito.contents import compression
+from musubito.payloads import compression
 
 DAY = 86_400.0
 

@@ -8,11 +8,11 @@ from unittest.mock import patch
 
 import pytest
 
-from musubito.store.base import Store
-from musubito.store.memory import MemoryStore
-from musubito.store.postgres import PostgreSQLStorage
-from musubito.store.sqlite import SQLiteStorage
+from musubito.store.postgres.storage import PostgreSQLStorage
+from musubito.store.protocol import Store
+from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.conformance import DistantConformance, LeaseConformance, PersistentStoreConformance
+from musubito.testing.reference_store import MemoryStore
 from tests.server import drop_database, new_database
 
 
@@ -30,7 +30,7 @@ class TestSQLiteWithoutLocks(LeaseConformance, PersistentStoreConformance):
     """As on Windows."""
 
     def open_store(self, directory: Path) -> Store:
-        with patch("musubito.store.locks.fcntl", None):
+        with patch("musubito.store.sqlite.byte_range_locks.fcntl", None):
             return SQLiteStorage(directory / "musubito.db")
 
 
@@ -44,7 +44,7 @@ class TestSQLiteInSteps(PersistentStoreConformance):
 
     @pytest.fixture(autouse=True)
     def _steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("musubito.store.removal.AT_ONCE", 1)
+        monkeypatch.setattr("musubito.store.relational.prune.AT_ONCE", 1)
 
     def open_store(self, directory: Path) -> Store:
         return SQLiteStorage(directory / "musubito.db")

@@ -31,14 +31,14 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.cli.root import root
-from musubito.contents.contents import LARGE, blob_name
-from musubito.identity.codecs import encode_value
 from musubito.lineage import Lineage
 from musubito.lineage.blobs import blobs
-from musubito.lineage.forgetting import forget, meant
-from musubito.lineage.removal import prune
-from musubito.lineage.statistics import statistics
+from musubito.lineage.erase import forget, meant
+from musubito.lineage.prune import prune
+from musubito.lineage.store_stats import statistics
 from musubito.lineage.verify import verify
+from musubito.payloads.codec import LARGE, blob_name
+from musubito.values.artifact_codec import encode_value
 from tests.faults.children import program, run_program, start
 from tests.logged import fault_said
 
@@ -227,7 +227,7 @@ if sys.argv[1] == "kill":
 
     SQLiteStorage.write = killed
 elif sys.argv[1] == "unfinished":
-    from musubito.contents import blobs
+    from musubito.payloads import blobs
 
     def killed(file, piece):
         file.write(piece[:1000])

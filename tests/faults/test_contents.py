@@ -10,9 +10,9 @@ from contextlib import closing
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
-from musubito.contents import compression
-from musubito.identity.codecs import encode_value
-from musubito.store.sqlite import STEPS
+from musubito.payloads import compression
+from musubito.store.sqlite.storage import STEPS
+from musubito.values.artifact_codec import encode_value
 
 RAN: Counter[object] = Counter()
 LONG = [f"line {n}, and what is said there" for n in range(2000)]

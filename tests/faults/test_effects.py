@@ -25,7 +25,7 @@ HANG = os.environ["LOG"] + ".hang"
 def open_store(**said):
     if not DATABASE.startswith("postgresql:"):
         return SQLiteStorage(DATABASE, **said)
-    from musubito.store.postgres import PostgreSQLStorage
+    from musubito.store.postgres.storage import PostgreSQLStorage
 
     return PostgreSQLStorage(DATABASE)
 """
@@ -340,7 +340,7 @@ def test_an_effect_that_is_cut_off_where_it_waits_is_unknown(tmp_path, where, ho
 
 POINTS = """
 from musubito import StepConfiguration, StepType
-from musubito.store.base import Commit, Intent
+from musubito.store.protocol import Commit, Intent
 
 point = sys.argv[1]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from musubito import MusubitoEngine, MusubitoWarning, SchemaError, SQLiteStorage, StoreError, musubito_step
-from musubito.store import sqlite
-from musubito.store.base import Began
+from musubito.store.queries import CurrentMoment
+from musubito.store.sqlite import storage
 from tests.faults.children import SOURCE, finish, heard, kill, program, run_program, start
 
 RAN: Counter[int] = Counter()
@@ -141,7 +141,7 @@ def test_a_newer_schema_is_refused_and_untouched(tmp_path):
     path = tmp_path / "musubito.db"
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         call(engine, 1)
-    newer = max(sqlite.STEPS) + 1
+    newer = max(storage.STEPS) + 1
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {newer}")
     before = path.read_bytes()
@@ -161,8 +161,8 @@ def test_an_older_schema_is_migrated_and_what_was_recorded_is_still_replayed(tmp
     path = tmp_path / "musubito.db"
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         call(engine, 1)
-    target = max(sqlite.STEPS) + 1
-    monkeypatch.setattr(sqlite, "STEPS", {**sqlite.STEPS, target: NEXT})
+    target = max(storage.STEPS) + 1
+    monkeypatch.setattr(storage, "STEPS", {**storage.STEPS, target: NEXT})
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         assert call(engine, 1) == 2
     assert RAN == {1: 1}
@@ -177,8 +177,8 @@ def test_a_migration_that_fails_leaves_the_older_schema(tmp_path, monkeypatch):
     path = tmp_path / "musubito.db"
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         call(engine, 1)
-    version = max(sqlite.STEPS)
-    monkeypatch.setattr(sqlite, "STEPS", {**sqlite.STEPS, version + 1: NEXT + "INSERT INTO nowhere VALUES (1);\n"})
+    version = max(storage.STEPS)
+    monkeypatch.setattr(storage, "STEPS", {**storage.STEPS, version + 1: NEXT + "INSERT INTO nowhere VALUES (1);\n"})
     with pytest.raises(StoreError, match="nowhere"):
         SQLiteStorage(path)
     assert pragma(path, "user_version") == version
@@ -190,7 +190,7 @@ def test_a_migration_that_fails_leaves_the_older_schema(tmp_path, monkeypatch):
 
 MIGRATION = """
 from musubito.store import sqlite
-from musubito.store.base import Began
+from musubito.store.protocol import Began
 
 @musubito_step(name="kept")
 def kept(n):
@@ -246,7 +246,7 @@ def test_a_migration_that_was_killed_half_way_starts_again(tmp_path, after):
 
 OPENING = """
 from musubito.store import sqlite
-from musubito.store.base import Began
+from musubito.store.protocol import Began
 
 if sys.argv[2] == "newer":
     sqlite.STEPS[max(sqlite.STEPS) + 1] = "CREATE TABLE _added (a);\\nINSERT INTO _added VALUES (1);\\n"
@@ -441,7 +441,7 @@ def test_a_second_store_on_the_file_leaves_the_first_ones_locks(tmp_path: Path) 
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout == "locked\n"
 
     first = SQLiteStorage(tmp_path / "musubito.db")
-    first.find(Began())
+    first.find(CurrentMoment())
     assert is_locked()
     second = SQLiteStorage(tmp_path / "musubito.db")
     assert is_locked()

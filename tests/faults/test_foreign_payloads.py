@@ -26,10 +26,10 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.identity.audit import listen
-from musubito.identity.codecs import encode_value
-from musubito.identity.digest import content_digest
-from musubito.identity.packing import Code
+from musubito.code.world.audit_hook import listen
+from musubito.values.artifact_codec import encode_value
+from musubito.values.digest import content_digest
+from musubito.values.msgpack_writer import Code
 
 RAN: Counter[str] = Counter()
 CALLED: list[str] = []
@@ -97,7 +97,7 @@ EVIL = {
     "a class in a module that is not imported": ext(Code.DATACLASS, ["antigravity", "X", [], {}]),
     "a class below a module that is not imported": ext(Code.DATACLASS, ["this", "s.lower", [], {}]),
     "a class through an attribute of another module": ext(
-        Code.DATACLASS, ["musubito.step", "functools.partial", [], {}]
+        Code.DATACLASS, ["musubito.api.step", "functools.partial", [], {}]
     ),
     "builtins.eval": ext(Code.ENUM, ["builtins", "eval", "x", "__import__('os').system('echo owned > owned')"]),
     "a class whose fields are others": ext(Code.DATACLASS, [__name__, "Loud", ["m"], {"m": 1}]),

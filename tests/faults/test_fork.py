@@ -148,7 +148,7 @@ async def abusy():
         assert (await awork(n)).value == n
 
 
-from musubito.store.base import Invalidate
+from musubito.store.protocol import Invalidate
 
 threads = [threading.Thread(target=busy, args=(1000 * i,)) for i in range(3)]
 threads.append(threading.Thread(target=lambda: asyncio.run(abusy())))

@@ -24,9 +24,9 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.contents import compression
-from musubito.store.base import Claim
-from musubito.store.memory import MemoryStore
+from musubito.payloads import compression
+from musubito.store.changes import Claim
+from musubito.testing.reference_store import MemoryStore
 from tests.faults.children import program, run_program, time_limit
 from tests.logged import fault_said
 

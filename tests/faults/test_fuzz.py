@@ -15,11 +15,11 @@ from types import ModuleType
 import pytest
 
 from musubito import MusubitoEngine, MusubitoError, MusubitoWarning, SQLiteStorage, use_musubito_engine
-from musubito.lineage import Lineage, compare, impact, origins, savings, statistics, verify, why
+from musubito.lineage import Lineage, compare, impact, provenance, savings, statistics, verify, why
+from musubito.lineage.erase import forget, forget_namespace, meant, nodes_among, with_all_below
 from musubito.lineage.export import document, graph_of_node, graph_of_run
-from musubito.lineage.forgetting import forget, forget_namespace, meant, nodes_among, with_all_below
-from musubito.lineage.holding import Wanted, holding
-from musubito.lineage.removal import prune, prune_to_size
+from musubito.lineage.input_search import Wanted, holding
+from musubito.lineage.prune import prune, prune_to_size
 from tests.faults.children import time_limit
 from tests.faults.test_upgrades import FIXTURES, GAVE, PROGRAM, RUNS_AGAIN, SCHEMAS
 
@@ -56,7 +56,7 @@ def questions(lineage: Lineage, nodes: list[str]):
         yield lambda node=node: (lineage.input(lineage.node(node)), lineage.output(lineage.node(node)))
         yield lambda node=node: document(lineage, graph_of_node(lineage, lineage.node(node)), contents=True)
         yield lambda node=node: (lineage.ancestors(node), lineage.descendants(node))
-        yield lambda node=node: (origins(lineage, node), why(lineage, node))
+        yield lambda node=node: (provenance(lineage, node), why(lineage, node))
     yield lambda: statistics(lineage)
     yield lambda: [savings(lineage, by=by) for by in ("day", "operation", "run")]
     yield lambda: impact(lineage, "fetch")

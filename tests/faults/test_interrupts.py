@@ -14,7 +14,8 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, use_musubito_engine
 from musubito.engine import drivers
-from musubito.store.base import Began, Change, Claim, Intent
+from musubito.store.changes import BeginEffect, Change, Claim
+from musubito.store.queries import CurrentMoment
 
 RAN: list[int] = []
 
@@ -68,7 +69,7 @@ def ask(engine: MusubitoEngine, step: Any) -> None:
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize(("step", "after"), [(work, Claim), (pay, Intent)])
+@pytest.mark.parametrize(("step", "after"), [(work, Claim), (pay, BeginEffect)])
 @pytest.mark.parametrize("same", [False, True])
 def test_when_it_has_just_been_claimed(
     engines: tuple[MusubitoEngine, MusubitoEngine], step: Any, after: type[Change], same: bool
@@ -134,7 +135,7 @@ def test_what_came_since_is_seen_although_an_interrupt_has_left_a_reading_open(
 
     left_open()
     ask(other, pay)
-    assert storage.find(Began()).executions == 2
+    assert storage.find(CurrentMoment()).executions == 2
     left_open()
     other.invalidate(work)
     # While another thread writes.

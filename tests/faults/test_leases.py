@@ -22,7 +22,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.engine.drivers import drive, drive_async
-from musubito.store.base import Commit, Release
+from musubito.store.changes import Commit, Release
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 
 EXPIRY = """
@@ -180,13 +180,13 @@ def test_a_sync_call_that_meets_an_async_flight_of_its_own_loop_runs_unrecorded(
                 await go_on.wait()
                 return call.function()
 
-            return await drive_async(engine.story(call._replace(function=function)).tell(), engine)
+            return await drive_async(engine.story(call._replace(function=function)).run(), engine)
 
         async def main():
             task = asyncio.create_task(slowly())
             await begun.wait()
             # The task holds the flight and cannot go on before this thread gives the loop back.
-            value = drive(engine.story(make(engine, (1,), {})).tell(), engine).value
+            value = drive(engine.story(make(engine, (1,), {})).run(), engine).value
             go_on.set()
             assert (await task).value == value == 1
             return step(1).value
@@ -265,7 +265,7 @@ class AnswerLost(SQLiteStorage):
 
 
 def test_a_lease_that_is_given_back_twice_takes_no_new_one_along(tmp_path, monkeypatch):
-    monkeypatch.setattr("musubito.store.locks.fcntl", None)
+    monkeypatch.setattr("musubito.store.sqlite.byte_range_locks.fcntl", None)
     store, held = AnswerLost(tmp_path / "m.db"), []
 
     def look() -> int:

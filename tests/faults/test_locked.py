@@ -22,9 +22,9 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.engine.keeper import PATIENCE
+from musubito.engine.maintenance import PATIENCE
 from musubito.errors import StoreBusy
-from musubito.store.base import Ledger
+from musubito.store.rows import Ledger
 from tests.faults.children import finish, heard, program, start
 from tests.logged import fault_said
 
@@ -173,9 +173,9 @@ def test_a_database_that_cannot_even_be_read_costs_a_run_and_nothing_else(tmp_pa
     storage = SQLiteStorage(path, busy_timeout=0.1)
     with MusubitoEngine(storage) as engine, use_musubito_engine(engine):
         # Whoever wants it for himself alone must come while nobody is connected: here, at the moment of a fork.
-        storage.rest()
+        storage.close_for_fork()
         locker = Locker(tmp_path, "WHOLE")
-        storage.wake()
+        storage.reopen()
         with fault_said("locked"):
             assert [square(n).value for n in (1, 5)] == [1, 25]
         assert RAN == {1: 1, 5: 1}
@@ -233,7 +233,7 @@ def test_lines_that_cannot_be_written_are_written_later(tmp_path, error):
 
 
 def test_what_is_lost_at_the_end_is_said(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("musubito.engine.keeper.LAST_SECONDS", 0.3)
+    monkeypatch.setattr("musubito.engine.maintenance.LAST_SECONDS", 0.3)
     storage = Failing(tmp_path / "m.db")
     with MusubitoEngine(storage) as engine, use_musubito_engine(engine):
         storage.fails = 1000

@@ -26,12 +26,15 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.store import postgres_schema, postgres_session, relational
-from musubito.store.base import Began, Busy, Claim, Claimed, Committed, Holder, Invalidate, Keys
-from musubito.store.database import Numbers
-from musubito.store.postgres import PostgreSQLStorage
-from musubito.store.postgres_schema import WRITES
-from musubito.store.postgres_session import Session
+from musubito.store.changes import Claim, Committed, Invalidate, LeaseHeld, Moment
+from musubito.store.postgres import schema, sessions
+from musubito.store.postgres.schema import WRITES
+from musubito.store.postgres.sessions import Session
+from musubito.store.postgres.storage import PostgreSQLStorage
+from musubito.store.queries import CurrentMoment
+from musubito.store.relational import writes
+from musubito.store.relational.sql_session import IdCache
+from musubito.store.rows import CallKeys, LeaseOwner
 from musubito.testing.changes import commit, place, ran, use
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 from tests.faults.outage import COMMIT, COMMITTED, Network, Proxy, Server
@@ -147,7 +150,7 @@ class RoundTrips:
 
 def test_a_replay_is_one_round_trip_and_a_miss_two(proxy, monkeypatch):
     # Nor may the ledger be written meanwhile.
-    monkeypatch.setattr("musubito.engine.keeper.TICK", 3600)
+    monkeypatch.setattr("musubito.engine.maintenance.TICK", 3600)
     with MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
         # Statements are prepared once for each connection of the pool, and names numbered once.
         for n in [*range(100, 110), *range(100, 110), *range(110, 120)]:
@@ -263,11 +266,11 @@ def test_sessions_that_an_administrator_ends_cost_nothing(url):
 
 def test_a_claim_of_the_dead_whose_answer_was_lost_is_known_again(url, proxy):
     """Else whoever has taken it over would wait for himself until the lease runs out."""
-    key, dead = bytes(32), Holder(b"dead", "host", 1, "1", time.time() + 60)
-    living = Holder(b"living", "host", 2, "2", time.time() + 60)
-    claim = Claim(key, Keys(key, key, key), False, 0, dead, "step", time.time())
+    key, dead = bytes(32), LeaseOwner(b"dead", "host", 1, "1", time.time() + 60)
+    living = LeaseOwner(b"living", "host", 2, "2", time.time() + 60)
+    claim = Claim(key, CallKeys(key, key, key), False, 0, dead, "step", time.time())
     store = PostgreSQLStorage(proxy.url)
-    assert isinstance(store.write([claim])[0], Claimed)
+    assert isinstance(store.write([claim])[0], Moment)
     taken = []
 
     def is_committed(piece: bytes) -> bool:
@@ -277,9 +280,9 @@ def test_a_claim_of_the_dead_whose_answer_was_lost_is_known_again(url, proxy):
         return bool(taken) and b"Z\x00\x00\x00\x05I" in piece
 
     proxy.on_answer = once(is_committed)
-    assert isinstance(store.write([claim._replace(holder=living, over=b"dead")])[0], Claimed)
+    assert isinstance(store.write([claim._replace(holder=living, over=b"dead")])[0], Moment)
     assert proxy.cuts == 1
-    assert isinstance(store.write([claim._replace(holder=dead)])[0], Busy)
+    assert isinstance(store.write([claim._replace(holder=dead)])[0], LeaseHeld)
     store.close()
 
 
@@ -500,7 +503,7 @@ def test_an_execution_that_was_lost_is_not_taken_for_another_that_has_its_number
 
 
 def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, monkeypatch):
-    monkeypatch.setattr(postgres_session, "PATIENCE", 2.0)
+    monkeypatch.setattr(sessions, "PATIENCE", 2.0)
     with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
         engine.storage._patience = 2.0
         assert square(1).value == 1
@@ -542,7 +545,7 @@ def network(url):
 def test_a_network_that_swallows_all_packets_stops_nobody_for_longer_than_a_server_that_is_away(
     url, network, monkeypatch
 ):
-    monkeypatch.setattr(postgres_session, "PATIENCE", 2.0)
+    monkeypatch.setattr(sessions, "PATIENCE", 2.0)
     with time_limit(60), MusubitoEngine.from_url(network.url) as engine, use_musubito_engine(engine):
         others = [threading.Thread(target=whole, args=(n,)) for n in range(10, 14)]
         for other in others:
@@ -604,13 +607,13 @@ def test_a_network_that_swallows_packets_for_a_while_costs_nothing(url, network,
 
 # -- who stands still --------------------------------------------------------------------------------------------------
 def test_who_stands_still_in_the_middle_of_writing_stops_others_for_a_while_only(url, monkeypatch):
-    monkeypatch.setattr(postgres_session, "STANDSTILL", "1s")
+    monkeypatch.setattr(sessions, "STANDSTILL", "1s")
     with time_limit(60), MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
         square(0)
         still = psycopg.connect(url, autocommit=True)
         session = Session(still)
         session.execute("BEGIN")
-        session.ask("limits", {"idle": postgres_session.STANDSTILL, "lock": "30s", "turn": "45s"})
+        session.ask("limits", {"idle": sessions.STANDSTILL, "lock": "30s", "turn": "45s"})
         session.ask("lock", {"lock": WRITES})
         assert square(1).value == 1
         still.close()
@@ -648,9 +651,7 @@ say(sum(os.waitpid(child, 0)[1] == 0 for child in children))
 def test_twenty_processes_open_an_empty_database_at_once(tmp_path, url):
     assert run_program(program(tmp_path, OPEN), DATABASE=url) == ["20"]
     assert sorted(log_of(tmp_path)) == ["0", "1", "2"]
-    assert ask(url, "SELECT version FROM musubito._schema ORDER BY 1") == [
-        (each,) for each in sorted(postgres_schema.STEPS)
-    ]
+    assert ask(url, "SELECT version FROM musubito._schema ORDER BY 1") == [(each,) for each in sorted(schema.STEPS)]
 
 
 @pytest.fixture
@@ -761,8 +762,9 @@ def test_a_step_that_forks_goes_on_in_both(tmp_path, url):
 
 STOPPED = """
 import os, signal, sys
-from musubito.store import postgres_session as sessions, relational
-from musubito.store.postgres import PostgreSQLStorage
+from musubito.store.postgres import sessions
+from musubito.store import relational
+from musubito.store.postgres.storage import PostgreSQLStorage
 from musubito.testing.changes import commit, place
 
 perform, ask = relational.perform, sessions.Session.ask
@@ -819,7 +821,7 @@ def test_a_database_whose_transactions_see_one_moment_is_no_other(url):
     with MusubitoEngine.from_url(url, strict=True) as engine, MusubitoEngine.from_url(url, strict=True) as other:
         store = engine.storage
         ran(store, F, "x")
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         with psycopg.connect(url) as lock:
             session = Session(lock)
             session.ask("lock", {"lock": WRITES})
@@ -830,7 +832,7 @@ def test_a_database_whose_transactions_see_one_moment_is_no_other(url):
             waiting.start()
             time.sleep(0.5)
             # In this transaction, as somebody else's that comes first.
-            relational.perform(session, Numbers(), Invalidate("default", F.operation, None))
+            writes.perform(session, IdCache(), Invalidate("default", F.operation, None))
         waiting.join()
         assert seen == [Committed(2, invalid=True)]
         assert other.storage.newest(G.keys, "default").invalid == 1

@@ -19,7 +19,7 @@ from musubito import MusubitoEngine, SQLiteStorage
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.verify import verify
-from musubito.store.sqlite import STEPS, _statements
+from musubito.store.sqlite.storage import STEPS, _statements
 from tests.faults.children import SOURCE, finish, heard, program, start
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

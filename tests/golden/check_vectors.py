@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from musubito.identity.canonical import canonical
-from musubito.identity.codecs import decode_value, encode_value
 from musubito.model import MusubitoResult
+from musubito.values.artifact_codec import decode_value, encode_value
+from musubito.values.canonical import canonical
 
 VECTORS = Path(__file__).with_name("identity_vectors.tsv")
 

@@ -35,7 +35,7 @@ from langgraph.store.memory import InMemoryStore
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from musubito import MusubitoWarning, run
-from musubito.identity.source import parsed
+from musubito.parsing import parsed
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran
 

@@ -11,7 +11,7 @@ from langchain.agents.middleware import AgentMiddleware, ModelCallLimitMiddlewar
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import StructuredTool
 
-from musubito.identity import closure
+from musubito.code import reachability
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran, Scripted, calls, says
 
@@ -55,7 +55,11 @@ def agent() -> Any:
 class Costs:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.walks = self.rounds = self.described = 0
-        closed, run, record = closure.Walk.closure, closure.Walk.run, closure.Walk._record
+        closed, run, record = (
+            reachability.ReachabilityWalk.closure,
+            reachability.ReachabilityWalk.run,
+            reachability.ReachabilityWalk._record,
+        )
 
         def closing(walk: Any) -> Any:
             self.walks += 1
@@ -69,9 +73,9 @@ class Costs:
             self.described += 1
             record(walk, *args, **more)
 
-        monkeypatch.setattr(closure.Walk, "closure", closing)
-        monkeypatch.setattr(closure.Walk, "run", running)
-        monkeypatch.setattr(closure.Walk, "_record", recording)
+        monkeypatch.setattr(reachability.ReachabilityWalk, "closure", closing)
+        monkeypatch.setattr(reachability.ReachabilityWalk, "run", running)
+        monkeypatch.setattr(reachability.ReachabilityWalk, "_record", recording)
 
     def took(self) -> tuple[int, int, int]:
         taken = self.walks, self.rounds, self.described

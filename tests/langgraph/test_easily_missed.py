@@ -492,7 +492,7 @@ def test_what_a_node_does_to_a_library_object_that_the_code_holds_is_not_lost():
     "error_handler" not in inspect.signature(StateGraph.add_node).parameters, reason="since LangGraph 1.2"
 )
 def test_what_an_exception_holds_counts_for_its_handler(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("musubito_langgraph.identities._WARNED", set())  # once in a process
+    monkeypatch.setattr("musubito_langgraph.object_identity._WARNED", set())  # once in a process
 
     @dataclass
     class Extra:
@@ -655,7 +655,7 @@ def test_a_command_that_the_code_holds_counts(change: str):
 @pytest.mark.parametrize("where", ["context", "configurable"])
 @pytest.mark.parametrize("does", ["reads", "writes"])
 def test_what_has_a_memory_of_its_own_may_come_in_a_context(where: str, does: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("musubito_langgraph.around._WARNED", set())  # once in a process
+    monkeypatch.setattr("musubito_langgraph.ambient_inputs._WARNED", set())  # once in a process
     ran = Ran()
 
     def node(state: State, config: RunnableConfig, runtime: Runtime) -> State:

@@ -18,7 +18,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from musubito import MusubitoEngine, StepConfiguration, run
-from musubito.identity import closure
+from musubito.code import reachability
 from musubito_langgraph import musubito_graph, musubito_runnable
 
 Install = Callable[[str], Any]
@@ -252,7 +252,11 @@ def test_a_released_module_that_changes_at_each_call_is_not_described_again(
     bare = StateGraph(State).add_node("think", released.node).add_edge(START, "think").compile(name="patched")
     graph, rounds = musubito_graph(bare, engine=engine), list[Any]()
     graph.invoke({"question": "q"})
-    monkeypatch.setattr(closure.Walk, "run", lambda walk, run=closure.Walk.run: (rounds.append(walk), run(walk)))
+    monkeypatch.setattr(
+        reachability.ReachabilityWalk,
+        "run",
+        lambda walk, run=reachability.ReachabilityWalk.run: (rounds.append(walk), run(walk)),
+    )
     for number in range(3):
         graph.invoke({"question": str(number)})
     assert released.COUNT == 4

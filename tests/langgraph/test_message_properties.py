@@ -30,9 +30,9 @@ from langchain_core.messages import (
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
-from musubito.identity.canonical import canonical
-from musubito.identity.codecs import decode_value, encode_value
-from musubito_langgraph.messages import pack, rename, unpack
+from musubito.values.artifact_codec import decode_value, encode_value
+from musubito.values.canonical import canonical
+from musubito_langgraph.id_renaming import pack, rename, unpack
 
 Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none
 

@@ -38,10 +38,10 @@ from langgraph.types import Command, Send
 from pydantic import BaseModel, PrivateAttr, model_validator
 
 from musubito.errors import EncodingError
-from musubito.identity.canonical import canonical
-from musubito.identity.codecs import decode_value, encode_value
 from musubito.model import MusubitoResult
-from musubito_langgraph.messages import Naming, Packed, Unrepeatable, handling, pack, rename, unpack
+from musubito.values.artifact_codec import decode_value, encode_value
+from musubito.values.canonical import canonical
+from musubito_langgraph.id_renaming import IdMap, NotRepeatable, RenamedOutput, handling, pack, rename, unpack
 
 Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none
 
@@ -291,7 +291,7 @@ def test_by_what_a_server_knows_a_block_is_renamed_and_stays_on_a_replay(build):
     # The server knows no other, where the answer is new; what was given is the one that is at hand.
     assert replayed([build(RESPONSE)], [], []) == [build(RESPONSE)]
     assert replayed([build(RESPONSE)], [build(RESPONSE)], [build(OTHER)]) == [build(OTHER)]
-    with pytest.raises(Unrepeatable):
+    with pytest.raises(NotRepeatable):
         pack([build(RESPONSE), served(RESPONSE)], rename([])[1])
 
 
@@ -469,9 +469,9 @@ def test_values_that_contain_themselves_are_left_to_the_encoder():
         renamed, naming = rename(value)
         with pytest.raises(EncodingError):
             canonical(renamed)
-        with pytest.raises(Unrepeatable, match="nested"):
+        with pytest.raises(NotRepeatable, match="nested"):
             pack([], naming)
-        with pytest.raises(Unrepeatable, match="nested"):
+        with pytest.raises(NotRepeatable, match="nested"):
             pack(value, rename([])[1])
 
 
@@ -481,7 +481,7 @@ def test_deep_nesting_is_no_crash():
         deep = [deep]
     renamed, naming = rename(deep)
     assert renamed is deep
-    with pytest.raises(Unrepeatable, match="nested"):
+    with pytest.raises(NotRepeatable, match="nested"):
         pack(deep, rename([])[1])
 
     shallow: Any = ask(A)
@@ -604,11 +604,11 @@ def test_a_text_that_is_an_id_is_the_current_one_on_a_replay(say):
 
 @pytest.mark.parametrize("say", IN_PART.values(), ids=IN_PART)
 def test_an_output_that_mentions_an_id_in_part_is_not_replayed(say):
-    with pytest.raises(Unrepeatable, match=A):
+    with pytest.raises(NotRepeatable, match=A):
         pack(say(A), rename([ask(A)])[1])
-    with pytest.raises(Unrepeatable, match=A):
+    with pytest.raises(NotRepeatable, match=A):
         pack([ask(A), say(A)], rename([])[1])
-    with pytest.raises(Unrepeatable, match=A):
+    with pytest.raises(NotRepeatable, match=A):
         pack(say(f"lc_run--{A}"), rename([ask(f"lc_run--{A}")])[1])
     assert pack(say(A), rename([ask(B)])[1]) is not None
 
@@ -640,9 +640,9 @@ def test_by_what_a_server_knows_another_message_is_a_mention():
 def test_an_output_that_says_a_part_of_an_id_is_not_replayed(i, part):
     core = i[-36:] if i.endswith(A) else i.rpartition("_")[2]
     for text in (core[part], f"Ref. {core[part]}.", f"msg_{core[part]}:", core[part].upper()):
-        with pytest.raises(Unrepeatable, match=core):
+        with pytest.raises(NotRepeatable, match=core):
             pack({"note": text}, rename([ask(i)])[1])
-        with pytest.raises(Unrepeatable, match=core):
+        with pytest.raises(NotRepeatable, match=core):
             pack([ask(i), {text: 1}], rename([])[1])
 
 
@@ -656,34 +656,34 @@ def test_what_is_no_part_of_an_id_is_replayed():
 
 @pytest.mark.parametrize("text", [A, f"run-{A}", f"run-{A}-1"])
 def test_a_text_that_is_an_id_but_for_its_form_is_a_mention(text):
-    with pytest.raises(Unrepeatable, match=A):
+    with pytest.raises(NotRepeatable, match=A):
         pack(text, rename([ask(f"run-{A}-0")])[1])
 
 
 def test_an_output_that_mentions_a_call_in_part_is_not_replayed():
-    with pytest.raises(Unrepeatable, match="Jja7J89XsjrOLA5rk2Qm"):
+    with pytest.raises(NotRepeatable, match="Jja7J89XsjrOLA5rk2Qm"):
         pack(f"answered {CALL_A}", rename([calling(CALL_A)])[1])
     pack("answered call_Jja7", rename([calling(CALL_A)])[1])
 
 
 def test_a_removal_of_what_the_input_does_not_have_is_not_replayed():
-    with pytest.raises(Unrepeatable, match="removes"):
+    with pytest.raises(NotRepeatable, match="removes"):
         pack([RemoveMessage(id=A)], rename([ask(B)])[1])
-    with pytest.raises(Unrepeatable, match="removes"):
+    with pytest.raises(NotRepeatable, match="removes"):
         pack([ask(A), RemoveMessage(id=A)], rename([])[1])
 
 
 @pytest.mark.parametrize("answer", ["answer", "answer chunk", "tool_result", "call output", "signatures"])
 def test_an_answer_to_no_call_is_not_replayed(answer):
     build = TYPED[answer]
-    with pytest.raises(Unrepeatable, match="answers"):
+    with pytest.raises(NotRepeatable, match="answers"):
         pack([build(CALL_A)], rename([calling(CALL_B)])[1])
     assert replayed([build(CALL_A)], [calling(CALL_A)], [calling(CALL_B)]) == [build(CALL_B)]
     pack([build(CALL_A), calling(CALL_A)], rename([])[1])
 
 
 def test_an_id_that_is_made_of_one_of_the_input_is_not_replayed():
-    with pytest.raises(Unrepeatable, match="makes an id"):
+    with pytest.raises(NotRepeatable, match="makes an id"):
         pack([ask(f"run-{A}-1")], rename([ask(f"run-{A}-0")])[1])
 
 
@@ -701,7 +701,7 @@ def test_an_id_that_the_input_chose_is_not_minted():
 
 def test_nothing_is_replayed_for_an_input_with_other_ids():
     found = stored([ask(A), ask(C)], [ask(A)])
-    with pytest.raises(Unrepeatable, match="other ids"):
+    with pytest.raises(NotRepeatable, match="other ids"):
         unpack(found, rename([ask(A), ask(B)])[1])
 
 
@@ -822,11 +822,11 @@ def test_what_has_neither_ids_nor_sends_is_stored_as_it_is():
     out = {"answer": "x", "messages": [ask("u"), ask(None)], "c": Command(goto="x")}
     naming = rename([ask(A)])[1]
     assert pack(out, naming) is out
-    assert type(pack([ask(A)], naming)) is Packed
+    assert type(pack([ask(A)], naming)) is RenamedOutput
 
 
 def test_a_naming_says_what_it_is_for():
-    assert isinstance(rename([])[1], Naming)
+    assert isinstance(rename([])[1], IdMap)
 
 
 # -- with LangGraph's own reducer --------------------------------------------------------------------------------------
@@ -889,5 +889,5 @@ def test_an_id_by_which_code_may_look_a_document_up_is_data():
 def test_a_document_that_is_handed_on_is_the_one_at_hand_and_a_new_one_keeps_its_id():
     assert replayed([found(A)], [found(A)], [found(B)]) == [found(B)]
     assert replayed([found(C)], [found(A)], [found(B)]) == [found(C)]
-    with pytest.raises(Unrepeatable, match=A):
+    with pytest.raises(NotRepeatable, match=A):
         pack(f"the document {A}", rename([found(A)])[1])

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musubito.identity.bytecode import words_of
+from musubito.code.syntax.bytecode import words_of
 from musubito_langgraph.config_reads import counted
-from musubito_langgraph.policy import VOLATILE
+from musubito_langgraph.settings import VOLATILE
 
 WHOLE = frozenset({"configurable", "metadata", "execution", "tags", "config"})
 CONFIG: Any = {

@@ -35,7 +35,7 @@ from langgraph.types import Command, RetryPolicy, Send, StateUpdate, interrupt
 import musubito
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 from musubito_langgraph import musubito_graph
-from musubito_langgraph.parents import LINEAGE
+from musubito_langgraph.lineage_channel import LINEAGE
 from tests.langgraph.lineage import drawn, edges, lineage, lineage_with_routers, lines, nodes
 from tests.langgraph.models import Calls
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from musubito import StepConfiguration
 from musubito_langgraph._compat import RunnableCallable
-from musubito_langgraph.policy import Settings
-from musubito_langgraph.steps import RecordedStep
+from musubito_langgraph.node_call import GraphStep
+from musubito_langgraph.settings import Settings
 
 KEYS: Final = ("a", "b", "c", "d")
 NUMBERS: Final = count()
@@ -202,9 +202,9 @@ def made(text: str) -> Callable[[Any], Any]:
     return names["node"]  # type: ignore[no-any-return]
 
 
-def step_of(node: Any) -> RecordedStep:
+def step_of(node: Any) -> GraphStep:
     bound = RunnableCallable(node)
-    return RecordedStep("g/node", bound, StepConfiguration(), Settings(home=__name__), state_of=bound)
+    return GraphStep("g/node", bound, StepConfiguration(), Settings(home=__name__), state_of=bound)
 
 
 def outcome(node: Callable[[Any], Any], state: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from musubito import run
 from musubito_langgraph import musubito_graph
-from musubito_langgraph.plan import musubito_plan
+from musubito_langgraph.planning.plan import musubito_plan
 from tests.langgraph.specimen import Ran, took
 
 pytestmark = pytest.mark.usefixtures("engine")

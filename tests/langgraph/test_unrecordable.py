@@ -310,7 +310,7 @@ class Context:
 def test_what_has_no_identity_in_the_context_counts_by_its_type(
     made: Any, name: str, ran: Ran, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("musubito_langgraph.identities._WARNED", set())  # once in a process
+    monkeypatch.setattr("musubito_langgraph.object_identity._WARNED", set())  # once in a process
 
     def use(state: Typed) -> Any:
         ran("use")

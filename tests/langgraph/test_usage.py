@@ -23,7 +23,7 @@ from musubito import MusubitoEngine, musubito_step, record_usage, run
 from musubito.adapter import SCOPE
 from musubito.lineage import Lineage, RunSummary, Tokens
 from musubito_langgraph import musubito_graph, musubito_runnable
-from musubito_langgraph.parents import Loop
+from musubito_langgraph.lineage_channel import GraphInvocation
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -353,7 +353,7 @@ def test_the_run_of_a_graph_ends_when_the_graph_does(engine: MusubitoEngine):
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_run_that_has_ended_does_not_end_later_once_more(engine: MusubitoEngine, ended: bool):
-    loop = Loop()
+    loop = GraphInvocation()
     loop.run(engine, SCOPE.get(), "g")
     if ended:
         loop.ended()

@@ -15,7 +15,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.comparison import compare
+from musubito.lineage.run_diff import compare
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from musubito import MusubitoEngine, MusubitoResult, NotReplayed, SQLiteStorage, StepConfiguration, musubito_step, run
 from musubito.cli.root import root
 from musubito.lineage import Lineage
+from musubito.lineage.erase import forget, meant
 from musubito.lineage.files import ChangedFile, FileRead, changed_files, files_read
-from musubito.lineage.forgetting import forget, meant
-from musubito.lineage.origins import origins
-from musubito.lineage.removal import prune_to_size
+from musubito.lineage.provenance import provenance
+from musubito.lineage.prune import prune_to_size
 from musubito.lineage.why import why
 from tests.fresh import fresh
 from tests.server import drop_database, new_database
@@ -266,7 +266,7 @@ def test_show_and_lineage_name_the_files(world: World) -> None:
     )
     lineage = Lineage(world.engine)
     assert files_read(lineage, [lineage.node(result.node_id)]) == files
-    assert origins(lineage, result.node_id).files == files
+    assert provenance(lineage, result.node_id).files == files
     told = world.says("show", result.node_id)
     assert "read       docs, folder\n           gone.txt, which was not there\n           prompt.txt\n" in told
     assert "files\n  docs, folder\n  gone.txt, which was not there\n  prompt.txt\n" in world.says(
@@ -278,7 +278,7 @@ def test_show_and_lineage_name_the_files(world: World) -> None:
         {"kind": "file", "path": "prompt.txt", "absent": False},
     ]
     assert json.loads(world.says("show", result.node_id, "--json"))["files"] == document
-    assert json.loads(world.says("lineage", result.node_id, "--json"))["origins"]["files"] == document
+    assert json.loads(world.says("lineage", result.node_id, "--json"))["provenance"]["files"] == document
 
 
 def in_use(world: World, work: Callable[[], Any]) -> Any:

@@ -21,8 +21,8 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.forgetting import forget, forget_namespace, meant, nodes_among, with_all_below
-from musubito.lineage.holding import Wanted, holding
+from musubito.lineage.erase import forget, forget_namespace, meant, nodes_among, with_all_below
+from musubito.lineage.input_search import Wanted, holding
 from musubito.lineage.verify import verify
 
 ran: list[str] = []

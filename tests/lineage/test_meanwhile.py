@@ -21,9 +21,10 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.lineage import Lineage, blobs, removal
-from musubito.lineage.forgetting import forget, forget_namespace, meant
-from musubito.lineage.removal import Prunable, Pruning, prunable, prune
+from musubito.lineage import Lineage, blobs
+from musubito.lineage import prune as prune_module
+from musubito.lineage.erase import forget, forget_namespace, meant
+from musubito.lineage.prune import Prunable, Pruning, prunable, prune
 from musubito.lineage.verify import verify
 from tests.server import drop_database, new_database
 
@@ -143,7 +144,7 @@ def pruned_while_it_looks_again(
         looks.append(prunable(lineage, before))
         return looks[-1]
 
-    monkeypatch.setattr(removal, "prunable", looked)
+    monkeypatch.setattr(prune_module, "prunable", looked)
     return prune(w.lineage, before)
 
 

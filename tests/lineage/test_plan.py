@@ -22,7 +22,7 @@ from musubito import (
 )
 from musubito.lineage import Cost, Plan, Tokens, plan
 from musubito.lineage.plan import Estimates
-from musubito.store.memory import MemoryStore
+from musubito.testing.reference_store import MemoryStore
 
 
 class Clock:

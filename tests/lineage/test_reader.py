@@ -23,8 +23,8 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Cost, Lineage, LineageError, Tokens, savings
-from musubito.lineage.origins import origins
-from musubito.store.memory import MemoryStore
+from musubito.lineage.provenance import provenance
+from musubito.testing.reference_store import MemoryStore
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_a_damaged_input_says_so_and_keeps_nothing_else_back(
     with closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
         assert connection.execute(damage).rowcount == 1
     lineage = Lineage(engine)
-    found = origins(lineage, node)
+    found = provenance(lineage, node)
     assert said in str(found.inputs[0].value)
     assert [each.status for each in lineage.nodes([lineage.number(node)])] == [NodeStatus.SUCCESS]
 

@@ -24,13 +24,13 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.contents import compression
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.forgetting import forget, in_namespace, meant, with_all_below
-from musubito.lineage.removal import old_runs, prunable, prune
+from musubito.lineage.erase import forget, in_namespace, meant, with_all_below
+from musubito.lineage.prune import old_runs, prunable, prune
 from musubito.lineage.verify import verify
-from musubito.store.base import Dismiss, Retire
-from musubito.store.queries import READING
+from musubito.payloads import compression
+from musubito.store.changes import InvalidateMarked, MarkForPruning
+from musubito.store.relational.named_queries import READING
 
 DAY = 86_400.0
 LARGE = 5_000
@@ -483,9 +483,9 @@ def test_a_prune_that_was_stopped_is_taken_up_again(w):
         w.now = 40 * DAY
         fetch("new")
     executions = prunable(w.lineage, DAY).executions
-    w.engine.storage.write([Retire(executions[::-1], b"stopped")])
+    w.engine.storage.write([MarkForPruning(executions[::-1], b"stopped")])
     assert not again(w, outer, "x")
-    w.engine.storage.write([Retire(executions[::-1], b"stopped"), Dismiss(executions, b"stopped")])
+    w.engine.storage.write([MarkForPruning(executions[::-1], b"stopped"), InvalidateMarked(executions, b"stopped")])
     assert again(w, outer, "x")
     w.now = 80 * DAY
     with use_musubito_engine(w.engine):
@@ -679,7 +679,7 @@ def test_what_is_still_buffered_when_it_is_forgotten_is_not_stored_afterwards(tm
 def test_a_search_finds_what_was_given_and_not_our_own_words(tmp_path):
     from pathlib import PurePosixPath
 
-    from musubito.lineage.holding import Wanted, holding
+    from musubito.lineage.input_search import Wanted, holding
 
     @musubito_step(name="given")
     def given(where: PurePosixPath, data: bytes, seen: tuple[str, ...]) -> int:
@@ -695,7 +695,7 @@ def test_a_search_finds_what_was_given_and_not_our_own_words(tmp_path):
 
 
 def test_a_search_looks_into_what_is_encrypted_where_the_key_is_here(tmp_path):
-    from musubito.lineage.holding import Wanted, holding
+    from musubito.lineage.input_search import Wanted, holding
 
     @musubito_step(name="greet")
     def greet(who: str) -> int:

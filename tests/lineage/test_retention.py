@@ -24,7 +24,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage
-from musubito.lineage.removal import Pruning, give_back, prune, prune_to_size, room
+from musubito.lineage.prune import Pruning, give_back, prune, prune_to_size, used_bytes
 from musubito.lineage.verify import verify
 
 DAY = 86_400.0
@@ -234,4 +234,4 @@ def test_files_that_no_row_names_any_more_are_not_counted_as_stored(tmp_path):
             time.sleep(0.01)
         removed = prune_to_size(Lineage(engine), 5_000_000)
         assert 4 <= removed.executions <= 6
-        assert room(Lineage(engine)) <= 5_000_000
+        assert used_bytes(Lineage(engine)) <= 5_000_000

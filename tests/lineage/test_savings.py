@@ -24,7 +24,7 @@ from musubito import (
 )
 from musubito.lineage import Cost, Lineage, LineageError, Tokens
 from musubito.lineage.savings import savings
-from musubito.store.base import Commit
+from musubito.store.changes import Commit
 from tests.logged import fault_said
 
 NOON = 1_700_000_000.0 // 86400 * 86400 + 12 * 3600

@@ -8,7 +8,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.statistics import Kept, statistics
+from musubito.lineage.store_stats import Kept, statistics
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, use_musubito_engine
-from musubito.contents import compression
 from musubito.lineage import Lineage
 from musubito.lineage.verify import Finding, verify
+from musubito.payloads import compression
 
 LARGE = 5_000
 

@@ -30,12 +30,15 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.adapter import ambient, note_read
-from musubito.engine.context import SCOPE, Run
-from musubito.engine.effects import Effect, Invoke, Join, Newest, NewestOrClaim, Pause, Raised, Returned, Write
-from musubito.engine.flights import Failed, Landed, Start
-from musubito.engine.protocol import Story, Telling
+from musubito.engine.call import CallProtocol, CallSteps
+from musubito.engine.requests import FetchLatest, FetchOrClaim, Invoke, Join, Raised, Request, Returned, Sleep, Write
+from musubito.engine.scope import SCOPE, Run
+from musubito.engine.single_flight import FlightResult, JoinResult, SharedFailure
 from musubito.model import UNSTORABLE, MusubitoResult
-from musubito.store.base import CallLine, Change, Claim, Claimed, Commit, Found, Keys, Point, Query, Store
+from musubito.store.changes import Change, Claim, Commit, Moment, RecordReplay
+from musubito.store.protocol import Store
+from musubito.store.queries import Query
+from musubito.store.rows import CallKeys, CallLine, Candidate
 from tests.property.oracle import Oracle, Place, RunTruth, Truth
 from tests.property.turns import Turns
 from tests.property.world import (
@@ -66,7 +69,7 @@ class WatchedStore:
         # A read in a thread would be judged when its answer comes, by what has happened since it was made.
         self.reads_in_place = True
 
-    def newest(self, keys: Keys, namespace: str) -> Found | None:
+    def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         return self._store.newest(keys, namespace)
 
     def find(self, query: Query) -> Any:
@@ -86,12 +89,12 @@ class WatchedStore:
 class DistantStore(WatchedStore):
     """It seems far away: what there is and the right to compute it come at once."""
 
-    def newest_or_claim(self, claim: Claim, namespace: str) -> Found | Claimed | None:
+    def newest_or_claim(self, claim: Claim, namespace: str) -> Candidate | Moment | None:
         newest = self._store.newest(claim.keys, namespace)
         if newest is not None:
             return newest
         (answer,) = self._store.write([claim._replace(over=None)])
-        return answer if isinstance(answer, Claimed) else None
+        return answer if isinstance(answer, Moment) else None
 
 
 class LateWriter:
@@ -147,7 +150,7 @@ class WatchedEngine(MusubitoEngine):
 class WatchedStory:
     """One call: where it asks, what it may be answered with, and what becomes of it."""
 
-    def __init__(self, story: Story, engine: WatchedEngine) -> None:
+    def __init__(self, story: CallProtocol, engine: WatchedEngine) -> None:
         self.story, self.engine, self.stage = story, engine, engine.stage
         self.oracle = oracle = engine.stage.oracle
         stage, call, scope = engine.stage, story.call, story.scope
@@ -172,7 +175,7 @@ class WatchedStory:
         self.run = stage.run_of(story._run)
         self.outer = stage.frames.get(scope.frame) if scope.frame is not None else None
         self.line: CallLine | None = None
-        self.passed_on: Failed | None = None
+        self.passed_on: SharedFailure | None = None
         self.began: int | None = None
         self.truth: Truth | None = None
         self.found: dict[int, bool] = {}
@@ -180,8 +183,8 @@ class WatchedStory:
         self.ready: set[Truth] | None = None
 
     # -- the story, watched ----------------------------------------------------------------------------------
-    def tell(self) -> Telling[MusubitoResult[Any] | Raised]:
-        telling = self.story.tell()
+    def run(self) -> CallSteps[MusubitoResult[Any] | Raised]:
+        telling = self.story.run()
         try:
             effect = self._told(telling.send, None)
             while True:
@@ -205,7 +208,7 @@ class WatchedStory:
         self._ended(result)
         return result
 
-    def _told(self, go_on: Callable[[Any], Effect], answer: Any) -> Effect:
+    def _told(self, go_on: Callable[[Any], Request], answer: Any) -> Request:
         """The next effect. The line for the ledger that is written meanwhile is this story's own: nobody else goes on
         before that effect. It need not be the newest in the end: a call that was kept waiting by another engine says
         in the store that it waits no longer, when it has its answer already, and others go on during that effect."""
@@ -222,7 +225,7 @@ class WatchedStory:
                 if frame in self.stage.frames:
                     self.stage.frames[frame].burdened = True
 
-    def _perform(self, effect: Effect) -> Generator[Effect, Any, Any]:
+    def _perform(self, effect: Request) -> Generator[Request, Any, Any]:
         stage = self.stage
         if isinstance(effect, Invoke):
             self._begins(effect)
@@ -230,26 +233,26 @@ class WatchedStory:
             stage.writing[id(effect.change)] = self
         stage.switch()
         self._look_around()
-        if isinstance(effect, Write) and isinstance(effect.change, Commit | Point) and stage.turns is not None:
+        if isinstance(effect, Write) and isinstance(effect.change, Commit | RecordReplay) and stage.turns is not None:
             stage.turns.provoke()
             self._look_around()
         if isinstance(effect, Invoke):
             self._must_run()
         if isinstance(effect, Join) and not stage.is_async:
             return self._join(effect)
-        if isinstance(effect, Pause) and not stage.is_async:
+        if isinstance(effect, Sleep) and not stage.is_async:
             return None
-        if isinstance(effect, NewestOrClaim):
+        if isinstance(effect, FetchOrClaim):
             return effect.store.newest_or_claim(effect.claim, effect.namespace)
         return (yield effect)
 
-    def _join(self, effect: Join) -> Start | Landed:
+    def _join(self, effect: Join) -> JoinResult | FlightResult:
         joined = self.engine.flights.join(effect.key, effect.frame, None)
-        if isinstance(joined, Start):
+        if isinstance(joined, JoinResult):
             return joined
         return self._wait(joined)
 
-    def _wait(self, future: Future[Landed]) -> Landed:
+    def _wait(self, future: Future[FlightResult]) -> FlightResult:
         try:
             while not future.done():
                 if not self.stage.turns:
@@ -261,20 +264,20 @@ class WatchedStory:
             future.cancel()
             self.engine.flights.leave_waiting(future)
 
-    def _answered(self, effect: Effect, answer: Any) -> None:
+    def _answered(self, effect: Request, answer: Any) -> None:
         oracle = self.oracle
-        if isinstance(effect, Newest | NewestOrClaim):
+        if isinstance(effect, FetchLatest | FetchOrClaim):
             self.ready = None
-        if isinstance(answer, Claimed):
+        if isinstance(answer, Moment):
             self.began = oracle.tick()
         for each in answer if isinstance(answer, list) else [answer]:
-            if isinstance(each, Found) and each.execution in oracle.executions:
+            if isinstance(each, Candidate) and each.execution in oracle.executions:
                 self.found.setdefault(each.execution, False)
                 if each.settled and oracle.holders[self.place][-1:] != [oracle.executions[each.execution]]:
                     # Given with nothing written, it would be the answer here all the same.
                     self.unseen.add(each.execution)
         self._look_around()
-        self.passed_on = answer if isinstance(answer, Failed) else None
+        self.passed_on = answer if isinstance(answer, SharedFailure) else None
         if isinstance(effect, Invoke):
             self._came_back(answer)
 
@@ -340,7 +343,7 @@ class WatchedStory:
         oracle.check_sample_is_new(truth)
         oracle.replays += 1
 
-    def _was_passed_on(self, failed: Failed) -> None:
+    def _was_passed_on(self, failed: SharedFailure) -> None:
         """Another call failed, and so did this one."""
         truth = self.stage.failed[failed.error, self.story.flight_key()]
         self.oracle.give_within(self.run, truth)
@@ -390,7 +393,7 @@ class WatchedStory:
         if isinstance(change, Commit):
             assert self.truth is not None
             self.oracle.recorded(self.truth, answer.execution, invalid=answer.invalid)
-        elif isinstance(change, Point) and answer:
+        elif isinstance(change, RecordReplay) and answer:
             self.oracle.answers(self.place, self.oracle.executions[change.execution])
 
 

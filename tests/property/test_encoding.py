@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musubito.errors import ArtifactUnreadable
-from musubito.identity.canonical import IDENTITY_FORMAT, IdentityPacker, canonical
-from musubito.identity.codecs import decode_value, encode_value
-from musubito.identity.digest import digest_input
+from musubito.values.artifact_codec import decode_value, encode_value
+from musubito.values.canonical import IDENTITY_FORMAT, IdentityPacker, canonical
+from musubito.values.digest import digest_input
 
 if TYPE_CHECKING:
     import random

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from musubito import SQLiteStorage
-from musubito.store.base import Store
-from musubito.store.memory import MemoryStore
+from musubito.store.protocol import Store
+from musubito.testing.reference_store import MemoryStore
 from tests.property.reference_model import Asked, Collected, Model, Result
 from tests.property.stage import DistantStore, Stage, WatchedStore
 from tests.property.world import (

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musubito import ArtifactUnreadable
-from musubito.engine.inputs import LIST, TEXT, WHOLE, digests_in, opened, stored
-from musubito.identity.codecs import FORMAT, decode_value, encode_value
-from musubito.identity.packing import Code
-from musubito.identity.plain import plain
+from musubito.engine.recorded_inputs import LIST, TEXT, WHOLE, digests_in, opened, stored
+from musubito.values.artifact_codec import FORMAT, decode_value, encode_value
+from musubito.values.display import plain
+from musubito.values.msgpack_writer import Code
 from tests.faults.children import SOURCE
 
 
@@ -153,9 +153,9 @@ EVIL = '''
 import re, sys, zlib
 from ormsgpack import Ext, packb
 from musubito import ArtifactUnreadable
-from musubito.engine.inputs import digests_in, opened
-from musubito.identity.codecs import FORMAT, decode_value
-from musubito.identity.plain import plain
+from musubito.engine.recorded_inputs import digests_in, opened
+from musubito.values.artifact_codec import FORMAT, decode_value
+from musubito.values.display import plain
 
 def ref(*names): return [Ext(1, name.encode()) for name in names]
 def deep(depth, inner): return b"\\x91" * depth + inner

@@ -14,45 +14,49 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from musubito.errors import StoreError
-from musubito.store.base import (
-    Attempted,
-    Began,
+from musubito.store.changes import (
     Change,
-    Claimed,
-    CodeOf,
+    CleanUp,
     Commit,
+    CommitFailure,
     Committed,
-    Dismiss,
-    EdgeKind,
-    EffectOutcome,
-    EffectQuery,
-    Fail,
     Forget,
-    HolderOf,
-    Holds,
     Invalidate,
-    Neighbours,
-    Others,
-    ParentRef,
-    PayloadOf,
-    Point,
+    InvalidateMarked,
+    MarkForPruning,
+    Moment,
     Prune,
-    Query,
-    Read,
-    ReadsOf,
+    RecordReplay,
+    RegisterWait,
     Release,
     Renew,
-    Retire,
-    SampleTree,
-    Store,
-    Tidy,
-    Use,
-    Used,
-    Waits,
 )
-from musubito.store.memory import MemoryStore
-from musubito.store.sqlite import SQLiteStorage
+from musubito.store.protocol import Store
+from musubito.store.queries import (
+    CodeOf,
+    CurrentMoment,
+    EffectQuery,
+    LeaseOwnerOf,
+    OlderCandidates,
+    PayloadOf,
+    Query,
+    ReadsOf,
+    SampleTree,
+    SimilarNodes,
+)
+from musubito.store.rows import (
+    CallDependency,
+    EdgeKind,
+    EffectOutcome,
+    ExecutionFlags,
+    ExternalRead,
+    ParentRef,
+    SampleRef,
+    Used,
+)
+from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.changes import claim, commit, digest, fail, holder, intent, parent, place, use
+from musubito.testing.reference_store import MemoryStore
 from tests.fleeting import IN_MEMORY
 
 A, B, CHILD = place("a"), place("b"), place("child", [parent(place("a"), "x")])
@@ -99,7 +103,7 @@ outcomes = st.none() | st.tuples(
 )
 reads = st.lists(
     st.builds(
-        Read,
+        ExternalRead,
         st.sampled_from(["store", "config"]),
         st.sampled_from(["k", "l"]),
         st.sampled_from([None, b"v", b"w"]),
@@ -108,7 +112,14 @@ reads = st.lists(
 )
 attempts = st.lists(st.tuples(st.sampled_from(POOLS), st.integers(0, 2)), max_size=3)
 holds = st.sampled_from(
-    [Holds.NOTHING, Holds.NOTHING, Holds.CALLS, Holds.SAMPLES, Holds.EFFECT, Holds.EFFECT | Holds.SAMPLES]
+    [
+        ExecutionFlags.NOTHING,
+        ExecutionFlags.NOTHING,
+        ExecutionFlags.CALLS,
+        ExecutionFlags.SAMPLES,
+        ExecutionFlags.EFFECT,
+        ExecutionFlags.EFFECT | ExecutionFlags.SAMPLES,
+    ]
 )
 back = st.integers(0, 3)
 """How many executions back; mostly the latest ones."""
@@ -131,12 +142,12 @@ class Stores(RuleBasedStateMachine):
         self.directory = TemporaryDirectory(dir=IN_MEMORY)
         self.reference = MemoryStore()
         self.tested: Store = self.open()
-        self.committed: list[Commit | Fail] = []
+        self.committed: list[Commit | CommitFailure] = []
         self.pruned: set[int] = set()
 
     def open(self) -> Store:
         # With leases, as on Windows: locks know nothing of the times that the changes tell.
-        with patch("musubito.store.locks.fcntl", None):
+        with patch("musubito.store.sqlite.byte_range_locks.fcntl", None):
             return SQLiteStorage(Path(self.directory.name) / "musubito.db")
 
     def teardown(self) -> None:
@@ -147,16 +158,16 @@ class Stores(RuleBasedStateMachine):
         answers = self.reference.write(changes)
         assert self.tested.write(changes) == answers
         for change, answer in zip(changes, answers, strict=True):
-            if isinstance(answer, Committed) and isinstance(change, Commit | Fail):
+            if isinstance(answer, Committed) and isinstance(change, Commit | CommitFailure):
                 self.committed.append(change)
         return answers
 
-    def moment(self, ago: int) -> Claimed:
+    def moment(self, ago: int) -> Moment:
         """The present one, or that before some executions and the latest invalidation."""
-        now: Claimed = self.reference.find(Began())
-        return Claimed(max(now.executions - ago, 0), max(now.invalidations - (ago > 1), 0))
+        now: Moment = self.reference.find(CurrentMoment())
+        return Moment(max(now.executions - ago, 0), max(now.invalidations - (ago > 1), 0))
 
-    def used(self, calls: Calls) -> list[Use]:
+    def used(self, calls: Calls) -> list[CallDependency]:
         """Calls of executions that are there: where they ran, or somewhere else; or another one has their number."""
         uses = []
         for at, how_far, how in calls:
@@ -188,7 +199,7 @@ class Stores(RuleBasedStateMachine):
         ago: int,
         started: float,
         lease: Lease,
-        reads: list[Read],
+        reads: list[ExternalRead],
     ) -> None:
         uses, began = self.used(calls), self.moment(ago)
         more = {"began": began, "started_at": started, "lease": held(lease), "reads": reads}
@@ -203,11 +214,11 @@ class Stores(RuleBasedStateMachine):
         effect=outcomes,
     )
     def succeed_with_samples_or_effects(
-        self, at: str, holds: Holds, pool: str, attempts: list[tuple[str, int]], calls: Calls, effect: Effect
+        self, at: str, holds: ExecutionFlags, pool: str, attempts: list[tuple[str, int]], calls: Calls, effect: Effect
     ) -> None:
         more = {
             "pool": digest(pool) if pool else None,
-            "attempts": [Attempted(digest(p), n) for p, n in attempts],
+            "attempts": [SampleRef(digest(p), n) for p, n in attempts],
         }
         uses, began = self.used(calls), self.moment(0)
         self.write(
@@ -230,13 +241,13 @@ class Stores(RuleBasedStateMachine):
 
     @rule(at=places, how_far=back)
     def point(self, at: str, how_far: int) -> None:
-        self.write(Point(PLACES[at], len(self.committed) - how_far, 100.0))
+        self.write(RecordReplay(PLACES[at], len(self.committed) - how_far, 100.0))
 
     @rule(at=places, across=st.booleans(), which=st.integers(0, 2))
     def point_at_what_fits(self, at: str, across: bool, which: int) -> None:
         asked = PLACES[at]
-        for other in self.reference.find(Others(asked.keys, asked.namespace, across, 0.0))[which : which + 1]:
-            self.write(Point(asked, other.execution, other.started_at))
+        for other in self.reference.find(OlderCandidates(asked.keys, asked.namespace, across, 0.0))[which : which + 1]:
+            self.write(RecordReplay(asked, other.execution, other.started_at))
 
     @rule(what=st.sampled_from([*OPERATIONS, *PLACES]), namespace=st.sampled_from(["default", "another"]))
     def invalidate(self, what: str, namespace: str) -> None:
@@ -255,18 +266,18 @@ class Stores(RuleBasedStateMachine):
     def prune(self, executions: set[int], nodes: list[str], again: bool) -> None:
         numbers = sorted({len(self.committed) - how_far for how_far in executions}, reverse=True)
         change = Prune(0, [PLACES[name].keys.node for name in nodes], numbers)
-        self.write(Retire(numbers, b"prune"))
-        self.write(Dismiss(numbers[::-1], b"prune"))
+        self.write(MarkForPruning(numbers, b"prune"))
+        self.write(InvalidateMarked(numbers[::-1], b"prune"))
         (pruned,), (tested,) = self.reference.write([change]), self.tested.write([change])
         assert tested[:2] == pruned[:2]
         if again:
-            self.write(Tidy())
+            self.write(CleanUp())
         self.pruned |= {number for number in numbers if number not in self.reference.numbers}
 
     @rule(executions=st.sets(back, max_size=3), prune=st.sampled_from([b"prune", b"another"]), over=st.booleans())
     def retire_or_dismiss(self, executions: set[int], prune: bytes, over: bool) -> None:
         numbers = sorted({len(self.committed) - how_far for how_far in executions}, reverse=True)
-        self.write(Dismiss(numbers[::-1], prune) if over else Retire(numbers, prune))
+        self.write(InvalidateMarked(numbers[::-1], prune) if over else MarkForPruning(numbers, prune))
 
     @rule(
         at=places,
@@ -303,7 +314,9 @@ class Stores(RuleBasedStateMachine):
 
     @rule(waiting=st.lists(keys, max_size=2), owner=owners, awaited=st.none() | keys, now=times)
     def wait(self, waiting: list[str], owner: str, awaited: str | None, now: float) -> None:
-        self.write(Waits([KEYS[key] for key in waiting], owner.encode(), KEYS[awaited] if awaited else None, now))
+        self.write(
+            RegisterWait([KEYS[key] for key in waiting], owner.encode(), KEYS[awaited] if awaited else None, now)
+        )
 
     @rule(effect=st.sampled_from(EFFECTS), owner=owners, attempt=st.integers(1, 4), at=times)
     def intend(self, effect: str, owner: str, attempt: int, at: float) -> None:
@@ -314,7 +327,9 @@ class Stores(RuleBasedStateMachine):
         row = self.reference.find(EffectQuery(digest(effect), A.keys, "default"))
         end, uses = ended((effect, row.attempt if row else 1, outcome)), self.used(calls)
         if outcome == "done":
-            self.write(commit(PLACES[effect], "sent", holds=Holds.EFFECT, effect=end, uses=uses, began=self.moment(0)))
+            self.write(
+                commit(PLACES[effect], "sent", holds=ExecutionFlags.EFFECT, effect=end, uses=uses, began=self.moment(0))
+            )
         else:
             self.write(fail(PLACES[effect], effect=end, uses=uses))
 
@@ -340,9 +355,9 @@ class Stores(RuleBasedStateMachine):
     def every_read_is_equal(self) -> None:
         for at in PLACES.values():
             assert self.tested.newest(at.keys, at.namespace) == self.reference.newest(at.keys, at.namespace)
-            self.agree(Others(at.keys, at.namespace, False, 0.0))
-            self.agree(Others(at.keys, at.namespace, True, 30.0))
-            self.agree(Others(at.keys, at.namespace, True, 0.0))
+            self.agree(OlderCandidates(at.keys, at.namespace, False, 0.0))
+            self.agree(OlderCandidates(at.keys, at.namespace, True, 30.0))
+            self.agree(OlderCandidates(at.keys, at.namespace, True, 0.0))
         for effect in EFFECTS:
             self.agree(EffectQuery(digest(effect), PLACES[effect].keys, "default"))
             self.agree(EffectQuery(digest(effect), A.keys, "default"))
@@ -351,14 +366,14 @@ class Stores(RuleBasedStateMachine):
             self.agree(SampleTree(execution))
             assert set(self.tested.find(ReadsOf(execution))) == set(self.reference.find(ReadsOf(execution)))
         for operation in OPERATIONS:
-            neighbours = Neighbours("default", operation, None, 99)
+            neighbours = SimilarNodes("default", operation, None, 99)
             # In any order: since when a node counts that was a stub first is a store's own business.
             tested, reference = self.tested.find(neighbours), self.reference.find(neighbours)
             assert sorted(tested, key=lambda n: n.node) == sorted(reference, key=lambda n: n.node)
             self.agree(CodeOf(digest("code", operation)))
         for key in KEYS.values():
-            self.agree(HolderOf(key))
-        self.agree(Began())
+            self.agree(LeaseOwnerOf(key))
+        self.agree(CurrentMoment())
 
     def agree(self, query: Query) -> None:
         assert self.tested.find(query) == self.reference.find(query), query

@@ -16,7 +16,7 @@ import pytest
 from langchain_core.messages import BaseMessage
 
 from musubito import MusubitoEngine, run
-from musubito.identity import closure
+from musubito.code import reachability
 from musubito_langgraph import musubito_graph
 from tests.real.model_server import ModelServer
 
@@ -194,13 +194,13 @@ def test_what_it_costs(
 ) -> None:
     """The code of deepagents is not described, nor is anything described twice."""
     described: list[Any] = []
-    describe = closure.Walk.describe_all
+    describe = reachability.ReachabilityWalk.describe_all
 
-    def counting(walk: closure.Walk) -> None:
+    def counting(walk: reachability.ReachabilityWalk) -> None:
         describe(walk)
         described.extend(walk._kept)
 
-    monkeypatch.setattr(closure.Walk, "describe_all", counting)
+    monkeypatch.setattr(reachability.ReachabilityWalk, "describe_all", counting)
     graph = musubito_graph(build())
     graph.invoke({"messages": [("user", QUESTION)]})
     assert len(described) < 10_000  # with its own code, some 400,000

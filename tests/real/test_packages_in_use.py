@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from musubito.identity.fingerprint import CodeTracker
+from musubito.code.fingerprint import CodeTracker
 
 PROGRAM = """
 import json, sys

@@ -14,7 +14,7 @@ import pytest
 
 from musubito import InputError, MusubitoResult, ReplayReason, musubito_step, run
 from musubito.adapter import add_control_flow, ambient, not_replayable, note_read
-from musubito.engine import context
+from musubito.engine import scope
 from tests.soundness.world import STOCHASTIC, A, B, Failing, World
 
 DEPTHS = pytest.mark.parametrize("depth", [0, 1, 2])
@@ -80,7 +80,7 @@ class Framework:
 
 @pytest.fixture(autouse=True)
 def steered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "_CONTROL_FLOW", ())
+    monkeypatch.setattr(scope, "_CONTROL_FLOW", ())
     add_control_flow(Interrupted)
 
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 import pytest
 
-from musubito.identity.fingerprint import CodeTracker
+from musubito.code.fingerprint import CodeTracker
 from musubito.model import StepConfiguration, StepDefinition
 
 _numbers = itertools.count()

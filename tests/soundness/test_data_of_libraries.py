@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoWarning
-from musubito.identity import fingerprint
-from musubito.identity.fingerprint import CodeTracker
+from musubito.code import fingerprint
+from musubito.code.fingerprint import CodeTracker
 from tests.soundness.changed_programs import Program, Runs, in_one_process, in_three_processes
 
 HELD = "\ndef step(q): return type(HELD).__name__"
@@ -246,7 +246,7 @@ def test_an_object_that_cannot_be_described_counts_by_its_type(monkeypatch: pyte
     held: Any = object.__new__(type("Deep", (), {"__module__": __name__}))
     names: dict[str, Any] = {"__name__": "story_of_depth", "HELD": held}
     exec(compile(f"def f(): return 1{HELD}", "<story_of_depth>", "exec", dont_inherit=True), names)
-    monkeypatch.setattr("musubito.identity.describe.describe_object", broken)
+    monkeypatch.setattr("musubito.code.describers.describe.describe_object", broken)
     with pytest.warns(MusubitoWarning, match="Deep"):
         assert CodeTracker(names["step"]).current().untracked == (f"story_of_depth.HELD: {__name__}.Deep",)
 

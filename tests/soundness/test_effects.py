@@ -24,9 +24,9 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.adapter import ANSWER, add_control_flow, not_replayable, note_read
-from musubito.engine import context
+from musubito.engine import scope
 from musubito.model import ReplayDecision, ReplayReason
-from musubito.store.base import Commit, Fail, Intent
+from musubito.store.changes import BeginEffect, Commit, CommitFailure
 from tests.soundness.test_failures import Faulty
 from tests.soundness.test_single_flight import Gate
 from tests.soundness.world import A, Failing, World, forced, in_a_run, parent, under, with_policy
@@ -174,7 +174,7 @@ def test_reconcile_that_says_something_else_is_an_error(w: World) -> None:
     assert w.ran["send"] == 1
 
 
-@pytest.mark.parametrize("fails", ["newest", Intent])
+@pytest.mark.parametrize("fails", ["newest", BeginEffect])
 def test_an_effect_that_cannot_be_recorded_is_refused(w: World, fails: str | type) -> None:
     send = sending(w)
     store = Faulty(SQLiteStorage(w.path), fails)
@@ -323,7 +323,7 @@ class Left(Exception):
 @pytest.fixture
 def steered(monkeypatch: pytest.MonkeyPatch) -> None:
     for registered in ("_CONTROL_FLOW", "_LEAVING"):
-        monkeypatch.setattr(context, registered, ())
+        monkeypatch.setattr(scope, registered, ())
     add_control_flow(Suspended, leaving=[Left])
 
 
@@ -409,7 +409,7 @@ def test_an_effect_that_was_left_for_good_is_unknown(w: World) -> None:
 @pytest.mark.usefixtures("steered")
 def test_an_interruption_that_could_not_be_recorded_leaves_it_unknown(w: World) -> None:
     send = asking(w)
-    store = Faulty(SQLiteStorage(w.path), Fail)
+    store = Faulty(SQLiteStorage(w.path), CommitFailure)
     with use_musubito_engine(MusubitoEngine(store)) as engine:
         with pytest.raises(Suspended):
             send(0)

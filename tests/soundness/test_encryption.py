@@ -37,14 +37,14 @@ from musubito import (
 )
 from musubito.adapter import ambient, not_replayable, note_read
 from musubito.causes import Cause
-from musubito.identity.codecs import encode_value
-from musubito.identity.digest import argument_digests, content_digest, digest_input
-from musubito.identity.keys import effect_key, head
 from musubito.lineage import Lineage
-from musubito.lineage.forgetting import forget, meant
-from musubito.lineage.removal import prune
+from musubito.lineage.erase import forget, meant
+from musubito.lineage.prune import prune
 from musubito.lineage.verify import verify
-from musubito.store.memory import MemoryStore
+from musubito.testing.reference_store import MemoryStore
+from musubito.values.artifact_codec import encode_value
+from musubito.values.call_keys import effect_key, head
+from musubito.values.digest import argument_digests, content_digest, digest_input
 from tests.logged import fault_said
 
 pytest.importorskip("cryptography")
@@ -198,7 +198,7 @@ def test_what_was_read_counts(path):
 
 
 def engine_explains(step, *args):
-    from musubito.engine.current import current_engine
+    from musubito.engine.engine_in_use import current_engine
 
     return current_engine().explain(step, *args)
 

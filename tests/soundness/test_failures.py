@@ -20,7 +20,8 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.store.base import Claim, Commit, Fail, Found, Keys, Point
+from musubito.store.changes import Claim, Commit, CommitFailure, RecordReplay
+from musubito.store.rows import CallKeys, Candidate
 from tests.logged import fault_said
 from tests.soundness.world import A, Failing, Watched, World, forced, parent, under
 
@@ -207,7 +208,7 @@ class Faulty(Watched):
         super().__init__(store)
         self.fails: str | type | None = fails
 
-    def newest(self, keys: Keys, namespace: str) -> Found | None:
+    def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         if self.fails == "newest":
             raise StoreError("the disk is gone")
         return super().newest(keys, namespace)
@@ -259,7 +260,7 @@ def test_a_hit_that_cannot_be_written_still_gives_the_right_value(w: World) -> N
         return w.count("f")
 
     f(A)
-    store = Faulty(SQLiteStorage(w.path), Point)
+    store = Faulty(SQLiteStorage(w.path), RecordReplay)
     with use_musubito_engine(MusubitoEngine(store)) as engine, fault_said("disk"):
         assert f(parent("Z")).value in (1, 2)
         engine.close()
@@ -270,7 +271,7 @@ def test_a_failure_that_cannot_be_recorded_is_raised_all_the_same(w: World) -> N
     def f(x: int) -> int:
         raise Failing("mine")
 
-    store = Faulty(SQLiteStorage(w.path), Fail)
+    store = Faulty(SQLiteStorage(w.path), CommitFailure)
     with use_musubito_engine(MusubitoEngine(store)) as engine:
         with fault_said("disk"), pytest.raises(Failing, match="mine"):
             f(0)

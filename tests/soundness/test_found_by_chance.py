@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StoreError, musubito_step, run, use_musubito_engine
-from musubito.store.base import Waits
+from musubito.store.changes import RegisterWait
 from tests.soundness.test_single_flight import until
 from tests.soundness.world import STOCHASTIC, Failing, Watched, World, forced
 
@@ -27,10 +27,10 @@ class KeepsWaits(Watched):
         self.waits = threading.Event()
 
     def write(self, changes: Any) -> list[Any]:
-        if any(isinstance(change, Waits) and change.awaited is None for change in changes):
+        if any(isinstance(change, RegisterWait) and change.awaited is None for change in changes):
             raise StoreError("the disk is full")
         answers = super().write(changes)
-        if any(isinstance(change, Waits) for change in changes):
+        if any(isinstance(change, RegisterWait) for change in changes):
             self.waits.set()
         return answers
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from musubito.identity import closure
-from musubito.identity.fingerprint import CodeTracker, Fingerprint
+from musubito.code import reachability
+from musubito.code.fingerprint import CodeTracker, Fingerprint
 
 HEAD = """
 import sys
@@ -83,13 +83,13 @@ def test_its_own_module_counts_whole(load: Any) -> None:
 )
 def test_the_table_is_never_taken_in_whole(load: Any, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
     described: list[Any] = []
-    describe = closure.Walk.describe_all
+    describe = reachability.ReachabilityWalk.describe_all
 
-    def counting(walk: closure.Walk) -> None:
+    def counting(walk: reachability.ReachabilityWalk) -> None:
         describe(walk)
         described.extend(walk._kept)
 
-    monkeypatch.setattr(closure.Walk, "describe_all", counting)
+    monkeypatch.setattr(reachability.ReachabilityWalk, "describe_all", counting)
     code = code_of(load, body)
     assert len(described) < 30
     assert any("the loaded modules" in each for each in code.unseen)

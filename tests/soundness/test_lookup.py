@@ -19,7 +19,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.store.base import Point
+from musubito.store.changes import RecordReplay
 from tests.soundness.world import ACROSS, STOCHASTIC, A, B, World, forced, in_a_run, parent, under
 
 
@@ -127,7 +127,7 @@ def test_runs_again_before_the_hit_commits(w: World) -> None:
 
     f(A)
     new: list[int] = []
-    w.before_write(Point, lambda: new.append(forced(f)(A).value))
+    w.before_write(RecordReplay, lambda: new.append(forced(f)(A).value))
     f(B)
     assert new == [2]
     assert f(B).value == 2
@@ -139,7 +139,7 @@ def test_invalidated_before_the_hit_commits(w: World) -> None:
         return w.draw("f")
 
     f(A)
-    w.before_write(Point, lambda: w.engine.invalidate(f))
+    w.before_write(RecordReplay, lambda: w.engine.invalidate(f))
     assert f(B).value == 2
 
 
@@ -226,7 +226,7 @@ def test_an_artifact_whose_class_is_gone_is_a_miss(w: World, monkeypatch: pytest
     module = ModuleType("vanishing")
     monkeypatch.setitem(sys.modules, "vanishing", module)
     exec("import dataclasses\n@dataclasses.dataclass\nclass Point:\n    x: int", vars(module))
-    w.data["class"] = vars(module)["Point"]
+    w.data["class"] = vars(module)["RecordReplay"]
 
     @musubito_step(name="f")
     def f(x: int) -> object:

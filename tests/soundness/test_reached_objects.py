@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from musubito import musubito_step
-from musubito.identity.fingerprint import CodeTracker
+from musubito.code.fingerprint import CodeTracker
 from tests.soundness.world import World
 
 _numbers = itertools.count()

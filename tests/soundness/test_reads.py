@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from musubito import ReplayReason, musubito_step, run
 from musubito.adapter import ambient
-from musubito.engine.context import SCOPE
+from musubito.engine.scope import SCOPE
 from tests.soundness.world import A, B, Failing, World, forced
 
 

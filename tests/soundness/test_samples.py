@@ -8,7 +8,7 @@ from contextvars import copy_context
 import pytest
 
 from musubito import StepConfiguration, StepType, musubito_step, run
-from musubito.store.base import Point
+from musubito.store.changes import RecordReplay
 from tests.soundness.world import STOCHASTIC, A, B, Failing, World, forced, in_a_run, parent, under
 
 
@@ -231,7 +231,7 @@ def test_numbers_count_as_given_before_a_copy_commits(w: World) -> None:
     in_a_run(lambda: s(A))
     with run():
         context, late = copy_context(), []
-        w.before_write(Point, lambda: late.append(context.run(s, B).value))
+        w.before_write(RecordReplay, lambda: late.append(context.run(s, B).value))
         assert s(B).value == 1
     assert late == [2]
 

@@ -14,7 +14,7 @@ import pytest
 
 from musubito import MusubitoResult, StepConfiguration, musubito_step, run, use_musubito_engine
 from musubito.adapter import add_control_flow, ambient, not_replayable
-from musubito.engine import context
+from musubito.engine import scope
 from tests.soundness.world import ACROSS, STOCHASTIC, A, B, Failing, Worker, World, forced, parent, under
 
 
@@ -296,7 +296,7 @@ def test_after_control_flow_each_runs_for_itself(w: World, monkeypatch: pytest.M
     class Suspended(Exception):
         pass
 
-    monkeypatch.setattr(context, "_CONTROL_FLOW", ())
+    monkeypatch.setattr(scope, "_CONTROL_FLOW", ())
     add_control_flow(Suspended)
     gate, both = Gate(), threading.Barrier(2)
 

@@ -38,9 +38,10 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.identity.audit import listen
-from musubito.store.base import Holds, ReadsOf
-from musubito.store.memory import MemoryStore
+from musubito.code.world.audit_hook import listen
+from musubito.store.queries import ReadsOf
+from musubito.store.rows import ExecutionFlags
+from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
 
 STOCHASTIC = StepConfiguration(step_type=StepType.STOCHASTIC)
@@ -427,7 +428,9 @@ def test_a_replay_looks_at_none_of_it(engine, told, port):
         fetch(1)
     assert [call.outcome for call in r.calls] == ["replayed", "replayed"]
     if isinstance(engine.storage, SQLiteStorage):
-        assert not any(row[0] & Holds.READS for row in engine.storage._reader.execute("SELECT holds FROM _executions"))
+        assert not any(
+            row[0] & ExecutionFlags.READS for row in engine.storage._reader.execute("SELECT holds FROM _executions")
+        )
 
 
 def test_what_was_read_is_checked_beside_what_cannot_be(tmp_path, told, port):

@@ -26,9 +26,11 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.adapter import ambient, note_read
-from musubito.identity.codecs import encode_value
-from musubito.identity.digest import content_digest
-from musubito.store.base import Change, Found, Keys, Query
+from musubito.store.changes import Change
+from musubito.store.queries import Query
+from musubito.store.rows import CallKeys, Candidate
+from musubito.values.artifact_codec import encode_value
+from musubito.values.digest import content_digest
 from tests.fresh import fresh
 
 STOCHASTIC = StepConfiguration(step_type=StepType.STOCHASTIC)
@@ -51,7 +53,7 @@ class Watched:
         self.db_path = store.db_path
         self.before: tuple[type, Callable[[], object]] | None = None
 
-    def newest(self, keys: Keys, namespace: str) -> Found | None:
+    def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         return self.store.newest(keys, namespace)
 
     def find(self, query: Query) -> Any:

@@ -26,7 +26,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.engine import current, default_engine
+from musubito.engine import default_engine, engine_in_use
 from tests.logged import fault_said
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
@@ -157,7 +157,7 @@ def test_using_an_engine_from_now_on(tmp_path: Path) -> None:
     text = f"""
 import threading
 from musubito import *
-from musubito.engine.current import current_engine
+from musubito.engine.engine_in_use import current_engine
 engine = MusubitoEngine(SQLiteStorage({str(tmp_path / "mine.db")!r}))
 use_musubito_engine(engine)
 assert current_engine() is engine
@@ -282,7 +282,7 @@ def test_a_default_engine_that_cannot_be_opened_is_tried_again(tmp_path: Path, m
     time.sleep(1)
     assert [f(1).value, f(1).value] == [1, 1]
     assert ran == [1, 1, 1]
-    current.current_engine().close()
+    engine_in_use.current_engine().close()
 
 
 @pytest.mark.parametrize("blobs", ["s3://bucket/mine", object(), MemoryStore()], ids=["a text", "an object", "obstore"])
@@ -315,12 +315,12 @@ def test_each_directory_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pyte
         monkeypatch.chdir(folder)
         assert (ran_on("x"), ran_on("x")) == (True, False)
         assert (folder / ".musubito" / "musubito.db").is_file()
-    engine = current.current_engine()
+    engine = engine_in_use.current_engine()
     for folder in (one, two, one):
         monkeypatch.chdir(folder)
         assert not ran_on("x")
     monkeypatch.chdir(two)
-    assert current.current_engine() is engine, "it was kept"
+    assert engine_in_use.current_engine() is engine, "it was kept"
 
 
 def test_a_directory_by_its_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,7 +400,7 @@ def test_of_many_directories_few_stay_open(tmp_path: Path, monkeypatch: pytest.M
 
     folder(0)
     with run("still open"):
-        first = current.current_engine()
+        first = engine_in_use.current_engine()
         for number in range(1, default_engine.MOST_OPENED + 5):
             folder(number)
             with use_musubito_engine(default_engine.default_engine()):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import musubito
-from musubito.engine.keeper import LAST_SECONDS
+from musubito.engine.maintenance import LAST_SECONDS
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 METHODS = ("fork", "forkserver", "spawn") if os.name == "posix" else ("spawn",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from musubito.causes import LONGEST, Cause, never_replayed, without_part
-from musubito.store.base import FORGOTTEN
+from musubito.store.rows import FORGOTTEN
 
 NAMED = [cause for cause in Cause if cause is not Cause.OTHER]
 

@@ -12,8 +12,8 @@ import click
 from click.core import ParameterSource
 
 import musubito
-from musubito.cli.here import Here
-from musubito.cli.words import one_line
+from musubito.cli.context import Here
+from musubito.cli.formatting import one_line
 
 __all__ = ["root"]
 
@@ -52,7 +52,7 @@ class Commands(click.Group):
         """Return the command of this name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"musubito.cli.{cmd_name}").command
+        command: click.Command = import_module(f"musubito.cli.commands.{cmd_name}").command
         return command
 
     def resolve_command(

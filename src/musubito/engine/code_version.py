@@ -8,7 +8,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Final
 
-from musubito.identity.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.model import StepDefinition
 
 __all__ = ["CodeVersion"]

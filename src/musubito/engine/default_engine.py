@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.surroundings import ENVIRON, Variable, working_directory
+from musubito.engine.environment_watch import ENVIRON, Variable, working_directory
 from musubito.errors import StoreError
-from musubito.store.base import Change, Found, Keys, Query
-from musubito.store.sqlite import SQLiteStorage
+from musubito.store.changes import Change
+from musubito.store.queries import Query
+from musubito.store.rows import CallKeys, Candidate
+from musubito.store.sqlite.storage import SQLiteStorage
 
 __all__ = ["default_engine", "engine_of_nothing"]
 
@@ -133,7 +135,7 @@ class _NoStore:
     def __init__(self, why: StoreError) -> None:
         self._why = str(why)
 
-    def newest(self, keys: Keys, namespace: str) -> Found | None:
+    def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         raise StoreError(self._why)
 
     def find(self, query: Query) -> Any:

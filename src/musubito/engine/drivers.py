@@ -19,35 +19,35 @@ from contextvars import Token
 from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 
-from musubito.engine.context import SCOPE, Scope
-from musubito.engine.effects import (
-    Aside,
-    Effect,
-    Find,
+from musubito.engine.requests import (
+    CheckDependency,
+    FetchLatest,
+    FetchOrClaim,
     Invoke,
     Join,
-    Newest,
-    NewestOrClaim,
-    Pause,
-    Probe,
+    Offload,
     Raised,
+    Request,
     Returned,
+    RunQuery,
+    Sleep,
     Write,
 )
-from musubito.engine.flights import Landed, Landing, Start
+from musubito.engine.scope import SCOPE, Scope
+from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult
 from musubito.errors import MusubitoError
-from musubito.store.base import Claim
+from musubito.store.changes import Claim
 
 if TYPE_CHECKING:
+    from musubito.engine.call import CallSteps
     from musubito.engine.engine import MusubitoEngine
-    from musubito.engine.protocol import Telling
 
 __all__ = ["drive", "drive_async", "loop_is_watched", "perform"]
 
 T = TypeVar("T")
 
 
-READS = (Newest, Find)
+READS = (FetchLatest, RunQuery)
 PATIENCE: Final = 1.0
 """Seconds of a wait after which it is checked whether the wait can end, again and again."""
 
@@ -57,7 +57,7 @@ def loop_is_watched() -> bool:
     return type(sqlite3.Connection.execute) is not MethodDescriptorType
 
 
-def drive(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
+def drive(story: CallSteps[T | Raised], engine: MusubitoEngine) -> T:
     """Perform the requests of a call in this thread, and return its value or raise its error."""
     try:
         result = _perform_from(story, story.send(None), engine)
@@ -76,12 +76,12 @@ def drive(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
     return result
 
 
-def _perform_from(story: Telling[T], effect: Effect, engine: MusubitoEngine) -> T:
+def _perform_from(story: CallSteps[T], effect: Request, engine: MusubitoEngine) -> T:
     """Perform this request and all that follow. Raises StopIteration with the call's result, as the generator does."""
     store = engine.storage
     while True:
         try:
-            if type(effect) is Newest:
+            if type(effect) is FetchLatest:
                 answer: Any = store.newest(*effect)
             elif type(effect) is Write:
                 answer = store.write((effect.change,))[0]
@@ -93,27 +93,27 @@ def _perform_from(story: Telling[T], effect: Effect, engine: MusubitoEngine) -> 
             effect = story.send(answer)
 
 
-def perform(effect: Effect, engine: MusubitoEngine) -> Any:
+def perform(effect: Request, engine: MusubitoEngine) -> Any:
     """Perform one request in this thread and return its answer."""
     match effect:
-        case Newest(keys, namespace):
+        case FetchLatest(keys, namespace):
             return engine.storage.newest(keys, namespace)
-        case NewestOrClaim(store, claim, namespace):
+        case FetchOrClaim(store, claim, namespace):
             return store.newest_or_claim(claim, namespace)
-        case Find(query):
+        case RunQuery(query):
             return engine.storage.find(query)
         case Write(change):
             return engine.storage.write((change,))[0]
         case Invoke(function, scope):
             return _invoke(function, scope)
-        case Probe(function):
+        case CheckDependency(function):
             return _probe(function)
-        case Aside(function):
+        case Offload(function):
             return function()
         case Join(key, frame):
             joined = engine.flights.join(key, frame, asyncio._get_running_loop())
-            return joined if isinstance(joined, Start) else _wait(key, joined, engine)
-        case Pause(seconds):
+            return joined if isinstance(joined, JoinResult) else _wait(key, joined, engine)
+        case Sleep(seconds):
             return time.sleep(seconds)
         case _:
             assert_never(effect)
@@ -141,14 +141,14 @@ def _probe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-def _wait(key: bytes, future: Future[Landed], engine: MusubitoEngine) -> Landed:
+def _wait(key: bytes, future: Future[FlightResult], engine: MusubitoEngine) -> FlightResult:
     try:
         while True:
             try:
                 return future.result(PATIENCE)
             except TimeoutError:
                 if engine.flights.is_stuck(key):
-                    return Landing.RUN_YOURSELF
+                    return FlightOutcome.RUN_YOURSELF
     finally:
         future.cancel()
         engine.flights.leave_waiting(future)
@@ -161,7 +161,7 @@ def _from_the_step(error: BaseException) -> BaseException:
     return error
 
 
-async def drive_async(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
+async def drive_async(story: CallSteps[T | Raised], engine: MusubitoEngine) -> T:
     """Perform the requests of a call in this task, and return its value or raise its error."""
     cancelled: asyncio.CancelledError | None = None
     result: T | Raised
@@ -171,7 +171,7 @@ async def drive_async(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
             try:
                 watched = loop_is_watched()
                 in_place = engine.reads_in_place and not watched
-                if type(effect) is Newest and in_place:
+                if type(effect) is FetchLatest and in_place:
                     answer: Any = engine.storage.newest(*effect)
                 elif type(effect) is Write and type(effect.change) is Claim and engine.claims_in_place and not watched:
                     if cancelled is not None:
@@ -180,10 +180,10 @@ async def drive_async(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
                 elif type(effect) is Write:
                     answer, late = await _finished(engine.writer.submit(effect.change))
                     cancelled = cancelled or late
-                elif type(effect) is Aside or type(effect) is NewestOrClaim:
+                elif type(effect) is Offload or type(effect) is FetchOrClaim:
                     answer, late = await _finished(asyncio.ensure_future(asyncio.to_thread(perform, effect, engine)))
                     cancelled = cancelled or late
-                elif cancelled is not None and type(effect) is not Find:
+                elif cancelled is not None and type(effect) is not RunQuery:
                     raise cancelled
                 elif type(effect) in READS and not in_place:
                     answer = await asyncio.to_thread(perform, effect, engine)
@@ -206,18 +206,18 @@ async def drive_async(story: Telling[T | Raised], engine: MusubitoEngine) -> T:
     return result
 
 
-async def _aperform(effect: Effect, engine: MusubitoEngine) -> Any:
+async def _aperform(effect: Request, engine: MusubitoEngine) -> Any:
     match effect:
-        case Find(query):
+        case RunQuery(query):
             return engine.storage.find(query)
         case Invoke(function, scope):
             return await _ainvoke(function, scope)
-        case Probe(function):
+        case CheckDependency(function):
             return await _aprobe(function)
         case Join(key, frame):
             joined = engine.flights.join(key, frame, None)
-            return joined if isinstance(joined, Start) else await _await(key, joined, engine)
-        case Pause(seconds):
+            return joined if isinstance(joined, JoinResult) else await _await(key, joined, engine)
+        case Sleep(seconds):
             return await asyncio.sleep(seconds)
         case _:
             return perform(effect, engine)
@@ -245,12 +245,12 @@ async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-async def _await(key: bytes, future: Future[Landed], engine: MusubitoEngine) -> Landed:
+async def _await(key: bytes, future: Future[FlightResult], engine: MusubitoEngine) -> FlightResult:
     landing = asyncio.wrap_future(future)
     try:
         while not (await asyncio.wait([landing], timeout=PATIENCE))[0]:
             if engine.flights.is_stuck(key):
-                return Landing.RUN_YOURSELF
+                return FlightOutcome.RUN_YOURSELF
         return landing.result()
     finally:
         landing.cancel()

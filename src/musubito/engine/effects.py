@@ -1,116 +1,267 @@
-"""Define the requests that a call makes of its driver.
+"""Begin a call of an EXTERNAL_EFFECT: its intent is durable before the function runs, and its outcome after it.
 
-The protocol is a generator that yields these requests and never blocks. A driver performs each request and sends the
-answer back. A store's fault is thrown into the generator. The outcome of the user's function travels as a value,
-`Returned` or `Raised`. If it were thrown into a generator, a `StopIteration` would turn into a `RuntimeError`.
+Attempts are found by the effect key. So neither an edit of the code nor a change upstream repeats an effect:
 
-The requests are NamedTuples and no dataclasses, because each replay makes one or more.
+    nothing known, or certainly failed      -> intend, run
+    interrupted by a framework              -> intend, run from its start, with the same idempotency key
+    done                                    -> replay (unless the policy forces, or it is too old)
+    done after a human had agreed to it     -> run, which asks again: another human may not agree
+    begun, and its owner is alive           -> wait
+    begun, and its owner is gone; unknown   -> as the policy says: raise, run again, or ask
+
+An owner is gone once its process has ended or its lease has run out. A living process of this host may only have been
+stopped, perhaps with the whole machine. Before such an owner counts as gone, it gets the time of another lease to come
+back.
+
+A lease of an effect is never taken over. Without a store, an effect is refused before it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
 
-from musubito.engine.context import Frame, Scope
-from musubito.store.base import Change, Claim, Distant, Keys, Query
+from musubito.engine import maintenance, process_identity
+from musubito.engine.call import CallProtocol, CallSteps, StartedExecution, error_text
+from musubito.engine.files.dependencies import without_files
+from musubito.engine.requests import CheckDependency, Join, Raised, RunQuery, Sleep, Write
+from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
+from musubito.errors import ChangedInput, EffectOutcomeUnknown, StoreError
+from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
+from musubito.store.changes import BeginEffect, LeaseHeld, Moment, RecordReplay, Release, Superseded
+from musubito.store.queries import EffectQuery, SampleTree
+from musubito.store.rows import EffectRow, ExecutionFlags, ExternalRead
+from musubito.values.call_keys import effect_key, idempotency_key
 
-__all__ = [
-    "Aside",
-    "Effect",
-    "Find",
-    "Invoke",
-    "Join",
-    "Newest",
-    "NewestOrClaim",
-    "Pause",
-    "Probe",
-    "Raised",
-    "Returned",
-    "Write",
-]
+__all__ = ["ANSWER", "EffectCall"]
 
-T = TypeVar("T")
+ANSWER: Final = "answer"
+"""The kind of reads that are answers given while an effect ran. For another answer, the effect may take place again."""
+PAUSE: Final = 0.02
+"""Seconds of a pause while another owner has the effect."""
+REMEDY: Final = (
+    'Find out. Then set on_unknown="rerun" if it did not, or if the other side ignores a key that it knows; '
+    "else on_unknown=<a callable that is given the key and tells>."
+)
+REMEDY_WHEN_DONE: Final = (
+    "Running it again would do it twice. Set on_unknown=<a callable that is given the key and gives back "
+    "EffectHappened(value)>, or invalidate the step if it shall be done again."
+)
 
 
-class Newest(NamedTuple):
-    """Fetch the newest execution, as every replay does -> Found | None."""
+class EffectCall(CallProtocol):
+    """One call of an external effect."""
 
-    keys: Keys
-    namespace: str
+    __slots__ = ("_effect_key",)
+
+    def _pool_of_samples(self) -> bytes | None:
+        # Identical effects of one run are numbered like samples, whatever code and parents they have.
+        pool = self._key_of(-1)
+        self._run.samples.effects.add(pool)
+        return pool
+
+    def _handed_up(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+        # A done effect stays done, even if files that it read change.
+        return without_files(reads)
+
+    def _key_of(self, number: int) -> bytes:
+        definition = self.call.definition
+        digest = self._identity.input_digest
+        key = effect_key(self.engine.namespace, definition.name, definition.version(), digest, number)
+        return key if self.engine.keyed is None else self.engine.keyed.effect(key)
+
+    def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
+        self._effect_key = self._key_of(self._number)
+        while True:
+            joined: JoinResult | FlightResult = yield Join(self._effect_key, self.frame())
+            if joined is JoinResult.MINE:
+                return (yield from self._intend())
+            if joined is JoinResult.CYCLE:
+                raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
+            if isinstance(joined, SharedFailure) and self._is_mine(joined):
+                return self._passed_on(joined)
+            if joined is FlightOutcome.RUN_YOURSELF:
+                # The call that began the effect is suspended, perhaps in an event loop that does not run just now.
+                yield Sleep(PAUSE)
+
+    def _is_mine(self, failed: SharedFailure) -> bool:
+        # An effect that may have taken place is not begun once more: each call that waited for it gets its failure.
+        live = self._live() if self._came_to(failed.error) == "failed" else failed.live
+        return failed.concerns(self._run, self.call.fingerprint, live)
+
+    def _without_store(self, fault: StoreError) -> StartedExecution:
+        raise StoreError(
+            f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}"
+        ) from fault
+
+    def look_once_more(self, begun: StartedExecution) -> StartedExecution:
+        """Check the input again just before the effect runs. Raises `ChangedInput` if it has changed.
+
+        Otherwise the function would do one thing, and the record would hold another.
+        """
+        try:
+            same = self._input_now() == self._input
+        except Exception:  # a look at changed values may raise anything
+            same = False
+        if not same:
+            self._note("failed", ReplayReason.INPUT_CHANGED, None, 0.0, 0)
+            raise ChangedInput(self.call.definition.name)
+        return begun
+
+    def _never_ran(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+        yield from self._record(self._failure(begun, error_text(error), "failed", self.engine.now(), 0.0))
+
+    def _cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+        # A driver throws a cancellation in place of a call that has not begun. Other errors from there, such as the
+        # close of a dropped coroutine, may have come while the function ran.
+        outcome = "failed" if isinstance(error, asyncio.CancelledError) else "unknown"
+        yield from self._record(self._failure(begun, "cut short", outcome, self.engine.now(), 0.0))
+
+    def _intend(self) -> CallSteps[MusubitoResult[Any] | StartedExecution]:
+        holder = _WaitedFor(self.engine.owner)
+        while True:
+            row: EffectRow | None = yield RunQuery(EffectQuery(self._effect_key, self.keys, self.engine.namespace))
+            if row is not None and row.outcome is None and holder.may_end(row):
+                yield Sleep(PAUSE)
+                continue
+            known = None if row is None else (yield from self._known(row))
+            if isinstance(known, MusubitoResult):
+                return known
+            begun = yield from self._intent(row)
+            if begun is None:
+                continue
+            if known is None:
+                return begun
+            return (yield from self._succeeded(begun, known.value, self.engine.now(), 0.0))
+
+    def _intent(self, row: EffectRow | None) -> CallSteps[StartedExecution | None]:
+        """Write the intent durably before anything runs; return None if another call was faster."""
+        attempt, settled = (0, 0) if row is None else (row.attempt, row.settled_attempts)
+        if row is not None and row.holder is not None and process_identity.is_dead(row.holder):
+            # The policy has decided already: no call is to wait until the lease of the dead owner runs out.
+            yield Write(Release((self._effect_key, row.holder.owner)))
+        # Before anything is durable: later the arguments may not be describable any more.
+        self.place()
+        yield from self.until_released(self._effect_key)
+        intent = BeginEffect(
+            self._effect_key,
+            self.call.definition.name,
+            self.engine.namespace,
+            attempt + 1,
+            time.time(),
+            self.engine.holder(),
+        )
+        try:
+            answer: Moment | LeaseHeld | Superseded = yield Write(intent)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                yield from self._interrupted(intent, error)
+            raise
+        if not isinstance(answer, Moment):
+            yield Sleep(PAUSE)
+            return None
+        self.engine.keep(self._effect_key, self.call.definition.name)
+        self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
+        return StartedExecution(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
+
+    def _interrupted(self, intent: BeginEffect, error: BaseException) -> CallSteps[None]:
+        """Settle an intent whose write was cut short by an interrupt (Ctrl-C).
+
+        If the intent was written, record that the effect never ran.
+        """
+        try:
+            row: EffectRow | None = yield RunQuery(EffectQuery(self._effect_key, self.keys, self.engine.namespace))
+        except StoreError:
+            return  # then it counts as unknown
+        if row is None or row.outcome is not None or row.holder is None:
+            return
+        if (row.attempt, row.holder.owner) == (intent.attempt, intent.holder.owner):
+            lease = self._effect_key, intent.holder.owner
+            yield from self._never_ran(StartedExecution(None, lease, (self._effect_key, intent.attempt)), error)
+
+    def _known(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
+        """Return the result of an earlier attempt; None if the effect may run."""
+        if row.outcome == "done":
+            return (yield from self._done(row))
+        if row.outcome == "withdrawn":
+            return None
+        self._reason = ReplayReason.NODE_FAILED
+        if row.outcome == "failed":
+            return None
+        why = "whether it took place is unknown, since "
+        why += "whoever began it is gone" if row.outcome is None else "its last attempt failed or was cut short"
+        on_unknown = self.call.definition.semantics.on_unknown
+        return None if on_unknown == "rerun" else (yield from self._ask(row, why))
+
+    def _done(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
+        """Replay a done effect. It stays done, whatever happens to its code, its parents and the steps inside it."""
+        semantics, found = self.call.definition.semantics, row.found
+        if semantics.force_reexecution:
+            self._reason = ReplayReason.FORCE_REEXECUTION
+            return None
+        if found is None:
+            self._reason = ReplayReason.ARTIFACT_MISSING
+            return (yield from self._ask(row, "it took place, but its record is gone"))
+        reads: Sequence[ExternalRead] = (yield from self._reads(found)) if found.holds & ExecutionFlags.READS else []
+        if any(read.kind == ANSWER for read in reads):
+            self._reason = ReplayReason.NOT_REPLAYABLE
+            return None
+        if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
+            self._reason = ReplayReason.TTL_EXPIRED
+            return None
+        value = yield from self._value(found)
+        if isinstance(value, ReplayReason):
+            self._reason = value
+            return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
+        if found.holds & ExecutionFlags.SAMPLES:
+            self._run.samples.give((yield RunQuery(SampleTree(found.execution))), found.execution)
+        reason = ReplayReason.EXACT_HIT if found.settled else ReplayReason.EARLY_CUTOFF_HIT
+        if not found.settled and not (yield Write(RecordReplay(self.place(), found.execution, found.started_at))):
+            return None
+        return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
+
+    def _ask(self, row: EffectRow, why: str) -> CallSteps[EffectHappened | None]:
+        """Ask the policy's callable whether the effect took place. Raises `EffectOutcomeUnknown` if there is none."""
+        reconcile = self.call.definition.semantics.on_unknown
+        name = self.call.definition.name
+        key = idempotency_key(self._effect_key, row.settled_attempts - (row.outcome == "done"))
+        if not callable(reconcile):
+            raise EffectOutcomeUnknown(name, key, why, REMEDY_WHEN_DONE if row.outcome == "done" else REMEDY)
+        found_out = yield CheckDependency(lambda: reconcile(key))
+        if isinstance(found_out, Raised):
+            raise found_out.error
+        match found_out.value:
+            case EffectHappened():
+                return found_out.value
+            case EffectNeverHappened():
+                return None
+            case other:
+                problem = "on_unknown must give back EffectHappened or EffectNeverHappened"
+                raise TypeError(f"{name}: {problem}, not {other!r}")
 
 
-class NewestOrClaim(NamedTuple):
-    """Fetch the newest execution of a store that is far away, or claim the result -> Found | Claimed | None.
+class _WaitedFor:
+    """The owner of a begun effect, as seen by a waiting call of the engine `owner`.
 
-    Once begun, the request is finished even if the caller is cancelled.
+    No other call of this engine runs the effect now. So a lease of this engine is one that could not be released, and
+    no call uses it while this call waits.
     """
 
-    store: Distant
-    claim: Claim
-    namespace: str
+    def __init__(self, owner: bytes) -> None:
+        self._owner = owner
+        self._lapsed: float | None = None
+        """The time since when the owner's lease has run out, by a clock that stands still while the machine sleeps."""
 
-
-class Find(NamedTuple):
-    """Make any other read -> the answer that the query's class names."""
-
-    query: Query
-
-
-class Write(NamedTuple):
-    """Write one change -> its answer. Once begun, the write is finished even if the caller is cancelled."""
-
-    change: Change
-
-
-class Invoke(NamedTuple):
-    """Call the user's function in this scope -> Returned | Raised."""
-
-    function: Callable[[], Any]
-    scope: Scope
-
-
-class Probe(NamedTuple):
-    """Ask the adapter, which may block or return an awaitable -> Returned | Raised."""
-
-    function: Callable[[], Any]
-
-
-class Aside(NamedTuple):
-    """Do work that takes long or touches files -> the function's value.
-
-    Once begun, the work is finished even if the caller is cancelled. An error of the function is thrown in.
-    """
-
-    function: Callable[[], Any]
-
-
-class Join(NamedTuple):
-    """Begin the flight of this key, or wait until its present flight lands -> Start | Landed."""
-
-    key: bytes
-    frame: Frame
-
-
-class Pause(NamedTuple):
-    """Wait some seconds -> None."""
-
-    seconds: float
-
-
-Effect: TypeAlias = Newest | NewestOrClaim | Find | Write | Invoke | Probe | Aside | Join | Pause
-
-
-@dataclass(frozen=True, slots=True)
-class Returned(Generic[T]):
-    """The value that the function returned."""
-
-    value: T
-
-
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """The error that the function raised."""
-
-    error: BaseException
+    def may_end(self, row: EffectRow) -> bool:
+        """Tell whether the effect may still come to its end."""
+        holder = row.holder
+        if holder is None or holder.owner == self._owner or process_identity.is_dead(holder):
+            return False
+        if holder.expires_at >= time.time():
+            self._lapsed = None
+            return True
+        if self._lapsed is None:
+            self._lapsed = time.monotonic()
+        return process_identity.is_of_this_host(holder) and time.monotonic() < self._lapsed + maintenance.LEASE_SECONDS

@@ -14,40 +14,43 @@ from functools import partial
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from musubito.contents.blobs import BlobStore, FolderBlobs
-from musubito.contents.contents import Contents
-from musubito.contents.keys import KeySource, key_for
+from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source
+from musubito.engine.call import Call, CallProtocol, forced
 from musubito.engine.code_version import CodeVersion
-from musubito.engine.context import SCOPE, Frame, Open, Run, Scope
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
-from musubito.engine.ending import at_end
+from musubito.engine.effects import EffectCall
 from musubito.engine.explain import Explanation, explain
-from musubito.engine.external import EffectStory
-from musubito.engine.faults import FaultLog
-from musubito.engine.file_digests import Reads
-from musubito.engine.file_events import tracks_files
-from musubito.engine.flights import Flights
-from musubito.engine.inputs import Redact
-from musubito.engine.journal import Journal
-from musubito.engine.keeper import LEASE_SECONDS, Keeper
-from musubito.engine.keyed import Keyed
+from musubito.engine.failure_log import FaultLog
+from musubito.engine.files.digests import Reads
+from musubito.engine.files.events import tracks_files
+from musubito.engine.history_buffer import HistoryBuffer
+from musubito.engine.keyed_digests import Keyed
+from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
 from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode, current_mode
-from musubito.engine.process import this_host, this_process
-from musubito.engine.protocol import Call, Story, forced
-from musubito.engine.reopened import Options, is_of_a_module, reopened
+from musubito.engine.pickling import EngineSpec, is_of_a_module, reopened
+from musubito.engine.process_identity import this_host, this_process
+from musubito.engine.recorded_inputs import Redact
 from musubito.engine.replay_only import ReplayOnlyEffectStory, ReplayOnlyStory
+from musubito.engine.scope import SCOPE, Frame, OpenScopes, Run, Scope
+from musubito.engine.shutdown import at_end
+from musubito.engine.single_flight import SingleFlight
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
-from musubito.engine.writer import Writer
+from musubito.engine.write_batcher import Writer
 from musubito.errors import StoreError
-from musubito.identity.fingerprint import CodeTracker, Fingerprint, shown_source
-from musubito.identity.keys import head
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs, check_name
-from musubito.store.base import Begin, CodeRecord, Distant, Holder, Invalidate, KeyCheckOf, Read, Store
+from musubito.payloads.blobs import BlobStore, FolderBlobs
+from musubito.payloads.codec import Contents
+from musubito.payloads.key_derivation import KeySource, key_for
+from musubito.store.changes import Invalidate, OpenNamespace
+from musubito.store.protocol import Store, SupportsFetchOrClaim
+from musubito.store.queries import KeyCheckOf
+from musubito.store.rows import CodeRecord, ExternalRead, LeaseOwner
 from musubito.store.urls import open_store
+from musubito.values.call_keys import head
 
 __all__ = ["MusubitoEngine"]
 
-RUNS: Final = (Story, EffectStory)
+RUNS: Final = (CallProtocol, EffectCall)
 """The classes that make a call which may run: of a step, and of an effect."""
 REPLAYS: Final = (ReplayOnlyStory, ReplayOnlyEffectStory)
 """The classes that make a call which must not run."""
@@ -135,7 +138,7 @@ class MusubitoEngine:
         self._is_shared = False
         self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
-        self.distant = storage if isinstance(storage, Distant) else None
+        self.distant = storage if isinstance(storage, SupportsFetchOrClaim) else None
         self.faults = 0
         self.warned: set[tuple[str, str]] = set()
         """Pairs of a step's name and a kind that were warned of already (see `engine.outside`)."""
@@ -158,14 +161,14 @@ class MusubitoEngine:
         """Return the digest of a read as it is stored."""
         return digest if self.keyed is None or type(digest) is not bytes else self.keyed.read(digest)
 
-    def keep_reads(self, execution: int, started_at: float, reads: Sequence[Read]) -> Sequence[Read]:
+    def keep_reads(self, execution: int, started_at: float, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         """Keep the reads of an execution for the next replay. Executions never change."""
         if len(self.reads_of) >= MOST_READS:
             self.reads_of.clear()
         kept = self.reads_of[execution, started_at] = Reads(reads)
         return kept
 
-    def keep_text(self, operation: str, read: Read) -> Any:
+    def keep_text(self, operation: str, read: ExternalRead) -> Any:
         """Note that the text of this file is stored, and return the digest under which it is stored."""
         if len(self.texts_kept) >= MOST_READS:
             self.texts_kept.clear()
@@ -176,16 +179,16 @@ class MusubitoEngine:
     def _begin_process(self) -> None:
         """Create the state that belongs to this process alone. After a fork, the child creates its own."""
         self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
-        self.flights = Flights()
-        self.open = Open()
+        self.flights = SingleFlight()
+        self.open = OpenScopes()
         self._process = this_process()
         where = this_host(), os.getpid(), self._process
-        self.journal = Journal(self.owner, self.contents, self.redact, where)
-        self.keeper = Keeper(self)
+        self.journal = HistoryBuffer(self.owner, self.contents, self.redact, where)
+        self.keeper = MaintenanceThread(self)
         self.writer = Writer(self.storage)
         # Created now, and not at the first claim: reading the host's files would trip a check for blocking calls in an
         # event loop.
-        self._holder = Holder(self.owner, this_host(), 0, "", 0.0)
+        self._holder = LeaseOwner(self.owner, this_host(), 0, "", 0.0)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> MusubitoEngine:
@@ -236,7 +239,7 @@ class MusubitoEngine:
             raise TypeError("an engine with a now_provider of its own cannot be pickled")
         if self._named_key is False:
             raise TypeError("an engine with a key can be pickled only if the key is given by a function of a module")
-        options = Options(self.strict, self.redact, self._blobs, self._named_key, self._track_files, self.owner)
+        options = EngineSpec(self.strict, self.redact, self._blobs, self._named_key, self._track_files, self.owner)
         return reopened, (type(self), self.url, self.namespace, options)
 
     def __repr__(self) -> str:
@@ -280,20 +283,20 @@ class MusubitoEngine:
 
     def perform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """Make one call of a sync step."""
-        return drive(self.story(call, mode).tell(), self)
+        return drive(self.story(call, mode).run(), self)
 
     async def aperform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """Make one call of an async step."""
         story = await asyncio.to_thread(self.story, call, mode) if loop_is_watched() else self.story(call, mode)
-        return await drive_async(story.tell(), self)
+        return await drive_async(story.run(), self)
 
     def story(
         self,
         call: Call,
         mode: Mode = REPLAY,
         scope: Scope | None = None,
-        kinds: tuple[type[Story], type[EffectStory]] | None = None,
-    ) -> Story:
+        kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
+    ) -> CallProtocol:
         """Return the story of a call, in the given scope or in the current one.
 
         `kinds` holds the classes for a step and for an effect; by default, the mode decides.
@@ -383,20 +386,20 @@ class MusubitoEngine:
         else:
             raise TypeError(f"invalidate takes a step, an operation's name or a node id, not a {type(what).__name__}")
         check = self.storage.find(KeyCheckOf(self.namespace))
-        self.contents.settle(check)
+        self.contents.verify_key(check)
         if check is None and change.operation is not None:
             return 0  # nothing was begun there, and only an engine with its key may begin it
         count: int = self.storage.write([change])[0]
         return count
 
     # -- what a call asks of its engine --------------------------------------------------------------------------------
-    def settle(self) -> None:
+    def verify_key(self) -> None:
         """Make sure that the namespace uses this engine's key, or none, before anything is stored in it.
 
         Raises `WrongKey` and `StoreError`.
         """
         if not self.contents.settled:
-            self.contents.settle(self.storage.write([Begin(self.namespace, self.contents.key_check)])[0])
+            self.contents.verify_key(self.storage.write([OpenNamespace(self.namespace, self.contents.key_check)])[0])
 
     def new_run(
         self, name: str | None = None, tags: str | None = None, within: tuple[bytes, int | None] | None = None
@@ -448,12 +451,12 @@ class MusubitoEngine:
         family = dict.fromkeys((*self._namesakes.values(), self))
         return all(engine.open.is_empty and engine.flights.is_empty for engine in family)
 
-    def holder(self) -> Holder:
+    def holder(self) -> LeaseOwner:
         """Return this engine as the owner of a lease that is taken now."""
         until = time.time() + LEASE_SECONDS
         # The difference counts in both directions, because the clock may have been put back.
         if abs(until - self._holder.expires_at) > LEASE_SECONDS / 30:
-            self._holder = Holder(self.owner, this_host(), os.getpid(), self._process, until)
+            self._holder = LeaseOwner(self.owner, this_host(), os.getpid(), self._process, until)
         return self._holder
 
     def keep(self, key: bytes, operation: str) -> None:

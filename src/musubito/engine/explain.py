@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from musubito.causes import NeverReplayed, never_replayed
-from musubito.engine import process
-from musubito.engine.context import SCOPE, Run, Scope
-from musubito.engine.inputs import Given, stored_input
-from musubito.engine.protocol import Call, Story
-from musubito.engine.question import QUESTIONS, neighbour_of
+from musubito.code.fingerprint import shown_source
+from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.engine import process_identity
+from musubito.engine.call import Call, CallProtocol
+from musubito.engine.dry_run import DRY_RUNS, neighbour_of
+from musubito.engine.recorded_inputs import CallInputs, stored_input
+from musubito.engine.scope import SCOPE, Run, Scope
 from musubito.errors import StoreError
-from musubito.identity.changes import differences, how_many, text_diff
-from musubito.identity.fingerprint import shown_source
-from musubito.identity.unrepeatable import Unrepeatable
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
 from musubito.remedies import remedy_of
-from musubito.store.base import CodeOf, Holder, HolderOf, Neighbour, Neighbours, Read
+from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNodes
+from musubito.store.rows import ExternalRead, LeaseOwner
+from musubito.values.value_diff import differences, how_many, text_diff
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
@@ -122,13 +123,13 @@ def explain(engine: MusubitoEngine, call: Call, run: Run | None = None) -> Expla
     The samples that are found count as given in `run`. Raises `InputError` as the call would, and `StoreError`.
     """
     scope = SCOPE.get()
-    kind = QUESTIONS[call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT]
+    kind = DRY_RUNS[call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT]
     question = kind(engine, call, Scope(engine, run or engine.new_run(), None, scope.parents, scope.ambient))
     question.ask()
     return explained(question, question.decision)
 
 
-def explained(question: Story, decision: ReplayDecision) -> Explanation:
+def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
     """Explain a decision about a call, with the differences from earlier calls. Raises `StoreError`."""
     engine, call = question.engine, question.call
     nearest: str | None = None
@@ -175,7 +176,7 @@ def _unrepeatable(engine: MusubitoEngine, call: Call) -> tuple[str, ...]:
     if callable(getattr(storage, "read", None)):
         of = {"operation": call.definition.name, "namespace": engine.namespace, "looked_at": LOOKED_AT}
         (rows,) = storage.read([("asked_by_operation", of)])
-        reads = engine.contents.opened_reads([Read(kind, key, None) for kind, key in rows])
+        reads = engine.contents.opened_reads([ExternalRead(kind, key, None) for kind, key in rows])
         asked |= dict.fromkeys(Unrepeatable(read.kind, read.key) for read in reads if read.kind not in BY_CODE)
     return tuple(map(str, asked))
 
@@ -189,7 +190,7 @@ def why_missing(
     """
     limit = NEIGHBOURS + len(nodes)
     try:
-        rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, None, limit))
+        rows: Sequence[SimilarNode] = engine.storage.find(SimilarNodes(engine.namespace, operation, None, limit))
     except StoreError as fault:
         engine.log(fault)
         return {}
@@ -208,23 +209,23 @@ def why_missing(
     return reasons
 
 
-def _given(question: Story) -> Any:
+def _given(question: CallProtocol) -> Any:
     """Return the arguments as a reader would see them; None in a store that has no readers."""
     engine, given = question.engine, question.given
     if not callable(getattr(engine.storage, "read", None)):
         return None
     engine.flush()
     name, hashed = question.call.definition.name, neighbour_of(question).input_hash
-    return Given(0, name, hashed, given.packed, given.texts).as_stored(engine.redact)
+    return CallInputs(0, name, hashed, given.packed, given.texts).as_stored(engine.redact)
 
 
-def _nearest(question: Story, given: Any) -> Neighbour | None:
+def _nearest(question: CallProtocol, given: Any) -> SimilarNode | None:
     """Return the newest of the nodes that differ least.
 
     Nodes are compared by code, input and parents, and then by the number of places where their inputs differ.
     """
     engine, this, operation = question.engine, neighbour_of(question), question.call.definition.name
-    rows: Sequence[Neighbour] = engine.storage.find(Neighbours(engine.namespace, operation, this.node, NEIGHBOURS))
+    rows: Sequence[SimilarNode] = engine.storage.find(SimilarNodes(engine.namespace, operation, this.node, NEIGHBOURS))
     ranked = [(_distance(this, row), row) for row in rows if row.node != this.node]
     least = min((far for far, _ in ranked), default=None)
     near = [row for far, row in ranked if far == least][:READ]
@@ -236,12 +237,12 @@ def _nearest(question: Story, given: Any) -> Neighbour | None:
     return min(known, key=lambda each: each[0])[1] if known else near[0]
 
 
-def _distance(a: Neighbour, b: Neighbour) -> tuple[int, int]:
+def _distance(a: SimilarNode, b: SimilarNode) -> tuple[int, int]:
     same = sum(a.arguments.get(name) == digest for name, digest in b.arguments.items())
     return (a.code != b.code) + (a.input_hash != b.input_hash) + (a.parents != b.parents), -same
 
 
-def _reason(this: Neighbour, nearest: Neighbour) -> ReplayReason:
+def _reason(this: SimilarNode, nearest: SimilarNode) -> ReplayReason:
     if this.code != nearest.code:
         return ReplayReason.CODE_CHANGED
     if this.input_hash != nearest.input_hash:
@@ -250,7 +251,7 @@ def _reason(this: Neighbour, nearest: Neighbour) -> ReplayReason:
     return ReplayReason.NODE_NOT_FOUND if this.parents == nearest.parents else ReplayReason.UPSTREAM_CHANGED
 
 
-def _fields(question: Story, other: Neighbour, given: Any) -> tuple[str, ...]:
+def _fields(question: CallProtocol, other: SimilarNode, given: Any) -> tuple[str, ...]:
     """Return the places where the arguments differ, if both inputs are stored."""
     storage: Any = question.engine.storage
     if given is None:
@@ -259,7 +260,7 @@ def _fields(question: Story, other: Neighbour, given: Any) -> tuple[str, ...]:
     return () if before is None else tuple(map(str, differences(before, given)))
 
 
-def _diffs(question: Story, other: Neighbour) -> tuple[str, ...]:
+def _diffs(question: CallProtocol, other: SimilarNode) -> tuple[str, ...]:
     storage: Any = question.engine.storage
     if question.engine.keyed is not None:  # no texts of code are kept
         return ()
@@ -281,6 +282,6 @@ def _parts(call: Call) -> dict[str, bytes]:
     return {part: digest for part, digest, _ in call.code.parts}
 
 
-def _is_running(engine: MusubitoEngine, question: Story) -> bool:
-    holder: Holder | None = engine.storage.find(HolderOf(question.flight_key()))
-    return holder is not None and holder.expires_at >= time.time() and not process.is_dead(holder)
+def _is_running(engine: MusubitoEngine, question: CallProtocol) -> bool:
+    holder: LeaseOwner | None = engine.storage.find(LeaseOwnerOf(question.flight_key()))
+    return holder is not None and holder.expires_at >= time.time() and not process_identity.is_dead(holder)

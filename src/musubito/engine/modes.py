@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from musubito.engine.context import SCOPE
-from musubito.engine.surroundings import ENVIRON, Variable
+from musubito.engine.environment_watch import ENVIRON, Variable
+from musubito.engine.scope import SCOPE
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from musubito.engine.effects import Aside, Raised
+from musubito.engine.call import CallProtocol, CallSteps, StartedExecution
+from musubito.engine.effects import EffectCall
 from musubito.engine.explain import Explanation, explained
-from musubito.engine.external import EffectStory
-from musubito.engine.protocol import Begun, Story, Telling
+from musubito.engine.requests import Offload, Raised
 from musubito.errors import NotReplayed, StoreError
 from musubito.model import MusubitoResult, ReplayReason
 from musubito.policy import no
-from musubito.store.base import EffectRow
+from musubito.store.rows import EffectRow
 
 __all__ = ["ReplayOnlyEffectStory", "ReplayOnlyStory"]
 
@@ -36,13 +36,13 @@ _ALIKE: Final = {
 """Texts for calls whose code and input are those of an earlier call."""
 
 
-class _ReplayOnly(Story):
+class _ReplayOnly(CallProtocol):
     """A call in which nothing runs."""
 
     __slots__ = ()
     _may_write: ClassVar = False
 
-    def _without_store(self, fault: StoreError) -> Begun:
+    def _without_store(self, fault: StoreError) -> StartedExecution:
         raise NotReplayed(self.call.definition.name, f"the store failed: {fault}") from fault
 
 
@@ -51,24 +51,24 @@ class ReplayOnlyStory(_ReplayOnly):
 
     __slots__ = ()
 
-    def _begin(self) -> Telling[MusubitoResult[Any] | Raised | Begun]:
-        hit = yield from self.look()
+    def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
+        hit = yield from self.lookup()
         if hit is None:
-            explanation: Explanation = yield Aside(partial(explained, self, no(self._reason)))
+            explanation: Explanation = yield Offload(partial(explained, self, no(self._reason)))
             raise NotReplayed(self.call.definition.name, _differs(explanation), explanation)
         return hit
 
 
-class ReplayOnlyEffectStory(_ReplayOnly, EffectStory):
+class ReplayOnlyEffectStory(_ReplayOnly, EffectCall):
     """A call of an effect: either it was done, or it is an error."""
 
     __slots__ = ()
 
-    def _intent(self, row: EffectRow | None) -> Telling[Begun | None]:
+    def _intent(self, row: EffectRow | None) -> CallSteps[StartedExecution | None]:
         raise NotReplayed(self.call.definition.name, "the effect has not taken place")
         yield  # makes a generator of it, as the method that it replaces is
 
-    def _ask(self, row: EffectRow, why: str) -> Telling[None]:
+    def _ask(self, row: EffectRow, why: str) -> CallSteps[None]:
         raise NotReplayed(self.call.definition.name, why)
         yield  # makes a generator of it, as the method that it replaces is
 

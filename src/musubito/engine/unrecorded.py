@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from musubito.engine.context import SCOPE, HandUp
+from musubito.engine.scope import SCOPE, Dependencies
 from musubito.model import UNSTORABLE, MusubitoResult
 
 __all__ = ["ran_unrecorded", "result_of", "run_unrecorded", "run_unrecorded_async"]
@@ -42,7 +42,7 @@ def ran_unrecorded() -> None:
     """Mark the recorded step that is open here, if there is one, as never replayed."""
     frame = SCOPE.get().frame
     if frame is not None:
-        frame.take(HandUp((), (), None, None, "a call inside it ran unrecorded", samples=False))
+        frame.absorb(Dependencies((), (), None, None, "a call inside it ran unrecorded", samples=False))
 
 
 @contextmanager

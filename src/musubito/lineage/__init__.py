@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from musubito.lineage.comparison import compare
 from musubito.lineage.impact import impact
-from musubito.lineage.origins import origins
 from musubito.lineage.plan import Plan, PlanLine, plan
 from musubito.lineage.prices import dollars
+from musubito.lineage.provenance import provenance
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import (
+from musubito.lineage.reports import (
     Attempt,
     CallReport,
     Cost,
@@ -20,8 +19,9 @@ from musubito.lineage.records import (
     RunSummary,
     Tokens,
 )
+from musubito.lineage.run_diff import compare
 from musubito.lineage.savings import savings
-from musubito.lineage.statistics import statistics
+from musubito.lineage.store_stats import statistics
 from musubito.lineage.verify import verify
 from musubito.lineage.why import why
 
@@ -42,8 +42,8 @@ __all__ = [
     "compare",
     "dollars",
     "impact",
-    "origins",
     "plan",
+    "provenance",
     "savings",
     "statistics",
     "verify",

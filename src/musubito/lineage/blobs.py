@@ -11,10 +11,10 @@ import time
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from musubito.contents.blobs import BlobFile, BlobStore, FolderBlobs
-from musubito.contents.contents import blob_name, blob_of, is_blob_in, is_named_as_blobs_are
 from musubito.lineage.reader import Lineage
-from musubito.store.base import FORGOTTEN
+from musubito.payloads.blobs import BlobFile, BlobStore, FolderBlobs
+from musubito.payloads.codec import blob_name, blob_of, is_blob_in, is_named_as_blobs_are
+from musubito.store.rows import FORGOTTEN
 
 __all__ = ["Blobs", "blobs", "collect", "missing", "place_of_blobs", "remove", "used"]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from musubito.lineage.damage import tells_damage
+from musubito.lineage.corruption import tells_damage
 from musubito.lineage.reader import Lineage, short_id
-from musubito.lineage.records import CallReport, NodeReport, RunReport
+from musubito.lineage.reports import CallReport, NodeReport, RunReport
 from musubito.model import NodeStatus
 
 __all__ = ["Edge", "Graph", "Vertex", "document", "dot", "graph_of_node", "graph_of_run", "mermaid"]

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from musubito.contents.contents import SEALED_TEXT
-from musubito.engine.file_digests import FILE, FOLDER
-from musubito.engine.file_digests import KINDS as KINDS_OF_FILES
-from musubito.engine.inputs import CONTENT, opened_in
+from musubito.code.world.unrepeatable import KINDS as UNREPEATABLE
+from musubito.engine.files.digests import FILE, FOLDER
+from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
+from musubito.engine.recorded_inputs import CONTENT, opened_in
 from musubito.errors import ArtifactUnreadable
-from musubito.identity.changes import text_diff
-from musubito.identity.secrets import scrubbed
-from musubito.identity.unrepeatable import KINDS as UNREPEATABLE
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import NodeReport
-from musubito.store.base import Read
+from musubito.lineage.reports import NodeReport
+from musubito.payloads.codec import SEALED_TEXT
+from musubito.store.rows import ExternalRead
+from musubito.values.redaction import scrubbed
+from musubito.values.value_diff import text_diff
 
 __all__ = ["ChangedFile", "FileRead", "changed_files", "changed_reads", "files_read"]
 
@@ -106,7 +106,7 @@ def _is_named(kind: str) -> bool:
 
 def _before_and_after(
     lineage: Lineage, node: NodeReport, wanted: Callable[[str], bool]
-) -> tuple[list[Read], list[Read]]:
+) -> tuple[list[ExternalRead], list[ExternalRead]]:
     """Return the reads of the execution before the node's one, and of its own; none if there is no such."""
     if node.execution is None:
         return [], []
@@ -117,9 +117,11 @@ def _before_and_after(
     return _reads(lineage, node.namespace, earlier, wanted), _reads(lineage, node.namespace, number, wanted)
 
 
-def _reads(lineage: Lineage, namespace: str, execution: int, wanted: Callable[[str], bool] = _is_of_file) -> list[Read]:
+def _reads(
+    lineage: Lineage, namespace: str, execution: int, wanted: Callable[[str], bool] = _is_of_file
+) -> list[ExternalRead]:
     rows = lineage.rows("reads_of", execution=execution)
-    reads = [Read(kind, key, digest or None) for kind, key, digest in rows if wanted(kind)]
+    reads = [ExternalRead(kind, key, digest or None) for kind, key, digest in rows if wanted(kind)]
     try:
         opened = lineage.contents(namespace).opened_reads(reads)
     except ArtifactUnreadable:
@@ -128,7 +130,7 @@ def _reads(lineage: Lineage, namespace: str, execution: int, wanted: Callable[[s
     return [read for read in opened if not read.key.startswith(SEALED_TEXT)]
 
 
-def _by_path(reads: list[Read]) -> defaultdict[tuple[str, str], frozenset[bytes]]:
+def _by_path(reads: list[ExternalRead]) -> defaultdict[tuple[str, str], frozenset[bytes]]:
     """Return the digests that were read at each path.
 
     An absent file has no digest. A file that was read in several states has several.

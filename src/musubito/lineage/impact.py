@@ -12,11 +12,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from musubito.lineage.damage import tells_damage
-from musubito.lineage.names import similar_names
+from musubito.lineage.corruption import tells_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import Cost, LineageError, Tokens
+from musubito.lineage.reports import Cost, LineageError, Tokens
+from musubito.lineage.suggestions import similar_names
 from musubito.model import StepType
 
 __all__ = ["Impact", "ImpactRow", "impact"]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from musubito.causes import NeverReplayed, never_replayed
-from musubito.lineage.damage import tells_damage
+from musubito.lineage.corruption import tells_damage
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import Cost, Tokens
+from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.why import why
-from musubito.store.base import FORGOTTEN
+from musubito.store.rows import FORGOTTEN
 
 __all__ = ["Unreplayed", "unreplayed"]
 

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
 import musubito
-from musubito.lineage.damage import binary, tells_damage
+from musubito.lineage.corruption import binary, tells_damage
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import NodeReport, RunReport
+from musubito.lineage.reports import NodeReport, RunReport
 
 __all__ = ["events_of_nodes", "events_of_run"]
 

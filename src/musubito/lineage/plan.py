@@ -11,11 +11,11 @@ from functools import cache
 from statistics import median
 from typing import Any, Final
 
-from musubito.engine.context import ANY, SCOPE, Run
+from musubito.engine.call import Call
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import Explanation, explain
-from musubito.engine.protocol import Call
-from musubito.lineage.records import Cost, Tokens
+from musubito.engine.scope import ANY, SCOPE, Run
+from musubito.lineage.reports import Cost, Tokens
 from musubito.model import ReplayReason, StepType
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "never_ran",
     "plan",
     "planned",
-    "said",
+    "reason_text",
 ]
 
 REPLAY: Final = "would replay"
@@ -167,12 +167,12 @@ def _copy_of_current_run(engine: MusubitoEngine) -> Run:
 def _outcome(explanation: Explanation, step_type: StepType) -> tuple[str, str]:
     replay, reason = explanation.decision.replay, explanation.decision.reason
     if replay:
-        return REPLAY, said(explanation)
+        return REPLAY, reason_text(explanation)
     if reason is ReplayReason.NODE_RUNNING:
         return UNKNOWN, "it is running now"
     if step_type is StepType.EXTERNAL_EFFECT and reason is ReplayReason.NOT_REPLAYABLE:
         return UNKNOWN, "it has to be found out first whether it took place, or somebody has to agree again"
-    return RUN, said(explanation)
+    return RUN, reason_text(explanation)
 
 
 def _recorded_as_script(call: Call, estimates: Estimates) -> str | None:
@@ -182,7 +182,7 @@ def _recorded_as_script(call: Call, estimates: Estimates) -> str | None:
     return other if estimates.under(other) == [other] and other != call.definition.name else None
 
 
-def said(explanation: Explanation) -> str:
+def reason_text(explanation: Explanation) -> str:
     """Return the reason of a decision in words."""
     reason = explanation.decision.reason
     if explanation.never is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from musubito.lineage.records import Cost
+from musubito.lineage.reports import Cost
 
 __all__ = ["dollars", "unpriced"]
 

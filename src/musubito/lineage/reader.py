@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from musubito.causes import never_replayed
-from musubito.contents.contents import ERROR, Contents
-from musubito.contents.tags import opened_tags
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.inputs import stored_input
-from musubito.engine.process import is_dead
+from musubito.engine.process_identity import is_dead
+from musubito.engine.recorded_inputs import stored_input
 from musubito.errors import ArtifactMissing, ArtifactUnreadable
-from musubito.identity.plain import plain, without_secrets
-from musubito.identity.secrets import scrubbed
-from musubito.lineage.damage import binary, tells_damage
-from musubito.lineage.records import (
+from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.reports import (
     Attempt,
     CallReport,
     Cost,
@@ -34,7 +30,13 @@ from musubito.lineage.records import (
     Tokens,
 )
 from musubito.model import NodeStatus
-from musubito.store.base import Holder, KeyCheckOf, PayloadOf, Question, Readable, Stored
+from musubito.payloads.codec import ERROR, Contents
+from musubito.payloads.encrypted_tags import opened_tags
+from musubito.store.protocol import NamedQuery, Readable
+from musubito.store.queries import KeyCheckOf, PayloadOf
+from musubito.store.rows import LeaseOwner, Stored
+from musubito.values.display import plain, without_secrets
+from musubito.values.redaction import scrubbed
 
 __all__ = ["Lineage", "short_id", "tokens_said"]
 
@@ -92,7 +94,7 @@ class Lineage:
         """Return a description of damaged rows in the store, or None; see `Readable.damage`."""
         return self._store.damage()
 
-    def ask(self, *questions: Question) -> list[list[Row]]:
+    def ask(self, *questions: NamedQuery) -> list[list[Row]]:
         """Return the rows of several queries of `reading.sql`, all as of one moment."""
         self.engine.flush()
         return self._store.read(questions)
@@ -187,7 +189,7 @@ class Lineage:
             # The end of a graph that was stopped is recorded late. Until then, its last call tells whether it failed.
             status = stopped if finished_at is not None or stopped != "finished" else "running"
         host, pid, started = process
-        if status == "running" and is_dead(Holder(b"", host, pid, started, 0.0)):
+        if status == "running" and is_dead(LeaseOwner(b"", host, pid, started, 0.0)):
             status = "stopped"
         tags = tags and opened_tags(tags, self.contents)
         readable_tags = _tags(tags) if tags else None
@@ -312,7 +314,7 @@ class Lineage:
     def input(self, node: NodeReport) -> Any:
         """Return the arguments of a node's call as plain data, or None if they are not stored.
 
-        `musubito.identity.plain` describes the form of plain data.
+        `musubito.values.display` describes the form of plain data.
         """
         self.engine.flush()
         contents = self.contents(node.namespace)
@@ -350,7 +352,7 @@ class Lineage:
         except (TypeError, ValueError) as error:
             raise LineageError(f"the name of a namespace is damaged: {error}") from error
         if contents.keys is not None and not contents.settled:
-            contents.settle(self.engine.storage.find(KeyCheckOf(namespace)))
+            contents.verify_key(self.engine.storage.find(KeyCheckOf(namespace)))
         return contents
 
     def _unique(self, kind: str, text: str, query: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 
 from musubito.engine.explain import why_missing
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import RunReport
+from musubito.lineage.reports import RunReport
 
 __all__ = ["compared"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from musubito.identity.secrets import scrubbed
-from musubito.lineage.damage import binary, tells_damage
+from musubito.lineage.corruption import binary, tells_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage, tokens_said
-from musubito.lineage.records import Cost, LineageError, Tokens
+from musubito.lineage.reports import Cost, LineageError, Tokens
+from musubito.values.redaction import scrubbed
 
 __all__ = ["By", "Savings", "SavingsRow", "savings"]
 

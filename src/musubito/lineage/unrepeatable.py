@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from musubito.contents.contents import READ
+from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.errors import ArtifactUnreadable, WrongKey
-from musubito.identity.unrepeatable import Unrepeatable
-from musubito.lineage.damage import tells_damage
+from musubito.lineage.corruption import tells_damage
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import NodeReport
+from musubito.lineage.reports import NodeReport
+from musubito.payloads.codec import READ
 
 __all__ = ["OfOperation", "unrepeatable_of", "unrepeatable_of_operations"]
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from musubito.contents.blobs import BlobUnreachable
-from musubito.engine.inputs import digests_in
+from musubito.engine.recorded_inputs import digests_in
 from musubito.errors import ArtifactMissing, ArtifactUnreadable, MusubitoError, StoreError
-from musubito.identity.plain import plain
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import LineageError
-from musubito.store.base import Stored
+from musubito.lineage.reports import LineageError
+from musubito.payloads.blobs import BlobUnreachable
+from musubito.store.rows import Stored
+from musubito.values.display import plain
 
 __all__ = ["Checked", "Finding", "verify"]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.causes import Cause, NeverReplayed, never_replayed
-from musubito.identity.changes import Difference, differences, how_many, text_diff
-from musubito.identity.secrets import HIDDEN, is_secret, without_secrets_in
-from musubito.lineage.damage import tells_damage
+from musubito.lineage.corruption import tells_damage
 from musubito.lineage.files import ChangedFile, changed_files, changed_reads
 from musubito.lineage.reader import Lineage
-from musubito.lineage.records import NodeReport
+from musubito.lineage.reports import NodeReport
 from musubito.remedies import remedy_of
+from musubito.values.redaction import HIDDEN, is_secret, without_secrets_in
+from musubito.values.value_diff import Difference, differences, how_many, text_diff
 
 __all__ = ["ChangedCode", "Why", "why"]
 

@@ -1,84 +1,158 @@
-"""The named queries of `sql/*.sql`, and the schema as a sequence of numbered steps.
-
-All relational stores share `queries.sql` (for steps) and `reading.sql` (for readers). Both are written for SQLite, and
-some of their words are replaced for PostgreSQL. Queries that must differ lie in a folder of each database.
-"""
+"""Define the questions that a store answers without changing anything."""
 
 from __future__ import annotations
 
-import re
-from importlib.resources import files
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["QUERIES", "READING", "for_postgres", "schema_steps"]
+from musubito.store.rows import CallKeys, SampleRef
 
-_HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+__all__ = [
+    "CodeOf",
+    "CurrentMoment",
+    "EffectQuery",
+    "KeyCheckOf",
+    "LeaseOwnerOf",
+    "OlderCandidates",
+    "PayloadOf",
+    "Query",
+    "ReadsOf",
+    "SampleNode",
+    "SampleTree",
+    "SimilarNode",
+    "SimilarNodes",
+    "UsageOf",
+]
 
 
-def _named(text: str) -> dict[str, str]:
-    """Return the queries of a text by name.
+# -- queries -----------------------------------------------------------------------------------------------------------
+# Each docstring says what is asked for, and the type of the answer.
+@dataclass(frozen=True, slots=True)
+class OlderCandidates:
+    """Ask for all executions that may answer a call, not only the newest. Answer: `Sequence[Found]` without payloads.
 
-    The line `-- name: x` begins a query. The comment lines below that line are for the reader.
+    First come the executions that succeeded under the same reuse key, newest first. If `across`, those that succeeded
+    under the same cross key and another reuse key follow, newest first. Executions that started before `oldest`
+    (seconds since the epoch) are left out.
     """
-    pieces = _HEADER.split(text)[1:]
-    twice = {name for name in pieces[::2] if pieces[::2].count(name) > 1}
-    if twice:
-        raise ValueError(f"queries of the same name: {', '.join(sorted(twice))}")
-    return {
-        name: "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
-        for name, body in zip(pieces[::2], pieces[1::2], strict=True)
-    }
+
+    keys: CallKeys
+    namespace: str
+    across: bool
+    oldest: float
 
 
-def _read(file: str) -> dict[str, str]:
-    return _named((files(__package__) / "sql" / file).read_text(encoding="utf-8"))
+@dataclass(frozen=True, slots=True)
+class PayloadOf:
+    """Ask for the payload of an execution's output. Answer: `Stored`, or None."""
+
+    execution: int
 
 
-QUERIES: Final = _read("queries.sql")
-"""The queries of steps, by name."""
-READING: Final = _read("reading.sql")
-"""The queries of readers, by name."""
+@dataclass(frozen=True, slots=True)
+class ReadsOf:
+    """Ask for what an execution read, the reads of the calls inside it included. Answer: `Sequence[Read]`."""
 
-_CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
-_REPLACEMENTS: Final = tuple(
-    (re.compile(pattern), other)
-    for pattern, other in (
-        (r"%", "%%"),
-        (r"(?<![\w.:%(])(_[a-z]\w*)", r"musubito.\1"),  # a session may have another search path
-        (r"\bSELECT value FROM json_each\((:\w+)\)", r"SELECT json_array_elements_text(\1::json)::bigint"),
-        (r"x''", "''::bytea"),
-        (r"\bIS NOT (?=:)", "IS DISTINCT FROM "),
-        (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # the plus only keeps SQLite from an index
-        (r"\bCAST\((\w+) AS BLOB\)", r"convert_to(\1, 'UTF8')"),
-        (r"\bCAST\(([a-z]+\.[a-z]+) AS INTEGER\)", r"trunc(\1)::bigint"),
-        # Leases use the server's clock, whatever the clients' clocks say.
-        (r"(?<!:):expires_at\b", f"({_CLOCK} + :lasts)"),
-        (r"(?<!:):now\b", _CLOCK),
-        (r"(?<!:):([a-z_]+)", r"%(\1)s"),
-        (r"\?", "%s"),
-    )
+    execution: int
+
+
+class SampleNode(NamedTuple):
+    """One execution in a tree of samples."""
+
+    execution: int
+    pool: bytes | None
+    sample: int
+    attempts: tuple[SampleRef, ...]
+    called: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTree:
+    """Ask for an execution and all below it, along calls that hold samples. Answer: `Mapping[int, SampleNode]`."""
+
+    execution: int
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentMoment:
+    """Ask for the present moment, for a call that takes no lease. Answer: `Moment`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageOf:
+    """Ask for the tokens that an execution used. Answer: `Sequence[Used]`."""
+
+    execution: int
+
+
+@dataclass(frozen=True, slots=True)
+class EffectQuery:
+    """Ask for the state of an effect. Answer: `EffectRow`, or None."""
+
+    effect_key: bytes
+    keys: CallKeys
+    namespace: str
+
+
+class SimilarNode(NamedTuple):
+    """A node of an operation, with the facts that tell it from another node."""
+
+    node: bytes
+    code: bytes
+    input_hash: bytes
+    arguments: Mapping[str, bytes]
+    parents: frozenset[bytes]
+    started_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarNodes:
+    """Ask for the newest `limit` nodes of an operation, newest first. Answer: `Sequence[Neighbour]`.
+
+    If `node` is given and stored, only nodes older than `node` are returned.
+    """
+
+    namespace: str
+    operation: str
+    node: bytes | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeOf:
+    """Ask for the parts of a fingerprint. Answer: `Mapping[str, bytes]`, empty if the fingerprint is not stored."""
+
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseOwnerOf:
+    """Ask for the owner of a lease. Answer: `LeaseOwner`, or None."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCheckOf:
+    """Ask for the `key_check` with which a namespace was begun. Answer: bytes.
+
+    The answer is None if nothing was stored in the namespace yet.
+    """
+
+    namespace: str
+
+
+Query: TypeAlias = (
+    CodeOf
+    | LeaseOwnerOf
+    | KeyCheckOf
+    | SimilarNodes
+    | OlderCandidates
+    | PayloadOf
+    | ReadsOf
+    | SampleTree
+    | UsageOf
+    | CurrentMoment
+    | EffectQuery
 )
-
-
-def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
-    """Return `QUERIES` and `READING` as PostgreSQL and psycopg spell them.
-
-    Queries in the folder of PostgreSQL replace others of their name. Leases use the server's clock: `:now` becomes the
-    time of the server, and `:expires_at` that time plus the parameter `lasts`, in seconds.
-    """
-    queries, reading = {**QUERIES, **_read("postgres/queries.sql")}, {**READING, **_read("postgres/reading.sql")}
-    queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
-    return {name: _spelt(text) for name, text in queries.items()}, {n: _spelt(text) for n, text in reading.items()}
-
-
-def _spelt(text: str) -> str:
-    for pattern, other in _REPLACEMENTS:
-        text = pattern.sub(other, text)
-    return text
-
-
-def schema_steps(dialect: str) -> dict[int, str]:
-    """Return the scripts that lead from an empty database to the current schema, by the version that each reaches."""
-    scripts = sorted((files(__package__) / "sql" / dialect).iterdir(), key=lambda script: script.name)
-    numbered = [script for script in scripts if script.name[:4].isdigit()]
-    return {int(script.name[:4]): script.read_text(encoding="utf-8") for script in numbered}

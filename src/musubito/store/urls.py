@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from musubito.errors import StoreError
-from musubito.store.base import Store
-from musubito.store.sqlite import SQLiteStorage
+from musubito.store.protocol import Store
+from musubito.store.sqlite.storage import SQLiteStorage
 
 __all__ = ["open_store"]
 
@@ -23,7 +23,7 @@ def open_store(url: str) -> Store:
     scheme, _, path = url.partition("://")
     if scheme in _POSTGRES:
         # Imported here, since SQLite alone needs no driver of PostgreSQL.
-        from musubito.store.postgres import PostgreSQLStorage  # noqa: PLC0415
+        from musubito.store.postgres.storage import PostgreSQLStorage  # noqa: PLC0415
 
         return PostgreSQLStorage(url)
     if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":

@@ -8,24 +8,18 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
-from musubito.store.base import (
-    Began,
-    Claim,
-    Claimed,
+from musubito.store.changes import BeginEffect, Claim, Commit, CommitFailure, Moment, RecordReplay
+from musubito.store.protocol import Store
+from musubito.store.queries import CurrentMoment, OlderCandidates
+from musubito.store.rows import (
+    CallDependency,
+    CallKeys,
+    Candidate,
     CodeRecord,
-    Commit,
-    Fail,
-    Found,
-    Holder,
-    Holds,
-    Intent,
-    Keys,
-    Others,
+    ExecutionFlags,
+    LeaseOwner,
+    NodeSpec,
     ParentRef,
-    Place,
-    Point,
-    Store,
-    Use,
 )
 
 __all__ = [
@@ -50,7 +44,7 @@ __all__ = [
     "use",
 ]
 
-START = Claimed(0, 0)
+START = Moment(0, 0)
 """The moment before anything was stored."""
 
 
@@ -66,14 +60,14 @@ def place(
     argument: str = "",
     sample: int = 0,
     namespace: str = "default",
-) -> Place:
+) -> NodeSpec:
     """Return the node of a call of an operation. Without parents its three keys are one and the same."""
     data = [p for p in parents if not p.kind]
     base = (namespace, operation, argument, sample)
     node = digest(*base, *sorted(p.node for p in data))
     reuse = digest(*base, *sorted(p.artifact for p in data))
-    return Place(
-        keys=Keys(node, reuse, digest(*base)),
+    return NodeSpec(
+        keys=CallKeys(node, reuse, digest(*base)),
         namespace=namespace,
         operation=operation,
         code=CodeRecord(digest("code", operation), [(operation, digest("part", operation), "pass")], [], []),
@@ -85,17 +79,17 @@ def place(
     )
 
 
-def parent(of: Place, output: str) -> ParentRef:
+def parent(of: NodeSpec, output: str) -> ParentRef:
     """Return a data parent with this output."""
     return ParentRef(of.keys.node, digest(output))
 
 
-def use(of: Place, execution: int, started_at: float = 100.0) -> Use:
+def use(of: NodeSpec, execution: int, started_at: float = 100.0) -> CallDependency:
     """Return a call that was answered by this execution."""
-    return Use(of.keys.node, of.keys.reuse, execution, started_at)
+    return CallDependency(of.keys.node, of.keys.reuse, execution, started_at)
 
 
-def commit(at: Place, output: str | None, **more: Any) -> Commit:
+def commit(at: NodeSpec, output: str | None, **more: Any) -> Commit:
     """Return a success with this output, begun before anything was stored.
 
     None stands for an output that could not be stored.
@@ -114,14 +108,14 @@ def commit(at: Place, output: str | None, **more: Any) -> Commit:
         "uses": (),
         "reads": (),
         "attempts": (),
-        "holds": Holds.NOTHING,
+        "holds": ExecutionFlags.NOTHING,
         "usage": (),
         "lease": None,
     }
     return Commit(**{**plain, **more})
 
 
-def fail(at: Place, **more: Any) -> Fail:
+def fail(at: NodeSpec, **more: Any) -> CommitFailure:
     """Return a failure."""
     plain = {
         "place": at,
@@ -133,20 +127,20 @@ def fail(at: Place, **more: Any) -> Fail:
         "usage": (),
         "lease": None,
     }
-    return Fail(**{**plain, **more})
+    return CommitFailure(**{**plain, **more})
 
 
-def holder(owner: str, lasts: float = 20.0) -> Holder:
+def holder(owner: str, lasts: float = 20.0) -> LeaseOwner:
     """Return the owner of a lease that is renewed now, for so many seconds from now on."""
-    return Holder(owner.encode(), "host", 17, "started then", time.time() + lasts)
+    return LeaseOwner(owner.encode(), "host", 17, "started then", time.time() + lasts)
 
 
-def held(owner: str, lasts: int = 20) -> Holder:
+def held(owner: str, lasts: int = 20) -> LeaseOwner:
     """Return what `steady` makes of such an owner."""
-    return Holder(owner.encode(), "host", 17, "started then", lasts)
+    return LeaseOwner(owner.encode(), "host", 17, "started then", lasts)
 
 
-def steady(holder: Holder) -> Holder:
+def steady(holder: LeaseOwner) -> LeaseOwner:
     """Return the owner, with the seconds that the lease still lasts, rounded to tens, in place of its end.
 
     They are rounded, since a store may use a clock of its own.
@@ -154,7 +148,7 @@ def steady(holder: Holder) -> Holder:
     return replace(holder, expires_at=round(holder.expires_at - time.time(), -1))
 
 
-def claim(at: Place, owner: str, **more: Any) -> Claim:
+def claim(at: NodeSpec, owner: str, **more: Any) -> Claim:
     """Return a claim of the result of a call, made now."""
     plain = {
         "key": at.keys.reuse,
@@ -168,7 +162,7 @@ def claim(at: Place, owner: str, **more: Any) -> Claim:
     return Claim(**{**plain, **more})
 
 
-def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
+def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> BeginEffect:
     """Return an attempt at an effect, made now."""
     plain = {
         "effect_key": digest(effect),
@@ -178,48 +172,48 @@ def intent(effect: str, owner: str, attempt: int = 1, **more: Any) -> Intent:
         "at": time.time(),
         "holder": holder(owner),
     }
-    return Intent(**{**plain, **more})
+    return BeginEffect(**{**plain, **more})
 
 
 # -- with a store ------------------------------------------------------------------------------------------------------
-def ran(store: Store, at: Place, output: str | None, **more: Any) -> int:
+def ran(store: Store, at: NodeSpec, output: str | None, **more: Any) -> int:
     """Commit a success, which begins now unless `more` says otherwise; return its execution."""
-    (answer,) = store.write([commit(at, output, **{"began": store.find(Began()), **more})])
+    (answer,) = store.write([commit(at, output, **{"began": store.find(CurrentMoment()), **more})])
     execution: int = answer.execution
     return execution
 
 
-def failed(store: Store, at: Place, **more: Any) -> int:
+def failed(store: Store, at: NodeSpec, **more: Any) -> int:
     """Commit a failure; return its execution."""
     (answer,) = store.write([fail(at, **more)])
     execution: int = answer.execution
     return execution
 
 
-def pointed(store: Store, at: Place, execution: int, started_at: float = 100.0) -> bool:
+def pointed(store: Store, at: NodeSpec, execution: int, started_at: float = 100.0) -> bool:
     """Point a node at an execution; return whether that was allowed."""
-    (answer,) = store.write([Point(at, execution, started_at)])
+    (answer,) = store.write([RecordReplay(at, execution, started_at)])
     allowed: bool = answer
     return allowed
 
 
-def found(store: Store, at: Place) -> Found:
+def found(store: Store, at: NodeSpec) -> Candidate:
     """Return the newest execution for a call, which must be there."""
     newest = store.newest(at.keys, at.namespace)
     assert newest is not None
     return newest
 
 
-def others(store: Store, at: Place, *, across: bool = False, oldest: float = float("-inf")) -> list[Found]:
-    """Return the answer to `Others` for a call."""
-    return list(store.find(Others(at.keys, at.namespace, across, oldest)))
+def others(store: Store, at: NodeSpec, *, across: bool = False, oldest: float = float("-inf")) -> list[Candidate]:
+    """Return the answer to `OlderCandidates` for a call."""
+    return list(store.find(OlderCandidates(at.keys, at.namespace, across, oldest)))
 
 
-def is_invalid(store: Store, at: Place, execution: int) -> bool:
+def is_invalid(store: Store, at: NodeSpec, execution: int) -> bool:
     """Return whether a success that ran for this call is INVALID."""
     return bool(next(f.invalid for f in others(store, at) if f.execution == execution))
 
 
-def is_stale(store: Store, at: Place) -> bool:
+def is_stale(store: Store, at: NodeSpec) -> bool:
     """Return whether a node that is answered by its newest execution is STALE."""
     return not found(store, at).settled

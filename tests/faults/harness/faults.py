@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg
 
-from musubito.store.base import Store
+from musubito.store.protocol import Store
 from tests.faults.harness import worker
 from tests.faults.harness.invariants import Interval, Record, read_log
 from tests.faults.outage import Proxy, Server
@@ -43,7 +43,7 @@ NUMBERS = 12
 
 # Workers are forked from a process that has imported all they need: to import that takes longer than most live.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([worker.__name__, "musubito.store.postgres"])
+PROCESSES.set_forkserver_preload([worker.__name__, "musubito.store.postgres.storage"])
 
 
 class Harness:
@@ -213,7 +213,7 @@ class Harness:
 
     def _locker(self) -> Any:
         if self.postgres:
-            from musubito.store.postgres_schema import WRITES
+            from musubito.store.postgres.schema import WRITES
 
             locker = psycopg.connect(self.url)
             locker.execute("SELECT pg_advisory_xact_lock(%s)", (WRITES,))

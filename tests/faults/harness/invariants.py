@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from musubito import MusubitoEngine
-from musubito.engine import process
+from musubito.engine import process_identity
 from musubito.lineage import Lineage
 from musubito.lineage.verify import Finding, verify
-from musubito.store.base import Claim, Claimed, Done, Holder, HolderOf, Keys, Release
+from musubito.store.changes import Claim, Moment, Release, Superseded
+from musubito.store.queries import LeaseOwnerOf
+from musubito.store.rows import CallKeys, LeaseOwner
 from tests.faults.harness.workload import Operation, built_on
 
 __all__ = ["Interval", "Record", "findings", "leases_that_outlive", "problems", "read_log"]
@@ -236,11 +238,11 @@ def leases_that_outlive(store: Any, keys: Sequence[bytes]) -> list[bytes]:
     """Keys that nobody could claim now that all who held them are gone."""
     engine, kept = MusubitoEngine(store), []
     for key in keys:
-        held: Holder | None = store.find(HolderOf(key))
-        over = held.owner if held is not None and process.is_dead(held) else None
-        claim = Claim(key, Keys(key, key, key), False, 2**60, engine.holder(), "anybody", engine.now(), over)
+        held: LeaseOwner | None = store.find(LeaseOwnerOf(key))
+        over = held.owner if held is not None and process_identity.is_dead(held) else None
+        claim = Claim(key, CallKeys(key, key, key), False, 2**60, engine.holder(), "anybody", engine.now(), over)
         answer = store.write([claim])[0]
-        if not isinstance(answer, (Claimed, Done)):
+        if not isinstance(answer, (Moment, Superseded)):
             kept.append(key)
         store.write([Release((key, engine.owner))])
     return kept

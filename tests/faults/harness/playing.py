@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import psycopg
 
-from musubito.store import locks
+from musubito.store.sqlite import byte_range_locks
 from tests.faults.harness.faults import Harness
 from tests.faults.harness.invariants import findings, leases_that_outlive, problems
 
@@ -63,7 +63,7 @@ def play(harness: Harness, count: int) -> None:
     print(f"{sum(ask.faults > 0 for ask in record.asks)} that met a fault; faults: {dict(record.planted)}")
     assert said == [], f"{len(said)} problems, MUSUBITO_TEST_SEED={SEED}: " + "\n".join(said[:10])
     assert len(record.asks) >= count
-    with patch.object(locks, "fcntl", None if harness.without_locks else locks.fcntl):
+    with patch.object(byte_range_locks, "fcntl", None if harness.without_locks else byte_range_locks.fcntl):
         store = harness.open()
         assert findings(store) == []
         assert leases_that_outlive(store, keys(harness)) == []

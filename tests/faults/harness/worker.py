@@ -17,9 +17,9 @@ from typing import Any
 
 from musubito import EffectOutcomeUnknown, MusubitoEngine, SQLiteStorage, StoreError, use_musubito_engine
 from musubito.engine import engine as engine_module
-from musubito.engine import keeper
-from musubito.store import locks
-from musubito.store.memory import MemoryStore
+from musubito.engine import maintenance
+from musubito.store.sqlite import byte_range_locks
+from musubito.testing.reference_store import MemoryStore
 from tests.faults.harness.workload import Operation, expected, log, operations, perform
 
 __all__ = ["main", "open_store"]
@@ -109,14 +109,14 @@ def between(said: dict[str, Any], store: Any, chance: random.Random) -> Callable
 def open_store(said: dict[str, Any]) -> Any:
     url = said["url"]
     if said.get("without_locks"):
-        locks.fcntl = None  # type: ignore[assignment]
+        byte_range_locks.fcntl = None  # type: ignore[assignment]
     if url == "memory":
         return MemoryStore()
     if url.startswith("postgresql:"):
-        from musubito.store import postgres, postgres_session
+        from musubito.store.postgres import sessions, storage
 
-        postgres_session.PATIENCE = said.get("patience", postgres_session.PATIENCE)
-        return postgres.PostgreSQLStorage(url)
+        sessions.PATIENCE = said.get("patience", sessions.PATIENCE)
+        return storage.PostgreSQLStorage(url)
     return SQLiteStorage(url, busy_timeout=said.get("busy_timeout", 5.0))
 
 
@@ -151,8 +151,8 @@ def _work(said: dict[str, Any]) -> None:
     chance = random.Random(said["seed"])
     random.seed(said["seed"])
     if "lease" in said:
-        keeper.LEASE_SECONDS = engine_module.LEASE_SECONDS = said["lease"]
-        keeper.TICK = said["lease"] / 10
+        maintenance.LEASE_SECONDS = engine_module.LEASE_SECONDS = said["lease"]
+        maintenance.TICK = said["lease"] / 10
     time.time = lambda: REAL_TIME() + OFFSET[0]
     os.environ["HARNESS_BODY"] = str(said.get("body", 0))
     store = open_store(said)

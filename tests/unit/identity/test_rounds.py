@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from musubito.identity import closure
-from musubito.identity.closure import reach
-from musubito.identity.found import Found
+from musubito.code import reachability
+from musubito.code.fixpoint import Discoveries
+from musubito.code.reachability import reach
 
 PROGRAMS = {
     "helpers": (
@@ -71,15 +71,15 @@ PROGRAMS = {
 
 
 @pytest.fixture
-def rounds(monkeypatch: pytest.MonkeyPatch) -> list[closure.Walk]:
-    made: list[closure.Walk] = []
-    run = closure.Walk.run
+def rounds(monkeypatch: pytest.MonkeyPatch) -> list[reachability.ReachabilityWalk]:
+    made: list[reachability.ReachabilityWalk] = []
+    run = reachability.ReachabilityWalk.run
 
-    def counting(walk: closure.Walk) -> None:
+    def counting(walk: reachability.ReachabilityWalk) -> None:
         made.append(walk)
         run(walk)
 
-    monkeypatch.setattr(closure.Walk, "run", counting)
+    monkeypatch.setattr(reachability.ReachabilityWalk, "run", counting)
     return made
 
 
@@ -96,21 +96,21 @@ def program(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_round_more_finds_the_same(
-    program: tuple[int, Any], rounds: list[closure.Walk], monkeypatch: pytest.MonkeyPatch
+    program: tuple[int, Any], rounds: list[reachability.ReachabilityWalk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most, step = program
     found = reach(step, None)
     assert len(rounds) <= most
     # Walked until nothing at all is new.
     settled = property(lambda facts: facts._size() == facts._before)
-    monkeypatch.setattr(closure.Facts, "is_settled", settled)
+    monkeypatch.setattr(reachability.FixpointFacts, "is_settled", settled)
     again = reach(step, None)
     assert len(rounds) > 2
     assert (found.digest, found.parts, found.state) == (again.digest, again.parts, again.state)
 
 
 def test_what_was_asked_for_in_vain_and_is_found_later_is_not_settled() -> None:
-    found = Found()
+    found = Discoveries()
     found.add("a")
     assert "a" in found
     found.add("b")

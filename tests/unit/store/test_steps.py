@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from musubito.store import relational, sqlite
-from musubito.store.base import Began, Committed, Forget, Invalidate, Store
-from musubito.store.postgres import PostgreSQLStorage
-from musubito.store.postgres_session import Session
-from musubito.store.sqlite import SQLiteStorage
+from musubito.store.changes import Committed, Forget, Invalidate
+from musubito.store.postgres.sessions import Session
+from musubito.store.postgres.storage import PostgreSQLStorage
+from musubito.store.protocol import Store
+from musubito.store.queries import CurrentMoment
+from musubito.store.relational import writes
+from musubito.store.sqlite import storage
+from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.changes import commit, digest, found, is_invalid, others, parent, place, ran, use
 from tests.server import drop_database, new_database
 
@@ -37,20 +40,22 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
 def test_others_write_between_the_steps_and_nothing_of_it_escapes(
     opener: Opener, monkeypatch: pytest.MonkeyPatch, change: Invalidate | Forget
 ) -> None:
-    monkeypatch.setattr("musubito.store.removal.AT_ONCE", 1)
+    monkeypatch.setattr("musubito.store.relational.prune.AT_ONCE", 1)
     store, other = opener(), opener()
     executions = [ran(store, at, f"x{number}") for number, at in enumerate(CALLS)]
     ran(store, place("child", [parent(CALLS[5], "x5")]), "child")
-    began = other.find(Began())
+    began = other.find(CurrentMoment())
     answers: list[Any] = []
     left: list[bool] = []
 
     def write() -> None:
         # Built on what the last step is about; and what was running when it began.
-        answers.extend(other.write([commit(H, "h", uses=[use(CALLS[5], executions[5])], began=other.find(Began()))]))
+        answers.extend(
+            other.write([commit(H, "h", uses=[use(CALLS[5], executions[5])], began=other.find(CurrentMoment()))])
+        )
         answers.extend(other.write([commit(place("f", argument="new"), "y", began=began)]))
 
-    steps = relational.by_hand
+    steps = writes.by_hand
     writer = threading.Thread(target=write)
 
     def by_hand(*args: Any) -> Iterator[Any]:
@@ -63,7 +68,7 @@ def test_others_write_between_the_steps_and_nothing_of_it_escapes(
             time.sleep(0.05 if writer.is_alive() else 0.0)
             yield answer
 
-    monkeypatch.setattr(relational, "by_hand", by_hand)
+    monkeypatch.setattr(writes, "by_hand", by_hand)
     (answer,) = store.write([change])
     writer.join()
     assert (answer if isinstance(change, Invalidate) else answer.executions) == 6
@@ -90,7 +95,7 @@ def test_there_is_no_statement_for_each_execution(
         inner = ran(store, place("f", argument=str(number)), "x")
         ran(store, place("g", argument=str(number)), "y", uses=[use(place("f", argument=str(number)), inner)])
     asked: list[str] = []
-    for kind in (sqlite._Connection, Session):
+    for kind in (storage._Connection, Session):
         monkeypatch.setattr(kind, "rows", counted(kind.rows, asked))
     store.write([change])
     assert 0 < len(asked) < 20

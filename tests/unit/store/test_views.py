@@ -26,7 +26,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.engine import keeper
+from musubito.engine import maintenance
 
 PROMISED = {
     "artifacts": "namespace artifact_id codec payload size created_at",
@@ -181,7 +181,7 @@ def test_external(tmp_path, rows):
 
 
 def test_running(monkeypatch, tmp_path):
-    monkeypatch.setattr(keeper, "TICK", 0.02)
+    monkeypatch.setattr(maintenance, "TICK", 0.02)
     go_on, inside = threading.Event(), threading.Event()
 
     def body(n):

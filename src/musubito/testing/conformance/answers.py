@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from musubito.store.base import (
-    BLOB,
-    Attempted,
-    Began,
-    Begin,
-    Change,
-    Claimed,
+from musubito.store.changes import Change, Invalidate, Moment, OpenNamespace
+from musubito.store.protocol import Store
+from musubito.store.queries import (
     CodeOf,
-    EdgeKind,
+    CurrentMoment,
     EffectQuery,
-    Found,
-    Holds,
-    Invalidate,
     KeyCheckOf,
-    Neighbour,
-    Neighbours,
-    Outcome,
-    ParentRef,
     PayloadOf,
-    Read,
     ReadsOf,
     SampleNode,
     SampleTree,
-    Store,
-    Stored,
+    SimilarNode,
+    SimilarNodes,
     UsageOf,
+)
+from musubito.store.rows import (
+    BLOB,
+    Candidate,
+    EdgeKind,
+    ExecutionFlags,
+    ExternalRead,
+    Outcome,
+    ParentRef,
+    SampleRef,
+    Stored,
     Used,
 )
 from musubito.testing.changes import (
@@ -80,11 +79,11 @@ class AnswerRules(Rules):
         assert list(store.find(ReadsOf(1))) == []
         assert dict(store.find(SampleTree(1))) == {}
         assert store.find(EffectQuery(digest("send"), EFFECT.keys, "default")) is None
-        assert store.find(Began()) == START
+        assert store.find(CurrentMoment()) == START
 
     def test_executions_are_numbered_in_the_order_of_commits_failed_ones_included(self, store: Store) -> None:
         assert [ran(store, F, "x"), failed(store, G), ran(store, H, "y")] == [1, 2, 3]
-        assert store.find(Began()) == Claimed(3, 0)
+        assert store.find(CurrentMoment()) == Moment(3, 0)
 
     def test_a_success_is_found_with_all_that_was_committed(self, store: Store) -> None:
         at = place("f", [parent(ONE, "same")], sample=3)
@@ -95,8 +94,8 @@ class AnswerRules(Rules):
             "pool": digest("pool"),
             "usage": [Used("a", 1, 2, 3, 4), Used("b", 0, 0, 5, 0)],
         }
-        ran(store, at, "x", **more, duration_ms=2.5, holds=SAMPLES | Holds.READS)
-        assert found(store, at) == Found(
+        ran(store, at, "x", **more, duration_ms=2.5, holds=SAMPLES | ExecutionFlags.READS)
+        assert found(store, at) == Candidate(
             1,
             at.keys.node,
             digest("x"),
@@ -259,12 +258,12 @@ class AnswerRules(Rules):
     # -- namespaces ----------------------------------------------------------------------------------------------------
     def test_a_namespace_is_begun_with_a_check_of_its_key_or_without(self, store: Store) -> None:
         assert store.find(KeyCheckOf("default")) is None
-        assert store.write([Begin("default", b"check")]) == [b"check"]
-        assert store.write([Begin("default", b"another")]) == [b"check"]
+        assert store.write([OpenNamespace("default", b"check")]) == [b"check"]
+        assert store.write([OpenNamespace("default", b"another")]) == [b"check"]
         ran(store, F, "x")
         assert store.find(KeyCheckOf("default")) == b"check"
         assert store.find(KeyCheckOf("other")) is None
-        assert store.write([Begin("other", b""), Begin("other", b"late")]) == [b"", b""]
+        assert store.write([OpenNamespace("other", b""), OpenNamespace("other", b"late")]) == [b"", b""]
 
     @pytest.mark.parametrize(
         "change", [commit(F, "x"), fail(F), intent("send", "me"), Invalidate("default", "f", None)]
@@ -272,13 +271,13 @@ class AnswerRules(Rules):
     def test_a_namespace_that_was_begun_by_something_else_has_no_key(self, store: Store, change: Change) -> None:
         store.write([change])
         assert store.find(KeyCheckOf("default")) == b""
-        assert store.write([Begin("default", b"check")]) == [b""]
+        assert store.write([OpenNamespace("default", b"check")]) == [b""]
 
     def test_reads_are_kept_absent_ones_included(self, store: Store) -> None:
         reads = [
-            Read("store", "k", digest("v")),
-            Read("store", "gone", None),
-            Read("config", "k", digest("w")),
+            ExternalRead("store", "k", digest("v")),
+            ExternalRead("store", "gone", None),
+            ExternalRead("config", "k", digest("w")),
         ]
         ran(store, F, "x", reads=reads)
         ran(store, G, "y")
@@ -286,20 +285,24 @@ class AnswerRules(Rules):
         assert list(store.find(ReadsOf(2))) == []
 
     def test_two_reads_of_one_key_that_saw_different_values_are_both_kept(self, store: Store) -> None:
-        reads = [Read("store", "k", digest("v")), Read("store", "k", None), Read("store", "k", digest("w"))]
+        reads = [
+            ExternalRead("store", "k", digest("v")),
+            ExternalRead("store", "k", None),
+            ExternalRead("store", "k", digest("w")),
+        ]
         ran(store, F, "x", reads=[*reads, *reads])
         assert set(store.find(ReadsOf(1))) == set(reads)
 
     def test_a_sample_tree_holds_all_below_that_hold_samples(self, store: Store) -> None:
         pool = digest("pool")
-        tried = [Attempted(pool, 2), Attempted(pool, 1), Attempted(pool, 1)]
+        tried = [SampleRef(pool, 2), SampleRef(pool, 1), SampleRef(pool, 1)]
         leaf = ran(store, place("leaf", sample=4), "x", pool=pool, attempts=tried)
         plain = ran(store, F, "x")
         under_plain = ran(store, place("under", sample=1), "x", pool=pool)
         middle = ran(store, G, "x", holds=SAMPLES | A_CALL, uses=[use(F, plain), use(F, leaf), use(H, leaf)])
         hidden = ran(store, ONE, "x", holds=A_CALL, uses=[use(F, under_plain)])
         root = ran(store, H, "x", holds=SAMPLES, uses=[use(G, middle), use(F, leaf), use(ONE, hidden)])
-        attempts = (Attempted(pool, 1), Attempted(pool, 2))
+        attempts = (SampleRef(pool, 1), SampleRef(pool, 2))
         assert dict(store.find(SampleTree(root))) == {
             root: SampleNode(root, None, 0, (), (leaf, middle)),
             middle: SampleNode(middle, None, 0, (), (leaf,)),
@@ -317,7 +320,7 @@ class AnswerRules(Rules):
         failed(store, third)
         ran(store, first, "y", started_at=3.0)
         expected = [
-            Neighbour(
+            SimilarNode(
                 p.keys.node,
                 p.code.fingerprint,
                 p.input_hash,
@@ -327,19 +330,19 @@ class AnswerRules(Rules):
             )
             for p, started_at in ((third, None), (second, 2.0), (first, 3.0))
         ]
-        assert list(store.find(Neighbours("default", "f", None, 9))) == expected
-        assert list(store.find(Neighbours("default", "f", None, 2))) == expected[:2]
-        assert list(store.find(Neighbours("default", "f", second.keys.node, 9))) == expected[2:]
-        assert list(store.find(Neighbours("default", "f", F.keys.node, 9))) == expected
-        assert list(store.find(Neighbours("default", "never", None, 9))) == []
+        assert list(store.find(SimilarNodes("default", "f", None, 9))) == expected
+        assert list(store.find(SimilarNodes("default", "f", None, 2))) == expected[:2]
+        assert list(store.find(SimilarNodes("default", "f", second.keys.node, 9))) == expected[2:]
+        assert list(store.find(SimilarNodes("default", "f", F.keys.node, 9))) == expected
+        assert list(store.find(SimilarNodes("default", "never", None, 9))) == []
 
     def test_a_stub_is_no_neighbour_and_a_state_edge_no_parent(self, store: Store) -> None:
         state = ParentRef(TWO.keys.node, digest("x"), EdgeKind.STATE)
         ran(store, place("one", [parent(ONE, "x"), state]), "y")
-        (only,) = store.find(Neighbours("default", "one", None, 9))
+        (only,) = store.find(SimilarNodes("default", "one", None, 9))
         assert only.parents == {ONE.keys.node}
         failed(store, ONE)
-        neighbours = store.find(Neighbours("default", "one", None, 9))
+        neighbours = store.find(SimilarNodes("default", "one", None, 9))
         assert {n.node for n in neighbours} == {only.node, ONE.keys.node}
 
     def test_the_code_of_a_fingerprint_is_kept(self, store: Store) -> None:

@@ -5,16 +5,10 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from musubito.store.base import (
-    Busy,
-    Claimed,
-    Done,
-    EffectQuery,
-    EffectRow,
-    Release,
-    Store,
-    Waits,
-)
+from musubito.store.changes import LeaseHeld, Moment, RegisterWait, Release, Superseded
+from musubito.store.protocol import Store
+from musubito.store.queries import EffectQuery
+from musubito.store.rows import EffectRow
 from musubito.testing.changes import (
     claim,
     commit,
@@ -53,54 +47,54 @@ class ClaimRules(Rules):
 
     # -- leases --------------------------------------------------------------------------------------------------------
     def test_a_missing_result_is_claimed_by_one(self, store: Store) -> None:
-        assert one(store.write([claim(F, "me")])) == Claimed(0, 0)
-        assert isinstance(one(store.write([claim(F, "you")])), Busy)
-        assert isinstance(one(store.write([claim(F, "me")])), Busy)
-        assert one(store.write([claim(G, "you")])) == Claimed(0, 0)
+        assert one(store.write([claim(F, "me")])) == Moment(0, 0)
+        assert isinstance(one(store.write([claim(F, "you")])), LeaseHeld)
+        assert isinstance(one(store.write([claim(F, "me")])), LeaseHeld)
+        assert one(store.write([claim(G, "you")])) == Moment(0, 0)
 
     def test_a_claim_tells_the_moment(self, store: Store) -> None:
         ran(store, F, "x")
         invalidate(store, "f")
-        assert one(store.write([claim(G, "me")])) == Claimed(1, 1)
+        assert one(store.write([claim(G, "me")])) == Moment(1, 1)
 
     def test_a_claim_is_done_if_there_is_something_newer(self, store: Store) -> None:
         ran(store, BELOW_TWO, "x")
-        assert one(store.write([claim(BELOW_ONE, "me")])) == Done()
-        assert one(store.write([claim(BELOW_ONE, "me", seen=1)])) == Claimed(1, 0)
+        assert one(store.write([claim(BELOW_ONE, "me")])) == Superseded()
+        assert one(store.write([claim(BELOW_ONE, "me", seen=1)])) == Moment(1, 0)
         failed(store, BELOW_TWO)
-        assert one(store.write([claim(BELOW_ONE, "you", seen=1)])) == Done()
-        assert isinstance(one(store.write([claim(BELOW_ONE, "you", seen=2)])), Busy)
+        assert one(store.write([claim(BELOW_ONE, "you", seen=1)])) == Superseded()
+        assert isinstance(one(store.write([claim(BELOW_ONE, "you", seen=2)])), LeaseHeld)
 
     def test_a_claim_across_is_done_if_there_is_something_newer_across(self, store: Store) -> None:
         for other in (ELSEWHERE, place("child")):
             e = ran(store, other, "x")
             key = {"key": BELOW_ONE.keys.cross, "seen": e - 1}
-            assert one(store.write([claim(BELOW_ONE, "me", **key, across=True)])) == Done()
-            assert one(store.write([claim(BELOW_ONE, "me", **{**key, "seen": e}, across=True)])) == Claimed(e, 0)
+            assert one(store.write([claim(BELOW_ONE, "me", **key, across=True)])) == Superseded()
+            assert one(store.write([claim(BELOW_ONE, "me", **{**key, "seen": e}, across=True)])) == Moment(e, 0)
             store.write([Release((BELOW_ONE.keys.cross, b"me"))])
-            assert one(store.write([claim(BELOW_ONE, "me", **key)])) == Claimed(e, 0)
+            assert one(store.write([claim(BELOW_ONE, "me", **key)])) == Moment(e, 0)
             store.write([Release((BELOW_ONE.keys.cross, b"me"))])
 
     def test_a_success_and_a_failure_end_the_lease_of_their_owner(self, store: Store) -> None:
         for change in (commit(F, "x", lease=(F.keys.reuse, b"me")), fail(F, lease=(F.keys.reuse, b"me"))):
             store.write([claim(F, "me", seen=9), change])
-            assert isinstance(one(store.write([claim(F, "you", seen=9)])), Claimed)
+            assert isinstance(one(store.write([claim(F, "you", seen=9)])), Moment)
             store.write([change])
-            assert isinstance(one(store.write([claim(F, "me", seen=9)])), Busy)
+            assert isinstance(one(store.write([claim(F, "me", seen=9)])), LeaseHeld)
             store.write([Release((F.keys.reuse, b"you"))])
 
     def test_a_lease_is_released_by_its_owner_alone(self, store: Store) -> None:
         store.write([claim(F, "me")])
         assert store.write([Release((F.keys.reuse, b"you")), Release((G.keys.reuse, b"me"))]) == [None, None]
-        assert isinstance(one(store.write([claim(F, "you")])), Busy)
+        assert isinstance(one(store.write([claim(F, "you")])), LeaseHeld)
         store.write([Release((F.keys.reuse, b"me"))])
-        assert one(store.write([claim(F, "you")])) == Claimed(0, 0)
+        assert one(store.write([claim(F, "you")])) == Moment(0, 0)
 
     def test_of_many_threads_one_claims(self, store: Store) -> None:
         with ThreadPoolExecutor(8) as threads:
             answers = [a for [a] in threads.map(lambda i: store.write([claim(F, f"worker {i}")]), range(24))]
-        assert sum(isinstance(a, Claimed) for a in answers) == 1
-        assert sum(isinstance(a, Busy) for a in answers) == 23
+        assert sum(isinstance(a, Moment) for a in answers) == 1
+        assert sum(isinstance(a, LeaseHeld) for a in answers) == 23
 
     # -- waits ---------------------------------------------------------------------------------------------------------
     def test_waits_that_lead_back_close_a_cycle(self, store: Store) -> None:
@@ -115,7 +109,7 @@ class ClaimRules(Rules):
 
     def test_each_held_key_waits(self, store: Store) -> None:
         self.hold(store, (F, "me"), (G, "me"), (H, "you"))
-        assert not one(store.write([Waits([F.keys.reuse, G.keys.reuse], b"me", H.keys.reuse, 10.0)]))
+        assert not one(store.write([RegisterWait([F.keys.reuse, G.keys.reuse], b"me", H.keys.reuse, 10.0)]))
         assert self.wait(store, H, F)
         assert self.wait(store, H, G)
 
@@ -160,23 +154,23 @@ class ClaimRules(Rules):
 
     def test_an_intent_is_known_with_its_holder(self, store: Store) -> None:
         ran(store, F, "x")
-        assert one(store.write([intent("send", "me")])) == Claimed(1, 0)
+        assert one(store.write([intent("send", "me")])) == Moment(1, 0)
         assert self.effect(store) == EffectRow(1, 0, None, held("me"), None)
 
     def test_an_attempt_that_was_made_already_is_done(self, store: Store) -> None:
         store.write([intent("send", "me", 2)])
         for attempt in (1, 2):
-            assert one(store.write([intent("send", "you", attempt)])) == Done()
-            assert one(store.write([intent("send", "me", attempt)])) == Done()
+            assert one(store.write([intent("send", "you", attempt)])) == Superseded()
+            assert one(store.write([intent("send", "me", attempt)])) == Superseded()
         assert self.effect(store) == EffectRow(2, 0, None, held("me"), None)
 
     def test_an_intent_is_busy_while_another_holds_the_lease(self, store: Store) -> None:
         store.write([intent("send", "me")])
-        assert one(store.write([intent("send", "you", 2)])) == Busy(held("me"))
+        assert one(store.write([intent("send", "you", 2)])) == LeaseHeld(held("me"))
         assert self.effect(store) == EffectRow(1, 0, None, held("me"), None)
-        assert one(store.write([intent("send", "me", 2, holder=holder("me", SHORT))])) == Claimed(0, 0)
+        assert one(store.write([intent("send", "me", 2, holder=holder("me", SHORT))])) == Moment(0, 0)
         time.sleep(LONGER)
-        assert one(store.write([intent("send", "you", 3)])) == Claimed(0, 0)
+        assert one(store.write([intent("send", "you", 3)])) == Moment(0, 0)
         assert self.effect(store) == EffectRow(3, 0, None, held("you"), None)
 
     def test_a_done_effect_is_found_with_its_payload(self, store: Store) -> None:

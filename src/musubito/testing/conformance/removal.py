@@ -6,25 +6,10 @@ from typing import Any
 
 import pytest
 
-from musubito.store.base import (
-    FORGOTTEN,
-    Began,
-    CallLine,
-    CodeOf,
-    Committed,
-    Dismiss,
-    Forget,
-    Ledger,
-    Neighbours,
-    PayloadOf,
-    Place,
-    Read,
-    ReadsOf,
-    Retire,
-    RunLine,
-    Store,
-    Tidy,
-)
+from musubito.store.changes import CleanUp, Committed, Forget, InvalidateMarked, MarkForPruning
+from musubito.store.protocol import Store
+from musubito.store.queries import CodeOf, CurrentMoment, PayloadOf, ReadsOf, SimilarNodes
+from musubito.store.rows import FORGOTTEN, CallLine, ExternalRead, Ledger, NodeSpec, RunLine
 from musubito.testing.changes import (
     commit,
     digest,
@@ -71,7 +56,7 @@ class RemovalRules(Rules):
     # -- forgetting ----------------------------------------------------------------------------------------------------
     @pytest.mark.parametrize("size", [1, 100_000])
     def test_what_is_forgotten_has_no_contents_and_is_not_replayed(self, store: Store, size: int) -> None:
-        ran(store, F, "x" * size, reads=[Read("store", "k", None), Read("answer", "", None)])
+        ran(store, F, "x" * size, reads=[ExternalRead("store", "k", None), ExternalRead("answer", "", None)])
         ran(store, G, "y")
         assert forget(store, "f")[:3] == (1, 0, size)
         assert (found(store, F).payload, found(store, F).invalid, found(store, F).not_replayable) == (
@@ -81,7 +66,7 @@ class RemovalRules(Rules):
         )
         assert found(store, F).artifact == digest("x" * size)
         assert store.find(PayloadOf(1)) is None
-        assert list(store.find(ReadsOf(1))) == [Read("answer", "", None)]
+        assert list(store.find(ReadsOf(1))) == [ExternalRead("answer", "", None)]
         assert (found(store, G).payload, found(store, G).invalid) == (b"y", 0)
         assert forget(store, "f")[:3] == (1, 0, 0)
 
@@ -125,31 +110,31 @@ class RemovalRules(Rules):
         assert is_stale(store, BELOW_ONE)
 
     def test_what_began_before_it_was_forgotten_is_committed_invalid(self, store: Store) -> None:
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         forget(store, "f")
         forget(store, node=G)
         assert [one(store.write([commit(at, "x", began=began)])).invalid for at in (F, G, H)] == [True, True, False]
 
     @pytest.mark.parametrize("size", [1, 100_000])
     def test_of_what_was_forgotten_while_it_ran_no_contents_are_stored(self, store: Store, size: int) -> None:
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         forget(store, "f")
-        reads = [Read("store", "k", None), Read("answer", "", None)]
+        reads = [ExternalRead("store", "k", None), ExternalRead("answer", "", None)]
         answer = one(store.write([commit(F, "x" * size, began=began, reads=reads)]))
         assert answer == Committed(1, invalid=True, forgotten=True)
         last = found(store, F)
         assert (last.payload, last.invalid, last.not_replayable) == (None, 1, FORGOTTEN)
         assert last.artifact == digest("x" * size)
         assert store.find(PayloadOf(1)) is None
-        assert list(store.find(ReadsOf(1))) == [Read("answer", "", None)]
+        assert list(store.find(ReadsOf(1))) == [ExternalRead("answer", "", None)]
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {}
         # An execution that begins after that is not concerned.
-        assert not one(store.write([commit(F, "x" * size, began=store.find(Began()))])).invalid
+        assert not one(store.write([commit(F, "x" * size, began=store.find(CurrentMoment()))])).invalid
         assert payload_of(store, 2) == b"x" * size
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
 
     def test_what_failed_and_was_forgotten_while_it_ran_leaves_no_text(self, store: Store) -> None:
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         forget(store, node=F)
         assert one(store.write([fail(F, error="no", began=began)])) == Committed(1, invalid=True, forgotten=True)
         assert (found(store, F).not_replayable, found(store, F).invalid) == (FORGOTTEN, 1)
@@ -196,42 +181,42 @@ class RemovalRules(Rules):
         ran(store, F, "x")
         ran(store, EFFECT, "sent", holds=AN_EFFECT)
         ran(store, G, "y", uses=[use(F, 1)])
-        assert store.write([Retire([1, 2], b"prune"), Retire([], b"prune")]) == [1, 0]
+        assert store.write([MarkForPruning([1, 2], b"prune"), MarkForPruning([], b"prune")]) == [1, 0]
         assert [found(store, at).invalid for at in (F, EFFECT, G)] == [0, 0, 0]
-        store.write([Dismiss([1, 2], b"another"), Dismiss([3], b"prune")])
+        store.write([InvalidateMarked([1, 2], b"another"), InvalidateMarked([3], b"prune")])
         assert [found(store, at).invalid for at in (F, EFFECT, G)] == [0, 0, 0]
-        store.write([Dismiss([1, 2], b"prune")])
+        store.write([InvalidateMarked([1, 2], b"prune")])
         assert [found(store, at).invalid for at in (F, EFFECT, G)] == [1, 0, 0]
         assert not pointed(store, F, 1)
-        assert one(store.write([Retire([1, 3], b"prune")])) == 1
+        assert one(store.write([MarkForPruning([1, 3], b"prune")])) == 1
 
     def test_what_is_retired_is_not_settled_until_somebody_points_at_it(self, store: Store) -> None:
         ran(store, BELOW_ONE, "x")
         pointed(store, BELOW_TWO, 1)
-        store.write([Retire([1], b"prune")])
+        store.write([MarkForPruning([1], b"prune")])
         assert [found(store, at).settled for at in (BELOW_ONE, BELOW_TWO)] == [0, 0]
         assert [candidate.settled for candidate in others(store, BELOW_ONE)] == [0]
         assert pointed(store, BELOW_ONE, 1)
         assert found(store, BELOW_ONE).settled == 1
-        store.write([Dismiss([1], b"prune")])
+        store.write([InvalidateMarked([1], b"prune")])
         assert found(store, BELOW_ONE).invalid == 0
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_what_used_something_retired_is_valid_and_that_stays(self, store: Store, fails: bool) -> None:
         ran(store, F, "x")
         ran(store, G, "y", holds=A_CALL, uses=[use(F, 1)])
-        store.write([Retire([2, 1], b"prune")])
+        store.write([MarkForPruning([2, 1], b"prune")])
         more: dict[str, Any] = {"uses": [use(G, 2)]}
         change = fail(H, **more) if fails else commit(H, "z", holds=A_CALL, **more)
         assert not one(store.write([change])).invalid
-        store.write([Dismiss([1, 2], b"prune")])
+        store.write([InvalidateMarked([1, 2], b"prune")])
         # The execution on which the used one was built is revived, too.
         assert [found(store, at).invalid for at in (F, G, H)] == [0, 0, 0]
         assert prune(store, [1, 2]).executions == 0
 
     def test_what_was_retired_and_invalidated_is_invalid_to_whoever_used_it(self, store: Store) -> None:
         ran(store, F, "x")
-        store.write([Retire([1], b"prune")])
+        store.write([MarkForPruning([1], b"prune")])
         invalidate(store, "f")
         assert not pointed(store, F, 1)
         assert self.outer(store, use(F, 1))
@@ -244,29 +229,37 @@ class RemovalRules(Rules):
     def test_what_is_replaced_while_it_is_retired_makes_its_callers_invalid(self, store: Store) -> None:
         ran(store, F, "x")
         ran(store, G, "y", holds=A_CALL, uses=[use(F, 1)])
-        store.write([Retire([2, 1], b"prune")])
+        store.write([MarkForPruning([2, 1], b"prune")])
         ran(store, F, "other")
         assert is_invalid(store, G, 2)
 
     def test_an_older_one_is_not_kept_without_those_that_came_after_it(self, store: Store) -> None:
         for at in (BELOW_ONE, BELOW_TWO, ELSEWHERE, place("child")):
             ran(store, at, "x")
-        store.write([Retire([4, 3, 2, 1], b"prune")])
+        store.write([MarkForPruning([4, 3, 2, 1], b"prune")])
         assert pointed(store, BELOW_TWO, 2)
-        store.write([Dismiss([1, 2, 3, 4], b"prune")])
+        store.write([InvalidateMarked([1, 2, 3, 4], b"prune")])
         invalid = [candidate.execution for candidate in others(store, BELOW_ONE, across=True) if candidate.invalid]
         assert invalid == [1]
 
     @pytest.mark.parametrize("older", [BELOW_ONE, ELSEWHERE])
-    def test_what_came_after_one_that_another_prune_has_retired_since_stays(self, store: Store, older: Place) -> None:
+    def test_what_came_after_one_that_another_prune_has_retired_since_stays(
+        self, store: Store, older: NodeSpec
+    ) -> None:
         ran(store, older, "old")
         ran(store, BELOW_ONE, "new")
         failed(store, BELOW_ONE)
-        store.write([Retire([3, 2, 1], b"prune"), Retire([1], b"another"), Dismiss([1, 2, 3], b"prune")])
+        store.write(
+            [
+                MarkForPruning([3, 2, 1], b"prune"),
+                MarkForPruning([1], b"another"),
+                InvalidateMarked([1, 2, 3], b"prune"),
+            ]
+        )
         kept = {(candidate.execution, candidate.invalid) for candidate in others(store, BELOW_ONE, across=True)}
         assert kept == {(1, 0), (2, 0)}
-        assert one(store.write([Retire([2, 1], b"prune")])) == 2
-        store.write([Dismiss([1, 2], b"prune")])
+        assert one(store.write([MarkForPruning([2, 1], b"prune")])) == 2
+        store.write([InvalidateMarked([1, 2], b"prune")])
         assert {candidate.invalid for candidate in others(store, BELOW_ONE, across=True)} == {1}
 
     def test_only_what_is_invalid_is_pruned_and_never_the_newest(self, store: Store) -> None:
@@ -276,7 +269,7 @@ class RemovalRules(Rules):
         assert retired(store, [1, 2, 3]).executions == 2
         assert store.newest(F.keys, "default") is None
         assert found(store, H).execution == 3
-        assert store.find(Began()).executions == 3
+        assert store.find(CurrentMoment()).executions == 3
         assert ran(store, F, "y") == 4
 
     def test_what_is_called_by_what_stays_is_not_pruned(self, store: Store) -> None:
@@ -302,16 +295,16 @@ class RemovalRules(Rules):
         assert prune(store, nodes=every).nodes == 0, "its child is there"
         retired(store, [3, 2])
         assert prune(store, nodes=every).nodes == 3
-        assert list(store.find(Neighbours("default", "child", None, 9))) == []
+        assert list(store.find(SimilarNodes("default", "child", None, 9))) == []
 
     def test_a_node_that_points_at_something_valid_is_not_pruned(self, store: Store) -> None:
         ran(store, BELOW_ONE, "x")
         pointed(store, BELOW_TWO, 1)
         ran(store, H, "z")
         assert prune(store, nodes=[BELOW_TWO]).nodes == 0
-        store.write([Retire([1], b"prune")])
+        store.write([MarkForPruning([1], b"prune")])
         assert prune(store, nodes=[BELOW_TWO]).nodes == 0
-        store.write([Dismiss([1], b"prune")])
+        store.write([InvalidateMarked([1], b"prune")])
         assert prune(store, nodes=[BELOW_TWO]).nodes == 1
 
     def test_a_node_that_was_invalidated_is_not_pruned(self, store: Store) -> None:
@@ -319,9 +312,9 @@ class RemovalRules(Rules):
         ran(store, H, "z")
         invalidate(store, node=F)
         retired(store, [1])
-        began = store.find(Began())._replace(invalidations=0)
+        began = store.find(CurrentMoment())._replace(invalidations=0)
         assert prune(store, nodes=[F]).nodes == 0
-        assert list(store.find(Neighbours("default", "f", None, 9))) == []
+        assert list(store.find(SimilarNodes("default", "f", None, 9))) == []
         assert one(store.write([commit(F, "x", began=began)])).invalid
 
     def test_a_pruned_node_comes_again_as_itself(self, store: Store) -> None:
@@ -332,7 +325,7 @@ class RemovalRules(Rules):
         for at in (F, BELOW_ONE):
             ran(store, at, "y")
             assert (found(store, at).producer, found(store, at).settled) == (at.keys.node, 1)
-        assert len(store.find(Neighbours("default", "f", None, 9))) == 1
+        assert len(store.find(SimilarNodes("default", "f", None, 9))) == 1
 
     def test_what_pointed_at_something_pruned_is_answered_again(self, store: Store) -> None:
         ran(store, BELOW_ONE, "x")
@@ -343,14 +336,14 @@ class RemovalRules(Rules):
         assert ran(store, BELOW_ONE, "x") == 4
         assert found(store, BELOW_ONE).settled == 1
         assert is_stale(store, place("grandchild", [parent(BELOW_ONE, "x")]))
-        store.write([Tidy()])
+        store.write([CleanUp()])
 
     def test_code_that_no_node_has_is_tidied_away_until_it_comes_again(self, store: Store) -> None:
         ran(store, F, "x")
         ran(store, G, "x")
         retired(store, [1])
         prune(store, nodes=[F])
-        store.write([Tidy()])
+        store.write([CleanUp()])
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {}
         assert dict(store.find(CodeOf(G.code.fingerprint))) == {"g": digest("part", "g")}
         ran(store, F, "x")

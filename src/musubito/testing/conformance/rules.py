@@ -9,31 +9,23 @@ from typing import Any
 
 import pytest
 
-from musubito.store.base import (
-    Began,
-    Busy,
-    Claimed,
+from musubito.store.changes import (
     Committed,
-    Dismiss,
-    EffectOutcome,
-    EffectQuery,
     Forget,
     Forgotten,
-    Holds,
     Invalidate,
-    Ledger,
-    PayloadOf,
-    Place,
+    InvalidateMarked,
+    LeaseHeld,
+    MarkForPruning,
+    Moment,
     Prune,
     Pruned,
+    RegisterWait,
     Renew,
-    Retire,
-    RunLine,
-    Store,
-    Stored,
-    Use,
-    Waits,
 )
+from musubito.store.protocol import Store
+from musubito.store.queries import CurrentMoment, EffectQuery, PayloadOf
+from musubito.store.rows import CallDependency, EffectOutcome, ExecutionFlags, Ledger, NodeSpec, RunLine, Stored
 from musubito.testing.changes import (
     claim,
     commit,
@@ -90,20 +82,20 @@ BEGINNING = [
     Ledger("default", [RunLine(b"run", "name", None, 1.0, 2.0, "finished")], []),
 ]
 """Changes each of which may be the first in its namespace."""
-SAMPLES, A_CALL, AN_EFFECT = Holds.SAMPLES, Holds.CALLS, Holds.EFFECT
+SAMPLES, A_CALL, AN_EFFECT = ExecutionFlags.SAMPLES, ExecutionFlags.CALLS, ExecutionFlags.EFFECT
 OWNERS = {"f": "me", "g": "you", "h": "she"}
 """The owner of the lease of an operation, unless a test names another one."""
 SHORT, LONGER = 0.5, 0.6
 """Seconds that a lease lasts which runs out during a test, and seconds to wait until it has run out."""
 
 
-def done(effect: Place, outcome: str = "done", attempt: int = 1) -> EffectOutcome:
+def done(effect: NodeSpec, outcome: str = "done", attempt: int = 1) -> EffectOutcome:
     """Return the outcome of an attempt at an effect."""
     return EffectOutcome(digest(effect.operation), attempt, outcome)
 
 
 def invalidate(
-    store: Store, operation: str | None = None, node: Place | None = None, namespace: str = "default"
+    store: Store, operation: str | None = None, node: NodeSpec | None = None, namespace: str = "default"
 ) -> int:
     """Invalidate all executions of an operation, or at a node; return how many there were."""
     (count,) = store.write([Invalidate(namespace, operation, node.keys.node if node else None)])
@@ -112,7 +104,7 @@ def invalidate(
 
 
 def forget(
-    store: Store, operation: str | None = None, node: Place | None = None, run: bytes | None = None
+    store: Store, operation: str | None = None, node: NodeSpec | None = None, run: bytes | None = None
 ) -> Forgotten:
     """Forget the contents of an operation, of a node, or of all that a run asked for; return the extent."""
     forgotten = one(store.write([Forget("default", operation, [node.keys.node] if node else [], run)]))
@@ -127,7 +119,7 @@ def payload_of(store: Store, execution: int) -> bytes | None:
     return None if stored is None else stored.payload
 
 
-def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[Place] = (), **more: Any) -> Pruned:
+def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[NodeSpec] = (), **more: Any) -> Pruned:
     """Prune in the order of a real prune: nodes, then executions, the latest first."""
     names = [node.keys.node for node in nodes]
     pruned = one(store.write([Prune(0, names, sorted(executions, reverse=True), **more)]))
@@ -137,14 +129,14 @@ def prune(store: Store, executions: Sequence[int] = (), nodes: Sequence[Place] =
 
 def retired(store: Store, executions: Sequence[int]) -> Pruned:
     """Retire, dismiss and prune executions."""
-    store.write([Retire(executions, b"prune"), Dismiss(executions, b"prune")])
+    store.write([MarkForPruning(executions, b"prune"), InvalidateMarked(executions, b"prune")])
     return prune(store, executions)
 
 
 def one(answers: list[Any]) -> Any:
     """Return the answer to the only change of a write. The times of a lease are rounded."""
     (answer,) = answers
-    return Busy(steady(answer.holder)) if isinstance(answer, Busy) else answer
+    return LeaseHeld(steady(answer.holder)) if isinstance(answer, LeaseHeld) else answer
 
 
 class Rules:
@@ -164,19 +156,19 @@ class Rules:
         row = store.find(EffectQuery(digest("send"), EFFECT.keys, "default"))
         return row and row._replace(holder=row.holder and steady(row.holder))
 
-    def wait(self, store: Store, held: Place, awaited: Place | None, owner: str | None = None) -> bool:
+    def wait(self, store: Store, held: NodeSpec, awaited: NodeSpec | None, owner: str | None = None) -> bool:
         by, key = (owner or OWNERS[held.operation]).encode(), awaited.keys.reuse if awaited else None
-        closes: bool = one(store.write([Waits([held.keys.reuse], by, key, time.time())]))
+        closes: bool = one(store.write([RegisterWait([held.keys.reuse], by, key, time.time())]))
         return closes
 
-    def hold(self, store: Store, *held: tuple[Place, str]) -> None:
+    def hold(self, store: Store, *held: tuple[NodeSpec, str]) -> None:
         """Claim the results of these calls, and make the claims visible to other processes."""
         for at, owner in held:
             store.write([claim(at, owner), Renew(holder(owner), [(at.keys.reuse, at.operation)], time.time())])
 
-    def outer(self, store: Store, *uses: Use, began: Claimed | None = None, **more: Any) -> bool:
+    def outer(self, store: Store, *uses: CallDependency, began: Moment | None = None, **more: Any) -> bool:
         """Commit an outer execution; return whether it was committed INVALID."""
-        answer = one(store.write([commit(H, "out", uses=uses, began=began or store.find(Began()), **more)]))
+        answer = one(store.write([commit(H, "out", uses=uses, began=began or store.find(CurrentMoment()), **more)]))
         assert answer == Committed(found(store, H).execution, bool(found(store, H).invalid))
         invalid: bool = answer.invalid
         return invalid

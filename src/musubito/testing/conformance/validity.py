@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 from musubito.errors import StoreError
-from musubito.store.base import (
-    Began,
-    Claimed,
-    EdgeKind,
-    ParentRef,
-    Store,
-)
+from musubito.store.changes import Moment
+from musubito.store.protocol import Store
+from musubito.store.queries import CurrentMoment
+from musubito.store.rows import EdgeKind, ParentRef
 from musubito.testing.changes import (
     START,
     claim,
@@ -62,22 +59,22 @@ class ValidityRules(Rules):
         assert self.outer(store, use(F, e))
 
     def test_what_used_something_replaced_since_is_committed_invalid(self, store: Store) -> None:
-        e, began = ran(store, F, "x"), store.find(Began())
+        e, began = ran(store, F, "x"), store.find(CurrentMoment())
         ran(store, F, "y")
         assert self.outer(store, use(F, e), began=began)
 
     def test_an_equal_artifact_since_replaces_nothing(self, store: Store) -> None:
-        e, began = ran(store, F, "x"), store.find(Began())
+        e, began = ran(store, F, "x"), store.find(CurrentMoment())
         ran(store, F, "x")
         assert not self.outer(store, use(F, e), began=began)
 
     def test_a_failure_since_replaces_nothing(self, store: Store) -> None:
-        e, began = ran(store, F, "x"), store.find(Began())
+        e, began = ran(store, F, "x"), store.find(CurrentMoment())
         failed(store, F)
         assert not self.outer(store, use(F, e), began=began)
 
     def test_what_was_committed_invalid_since_replaces_nothing(self, store: Store) -> None:
-        e, began = ran(store, F, "x"), store.find(Began())
+        e, began = ran(store, F, "x"), store.find(CurrentMoment())
         gone = ran(store, G, "x")
         invalidate(store, "g")
         ran(store, F, "y", uses=[use(G, gone)])
@@ -93,66 +90,66 @@ class ValidityRules(Rules):
         assert not self.outer(store, use(F, ran(store, F, "x")), began=START)
 
     def test_what_could_not_be_stored_equals_no_other(self, store: Store) -> None:
-        e, began = ran(store, F, None), store.find(Began())
+        e, began = ran(store, F, None), store.find(CurrentMoment())
         assert not self.outer(store, use(F, e), began=began)
         ran(store, F, None)
         assert self.outer(store, use(F, e), began=began)
 
     def test_what_asked_for_a_key_that_was_answered_otherwise_since_is_committed_invalid(self, store: Store) -> None:
-        e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
+        e, began = ran(store, BELOW_ONE, "x"), store.find(CurrentMoment())
         # This runs at another node, so that only the reuse key connects the two.
         ran(store, place("child", [parent(TWO, "other")]), "y")
         assert not self.outer(store, use(BELOW_ONE, e), began=began)
         assert self.outer(store, use(ELSEWHERE, e), began=began)
 
     def test_what_was_used_counts_under_its_own_key_too(self, store: Store) -> None:
-        e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
+        e, began = ran(store, BELOW_ONE, "x"), store.find(CurrentMoment())
         ran(store, BELOW_TWO, "y")
         assert self.outer(store, use(ELSEWHERE, e), began=began)
 
     def test_what_asked_a_node_that_moved_to_another_artifact_is_committed_invalid(self, store: Store) -> None:
         old, e = ran(store, BELOW_ONE, "x"), ran(store, BELOW_TWO, "y")
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         assert not self.outer(store, use(BELOW_TWO, e), began=began)
         pointed(store, BELOW_TWO, old)
         assert self.outer(store, use(BELOW_TWO, e), began=began)
 
     def test_a_node_that_was_asked_under_another_key_since_does_not_count(self, store: Store) -> None:
         across = ran(store, place("child"), "y")
-        e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
+        e, began = ran(store, BELOW_ONE, "x"), store.find(CurrentMoment())
         pointed(store, ELSEWHERE, across)
         assert not self.outer(store, use(BELOW_ONE, e), began=began)
 
     def test_a_node_that_failed_since_does_not_count(self, store: Store) -> None:
-        e, began = ran(store, BELOW_ONE, "x"), store.find(Began())
+        e, began = ran(store, BELOW_ONE, "x"), store.find(CurrentMoment())
         pointed(store, ELSEWHERE, e)
         failed(store, BELOW_ONE)
         assert others(store, ELSEWHERE, across=True)[0].settled == 1
         assert not self.outer(store, use(BELOW_ONE, e), began=began)
 
     def test_what_began_before_its_operation_was_invalidated_is_committed_invalid(self, store: Store) -> None:
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         assert invalidate(store, "h") == 0
-        assert store.find(Began()) == Claimed(0, 1)
+        assert store.find(CurrentMoment()) == Moment(0, 1)
         assert self.outer(store, began=began)
         assert not self.outer(store)
 
     def test_what_began_before_its_node_was_invalidated_is_committed_invalid(self, store: Store) -> None:
         ran(store, H, "x")
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         assert invalidate(store, node=H) == 1
         assert self.outer(store, began=began)
         assert not self.outer(store)
 
     def test_a_node_that_is_not_there_yet_can_be_invalidated_while_it_runs(self, store: Store) -> None:
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         assert invalidate(store, node=H) == 0
-        assert store.find(Began()).invalidations == 1
+        assert store.find(CurrentMoment()).invalidations == 1
         assert self.outer(store, began=began)
 
     def test_invalidating_something_else_does_not_count(self, store: Store) -> None:
         ran(store, H, "x")
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         invalidate(store, "h", namespace="another")
         invalidate(store, "f")
         invalidate(store, node=F)
@@ -163,7 +160,7 @@ class ValidityRules(Rules):
         caller = ran(store, G, "z", uses=[use(H, e)])
         child = place("child", [parent(H, "x")])
         ran(store, child, "c")
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         gone = ran(store, F, "y")
         invalidate(store, "f")
         assert self.outer(store, use(F, gone), began=began)
@@ -192,15 +189,15 @@ class ValidityRules(Rules):
 
     def test_what_began_at_a_moment_that_is_gone_is_committed_invalid(self, store: Store) -> None:
         ran(store, F, "x")
-        assert self.outer(store, use(F, 1), began=Claimed(9, 0))
-        assert self.outer(store, began=Claimed(0, 9))
+        assert self.outer(store, use(F, 1), began=Moment(9, 0))
+        assert self.outer(store, began=Moment(0, 9))
         # The lost executions do not concern a commit that used none.
-        assert not self.outer(store, began=Claimed(9, 0))
-        assert not self.outer(store, use(F, 1), began=Claimed(9, 9), holds=AN_EFFECT)
+        assert not self.outer(store, began=Moment(9, 0))
+        assert not self.outer(store, use(F, 1), began=Moment(9, 9), holds=AN_EFFECT)
         # The same holds for the first commit at its node, with names that are all numbered already.
         again = place("f", argument="again")
         store.write([claim(again, "me")])
-        first = commit(again, "x", began=Claimed(0, 9), lease=(again.keys.reuse, b"me"))
+        first = commit(again, "x", began=Moment(0, 9), lease=(again.keys.reuse, b"me"))
         assert one(store.write([first])).invalid
 
     def test_an_unknown_execution_cannot_be_used(self, store: Store) -> None:
@@ -238,7 +235,7 @@ class ValidityRules(Rules):
     def test_every_earlier_one_is_replaced(self, store: Store) -> None:
         first = ran(store, F, "x")
         ran(store, F, "y")
-        caller = ran(store, G, "out", uses=[use(F, first)], began=store.find(Began()))
+        caller = ran(store, G, "out", uses=[use(F, first)], began=store.find(CurrentMoment()))
         pointed(store, F, first)
         again = ran(store, H, "out", uses=[use(F, first)])
         ran(store, F, "y")
@@ -287,12 +284,12 @@ class ValidityRules(Rules):
         assert not is_invalid(store, G, above)
 
     def test_an_effect_is_not_committed_invalid_for_what_it_used(self, store: Store) -> None:
-        e, began = ran(store, F, "x"), store.find(Began())
+        e, began = ran(store, F, "x"), store.find(CurrentMoment())
         ran(store, F, "y")
         assert not self.outer(store, use(F, e), began=began, holds=AN_EFFECT)
 
     def test_an_effect_that_began_before_it_was_invalidated_is_committed_invalid(self, store: Store) -> None:
-        began = store.find(Began())
+        began = store.find(CurrentMoment())
         invalidate(store, "h")
         assert self.outer(store, began=began, holds=AN_EFFECT)
 
@@ -450,7 +447,7 @@ class ValidityRules(Rules):
         assert invalidate(store, "f") == 3
         assert is_invalid(store, F, 1) and found(store, F).invalid
         assert not found(store, elsewhere).invalid and not found(store, G).invalid
-        assert store.find(Began()).invalidations == 1
+        assert store.find(CurrentMoment()).invalidations == 1
 
     def test_invalidating_a_node_concerns_what_ran_there_and_what_it_points_at(self, store: Store) -> None:
         here, moved = ran(store, BELOW_ONE, "x"), ran(store, BELOW_TWO, "x")

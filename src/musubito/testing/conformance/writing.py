@@ -8,24 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from musubito.errors import StoreError
-from musubito.store.base import (
-    Began,
-    Busy,
-    CallLine,
+from musubito.store.changes import (
     Change,
-    Claimed,
     Committed,
-    Dismiss,
-    Done,
     Invalidate,
-    Ledger,
-    Point,
+    InvalidateMarked,
+    LeaseHeld,
+    MarkForPruning,
+    Moment,
     Prune,
+    RecordReplay,
     Release,
-    Retire,
-    RunLine,
-    Store,
+    Superseded,
 )
+from musubito.store.protocol import Store
+from musubito.store.queries import CurrentMoment
+from musubito.store.rows import CallLine, Ledger, RunLine
 from musubito.testing.changes import (
     claim,
     commit,
@@ -56,16 +54,22 @@ class WritingRules(Rules):
     # -- writing -------------------------------------------------------------------------------------------------------
     def test_changes_are_made_and_answered_in_order(self, store: Store) -> None:
         answers = store.write(
-            [claim(F, "me"), commit(F, "x"), Point(F, 1, 100.0), claim(F, "you"), Invalidate("default", "f", None)]
+            [
+                claim(F, "me"),
+                commit(F, "x"),
+                RecordReplay(F, 1, 100.0),
+                claim(F, "you"),
+                Invalidate("default", "f", None),
+            ]
         )
-        assert answers == [Claimed(0, 0), Committed(1, False), True, Done(), 1]
+        assert answers == [Moment(0, 0), Committed(1, False), True, Superseded(), 1]
         assert store.write([]) == []
 
     def test_what_was_built_on_something_that_was_pruned_meanwhile_is_invalid(self, store: Store) -> None:
         ran(store, F, "x")
         ran(store, G, "y")
-        began = store.find(Began())
-        store.write([Retire([1], b"prune"), Dismiss([1], b"prune")])
+        began = store.find(CurrentMoment())
+        store.write([MarkForPruning([1], b"prune"), InvalidateMarked([1], b"prune")])
         assert one(store.write([Prune(2, executions=[1])])).executions == 1
         assert one(store.write([commit(H, "z", uses=[use(F, 1)], began=began)])) == Committed(3, invalid=True)
         # An effect stays done, and a failure stays a failure.
@@ -86,9 +90,9 @@ class WritingRules(Rules):
             store.write([*changes, Invalidate("default", "f", None), commit(G, "x", uses=[use(F, 70)])])
         assert found(store, F) == found(store, F)._replace(execution=before, invalid=0, settled=1)
         assert store.newest(H.keys, "default") is None
-        assert isinstance(one(store.write([claim(G, "you")])), Busy)
+        assert isinstance(one(store.write([claim(G, "you")])), LeaseHeld)
         assert self.effect(store) is None
-        assert store.find(Began()) == Claimed(1, 0)
+        assert store.find(CurrentMoment()) == Moment(1, 0)
         # The numbers of names that a store keeps in memory are rolled back, too.
         assert ran(store, H, "z") == 2
 
@@ -117,7 +121,7 @@ class WritingRules(Rules):
                 assert all(threads.map(work, range(4)))
         finally:
             sys.setswitchinterval(interval)
-        assert store.find(Began()).executions == 241
+        assert store.find(CurrentMoment()).executions == 241
 
     def test_closing_twice_does_nothing(self, store: Store) -> None:
         store.close()

@@ -1,0 +1,1 @@
+"""Provide what users call: steps, merge contexts, runs and streams."""

@@ -1,0 +1,200 @@
+"""Runs: which calls were replayed, which ran, and why."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+from musubito.engine.call import CANCELLATIONS
+from musubito.engine.engine import MusubitoEngine
+from musubito.engine.engine_in_use import current_engine, engine_without_store, recording_engine
+from musubito.engine.explain import why_missing
+from musubito.engine.modes import Mode, current_mode, mode_named, said_elsewhere
+from musubito.engine.scope import SCOPE, Run, Scope
+from musubito.errors import MusubitoError
+from musubito.model import ReplayReason
+from musubito.store.rows import CallLine
+
+__all__ = ["CallRecord", "RunRecord", "record_usage", "run"]
+
+NOT_FOUND: Final = ReplayReason.NODE_NOT_FOUND.name
+MOST_TOKENS: Final = 10**12
+"""Tokens that one call of `record_usage` may report. More are a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call of a run.
+
+    `outcome` is "replayed", "ran", "failed", "suspended" (a framework's control flow passed through) or "cancelled".
+    `at` is the end of the call, in seconds since the epoch. `duration_ms` is the time that the call took now, and
+    `saved_ms` the time that the replayed execution took when it ran. `tokens` were used by the call itself.
+    `saved_tokens` were used by the replayed execution, with all calls inside it.
+    """
+
+    operation: str
+    outcome: str
+    reason: ReplayReason
+    node_id: str
+    at: float
+    duration_ms: float
+    saved_ms: float
+    saved_tokens: int
+    tokens: int
+
+
+class RunRecord:
+    """The value of `with run() as r`: the id of the run, and its calls so far."""
+
+    def __init__(self, engine: MusubitoEngine, run: Run) -> None:
+        self._engine = engine
+        self._run = run
+
+    def __repr__(self) -> str:
+        return f"<RunRecord {self.name or self.run_id}: {self._run.status}, {len(self._run.lines or ())} calls>"
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run in the history."""
+        return self._engine.journal.run_id(self._run).hex()
+
+    @property
+    def name(self) -> str | None:
+        """The name of the run; None without one."""
+        return self._run.name
+
+    @property
+    def calls(self) -> list[CallRecord]:
+        """The calls that have ended, in the order of their ends. A reason compares with executions before this run."""
+        lines = list(self._run.lines or ())
+        missing: defaultdict[str, set[bytes]] = defaultdict(set)
+        for line in lines:
+            if line.reason == NOT_FOUND:
+                missing[line.operation].add(line.node)
+        reasons: dict[bytes, ReplayReason] = {}
+        for operation, nodes in missing.items():
+            reasons |= why_missing(self._engine, operation, nodes, self._run.started_at)
+        return [_record(line, reasons.get(line.node) if line.reason == NOT_FOUND else None) for line in lines]
+
+
+def _record(line: CallLine, missing: ReplayReason | None) -> CallRecord:
+    return CallRecord(
+        line.operation,
+        line.outcome,
+        missing or ReplayReason[line.reason],
+        line.node.hex(),
+        line.at,
+        line.duration_ms,
+        line.saved_ms,
+        line.saved_tokens,
+        line.tokens,
+    )
+
+
+@contextmanager
+def run(
+    name: str | None = None, *, tags: Mapping[str, Any] | None = None, mode: str | None = None
+) -> Iterator[RunRecord]:
+    """Group the calls inside into one run.
+
+    Within a run each sample of a STOCHASTIC step is given at most once. A run inside another run is a part of it, and
+    shares its samples. `tags` is a mapping of plain JSON data.
+
+    `mode` says how the calls inside are made, the calls of steps inside of steps included:
+
+    - "replay", which holds without any mode: replay results where that is safe, run and record the rest.
+    - "refresh": run every step and record it anew. An effect that was done is not repeated.
+    - "replay_only": replay, or raise `NotReplayed`, which says what differs from the nearest earlier call. Nothing
+      runs.
+    - "off": run every function as if it were no step, effects too. Nothing is looked up or stored. A step still
+      returns a `MusubitoResult`, and no calls are listed.
+
+    A mode can be set by a graph's config (`{"configurable": {"musubito": {"mode": ...}}}`), by `run(mode=...)` and by
+    `use_musubito_engine(None)` (off). The innermost of these counts. Without any, the environment variable
+    `MUSUBITO_MODE` counts. Threads that inherit no context take the mode that was set last.
+
+    Raise TypeError for tags that are no mapping, `MusubitoError` for tags that are no JSON, and ValueError for any
+    other mode.
+    """
+    own_mode = None if mode is None else mode_named(mode, "the mode of a run")
+    if tags is not None and not isinstance(tags, Mapping):
+        raise TypeError(f"the tags of a run are a mapping, such as {{'team': 'a'}}, not {tags!r}")
+    try:
+        tagged = json.dumps(dict(tags)) if tags is not None else None
+    except (TypeError, ValueError) as error:
+        raise MusubitoError(f"the tags of a run must be plain JSON data: {error}") from error
+    scope, in_mode = SCOPE.get(), own_mode or current_mode()
+    if in_mode is Mode.OFF:
+        with _unrecorded(name, tagged, own_mode) as record:
+            yield record
+        return
+    engine = current_engine() if own_mode is None else recording_engine()
+    outer = scope.run if scope.engine is engine else None
+    frame = scope.frame
+    within: tuple[bytes, int | None] | None = None
+    if outer is None:
+        within = engine.part_of(frame)
+    elif outer.owner == engine.owner:
+        within = outer.run_id, frame.call if frame is not None and frame.run is outer else None
+    this = engine.new_run(name, tagged, within)
+    this.lines = []
+    if outer is not None:
+        this.samples = outer.samples
+    # Nothing runs in a run that is replay-only, so it begins no namespace.
+    this.only_asks = in_mode is Mode.REPLAY_ONLY
+    if not this.only_asks:
+        engine.journal.append(this)
+        engine.keeper.wake()
+    token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient, own_mode or scope.mode))
+    engine.open.enter(this)
+    try:
+        with nullcontext() if own_mode is None else said_elsewhere(own_mode):
+            yield RunRecord(engine, this)
+    except BaseException as error:
+        # A run that is left by `sys.exit` did not come to its end: it failed.
+        stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
+        this.status = "cancelled" if stopped else "failed"
+        raise
+    else:
+        this.status = "finished"
+    finally:
+        SCOPE.reset(token)
+        engine.open.leave(this)
+        engine.end_run(this)
+
+
+@contextmanager
+def _unrecorded(name: str | None, tags: str | None, own_mode: Mode | None) -> Iterator[RunRecord]:
+    """Make a run of which nothing is written. Whether there is a store does not matter."""
+    engine, scope = engine_without_store(), SCOPE.get()
+    this = engine.new_run(name, tags)
+    token = SCOPE.set(scope if own_mode is None else scope._replace(mode=own_mode))
+    try:
+        with nullcontext() if own_mode is None else said_elsewhere(own_mode):
+            yield RunRecord(engine, this)
+    finally:
+        SCOPE.reset(token)
+
+
+def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> None:
+    """Record the tokens that a model used, inside the step that called the model. Several calls add up.
+
+    Raise `MusubitoError` outside a step, TypeError or ValueError for values that are no numbers of tokens.
+    """
+    for tokens in (input_tokens, output_tokens):
+        if type(tokens) is not int:
+            raise TypeError(f"numbers of tokens are integers, not {tokens!r}")
+        if not 0 <= tokens <= MOST_TOKENS:
+            raise ValueError(f"numbers of tokens are not negative, nor above {MOST_TOKENS:,}: {tokens!r}")
+    if not isinstance(model, str):
+        raise TypeError(f"the name of a model is a text, not {model!r}")
+    frame = SCOPE.get().frame
+    if frame is None:
+        if current_mode() is Mode.OFF:
+            return  # the caller may be inside a step, which runs as if it were none
+        raise MusubitoError("record_usage is called inside a step")
+    frame.uses_tokens(model, input_tokens, output_tokens)

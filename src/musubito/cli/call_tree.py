@@ -1,0 +1,90 @@
+"""The calls of a run as a tree: inner calls are below the outer call, and many equal ones are one line."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from rich.table import Table
+from rich.text import Text
+
+from musubito.cli.formatting import MARKS, clean, count, duration, reason, short_ids, token_count
+from musubito.cli.table_layout import Fitted, Name, fitted
+from musubito.cli.tree_lines import branches, grouped
+from musubito.lineage import CallReport
+
+__all__ = ["Line", "calls_table", "lines"]
+
+Kind: TypeAlias = tuple[Any, ...]
+"""The operation, outcome and reason of a call, and the kinds of its inner calls."""
+
+
+class Line(NamedTuple):
+    """A line of the tree.
+
+    `lead` is drawn before it. `calls` are the equal calls for which it stands.
+    """
+
+    lead: str
+    calls: Sequence[CallReport]
+
+
+def lines(calls: Sequence[CallReport]) -> list[Line]:
+    """Return all lines of the tree, from the top."""
+    inner: defaultdict[int | None, list[CallReport]] = defaultdict(list)
+    numbers = {call.number for call in calls}
+    for call in calls:
+        inner[call.parent if call.parent in numbers else None].append(call)
+    kinds: dict[int, Kind] = {}
+    # An inner call has a higher number than its outer one: from the last call on, its kind is known in time.
+    for call in reversed(calls):
+        kinds[call.number] = (
+            call.operation,
+            call.outcome,
+            call.reason,
+            *(kinds[inner_call.number] for inner_call in inner[call.number]),
+        )
+
+    def below_call(siblings: Sequence[CallReport], lead: str) -> Iterator[Line]:
+        for own, below, group in branches(grouped(siblings, lambda call: kinds[call.number]), lead):
+            yield Line(own, group)
+            yield from below_call([inner_call for call in group for inner_call in inner[call.number]], below)
+
+    tree: list[Line] = []
+    for group in grouped(inner[None], lambda call: kinds[call.number]):
+        tree += [Line("", group), *below_call([inner_call for call in group for inner_call in inner[call.number]], " ")]
+    return tree
+
+
+def calls_table(tree_lines: Sequence[Line], width: int) -> Fitted:
+    """Return a table of lines: the time that each took or saved, and the reason.
+
+    If there is no room, only the name of the operation is shortened.
+    """
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for justify in ("right", "left", "right", "left", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    for line in tree_lines:
+        table.add_row(*_cells(line))
+    return fitted(table, width)
+
+
+def _cells(line: Line) -> tuple[Name | Text | str, ...]:
+    first = line.calls[0]
+    mark, colour = MARKS.get(first.outcome, ("·", "cyan"))
+    before = Text(line.lead, style="dim", end="").append(mark, style=f"not dim {colour}").append(" ")
+    many = f" × {count(len(line.calls))}" if len(line.calls) > 1 else ""
+    replayed = first.outcome == "replayed"
+    took = sum(call.saved_ms if replayed else call.duration_ms for call in line.calls)
+    used = sum(call.saved_tokens if replayed else call.tokens for call in line.calls)
+    why = reason(first.reason)
+    return (
+        Name(clean(first.operation), before=before, after=many, style="not dim"),
+        duration(took),
+        Text("saved" if replayed else "", style="green"),
+        f"{token_count(used)} tok" if used else "",
+        why if first.outcome in ("replayed", "ran") else f"{first.outcome}, {why}" if why != "new" else first.outcome,
+        Text(short_ids([call.node_id for call in line.calls]), style="dim"),
+    )

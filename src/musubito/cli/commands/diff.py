@@ -1,0 +1,117 @@
+"""`musubito diff`: two runs side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from musubito.cli.context import Here, json_option, says_what_is_wrong
+from musubito.cli.cost_format import worth
+from musubito.cli.formatting import WIDE, clean, duration, lately, one_line, short, times, when
+from musubito.cli.number_tables import print_table
+from musubito.cli.table_layout import Name
+from musubito.lineage import RunSummary
+from musubito.lineage.run_diff import ComparedCall, Comparison, compare
+
+__all__ = ["command"]
+
+REASON: Final = 32
+"""Characters of a reason that are shown; a reason may name many arguments."""
+MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-", "red")}
+"""The mark and the colour of each change that is shown."""
+
+
+@click.command("diff", short_help="What differs between two runs.", epilog="Example: musubito diff nightly last")
+@click.argument("before", metavar="RUN")
+@click.argument("after", metavar="RUN")
+@json_option
+@click.pass_context
+@says_what_is_wrong
+def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
+    """Show what differs between two runs: nodes that changed (~), came (+) or went (-).
+
+    A RUN is an id, a name (its newest run), or "last". Calls of equal nodes are the same, whether they ran or were
+    replayed. The calls that a replayed call does not make again count as no difference. Exit status 1 if the runs
+    differ.
+    """
+    here: Here = ctx.obj
+    comparison = compare(here.lineage, before, after)
+    if json_:
+        here.json(
+            {
+                "differ": comparison.differ,
+                "before": comparison.before,
+                "after": comparison.after,
+                "calls": comparison.calls,
+            }
+        )
+    else:
+        _print_runs(here.console, comparison.before, comparison.after)
+        click.echo()
+        if comparison.differ:
+            _print_calls(here.console, comparison)
+            click.echo()
+        here.say(_summary(comparison))
+    if comparison.differ:
+        ctx.exit(1)
+
+
+def _print_runs(console: Console, *runs: RunSummary) -> None:
+    columns = ["run", "name", "started", "hits", "time spent", "time saved"]
+    rows = [
+        [
+            short(run.run_id),
+            one_line(run.name or ""),
+            when(run.started_at) if console.width >= WIDE else lately(run.started_at),
+            f"{run.replayed:,}/{run.calls:,}",
+            duration(run.spent.milliseconds),
+            duration(run.saved.milliseconds) if run.replayed else "",
+        ]
+        for run in runs
+    ]
+    if any((run.spent + run.saved).total_tokens for run in runs):
+        columns += ["cost", "cost saved"]
+        for row, run in zip(rows, runs, strict=True):
+            row += [worth(run.spent), worth(run.saved)]
+    print_table(console, columns, rows, name=1, texts=(0, 2))
+
+
+def _print_calls(console: Console, comparison: Comparison) -> None:
+    # Calls that differ in the same way are one line, with their number.
+    alike = Counter(
+        (call.change, clean(call.operation), *_ends(call), _output(call), clean(call.reason or ""))
+        for call in comparison.calls
+        if call.change in MARKS
+    )
+    rows: list[tuple[str | Text | Name, ...]] = []
+    for (change, operation, before, after, output, why), number in alike.items():
+        mark, colour = MARKS[change]
+        shown_reason = why if len(why) <= REASON else f"{why[: REASON - 1]}…"
+        many = f"× {number:,}" if number > 1 else ""
+        rows.append((Text(mark, style=colour), Name(operation), many, before, after, output, shown_reason))
+    columns = ("", "operation", "", "before", "after", "output", "why")
+    print_table(console, columns, rows, name=1, texts=(0, 2, 3, 4, 5, 6))
+
+
+def _ends(call: ComparedCall) -> tuple[str, str]:
+    return call.before.outcome if call.before else "", call.after.outcome if call.after else ""
+
+
+def _output(call: ComparedCall) -> str:
+    return "" if call.same_output is None else "same" if call.same_output else "differs"
+
+
+def _summary(comparison: Comparison) -> str:
+    counts = Counter(call.change for call in comparison.calls)
+    same = [_ends(call) for call in comparison.calls if call.change == "same"]
+    text = f"{times(counts['same'], 'call is', 'calls are')} the same"
+    both = Counter(pair for pair in same if pair[0] == pair[1])
+    alike = [f"{both[end, end]:,} {end} in both" for end in ("replayed", "ran") if both[end, end]]
+    if alike:
+        text += f" ({', '.join(alike)})"
+    text += "".join(f", {counts[change]:,} {change}" for change in MARKS if counts[change])
+    return f"{text}." if comparison.differ else f"The runs do not differ: {text}."

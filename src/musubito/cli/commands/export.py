@@ -1,0 +1,64 @@
+"""`musubito export`: a run, or what hangs together with a node, for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from musubito.cli.context import CommandError, Here, json_text, no_inputs_option, says_what_is_wrong
+from musubito.cli.targets import run_or_node
+from musubito.lineage import Lineage, NodeReport, RunReport
+from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
+from musubito.lineage.openlineage import events_of_nodes, events_of_run
+
+__all__ = ["command"]
+
+FORMATS: Final = ("mermaid", "dot", "json", "openlineage")
+
+
+@click.command(
+    "export",
+    short_help="A run or a node as Mermaid, DOT, JSON or OpenLineage.",
+    epilog="Example: musubito export last --format mermaid -o run.mmd",
+)
+@click.argument("what", metavar="RUN|NODE")
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="mermaid", show_default=True, help="How.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Into a file; else it is printed."
+)
+@click.option("--json", "json_", is_flag=True, help="The same as --format json.")
+@no_inputs_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, what: str, format_: str, output: Path | None, json_: bool, no_inputs: bool) -> None:
+    """Export the graph of a run, or of all that a node came of and that came of it.
+
+    OpenLineage: run events as one JSON list. Contents are in none but json, and not in that with --no-inputs.
+    """
+    lineage = here.lineage
+    text = _exported(lineage, run_or_node(here, what), "json" if json_ else format_, contents=not no_inputs)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{output}: {error.strerror or error}") from error
+
+
+def _exported(lineage: Lineage, target: RunReport | NodeReport, format_: str, *, contents: bool) -> str:
+    if format_ == "openlineage":
+        if isinstance(target, RunReport):
+            return _json(events_of_run(lineage, target))
+        related = (*lineage.ancestors(target.node_id), *lineage.descendants(target.node_id))
+        return _json(events_of_nodes(lineage, [target, *(relative.node for relative in related)]))
+    graph = graph_of_run(lineage, target) if isinstance(target, RunReport) else graph_of_node(lineage, target)
+    if format_ == "json":
+        return _json(document(lineage, graph, contents=contents))
+    return mermaid(graph) if format_ == "mermaid" else dot(graph)
+
+
+def _json(value: object) -> str:
+    return json_text(value) + "\n"

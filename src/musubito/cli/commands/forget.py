@@ -1,0 +1,168 @@
+"""`musubito forget`: contents that must not be stored any more."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from musubito.cli.blob_option import not_found
+from musubito.cli.context import CommandError, Here, json_option, says_what_is_wrong
+from musubito.cli.formatting import clean, short, size, times
+from musubito.lineage.erase import (
+    Forgetting,
+    forget,
+    forget_namespace,
+    in_namespace,
+    meant,
+    nodes_among,
+    with_all_below,
+)
+from musubito.lineage.erase_preview import ToForget, to_forget
+from musubito.lineage.input_search import Wanted, holding, holding_deeper
+from musubito.store.changes import Forget
+
+__all__ = ["command"]
+
+
+def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return the one value of an option, or None.
+
+    Raises a usage error for several: the last one would win, and the data of the others would stay.
+    """
+    if len(values) > 1:
+        raise click.UsageError(f"{option.opts[0]} names one thing; call forget once for each")
+    return values[0] if values else None
+
+
+@click.command(
+    "forget", short_help="Erase contents for good, from the file too.", epilog="Example: musubito forget 3f2a9c --below"
+)
+@click.argument("what", metavar="NODE|RUN|OPERATION", required=False)
+@click.option(
+    "--namespace",
+    multiple=True,
+    callback=_once,
+    metavar="NAME",
+    help="All that was recorded in this namespace, in place of WHAT.",
+)
+@click.option(
+    "--where",
+    multiple=True,
+    callback=_once,
+    metavar="'$.FIELD=VALUE'|TEXT",
+    help="All whose stored input holds this value in a field ($.user_id=42, $.items[*].id=7, $..id=7 at any depth), or "
+    "this text anywhere, in place of WHAT.",
+)
+@click.option("--below", is_flag=True, help="Also all that came of it, which may hold the same contents.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(
+    here: Here,
+    what: str | None,
+    namespace: str | None,
+    where: str | None,
+    below: bool,
+    dry_run: bool,
+    yes: bool,
+    json_: bool,
+) -> None:
+    """Erase inputs, outputs, error texts and code for good, from the file too.
+
+    Ids, times and costs stay, but of a namespace only the names. A step whose result is erased runs again; a forgotten
+    external effect does not take place again. Of a step that runs meanwhile, nothing is stored. If another step uses a
+    forgotten result meanwhile, its own result is stored: --below erases it when that step has ended.
+    """
+    if what is None and namespace is None and where is None:
+        raise click.UsageError(
+            "name a node, a run or an operation, or a --namespace, or what the input holds by --where"
+        )
+    if [what, namespace, where].count(None) != 2:
+        raise click.UsageError(
+            "a node, a run or an operation, a --namespace and --where each say what to forget; give one of them, and "
+            "call forget once for each"
+        )
+    if namespace is not None and below:
+        raise click.UsageError("a --namespace is forgotten whole; what others made of it is found by --below of a node")
+    lineage, inputs = here.lineage, list[tuple[int, bytes]]()
+    if namespace is not None:
+        wanted = in_namespace(lineage, namespace)
+    elif where is not None:
+        matches = holding(lineage, Wanted.of(where))
+        wanted, inputs = nodes_among(matches.nodes), matches.inputs
+        if matches.unreadable:
+            click.echo(f"{times(matches.unreadable, 'stored input')} could not be read: see musubito verify.", err=True)
+        if matches.encrypted:
+            click.echo(
+                f"{times(matches.encrypted, 'stored input')} of encrypted namespaces could not be looked at: use "
+                "Python with their key, --namespace, or throw the key away.",
+                err=True,
+            )
+        if not wanted and not inputs:
+            other = holding_deeper(lineage, Wanted.of(where))
+            hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."
+            raise CommandError(f"none of {times(matches.looked_at, 'stored input')} holds {clean(where)}.{hint}")
+    else:
+        wanted = meant(lineage, what or "")
+    wanted = with_all_below(lineage, wanted) if below else wanted
+    name = clean(what or where or f"namespace {namespace}")
+    if dry_run:
+        _foretell(here, f"{name}{_named_things(wanted)}", to_forget(lineage, wanted, inputs), json_=json_)
+        return
+    if not yes:
+        _ask(f"{name}{_named_things(wanted)}")
+    here.before_removal()
+    done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
+    _tell(here, name, done, json_=json_)
+
+
+def _foretell(here: Here, name: str, would: ToForget, *, json_: bool) -> None:
+    if json_:
+        here.json(would)
+        return
+    here.say(
+        f"Would forget {name}: {times(would.executions, 'execution')}, {times(would.inputs, 'stored input')}, "
+        f"{size(would.size)} of contents."
+    )
+
+
+def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
+    if json_:
+        here.json(done)
+        return
+    here.say(f"{name}: {times(done.executions, 'execution')} forgotten, {size(done.size)} of contents erased.")
+    click.echo(f"{times(done.inputs, 'stored input')} and {times(done.parts, 'piece')} of stored inputs among it.")
+    if done.nodes or done.runs:
+        click.echo(f"{times(done.nodes, 'node')} and {times(done.runs, 'run')} removed.")
+    if done.elsewhere:
+        click.echo(not_found(here.lineage, done.elsewhere), err=True)
+    if not done.erased:
+        here.say("Somebody is reading: the bytes leave the files when forget is called again, or the last one closes.")
+
+
+def _named_things(wanted: list[Forget]) -> str:
+    """Return the operations, nodes and runs that are concerned, in parentheses.
+
+    A single one is what the user named, and is not repeated.
+    """
+    operations = sorted({clean(change.operation) for change in wanted if change.operation})
+    nodes = sorted({short(node.hex()) for change in wanted for node in change.nodes})
+    # A name stands for its newest run, and the user has to see which. The runs inside it are not listed.
+    runs = [f"run {short(change.run.hex())}" for change in wanted if change.run is not None]
+    things = [*operations, *runs[:1], *nodes]
+    if len(things) < 2 and not runs:
+        return ""
+    return f" ({', '.join(things[:5])}{f' and {len(things) - 5} more' if len(things) > 5 else ''})"
+
+
+def _ask(what: str) -> None:
+    try:
+        agreed = click.confirm(f"Forget {what}? It cannot be undone.", err=True)
+    except click.Abort:
+        click.echo(err=True)
+        raise CommandError("nothing was forgotten; --yes skips the question.") from None
+    if not agreed:
+        raise CommandError("nothing was forgotten.")

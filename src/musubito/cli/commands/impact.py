@@ -1,0 +1,58 @@
+"""`musubito impact`: what would go stale if an operation changed."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from musubito.cli.context import Here, json_option, says_what_is_wrong
+from musubito.cli.cost_format import unpriced_note, worth
+from musubito.cli.formatting import clean, count, duration, times
+from musubito.cli.number_tables import print_table
+from musubito.cli.table_layout import Name
+from musubito.lineage.impact import Impact, impact
+
+__all__ = ["command"]
+
+
+@click.command(
+    "impact",
+    short_help="What would go stale if an operation changed, and its cost.",
+    epilog="Example: musubito impact report/research",
+)
+@click.argument("operation")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, operation: str, json_: bool) -> None:
+    """Show what would go stale if OPERATION changed, with the recorded cost of running it again.
+
+    Listed are its nodes, the nodes below, and the nodes that called any of them, each as it stands after the last
+    edits. If one node of the list called another, the time of the outer node includes that of the inner one.
+    """
+    report = impact(here.lineage, operation)
+    if json_:
+        here.json(report)
+        return
+    name = clean(operation)
+    if not report.total.nodes:
+        click.echo(f"Nothing goes stale if {name} changes.")
+        return
+    cost = report.total.cost
+    most = " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
+    here.console.print(f"If {name} changes, {times(report.total.nodes, 'node')} may have to run again: at most {most}.")
+    click.echo()
+    _print(here.console, report)
+    note = unpriced_note(cost)
+    if note:
+        here.console.print(note)
+
+
+def _print(console: Console, report: Impact) -> None:
+    several = len({row.namespace for row in report.rows}) > 1
+    rows: list[tuple[str | Name, ...]] = []
+    for row in (*report.rows, report.total):
+        name = f"{row.namespace}: {row.operation}" if several and row.namespace else row.operation
+        time = duration(row.cost.milliseconds) if row.cost.milliseconds else ""
+        rows.append((Name(clean(name)), count(row.nodes), time, worth(row.cost)))
+    print_table(console, ("operation", "nodes", "time", "cost"), rows, total=True)

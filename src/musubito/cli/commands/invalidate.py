@@ -1,0 +1,108 @@
+"""`musubito invalidate`: results that must not be replayed any more."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import click
+
+from musubito.cli.context import CommandError, Here, json_option, says_what_is_wrong
+from musubito.cli.formatting import clean, short, times
+from musubito.lineage import Lineage, LineageError
+from musubito.lineage.suggestions import similar_names
+from musubito.store.changes import Invalidate
+
+__all__ = ["command"]
+
+
+class Target(NamedTuple):
+    """A thing to invalidate in one namespace.
+
+    `change` is the change for the store. `operation` or `node` is the store's number of the thing.
+    """
+
+    change: Invalidate
+    operation: int | None
+    node: int | None
+
+
+@click.command(
+    "invalidate", short_help="Never replay these results again.", epilog="Example: musubito invalidate summarise"
+)
+@click.argument("what", metavar="NODE|OPERATION")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, what: str, yes: bool, json_: bool) -> None:
+    """Never again replay the results of an operation, or of one node.
+
+    Results of steps that called the node are not replayed again either. A step that consumed its result is stale: the
+    next call is replayed if it is given an equal result, and runs if not.
+
+    WHAT is an operation's name (in all namespaces that have it) or a node's id.
+    """
+    lineage = here.lineage
+    targets = _targets(lineage, what)
+    params = [{"operation": target.operation, "node": target.node} for target in targets]
+    counts = [row for (row,) in lineage.ask(*(("executions_of", named) for named in params))]
+    executions, _, effects = (sum(row[column] for row in counts) for column in range(3))
+    name = short(what) if targets[0].node is not None else clean(what)
+    if not yes:
+        _ask(f"{name}: {times(executions, 'execution')}", [target.change.namespace for target in targets], effects)
+    # Counted again: while the question was open, others may have gone on.
+    invalid, all_invalid = _invalid(lineage, params)
+    # Written without the engine, which has no key: ids and names are the same in an encrypted namespace.
+    count = sum(lineage.engine.storage.write([target.change])[0] for target in targets)
+    now_invalid, all_now_invalid = _invalid(lineage, params)
+    newly = now_invalid - invalid
+    callers = max(0, all_now_invalid - all_invalid - newly)
+    stale = sum(rows[0][0] for rows in lineage.ask(*(("stale_below", named) for named in params)))
+    if json_:
+        here.json({"executions": count, "newly_invalid": newly, "callers": callers, "stale": stale})
+        return
+    before = f" ({count - newly:,} had been before)" if count > newly else ""
+    click.echo(f"{name}: {times(count, 'execution')} invalidated{before}.")
+    if callers:
+        click.echo(f"{times(callers, 'execution')} that called them too.")
+    click.echo(f"{times(stale, 'node')} below {'is' if stale == 1 else 'are'} stale.")
+
+
+def _invalid(lineage: Lineage, params: list[dict[str, int | None]]) -> tuple[int, int]:
+    """Return how many of these executions, and how many of all, are INVALID at one moment."""
+    *own, every = lineage.ask(*(("executions_of", named) for named in params), ("invalid_executions", {}))
+    return sum(rows[0][0] - rows[0][1] for rows in own), every[0][0]
+
+
+def _targets(lineage: Lineage, what: str) -> list[Target]:
+    operations = lineage.rows("operations")
+    named = [
+        Target(Invalidate(namespace, name, None), number, None)
+        for namespace, name, number in operations
+        if name == what
+    ]
+    if named:
+        return named
+    try:
+        number = lineage.number(what)
+    except LineageError as error:
+        if "several" in str(error):
+            raise
+        similar = similar_names(what, [name for _, name, _ in operations])
+        hint = f"did you mean {', '.join(similar)}?" if similar else "'musubito show last' names some."
+        raise LineageError(f"no operation and no node is called {what!r}; {hint}") from None
+    node = lineage.nodes([number])[0]
+    change = Invalidate(node.namespace or lineage.engine.namespace, None, bytes.fromhex(node.node_id))
+    return [Target(change, None, number)]
+
+
+def _ask(what: str, namespaces: list[str], effects: int) -> None:
+    namespaces_text = f"namespace{'s' if len(namespaces) > 1 else ''} {', '.join(namespaces)}"
+    again = f" {times(effects, 'external effect')} may then take place again." if effects else ""
+    try:
+        agreed = click.confirm(f"{what} in {namespaces_text}.{again} Never replay them again?", err=True)
+    except click.Abort:
+        click.echo(err=True)
+        raise CommandError("nothing was invalidated; --yes skips the question.") from None
+    if not agreed:
+        raise CommandError("nothing was invalidated.")

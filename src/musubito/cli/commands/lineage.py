@@ -1,0 +1,203 @@
+"""`musubito lineage`: what a node came of, or what came of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from musubito.cli.context import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
+from musubito.cli.formatting import clean, count, duration, not_shown, short, short_ids, times, token_count
+from musubito.cli.table_layout import Name, fitted
+from musubito.cli.tree_lines import branches, grouped
+from musubito.lineage import NodeReport
+from musubito.lineage.provenance import Provenance, provenance
+from musubito.model import NodeStatus
+from musubito.values.display import TYPE
+from musubito.values.value_diff import shown
+
+__all__ = ["command"]
+
+PROMPT_LINES: Final = 6
+"""Lines of a prompt that are shown."""
+FILES: Final = 20
+"""Files that are shown."""
+LEAVES: Final = 8
+"""Values of an input that are shown."""
+
+
+class Line(NamedTuple):
+    """A line of the tree.
+
+    `lead` is drawn before it. `nodes` are the equal nodes for which it stands. `kind` is the kind of the edge between
+    these nodes and the line above: "data" or "call".
+    """
+
+    lead: str
+    kind: str
+    nodes: list[NodeReport]
+    note: str
+
+
+@click.command(
+    "lineage", short_help="What a node came of, or what came of it.", epilog="Example: musubito lineage 3f9a1c20 --up"
+)
+@click.argument("node")
+@click.option("--up/--down", default=True, help="What it came of (the default), or what came of it.")
+@click.option("--depth", default=10, show_default=True, type=click.IntRange(1), help="How far.")
+@json_option
+@no_inputs_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
+    """Show what a node came of, or with --down what came of it.
+
+    Without --down, the models, prompts, inputs and files that led to the node are shown, too. Below a node stand the
+    nodes whose results it consumed and the nodes that it called. With --down, the nodes that consumed its result and
+    those that called it stand there.
+    """
+    lineage = here.lineage
+    led = provenance(lineage, node) if up else None
+    if led is not None and no_inputs:
+        led = replace(led, inputs=tuple(replace(root, value=None) for root in led.inputs))
+    if json_:
+        relatives = lineage.ancestors(node, depth) if up else lineage.descendants(node, depth)
+        document = as_json({"node": lineage.node(node), "relatives": relatives, "provenance": led})
+        here.json(without_error_texts(document) if no_inputs else document)
+        return
+    number = lineage.number(node)
+    links = lineage.rows("links_above" if up else "links_below", id=number)
+    numbers = sorted({number}.union(*((near, far) for near, far, _ in links)))
+    nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
+    table = _table(here, list(_lines(number, links, nodes, depth)), up=up)
+    here.console.print(fitted(table, here.console.width))
+    others = len(nodes) - 1
+    click.echo(f"\n{times(others, 'ancestor' if up else 'descendant')}")
+    if led is not None:
+        _tell(here, led, contents=not no_inputs)
+
+
+def _lines(number: int, links: list[Any], nodes: dict[int, NodeReport], deepest: int) -> Iterator[Line]:
+    """Yield the lines of the tree, from the top.
+
+    If a node hangs on several others, the nodes beyond it are drawn once.
+    """
+    further: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
+    for near, far, kind in links:
+        further[near].append((far, kind))
+    drawn: set[int] = set()
+    waiting: list[tuple[str, str, str, list[int], int]] = [("", " ", "", [number], 0)]
+    while waiting:
+        own, below, kind, numbers, depth = waiting.pop()
+        first, note = numbers[0], ""
+        beyond = further[first] if len(numbers) == 1 else []
+        if beyond and first in drawn:
+            beyond, note = [], "see above"
+        elif beyond and depth == deepest:
+            beyond, note = [], "--depth shows more"
+        elif beyond:
+            drawn.add(first)
+        yield Line(own, kind, [nodes[same] for same in numbers], note)
+        for lead, under, group in reversed([*branches(grouped(beyond, partial(_kind, nodes, further)), below)]):
+            waiting.append((lead, under, group[0][1], [far for far, _ in group], depth + 1))
+
+
+def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[int, str]) -> Hashable:
+    """Return what equal links share.
+
+    Links are equal if they lead to nodes of one operation and status that have nothing beyond them.
+    """
+    far, kind = link
+    return kind, nodes[far].operation, nodes[far].status, far if further.get(far) else None
+
+
+def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for justify in ("left", "right", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    for line in lines:
+        first = line.nodes[0]
+        many = f" × {count(len(line.nodes))}" if len(line.nodes) > 1 else ""
+        operation = clean(first.operation or "(of another store)")
+        executions = [done for node in line.nodes if (done := node.execution or here.lineage.attempt(node)) is not None]
+        used = sum(done.cost.total_tokens for done in executions)
+        fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
+        marks = [
+            ("called" if up else "caller") if line.kind == "call" else "",
+            "" if fine else first.status.value.lower(),
+            line.note,
+        ]
+        table.add_row(
+            Name(operation, before=Text(line.lead, style="dim", end=""), after=many, style="not dim"),
+            Text(", ".join(filter(None, marks)), style="cyan"),
+            duration(sum(done.duration_ms for done in executions)) if executions else "",
+            f"{token_count(used)} tok" if used else "",
+            Text(short_ids([node.node_id for node in line.nodes]), style="dim"),
+        )
+    return table
+
+
+def _tell(here: Here, led: Provenance, *, contents: bool) -> None:
+    screen = here.console
+    screen.print(Text("\nWhat led to this answer", style="bold"))
+    if led.models:
+        screen.print("models")
+    for model, used in led.models.items():
+        screen.print(f"  {clean(model or 'unnamed model')}  {used.input:,} in, {used.output:,} out")
+    if led.prompts:
+        screen.print("prompts")
+    for prompt in led.prompts:
+        read_by = f"read by {clean(', '.join(prompt.operations))}"
+        here.say(Text.assemble(f"{clean(prompt.part)}  ", (read_by, "dim")), after="  ")
+        shown_lines = clean(prompt.text.strip()).splitlines()
+        if len(shown_lines) > PROMPT_LINES:
+            shown_lines[PROMPT_LINES - 1 :] = [f"... {len(shown_lines) - PROMPT_LINES + 1} more lines"]
+        for text in shown_lines:
+            screen.print(Text("    ").append(text), no_wrap=True, overflow="ellipsis")
+    if led.inputs:
+        screen.print("inputs")
+    for root in led.inputs:
+        here.say(Text.assemble(f"{clean(root.node.operation)}  ", (short(root.node.node_id), "dim")), after="  ")
+        if not contents:
+            screen.print(f"    {clean(', '.join(root.node.arguments)) or 'no arguments'} (left out)")
+        elif root.value is None:
+            screen.print("    (not stored)")
+        elif (why_not := not_shown(root.value)) is not None:
+            here.say(why_not, after="    ")
+        else:
+            leaves = [f"    {path}: {shown(leaf, 10_000)}" for path, leaf in _leaves(root.value, "")]
+            if len(leaves) > LEAVES:
+                leaves[LEAVES - 1 :] = [
+                    f"    ... {len(leaves) - LEAVES + 1:,} more; musubito show {short(root.node.node_id)}"
+                ]
+            for line in leaves:
+                screen.print(Text(clean(line)), no_wrap=True, overflow="ellipsis")
+    if led.files:
+        screen.print("files")
+    for file in led.files[:FILES]:
+        remarks = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
+        here.say(clean(", ".join([file.path, *remarks])), after="  ")
+    if len(led.files) > FILES:
+        screen.print(f"  ... {count(len(led.files) - FILES)} more; --json shows all")
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values in plain data that are not empty, each with its path."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key == "items" and TYPE in value:
+                yield from _leaves(part, path)
+            elif key not in (TYPE, "id"):
+                yield from _leaves(part, f"{path}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _leaves(part, f"{path}[{index}]")
+    elif value is not None and value != "":
+        yield path or "value", value

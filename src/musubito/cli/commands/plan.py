@@ -1,0 +1,294 @@
+"""`musubito plan`: what a call or a graph would replay and run, and what running it would take."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from importlib import import_module
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from musubito import MusubitoError, use_musubito_engine
+from musubito.cli.context import CommandError, Here, as_json, json_option, says_what_is_wrong
+from musubito.cli.cost_format import unpriced_note, worth
+from musubito.cli.formatting import clean, duration, one_line, reason
+from musubito.cli.number_tables import print_table
+from musubito.cli.table_layout import Name
+from musubito.lineage import Cost, Plan, PlanLine, plan
+from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
+from musubito.lineage.prices import dollars
+
+__all__ = ["command"]
+
+MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
+"""The mark of each outcome."""
+WITHIN = "·"
+"""The mark of a call that may be made inside another; it is not counted with the calls at the top."""
+SCRIPT = "__main__"
+"""The name of a module that runs as a script."""
+REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
+
+
+@click.command(
+    "plan",
+    short_help="What a call or a graph would replay, and what it would run.",
+    epilog="""Example: musubito plan flows/report.py:graph --input '{"topic": "knots"}'""",
+)
+@click.argument("target")
+@click.option("--input", "input_", metavar="JSON", help="What a graph is invoked with.")
+@click.option("--args", "arguments", metavar="JSON", help="What a step is called with: a list, or an object by name.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, target: str, input_: str | None, arguments: str | None, json_: bool) -> None:
+    """Show what calling TARGET would replay and what it would run.
+
+    Beside each call stand the time and the tokens that it took earlier.
+
+    TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then. Nothing else of
+    it runs, and nothing is recorded. A graph is planned for a new thread. ● would be replayed, ○ would run, ? depends
+    on results that are not known yet, · may be called inside of the one above.
+    """
+    with use_musubito_engine(here.engine):
+        module, name = _module(target)
+    with use_musubito_engine(here.engine):
+        result = _plan_target(here, target, _named_in(module, name, target), module.__name__, input_, arguments)
+        title = target
+        if _ran_as_script(here, result, module.__name__) and module.__file__:
+            with _as_script(module) as script:
+                result = _plan_target(here, target, _named_in(script, name, target), SCRIPT, input_, arguments)
+            title = f"{target} as a script"
+    if json_:
+        here.json({**as_json(result), "perhaps": result.perhaps, "dollars": dollars(result.estimate)})
+    else:
+        _print(here.console, title, result)
+
+
+def _plan_target(here: Here, target: str, thing: Any, module: str, input_: str | None, arguments: str | None) -> Plan:
+    if hasattr(thing, "__musubito_call__"):
+        if input_ is not None:
+            raise click.UsageError(f"{target} is a step: give its arguments with --args")
+        return _of_step(here, thing, _json("--args", arguments or "[]"))
+    if arguments is not None or input_ is None:
+        wrong = "is no step: --args is for functions with @musubito_step" if arguments is not None else "is no step"
+        raise click.UsageError(f"{target} {wrong}; say what a graph is invoked with by --input")
+    return _of_graph(target, thing, _json("--input", input_), module)
+
+
+# -- the target --------------------------------------------------------------------------------------------------------
+
+
+def _module(target: str) -> tuple[ModuleType, str]:
+    """Return the module of a target, and the name of the rest inside it."""
+    location, _, name = target.rpartition(":")
+    if not location or not name:
+        raise click.UsageError(f"{target!r} names nothing. {REMEDY}")
+    # The plan alone goes to the standard output: a program may read it as JSON.
+    with redirect_stdout(sys.stderr):
+        return _imported(location), name
+
+
+def _named_in(module: ModuleType, name: str, target: str) -> Any:
+    try:
+        return attrgetter(name)(module)
+    except AttributeError:
+        raise CommandError(f"{target.rpartition(':')[0]} has no {name}. {REMEDY}") from None
+
+
+def _imported(location: str) -> ModuleType:
+    file = Path(location).resolve() if location.endswith(".py") else None
+    if file is not None and not file.is_file():
+        raise CommandError(f"there is no file {location}. {REMEDY}")
+    root, name = (Path.cwd(), location) if file is None else _home(file)
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        module = import_module(name)
+    except (Exception, SystemExit) as error:
+        raise CommandError(
+            f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}"
+        ) from error
+    if file is not None and Path(module.__file__ or "").resolve() != file:
+        raise CommandError(f"{location} cannot be imported, since {name!r} is another module; rename the file")
+    return module
+
+
+def _home(file: Path) -> tuple[Path, str]:
+    """Return the directory from which a file is imported, and the name of its module there."""
+    parts, root = [file.stem], file.parent
+    while (root / "__init__.py").is_file():
+        parts.insert(0, root.name)
+        root = root.parent
+    return root, ".".join(parts)
+
+
+# -- what ran as a script ----------------------------------------------------------------------------------------------
+
+
+def _ran_as_script(here: Here, result: Plan, module: str) -> bool:
+    """Return whether calls would run only because they last ran in a script.
+
+    The names of the code of a script begin with `__main__`.
+    """
+    namespace = here.engine.namespace
+    questions: list[tuple[str, dict[str, Any]]] = []
+    for line in result.lines:
+        if line.outcome != RUN:
+            continue
+        if line.reason.startswith("code changed"):
+            questions.append(
+                ("newest_code_in", {"namespace": namespace, "operation": line.operation, "prefix": "__main__."})
+            )
+        elif line.estimate is None and line.operation.startswith(f"{module}."):
+            name = SCRIPT + line.operation.removeprefix(module)
+            questions.append(("newest_code_in", {"namespace": namespace, "operation": name, "prefix": "__main__."}))
+    return any(here.lineage.ask(*questions))
+
+
+@contextmanager
+def _as_script(module: ModuleType) -> Iterator[ModuleType]:
+    """Load a module again under the name that its classes and functions have in a script.
+
+    The blocks of `if __name__ == "__main__":`, which only a script runs, are left out.
+    """
+    path = str(module.__file__)
+    script = ModuleType(SCRIPT, module.__doc__)
+    script.__file__, script.__package__ = path, module.__name__.rpartition(".")[0]
+    before = sys.modules[SCRIPT]
+    sys.modules[SCRIPT] = script
+    try:
+        tree = ast.parse(Path(path).read_bytes(), path)
+        tree.body = [statement for statement in tree.body if not _is_for_scripts(statement)]
+        with redirect_stdout(sys.stderr):
+            exec(compile(tree, path, "exec", dont_inherit=True), vars(script))  # noqa: S102 - it was imported already
+        yield script
+    except click.ClickException:
+        raise
+    except (Exception, SystemExit) as error:
+        raise CommandError(
+            f"{path} cannot be read as a script: {type(error).__qualname__}: {one_line(str(error))}"
+        ) from error
+    finally:
+        sys.modules[SCRIPT] = before
+
+
+def _is_for_scripts(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.If):
+        return False
+    test = statement.test
+    sides = [test.left, *test.comparators] if isinstance(test, ast.Compare) else []
+    return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides)
+
+
+def _json(option: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option} is not JSON: {error}") from None
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+
+
+def _of_step(here: Here, step: Any, arguments: Any) -> Plan:
+    if not isinstance(arguments, list | dict):
+        raise click.UsageError("--args is a list of arguments, or an object of arguments by name")
+    try:
+        return (
+            plan(here.engine, step, **arguments) if isinstance(arguments, dict) else plan(here.engine, step, *arguments)
+        )
+    except TypeError as error:
+        raise CommandError(one_line(str(error))) from error
+
+
+def _of_graph(target: str, graph: Any, value: Any, module: str) -> Plan:
+    if "langgraph" not in sys.modules:
+        raise CommandError(f"{target} is no step, and no graph. {REMEDY}")
+    try:
+        # The core knows no framework: the adapter is imported only if the module uses LangGraph.
+        result: Plan = import_module("musubito_langgraph.graph").plan_of(graph, value, module)
+    except click.ClickException:
+        raise
+    except MusubitoError as error:
+        raise CommandError(f"{target}: {error}. {REMEDY}") from error
+    except Exception as error:
+        # A graph may raise anything for an input that does not fit it.
+        raise CommandError(f"{target}: {type(error).__qualname__}: {one_line(str(error))}") from error
+    return result
+
+
+def _print(console: Console, target: str, result: Plan) -> None:
+    top = [line for line in result.lines if line.within is None]
+    counts = [
+        f"{sum(line.outcome == outcome for line in top):,} {words}"
+        for outcome, words in ((REPLAY, "would be replayed"), (RUN, "would run"), (UNKNOWN, "unknown"))
+        if any(line.outcome == outcome for line in top)
+    ]
+    click.echo(f"{clean(target)}: {', '.join(counts) or 'nothing would be called'}.")
+    click.echo()
+    rows = [_row(line, number, console.width) for line, number in _together(result.lines)]
+    if rows:
+        print_table(console, ("", "operation", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
+        click.echo()
+    unknown = [line for line in top if line.outcome == UNKNOWN]
+    # The cost of an outer step includes inner ones, which may be replayed. Unknown calls may add to it.
+    most = "at most " if not unknown and any(line.within for line in result.lines) else ""
+    console.print(f"Estimate: {_estimated(result.estimate, [line for line in top if line.outcome == RUN], most)}.")
+    if unknown:
+        additional = _estimated(result.perhaps, unknown, "")
+        more = "" if additional == UNKNOWN else " more"
+        console.print(f"What is unknown, each once: {additional}{more}. Branches may leave it out, loops repeat it.")
+    for text in result.unknown:
+        console.print(f"Not known: {one_line(text)}")
+    note = unpriced_note(result.estimate + result.perhaps)
+    if note:
+        console.print(note)
+
+
+def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
+    name = Name(
+        clean(line.operation), before=Text("  " if line.within else ""), after=f" × {number}" if number > 1 else ""
+    )
+    # Equal calls are summed, so that the column adds up to the estimate.
+    cost = None if line.estimate is None else sum([line.estimate] * number, Cost())
+    return (
+        WITHIN if line.within else MARKS[line.outcome],
+        # The name and the reason may both be long, and have to share the line.
+        name.within(min(name.cell_len, max(20, width // 2 - 8))),
+        "" if cost is None else duration(cost.milliseconds),
+        "" if cost is None else worth(cost),
+        clean(": ".join(filter(None, (reason(line.reason), ", ".join(line.parts))))),
+    )
+
+
+def _together(lines: tuple[PlanLine, ...]) -> Iterator[tuple[PlanLine, int]]:
+    """Yield equal calls in a row as one, with their number."""
+    for line, equal in groupby(lines, key=lambda call: replace(call, node_id=None)):
+        yield line, len(list(equal))
+
+
+def _estimated(cost: Cost, lines: list[PlanLine], most: str) -> str:
+    """Return what these calls would take, in words.
+
+    The estimate is unknown if none of them ever ran, and a lower bound if some never did.
+    """
+    estimated = [line for line in lines if line.estimate is not None]
+    if lines and not estimated:
+        return UNKNOWN
+    return f"{'at least ' if len(estimated) < len(lines) else most}{_sum(cost)}"
+
+
+def _sum(cost: Cost) -> str:
+    parts = worth(cost), duration(cost.milliseconds) if cost.milliseconds else ""
+    return " and ".join(part for part in parts if part) or "nothing"

@@ -1,0 +1,192 @@
+"""`musubito prune`: remove old results that no retained result depends on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+import click
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from musubito.cli.blob_option import not_found
+from musubito.cli.context import CommandError, Here, json_option, says_what_is_wrong
+from musubito.cli.formatting import size, times, when
+from musubito.lineage.blobs import blobs
+from musubito.lineage.prune import Pruning, Watch, give_back, old_runs, prunable, prune, prune_to_size, used_bytes
+from musubito.lineage.store_stats import Kept
+from musubito.payloads.blobs import BlobFile
+from musubito.store.protocol import Compactable
+from musubito.store.sqlite.storage import SQLiteStorage
+
+__all__ = ["command"]
+
+SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+"""Seconds in each unit of an age."""
+BYTES: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+"""Bytes in each unit of a size."""
+
+
+def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """Return the bytes of a size, which is a number with a unit."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s?([kmgt]?)b?", value.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no size; say 500MB or 2GB")
+    return int(float(match[1]) * BYTES[match[2]])
+
+
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds of an age, which is a number with a unit."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no age; say 30d, 12h or 2w")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+@click.command("prune", epilog="Example: musubito prune --older-than 30d --keep-size 2GB")
+@click.option("--older-than", callback=_seconds, metavar="AGE", help="Such as 30d, 12h or 2w.")
+@click.option(
+    "--keep-size", callback=_bytes, metavar="SIZE", help="Then the oldest, until no more is left: 500MB, 2GB."
+)
+@click.option(
+    "--vacuum",
+    is_flag=True,
+    help="Then write a SQLite file anew, as small as it can be; nobody can write meanwhile. In PostgreSQL, make the "
+    "room free for what comes; the disk gets it back by the administrator's VACUUM FULL alone.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(
+    here: Here,
+    older_than: float | None,
+    keep_size: int | None,
+    vacuum: bool,
+    dry_run: bool,
+    yes: bool,
+    json_: bool,
+) -> None:
+    """Remove old results that were not asked for since.
+
+    Kept whatever their age and size: results on which younger ones were built, external effects, and results that are
+    being computed. A removed result runs again when it is called. Leases that dead processes left behind go, too.
+    Others can go on meanwhile.
+    """
+    if older_than is None and keep_size is None:
+        raise click.UsageError("say what may go: --older-than AGE, --keep-size SIZE, or both")
+    store = _compactable(here)
+    before = max(0.0, here.engine.now() - older_than) if older_than is not None else None
+    here.before_removal()
+    older = _older(here, before)
+    used = used_bytes(here.lineage)
+    orphans = _kept(blobs(here.lineage).orphans)
+    if dry_run and json_:
+        here.json({"before": before, **older, "used": used, "blobs": orphans})
+        return
+    texts = [f"what is older than {when(before)}: {_counts_text(older)}"] if before is not None else []
+    if keep_size is not None and used > keep_size:
+        texts.append(f"the oldest of {size(used)} until {size(keep_size)} are left")
+    if texts and orphans.count:
+        texts.append(f"{times(orphans.count, 'file')} of large outputs that nothing needs ({size(orphans.bytes)})")
+    if dry_run:
+        here.say(f"Would remove {', then '.join(texts) or f'nothing: {size(used)} are no more than was asked for'}.")
+        return
+    if texts and not yes:
+        _ask(f"Remove {', then '.join(texts)}?")
+    done = Pruning()
+    with _watched(here, bar=not json_) as watch:
+        if before is not None:
+            done = prune(here.lineage, before, watch)
+        if keep_size is not None:
+            done = done.plus(prune_to_size(here.lineage, keep_size, watch))
+        if vacuum:
+            store.vacuum()
+        else:
+            give_back(here.lineage)
+    young = _kept(blobs(here.lineage).young)
+    if json_:
+        here.json({"before": before, "removed": done, "used": used_bytes(here.lineage), "young_blobs": young})
+        return
+    here.say(
+        f"Removed {times(done.executions, 'execution')}, {times(done.nodes, 'node')}, {times(done.runs, 'run')}: "
+        f"{size(done.size)} of contents."
+    )
+    if done.elsewhere:
+        click.echo(not_found(here.lineage, done.elsewhere), err=True)
+    if young.count:
+        here.say(
+            f"{times(young.count, 'file')} of large outputs ({size(young.bytes)}) kept, since somebody may be writing "
+            "what is younger than an hour. A prune an hour from now removes what nothing needs then."
+        )
+    if keep_size is not None and (left := used_bytes(here.lineage)) > keep_size:
+        here.say(f"{size(left)} are left: all of that is needed by what is kept whatever its age, or the newest.")
+    if done.executions or done.nodes or done.runs:
+        _tell_of_room(here, vacuum=vacuum)
+
+
+def _tell_of_room(here: Here, *, vacuum: bool) -> None:
+    """Print where the removal left free space that the disk has not got back."""
+    store = _compactable(here)
+    if not isinstance(store, SQLiteStorage):
+        at_once = "" if vacuum else ", at once with --vacuum"
+        here.say(
+            f"The server uses the room again for what comes{at_once}. To give it back to the disk is for its "
+            "administrator: VACUUM FULL."
+        )
+    elif not vacuum and store.free():
+        here.say("The room in the file is used again by what comes; --vacuum gives it back to the disk.")
+
+
+def _kept(files: Collection[BlobFile]) -> Kept:
+    return Kept(len(files), sum(file.size for file in files))
+
+
+def _compactable(here: Here) -> Compactable:
+    store: Any = here.engine.storage
+    return cast("Compactable", store)
+
+
+def _older(here: Here, before: float | None) -> dict[str, int | None]:
+    """Return how many executions, nodes and runs are older; None for each if no age was given."""
+    if before is None:
+        return {"executions": None, "nodes": None, "runs": None}
+    old = prunable(here.lineage, before)
+    runs = old_runs(here.lineage, before)
+    return {"executions": len(old.executions), "nodes": len(old.bare) + len(old.nodes), "runs": len(runs)}
+
+
+def _counts_text(older: dict[str, int | None]) -> str:
+    return ", ".join(times(number or 0, kind[:-1]) for kind, number in older.items())
+
+
+@contextmanager
+def _watched(here: Here, *, bar: bool) -> Iterator[Watch]:
+    """Show on a terminal how much was removed so far."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(
+        *columns, console=here.console, disable=not (bar and here.console.is_terminal), transient=True
+    ) as shown:
+        task = shown.add_task("looking for what nothing needs", total=None)
+
+        def watch(removed: Pruning) -> None:
+            text = f"{times(removed.executions, 'execution')} removed, {size(removed.size)} of contents"
+            shown.update(task, description=text)
+
+        yield watch
+
+
+def _ask(question: str) -> None:
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        raise CommandError("nothing was removed; --yes skips the question.") from None
+    if not agreed:
+        raise CommandError("nothing was removed.")

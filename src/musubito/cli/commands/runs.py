@@ -1,0 +1,71 @@
+"""`musubito runs`: the newest runs, with what each spent and saved."""
+
+from __future__ import annotations
+
+import click
+from rich.table import Table
+
+from musubito.cli.context import Here, json_option, nothing, says_what_is_wrong
+from musubito.cli.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
+from musubito.cli.table_layout import fitted
+from musubito.lineage import RunSummary
+
+__all__ = ["command"]
+
+
+@click.command("runs", epilog="Example: musubito runs --limit 5 --name nightly")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option("--name", help="Only those of this name.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, limit: int, name: str | None, json_: bool) -> None:
+    """List the newest runs, newest first.
+
+    "hits" are the calls that were replayed, of all. "spent" and "tokens" are the cost of the calls that ran, "saved" is
+    the earlier cost of the replayed ones.
+    """
+    runs = here.lineage.runs(limit, name=name)
+    if json_:
+        here.json({"runs": runs})
+    elif not runs:
+        here.say(nothing(here) if name is None else f"No run is called {name!r}.")
+    else:
+        here.console.print(fitted(_table(runs, wide=here.console.width >= WIDE), here.console.width, cut=1))
+
+
+def _table(runs: list[RunSummary], *, wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True)
+    # Only the name may be cut: other cells would be wrong without their ends.
+    table.add_column("name", no_wrap=True, overflow="ellipsis")
+    table.add_column("started", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    for title in (
+        ("ran", "hits", "failed", "spent", "tokens", "time saved", "tokens saved")
+        if wide
+        else ("hits", "spent", "tokens", "time saved")
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
+    for run in runs:
+        numbers = (
+            (
+                count(run.ran),
+                count(run.replayed),
+                count(run.failed) if run.failed else "",
+                duration(run.spent.milliseconds),
+                tokens(run.spent),
+                duration(run.saved.milliseconds) if run.replayed else "",
+                tokens(run.saved),
+            )
+            if wide
+            else (
+                f"{run.replayed}/{run.calls}",
+                duration(run.spent.milliseconds),
+                tokens(run.spent),
+                duration(run.saved.milliseconds) if run.replayed else "",
+            )
+        )
+        started = when(run.started_at) if wide else lately(run.started_at)
+        table.add_row(short(run.run_id), one_line(run.name or ""), started, run.status, *numbers)
+    return table

@@ -1,0 +1,112 @@
+"""`musubito savings`: what was spent, and what replays saved."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Final, get_args
+
+import click
+from rich.console import Console
+
+from musubito.cli.context import Here, as_json, json_option, nothing, says_what_is_wrong
+from musubito.cli.cost_format import unpriced_note, worth
+from musubito.cli.formatting import clean, duration, one_line, short, times
+from musubito.cli.number_tables import print_table
+from musubito.cli.table_layout import Name
+from musubito.lineage.savings import By, Savings, SavingsRow, savings
+
+__all__ = ["command"]
+
+BY_MODEL: Final = "A call is in the row of each model that it asked; calls that asked none are in the total alone."
+UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+"""The unit of time for each letter."""
+
+
+def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Return a date, a moment or an age as seconds since the epoch."""
+    if value is None:
+        return None
+    ago = re.fullmatch(r"(\d{1,5})([mhdw])", value)
+    try:
+        if ago:
+            return (datetime.now().astimezone() - timedelta(**{UNITS[ago[2]]: int(ago[1])})).timestamp()
+        return datetime.fromisoformat(value).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        wanted = "a date, as 2026-11-25 or 2026-11-25T08:30, or how long ago, as 30m, 12h, 7d, 4w"
+        raise click.BadParameter(f"{value!r} is no time; give {wanted}") from None
+
+
+@click.command("savings", epilog="Example: musubito savings --by model --since 7d")
+@click.option("--by", default="day", show_default=True, type=click.Choice(get_args(By)), help="What makes a row.")
+@click.option("--since", metavar="WHEN", callback=_since, help="Only calls since then: a date, or 30m, 12h, 7d, 4w.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many rows are shown.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, by: By, since: float | None, limit: int, json_: bool) -> None:
+    """Show what was spent, and what replays saved.
+
+    "hits" are the calls that were replayed, of all. Money is shown where the prices of the models are known (extra
+    "prices"), tokens otherwise. A + says that tokens without a known price are left out.
+
+    By operation, time includes all that an operation called. "spent" is counted for the operation that asked the model
+    itself. "saved" is counted for the operation that was replayed, with all that it had called.
+    """
+    report = savings(here.lineage, since=since, by=by)
+    if json_:
+        document = as_json(report)
+        for row in document["rows"] if by == "model" else ():
+            # The time of a call cannot be divided among its models.
+            row["spent"]["milliseconds"] = row["saved"]["milliseconds"] = None
+        here.json(document)
+        return
+    if not report.total.calls:
+        click.echo(nothing(here) if since is None else "Nothing has run since then.")
+        return
+    total = report.total
+    here.console.print(f"Saved {_cost_text(total, saved=True)}; spent {_cost_text(total, saved=False)}.")
+    if not report.rows:
+        click.echo("No model has told its tokens.")
+        return
+    click.echo()
+    _print(here.console, report, limit)
+    for note in (
+        f"... and {times(len(report.rows) - limit, 'more row')}; --limit shows them."
+        if len(report.rows) > limit
+        else "",
+        BY_MODEL if by == "model" else "",
+        unpriced_note(total.spent + total.saved),
+    ):
+        if note:
+            here.console.print(note)
+
+
+def _cost_text(row: SavingsRow, *, saved: bool) -> str:
+    cost = row.saved if saved else row.spent
+    text = worth(cost)
+    if text.startswith(("$", "<")):
+        text += f" ({cost.total_tokens:,} tokens)"
+    time = duration(cost.milliseconds)
+    return f"{text} and {time}" if text else time
+
+
+def _print(console: Console, report: Savings, limit: int) -> None:
+    timed = report.by != "model"
+    priced = bool((report.total.spent + report.total.saved).total_tokens)
+    columns = (report.by, "hits", *(("time spent", "time saved") if timed else ()))
+    columns += ("cost spent", "cost saved") if priced else ()
+    rows: list[tuple[str | Name, ...]] = []
+    for row in (*report.rows[:limit], report.total):
+        key = "total" if row is report.total else _key(report.by, row)
+        took = (duration(row.spent.milliseconds), duration(row.saved.milliseconds)) if timed else ()
+        costs = (worth(row.spent), worth(row.saved)) if priced else ()
+        # A `Name` is cut at its beginning, where a run has its id.
+        rows.append((key if report.by == "run" else Name(key), f"{row.replayed:,}/{row.calls:,}", *took, *costs))
+    print_table(console, columns, rows, total=True)
+
+
+def _key(by: By, row: SavingsRow) -> str:
+    if by == "run":
+        return f"{short(row.key)} {one_line(row.name or '')}".rstrip()
+    return clean(row.key) or "(no name)"

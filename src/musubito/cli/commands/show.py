@@ -1,0 +1,199 @@
+"""`musubito show`: show one run with its calls, or one node with its input and output."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import click
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from musubito.cli.call_tree import calls_table, lines
+from musubito.cli.context import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.follow import follow
+from musubito.cli.formatting import (
+    clean,
+    count,
+    duration,
+    not_shown,
+    one_line,
+    short,
+    times,
+    tokens,
+    tokens_by_model,
+    when,
+)
+from musubito.cli.targets import run_or_node
+from musubito.lineage import Attempt, Cost, NodeReport, RunReport
+from musubito.lineage.files import FileRead, files_read
+from musubito.lineage.reasons import compared
+from musubito.lineage.unrepeatable import unrepeatable_of
+from musubito.payloads.codec import SEALED_TEXT
+from musubito.values.redaction import scrubbed
+
+__all__ = ["command"]
+
+LINES: Final = 40
+"""Lines that are shown of an input or an output at most."""
+ERRORS: Final = 5
+"""Errors of a run that are shown at most."""
+FILES: Final = 10
+"""Files of a node that are shown at most."""
+WITHHELD: Final = "(left out)"
+
+
+@click.command("show", epilog="Example: musubito show last --live")
+@click.argument("what", metavar="RUN|NODE")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Follow a run that is in progress, until it ends; what takes over a second is told on its way.",
+)
+@json_option
+@no_inputs_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> None:
+    """One run with its calls, or one node with its input and output.
+
+    RUN is an id, a name (its newest run) or "last". In the tree: ● replayed, ○ ran, ✗ failed; beside each what it
+    took, or what its replay saved, why, and its node.
+    """
+    found = run_or_node(here, what)
+    if isinstance(found, NodeReport):
+        if live:
+            raise click.UsageError("--live follows a run, and this is a node.")
+        _show_node(here, found, json_=json_, contents=not no_inputs)
+        return
+    if live:
+        found = follow(here, found.summary.run_id, partial(_head, contents=not no_inputs))
+    report = compared(here.lineage, found)
+    if no_inputs and report.summary.tags is not None:
+        report = replace(report, summary=replace(report.summary, tags=None))
+    if json_:
+        here.json(report)
+    else:
+        here.console.print(
+            Group(_head(report, contents=not no_inputs), calls_table(lines(report.calls), here.console.width))
+        )
+        _tell_errors(here, report, contents=not no_inputs)
+
+
+# -- a run -------------------------------------------------------------------------------------------------------------
+def _head(report: RunReport, *, contents: bool) -> RenderableType:
+    run = report.summary
+    title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {one_line(run.name or '')}")
+    about = [run.status, when(run.started_at)]
+    if run.finished_at is not None:
+        about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")
+    if run.tags and contents:
+        about.append("tags " + ", ".join(one_line(f"{key}={value}") for key, value in run.tags.items()))
+    ended = Counter(call.outcome for call in report.calls)
+    outcomes = [(ended[outcome], outcome) for outcome in dict.fromkeys(("ran", "replayed", "failed", *sorted(ended)))]
+    calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number) or "no calls yet"
+    told = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
+    for label, cost in (("spent", run.spent), ("saved", run.saved)):
+        if cost.milliseconds >= 0.05 or cost.tokens:
+            told.append(Text(f"{label} {_cost(cost)}"))
+    return Group(*told, Text(""))
+
+
+def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
+    """Print the errors of the failed calls. An error that passed through several calls is shown for the innermost."""
+    failed = [call for call in report.calls if call.outcome == "failed" and call.execution is not None]
+    rows = here.lineage.ask(*(("error_of_execution", {"execution": call.execution}) for call in failed))
+    errors = {row[0][0]: call for call, row in zip(failed, rows, strict=True) if row}
+    for number, (error, call) in enumerate(errors.items()):
+        text = scrubbed(error) if contents else _without_text(error)
+        if error.startswith(SEALED_TEXT):
+            text = "(encrypted)"
+        head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
+        said = head.append(f" {short(call.node_id)} {one_line(text)}")
+        here.console.print(said, no_wrap=True, overflow="ellipsis")
+        if number == ERRORS - 1 and len(errors) > ERRORS:
+            here.console.print(f"... and {times(len(errors) - ERRORS, 'more error')}; musubito show NODE tells it.")
+            return
+
+
+def _without_text(error: str) -> str:
+    """Return the name of the exception without its text, which may quote the call's input."""
+    return f"{error.partition(':')[0]}: {WITHHELD}"
+
+
+def _cost(cost: Cost) -> str:
+    models = f", {tokens(cost)} tokens ({tokens_by_model(cost)})" if cost.total_tokens else ""
+    return clean(f"{duration(cost.milliseconds)}{models}")
+
+
+# -- a node ------------------------------------------------------------------------------------------------------------
+def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> None:
+    if not contents and node.error is not None:
+        node = replace(node, error=_without_text(node.error))
+    attempt = here.lineage.attempt(node)
+    given = here.lineage.input(node) if contents and node.input_hash else None
+    gave = here.lineage.output(node) if contents else None
+    files, asked = files_read(here.lineage, [node]), unrepeatable_of(here.lineage, node)
+    if json_:
+        told = {"node": node, "attempt": attempt, "input": given, "output": gave}
+        here.json({**told, "files": as_json(files), "unrepeatable": asked})
+        return
+    for label, text in [*_facts(node, attempt), *_files(files), *(("repeatable", f"no: {each}") for each in asked)]:
+        here.say(clean(text), after=Text(f"{label:<11}", style="dim"))
+    for label, value in (("input", given), ("output", gave)):
+        if not contents:
+            text = WITHHELD
+        elif value is None:
+            text = "(null, or not stored)" if label == "output" and node.execution else "(not stored)"
+        else:
+            text = _text(value)
+        here.console.print(Text.assemble((f"\n{label}\n", "bold"), text), soft_wrap=True)
+
+
+def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
+    facts = [
+        ("node", node.node_id),
+        ("operation", f"{node.operation or 'unknown'}  (namespace {node.namespace})" if node.namespace else "unknown"),
+        ("status", node.status.value),
+        ("type", node.step_type + (f", sample {node.sample}" if node.sample else "")),
+    ]
+    if node.execution is not None:
+        done = node.execution
+        facts.append(("ran", f"{when(done.started_at)}, took {_cost(done.cost)}"))
+        if done.producer_node_id != node.node_id:
+            facts.append(("under", f"{short(done.producer_node_id)}, whose result answers here too"))
+        facts.append(("artifact", done.artifact_id or "none: it cannot be stored"))
+        if done.not_replayable is not None:
+            facts.append(("replay", f"never: {done.not_replayable}"))
+        if done.never is not None:
+            facts.append(("what to do", done.never.remedy))
+    if attempt is not None:
+        facts.append(("ran", f"{when(attempt.started_at)}, failed after {_cost(attempt.cost)}"))
+    if node.error is not None:
+        facts.append(("error", one_line(node.error)))
+    facts.append(("code", short(node.code)))
+    return [(label, text) for label, text in facts if text]
+
+
+def _files(files: Sequence[FileRead]) -> Iterator[tuple[str, str]]:
+    for number, file in enumerate(files[:FILES]):
+        told = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
+        yield "read" if number == 0 else "", ", ".join([file.path, *told])
+    if len(files) > FILES:
+        yield "", f"... and {count(len(files) - FILES)} more; --json shows all"
+
+
+def _text(value: Any) -> str:
+    why_not = not_shown(value)
+    if why_not is not None:
+        return why_not
+    # A text of several lines is shown as lines, and not as JSON.
+    is_long = isinstance(value, str) and "\n" in value
+    told = clean(value if is_long else json.dumps(as_json(value), indent=2, ensure_ascii=False)).splitlines()
+    if len(told) > LINES:
+        told[LINES:] = [f"... {count(len(told) - LINES)} more lines; --json shows all"]
+    return "\n".join(told)

@@ -1,0 +1,82 @@
+"""`musubito stats`: what the store contains, and how each operation did."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from musubito.cli.context import Here, json_option, says_what_is_wrong
+from musubito.cli.cost_format import unpriced_note, worth
+from musubito.cli.formatting import clean, count, duration, size, times
+from musubito.cli.number_tables import print_table
+from musubito.cli.table_layout import Name
+from musubito.lineage import Cost
+from musubito.lineage.store_stats import OperationStatistics, Statistics, statistics
+
+__all__ = ["command"]
+
+
+@click.command("stats", epilog="Example: musubito stats --limit 5")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many operations are shown.")
+@json_option
+@click.pass_obj
+@says_what_is_wrong
+def command(here: Here, limit: int, json_: bool) -> None:
+    """Show what the store contains, and how each operation did.
+
+    "hits" is the share of an operation's calls that were replayed. "mean" and "last" are durations of its executions.
+    "used" is the cost of its executions, without that of the calls inside.
+    """
+    report = statistics(here.lineage)
+    if json_:
+        here.json(report)
+        return
+    here.console.print(_counts(report))
+    if not report.operations:
+        return
+    click.echo()
+    _print(here.console, report.operations[:limit])
+    if len(report.operations) > limit:
+        click.echo(f"... and {times(len(report.operations) - limit, 'more operation')}; --limit shows them.")
+    note = unpriced_note(sum((operation.spent for operation in report.operations), Cost()))
+    if note:
+        here.console.print(note)
+
+
+def _counts(report: Statistics) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for name, number, more in (
+        ("runs", report.runs, ""),
+        ("calls", report.calls, ""),
+        ("nodes", report.nodes, ""),
+        ("executions", report.executions, f"{count(report.failed)} failed" if report.failed else ""),
+        ("artifacts", report.artifacts.count, size(report.artifacts.bytes)),
+        *([("blobs of large artifacts", report.blobs.count, size(report.blobs.bytes))] if report.blobs.count else []),
+        ("inputs", report.inputs.count, size(report.inputs.bytes)),
+        ("shared parts of inputs", report.parts.count, size(report.parts.bytes)),
+        ("texts of code", report.code.count, size(report.code.bytes)),
+    ):
+        table.add_row(name, count(number), more)
+    return table
+
+
+def _print(console: Console, operations: tuple[OperationStatistics, ...]) -> None:
+    several = len({operation.namespace for operation in operations}) > 1
+    rows = [
+        (
+            Name(clean(f"{operation.namespace}: {operation.operation}" if several else operation.operation)),
+            count(operation.executions - operation.failed),
+            count(operation.failed) if operation.failed else "",
+            count(operation.replays),
+            "" if operation.hit_rate is None else f"{operation.hit_rate:.0%}",
+            "" if operation.mean_ms is None else duration(operation.mean_ms),
+            "" if operation.last_ms is None else duration(operation.last_ms),
+            worth(operation.spent),
+        )
+        for operation in operations
+    ]
+    print_table(console, ("operation", "ran", "failed", "replayed", "hits", "mean", "last", "used"), rows)

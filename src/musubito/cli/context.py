@@ -1,0 +1,240 @@
+"""Parts that all commands share: the lineage that they read, common options, output and errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cached_property, wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
+from musubito.cli.blob_option import blobs_at, must_be_its_own
+from musubito.cli.formatting import CONTROLS
+from musubito.cli.table_layout import broken
+from musubito.lineage import Lineage, Tokens
+from musubito.payloads.blobs import BlobStore
+
+__all__ = [
+    "CommandError",
+    "Here",
+    "as_json",
+    "json_option",
+    "json_text",
+    "no_inputs_option",
+    "nothing",
+    "reader_gone",
+    "says_what_is_wrong",
+    "without_error_texts",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+DEFAULT: Final = ".musubito/musubito.db"
+"""The path of the database, from the working directory."""
+LEAST: Final = 20
+"""Columns that a sentence has at least, however narrow the terminal."""
+
+json_option = click.option("--json", "json_", is_flag=True, help="For machines: one JSON document.")
+no_inputs_option = click.option(
+    "--no-inputs", is_flag=True, help="Leave out the contents of inputs and outputs, and tags."
+)
+
+
+class CommandError(click.ClickException):
+    """A request that cannot be met, and a text with the reason and the remedy."""
+
+    exit_code = 2
+
+
+class Screen(Console):
+    """A console whose reader may be gone.
+
+    A line that is wider than the console is not cut.
+    """
+
+    def print(self, *objects: Any, crop: bool = False, **options: Any) -> None:
+        """Print without cropping; see `columns.fitted`."""
+        super().print(*objects, crop=crop, **options)
+
+    def on_broken_pipe(self) -> NoReturn:
+        """End the process; see `reader_gone`."""
+        reader_gone()
+
+
+class Here:
+    """The context of a command: its store and the terminal.
+
+    The store is opened when it is first needed.
+    """
+
+    def __init__(self, db: str | None, url: str | None, blobs: str | None, *, named_together: bool) -> None:
+        self._db = db
+        self._url = url
+        self._blobs = blobs
+        self._named_together = named_together
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "lineage" in vars(self):
+            self.lineage.engine.close()
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """Return the lineage of the store.
+
+        Raises `CommandError` if the file does not exist: reading never creates one.
+        """
+        if self._db is not None or self._url is None:
+            path = Path(self._db or DEFAULT)
+            self._must_be_there(path)
+            return Lineage(MusubitoEngine(SQLiteStorage(path), blobs=self._place_of_blobs()))
+        scheme, _, rest = self._url.partition(":///")
+        if scheme == "sqlite" and rest:
+            self._must_be_there(Path(rest))
+        return Lineage(MusubitoEngine.from_url(self._url, blobs=self._place_of_blobs()))
+
+    def _place_of_blobs(self) -> BlobStore | None:
+        """Return the blobs that the user named, or None.
+
+        With None, blobs lie beside the database, as for any engine.
+        """
+        return None if self._blobs is None else blobs_at(self._blobs)
+
+    @staticmethod
+    def _must_be_there(path: Path) -> None:
+        if not path.is_file():
+            raise CommandError(
+                f"there is no database at {path}. Either nothing has run here yet, or it is elsewhere: name it with "
+                "--db PATH before the command, or set MUSUBITO_URL."
+            )
+
+    @property
+    def engine(self) -> MusubitoEngine:
+        """Return the engine on the store."""
+        return self.lineage.engine
+
+    def before_removal(self) -> None:
+        """Raise `MusubitoError` if the named place of large outputs may belong to another database."""
+        if self._blobs is not None:
+            must_be_its_own(self.lineage, named_together=self._named_together)
+
+    @cached_property
+    def console(self) -> Console:
+        """Return the console for people.
+
+        Its width is that of the terminal, or 80 columns where the width is unknown. Colours are shown only where they
+        are wanted (NO_COLOR). No text is taken for markup, since names and contents may hold brackets.
+        """
+        columns = shutil.get_terminal_size((80, 24)).columns
+        return Screen(width=columns, highlight=False, markup=False, emoji=False)
+
+    def say(self, text: str | Text, *, after: str | Text = "") -> None:
+        """Print a sentence behind the word `after`.
+
+        In a terminal a sentence is broken between words, and each line begins below the first one. For programs the
+        sentence stays in one line. A word without blanks, such as a path, is never broken.
+        """
+        first, sentence = Text.assemble(after), Text.assemble(text)
+        room = max(LEAST, self.console.width - first.cell_len)
+        for line in broken(sentence, room) if self.console.is_terminal else [sentence]:
+            self.console.print(first + line, soft_wrap=True)
+            first = Text(" " * first.cell_len)
+
+    @staticmethod
+    def json(document: Any) -> None:
+        """Print one JSON document on the standard output."""
+        click.echo(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """Return a document as JSON text whose characters do nothing to a terminal."""
+    text = json.dumps(as_json(document), indent=2, ensure_ascii=False)
+    return CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
+
+
+def as_json(value: Any) -> Any:
+    """Return reports as values that JSON can hold.
+
+    A dataclass becomes an object of its fields. Times stay numbers. Values that JSON cannot hold become text.
+    """
+    match value:
+        case Tokens():
+            return {"input": value.input, "output": value.output}
+        case Enum():
+            return value.value
+        case float() if not math.isfinite(value):
+            return str(value)
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(key): as_json(part) for key, part in value.items()}
+        case tuple() if hasattr(value, "_fields"):
+            return {name: as_json(getattr(value, name)) for name in value._fields}
+        case list() | tuple() | set() | frozenset():
+            return [as_json(part) for part in value]
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def nothing(here: Here) -> str:
+    """Return the sentence that says why there is no run to show."""
+    if here.lineage.rows("newest_execution")[0][0]:
+        return "No run is in the ledger any more; what earlier ones gave is still stored, see 'musubito stats'."
+    return "Nothing has run yet."
+
+
+def without_error_texts(document: Any) -> Any:
+    """Return the document with the names of errors in place of their texts.
+
+    The text of an error may quote the arguments of a call.
+    """
+    if isinstance(document, dict):
+        return {
+            key: part.partition(":")[0] if key == "error" and isinstance(part, str) else without_error_texts(part)
+            for key, part in document.items()
+        }
+    return [without_error_texts(part) for part in document] if isinstance(document, list) else document
+
+
+def says_what_is_wrong(command: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a command: its errors become one line and exit status 2.
+
+    A reader that is gone (`| head`) is no error.
+    """
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except MusubitoError as error:
+            raise CommandError(str(error)) from error
+        except BrokenPipeError:
+            reader_gone()
+
+    return guarded
+
+
+def reader_gone() -> NoReturn:
+    """End the process with status 0, and without a message.
+
+    Otherwise Python would complain of the broken pipe once more when the process ends.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)

@@ -1,0 +1,40 @@
+"""Costs as text: money where prices are known, tokens otherwise."""
+
+from __future__ import annotations
+
+from musubito.cli.formatting import clean, tokens
+from musubito.lineage import Cost
+from musubito.lineage.prices import dollars, unpriced
+
+__all__ = ["money", "unpriced_note", "worth"]
+
+
+def money(amount: float) -> str:
+    """Return an amount in dollars, with more digits if it is small."""
+    if amount >= 0.095 or amount == 0:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if amount >= 0.00005 else "<$0.0001"
+
+
+def worth(cost: Cost) -> str:
+    """Return a cost as $1.23, or as tokens if no price is known.
+
+    A + says that some of its models have no known price. A cost without tokens is an empty text.
+    """
+    amount = dollars(cost) if cost.total_tokens else None
+    if amount is not None:
+        return money(amount) + ("+" if unpriced(cost) else "")
+    return f"{tokens(cost)} tok" if cost.total_tokens else ""
+
+
+def unpriced_note(cost: Cost) -> str:
+    """Return a note on the tokens that the money leaves out, or an empty text."""
+    models = [clean(model) or "models without a name" for model in unpriced(cost)]
+    if not models:
+        return ""
+    some = ", ".join(models[:5]) + (f" and {len(models) - 5} more" if len(models) > 5 else "")
+    try:
+        import genai_prices  # noqa: F401, PLC0415 - only to see whether it is installed
+    except ImportError:
+        return "Tokens only: pip install 'musubito[prices]' shows money."
+    return f"No price is known of {some}."

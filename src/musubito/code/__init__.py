@@ -1,0 +1,1 @@
+"""Identify code: find all that a step reaches, and describe it."""

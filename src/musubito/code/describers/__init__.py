@@ -1,0 +1,1 @@
+"""Describe what code reaches, one module for each kind of thing."""

@@ -1,0 +1,290 @@
+"""Describe a class of the user's: its bases, its metaclass and every member of its own.
+
+Annotations and the docstring count where fields and schemas are made of them: in dataclasses, pydantic models, typed
+dicts and named tuples. Members that Python or a library derives from the others do not count.
+"""
+
+from __future__ import annotations
+
+import types
+from enum import EnumMeta
+from types import FunctionType, MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from musubito.code.describers.annotations import annotation_links
+from musubito.code.describers.introspection import order_of, subclasses_linked, text_read
+from musubito.code.describers.msgspec_structs import is_struct, struct_links
+from musubito.code.describers.objects import mark_introspectable
+from musubito.code.graph_record import ABSENT, GraphRecord, step_of
+from musubito.code.ownership import Owner, module_name
+from musubito.code.syntax.ast_digest import tokens
+from musubito.code.world.environment import settings_links
+from musubito.values.class_names import qualified_name
+
+if TYPE_CHECKING:
+    from musubito.code.reachability import ReachabilityWalk
+
+__all__ = ["CONSTRUCTORS", "describe_class", "fields_declared"]
+
+CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
+"""Methods that set up an object."""
+NEVER = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__"})
+"""Methods that Python calls while classes and objects are made, and not for the step."""
+
+DERIVED = frozenset(
+    [
+        "__dict__",
+        "__weakref__",
+        "__slotnames__",
+        "__module__",
+        "__qualname__",
+        "__doc__",
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__static_attributes__",
+        "__firstlineno__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__parameters__",
+        "__orig_bases__",
+        "__type_params__",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__conditional_annotations__",
+        "__signature__",
+        "__class_vars__",
+        "__private_attributes__",
+        "__abstract__",
+        "__protocol_attrs__",
+        "__non_callable_proto_members__",
+        "_is_protocol",
+        "_is_runtime_protocol",
+        "__classcell__",
+        "__readonly_keys__",
+        "__mutable_keys__",
+        "__closed__",
+        "__extra_items__",
+    ]
+)
+"""Members that Python or a library derives from the others."""
+MADE_LATER = frozenset({"__annotations__", "__annotations_cache__", "__signature__", "__abstractmethods__"})
+"""Members that Python may add to a class at any time, and that do not count."""
+NO_METADATA: MappingProxyType[object, object] = MappingProxyType({})
+"""Stands for the metadata of a field without any."""
+PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+"""Parameters of a dataclass that count."""
+ENUM_DERIVED = frozenset(
+    [
+        "_member_map_",
+        "_value2member_map_",
+        "_member_names_",
+        "_member_type_",
+        "_value_repr_",
+        "_unhashable_values_",
+        "_unhashable_values_map_",
+        "_hashable_values_",
+        "_new_member_",
+        "_use_args_",
+        "_flag_mask_",
+        "_all_bits_",
+        "_singles_mask_",
+        "_inverted_",
+        "_boundary_",
+        "__new__",
+        "__new_member__",
+        "_sort_order_",
+        "_generate_next_value_",
+        "__set_name__",
+    ]
+)
+"""Members that `enum` derives from the others."""
+GENERATED = frozenset(
+    [
+        "__init__",
+        "__repr__",
+        "__eq__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+        "__hash__",
+        "__setattr__",
+        "__delattr__",
+        "__replace__",
+        "__getstate__",
+        "__setstate__",
+        "__new__",
+        "_make",
+        "_replace",
+        "__getnewargs__",
+        "_asdict",
+        "__match_args__",
+    ]
+)
+"""Members that a library may generate for a class with a schema."""
+
+
+def fields_declared(cls: type) -> set[str]:
+    """Return the names of a class's own members and of its own fields."""
+    found = {*vars(cls), *_names_in(cls, "__annotations__")}
+    for fields in ("__dataclass_fields__", "__pydantic_fields__"):
+        own, *inherited = (_names_in(each, fields) for each in cls.__mro__)
+        found.update(own.difference(*inherited))
+    return found
+
+
+def _names_in(cls: type, attribute: str) -> set[str]:
+    held = vars(cls).get(attribute)
+    return set(held) if isinstance(held, dict) else set()  # in `type` itself it is a descriptor
+
+
+def describe_class(walk: ReachabilityWalk, cls: type, name: str) -> GraphRecord:
+    """Return the record of a class of the user's."""
+    alike = walk.reached.setdefault(qualified_name(cls), [])
+    if not any(each is cls for each in alike):
+        alike.append(cls)
+    members = vars(cls)
+    schema = _is_schema(cls)
+    own = tokens("class", module_name(cls), qualified_name(cls)[1]) + text_read(walk, cls)
+    links = [(f"base {number}", walk.link(each, f"{name}.base")) for number, each in enumerate(cls.__bases__)]
+    walk.guard.attribute(cls, "__bases__", cls.__bases__)
+    if type(cls) is not type:
+        links.append(("metaclass", walk.link(type(cls), f"{name}.metaclass")))
+    if _is_described(cls) or walk.docs:
+        doc = members.get("__doc__")
+        own += tokens(doc if isinstance(doc, str) else None)
+        walk.guard.item(members, "__doc__", doc)
+    if schema or walk.annotations:
+        links += annotation_links(walk, cls, name)
+    if is_struct(cls):
+        links += struct_links(walk, cls, name)
+    if schema:
+        params = members.get("__dataclass_params__")
+        own += tokens(*(getattr(params, each, None) for each in PARAMETERS))
+        for field, each in (members.get("__dataclass_fields__") or {}).items():
+            # A ClassVar does not say whether it is given by keyword alone.
+            kw_only = each.kw_only if isinstance(each.kw_only, bool) else None
+            own += tokens(field, each.init, each.repr, each.hash, each.compare, kw_only)
+            for part in ("default", "default_factory", "metadata"):
+                value = getattr(each, part)
+                if part == "metadata" and not value:
+                    value = NO_METADATA  # fields without metadata share one object, except fields that were sent
+                if type(value).__name__ != "_MISSING_TYPE":
+                    links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
+        for field, each in (members.get("__private_attributes__") or {}).items():
+            for part in ("default", "default_factory"):
+                value = getattr(each, part)
+                walk.guard.attribute(each, part, value)
+                if type(value).__name__ != "PydanticUndefinedType" and (part == "default" or value is not None):
+                    links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
+        for field, each in (members.get("__pydantic_fields__") or {}).items():
+            links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
+            links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
+    known = walk.read.names(cls, members)
+    walk.read.more(cls, members, known | MADE_LATER)
+    for each in sorted(known):
+        if each in members and _is_derived(cls, each, members[each]):
+            continue
+        value = walk.read.field(cls, members, each, f"{name}.{each}")
+        if value is ABSENT:
+            continue
+        _claim(walk, cls, value)
+        if each in walk.facts.handed:
+            mark_introspectable(walk, value)
+        links.append((each, walk.constant(value, f"{name}.{each}", runs=_can_run(walk, cls, each, value))))
+    links += settings_links(walk, cls, name)
+    if isinstance(cls, EnumMeta):
+        links += walk.links(cls._member_map_.items(), name)
+    links += order_of(walk, cls, members, DERIVED, name)
+    links += subclasses_linked(walk, cls)
+    return GraphRecord(own, links)
+
+
+def _can_run(walk: ReachabilityWalk, cls: type, name: str, member: Any) -> bool:
+    """Return whether code that can run seems to use a member: by its name, or by an operator that calls it."""
+    facts = walk.facts
+    if name in NEVER:
+        return False
+    if name in CONSTRUCTORS or (name == "__call__" and name not in facts.mentioned):
+        return id(cls) in facts.called
+    if isinstance(member, type):
+        if name in facts.called_names and walk.live:
+            walk.calls(member)
+        return True
+    if name in facts.mentioned or name in facts.limits.fields or _overrides(walk, cls, name):
+        return True
+    # If a class stands for an argument, any of its methods may be called, but not what sets up the class itself.
+    given = walk.function
+    return isinstance(given, type) and cls in given.__mro__ and not _sets_up(member)
+
+
+def _overrides(walk: ReachabilityWalk, cls: type, name: str) -> bool:
+    """Return whether a base of another package's may call the member under a name of its own."""
+    others = (each for each in cls.__mro__[1:-1] if module_name(each) != "builtins" and name in vars(each))
+    return not name.startswith("__") and any(walk.origins.of_class(each) is not Owner.USER for each in others)
+
+
+def _sets_up(member: Any) -> bool:
+    return isinstance(member, classmethod) and isinstance(member.__func__, FunctionType)
+
+
+def _is_described(cls: type) -> bool:
+    """Return whether a class's docstring is part of the schema that a model is shown."""
+    return any(each in dir(cls) for each in ("__pydantic_fields__", "__total__"))
+
+
+def _is_schema(cls: type) -> bool:
+    return is_struct(cls) or any(
+        each in dir(cls) for each in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
+    )
+
+
+def _is_derived(cls: type, name: str, value: Any) -> bool:
+    if name in DERIVED or name.startswith("__pydantic_"):
+        return True
+    if isinstance(cls, EnumMeta) and (name in cls._member_map_ or name in ENUM_DERIVED):
+        made = getattr(value, "__func__", value)
+        own = isinstance(made, FunctionType) and made.__globals__.get("__name__") != "enum"
+        return name in cls._member_map_ or not own
+    if isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
+        return True
+    if name not in GENERATED or not _is_schema(cls):
+        return False
+    made = getattr(value, "__func__", value)
+    if not isinstance(made, FunctionType):
+        return value is None or name == "__match_args__"
+    return _is_generated(made, f"{qualified_name(cls)[1]}.{name}")
+
+
+def _is_generated(function: FunctionType, qualname: str) -> bool:
+    """Return whether the standard library wrote a function for the class that has it under this name.
+
+    The function's code says where it was compiled, in any process. The function's name says for which class it was
+    written.
+    """
+    module, code = function.__globals__.get("__name__"), function.__code__
+    if isinstance(module, str) and module.startswith("namedtuple_"):
+        return code.co_name == "<lambda>"
+    wrapped = function.__dict__.get("__wrapped__")
+    if module in ("dataclasses", "reprlib") and isinstance(wrapped, FunctionType):
+        code = wrapped.__code__  # a __repr__ that is kept from entering itself
+    elif module in ("dataclasses", "collections"):
+        return True
+    return function.__qualname__ == qualname and code.co_qualname == f"__create_fn__.<locals>.{function.__name__}"
+
+
+def _claim(walk: ReachabilityWalk, cls: type, member: Any) -> None:
+    """Note the class whose methods the functions of a member are, so that their writes to the receiver are known."""
+    step = step_of(member)
+    inner = None if step is None else step.function
+    for each in (
+        member,
+        inner,
+        *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")),
+    ):
+        if isinstance(each, FunctionType):
+            walk.owners.setdefault(
+                id(each), (cls, isinstance(member, classmethod) or each.__name__ == "__init_subclass__")
+            )

@@ -1,0 +1,37 @@
+"""Describe msgspec's structs, which keep parts of a class where Python shows no member of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from musubito.code.syntax.ast_digest import tokens
+
+if TYPE_CHECKING:
+    from musubito.code.reachability import ReachabilityWalk
+
+__all__ = ["is_struct", "struct_links"]
+
+KEPT: Final = ("__struct_fields__", "__struct_encode_fields__", "__struct_defaults__")
+"""Attributes in which a struct keeps its fields."""
+
+
+def is_struct(cls: type) -> bool:
+    """Return whether a class is a struct of msgspec."""
+    library = sys.modules.get("msgspec")
+    return library is not None and isinstance(cls, type(library.Struct))
+
+
+def struct_links(walk: ReachabilityWalk, cls: Any, name: str) -> list[tuple[str, bytes]]:
+    """Return links to a struct's fields, their encoded names, their defaults and the options of the class."""
+    config = cls.__struct_config__
+    options = {each: getattr(config, each) for each in dir(config) if not each.startswith("_")}
+    links = walk.links([*((each, getattr(cls, each)) for each in KEPT[:2]), *sorted(options.items())], name)
+    for number, default in enumerate(cls.__struct_defaults__):
+        if type(default).__name__ == "Factory":
+            links.append((f"factory {number}", walk.link(default.factory, walk.called(default.factory, name))))
+        elif repr(default) == "NODEFAULT":
+            links.append((f"default {number}", tokens(None)))
+        else:
+            links.append((f"default {number}", walk.link(default, walk.called(default, name))))
+    return links

@@ -1,0 +1,226 @@
+"""Take apart objects of the standard library and of packages that are data.
+
+Such an object counts by what pickling would write of it, or else by its fields. An object that is open, locked,
+connected or running is no data: it counts by its type. No code of the user's runs: objects of the user's classes are
+never taken apart here. The things that an object holds are linked and not pickled.
+"""
+
+from __future__ import annotations
+
+import builtins
+import copyreg
+import functools
+import gc
+import io
+import logging
+import struct
+import sys
+import weakref
+from collections import deque
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from decimal import Context
+from hashlib import sha256
+from json import JSONDecoder
+from types import MemberDescriptorType
+from typing import Any, Final, NamedTuple
+
+from musubito.code.describers.msgspec_structs import is_struct
+from musubito.code.graph_record import fields_of
+from musubito.code.ownership import Owner, module_name
+from musubito.code.round_cache import kept_for_a_round
+from musubito.code.syntax.ast_digest import tokens
+from musubito.errors import EncodingError
+from musubito.values.canonical import canonical
+
+__all__ = ["Parts", "does_something", "hides", "is_machinery", "parts_of", "watched"]
+
+RESOURCES: Final = frozenset(
+    (
+        *("_thread", "threading", "_socket", "socket", "select", "selectors", "_ssl", "ssl", "_asyncio", "asyncio"),
+        *("_queue", "queue", "subprocess", "_sqlite3", "sqlite3", "multiprocessing", "_multiprocessing", "concurrent"),
+        *("mmap", "_ctypes", "ctypes", "signal", "tkinter", "contextvars", "_contextvars", "random", "_random"),
+        *("_winapi", "sched", "traceback", "warnings", "importlib", "unittest", "_io", "io"),
+    )
+)
+"""Modules whose objects lock, run, connect, load or draw random numbers."""
+OPEN: Final = ("close", "aclose", "release", "shutdown", "disconnect", "fileno", "cleanup")
+"""Methods of objects that hold something which must be released; other objects have none of them."""
+LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
+"""Classes of loggers and what manages them."""
+REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
+"""Containers whose content depends on when garbage was collected."""
+LARGE: Final = 4096
+"""Bytes of a content above which its digest takes its place."""
+LARGEST: Final = 1 << 26
+"""Bytes of a table or an array up to which it is copied and compared at each call."""
+HEAP_TYPE: Final = 1 << 9
+"""The flag of classes that are made at run time, as a class statement does."""
+WORD: Final = struct.calcsize("P")
+"""Bytes of a pointer."""
+SHOWN: Final = (dict, list, tuple, set, frozenset, deque, bytearray, int, float, complex, str, bytes, BaseException)
+"""Classes whose content is counted by itself: only the fields of objects derived from them are left."""
+HOLDERS: Final = (type(functools.cmp_to_key(min)), type(vars(JSONDecoder())["scan_once"]))
+"""Classes that show the content of their objects to the garbage collector alone."""
+
+
+class Parts(NamedTuple):
+    """The parts of an object: bytes of its own, and what it holds by label."""
+
+    own: bytes
+    held: list[tuple[str, Any]]
+
+
+def is_machinery(value: object) -> bool:
+    """Return whether an object acts and is no data: a client, a lock, a logger, a file, a source of random numbers."""
+    return _makes_machinery(type(value))
+
+
+@kept_for_a_round
+def _makes_machinery(cls: type) -> bool:
+    module = module_name(cls)
+    top = module.partition(".")[0]
+    if top in RESOURCES or issubclass(cls, (*LOGGERS, *REGISTERS)):
+        return True
+    return "random" in module or any(hasattr(cls, each) for each in OPEN)
+
+
+def parts_of(value: Any, origin: Owner) -> Parts | None:
+    """Return the parts of an object of the standard library or of a package.
+
+    Return None if its fields, or its type alone, tell what it is.
+    """
+    own = _contents(value)
+    if own is not None or does_something(value, (fields_of(value) or {}).values()):
+        return own
+    cls = type(value)
+    if origin is Owner.USER or issubclass(cls, SHOWN):
+        return None
+    if not _says_how(cls):
+        return None
+    return _reduced(value) if origin is Owner.STDLIB or hides(cls) or _holds_hidden(value) else None
+
+
+def _holds_hidden(value: Any) -> bool:
+    """Return whether a field holds data of another language that only the object around it can pickle."""
+    held = [each for each in (fields_of(value) or {}).values() if each is not None and not callable(each)]
+    return any(
+        hides(type(each)) and not (_says_how(type(each)) and _is_named(type(each))) and not is_machinery(each)
+        for each in held
+    )
+
+
+def _is_named(cls: type) -> bool:
+    """Return whether a class lies where it claims to lie; classes written in Rust claim to be builtins."""
+    return cls.__module__ != "builtins" or vars(builtins).get(cls.__qualname__) is cls
+
+
+def does_something(value: Any, held: Iterable[Any]) -> bool:
+    """Return whether an object is no data, so that it rightly counts by its type.
+
+    The object is machinery, holds machinery, or is an iterator, which its readers use up.
+    """
+    return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
+
+
+@kept_for_a_round
+def hides(cls: type) -> bool:
+    """Return whether the objects of a class are larger than their fields, or a base is not written in Python."""
+    if is_struct(cls):
+        return False  # slots hold all of such an object
+    slots = sum(isinstance(each, MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
+    # A class of Cython's keeps a table of its methods in each object.
+    table = any("__pyx_vtable__" in vars(each) for each in cls.__mro__)
+    words = WORD * (slots + table + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0))
+    shown = next((each for each in cls.__mro__ if each in SHOWN), None)
+    base = shown or object
+    is_larger = cls.__basicsize__ > base.__basicsize__ + words
+    if shown is not None and cls.__itemsize__ == shown.__itemsize__ and not is_larger:
+        return False
+    if any(not each.__flags__ & HEAP_TYPE for each in cls.__mro__[:-1] if each not in SHOWN):
+        return True
+    return shown is None and is_larger
+
+
+def watched(parts: Parts | None) -> object:
+    """Return what of an object must stay the same for its parts to stay the same."""
+    return None if parts is None else (parts.own, [(label, _same(each)) for label, each in parts.held])
+
+
+def _same(value: Any) -> object:
+    """Return a thing's id if it stays the same object, or its content if it is made again each time."""
+    if type(value) in (list, tuple):
+        return type(value), [_same(each) for each in value]
+    if type(value) is dict:
+        return [(_same(key), _same(each)) for key, each in value.items()]
+    return value if type(value) in (str, int, float, bytes, bool, type(None)) else id(value)
+
+
+def _contents(value: Any) -> Parts | None:
+    """Return the parts of an object of a class that shows them in other ways than by its fields."""
+    match value:
+        case io.StringIO() | io.BytesIO() if type(value) in (io.StringIO, io.BytesIO):
+            if value.closed:
+                return Parts(tokens("closed"), [])
+            return Parts(tokens("buffer", _short(value.getvalue()), value.tell()), [])
+        case memoryview():
+            try:
+                return Parts(tokens("view", value.format, value.shape, _short(value.tobytes())), [])
+            except ValueError:
+                return Parts(tokens("released"), [])
+        case struct.Struct():
+            return Parts(tokens("struct", value.format), [])
+        case Context():
+            # Without its flags: they tell what was done with it.
+            names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+            return Parts(
+                tokens("context", *(getattr(value, each) for each in names)),
+                [("traps", sorted(signal.__name__ for signal, raised in value.traps.items() if raised))],
+            )
+        case _ if type(value) in HOLDERS:
+            return Parts(tokens("holder"), [("", each) for each in gc.get_referents(value) if each is not type(value)])
+    return None
+
+
+def _short(value: Any) -> object:
+    if len(value) <= LARGE:
+        return value
+    return sha256(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value).digest()
+
+
+def _by_content(pair: tuple[Any, Any]) -> bytes:
+    try:
+        return canonical(pair[0])
+    except EncodingError:
+        return b""
+
+
+@kept_for_a_round
+def _says_how(cls: type) -> bool:
+    """Return whether a class itself says how its objects are pickled."""
+    if cls in copyreg.dispatch_table:
+        return True
+    names = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
+    return any(name in vars(each) for each in cls.__mro__ if each is not object for name in names)
+
+
+def _reduced(value: Any) -> Parts | None:
+    if isinstance(value, Mapping | AbstractSet) and hides(type(value)):
+        # The order of these containers follows the hashes, which differ in each process.
+        entries = list(value.items()) if isinstance(value, Mapping) else [(each, None) for each in value]
+        return Parts(tokens("unordered"), [("entry", each) for each in sorted(entries, key=_by_content)])
+    if hasattr(type(value), "nbytes") and (type(value).__module__.startswith("torch") or value.nbytes > LARGEST):
+        return None
+    reduce = copyreg.dispatch_table.get(type(value))
+    if reduce is not None and str(reduce.__module__).partition(".")[0] not in sys.stdlib_module_names:
+        return None  # the function may be the user's
+    try:
+        said = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+    except Exception:
+        return None
+    if isinstance(said, str):
+        return Parts(tokens("named", said), [])
+    made = tokens("reduced", module_name(said[0]), str(getattr(said[0], "__qualname__", "")))
+    pairs = zip(("of", "state", "items", "pairs"), said[1:], strict=False)
+    held = [(label, list(each) if hasattr(each, "__next__") else each) for label, each in pairs]
+    return Parts(made, [(label, each) for label, each in held if each is not None])

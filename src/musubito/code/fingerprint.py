@@ -1,0 +1,380 @@
+"""Compute the code fingerprint: one digest of a step's function and all that it reaches.
+
+A `CodeTracker` is kept with a step, and `current()` is asked at each call. The closure (`musubito.code.reachability`)
+is walked once. The walk also returns a check, generated as code: nothing that was walked has been bound, replaced or
+changed since. While the check holds, the kept fingerprint is returned. Otherwise the closure is walked again. So these
+count at the next call: a helper defined again in a notebook cell, a patched attribute, a prompt dictionary changed in
+place. A call in between costs a fraction of a microsecond.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
+from hashlib import sha256
+from types import FunctionType, MethodType
+from typing import Any
+
+from musubito.code.describers.functions import module_of, script_of
+from musubito.code.describers.object_policies import may_remember
+from musubito.code.graph_record import ATOMS, contents, fields_of
+from musubito.code.installed_packages import parts_of_packages
+from musubito.code.ownership import Owner, Owners
+from musubito.code.reachability import CodePart, ReachableCode, reach
+from musubito.code.state.own_changes import Changes, ObservedRun, settle_open_runs
+from musubito.code.syntax.ast_digest import normalised_bytecode, tokens
+from musubito.code.syntax.source import statement_of
+from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.errors import CodeError, MusubitoError, warn
+from musubito.values.class_instances import lies_in_its_module
+from musubito.values.class_names import SCRIPT, Ambiguous, find_module, qualified_name
+from musubito.values.redaction import without_secrets_in
+
+__all__ = [
+    "CodePart",
+    "CodeTracker",
+    "Fingerprint",
+    "classes_at_hand",
+    "code_of_classes",
+    "fingerprints_of_classes",
+    "parts_that_differ",
+    "shown_source",
+    "told_apart",
+]
+
+ATTEMPTS = 5
+"""Number of further walks while other threads change what was walked."""
+MOST_CLASSES = 1024
+"""Number of classes whose trackers are kept."""
+DEPTH = 4
+"""Levels at which functions are looked for in the things that a function is bound to."""
+CODE = (FunctionType, MethodType, partial)
+"""Types of the callables that tell one function from another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The description of a function and all that it reaches.
+
+    - `digest` is the same in every process that reaches the same code and constants.
+    - `parts` are the things that were reached.
+    - `untracked` are the things that count by their type alone.
+    - `state` does not count: the step's own runs have changed it, or add to it without reading it.
+    - `classes` are the classes that may rebuild results, by module and qualified name.
+    - `reached` are the user's classes that the code reaches. Classes of one name are in the order in which the code
+      reaches them.
+    - `steps` are the names of the steps that the code reaches.
+    - `met` are the objects that may remember what was done with them (see `register_policy`).
+    - `others` are the packages whose things the code reaches and that count by name.
+    - `unrepeatable` are the code's own requests whose answer differs each time: the clock, random numbers, ids. The
+      requests of the steps that the code reaches are not among them.
+    """
+
+    digest: bytes
+    parts: tuple[CodePart, ...]
+    untracked: tuple[str, ...]
+    state: tuple[str, ...]
+    classes: Mapping[tuple[str, str], type]
+    reached: Mapping[tuple[str, str], tuple[type, ...]]
+    steps: frozenset[str]
+    met: tuple[Any, ...]
+    others: frozenset[str]
+    unseen: tuple[str, ...] = ()
+    unrepeatable: tuple[Unrepeatable, ...] = ()
+    modules: frozenset[str] = frozenset()
+    """The full names of the modules of other packages that the code names, and of their attributes."""
+    packages: str | None = None
+    """The choice of installed packages that count (see `StepConfiguration`)."""
+    words: frozenset[str] = frozenset()
+    """The words that the user's reached functions, constants and classes mention."""
+    kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
+    """The changes of state that the digest leaves out."""
+
+    def sources(self) -> Iterator[dict[Any, Any]]:
+        """Yield, for each state that does not count, what the runs that left it have read (see `OwnChange`)."""
+        for changes, key in self.kept:
+            change = changes.by_key.get(key)
+            if change is not None:
+                yield change.sources
+
+
+def shown_source(part: CodePart) -> str | None:
+    """Return the text of a part as it is stored and shown: without secrets, as far as they can be recognised."""
+    return None if part.source is None else without_secrets_in(part.source)
+
+
+class CodeTracker:
+    """Keeps the fingerprint of one function and notices when it is no longer true.
+
+    - `owner` is the receiver's class if the function is a method. Then the members that it reaches through its first
+      parameter count too.
+    - `module` is the module from which it is judged whose code is the user's. By default it is the function's own.
+    - `step` is the step's name. With the step's code it tells the step's own runs from those of other steps.
+    - `packages` is explained at `StepConfiguration`.
+    - `released` are modules of released packages that the step runs as its own. Such modules count by version and
+      contents.
+
+    Nothing is read before the first call of `current()`.
+    """
+
+    __slots__ = ("_held", "_module", "_owner", "_released", "_step", "_whose", "function", "packages")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        owner: type | None = None,
+        module: str | None = None,
+        step: str = "",
+        packages: str | None = None,
+        released: Collection[str] = (),
+    ) -> None:
+        self.function = function
+        self.packages = packages
+        self._released = released
+        self._owner = owner
+        self._module = module
+        self._step = step
+        self._whose: str | None = None
+        self._held: tuple[Callable[[], bool], Fingerprint, ReachableCode] | None = None
+
+    def current(self) -> Fingerprint:
+        """Return the present fingerprint, or raise `CodeError`.
+
+        The call is cheap while nothing has changed, and safe from any thread.
+        """
+        held = self._held
+        if held is not None and held[0]():
+            return held[1]
+        return self._renew()
+
+    def begin(self) -> ObservedRun:
+        """Observe a run of the function that begins now: what it has changed by its end is its own state."""
+        held = self._held
+        if held is None:
+            self._renew()
+            held = self._held
+        assert held is not None  # noqa: S101 - `_renew` sets it, or raises
+        return ObservedRun(self._name(), held[2].unchanged, held[2].observations, held[2].limits)
+
+    def statements(self) -> tuple[str, ...]:
+        """Return the source statements of functions that another process finds in no module.
+
+        That process passes them to `register_source_text`. It is sent only the code of these functions. The methods of
+        classes whose instances it may be given are among them.
+        """
+        closure = self._reached()
+        if closure is None:
+            return ()
+        reached = (_tracker_of(cls)._reached() for cls in dict.fromkeys(_sent(closure.classes.values())))
+        functions = (function for each in (closure, *reached) if each is not None for function in each.functions)
+        found = (None if _is_of_a_module(each) else statement_of(each.__code__, script_of(each)) for each in functions)
+        return tuple(dict.fromkeys(each for each in found if each is not None))
+
+    def _reached(self) -> ReachableCode | None:
+        try:
+            self.current()
+        except MusubitoError:
+            return None  # its first call will say why
+        return None if self._held is None else self._held[2]
+
+    def _renew(self) -> Fingerprint:
+        """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
+        try:
+            closure = self._reach()
+            for _ in range(ATTEMPTS):
+                if closure.unchanged():
+                    break
+                closure = self._reach()  # another thread changed something meanwhile
+            packages, unread = parts_of_packages(closure.modules, self.packages, self._released)
+        except MusubitoError:
+            raise
+        except Exception as error:
+            raise CodeError(getattr(self.function, "__qualname__", type(self.function).__qualname__), error) from error
+        fingerprint = Fingerprint(
+            _with_packages(closure.digest, packages),
+            (*closure.parts, *packages),
+            tuple(sorted((*closure.untracked, *unread))),
+            closure.state,
+            closure.classes,
+            closure.reached,
+            closure.steps,
+            tuple(filter(may_remember, closure.met)),
+            closure.others,
+            closure.unseen,
+            closure.unrepeatable,
+            closure.modules,
+            self.packages,
+            closure.words,
+            tuple(closure.kept),
+        )
+        self._held = closure.unchanged, fingerprint, closure
+        _warn_of_unidentified(self.function, closure.unidentified)
+        return fingerprint
+
+    def _name(self) -> str:
+        """Return the text that tells this step's runs from those of other steps."""
+        if self._whose is None:
+            self._whose = f"{self._step} {told_by_code(self.function)}"
+        return self._whose
+
+    def _reach(self) -> ReachableCode:
+        settle_open_runs()
+        return reach(self.function, self._owner, self._module, self._name(), released=self._released)
+
+
+def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:
+    """Return the names of the parts that differ between two fingerprints of a function."""
+    parts = [{part.name: part.digest for part in each.parts} for each in (before, after)]
+    names = dict.fromkeys(name for each in parts for name in each)
+    return tuple(name for name in names if parts[0].get(name) != parts[1].get(name))
+
+
+def told_by_code(value: Any, depth: int = 0) -> str:
+    """Return what tells a function from others of its name: its code, and functions and constants that it is bound to.
+
+    It is the same for a function that the same code makes again.
+    """
+    if depth > DEPTH:
+        return ""
+    parts: list[Any] = [type(value).__qualname__]
+    inner: Iterable[Any] = ()
+    if isinstance(value, FunctionType):
+        parts += [value.__module__, value.__qualname__, normalised_bytecode(value.__code__)]
+        inner = map(contents, value.__closure__ or ())
+    elif isinstance(value, partial):
+        inner = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, MethodType):
+        inner = (value.__func__, value.__self__)
+    elif isinstance(value, list | tuple):
+        inner = value
+    elif type(value) in ATOMS:
+        parts.append(value)
+    else:
+        inner = (each for each in (fields_of(value) or {}).values() if isinstance(each, CODE))
+    return sha256(tokens(*parts, *(told_by_code(each, depth + 1) for each in inner))).hexdigest()[:16]
+
+
+def _with_packages(digest: bytes, packages: Sequence[CodePart]) -> bytes:
+    if not packages:
+        return digest
+    return sha256(b"packages" + digest + b"".join(package.digest for package in packages)).digest()
+
+
+_warned: set[str] = set()
+"""The texts of the warnings that were given."""
+
+
+def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[str]) -> None:
+    """Warn once for each step and each thing that it reaches, if the thing is data of which only the type is known."""
+    # An object is not asked for a name: it may make one, or run code of its class.
+    step = function.__qualname__ if isinstance(function, FunctionType | type) else type(function).__qualname__
+    for each in unidentified:
+        text = (
+            f"{step}: what it reaches as {each} counts by its type alone: if it holds something else, stored results "
+            "are replayed all the same. Hold the plain data that it is made of instead, or pass that as an argument."
+        )
+        if text not in _warned:
+            _warned.add(text)
+            warn(text)
+
+
+def _is_of_a_module(function: FunctionType) -> bool:
+    name = module_of(function)
+    found: Any = find_module(name)
+    for each in function.__qualname__.split("."):
+        found = getattr(found, each, None)
+    return name != SCRIPT and found is not None and getattr(found, "__wrapped__", found) is function
+
+
+_origins = cache(Owners)
+"""Tells whose code a thing is, seen from a module."""
+
+
+@lru_cache(MOST_CLASSES)
+def _tracker_of(cls: type, packages: str | None = None) -> CodeTracker:
+    return CodeTracker(cls, packages=packages)
+
+
+def _sent(classes: Iterable[type]) -> Iterator[type]:
+    """Yield the user's classes that are sent to another process, since it finds them in no module.
+
+    The script's classes are among them: an instance of any of them may be an argument.
+    """
+    whose, script = _origins(SCRIPT), find_module(SCRIPT)
+    for cls in (*classes, *(() if script is None else vars(script).values())):
+        if not isinstance(cls, type) or whose.of_class(cls) is not Owner.USER:
+            continue
+        if qualified_name(cls)[0] == SCRIPT or not lies_in_its_module(cls):
+            yield cls
+
+
+def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fingerprint]:
+    """Return the fingerprints of the user's classes among these, for a step of the module `seen_from`.
+
+    A step that is given an instance may call its methods without ever naming its class.
+    """
+    return _fingerprints(_of_the_user(classes, seen_from))
+
+
+def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint | None = None) -> bytes:
+    """Return the fingerprints of these classes as one; empty without a class of the user's.
+
+    `code`: the step's fingerprint, which may know other classes of the same names.
+    """
+    mine = _of_the_user(classes, seen_from)
+    fingerprints = _fingerprints(mine, None if code is None else code.packages)
+    digests = b"".join(fingerprint.digest for fingerprint in fingerprints)
+    return digests + _told_apart(mine, fingerprints if code is None else [code, *fingerprints])
+
+
+def told_apart(classes: Iterable[type], seen_from: str, codes: Sequence[Fingerprint]) -> bytes:
+    """Return bytes that tell these classes from others of the same names that these codes reach.
+
+    The bytes are empty if the codes reach no such class. Two classes of one name may be the same in all else. So are
+    local classes that were made twice, and classes that were nested in others in the process that they came from.
+    """
+    return _told_apart(_of_the_user(classes, seen_from), codes)
+
+
+def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
+    named: dict[tuple[str, str], type] = {}
+    for cls in classes:
+        if named.setdefault(qualified_name(cls), cls) is not cls:
+            return uuid.uuid4().bytes  # it is not known of which of the two classes an instance is
+    found: list[bytes] = []
+    for name, cls in named.items():
+        for code in codes:
+            alike = code.reached.get(name)
+            if alike is not None and (len(alike) > 1 or alike[0] is not cls):
+                every = dict.fromkeys(id(each) for code in codes for each in code.reached.get(name, ()))
+                found.append(tokens(*name, [*every, id(cls)].index(id(cls))))
+                break
+    return b"".join(sorted(found))
+
+
+def _of_the_user(classes: Iterable[type], seen_from: str) -> list[type]:
+    whose = _origins(seen_from)
+    return [cls for cls in classes if whose.of_class(cls) is Owner.USER]
+
+
+def _fingerprints(classes: Iterable[type], packages: str | None = None) -> list[Fingerprint]:
+    found: dict[bytes, Fingerprint] = {}
+    for cls in classes:
+        fingerprint = _tracker_of(cls, packages).current()
+        found[fingerprint.digest] = fingerprint
+    return [found[digest] for digest in sorted(found)]
+
+
+def classes_at_hand(code: Fingerprint, given: Collection[type]) -> Mapping[tuple[str, str], type]:
+    """Return the classes that may rebuild a result of this code, if it was given instances of `given`.
+
+    A step may return its arguments, and what they hold.
+    """
+    at_hand = dict(code.classes)
+    for cls in given:
+        name = qualified_name(cls)
+        at_hand[name] = cls if at_hand.get(name, cls) is cls else Ambiguous
+    return at_hand if given else code.classes

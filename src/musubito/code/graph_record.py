@@ -1,0 +1,71 @@
+"""Define the record of a reached thing, and look at things without running their code."""
+
+from __future__ import annotations
+
+from types import CellType, EllipsisType, MemberDescriptorType
+from typing import Any, NamedTuple
+
+from musubito.model import StepDefinition
+
+__all__ = ["ABSENT", "ATOMS", "GraphRecord", "contents", "fields_of", "slot_of", "static", "step_of"]
+
+ABSENT: Any = object()
+"""Stands for a value that is not there."""
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})
+"""Types of the constants that hold nothing and cannot change."""
+
+
+class GraphRecord(NamedTuple):
+    """A record: bytes of its own, and labelled references to what the thing reaches.
+
+    `named`: the thing counts by its name alone.
+    """
+
+    own: bytes
+    links: list[tuple[str, bytes]]
+    named: bool = False
+
+
+def static(value: Any, name: str) -> Any:
+    """Return an attribute that is really there, or ABSENT, without running a `__getattr__`."""
+    for cls in type(value).__mro__:
+        if name in vars(cls):
+            return vars(cls)[name]
+    held = fields_of(value) if not isinstance(value, type) else None
+    return ABSENT if held is None else held.get(name, ABSENT)
+
+
+def fields_of(value: Any, where: str = "__dict__") -> dict[Any, Any] | None:
+    """Return an object's `__dict__`, or another dict in which it keeps fields, or None without one."""
+    try:
+        held = object.__getattribute__(value, where)
+    except AttributeError:
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def slot_of(value: Any, name: str) -> Any:
+    """Return the value in a slot of an object, or in its class, or ABSENT, without running the object's code."""
+    member = static(value, name)
+    if isinstance(member, MemberDescriptorType):
+        try:
+            return member.__get__(value)
+        except AttributeError:
+            return ABSENT
+    return ABSENT if hasattr(type(member), "__get__") else member
+
+
+def contents(cell: CellType | None) -> Any:
+    """Return the value in a cell, or ABSENT."""
+    try:
+        return ABSENT if cell is None else cell.cell_contents
+    except ValueError:
+        return ABSENT
+
+
+def step_of(value: Any) -> StepDefinition | None:
+    """Return the definition that a step carries, or None for anything else."""
+    if static(value, "__musubito_step__") is ABSENT:
+        return None
+    step = value.__musubito_step__
+    return step if isinstance(step, StepDefinition) else None

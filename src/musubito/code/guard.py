@@ -1,0 +1,153 @@
+"""Generate a check that nothing which a walk has read was bound, replaced or changed since.
+
+Each binding is compared by `is`: so no `__eq__` of the user's is called, and an equal value of another type is noticed.
+Containers are compared item by item, again by `is`. Anything else is described again and its bytes are compared: an
+array, a frame, an object with a `__musubito_identity__()`. The check never raises: an error while it looks is a change.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from operator import is_
+from types import FunctionType, MappingProxyType
+from typing import Any
+
+from musubito.code.rebound_functions import ATTRIBUTES, LATEST, TOLD, Unchanged
+
+__all__ = ["Guard", "base_of"]
+
+CHUNK = 200
+"""Number of terms in one generated function."""
+EXACT = (dict, MappingProxyType)
+"""Mappings that can be read without their own code."""
+MAPPINGS = (OrderedDict, dict, MappingProxyType)
+"""Builtin classes of mappings. An OrderedDict comes first: it has an order of its own besides that of the dict."""
+
+
+def base_of(mapping: Any) -> Any:
+    """Return the builtin class whose methods tell what a mapping holds, in its order."""
+    return next(each for each in MAPPINGS if isinstance(mapping, each))
+
+
+class Guard:
+    """Collects conditions while the closure is walked, then becomes a function."""
+
+    __slots__ = ("_bound", "_functions", "_names", "_of_functions", "_seen", "_terms")
+
+    def __init__(self) -> None:
+        # The name lets listeners that note each read of a thing recognise that this check reads.
+        self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object(), "__name__": __name__}
+        self._names: dict[int, str] = {}
+        self._terms: list[str] = []
+        self._functions: dict[int, FunctionType] = {}
+        self._of_functions: list[str] = []
+        """Terms to check only if one of the functions was changed."""
+        self._seen: set[str] = set()
+
+    def _name(self, value: object) -> str:
+        """Return the name of a value in the check; the value is kept alive, so its id stays its own."""
+        if value is None:
+            return "None"
+        name = self._names.get(id(value))
+        if name is None:
+            name = self._names[id(value)] = f"v{len(self._names)}"
+            self._bound[name] = value
+        return name
+
+    def _term(self, term: str) -> None:
+        if term not in self._seen:
+            self._seen.add(term)
+            self._terms.append(term)
+
+    def item(self, mapping: Mapping[Any, Any], key: object, value: object) -> None:
+        """Require `mapping[key] is value`; a missing key raises, which is a change."""
+        shown = repr(key) if type(key) is str else self._name(key)
+        if type(mapping) in EXACT:
+            self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}")
+        else:  # by way of `dict`, so that a derived class neither makes a default nor runs code
+            self._term(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}")
+
+    def absent(self, mapping: Mapping[str, Any], key: str) -> None:
+        """Require that `mapping` has no such key."""
+        self._term(f"{key!r} not in {self._name(mapping)}")
+
+    def attribute(self, thing: object, name: str, value: object) -> None:
+        """Require `thing.name is value`."""
+        if TOLD and type(thing) is FunctionType and name in ATTRIBUTES:
+            self._functions[id(thing)] = thing
+            self._of_functions.append(f"{self._name(thing)}.{name} is {self._name(value)}")
+            return
+        self._term(f"{self._name(thing)}.{name} is {self._name(value)}")
+
+    def kind(self, thing: object, cls: type) -> None:
+        """Require `type(thing) is cls`, whatever class the thing claims."""
+        self._term(f"type({self._name(thing)}) is {self._name(cls)}")
+
+    def kind_of_item(self, mapping: Mapping[str, Any], key: str, cls: type) -> None:
+        """Require `type(mapping[key]) is cls`; a missing key raises, which is a change."""
+        self._term(f"type({self._name(mapping)}[{key!r}]) is {self._name(cls)}")
+
+    def items(self, container: Any, base: type[Any], values: tuple[object, ...]) -> None:
+        """Require that a sequence, or an unchanged set, holds exactly these values in this order.
+
+        `base` is the builtin type of the container.
+        """
+        name = self._name(container)
+        if type(container) is list and len(values) <= 4:
+            self._term(f"len({name}) == {len(values)}")
+            for number, value in enumerate(values):
+                self._term(f"{name}[{number}] is {self._name(value)}")
+            return
+        count, items = f"len({name})", name
+        if type(container) is not base:
+            count, items = f"{self._name(base.__len__)}({name})", f"{self._name(base.__iter__)}({name})"
+        self._term(f"{count} == {len(values)} and all(map(is_, {items}, {self._name(values)}))")
+
+    def mapping(self, container: Any, keys: tuple[object, ...], values: tuple[object, ...]) -> None:
+        """Require that a mapping holds exactly these keys, with these values."""
+        name = self._name(container)
+        if type(container) in EXACT and len(keys) <= 12 and all(type(key) is str for key in keys):
+            self._term(f"len({name}) == {len(keys)}")
+            for key, value in zip(keys, values, strict=True):
+                self.item(container, key, value)
+            return
+        held, items, base = name, f"{name}.values()", base_of(container)
+        if type(container) is not base:
+            held, items = f"{self._name(base.keys)}({name})", f"{self._name(base.values)}({name})"
+        self._term(f"len({held}) == {len(keys)}")
+        self._term(f"all(map(is_, {held}, {self._name(keys)}))")
+        self._term(f"all(map(is_, {items}, {self._name(values)}))")
+
+    def within(self, container: Any, keys: Iterable[object]) -> None:
+        """Require that a mapping holds no other keys than these."""
+        self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
+
+    def same(self, describe: Callable[[], object], said: object) -> None:
+        """Require that `describe()` still returns the same."""
+        self._term(f"{self._name(describe)}() == {self._name(said)}")
+
+    def build(self) -> Callable[[], bool]:
+        """Return the check: a function that returns whether all conditions still hold."""
+        if self._of_functions:
+            look = Guard()
+            look._bound, look._terms = dict(self._bound), list(dict.fromkeys(self._of_functions))
+            name = self._name(Unchanged([*self._functions.values()], look.build))
+            self._term(f"({self._name(LATEST)}[0] is {name}.since or {name}())")
+        chunks = [self._terms[start : start + CHUNK] for start in range(0, len(self._terms), CHUNK)]
+        lines: list[str] = []
+        for number, chunk in enumerate(chunks):
+            lines += [f"def c{number}():", f"    return {' and '.join(chunk)}"]
+        called = " and ".join(f"c{number}()" for number in range(len(chunks)))
+        if len(chunks) == 1:
+            lines, called = [], " and ".join(chunks[0])
+        lines += [
+            "def check():",
+            "    try:",
+            f"        return {called or True}",
+            "    except Exception:",
+            "        return False",
+        ]
+        exec(compile("\n".join(lines), "<musubito: what a step reaches>", "exec"), self._bound)  # noqa: S102 - of our own text only
+        check: Callable[[], bool] = self._bound["check"]
+        return check

@@ -1,0 +1,350 @@
+"""Count installed packages by version and contents, as parts of the code that names them.
+
+Code of other packages counts by name. A package that was built from a folder, an archive or a repository is edited like
+the user's own code and may keep its version. So it counts by its version and by the contents of its files. A release of
+a package index never changes under its version, and most upgrades of a client library change no answer. So a release
+counts only if a step asks for it (`StepConfiguration.packages`).
+
+Nothing is imported here. The package of a loaded module is looked up once, since an upgrade on disk does not change
+loaded code.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator
+from functools import cached_property, lru_cache
+from hashlib import sha256
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any, Final, NamedTuple
+
+from musubito.code.ownership import Owner, Owners
+from musubito.code.reachability import CodePart
+from musubito.code.syntax.ast_digest import tokens
+from musubito.errors import LOGGER
+from musubito.values.own_names import is_own
+
+__all__ = ["is_released", "parts_of_packages"]
+
+WHOLE: Final = 1_000_000
+"""Bytes up to which a file that no RECORD describes counts by its contents; a larger one counts by size and mtime."""
+SYSTEMS: Final = ("conda",)
+"""Installers of releases that yet leave a `direct_url.json`: it names the folder of the channel's builder."""
+BYTECODE: Final = (".pyc", ".pyo")
+"""Endings of files with bytecode."""
+_JUDGE: Final = Owners("")
+"""Tells whether a module is another package's."""
+
+
+class _Place(NamedTuple):
+    """The place of a module: the folder that it is imported from, and its file or archive below that folder."""
+
+    site: str
+    file: str
+
+
+class _Package:
+    """An installed package; each fact about it is read once."""
+
+    def __init__(self, unit: str, info: str | None) -> None:
+        """Make a package from its top-level folder or file `unit` and its metadata `info`, if it has any.
+
+        `unit` matters only if no RECORD lists the files.
+        """
+        self._unit = unit
+        self._info = info
+
+    @cached_property
+    def _headers(self) -> dict[str, list[str]]:
+        headers: dict[str, list[str]] = {}
+        for name in ("METADATA", "PKG-INFO", ""):
+            path = os.path.join(self._info or "", name).rstrip(os.sep)
+            if self._info is None or not os.path.isfile(path):
+                continue
+            with open(path, encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    if not line.strip():
+                        break
+                    key, _, value = line.partition(":")
+                    headers.setdefault(key.lower(), []).append(value.strip())
+            break
+        return headers
+
+    @cached_property
+    def name(self) -> str:
+        """Return the name under which the package is installed."""
+        usual = os.path.basename(self._info or self._unit).partition("-" if self._info else ".")[0]
+        return self._headers.get("name", [usual])[0]
+
+    @cached_property
+    def is_release(self) -> bool:
+        """Return whether the package is a release of an index or of the system, as far as the metadata tell."""
+        if self._info is None:
+            return False
+        installer = _text(os.path.join(self._info, "INSTALLER")).strip()
+        if installer in SYSTEMS:
+            return True
+        if not installer:
+            return os.path.basename(os.path.dirname(self._info)) == "dist-packages"  # Debian's own
+        if os.path.exists(os.path.join(self._info, "direct_url.json")):
+            return False
+        # PyPI takes neither a private classifier nor a local version.
+        private = any(each.startswith("Private ::") for each in self._headers.get("classifier", ()))
+        return not private and "+" not in self._headers.get("version", ["+"])[0]
+
+    @cached_property
+    def part(self) -> CodePart:
+        """Return the package as a part of the code that names it; raise OSError if its files cannot be read."""
+        files = sorted(self._recorded() or _digested(self._unit))
+        content = sha256("".join(f"{path}\0{digest}\0" for path, digest in files).encode("utf-8", "surrogateescape"))
+        version = self._headers.get("version", [""])[0]
+        digest = sha256(tokens(self.name, version, content.digest())).digest()
+        text = f"{self.name} {version or 'without metadata'} (contents {content.hexdigest()[:12]})"
+        return CodePart(f"package {self.name}", digest, text)
+
+    def _recorded(self) -> list[tuple[str, str]]:
+        """Return each file with the hash that RECORD has of it.
+
+        Files that differ between equal installs are left out: bytecode, scripts (they name the interpreter) and
+        metadata (they name the place of installation).
+        """
+        if self._info is None or not (record := _text(os.path.join(self._info, "RECORD"))):
+            return []
+        site, own = os.path.split(self._info)
+        found: list[tuple[str, str]] = []
+        for path, digest, *_ in filter(None, csv.reader(record.splitlines())):
+            outside = path.startswith((f"{own}/", "../")) or os.path.isabs(path)
+            if outside or path.endswith(BYTECODE):
+                continue
+            file = os.path.join(site, path)
+            found.append((path, digest or (_digest_of(file) if os.path.isfile(file) else "absent")))
+        return found
+
+
+def is_released(module: str) -> bool:
+    """Return whether a module's package is a release of an index; raise OSError if that cannot be read."""
+    packages = _Search().packages_of(module)
+    return bool(packages) and all(package.is_release for package in packages)
+
+
+def parts_of_packages(
+    modules: Collection[str], choice: str | None, run: Collection[str] = ()
+) -> tuple[list[CodePart], list[str]]:
+    """Return the installed packages of these modules that count, as parts of code, and what of them cannot be read.
+
+    `choice` is explained at `StepConfiguration.packages`. `run` are modules that the step runs as its own: releases of
+    them count.
+    """
+    if choice == "ignore":
+        return [], []
+    search = _Search()
+    parts: set[CodePart] = set()
+    unread: set[str] = set()
+    for module in {*modules, *run}:
+        try:
+            counts = choice == "version" or module in run
+            parts.update(each.part for each in search.packages_of(module) if counts or not each.is_release)
+        except OSError as error:
+            unread.add(f"the package of {module}: cannot be read ({type(error).__name__})")
+    return sorted(parts, key=lambda part: (part.name, part.digest)), sorted(unread)
+
+
+_LOADED: Final[dict[str, tuple[Any, tuple[_Package, ...]]]] = {}
+"""The packages of loaded modules by the modules' names, each with the module's spec, which a reload replaces."""
+
+
+class _Search:
+    """Looks up the packages of modules; what it reads for one module serves the next."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, bytes] = {}
+        self._packages: dict[tuple[str, str | None], _Package] = {}
+        self._hints: dict[tuple[str, str], list[str]] = {}
+
+    def packages_of(self, module: str) -> tuple[_Package, ...]:
+        """Return the packages that installed this module, or the nearest module around it.
+
+        There is one package, unless metadata of an earlier version were left.
+        """
+        loaded = sys.modules.get(module)
+        spec = None if loaded is None else (getattr(loaded, "__spec__", None) or loaded)
+        known = _LOADED.get(module)
+        if spec is not None and known is not None and known[0] is spec:
+            return known[1]
+        found = self._find(module)
+        if spec is not None:
+            _LOADED[module] = spec, found
+        return found
+
+    def _find(self, module: str) -> tuple[_Package, ...]:
+        top = module.partition(".")[0]
+        if is_own(module) or top in sys.stdlib_module_names:
+            return ()
+        place = _place_of(module)
+        if place is None or _JUDGE.of_name(module, place.file) is not Owner.OTHER:
+            return ()
+        unit = _unit_of(place)
+        if not os.path.isdir(place.site):
+            return (self._package(unit),)
+        infos = self._infos(place.site, module, place.file)
+        if not infos and (infos := self._infos(place.site, module, os.path.join(unit, "__init__.py"))):
+            unit = place.file  # a module that was put among the files of that package
+            return (self._package(unit), *(self._package(unit, info) for info in infos))
+        return tuple(self._package(unit, info) for info in infos) or (self._package(unit),)
+
+    def _package(self, unit: str, info: str | None = None) -> _Package:
+        if info is not None and self._record(info):
+            return _recorded_by(info, _state_of(os.path.join(info, "RECORD")))
+        return self._packages.setdefault((unit, info), _Package(unit, info))
+
+    def _infos(self, site: str, module: str, path: str) -> list[str]:
+        """Return the metadata of the packages that installed the file at `path`."""
+        file = os.path.relpath(path, site).replace(os.sep, "/")
+        names = module.split(".")
+        all_of_them = _metadata_in(site, _state_of(site))
+        likely = [*self._hints.get((site, names[0]), ())]
+        for count in range(len(names), 0, -1):  # google.cloud.storage is of google-cloud-storage
+            likely += all_of_them.get(_normal("_".join(names[:count])), ())
+        owners = [info for info in dict.fromkeys(likely) if self._installed(info, file)]
+        if not owners:
+            rest = (info for infos in all_of_them.values() for info in infos)
+            owners = [info for info in rest if info not in likely and self._installed(info, file)]
+        self._hints[site, names[0]] = list(dict.fromkeys((*self._hints.get((site, names[0]), ()), *owners)))
+        return owners
+
+    def _installed(self, info: str, file: str) -> bool:
+        """Return whether the package with these metadata installed the file.
+
+        Metadata without a RECORD name only the package's top-level modules.
+        """
+        if record := self._record(info):
+            return b"\n%s," % file.encode() in record
+        named = _text(os.path.join(info, "top_level.txt")).split() or [_name_in(info)]
+        return re.split(r"[/.]", file)[0] in named
+
+    def _record(self, info: str) -> bytes:
+        record = self._records.get(info)
+        if record is None:
+            text = _bytes(os.path.join(info, "RECORD"))
+            record = self._records[info] = b"\n" + text if text else b""
+        return record
+
+
+def _place_of(module: str) -> _Place | None:
+    """Return where a module lies, or the nearest module around it that exists; None without a file."""
+    loaded = sys.modules.get(module)
+    if loaded is not None and getattr(loaded, "__name__", None) == module:
+        return _place_in(_spec_of(module))
+    top, *rest = module.split(".")
+    spec = _spec_of(top)
+    for name in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            break
+        inner = PathFinder.find_spec(f"{spec.name}.{name}", [*spec.submodule_search_locations])
+        if inner is None:
+            break
+        spec = inner
+    return _place_in(spec)
+
+
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Return the spec of a module that is loaded, or is at the top of its package."""
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        try:
+            return importlib.util.find_spec(module)
+        except Exception as error:  # the finder may be the user's; the import would fail in the same way
+            LOGGER.debug("%s cannot be looked for: %r", module, error)
+            return None
+    spec = getattr(loaded, "__spec__", None)
+    if isinstance(spec, ModuleSpec):
+        return spec
+    return importlib.util.spec_from_file_location(module, getattr(loaded, "__file__", None))
+
+
+def _place_in(spec: ModuleSpec | None) -> _Place | None:
+    if spec is None or not spec.has_location or spec.origin is None:
+        return None  # built in, or a namespace, which belongs to no package
+    file = os.path.abspath(spec.origin)
+    site = os.path.dirname(file)
+    for _ in range(spec.name.count(".") + (spec.submodule_search_locations is not None)):
+        site = os.path.dirname(site)
+    return _Place(site, file)
+
+
+def _unit_of(place: _Place) -> str:
+    """Return a module's top-level folder or file: the first below the site that is no namespace."""
+    unit = place.site
+    if not os.path.isdir(unit):
+        return unit  # an archive
+    for part in os.path.relpath(place.file, place.site).split(os.sep):
+        unit = os.path.join(unit, part)
+        if any(os.path.exists(os.path.join(unit, f"__init__{suffix}")) for suffix in (".py", ".pyc")):
+            break
+    return unit
+
+
+@lru_cache(1024)
+def _recorded_by(info: str, _state: tuple[int, ...]) -> _Package:
+    """Return the one package for all its modules, as long as its RECORD stays the same."""
+    return _Package("", info)
+
+
+@lru_cache(64)
+def _metadata_in(site: str, _state: tuple[int, ...]) -> dict[str, list[str]]:
+    """Return the metadata in a folder, by the normal names of packages."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(site)):
+        if name.endswith((".dist-info", ".egg-info")):
+            found.setdefault(_normal(_name_in(name)), []).append(os.path.join(site, name))
+    return found
+
+
+def _name_in(info: str) -> str:
+    return re.split(r"-|\.egg-info$|\.dist-info$", os.path.basename(info))[0]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "_", name).lower()
+
+
+def _state_of(path: str) -> tuple[int, ...]:
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _digested(unit: str) -> Iterator[tuple[str, str]]:
+    """Yield each file of a package that no RECORD describes, with a digest."""
+    if not os.path.isdir(unit):
+        yield os.path.basename(unit), _digest_of(unit)
+    for folder, folders, files in os.walk(unit):
+        folders[:] = [each for each in folders if each != "__pycache__"]
+        for name in files:
+            if name.endswith(BYTECODE) and f"{os.path.splitext(name)[0]}.py" in files:
+                continue
+            path = os.path.join(folder, name)
+            yield os.path.relpath(path, unit).replace(os.sep, "/"), _digest_of(path)
+
+
+def _digest_of(file: str) -> str:
+    found = os.stat(file)
+    if found.st_size > WHOLE:
+        return f"{found.st_size} bytes of {found.st_mtime_ns}"
+    return sha256(_bytes(file)).hexdigest()
+
+
+def _bytes(path: str) -> bytes:
+    """Return the contents of a file; empty if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+
+
+def _text(path: str) -> str:
+    return _bytes(path).decode("utf-8", "replace")

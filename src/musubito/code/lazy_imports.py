@@ -1,0 +1,67 @@
+"""Import the modules that a function imports while it runs.
+
+The user's own modules are imported when they are looked at, as the function would import them. Otherwise an edit of
+them would go unseen until then. Modules of others are never imported here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from musubito.code.graph_record import ABSENT
+from musubito.code.ownership import Owner
+
+if TYPE_CHECKING:
+    from musubito.code.reachability import ReachabilityWalk
+
+__all__ = ["absolute", "imported", "lazy_attribute"]
+
+
+def absolute(name: str, function: FunctionType) -> str:
+    """Return the full name of a module that `function` imports by a name that may be relative."""
+    if not name.startswith("."):
+        return name
+    package = function.__globals__.get("__package__")
+    if not isinstance(package, str):
+        package = str(function.__globals__.get("__name__", "")).rpartition(".")[0]
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return name  # beyond the top: the import would fail in the same way
+
+
+def imported(walk: ReachabilityWalk, name: str) -> ModuleType | None:
+    """Return the module, and import it now if it is the user's.
+
+    Return None if there is no such module, or if another package's is not imported yet.
+    """
+    found = sys.modules.get(name)
+    if found is not None:
+        return found
+    walk.guard.absent(sys.modules, name)
+    top = name.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+        if spec is None or walk.origins.of_name(top, spec.origin) is not Owner.USER:
+            return None
+        return importlib.import_module(name)
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the module would fail in the function too, which may expect that
+        walk.not_found(name, error)
+        return None
+
+
+def lazy_attribute(walk: ReachabilityWalk, module: ModuleType, attribute: str) -> Any:
+    """Return an attribute that a module of the user's makes on demand (PEP 562), or a submodule, or ABSENT."""
+    try:
+        found = getattr(module, attribute)
+    except Exception:
+        return (imported(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None) or ABSENT
+    walk.guard.same(lambda: getattr(module, attribute) is found, True)
+    return found

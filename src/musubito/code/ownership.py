@@ -1,0 +1,220 @@
+"""Tell whose code it is: the user's, the standard library's, another package's, or Musubito's own.
+
+User code is everything outside the standard library and site-packages. Every module of the step's own top-level package
+and of every editable install is user code too, wherever it lies. Code without a file (a notebook cell, `exec`) is user
+code, unless its module belongs to a package or the standard library. Musubito is never user code.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import site
+import sys
+import sysconfig
+import types
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from musubito.code.round_cache import kept_for_a_round
+from musubito.values.class_names import SCRIPT, canonical_module, find_module
+from musubito.values.own_names import is_own, recorded_as
+
+__all__ = ["Owner", "Owners", "counted_name", "home_of", "module_name"]
+
+SITE = frozenset({"site-packages", "dist-packages"})
+"""Names of folders that hold installed packages."""
+
+
+class Owner(Enum):
+    """The owner of code."""
+
+    USER = "user"
+    STDLIB = "standard library"
+    OTHER = "other package"
+
+
+class Owners:
+    """Tells whose code a thing is, seen from a step of the module `own`, or of several modules separated by blanks."""
+
+    __slots__ = ("_known", "own")
+
+    def __init__(self, own: str) -> None:
+        self.own = frozenset(canonical_module(module).partition(".")[0] for module in own.split())
+        self._known: dict[tuple[str, str | None], Owner] = {}
+
+    def of_function(self, function: FunctionType) -> Owner:
+        """Return the origin of a function, by the place where its code was compiled.
+
+        The names that `functools.wraps` copied to the function do not count.
+        """
+        name = function.__globals__.get("__name__")
+        return self._of(canonical_module(name) if isinstance(name, str) else "", function.__code__.co_filename)
+
+    @kept_for_a_round
+    def of_class(self, cls: type) -> Owner:
+        """Return the origin of a class, by the module that it states.
+
+        Classes that `types` makes for others state `types` as their module: they are the user's.
+        """
+        name = module_name(cls)
+        if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
+            return Owner.USER
+        return self._of(name, _file_of(name))
+
+    def of_module(self, module: ModuleType) -> Owner:
+        """Return the origin of a module, by the file that it was loaded from."""
+        return self._of(canonical_module(module.__name__), _file_of_module(module))
+
+    def of_name(self, name: str, file: str | None) -> Owner:
+        """Return the origin of a module, loaded or not, by its name and file."""
+        return self._of(name, file)
+
+    def _of(self, name: str, file: str | None) -> Owner:
+        key = (name, file)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._judge(name, file)
+        return known
+
+    def _judge(self, name: str, file: str | None) -> Owner:
+        top = name.partition(".")[0]
+        if is_own(name):
+            return Owner.OTHER
+        if top in self.own:
+            return Owner.USER
+        if top == SCRIPT and file is not None and file.startswith("<"):
+            return Owner.USER  # a notebook cell or an interactive prompt, whatever program runs it
+        if file is None or not os.path.isabs(file) or file.startswith("<"):
+            file = _file_of(name) or file
+        if file is None:
+            return Owner.STDLIB if top in sys.stdlib_module_names else Owner.USER
+        if file.startswith("<frozen ") or file == "built-in":
+            return Owner.STDLIB
+        if file.startswith("<"):
+            return Owner.STDLIB if top in sys.stdlib_module_names else Owner.USER
+        return _of_path(file)
+
+
+def module_name(thing: Any) -> str:
+    """Return the name under which the `__module__` of a class or function counts, or "" if it is no text."""
+    name = getattr(thing, "__module__", None)
+    return canonical_module(name) if isinstance(name, str) else ""
+
+
+def counted_name(thing: Any) -> tuple[str, str]:
+    """Return the module and qualified name under which a class, function or method of a package counts."""
+    name = getattr(thing, "__qualname__", None)
+    return recorded_as(module_name(thing), name if isinstance(name, str) else type(thing).__qualname__)
+
+
+def home_of(function: Any) -> str:
+    """Return the module from which it is judged whose code a callable reaches.
+
+    It is the module of the innermost function, since a wrapper may be another package's.
+    """
+    if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
+        return module_name(function)
+    return module_name(_innermost(function))
+
+
+def _innermost(function: Any) -> Any:
+    """Return the callable below all partial objects, bound methods and wrappers that state what they wrap."""
+    seen: set[int] = set()
+    while id(function) not in seen:
+        seen.add(id(function))
+        cls = type(function)
+        if issubclass(cls, functools.partial):
+            function = function.func
+        elif cls is types.MethodType:
+            function = function.__func__
+        elif cls is FunctionType or cls is functools._lru_cache_wrapper:
+            function = function.__dict__.get("__wrapped__", function)
+        elif not issubclass(cls, type):
+            called = next((vars(each)["__call__"] for each in cls.__mro__ if "__call__" in vars(each)), None)
+            function = called if type(called) is FunctionType else function
+    return function
+
+
+def _file_of(name: str) -> str | None:
+    module = find_module(name)
+    return None if module is None else _file_of_module(module)
+
+
+def _file_of_module(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    if isinstance(file, str):
+        # This runs in event loops, too, where a detector of blocking calls may watch.
+        return file if os.path.isabs(file) else os.path.abspath(file)
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(spec, "origin", None)
+    if isinstance(origin, str):
+        return "built-in" if origin in ("built-in", "frozen") else origin
+    paths = list(getattr(module, "__path__", ()))
+    return os.path.join(os.path.abspath(paths[0]), "__init__.py") if paths else None
+
+
+@cache
+def _of_path(file: str) -> Owner:
+    path = os.path.realpath(file)
+    if any(path.startswith(root) for root in _editable_roots()):
+        below = next(path[len(root) :] for root in _editable_roots() if path.startswith(root))
+        if SITE.isdisjoint(Path(below).parts):
+            return Owner.USER
+    for each in (file, path):
+        if not SITE.isdisjoint(Path(each).parts) or any(each.startswith(root) for root in _site_roots()):
+            return Owner.OTHER
+    if any(path.startswith(root) for root in _stdlib_roots()):
+        return Owner.STDLIB
+    return Owner.USER
+
+
+def _root(path: str) -> str:
+    return os.path.join(os.path.realpath(path), "")
+
+
+@cache
+def _stdlib_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple(
+        {_root(paths[which]) for which in ("stdlib", "platstdlib") if paths.get(which)}
+        | {_root(os.path.dirname(os.__file__))}
+    )
+
+
+@cache
+def _site_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    found = {paths[which] for which in ("purelib", "platlib") if paths.get(which)}
+    found.update(site.getsitepackages())
+    if isinstance(user := site.getusersitepackages(), str):
+        found.add(user)
+    stdlib = set(_stdlib_roots())
+    return tuple(root for root in map(_root, found) if root not in stdlib)
+
+
+@cache
+def _editable_roots() -> tuple[str, ...]:
+    """Return the folders in which editable installs have their sources (PEP 610)."""
+    roots: set[str] = set()
+    for folder in {path for path in sys.path if not SITE.isdisjoint(Path(path).parts)} | set(_site_roots()):
+        try:
+            records = list(Path(folder).glob("*.dist-info/direct_url.json"))
+        except OSError:
+            continue  # if this user may not read the folder, nothing can be imported from it
+        for record in records:
+            try:
+                said = json.loads(record.read_text("utf-8"))
+            except (OSError, ValueError):
+                continue  # an unreadable record makes no promise of an editable install
+            if isinstance(said, dict) and said.get("dir_info", {}).get("editable") and isinstance(said.get("url"), str):
+                url = urlsplit(said["url"])
+                if url.scheme == "file":
+                    roots.add(_root(url2pathname(url.path)))
+    return tuple(roots)

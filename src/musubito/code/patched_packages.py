@@ -1,0 +1,123 @@
+"""Find the user's code in packages: `httpx.Client.send = mine`, `monkeypatch.setattr(...)`.
+
+A class of a package counts by its name, and with the members that the user wrote. So does a module of a released
+package, if the step runs the module as its own.
+"""
+
+from __future__ import annotations
+
+from operator import is_
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from musubito.code.describers.mock_objects import is_mock
+from musubito.code.ownership import Owner, Owners, module_name
+from musubito.values.class_names import canonical_module, find_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from musubito.code.reachability import ReachabilityWalk
+
+__all__ = ["patches_linked", "patches_of_module_linked"]
+
+HEAP_TYPE: Final = 1 << 9
+"""The flag of classes that are made at run time, as a class statement does."""
+NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extensions"})
+"""Modules whose classes are never patched: they make classes, or are bases of them."""
+
+
+class _Searched(NamedTuple):
+    """The members of a class or module when it was searched, and the names of the user's members among them."""
+
+    own: frozenset[str]
+    held: tuple[Any, ...]
+    names: list[str]
+
+    def is_of(self, own: frozenset[str], held: tuple[Any, ...]) -> bool:
+        """Return whether a search now would find the same."""
+        return self.own == own and len(self.held) == len(held) and all(map(is_, self.held, held))
+
+
+_searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
+"""The searches that were made, by class."""
+
+
+def patches_linked(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[str, bytes]]:
+    """Return references to what the user put into a class of a package and into its bases."""
+    links = patches_of_module_linked(walk, cls.__module__)
+    for base in cls.__mro__:
+        if not base.__flags__ & HEAP_TYPE or base.__module__ in NEVER or id(base) in walk.unpatched:
+            continue
+        if walk.origins.of_class(base) is Owner.USER:
+            continue
+        walk.unpatched[id(base)] = base
+        members = vars(base)
+        # All members are watched at once: there are many, and a patch replaces one or adds one.
+        held = tuple(members.values())
+        walk.guard.same(_members_of(members), held)
+        searched = _searched[base] = _search(walk.origins, members, held, _searched.get(base))
+        for each in searched.names:
+            member = members[each]
+            links.append((f"{base.__qualname__}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
+    return links
+
+
+def patches_of_module_linked(walk: ReachabilityWalk, name: str) -> list[tuple[str, bytes]]:
+    """Return references to what the user put into a module, if the step runs that module of a released package."""
+    module = find_module(name) if name in walk.released else None
+    if module is None or id(module) in walk.unpatched:
+        return []
+    walk.unpatched[id(module)] = module
+    members, origins = vars(module), walk.origins
+    searched: _Searched | None = None
+
+    def patched() -> list[str]:
+        # Other members of a module may change at each call: a counter, a cache.
+        nonlocal searched
+        searched = _search(origins, members, tuple(members.values()), searched)
+        return searched.names
+
+    names = patched()
+    walk.guard.same(patched, names)
+    links: list[tuple[str, bytes]] = []
+    for each in sorted(names):
+        member = members[each]
+        walk.guard.item(members, each, member)
+        links.append((f"{name}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
+    return links
+
+
+def _search(origins: Owners, members: Mapping[str, Any], held: tuple[Any, ...], known: _Searched | None) -> _Searched:
+    """Return the search of members that now are these; `known` is an earlier search of them."""
+    if known is not None and known.is_of(origins.own, held):
+        return known
+    names = [name for name, member in list(members.items()) if _is_of_the_user(origins, member)]
+    return _Searched(origins.own, held, names)
+
+
+def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:
+    values = members.values
+    return lambda: tuple(values())
+
+
+def _is_of_the_user(origins: Owners, member: Any) -> bool:
+    if isinstance(member, type):
+        return find_module(module_name(member)) is not None and origins.of_class(member) is Owner.USER
+    return is_mock(member) or any(
+        # A function that the standard library writes for a class (named tuples) names a module that does not exist.
+        find_module(canonical_module(str(each.__globals__.get("__name__")))) is not None
+        and origins.of_function(each) is Owner.USER
+        for each in _functions_in(member)
+    )
+
+
+def _functions_in(member: Any) -> Iterator[FunctionType]:
+    if type(member) is FunctionType:
+        yield member
+    elif type(member) in (classmethod, staticmethod, MethodType):
+        if type(member.__func__) is FunctionType:
+            yield member.__func__
+    elif type(member) is property:
+        yield from (each for each in (member.fget, member.fset, member.fdel) if type(each) is FunctionType)

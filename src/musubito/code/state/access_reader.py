@@ -1,0 +1,350 @@
+"""Read places for a walk: each is noted in the guard, and counts without what runs of the step have changed.
+
+Another step's change counts for this step, except for three things that many steps share:
+
+- The content of an object of another package, such as a client that its first use has opened.
+- A thing that both steps only make if it is missing, such as a client or an entry of a memo.
+- A counter that both steps only add to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextvars import ContextVar
+from functools import partial
+from types import CellType, MemberDescriptorType
+from typing import Any, TypeAlias
+
+from musubito.code.graph_record import ABSENT, contents, slot_of
+from musubito.code.guard import Guard, base_of
+from musubito.code.round_cache import kept_for_a_round
+from musubito.code.state.access_paths import (
+    CONTENT,
+    ELEMENTS,
+    NAMES,
+    ORDER,
+    Entries,
+    EntryKey,
+    Observation,
+    PlaceKind,
+    hashed,
+    may_change,
+    same,
+)
+from musubito.code.state.own_changes import Changes, OwnChange, changes_of
+from musubito.code.state.write_limits import WriteLimits
+
+__all__ = ["Members", "PlaceReader", "members_of_slots", "value_of"]
+
+Members: TypeAlias = tuple[tuple[str, Any], ...]
+"""The slots of a class by name, each with its descriptor.
+
+If a class nearer to the object holds something else under the name, that stands in place of the descriptor.
+"""
+
+
+class PlaceReader:
+    """Reads places for a walk: notes in the guard what is there, and returns what it counts with.
+
+    `digest_of` walks what a run has left in a place. `is_foreign` tells constants and objects of packages, which stay
+    what they are, from things that the user's code may change.
+    """
+
+    __slots__ = (
+        "_digest_of",
+        "_guard",
+        "_is_foreign",
+        "_left",
+        "_limits",
+        "_state",
+        "_step",
+        "_within",
+        "kept",
+        "observations",
+        "taken",
+    )
+
+    def __init__(
+        self,
+        guard: Guard,
+        limits: WriteLimits,
+        step: str,
+        state: set[str],
+        digest_of: Callable[[Any], bytes],
+        is_foreign: Callable[[Any], bool],
+    ) -> None:
+        self._guard = guard
+        self._limits = limits
+        self._step = step
+        self._state = state
+        self._digest_of = digest_of
+        self._is_foreign = is_foreign
+        self._within: set[tuple[int, Hashable]] = set()
+        """Places whose content is being walked."""
+        self._left: dict[tuple[int, Hashable], bytes] = {}
+        """Digests of what runs have left in places, taken once in a walk: what they left may lead to each other."""
+        self.observations: list[Observation] = []
+        """The places that were read."""
+        self.kept: list[tuple[Changes, Hashable]] = []
+        """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
+        self.taken: list[tuple[Changes, Hashable, bytes]] = []
+        """Digests of what runs have left, for changes without one."""
+
+    def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
+        """Return a reader for a walk of what a run has left, which adds its notes to this reader's."""
+        reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of, self._is_foreign)
+        reader.observations, reader.kept, reader.taken = self.observations, self.kept, self.taken
+        reader._within, reader._left = self._within, self._left
+        return reader
+
+    def name(self, names: dict[str, Any], key: str, called: str) -> Any:
+        """Return what a name in a namespace counts with, or ABSENT."""
+        value = names.get(key, ABSENT)
+        if value is ABSENT:
+            self._guard.absent(names, key)
+        else:
+            self._guard.item(names, key, value)
+        return self._read(PlaceKind.NAME, names, key, value, partial(names.get, key, ABSENT), called)
+
+    def cell(self, cell: CellType, variable: str, called: str) -> Any:
+        """Return what a variable of an enclosing function counts with, or ABSENT."""
+        value = contents(cell)
+        if value is ABSENT:
+            self._guard.same(partial(_is_empty, cell), True)
+        else:
+            self._guard.attribute(cell, "cell_contents", value)
+        return self._read(PlaceKind.NAME, cell, variable, value, partial(contents, cell), called)
+
+    def field(self, thing: Any, fields: Any, key: Any, called: str) -> Any:
+        """Return what a field of `thing`, kept in the mapping `fields`, counts with, or ABSENT."""
+        look = partial(dict.get if isinstance(fields, dict) else type(fields).get, fields, key, ABSENT)
+        value = look()
+        if value is ABSENT:
+            self._guard.absent(fields, key)
+        else:
+            self._guard.item(fields, key, value)
+        return self._read(PlaceKind.FIELD, thing, key, value, look, called)
+
+    def slot(self, thing: Any, name: str, called: str) -> Any:
+        """Return what an attribute that lies in no dict counts with, or ABSENT."""
+        look = partial(slot_of, thing, name)
+        value = look()
+        if value is ABSENT:
+            self._guard.same(partial(_lacks, thing, name), True)
+        else:
+            self._guard.attribute(thing, name, value)
+        return self._read(PlaceKind.FIELD, thing, name, value, look, called)
+
+    def slots(self, thing: Any, members: Members, called: str) -> list[tuple[Any, Any]]:
+        """Return what an object holds in its slots, as it counts.
+
+        `members` is explained at `members_of_slots`.
+        """
+        look = partial(_in_slots, thing, members)
+        entries = look()
+        for name, value in zip(*entries, strict=True):
+            self._guard.attribute(thing, name, value)
+        if len(entries[0]) < len(members):
+            self._guard.same(partial(_names_in_slots, thing, members), entries[0])
+        return self._read_entries(PlaceKind.FIELD, thing, entries, look, called)
+
+    def fields(self, thing: Any, fields: Any, called: str) -> list[tuple[Any, Any]]:
+        """Return all fields of `thing`, kept in the mapping `fields`, as they count."""
+        keys, values = _entries(fields)
+        self._guard.mapping(fields, keys, values)
+        return self._read_entries(PlaceKind.FIELD, thing, (keys, values), partial(_entries, fields), called)
+
+    def more(self, thing: Any, fields: Any, known: Iterable[Any]) -> None:
+        """Note that the mapping `fields` holds only known keys, each of which is read by itself."""
+        known = frozenset(known)
+        self._guard.within(fields, known)
+        self.observations.append(Observation(PlaceKind.FIELD, thing, known, (), partial(_beyond, fields, known), ()))
+
+    def names(self, thing: Any, fields: Any) -> set[Any]:
+        """Return the keys that are there, and the keys that runs have removed."""
+        removed = (
+            key
+            for changes, _ in changes_of(thing, self._step)
+            for key, each in list(changes.by_key.items())
+            if each.after is ABSENT
+        )
+        return {*fields, *(key for key in removed if not isinstance(key, EntryKey))}
+
+    def entries(self, mapping: Any, called: str) -> list[tuple[Any, Any]]:
+        """Return the keys and values of a dict as they count, in their order."""
+        keys, values = entries = _entries(mapping)
+        self._guard.mapping(mapping, keys, values)
+        if len(keys) > 1:
+            self._guard.items(mapping, base_of(mapping), keys)
+        return self._read_entries(PlaceKind.INSIDE, mapping, entries, partial(_entries, mapping), called)
+
+    def elements(self, container: Any, base: Any, called: str) -> tuple[Any, ...]:
+        """Return the elements of a container as they count; `base` is its builtin type."""
+        values = _elements(container, base)
+        if base is bytearray:
+            self._guard.same(partial(bytes, container), bytes(values))
+        else:
+            self._guard.items(container, base, values)
+        look = partial(_elements, container, base)
+        held: tuple[Any, ...] = self._read(PlaceKind.INSIDE, container, ELEMENTS, values, look, called)
+        return held
+
+    def order(self, thing: Any, look: Callable[[], tuple[str, ...]], called: str) -> tuple[str, ...]:
+        """Return the names of fields, in the order of their definition, as they count."""
+        names = look()
+        self._guard.same(look, names)
+        counted: tuple[str, ...] = self._read(PlaceKind.FIELD, thing, NAMES, names, look, called)
+        return counted
+
+    def variable(self, variable: ContextVar[Any], called: str) -> Any:
+        """Return what a variable of the context counts with, or ABSENT; the caller guards its value."""
+        value = value_of(variable)
+        return self._read(PlaceKind.INSIDE, variable, CONTENT, value, partial(value_of, variable), called)
+
+    def content(self, thing: Any, describe: Callable[[Any], Any], called: str) -> Any:
+        """Return what `describe` makes of `thing`, as it counts: data that is compared as a whole."""
+        look = partial(describe, thing)
+        value = look()
+        self._guard.same(look, value)
+        return self._read(PlaceKind.INSIDE, thing, CONTENT, value, look, called)
+
+    def held_at(self, container: Any, key: Hashable, value: Any) -> Any:
+        """Return what a place that holds `value` counts with, without noting that it was read."""
+        return next((change.before for _, change in self._not_counted(container, key, value)), value)
+
+    def held_in(self, container: Any, held: Any) -> list[tuple[Any, Any]]:
+        """Return what the mapping `held` holds of `container` as it counts, without noting that it was read."""
+        # In the order of the mapping: in the order of hashes, another thing would be found first in each process.
+        keys = dict.fromkeys((*held, *self.names(container, held)))
+        pairs = ((key, self.held_at(container, key, held.get(key, ABSENT))) for key in keys)
+        return [pair for pair in pairs if pair[1] is not ABSENT]
+
+    def _read(
+        self, kind: PlaceKind, container: Any, key: Hashable, value: Any, look: Callable[[], Any], called: str
+    ) -> Any:
+        counted = self._counted(container, key, value, called)
+        self.observations.append(Observation(kind, container, key, value, look, counted))
+        return counted
+
+    def _read_entries(
+        self, kind: PlaceKind, container: Any, entries: Entries, look: Callable[[], Any], called: str
+    ) -> list[tuple[Any, Any]]:
+        counted = self._counted_entries(container, entries, called)
+        self.observations.append(Observation(kind, container, ORDER, entries, look, counted))
+        return counted
+
+    def _counted(self, container: Any, key: Hashable, value: Any, called: str) -> Any:
+        for changes, change in self._not_counted(container, key, value):
+            self.kept.append((changes, hashed(key)))
+            if self._is_as_left(changes, hashed(key), change):
+                self._state.add(called)
+                return change.before
+        return value
+
+    def _not_counted(self, container: Any, key: Hashable, value: Any) -> Iterator[tuple[Changes, OwnChange]]:
+        """Yield the changes by runs that have left `value` here and that do not count for this step."""
+        for changes, own in changes_of(container, self._step):
+            change = changes.by_key.get(hashed(key))
+            if change is not None and same(change.after, value) and (own or self._is_shared(container, key, change)):
+                yield changes, change
+
+    def _is_as_left(self, changes: Changes, key: Hashable, change: OwnChange) -> bool:
+        """Return whether nothing else has changed the content of what a run has left."""
+        place = id(changes.container), key
+        if not may_change(change.after) or place in self._within:
+            return True
+        digest = self._left.get(place)
+        if digest is None:
+            self._within.add(place)
+            digest = self._left[place] = self._digest_of(change.after)
+            self._within.discard(place)
+        if change.left is None:
+            self.taken.append((changes, key, digest))
+        return change.left in (None, digest)
+
+    def _is_shared(self, container: Any, key: Hashable, change: OwnChange) -> bool:
+        """Return whether another step's change does not count for this step: both steps do the same to the place."""
+        self._limits.is_weighed = True
+        both = change.manner.and_as(self._limits.manner(container, key))
+        was_absent = change.before is ABSENT or change.before is None
+        if both.counts or (was_absent and both.lazily and (both.cached or self._is_foreign(change.after))):
+            return True
+        return not change.named and self._limits.is_open(container, foreign=True)
+
+    def _counted_entries(self, container: Any, entries: Entries, called: str) -> list[tuple[Any, Any]]:
+        found = list(changes_of(container, self._step))
+        if not found:
+            return list(zip(*entries, strict=True))
+        keys = list(self._counted(container, ORDER, entries[0], called))
+        held = dict(zip(map(hashed, entries[0]), zip(*entries, strict=True), strict=True))
+        for changes, _ in found:
+            for key, change in list(changes.by_key.items()):
+                if change.after is ABSENT and not isinstance(key, EntryKey) and key not in held:
+                    held[key] = key, ABSENT
+        order = [key for key in map(hashed, keys) if key in held]
+        order += [key for key in held if key not in set(order)]
+        shown = (called + "[{!r}]") if isinstance(container, dict) else (called + ".{}")
+        pairs = (held[key] for key in order)
+        counted = ((key, self._counted(container, key, value, shown.format(key))) for key, value in pairs)
+        return [pair for pair in counted if pair[1] is not ABSENT]
+
+
+@kept_for_a_round
+def members_of_slots(cls: type) -> Members:
+    """Return the slots of the objects of a class, in the order of their names."""
+    found: dict[str, Any] = {}
+    for each in reversed(cls.__mro__):
+        for name, member in list(vars(each).items()):
+            is_slot = isinstance(member, MemberDescriptorType) and not name.startswith("__pydantic")
+            if is_slot or name in found:
+                found[name] = member if is_slot or not hasattr(type(member), "__get__") else ABSENT
+    return tuple(sorted(found.items()))
+
+
+def value_of(variable: ContextVar[Any]) -> Any:
+    """Return the value of a variable in this context, or its default, or ABSENT."""
+    try:
+        return variable.get()
+    except LookupError:
+        return ABSENT
+
+
+def _is_empty(cell: CellType) -> bool:
+    return contents(cell) is ABSENT
+
+
+def _lacks(thing: Any, name: str) -> bool:
+    return slot_of(thing, name) is ABSENT
+
+
+def _entries(mapping: Any) -> Entries:
+    # By way of the builtin class, so that no code of a derived class runs; at once, since other threads may write.
+    pairs = tuple(base_of(mapping).items(mapping))
+    return tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
+
+
+def _in_slots(thing: Any, members: Members) -> Entries:
+    held = [(name, _slot(thing, member)) for name, member in members]
+    there = [pair for pair in held if pair[1] is not ABSENT]
+    return tuple(name for name, _ in there), tuple(value for _, value in there)
+
+
+def _slot(thing: Any, member: Any) -> Any:
+    if type(member) is not MemberDescriptorType:
+        return member
+    try:
+        return member.__get__(thing)
+    except AttributeError:
+        return ABSENT
+
+
+def _names_in_slots(thing: Any, members: Members) -> tuple[Any, ...]:
+    return _in_slots(thing, members)[0]
+
+
+def _elements(container: Any, base: Any) -> tuple[Any, ...]:
+    return tuple(base.__iter__(container))
+
+
+def _beyond(fields: Any, known: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((key, value) for key, value in list(fields.items()) if key not in known)

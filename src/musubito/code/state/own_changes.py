@@ -1,0 +1,214 @@
+"""Remember what runs of steps have changed of what their code holds: state, which does not count.
+
+When a run ends, the places that no longer hold what was read before it are looked at again. If the step's code may have
+changed a place (`WriteLimits`), an `OwnChange` remembers what the place held before and what the run left there. While
+the place still holds what the run left, it counts with what it held before. Once the place holds anything else, other
+code changed it, and it counts with what it holds now. A new process counts what it first sees.
+
+A change is kept as long as a fingerprint needs it. The changes of the latest containers are kept longer: a step that is
+made again for each call has to see the same.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
+from itertools import count
+from threading import RLock
+from typing import Any, Final, NamedTuple
+
+from musubito.code.graph_record import ABSENT
+from musubito.code.state.access_paths import ORDER, Entries, Observation, PlaceKind, hashed, same
+from musubito.code.state.write_limits import Manner, WriteLimits
+
+__all__ = ["Changes", "ObservedRun", "OwnChange", "changes_of", "remember_left", "settle_open_runs"]
+
+KEPT: Final = 512
+"""Number of containers whose changes are kept though no fingerprint holds them."""
+UNKNOWN: Final[Any] = object()
+"""Stands for the content of a place that cannot be looked at."""
+
+
+class OwnChange(NamedTuple):
+    """The change of one place by runs: its value before the first run, its value after the last, and when that was.
+
+    `sources` holds what those runs read that may lie in the place now (see `engine.file_caches`). `left` is a digest of
+    the value after the last run, with all that it leads to. The next walk takes that digest; until then it is None.
+    """
+
+    before: Any
+    after: Any
+    number: int
+    manner: Manner
+    """The manner in which the code of those runs writes the place."""
+    named: bool
+    """Whether that code has a name for the place."""
+    sources: dict[Any, Any]
+    left: bytes | None = None
+
+
+class Changes:
+    """All changes of one container: by the runs of one step, or by the runs of all steps.
+
+    The changes by all steps last as long as one object names them as `of_all`. This object keeps the container alive,
+    so that its id stays its own.
+    """
+
+    __slots__ = ("__weakref__", "by_key", "container", "of_all")
+
+    def __init__(self, container: Any, of_all: Changes | None) -> None:
+        self.container = container
+        self.of_all = of_all
+        self.by_key: dict[Hashable, OwnChange] = {}
+
+
+_numbers: Final = count()
+_changes: Final[dict[tuple[str | None, int], weakref.ref[Changes]]] = {}
+"""Changes by step and by the id of the container; under None, the changes by all steps.
+
+The table is asked so often that it is a dict of weak references.
+"""
+_latest: Final[deque[Changes]] = deque(maxlen=KEPT)
+"""The changes of the latest containers, which are kept alive."""
+_open: Final[dict[int, ObservedRun]] = {}
+"""Runs that have not ended, by the order in which they began."""
+_lock = RLock()
+if hasattr(os, "register_at_fork"):
+    # A child must not find the lock held by a thread that the child does not have.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
+    """Yield the changes of a container by runs of this step (True), then its changes by runs of any step (False)."""
+    if _changes:
+        for whose in (step, None):
+            known = _changes.get((whose, id(container)))
+            changes = None if known is None else known()
+            if changes is not None:
+                yield changes, whose is not None
+
+
+def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
+    """Keep the digests of what runs have left: from now on a change by anything else counts."""
+    with _lock:
+        for changes, key, digest in taken:
+            ours = changes.by_key[key]
+            for each in (changes, changes.of_all):
+                change = None if each is None else each.by_key.get(key)
+                if each is not None and change is not None and change.left is None and same(change.after, ours.after):
+                    each.by_key[key] = change._replace(left=digest)
+
+
+class ObservedRun:
+    """A run of a step that has begun: when it ends, its changes are remembered."""
+
+    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged", "read_into")
+
+    def __init__(
+        self, step: str, unchanged: Callable[[], bool], observations: list[Observation], limits: WriteLimits
+    ) -> None:
+        self._step = step
+        self._unchanged = unchanged
+        self._observations = observations
+        self._limits = limits
+        self.read_into: Callable[[dict[Any, Any]], None] | None = None
+        """Called with the `sources` of each change that this run made, to add what the run reads."""
+        self._number = next(_numbers)
+        with _lock:
+            _open[self._number] = self
+
+    def end(self) -> bool:
+        """Remember what this run has changed; return False if it has changed nothing.
+
+        Ask for the fingerprint next: its walk takes what the run has left.
+        """
+        with _lock:
+            return _open.pop(self._number, None) is not None and self.settle()
+
+    def settle(self) -> bool:
+        """Remember what has changed so far and may be changed by this step's code; return False if nothing has."""
+        if self._unchanged():
+            return False
+        for kind, container, key, value, look, counted in self._observations:
+            now = _looked_at_again(look)
+            if now is UNKNOWN:
+                continue
+            if key is ORDER:
+                self._entries(kind, container, value, now, counted)
+            elif isinstance(key, frozenset):
+                for name, each in now:
+                    self._changed(kind, container, name, ABSENT, each, ABSENT)
+            else:
+                self._changed(kind, container, key, value, now, counted)
+        return True
+
+    def _entries(
+        self, kind: PlaceKind, container: Any, value: Entries, now: Entries, counted: list[tuple[Any, Any]]
+    ) -> None:
+        as_counted = {hashed(key): each for key, each in counted}
+        before, after = (dict(zip(map(hashed, keys), values, strict=True)) for keys, values in (value, now))
+        whole = True
+        for key in (*value[0], *(each for each in now[0] if hashed(each) not in before)):
+            was, is_now, counts = (held.get(hashed(key), ABSENT) for held in (before, after, as_counted))
+            whole &= self._changed(kind, container, key, was, is_now, counts)
+        if whole and kind is PlaceKind.INSIDE:
+            self._changed(kind, container, ORDER, value[0], now[0], tuple(key for key, _ in counted))
+
+    def _changed(self, kind: PlaceKind, container: Any, key: Hashable, before: Any, after: Any, counted: Any) -> bool:
+        """Remember a change, if there is one; return False if this step's code cannot have made it."""
+        if same(before, after):
+            return True
+        if not self._limits.allow(kind, container, key):
+            return False
+        of_all = _made_or_found(None, container, None)
+        manner, named = self._limits.manner(container, key), self._limits.names(kind, container, key)
+        change = OwnChange(counted, after, next(_numbers), manner, named, {})
+        self._remember(_made_or_found(self._step, container, of_all), key, before, change)
+        self._remember(of_all, key, before, change._replace(before=before, sources={}))
+        return True
+
+    def _remember(self, changes: Changes, key: Hashable, before: Any, change: OwnChange) -> None:
+        prior = changes.by_key.get(hashed(key))
+        if prior is not None:
+            if same(prior.after, change.after):
+                return
+            # A change that was recorded since this run began was made by a run beside it.
+            if prior.number > self._number or same(prior.after, before):
+                manner, named = prior.manner.and_as(change.manner), prior.named or change.named
+                change = change._replace(before=prior.before, sources=prior.sources, manner=manner, named=named)
+        if self.read_into is not None and not change.manner.counts:
+            self.read_into(change.sources)
+        changes.by_key[hashed(key)] = change
+
+
+def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:
+    place = step, id(container)
+    known = _changes.get(place)
+    changes = None if known is None else known()
+    if changes is None:
+        changes = Changes(container, of_all)
+        _changes[place] = weakref.ref(changes, partial(_forget, place))
+        _latest.append(changes)
+    return changes
+
+
+def _forget(place: tuple[str | None, int], changes: weakref.ref[Changes]) -> None:
+    if _changes.get(place) is changes:  # another change may have been made for the same place meanwhile
+        del _changes[place]
+
+
+def settle_open_runs() -> None:
+    """Remember what the runs that have not ended have changed so far: a call beside them must not count it."""
+    with _lock:
+        for each in list(_open.values()):
+            each.settle()
+
+
+def _looked_at_again(look: Callable[[], Any]) -> Any:
+    try:
+        return look()
+    except Exception:  # a look at a changed place may raise anything: the next walk says what the place counts with
+        return UNKNOWN

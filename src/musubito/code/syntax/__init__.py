@@ -1,0 +1,1 @@
+"""Read source text, syntax trees and bytecode."""

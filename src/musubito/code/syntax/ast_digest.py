@@ -1,0 +1,275 @@
+"""Write code as bytes that say what a function does, without how it was written down.
+
+With a syntax tree, comments, layout, docstrings and annotations do not count. The walk is our own and skips empty
+fields. So a field that a newer Python adds to its nodes leaves the bytes of older code as they are. Annotations and
+docstrings do count where a program can tell:
+
+- in the bodies of nested classes with bases or decorators, where they make fields and schemas;
+- in nested functions that are decorated or handed on;
+- everywhere, if the caller asks for `docs`.
+
+Code that `python -O` leaves out does not run, and does not count there.
+
+Without a source, the bytecode is written: instructions, constants and names, with the version of the interpreter.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType, EllipsisType
+from typing import Any
+
+from musubito.code.syntax.source import FunctionNode
+
+__all__ = ["handed_on", "normalised", "normalised_bytecode", "tokens"]
+
+MOST_KEPT = 4096
+"""Number of functions whose bytecode is kept in its normal form."""
+SKIPPED = frozenset(
+    {
+        "ctx",
+        "type_comment",
+        "kind",
+        "type_ignores",
+        "type_params",
+        "returns",
+        "annotation",
+        "simple",
+        "decorator_list",
+    }
+)
+"""Fields of nodes that do not count, or that are written by themselves."""
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+"""Nodes of functions."""
+CALLERS = frozenset(
+    {
+        "map",
+        "filter",
+        "sorted",
+        "min",
+        "max",
+        "len",
+        "bool",
+        "iter",
+        "callable",
+        "isinstance",
+        "issubclass",
+        "repr",
+        "id",
+    }
+)
+"""Builtins that call their argument, or look at it, and neither read its docstring nor hand it to others."""
+END = object()
+"""Marks the end of a node or a list on the stack."""
+WITHOUT_DOCS = 2
+"""Level of optimisation from which on (`python -OO`) there are no docstrings."""
+
+
+def normalised(function: FunctionNode, *, docs: bool = False, signature: bool = False) -> bytes:
+    """Return what `function` does, without its own decorators and defaults: those count as values.
+
+    `docs` keeps every docstring; `signature` keeps the function's own docstring and annotations.
+    """
+    writer = _Writer(docs, handed_on(function))
+    writer.function(function, signature)
+    return bytes(writer.out)
+
+
+def tokens(*values: object) -> bytes:
+    """Return constants as bytes, different for any two rows of them; types and the sign of zero count."""
+    out = bytearray()
+    for value in values:
+        _constant(out, value)
+    return bytes(out)
+
+
+def handed_on(function: ast.AST) -> frozenset[str]:
+    """Return the names and attributes whose values are used in other ways than to call or to compare them.
+
+    Code that is given such a value may read its docstring.
+    """
+    merely: set[int] = set()
+    loaded: list[ast.Name | ast.Attribute] = []
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in CALLERS:
+                merely.update(map(id, (node.func, *node.args, *(keyword.value for keyword in node.keywords))))
+            case ast.Call():
+                merely.add(id(node.func))
+            case ast.Compare():
+                merely.update(map(id, (node.left, *node.comparators)))
+            case ast.Attribute(value=value):
+                merely.add(id(value))
+                loaded.append(node)
+            case ast.Name():
+                loaded.append(node)
+    return frozenset(
+        each.id if isinstance(each, ast.Name) else each.attr
+        for each in loaded
+        if isinstance(each.ctx, ast.Load) and id(each) not in merely
+    )
+
+
+@lru_cache(MOST_KEPT)
+def normalised_bytecode(code: CodeType) -> bytes:
+    """Return what `code` does on this version of Python; neither its file nor its line counts."""
+    out = bytearray(tokens("bytecode", sys.implementation.name, *sys.version_info[:2]))
+    pending = [code]
+    while pending:
+        each = pending.pop()
+        fixed = (
+            each.co_code,
+            each.co_argcount,
+            each.co_posonlyargcount,
+            each.co_kwonlyargcount,
+            each.co_flags,
+        )
+        out += tokens(each.co_name, *fixed, each.co_exceptiontable)
+        for names in (each.co_names, each.co_varnames, each.co_freevars, each.co_cellvars):
+            out += tokens(len(names), *names)
+        nested = [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+        out += tokens(*(None if isinstance(constant, CodeType) else constant for constant in each.co_consts))
+        out += tokens(len(nested))
+        pending.extend(nested)
+    return bytes(out)
+
+
+class _Writer:
+    """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python recurses."""
+
+    def __init__(self, docs: bool, given: frozenset[str]) -> None:
+        self.out = bytearray()
+        self._docs = docs
+        self._given = given
+        self._stack: list[Any] = []
+
+    def function(self, node: FunctionNode, signature: bool) -> None:
+        self._open(type(node).__name__)
+        self._arguments(node.args, annotated=signature, defaults=False)
+        if isinstance(node, ast.Lambda):
+            body: list[ast.AST] = [node.body]
+        else:
+            body = list(self._body(node, signature))
+            if signature and node.returns is not None:
+                body.insert(0, node.returns)
+        self._stack += [END, *reversed(body)]
+        self._drain()
+
+    def _drain(self) -> None:
+        while self._stack:
+            node = self._stack.pop()
+            if node is END:
+                self.out += b")"
+            elif isinstance(node, ast.AST):
+                self._node(node)
+            elif isinstance(node, list):
+                self.out += b"["
+                self._stack += [END, *reversed(node)]
+            else:
+                _constant(self.out, node)
+
+    def _open(self, name: str) -> None:
+        self.out += b"("
+        _constant(self.out, name)
+
+    def _node(self, node: ast.AST) -> None:
+        match node:
+            case ast.AnnAssign(value=None):
+                self._open("Declared")
+                self._stack += [END, node.target]
+            case ast.AnnAssign():
+                self._open("Assign")
+                self._stack += [END, node.value, "value", [node.target], "targets"]
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                signature = self._docs or bool(node.decorator_list) or node.name in self._given
+                self._open(type(node).__name__)
+                _constant(self.out, node.name)
+                self._arguments(node.args, annotated=signature, defaults=True)
+                returns = [node.returns] if signature and node.returns is not None else []
+                self._stack += [END, list(self._body(node, signature)), returns, node.decorator_list]
+            case ast.Lambda():
+                self._open("Lambda")
+                self._arguments(node.args, annotated=False, defaults=True)
+                self._stack += [END, node.body]
+            case ast.ClassDef():
+                telling = bool(self._docs or node.bases or node.keywords or node.decorator_list)
+                self._open("ClassDef")
+                _constant(self.out, node.name)
+                body = [_annotated(each) if telling else each for each in self._body(node, telling)]
+                self._stack += [END, body, node.decorator_list, node.keywords, node.bases]
+            case ast.Constant():
+                _constant(self.out, node.value)
+            case ast.Assert() if not __debug__:
+                pass  # `python -O` leaves it out
+            case _:
+                self._open(type(node).__name__)
+                self._stack.append(END)
+                for name, value in reversed(list(_fields(node))):
+                    self._stack += [value, name]
+
+    def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, keep: bool) -> Iterator[ast.stmt]:
+        for number, each in enumerate(node.body):
+            doc = (
+                isinstance(each, ast.Expr)
+                and isinstance(each.value, ast.Constant)
+                and isinstance(each.value.value, str)
+            )
+            told = not number and (keep or self._docs) and sys.flags.optimize < WITHOUT_DOCS
+            if not isinstance(each, ast.Pass) and not (doc and not told):
+                yield each
+
+    def _arguments(self, node: ast.arguments, *, annotated: bool, defaults: bool) -> None:
+        each: Any
+        parts: list[Any] = []
+        for kind in ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg"):
+            given = getattr(node, kind)
+            for each in given if isinstance(given, list) else [given] if given else []:
+                parts += [kind, each.arg]
+                if annotated and each.annotation is not None:
+                    parts.append(each.annotation)
+        if defaults:
+            parts += [node.defaults, [None if each is None else [each] for each in node.kw_defaults]]
+        self.out += b"["
+        waiting, self._stack = self._stack, [END, *reversed(parts)]
+        self._drain()
+        self._stack = waiting
+
+
+def _annotated(node: ast.stmt) -> Any:
+    """Return a statement of a class body, with its annotation if it has one."""
+    return [node, node.annotation] if isinstance(node, ast.AnnAssign) else node
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    for name, value in ast.iter_fields(node):
+        if name not in SKIPPED and value is not None and value != []:
+            yield name, value
+
+
+def _constant(out: bytearray, value: object) -> None:
+    match value:
+        # The most frequent type first.
+        case str():
+            tag, payload = b"s", value.encode("utf-8", "surrogatepass")
+        case bytes():
+            tag, payload = b"b", value
+        case None | bool() | EllipsisType():
+            tag, payload = b"n", repr(value).encode()
+        case int():
+            tag, payload = b"i", hex(value).encode()
+        case float():
+            tag, payload = b"f", value.hex().encode()
+        case complex():
+            tag, payload = b"c", f"{value.real.hex()},{value.imag.hex()}".encode()
+        case tuple():
+            tag, payload = b"t", tokens(*value)
+        case frozenset():
+            tag, payload = b"z", b"".join(sorted(tokens(each) for each in value))
+        case slice():
+            tag, payload = b"l", tokens(value.start, value.stop, value.step)
+        case _:
+            raise TypeError(f"not a constant of a program: {value!r}")
+    out += b"%b%d:%b" % (tag, len(payload), payload)

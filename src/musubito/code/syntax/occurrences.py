@@ -1,0 +1,141 @@
+"""Find where the text of one function uses outside names, and what each such expression leads to now.
+
+`musubito.code.syntax.name_usage` tells that a name is read. This module tells where, for the few functions of which
+more must be known. It serves to follow the value there, and to find the key by which a mapping is looked into.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from types import FunctionType, ModuleType
+from typing import Any, Final, NamedTuple
+
+from musubito.code.graph_record import ABSENT, contents
+from musubito.code.lazy_imports import absolute
+from musubito.code.syntax.name_usage import AccessPath, NameRead, Root, _Visitor
+from musubito.code.syntax.source import FunctionNode
+
+__all__ = ["Led", "Occurrence", "Occurrences", "defaults_of", "led_to"]
+
+OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", "time", "uuid"})
+"""Modules that are imported to look into them: their import does nothing else."""
+
+
+class Led(NamedTuple):
+    """The end of a chain of names: `value`, and in `rest` the attributes after it that are no module's."""
+
+    value: Any
+    rest: tuple[str, ...]
+
+
+class Occurrence(NamedTuple):
+    """An expression that leads to something outside of the function."""
+
+    node: ast.expr
+    led: Led
+
+
+def led_to(function: FunctionType, read: NameRead) -> Led:
+    """Return what `read` leads to now, or ABSENT if only a run of the function could tell."""
+    value: Any = ABSENT
+    match read.root:
+        case Root.GLOBAL:
+            builtins: Mapping[str, Any] = getattr(function, "__builtins__", {})
+            value = function.__globals__.get(read.name, builtins.get(read.name, ABSENT))
+        case Root.CLOSURE:
+            names = function.__code__.co_freevars
+            if read.name in names:
+                value = contents((function.__closure__ or ())[names.index(read.name)])
+        case Root.IMPORT:
+            module = absolute(read.name, function)
+            value = importlib.import_module(module) if module in OF_PYTHON else sys.modules.get(module, ABSENT)
+        case _:
+            pass
+    return _through_modules(value, read.attributes)
+
+
+def _through_modules(value: Any, attributes: tuple[str, ...]) -> Led:
+    rest = list(attributes)
+    while rest and issubclass(type(value), ModuleType):  # a proxy may claim another class
+        value = value.__dict__.get(rest.pop(0), ABSENT)
+    return Led(value, tuple(rest))
+
+
+def defaults_of(function: FunctionType) -> dict[str, Any]:
+    """Return the defaults of a function's parameters, by name."""
+    code, values = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount]
+    return {**dict(zip(names[len(names) - len(values) :], values, strict=False)), **(function.__kwdefaults__ or {})}
+
+
+class Occurrences:
+    """The expressions of one function that lead outside, and the code around each."""
+
+    def __init__(self, node: FunctionNode, function: FunctionType) -> None:
+        finder = _Finder(function)
+        finder.run(node, frozenset())
+        self.node = node
+        self.all = finder.occurrences
+        self.led = {id(each.node): each.led for each in finder.occurrences}
+        """The ends of the expressions, by the id of the expression."""
+        self.aliased = finder.aliased
+        """The ids of expressions that a local stands for wherever it is read."""
+        self._parents = {id(inner): outer for outer in ast.walk(node) for inner in ast.iter_child_nodes(outer)}
+
+    def parent(self, node: ast.AST) -> ast.AST | None:
+        """Return the node that directly contains a node."""
+        return self._parents.get(id(node))
+
+    def loads(self, name: str) -> Iterator[ast.Name]:
+        """Yield every place where a name is read."""
+        for node in ast.walk(self.node):
+            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
+                yield node
+
+
+class _Finder(_Visitor):
+    def __init__(self, function: FunctionType) -> None:
+        super().__init__(function.__code__)
+        self.occurrences: list[Occurrence] = []
+        self.aliased: set[int] = set()
+        self._function = function
+        self._defaults = defaults_of(function)
+
+    def _step(self, node: ast.AST) -> Iterator[ast.AST]:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                scope, _ = self._resolve(name)
+                if scope is not None and scope.alias(name) is value:
+                    self.aliased.add(id(value))
+            case ast.Name(ctx=ast.Load()) | ast.Attribute(ctx=ast.Load()) | ast.Call(func=ast.Name(id="getattr")):
+                led = self._leads(node)
+                if led is not None and led.value is not ABSENT:
+                    self.occurrences.append(Occurrence(node, led))
+            case _:
+                pass
+        return super()._step(node)
+
+    def _leads(self, node: ast.expr) -> Led | None:
+        place = self._place(node)
+        if place is not None and (place.root is not Root.RECEIVER or place.name not in self._defaults):
+            read = _read_of(place)
+            return None if read is None else led_to(self._function, read)
+        attributes: tuple[str, ...] = ()
+        while isinstance(node, ast.Attribute):
+            attributes = (node.attr, *attributes)
+            node = node.value
+        if not isinstance(node, ast.Name) or node.id not in self._defaults:
+            return None
+        scope, _ = self._resolve(node.id)
+        if scope is None or scope is not self._root or scope.aliases[node.id] != [None]:
+            return None
+        return _through_modules(self._defaults[node.id], attributes)
+
+
+def _read_of(place: AccessPath) -> NameRead | None:
+    if not place.exact or not all(key.attribute for key in place.path):
+        return None
+    return NameRead(place.root, place.name, tuple(str(key.key) for key in place.path))

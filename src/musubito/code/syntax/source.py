@@ -1,0 +1,283 @@
+"""Find the source text of a function, and trust it only if it compiles to the code that the function runs.
+
+The code of a function object is the truth. The text in `linecache` or on the disk may be that of an earlier or a later
+edit. The text may be of another notebook cell, or of another lambda on the same line. So each candidate in the text is
+compiled and compared with the code object. Instructions, constants, names and nested code must agree; the place in the
+file need not. A function without a candidate that agrees has no source, and is known by its bytecode.
+
+Code that comes from another process has no file: cloudpickle sends what cannot be imported. The same holds for the
+methods of a class that was sent anywhere and came back. The statement that such code was written in is sent along
+(`statement_of`, `register_source_text`). Otherwise it is looked for in the script that the code names, and in a
+notebook's cells. Each of these texts is checked in the same way as a file.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import linecache
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from threading import Lock
+from types import CodeType
+from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from musubito.parsing import parsed
+
+__all__ = ["SENT", "FunctionNode", "Source", "register_source_text", "same_code", "source_of", "statement_of"]
+
+FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+LAMBDA = "<lambda>"
+"""The name that Python gives the code of a lambda."""
+SENT = "<dynamic-code>"
+"""The file that cloudpickle names for all the code that it sends."""
+REMARKS = __future__.annotations.compiler_flag
+"""Flags that do not change what the code does; `exec` hands this one down to the code that it compiles."""
+FILES_KEPT = 256
+"""Number of files, and of statements from other processes, that are kept."""
+
+
+class Source(NamedTuple):
+    """A function's syntax tree and the text that it was read from."""
+
+    node: FunctionNode
+    text: str
+
+
+class _File(NamedTuple):
+    """A text and every function in it.
+
+    The functions are listed by name, each with its code and its node. `statements` are the statements of the text,
+    `imported` the names that they import.
+    """
+
+    text: str
+    functions: dict[str, list[tuple[CodeType, FunctionNode]]]
+    statements: list[ast.stmt]
+    imported: frozenset[str]
+
+
+_files: dict[str, tuple[str, tuple[_File, ...]]] = {}
+"""The files that were read, by name: the text and what was parsed of it."""
+_brought: dict[str, tuple[_File, ...] | None] = {}
+"""Statements that came with code from another process; each is parsed when it is first needed."""
+_statements: WeakKeyDictionary[CodeType, dict[int, str]] = WeakKeyDictionary()
+"""The statements of code, by the code and its id: equal code may stand in several statements."""
+_lock = Lock()
+if hasattr(os, "register_at_fork"):
+    # A child must not find the lock held by a thread that the child does not have.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def source_of(code: CodeType, script: str | None = None) -> Source | None:
+    """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
+    found = _found(code, script)
+    return None if found is None else Source(found[1], _text(found[0].text, found[1]))
+
+
+def statement_of(code: CodeType, script: str | None = None) -> str | None:
+    """Return the statement of its module that contains this code, as a text that compiles to the same code."""
+    kept = _statements.setdefault(code, {})
+    if id(code) not in kept:
+        found = _found(code, script)
+        if found is None:
+            return None
+        kept[id(code)] = _statement(*found)
+    return kept[id(code)]
+
+
+def _statement(file: _File, node: FunctionNode) -> str:
+    statement = next(each for each in file.statements if node.lineno <= (each.end_lineno or node.lineno))
+    # The way in which a method is called depends on whether its module imports the object of the call.
+    names = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)} & file.imported
+    return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
+
+
+def register_source_text(statements: Iterable[str]) -> None:
+    """Keep the statements in which code from another process was written: the code came without its file."""
+    with _lock:
+        for statement in statements:
+            # A statement that comes again is the last to be forgotten.
+            _brought[statement] = _brought.pop(statement, None)
+        while len(_brought) > FILES_KEPT:
+            del _brought[next(iter(_brought))]
+
+
+def _found(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | None:
+    for file in _candidates(code, script):
+        agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
+        if agree:
+            _, node = min(agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset))
+            return file, node
+    return None
+
+
+def same_code(a: CodeType, b: CodeType) -> bool:
+    """Return whether two code objects do the same, wherever they were written."""
+    return (
+        a.co_code == b.co_code
+        and a.co_name == b.co_name
+        and a.co_names == b.co_names
+        and a.co_varnames == b.co_varnames
+        and a.co_freevars == b.co_freevars
+        and a.co_cellvars == b.co_cellvars
+        and a.co_argcount == b.co_argcount
+        and a.co_posonlyargcount == b.co_posonlyargcount
+        and a.co_kwonlyargcount == b.co_kwonlyargcount
+        and (a.co_flags ^ b.co_flags) | REMARKS == REMARKS
+        and a.co_exceptiontable == b.co_exceptiontable
+        and len(a.co_consts) == len(b.co_consts)
+        and all(map(_same_constant, a.co_consts, b.co_consts))
+    )
+
+
+def _same_constant(a: Any, b: Any) -> bool:
+    if isinstance(a, CodeType) and isinstance(b, CodeType):
+        return same_code(a, b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_same_constant, a, b))
+    if isinstance(a, frozenset):
+        return sorted(map(_typed, a)) == sorted(map(_typed, b))
+    return _typed(a) == _typed(b)
+
+
+def _typed(value: Any) -> str:
+    """Return a constant as text, which unlike `==` tells 1, 1.0 and True apart, and 0.0 from -0.0."""
+    return f"{type(value).__name__}:{value.hex() if isinstance(value, float) else repr(value)}"
+
+
+def _place(code: CodeType) -> tuple[int | None, ...]:
+    return next((p for p in code.co_positions() if p[0] is not None and p[2] is not None), ())
+
+
+def _candidates(code: CodeType, script: str | None) -> Iterator[_File]:
+    yield from _written_in(code.co_filename)
+    for statement in reversed(list(_brought)):  # of several that compile to the same code, take the latest
+        with _lock:
+            files = _brought.get(statement, ())
+            if files is None:
+                files = _brought[statement] = _parse(statement, code.co_filename)
+        yield from files
+    if code.co_filename == SENT:
+        for name in [script] if script is not None else _cells(code.co_name):
+            yield from _written_in(name)
+
+
+def _written_in(name: str) -> Iterator[_File]:
+    """Yield the text that linecache holds, then the present text of the file if that differs."""
+    with _lock:
+        text = "".join(linecache.getlines(name))
+        held = _files.get(name)
+        if held is None or held[0] != text:
+            held = text, _parse(text, name)
+            if len(_files) >= FILES_KEPT:
+                _files.pop(next(iter(_files)))
+            _files[name] = held
+    yield from held[1]
+    if not name.startswith("<"):
+        with _lock:
+            linecache.checkcache(name)
+            now = "".join(linecache.getlines(name))
+        if now != text:
+            yield from _parse(now, name)
+
+
+def _cells(called: str) -> Iterator[str]:
+    """Yield the names of texts that linecache was given and that mention `called`, the latest first."""
+    word = called.strip("<>")
+    for name, entry in reversed(list(linecache.cache.items())):
+        if len(entry) == 4 and entry[1] is None and any(word in line for line in entry[2]):
+            yield name
+
+
+def _parse(text: str, name: str) -> tuple[_File, ...]:
+    if not text:
+        return ()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = parsed(text)
+            module = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()  # not (or no longer) a Python file: it holds no source
+    nodes = _nodes(tree)
+    functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
+    for code in _codes(module):
+        for node in nodes.get((code.co_name, code.co_firstlineno), ()):
+            if code.co_name != LAMBDA or _inside(code, node):
+                functions.setdefault(code.co_name, []).append((code, node))
+    return (_File(text, functions, tree.body, frozenset(_imported(tree.body))),)
+
+
+def _imported(statements: list[ast.stmt]) -> Iterator[str]:
+    """Yield the names that these statements import into their own scope."""
+    pending: list[ast.AST] = [*statements]
+    while pending:
+        match pending.pop():
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from (each.asname or each.name.partition(".")[0] for each in names if each.name != "*")
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                pass
+            case other:
+                pending.extend(ast.iter_child_nodes(other))
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    pending = [code]
+    while pending:
+        for constant in pending.pop().co_consts:
+            if isinstance(constant, CodeType):
+                yield constant
+                pending.append(constant)
+
+
+def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
+    found: dict[tuple[str, int], list[FunctionNode]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                found.setdefault((node.name, _first_line(node)), []).append(node)
+            case ast.Lambda():
+                found.setdefault((LAMBDA, node.lineno), []).append(node)
+    return found
+
+
+def _inside(code: CodeType, node: FunctionNode) -> bool:
+    """Return whether a lambda's code was compiled from this node: the widest place in the code is the node's body."""
+    if not isinstance(node, ast.Lambda):
+        return False
+    body = node.body
+    span = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
+    places = [(p[0], p[2], p[1], p[3]) for p in code.co_positions() if None not in p and p[3] != 0]
+    starts = [(line, column) for line, column, _, _ in places]
+    ends = [(line, column) for _, _, line, column in places]
+    if not places:  # the lambda only returns a constant, of which Python 3.12 keeps no place
+        return any(same_code(each, code) for each in _compiled_alone(node))
+    return (min(starts), max(ends)) == span
+
+
+def _compiled_alone(node: ast.Lambda) -> Iterator[CodeType]:
+    """Yield the code of a lambda outside of any function, and inside of one."""
+    alone = compile(ast.Expression(node), "", "eval")
+    yield from _directly_in(alone)
+    nothing = ast.arguments([], [], None, [], [], None, [])
+    around = ast.fix_missing_locations(ast.Expression(ast.copy_location(ast.Lambda(nothing, node), node)))
+    for outer in _directly_in(compile(around, "", "eval")):
+        yield from _directly_in(outer)
+
+
+def _directly_in(code: CodeType) -> Iterator[CodeType]:
+    return (constant for constant in code.co_consts if isinstance(constant, CodeType))
+
+
+def _text(text: str, node: FunctionNode | ast.stmt) -> str:
+    return "".join(text.splitlines(keepends=True)[_first_line(node) - 1 : node.end_lineno])
+
+
+def _first_line(node: ast.stmt | ast.expr) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(each.lineno for each in decorators)])

@@ -1,0 +1,279 @@
+"""Count the environment variables that code reads by a known name, with a digest of their value.
+
+Every way to `os.environ` or `os.getenv`, under any name, is recognised by the object that it leads to. The value itself
+is neither kept nor shown. A variable with the name of a secret does not count, so that a rotated key costs nothing. A
+name that is computed cannot be followed: it is listed as not tracked.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final
+
+from musubito.code.graph_record import ABSENT, GraphRecord
+from musubito.code.state.write_limits import ANYHOW
+from musubito.code.syntax.ast_digest import tokens
+from musubito.code.syntax.bytecode import GLOBALS, codes, keys_of
+from musubito.code.syntax.name_usage import NameRead
+from musubito.code.syntax.occurrences import Led, Occurrences, defaults_of, led_to
+from musubito.values.redaction import is_secret
+
+if TYPE_CHECKING:
+    from musubito.code.describers.functions import Text
+    from musubito.code.reachability import ReachabilityWalk
+
+__all__ = [
+    "COMPUTED",
+    "KeysUsed",
+    "Variable",
+    "describe_variable",
+    "environment_links",
+    "is_environment",
+    "keys_in_bytecode",
+    "settings_links",
+]
+
+COMPUTED: Final = "the environment, by a name that is computed or as a whole"
+"""How a read by a computed name is listed."""
+READERS: Final = frozenset({"get", "__getitem__", "__contains__", "setdefault", "pop"})
+"""Methods of a mapping that look at one key."""
+READ_OF: Final = frozenset({"environ", "environb", "getenv", "getenvb"})
+"""Names by which code gets at the environment."""
+WRITERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
+"""Methods of a mapping that write one key."""
+
+UNSEEN: Final = ("env_nested_delimiter", "secrets_dir", "cli_parse_args", "json_file", "toml_file", "yaml_file")
+"""Options of settings that fill fields from elsewhere than variables of the fields' names.
+
+An `env_file` is not among them: the step reads it as a file.
+"""
+
+
+def is_environment(value: Any) -> bool:
+    """Return whether a value is the environment, or a method of it: both count by the names that are read with them."""
+    if type(value) is MethodType:
+        value = value.__self__
+    return value is os.environ or value is getattr(os, "environb", os.environ)
+
+
+def environment_links(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> list[tuple[str, bytes]]:
+    """Return references to the variables that a function reads; other reads are listed as not tracked."""
+    led = [(read, led_to(function, read)) for read in text.scan.reads]
+    reads = [read for read, each in led if _is_accessor(each.value)]
+    hidden = text.source is None and any(each.value is os for _, each in led) and _says_environ(function)
+    if not reads and not hidden and not any(map(_is_accessor, defaults_of(function).values())):
+        return []
+    if text.source is None:
+        names, written = keys_in_bytecode(function, reads), set[str | None]()
+        # A module that the function itself imports is in a local, which instructions do not tell apart.
+        names |= {None} if hidden else set()
+    else:
+        found = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
+        names, written = found.read, found.written
+    if walk.live:
+        for each in written:
+            if each is None:
+                walk.limits.add_whole(_raw())
+            else:
+                walk.limits.add_name(_raw(), _key(each), ANYHOW)
+    if None in names:
+        walk.unseen.add(f"{name}: {COMPUTED}")
+    return _links(walk, names)
+
+
+class Variable:
+    """An environment variable, as a thing that code leads to."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+_variables: Final[dict[str, Variable]] = {}
+"""The variables that code leads to, by name."""
+
+
+def _links(walk: ReachabilityWalk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
+    known = [name for name in sorted(filter(None, names)) if not is_secret(name)]
+    parts = [(f"environment {name}", _variables.setdefault(name, Variable(name))) for name in known]
+    return [(part, walk.link(each, part)) for part, each in parts]
+
+
+def describe_variable(walk: ReachabilityWalk, variable: Variable) -> GraphRecord:
+    """Return the record of a variable, which is a part without a text.
+
+    As with any place that code reads, a variable that a run of the step has set counts with its value before that.
+    """
+    held = walk.read.name(_raw(), _key(variable.name), f"environment {variable.name}")
+    return GraphRecord(tokens("environment", None if held is ABSENT else sha256(_bytes(held)).digest()), [])
+
+
+def settings_links(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[str, bytes]]:
+    """Return references to the variables that fill the fields of a settings class that reached code calls.
+
+    The class is derived from `pydantic_settings.BaseSettings`. Other ways to fill its fields are listed as not tracked.
+    """
+    if id(cls) not in walk.facts.called or not any(map(_is_settings, cls.__mro__[1:])):
+        return []
+    config, names = getattr(cls, "model_config", {}), set[str]()
+    for field, info in getattr(cls, "__pydantic_fields__", {}).items():
+        # An alias stands in place of the prefix and the name.
+        alias = getattr(info, "validation_alias", None) or getattr(info, "alias", None)
+        choices = getattr(alias, "choices", [alias])
+        aliases = [getattr(each, "path", [each])[0] for each in choices if each is not None]
+        names.update(each for each in aliases if isinstance(each, str))
+        if not aliases or config.get("populate_by_name") or config.get("validate_by_name"):
+            names.add(f"{config.get('env_prefix', '')}{field}")
+    customised = not _is_settings(_definer(cls, "settings_customise_sources"))
+    unseen = [each for each in UNSEEN if config.get(each)] + ["settings_customise_sources"] * customised
+    if unseen:
+        walk.unseen.add(f"{name}: settings that come from {', '.join(unseen)}")
+    if not config.get("case_sensitive"):
+        wanted = {each.lower() for each in names}
+        found = {each for each in os.environ if each.lower() in wanted}
+        names = {*wanted, *(each.upper() for each in wanted), *found}
+    return _links(walk, names)
+
+
+def _is_settings(cls: type) -> bool:
+    return cls.__name__ == "BaseSettings" and cls.__module__.partition(".")[0] == "pydantic_settings"
+
+
+def _definer(cls: type, name: str) -> type:
+    return next(each for each in cls.__mro__ if name in vars(each))
+
+
+def _raw() -> Any:
+    """Return the mapping in which the environment keeps the same objects until they are set again."""
+    return getattr(os.environ, "_data", os.environ)
+
+
+def _key(name: str) -> Any:
+    encoded = getattr(os.environ, "encodekey", None)
+    return name if encoded is None else encoded(name)
+
+
+def _bytes(held: Any) -> bytes:
+    return held if isinstance(held, bytes) else str(held).encode("utf-8", "surrogatepass")
+
+
+def _is_accessor(value: Any) -> bool:
+    return is_environment(value) or value is os.getenv or value is getattr(os, "getenvb", os.getenv)
+
+
+class KeysUsed:
+    """The keys that one function reads and writes of a mapping that the whole process shares.
+
+    None among them is a computed key.
+    """
+
+    def __init__(self, function: FunctionType, occurrences: Occurrences, leads_to_it: Callable[[Any], bool]) -> None:
+        """Collect the keys; `leads_to_it` tells whether a value is the mapping, or a way to get at it."""
+        self.read: set[str | None] = set()
+        self.written: set[str | None] = set()
+        self._function = function
+        self._occurrences = occurrences
+        for node, led in occurrences.all:
+            if leads_to_it(led.value):
+                self._use(node, led)
+
+    def _use(self, node: ast.expr, led: Led) -> None:
+        if isinstance(led.value, FunctionType | MethodType):
+            method = led.value.__name__
+            self._call(node, "get" if method.startswith("getenv") else method)
+            return
+        if led.rest:
+            # The method is the last attribute of the expression itself.
+            self._call(node, led.rest[0])
+            return
+        around = self._occurrences.parent(node)
+        match around:
+            case ast.Subscript(value=value, slice=key, ctx=ctx) if value is node:
+                self._key(key, reads=isinstance(ctx, ast.Load), writes=not isinstance(ctx, ast.Load))
+                outer = self._occurrences.parent(around)
+                if isinstance(outer, ast.AugAssign) and outer.target is around:
+                    self._key(key, reads=True, writes=True)
+            case ast.Compare(left=key, ops=[ast.In() | ast.NotIn()], comparators=[value]) if value is node:
+                self._key(key, reads=True, writes=False)
+            case ast.Attribute(attr=method, value=value) if value is node:
+                self._call(around, method)
+            case ast.Assign() if id(node) in self._occurrences.aliased:
+                pass  # the uses of the local are seen where it is read
+            case _:
+                self.read.add(None)
+
+    def _call(self, node: ast.expr, method: str) -> None:
+        call = self._occurrences.parent(node)
+        if not isinstance(call, ast.Call) or call.func is not node:
+            if id(node) not in self._occurrences.aliased:
+                self.read.add(None)
+            return
+        if method in READERS and call.args:
+            self._key(call.args[0], reads=method not in {"__setitem__", "__delitem__"}, writes=method in WRITERS)
+        elif method in READERS:
+            named = [each.value for each in call.keywords if each.arg == "key"]
+            for key in named:
+                self._key(key, reads=True, writes=False)
+            if not named:
+                self.read.add(None)
+        elif method == "update":
+            self.written.update(each.arg for each in call.keywords if each.arg is not None)
+            for given in call.args:
+                for each in given.keys if isinstance(given, ast.Dict) else [None]:
+                    self.written.add(None if each is None else self._constant(each))
+        else:
+            self.read.add(None)
+
+    def _key(self, key: ast.expr, *, reads: bool, writes: bool) -> None:
+        name = self._constant(key)
+        if reads:
+            self.read.add(name)
+        if writes:
+            self.written.add(name)
+
+    def _constant(self, node: ast.expr) -> str | None:
+        """Return the text that an expression always is: a literal, a name bound to one, or several of them in a row."""
+        match node:
+            case ast.Constant(value=str() | bytes() as value):
+                return value if isinstance(value, str) else os.fsdecode(value)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                parts = [self._constant(left), self._constant(right)]
+            case ast.JoinedStr(values=values):
+                parts = [self._constant(each) for each in values]
+            case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
+                return self._constant(value)
+            case _:
+                return self._bound(node)
+        return None if None in parts else "".join(each for each in parts if each is not None)
+
+    def _bound(self, node: ast.expr) -> str | None:
+        led = self._occurrences.led.get(id(node))
+        if led is None or led.rest or type(led.value) not in (str, bytes) or self._is_parameter(node):
+            return None
+        return led.value if isinstance(led.value, str) else os.fsdecode(led.value)
+
+    def _is_parameter(self, node: ast.expr) -> bool:
+        """Return whether the expression is a default that a caller may replace."""
+        return isinstance(node, ast.Name) and node.id in defaults_of(self._function)
+
+
+def _says_environ(function: FunctionType) -> bool:
+    said = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
+    return any(type(each) is str and each in READ_OF for each in said)
+
+
+def keys_in_bytecode(function: FunctionType, reads: list[NameRead]) -> set[str | None]:
+    """Return the names that follow each access in the instructions, with None for an access without one."""
+    names: set[str | None] = set()
+    for read in reads:
+        for key in [*keys_of(function.__code__, read.name, read.attributes)] or [None]:
+            value: Any = None if key is None else key.argval
+            if key is not None and key.opname in GLOBALS:
+                value = function.__globals__.get(value)
+            names.add(os.fsdecode(value) if isinstance(value, str | bytes) else None)
+    return names

@@ -1,0 +1,53 @@
+"""List checks of files that Python reports nowhere: whether a file exists, its age and its size.
+
+Audit events report the files that a step opens or lists: they are dependencies. A check raises no event. Functions that
+check files are listed as not tracked.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from musubito.code.syntax.occurrences import led_to
+
+if TYPE_CHECKING:
+    from musubito.code.describers.functions import Text
+    from musubito.code.reachability import ReachabilityWalk
+
+__all__ = ["note_file_checks"]
+
+OF_PATHS: Final = ("exists", "lexists", "isfile", "isdir", "islink", "getmtime", "getctime", "getatime", "getsize")
+"""Functions of `os.path` that check files."""
+LOOKS: Final = {id(getattr(os.path, name)): f"os.path.{name}" for name in OF_PATHS} | {
+    id(getattr(os, name)): f"os.{name}" for name in ("stat", "lstat", "access")
+}
+"""The functions that check files, by id, each with its name."""
+METHODS: Final = frozenset({"exists", "is_file", "is_dir", "is_symlink", "stat", "lstat"})
+"""Methods of paths that check files."""
+
+
+def note_file_checks(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> None:
+    """List as not tracked the checks by which a function that can run looks at files without opening them."""
+    found: set[str] = set()
+    for read in text.scan.reads:
+        value, rest = led_to(function, read)
+        if not rest and id(value) in LOOKS:
+            found.add(LOOKS[id(value)])
+        elif len(rest) == 1 and rest[0] in METHODS and _is_of_paths(value):
+            found.add(f"Path.{rest[0]}")
+    methods = METHODS & text.scan.called_names - {each.rpartition(".")[2] for each in found}
+    if methods and ("pathlib" in text.scan.imports or any(map(_is_of_paths, [*function.__globals__.values()]))):
+        # It is not known what a local is; it may be a path.
+        found.update(f"Path.{each}" for each in methods)
+    if found:
+        walk.unseen.add(f"{name}: looks at files without opening them ({', '.join(sorted(found))})")
+
+
+def _is_of_paths(value: Any) -> bool:
+    cls = type(value)
+    if issubclass(cls, ModuleType):
+        return bool(value.__name__ == "pathlib")
+    return issubclass(value if issubclass(cls, type) else cls, PurePath)

@@ -1,0 +1,256 @@
+"""Find requests of code whose answer differs each time: the clock, random numbers, ids, data that is kept outside.
+
+A DETERMINISTIC step with such a request is replayed with the answer of its first run, so the request is named. The
+function that a name leads to decides, not the spelling of the name. A value that only a logger receives does not count
+(see `musubito.code.syntax.value_flow`).
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from musubito.code.describers.object_policies import is_source
+from musubito.code.graph_record import step_of
+from musubito.code.ownership import module_name
+from musubito.code.syntax.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
+from musubito.code.syntax.value_flow import Escapes, bound_to, definition_of
+
+if TYPE_CHECKING:
+    from musubito.code.describers.functions import Text
+    from musubito.code.reachability import ReachabilityWalk
+
+__all__ = ["KINDS", "Unrepeatable", "note_unrepeatable", "unrepeatable_in"]
+
+KINDS: Final[Mapping[str, str]] = {
+    "clock": "reads the clock: {}",
+    "random": "draws random numbers: {}",
+    "ids": "makes ids: {}",
+    "network": "opened a connection to {}",
+    "process": "started a process: {}",
+    "source": "reaches data that is kept outside: {}",
+}
+"""The kinds of requests that cannot be repeated, each with how it is told."""
+
+
+class Unrepeatable(NamedTuple):
+    """One request of an execution whose answer differs each time; `what` names it, without its value."""
+
+    kind: str
+    what: str
+
+    def __str__(self) -> str:
+        return KINDS[self.kind].format(self.what)
+
+
+class _Source(NamedTuple):
+    """A function whose answer differs each time, if it is given fewer than `fewer` arguments."""
+
+    kind: str
+    called: str
+    fewer: int | None = None
+    generator: int = 0
+    """The id of the generator whose numbers the function draws."""
+
+
+ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "clock": (
+        "time.time",
+        "time.time_ns",
+        "time.monotonic",
+        "time.monotonic_ns",
+        "time.perf_counter",
+        "time.perf_counter_ns",
+        "time.process_time",
+        "time.process_time_ns",
+        "time.thread_time",
+        "time.thread_time_ns",
+        "time.clock_gettime",
+        "time.clock_gettime_ns",
+        "datetime.datetime.now",
+        "datetime.datetime.utcnow",
+        "datetime.datetime.today",
+        "datetime.date.today",
+    ),
+    "random": (
+        "posix.urandom",
+        "posix.getrandom",
+        "nt.urandom",
+        "secrets.token_bytes",
+        "secrets.token_hex",
+        "secrets.token_urlsafe",
+        "secrets.randbelow",
+        "random.SystemRandom",
+    ),
+    "ids": ("uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7"),
+}
+"""Functions whose answers differ each time, by kind."""
+BELOW: Final[Mapping[str, tuple[str, int]]] = {
+    "time.localtime": ("clock", 1),
+    "time.gmtime": ("clock", 1),
+    "time.ctime": ("clock", 1),
+    "time.asctime": ("clock", 1),
+    "time.strftime": ("clock", 2),
+    "email.utils.formatdate": ("clock", 1),
+    "random.Random": ("random", 1),
+    "numpy.random.default_rng": ("random", 1),
+    "numpy.random.RandomState": ("random", 1),
+    "uuid.uuid8": ("ids", 3),
+}
+"""Functions that repeat their answers if they are given a moment or a seed, each with its kind.
+
+The number is that of the arguments from which on the answers repeat.
+"""
+TABLE: Final = {
+    name: _Source(kind, name.replace("posix.", "os.").replace("nt.", "os."))
+    for kind, names in ALWAYS.items()
+    for name in names
+} | {name: _Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()}
+"""All of these functions, by the name of their definition."""
+OF_GENERATORS: Final = frozenset({"getstate", "setstate", "get_state", "set_state", "bit_generator", "spawn"})
+"""Methods of generators that draw no number."""
+SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
+"""Methods that set the state of a generator."""
+
+
+def note_unrepeatable(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> None:
+    """Note the requests of a function that can run, unless only a logger receives the answer."""
+    led = [led_to(function, read) for read in text.scan.reads]
+    led += [Led(value, ()) for value in defaults_of(function).values()]
+    sources = [source for source in map(_source_of, led) if source is not None]
+    if sources and text.source is not None:
+        sources = [*_Uses(Occurrences(text.source.node, function)).sources()]
+    for source in sources:
+        walk.asks.append((walk.number, Unrepeatable(source.kind, f"{source.called} in {name}")))
+
+
+def unrepeatable_in(
+    values: Sequence[Any],
+    edges: Sequence[Sequence[int]],
+    holders: Mapping[int, str],
+    asks: Sequence[tuple[int, Unrepeatable]],
+) -> tuple[Unrepeatable, ...]:
+    """Return the requests of the first of these values, and of all that it reaches.
+
+    - The steps that it reaches are left out: they are named themselves.
+    - `edges` are the numbers that each value leads to, by its own number.
+    - `holders` are the names, by number, of values that code which can run uses and that are no code.
+    - `asks` are the requests of functions.
+    """
+    of_steps = {id(step.function) for step in map(step_of, values) if step is not None}
+    ahead = [0] if edges else []  # plain data leads nowhere
+    mine = set(ahead)
+    for number in ahead:
+        for each in edges[number]:
+            if each not in mine and id(values[each]) not in of_steps:
+                mine.add(each)
+                ahead.append(each)
+    found = {each for number, each in asks if number in mine}
+    for number in mine & holders.keys():
+        # Code that holds such a function calls it where no walk sees the call.
+        for value in (values[each] for each in edges[number]):
+            source = None if issubclass(type(value), type) else _source_of(Led(value, ()))
+            if _is_generator(type(value)):
+                source = _Source("random", type(value).__qualname__)
+            if source is not None:
+                found.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
+        if is_source(values[number]):
+            cls = type(values[number])
+            found.add(Unrepeatable("source", f"{holders[number]}, a {module_name(cls)}.{cls.__qualname__}"))
+    return tuple(sorted(found))
+
+
+# -- what a name leads to ----------------------------------------------------------------------------------------------
+def _source_of(led: Led) -> _Source | None:
+    value, rest = led
+    cls = type(value)  # a proxy may claim another class
+    if issubclass(cls, type):
+        return _of_class(value, *rest) if len(rest) < 2 else None
+    if _is_generator(cls):
+        return _drawn(value, rest[0]) if len(rest) == 1 else None
+    if rest:
+        return None
+    owner = bound_to(value)
+    if _is_generator(type(owner)):
+        return _drawn(owner, value.__name__)
+    if issubclass(type(owner), type):
+        return _of_class(owner, value.__name__)
+    return TABLE.get(definition_of(value))
+
+
+def _of_class(cls: type, method: str | None = None) -> _Source | None:
+    if method is None:
+        return TABLE.get(definition_of(cls))
+    owner = next((each for each in cls.__mro__ if method in vars(each)), None)
+    if owner is None:
+        return None
+    found = TABLE.get(f"{definition_of(owner)}.{method}")
+    if found is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
+        found = _Source("clock", "") if method in ("now", "today", "utcnow") else None
+    return None if found is None else found._replace(called=f"{cls.__qualname__}.{method}")
+
+
+def _is_generator(cls: type) -> bool:
+    return issubclass(cls, Random) or any(
+        each.__name__ in ("Generator", "RandomState") and module_name(each).startswith("numpy.random")
+        for each in cls.__mro__
+    )
+
+
+def _drawn(generator: Any, method: str) -> _Source | None:
+    if method.startswith("_") or method in OF_GENERATORS | SEEDS:
+        return None
+    module = module_name(type(generator)).removesuffix(".mtrand")
+    return _Source("random", f"{module}.{method}", None, id(generator))
+
+
+# -- what becomes of it ------------------------------------------------------------------------------------------------
+class _Uses:
+    """Tells what becomes, in one function, of the values that it asks for."""
+
+    def __init__(self, occurrences: Occurrences) -> None:
+        self._occurrences = occurrences
+        self._escapes = Escapes(occurrences)
+
+    def sources(self) -> Iterator[_Source]:
+        """Yield the sources whose values reach anything but a logger."""
+        seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
+        for each in self._occurrences.all:
+            source = _source_of(each.led)
+            if source is None or source.generator in seeded or id(each.node) in self._occurrences.aliased:
+                continue
+            call = self._called(each.node)
+            if call is not None and source.fewer is not None and _arguments(call) >= source.fewer:
+                continue
+            if call is None and issubclass(type(each.led.value), type) and not each.led.rest:
+                continue  # a class that is named need not be instantiated
+            # A shuffle returns nothing, and changes its argument.
+            if source.called.endswith(".shuffle") or self._escapes.from_function(each.node):
+                yield source
+
+    def _called(self, node: ast.expr) -> ast.Call | None:
+        """Return the call of an expression's value, if the value is called."""
+        call = self._occurrences.parent(node)
+        return call if isinstance(call, ast.Call) and call.func is node else None
+
+    def _seeded_by(self, occurrence: Occurrence) -> int | None:
+        """Return the id of the generator that is seeded here: numbers drawn from it then repeat themselves."""
+        value, rest = occurrence.led
+        call = self._called(occurrence.node)
+        if call is None or not _arguments(call):
+            return None
+        if definition_of(value) == "numpy.random.seed":
+            # This is the generator that the functions of `numpy.random` share.
+            return id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
+        owner, method = (
+            (value, rest[0]) if rest else (bound_to(value), getattr(bound_to(value) and value, "__name__", ""))
+        )
+        return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
+
+
+def _arguments(call: ast.Call) -> int:
+    return len(call.args) + len(call.keywords)

@@ -1,0 +1,126 @@
+"""Ask what a call would replay, if anything. Nothing runs and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Final
+
+from musubito.engine import drivers
+from musubito.engine.call import CallProtocol, CallSteps
+from musubito.engine.effects import EffectCall
+from musubito.engine.files.digests import KINDS
+from musubito.engine.requests import CheckDependency, Raised, RunQuery, Write
+from musubito.engine.scope import Usage
+from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, ReplayReason
+from musubito.policy import no, yes
+from musubito.store.queries import EffectQuery, SimilarNode
+from musubito.store.rows import Candidate, EffectRow, ExternalRead
+
+__all__ = ["DRY_RUNS", "DryRun", "EffectDryRun", "neighbour_of"]
+
+
+def neighbour_of(story: CallProtocol) -> SimilarNode:
+    """Return the node of a call, to be compared with others."""
+    place = story.place()
+    parents = frozenset(parent.node for parent in place.parents)
+    return SimilarNode(story.keys.node, place.code.fingerprint, place.input_hash, place.arguments, parents, None)
+
+
+class _DryRunCall(CallProtocol):
+    """A call that only looks."""
+
+    _may_write: ClassVar = False
+
+    decision: ReplayDecision
+    """The decision, once `ask` has returned."""
+    problem: str | None = None
+    """The reason why the decision is not certain: it depends on facts that only the call itself can know."""
+
+    def ask(self) -> MusubitoResult[Any] | None:
+        """Return the result that would be replayed; None if the call would run.
+
+        All samples in a replayed result count as given in the call's run.
+        """
+        telling = self._answered()
+        result: MusubitoResult[Any] | None = None
+        try:
+            effect = telling.send(None)
+            while True:
+                # A write would only record what was asked for, so it is not made.
+                effect = telling.send(True if isinstance(effect, Write) else drivers.perform(effect, self.engine))
+        except StopIteration as stop:
+            result = stop.value
+        if result is None:
+            self.decision = no(self._reason)
+        return result
+
+    def _answered(self) -> CallSteps[MusubitoResult[Any] | None]:
+        if not self.engine.contents.settled:
+            yield from self._settle()
+        return (yield from self._answer())
+
+    def _answer(self) -> CallSteps[MusubitoResult[Any] | None]:
+        return self.lookup()
+
+    def _replayed(
+        self, found: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
+    ) -> MusubitoResult[Any]:
+        self.decision = yes(reason)
+        return MusubitoResult(value, (found.artifact or b"").hex(), found.producer.hex(), self.keys.node.hex())
+
+    def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
+        if not (yield from self._files_unchanged(reads)):
+            return False
+        ambient = self.scope.ambient
+        for read in reads:
+            if read.kind in KINDS:
+                continue
+            if ambient is None:
+                return False
+            seen = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
+            if isinstance(seen, Raised):
+                self.problem = f"what it read cannot be looked at without running it: {seen.error}"
+                return False
+            if self.engine.digest_of_read(seen.value) != read.digest:
+                self.differs = self.differs or read
+                return False
+        return True
+
+
+class DryRun(_DryRunCall):
+    """A question about a step."""
+
+
+class EffectDryRun(_DryRunCall, EffectCall):
+    """A question about an effect, which is replayed if it was done, whatever happened to its code."""
+
+    def _answer(self) -> CallSteps[MusubitoResult[Any] | None]:
+        query = EffectQuery(self._key_of(self._number), self.keys, self.engine.namespace)
+        row: EffectRow | None = yield RunQuery(query)
+        if row is None or row.outcome == "withdrawn":
+            return None
+        if row.outcome == "done":
+            done = yield from self._done(row)
+            return None if isinstance(done, EffectHappened) else done
+        if row.outcome == "failed":
+            self._reason = ReplayReason.NODE_FAILED
+        elif row.outcome is None:
+            self._reason = ReplayReason.NODE_RUNNING
+            self.problem = "it was begun, and it is not known how it ended"
+        else:
+            self._reason = ReplayReason.NOT_REPLAYABLE
+            if self.call.definition.semantics.on_unknown != "rerun":
+                self.problem = "it is not known whether it took place"
+        return None
+
+    def _ask(self, row: EffectRow, why: str) -> CallSteps[None]:
+        # The policy's callable is the user's code, so it is not called.
+        self._reason = ReplayReason.NOT_REPLAYABLE
+        self.problem = why
+        return None
+        yield  # makes a generator of it, as the method that it replaces is
+
+
+DRY_RUNS: Final = (DryRun, EffectDryRun)
+"""The classes that ask about a call: of a step, and of an effect."""

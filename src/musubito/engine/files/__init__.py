@@ -1,0 +1,1 @@
+"""Treat the files that a step reads as dependencies."""

@@ -1,0 +1,106 @@
+"""Add the files that a body read to its call, and check before a replay whether they are unchanged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from musubito.engine.drivers import loop_is_watched
+from musubito.engine.files.digests import KINDS, Reads, TooMuch, changed, is_ignored
+from musubito.engine.files.reads import AT_ONCE, read_by, read_from_caches, told_from_caches
+from musubito.engine.requests import Offload
+from musubito.engine.scope import Dependencies, Frame
+from musubito.store.rows import ExternalRead
+
+if TYPE_CHECKING:
+    from musubito.code.fingerprint import Fingerprint
+    from musubito.engine.call import Call, CallSteps
+    from musubito.engine.engine import MusubitoEngine
+
+__all__ = ["counting", "first_changed", "take_files", "without_files"]
+
+T = TypeVar("T")
+
+
+def counting(call: Call, engine: MusubitoEngine, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    """Return the reads without files that are not tracked, or that the step ignores."""
+    ignored = call.definition.semantics.ignore_files
+    if engine.track_files and not ignored:
+        return reads
+    return [read for read in reads if read.kind not in KINDS or (engine.track_files and not is_ignored(read, ignored))]
+
+
+def without_files(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    """Return the reads that are no files."""
+    return [read for read in reads if read.kind not in KINDS]
+
+
+def first_changed(engine: MusubitoEngine, reads: Sequence[ExternalRead]) -> CallSteps[ExternalRead | None]:
+    """Return the first file or folder among the reads that has changed; None if there is none."""
+    kept = reads if isinstance(reads, Reads) else Reads(reads)
+    if not kept.has_files:
+        return None
+    if not loop_is_watched():
+        # The same as `_looked`, written out: each replay comes here, and a further call would make it slower.
+        try:
+            return changed(kept, engine.digest_of_read, _at_most())
+        except TooMuch:
+            pass
+    found: ExternalRead | None = yield Offload(partial(changed, kept, engine.digest_of_read))
+    return found
+
+
+def take_files(
+    call: Call, engine: MusubitoEngine, frame: Frame, codes: Sequence[Fingerprint]
+) -> CallSteps[Sequence[tuple[ExternalRead, str]]]:
+    """Add the files that the body of a call read to its dependencies, and return the texts to keep.
+
+    The body has ended. `codes` holds the fingerprint before the run and, if it is known, the one now. The one now
+    includes the state that the body, or one beside it, has left.
+    """
+    files = frame.files
+    if files is None:
+        return ()
+    name, semantics = call.definition.name, call.definition.semantics
+    kept = told_from_caches(files, codes)
+    if not (kept or files.seen or files.lost is not None):
+        return ()
+    database = getattr(engine.storage, "db_path", None)
+    where = database and os.fspath(database)
+    reads: list[ExternalRead] = []
+    if kept:
+        reads += yield from _looked(partial(read_from_caches, kept, files, semantics.ignore_files, where))
+    texts: Sequence[tuple[ExternalRead, str]] = ()
+    why: str | None = None
+
+    def wants_text(read: ExternalRead) -> bool:
+        return semantics.record_inputs and read.digest is not None and (name, read.digest) not in engine.texts_kept
+
+    if files.seen or files.lost is not None:
+        found = yield from _looked(partial(read_by, files, semantics.ignore_files, where, wants_text))
+        texts, why = found.texts, found.not_replayable
+        reads += found.reads
+    if reads or why is not None:
+        digest = engine.digest_of_read
+        stored = [each._replace(digest=digest(each.digest)) for each in reads]
+        frame.absorb(Dependencies((), stored, None, None, why, samples=False))
+    return texts
+
+
+def _looked(look: Callable[..., T]) -> CallSteps[T]:
+    """Return the result of a look at files. It is made in a thread if the loop is watched or there is much to read."""
+    if not loop_is_watched():
+        try:
+            return look(_at_most())
+        except TooMuch:
+            pass  # then it is read in a thread
+    found: T = yield Offload(look)
+    return found
+
+
+def _at_most() -> int | None:
+    """Return the number of bytes of a file that may be read in this thread; None for any number."""
+    return None if asyncio._get_running_loop() is None else AT_ONCE

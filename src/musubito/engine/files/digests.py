@@ -1,0 +1,289 @@
+"""Treat files and folders as dependencies: take their digests, and tell whether they have changed.
+
+A file counts by the digest of its content, and a folder by the digest of its entries' names and kinds. An absent path
+counts as None. A digest is kept in this process with the path's signature (size, times, inode). So a check of an
+unchanged path is one `stat`. Paths below the working directory are stored relative to it, so that a moved checkout
+replays.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from hashlib import sha256
+from typing import Final, NamedTuple, TypeAlias
+
+from musubito.store.rows import ExternalRead
+
+__all__ = [
+    "FILE",
+    "FILE_AT",
+    "FOLDER",
+    "FOLDER_AT",
+    "KINDS",
+    "NO_ENTRIES",
+    "PLACE",
+    "Reads",
+    "Signature",
+    "TooMuch",
+    "changed",
+    "digest_of",
+    "getcwd",
+    "is_ignored",
+    "is_settled",
+    "place_in",
+    "reads_of",
+    "signature",
+]
+
+FILE: Final = "file"
+FOLDER: Final = "folder"
+FILE_AT: Final = "file at"
+"""The kind of a second read, of a path below the working directory that was opened by its absolute path.
+
+A process with another working directory may have another file of the same relative name. So the absolute path is read
+too. It counts while it exists.
+"""
+FOLDER_AT: Final = "folder at"
+AT: Final = frozenset({FILE_AT, FOLDER_AT})
+PLACE: Final = "working directory"
+"""The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""
+KINDS: Final = frozenset({FILE, FOLDER, PLACE}) | AT
+
+LARGE: Final = 256 * 1024 * 1024
+"""Bytes. A larger file counts by its size and its time of change."""
+GRANULARITY: Final = 20_000_000
+"""Nanoseconds within which a file may change twice and keep its times."""
+WHOLE_SECONDS: Final = 2_000_000_000
+"""The same, where the file system stores whole seconds or every other second."""
+MOST: Final = 20_000
+"""Digests that are kept at most."""
+PIECE: Final = 1 << 20
+"""Bytes that are read at once."""
+SHORTEST_PLACE: Final = 2
+"""Characters of the shortest working directory that is looked for in outputs. The root's path stands in any path."""
+COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
+"""Endings of the files beside a database, some of which exist only while it is in use."""
+NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
+"""Entries of a folder that come and go by themselves."""
+
+Signature: TypeAlias = tuple[int, ...]
+"""The signature of a path. For a path that cannot be looked at, it is the number of the error alone."""
+
+# Bound at import: a detector of blocking calls replaces these functions later, and would refuse them on an event loop.
+# Long reads are done in a thread, as the detector wants; one `stat` where a file is opened has to happen at once.
+_stat = os.stat
+getcwd = os.getcwd
+_KNOWN: dict[tuple[str, bool], tuple[Signature | None, bytes | None]] = {}
+
+
+class TooMuch(Exception):
+    """More bytes have to be read than may be read in this thread."""
+
+
+def signature(path: str) -> Signature | None:
+    """Return a signature that tells a changed path without reading its content; None if the path is absent."""
+    try:
+        found = _stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        return (getattr(error, "errno", None) or errno.EINVAL,)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev, found.st_mode
+
+
+def is_settled(seen: Signature | None, at: int) -> bool:
+    """Tell whether any change of a path after `at` (nanoseconds) will give it another signature."""
+    if seen is None or len(seen) == 1:
+        return False
+    mtime, ctime = seen[1], seen[2]
+    changed_at = max(mtime, ctime) if os.name == "posix" else mtime
+    return at - changed_at > (GRANULARITY if mtime % 1_000_000_000 else WHOLE_SECONDS)
+
+
+def digest_of(path: str, seen: Signature | None, *, folder: bool, at_most: int | None = None) -> bytes | None:
+    """Return the digest of a path that has this signature now; None if the path is absent.
+
+    Raises `TooMuch` if more than `at_most` bytes would have to be read.
+    """
+    if seen is None:
+        return None
+    known = _KNOWN.get((path, folder))
+    if known is not None and known[0] == seen:
+        return known[1]
+    if len(seen) > 1 and at_most is not None and seen[0] > at_most and not folder:
+        raise TooMuch
+    at = time.time_ns()
+    digest = _digest(path, seen, folder)
+    if is_settled(seen, at) and signature(path) == seen:
+        if len(_KNOWN) >= MOST:
+            _KNOWN.clear()
+        _KNOWN[path, folder] = seen, digest
+    return digest
+
+
+def _digest(path: str, seen: Signature, folder: bool) -> bytes | None:
+    try:
+        if len(seen) == 1:
+            raise OSError(seen[0], "")
+        if folder:
+            return sha256("\0".join(_entries(path)).encode("utf-8", "surrogateescape")).digest()
+        if not stat.S_ISREG(seen[5]):
+            return sha256(b"no file: %d" % stat.S_IFMT(seen[5])).digest()
+        if seen[0] > LARGE:
+            return sha256(b"large: %d %d" % seen[:2]).digest()
+        made = sha256()
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(PIECE):
+                made.update(piece)
+        return made.digest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # A step that reads the path gets the same error.
+        return sha256(b"cannot be read: %d" % (error.errno or 0)).digest()
+
+
+def _entries(path: str) -> list[str]:
+    kinds: dict[str, str] = {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            kinds[entry.name] = "l" if entry.is_symlink() else "d" if is_folder else "f"
+    names = kinds.keys() - NO_ENTRIES
+    for name in tuple(names):
+        base = next((name.removesuffix(each) for each in COMPANIONS if name.endswith(each)), name)
+        if base != name and base in kinds:
+            names.discard(name)
+    return [f"{kinds[name]}{name}" for name in sorted(names)]
+
+
+def reads_of(
+    path: str, relative: str | None, base: str | None, digest: bytes | None, *, folder: bool
+) -> list[ExternalRead]:
+    """Return the reads that are stored of one path.
+
+    `relative` is the path as it was opened, relative to `base`, the working directory. Raises ValueError for a name
+    that no store can keep.
+    """
+    kind, kind_at = (FOLDER, FOLDER_AT) if folder else (FILE, FILE_AT)
+    path.encode()
+    if relative is not None:
+        return [ExternalRead(kind, _plain(relative), digest)]
+    root = None if base is None or base == os.path.sep else os.path.join(base, "")
+    if root is not None and (path.startswith(root) or path == base):
+        return [ExternalRead(kind, _plain(path[len(root) :]), digest), ExternalRead(kind_at, path, digest)]
+    return [ExternalRead(kind, path, digest)]
+
+
+def _plain(relative: str) -> str:
+    text = relative.replace(os.path.sep, "/")
+    while text.startswith("./"):
+        text = text[2:].lstrip("/")
+    return text or "."
+
+
+class Reads(tuple[ExternalRead, ...]):  # noqa: SLOT001 - no tuple may have slots, and this is kept with it
+    """The reads of an execution, prepared for the check before each replay."""
+
+    _here: str | None = None
+    _checks: Sequence[Check] = ()
+    _has_files: bool | None = None
+    _place: ExternalRead | None = None
+
+    @property
+    def has_files(self) -> bool:
+        """Tell whether a file or a folder is among the reads."""
+        if self._has_files is None:
+            self._has_files = any(read.kind in KINDS for read in self)
+            self._place = next((read for read in self if read.kind == PLACE), None)
+        return self._has_files
+
+    @property
+    def place(self) -> ExternalRead | None:
+        """Return the read of the working directory, if its path stands in the output."""
+        return self._place if self.has_files else None
+
+    def checks(self, here: str) -> Sequence[Check]:
+        """Return the checks of the files, seen from this working directory."""
+        if self._here != here:
+            self._checks = _checks_of(self, here)
+            self._here = here
+        return self._checks
+
+
+def place_digest(here: str) -> bytes:
+    """Return the digest of a working directory's path."""
+    return sha256(os.fsencode(here)).digest()
+
+
+def place_in(payload: bytes) -> ExternalRead | None:
+    """Return a read of the working directory, if its path stands in an output."""
+    try:
+        here = getcwd()
+    except OSError:
+        return None  # the working directory is gone, so no output can name it
+    if not SHORTEST_PLACE <= len(here) <= len(payload) or os.fsencode(here) not in payload:
+        return None
+    return ExternalRead(PLACE, "the working directory", place_digest(here))
+
+
+class Check(NamedTuple):
+    """The digest that a path must have for a replay."""
+
+    where: tuple[str, bool]
+    """The path, and whether it is a folder."""
+    if_there: bool
+    """Whether the check counts only if the path exists."""
+    digest: bytes | None
+    read: ExternalRead
+
+
+def _checks_of(reads: Sequence[ExternalRead], here: str) -> Sequence[Check]:
+    checks: dict[tuple[str, bool, bytes | None], Check] = {}
+    files = (each for each in reads if each.kind in KINDS and each.kind != PLACE)
+    for read in sorted(files, key=lambda each: each.kind in AT):
+        path = here if read.key == "." else os.path.join(here, read.key)
+        folder = read.kind in (FOLDER, FOLDER_AT)
+        check = Check((path, folder), read.kind in AT, read.digest, read)
+        checks.setdefault((path, folder, read.digest), check)
+    return list(checks.values())
+
+
+def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None = None) -> ExternalRead | None:
+    """Return the first file or folder among these that has changed; None if there is none.
+
+    `stored` returns a digest as it is stored. Raises `TooMuch` (see `digest_of`).
+    """
+    try:
+        here = getcwd()
+    except OSError:
+        here = os.devnull  # the working directory is gone, and nothing is below this
+    place = reads.place
+    if place is not None and stored(place_digest(here)) != place.digest:
+        return place
+    for where, if_there, wanted, read in reads.checks(here):
+        seen = signature(where[0])
+        if seen is None:
+            if wanted is None or if_there:
+                continue
+            return read
+        known = _KNOWN.get(where)
+        if known is not None and known[0] == seen:
+            digest = known[1]
+        else:
+            digest = digest_of(where[0], seen, folder=where[1], at_most=at_most)
+        if digest is None or stored(digest) != wanted:
+            return read
+    return None
+
+
+def is_ignored(read: ExternalRead, patterns: Sequence[str]) -> bool:
+    """Tell whether a step ignores this read, by its path or by its name."""
+    key = read.key
+    name = os.path.basename(key)
+    return any(fnmatch(key, each) or fnmatch(name, each) for each in patterns)

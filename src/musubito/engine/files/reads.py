@@ -1,0 +1,259 @@
+"""Turn the notes on a body's files into stored reads when the body has ended, and leave out files that are no input."""
+
+from __future__ import annotations
+
+import os
+import site
+import stat
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from musubito.causes import Cause
+from musubito.engine.files.attribution import SITE
+from musubito.engine.files.caches import Seen, inherited, is_any_kept
+from musubito.engine.files.digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
+from musubito.engine.files.events import DATABASES, BodyFiles
+from musubito.store.rows import ExternalRead
+from musubito.values.class_names import find_module
+
+if TYPE_CHECKING:
+    from musubito.code.fingerprint import Fingerprint
+
+__all__ = ["AT_ONCE", "FilesRead", "read_by", "read_from_caches", "told_from_caches"]
+
+AT_ONCE: Final = 4 * 1024 * 1024
+"""Bytes of one file that are read in the thread of an event loop at most."""
+LONGEST_TEXT: Final = 65_536
+"""Bytes of the longest file whose text is kept."""
+SECRET: Final = (
+    *(
+        ".env",
+        ".env.*",
+        "*.env",
+        ".netrc",
+        "_netrc",
+        ".pgpass",
+        ".npmrc",
+        ".pypirc",
+        "*.pem",
+        "*.key",
+        "*.p12",
+        "*.pfx",
+    ),
+    *("*.jks", "*.kdbx", "id_*", "credentials*", "*secret*", "*password*", "*token*"),
+)
+"""Names of files that hold secrets. Their texts are never kept."""
+NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
+"""Paths of the machine, which are no input."""
+IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - named to be recognised, not to be written to
+"""Shared memory, which counts as a file system like any other."""
+BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
+"""Endings of the files beside a SQLite database."""
+
+
+class FilesRead(NamedTuple):
+    """The files and folders that a body read."""
+
+    reads: Sequence[ExternalRead]
+    not_replayable: str | None
+    """The reason why a replay cannot be checked against these reads; None if it can."""
+    texts: Sequence[tuple[ExternalRead, str]]
+    """Small texts among the files, by their reads. A changed text is shown later with its difference."""
+
+
+def read_by(
+    files: BodyFiles,
+    ignored: Sequence[str],
+    database: str | None,
+    wants_text: Callable[[ExternalRead], bool],
+    at_most: int | None = None,
+) -> FilesRead:
+    """Return the reads that count, from the notes on a body that has ended.
+
+    `database` is the file of the store. Raises `TooMuch` (see `digest_of`).
+    """
+    reads: list[ExternalRead] = []
+    texts: list[tuple[ExternalRead, str]] = []
+    why = files.lost
+    own = _own_package(files.module)
+    for seen in tuple(files.seen.values()):
+        if _is_of_the_system(seen.path, own) or _is_database(seen.path, database):
+            continue
+        try:
+            names = reads_of(seen.path, seen.relative, files.base, None, folder=seen.folder)
+        except ValueError:
+            why = why or "it read a file whose name is no text that a store can keep"
+            continue
+        if any(is_ignored(each, ignored) for each in names):
+            continue  # a read of it that a cache may keep is checked when a body is answered from the cache
+        now = signature(seen.path)
+        if now is None and seen.signature is not None and _is_temporary(seen, files):
+            seen.reads = ()
+            continue
+        digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
+        # A path that changes during its digest has another signature by now, or its digest was taken before.
+        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        why = why or unfit
+        names = [each._replace(digest=digest) for each in names]
+        reads += names
+        seen.reads = names if unfit is None else _of_unknown_content(names)
+        if now is not None and not seen.folder and _may_be_kept(seen.path, now) and wants_text(names[0]):
+            text = _text(seen.path, digest)
+            texts += [] if text is None else [(names[0], text)]
+    return FilesRead(reads, why, texts)
+
+
+def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence[Seen]:
+    """Return the earlier reads that a cache or a state may have answered a body from.
+
+    `codes`: see `take_files`.
+    """
+    if not (is_any_kept() or any(code.kept for code in codes)):
+        return ()
+    packages = {name for code in codes for name in code.others}
+    states = {id(each): each for code in codes for each in code.sources()}
+    found = inherited(files.hits, packages, states.values(), files.seen, files.sites)
+    return list(dict.fromkeys(found))
+
+
+def read_from_caches(
+    kept: Sequence[Seen], files: BodyFiles, ignored: Sequence[str], database: str | None, at_most: int | None = None
+) -> list[ExternalRead]:
+    """Return the reads that count, from paths that a cache may have answered. Raises `TooMuch` (see `digest_of`)."""
+    own = _own_package(files.module)
+    counts = [each for each in kept if not (_is_of_the_system(each.path, own) or _is_database(each.path, database))]
+    reads = [read for seen in counts for read in _reads_as_seen(seen, at_most)]
+    return [read for read in reads if not is_ignored(read, ignored)]
+
+
+def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[ExternalRead]:
+    """Return the reads of a path that was read a while ago, maybe by a body that is still open."""
+    if seen.reads is None:
+        now = signature(seen.path)
+        try:
+            names = reads_of(seen.path, seen.relative, seen.base, None, folder=seen.folder)
+        except ValueError:
+            return ()  # no store can keep it; the body that read it is not replayable
+        digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
+        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        names = [each._replace(digest=digest) for each in names]
+        seen.reads = names if unfit is None else _of_unknown_content(names)
+    return seen.reads
+
+
+def _of_unknown_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    """Return the reads with digests that no content has, because the content at the time of the read is not known."""
+    return [read._replace(digest=os.urandom(32)) for read in reads]
+
+
+def _may_be_kept(path: str, now: Signature) -> bool:
+    name = os.path.basename(path).lower()
+    is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
+    return is_small and not any(fnmatchcase(name, each) for each in SECRET)
+
+
+def _text(path: str, digest: bytes | None) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LONGEST_TEXT + 1)
+    except OSError:
+        return None  # the step could not read it either
+    if sha256(content).digest() != digest or b"\0" in content:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: ExternalRead) -> str | None:
+    """Return the reason why the present content may not be what was read; None if it is."""
+    is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
+    if not is_same:
+        return Cause.FILE_CHANGED.of(f"{read.kind} {read.key!r}")
+    if seen.open_to_doubt:
+        return Cause.FILE_IN_DOUBT.of(f"{read.kind} {read.key!r}")
+    if now is not None and len(now) > 1 and not (stat.S_ISREG(now[5]) or stat.S_ISDIR(now[5])):
+        return Cause.PIPE_READ.of(repr(read.key))
+    return None
+
+
+# -- files that are no input -------------------------------------------------------------------------------------------
+def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
+    """Tell whether a path that is gone now was made while the body ran."""
+    if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
+        return True
+    if any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
+        return True
+    found = seen.signature
+    is_new = found is not None and len(found) > 1 and found[2] >= files.began
+    return is_new and seen.path.startswith(_temporary_roots())
+
+
+def _is_of_the_system(path: str, own: str | None) -> bool:
+    """Tell whether a path belongs to the interpreter, to a package or to the machine."""
+    plain = os.path.normpath(path)
+    parts = plain.split(os.path.sep)
+    plain += os.path.sep
+    if not NO_ENTRIES.isdisjoint(parts) or plain.startswith(_other_roots()):
+        return True
+    if plain.startswith(NEVER) and not plain.startswith(IN_MEMORY):
+        return True
+    if own is not None and plain.startswith(own):
+        return False
+    return not SITE.isdisjoint(parts) or plain.startswith(_code_roots())
+
+
+def _own_package(module: str) -> str | None:
+    """Return the folder of the step's own package, which may be an installed one; None if it is no package."""
+    top = find_module(module.partition(" ")[0].partition(".")[0])
+    paths = list(getattr(top, "__path__", ()))
+    return os.path.join(paths[0], "") if paths and os.path.isabs(paths[0]) else None
+
+
+def _is_database(path: str, database: str | None) -> bool:
+    files = DATABASES if database is None else {*DATABASES, database}
+    if path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE):
+        return True
+    return any(f"{path}/".startswith(f"{each}-blobs/") for each in files)
+
+
+def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the paths as they are and with their links followed. Each ends with a separator, files too."""
+    known = [path for path in paths if path and os.path.isabs(path)]
+    return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
+
+
+@cache
+def _code_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return _roots(
+        [*map(paths.get, names), os.path.dirname(os.__file__), site.getusersitepackages(), *site.getsitepackages()]
+    )
+
+
+@cache
+def _other_roots() -> tuple[str, ...]:
+    """Return the paths of time zones and certificates."""
+    import zoneinfo  # noqa: PLC0415 - as below
+
+    places: list[str | None] = []
+    with suppress(ImportError):  # a Python may have been built without it
+        import ssl  # noqa: PLC0415 - slow to import, and most programs have imported it by now
+
+        known = ssl.get_default_verify_paths()
+        places += [known.cafile, known.capath, known.openssl_cafile, known.openssl_capath]
+    return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
+
+
+@cache
+def _temporary_roots() -> tuple[str, ...]:
+    return _roots([tempfile.gettempdir()])

@@ -1,0 +1,86 @@
+"""Buffer the lines of the history: a replay appends one tuple, and a background thread writes the lines twice a second.
+
+A crash may lose the last lines, never a node.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, TypeAlias
+
+from musubito.engine.recorded_inputs import CallInputs, FileText, Redact
+from musubito.errors import LOGGER
+from musubito.payloads.codec import Contents
+from musubito.payloads.encrypted_tags import sealed_tags
+from musubito.store.rows import CallLine, InputLine, Ledger, RunLine
+
+if TYPE_CHECKING:
+    from musubito.engine.scope import Run
+
+__all__ = ["HistoryBuffer"]
+
+
+Entry: TypeAlias = "CallLine | CallInputs | FileText | Run"
+
+
+class HistoryBuffer:
+    """The lines of one engine's history that are not written yet."""
+
+    def __init__(
+        self,
+        owner: bytes,
+        contents: Contents,
+        redact: Redact | None = None,
+        process: tuple[str, int, str] = ("", 0, ""),
+    ) -> None:
+        """Buffer lines for `owner`.
+
+        `redact`: see `MusubitoEngine`; `process`: host, pid and process as in `LeaseOwner`.
+        """
+        self._owner = owner
+        self._process = process
+        self._contents = contents
+        self._redact = redact
+        self._entries: deque[Entry] = deque()
+        self.append = self._entries.append
+
+    def run_id(self, run: Run) -> bytes:
+        """Return the id under which a run's lines are written here.
+
+        In a process that was forked inside the run, the id differs from the run's own.
+        """
+        return self._owner + run.number.to_bytes(5, "big")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def drain(self) -> Ledger:
+        """Take all buffered lines out and return them. The caller writes them."""
+        runs: dict[bytes, RunLine] = {}
+        calls: list[CallLine] = []
+        inputs: list[InputLine] = []
+        for _ in range(len(self._entries)):
+            entry = self._entries.popleft()
+            if isinstance(entry, CallLine):
+                # Not converted: there is one for each replay, and this thread competes with the next one.
+                calls.append(entry)
+            elif isinstance(entry, CallInputs | FileText):
+                inputs += self._kept(entry)
+            else:
+                run_id = self.run_id(entry)
+                runs[run_id] = self._line(run_id, entry)
+        return Ledger(self._contents.namespace, list(runs.values()), calls, inputs)
+
+    def _line(self, run_id: bytes, run: Run) -> RunLine:
+        parent, call = run.within or (None, None)
+        tags = run.tags and sealed_tags(self._contents, run.tags)
+        known = run_id, run.name, tags, run.started_at, run.finished_at, run.status
+        return RunLine(*known, parent, call, *self._process)
+
+    def _kept(self, given: CallInputs | FileText) -> list[InputLine]:
+        """Return the line of an input; nothing if the redaction or the encoding fails."""
+        try:
+            return [given.line(self._redact, self._contents)]
+        except BaseException as error:  # whatever a redaction raises, the thread that writes goes on
+            LOGGER.warning("the input of %s is not stored: %s: %s", given.operation, type(error).__qualname__, error)
+            return []

@@ -1,0 +1,85 @@
+"""Return one shared engine for all engines that are unpickled in a process, as in the workers of Dask, Ray or Spark.
+
+A worker unpickles the same engine with every task that it is given. All of these are one engine, with one pool of
+connections and one background thread. The engine lives as long as the process, and `close` only writes its buffered
+history.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from musubito.engine.recorded_inputs import Redact
+from musubito.payloads.blobs import BlobStore
+from musubito.payloads.key_derivation import KeySource
+from musubito.values.class_names import SCRIPT, canonical_module, find_module
+
+if TYPE_CHECKING:
+    from musubito.engine.engine import MusubitoEngine
+
+__all__ = ["EngineSpec", "is_of_a_module", "reopened"]
+
+_SHARED: Final[dict[tuple[Any, ...], MusubitoEngine]] = {}
+_LOCK: Final = threading.Lock()
+
+
+class EngineSpec(NamedTuple):
+    """The options with which an engine was opened, and its origin."""
+
+    strict: bool
+    redact: Redact | None
+    blobs: BlobStore | None
+    key: KeySource | None
+    track_files: bool
+    origin: bytes
+
+    def told_apart(self) -> tuple[Any, ...]:
+        """Return a value that is equal for engines that may be one.
+
+        A function that belongs to no module becomes another function each time that it is unpickled. So does a blob
+        store.
+        """
+        plain = self.blobs is None and (self.redact is None or is_of_a_module(self.redact))
+        return self.strict, self.redact if plain else self.origin, self.key, self.track_files
+
+
+def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: EngineSpec) -> MusubitoEngine:
+    """Return the engine of this process for an engine of another process. Raises `StoreError`."""
+    which = cls, url, *options.told_apart()
+    with _LOCK:
+        engine = _SHARED.get(which)
+        if engine is None:
+            strict, redact, blobs, key, track_files, _ = options
+            engine = cls.from_url(
+                url,
+                namespace=namespace,
+                strict=strict,
+                redact=redact,
+                blobs=blobs,
+                key=key,
+                track_files=track_files,
+            )
+            engine._is_shared = True
+            _SHARED[which] = engine
+    return engine.in_namespace(namespace)
+
+
+def is_of_a_module(function: object) -> bool:
+    """Tell whether a function is pickled as its name alone, by which any process finds it.
+
+    A function of a script is not, because a script is no module to other processes. Nor is a function of a module that
+    is registered with cloudpickle to be sent by value.
+    """
+    name = canonical_module(getattr(function, "__module__", None) or SCRIPT)
+    by_value: set[str] = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", set)()
+    sent = any(name == each or name.startswith(f"{each}.") for each in by_value)
+    found = getattr(find_module(name), getattr(function, "__qualname__", ""), None)
+    return name != SCRIPT and not sent and found is function
+
+
+if hasattr(os, "register_at_fork"):
+    # A child must not find the lock held by a thread that the child does not have.
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

@@ -1,0 +1,86 @@
+"""Provide an engine that only reads, to ask what calls would do without leaving a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from musubito.engine.engine import MusubitoEngine
+from musubito.engine.scope import Frame, Run
+from musubito.errors import StoreError
+from musubito.store.changes import Change
+from musubito.store.protocol import Store
+from musubito.store.queries import Query
+from musubito.store.rows import CallKeys, Candidate
+
+__all__ = ["ReadOnlyEngine"]
+
+
+class ReadOnlyEngine(MusubitoEngine):
+    """Reads the data of another engine, in the same namespace.
+
+    Its runs are not in the history, its store cannot be written to, and a fault of the store is raised.
+    """
+
+    def __init__(self, engine: MusubitoEngine) -> None:
+        store: Any = _ReadOnly(engine.storage)
+        super().__init__(
+            store,
+            namespace=engine.namespace,
+            now_provider=engine.now,
+            strict=True,
+            redact=engine.redact,
+            track_files=engine.track_files,
+        )
+        self.behind = engine
+        self._hold(engine.contents)
+
+    def in_namespace(self, namespace: str) -> Self:
+        """Return the engine of another namespace, which only reads, too."""
+        engine = self._namesakes.get(namespace)
+        if namespace == self.namespace:
+            return self
+        if engine is None:
+            engine = self._namesakes.setdefault(namespace, type(self)(self.behind.in_namespace(namespace)))
+        assert isinstance(engine, type(self))  # noqa: S101 - they are made here
+        return engine
+
+    def open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
+        """Return a run that the history does not hold."""
+        return self.new_run(name)
+
+    def flush(self) -> None:
+        """Write the buffered history of the engine behind, so that calls can be compared with it."""
+        self.behind.flush()
+
+    def end_run(self, run: Run, status: str | None = None) -> None:
+        """Do nothing, because the history does not hold the run."""
+
+    def like(self, run: Run) -> Run:
+        """Return a run that has given the same samples as this one so far. Later samples are not shared."""
+        made = self.new_run(run.name)
+        if run.gives_samples:
+            made.samples = run.samples.copy()
+        return made
+
+
+class _ReadOnly:
+    """A store that is only read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.reads_in_place: bool = getattr(store, "reads_in_place", False)
+        # Not every store can be read by readers.
+        self.read = getattr(store, "read", None)
+
+    def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
+        return self._store.newest(keys, namespace)
+
+    def find(self, query: Query) -> Any:
+        return self._store.find(query)
+
+    def write(self, changes: Sequence[Change]) -> list[Any]:
+        raise StoreError("this store is only looked at")
+
+    def close(self) -> None:
+        """Do nothing: the other engine closes its store."""

@@ -1,0 +1,304 @@
+"""Erase contents that must not be stored any more, or whole namespaces.
+
+The store forgets each named thing in one transaction (`musubito.store.relational.prune`), so that nothing escapes that
+is committed meanwhile. If a forgotten step is running, nothing of its result is stored when it ends. If another step
+uses a forgotten result at that moment, its own result is stored. As soon as that step has ended, its result is found
+downstream of the forgotten one. The bytes leave the file itself as soon as no reader is left that began before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from musubito.lineage import blobs
+from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.prune import Writer, Young, batches, newest_execution, remove_nodes, sweep, unused_parts
+from musubito.lineage.reader import Lineage
+from musubito.lineage.reports import LineageError
+from musubito.lineage.suggestions import similar_names
+from musubito.store.changes import Forget, Forgotten, Prune
+from musubito.store.rows import FORGOTTEN
+
+__all__ = ["Forgetting", "forget", "forget_namespace", "in_namespace", "meant", "nodes_among", "with_all_below"]
+
+AT_ONCE: Final = 2000
+"""Nodes that are forgotten in one transaction; each transaction looks through the tables once."""
+SLICE: Final = 5000
+"""Rows that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """The counts of what was forgotten.
+
+    `executions` counts the executions concerned. `inputs` and `parts` count the inputs and pieces of inputs that were
+    erased. `size` is in bytes. `erased` tells that the bytes were removed from the files at once. If a reader stood in
+    the way, the bytes go with the next `forget`, or when the last user of the database closes it. `nodes` and `runs`
+    count things that only `forget_namespace` removes. `elsewhere` counts large outputs that were not found where the
+    engine has its blobs.
+    """
+
+    executions: int
+    inputs: int
+    parts: int
+    size: int
+    erased: bool
+    nodes: int = 0
+    runs: int = 0
+    elsewhere: int = 0
+
+
+# -- what is meant -----------------------------------------------------------------------------------------------------
+@tells_damage
+def meant(lineage: Lineage, what: str) -> list[Forget]:
+    """Return the changes that forget an operation, a node or a run.
+
+    `what` is the name of an operation, or the id of a node or a run. Raises `LineageError` if nothing or several things
+    are called so.
+    """
+    namespaces = lineage.rows("namespaces_of", operation=what)
+    if namespaces:
+        return [Forget(namespace, operation=what) for (namespace,) in namespaces]
+    try:
+        node = bytes.fromhex(lineage.node(what).node_id)
+    except LineageError as error:
+        if str(error).startswith("several"):
+            raise
+        node = None
+    try:
+        run = bytes.fromhex(lineage.run(what).summary.run_id)
+    except LineageError as error:
+        if node is None:
+            if str(error).startswith("several"):
+                raise
+            similar = similar_names(what, [name for _, name, _ in lineage.rows("operations")])
+            hint = (
+                f"did you mean {', '.join(similar)}?" if similar else "'musubito runs' and 'musubito show' name some."
+            )
+            raise LineageError(f"no operation, node or run is called {what!r}; {hint}") from error
+        return [Forget("", nodes=[node])]
+    if node is not None:
+        raise LineageError(f"{what} is both a node and a run; give more digits")
+    return [Forget("", run=binary(part)) for part, *_ in lineage.rows("parts_of_run", run=run)]
+
+
+def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
+    """Return the changes that forget all operations of a namespace.
+
+    Raises `LineageError` if the namespace has none.
+    """
+    operations = lineage.rows("operations_in", namespace=namespace)
+    if not operations:
+        raise LineageError(f"nothing was recorded in a namespace {namespace!r}")
+    return [Forget(namespace, operation=operation) for (operation,) in operations]
+
+
+def nodes_among(nodes: Iterable[bytes]) -> list[Forget]:
+    """Return the changes that forget these nodes."""
+    return [Forget("", nodes=batch) for batch in batches(list(nodes), AT_ONCE)]
+
+
+@tells_damage
+def with_all_below(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
+    """Return these changes, and those that forget all nodes that may hold the same contents.
+
+    A node downstream consumed or called a named node, and may contain its output. Nodes that any of these called may
+    have been given that output as input. A node that something else called, or that was called at the top, stays: it
+    belongs to that caller, too.
+    """
+    named = [(change, {row[0] for row in _nodes_named(lineage, change)}) for change in wanted]
+    links = _Links(lineage)
+    below = links.below(set().union(*(nodes for _, nodes in named)))
+    numbers = below | links.called_only_by(below)
+    # A run names only the executions that answered its calls, so its nodes are named as well.
+    numbers = numbers.difference(*(nodes for change, nodes in named if change.run is None))
+    node_ids: list[bytes] = []
+    after = 0
+    while rows := lineage.rows("identities_after", after=after, limit=SLICE):
+        node_ids += [binary(node) for number, node, *_ in rows if number in numbers]
+        after = rows[-1][0]
+    return [*wanted, *nodes_among(node_ids)]
+
+
+def _nodes_named(lineage: Lineage, change: Forget) -> list[tuple[Any, ...]]:
+    params = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
+    return [row for node in change.nodes or (None,) for row in lineage.rows("nodes_named", node=node, **params)]
+
+
+class _Links:
+    """The links between all nodes and executions of a store, by their numbers.
+
+    An execution is linked to the node at which it ran and to all nodes that it answers. All of these share one input
+    and one output.
+    """
+
+    def __init__(self, lineage: Lineage) -> None:
+        edges, uses, executions, answers, on_top = lineage.ask(
+            ("all_data_edges", {}),
+            ("all_uses", {}),
+            ("all_executions", {"forgotten": FORGOTTEN}),
+            ("all_answers", {}),
+            ("answers_on_top", {}),
+        )
+        self.children: defaultdict[int, list[int]] = defaultdict(list)
+        for parent, child in edges:
+            self.children[parent].append(child)
+        self.executions: defaultdict[int, set[int]] = defaultdict(set)
+        self.nodes: defaultdict[int, set[int]] = defaultdict(set)
+        for node, execution in [(node, execution) for execution, node, _ in executions] + answers:
+            self.executions[node].add(execution)
+            self.nodes[execution].add(node)
+        self.callers: defaultdict[int, set[int]] = defaultdict(set)
+        self.called: defaultdict[int, set[int]] = defaultdict(set)
+        for caller, called, _ in uses:
+            self.callers[called].add(caller)
+            self.called[caller].add(called)
+        self.on_top = {execution for (execution,) in on_top}
+        self.forgotten = {execution for execution, _, forgotten in executions if forgotten}
+
+    def below(self, nodes: Collection[int]) -> set[int]:
+        """Return these nodes, and all nodes that consumed or called their results."""
+        reached = set(nodes)
+        ahead = list(reached)
+        while ahead:
+            node = ahead.pop()
+            near = set(self.children[node])
+            for execution in self.executions[node]:
+                near |= self.nodes[execution]
+                near |= {outer for caller in self.callers[execution] for outer in self.nodes[caller]}
+            near -= reached
+            reached |= near
+            ahead += near
+        return reached
+
+    def called_only_by(self, nodes: Collection[int]) -> set[int]:
+        """Return the nodes that only these nodes called, directly or through others.
+
+        A node that was called at the top as well is left out.
+        """
+        gone = {execution for node in nodes for execution in self.executions[node]}
+        ahead = list(gone)
+        gone |= self.forgotten
+        while ahead:
+            for called in self.called[ahead.pop()] - gone:
+                if called not in self.on_top and self.callers[called] <= gone:
+                    gone.add(called)
+                    ahead.append(called)
+        return {node for execution in gone - self.forgotten for node in self.nodes[execution]}
+
+
+# -- to forget ---------------------------------------------------------------------------------------------------------
+@tells_damage
+def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[int, bytes]] = ()) -> Forgetting:
+    """Erase contents, from the file too, and return the counts.
+
+    `inputs` are stored inputs that no node has, by the names that the store gives them. Raises `StoreError`; all that
+    was forgotten until then stays forgotten.
+    """
+    lineage.engine.flush()
+    writer = Writer(lineage)
+    since = newest_execution(lineage)
+    missing = blobs.missing(lineage)
+    executions = erased_inputs = size = 0
+    for change in wanted:
+        done: Forgotten = writer.write(change)
+        blobs.remove(lineage, done.artifacts)
+        executions, erased_inputs, size = executions + done.executions, erased_inputs + done.inputs, size + done.size
+    for batch in batches(inputs):
+        writer.write(Prune(since, inputs=batch))
+    for parts in batches(unused_parts(lineage)):
+        writer.write(Prune(since, parts=parts))
+    blobs.collect(lineage)
+    pruned = writer.removed
+    store: Any = lineage.engine.storage
+    erased: bool = store.empty_log()
+    return Forgetting(
+        executions,
+        erased_inputs + pruned.inputs,
+        pruned.parts,
+        size + pruned.size,
+        erased,
+        elsewhere=len(missing - blobs.missing(lineage)),
+    )
+
+
+@tells_damage
+def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
+    """Forget all of a namespace, and remove its nodes, executions, edges, calls and runs.
+
+    A run is removed if all its calls are in this namespace, or if it made none and began in it. A run in progress loses
+    its tags alone. The following stays, without contents:
+
+    - the name of the namespace and the names of its operations
+    - external effects that took place, so that they do not take place again
+    - results on which other namespaces have built
+    - the newest execution of all, since its number must not be given again
+
+    Raises `LineageError` if the namespace does not exist, and `StoreError`. All that was forgotten until then stays
+    forgotten.
+    """
+    before = time.time()
+    forgotten = forget(lineage, in_namespace(lineage, namespace))
+    writer = Writer(lineage)
+    # If the row of a run in progress were removed, the run would write it again when it ends, with its tags.
+    in_progress = {binary(run) for (run,) in lineage.rows("runs_in_progress")}
+    own = _runs_of(lineage, namespace)
+    for run in own:
+        if run in in_progress:
+            writer.write(Forget("", run=run))
+    for runs in batches([run for run in own if run not in in_progress]):
+        writer.write(Prune(0, runs=runs))
+    while calls := lineage.rows("calls_in", namespace=namespace, before=before, limit=SLICE):
+        for batch in batches(calls):
+            writer.write(Prune(0, calls=batch))
+    while True:
+        young = Young(lineage)
+        nodes = [binary(row[0]) for row in lineage.rows("bare_in", namespace=namespace)]
+        executions = [row[0] for row in lineage.rows("forgotten_in", namespace=namespace, forgotten=FORGOTTEN)]
+        removed = remove_nodes(writer, young, nodes)
+        removed += sum(writer.write(Prune(0, executions=batch)).executions for batch in batches(executions))
+        if not removed:
+            break
+    sweep(lineage, writer)
+    blobs.collect(lineage, namespace)
+    pruned = writer.removed
+    store: Any = lineage.engine.storage
+    return Forgetting(
+        forgotten.executions,
+        forgotten.inputs + pruned.inputs,
+        forgotten.parts + pruned.parts,
+        forgotten.size + pruned.size,
+        store.empty_log(),
+        pruned.nodes,
+        pruned.runs,
+        forgotten.elsewhere,
+    )
+
+
+def _runs_of(lineage: Lineage, namespace: str) -> list[bytes]:
+    """Return the runs that belong to a namespace alone.
+
+    All calls of such a run and of its parts are of the namespace's operations. A run without calls belongs to the
+    namespace in which it began.
+    """
+    own = {
+        binary(run): bool(all_of_them) for run, all_of_them in lineage.rows("runs_by_namespace", namespace=namespace)
+    }
+    parts: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for run, parent, *_ in lineage.rows("last_of_runs"):
+        if parent is not None:
+            parts[binary(parent)].append(binary(run))
+    runs: set[bytes] = set()
+    ahead = sorted(own.keys() | parts.keys())
+    # Parts may have parts: each round finds the runs around those of the rounds before.
+    while ahead:
+        new = [run for run in ahead if own.get(run, True) and all(part in runs for part in parts[run])]
+        if not new:
+            break
+        runs.update(new)
+        ahead = [run for run in ahead if run not in runs]
+    return sorted(runs)

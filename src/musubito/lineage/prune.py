@@ -1,0 +1,349 @@
+"""Remove the oldest results that no retained result depends on, by age or down to a size.
+
+The results that may go are found by reading, while others go on. The store removes them in small transactions, and
+looks again at all that can have changed since (`musubito.store.relational.prune`). A pause follows each transaction,
+since a process that waits for SQLite's lock only tries now and then.
+
+The used pieces of stored inputs are found here, too. The search looks into every stored input: that takes too long for
+a transaction, and the store does not know the format of inputs. Therefore an input that is stored at that very moment
+may lose a piece that it shares. Readers of that input are told so, and no replay needs the piece.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final, NamedTuple, TypeVar
+
+from musubito.engine.process_identity import is_dead
+from musubito.engine.recorded_inputs import digests_in
+from musubito.errors import ArtifactUnreadable
+from musubito.lineage import blobs
+from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.reader import Lineage
+from musubito.store.changes import Change, CleanUp, InvalidateMarked, MarkForPruning, Prune, Pruned, Release
+from musubito.store.rows import FORGOTTEN, LeaseOwner
+
+__all__ = [
+    "Prunable",
+    "Pruning",
+    "Watch",
+    "Writer",
+    "Young",
+    "batches",
+    "give_back",
+    "newest_execution",
+    "old_runs",
+    "prunable",
+    "prune",
+    "prune_to_size",
+    "remove_nodes",
+    "sweep",
+    "unused_parts",
+    "used_bytes",
+]
+
+BATCH: Final = 100
+"""Things that are removed in one transaction."""
+SLICE: Final = 1000
+"""Rows that are read at a time."""
+LONGEST_PAUSE: Final = 0.1
+"""Seconds of the longest pause after a transaction."""
+UNTIL_SAID: Final = 2.0
+"""Seconds within which a replay appears in the history, which is written twice a second."""
+GIVEN_BACK: Final = 1_000_000
+"""Bytes that go back to the disk in one transaction."""
+AGES: Final = 50
+"""Parts into which executions are divided by age, to make the store smaller from the oldest part on."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """The counts of what was removed.
+
+    `size` is the bytes of contents in all. `blobs` counts files of large artifacts, with what was left of such files.
+    `elsewhere` counts large artifacts that were not found where the engine has its blobs.
+    """
+
+    executions: int = 0
+    nodes: int = 0
+    runs: int = 0
+    artifacts: int = 0
+    inputs: int = 0
+    parts: int = 0
+    size: int = 0
+    blobs: int = 0
+    elsewhere: int = 0
+
+    def plus(self, more: Pruned | Pruning) -> Pruning:
+        """Return the sums of all counts."""
+        return Pruning(
+            self.executions + more.executions,
+            self.nodes + more.nodes,
+            self.runs + more.runs,
+            self.artifacts + more.artifacts,
+            self.inputs + more.inputs,
+            self.parts + more.parts,
+            self.size + more.size,
+            self.blobs + (more.blobs if isinstance(more, Pruning) else 0),
+            self.elsewhere + (more.elsewhere if isinstance(more, Pruning) else 0),
+        )
+
+
+Watch = Callable[[Pruning], None]
+"""A function that is called after each transaction with the counts of all that was removed so far."""
+
+
+def unwatched(_: Pruning) -> None:
+    """Ignore the counts."""
+
+
+class Writer:
+    """A writer of one transaction after the other.
+
+    After each transaction, the writer leaves as much time to others as the transaction took, up to `LONGEST_PAUSE`.
+    """
+
+    def __init__(self, lineage: Lineage, watch: Watch = unwatched) -> None:
+        self.removed = Pruning()
+        self._write = lineage.engine.storage.write
+        self._watch = watch
+
+    def write(self, change: Change) -> Any:
+        """Write one change, and return the answer of the store."""
+        began = time.perf_counter()
+        (answer,) = self._write([change])
+        if isinstance(answer, Pruned):
+            self.removed = self.removed.plus(answer)
+            self._watch(self.removed)
+        time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
+        return answer
+
+
+class Prunable(NamedTuple):
+    """The executions and nodes that nothing needs, oldest first.
+
+    `bare` are nodes without executions. `nodes` are nodes at which these executions ran.
+    """
+
+    executions: list[int]
+    bare: list[bytes]
+    nodes: list[bytes]
+
+
+@tells_damage
+def prunable(lineage: Lineage, before: float) -> Prunable:
+    """Return the executions and nodes that began before a time and that nothing younger needs."""
+    now = time.time()
+    # An execution that began during a running call may have been called by it.
+    since = lineage.rows("oldest_lease", now=now)[0][0]
+    before = before if since is None else min(before, since)
+    rows = lineage.rows("prunable", before=before, now=now)
+    executions = [number for kind, number, _ in rows if kind == 0]
+    bare, nodes = ([binary(node) for kind, _, node in rows if kind == wanted] for wanted in (1, 2))
+    return Prunable(executions, bare, nodes)
+
+
+@tells_damage
+def old_runs(lineage: Lineage, before: float) -> list[bytes]:
+    """Return the runs that were last active before a time, as were all their parts."""
+    rows = lineage.rows("last_of_runs")
+    old = {run for run, _, *times in rows if max(at or 0.0 for at in times) < before}
+    outer = {run: parent for run, parent, *_ in rows}
+    for run in outer.keys() - old:
+        parent = outer[run]
+        while parent is not None:
+            old.discard(parent)
+            parent = outer.get(parent)
+    return sorted(old)
+
+
+class Young:
+    """The things that were used since a search for unneeded ones began.
+
+    Called before each transaction, `look` reads the newest uses, so that the transaction has few of them to check.
+    """
+
+    def __init__(self, lineage: Lineage) -> None:
+        self.since = newest_execution(lineage)
+        self.nodes: set[bytes] = set()
+        self.artifacts: set[bytes] = set()
+        self.inputs: set[tuple[int, bytes]] = set()
+        self._ask = lineage.ask
+
+    def look(self) -> None:
+        """Read the uses up to the present moment."""
+        touched, ((newest,),) = self._ask(("touched_since", {"since": self.since}), ("newest_execution", {}))
+        for node, artifact, operation, input_hash in touched:
+            self.nodes.add(binary(node))
+            if artifact is not None:
+                self.artifacts.add(binary(artifact))
+            if operation is not None:
+                self.inputs.add((operation, binary(input_hash)))
+        self.since = newest
+
+
+@tells_damage
+def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
+    """Remove what began before a time and is needed by nothing younger, in small steps.
+
+    `before` is in seconds since the epoch. The function may be stopped at any time and called again. Raises
+    `StoreError`.
+
+    A step that is running may have been given an old result a moment ago, and the store does not know yet. So the
+    results are retired first. After `UNTIL_SAID` seconds, the search is repeated, and a result that is needed by then
+    stays. If the history comes even later, the result of that step is INVALID, and the step runs again.
+    """
+    writer, name = Writer(lineage, watch), secrets.token_bytes(8)
+    missing = blobs.missing(lineage)
+    for runs in batches(old_runs(lineage, before)):
+        writer.write(Prune(0, runs=runs))
+    # A node that loses its last execution may go in the next round.
+    while True:
+        young = Young(lineage)
+        executions, nodes, _ = prunable(lineage, before)
+        if sum([writer.write(MarkForPruning(batch, name)) for batch in batches(executions[::-1])]):
+            time.sleep(UNTIL_SAID)
+            young = Young(lineage)
+            executions, nodes, _ = prunable(lineage, before)
+        for batch in batches(executions):
+            writer.write(InvalidateMarked(batch, name))
+        removed = remove_nodes(writer, young, nodes[::-1])
+        for batch in batches(executions[::-1]):
+            removed += writer.write(Prune(0, executions=batch)).executions
+        if not removed:
+            break
+    sweep(lineage, writer)
+    for lease in _left_leases(lineage):
+        writer.write(Release(lease))
+    collected = blobs.collect(lineage)
+    return replace(writer.removed, blobs=collected, elsewhere=len(missing - blobs.missing(lineage)) if missing else 0)
+
+
+def remove_nodes(writer: Writer, young: Young, nodes: Sequence[bytes]) -> int:
+    """Remove those of these nodes that were not used since the search, and return their number."""
+    removed = 0
+    for names in batches(nodes):
+        young.look()
+        removed += writer.write(Prune(young.since, nodes=[name for name in names if name not in young.nodes])).nodes
+    return removed
+
+
+def sweep(lineage: Lineage, writer: Writer) -> None:
+    """Remove the contents that only removed executions and nodes had."""
+    young = Young(lineage)
+    for artifacts in batches(lineage.rows("unused_artifacts", forgotten=FORGOTTEN)):
+        young.look()
+        writer.write(
+            Prune(young.since, artifacts=[name for name in artifacts if binary(name[1]) not in young.artifacts])
+        )
+    for inputs in batches(lineage.rows("unused_inputs")):
+        young.look()
+        writer.write(
+            Prune(young.since, inputs=[name for name in inputs if (name[0], binary(name[1])) not in young.inputs])
+        )
+    for parts in batches(unused_parts(lineage)):
+        writer.write(Prune(0, parts=parts))
+    writer.write(CleanUp())
+
+
+@tells_damage
+def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Pruning:
+    """Remove the oldest results until the data takes at most `most` bytes.
+
+    The removal ends earlier if all that is left is needed. Results that were made or asked for last go last. Raises
+    `StoreError`.
+    """
+    removed = done = Pruning()
+
+    def watched(now: Pruning) -> None:
+        watch(done.plus(now))
+
+    lineage.engine.flush()
+    times = [at for (at,) in lineage.rows("starts", parts=AGES)]
+    while times and (used := used_bytes(lineage)) > most:
+        # Executions older than this one hold about as many bytes as are too many.
+        older = max(1, int(len(times) * (1 - most / used)))
+        before, times = times[older - 1], times[older:]
+        removed = done = removed.plus(prune(lineage, before, watched))
+    return removed
+
+
+def used_bytes(lineage: Lineage) -> int:
+    """Return the bytes that all stored data takes, blobs included."""
+    compactable: Any = lineage.engine.storage
+    return int(compactable.used()) + blobs.used(lineage)
+
+
+def give_back(lineage: Lineage) -> int:
+    """Release free space of the database to the disk in small steps, and return how many bytes.
+
+    Raises `StoreError`.
+    """
+    compactable: Any = lineage.engine.storage
+    released = 0
+    began = time.perf_counter()
+    while step := compactable.give_back(GIVEN_BACK):
+        released += step
+        time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
+        began = time.perf_counter()
+    compactable.empty_log()
+    return released
+
+
+def newest_execution(lineage: Lineage) -> int:
+    """Return the number of the newest execution; younger executions have higher numbers."""
+    return int(lineage.rows("newest_execution")[0][0])
+
+
+def batches(items: Sequence[T], size: int = BATCH) -> Iterator[list[T]]:
+    """Yield the items in lists that are small enough for one transaction."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+@tells_damage
+def unused_parts(lineage: Lineage) -> list[int]:
+    """Return the numbers of the pieces of stored inputs that no stored input refers to."""
+    numbers: dict[tuple[int, bytes], int] = {}
+    needs: dict[tuple[int, bytes], list[bytes]] = {}
+    after = 0
+    while rows := lineage.rows("parts_after", after=after, limit=SLICE):
+        for number, namespace, digest, before, _, body in rows:
+            numbers[namespace, digest] = number
+            needs[namespace, digest] = _digests(body) + ([before] if before else [])
+        after = rows[-1][0]
+    last: tuple[int, bytes] = (0, b"")
+    while rows := lineage.rows("inputs_after", operation=last[0], input_hash=last[1], limit=SLICE):
+        for _, _, namespace, body in rows:
+            ahead = [(namespace, digest) for digest in _digests(body)]
+            while ahead:
+                part = ahead.pop()
+                ahead += [(part[0], digest) for digest in needs.pop(part, ())]
+        last = rows[-1][0], rows[-1][1]
+    return [numbers[part] for part in needs]
+
+
+def _digests(body: Any) -> list[bytes]:
+    try:
+        return digests_in(body)
+    except ArtifactUnreadable:  # an unreadable body makes the pieces that it refers to unreadable, too
+        return []
+
+
+def _left_leases(lineage: Lineage) -> list[tuple[bytes, bytes]]:
+    """Return the leases of processes that died.
+
+    The lease of an effect stays: it tells that the outcome is unknown.
+    """
+    now = time.time()
+    return [
+        (binary(key), binary(owner))
+        for key, owner, host, pid, process in lineage.rows("leases_left", now=now)
+        if is_dead(LeaseOwner(binary(owner), host, pid, process, now))
+    ]

@@ -1,0 +1,186 @@
+"""Tell a damaged database from a bug of Musubito, after code has failed on data that it had read.
+
+To check each value of each row as it is read would be most of the reading code, and would slow down every replay. So
+the rows are checked only after Python has raised an error. If a row holds data that Musubito never writes there, that
+damage is reported. If no row does, the error is a bug and is raised as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from musubito.model import ReplayReason, StepType
+from musubito.store.relational.named_queries import schema_steps
+
+__all__ = ["STUMBLES", "first_damage"]
+
+STUMBLES: Final = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
+"""The errors of code that reads values of unexpected types or sizes. Dates beyond any calendar raise OSError."""
+Ask = Callable[[str], Iterable[tuple[Any, ...]]]
+"""A function that returns the rows of a statement."""
+_TYPES: Final[Mapping[str, type]] = {"INTEGER": int, "REAL": float, "TEXT": str, "BLOB": bytes}
+_BODIES: Final = ("payload", "body")
+"""Columns that are not checked: their values have a digest, or are decoded with care."""
+_ID: Final = 32
+"""Length of a digest in bytes."""
+_LATEST: Final = 253_402_300_799.0
+"""The end of the year 9999, in seconds since the epoch."""
+_MOST: Final = 2**53
+"""The largest number, and the longest duration in milliseconds, that is taken for sound."""
+
+
+def _one_of(*allowed: object) -> Callable[[Any], bool]:
+    return lambda value: value in allowed
+
+
+def _is_id(value: bytes) -> bool:
+    return len(value) == _ID
+
+
+def _is_time(value: float) -> bool:
+    return 0 <= value <= _LATEST
+
+
+def _is_duration(value: float) -> bool:
+    return 0 <= value <= _MOST
+
+
+def _is_number(value: int) -> bool:
+    return 0 <= value <= _MOST
+
+
+def _is_list_of_texts(text: str) -> bool:
+    value = _parsed(text)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _holds_digests(text: str) -> bool:
+    value = _parsed(text)
+    return isinstance(value, dict) and all(_is_hexadecimal(digest) for digest in value.values())
+
+
+def _is_hexadecimal(value: object) -> bool:
+    return isinstance(value, str) and len(value) % 2 == 0 and set(value) <= set("0123456789abcdef")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+_OUTCOMES: Final = ("ran", "replayed", "failed", "suspended", "cancelled")
+_HOLDS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "_nodes.node_id": _is_id,
+    "_nodes.reuse_key": _is_id,
+    "_nodes.input_hash": _is_id,
+    "_nodes.arguments": _holds_digests,
+    "_nodes.step_type": _one_of(*(kind.value for kind in StepType)),
+    "_nodes.sample": _is_number,
+    "_executions.reuse_key": _is_id,
+    "_executions.cross_key": _is_id,
+    "_executions.sample": _is_number,
+    "_executions.outcome": _one_of(0, 1),
+    "_executions.invalid": _one_of(0, 1),
+    "_executions.holds": lambda value: 0 <= value < 16,
+    "_executions.tokens": _is_number,
+    "_executions.duration_ms": _is_duration,
+    "_executions.saved_ms": _is_duration,
+    "_attempts.sample": _is_number,
+    "_codes.untracked": _is_list_of_texts,
+    "_codes.state": _is_list_of_texts,
+    "_runs.started_at": _is_time,
+    "_runs.finished_at": _is_time,
+    "_runs.pid": _is_number,
+    "_calls.node": _is_id,
+    "_calls.call": _is_number,
+    "_calls.outcome": _one_of(*_OUTCOMES),
+    "_calls.reason": _one_of(*(reason.name for reason in ReplayReason)),
+    "_calls.at": _is_time,
+    "_calls.duration_ms": _is_duration,
+    "_calls.saved_ms": _is_duration,
+    "_calls.saved_tokens": _is_number,
+    "_calls.tokens": _is_number,
+    "_executions.started_at": _is_time,
+    "_artifacts.size": _is_number,
+    "_artifacts.created_at": _is_time,
+    "_usage.input_tokens": _is_number,
+    "_usage.output_tokens": _is_number,
+    "_usage.total_input_tokens": _is_number,
+    "_usage.total_output_tokens": _is_number,
+    "_parts.items": _is_number,
+    "_effects.attempt": _is_number,
+    "_effects.settled": _is_number,
+    "_effects.outcome": _one_of("done", "failed", "unknown", "withdrawn"),
+    "_effects.intent_at": _is_time,
+    "_effects.outcome_at": _is_time,
+    "_leases.pid": _is_number,
+    "_leases.started_at": _is_time,
+}
+"""The check that the values of a column have to pass, besides their type."""
+
+
+class _Column(NamedTuple):
+    name: str
+    kind: type
+    may_be_null: bool
+    holds: Callable[[Any], bool] | None
+
+
+def first_damage(ask: Ask) -> str | None:
+    """Return a description of the first damage in a SQLite database; None if the database is sound.
+
+    Damage is data that Musubito never writes there. Errors of `ask`, such as `sqlite3.Error`, pass through.
+    """
+    for (problem,) in ask("PRAGMA integrity_check(1)"):
+        if problem != "ok":
+            return str(problem)
+    for table, columns in _tables().items():
+        names = ", ".join(column.name for column in columns)
+        for row in ask(f"SELECT {names} FROM {table}"):  # noqa: S608 - names of the schema
+            column = _wrong_in(row, columns)
+            if column is not None:
+                return f"a row of {table} holds something else where its {column} belongs"
+    for table, *_ in ask("PRAGMA foreign_key_check"):
+        return f"a row of {table} names another one, which is not there"
+    return None
+
+
+def _wrong_in(row: Sequence[Any], columns: Sequence[_Column]) -> str | None:
+    """Return the name of the first column with a value that does not belong there; None if there is none."""
+    return next((column.name for value, column in zip(row, columns, strict=True) if _is_wrong(value, column)), None)
+
+
+def _is_wrong(value: Any, column: _Column) -> bool:
+    if value is None:
+        return not column.may_be_null
+    if type(value) is not column.kind or (type(value) is str and not _is_utf8(value)):
+        return True
+    return column.holds is not None and not column.holds(value)
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether a text was UTF-8 in the database. Surrogates stand for any other bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@cache
+def _tables() -> dict[str, list[_Column]]:
+    """Return the columns of all tables of the current schema: a damaged database may have another schema."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for script in schema_steps("sqlite").values():
+            connection.executescript(script)
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {table: list(_columns(connection, table)) for table in tables if table.startswith("_")}
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> Iterable[_Column]:
+    for _, name, kind, not_null, _, key in connection.execute(f"PRAGMA table_info({table})"):
+        if name not in _BODIES:
+            yield _Column(name, _TYPES[kind], not not_null and not key, _HOLDS.get(f"{table}.{name}"))

@@ -1,0 +1,1 @@
+"""Store lineage in a PostgreSQL database."""

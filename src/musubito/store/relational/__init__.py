@@ -1,0 +1,1 @@
+"""Implement the protocol of a store by named SQL queries."""

@@ -1,0 +1,84 @@
+"""The named queries of `sql/*.sql`, and the schema as a sequence of numbered steps.
+
+All relational stores share `queries.sql` (for steps) and `reading.sql` (for readers). Both are written for SQLite, and
+some of their words are replaced for PostgreSQL. Queries that must differ lie in a folder of each database.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Final
+
+__all__ = ["QUERIES", "READING", "for_postgres", "schema_steps"]
+
+_HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+def _named(text: str) -> dict[str, str]:
+    """Return the queries of a text by name.
+
+    The line `-- name: x` begins a query. The comment lines below that line are for the reader.
+    """
+    pieces = _HEADER.split(text)[1:]
+    twice = {name for name in pieces[::2] if pieces[::2].count(name) > 1}
+    if twice:
+        raise ValueError(f"queries of the same name: {', '.join(sorted(twice))}")
+    return {
+        name: "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
+        for name, body in zip(pieces[::2], pieces[1::2], strict=True)
+    }
+
+
+def _read(file: str) -> dict[str, str]:
+    return _named((files("musubito.store") / "sql" / file).read_text(encoding="utf-8"))
+
+
+QUERIES: Final = _read("queries.sql")
+"""The queries of steps, by name."""
+READING: Final = _read("reading.sql")
+"""The queries of readers, by name."""
+
+_CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
+_REPLACEMENTS: Final = tuple(
+    (re.compile(pattern), other)
+    for pattern, other in (
+        (r"%", "%%"),
+        (r"(?<![\w.:%(])(_[a-z]\w*)", r"musubito.\1"),  # a session may have another search path
+        (r"\bSELECT value FROM json_each\((:\w+)\)", r"SELECT json_array_elements_text(\1::json)::bigint"),
+        (r"x''", "''::bytea"),
+        (r"\bIS NOT (?=:)", "IS DISTINCT FROM "),
+        (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # the plus only keeps SQLite from an index
+        (r"\bCAST\((\w+) AS BLOB\)", r"convert_to(\1, 'UTF8')"),
+        (r"\bCAST\(([a-z]+\.[a-z]+) AS INTEGER\)", r"trunc(\1)::bigint"),
+        # Leases use the server's clock, whatever the clients' clocks say.
+        (r"(?<!:):expires_at\b", f"({_CLOCK} + :lasts)"),
+        (r"(?<!:):now\b", _CLOCK),
+        (r"(?<!:):([a-z_]+)", r"%(\1)s"),
+        (r"\?", "%s"),
+    )
+)
+
+
+def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
+    """Return `QUERIES` and `READING` as PostgreSQL and psycopg spell them.
+
+    Queries in the folder of PostgreSQL replace others of their name. Leases use the server's clock: `:now` becomes the
+    time of the server, and `:expires_at` that time plus the parameter `lasts`, in seconds.
+    """
+    queries, reading = {**QUERIES, **_read("postgres/queries.sql")}, {**READING, **_read("postgres/reading.sql")}
+    queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
+    return {name: _spelt(text) for name, text in queries.items()}, {n: _spelt(text) for n, text in reading.items()}
+
+
+def _spelt(text: str) -> str:
+    for pattern, other in _REPLACEMENTS:
+        text = pattern.sub(other, text)
+    return text
+
+
+def schema_steps(dialect: str) -> dict[int, str]:
+    """Return the scripts that lead from an empty database to the current schema, by the version that each reaches."""
+    scripts = sorted((files("musubito.store") / "sql" / dialect).iterdir(), key=lambda script: script.name)
+    numbered = [script for script in scripts if script.name[:4].isdigit()]
+    return {int(script.name[:4]): script.read_text(encoding="utf-8") for script in numbered}

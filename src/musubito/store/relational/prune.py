@@ -1,0 +1,191 @@
+"""The erasure of contents, and the removal of what nothing needs, in terms of named queries.
+
+`musubito.lineage.prune` finds what a prune may remove. It only reads, so that others can write meanwhile. Inside the
+transaction, only facts that can have changed since are checked again. An erasure decides inside the transaction
+which executions are concerned, so that an execution which is committed meanwhile does not escape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from musubito.store.changes import (
+    Commit,
+    CommitFailure,
+    Forget,
+    Forgotten,
+    InvalidateMarked,
+    MarkForPruning,
+    Prune,
+    Pruned,
+)
+from musubito.store.relational.sql_session import IdCache, SqlSession
+from musubito.store.rows import FORGOTTEN
+
+__all__ = ["dismiss", "forget", "in_pieces", "prune", "retire", "revive", "tidy", "without_contents"]
+
+AT_ONCE: Final = 10_000
+"""Executions that are invalidated or erased in one step. One statement for each would take many times as long."""
+
+
+def forget(db: SqlSession, numbers: IdCache, change: Forget) -> Iterator[Forgotten | None]:
+    """Erase contents in steps; see `Forget` and `relational.by_hand`.
+
+    Each table is read once, however much is erased.
+    """
+    erased: list[tuple[int]] = []
+    if change.run is not None:
+        named = db.rows("executions_of_run", {"run": change.run})
+        db.rows("forget_tags", {"run": change.run})
+    elif change.operation is not None:
+        params = {"operation": numbers.operation(db, change.namespace, change.operation), "node": None}
+        named = db.rows("invalidate_operation", params)
+        db.rows("add_invalidation", {**params, "forgotten": 1})
+        # Inputs of calls that were never recorded are erased, too.
+        erased = db.rows("forget_inputs_of_operation", {"operation": params["operation"]})
+    else:
+        named = []
+        for node in change.nodes:
+            node_rows = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
+            params = {"operation": None, "node": node_rows[0][0]}
+            named += db.rows("invalidate_node", params)
+            db.rows("add_invalidation", {**params, "forgotten": 1})
+    size = piece = 0
+    for piece, batch in enumerate(in_pieces(named)):
+        if piece:
+            yield None
+        size += db.rows("size_of_executions", batch)[0][0]
+        db.rows("forget_executions", {"forgotten": FORGOTTEN, **batch})
+        for query in ("forget_reads", "set_callers_invalid", "set_replaced_invalid"):
+            db.rows(query, batch)
+    if piece:
+        yield None
+    db.rows("mark_stale_below_invalid", {})
+    db.rows("forget_code", {"forgotten": FORGOTTEN})
+    # The next commit with one of these fingerprints has to store its texts again.
+    numbers.codes.clear()
+    if piece:
+        yield None
+    artifacts = db.rows("forget_artifacts", {"forgotten": FORGOTTEN})
+    erased += db.rows("forget_inputs", {"forgotten": FORGOTTEN})
+    gone = [(name, digest) for _, name, digest in artifacts]
+    yield Forgotten(len(set(named)), len(erased), size + _sum(artifacts) + _sum(erased), gone)
+
+
+def in_pieces(named: Sequence[tuple[int]]) -> Iterator[Mapping[str, Any]]:
+    """Yield parameters of queries that name up to `AT_ONCE` of these executions each, the earliest first."""
+    executions = sorted({execution for (execution,) in named})
+    for start in range(0, len(executions), AT_ONCE):
+        yield {"executions": json.dumps(executions[start : start + AT_ONCE])}
+
+
+Record = TypeVar("Record", Commit, CommitFailure)
+
+
+def without_contents(change: Record) -> Record:
+    """Return the record, without its contents, of an execution that was forgotten while it ran."""
+    place = change.place._replace(code=change.place.code._replace(parts=()))
+    if isinstance(change, Commit):
+        answers = [read for read in change.reads if read.kind == "answer"]
+        return change._replace(place=place, payload=None, reads=answers, not_replayable=FORGOTTEN)
+    return replace(change, place=place, error=FORGOTTEN)
+
+
+def retire(db: SqlSession, change: MarkForPruning) -> int:
+    """See `MarkForPruning`."""
+    if not change.executions:
+        return 0
+    db.many("retire", [{"execution": execution, "prune": change.prune} for execution in change.executions])
+    span = {"first": min(change.executions), "last": max(change.executions), "prune": change.prune}
+    return len(set(change.executions).intersection(row[0] for row in db.rows("retired_among", span)))
+
+
+def revive(db: SqlSession, executions: Iterable[int]) -> None:
+    """Clear the marks of retired executions.
+
+    The marks of all that they were built on are cleared, too, and of all that came after any of these under its widest
+    key.
+    """
+    ahead = list(executions)
+    while ahead:
+        for (revived,) in db.rows("revive", {"execution": ahead.pop()}):
+            ahead += [called for (called,) in db.rows("called", {"execution": revived})]
+
+
+def dismiss(db: SqlSession, change: InvalidateMarked) -> None:
+    """See `InvalidateMarked`."""
+    db.many("dismiss", [{"execution": execution, "prune": change.prune} for execution in change.executions])
+    db.many("forget_retired", [{"execution": execution, "prune": change.prune} for execution in change.executions])
+
+
+def prune(db: SqlSession, change: Prune) -> Pruned:
+    """See `Prune`."""
+    since = {"since": change.since}
+    nodes = _prune_nodes(db, change)
+    sizes = _prune_executions(db, change.executions)
+    for run in change.runs:
+        db.rows("prune_calls", {"run": run})
+        db.rows("prune_run", {"run": run})
+    for run, call in change.calls:
+        db.rows("prune_call", {"run": run, "call": call})
+    artifacts, inputs, parts = (
+        [row for params in wanted for row in db.rows(query, params)]
+        for query, wanted in (
+            ("prune_artifact", [{"namespace": name, "digest": digest, **since} for name, digest in change.artifacts]),
+            ("prune_input", [{"operation": name, "input_hash": digest, **since} for name, digest in change.inputs]),
+            ("prune_part", [{"id": number} for number in change.parts]),
+        )
+    )
+    size = sum(sizes) + _sum(artifacts) + _sum(inputs) + _sum(parts)
+    return Pruned(nodes, len(sizes), len(change.runs), len(artifacts), len(inputs), len(parts), size)
+
+
+def _prune_nodes(db: SqlSession, change: Prune) -> int:
+    """Remove nodes; return how many were removed."""
+    if not change.nodes:
+        return 0
+    invalidated = set(db.rows("invalidated_nodes", {}))
+    count = 0
+    for node in change.nodes:
+        for (number,) in db.rows("bare_node", {"node": node, "since": change.since}):
+            db.rows("prune_edges", {"node": number})
+            db.rows("unstale", {"node": number})
+            if (number,) in invalidated:
+                db.rows("strip_node", {"node": number})
+            else:
+                db.rows("prune_node", {"node": number})
+                count += 1
+    return count
+
+
+def _prune_executions(db: SqlSession, executions: Sequence[int]) -> list[int]:
+    """Remove executions; return the size of each that was removed."""
+    if not executions:
+        return []
+    span = {"first": min(executions), "last": max(executions)}
+    of_effects = {row[0] for row in db.rows("executions_of_effects", span)}
+    sizes: list[int] = []
+    for execution in executions:
+        if execution in of_effects:
+            continue
+        for node, size in db.rows("prune_execution", {"execution": execution}):
+            for query in ("prune_uses", "prune_reads", "prune_attempts", "prune_usage", "prune_retired"):
+                db.rows(query, {"execution": execution})
+            db.rows("list_node", {"node": node, "execution": execution})
+            sizes.append(size)
+    return sizes
+
+
+def _sum(rows: Sequence[tuple[Any, ...]]) -> int:
+    return sum(row[0] for row in rows)
+
+
+def tidy(db: SqlSession, numbers: IdCache) -> None:
+    """See `CleanUp`."""
+    db.rows("unpoint", {})
+    db.rows("prune_code", {})
+    # The next commit with one of these fingerprints has to store its texts again.
+    numbers.codes.clear()

@@ -1,0 +1,203 @@
+"""The answers of a relational store to queries, by named SQL queries."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any, Final, assert_never
+
+from musubito.errors import StoreError
+from musubito.store.changes import Moment
+from musubito.store.queries import (
+    CodeOf,
+    CurrentMoment,
+    EffectQuery,
+    KeyCheckOf,
+    LeaseOwnerOf,
+    OlderCandidates,
+    PayloadOf,
+    Query,
+    ReadsOf,
+    SampleNode,
+    SampleTree,
+    SimilarNode,
+    SimilarNodes,
+    UsageOf,
+)
+from musubito.store.relational.sql_session import IdCache, Row, SqlSession
+from musubito.store.rows import CallKeys, Candidate, EffectRow, ExternalRead, LeaseOwner, SampleRef, Stored, Used
+
+__all__ = ["answer", "found_newest", "found_of", "holder_of", "newest"]
+
+LOOKED_AT: Final = 20_000
+"""Number of the newest nodes among which the neighbours of a node are looked for."""
+# The types that the columns of a `Candidate` may have. A payload may have any: its digest is checked later.
+_BYTES: Final = (bytes, type(None))
+_TIME: Final = (float, type(None))
+_NUMBER: Final = (int, type(None))
+_FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
+    *(int, bytes, _BYTES, object, float, float, _TIME, _TIME),
+    *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int, str),
+)
+
+
+def answer(db: SqlSession, numbers: IdCache, query: Query) -> Any:
+    """Return the answer that the class of the query names."""
+    match query:
+        case OlderCandidates(keys, _, across, oldest):
+            params = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
+            alike, wider = (
+                db.run_pair(("others", params), ("others_across", params))
+                if across
+                else (db.rows("others", params), [])
+            )
+            return _with_settled(db, keys, [found_of(row) for row in alike + wider])
+        case PayloadOf(execution):
+            rows = db.rows("payload", {"execution": execution})
+            return _stored(rows[0]) if rows and rows[0][0] is not None else None
+        case ReadsOf(execution):
+            rows = db.rows("reads", {"execution": execution})
+            return [ExternalRead(kind, key, digest or None) for kind, key, digest in _checked(rows, str, str, bytes)]
+        case SampleTree(execution):
+            return _sample_tree(db, execution)
+        case UsageOf(execution):
+            rows = db.rows("usage", {"execution": execution})
+            return [Used(*row) for row in _checked(rows, str, int, int, int, int)]
+        case CurrentMoment():
+            (row,) = _checked(db.rows("began", {}), int, int)
+            return Moment(*row)
+        case SimilarNodes():
+            return _neighbours(db, query)
+        case LeaseOwnerOf(key):
+            return holder_of(db, key)
+        case CodeOf(fingerprint):
+            return dict(_checked(db.rows("code_parts", {"fingerprint": fingerprint}), str, bytes))
+        case KeyCheckOf(namespace):
+            rows = _checked(db.rows("key_check", {"name": namespace}), bytes)
+            return rows[0][0] if rows else None
+        case EffectQuery(effect_key, keys, namespace):
+            return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
+        case _:
+            assert_never(query)
+
+
+def newest(db: SqlSession, keys: CallKeys, namespace: int | None) -> Candidate | None:
+    """See `Store.newest`."""
+    rows = db.rows("newest", {"node": keys.node, "reuse": keys.reuse, "namespace": namespace})
+    return found_newest(db, keys, rows[0]) if rows else None
+
+
+def found_newest(db: SqlSession, keys: CallKeys, row: Row) -> Candidate:
+    """Return the `Candidate` of a row of the query `newest`."""
+    candidate = found_of(row)
+    if candidate.settled or candidate.producer == keys.node:
+        return candidate
+    return _with_settled(db, keys, [candidate])[0]
+
+
+_KNOWN_TYPES: Final[set[tuple[type, ...]]] = set()
+"""The types of rows that have passed the check: a replay looks its row up here."""
+
+
+def found_of(row: Row) -> Candidate:
+    """Return the `Candidate` of a row. Raise `StoreError` if the row holds a type that Musubito never writes there."""
+    types = tuple(map(type, row))
+    if types not in _KNOWN_TYPES:
+        for value, allowed in zip(row, _FOUND_TYPES, strict=True):
+            if not isinstance(value, allowed):
+                raise StoreError(f"an execution holds {value!r:.50} where {allowed} belongs")
+        _KNOWN_TYPES.add(types)
+    return Candidate(*row)
+
+
+def _checked(rows: list[Row], *types: type | tuple[type, ...]) -> list[Row]:
+    """Return the rows. Raise `StoreError` if one holds a type that Musubito never writes there."""
+    for row in rows:
+        for value, allowed in zip(row, types, strict=True):
+            if not isinstance(value, allowed):
+                raise StoreError(f"a row holds {value!r:.50} where {allowed} belongs")
+    return rows
+
+
+def _stored(row: Row) -> Stored:
+    """Return the payload of a row. Raise `StoreError` for a codec that is no text."""
+    if type(row[1]) is not str:
+        raise StoreError(f"{row[1]!r:.50} is no codec")
+    return Stored(*row)
+
+
+def _with_settled(db: SqlSession, keys: CallKeys, candidates: list[Candidate]) -> list[Candidate]:
+    """Return the executions, with `settled` set on the one that the asked node points at already."""
+    if not candidates:
+        return candidates
+    rows = db.rows("node", {"node": keys.node})
+    if not rows:
+        return candidates
+    _, pointed, asked_key, _, stale = rows[0]
+    if asked_key != keys.reuse or stale:
+        return candidates
+    return [candidate._replace(settled=1) if candidate.execution == pointed else candidate for candidate in candidates]
+
+
+def _neighbours(db: SqlSession, query: SimilarNodes) -> list[SimilarNode]:
+    rows = db.rows(
+        "neighbours",
+        {
+            "namespace": query.namespace,
+            "operation": query.operation,
+            "node": query.node,
+            "limit": query.limit,
+            "looked_at": LOOKED_AT,
+        },
+    )
+    return [
+        SimilarNode(
+            node,
+            code,
+            input_hash,
+            {name: bytes.fromhex(digest) for name, digest in json.loads(arguments).items()},
+            frozenset(parent for (parent,) in db.rows("parents", {"child": number})),
+            started_at,
+        )
+        for number, node, code, input_hash, arguments, started_at in rows
+    ]
+
+
+def _sample_tree(db: SqlSession, root: int) -> dict[int, SampleNode]:
+    samples: dict[int, tuple[bytes | None, int]] = {}
+    called: defaultdict[int, list[int]] = defaultdict(list)
+    rows = _checked(db.rows("sample_tree", {"execution": root}), int, _BYTES, int, _NUMBER)
+    for execution, pool, sample, inner in rows:
+        samples[execution] = pool, sample
+        if inner is not None:
+            called[execution].append(inner)
+    return {
+        execution: SampleNode(
+            execution,
+            pool,
+            sample,
+            tuple(SampleRef(*row) for row in _checked(db.rows("attempts", {"execution": execution}), bytes, int)),
+            tuple(called[execution]),
+        )
+        for execution, (pool, sample) in samples.items()
+    }
+
+
+def _effect(db: SqlSession, effect_key: bytes, keys: CallKeys, namespace: int | None) -> EffectRow | None:
+    rows = db.rows("effect", {"effect_key": effect_key})
+    if not rows:
+        return None
+    attempt, settled, outcome, execution = rows[0]
+    if not (type(attempt) is int and type(settled) is int and attempt >= 0 and settled >= (outcome == "done")):
+        raise StoreError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
+    if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
+        raise StoreError(f"an effect holds {outcome!r:.50} where its outcome belongs")
+    executions = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
+    done = _with_settled(db, keys, [found_of(row) for row in executions])
+    return EffectRow(attempt, settled, outcome, holder_of(db, effect_key), done[0] if done else None)
+
+
+def holder_of(db: SqlSession, key: bytes) -> LeaseOwner | None:
+    """Return the owner of a lease, even if the lease has run out; None if there is no lease."""
+    rows = _checked(db.rows("holder", {"key": key}), bytes, str, int, str, float)
+    return LeaseOwner(*rows[0]) if rows else None

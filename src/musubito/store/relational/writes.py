@@ -1,0 +1,536 @@
+"""The writes of every relational store, in terms of named queries.
+
+The rules of the data stand here once, as plain sequences of queries inside the open transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, assert_never
+
+from musubito.causes import Cause
+from musubito.errors import StoreError
+from musubito.store.changes import (
+    BeginEffect,
+    Change,
+    Claim,
+    CleanUp,
+    Commit,
+    CommitFailure,
+    Committed,
+    Forget,
+    Forgotten,
+    Invalidate,
+    InvalidateMarked,
+    LeaseHeld,
+    MarkForPruning,
+    Moment,
+    OpenNamespace,
+    Prune,
+    RecordReplay,
+    RegisterWait,
+    Release,
+    Renew,
+    Superseded,
+)
+from musubito.store.part_codec import joined
+from musubito.store.relational import prune
+from musubito.store.relational.leases import begin_to_wait, claim_of, lease_of
+from musubito.store.relational.sql_session import IdCache, Row, SqlSession
+from musubito.store.rows import (
+    BLOB,
+    FORGOTTEN,
+    CallDependency,
+    ExecutionFlags,
+    InputLine,
+    LeaseOwner,
+    Ledger,
+    NodeSpec,
+    Outcome,
+    Part,
+    Used,
+)
+
+__all__ = ["by_hand", "is_inline", "perform", "size_of", "tokens_of"]
+
+INLINE: Final = 1000
+"""Bytes up to which a payload lies in its execution's row: a page of its own costs a call that runs some 10 us."""
+LOOKED_BACK: Final = 2000
+"""Items by which a list may have grown and still share its beginning with the shorter list."""
+
+
+def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
+    """Perform one change inside the open transaction, and return its answer."""
+    match change:
+        case Claim():
+            return claim_of(db, change)
+        case Commit():
+            return _commit(db, numbers, change)
+        case CommitFailure():
+            return _fail(db, numbers, change)
+        case RecordReplay():
+            return _point(db, numbers, change)
+        case Release((key, owner)):
+            db.rows("release", {"key": key, "owner": owner})
+        case Renew(holder, keys, now):
+            db.many("renew", [lease_of(holder, key, operation, now) for key, operation in keys])
+        case RegisterWait():
+            return begin_to_wait(db, change)
+        case Invalidate() | Forget():
+            return next(answer for answer in by_hand(db, numbers, change) if answer is not None)
+        case BeginEffect():
+            return _intend(db, numbers, change)
+        case Ledger(namespace, runs, calls, inputs):
+            for run in runs:
+                db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace)})
+            operations = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
+            db.bulk("add_call", [(*call[:3], operations[call[3]], *call[4:]) for call in calls])
+            _keep_inputs(db, numbers, namespace, inputs)
+        case OpenNamespace(namespace, key_check):
+            db.rows("begin_namespace", {"name": namespace, "key_check": key_check})
+            return bytes(db.rows("key_check", {"name": namespace})[0][0])
+        case MarkForPruning():
+            return prune.retire(db, change)
+        case InvalidateMarked():
+            prune.dismiss(db, change)
+        case Prune():
+            return prune.prune(db, change)
+        case CleanUp():
+            prune.tidy(db, numbers)
+        case _:
+            assert_never(change)
+    return None
+
+
+def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
+    place, artifact = change.place, change.artifact
+    rows, node_rows = db.run_pair(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
+    execution, new, invalidations, before, asked, retired = rows[0]
+    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, node_rows)
+    if by_hand == FORGOTTEN:
+        change = prune.without_contents(change)
+        place = change.place
+    node = _stored_node(db, numbers, place, node_rows)
+    # An effect stays done, whatever became of the steps inside it.
+    effect = change.holds & ExecutionFlags.EFFECT
+    invalid = by_hand is not None or (
+        not effect
+        and (
+            invalidations < change.began.invalidations
+            or bool(change.uses and execution <= change.began.executions)
+            or any(_outdated(db, change.began, use) for use in change.uses)
+        )
+    )
+    if node is None:
+        number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
+    else:
+        number = node.number
+        # The texts of the code may have been erased: they are stored again.
+        numbers.code(db, place.code)
+    inline = is_inline(change)
+    if change.payload is not None and not inline:
+        db.rows(
+            "add_artifact",
+            {
+                "namespace": numbers.namespace(db, place.namespace),
+                "digest": artifact,
+                "codec": change.codec,
+                "payload": change.payload,
+                "size": size_of(change),
+                "created_at": change.started_at,
+            },
+        )
+    db.rows(
+        "add_execution",
+        {
+            "execution": execution,
+            "node": number,
+            "reuse": place.keys.reuse,
+            "cross": _none_if_same(place.keys.cross, place.keys.reuse),
+            "pool": change.pool,
+            "sample": place.sample,
+            "outcome": Outcome.SUCCEEDED,
+            "started_at": change.started_at,
+            "duration_ms": change.duration_ms,
+            "artifact": artifact,
+            "payload": change.payload if inline else None,
+            "error": None,
+            "valid_from": change.valid_from,
+            "valid_until": change.valid_until,
+            "not_replayable": change.not_replayable,
+            "invalid": int(invalid),
+            "holds": change.holds,
+            "tokens": tokens_of(change.usage),
+            "saved_ms": change.saved_ms,
+            "codec": change.codec,
+        },
+    )
+    called = _add_uses(db, execution, change.uses)
+    if retired:
+        prune.revive(db, called)
+    _add_usage(db, execution, change.usage)
+    for kind, key, digest in change.reads:
+        db.rows("add_read", {"execution": execution, "kind": kind, "key": key, "digest": digest or b""})
+    for attempt in change.attempts:
+        db.rows("add_attempt", {"execution": execution, **attempt._asdict()})
+    if not invalid:
+        if before or asked or any(use.asked == place.keys.reuse for use in change.uses):
+            _replaced(db, place.keys.reuse, execution, artifact, own=True)
+            # The new execution may have called an execution that it replaces.
+            invalid = bool(db.rows("used", {"execution": execution})[0][2])
+        if invalid and node is None:
+            db.rows(
+                "point", {"id": number, "execution": None, "reuse": _none_if_same(place.keys.reuse, place.keys.node)}
+            )
+        elif not invalid and node is not None:
+            _answer_at(db, place, node, execution, artifact)
+    _end(db, numbers, change, execution)
+    return Committed(execution, invalid, _forgotten(numbers, by_hand, place))
+
+
+def is_inline(change: Commit) -> bool:
+    """Return whether the payload lies in the execution's row."""
+    return change.payload is not None and len(change.payload) <= INLINE and not change.codec.endswith(BLOB)
+
+
+def size_of(change: Commit) -> int:
+    """Return the number of bytes of the encoded payload."""
+    return len(change.payload or b"") if change.size is None else change.size
+
+
+def _fail(db: SqlSession, numbers: IdCache, change: CommitFailure) -> Committed:
+    place = change.place
+    rows, node_rows = db.run_pair(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
+    execution, new, invalidations, *_, retired = rows[0]
+    by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, node_rows)
+    if by_hand == FORGOTTEN:
+        change = prune.without_contents(change)
+        place = change.place
+    node = _stored_node(db, numbers, place, node_rows)
+    numbers.code(db, place.code)
+    db.rows(
+        "add_execution",
+        {
+            "execution": execution,
+            "node": _add_node(db, numbers, place, new, None, ran=True) if node is None else node.number,
+            "reuse": place.keys.reuse,
+            "cross": _none_if_same(place.keys.cross, place.keys.reuse),
+            "pool": change.pool,
+            "sample": place.sample,
+            "outcome": Outcome.FAILED,
+            "started_at": change.started_at,
+            "duration_ms": change.duration_ms,
+            "artifact": None,
+            "payload": None,
+            "error": change.error,
+            "valid_from": None,
+            "valid_until": None,
+            "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else Cause.FAILED.sentence,
+            "invalid": int(by_hand == FORGOTTEN),
+            "holds": ExecutionFlags.NOTHING,
+            "tokens": tokens_of(change.usage),
+            "saved_ms": change.saved_ms,
+            "codec": "msgpack",
+        },
+    )
+    called = _add_uses(db, execution, change.uses)
+    if retired:
+        prune.revive(db, called)
+    _add_usage(db, execution, change.usage)
+    _end(db, numbers, change, execution)
+    forgotten = _forgotten(numbers, by_hand, place)
+    return Committed(execution, forgotten, forgotten)
+
+
+def _add_usage(db: SqlSession, execution: int, usage: Sequence[Used]) -> None:
+    for used in usage:
+        db.rows("add_usage", {"execution": execution, **used._asdict()})
+
+
+def tokens_of(usage: Sequence[Used]) -> int | None:
+    """Return all tokens that an execution took; None if no usage was recorded."""
+    return sum(used.total for used in usage) if usage else None
+
+
+def _keep_inputs(db: SqlSession, numbers: IdCache, namespace: str, inputs: Sequence[InputLine]) -> None:
+    if not inputs:
+        return
+    numbered = [line.execution for line in inputs]
+    params = {"first": min(numbered), "last": max(numbered), "forgotten": FORGOTTEN}
+    there = {row[0] for row in db.rows("not_forgotten_among", params)}
+    inputs = [line for line in inputs if line.execution in there]
+    whole = [line for line in inputs if line.body]
+    rows = [(numbers.operation(db, namespace, line.operation), line.input_hash, line.body) for line in whole]
+    db.bulk("add_input", rows)
+    for line in inputs:
+        for chain in line.chains:
+            _keep_chain(db, numbers.namespace(db, namespace), chain)
+
+
+def _keep_chain(db: SqlSession, namespace: int, chain: Sequence[Part]) -> None:
+    """Add the parts that follow the last stored one, as one part.
+
+    All parts are added if none of the last `LOOKED_BACK` parts is stored.
+    """
+    for place in range(len(chain), max(0, len(chain) - LOOKED_BACK), -1):
+        if db.rows("part", {"namespace": namespace, "digest": chain[place - 1].digest}):
+            new = place
+            break
+    else:
+        new = 0
+    tail = chain[new:]
+    if tail:
+        params = {"namespace": namespace, "digest": tail[-1].digest, "before": tail[0].before}
+        db.rows("add_part", {**params, "items": len(tail), "body": joined([part.body for part in tail])})
+
+
+def _point(db: SqlSession, numbers: IdCache, change: RecordReplay) -> bool:
+    params = {"execution": change.execution}
+    rows, retired = db.run_pair(("used", params), ("is_retired", params))
+    used = _row_of_use(rows, change.started_at)
+    if used is None or used[2]:
+        return False
+    if retired:
+        prune.revive(db, [change.execution])
+    reuse, artifact, _ = used
+    place, asked = change.place, change.place.keys.reuse
+    node = _stored_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))
+    if node is None or (node.pointed, node.asked) != (change.execution, asked):
+        _replaced(db, asked, change.execution, artifact, own=reuse == asked)
+        db.rows("add_answer", {"asked": asked, "artifact": artifact, "across": reuse != asked})
+    if node is None:
+        new = db.rows("ahead", {"reuse": asked})[0][1]
+        _add_node(db, numbers, place, new, change.execution, ran=False)
+    else:
+        _answer_at(db, place, node, change.execution, artifact)
+    return True
+
+
+def _none_if_same(key: bytes, same: bytes) -> bytes | None:
+    return None if key == same else key
+
+
+class _Node(NamedTuple):
+    number: int
+    pointed: int | None
+    asked: bytes
+
+
+def _stored_node(db: SqlSession, numbers: IdCache, place: NodeSpec, rows: list[Row]) -> _Node | None:
+    """Return a stored node, with the edges added that this call sees; None if the node has to be added."""
+    if not rows:
+        return None
+    number, pointed, asked, stub, _ = rows[0]
+    if stub:
+        db.rows("fill_stub", {"id": number, **_node_columns(db, numbers, place)})
+    if stub or asked != place.keys.reuse:
+        _add_edges(db, number, place)
+    return _Node(number, pointed, asked)
+
+
+def _add_node(
+    db: SqlSession, numbers: IdCache, place: NodeSpec, number: int, execution: int | None, *, ran: bool
+) -> int:
+    keys = place.keys
+    listed = None if ran and keys.node == keys.reuse else 1
+    node = {
+        "id": number,
+        "node": keys.node,
+        "execution": execution,
+        "listed": listed,
+        **_node_columns(db, numbers, place),
+    }
+    db.rows("add_node", node)
+    _add_edges(db, number, place)
+    return number
+
+
+def _node_columns(db: SqlSession, numbers: IdCache, place: NodeSpec) -> dict[str, Any]:
+    return {
+        "reuse": _none_if_same(place.keys.reuse, place.keys.node),
+        "operation": numbers.operation(db, place.namespace, place.operation),
+        "code": numbers.code(db, place.code),
+        "input_hash": place.input_hash,
+        "step_type": place.step_type,
+        "sample": place.sample,
+        "arguments": json.dumps({name: digest.hex() for name, digest in place.arguments.items()}),
+    }
+
+
+def _add_edges(db: SqlSession, child: int, place: NodeSpec) -> None:
+    for parent in place.parents:
+        params = {
+            "parent": _node_number(db, parent.node),
+            "child": child,
+            "kind": parent.kind,
+            "artifact": parent.artifact,
+        }
+        db.rows("add_edge", params)
+
+
+def _node_number(db: SqlSession, node: bytes) -> int:
+    rows = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
+    number: int = rows[0][0]
+    return number
+
+
+def _add_uses(db: SqlSession, execution: int, uses: Sequence[CallDependency]) -> list[int]:
+    """Add the uses of executions that are still there; return the numbers of these executions."""
+    called: list[int] = []
+    for use in uses:
+        used = _used(db, use)
+        if used is None:
+            continue
+        reuse = used[0]
+        db.rows(
+            "add_use",
+            {
+                "execution": execution,
+                "called": use.execution,
+                "node": _node_number(db, use.node),
+                "asked": b"" if use.asked == reuse else use.asked,
+            },
+        )
+        called.append(use.execution)
+    return called
+
+
+def _used(db: SqlSession, use: CallDependency) -> Row | None:
+    """Return (reuse key, artifact, invalid) of a used execution; None if that execution is gone."""
+    used = _row_of_use(db.rows("used", {"execution": use.execution}), use.started_at)
+    if used is None and use.execution > db.rows("began", {})[0][0]:
+        raise StoreError(f"execution {use.execution}, which was used, is not in this store")
+    return used
+
+
+def _row_of_use(rows: list[Row], started_at: float) -> Row | None:
+    """Return (reuse key, artifact, invalid) from the rows of the query `used`.
+
+    None: the execution that began at this time is gone (see `CallDependency`).
+    """
+    return rows[0][:3] if rows and rows[0][3] == started_at else None
+
+
+def _by_hand_since(
+    db: SqlSession, numbers: IdCache, began: Moment | None, newest: int, place: NodeSpec, node_rows: list[Row]
+) -> str | None:
+    """Return how the operation or the node was changed by hand since the execution began.
+
+    The answer is "invalidated" or `FORGOTTEN`; None if neither happened.
+    """
+    if began is None or newest <= began.invalidations:
+        return None
+    operation = numbers.operation(db, place.namespace, place.operation)
+    params = {"since": began.invalidations, "operation": operation, "node": node_rows[0][0] if node_rows else None}
+    ((forgotten,),) = db.rows("invalidated_since", params)
+    return None if forgotten is None else FORGOTTEN if forgotten else "invalidated"
+
+
+def _forgotten(numbers: IdCache, by_hand: str | None, place: NodeSpec) -> bool:
+    """Return whether a commit was of something forgotten; if so, drop the number of its code."""
+    if by_hand != FORGOTTEN:
+        return False
+    # The texts of the code were not stored: the next commit with this code has to store them.
+    numbers.codes.pop(place.code.fingerprint, None)
+    return True
+
+
+def _outdated(db: SqlSession, began: Moment, use: CallDependency) -> bool:
+    """Return whether a used execution is INVALID or gone, or was replaced since its caller began.
+
+    It was replaced if another artifact came in its place.
+    """
+    used = _used(db, use)
+    if used is None or used[2]:
+        return True
+    reuse, artifact, _ = used
+    since = max(began.executions, use.execution)
+    for key in {use.asked, reuse}:
+        if db.rows("newer_with_another_artifact", {"reuse": key, "since": since, "artifact": artifact}):
+            return True
+    return bool(db.rows("answered_since", {"asked": use.asked, "since": began.invalidations, "artifact": artifact}))
+
+
+def _replaced(db: SqlSession, reuse: bytes, execution: int, artifact: bytes | None, *, own: bool) -> None:
+    """Set INVALID on the callers of another artifact under this reuse key, and on their callers."""
+    params = {"reuse": reuse, "execution": execution, "artifact": artifact, "own": own}
+    for (caller,) in db.rows("callers_of_others", params):
+        db.rows("set_invalid", {"execution": caller})
+
+
+def _answer_at(db: SqlSession, place: NodeSpec, node: _Node, execution: int, artifact: bytes | None) -> None:
+    """Make a node point at an execution.
+
+    All nodes below become STALE if the node had another artifact before.
+    """
+    if node.pointed is not None and node.pointed != execution:
+        # The execution that the node pointed at may just have been pruned.
+        before = db.rows("used", {"execution": node.pointed})
+        if not before or before[0][1] is None or before[0][1] != artifact:
+            db.rows("mark_stale", {"node": node.number})
+    db.rows("unstale", {"node": node.number})
+    reuse = _none_if_same(place.keys.reuse, place.keys.node)
+    db.rows("point", {"id": node.number, "execution": execution, "reuse": reuse})
+
+
+def _end(db: SqlSession, numbers: IdCache, change: Commit | CommitFailure, execution: int) -> None:
+    """End the lease of an execution, and its attempt at an effect."""
+    if change.lease is not None:
+        db.rows("release", {"key": change.lease[0], "owner": change.lease[1]})
+    effect = change.effect
+    if effect is not None:
+        ended = {
+            "effect_key": effect.effect_key,
+            "operation": numbers.operation(db, change.place.namespace, change.place.operation),
+            "attempt": effect.attempt,
+            "settled": int(effect.settles),
+            "began_at": change.started_at,
+            "outcome": effect.outcome,
+            "at": change.started_at + change.duration_ms / 1000,
+            "execution": execution,
+        }
+        db.rows("end_effect", ended)
+
+
+def by_hand(db: SqlSession, numbers: IdCache, change: Invalidate | Forget) -> Iterator[int | Forgotten | None]:
+    """Perform a change in steps, each of which may be a transaction of its own.
+
+    The last step yields the answer, and every other step yields None. The first step decides what is concerned. An
+    execution that runs at that moment is committed INVALID when it ends.
+    """
+    return _invalidate(db, numbers, change) if isinstance(change, Invalidate) else prune.forget(db, numbers, change)
+
+
+def _invalidate(db: SqlSession, numbers: IdCache, change: Invalidate) -> Iterator[int | None]:
+    if change.operation is not None:
+        operation = numbers.operation(db, change.namespace, change.operation)
+        params = {"operation": operation, "node": None}
+        named = db.rows("invalidate_operation", params)
+    else:
+        # A node that is not there may be running for the first time: a stub lets its commit see the invalidation.
+        params = {"operation": None, "node": _node_number(db, change.node or b"")}
+        named = db.rows("invalidate_node", params)
+    db.rows("add_invalidation", {**params, "forgotten": 0})
+    for piece, batch in enumerate(prune.in_pieces(named)):
+        if piece:
+            yield None
+        for query in ("set_invalid_by_hand", "effects_may_run_again", "set_callers_invalid"):
+            db.rows(query, batch)
+    db.rows("mark_stale_below_invalid", {})
+    yield len(named)
+
+
+def _intend(db: SqlSession, numbers: IdCache, intent: BeginEffect) -> Moment | LeaseHeld | Superseded:
+    attempts = db.rows("effect", {"effect_key": intent.effect_key})
+    if attempts and attempts[0][0] >= intent.attempt:
+        return Superseded()
+    # The database compares the times, since it may use a clock of its own.
+    owners = db.rows("other_holder", {"key": intent.effect_key, "owner": intent.holder.owner, "now": intent.at})
+    if owners:
+        return LeaseHeld(LeaseOwner(*owners[0]))
+    operation = numbers.operation(db, intent.namespace, intent.operation)
+    params = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
+    db.rows("intend", params)
+    db.rows("take", lease_of(intent.holder, intent.effect_key, intent.operation, intent.at))
+    return Moment(*db.rows("began", {})[0])

@@ -1,0 +1,1 @@
+"""Store lineage in an SQLite file."""

@@ -1,0 +1,1 @@
+"""Encode values: for identity, for storage and for readers."""

@@ -1,0 +1,197 @@
+"""Encode values for identity: equal bytes for values that count as the same, different bytes for all others.
+
+The encoding is a format byte, then msgpack. Types count: 1, 1.0 and True differ, as do list and tuple, or an enum and
+its value. The order of dicts and sets does not count. A class identifies its instances itself with a
+`__musubito_identity__()` method. A `MusubitoResult` counts by its artifact id as long as its value is the stored one.
+If the value was changed since, the result counts by value.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from datetime import date, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+from warnings import warn
+
+from musubito.errors import EncodingError, MusubitoWarning
+from musubito.model import UNSTORABLE, MusubitoResult
+from musubito.values.artifact_codec import FORMAT, RECORDS, ArtifactPacker, take_apart
+from musubito.values.class_instances import MISSING, static
+from musubito.values.class_names import qualified_name
+from musubito.values.msgpack_writer import SORTED, Code, Packer, UnsupportedError
+from musubito.values.std_types import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = [
+    "IDENTITY_FORMAT",
+    "IdentityPacker",
+    "TextDigest",
+    "artifacts_are_named_by",
+    "canonical",
+    "warn_of_changes",
+]
+
+IDENTITY_FORMAT = b"\x11"
+"""The first byte of every identity; it names this encoding."""
+
+_IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range))
+"""Types whose values cannot change."""
+_WORTH_KNOWING = 4096
+"""Bytes of a payload from which on a verified value is remembered."""
+_MOST_KNOWN = 32
+"""Number of verified values that are remembered."""
+_known: dict[int, tuple[object, str]] = {}
+"""Large immutable values whose artifact ids were verified; each is kept, so that its id stays its own."""
+_keyed: tuple[weakref.ref[Callable[[bytes], bytes]], ...] = ()
+"""Functions that make artifact ids of digests, in namespaces with a key."""
+_naming = threading.Lock()
+"""Held while `_keyed` is replaced."""
+_MOST_WARNED = 10_000
+"""Number of warnings that are remembered, so as not to repeat them."""
+_warned: set[str] = set()
+"""The ids of artifacts of which a warning was given."""
+
+
+def canonical(value: object) -> bytes:
+    """Return the identity encoding of `value`; raise `EncodingError` if it has none."""
+    packer = IdentityPacker()
+    packed = packer.pack(value)
+    warn_of_changes(packer.changed)
+    return IDENTITY_FORMAT + packed
+
+
+class TextDigest(bytes):
+    """The SHA-256 that stands for a long text."""
+
+    __slots__ = ()
+
+
+class IdentityPacker(Packer):
+    """Writes identities.
+
+    `results` are the results that it met, `changed` the ids of the results that count by value. `classes` are the
+    classes of the records that it met, in results too.
+    """
+
+    option = SORTED
+
+    __slots__ = ("changed",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed: tuple[str, ...] = ()
+
+    def split(self, value: Any) -> tuple[int, object]:
+        """Return the code and parts as `Packer` does, with rules for results, own identities and long texts.
+
+        An own identity is what the method `__musubito_identity__()` returns.
+        """
+        cls = type(value)
+        kind = KINDS.get(cls)
+        if kind is not None:
+            return kind.code, kind.split(value)
+        if cls is MusubitoResult:
+            self.results.append(value)
+            if self._counts_by_id(value):
+                return Code.RESULT_BY_ID, value.artifact_id
+            self.changed = (*self.changed, value.artifact_id)
+            return Code.RESULT_BY_VALUE, [value.value]
+        if cls is TextDigest:
+            return Code.TEXT_DIGEST, bytes(value)
+        if static(cls, "__musubito_identity__") is not MISSING:
+            try:
+                said = cls.__musubito_identity__(value)
+            except Exception as error:
+                raise UnsupportedError(f"its __musubito_identity__() raised {error!r}") from error
+            self.classes.add(cls)
+            return Code.IDENTITY, [*qualified_name(cls), said]
+        is_text = isinstance(value, str) and not getattr(value, "__dict__", None)
+        try:
+            code, parts = take_apart(value)
+        except UnsupportedError:
+            if not is_text:
+                raise
+            code, parts = Code.DERIVED, None
+        if code == Code.DERIVED and is_text:
+            # A text with other methods counts by its content alone.
+            self.classes.add(cls)
+            return Code.IDENTITY, [*qualified_name(cls), str.__str__(value)]
+        if code in RECORDS:
+            self.classes.add(cls)
+        return code, parts
+
+    def _counts_by_id(self, result: MusubitoResult[Any]) -> bool:
+        artifact_id = result.artifact_id
+        return (
+            artifact_id.startswith(UNSTORABLE)
+            or _is_known(result.value, artifact_id)
+            or self._encodes_to(result.value, artifact_id)
+        )
+
+    def _encodes_to(self, value: object, artifact_id: str) -> bool:
+        packer = ArtifactPacker()
+        try:
+            payload = FORMAT + packer.pack(value)
+        except EncodingError:
+            return False
+        self.classes |= packer.classes
+        same = _is_digest(artifact_id, sha256(payload).digest())
+        if same and len(payload) >= _WORTH_KNOWING and _immutable(value):
+            _known[id(value)] = value, artifact_id
+            if len(_known) > _MOST_KNOWN:
+                _known.pop(next(iter(_known)), None)
+        return same
+
+
+def warn_of_changes(artifact_ids: Iterable[str]) -> None:
+    """Warn once for each artifact whose value was changed after a step returned it."""
+    for artifact_id in artifact_ids:
+        if artifact_id in _warned:
+            continue
+        if len(_warned) >= _MOST_WARNED:
+            _warned.clear()
+        _warned.add(artifact_id)
+        warn(
+            f"the value of result {artifact_id[:12]} was changed after its step returned it, so it counts by "
+            "value and no longer as that result",
+            MusubitoWarning,
+            stacklevel=3,
+        )
+
+
+def artifacts_are_named_by(keyed: Callable[[bytes], bytes]) -> None:
+    """Register the function that makes artifact ids of SHA-256 digests in a namespace with a key.
+
+    The function is used as long as other code holds it. It lets results of that namespace be recognised by their ids.
+    """
+    global _keyed
+    with _naming:
+        alive = [each for each in _keyed if each() is not None]
+        _keyed = (weakref.ref(keyed), *alive)
+
+
+def _is_digest(artifact_id: str, digest: bytes) -> bool:
+    if digest.hex() == artifact_id:
+        return True
+    keyed = (each() for each in _keyed)
+    return any(each(digest).hex() == artifact_id for each in keyed if each is not None)
+
+
+def _is_known(value: object, artifact_id: str) -> bool:
+    known = _known.get(id(value))
+    return known is not None and known[0] is value and known[1] == artifact_id
+
+
+def _immutable(value: object) -> bool:
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(map(_immutable, value))  # type: ignore[call-overload]
+    return False

@@ -1,0 +1,121 @@
+"""Compute the digests of inputs and of payloads.
+
+`digest_input` runs at every call of every step. Arguments of plain data, which are most, are written by ormsgpack
+alone. Others are written by an `IdentityPacker`, which writes the same bytes for plain data. A long text counts by its
+SHA-256: to hash it is several times cheaper than to pack it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from ormsgpack import packb
+
+from musubito.errors import EncodingError, InputError
+from musubito.values.canonical import IDENTITY_FORMAT, IdentityPacker, TextDigest, warn_of_changes
+from musubito.values.msgpack_writer import SORTED, holds_buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from musubito.model import MusubitoResult
+
+__all__ = ["InputDigest", "argument_digests", "content_digest", "digest_input"]
+
+REMEDY_OF_METHODS = (
+    "The object of a method is an argument: make its class a dataclass or a pydantic model, give it a "
+    "`__musubito_identity__()` that says which object it is, leave it out with StepConfiguration(inputs=(...)), "
+    "which names the arguments that count, or make the method a function of what it needs"
+)
+"""The remedy for a method whose object has no identity."""
+
+_LONG_TEXT = 4096
+"""Characters from which on a text counts by its SHA-256."""
+_SHORT_DIGEST = 16
+"""Bytes of a short digest."""
+_NO_TEXTS: Mapping[bytes, str] = MappingProxyType({})
+"""Stands for no long texts."""
+_MOSTLY_PLAIN = frozenset((str, int, float, bool, type(None), list, dict))
+"""Types of arguments for which ormsgpack alone is tried."""
+
+
+class InputDigest(NamedTuple):
+    """The digest of a call's arguments, and what was found in them.
+
+    - `digest` is the SHA-256 of the arguments.
+    - `results` are the results in them, in the order in which they count.
+    - `classes` are the classes of the records in them and in those results.
+    - `packed` are the bytes that were hashed.
+    - `texts` are the long texts that stand in these bytes, by their SHA-256.
+    """
+
+    digest: bytes
+    results: Sequence[MusubitoResult[Any]]
+    classes: Collection[type]
+    packed: bytes
+    texts: Mapping[bytes, str]
+
+
+def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest:
+    """Return the digest of a call's arguments; raise `InputError` for an argument without an identity."""
+    for value in arguments.values():
+        kind = type(value)
+        if kind not in _MOSTLY_PLAIN or (kind is str and len(value) >= _LONG_TEXT):  # type: ignore[arg-type]
+            break
+    else:
+        try:
+            packed = packb(arguments, None, SORTED)
+        except TypeError:
+            pass
+        else:
+            # These bytes may begin a buffer; mostly they are lengths or letters.
+            if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed) or not holds_buffer(arguments):
+                # The same as InputDigest(...), without its Python-level constructor.
+                digest = sha256(IDENTITY_FORMAT + packed).digest()
+                return tuple.__new__(InputDigest, (digest, (), (), packed, _NO_TEXTS))
+    return _digest_with_care(operation, arguments)
+
+
+def argument_digests(arguments: Mapping[str, object]) -> dict[str, bytes]:
+    """Return a short digest of each argument, by which to tell the one that changed."""
+    return {
+        name: sha256(IDENTITY_FORMAT + IdentityPacker().pack(_shorten(value))).digest()[:_SHORT_DIGEST]
+        for name, value in arguments.items()
+    }
+
+
+def content_digest(payload: bytes | bytearray) -> bytes:
+    """Return the SHA-256 of an encoded payload: its artifact id, and the proof that it is intact."""
+    return sha256(payload).digest()
+
+
+def _digest_with_care(operation: str, arguments: Mapping[str, object]) -> InputDigest:
+    packer = IdentityPacker()
+    shortened = {name: _shorten(value) for name, value in arguments.items()}
+    try:
+        packed = packer.pack(shortened)
+    except EncodingError as error:
+        raise _input_error(operation, arguments, error) from error.__cause__
+    warn_of_changes(packer.changed)
+    digest = sha256(IDENTITY_FORMAT + packed).digest()
+    texts = {bytes(short): arguments[name] for name, short in shortened.items() if type(short) is TextDigest}
+    return InputDigest(digest, packer.results, packer.classes, packed, cast("Mapping[bytes, str]", texts))
+
+
+def _shorten(value: object) -> object:
+    if type(value) is str and len(value) >= _LONG_TEXT:
+        return TextDigest(sha256(value.encode("utf-8", "surrogatepass")).digest())
+    return value
+
+
+def _input_error(operation: str, arguments: Mapping[str, object], error: EncodingError) -> InputError:
+    for name, value in arguments.items():
+        try:
+            IdentityPacker().pack_slowly(value)
+        except EncodingError as found:
+            problem = found.problem if name != "self" else f"{found.problem}. {REMEDY_OF_METHODS}"
+            return InputError(operation, name, found.path, problem)
+    return InputError(operation, "*", error.path, error.problem)

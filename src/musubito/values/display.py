@@ -1,0 +1,202 @@
+"""Show encoded bytes as plain data for a reader: no class is looked up and no object of one is built.
+
+Lists, texts, numbers and dicts with text keys stay as they are. Anything else becomes a dict: its "$type" names the
+type. The fields stand beside it, or its "items", or its "value" as text. `HIDDEN` stands in place of a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from ormsgpack import unpackb
+
+from musubito.errors import ArtifactUnreadable
+from musubito.values.artifact_codec import nesting
+from musubito.values.msgpack_writer import Code
+from musubito.values.redaction import HIDDEN, is_secret, scrubbed
+from musubito.values.std_types import JOINERS
+
+__all__ = ["TYPE", "plain", "with_secrets", "without_secrets"]
+
+TYPE: Final = "$type"
+"""The key under which a dict names the type of the value that it shows."""
+SHORT: Final = 12
+"""Letters below which a key is a name, and holds no secret."""
+SECRET_TYPES: Final = frozenset({"SecretStr", "SecretBytes", "Secret"})
+"""Classes whose values are secrets."""
+_SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
+"""Matches an option or a variable of the environment: the next text is its value."""
+_STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
+    ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",
+    ("musubito_langgraph.messages", "Derived"): lambda state: state["value"],
+    ("musubito_langgraph.messages", "Packed"): lambda state: state["outputs"],
+}
+"""Records for things without an encoding, by the recorded names of their classes, each with how it is shown."""
+_ROOM: Final = 3000
+"""Number of levels that may be open: exts hold msgpack of their own, which ormsgpack reads on the C stack."""
+_DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
+"""Stands for a value that is nested more deeply."""
+
+
+def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
+    """Return what the msgpack bytes of an encoding hold, without their format byte.
+
+    `texts` are the long texts that stand in the bytes, by their SHA-256. Other bytes raise `ArtifactUnreadable`.
+    """
+    return _read(packed, texts, without_secrets)
+
+
+def with_secrets(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
+    """Return the same as `plain` with nothing hidden: only to find out whether `plain` hides something."""
+    return _read(packed, texts, lambda value: value)
+
+
+def _read(packed: bytes | memoryview, texts: Mapping[bytes, str] | None, clean: Callable[[Any], Any]) -> Any:
+    reader = _Reader(texts or {})
+    try:
+        return clean(unpackb(packed, ext_hook=reader.ext))
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ArtifactUnreadable(f"the bytes do not decode: {error}") from error
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a value with `HIDDEN` in place of texts that are named as secrets or look like keys."""
+    if type(value) is str:
+        return scrubbed(value)
+    if type(value) is dict:
+        if value.get(TYPE) in SECRET_TYPES:
+            return {TYPE: value[TYPE], "value": HIDDEN}
+        return {key: _named(name, part) for name, (key, part) in zip(value, _shown_keys(value).items(), strict=True)}
+    if type(value) is list:
+        if len(value) == 2 and type(value[0]) is str:  # a name and its value: a header, a pair of a dict
+            return [without_secrets(value[0]), _named(value[0], value[1])]
+        # Arguments and environments hold a name, and then its value.
+        before = ["", *value]
+        return [
+            _hidden(part) if type(name) is str and _SAYS_NEXT.match(name) and is_secret(name) else without_secrets(part)
+            for name, part in zip(before, value, strict=False)
+        ]
+    return _binary("bytes", value) if type(value) is bytes else value
+
+
+def _shown_keys(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the dict with secrets in its keys hidden; keys that then look alike are numbered."""
+    if all(len(key) < SHORT for key in value):
+        return value
+    shown: dict[str, Any] = {}
+    for key, part in value.items():
+        said = hidden = key if len(key) < SHORT else scrubbed(key)
+        number = len(shown)
+        # Nor may a key look like another one that is shown as it is.
+        while said != key and (said in shown or said in value):
+            said = f"{hidden} ({number})"
+            number += 1
+        shown[said] = part
+    return shown
+
+
+def _named(name: str, value: Any) -> Any:
+    return _hidden(value) if is_secret(name) else without_secrets(value)
+
+
+def _hidden(value: Any) -> Any:
+    """Return a value without any text in it: numbers and names of fields stay."""
+    if type(value) in (str, bytes):
+        return HIDDEN if value else value
+    if type(value) is dict:
+        return {key: part if key == TYPE else _hidden(part) for key, part in _shown_keys(value).items()}
+    return [_hidden(part) for part in value] if type(value) is list else value
+
+
+class _Reader:
+    def __init__(self, texts: Mapping[bytes, str]) -> None:
+        self._texts = texts
+        self._room = _ROOM
+
+    def ext(self, code: int, data: bytes) -> Any:
+        """Return what an ext holds."""
+        try:
+            levels = nesting(data) + 1
+            self._room -= levels
+            try:
+                return self._said(code, data) if self._room >= 0 else _DEEP
+            finally:
+                self._room += levels
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # damaged, or of a later version
+            return {TYPE: _NAMES.get(code, f"type {code}"), "size": len(data)}
+
+    def _said(self, code: int, data: bytes) -> Any:
+        if code in _WHOLE:
+            value = _joined(code, data)
+            if isinstance(value, str):  # a text with lone surrogates, which nothing can show
+                return value.encode("utf-8", "backslashreplace").decode()
+            return {TYPE: type(value).__name__, "value": str(value)}
+        parts = unpackb(data, ext_hook=self.ext)
+        if code == Code.TEXT_DIGEST:
+            return self._texts.get(parts) or {TYPE: "str", "sha256": parts.hex()}
+        return _SAYS[code](parts)
+
+
+def _joined(code: int, data: bytes) -> Any:
+    return JOINERS[code][1](unpackb(data, ext_hook=_joined))
+
+
+def _of(name: str, items: Any) -> dict[str, Any]:
+    return {TYPE: name, "items": items}
+
+
+def _binary(name: str, content: bytes) -> dict[str, Any]:
+    return {TYPE: name, "size": len(content), "sha256": sha256(content).hexdigest()}
+
+
+def _dict(name: str, flat: list[Any]) -> dict[str, Any]:
+    keys, values = flat[::2], flat[1::2]
+    if all(isinstance(key, str) and key != TYPE for key in keys):
+        return {**({} if name == "dict" else {TYPE: name}), **dict(zip(keys, values, strict=True))}
+    return _of(name, [list(pair) for pair in zip(keys, values, strict=True)])
+
+
+def _record(parts: list[Any]) -> Any:
+    state = parts[-1]
+    stands_for = _STANDS_FOR.get((parts[0], parts[1]))
+    if stands_for is not None:
+        return stands_for(state)
+    if isinstance(state, list):
+        state = dict(zip(parts[2], state, strict=True))
+    extra = parts[4] if len(parts) == 7 and isinstance(parts[4], dict) else {}
+    return {TYPE: parts[1], **state, **extra}
+
+
+def _result(parts: Any) -> dict[str, Any]:
+    return {TYPE: "MusubitoResult", **parts[-1]}
+
+
+_SAYS: Final[Mapping[int, Callable[[Any], Any]]] = {
+    Code.BYTEARRAY: lambda p: _binary("bytearray", p),
+    Code.TUPLE: lambda p: _of("tuple", p),
+    Code.SET: lambda p: _of("set", p),
+    Code.FROZENSET: lambda p: _of("frozenset", p),
+    Code.DICT: lambda p: _dict("dict", p),
+    Code.ORDERED_DICT: lambda p: _dict("OrderedDict", p),
+    Code.DEFAULTDICT: lambda p: _of("defaultdict", p[1]),
+    Code.COUNTER: lambda p: _of("Counter", p),
+    Code.DEQUE: lambda p: _of("deque", p[1]),
+    Code.ENUM: lambda p: {TYPE: p[1], "value": p[2]},
+    Code.FLAG: lambda p: {TYPE: p[1], "value": p[2] or p[3]},
+    Code.NAMEDTUPLE: _record,
+    Code.DATACLASS: _record,
+    Code.DERIVED: lambda p: {TYPE: p[1], "value": p[2], **p[3]},
+    Code.PYDANTIC: _record,
+    Code.RESULT: _result,
+    Code.RESULT_BY_ID: lambda p: {TYPE: "MusubitoResult", "artifact_id": p},
+    Code.RESULT_BY_VALUE: lambda p: {TYPE: "MusubitoResult", "value": p[0]},
+    Code.IDENTITY: lambda p: {TYPE: p[1], "value": p[2]},
+}
+"""How the parts of each ext are shown, by code."""
+_WHOLE: Final = JOINERS.keys() - _SAYS.keys()
+"""Codes of values that are shown as one text."""
+_NAMES: Final = {getattr(Code, name): name.lower() for name in vars(Code) if name.isupper()}
+"""The names of codes, for exts that cannot be read."""

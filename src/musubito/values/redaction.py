@@ -1,0 +1,269 @@
+"""Hide secrets in what is shown: by their names and by their looks, in data, in texts and in code.
+
+Nothing here is certain. Where there is a name, the name decides. In running text, where words like "token" are
+ordinary, a text is hidden only if it also looks like no word. Every pattern looks at each place of a text a bounded
+number of times.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Final
+
+from musubito.parsing import parsed
+
+__all__ = ["HIDDEN", "SECRETS", "is_secret", "looks_like_a_key", "scrubbed", "without_secrets_in"]
+
+HIDDEN: Final = "**********"
+"""Stands in place of a secret."""
+SECRETS: Final = re.compile(
+    r"passw(?:or)?d|passphrase|credential|authorization"
+    r"|\b(?:pwd|pass|passcode|auth|bearer|cookies?|secrets?|token|jwt|sig|session ?id|apikeys?|auth tokens?)\b"
+    r"|\b(?:api|access|secret|private|signing|encryption|master|openai|anthropic) ?keys?\b"
+)
+"""Matches a secret's name whose words are separated by blanks.
+
+The name of a count of tokens, or of a key to sort by, does not match.
+"""
+_LOOKS: Final = re.compile(
+    r"\b(?:sk|pk|rk|gh[opsur]|github_pat|glpat|xox[abeprs]|hf|lsv2|gsk|xai|pplx|nvapi|tvly)[-_][A-Za-z0-9_-]{16,}"
+    r"|\b(?:AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,}"
+    r"|\bSG\.[\w-]{16,}\.[\w-]{16,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
+    r"|\bBearer [\w.~+/=-]{12,}"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})"
+)
+"""Matches the key of a service by its looks, wherever it stands."""
+_IN_URL: Final = re.compile(r"""(://[^\s/@:"'<>]{0,100}:)[^\s/"'<>]{1,300}(?=@)""")
+"""Matches the password in a URL."""
+_SCHEME: Final = re.compile(
+    r"""((?<![A-Za-z])authorization\\{0,3}["']?\s{0,3}[:=]\s{0,3}\\{0,3}["']?(?:basic|bearer|token|digest|apikey)\s{1,3}"""
+    r"""|(?<![A-Za-z])bearer\s{1,3}(?=[\w.~+/=-]{0,200}[\d._~+/=-]))[\w.~+/=:-]{6,}""",
+    re.IGNORECASE,
+)
+"""Matches the credentials after a scheme of authorization."""
+_OPTION: Final = re.compile(
+    r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]{1,40})(?P<gap>[ =])(?P<value>[^\s"'-][^\s"']{2,})"""
+)
+"""Matches an option of a command and its value."""
+_SAID: Final = re.compile(
+    r"""(?:pass|pwd|secret|token|key|auth|cookie|credential|jwt|sig|session|bearer)"""
+    r"""(?:[\w-]{0,40}\\{0,3}["']?\s{0,3}(?P<sign>[:=])|(?P<told>(?: \w{1,12}){1,2}: ))\s{0,3}\\{0,3}"""
+)
+"""Matches, in lower case, the end of a name that may be a secret's, up to where the value begins."""
+_VALUE: Final = re.compile(r""""[^"\n]{1,2000}"|'[^'\n]{1,2000}'|[^\s"'&,;(){}\[\]<>]{3,}""")
+"""Matches a value: a text in quotes, or a word."""
+_BOUND: Final = re.compile(
+    r"""(?<![\w-])(?P<name>[\w-]{1,80})"""
+    r"""(?P<between>["']?\s{0,9}(?::[\w.| ]{0,80}(?:\[[^]=\n]{0,80}\][\w.| ]{0,80}){0,9}=|[:=])\s{0,9}[rbuf]{0,2})"""
+    r"""(?P<text>"[^"\n]+"|'[^'\n]+')"""
+)
+"""Matches code that binds a text to a name, if the code is no whole statement."""
+_WORD: Final = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+|\d{1,3}")
+"""Matches a word, or a number of up to three digits."""
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+"""The letters of ASCII."""
+_LOWER: Final = str.maketrans(_LETTERS.upper(), _LETTERS)
+"""The table that makes the letters of ASCII lower case."""
+_IN_NAMES: Final = f"{_LETTERS}{_LETTERS.upper()}0123456789_-"
+"""The characters of names."""
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a name is that of a secret, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
+    words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
+    return SECRETS.search(words) is not None
+
+
+def looks_like_a_key(text: str) -> bool:
+    """Return whether a whole text looks like the key of a service."""
+    return _LOOKS.fullmatch(text) is not None
+
+
+def scrubbed(text: str) -> str:
+    """Return a text with `HIDDEN` in place of what looks like a secret or is named as one.
+
+    Examples: the password in a URL, `api_key=...`, `"token": "..."`, `--password ...`.
+    """
+    if len(text) < 8:
+        return text
+    text = _without_keys(text)
+    if "-" in text:
+        text = _OPTION.sub(_of_option, text)
+    # This text is as long as the original, which `lower` does not ensure.
+    low = text.translate(_LOWER)
+    if "authorization" in low or "bearer" in low:
+        text = _SCHEME.sub(rf"\1{HIDDEN}", text)
+        low = text.translate(_LOWER)
+    return _without_named(text, low)
+
+
+def _without_keys(text: str) -> str:
+    return _LOOKS.sub(HIDDEN, _IN_URL.sub(rf"\1{HIDDEN}", text))
+
+
+def _of_option(found: re.Match[str]) -> str:
+    return f"{found[0][: found.start('value') - found.start()]}{HIDDEN}" if is_secret(found["name"]) else found[0]
+
+
+def _without_named(text: str, low: str) -> str:
+    pieces, at = [], 0
+    for found in _SAID.finditer(low):
+        before = text[max(0, found.start() - 60) : found.start()]
+        start = found.start() - len(before) + len(before.rstrip(_IN_NAMES))
+        if found["told"] and low.startswith("api ", max(0, start - 4)):
+            start -= 4
+        if start < at or not is_secret(text[start : found.end()]):
+            continue
+        value = _VALUE.match(text, found.end())
+        if value is None or HIDDEN in value[0]:
+            continue
+        quote = value[0][0] if value[0][0] in "\"'" else ""
+        # "Password: required" is a sentence, "token_count=5" a number.
+        plain = value[0].isdigit() if found["sign"] == "=" else _WORD.fullmatch(value[0].rstrip(".!?:"))
+        if not quote and plain:
+            continue
+        pieces += [text[at : found.end()], quote, HIDDEN, quote]
+        at = value.end()
+    return "".join((*pieces, text[at:]))
+
+
+# -- code --------------------------------------------------------------------------------------------------------------
+_STATEMENTS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Assign, ast.Call, ast.Dict)
+"""Nodes by which a text is known to be code."""
+
+
+def without_secrets_in(code: str) -> str:
+    """Return the code with `HIDDEN` in place of texts that are bound to names of secrets, or look like keys.
+
+    A text that is no code is cleaned as any other text.
+    """
+    tree, above = _parsed(code)
+    if tree is None or not any(isinstance(node, _STATEMENTS) for node in ast.walk(tree)):
+        return _without_bound(scrubbed(code))
+    hidden = {(part.lineno, part.col_offset): part for node in ast.walk(tree) for part in _bound_in(node)}
+    found: list[tuple[ast.expr, str | None]] = [(part, None) for part in hidden.values()]
+    found += [
+        (node, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and type(node.value) is str and (node.lineno, node.col_offset) not in hidden
+    ]
+    return _without_keys(_without_bound(_rewritten(code, found, above)))
+
+
+def _parsed(code: str) -> tuple[ast.Module | None, int]:
+    """Return the syntax tree, and the number of lines above it that are not in the code: a method is indented."""
+    for above, text in enumerate((code, f"if 1:\n{code}")):
+        try:
+            return parsed(text), above
+        except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
+            continue
+    return None, 0
+
+
+def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) -> str:
+    """Return the code with these constants replaced, from the end to the beginning."""
+    lines = [line.encode("utf-8", "surrogatepass") for line in code.splitlines(keepends=True)]
+    starts, whole = list(accumulate(map(len, lines), initial=0)), b"".join(lines)
+    pieces: list[bytes] = []
+    done = len(whole)
+    for node, text in sorted(found, key=lambda each: (each[0].lineno, each[0].col_offset), reverse=True):
+        first, last = node.lineno - 1 - above, (node.end_lineno or 0) - 1 - above
+        if not 0 <= first <= last < len(lines):
+            continue
+        start, end = starts[first] + node.col_offset, starts[last] + (node.end_col_offset or 0)
+        if end > done:
+            continue  # a part of a text that was replaced already
+        segment = whole[start:end].decode("utf-8", "surrogatepass")
+        quote = segment[-1:] if segment[-1:] in ("'", '"') else '"'
+        made = f"{quote}{HIDDEN}{quote}" if text is None else scrubbed(segment) if scrubbed(text) != text else segment
+        pieces += [whole[end:done], made.encode("utf-8", "surrogatepass")]
+        done = start
+    return b"".join((whole[:done], *reversed(pieces))).decode("utf-8", "surrogatepass")
+
+
+def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the texts that a piece of code binds to names of secrets."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                yield from _bound_to(target, value)
+        case ast.AnnAssign(target=target, value=value) | ast.NamedExpr(target=target, value=value):
+            if value is not None and _names_secret(target):
+                yield from _texts(value)
+        case ast.keyword(arg=str(name), value=value) if is_secret(name):
+            yield from _texts(value)
+        case ast.Dict(keys=keys, values=values):
+            for key, value in zip(keys, values, strict=True):
+                if key is not None and _says_secret(key):
+                    yield from _texts(value)
+        case ast.Call(args=[name, value, *_]) | ast.Tuple(elts=[name, value]) | ast.List(elts=[name, value]):
+            if _says_secret(name):
+                yield from _texts(value)
+        case ast.Compare(left=left, comparators=others) if _names_secret(left):
+            for each in others:
+                yield from _texts(each)
+        case ast.arguments():
+            positional = [*node.posonlyargs, *node.args]
+            defaults = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
+            for argument, value in (*defaults, *zip(node.kwonlyargs, node.kw_defaults, strict=True)):
+                if value is not None and is_secret(argument.arg):
+                    yield from _texts(value)
+
+
+def _bound_to(target: ast.expr, value: ast.expr) -> Iterator[ast.expr]:
+    match target, value:
+        case ((ast.Tuple(elts=names) | ast.List(elts=names)), (ast.Tuple(elts=parts) | ast.List(elts=parts))):
+            for name, part in zip(names, parts, strict=False):
+                yield from _bound_to(name, part)
+        case _ if _names_secret(target):
+            yield from _texts(value)
+
+
+def _names_secret(target: ast.expr) -> bool:
+    match target:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return is_secret(name)
+        case ast.Subscript(slice=key):
+            return _says_secret(key)
+    return False
+
+
+def _says_secret(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is str and is_secret(node.value)
+
+
+def _texts(value: ast.expr) -> Iterator[ast.expr]:
+    """Yield the literal texts that a value may be made of, without the arguments of calls."""
+    match value:
+        case ast.Constant(value=str() | bytes() as text) if text:
+            yield value
+        case ast.JoinedStr():
+            yield value
+        case ast.BinOp(left=left, right=right):
+            yield from _texts(left)
+            yield from _texts(right)
+        case ast.IfExp(body=one, orelse=other):
+            yield from _texts(one)
+            yield from _texts(other)
+        case ast.BoolOp(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
+            for part in parts:
+                yield from _texts(part)
+        case ast.Dict(values=parts):
+            for part in parts:
+                yield from _texts(part)
+        case ast.Call(func=ast.Attribute(value=held)):
+            yield from _texts(held)
+
+
+def _without_bound(code: str) -> str:
+    def masked(found: re.Match[str]) -> str:
+        text = found["text"]
+        if not is_secret(found["name"]) or HIDDEN in text:
+            return found[0]
+        return f"{found['name']}{found['between']}{text[0]}{HIDDEN}{text[0]}"
+
+    return _BOUND.sub(masked, code)

@@ -1,0 +1,210 @@
+"""Encode builtin and standard-library types: how each is taken apart and rebuilt.
+
+`KINDS` is the whole registry, by exact type; a subclass is another type and not covered. `split` returns plain data, or
+values that have a kind of their own. `join` is given these parts from stored bytes, which may be anything. It may raise
+any exception, and must not call anything that the parts name.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
+from sys import modules
+from typing import Any, NamedTuple
+from uuid import UUID, SafeUUID
+
+from musubito.values.msgpack_writer import Code, UnsupportedError
+
+__all__ = ["JOINERS", "KINDS", "Joiner", "TypeCodec"]
+
+
+class TypeCodec(NamedTuple):
+    """The encoding of one type."""
+
+    code: int
+    split: Callable[[Any], object]
+    holds: type
+    """The type of the parts; `join` is given no other, so that nothing endless passes for a list."""
+    join: Callable[[Any], object]
+
+
+_FACTORIES: dict[str, type] = {
+    factory.__name__: factory for factory in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
+}
+"""Types that a defaultdict may have as its factory, by name."""
+_PATHS: dict[str, type[PurePosixPath | PureWindowsPath]] = {
+    path.__name__: path for path in (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
+}
+"""Types of paths, by name."""
+
+
+def _int_parts(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _no_attributes(value: Any) -> None:
+    if getattr(value, "__dict__", None):
+        raise UnsupportedError(f"this {type(value).__qualname__} has attributes of its own")
+
+
+def _flat(value: dict[Any, Any]) -> list[object]:
+    _no_attributes(value)
+    return [part for pair in value.items() for part in pair]
+
+
+def _pairs(parts: list[Any]) -> dict[Any, Any]:
+    """Return the dict that was written as one flat list of keys and values."""
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _defaultdict_parts(value: defaultdict[Any, Any]) -> list[object]:
+    factory = value.default_factory
+    if factory is None:
+        return [None, dict(value)]
+    if not isinstance(factory, type) or _FACTORIES.get(factory.__name__) is not factory:
+        raise UnsupportedError("only a defaultdict of a builtin type (list, int, ...) can be encoded")
+    return [factory.__name__, dict(value)]
+
+
+def _join_defaultdict(parts: list[Any]) -> defaultdict[Any, Any]:
+    name, content = parts
+    if type(content) is not dict:
+        raise TypeError("a defaultdict of something else than a dict")
+    return defaultdict(None if name is None else _FACTORIES[name], content)
+
+
+def _counter_parts(value: Counter[Any]) -> dict[Any, int]:
+    _no_attributes(value)
+    return dict(value)
+
+
+def _join_counter(parts: dict[Any, Any]) -> Counter[Any]:
+    counter: Counter[Any] = Counter()
+    dict.update(counter, parts)
+    return counter
+
+
+def _zone(zone: tzinfo | None) -> tzinfo | None:
+    if zone is not None and type(zone) is not timezone and type(zone) is not zoneinfo.ZoneInfo:
+        raise UnsupportedError(f"the time zone {type(zone).__qualname__} has no encoding: use zoneinfo")
+    return zone
+
+
+def _time_parts(value: time) -> list[object]:
+    zone = _zone(value.tzinfo)
+    return [value.hour, value.minute, value.second, value.microsecond, value.fold, zone]
+
+
+def _datetime_parts(value: datetime) -> list[object]:
+    return [value.year, value.month, value.day, *_time_parts(value)]  # type: ignore[arg-type]
+
+
+def _join_time(parts: list[Any]) -> time:
+    hour, minute, second, microsecond, fold, zone = parts
+    return time(hour, minute, second, microsecond, zone, fold=fold)
+
+
+def _join_datetime(parts: list[Any]) -> datetime:
+    year, month, day, hour, minute, second, microsecond, fold, zone = parts
+    return datetime(year, month, day, hour, minute, second, microsecond, zone, fold=fold)
+
+
+def _timezone_parts(value: timezone) -> list[object]:
+    return list(value.__getinitargs__())  # type: ignore[attr-defined]
+
+
+def _zoneinfo_parts(value: zoneinfo.ZoneInfo) -> str:
+    try:
+        value.__reduce__()  # refuses a zone that was read from a file object, whose key proves nothing
+    except Exception as error:
+        raise UnsupportedError("a ZoneInfo that was read from a file object") from error
+    return value.key
+
+
+def _join_zoneinfo(key: str) -> zoneinfo.ZoneInfo:
+    # Without a file of that name, ZoneInfo would import the part of the tzdata package that the key names.
+    package = ".".join(("tzdata.zoneinfo", *key.split("/")[:-1]))
+    if package not in modules and not any(Path(root, key).is_file() for root in zoneinfo.TZPATH):
+        raise LookupError(f"no time zone {key!r}")
+    return zoneinfo.ZoneInfo(key)
+
+
+def _uuid_parts(value: UUID) -> list[object]:
+    return [value.bytes, value.is_safe.value]
+
+
+def _join_uuid(parts: list[Any]) -> UUID:
+    number, safe = parts
+    return UUID(bytes=number, is_safe=SafeUUID(safe))
+
+
+def _join_fraction(parts: list[Any]) -> Fraction:
+    numerator, denominator = parts
+    if type(numerator) is not int or type(denominator) is not int:
+        raise TypeError("a fraction of something else than integers")
+    return Fraction(numerator, denominator)
+
+
+def _join_deque(parts: list[Any]) -> deque[Any]:
+    size, items = parts
+    if type(items) is not list:
+        raise TypeError("a deque of something else than a list")
+    return deque(items, size)
+
+
+def _path_parts(value: PurePosixPath | PureWindowsPath) -> list[object]:
+    return [type(value).__name__, str(value)]
+
+
+def _join_path(parts: list[Any]) -> object:
+    name, text = parts
+    return _PATHS[name](text)
+
+
+def _join_text(parts: bytes) -> str:
+    return parts.decode("utf-8", "surrogatepass")
+
+
+def _join_int(parts: bytes) -> int:
+    return int.from_bytes(parts, "big", signed=True)
+
+
+KINDS: dict[type, TypeCodec] = {
+    str: TypeCodec(Code.TEXT, lambda v: v.encode("utf-8", "surrogatepass"), bytes, _join_text),
+    int: TypeCodec(Code.INT, _int_parts, bytes, _join_int),
+    bytearray: TypeCodec(Code.BYTEARRAY, bytes, bytes, bytearray),
+    complex: TypeCodec(Code.COMPLEX, lambda v: [v.real, v.imag], list, lambda p: complex(*p)),
+    tuple: TypeCodec(Code.TUPLE, list, list, tuple),
+    OrderedDict: TypeCodec(Code.ORDERED_DICT, _flat, list, lambda p: OrderedDict(_pairs(p))),
+    defaultdict: TypeCodec(Code.DEFAULTDICT, _defaultdict_parts, list, _join_defaultdict),
+    Counter: TypeCodec(Code.COUNTER, _counter_parts, dict, _join_counter),
+    deque: TypeCodec(Code.DEQUE, lambda v: [v.maxlen, list(v)], list, _join_deque),
+    range: TypeCodec(Code.RANGE, lambda v: [v.start, v.stop, v.step], list, lambda p: range(*p)),
+    Decimal: TypeCodec(Code.DECIMAL, str, str, Decimal),
+    Fraction: TypeCodec(Code.FRACTION, lambda v: [v.numerator, v.denominator], list, _join_fraction),
+    date: TypeCodec(Code.DATE, lambda v: [v.year, v.month, v.day], list, lambda p: date(*p)),
+    time: TypeCodec(Code.TIME, _time_parts, list, _join_time),
+    datetime: TypeCodec(Code.DATETIME, _datetime_parts, list, _join_datetime),
+    timedelta: TypeCodec(Code.TIMEDELTA, lambda v: [v.days, v.seconds, v.microseconds], list, lambda p: timedelta(*p)),
+    timezone: TypeCodec(Code.TIMEZONE, _timezone_parts, list, lambda p: timezone(*p)),
+    zoneinfo.ZoneInfo: TypeCodec(Code.ZONEINFO, _zoneinfo_parts, str, _join_zoneinfo),
+    UUID: TypeCodec(Code.UUID, _uuid_parts, list, _join_uuid),
+    **{path: TypeCodec(Code.PATH, _path_parts, list, _join_path) for path in _PATHS.values()},
+}
+"""The kinds, by type."""
+
+Joiner = tuple[type, Callable[[Any], object]]
+"""The type of the parts of a value, and the function that rebuilds it."""
+
+JOINERS: dict[int, Joiner] = {
+    **{kind.code: (kind.holds, kind.join) for kind in KINDS.values()},
+    Code.SET: (list, set),
+    Code.FROZENSET: (list, frozenset),
+    Code.DICT: (list, _pairs),
+}
+"""The joiners, by ext code."""

@@ -1,0 +1,123 @@
+"""Find where two values differ: plain data field by field, texts line by line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from musubito.values.display import TYPE
+
+__all__ = ["ABSENT", "MOST", "Difference", "differences", "how_many", "shown", "text_diff"]
+
+ABSENT: Final = "(absent)"
+"""Stands for a value that only the other side has."""
+LONGEST: Final = 60
+"""Characters of a value that are shown."""
+MOST: Final = 20
+"""Number of differences that are listed."""
+
+
+class Difference(NamedTuple):
+    """A difference between two values: a path, and what each value holds there, as short texts."""
+
+    path: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.before} → {self.after}"
+
+
+def differences(before: Any, after: Any, path: str = "$", most: int = MOST) -> list[Difference]:
+    """Return the first `most` places at which two plain values differ, from the outside in."""
+    found: list[Difference] = []
+    for difference in _differences(before, after, path):
+        found.append(difference)
+        if len(found) == most:
+            break
+    return found
+
+
+def how_many(before: Any, after: Any) -> int:
+    """Return at how many places two plain values differ; places beyond the first 50 do not count."""
+    return len(differences(before, after, most=50))
+
+
+def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
+    if type(before) is not type(after) or isinstance(before, str | bool | int | float | None):
+        if type(before) is not type(after) or before != after or _signs_differ(before, after):
+            yield Difference(path, *_told_apart(before, after))
+    elif isinstance(before, dict):
+        if before.get(TYPE) != after.get(TYPE):
+            yield Difference(path, shown(before), shown(after))
+            return
+        for key in dict.fromkeys((*before, *after)):
+            at = path if key == "items" and TYPE in before else f"{path}{_key(key)}"
+            if key not in after:
+                yield Difference(at, shown(before[key]), ABSENT)
+            elif key not in before:
+                yield Difference(at, ABSENT, shown(after[key]))
+            else:
+                yield from _differences(before[key], after[key], at)
+    elif isinstance(before, list):
+        shared = min(len(before), len(after))
+        for index in range(shared):
+            yield from _differences(before[index], after[index], f"{path}[{index}]")
+        for index in range(shared, len(before)):
+            yield Difference(f"{path}[{index}]", shown(before[index]), ABSENT)
+        for index in range(shared, len(after)):
+            yield Difference(f"{path}[{index}]", ABSENT, shown(after[index]))
+    elif before != after:
+        yield Difference(path, shown(before), shown(after))
+
+
+def _signs_differ(before: Any, after: Any) -> bool:
+    """Return whether two zeros differ in sign: 0.0 and -0.0 are equal, and yet two inputs."""
+    return type(before) is float and before == 0.0 and repr(before) != repr(after)
+
+
+def _key(key: str) -> str:
+    return f".{key}" if key.isidentifier() else f"[{key!r}]"
+
+
+def _told_apart(before: Any, after: Any) -> tuple[str, str]:
+    """Return both as short texts; long ones from shortly before the place at which they begin to differ."""
+    if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) > LONGEST:
+        same = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
+        same = min(len(before), len(after)) if same is None else same
+        start = max(0, same - 15)
+        return _window(before, start), _window(after, start)
+    return shown(before), shown(after)
+
+
+def _window(text: str, start: int) -> str:
+    piece = text[start : start + LONGEST]
+    return f'"{"…" if start else ""}{_one_line(piece)}{"…" if start + LONGEST < len(text) else ""}"'
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+
+
+def shown(value: Any, longest: int = LONGEST) -> str:
+    """Return a value as one short line."""
+    if isinstance(value, str):
+        text = f'"{_one_line(value)}"'
+        return text if len(text) <= longest else f'{text[: longest - 2]}…"'
+    if isinstance(value, dict) and TYPE in value:
+        inside = ", ".join(f"{_one_line(key)}={shown(part, 30)}" for key, part in value.items() if key != TYPE)
+        text = f"{value[TYPE]}({inside})"
+    elif isinstance(value, dict):
+        text = "{" + ", ".join(f"{_one_line(key)}: {shown(part, 30)}" for key, part in value.items()) + "}"
+    elif isinstance(value, list):
+        text = "[" + ", ".join(shown(part, 30) for part in value[:20]) + (", …" if len(value) > 20 else "") + "]"
+    else:
+        text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def text_diff(name: str, before: str, after: str) -> str:
+    """Return a unified diff of two texts of one part of the code."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), f"{name} (before)", name, lineterm="", n=2)
+    return "\n".join(lines)

@@ -1,0 +1,301 @@
+"""Say what surrounds the steps of a node or a Runnable, without being an argument, and may decide their results.
+
+The context, the user's own keys in `configurable` and the values in the store may decide what a node returns, and every
+step inside it. The following may do so as well: the thread, the metadata, the tags, the last state of the thread, the
+ids of this very execution. They differ from run to run, and count only for code that reads them
+(`musubito_langgraph.config_reads`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from typing import Any, Final
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
+
+from musubito.adapter import SCOPE, Cause, Fingerprint, not_replayable, note_read, warn
+from musubito.code.fingerprint import told_apart
+from musubito.values.canonical import canonical
+from musubito_langgraph import _compat
+from musubito_langgraph.config_reads import (
+    ABOUT,
+    binds,
+    counted,
+    everything,
+    observe,
+    observe_state,
+    observed_runtime,
+    takes_config,
+    telling,
+)
+from musubito_langgraph.object_identity import Identity
+from musubito_langgraph.recorder.store import STORE, shown, store_behind
+from musubito_langgraph.recorder.store import observed as found_in_store
+from musubito_langgraph.settings import VOLATILE
+
+__all__ = ["NodeAmbient", "given_whole"]
+
+_SKIPPED: Final = set(VOLATILE)
+"""Keys of `configurable` that are left out. LangGraph's own keys are added when they are first met."""
+SEEN: Final = "seen"
+"""Kind of read: a value that differs from run to run."""
+GIVEN: Final = "given"
+"""Kind of read: all that a call was given, though only a part of it counts."""
+AROUND: Final = "context", "config", "runtime"
+"""Words with which code mentions its context, its config or its runtime."""
+FIELD: Final = re.compile(r"\.(\w+)")
+"""Pattern of the fields and keys in the name of a surrounding value."""
+WORD: Final = re.compile(r"\w+")
+CONSTRUCTORS: Final = (".__init__", ".__new__", ".__post_init__")
+"""Endings of the names of functions that make objects."""
+_WARNED: Final[set[str]] = set()
+
+
+class NodeAmbient:
+    """The surroundings of one call of a node or Runnable, and of the steps inside the call."""
+
+    def __init__(
+        self, config: RunnableConfig, ignored: frozenset[str], given: Callable[[], bytes | None] = lambda: None
+    ) -> None:
+        """Keep what surrounds the call.
+
+        `ignored` are the keys that do not count. `given` returns the digest of all that the call was given, None if it
+        has no identity.
+        """
+        self.given = given
+        self._config = config
+        self._ignored = ignored
+        self._runtime = _compat.runtime_in(config)
+        self._base: dict[str, object] | None = None
+        self._remembering: list[str] = []
+        self._opaque: dict[str, str] = {}
+        """Names of the values that count by their type alone, with the name of the type."""
+        self._classes: set[type] = set()
+        self._met: dict[bytes, Fingerprint] = {}
+        """The code of the objects in the context and in `configurable`, which a step may call."""
+        self._looked: dict[tuple[int, ...], tuple[tuple[Fingerprint, ...], dict[str, object]]] = {}
+        """The values that differ from run to run and count all the same, by the ids of the fingerprints that read
+        them."""
+
+    def values(self, code: Fingerprint) -> Mapping[str, object]:
+        """Return the surrounding values that count for a step of this code, as they are."""
+        base, seen = self._parts(code)
+        return {**base, **seen} if seen else base
+
+    def inputs(self, code: Fingerprint, given: Sequence[Fingerprint]) -> Mapping[str, object]:
+        """Return the surrounding values that count for a step of this code, as its identity holds them."""
+        base, seen = self._parts(code, given)
+        if self._remembering and _asks_for_what_is_around((code, *given)):
+            _warn_of_memory(self._remembering[0])
+            # An object with a memory may answer the same call otherwise now.
+            base = {**base, "remembers": uuid4().hex}
+        if self._classes and (which := told_apart(self._classes, "", (code, *given, *self._met.values()))):
+            base = {**base, "classes": which}
+        for key, value in seen.items():
+            # The enclosing steps depend on the value as well, though their own code may not read it.
+            note_read(SEEN, key, _digest(value))
+        return {**base, **seen} if seen else base
+
+    def code(self) -> Iterable[Fingerprint]:
+        """Return the code of what is in the context and in `configurable`, which a step may call."""
+        if self._base is None:
+            self._base = self._always()
+        return self._met.values()
+
+    def doubts(self, code: Fingerprint) -> str | None:
+        """Say why a step of this code cannot be replayed: it names something that has no identity."""
+        if self._base is None:
+            self._base = self._always()
+        for name, kind in self._opaque.items():
+            first, *inner = FIELD.findall(name) or [name]
+            mine = _words(code)
+            if first in mine and all(
+                each in mine or any(each in _words(met) for met in self._met.values()) for each in inner
+            ):
+                return Cause.CONTEXT_NOT_IDENTIFIED.of(f"{name}, a {kind}")
+        return None
+
+    def _parts(
+        self, code: Fingerprint, given: Sequence[Fingerprint] = ()
+    ) -> tuple[dict[str, object], dict[str, object]]:
+        base = self._base
+        if base is None:
+            base = self._base = self._always()
+        codes = (code, *given)
+        key = tuple(map(id, codes))
+        looked = self._looked.get(key)
+        if looked is None:
+            looked = self._looked[key] = codes, self._seen(self._counted(codes))
+        return base, looked[1]
+
+    def _counted(self, codes: Iterable[Fingerprint]) -> frozenset[str]:
+        """Return the names of the values that differ from run to run and count all the same."""
+        every = (*codes, *self._met.values())
+        words = every[0].words.union(*(code.words for code in every[1:]))
+        names = {*counted(words, self._config)}
+        if any(map(binds, every)) and any(takes_config(cls) for code in every for cls in code.classes.values()):
+            names.update(everything(self._config))
+        for key in self._ignored:
+            names -= {f"configurable.{key}", f"metadata.{key}"}
+        return frozenset(names)
+
+    def as_it_is(self, code: Fingerprint) -> bytes | None:
+        """Return the digest of what counts for a step of this code, as it is now; None if nothing counts."""
+        always = self._always()
+        return _digest({**always, **self._seen(self._counted((code,)))} or None)
+
+    def observe(self, kind: str, key: str) -> bytes | Awaitable[bytes | None] | None:
+        """Return the digest of what a recorded read would find now."""
+        if kind == SEEN:
+            return _digest(self._value_of(key))
+        if kind == GIVEN:
+            return self.given() or b"it has no identity"
+        store = None if self._runtime is None else self._runtime.store
+        if kind != STORE or store is None:
+            return b"there is nothing to read from"
+        return found_in_store(store_behind(store), key)
+
+    @staticmethod
+    def named(kind: str, key: str) -> str:
+        """Return the name of a read for readers."""
+        return f"$.{key}" if kind == SEEN else shown(key) if kind == STORE else ""
+
+    def _always(self) -> dict[str, object]:
+        conf = self._config.get("configurable") or {}
+        configurable = {}
+        for key in conf.keys() - _SKIPPED:
+            if key.startswith("__"):
+                _SKIPPED.add(key)
+            elif key not in self._ignored:
+                configurable[key] = self._identity(conf[key], f"configurable.{key}")
+        found: dict[str, object] = {}
+        if configurable:
+            found["configurable"] = configurable
+        context = getattr(self._runtime, "context", None)
+        if context is not None:
+            found["context"] = self._identity(context, "context")
+        if getattr(self._runtime, "store", None) is not None:
+            # The values in the store count where they are read.
+            found["store"] = True
+        return found
+
+    def _seen(self, names: Iterable[str]) -> dict[str, object]:
+        return {name: value for name in sorted(names) if (value := self._value_of(name)) is not None}
+
+    def note_reads(self, config: RunnableConfig, found: list[Any]) -> Callable[[RunnableConfig], None]:
+        """Note what is read of this config from now on; `found` collects the values that were read.
+
+        Return a function that does the same with another config that was made of this one.
+        """
+        frame = SCOPE.get().frame
+
+        def note(name: str) -> None:
+            value = self._value_of(name)
+            found.append(value)
+            note_read(SEEN, name, _digest(value), frame)
+
+        runtime, conf = _compat.runtime_in(config), config.get("configurable")
+        if conf is not None and runtime is not None:
+            _compat.with_runtime(conf, observed_runtime(runtime, note))
+        if conf is not None:
+            observe_state(conf, note)
+        observe(config, note)
+        return partial(observe, note=note)
+
+    def note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
+        """Note the values of this run that an output mentions and that do not count for this code.
+
+        The step has read these values.
+        """
+        for name, text in telling(self._config):
+            if is_told(text) and name not in self._counted((code,)):
+                note_read(SEEN, name, _digest(self._value_of(name)))
+
+    def _value_of(self, name: str) -> object:
+        where, _, key = name.partition(".")
+        if key in self._ignored and where in ("configurable", "metadata"):
+            return None
+        match where:
+            case "config":
+                return self._seen(everything(self._config))
+            case "configurable" | "metadata":
+                value = (self._config.get(where) or {}).get(key)
+            case "execution":
+                values = (getattr(getattr(self._runtime, each, None), key, None) for each in ABOUT)
+                value = next((each for each in values if each is not None), None)
+            case "state":
+                value = _compat.read_in(self._config, [key]).get(key)
+            case "runtime":
+                value = getattr(self._runtime, key, None)
+            case "tags":
+                value = [
+                    tag
+                    for tag in self._config.get("tags") or ()
+                    if not tag.startswith(("seq:", "graph:", "langsmith:"))
+                ]
+            case _:
+                value = self._config.get(where)
+        return None if value is None else self._identity(value, name)
+
+    def _identity(self, value: Any, name: str) -> object:
+        made = Identity(self._met)
+        identity = made.of(value, name)
+        self._remembering += made.remembers
+        self._classes |= made.classes
+        self._opaque |= made.opaque
+        return identity
+
+
+@contextmanager
+def given_whole() -> Iterator[None]:
+    """Note that a Runnable that a step returned reads the whole input of the step."""
+    around = SCOPE.get().ambient
+    if not isinstance(around, NodeAmbient):
+        yield
+        return
+    before = around.given()
+    note_read(GIVEN, "", before)
+    yield
+    if before is None or around.given() != before:
+        not_replayable(Cause.RUNNABLE_CHANGED_INPUT.of())
+
+
+class _Everything:
+    """The words of a code whose text is not available: any word may be among them."""
+
+    def __contains__(self, word: object) -> bool:
+        return True
+
+
+def _words(code: Fingerprint) -> Container[str]:
+    """Return the words of all functions of this code, without constructors.
+
+    That a constructor sets a field does not show that anything reads the field.
+    """
+    functions = [part for part in code.parts if part.is_function and not part.name.endswith(CONSTRUCTORS)]
+    if any(part.source is None for part in functions):
+        return _Everything()
+    return {word for part in functions for word in WORD.findall(part.source or "")}
+
+
+def _asks_for_what_is_around(codes: Sequence[Fingerprint]) -> bool:
+    """Tell whether the code of a step mentions its context or its configuration, so that the step may read them."""
+    return any(word in each.lower() for code in codes for each in code.words for word in AROUND)
+
+
+def _warn_of_memory(name: str) -> None:
+    if name not in _WARNED:
+        _WARNED.add(name)
+        warn(
+            f"{name} has a memory of its own, so steps that may look at it are not replayed. Compile the graph with a "
+            "store or a checkpointer, which are watched, instead of handing one in."
+        )
+
+
+def _digest(value: object) -> bytes | None:
+    return None if value is None else sha256(canonical(value)).digest()

@@ -1,0 +1,548 @@
+"""Record which tasks of a graph led to which, so that every step has its parents.
+
+LangGraph does not record which task triggered which. So each task says, in one hidden channel and after all its other
+writes, who it was and what it triggered. LangGraph keeps the channel in the checkpoint like any other. So lineage
+survives a resume in another process, `update_state`, forks and time travel. It also works without a checkpointer. A
+value of the channel holds, for everything that is not consumed yet:
+
+- who wrote each trigger
+- who made each `Send`, in the order of LangGraph's own list of `Send`s
+- which tasks led nowhere further; these are the ends of a subgraph
+- which samples were given, so that a sample asked for again after an interrupt is another one
+
+In a raw checkpoint, the channel is one value with its version; nothing else differs from the checkpoint of the bare
+graph. LangGraph has no less visible place that outlives a process: it copies checkpoints field by field. It shows the
+metadata of checkpoints in `get_state`, and pending writes beside the raw checkpoint.
+
+Each invocation of a graph makes a new channel object, so that object also keeps what belongs to one invocation.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+from ormsgpack import packb, unpackb
+
+from musubito import EncodingError, MusubitoEngine, MusubitoResult
+from musubito.adapter import CANCELLATIONS, Mode, Run, SampleRef, Scope, SiblingOrder
+from musubito.values.canonical import canonical
+from musubito_langgraph import _compat
+from musubito_langgraph.id_renaming import rename
+from musubito_langgraph.settings import invocation_of
+
+__all__ = [
+    "LINEAGE",
+    "RELEASED",
+    "GraphInvocation",
+    "LineageChannel",
+    "LineageWrite",
+    "SubgraphContext",
+    "TaskContext",
+    "UpstreamRef",
+    "external",
+    "inside",
+    "is_let_go",
+    "origins_of",
+    "parents_of",
+    "standing_in",
+    "surrounding",
+    "turn_of",
+]
+
+LINEAGE: Final = "__musubito_lineage__"
+"""Name of the hidden channel."""
+WRITTEN: Final = 8
+"""Number of fields that a task writes into the hidden channel."""
+
+
+class UpstreamRef(NamedTuple):
+    """A step that something came from: the id of its node, and the id of its artifact."""
+
+    node: str
+    artifact: str
+    releases: bool = False
+    """True if somebody's answer to an interrupt released the step that follows."""
+
+    def as_result(self) -> MusubitoResult[None]:
+        """Return the origin as a parent that the core knows."""
+        return MusubitoResult(None, self.artifact, self.node, self.node)
+
+
+GivenSample = SampleRef | int
+"""A sample that was given, or an execution that holds samples and was given as a whole."""
+
+
+def _given(said: Any) -> GivenSample:
+    return SampleRef(*said) if isinstance(said, list) else int(said)
+
+
+def external(*what: str) -> UpstreamRef:
+    """Return an origin that no step of Musubito made: an update from outside, or a task that ran unrecorded."""
+    digest = sha256("\0".join(("external", *what)).encode("utf-8", "surrogatepass")).hexdigest()
+    return UpstreamRef(digest, digest)
+
+
+RELEASED: Final = external("somebody resumed")._replace(releases=True)
+"""Stands for the parents of a graph's first task, if the graph stopped before that task and somebody resumed the
+graph."""
+
+
+class GraphInvocation:
+    """One invocation of a graph, in this process."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, tuple[UpstreamRef, ...]] = {}
+        """For each task that is done: its origins in the lineage."""
+        self.fired: dict[str, list[str]] = {}
+        """For each task that runs: the triggers that it uses up."""
+        self.tried: dict[tuple[Any, ...], tuple[str, Callable[[], tuple[UpstreamRef, ...]]]] = {}
+        """For each place among the tasks of a superstep: the last task that was begun there, and a function. The
+        function returns the steps that failed if the task fails."""
+        self.known: dict[GivenSample, None] = {}
+        """The samples that the invocation's run is known to have given, before an interrupt as well."""
+        self._runs: dict[MusubitoEngine, Run] = {}
+        self._left: list[weakref.finalize[..., GraphInvocation]] = []
+        """Finalisers that end these runs if nothing else does."""
+        self._marks: dict[Run, int] = {}
+        """For each run: the length of its journal of samples when the superstep began."""
+        self.releasing: set[str] = set()
+        """The tasks after which an answer to an interrupt releases the tasks that follow."""
+        self.turns: dict[bytes, frozenset[int]] = {}
+        """`SiblingOrder.before` of this superstep."""
+        self._lock = threading.Lock()
+
+    def failed(self) -> tuple[UpstreamRef, ...]:
+        """Return the steps that were begun and did not end."""
+        tried = list(self.tried.values())
+        return tuple(dict.fromkeys(step for task, steps in tried if task not in self.done for step in steps()))
+
+    def run(
+        self,
+        engine: MusubitoEngine,
+        scope: Scope,
+        name: str,
+        config: RunnableConfig | None = None,
+        operation: str = "",
+    ) -> Run:
+        """Return the run of this invocation's steps: the run around the invocation, else a run of its own.
+
+        `config` and `operation` are those of one of the invocation's tasks.
+        """
+        run = scope.run if scope.engine is engine else None
+        if run is None:
+            run = self._runs.get(engine)
+        if run is None or run not in self._marks:
+            with self._lock:
+                if run is None:
+                    run = self._runs.get(engine)
+                    if run is None:
+                        only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
+                        run = engine.open_run(name, scope.frame, operation, only_asks=only_asks)
+                        self._runs[engine] = run
+                        if config is not None and len(self._runs) == 1:
+                            _compat.when_left(config, self._left_by)
+                        # If nothing else ends the run, it ends when nobody holds this object any more.
+                        self._left.append(weakref.finalize(self, engine.end_run, run))
+                if run not in self._marks:
+                    self._marks[run] = len(run.samples.journal)
+                    run.samples.go_on(tuple(self.known))
+        return run
+
+    def ended(self, status: str | None = None) -> None:
+        """End the runs of the invocation, since nothing is left to run.
+
+        `status` says how the invocation ended, if its last call does not show it.
+        """
+        for left in self._left:
+            left.detach()
+        for engine, run in self._runs.items():
+            engine.end_run(run, status)
+
+    def _left_by(self, error: BaseException | None) -> None:
+        """End the runs with a status if LangGraph leaves the invocation with an error.
+
+        No call shows an error that LangGraph itself raises: a limit that is reached, or updates that exclude each
+        other.
+        """
+        if error is not None and not isinstance(error, _compat.GraphBubbleUp):
+            stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
+            self.ended("cancelled" if stopped else "failed")
+
+    def given(self) -> list[GivenSample]:
+        """Return the samples that were given in this superstep."""
+        return [each for run, mark in tuple(self._marks.items()) for each in run.samples.since(mark)]
+
+    def superstep(self, given: Collection[GivenSample]) -> None:
+        """End a superstep in which these samples were given, perhaps in another process, and begin another."""
+        self.turns = {}
+        if given:
+            self.known.update(dict.fromkeys(given))
+        for run in self._marks:
+            if given:
+                run.samples.go_on(given)
+            self._marks[run] = len(run.samples.journal)
+
+
+class SubgraphContext:
+    """The surroundings of a subgraph's invocation: the parents of its first tasks, and its channel once it has one."""
+
+    def __init__(self, parents: tuple[UpstreamRef, ...]) -> None:
+        self.parents = parents
+        self.channel: LineageChannel | None = None
+        self.left_by: tuple[UpstreamRef, ...] | None = None
+        """The step that left the subgraph with a `Command` for the parent graph."""
+
+    def failed(self) -> tuple[UpstreamRef, ...]:
+        """Return the steps in the subgraph that failed, if the subgraph fails."""
+        return () if self.channel is None else self.channel.loop.failed()
+
+    def ends(self) -> tuple[UpstreamRef, ...]:
+        """Return the steps that become the parents of what follows the subgraph."""
+        if self.left_by is not None:
+            return self.left_by
+        ends = () if self.channel is None else self.channel.ends()
+        return ends or self.parents
+
+
+_INSIDE: Final[ContextVar[SubgraphContext | None]] = ContextVar("musubito_inside", default=None)
+
+
+@contextmanager
+def inside(this: SubgraphContext | None) -> Iterator[None]:
+    """Mark that a subgraph is invoked here, or, for None, something that is not inside the node of a subgraph."""
+    token = _INSIDE.set(this)
+    try:
+        yield
+    finally:
+        _INSIDE.reset(token)
+
+
+def surrounding() -> SubgraphContext | None:
+    """Return what surrounds the graph that runs here, None unless it is the subgraph of a node."""
+    return _INSIDE.get()
+
+
+class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
+    """The hidden channel of a wrapped graph.
+
+    `lasting` are the triggers that keep their values until these are consumed: joins and deferred nodes. All other
+    triggers keep their values for one superstep. The channel is in checkpoints, but nobody can read it: for readers it
+    is always empty.
+    """
+
+    __slots__ = ("_pull", "_push", "_terminal", "inputs", "lasting", "loop", "may_have_stopped")
+
+    def __init__(self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE) -> None:
+        """Make an empty channel; `inputs` are the channels that the graph's input is written to."""
+        super().__init__(bytes, key)
+        self.lasting = lasting
+        self.inputs = inputs
+        self.may_have_stopped = False
+        """True if the invocation that is resumed here had been told to stop before or after nodes."""
+        self.loop = GraphInvocation()
+        self._pull: dict[str, list[UpstreamRef]] = {}
+        self._push: list[tuple[list[UpstreamRef], str]] = []
+        self._terminal: list[UpstreamRef] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.lasting, self.inputs, self.key)
+
+    def __musubito_identity__(self) -> str:
+        """Return the same identity for every such channel.
+
+        So code that reads all channels of its graph does not depend on the lineage.
+        """
+        return LINEAGE
+
+    @property
+    def ValueType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
+        """Return the type of the channel's value."""
+        return bytes
+
+    @property
+    def UpdateType(self) -> Any:  # noqa: N802 - the interface is LangGraph's
+        """Return the type of the updates that are written to the channel."""
+        return bytes
+
+    def finish(self) -> bool:
+        """End the runs of the invocation; LangGraph calls this when it has no task left to run."""
+        self.loop.ended()
+        return False
+
+    def copy(self) -> LineageChannel:
+        """Return an empty channel; LangGraph copies the channels for a task that reads after it has written."""
+        return LineageChannel(self.lasting, self.inputs, self.key)
+
+    def from_checkpoint(self, checkpoint: Any) -> LineageChannel:
+        """Return the channel of an invocation that begins at this checkpoint."""
+        made = LineageChannel(self.lasting, self.inputs, self.key)
+        if isinstance(checkpoint, bytes):
+            pull, push, ends, given, *stops = unpackb(checkpoint)
+            made.may_have_stopped = any(stops)  # earlier versions did not record whether it was told to stop
+            made._pull = {channel: [UpstreamRef(*each) for each in origins] for channel, origins in pull.items()}
+            made._push = [([UpstreamRef(*each) for each in origins], node) for origins, node in push]
+            made._terminal = [UpstreamRef(*each) for each in ends]
+            made.loop.known.update(dict.fromkeys(map(_given, given)))
+        around = _INSIDE.get()
+        if around is not None and around.channel is None:
+            around.channel = made
+        return made
+
+    def checkpoint(self) -> Any:
+        """Return all that the channel holds, as bytes."""
+        if not (self._pull or self._push or self._terminal):
+            return _compat.MISSING
+        return packb((self._pull, self._push, self._terminal, list(self.loop.known), self.may_have_stopped), tuple)
+
+    def get(self) -> bytes:
+        """Raise `EmptyChannelError`, since nobody may read the channel."""
+        raise _compat.EmptyChannelError
+
+    def is_available(self) -> bool:
+        """Return False: otherwise a checkpoint would name this channel among the updated ones."""
+        return False
+
+    def update(self, values: Sequence[bytes]) -> bool:
+        """Take in the messages of the tasks of a superstep, in the order in which LangGraph applies their writes."""
+        if not values:
+            return False
+        said = [_write(value) for value in values]
+        used = self._pull.keys() - self.lasting
+        others: set[str] = set()
+        for _, fired, by_others, *_, may_stop in said:
+            used.update(fired)
+            others.update(by_others)
+            # An update from outside does not know whether the invocation was told to stop.
+            self.may_have_stopped = self.may_have_stopped if may_stop is None else may_stop
+        led = [origin for origins, _ in self._push for origin in origins]
+        led += [origin for channel in used for origin in self._pull.pop(channel, ())]
+        self._terminal = [origin for origin in self._terminal if origin not in led]
+        self._push = []
+        for channel in others - used:
+            self._pull.setdefault(channel, []).append(external("the trigger", channel))
+        if any(begins for *_, begins, _, _ in said):
+            self._terminal = []
+            self.loop.known.clear()
+        self.loop.superstep([_given(each) for *_, given, _ in said for each in given])
+        for ids, _, _, wrote, sends, *_ in said:
+            origins = [UpstreamRef(*each) for each in ids]
+            for channel in wrote:
+                held = self._pull.setdefault(channel, [])
+                held += [origin for origin in origins if origin not in held]
+            self._push += [(origins, node) for node in sends]
+            self._terminal += [origin for origin in origins if origin not in self._terminal]
+        return True
+
+    def knows(self, triggers: Collection[str]) -> bool:
+        """Tell whether the writer of one of these triggers is known; the graph's input counts as a known writer."""
+        return any(channel in self._pull for channel in triggers)
+
+    def of_triggers(self, triggers: Collection[str]) -> tuple[UpstreamRef, ...]:
+        """Return the steps that wrote these triggers."""
+        return tuple(dict.fromkeys(origin for channel in triggers for origin in self._pull.get(channel, ())))
+
+    def of_send(self, position: int, nodes: Sequence[str]) -> tuple[UpstreamRef, ...] | None:
+        """Return the steps that made the `Send` at this position, None if they are not known.
+
+        `nodes` are the nodes of all `Send`s of the superstep.
+        """
+        if [node for _, node in self._push] == list(nodes):
+            return tuple(self._push[position][0])
+        return None
+
+    def ends(self) -> tuple[UpstreamRef, ...]:
+        """Return the steps that led nowhere further."""
+        return tuple(self._terminal)
+
+
+class TaskContext:
+    """A task of a wrapped graph, as its config describes it."""
+
+    __slots__ = ("channel", "config", "loop", "task")
+
+    def __init__(self, config: RunnableConfig, channel: LineageChannel, task: str) -> None:
+        self.config = config
+        self.channel = channel
+        self.loop = channel.loop
+        self.task = task
+
+
+def standing_in(config: RunnableConfig) -> TaskContext | None:
+    """Return the task that runs with this config, None outside of a wrapped graph."""
+    channel, task = _compat.channels_in(config).get(LINEAGE), _compat.task_in(config)
+    return TaskContext(config, channel, task) if isinstance(channel, LineageChannel) and task is not None else None
+
+
+def parents_of(standing: TaskContext, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[UpstreamRef, ...]:
+    """Return the parents of this task of `node`; `triggers` are the triggers of all nodes of the graph.
+
+    An error handler has the parents of the task that failed, and the step that failed as well.
+    """
+    error = _compat.error_in(standing.config)
+    if error is None:
+        return _led_to(standing, node, triggers[node])
+    # Only the process in which a step failed knows that step.
+    tried = standing.loop.tried.get(_compat.place_of_task(standing.config))
+    failed = () if tried is None else tried[1]()
+    led = _led_to(standing, error.node, triggers.get(error.node, ()))
+    return tuple(dict.fromkeys((*led, *(failed or (external("an error of", error.node),)))))
+
+
+def _led_to(standing: TaskContext, node: str, triggers: Sequence[str]) -> tuple[UpstreamRef, ...]:
+    # If a trigger was written later than the lineage, its writer left no lineage. Such a writer is an unwrapped graph
+    # on the same thread, or a `Command` that is the input.
+    config, channel = standing.config, standing.channel
+    position = _compat.position_of_send(config)
+    if position is not None:
+        nodes = _compat.sends_in_channels(_compat.channels_in(config))
+        found = None if _compat.sent_by_others(config, LINEAGE) else channel.of_send(position, nodes)
+        return found if found is not None else (external("a Send to", node),)
+    fired = standing.loop.fired[standing.task] = _compat.available_in(config, triggers)
+    by_others = _compat.later_than(config, LINEAGE, fired)
+    if not by_others:
+        found = channel.of_triggers(fired)
+        return found if found or channel.knows(fired) else (external("the trigger of", node),)
+    if channel.inputs.issuperset(by_others):
+        others = channel.of_triggers([each for each in fired if each not in by_others])
+        return tuple(dict.fromkeys((*others, *_beginning())))
+    found = channel.of_triggers([each for each in fired if each not in by_others or each in channel.lasting])
+    return (*found, external("the trigger of", node))
+
+
+def _write(value: bytes) -> list[Any]:
+    """Return the fields that a task wrote.
+
+    Earlier versions did not write whether the task's invocation was told to stop; that field is then None.
+    """
+    said: list[Any] = unpackb(value)
+    return said if len(said) == WRITTEN else [*said, None]
+
+
+def is_let_go(standing: TaskContext) -> bool:
+    """Tell whether the graph stopped before this task and was resumed without having asked a question."""
+    config = standing.config
+    if not _compat.is_resuming(config) or _compat.has_questions(config):
+        return False
+    return standing.channel.may_have_stopped or _compat.may_stop(config)
+
+
+def turn_of(standing: TaskContext | None, counted: Callable[[Any], Any]) -> SiblingOrder | None:
+    """Return the turn of this task among equal `Send`s, None if no `Send` started the task.
+
+    `counted` returns the part of an input that counts; `Send`s are equal if these parts are equal. `Send`s whose tasks
+    ran in another process are left out, since their samples were given there.
+    """
+    if standing is None or _compat.position_of_send(standing.config) is None:
+        return None
+    begun = {task for task, _ in list(standing.loop.tried.values())}
+    if _compat.error_in(standing.config) is not None:
+        # An error handler is given another error than the others, whatever it reads of its state.
+        counted = _whole
+    return SiblingOrder(_compat.equal_sends_before(standing.config, begun, counted), standing.loop.turns)
+
+
+def _whole(state: Any) -> Any:
+    return state
+
+
+def origins_of(standing: TaskContext | None, config: RunnableConfig, node: str) -> tuple[UpstreamRef, ...]:
+    """Return the origins that this task of `node` has become in the lineage."""
+    if node == "__start__":
+        return _beginning()
+    known = None if standing is None else standing.loop.done.get(standing.task)
+    if known is not None:
+        return known
+    # The task is an update from outside, or its node ran unrecorded.
+    try:
+        content = canonical(rename(_compat.state_in(_compat.writes_in(config)))[0]).hex()
+    except EncodingError:
+        content = str(_compat.task_in(config))
+    releases = standing is not None and standing.task in standing.loop.releasing
+    return (external(node, content)._replace(releases=releases),)
+
+
+def _beginning() -> tuple[UpstreamRef, ...]:
+    around = _INSIDE.get()
+    return () if around is None else around.parents
+
+
+class LineageWrite(_compat.ChannelWrite):
+    """The last writer of a node: it writes what LangGraph's own writer would write, and then the lineage of the task.
+
+    There is one writer and not two: with a second writer, START, which is a bare writer, would become a run that
+    tracers see.
+    """
+
+    def __init__(self, writes: Sequence[Any], node: str, triggers: Mapping[str, Sequence[str]]) -> None:
+        """Make the writer of `node`; `triggers` are the triggers of all nodes of the graph."""
+        super().__init__(writes)
+        self.node = node
+        self.triggers = triggers
+        self.known = frozenset(channel for each in triggers.values() for channel in each)
+        self.is_all = dict(triggers) == {node: ("__start__",)}
+        """True for the only node of an entrypoint: when that node writes, the run is over."""
+
+    def _write(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
+        super()._write(input, config)
+        self._say(config)
+        return input
+
+    async def _awrite(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
+        await super()._awrite(input, config)
+        self._say(config)
+        return input
+
+    def _say(self, config: RunnableConfig) -> None:
+        standing, writes = standing_in(config), _compat.writes_in(config)
+        said = (
+            origins_of(standing, config, self.node),
+            self._fired(standing, config),
+            [] if standing is None else self._by_others(standing),
+            list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
+            _compat.sends_in(writes),
+            self.is_all or self.node == "__start__",
+            self._given(standing),
+            None if _compat.is_update(config) else _compat.may_stop(config),
+        )
+        # Bytes, because they can be hashed: a drawing of a graph asks its writers for their writes, and hashes these.
+        self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(said, tuple))])
+
+    def _given(self, standing: TaskContext | None) -> list[GivenSample]:
+        """Return the samples from which a resumed invocation goes on, none if nothing can be resumed."""
+        if standing is None or self.is_all or not _compat.keeps_checkpoints(standing.config):
+            return []
+        return standing.loop.given()
+
+    def _by_others(self, standing: TaskContext) -> list[str]:
+        """Return the joins that were written later than the lineage, by something that left no lineage."""
+        if not standing.channel.lasting:
+            return []
+        channels = _compat.channels_in(standing.config)
+        lasting = [each for each in standing.channel.lasting if each in channels]
+        later = _compat.later_than(standing.config, LINEAGE, lasting)
+        return [each for each in later if _compat.holds_anything(channels[each])]
+
+    def _fired(self, standing: TaskContext | None, config: RunnableConfig) -> list[str]:
+        """Return the triggers that this task has used up."""
+        known = None if standing is None else standing.loop.fired.pop(standing.task, None)
+        if known is not None:
+            return known
+        if _compat.is_update(config):
+            return []
+        if self.node == "__start__":
+            # New input finds joins that are half done, and nodes that were ready to run. LangGraph keeps the former and
+            # forgets the latter.
+            channels = _compat.channels_in(config)
+            return [each for each in self.known if each in channels and not _compat.holds_anything(channels[each])]
+        if _compat.position_of_send(config) is not None:
+            return []
+        # An error handler writes for the task that failed, which writes nothing any more.
+        error = _compat.error_in(config)
+        return _compat.available_in(config, self.triggers.get(self.node if error is None else error.node, ()))

@@ -1,0 +1,600 @@
+"""Make one call that an adapter records: of a node, a conditional edge, a tool, a task or a Runnable.
+
+    attempt = step.attempt(input, config)             the step, its input and its surroundings
+    attempt.run(lambda config: node(input, config))   replay the call, or run and record it
+
+The stored result holds the output, with names in place of the ids of messages (`musubito_langgraph.id_renaming`). It
+also holds what the call emitted (`musubito_langgraph.recorder.events`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import (
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+    var_child_runnable_config,
+)
+from langchain_core.tracers.base import BaseTracer
+from pydantic import BaseModel
+
+from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed, StepConfiguration, StepType
+from musubito.adapter import (
+    SCOPE,
+    Call,
+    CallProtocol,
+    Cause,
+    Fingerprint,
+    Mode,
+    Operation,
+    Run,
+    Scope,
+    SiblingOrder,
+    arguments_as_stored,
+    digest_input,
+    forced,
+    not_replayable,
+    off_loop,
+    ran_unrecorded,
+    run_story,
+    run_story_async,
+    warn,
+)
+from musubito.errors import ArtifactUnreadable, CodeError
+from musubito.values.digest import InputDigest
+from musubito.values.display import plain
+from musubito.values.value_diff import differences
+from musubito_langgraph.ambient_inputs import NodeAmbient
+from musubito_langgraph.config_reads import ObservedConfig, unobserved
+from musubito_langgraph.id_renaming import IdMap, NotRepeatable, pack, rename, unpack
+from musubito_langgraph.id_usage import handling_of
+from musubito_langgraph.lineage_channel import UpstreamRef, external, inside
+from musubito_langgraph.message_reports import reports_read
+from musubito_langgraph.message_walk import messages_in
+from musubito_langgraph.object_policies import held_messages
+from musubito_langgraph.recorder.events import MODEL, EventRecorder, Told, emit, retold, watched, watched_likewise
+from musubito_langgraph.settings import Invocation, Settings, invocation_of
+from musubito_langgraph.state_keys import keys_read
+from musubito_langgraph.token_usage import new_in
+from musubito_langgraph.tool_failures import ToolFailed, failed_tools
+from musubito_langgraph.user_modules import homes_of
+
+if TYPE_CHECKING:
+    from musubito.code.reachability import ReachabilityWalk
+
+__all__ = [
+    "ANYWHERE",
+    "CallSite",
+    "GraphStep",
+    "NodeCall",
+    "added",
+    "counted_keys",
+    "reaches",
+    "within",
+    "without_identity",
+]
+
+_WARNED: Final[set[tuple[str, str]]] = set()
+OUTPUT_AT: Final = "$[0][0]", "$.outputs[0][0]"
+"""Paths of the output in the stored result: see `pack`."""
+
+
+class CallSite(NamedTuple):
+    """The place of a call in its graph.
+
+    If `parents` is None, the arguments tell the parents. If `run` is None, the call belongs to the surrounding run.
+    """
+
+    parents: tuple[UpstreamRef, ...] | None = None
+    run: Callable[[MusubitoEngine, Scope], Run] | None = None
+    turn: Callable[[Callable[[Any], Any]], SiblingOrder | None] | None = None
+    """The turn of a call among tasks that run side by side and whose counted inputs are equal."""
+    is_released: bool = False
+    """True if somebody's answer to an interrupt released the call."""
+
+
+ANYWHERE: Final = CallSite()
+
+
+class GraphStep:
+    """An operation of an adapter, with its settings."""
+
+    def __init__(
+        self,
+        name: str,
+        code: Any,
+        semantics: StepConfiguration,
+        settings: Settings,
+        calls: Callable[[Any], Any] | None = None,
+        counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
+        *,
+        is_done_anew: bool = False,
+        state_of: Any = None,
+    ) -> None:
+        """Make a step of `code`.
+
+        - `calls`: see `watched`.
+        - `counting` narrows an input to the `inputs` of the configuration; by default, to keys of a state.
+        - `is_done_anew`: the step runs each time that somebody's answer releases it.
+        - `state_of`: the function that is given a state. Only the keys of the state count that the function reads.
+        """
+        self.is_done_anew = is_done_anew
+        self._counting = counting or counted_keys
+        homes = homes_of(code)
+        self._state_of = state_of
+        self._home = homes.own or settings.home
+        self.operation = Operation(name, code, semantics, self._home, homes.released)
+        self.settings = settings
+        self.calls = calls
+
+    def __repr__(self) -> str:
+        return f"<RecordedStep {self.operation.name}>"
+
+    def counted(self, value: Any, code: Fingerprint, around: Iterable[Fingerprint]) -> Any:
+        """Return the part of an input that counts for this code, which may call what is `around` it."""
+        inputs = self.operation.definition.semantics.inputs
+        if inputs is not None:
+            return self._counting(value, inputs)
+        # An effect is identified by all of its arguments, however the code that reads them changes.
+        keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
+        return value if keys is None else keys.of(value)
+
+    @property
+    def is_effect(self) -> bool:
+        """Tell whether the step has an effect that must not be repeated."""
+        return self.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+
+    def attempt(
+        self,
+        value: Any,
+        config: RunnableConfig,
+        place: CallSite = ANYWHERE,
+        others: Mapping[str, object] | None = None,
+        given: RunnableConfig | None = None,
+    ) -> NodeCall:
+        """Return a call of the step with this input.
+
+        `others` are further inputs. `given` is the config as the caller gave it, by default `config`; the step's
+        function inherits the rest itself. Raise `ValueError` if the config asks for something that does not exist.
+        """
+        return NodeCall(self, value, config, place, others or {}, config if given is None else given)
+
+
+def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
+    """Return the keys of a state that count, or the fields of a state that is an object.
+
+    If the state has none of these names, the whole state is returned.
+    """
+    if isinstance(value, Mapping):
+        chosen = {name: value[name] for name in names if name in value}
+    elif isinstance(value, BaseModel) or is_dataclass(value):
+        chosen = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    else:
+        return value
+    return chosen if chosen or not names else value
+
+
+def reaches(walk: ReachabilityWalk, step: GraphStep | None) -> None:
+    """Note that the code that the walk looks at may call this step, even from a thread that does not know its call."""
+    if step is not None:
+        walk.steps.add(step.operation.name)
+
+
+class NodeCall:
+    """One call. `run` and `arun` make the call; `begun` then returns its origin in the lineage."""
+
+    def __init__(
+        self,
+        step: GraphStep,
+        value: Any,
+        config: RunnableConfig,
+        place: CallSite,
+        others: Mapping[str, object],
+        given: RunnableConfig,
+    ) -> None:
+        self.step = step
+        self._node: bytes | None = None
+        self._origin: UpstreamRef | None = None
+        self.config = config
+        self._value = value
+        self._others = others
+        self._given = given
+        self._place = place
+        self._scope = Scope()
+        self._invocation: Invocation = invocation_of(config)
+        self._naming: IdMap | None = None
+        self._code: Fingerprint | None = None
+        self._unidentified: InputError | None = None
+        """Why the input has no identity. Such a call is recorded, and is never replayed."""
+        self._before: InputDigest | None = None
+        """Digest of the call's input before the call ran."""
+        self._around_before: bytes | None = None
+        self._events: EventRecorder | None = None
+        self._ran: list[Any] = []
+        """The output itself, if the call ran here."""
+        self._to_tell: list[Told] = []
+        """Events of a replayed call that callbacks are still to be told."""
+        self._asked_before = False
+        """True if a model was asked when the replayed execution was recorded."""
+
+    # -- making it -----------------------------------------------------------------------------------------------------
+    def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
+        """Return what `go` returns for the config that it is given, or what `go` returned earlier."""
+        story = self.story(lambda: self.recorded(go))
+        if story is None:
+            return self._live(go)
+        self._identify(story)
+        try:
+            result = run_story(story)
+        except ToolFailed:
+            if not self._ran:
+                raise  # another call failed, for which this call waited
+            return self._ran[0]
+        output = self.outcome(result)
+        self.dispatch()
+        return output
+
+    async def arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
+        """Make the call as `run` does, with an async function."""
+        story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
+        if story is None:
+            return await self._alive(go)
+        self._identify(story)
+        try:
+            result = await run_story_async(story)
+        except ToolFailed:
+            if not self._ran:
+                raise  # another call failed, for which this call waited
+            return self._ran[0]
+        output = self.outcome(result)
+        await self.adispatch()
+        return output
+
+    def story(self, function: Callable[[], Any]) -> CallProtocol | None:
+        """Return the call in the form that the core performs, None if the call is not recorded."""
+        if not self.is_recorded:
+            return None
+        engine, scope = self.standing()
+        while True:
+            try:
+                return engine.story(self.call(engine, function), self._invocation.mode, scope)
+            except InputError as error:
+                if not self.goes_on_without(error):
+                    return None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Tell whether the call is to be recorded."""
+        return self._invocation.mode is not Mode.OFF
+
+    def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
+        """Return the identity of the call, and the function that runs if the call is not replayed."""
+        operation = self.step.operation
+        code = self._code = operation.fingerprint()
+        error = self._unidentified
+        if error is not None:
+            why_not = Cause.INPUT_NOT_IDENTIFIED.of(without_identity(error))
+            return operation.call(engine, code, {}, function, why_not=why_not)
+        arguments, self._naming = self._arguments(code)
+        turn = self._place.turn and self._place.turn(lambda value: self._counted(value, code))
+        again = lambda: self._arguments(code)[0]  # noqa: E731 - it is made where it is needed
+        call = operation.call(engine, code, arguments, function, turn, again, output_at=OUTPUT_AT)
+        # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
+        # done.
+        anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
+        return forced(call) if anew else call
+
+    def _arguments(self, code: Fingerprint) -> tuple[Any, IdMap]:
+        return self._renamed({**self._given_to_it(), "input": self._counted(self._value, code)}, code)
+
+    def _counted(self, value: Any, code: Fingerprint) -> Any:
+        around = self._scope.ambient
+        return self.step.counted(value, code, around.code() if isinstance(around, NodeAmbient) else ())
+
+    def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
+        around = self._scope.ambient
+        values = around.values(code) if isinstance(around, NodeAmbient) else None
+        return rename(given, values, handling_of(code), reports_read(code))
+
+    def _given_to_it(self) -> dict[str, object]:
+        return {"input": self._value, **self._others}
+
+    def _digest(self) -> InputDigest | None:
+        """Return the digest of the input that the call may change, as it is now."""
+        if self.step.operation.definition.semantics.inputs is not None:
+            return self._digest_of_all()  # its function can still reach the inputs that were said not to count
+        return self._digest_of(self._arguments)
+
+    def _digest_of_all(self) -> InputDigest | None:
+        return self._digest_of(lambda code: self._renamed(self._given_to_it(), code))
+
+    def all_given(self) -> bytes | None:
+        """Return the digest of all that the call is given, None if it has no identity."""
+        digest = self._digest_of_all()
+        return digest and digest.digest
+
+    def _digest_of(self, arguments: Callable[[Fingerprint], tuple[Any, IdMap]]) -> InputDigest | None:
+        try:
+            named, _ = arguments(self.step.operation.fingerprint())
+            return digest_input(self.step.operation.name, named)
+        except InputError:
+            return None
+
+    def _changed_in_place(self) -> str | None:
+        """Return where the call has changed its input or its surroundings in place, None if it changed neither."""
+        before, now = self._before, self._digest()
+        if (before and before.digest) != (now and now.digest):
+            return "" if before is None or now is None else _where(before, now)
+        return "what is around it" if self._around_now() != self._around_before else None
+
+    def _around_now(self) -> bytes | None:
+        around = self._scope.ambient
+        if not isinstance(around, NodeAmbient) or self._code is None:
+            return None
+        return around.as_it_is(self._code)
+
+    def standing(self) -> tuple[MusubitoEngine, Scope]:
+        """Return the engine that records the call, and the scope of the call."""
+        engine, scope = self.step.settings.engine_for(self._invocation), SCOPE.get()
+        parents = self._place.parents
+        run = scope.run if scope.engine is engine else None
+        if self._place.run is not None:
+            run = self._place.run(engine, scope)
+        around = NodeAmbient(self.config, self.step.settings.ignore_config, self.all_given)
+        results = None if parents is None else tuple(origin.as_result() for origin in parents)
+        self._scope = Scope(engine, run, scope.frame, results, around, self._invocation.said or scope.mode)
+        return engine, self._scope
+
+    def goes_on_without(self, error: InputError) -> bool:
+        """Warn that the input has no identity, once for each node and field; tell whether the call is still recorded.
+
+        Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
+        recorded of an effect either, since an effect is identified by its arguments. Then no enclosing call can be
+        replayed.
+        """
+        if self._invocation.mode is Mode.REPLAY_ONLY:
+            raise NotReplayed(self.step.operation.name, str(error)) from error
+        is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
+        where = self.step.operation.name, error.path
+        if where not in _WARNED:
+            _WARNED.add(where)
+            warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
+        if is_lost:
+            not_replayable(Cause.NOT_IDENTIFIED_INSIDE.of(self.step.operation.name))
+            return False
+        self._unidentified = error
+        return True
+
+    def ran(self, output: Any) -> None:
+        """Note that the call ran, and returned this output."""
+        self._ran = [output]
+
+    def _identify(self, story: CallProtocol) -> None:
+        if self._unidentified is not None:
+            return
+        if self.step.operation.definition.semantics.inputs is None:
+            self._before = story.given  # otherwise `begin` takes the digest: the part that does not count may be large
+        self._node = story.keys.node
+
+    def begun(self) -> tuple[UpstreamRef, ...]:
+        """Return the origin of the call in the lineage, even if the call failed; nothing if it has none."""
+        if self._origin is not None:
+            return (self._origin,)
+        if self._node is None:
+            return ()
+        node = self._node.hex()
+        return (UpstreamRef(node, external(node).artifact),)
+
+    @property
+    def releases(self) -> bool:
+        """Tell whether an answer to an interrupt releases what follows this call.
+
+        The answer was given to this call. Or the answer released this call, and this call asked no model: then it only
+        led on.
+        """
+        events = self._events
+        answered, asked = (False, self._asked_before) if events is None else (events.answered, events.asked_a_model)
+        return answered or (self._place.is_released and not asked)
+
+    # -- running it ----------------------------------------------------------------------------------------------------
+    def begin(self) -> tuple[RunnableConfig, EventRecorder]:
+        """Begin to run; return the config to run with, and the recorder of what the call emits."""
+        if self._before is None:
+            self._before = self._digest()
+        self._around_before = self._around_now()
+        config, events = watched(self.config, self.step.calls)
+        self._events = events
+        if self._given is not self.config:
+            callbacks, configurable = config["callbacks"], config["configurable"]
+            config = {**self._given, "callbacks": callbacks, "configurable": configurable}
+        around = self._scope.ambient
+        if isinstance(around, NodeAmbient):
+            events.observe = around.note_reads(config, events.found)
+        return config, events
+
+    def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
+        """Run `go`, and return what is stored."""
+        config, events = self.begin()
+        with within(config):
+            output = unobserved(go(config))
+        self._ran = [output]
+        return self.packed([output], events)
+
+    async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
+        config, events = self.begin()
+        with within(config):
+            output = unobserved(await go(config))
+        self._ran = [output]
+        return self.packed([output], events)
+
+    def packed(self, chunks: Sequence[Any], events: EventRecorder) -> Any:
+        """Return what is stored of an output, which may have come in chunks."""
+        failed = failed_tools(chunks)
+        failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
+        if failed:
+            not_replayable(Cause.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values())))
+            if self.step.is_effect:
+                raise ToolFailed(*(message.text for message in failed.values()))
+        changed = self._changed_in_place()
+        if changed is not None:
+            not_replayable(Cause.CHANGED_IN_PLACE.of(changed))
+            return None
+        if not events.told_of_usage:
+            # No model was seen to be asked, so the usage counts that the messages report.
+            events.uses(new_in(chunks, self._given_to_it()))
+        if self._unidentified is not None:
+            return None
+        held = held_messages(self._code) if self._code is not None else ()
+        if held and any(id(message) in held for message in messages_in(chunks)):
+            not_replayable(Cause.GIVES_HELD_MESSAGE.of())
+        around, code = self._scope.ambient, self._code
+        told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None
+        try:
+            assert self._naming is not None  # noqa: S101 - it was identified
+            told_again = events.as_stored(chunks, self._arguments_as_stored)
+            return pack((list(chunks), told_again), self._naming, events.found, told)
+        except NotRepeatable as why:
+            not_replayable(str(why))
+            return None
+
+    def _arguments_as_stored(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is stored of the arguments of a tool that ran inside: what would be stored of an input."""
+        definition, engine = self.step.operation.definition, self._scope.engine
+        if engine is None or not definition.semantics.record_inputs:
+            return {}
+        return arguments_as_stored(engine.redact, definition.name, arguments)
+
+    def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
+        if self._invocation.mode is Mode.OFF:
+            ran_unrecorded()
+            return go(self.config)
+        token = SCOPE.set(self._scope._replace(parents=None))
+        try:
+            config, _ = self.begin()
+            with within(config):
+                return go(config)
+        finally:
+            SCOPE.reset(token)
+
+    async def _alive(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
+        if self._invocation.mode is Mode.OFF:
+            ran_unrecorded()
+            return await go(self.config)
+        token = SCOPE.set(self._scope._replace(parents=None))
+        try:
+            config, _ = self.begin()
+            with within(config):
+                return await go(config)
+        finally:
+            SCOPE.reset(token)
+
+    # -- afterwards ----------------------------------------------------------------------------------------------------
+    def outcome(self, result: MusubitoResult[Any]) -> Any:
+        """Return the output: the very object if the call ran here, else the stored output with new ids."""
+        self.ended(result)
+        if self._ran:
+            return self._ran[0]
+        chunks = self.unpacked(result.value)
+        return chunks[0] if len(chunks) == 1 else added(chunks)
+
+    def ended(self, result: MusubitoResult[Any]) -> None:
+        """Note the origin of the call in the lineage."""
+        if self._unidentified is not None:
+            return  # the lineage knows nothing of its output
+        artifact = result.artifact_id
+        self._origin = UpstreamRef(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
+
+    def tell_tracers(self) -> None:
+        """Add to the metadata of a surrounding tracer run which result was replayed or recorded.
+
+        This happens only if the call has a run of its own there.
+        """
+        callbacks = self.config.get("callbacks")
+        if self._origin is None or not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
+            return
+        for handler in callbacks.handlers:
+            run = handler.run_map.get(str(callbacks.parent_run_id)) if isinstance(handler, BaseTracer) else None
+            if run is not None:
+                run.add_metadata({"musubito_node_id": self._origin.node, "musubito_replayed": not self._ran})
+
+    def unpacked(self, value: Any) -> list[Any]:
+        """Return the stored output in its chunks, and emit again what was emitted."""
+        assert self._naming is not None  # noqa: S101 - what was found was identified
+        said: Any = unpack(value, self._naming)
+        chunks, events = said
+        self._asked_before = any(kind == MODEL for kind, *_ in events)
+        self._to_tell += emit(self.config, events, chunks)
+        return list(chunks)
+
+    def dispatch(self) -> None:
+        """Tell callbacks of the dispatched events, and of models and tools, as they were told when the call ran."""
+        if self._to_tell:
+            telling, heard = retold(get_callback_manager_for_config(self.config), self._to_tell), None
+            with suppress(StopIteration):
+                while True:
+                    heard = telling.send(heard)
+
+    async def adispatch(self) -> None:
+        """Tell callbacks as `dispatch` does; some of them may have to be awaited."""
+        if self._to_tell:
+            telling, heard = retold(get_async_callback_manager_for_config(self.config), self._to_tell), None
+            with suppress(StopIteration):
+                while True:
+                    heard = await telling.send(heard)
+
+
+@contextmanager
+def within(config: RunnableConfig) -> Iterator[None]:
+    """Run in a context in which the surrounding config is watched, as `config` is.
+
+    `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config.
+    """
+    around = var_child_runnable_config.get()
+    if around is None:
+        with inside(None):
+            yield
+        return
+    token = var_child_runnable_config.set(cast("RunnableConfig", ObservedConfig(watched_likewise(around, config))))
+    try:
+        with inside(None):
+            yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def without_identity(error: InputError) -> str:
+    """Return the part of an input that has no identity, as a part of a `Cause`."""
+    return f"{error.argument}{error.path[1:]}, {error.problem.partition(' (')[0]}"
+
+
+def _where(before: InputDigest, now: InputDigest) -> str:
+    """Return the first paths at which two inputs differ."""
+    try:
+        found = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
+    except ArtifactUnreadable:  # the input is nested too deeply to be shown
+        return ""
+    return ", ".join(each.path for each in found)
+
+
+def added(chunks: Sequence[Any]) -> Any:
+    """Return the sum of all chunks, as LangChain adds them.
+
+    A chunk that cannot be added replaces the sum of the chunks before it.
+    """
+    output: Any = None
+    for number, chunk in enumerate(chunks):
+        if number == 0:
+            output = chunk
+            continue
+        try:
+            output = output + chunk
+        except TypeError:
+            output = chunk
+    return output

@@ -1,0 +1,1 @@
+"""Plan what an invocation of a graph would replay and run."""

@@ -1,0 +1,86 @@
+"""Read the user's checkpoints and caches without writing to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.cache.base import BaseCache
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+
+from musubito_langgraph import _compat
+
+__all__ = ["OnlyRead", "OverlaySaver"]
+
+
+class OverlaySaver(InMemorySaver):
+    """A saver that goes on from another saver's checkpoints, and keeps its own apart."""
+
+    def __init__(self, behind: BaseCheckpointSaver[Any], pending: dict[str, list[str]]) -> None:
+        """Make a saver; `pending` collects what was written already, by the place of an invocation.
+
+        It holds the channels that are written there, and the nodes that a `Send` goes to.
+        """
+        super().__init__(serde=behind.serde)
+        self._behind = behind
+        self._pending = pending
+
+    @property
+    def config_specs(self) -> list[Any]:
+        """Return the config specs of the other saver."""
+        return self._behind.config_specs
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        """Return the next version as the other saver makes it."""
+        return self._behind.get_next_version(current, channel)
+
+    def get_tuple(self, config: RunnableConfig) -> Any:
+        """Return a checkpoint of its own, else the other saver's checkpoint."""
+        found = super().get_tuple(config)
+        if found is None and not _compat.has_no_tables(self._behind):
+            found = self._behind.get_tuple(config)
+            if found is not None:
+                place = str(config["configurable"].get("checkpoint_ns", ""))
+                writes = [(channel, value) for _, channel, value in found.pending_writes or ()]
+                self._pending[place] = [channel for channel, _ in writes] + _compat.sends_in(writes)
+        return found
+
+    def list(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Yield its own checkpoints, and the other saver's."""
+        yield from super().list(*args, **kwargs)
+        if not _compat.has_no_tables(self._behind):
+            yield from self._behind.list(*args, **kwargs)
+
+    def put(self, config: RunnableConfig, checkpoint: Any, metadata: Any, new_versions: Any) -> RunnableConfig:
+        """Store a whole checkpoint, since the other saver's older parts are not stored here."""
+        return super().put(config, checkpoint, metadata, dict(checkpoint["channel_versions"]))
+
+
+class OnlyRead(BaseCache[Any]):
+    """A view of LangGraph's cache that adds nothing to it."""
+
+    def __init__(self, behind: BaseCache[Any]) -> None:
+        super().__init__(serde=behind.serde)
+        self._behind = behind
+
+    def get(self, keys: Sequence[Any]) -> dict[Any, Any]:
+        """Return what the cache holds for these keys."""
+        return self._behind.get(keys)
+
+    async def aget(self, keys: Sequence[Any]) -> dict[Any, Any]:
+        """Return what the cache holds for these keys."""
+        return await self._behind.aget(keys)
+
+    def set(self, pairs: Mapping[Any, Any]) -> None:
+        """Do nothing."""
+
+    async def aset(self, pairs: Mapping[Any, Any]) -> None:
+        """Do nothing."""
+
+    def clear(self, namespaces: Sequence[Any] | None = None) -> None:
+        """Do nothing."""
+
+    async def aclear(self, namespaces: Sequence[Any] | None = None) -> None:
+        """Do nothing."""

@@ -1,0 +1,1 @@
+"""Record what a node does besides returning a value."""

@@ -1,0 +1,346 @@
+"""Record what a node does with LangGraph's store: reads are noted, and a write prevents a replay.
+
+Each public method is the store's own, even if a class of the user's overrides it. A read is noted as the name of the
+called method and its arguments. These are data, so another process can repeat the read. Nothing else that is done with
+a store can be repeated: the use of its attributes, and of methods of the user's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache, lru_cache, partial
+from hashlib import sha256
+from inspect import getattr_static
+from typing import Any, Final
+
+from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, SearchItem, SearchOp
+from langgraph.store.memory import InMemoryStore
+
+from musubito import EncodingError
+from musubito.adapter import SCOPE, Cause, Frame, at_line_of_user, not_replayable, note_read, register_policy
+from musubito.values.artifact_codec import decode_value, encode_value
+from musubito.values.canonical import canonical
+from musubito_langgraph.object_policies import all_fields
+
+__all__ = ["STORE", "RecordingStore", "asks_a_model", "noting", "observed", "shown", "store_behind"]
+
+STORE = "store"
+"""Kind of the reads of a store."""
+READS: Final = ("get", "search", "list_namespaces", "batch")
+WRITES: Final = ("put", "delete")
+BATCHES: Final = ("batch", "abatch")
+REFRESHING: Final = ("get", "aget", "search", "asearch")
+DATED: Final = "dated "
+"""Prefix of the keys of reads for which the times of items count."""
+UNDATED: Final = frozenset({"__class__", "key", "namespace", "score", "value"})
+"""Attributes of an item that do not show its times. Code that prints, copies or compares an item sees its times."""
+
+
+class RecordingStore(BaseStore):
+    """A stand-in that passes everything on to a store, and tells the open step of it.
+
+    A thread may not know which step is open (`ThreadPoolExecutor.submit`). There it tells the step that it was made
+    for, and all steps inside. For `isinstance`, it is of the store's class. It derives from `BaseStore` alone: the
+    finalizer of a store's own class would end what the store still needs.
+    """
+
+    __slots__ = ("_found", "_frame", "_store")
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":
+            return object.__getattribute__(self, "_store").__class__
+        if name in _METHODS or name.startswith("__"):
+            return object.__getattribute__(self, name)
+        _cannot_repeat(self, f"it used the store's {name}")
+        return getattr(store_behind(self), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _cannot_repeat(self, f"it changed the store's {name}")
+        setattr(store_behind(self), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _cannot_repeat(self, f"it changed the store's {name}")
+        delattr(store_behind(self), name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(store_behind(self) == store_behind(other))
+
+    def __hash__(self) -> int:
+        return hash(store_behind(self))
+
+    def __repr__(self) -> str:
+        return repr(store_behind(self))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        _cannot_repeat(self, "it copied the store")
+        return store_behind(self).__reduce_ex__(protocol)
+
+
+def noting(store: BaseStore, frame: Frame | None, found: list[Any]) -> RecordingStore:
+    """Return a stand-in for this store, for a step whose body is `frame`.
+
+    The values that are read are put into `found`, and into the lists of the steps around the step.
+    """
+    around = object.__getattribute__(store, "_found") if isinstance(store, RecordingStore) else ()
+    store = store_behind(store)
+    instance: RecordingStore = object.__new__(_class_before(type(store)))
+    object.__setattr__(instance, "_store", store)
+    object.__setattr__(instance, "_frame", frame)
+    object.__setattr__(instance, "_found", (*around, found))
+    return instance
+
+
+def store_behind(store: Any) -> Any:
+    """Return the store itself."""
+    return object.__getattribute__(store, "_store") if isinstance(store, RecordingStore) else store
+
+
+@cache
+def _class_before(cls: type[BaseStore]) -> type[RecordingStore]:
+    """Return the class of stand-ins for stores of class `cls`: Python looks up operators by class alone."""
+    names = {name: getattr_static(cls, name) for name in dir(cls) if name.startswith("__") and name != "__del__"}
+    operators = {
+        name: _operator(name)
+        for name, value in names.items()
+        if name not in vars(RecordingStore) and value is not getattr_static(BaseStore, name, None) and callable(value)
+    }
+    return type(
+        cls.__name__, (RecordingStore,), {"__slots__": (), "__module__": cls.__module__, **_METHODS, **operators}
+    )
+
+
+def _operator(name: str) -> Any:
+    def operate(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
+        _cannot_repeat(self, f"it used the store's {name}")
+        return getattr(store_behind(self), name)(*args, **kwargs)
+
+    return operate
+
+
+def _is_anothers(store: Any) -> bool:
+    """Tell whether the stand-in was made for no step that is open here; these steps may have another store."""
+    here = SCOPE.get().frame
+    return here is None or object.__getattribute__(store, "_frame") not in here.enclosing()
+
+
+register_policy(RecordingStore, all_fields, remembers=_is_anothers)
+
+
+# -- what is called ----------------------------------------------------------------------------------------------------
+
+
+def _read(name: str) -> Any:
+    def read(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
+        key = _key(self, name, args, kwargs)
+        try:
+            found = getattr(store_behind(self), name)(*args, **kwargs)
+        except BaseException:
+            _cannot_repeat(self, Cause.STORE_READ_FAILED.of(at_line_of_user(name)))
+            raise
+        return _note(self, key, found)
+
+    return read
+
+
+def _aread(name: str) -> Any:
+    async def read(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
+        key = _key(self, name, args, kwargs)
+        try:
+            found = await getattr(store_behind(self), name)(*args, **kwargs)
+        except BaseException:
+            _cannot_repeat(self, Cause.STORE_READ_FAILED.of(at_line_of_user(name)))
+            raise
+        return _note(self, key, found)
+
+    return read
+
+
+def _write(name: str) -> Any:
+    def write(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
+        # The caller awaits what an async method returns.
+        _cannot_repeat(self, Cause.STORE_WRITTEN.of(at_line_of_user(name)))
+        return getattr(store_behind(self), name)(*args, **kwargs)
+
+    return write
+
+
+_METHODS: Final[Mapping[str, Any]] = {
+    **{name: _read(name) for name in READS},
+    **{f"a{name}": _aread(f"a{name}") for name in READS},
+    **{name: _write(name) for each in WRITES for name in (each, f"a{each}")},
+}
+
+
+def _key(store: RecordingStore, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return a read as it is now, as a text; None if it cannot be repeated."""
+    if name in BATCHES and not all(map(_only_reads, (*args, *kwargs.values()))):
+        _cannot_repeat(store, Cause.STORE_WRITTEN.of(at_line_of_user(name)))
+        return None
+    try:
+        return encode_value([name, list(args), dict(kwargs)]).hex()
+    except EncodingError as error:
+        _cannot_repeat(store, f"it read from the store what cannot be asked for again: {error}")
+        return None
+
+
+def _only_reads(ops: Any) -> bool:
+    return type(ops) is list and all(isinstance(op, GetOp | SearchOp | ListNamespacesOp) for op in ops)
+
+
+def _note(store: RecordingStore, key: str | None, found: Any) -> Any:
+    """Note a read, and return the result as the node is given it."""
+    if key is None:
+        return found
+    frame = _frame_of(store)
+
+    def looked() -> None:
+        note_read(STORE, DATED + key, _digest(found, dated=True), frame)
+
+    try:
+        note_read(STORE, key, _digest(found, dated=False), frame)
+    except EncodingError as error:
+        _cannot_repeat(store, f"it read from the store what cannot be compared: {error}")
+        return found
+    for each in object.__getattribute__(store, "_found"):
+        each.append(_plain(found, dated=False))
+    return _noting_items(found, looked)
+
+
+def _cannot_repeat(store: RecordingStore, why: str) -> None:
+    not_replayable(why, _frame_of(store))
+
+
+def _frame_of(store: RecordingStore) -> Frame | None:
+    frame: Frame | None = object.__getattribute__(store, "_frame")
+    return frame
+
+
+# -- what was found ----------------------------------------------------------------------------------------------------
+
+
+def _digest(found: Any, *, dated: bool) -> bytes | None:
+    """Return the digest of what was found; `dated` includes the times of its items."""
+    return None if found is None else sha256(canonical(_plain(found, dated=dated))).digest()
+
+
+def _plain(found: Any, *, dated: bool) -> Any:
+    if type(found) in (Item, SearchItem):
+        times = [found.created_at, found.updated_at] if dated else []
+        return [list(found.namespace), found.key, found.value, *times, getattr(found, "score", None)]
+    return [_plain(each, dated=dated) for each in found] if type(found) is list else found
+
+
+class NotingItem:
+    """A stand-in for an item of the store, which tells when code looks at more of the item than `UNDATED`."""
+
+    __slots__ = ("_item", "_looked")
+    __module__ = Item.__module__
+    __qualname__ = Item.__qualname__
+
+    def __init__(self, item: Item, looked: Callable[[], None]) -> None:
+        object.__setattr__(self, "_item", item)
+        object.__setattr__(self, "_looked", looked)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__musubito_identity__":
+            return object.__getattribute__(self, name)
+        return getattr(_item_behind(self, looks=name not in UNDATED), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(_item_behind(self, looks=False), name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(_item_behind(self, looks=True) == other)
+
+    def __hash__(self) -> int:
+        return hash(_item_behind(self, looks=False))
+
+    def __repr__(self) -> str:
+        return repr(_item_behind(self, looks=True))
+
+    def __musubito_identity__(self) -> object:
+        """Return all that the item holds."""
+        return _plain(_item_behind(self, looks=False), dated=True)
+
+
+def _item_behind(item: NotingItem, *, looks: bool) -> Item:
+    if looks:
+        object.__getattribute__(item, "_looked")()
+    behind: Item = object.__getattribute__(item, "_item")
+    return behind
+
+
+def _noting_items(found: Any, looked: Callable[[], None]) -> Any:
+    """Return what was found, with a stand-in for each item that tells of looks at its times."""
+    if type(found) in (Item, SearchItem):
+        return NotingItem(found, looked)
+    return [_noting_items(each, looked) for each in found] if type(found) is list else found
+
+
+# -- what would be found now -------------------------------------------------------------------------------------------
+
+
+def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | None:
+    """Return the digest of what a read would find now.
+
+    Where an event loop runs, the result has to be awaited, unless the store answers from memory.
+    """
+    (name, args, kwargs), dated = _asked(key), key.startswith(DATED)
+    on_loop = asyncio._get_running_loop() is not None
+    if _is_langgraphs(store, name):
+        # The sync and the async method find the same.
+        plain = name.removeprefix("a")
+        at_once = isinstance(store, InMemoryStore) and store.embeddings is None
+        name = f"a{plain}" if on_loop and not at_once else plain
+        on_loop = on_loop and not at_once
+    if name in REFRESHING and _takes(getattr(type(store), name), "refresh_ttl"):
+        kwargs["refresh_ttl"] = False
+    ask = partial(getattr(store, name), *map(_looked, args), **kwargs)
+    if name.startswith("a"):
+        return _awaited(ask, dated=dated)
+    return _awaited(partial(asyncio.to_thread, ask), dated=dated) if on_loop else _digest(ask(), dated=dated)
+
+
+def shown(key: str) -> str:
+    """Return a read in the form for readers: `store.get(('users',), 'ann')`."""
+    name, args, kwargs = _asked(key)
+    given = [repr(each) for each in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
+    return f"store.{name}({', '.join(given)})"
+
+
+def asks_a_model(store: BaseStore, key: str) -> bool:
+    """Tell whether a read searches by meaning: then a model embeds the query."""
+    _, args, kwargs = _asked(key)
+    ops = [op for each in args if type(each) is list for op in each]
+    queries = [kwargs.get("query"), *(op.query for op in ops if isinstance(op, SearchOp))]
+    return any(query is not None for query in queries) and getattr(store, "embeddings", store) is not None
+
+
+def _asked(key: str) -> Any:
+    return decode_value(bytes.fromhex(key.removeprefix(DATED)), {})
+
+
+async def _awaited(ask: Callable[[], Awaitable[Any]], *, dated: bool) -> bytes | None:
+    return _digest(await ask(), dated=dated)
+
+
+def _is_langgraphs(store: BaseStore, name: str) -> bool:
+    """Tell whether neither the sync nor the async form of this method is the user's own."""
+    plain = name.removeprefix("a")
+    methods = (getattr(store, each) for each in (plain, f"a{plain}", *BATCHES))
+    return all(str(getattr(method, "__module__", None)).startswith("langgraph.") for method in methods)
+
+
+def _looked(given: Any) -> Any:
+    """Return an argument for a read that is repeated, which must not refresh the time to live of anything."""
+    if isinstance(given, GetOp | SearchOp):
+        return given._replace(refresh_ttl=False)
+    return [_looked(each) for each in given] if type(given) is list else given
+
+
+@lru_cache(maxsize=128)
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(each.name == name or each.kind is each.VAR_KEYWORD for each in parameters)

@@ -1,0 +1,78 @@
+"""Count the tokens that models have used, as LangChain reports them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+from musubito_langgraph.message_walk import messages_in
+
+__all__ = ["ModelUsage", "new_in", "used_in"]
+
+
+MOST: Final = 10**12
+"""Largest plausible number of tokens for one answer; a larger number is a mistake."""
+
+
+class ModelUsage(NamedTuple):
+    """The tokens of one answer; the model is "" if nothing names it."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+
+
+def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
+    """Yield the tokens that one call of a model used; `model` is its name if the answer does not tell it."""
+    said: dict[str, Any] = response.llm_output or {}
+    model = str(said.get("model_name") or said.get("model") or model)
+    told = False
+    for generations in response.generations:
+        # If one question has several answers, each answer reports the tokens of all of them.
+        generation = generations[0] if generations else None
+        if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
+            usage = _of_message(generation.message, model)
+            if usage is not None:
+                told = True
+                yield usage
+    usage = said.get("token_usage") or said.get("usage")
+    if not told and isinstance(usage, dict):
+        tokens_in = usage.get("prompt_tokens", usage.get("input_tokens"))
+        tokens_out = usage.get("completion_tokens", usage.get("output_tokens"))
+        used = _checked(model, tokens_in, tokens_out)
+        if used is not None:
+            yield used
+
+
+def new_in(output: object, given: object) -> Iterator[ModelUsage]:
+    """Yield the tokens that messages in an output report, without messages that the step was given."""
+    made = [each for each in messages_in(output) if isinstance(each, AIMessage) and each.usage_metadata]
+    if not made:
+        return
+    before = list(messages_in(given))
+    known = {id(message) for message in before}
+    ids = {message.id for message in before if message.id}
+    for message in made:
+        if id(message) not in known and message.id not in ids:
+            usage = _of_message(message, "")
+            if usage is not None:
+                yield usage
+
+
+def _of_message(message: AIMessage, model: str) -> ModelUsage | None:
+    usage: Any = message.usage_metadata
+    if not isinstance(usage, dict) or usage.get("total_cost") == 0:  # LangChain sets 0 for an answer from its own cache
+        return None
+    said = message.response_metadata
+    named = str(said.get("model_name") or said.get("model") or model)
+    return _checked(named, usage.get("input_tokens"), usage.get("output_tokens"))
+
+
+def _checked(model: str, tokens_in: object, tokens_out: object) -> ModelUsage | None:
+    """Return the usage that a server reports, None if the numbers are not plausible."""
+    if type(tokens_in) is int and type(tokens_out) is int and 0 <= tokens_in <= MOST and 0 <= tokens_out <= MOST:
+        return ModelUsage(model, tokens_in, tokens_out)
+    return None

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.ownership import Owner, Owners
+
+TABLE = {"a": 1}
+
+
+def step(x: Any) -> Any:
+    return TABLE, json.dumps(x)
+
+
+class Agent:
+    MODEL = "m"
+    UNREAD = 1
+
+    def answer(self, x: Any) -> Any:
+        return self.MODEL, x
+
+
+def test_a_fingerprint_is_kept_while_nothing_changes() -> None:
+    tracker = CodeTracker(step)
+    first = tracker.current()
+    assert isinstance(first, Fingerprint) and len(first.digest) == 32
+    assert tracker.current() is first
+    with pytest.raises(FrozenInstanceError):
+        first.digest = b""  # type: ignore[misc]
+
+
+def test_the_owner_says_what_the_receiver_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_owner, without = CodeTracker(Agent.answer, owner=Agent), CodeTracker(Agent.answer)
+    before = with_owner.current(), without.current()
+    monkeypatch.setattr(Agent, "UNREAD", 2)
+    assert with_owner.current().digest == before[0].digest
+    monkeypatch.setattr(Agent, "MODEL", "n")
+    assert with_owner.current().digest != before[0].digest
+    assert without.current().digest == before[1].digest
+
+
+def test_whose_code_it_is() -> None:
+    origins = Owners("pytest")
+    assert origins.of_class(Agent) is Owner.USER
+    assert origins.of_class(json.JSONDecoder) is Owner.STDLIB
+    assert origins.of_module(os) is Owner.STDLIB
+    assert origins.of_module(pytest) is Owner.USER  # the step's own package, though it lies in site-packages
+    assert Owners("elsewhere").of_module(pytest) is Owner.OTHER
+    assert Owners("musubito").of_class(CodeTracker) is Owner.OTHER
+    assert Owners("x").of_name("__main__", "<stdin>") is Owner.USER

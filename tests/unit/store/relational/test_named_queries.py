@@ -1,0 +1,124 @@
+"""Each query uses exactly the indexes that it is meant to use, and each index serves some query."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from musubito.store.relational import leases, named_queries, prune, reads, sql_session, writes
+from musubito.store.relational.named_queries import QUERIES, READING, schema_steps
+from musubito.store.sqlite import storage
+
+# Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
+SCANS = {
+    "invalidate_operation": {"n", "_nodes", "e", "_executions"},
+    "invalidate_node": {"e", "_executions"},
+    "mark_stale_below_invalid": {"g"},
+    "effects_may_run_again": {"_effects"},
+    "forget_artifacts": {"_artifacts", "e", "_executions"},
+    "forget_inputs": {"_inputs", "n", "_nodes", "_executions", "r"},
+    "forget_code": {"_code_parts", "e", "n"},
+    "executions_of_effects": {"_effects"},
+    "invalidated_nodes": {"_invalidations"},
+    # Whether there is any row at all.
+    "ahead": {"_retired"},
+    "unpoint": {"_nodes"},
+    "prune_code": {"_code_parts", "_nodes"},
+}
+# Rows that a query has made itself.
+OWN = re.compile(
+    r"SCAN (\d+-ROW|CONSTANT|.*SUBQUERY|tree|chain|outward|below|json_each|t|c|o|b|f|bound|\(subquery|CTE)",
+    re.IGNORECASE,
+)
+
+INDEXES = {
+    "dismiss": {"_executions_by_reuse_key", "_executions_by_cross_key"},
+    "newest": {"_executions_by_reuse_key"},
+    "others": {"_executions_by_reuse_key"},
+    "others_across": {"_executions_by_reuse_key", "_executions_by_cross_key"},
+    "moment": {"_executions_by_reuse_key"},
+    "claim": {"_executions_by_reuse_key"},
+    "newer_across": {"_executions_by_reuse_key", "_executions_by_cross_key"},
+    "node": {"_nodes_by_node_id", "_executions_by_reuse_key"},
+    "ahead": {"_executions_by_reuse_key", "_uses_by_asked"},
+    "newer_with_another_artifact": {"_executions_by_reuse_key"},
+    "callers_of_others": {"_executions_by_reuse_key", "_uses_by_called", "_uses_by_asked"},
+    "set_invalid": {"_uses_by_called"},
+    "set_callers_invalid": {"_uses_by_called"},
+    "mark_stale_below_invalid": {"_edges_by_child"},
+    "parents": {"_edges_by_child"},
+    "part": {"_parts_by_digest"},
+    "add_answer": {"_executions_by_reuse_key"},
+    "neighbours": {"_nodes_by_node_id", "_executions_by_reuse_key"},
+    "set_replaced_invalid": {"_executions_by_reuse_key", "_uses_by_called"},
+    "revive": {"_executions_by_reuse_key", "_executions_by_cross_key"},
+    "prune_execution": {"_uses_by_called"},
+    "bare_node": {"_nodes_by_node_id"},
+    "prune_edges": {"_edges_by_child"},
+}
+
+
+@pytest.fixture(scope="module")
+def connection():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for script in schema_steps("sqlite").values():
+            connection.executescript(script)
+        yield connection
+
+
+def plan(connection: sqlite3.Connection, name: str) -> list[str]:
+    query = (QUERIES | READING)[name]
+    parameters = [None] * query.count("?") or dict.fromkeys(re.findall(r":(\w+)", query))
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
+
+
+def used(lines: list[str]) -> set[str]:
+    return {index for line in lines for index in re.findall(r"INDEX (_\w+)", line)}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_each_query_uses_exactly_the_indexes_meant_for_it(connection, name):
+    assert used(plan(connection, name)) == INDEXES.get(name, set()), plan(connection, name)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_no_query_looks_through_a_whole_table_but_those_that_say_so(connection, name):
+    scans = [line for line in plan(connection, name) if line.startswith("SCAN") and not OWN.match(line)]
+    if name in SCANS:
+        assert scans, "it is listed, and does not scan"
+        assert {line.split()[1] for line in scans} <= SCANS[name]
+    else:
+        assert scans == []
+
+
+def test_each_index_serves_a_query(connection):
+    indexes = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name NOT LIKE 'sqlite_%'")
+    by_readers = set().union(*(used(plan(connection, name)) for name in READING))
+    assert {row[0] for row in indexes} == set().union(*INDEXES.values()) | by_readers
+
+
+def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
+    modules = (reads, leases, sql_session, writes, prune, storage)
+    text = "".join(Path(module.__file__).read_text() for module in modules)
+    asked = set(re.findall(r'"([a-z_]+)"', text))
+    assert set(QUERIES) <= asked
+    named = set(re.findall(r'(?:rows|many)\(\s*"(\w+)"', text))
+    assert named <= set(QUERIES)
+
+
+def test_each_query_has_a_line_that_says_what_it_answers():
+    folder = Path(named_queries.__file__).parents[1] / "sql"
+    text = (folder / "queries.sql").read_text()
+    headers = re.findall(r"^-- name: (\w+)\n(-- .+)\n", text, re.MULTILINE)
+    assert [name for name, _ in headers] == list(QUERIES)
+    assert len(set(QUERIES)) == text.count("-- name:")
+    assert all(not query.endswith(";") and query for query in QUERIES.values())
+
+
+def test_the_steps_of_the_schema_are_numbered_without_a_gap():
+    steps = schema_steps("sqlite")
+    assert list(steps) == list(range(1, len(steps) + 1))

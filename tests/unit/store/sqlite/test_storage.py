@@ -1,0 +1,279 @@
+"""The SQLite store: its connections, its transactions, and what it keeps."""
+
+from __future__ import annotations
+
+import pickle
+import sqlite3
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, StoreError, musubito_step, use_musubito_engine
+from musubito.store.changes import Moment, Release
+from musubito.store.rows import Ledger, RunLine
+from musubito.store.sqlite import storage
+from musubito.testing.changes import START, claim, commit, digest, fail, place, ran, use
+
+F, G = place("f"), place("g")
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = SQLiteStorage(tmp_path / "musubito.db")
+    yield store
+    store.close()
+
+
+def test_the_pragmas_are_those_that_were_promised(store):
+    assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._writer.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert store._reader.execute("PRAGMA query_only").fetchone() == (1,)
+    assert store._writer.execute("PRAGMA application_id").fetchone() == (storage.APPLICATION_ID,)
+
+
+def test_a_relative_path_stays_where_it_was_when_the_process_moves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = SQLiteStorage()
+    assert store.db_path == tmp_path / ".musubito" / "musubito.db"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ran(store, F, "x")
+    store.close()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_closing_twice_does_nothing_and_a_closed_store_is_a_fault(tmp_path):
+    store = SQLiteStorage(tmp_path / "musubito.db")
+    store.close()
+    store.close()
+    with pytest.raises(StoreError, match="musubito.db"):
+        store.newest(F.keys, "default")
+    with pytest.raises(StoreError):
+        store.write([commit(F, "x")])
+
+
+def test_nothing_is_left_beside_a_closed_database_but_the_file_of_locks(tmp_path):
+    store = SQLiteStorage(tmp_path / "musubito.db")
+    ran(store, F, "x")
+    store.close()
+    assert {path.name for path in tmp_path.iterdir()} <= {"musubito.db", "musubito.db-locks"}
+
+
+def test_a_transaction_that_fails_half_way_leaves_nothing(store):
+    with pytest.raises(StoreError):
+        store.write([commit(F, "x"), commit(G, "y", uses=[use(F, 70)])])
+    assert store.newest(F.keys, "default") is None
+    # Nor names that were numbered in it.
+    ran(store, F, "x")
+    found = store.newest(F.keys, "default")
+    assert found is not None
+    assert found.settled == 1
+
+
+def test_a_reader_sees_a_commit_of_another_process_at_once(tmp_path, store):
+    other = SQLiteStorage(tmp_path / "musubito.db")
+    for turn in range(5):
+        ran(other, F, f"x{turn}")
+        found = store.newest(F.keys, "default")
+        assert found is not None
+        assert found.artifact == digest(f"x{turn}")
+        # Kept by now, and not believed when another has committed.
+        assert store.newest(F.keys, "default") == found
+    other.close()
+
+
+def test_what_is_kept_is_dropped_when_this_store_commits(store):
+    ran(store, F, "x")
+    first = store.newest(F.keys, "default")
+    ran(store, F, "y")
+    second = store.newest(F.keys, "default")
+    assert first is not None
+    assert second is not None
+    assert (first.artifact, second.artifact) == (digest("x"), digest("y"))
+
+
+def test_what_is_kept_is_dropped_for_a_fork(tmp_path, store):
+    ran(store, F, "x")
+    assert store.newest(F.keys, "default") is not None
+    store.close_for_fork()
+    other = SQLiteStorage(tmp_path / "musubito.db")
+    ran(other, F, "y")
+    other.close()
+    store.reopen()
+    assert store._writer.kept == {}
+    found = store.newest(F.keys, "default")
+    assert found is not None
+    assert found.artifact == digest("y")
+
+
+def test_what_is_kept_is_bounded(store, monkeypatch):
+    monkeypatch.setattr(storage, "KEPT_ROWS", 3)
+    for n in range(10):
+        ran(store, place("f", argument=str(n)), "x")
+    for n in range(10):
+        assert store.newest(place("f", argument=str(n)).keys, "default") is not None
+    assert len(store._writer.kept) <= 3
+
+
+def test_what_is_kept_while_somebody_writes_is_dropped_when_he_has(store):
+    ran(store, F, "x")
+    for text in ("x", "y", "z"):
+        ran(store, F, text)
+        with store._writer.lock:
+            for _ in range(2):
+                found = store.newest(F.keys, "default")
+                assert found is not None
+                assert found.artifact == digest(text)
+            assert store._reader.kept
+
+
+def test_a_read_waits_for_nobody_who_is_about_to_write(store, monkeypatch):
+    """Nor where the lock does not say yet that it is taken."""
+    ran(store, F, "x")
+    ends, writes = threading.Event(), threading.Event()
+    transaction = store._transaction
+
+    def slowly(*args):
+        writes.set()
+        assert ends.wait(20)
+        return transaction(*args)
+
+    monkeypatch.setattr(store, "_transaction", slowly)
+    writer = threading.Thread(target=ran, args=(store, place("g"), "y"))
+    real = store._writer.lock
+    store._writer.lock = LateLock(real)
+    writer.start()
+    assert writes.wait(20)
+    found = store.newest(F.keys, "default")
+    assert found is not None
+    ends.set()
+    writer.join()
+    store._writer.lock = real
+
+
+class LateLock:
+    """What Python's lock is while the thread that got it has not gone on: taken, and it does not say so."""
+
+    def __init__(self, lock):
+        self._lock = lock
+
+    def locked(self):
+        return False
+
+    def __enter__(self):
+        assert self._lock.acquire(timeout=10), "it was waited for"
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
+def test_a_read_waits_for_no_writer(store):
+    ran(store, F, "x")
+    with store._writer.lock:
+        began = time.monotonic()
+        assert store.newest(F.keys, "default") is not None
+        assert time.monotonic() - began < 1
+
+
+def test_a_read_sees_no_half_of_a_transaction(store):
+    store._writer.execute("BEGIN IMMEDIATE")
+    store._writer.execute("INSERT INTO _namespaces (name) VALUES ('half')")
+    with store._writer.lock:
+        assert store.newest(F.keys, "half") is None
+        assert store._reader.execute("SELECT count(*) FROM _namespaces WHERE name = 'half'").fetchone() == (0,)
+    store._writer.execute("ROLLBACK")
+
+
+def test_threads_share_it(store):
+    failures: list[BaseException] = []
+
+    def work(first):
+        try:
+            for n in range(first, first + 25):
+                at = place("f", argument=str(n))
+                assert isinstance(store.write([claim(at, "me")])[0], Moment)
+                ran(store, at, f"x{n}")
+                store.write([Release((at.keys.reuse, b"me"))])
+                found = store.newest(at.keys, "default")
+                assert found is not None
+                assert found.artifact == digest(f"x{n}")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with closing(sqlite3.connect(store.db_path)) as connection:
+        assert connection.execute("SELECT count(*) FROM nodes WHERE status = 'SUCCESS'").fetchone() == (100,)
+
+
+def test_text_that_is_no_text_is_a_fault_or_stored_and_takes_no_other_line_down(store):
+    odd = RunLine(digest("run"), "\ud800 odd", None, 1.0, None, "running")
+    try:
+        store.write([Ledger("default", [odd], [])])
+    except StoreError:
+        pass
+    store.write([Ledger("default", [odd._replace(name="fine")], [])])
+
+
+def test_an_error_whose_text_is_no_text_is_raised_untouched_and_recorded(tmp_path):
+    error = ValueError("\ud800 odd")
+
+    @musubito_step()
+    def odd():
+        raise error
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        with pytest.raises(ValueError) as raised:
+            odd()
+        assert raised.value is error
+        assert engine.faults == 0
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection:
+        assert connection.execute("SELECT status FROM nodes").fetchall() == [("FAILED",)]
+
+
+def test_an_error_that_cannot_even_be_printed_is_raised_untouched(tmp_path):
+    class Unprintable(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    error = Unprintable()
+
+    @musubito_step()
+    def odd():
+        raise error
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        with pytest.raises(Unprintable) as raised:
+            odd()
+        assert raised.value is error
+        assert engine.faults == 0
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection:
+        assert "Unprintable" in connection.execute("SELECT error FROM nodes").fetchone()[0]
+
+
+def test_a_failure_is_kept_and_never_found_as_a_success(store):
+    store.write([fail(F)])
+    found = store.newest(F.keys, "default")
+    assert found is not None
+    assert found.outcome == 0
+    assert Moment(0, 0) == START
+
+
+def test_an_engine_made_from_a_url_can_be_pickled_and_reconnects(tmp_path):
+    @musubito_step()
+    def f(n):
+        return n
+
+    with MusubitoEngine.from_url(f"sqlite:///{tmp_path}/musubito.db") as engine, use_musubito_engine(engine):
+        f(1)
+        copy = pickle.loads(pickle.dumps(engine))
+    assert copy.storage.db_path == engine.storage.db_path
+    with use_musubito_engine(copy):
+        assert f(1).value == 1
+    copy.close()
