@@ -6,7 +6,7 @@ Lineage says which step ran, on which inputs, with which code, and from which up
 from __future__ import annotations
 
 from collections.abc import Callable  # noqa: F401 - for annotations, see below
-from typing import Any  # noqa: F401 - likewise
+from typing import Any, Literal  # noqa: F401 - likewise
 
 from musubito.api.merge import musubito_merge
 from musubito.api.runs import CallRecord, RunRecord, record_usage, run

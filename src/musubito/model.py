@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from types import CoroutineType
-from typing import Any, Final, Generic, NewType, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
 
 __all__ = [
     "UNSTORABLE",
@@ -153,17 +153,17 @@ class StepConfiguration:
       archive or a repository, copied into site-packages, marked `Private ::`, or with a local version (`1.2+build`).
     """
 
-    step_type: StepType = StepType.DETERMINISTIC
+    step_type: StepType | Literal["deterministic", "stochastic", "external_effect"] = StepType.DETERMINISTIC
     force_reexecution: bool = False
     ttl_seconds: float | None = None
     allow_cross_parent_reuse: bool | None = None
     definite_failures: tuple[type[BaseException], ...] = ()
-    on_unknown: str | Callable[[str], Any] = "raise"
+    on_unknown: Literal["raise", "rerun"] | Callable[[str], Any] = "raise"
     record_inputs: bool = True
     ignore_files: tuple[str, ...] = ()
     inputs: tuple[str, ...] | None = None
-    code: str = "source"
-    packages: str | None = None
+    code: Literal["source", "version"] = "source"
+    packages: Literal["version", "ignore"] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_type", _member("step_type", StepType, self.step_type))

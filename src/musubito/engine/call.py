@@ -1115,7 +1115,7 @@ class CallProtocol:
                 operation=definition.name,
                 code=self.call.code,
                 input_hash=self._identity.input_digest,
-                step_type=definition.semantics.step_type.value,
+                step_type=StepType(definition.semantics.step_type).value,
                 sample=self._number,
                 arguments=arguments,
                 parents=[ParentRef(*parent) for parent in self._identity.parents],

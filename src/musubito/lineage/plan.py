@@ -141,7 +141,7 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     estimates = Estimates(engine)
     name = call.definition.name
     explanation = explain(engine, call, _copy_of_current_run(engine))
-    outcome, reason = _outcome(explanation, call.definition.semantics.step_type)
+    outcome, reason = _outcome(explanation, StepType(call.definition.semantics.step_type))
     cost, parts = estimates.of(name), explanation.parts
     lines = [PlanLine(name, explanation.node_id, outcome, reason, cost, parts=parts, remedy=explanation.remedy)]
     unknown: list[str] = []
