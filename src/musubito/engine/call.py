@@ -3,10 +3,10 @@
     identify -> look for an execution that may answer -> replay it
                                                       -> or claim the missing result, run the function, commit
 
-`CallProtocol.tell` does this as a generator. The generator yields requests (`engine.effects`) and never blocks. A
+`CallProtocol.run` does this as a generator. The generator yields requests (`engine.requests`) and never blocks. A
 driver performs each request and sends the answer back. The code is written once, for sync and async calls and for every
-store. External effects begin differently (`engine.external`). Streams run their function piece by piece (`stream`). The
-rest is the same for all.
+store. External effects begin differently (`engine.effects`). Streams run their function piece by piece (`api.stream`).
+The rest is the same for all.
 
 If the store fails, the user's work goes on: the function runs unrecorded, and the fault is reported.
 """

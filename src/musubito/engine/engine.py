@@ -141,7 +141,7 @@ class MusubitoEngine:
         self.distant = storage if isinstance(storage, SupportsFetchOrClaim) else None
         self.faults = 0
         self.warned: set[tuple[str, str]] = set()
-        """Pairs of a step's name and a kind that were warned of already (see `engine.outside`)."""
+        """Pairs of a step's name and a kind that were warned of already (see `engine.connections`)."""
         self.fault_log = FaultLog()
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()

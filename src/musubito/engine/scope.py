@@ -159,7 +159,7 @@ class Frame:
         self.inside: dict[str, list[int]] = {}
         # The milliseconds that replays inside the body saved.
         self.saved_ms = 0.0
-        # Things the body asked for that are different each time (see `engine.outside`), each once.
+        # Things the body asked for that are different each time (see `engine.connections`), each once.
         self.asked: dict[Unrepeatable, None] = {}
 
     def absorb(self, given: Dependencies) -> None:

@@ -86,7 +86,7 @@ class Contents:
 
     @property
     def key_check(self) -> bytes:
-        """The `key_check` of this namespace (see `store.base.Begin`); empty if it is not encrypted."""
+        """The `key_check` of this namespace (see `store.changes.OpenNamespace`); empty if it is not encrypted."""
         return b"" if self.keys is None else self.keys.check
 
     def verify_key(self, key_check: bytes | None) -> None:

@@ -84,7 +84,7 @@ class Keys:
         return lambda data: hmac.digest(key, data, "sha256")
 
     def head(self, begin: Callable[[], _Hash]) -> Callable[[], _Hash]:
-        """Return the keyed beginning of the identities of calls (see `identity.keys.head`)."""
+        """Return the keyed beginning of the identities of calls (see `values.call_keys.head`)."""
         keyed: Callable[[], _Hash] = hmac.new(self.node, begin().digest(), sha256).copy  # type: ignore[assignment]
         return keyed
 

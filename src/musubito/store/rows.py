@@ -69,7 +69,7 @@ class EdgeKind(IntEnum):
 
 
 class CallKeys(NamedTuple):
-    """The three identities of a call (see `identity.keys`)."""
+    """The three identities of a call (see `values.call_keys`)."""
 
     node: bytes
     reuse: bytes

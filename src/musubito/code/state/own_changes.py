@@ -35,8 +35,8 @@ UNKNOWN: Final[Any] = object()
 class OwnChange(NamedTuple):
     """The change of one place by runs: its value before the first run, its value after the last, and when that was.
 
-    `sources` holds what those runs read that may lie in the place now (see `engine.file_caches`). `left` is a digest of
-    the value after the last run, with all that it leads to. The next walk takes that digest; until then it is None.
+    `sources` holds what those runs read that may lie in the place now (see `engine.files.caches`). `left` is a digest
+    of the value after the last run, with all that it leads to. The next walk takes that digest; until then it is None.
     """
 
     before: Any

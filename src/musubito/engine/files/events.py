@@ -6,7 +6,7 @@ dependencies are a cost, and one too few would be a wrong replay. The main threa
 that inherits its context.
 
 The handlers note paths and their signatures. A file is read at once only if it was changed a moment ago. The notes are
-evaluated when the body has ended (`engine.file_reads`).
+evaluated when the body has ended (`engine.files.reads`).
 """
 
 from __future__ import annotations

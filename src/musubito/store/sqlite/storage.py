@@ -10,8 +10,8 @@ Each connection keeps the newest rows that it has found. A kept row is returned 
 that no other connection has committed. A commit of the connection itself drops its rows. A kept row costs a tenth of
 the query.
 
-A result that is being computed is claimed by a locked byte in a file beside the database (`store.locks`). Where the
-system has no such locks, a row of the table of leases claims it.
+A result that is being computed is claimed by a locked byte in a file beside the database
+(`store.sqlite.byte_range_locks`). Where the system has no such locks, a row of the table of leases claims it.
 
 `synchronous` is NORMAL: a power cut may cost the last results, never the database. It is FULL for the transactions of
 external effects.
