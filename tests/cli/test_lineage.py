@@ -46,7 +46,7 @@ def test_what_led_to_an_answer(musubito: Musubito, world: World) -> None:
     without = musubito("--db", str(world.path), "lineage", world.nodes["digest"], "--no-inputs").stdout
     assert without.endswith("    paths (left out)\n")
     without = musubito("--db", str(world.path), "lineage", world.nodes["digest"], "--no-inputs", "--json").stdout
-    assert [each["value"] for each in json.loads(without)["provenance"]["inputs"]] == [None]
+    assert [each["value"] for each in json.loads(without)["origins"]["inputs"]] == [None]
 
 
 def test_down(musubito: Musubito, world: World) -> None:

@@ -278,7 +278,7 @@ def test_show_and_lineage_name_the_files(world: World) -> None:
         {"kind": "file", "path": "prompt.txt", "absent": False},
     ]
     assert json.loads(world.says("show", result.node_id, "--json"))["files"] == document
-    assert json.loads(world.says("lineage", result.node_id, "--json"))["provenance"]["files"] == document
+    assert json.loads(world.says("lineage", result.node_id, "--json"))["origins"]["files"] == document
 
 
 def in_use(world: World, work: Callable[[], Any]) -> Any:

@@ -226,7 +226,7 @@ def test_an_artifact_whose_class_is_gone_is_a_miss(w: World, monkeypatch: pytest
     module = ModuleType("vanishing")
     monkeypatch.setitem(sys.modules, "vanishing", module)
     exec("import dataclasses\n@dataclasses.dataclass\nclass Point:\n    x: int", vars(module))
-    w.data["class"] = vars(module)["RecordReplay"]
+    w.data["class"] = vars(module)["Point"]
 
     @musubito_step(name="f")
     def f(x: int) -> object:

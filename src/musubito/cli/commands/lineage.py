@@ -68,7 +68,7 @@ def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs:
         led = replace(led, inputs=tuple(replace(root, value=None) for root in led.inputs))
     if json_:
         relatives = lineage.ancestors(node, depth) if up else lineage.descendants(node, depth)
-        document = as_json({"node": lineage.node(node), "relatives": relatives, "provenance": led})
+        document = as_json({"node": lineage.node(node), "relatives": relatives, "origins": led})
         here.json(without_error_texts(document) if no_inputs else document)
         return
     number = lineage.number(node)
