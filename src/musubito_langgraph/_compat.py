@@ -6,21 +6,93 @@ imported. If the installed LangGraph does not fit, the import fails at once; oth
 
 from __future__ import annotations
 
-import copyreg
-import sqlite3
 import sys
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from inspect import iscoroutinefunction, signature
 from itertools import islice
-from types import FrameType, FunctionType
+from types import FrameType
 from typing import Any, Final
 
-from musubito_langgraph.stand_in import StandIn
+__all__ = [
+    "CONF",
+    "DEFAULT_BOUND",
+    "END",
+    "MISSING",
+    "PASSTHROUGH",
+    "READS_STATE",
+    "SKIP_WRITE",
+    "BaseChannel",
+    "BaseTransformOutputParser",
+    "BranchSpec",
+    "ChannelWrite",
+    "ChannelWriteEntry",
+    "ChannelWriteTupleEntry",
+    "Command",
+    "Config",
+    "EmptyChannelError",
+    "EphemeralValue",
+    "GraphBubbleUp",
+    "NamedBarrierValue",
+    "ParentCommand",
+    "Pregel",
+    "PregelNode",
+    "PregelProtocol",
+    "Runnable",
+    "RunnableCallable",
+    "RunnableSeq",
+    "RunnableSequence",
+    "RunnableSerializable",
+    "Runtime",
+    "Send",
+    "StreamMessagesHandler",
+    "available_in",
+    "caller_in",
+    "channels_in",
+    "checkpoint_ns_in",
+    "config_that_begins",
+    "control_in",
+    "equal_sends_before",
+    "error_in",
+    "graph_that_begins",
+    "has_answer",
+    "has_questions",
+    "holds_anything",
+    "is_answer",
+    "is_of_state",
+    "is_pushing",
+    "is_resuming",
+    "is_update",
+    "keeps_checkpoints",
+    "later_than",
+    "may_stop",
+    "nothing",
+    "place_of_task",
+    "position_of_send",
+    "read_in",
+    "run_in_executor",
+    "runtime_in",
+    "scratchpad_in",
+    "send",
+    "sends_in",
+    "sends_in_channels",
+    "sent_by_others",
+    "state_in",
+    "step_in",
+    "streams_subgraphs",
+    "task_in",
+    "unseen",
+    "when_left",
+    "with_caller",
+    "with_checkpoint_ns",
+    "with_runtime",
+    "with_scratchpad",
+    "with_send",
+    "without_callbacks",
+    "writes_in",
+]
 
 FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
@@ -73,90 +145,6 @@ try:
     from langsmith.run_helpers import tracing_context
 except ImportError as error:
     raise ImportError(f"musubito_langgraph needs {FITS} (pip install 'musubito[langgraph]'): {error}") from error
-
-__all__ = [
-    "CONF",
-    "MISSING",
-    "READS_STATE",
-    "STREAM_HANDLERS",
-    "BaseChannel",
-    "BranchSpec",
-    "ChannelWrite",
-    "ChannelWriteEntry",
-    "ChannelWriteTupleEntry",
-    "EmptyChannelError",
-    "EphemeralValue",
-    "GraphBubbleUp",
-    "NamedBarrierValue",
-    "ParentCommand",
-    "Pregel",
-    "PregelNode",
-    "RunnableCallable",
-    "RunnableSeq",
-    "Runtime",
-    "StreamMessagesHandler",
-    "answering",
-    "available_in",
-    "branch_of",
-    "caller_in",
-    "channels_in",
-    "checkpoint_ns_in",
-    "config_that_begins",
-    "control_in",
-    "copied",
-    "declared_ends",
-    "destinations",
-    "drawn_as",
-    "equal_sends_before",
-    "error_in",
-    "functions_of",
-    "graph_that_begins",
-    "has_answer",
-    "has_no_tables",
-    "has_questions",
-    "holds_anything",
-    "is_answer",
-    "is_asked",
-    "is_functional",
-    "is_of_state",
-    "is_pushing",
-    "is_resuming",
-    "is_tool_node",
-    "is_update",
-    "keeps_checkpoints",
-    "later_than",
-    "may_stop",
-    "nothing",
-    "only_writes",
-    "parts_of",
-    "place_of_task",
-    "position_of_send",
-    "raising",
-    "read_in",
-    "recorded_parts",
-    "runs_tools_alone",
-    "runtime_in",
-    "scratchpad_in",
-    "send",
-    "sends_in",
-    "sends_in_channels",
-    "sent_by_others",
-    "state_in",
-    "step_in",
-    "streams_subgraphs",
-    "task_in",
-    "tools_of",
-    "unseen",
-    "when_left",
-    "with_caller",
-    "with_checkpoint_ns",
-    "with_runtime",
-    "with_scratchpad",
-    "with_send",
-    "without_callbacks",
-    "writer_of",
-    "writes_in",
-]
 
 READ: Final = CONFIG_KEY_READ
 try:
@@ -557,227 +545,6 @@ def with_caller(conf: dict[str, Any], caller: Any) -> None:
     conf[CONFIG_KEY_CALL] = caller
 
 
-# -- nodes -------------------------------------------------------------------------------------------------------------
-
-
-def branch_of(writer: Any) -> BranchSpec | None:
-    """Return the conditional edge that a node's writer publishes, None for another writer."""
-    if type(writer) is not RunnableCallable:
-        return None
-    branch = getattr(writer.func or writer.afunc, "__self__", None)
-    return branch if isinstance(branch, BranchSpec) else None
-
-
-def writer_of(writer: Any, branch: BranchSpec) -> Any:
-    """Return a copy of a writer that publishes this branch instead.
-
-    `writer` must be the writer of a conditional edge (see `branch_of`).
-    """
-    made = copied(writer)
-    made.func = branch._route
-    made.afunc = branch._aroute
-    return made
-
-
-def parts_of(bound: Any) -> list[Any]:
-    """Return the parts of a node that is a sequence, else the node alone."""
-    return list(bound.steps) if isinstance(bound, RunnableSequence | RunnableSeq) else [bound]
-
-
-def only_writes(bound: Any) -> bool:
-    """Tell whether this is LangGraph's placeholder in a node without a Runnable, such as the one that begins a graph.
-
-    An unpickled graph holds a copy of the placeholder.
-    """
-    return bound is DEFAULT_BOUND or (
-        type(bound) is RunnableCallable
-        and isinstance(bound.func, FunctionType)
-        and _place_of(bound.func) == _place_of(DEFAULT_BOUND.func)
-    )
-
-
-def _place_of(function: Any) -> tuple[str, str]:
-    return function.__module__, function.__qualname__
-
-
-def recorded_parts(parts: Sequence[Any]) -> list[int]:
-    """Return the positions of the parts of a sequence that become steps.
-
-    LangChain's own output parsers become steps only if there is no other part. An output parser is quick, and reads
-    token by token; a step does not.
-    """
-    places = [number for number, part in enumerate(parts) if not _only_parses(part)]
-    return places or list(range(len(parts)))
-
-
-def _only_parses(part: Any) -> bool:
-    return isinstance(part, BaseTransformOutputParser) and type(part).__module__.startswith("langchain_core.")
-
-
-def functions_of(function: Any) -> Iterator[Any]:
-    """Yield the functions that a `RunnableCallable` calls.
-
-    LangGraph makes an async version of a sync function; that version is left out.
-    """
-    if function.func is not None:
-        yield function.func
-    made = function.afunc
-    in_a_thread = type(made) is partial and made.func is run_in_executor and made.args == (None, function.func)
-    if made is not None and not in_a_thread:
-        yield made
-
-
-def answering(function: Any) -> Any:
-    """Return a stand-in for a `RunnableCallable` that does not invoke a Runnable which its function returns.
-
-    The stand-in returns such a Runnable.
-    """
-    return StandIn(function, recurse=False)
-
-
-def is_asked(answer: Any, function: Any) -> bool:
-    """Tell whether LangGraph invokes the Runnable that a `RunnableCallable` returned, with the same input."""
-    return function.recurse and isinstance(answer, Runnable)
-
-
-def is_tool_node(runnable: Any) -> bool:
-    """Tell whether this is LangGraph's `ToolNode`, or a tool node that LangChain has had.
-
-    A tool node is recognised by its shape: with some pairs of releases, `langgraph.prebuilt` cannot be imported.
-    """
-    return isinstance(runnable, RunnableCallable) and isinstance(getattr(runnable, "tools_by_name", None), Mapping)
-
-
-def runs_tools_alone(node: Any) -> bool:
-    """Tell whether a tool node runs each tool in a method that is handed the tool call and fills in the rest itself."""
-    execute = getattr(type(node), "_execute_tool_sync", None)
-    return execute is not None and "_inject_tool_args" in execute.__code__.co_names
-
-
-def raising(node: Any) -> Any:
-    """Return a stand-in for this tool node that raises the errors of its tools."""
-    return StandIn(node, _handle_tool_errors=False)
-
-
-def tools_of(node: Any) -> Mapping[str, Any]:
-    """Return the tools of a tool node by name."""
-    tools: Mapping[str, Any] = node.tools_by_name
-    return tools
-
-
-def tools_called(node: Any, value: Any) -> list[str] | None:
-    """Return the names of the tools that this input of a tool node calls, None if the names cannot be found."""
-    try:
-        calls = node._parse_input(value)[0]
-    except (ValueError, TypeError, AttributeError, KeyError):
-        return None  # the node raises the error itself when it runs
-    return [call["name"] for call in calls]
-
-
-def has_wrapper(node: Any) -> bool:
-    """Tell whether a wrapper is put around all tools of the node; such a wrapper sees the state."""
-    return any(getattr(node, name, None) is not None for name in ("_wrap_tool_call", "_awrap_tool_call"))
-
-
-def tool_sees_state(node: Any, name: str) -> bool:
-    """Tell whether a tool is handed the state, or a runtime that holds the state."""
-    injected = getattr(node, "_injected_args", {}).get(name)
-    return injected is None or bool(injected.state) or bool(injected.runtime)
-
-
-def state_told(request: Any) -> Any:
-    """Return the state that the tool of a request is handed."""
-    return getattr(request.runtime, "state", request.state)
-
-
-def state_of_tools(node: Any, value: Any, config: Config) -> Any:
-    """Return the state that the tools of a node are handed."""
-    extract: Any = getattr(node, "_extract_state", None)
-    if extract is None:
-        return read_in(config, list(channels_in(config)))
-    return extract(value) if len(signature(extract).parameters) == 1 else extract(value, config)
-
-
-def injected_into(function: Any) -> frozenset[str]:
-    """Return the parameters of a task's function that LangGraph itself fills in."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LangGraph warns of it already when it makes its own RunnableCallable
-        made = RunnableCallable(None, function) if iscoroutinefunction(function) else RunnableCallable(function)
-    return frozenset(made.func_accepts)
-
-
-def is_remote(runnable: Any) -> bool:
-    """Tell whether this is a graph that runs elsewhere."""
-    return isinstance(runnable, PregelProtocol) and not isinstance(runnable, Pregel)
-
-
-def has_no_tables(saver: Any) -> bool:
-    """Tell whether this is a saver on SQLite whose database has no tables yet.
-
-    Such a saver makes its tables as soon as it is used.
-    """
-    connection = getattr(saver, "conn", None)
-    if getattr(saver, "is_setup", True) or not isinstance(connection, sqlite3.Connection):
-        return False
-    with saver.lock:
-        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'").fetchone()
-    return found is None
-
-
-def is_functional(graph: Any) -> bool:
-    """Tell whether the graph was made of an `@entrypoint`."""
-    return type(graph) is Pregel and graph.output_channels == END and END in graph.channels
-
-
-def leaves_graph(output: Any) -> bool:
-    """Tell whether a node returned a `Command` for a graph that encloses the node's graph."""
-    return any(
-        isinstance(each, Command) and each.graph is not None
-        for each in (output if isinstance(output, list | tuple) else (output,))
-    )
-
-
-def declared_ends(writer: ChannelWrite) -> tuple[list[str], list[str]]:
-    """Return the channels that a node's writer always writes to, and the channels that a `Command` may lead to.
-
-    The second list holds what was declared of the node.
-    """
-    always = [each.channel for each in writer.writes if isinstance(each, ChannelWriteEntry)]
-    tuples = [each.static or () for each in writer.writes if isinstance(each, ChannelWriteTupleEntry)]
-    return always, [channel for static in tuples for channel, *_ in static]
-
-
-def destinations(said: Any) -> list[str]:
-    """Return the nodes that a router's result or a `Command` names."""
-    if isinstance(said, Command):
-        return destinations(said.goto)
-    if isinstance(said, list | tuple):
-        return [node for each in said for node in destinations(each)]
-    if isinstance(said, Send):
-        return [said.node]
-    return [said] if isinstance(said, str) and said else []
-
-
-def drawn_as(stands: Any, runnable: Any) -> None:
-    """Make a drawing of the graph show `stands` as it would show `runnable`.
-
-    LangChain takes the name of a node from these two attributes.
-    """
-    where = (
-        runnable.lc_id()
-        if isinstance(runnable, RunnableSerializable)
-        else [type(runnable).__module__, type(runnable).__name__]
-    )
-    stands.__module__, stands.__name__ = ".".join(where[:-1]), where[-1]
-
-
-def copied(runnable: Any) -> Any:
-    """Return a new object of the same class with the same fields."""
-    made = object.__new__(type(runnable))
-    made.__dict__.update(runnable.__dict__)
-    return made
-
-
 # -- without a trace ---------------------------------------------------------------------------------------------------
 
 
@@ -804,23 +571,3 @@ def without_callbacks(config: Config) -> dict[str, Any]:
     if CONF in made:
         made[CONF] = {key: value for key, value in made[CONF].items() if not key.startswith("__pregel_")}
     return made
-
-
-# -- in another process ------------------------------------------------------------------------------------------------
-
-_SIGNS: Final = {"MISSING": MISSING, "PASSTHROUGH": PASSTHROUGH, "SKIP_WRITE": SKIP_WRITE}
-"""Objects that LangGraph recognises by their identity. LangGraph would not recognise a copy. Without this table, no
-compiled graph that is unpickled would run, wrapped or not."""
-
-
-def _sign(name: str) -> object:
-    return _SIGNS[name]
-
-
-def _reduced(thing: object) -> str | tuple[Any, ...]:
-    name = next((name for name, sign in _SIGNS.items() if sign is thing), None)
-    return object.__reduce_ex__(thing, 4) if name is None else (_sign, (name,))
-
-
-# `copyreg` applies to objects whose class is `object` itself. Other such objects are pickled as before.
-copyreg.pickle(object, _reduced)

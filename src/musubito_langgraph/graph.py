@@ -14,7 +14,7 @@ from langgraph.graph import StateGraph
 from musubito import MusubitoEngine, MusubitoError, StepConfiguration
 from musubito.adapter import check_inputs
 from musubito.lineage.plan import Plan
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
 from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
 from musubito_langgraph.planning.plan import musubito_plan
@@ -85,7 +85,7 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     functions = set[str]()
     checked_names(settings.steps, set(_names(graph, "", functions)), functions)
     # LangGraph gives all entrypoints one name.
-    name = next(iter(graph.nodes)) if _compat.is_functional(graph) else graph.get_name()
+    name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
     made = _wrapped(graph, name, "", settings)
     made.explain = functools.partial(musubito_plan, made)
     return made
@@ -98,19 +98,19 @@ def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
     """
     for name, node in graph.nodes.items():
         path = prefix + name
-        parts = _compat.parts_of(node.bound)
-        if not _compat.only_writes(node.bound) and not all(isinstance(part, _compat.Pregel) for part in parts):
+        parts = _graph_parts.parts_of(node.bound)
+        if not _graph_parts.only_writes(node.bound) and not all(isinstance(part, _compat.Pregel) for part in parts):
             yield path
             functions.add(path)
-        yield from (f"{path}:{number + 1}" for number in range(len(_compat.recorded_parts(parts)) - 1))
+        yield from (f"{path}:{number + 1}" for number in range(len(_graph_parts.recorded_parts(parts)) - 1))
         for part in parts:
             # A graph that was wrapped by itself has settings of its own.
             if isinstance(part, _compat.Pregel) and LINEAGE not in part.channels:
                 yield from _names(part, f"{path}/", functions)
-            if _compat.is_tool_node(part) and _compat.runs_tools_alone(part):
-                yield from (f"{path}.{tool}" for tool in _compat.tools_of(part))
+            if _graph_parts.is_tool_node(part) and _graph_parts.runs_tools_alone(part):
+                yield from (f"{path}.{tool}" for tool in _graph_parts.tools_of(part))
         for writer in node.flat_writers:
-            branch = _compat.branch_of(writer)
+            branch = _graph_parts.branch_of(writer)
             if branch is not None:
                 yield f"{path}:{_router(branch)}"
 
@@ -191,7 +191,7 @@ def _wrapped_node(
         raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {said!r}')
     has_its_own_say = said is not None or bare.path in bare.settings.steps
     node = replace(bare, semantics=bare.settings.semantics(bare.path, said), has_its_own_say=has_its_own_say)
-    if node.semantics.inputs is not None and not _compat.is_functional(graph):
+    if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)
     changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
@@ -203,9 +203,9 @@ def _wrapped_node(
             return inner
         return _wrapped(inner, node.graph, f"{node.path}/", node.settings)
 
-    if _compat.only_writes(spec.bound):
+    if _graph_parts.only_writes(spec.bound):
         pass
-    elif _compat.is_functional(graph) and isinstance(spec.bound, _compat.RunnableCallable):
+    elif _graph_parts.is_functional(graph) and isinstance(spec.bound, _compat.RunnableCallable):
         changes["bound"] = recorded_entrypoint(spec.bound, node)
     else:
         changes["bound"] = recorded_node(spec.bound, node, subgraph)
@@ -217,13 +217,13 @@ def _wrapped_node(
 def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str, tuple[str, ...]]) -> list[Any]:
     writers: list[Any] = []
     for writer in spec.flat_writers:
-        branch = _compat.branch_of(writer)
+        branch = _graph_parts.branch_of(writer)
         if branch is not None:
             name = _router(branch)
             # The `inputs` of a node do not hold for the router that decides after the node.
             semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
             recorded = recorded_branch(branch, name, replace(node, semantics=semantics))
-            writers.append(_compat.writer_of(writer, recorded))
+            writers.append(_graph_parts.writer_of(writer, recorded))
         else:
             writers.append(writer)
     # A node with one writer keeps one writer, see LineageWrite.

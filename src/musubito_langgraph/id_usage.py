@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from musubito.adapter import Fingerprint
 from musubito.parsing import parsed
-from musubito_langgraph.id_renaming import IdSensitivity, handling
+from musubito_langgraph.message_ids.id_map import IdSensitivity, handling
 
 __all__ = ["IdUsage", "handling_of", "what_is_dissected"]
 

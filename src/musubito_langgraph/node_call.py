@@ -53,13 +53,18 @@ from musubito.values.display import plain
 from musubito.values.value_diff import differences
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
-from musubito_langgraph.id_renaming import IdMap, NotRepeatable, pack, rename, unpack
+from musubito_langgraph.id_renaming import pack, rename, unpack
 from musubito_langgraph.id_usage import handling_of
 from musubito_langgraph.lineage_channel import UpstreamRef, external, inside
+from musubito_langgraph.message_ids.id_map import IdMap
+from musubito_langgraph.message_ids.placeholders import NotRepeatable
 from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
-from musubito_langgraph.recorder.events import MODEL, EventRecorder, Told, emit, retold, watched, watched_likewise
+from musubito_langgraph.recorder.event_kinds import MODEL
+from musubito_langgraph.recorder.events import EventRecorder
+from musubito_langgraph.recorder.replay import Told, emit, retold
+from musubito_langgraph.recorder.watching import watched, watched_likewise
 from musubito_langgraph.settings import Invocation, Settings, invocation_of
 from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.token_usage import new_in

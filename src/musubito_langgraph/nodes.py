@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration
 from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_policy
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
 from musubito_langgraph.lineage_channel import (
     RELEASED,
@@ -123,18 +123,18 @@ def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any
     if isinstance(bound, RunnableSequence):
         return RunnableSequence(*_elements(bound.steps, node, subgraph), name=bound.name)
     if isinstance(bound, _compat.RunnableSeq):
-        sequence: Any = _compat.copied(bound)
+        sequence: Any = _graph_parts.copied(bound)
         sequence.steps = _elements(bound.steps, node, subgraph)
         return cast("Runnable[Any, Any]", sequence)
     if isinstance(bound, _compat.RunnableCallable):
         return cast("Runnable[Any, Any]", _recorded_callable(bound, node))
-    if _compat.is_remote(bound):
+    if _graph_parts.is_remote(bound):
         return bound
     return NodeRunnable(bound, node, 0, 1, _step(bound, node, node.operation))
 
 
 def _elements(parts: Sequence[Any], node: Node, subgraph: Callable[[Any], Any]) -> list[Any]:
-    recorded = _compat.recorded_parts(parts)
+    recorded = _graph_parts.recorded_parts(parts)
     made: list[Any] = list(parts)
     for number, place in enumerate(recorded):
         made[place] = _element(parts[place], node, number, len(recorded), subgraph)
@@ -150,7 +150,7 @@ def _element(
     """
     if isinstance(bound, _compat.Pregel):
         return Subgraph(subgraph(bound), node, number, count)
-    if _compat.is_remote(bound):
+    if _graph_parts.is_remote(bound):
         return bound
     name = node.operation if number == count - 1 else f"{node.operation}:{number + 1}"
     if number:
@@ -160,7 +160,7 @@ def _element(
 
 
 def _step(code: Any, node: Node, name: str, state_of: Any = None) -> GraphStep:
-    anew = _compat.is_tool_node(code) and not node.has_its_own_say
+    anew = _graph_parts.is_tool_node(code) and not node.has_its_own_say
     calls = recorded_calls(node)
     return GraphStep(name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
 
@@ -178,8 +178,8 @@ class Answering(StandIn):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Return what the function returns; if that is a Runnable, return what this Runnable returns."""
-        answer = _compat.answering(self.musubito_behind).invoke(input, config, **kwargs)
-        if not _compat.is_asked(answer, self.musubito_behind):
+        answer = _graph_parts.answering(self.musubito_behind).invoke(input, config, **kwargs)
+        if not _graph_parts.is_asked(answer, self.musubito_behind):
             return answer
         with given_whole():
             return answer.invoke(input, config)
@@ -191,8 +191,8 @@ class Answering(StandIn):
         **kwargs: Any,
     ) -> Any:
         """Do as `invoke` does, with an async function."""
-        answer = await _compat.answering(self.musubito_behind).ainvoke(input, config, **kwargs)
-        if not _compat.is_asked(answer, self.musubito_behind):
+        answer = await _graph_parts.answering(self.musubito_behind).ainvoke(input, config, **kwargs)
+        if not _graph_parts.is_asked(answer, self.musubito_behind):
             return answer
         with given_whole():
             return await answer.ainvoke(input, config)
@@ -241,7 +241,7 @@ register_policy(StandIn, _of_stand_in)
 
 def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
     step = _step(bound, node, node.operation, bound)
-    runs_tools = _compat.is_tool_node(bound) and _compat.runs_tools_alone(bound)
+    runs_tools = _graph_parts.is_tool_node(bound) and _graph_parts.runs_tools_alone(bound)
     behind = recorded_tools(bound, node) if runs_tools else Answering(bound)
     return RecordedCallable(behind, musubito_node=node, musubito_step=step)
 
@@ -267,7 +267,7 @@ def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[
     error = _compat.error_in(config)
     if error is not None:
         others["error"] = [error.node, identity_of_error(error.error)]
-    if _compat.is_tool_node(runnable):
+    if _graph_parts.is_tool_node(runnable):
         others.update(seen_by_tools(runnable, value, config))
     return others
 
@@ -283,7 +283,7 @@ def _came_to_be(
 ) -> None:
     # An approval is used up by the tool that did what was approved, so a tool node releases nothing that follows.
     origins = attempt.begun()
-    if attempt.releases and not _compat.is_tool_node(runnable):
+    if attempt.releases and not _graph_parts.is_tool_node(runnable):
         origins = tuple(origin._replace(releases=True) for origin in origins)
         if standing is not None:
             standing.loop.releasing.add(standing.task)
@@ -292,7 +292,7 @@ def _came_to_be(
     node.came_to_be(standing, origins, number, count)
     attempt.tell_tracers()
     around = surrounding()
-    if around is not None and _compat.leaves_graph(output):
+    if around is not None and _graph_parts.leaves_graph(output):
         around.left_by = origins
 
 
@@ -304,7 +304,7 @@ class NodeRunnable(RecordedRunnable):
 
     def __init__(self, bound: Runnable[Any, Any], node: Node, number: int, count: int, step: GraphStep) -> None:
         super().__init__(bound, step)
-        _compat.drawn_as(self, bound)
+        _graph_parts.drawn_as(self, bound)
         self._node = node
         self._number = number
         self._count = count
@@ -336,7 +336,7 @@ class Subgraph(Runnable[Any, Any]):
     """
 
     def __init__(self, graph: Any, node: Node, number: int = 0, count: int = 1) -> None:
-        _compat.drawn_as(self, graph)
+        _graph_parts.drawn_as(self, graph)
         self._graph = graph
         self._node = node
         self._number = number

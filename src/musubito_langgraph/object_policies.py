@@ -44,8 +44,8 @@ from musubito.adapter import Fingerprint, Shown, register_display, register_poli
 from musubito.code.ownership import Owner, Owners
 from musubito.code.round_cache import kept_for_a_round
 from musubito.values.canonical import canonical
-from musubito_langgraph import _compat
-from musubito_langgraph.id_renaming import is_random
+from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph.message_ids.random_ids import is_random
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.settings import KEY, VOLATILE
 
@@ -249,7 +249,7 @@ def _tool_shown(tool: Any, walk: ReachabilityWalk) -> Shown | None:
 
 
 def _tools_shown(node: Any, _walk: ReachabilityWalk) -> Shown | None:
-    return Shown(None, _compat.tools_of(node)) if _compat.is_tool_node(node) else None
+    return Shown(None, _graph_parts.tools_of(node)) if _graph_parts.is_tool_node(node) else None
 
 
 def _remembers(graph: Any) -> bool:

@@ -32,7 +32,7 @@ from musubito.code.describers.functions import text_of
 from musubito.code.ownership import Owner, Owners
 from musubito.code.syntax.occurrences import Occurrences
 from musubito.values.class_instances import MISSING, static
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 
 __all__ = ["Keys", "keys_read"]
 
@@ -99,7 +99,7 @@ def keys_read(step: Any, code: Fingerprint, around: Iterable[Fingerprint], home:
     except KeyError:
         if len(_KEPT) >= MOST_KEPT:
             _KEPT.clear()
-        reads = [_uses_of(each, 0, code, Owners(home)) for each in _compat.functions_of(step)]
+        reads = [_uses_of(each, 0, code, Owners(home)) for each in _graph_parts.functions_of(step)]
         keys = _KEPT[code.digest] = _together(reads)
         return keys
 

@@ -17,12 +17,12 @@ from langgraph.config import get_config
 from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_policy
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.syntax.source import register_source_text
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.lineage_channel import standing_in
 from musubito_langgraph.node_call import CallSite, GraphStep, counted_keys, within
 from musubito_langgraph.object_policies import of_runnable
-from musubito_langgraph.recorder.events import watched
+from musubito_langgraph.recorder.watching import watched
 from musubito_langgraph.settings import invocation_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
     step = GraphStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
-    injected = _compat.injected_into(function).difference(given)
+    injected = _graph_parts.injected_into(function).difference(given)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         config = get_config()
@@ -209,9 +209,9 @@ register_policy(RecordedEntrypoint, _of_entrypoint)
 
 def recorded_entrypoint(bound: _compat.RunnableCallable, node: Node) -> RecordedEntrypoint:
     """Return the same body, whose tasks are steps."""
-    made: Any = _compat.copied(bound)
+    made: Any = _graph_parts.copied(bound)
     made.__class__ = RecordedEntrypoint
-    _compat.drawn_as(made, bound)
+    _graph_parts.drawn_as(made, bound)
     made.musubito_node = node
     entrypoint: RecordedEntrypoint = made
     return entrypoint

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.runnables import RunnableConfig
 
 from musubito.adapter import Cause, Fingerprint, not_replayable
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import standing_in
 from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, counted_keys
 from musubito_langgraph.stand_in import StandIn
@@ -37,7 +37,7 @@ class _Tools:
 
     def __init__(self, tools: Any, node: Node) -> None:
         self._tools = tools
-        self._raising = _compat.raising(tools)
+        self._raising = _graph_parts.raising(tools)
         self._node = node
         self._steps: dict[int, tuple[Any, GraphStep]] = {}
 
@@ -90,8 +90,8 @@ class _Tools:
         call = request.tool_call
         others: dict[str, object] = {}
         step = self._step(request.tool)
-        if _compat.tool_sees_state(self._tools, call["name"]):
-            others["state"] = _compat.state_told(request)
+        if _graph_parts.tool_sees_state(self._tools, call["name"]):
+            others["state"] = _graph_parts.state_told(request)
             given, told = _compat.runtime_in(config), request.runtime
             if given is not None and told.context is not given.context:
                 # A wrapper of tool calls has replaced the context.
@@ -195,7 +195,11 @@ def _as_it_failed() -> Iterator[None]:
 
 def seen_by_tools(tools: Any, value: Any, config: RunnableConfig) -> Mapping[str, object]:
     """Return the state, if a called tool or a wrapper of all tools sees it: they read it besides their input."""
-    names = _compat.tools_called(tools, value)
-    if names is None or _compat.has_wrapper(tools) or any(_compat.tool_sees_state(tools, name) for name in names):
-        return {"state": _compat.state_of_tools(tools, value, config)}
+    names = _graph_parts.tools_called(tools, value)
+    if (
+        names is None
+        or _graph_parts.has_wrapper(tools)
+        or any(_graph_parts.tool_sees_state(tools, name) for name in names)
+    ):
+        return {"state": _graph_parts.state_of_tools(tools, value, config)}
     return {}

@@ -21,7 +21,7 @@ from musubito.code.graph_record import fields_of
 from musubito.code.installed_packages import is_released
 from musubito.errors import LOGGER
 from musubito.values.own_names import is_own
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 
 __all__ = ["Homes", "homes_of"]
 
@@ -88,7 +88,7 @@ def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
         case RunnableSequence() | _compat.RunnableSeq():
             return thing.steps
         case _compat.RunnableCallable() | RunnableLambda():
-            tools = _compat.tools_of(thing).values() if _compat.is_tool_node(thing) else ()
+            tools = _graph_parts.tools_of(thing).values() if _graph_parts.is_tool_node(thing) else ()
             return [getattr(thing, "func", None), getattr(thing, "afunc", None), *tools]
         case BaseTool():
             function = getattr(thing, "func", None) or getattr(thing, "coroutine", None)

@@ -17,7 +17,7 @@ from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.class_instances import find_class
 from musubito.values.class_names import qualified_name
 from musubito.values.own_names import now_called, recorded_as
-from musubito_langgraph.id_renaming import Derived, IdPlaceholder, RenamedOutput, Reported, SendPlaceholder
+from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, RenamedOutput, Reported, SendPlaceholder
 
 SCRIPT = Path(__file__).with_name("check_exports.py")
 SOURCE = Path(musubito.__file__).parents[1]

@@ -41,7 +41,9 @@ from musubito.errors import EncodingError
 from musubito.model import MusubitoResult
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
-from musubito_langgraph.id_renaming import IdMap, NotRepeatable, RenamedOutput, handling, pack, rename, unpack
+from musubito_langgraph.id_renaming import pack, rename, unpack
+from musubito_langgraph.message_ids.id_map import IdMap, handling
+from musubito_langgraph.message_ids.placeholders import NotRepeatable, RenamedOutput
 
 Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none
 
@@ -55,7 +57,7 @@ UUID7_B = "0199c3d2-7a10-7f00-9abc-665544332211"
 
 
 def has_names(value: Any) -> bool:
-    return "Name(" in repr(rename(value)[0])
+    return "IdPlaceholder(" in repr(rename(value)[0])
 
 
 def identity(value: object) -> bytes:

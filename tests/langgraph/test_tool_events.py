@@ -30,7 +30,8 @@ from langgraph.prebuilt import ToolNode
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito_langgraph import musubito_graph, musubito_runnable
-from musubito_langgraph.recorder.events import LARGEST, OMITTED, emit, retold
+from musubito_langgraph.recorder.event_kinds import LARGEST, OMITTED
+from musubito_langgraph.recorder.replay import emit, retold
 from tests.fresh import fresh
 from tests.langgraph.equivalence import Plain, without_message_ids
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took

@@ -44,11 +44,11 @@ _MODULES: Final = {
 _RENAMED: Final[Mapping[str, str]] = {}
 """The name under which a class or function counts that has another name now."""
 _STORED: Final = {
-    ("musubito_langgraph.messages", "Derived"): ("musubito_langgraph.id_renaming", "Derived"),
-    ("musubito_langgraph.messages", "Name"): ("musubito_langgraph.id_renaming", "IdPlaceholder"),
-    ("musubito_langgraph.messages", "Packed"): ("musubito_langgraph.id_renaming", "RenamedOutput"),
-    ("musubito_langgraph.messages", "Reported"): ("musubito_langgraph.id_renaming", "Reported"),
-    ("musubito_langgraph.messages", "Sent"): ("musubito_langgraph.id_renaming", "SendPlaceholder"),
+    ("musubito_langgraph.messages", "Derived"): ("musubito_langgraph.message_ids.placeholders", "Derived"),
+    ("musubito_langgraph.messages", "Name"): ("musubito_langgraph.message_ids.placeholders", "IdPlaceholder"),
+    ("musubito_langgraph.messages", "Packed"): ("musubito_langgraph.message_ids.placeholders", "RenamedOutput"),
+    ("musubito_langgraph.messages", "Reported"): ("musubito_langgraph.message_ids.placeholders", "Reported"),
+    ("musubito_langgraph.messages", "Sent"): ("musubito_langgraph.message_ids.placeholders", "SendPlaceholder"),
 }
 """Classes whose instances are in databases and that are no exports: the name that is stored, and the place now."""
 

@@ -10,7 +10,7 @@ from langgraph.cache.base import BaseCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 
 __all__ = ["OnlyRead", "OverlaySaver"]
 
@@ -39,7 +39,7 @@ class OverlaySaver(InMemorySaver):
     def get_tuple(self, config: RunnableConfig) -> Any:
         """Return a checkpoint of its own, else the other saver's checkpoint."""
         found = super().get_tuple(config)
-        if found is None and not _compat.has_no_tables(self._behind):
+        if found is None and not _graph_parts.has_no_tables(self._behind):
             found = self._behind.get_tuple(config)
             if found is not None:
                 place = str(config["configurable"].get("checkpoint_ns", ""))
@@ -50,7 +50,7 @@ class OverlaySaver(InMemorySaver):
     def list(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Yield its own checkpoints, and the other saver's."""
         yield from super().list(*args, **kwargs)
-        if not _compat.has_no_tables(self._behind):
+        if not _graph_parts.has_no_tables(self._behind):
             yield from self._behind.list(*args, **kwargs)
 
     def put(self, config: RunnableConfig, checkpoint: Any, metadata: Any, new_versions: Any) -> RunnableConfig:

@@ -22,7 +22,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from musubito import MusubitoEngine
 from musubito.adapter import ReadOnlyEngine, current_engine
 from musubito.lineage.plan import Estimates, PlanLine
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.nodes import Node, NodeRunnable, RecordedCallable, Router, Subgraph
 from musubito_langgraph.planning.checkpoint_overlay import OnlyRead, OverlaySaver
 from musubito_langgraph.planning.planning_nodes import (
@@ -142,36 +142,36 @@ class GraphPlanner:
         ]
 
     def _writer(self, writer: Any, site: Site, ways: Ways) -> Any:
-        branch = _compat.branch_of(writer)
+        branch = _graph_parts.branch_of(writer)
         if branch is None:
             if isinstance(writer, _compat.ChannelWrite):
-                always, declared = _compat.declared_ends(writer)
+                always, declared = _graph_parts.declared_ends(writer)
                 ways.edges += always
                 ways.commands += declared
             return writer
         router: Any = branch.path
         if not isinstance(router, Router):
             return writer
-        made = _compat.copied(router)
+        made = _graph_parts.copied(router)
         made._node = self.node(router._node, site)
         made._step = PlanningStep(router._step, self, site, router=branch)
         ends = None if branch.ends is None else list(branch.ends.values())
         ways.routers[router._step.operation.name] = ends
-        return _compat.writer_of(writer, branch._replace(path=made))
+        return _graph_parts.writer_of(writer, branch._replace(path=made))
 
     def _bound(self, bound: Any, site: Site) -> Any:
-        if _compat.only_writes(bound):
+        if _graph_parts.only_writes(bound):
             return bound
         if isinstance(bound, RunnableSequence):
             return RunnableSequence(*self._parts(bound.steps, site), name=bound.name)
         if isinstance(bound, _compat.RunnableSeq):
-            made = _compat.copied(bound)
+            made = _graph_parts.copied(bound)
             made.steps = self._parts(bound.steps, site)
             return made
         return self._part(bound, site)
 
     def _parts(self, parts: Sequence[Any], site: Site) -> list[Any]:
-        steps = set(_compat.recorded_parts(parts))
+        steps = set(_graph_parts.recorded_parts(parts))
         # LangChain's own output parsers only read their input, so they may run.
         return [self._part(part, site) if number in steps else part for number, part in enumerate(parts)]
 
@@ -183,12 +183,12 @@ class GraphPlanner:
             return LookingSubgraph(bound, graph, ground, self, site)
         made: Any
         if isinstance(bound, RecordedCallable):
-            made = _compat.copied(bound)
+            made = _graph_parts.copied(bound)
             made.musubito_node = self.node(bound.musubito_node, site)
             made.musubito_step = PlanningStep(bound.musubito_step, self, site, runnable=bound)
             parts.append(made.musubito_step)
         elif isinstance(bound, NodeRunnable):
-            made = _compat.copied(bound)
+            made = _graph_parts.copied(bound)
             made._node = self.node(bound._node, site)
             made._step = PlanningStep(bound._step, self, site, last=bound._number == bound._count - 1)
             parts.append(made._step)

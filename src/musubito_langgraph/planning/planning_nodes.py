@@ -16,7 +16,7 @@ from langgraph.errors import GraphInterrupt
 from musubito import InputError, MusubitoEngine
 from musubito.adapter import DRY_RUNS, Cause, DryRun, EffectDryRun, Mode, Scope, explained
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, reason_text
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.node_call import ANYWHERE, CallSite, GraphStep, NodeCall, without_identity
 from musubito_langgraph.nodes import Subgraph
@@ -101,7 +101,7 @@ class Visit:
 
 def _commanded(output: Any) -> list[str]:
     each = output if isinstance(output, list | tuple) else (output,)
-    return [node for one in each if hasattr(one, "goto") for node in _compat.destinations(one)]
+    return [node for one in each if hasattr(one, "goto") for node in _graph_parts.destinations(one)]
 
 
 # -- what they do ------------------------------------------------------------------------------------------------------
@@ -150,9 +150,9 @@ class PlanningStep(GraphStep):
         Of tools, only those are in the result that the `given` input calls.
         """
         calls = sorted(self.operation.fingerprint().steps)
-        if _compat.is_tool_node(self.runnable):
-            called = _compat.tools_called(self.runnable, *given) if given else None
-            calls += [f"{self.name}.{tool}" for tool in called or _compat.tools_of(self.runnable)]
+        if _graph_parts.is_tool_node(self.runnable):
+            called = _graph_parts.tools_called(self.runnable, *given) if given else None
+            calls += [f"{self.name}.{tool}" for tool in called or _graph_parts.tools_of(self.runnable)]
         else:
             calls += estimates.called_by(self.name)
         return inside(self.name, calls, estimates)
@@ -174,7 +174,7 @@ class _Look(NodeCall):
         if step.router is not None:
             ends = step.router.ends or {}
             named = output if isinstance(output, list | tuple) else [output]
-            visit.routed[step.operation.name] = _compat.destinations([_end(ends, each) for each in named])
+            visit.routed[step.operation.name] = _graph_parts.destinations([_end(ends, each) for each in named])
         elif step.last:
             visit.ended, visit.output = True, output
         return output

@@ -1,0 +1,1 @@
+"""Find the ids of messages in values, and put placeholders for them."""

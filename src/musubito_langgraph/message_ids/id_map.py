@@ -1,0 +1,93 @@
+"""Map ids of messages to numbers, and what a server reported of messages to places."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from musubito_langgraph.message_ids.placeholders import IdPlaceholder
+from musubito_langgraph.message_ids.random_ids import _USUAL, MAY_BE_ONE, Haystack, IdForm, is_random
+from musubito_langgraph.message_ids.search import _Search, texts_in
+from musubito_langgraph.message_ids.walk import _nothing
+
+__all__ = ["IdMap", "IdSensitivity", "handling"]
+
+
+# -- the contract ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, eq=False)
+class IdSensitivity:
+    """The way in which a step's code treats ids; made by `handling`."""
+
+    texts: Haystack | None
+    """Texts and constants of the code; None if nothing in them resembles an id."""
+    inside: bool
+    makes: bool
+    names_ids: bool = False
+
+
+def handling(texts: Iterable[str], *, inside: bool, makes: bool, names_ids: bool = False) -> IdSensitivity:
+    """Return how code with these texts and constants treats ids.
+
+    `inside` tells whether the code looks inside of ids. `makes` tells whether it may make ids of something else.
+    `names_ids` tells whether it names the `id` of anything.
+    """
+    text = "\n".join(texts)
+    return IdSensitivity(Haystack([text]) if MAY_BE_ONE(text.lower()) else None, inside, makes, names_ids)
+
+
+_FREE = handling((), inside=False, makes=False)
+
+
+class IdMap:
+    """The names of the ids in one call's input; made by `rename`."""
+
+    __slots__ = ("code", "forms", "ids", "reported", "search")
+
+    def __init__(self, search: _Search | None, code: IdSensitivity = _FREE) -> None:
+        """Give names to the ids of an input; `search` is None for an input that could not be searched."""
+        self.search = search
+        self.code = code
+        self.forms: dict[str, IdForm] = {}
+        """Forms of the ids that have names, by core."""
+        self.ids: dict[str, IdPlaceholder] = {}
+        self.reported: Mapping[tuple[Any, str], Any] = {}
+        """Reports of the input's messages that do not count, by the id of the message and the field."""
+        if search is None:
+            return
+        self.reported = search.reported
+        numbers: dict[str, int] = {}
+        data = self.data(search.forms.values())
+        for value, form in search.forms.items():
+            if form.core not in data:
+                number = len(self.ids)
+                first = numbers.setdefault(form.core, number)
+                self.forms.setdefault(form.core, form)
+                like = None if first == number else first
+                self.ids[value] = IdPlaceholder(number, like if form.prefix in _USUAL else (like, form.beginning))
+
+    def data(self, forms: Collection[IdForm]) -> set[str]:
+        """Return the cores of the ids that are data for this call."""
+        search, code = self.search, self.code
+        if search is None:
+            return set()
+        data = {form.core for form in forms if search.mentions(form)}
+        if code.texts is not None:
+            data |= {form.core for form in forms if code.texts.mentions(form)}
+        if code.inside:
+            data |= {form.core for form in search.forms.values()}
+        if code.names_ids:
+            data |= {search.forms[value].core for value in search.roles["document"]}
+        return data
+
+    def reported_as(self, message: Any, field: str, value: Any) -> tuple[Any, str] | None:
+        """Return the message of the input and the field in which a server reported this value, None if there is none.
+
+        The very same object is a report that was handed on. An equal object is a report only in the same message, or if
+        it holds a random id.
+        """
+        equal = [place for place, reported in self.reported.items() if reported == value]
+        for place in equal:
+            if place == (message, field) or self.reported[place] is value:
+                return place
+        return equal[0] if equal and any(is_random(each) for each in texts_in([value], _nothing)) else None

@@ -1,0 +1,163 @@
+"""Search a value for the ids in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from langgraph.types import Send
+
+from musubito.errors import EncodingError
+from musubito.values.artifact_codec import take_apart
+from musubito.values.canonical import canonical
+from musubito_langgraph.message_ids.placeholders import KEPT_ROLES
+from musubito_langgraph.message_ids.random_ids import _SHORTEST, Haystack, IdForm, form_of
+from musubito_langgraph.message_ids.walk import ATOMS, SORTABLE, Ways, _is_langchain, _plain, _Walk
+from musubito_langgraph.message_reports import ALL, Reports
+
+__all__ = ["texts_in"]
+
+
+class _Search(_Walk):
+    """A walk that collects the ids at typed positions, and all other texts.
+
+    Ids are collected in the order of their first appearance, which does not depend on the order of dicts.
+    """
+
+    __slots__ = ("_haystack", "_reports", "_sealed", "forms", "keys", "reported", "roles", "stands", "texts")
+
+    def __init__(
+        self,
+        opaque: Callable[[type], bool],
+        around: Mapping[str, object] | None = None,
+        reports: Reports = ALL,
+        atoms: frozenset[type] = ATOMS,
+    ) -> None:
+        """Make a walk; `reports` are the reports that count in the value that is searched."""
+        super().__init__(opaque, atoms)
+        self._reports = reports
+        self.reported: dict[tuple[Any, str], Any] = {}
+        """Reports of which not every part counts, by the id of the message and the field."""
+        self.forms: dict[str, IdForm] = {}
+        self.roles: defaultdict[str, set[str]] = defaultdict(set)
+        self.texts: list[str] = []
+        self.keys: list[str] = []
+        self.stands = False
+        """True if another value has to stand for some part of the value."""
+        self._sealed: list[Any] = [around] if around else []
+        self._haystack: Haystack | None = None
+
+    def at_id(self, value: str, role: str) -> Any:
+        if value not in self.forms:
+            form = form_of(value)
+            if form is None:
+                return self.at_text(value)
+            self.forms[value] = form
+        self.roles[role].add(value)
+        return value
+
+    def at_text(self, value: str) -> Any:
+        if len(value) >= _SHORTEST:
+            self.texts.append(value)
+        return value
+
+    def report(self, value: Any, field: str) -> Any:
+        counted = self._reports.counted(field, value)
+        if counted is not value:
+            self.stands = True
+            self.reported[self._own, field] = value
+        super().report(counted, field)
+        return value
+
+    def at_send(self, value: Send) -> Any:
+        self.stands = True
+        self.part(value.node)
+        self.part(value.arg)
+        return value
+
+    def at_derivable(self, value: Any) -> Any:
+        self.stands = True
+        self.part(_plain(value))
+        return value
+
+    def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
+        self.stands = self.stands or (_is_langchain(value) and len(parts[3]) < len(parts[2]))
+        return parts
+
+    def sealed(self, value: Any) -> Any:
+        self._sealed.append(value)
+        return value
+
+    def order(self, mapping: Mapping[Any, Any]) -> Iterable[Any]:
+        if len(mapping) < 2:
+            return mapping
+        kinds = set(map(type, mapping))
+        if kinds in SORTABLE:
+            return sorted(mapping)
+        return sorted(mapping, key=rank)
+
+    def mapping(self, value: Any, ways: Ways) -> Any:
+        for key in value:
+            if type(key) is not str:
+                if type(key) not in ATOMS:
+                    self._sealed.append(key)
+            elif len(key) >= _SHORTEST:
+                self.keys.append(key)
+        return super().mapping(value, ways)
+
+    def mentions(self, form: IdForm) -> bool:
+        """Tell whether an id occurs elsewhere than at a typed position."""
+        if self._haystack is None:
+            self._haystack = self.haystack(())
+        return self._haystack.mentions(form)
+
+    def is_minted(self, value: str) -> bool:
+        """Tell whether an id is also at a position that is not of a server's or a store's own ids."""
+        return any(value in ids for role, ids in self.roles.items() if role not in KEPT_ROLES)
+
+    def haystack(self, known: Collection[str], more: Iterable[str] = ()) -> Haystack:
+        """Return all that is not at a typed position, and `more` texts.
+
+        Texts that are just one of the `known` ids are left out.
+        """
+        texts = [text for text in self.texts if text not in known]
+        return Haystack((*texts, *more, *self.keys, *texts_in(self._sealed, self.opaque)))
+
+
+def rank(key: Any) -> tuple[str, bytes]:
+    try:
+        return type(key).__qualname__, canonical(key)
+    except EncodingError:  # the encoder will name the key when it encodes the mapping
+        return type(key).__qualname__, b""
+
+
+def texts_in(sealed: list[Any], opaque: Callable[[type], bool]) -> Iterator[str]:
+    """Yield all texts in values that are not entered, as the encoder sees the values."""
+    open_ends: list[Any] = list(sealed)
+    seen: dict[int, Any] = {}
+    while open_ends:
+        value = open_ends.pop()
+        kind = type(value)
+        if kind is str:
+            yield value
+        elif kind is UUID:
+            yield str(value)
+        elif kind not in ATOMS and id(value) not in seen:
+            seen[id(value)] = value
+            if kind in (list, tuple, set, frozenset):
+                open_ends.extend(value)
+            elif kind is dict:
+                open_ends.extend((*value, *value.values()))
+            else:
+                open_ends.append(opened(value, opaque))
+
+
+def opened(value: Any, opaque: Callable[[type], bool]) -> Any:
+    try:
+        return value.__musubito_identity__() if opaque(type(value)) else take_apart(value)[1]
+    except RecursionError:
+        raise
+    except Exception:  # the value has no encoding: the encoder will raise the error
+        return None

@@ -1,0 +1,58 @@
+"""Name the kinds of recorded events, and the limits of what is recorded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "CHUNK",
+    "CUSTOM",
+    "DISPATCHED",
+    "DONE",
+    "END",
+    "FAILED",
+    "KEYWORDS",
+    "LARGEST",
+    "MODEL",
+    "NESTED",
+    "OMITTED",
+    "PUSHED",
+    "TEXT",
+    "TOOL",
+    "WRITTEN",
+]
+
+CUSTOM: Final = "custom"
+"""Kind of record: a custom event, and the graph inside the node that emitted it."""
+DISPATCHED: Final = "dispatched"
+"""Kind of record: an event that LangChain's `dispatch_custom_event` sent to callbacks."""
+MODEL: Final = "model"
+"""Kind of record: a model begins to answer. The record holds the metadata of its messages that differ from those
+around."""
+CHUNK: Final = "chunk"
+"""Kind of record: a chunk of a model's answer."""
+TEXT: Final = "text"
+"""Kind of record: a chunk that differs from the previous chunk in its text alone."""
+END: Final = "end"
+"""Kind of record: a model has answered. The record holds the whole message, or None if the chunks add up to the
+message."""
+TOOL: Final = "tool"
+"""Kind of record: a tool begins. The record holds the metadata that differ from those around, and the tool call. If the
+tool call had no id, the recorded id is None."""
+DONE: Final = "done"
+"""Kind of record: a tool has ended. The record holds its output, or None if its message is in the output of the
+node, and the keywords that handlers are told besides."""
+FAILED: Final = "failed"
+"""Kind of record: a model or a tool has failed. The record holds the text of the error, without secrets."""
+LARGEST: Final = 65_536
+"""Bytes of a tool's output that are kept at most, if the output of the node does not hold it."""
+OMITTED: Final = "(too large to be kept for a replay)"
+"""The text that stands for a larger output."""
+KEYWORDS: Final = "name", "color"
+"""Keywords besides the output that LangChain tells handlers when a tool ends."""
+PUSHED: Final = "pushed"
+"""Kind of record: a message that `push_message` showed, with the metadata that differ from those around."""
+WRITTEN: Final = "written"
+"""Kind of record: a channel of the state, and the value that was written to it besides the return value."""
+NESTED: Final = "langgraph_checkpoint_ns", "checkpoint_ns"
+"""Keys of metadata whose values begin with the namespace of the node. Only the rest of such a value is recorded."""

@@ -1,0 +1,194 @@
+"""Give a node a config that records what the node does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from musubito.adapter import (
+    ANSWER,
+    SCOPE,
+    Cause,
+    Frame,
+    at_line_of_user,
+    not_replayable,
+    note_read,
+)
+from musubito_langgraph import _compat
+from musubito_langgraph.recorder.config import _handlers, _with
+from musubito_langgraph.recorder.events import CopiedAsItself, EventRecorder
+from musubito_langgraph.recorder.store import noting
+
+__all__ = ["watched", "watched_likewise"]
+
+
+# -- a config that watches ---------------------------------------------------------------------------------------------
+
+
+def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple[RunnableConfig, EventRecorder]:
+    """Return the config that a node is given instead of `config`, and the recorder of what the node emits.
+
+    `calls` replaces the function that calls `@task`s by one that is told what was emitted. If `calls` is None, that
+    function stays as it is.
+    """
+    events = EventRecorder(config)
+    conf = dict(config.get("configurable") or {})
+    runtime = _compat.runtime_in(config)
+    if runtime is not None:
+        _compat.with_runtime(conf, _watched_runtime(runtime, events))
+    changed: RunnableConfig = {**config, "callbacks": _with(config.get("callbacks"), events), "configurable": conf}
+    around = [each for each in _handlers(changed) if isinstance(each, EventRecorder)]
+    if _compat.scratchpad_in(config) is not None:
+        _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config, around))
+    _compat.with_send(conf, partial(_WatchedSend, around, events))
+    caller = _compat.caller_in(config)
+    if caller is not None and calls is not None:
+        _compat.with_caller(conf, calls(caller))
+    return changed, events
+
+
+def watched_likewise(around: RunnableConfig, config: RunnableConfig) -> RunnableConfig:
+    """Return the config `around` a call, watched as `config` is watched, which was made for the call.
+
+    The parent run in `around` stays: in a tracer's tree, the runs that follow keep their place.
+    """
+    callbacks = around.get("callbacks")
+    for handler in _handlers(config):
+        if isinstance(handler, EventRecorder):
+            callbacks = _with(callbacks, handler)
+    changed: RunnableConfig = {**around, "callbacks": callbacks, "configurable": config["configurable"]}
+    for handler in _handlers(config)[-1:]:
+        if isinstance(handler, EventRecorder):
+            handler.observe(changed)
+    return changed
+
+
+def _watched_runtime(runtime: Any, events: EventRecorder) -> Any:
+    changes: dict[str, Any] = {"stream_writer": _WatchedWriter(events, runtime.stream_writer)}
+    if runtime.store is not None:
+        changes["store"] = noting(runtime.store, SCOPE.get().frame, events.found)
+    if _compat.control_in(runtime) is not None:
+        changes["control"] = _WatchedControl(runtime.control, SCOPE.get().frame)
+    return runtime.override(**changes)
+
+
+class _WatchedWriter(CopiedAsItself):
+    """LangGraph's function that emits custom events; each event is recorded."""
+
+    def __init__(self, events: EventRecorder, write: Callable[[Any], None]) -> None:
+        self._events = events
+        self._write = write
+
+    def __call__(self, value: Any) -> None:
+        self._events.custom(value)
+        self._write(value)
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        not_replayable("it pickled its stream writer", self._events.frame)
+        return copy.copy, (self._write,)
+
+
+class _WatchedControl:
+    """LangGraph's control, with which a run is asked to end, recorded while the node runs.
+
+    A node that learned of such a request may have done less than it does otherwise, so its result is not replayed.
+    """
+
+    def __init__(self, control: Any, body: Frame | None) -> None:
+        self._control = control
+        self._body = body
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_control", "_body"):
+            raise AttributeError(name)
+        return getattr(self._control, name)
+
+    def request_drain(self, reason: str = "shutdown") -> None:
+        not_replayable(Cause.RUN_ENDED.of(), self._body)
+        self._control.request_drain(reason)
+
+    @property
+    def drain_requested(self) -> bool:
+        return self.drain_reason is not None
+
+    @property
+    def drain_reason(self) -> str | None:
+        reason: str | None = self._control.drain_reason
+        if reason is not None:
+            not_replayable(Cause.RUN_END_SEEN.of(), self._body)
+        return reason
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        _ = self.drain_reason  # a copy holds the reason, too
+        return copy.copy, (self._control,)
+
+
+class _WatchedSend(CopiedAsItself):
+    """LangGraph's function that writes to the state; all handlers that watch record each write."""
+
+    def __init__(
+        self, around: Sequence[EventRecorder], events: EventRecorder, send: Callable[[Sequence[tuple[str, Any]]], None]
+    ) -> None:
+        self._around = around
+        self._events = events
+        self._send = send
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        not_replayable("it pickled the function that writes to the state", self._events.frame)
+        return copy.copy, (self._send,)
+
+    def __call__(self, writes: Sequence[tuple[str, Any]]) -> None:
+        self._write(writes, is_seen=SCOPE.get().frame is self._events.frame)
+
+    def _write(self, writes: Sequence[tuple[str, Any]], *, is_seen: bool) -> None:
+        """Record the writes, then write them.
+
+        `is_seen` tells whether every open step between this one and the writing code watches, too.
+        """
+        body = self._events.frame
+        if any(_compat.is_answer(channel) for channel, _ in writes):
+            not_replayable(Cause.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
+            _note_answer(self._around)
+        elif writes and not all(_compat.is_of_state(self._events.config, channel) for channel, _ in writes):
+            keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
+            not_replayable(Cause.STATE_WRITTEN.of(at_line_of_user(keys)))
+        elif writes and not is_seen:
+            keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
+            not_replayable(Cause.STATE_WRITTEN.of(f"{keys}, by a plain step inside it"), body)
+        else:
+            for write in writes:
+                self._events.writes(*write)
+        outer = self._send
+        if isinstance(outer, _WatchedSend):
+            outside = outer._events.frame
+            outer._write(writes, is_seen=body is outside or (body is not None and outside in body.around))
+        else:
+            outer(writes)
+
+
+def _note_answer(around: Sequence[EventRecorder]) -> None:
+    note_read(ANSWER, "", None)
+    for events in around:
+        events.answered = True
+
+
+def _watched_counter(config: RunnableConfig, around: Sequence[EventRecorder]) -> Callable[[], int]:
+    """Return a counter that notes when a graph inside a task may use an answer to an interrupt.
+
+    LangGraph takes a number from the counter each time that a graph is invoked inside a task.
+    """
+    count = _compat.scratchpad_in(config).subgraph_counter
+
+    def counting() -> int:
+        if _compat.is_resuming(config):
+            not_replayable(Cause.INTERRUPT_ANSWERED_INSIDE.of(at_line_of_user("invoked")))
+            if _compat.has_answer(config):
+                _note_answer(around)
+        number: int = count()
+        return number
+
+    return counting
