@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 from _ext.diagram import Diagram
@@ -40,8 +42,14 @@ html_show_sourcelink = False
 html_copy_source = False
 
 
-def setup(app: object) -> None:
-    """Add the directives of these pages."""
+def _skip(*event: object) -> bool | None:
+    """Leave out the fields of a named tuple that have no text of their own."""
+    return True if str(getattr(event[3], "__doc__", "")).startswith("Alias for field number") else None
+
+
+def setup(app: Sphinx) -> None:
+    """Add what these pages need."""
+    app.connect("autodoc-skip-member", _skip)
     app.add_directive("diagram", Diagram)
     for name in LISTS:
         app.add_directive(name, list_of(name))

@@ -76,7 +76,7 @@ def _text(x: int, y: int, text: str) -> str:
     # The rim in the colour of the page keeps a line from crossing its label.
     return (
         f'<text x="{x}" y="{y}" text-anchor="middle" dominant-baseline="central" fill="currentColor" '
-        'stroke="var(--color-background-primary, white)" stroke-width="6" paint-order="stroke">'
+        'style="stroke: var(--color-background-primary, white); stroke-width: 6; paint-order: stroke">'
         f"{escape(text)}</text>"
     )
 
