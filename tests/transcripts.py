@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.server import drop_database, new_database
 
-__all__ = ["GRAPH_SERVER", "SNIPPETS", "played", "programs_of", "same", "transcripts"]
+__all__ = ["GRAPH_SERVER", "SNIPPETS", "VARIES", "played", "programs_of", "same", "transcripts"]
 
 SNIPPETS = Path(__file__).parents[1] / "docs" / "snippets"
 SOURCE = SNIPPETS.parents[1] / "src"
