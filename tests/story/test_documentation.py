@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -186,6 +187,24 @@ def test_every_error_is_told_with_its_remedy() -> None:
     raised = {each.__name__ for each in errors_below(MusubitoError) if each.__module__ == "musubito.errors"}
     assert set(told) >= (exported | raised) - {"MusubitoError"}
     assert all(told.values())
+
+
+def texts_of_warnings(module: Path) -> str:
+    """The fixed parts of all texts in a module that calls `warn`; else nothing."""
+    tree = ast.parse(module.read_text("utf-8"))
+    calls = [each.func for each in ast.walk(tree) if isinstance(each, ast.Call)]
+    if not any(isinstance(each, ast.Name) and each.id == "warn" for each in calls):
+        return ""
+    return "…".join(each.value for each in ast.walk(tree) if isinstance(each, ast.Constant) and type(each.value) is str)
+
+
+def test_every_warning_is_told_with_its_remedy() -> None:
+    section = text_of("docs/reference/errors.md").partition("## Warnings")[2].partition("## Log")[0]
+    told = re.findall(r"^\| `(?:\.\.\. )?(.+?)(?: \.\.\.)?` \| .{9,} \|$", section, re.MULTILINE)
+    texts = {path.name: texts_of_warnings(path) for path in (ROOT / "src").rglob("*.py")}
+    warning = {name: text for name, text in texts.items() if text}
+    assert {each for each in told if not any(each in text for text in warning.values())} == set()
+    assert {name for name, text in warning.items() if not any(each in text for each in told)} == set()
 
 
 @pytest.mark.parametrize("module", EXPORTS)
