@@ -14,7 +14,7 @@ Five names are constants:
 - `ANSWER`: the kind of reads that are answers given while an effect ran.
 - `ANY`: a text in place of the last part of a name, for operations whose names are known only when they are called.
 - `CANCELLATIONS`: the exceptions that stop a call without making it a failure.
-- `QUESTIONS`: the classes that ask about a call, of a step and of an effect.
+- `DRY_RUNS`: the classes that ask about a call, of a step and of an effect.
 """
 
 from __future__ import annotations

@@ -212,3 +212,5 @@ def test_every_export_has_a_docstring(module: str) -> None:
     exports = EXPORTS[module]
     callables = {name for name in exports.__all__ if callable(getattr(exports, name))}
     assert {name for name in callables if not inspect.getdoc(getattr(exports, name))} == set()
+    # A constant has no docstring of its own: its module's names it.
+    assert {name for name in exports.__all__ if name not in callables and f"`{name}`" not in exports.__doc__} == set()
