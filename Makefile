@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest real faults lint types bench soak clean
+.PHONY: help demo test test-oldest real faults lint types docs bench soak clean
 
 help:
 	@echo 'make demo         an agent, run, replayed and edited: what runs and why, what it costs and what is saved'
@@ -20,6 +20,7 @@ help:
 	@echo 'make faults       the fault harness: 10,000 operations on each store while processes, servers and disks fail'
 	@echo 'make lint         ruff and import-linter'
 	@echo 'make types        mypy'
+	@echo 'make docs         the documentation, as HTML in build/docs'
 	@echo 'make bench        side by side with other caches; ROWS="small chat" selects'
 	@echo 'make soak         the tests with many more examples, and those that run long'
 	@echo 'make clean        remove everything that these have made'
@@ -46,6 +47,9 @@ lint: $(VENV)/installed-lint
 
 types: $(VENV)/installed-dev
 	@$(BIN)/mypy
+
+docs: $(VENV)/installed-docs
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -d build/doctrees docs build/docs
 
 bench: $(VENV)/installed-bench
 	@$(BIN)/python -m bench $(ROWS)

@@ -7,6 +7,14 @@ a store. An adapter makes steps of such functions and tells the core about them:
 - `AmbientContext` returns the inputs around a call. The core adds them to the identity of every step in scope.
 - `note_read` records a read. The core checks it again before a replay.
 - `not_replayable` reports something that no replay can repeat. The core then replays no step that was open.
+
+Five names are constants:
+
+- `SCOPE`: the context variable that holds the present `Scope`.
+- `ANSWER`: the kind of reads that are answers given while an effect ran.
+- `ANY`: a text in place of the last part of a name, for operations whose names are known only when they are called.
+- `CANCELLATIONS`: the exceptions that stop a call without making it a failure.
+- `DRY_RUNS`: the classes that ask about a call, of a step and of an effect.
 """
 
 from __future__ import annotations

@@ -51,11 +51,17 @@ class NodeStatus(Enum):
     """The status of a node, as readers see it."""
 
     RUNNING = "RUNNING"
+    """The step is being computed."""
     SUCCESS = "SUCCESS"
+    """A result is stored."""
     FAILED = "FAILED"
+    """The last attempt failed."""
     STALE = "STALE"
+    """A result that it consumed was invalidated."""
     INVALID = "INVALID"
+    """The result was invalidated, or a result of a step that it called."""
     EXTERNAL = "EXTERNAL"
+    """An external effect took place."""
 
 
 class ReplayReason(Enum):
@@ -110,7 +116,7 @@ _SAYS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ReplayDecision:
-    """The decision whether a call is replayed, and the reason."""
+    """The decision whether a call is replayed (`replay`), and the `reason`."""
 
     replay: bool
     reason: ReplayReason

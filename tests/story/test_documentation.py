@@ -2,57 +2,51 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+
+import musubito
+from musubito import MusubitoEngine, MusubitoError, SQLiteStorage, StepConfiguration, run
+from musubito.cli.root import COMMANDS
+from musubito.engine.modes import Mode
+from musubito_langgraph import musubito_graph
+from tests.transcripts import SNIPPETS, VARIES, played, programs_of, same, transcripts
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_LINES, MOST_WORDS = 130, 25
+EXPORTS = {
+    name: import_module(name)
+    for name in (
+        "musubito",
+        "musubito_langgraph",
+        "musubito.lineage",
+        "musubito.adapter",
+        "musubito.testing.conformance",
+    )
+}
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def shown(page: str, language: str = "python") -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", text_of(page), re.DOTALL)
 
 
 GRAPH, STEP = shown("README.md")
-(POLICIES,) = shown("docs/graphs.md")
-(PLAIN,) = shown("docs/plain-python.md")
-AGENT = """
-from langchain.agents import create_agent
-from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage
-from langchain_core.tools import tool
-
-class Model(GenericFakeChatModel):
-    def bind_tools(self, tools, **kwargs):
-        return self.bind(**kwargs)
-
-@tool
-def send_mail(text: str) -> str:
-    "Sends it."
-    print("sent:", text)
-    return "done"
-
-def calls():
-    yield AIMessage("", tool_calls=[{"name": "send_mail", "args": {"text": "hello"}, "id": "call_1"}])
-    yield AIMessage("It is sent.")
-
-model = Model(messages=calls())
-agent = create_agent(model, [send_mail], name="clerk")
-question = {"messages": [("user", "Write to her.")]}
-"""
-STEPS = """
-import random
-
-def load(question):
-    print("load runs")
-    return question
-
-def ask_model(text):
-    return random.random()
-"""
 
 
 def said(folder: Path, program: str) -> list[str]:
@@ -63,28 +57,21 @@ def said(folder: Path, program: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_first_graph_prints_what_is_shown(tmp_path: Path) -> None:
-    outputs = re.split(r"^\$.*\n", shown("README.md", "console")[1], flags=re.MULTILINE)[1:]
-    programs = [GRAPH, GRAPH, GRAPH.replace("A text with", "All")]
-    assert [said(tmp_path, program) for program in programs] == [output.splitlines() for output in outputs]
-    assert outputs[1:] == ["A text with facts about knots.\n", "write runs\nAll facts about knots.\n"]
+def blocks(text: str) -> list[list[str]]:
+    """The commands of a console, each with the words of what it shows; what varies is left out."""
+    return [VARIES.sub("…", block).split() for block in re.split(r"^\$ .*\n", text, flags=re.MULTILINE)[1:]]
 
 
-def test_the_command_shows_of_it_what_is_shown(tmp_path: Path) -> None:
-    for program in (GRAPH, GRAPH.replace("A text with", "All")):
-        said(tmp_path, program)
-    for command, *expected in (each.splitlines() for each in shown("README.md", "console")[2].split("$ ")[1:]):
-        done = subprocess.run(
-            [Path(sys.executable).with_name(command.split()[0]), *command.split()[1:]],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        lines = [re.sub(r"[\d.]+ ms", "", line).split() for line in done.stdout.splitlines()]
-        assert [line for line in expected if re.sub(r"[\d.]+ ms", "", line).split() not in lines] == (
-            ["..."] if "show" in command else []
-        )
+def test_the_readme_shows_the_first_graph_of_the_tutorials() -> None:
+    program = (SNIPPETS / "report.py").read_text("utf-8")
+    assert [line for line in GRAPH.splitlines() if line] == [line for line in program.splitlines() if line]
+    first, again, _, edited, show, why = blocks((SNIPPETS / "first_graph.txt").read_text("utf-8"))
+    runs, asks = shown("README.md", "console")[1:3]
+    assert blocks(runs) == [first, again, edited]
+    shown_of_it, why_of_it = blocks(asks)
+    assert shown_of_it[0] == "..."
+    assert shown_of_it[1:] == show[-len(shown_of_it) + 1 :]
+    assert why_of_it == why[: len(why_of_it)]
 
 
 def test_the_first_steps_run_once(tmp_path: Path) -> None:
@@ -93,34 +80,137 @@ def test_the_first_steps_run_once(tmp_path: Path) -> None:
     assert said(tmp_path, program) == ["A text with facts about knots."]
 
 
-def test_policies_go_by_the_names_that_are_shown(tmp_path: Path) -> None:
-    lines = [line.split()[:2] for line in said(tmp_path, AGENT + POLICIES)]
-    assert ["sent:", "hello"] in lines
-    assert ["clerk/tools.send_mail", "ran"] in lines
-    assert ["clerk/model", "ran"] in lines
+@pytest.mark.parametrize("transcript", transcripts(), ids=lambda path: path.stem)
+def test_a_console_shows_what_a_transcript_shows(transcript: Path) -> None:
+    recorded, now = transcript.read_text("utf-8"), played(transcript)
+    if not same(now, recorded):
+        assert now == recorded
 
 
-def test_plain_steps_replay_and_explain_themselves(tmp_path: Path) -> None:
-    first, second = said(tmp_path, STEPS + PLAIN), said(tmp_path, STEPS + PLAIN)
-    assert first[0] == "load runs"
-    assert "would be replayed" in first[2]
-    # What was asked of the model was invalidated, what was loaded was not.
-    assert len(second) == 3
-    assert "draws random numbers" in second[2]
-    assert second[0] != first[1]
+def test_every_snippet_is_run_and_shown() -> None:
+    recorded = sorted(SNIPPETS.glob("*.txt"))
+    run_here = {program for transcript in recorded for program in programs_of(transcript)}
+    # What a transcript runs, and what that imports.
+    text = "\n".join(each.read_text("utf-8") for each in (*recorded, *run_here))
+    snippets = set(SNIPPETS.glob("*.py"))
+    assert {each.name for each in snippets - run_here if f"from {each.stem} import" not in text} == set()
+    assert {each.name for each in run_here - snippets} == set()
+    pages = "\n".join(page.read_text("utf-8") for page in PAGES)
+    assert [each.name for each in SNIPPETS.iterdir() if each.is_file() and f"snippets/{each.name}" not in pages] == []
 
 
-def test_the_readme_is_short_and_so_are_its_sentences() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MOST_LINES
-    prose = re.sub(r"^[\[|].*$", "", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
-    sentences = re.split(r"(?<=[.:!?])\s+|\n\n|\n(?=[-#])", prose)
-    assert [each for each in sentences if len(re.findall(r"[\w`']+", each)) > MOST_WORDS] == []
-    assert len(sentences) > MOST_WORDS
+def test_the_pages_show_python_only_from_files_that_are_run() -> None:
+    assert [page.name for page in PAGES[1:] if re.search(r"^```python", page.read_text("utf-8"), re.MULTILINE)] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(text_of("README.md").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_sentences_are_short(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^[\[|].*$", "", text, flags=re.MULTILINE)
+    # In JSON's lists of keys a sentence is as long as its list.
+    if page.name == "json.md":
+        prose = prose.partition("## What they are made of")[0]
+    sentences = re.split(r"(?<=[.:!?])\s+|\n\n|\n(?=[-#:])|\n(?=\d\.)", prose)
+    assert [each for each in sentences if len(re.findall(r"`[^`]*`|[\w']+", each)) > MOST_WORDS] == []
 
 
 def test_links_lead_somewhere() -> None:
-    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))]
-    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
-    reached = {(page.parent / link).resolve() for page, link in links}
-    assert {page for page in PAGES[1:] if page not in reached} == set()
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8"))]
+    inside = [(page, link.partition("#")[0]) for page, link in links if "://" not in link]
+    assert [(page.name, link) for page, link in inside if link and not (page.parent / link).exists()] == []
+    outside = [urlparse(link) for _, link in links if "://" in link]
+    assert [each for each in outside if each.scheme != "https" or not each.netloc] == []
+    contents = re.findall(r"^(\w[\w-]*/[\w-]+)$", text_of("docs/index.md"), re.MULTILINE)
+    contents += [
+        f"reference/{each}" for each in re.findall(r"^(api-\w+)$", text_of("docs/reference/api.md"), re.MULTILINE)
+    ]
+    assert sorted(contents) == sorted(
+        page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in PAGES[1:] if page.stem != "index"
+    )
+
+
+def parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters) - {"self", "graph"}
+
+
+SETTINGS = {
+    "StepConfiguration": {field.name for field in fields(StepConfiguration)},
+    "musubito_step": parameters(musubito.musubito_step),
+    "musubito_graph": parameters(musubito_graph),
+    "MusubitoEngine": parameters(MusubitoEngine.__init__),
+    "run": parameters(run),
+}
+
+
+@pytest.mark.parametrize("owner", SETTINGS)
+def test_all_options_and_no_others_are_told(owner: str) -> None:
+    (section,) = re.findall(
+        rf"^## `{owner}`\n(.*?)(?=^## )", text_of("docs/reference/settings.md"), re.DOTALL | re.MULTILINE
+    )
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == SETTINGS[owner]
+
+
+def test_all_other_settings_are_told() -> None:
+    text = text_of("docs/reference/settings.md")
+    assert parameters(SQLiteStorage.__init__) <= set(re.findall(r"`(\w+)`", text))
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    variables = set(re.findall(r"\bMUSUBITO_[A-Z_]+\b", sources)) - {"MUSUBITO_COMPLETE"}  # set by the shell
+    assert set(re.findall(r"^\| `(MUSUBITO_\w+)`", text, re.MULTILINE)) == variables
+    modes = set(re.findall(r"^\| `(\w+)`", text_of("docs/how-to/turn-it-off.md"), re.MULTILINE))
+    assert modes == {mode.value for mode in Mode}
+
+
+def test_every_command_is_told() -> None:
+    words = set(re.findall(r"`(\w+)`", text_of("docs/reference/command.md")))
+    assert set(COMMANDS) <= words
+
+
+def errors_below(error: type[MusubitoError]) -> Iterable[type[MusubitoError]]:
+    for each in error.__subclasses__():
+        yield each
+        yield from errors_below(each)
+
+
+def test_every_error_is_told_with_its_remedy() -> None:
+    for module in EXPORTS.values():
+        assert module.__doc__
+    told = dict(
+        re.findall(r"^\| `(\w+)`[^|]*\| [^|]+ \| ([^|]+) \|$", text_of("docs/reference/errors.md"), re.MULTILINE)
+    )
+    exported = {
+        name for name, value in vars(musubito).items() if isinstance(value, type) and issubclass(value, MusubitoError)
+    }
+    raised = {each.__name__ for each in errors_below(MusubitoError) if each.__module__ == "musubito.errors"}
+    assert set(told) >= (exported | raised) - {"MusubitoError"}
+    assert all(told.values())
+
+
+def texts_of_warnings(module: Path) -> str:
+    """The fixed parts of all texts in a module that calls `warn`; else nothing."""
+    tree = ast.parse(module.read_text("utf-8"))
+    calls = [each.func for each in ast.walk(tree) if isinstance(each, ast.Call)]
+    if not any(isinstance(each, ast.Name) and each.id == "warn" for each in calls):
+        return ""
+    return "…".join(each.value for each in ast.walk(tree) if isinstance(each, ast.Constant) and type(each.value) is str)
+
+
+def test_every_warning_is_told_with_its_remedy() -> None:
+    section = text_of("docs/reference/errors.md").partition("## Warnings")[2].partition("## Log")[0]
+    told = re.findall(r"^\| `(?:\.\.\. )?(.+?)(?: \.\.\.)?` \| .{9,} \|$", section, re.MULTILINE)
+    texts = {path.name: texts_of_warnings(path) for path in (ROOT / "src").rglob("*.py")}
+    warning = {name: text for name, text in texts.items() if text}
+    assert {each for each in told if not any(each in text for text in warning.values())} == set()
+    assert {name for name, text in warning.items() if not any(each in text for each in told)} == set()
+
+
+@pytest.mark.parametrize("module", EXPORTS)
+def test_every_export_has_a_docstring(module: str) -> None:
+    exports = EXPORTS[module]
+    callables = {name for name in exports.__all__ if callable(getattr(exports, name))}
+    assert {name for name in callables if not inspect.getdoc(getattr(exports, name))} == set()
+    # A constant has no docstring of its own: its module's names it.
+    assert {name for name in exports.__all__ if name not in callables and f"`{name}`" not in exports.__doc__} == set()

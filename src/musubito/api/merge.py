@@ -13,9 +13,10 @@ __all__ = ["musubito_merge"]
 
 @contextmanager
 def musubito_merge(*results: MusubitoResult[object]) -> Iterator[None]:
-    """Give the steps called inside exactly these parents: a set, and an empty one means no parents.
+    """Make these results the parents of the steps that are called inside. Their order does not count.
 
-    It does not reach into a step's body. Anything but a `MusubitoResult` is a `TypeError`.
+    Without an argument, these steps have no parents. Calls in a step's body are not concerned: they have parents of
+    their own. Raise TypeError for an argument that is no `MusubitoResult`.
     """
     for result in results:
         if not isinstance(result, MusubitoResult):

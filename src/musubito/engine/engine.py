@@ -66,11 +66,21 @@ T = TypeVar("T")
 
 
 class MusubitoEngine:
-    """Runs steps against a store, in one namespace. Results are shared within a namespace and never beyond.
+    """Run steps against a store, in one namespace. Results are shared within a namespace and never beyond.
 
-    `now_provider` returns the time for ages and times to live, as seconds since the epoch or as an aware datetime.
-    Leases use the real clock. With `strict`, a fault of the store is raised. Otherwise the step runs unrecorded. The
-    fault is then counted in `faults` and logged once to the logger `musubito`.
+    - `storage`: the store, such as `SQLiteStorage(path)`. `from_url` opens a store by its URL.
+    - `namespace`: the name of the namespace, of at most 500 characters.
+    - `now_provider`: a function that returns the time for ages and times to live, as seconds since the epoch or as an
+      aware datetime. Leases use the real clock.
+    - `strict`: raise a fault of the store. Otherwise the step runs unrecorded. The fault is then counted in `faults`,
+      and logged once to the logger `musubito`.
+    - `redact`: a function that changes what is stored of inputs, as described below.
+    - `blobs`: the store of large outputs. By default it is a folder beside a SQLite database.
+    - `key`: 32 bytes. All stored data is then encrypted, and every digest is keyed. Once the key is thrown away,
+      nothing can be read or guessed. `key` may also be a mapping that names a key or None for each namespace, or a
+      callable that takes a namespace and returns its key or None. The key is kept in memory alone.
+    - `track_files`: make files and folders that a step reads dependencies of its result, so that the step runs again
+      if one changes. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, no file counts.
 
     `redact(operation, arguments)` is called with the arguments of a call that ran, as plain data. Plain data are dicts,
     lists, texts and numbers. A value of another type is a dict with its type's name under "$type". `redact` returns, as
@@ -79,16 +89,9 @@ class MusubitoEngine:
     of small files that a step reads are kept for `why`. Each passes through `redact` as a dict with the keys
     "file", for the path, and "text".
 
-    With a `key` of 32 bytes, all stored data is encrypted, and every digest is keyed. Once the key is thrown away,
-    nothing can be read or guessed. `key` may also be a mapping that names a key or None for each namespace. Or it is a
-    callable that takes a namespace and returns its key or None. The key is kept in memory alone. If the namespace has
-    another key, the first call raises `WrongKey`. If a mapping does not name the namespace, `WrongKey` is raised at
-    once.
-
-    `blobs` is the store of large outputs; by default, a folder beside a SQLite database.
-
-    With `track_files`, files and folders that a step reads are dependencies of its result: if one changes, the step
-    runs again. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, no file counts.
+    Close the engine by `close`, or use it in a `with` statement. Raise TypeError or ValueError for an argument that an
+    engine cannot have. If the namespace has another key, the first call raises `WrongKey`. If a mapping of keys does
+    not name the namespace, `WrongKey` is raised at once.
     """
 
     def __init__(
@@ -195,7 +198,7 @@ class MusubitoEngine:
         """Return an engine on the store that the URL names.
 
         Examples are `sqlite:///relative/path`, `sqlite:////absolute/path` and
-        `postgresql://user:password@host/database`.
+        `postgresql://user:password@host/database`. `options` are the other arguments of `MusubitoEngine`.
 
         The engine can be pickled, URL included, and reconnects where it is unpickled. All engines that are unpickled
         from it in one process are one engine, which ends with the process. Raises `StoreError` for any other URL.
@@ -255,9 +258,10 @@ class MusubitoEngine:
         *,
         operation_version: str | Callable[[], str | int] | None = None,
     ) -> MusubitoResult[T]:
-        """Call `func(**inputs)`, or replay an earlier result.
+        """Call `func(**inputs)`, or replay an earlier result, as `musubito_step` does for a decorated function.
 
-        It does for a plain function what a decorated function does.
+        `operation_name` is the name under which results are stored, and `semantics` the policy of the step. Raise
+        `InputError` if an argument cannot be identified, and the errors of `func`.
         """
         mode = current_mode()
         if mode is OFF:
@@ -274,7 +278,7 @@ class MusubitoEngine:
         *,
         operation_version: str | Callable[[], str | int] | None = None,
     ) -> MusubitoResult[T]:
-        """Await `func(**inputs)`, or replay an earlier result."""
+        """Await `func(**inputs)`, or replay an earlier result. See `execute`."""
         mode = current_mode()
         if mode is OFF:
             return await run_unrecorded_async(partial(func, **inputs))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from musubito.lineage.impact import impact
+from musubito.lineage.impact import Impact, ImpactRow, impact
 from musubito.lineage.plan import Plan, PlanLine, plan
 from musubito.lineage.prices import dollars
-from musubito.lineage.provenance import provenance
+from musubito.lineage.provenance import Prompt, Provenance, RootInput, provenance
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import (
     Attempt,
@@ -19,26 +19,42 @@ from musubito.lineage.reports import (
     RunSummary,
     Tokens,
 )
-from musubito.lineage.run_diff import compare
-from musubito.lineage.savings import savings
-from musubito.lineage.store_stats import statistics
-from musubito.lineage.verify import verify
-from musubito.lineage.why import why
+from musubito.lineage.run_diff import ComparedCall, Comparison, compare
+from musubito.lineage.savings import Savings, SavingsRow, savings
+from musubito.lineage.store_stats import Kept, OperationStatistics, Statistics, statistics
+from musubito.lineage.verify import Checked, Finding, verify
+from musubito.lineage.why import ChangedCode, Why, why
 
 __all__ = [
     "Attempt",
     "CallReport",
+    "ChangedCode",
+    "Checked",
+    "ComparedCall",
+    "Comparison",
     "Cost",
     "Execution",
+    "Finding",
+    "Impact",
+    "ImpactRow",
+    "Kept",
     "Lineage",
     "LineageError",
     "NodeReport",
+    "OperationStatistics",
     "Plan",
     "PlanLine",
+    "Prompt",
+    "Provenance",
     "Relative",
+    "RootInput",
     "RunReport",
     "RunSummary",
+    "Savings",
+    "SavingsRow",
+    "Statistics",
     "Tokens",
+    "Why",
     "compare",
     "dollars",
     "impact",

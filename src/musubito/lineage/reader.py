@@ -314,7 +314,8 @@ class Lineage:
     def input(self, node: NodeReport) -> Any:
         """Return the arguments of a node's call as plain data, or None if they are not stored.
 
-        `musubito.values.display` describes the form of plain data.
+        Plain data are dicts, lists, texts and numbers. A value of another type is a dict with its type's name under
+        "$type".
         """
         self.engine.flush()
         contents = self.contents(node.namespace)

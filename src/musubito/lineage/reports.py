@@ -77,6 +77,9 @@ class Cost:
 class RunSummary:
     """A run in one line, with the runs inside it counted in.
 
+    `started_at` and `finished_at` are in seconds since the epoch; the latter is None while the run goes on. `calls`
+    counts all calls, and `replayed`, `ran` and `failed` count those with that outcome.
+
     `status` is "running", "finished", "failed", "suspended", "cancelled", or "stopped". A run is stopped if its process
     ended without recording the run's end. `spent` is the cost of the calls that ran. `saved` is the earlier cost of the
     results that were replayed.
@@ -99,6 +102,11 @@ class RunSummary:
 @dataclass(frozen=True, slots=True)
 class CallReport:
     """One call of a run.
+
+    `outcome` is "replayed", "ran", "failed", "suspended" or "cancelled", and `reason` a value of `ReplayReason`.
+    `execution` is the number of the execution that answered, None without one. `duration_ms` is the time that the call
+    took, and `saved_ms` the time that the replayed execution took when it ran. `tokens` were used by the call itself,
+    `saved_tokens` by the replayed execution with all calls inside it.
 
     `number` counts from 1 through the whole run, in the order in which calls began. `parent` is the number of the call
     that made this one, None at the top. `at` is the time when the call ended.
@@ -131,7 +139,9 @@ class RunReport:
 class Execution:
     """The execution that answers at a node.
 
-    `cost` is the cost with all calls inside, as if each had run.
+    `started_at` is in seconds since the epoch. `artifact_id` is the id of its output, None without a stored output.
+    `producer_node_id` is the node under which the function ran. `not_replayable` is the sentence that says why it is
+    never replayed, None if it may be. `cost` is the cost with all calls inside, as if each had run.
     """
 
     number: int
@@ -149,7 +159,7 @@ class Execution:
 class Attempt:
     """The last failed execution at a node.
 
-    `cost` includes all calls inside.
+    `started_at` is in seconds since the epoch. `cost` includes all calls inside.
     """
 
     number: int
@@ -160,7 +170,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """A node of the lineage, with the execution that answers there, if there is one."""
+    """A node of the lineage, with the execution that answers there, if there is one.
+
+    `sample` counts the samples of a STOCHASTIC step from 0. `code` and `input_hash` are digests. `arguments` are the
+    names of the arguments; a name that begins with "$." is that of an ambient input. `error` is the text of the last
+    failure, None without one.
+    """
 
     node_id: str
     namespace: str

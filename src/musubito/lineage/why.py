@@ -48,8 +48,9 @@ class ChangedCode:
 class Why:
     """The differences between a node and the nearest earlier node.
 
-    - `reason`: "first of its operation", "code changed", "input changed", "upstream changed", "another sample" or "not
-    identified". If the node's call gave a reason that is no difference, it is that one (forced, expired, invalidated).
+    - `reason`: "first of its operation", "code changed", "input changed", "upstream changed", "another sample" or
+      "not identified". If the node's call gave a reason that is no difference, it is that one (forced, expired,
+      invalidated).
     - `arguments`: the names of the arguments that differ.
     - `fields`: the places in the arguments that differ, if both inputs are stored.
     - `parents`: pairs of parents that differ.

@@ -1,9 +1,12 @@
-"""The tests that every store passes, ours and anyone's.
+"""The tests that every store passes.
+
+Derive a class from them in a module of your tests::
 
     class TestMine(StoreConformance):
-        def open_store(self, directory): return MyStore(directory / "mine.db")
+        def open_store(self, directory):
+            return MyStore(directory / "mine.db")
 
-`StoreConformance` has a test for each rule of `musubito.store.protocol`, named after the rule. Three suites add rules:
+`StoreConformance` has a test for each rule of a store, named after the rule. Three suites add rules:
 
 - `PersistentStoreConformance` is for a store that outlives its process. It tests a store that is opened again, so
   `open_store` must open the same store for the same directory.
