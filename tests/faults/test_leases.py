@@ -26,7 +26,7 @@ from musubito.store.changes import Commit, Release
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 
 EXPIRY = """
-from musubito.engine import engine as engine_module, keeper
+from musubito.engine import engine as engine_module, maintenance as keeper
 from musubito.store import sqlite
 
 # As on a system without locks of bytes, with leases that are short.

@@ -197,7 +197,7 @@ def test_renaming_leaves_the_original_alone(plan, wrapper, seed):
     renamed, _ = rename(value)
     assert shown(value) == shown(built(plan, world(seed), wrapper))
     has_ids = any(type(slot) is int for slot in slots_in(plan))
-    assert ("Name(" in shown(renamed)) == has_ids
+    assert ("IdPlaceholder(" in shown(renamed)) == has_ids
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ FORGED = {
     "dict": {"number": 0, "like": None},
     "ordered": OrderedDict(number=0, like=None),
     "list": [0, None],
-    "text": "Name(number=0, like=None)",
+    "text": "IdPlaceholder(number=0, like=None)",
     "class": Name(0, None),
 }
 

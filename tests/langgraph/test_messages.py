@@ -407,7 +407,7 @@ def test_the_order_of_keys_does_not_count_whatever_they_are(keys):
 def test_no_string_of_a_user_is_taken_for_a_name():
     renamed: Any = rename([ask(A)])[0]
     assert type(renamed[0].id) is not str
-    for text in ("Name(number=0, like=None)", repr(renamed[0].id), "\x00id:0", "0"):
+    for text in ("IdPlaceholder(number=0, like=None)", repr(renamed[0].id), "\x00id:0", "0"):
         assert identity([ask(text)]) != identity([ask(A)])
         assert replayed([text, ask(text)], [ask(A)], [ask(B)]) == [text, ask(text)]
 
