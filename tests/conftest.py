@@ -1,20 +1,30 @@
-"""What all tests share: how long hypothesis looks, that no prune waits for ledgers of other processes, and that no
-engine uses the database of whoever runs them."""
+"""What all tests share: where their files lie, how long hypothesis looks, that no prune waits for ledgers of other
+processes, and that no engine uses the database of whoever runs them."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from musubito.lineage import prune
+from tests.fleeting import keep_temporary_files_in_memory
+
+keep_temporary_files_in_memory()
 
 # No deadline: on a shared machine the slowest example is slow for reasons of its own.
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", settings.get_profile("ci"), max_examples=2_000, stateful_step_count=100)
 # `pytest --hypothesis-profile=soak` comes later and wins.
 settings.load_profile("ci")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from visiting the collected tests, and the modules, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

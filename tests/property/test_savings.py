@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from musubito import MusubitoEngine, MusubitoResult, SQLiteStorage, record_usage, run, use_musubito_engine
 from musubito.lineage import Cost, Lineage, Tokens
 from musubito.lineage.savings import savings
-from tests.fleeting import IN_MEMORY
 
 MODELS = ("", "gpt-4o", "claude-sonnet-4-5")
 
@@ -119,7 +118,7 @@ def counted(*costs: Cost) -> Counter[tuple[str, str]]:
 @given(operations(), rounds)
 def test_spent_and_saved_are_what_it_would_have_cost(operations: list[Operation], rounds: list[Round]) -> None:
     with (
-        TemporaryDirectory(dir=IN_MEMORY) as folder,
+        TemporaryDirectory() as folder,
         MusubitoEngine(SQLiteStorage(Path(folder) / "musubito.db")) as engine,
         use_musubito_engine(engine),
     ):

@@ -57,7 +57,6 @@ from musubito.store.rows import (
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.changes import claim, commit, digest, fail, holder, intent, parent, place, use
 from musubito.testing.reference_store import MemoryStore
-from tests.fleeting import IN_MEMORY
 
 A, B, CHILD = place("a"), place("b"), place("child", [parent(place("a"), "x")])
 STATE = ParentRef(A.keys.node, digest("x"), EdgeKind.STATE)
@@ -139,7 +138,7 @@ class Stores(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = TemporaryDirectory(dir=IN_MEMORY)
+        self.directory = TemporaryDirectory()
         self.reference = MemoryStore()
         self.tested: Store = self.open()
         self.committed: list[Commit | CommitFailure] = []

@@ -247,8 +247,7 @@ class Real:
 
 def played(program: Program) -> Any:
     """Play it on an engine, in a folder of its own; `Violation` if anything is wrong."""
-    # Not in /dev/shm: what is read below /dev is nothing to depend on.
-    with TemporaryDirectory(dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in (*VARIABLES, SECRET):
             patch.delenv(name, raising=False)
