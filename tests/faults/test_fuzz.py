@@ -130,6 +130,11 @@ def as_lists(value):
     return list(value) if type(value) is tuple else value
 
 
+def remove(folder: Path) -> None:
+    for old in folder.glob("musubito.db*"):
+        old.unlink()
+
+
 # -- cells -------------------------------------------------------------------------------------------------------------
 def spoil_cells(path: Path, chance: random.Random, number: int) -> None:
     """Values in random rows of random tables are others, of other types, or have other bytes."""
@@ -169,10 +174,9 @@ def changed(value, chance: random.Random):
     )
 
 
-@pytest.mark.parametrize("seed", [*SEEDS, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1000, 3000))])
-def test_readers_of_damaged_rows(tmp_path, seed, program):
+def with_damaged_rows(folder: Path, seed: int, program) -> None:
     chance = random.Random(seed)
-    path = tmp_path / "musubito.db"
+    path = folder / "musubito.db"
     path.write_bytes(FILES[max(SCHEMAS)])
     spoil_cells(path, chance, chance.choice([1, 3, 30]))
     content = path.read_bytes()
@@ -181,14 +185,25 @@ def test_readers_of_damaged_rows(tmp_path, seed, program):
     path.write_bytes(content)
     # What has a digest is not replayed when it is another; what stands beside it decides only whether it is.
     call_everything(path, program)
+    remove(folder)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_readers_of_damaged_rows(tmp_path, seed, program):
+    with_damaged_rows(tmp_path, seed, program)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("first", range(1000, 3000, 100))
+def test_readers_of_many_more_damaged_rows(tmp_path, first, program):
+    for seed in range(first, first + 100):
+        with_damaged_rows(tmp_path, seed, program)
 
 
 # -- bits --------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("schema", SCHEMAS)
-@pytest.mark.parametrize("seed", [*SEEDS, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1000, 2000))])
-def test_damaged_files_are_migrated_and_read_or_refused(tmp_path, schema, seed, program):
+def with_a_damaged_file(folder: Path, schema: int, seed: int, program) -> None:
     chance = random.Random(f"{schema} {seed}")
-    path = tmp_path / "musubito.db"
+    path = folder / "musubito.db"
     content = bytearray(FILES[schema])
     for _ in range(chance.choice([1, 1, 5, 50])):
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
@@ -196,7 +211,21 @@ def test_damaged_files_are_migrated_and_read_or_refused(tmp_path, schema, seed, 
         del content[chance.randrange(600, len(content)) :]
     path.write_bytes(content)
     ask_everything(path, chance)
-    for old in tmp_path.glob("musubito.db*"):
-        old.unlink()
+    remove(folder)
     path.write_bytes(content)
     call_everything(path, program)
+    remove(folder)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_damaged_files_are_migrated_and_read_or_refused(tmp_path, schema, seed, program):
+    with_a_damaged_file(tmp_path, schema, seed, program)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("first", range(1000, 2000, 100))
+def test_many_more_damaged_files_are_migrated_and_read_or_refused(tmp_path, schema, first, program):
+    for seed in range(first, first + 100):
+        with_a_damaged_file(tmp_path, schema, seed, program)
