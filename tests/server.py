@@ -5,6 +5,7 @@ Each test gets a database of its own.
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import tempfile
@@ -15,7 +16,9 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-__all__ = ["drop_database", "new_database", "server_url"]
+from musubito.store.postgres.storage import PostgreSQLStorage
+
+__all__ = ["drop_database", "new_database", "new_store", "server_url"]
 
 
 @cache
@@ -40,11 +43,11 @@ def server_url() -> str:
     return url
 
 
-def new_database() -> str:
-    """The URL of an empty database."""
+def new_database(template: str = "template1") -> str:
+    """The URL of an empty database, or of a copy of another."""
     name = f"musubito_{secrets.token_hex(8)}"
     with psycopg.connect(server_url(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     about = conninfo_to_dict(server_url())
     host, port = about.get("host", ""), about.get("port")
     user, password = about.get("user", ""), about.get("password")
@@ -52,6 +55,19 @@ def new_database() -> str:
     if str(host).startswith("/"):
         return f"postgresql://{login}/{name}?host={host}" + (f"&port={port}" if port else "")
     return f"postgresql://{login}{host}{f':{port}' if port else ''}/{name}"
+
+
+def new_store() -> str:
+    """The URL of a database that holds the schema of Musubito and nothing else: to copy it takes less than to make it."""
+    return new_database(_with_schema())
+
+
+@cache
+def _with_schema() -> str:
+    url = new_database()
+    PostgreSQLStorage(url).close()
+    atexit.register(drop_database, url)
+    return str(conninfo_to_dict(url)["dbname"])
 
 
 def drop_database(url: str) -> None:

@@ -17,7 +17,7 @@ from musubito import FolderBlobs, MusubitoEngine, StepConfiguration, musubito_st
 from musubito.payloads.blobs import BlobStore
 from musubito.payloads.object_store import ObjectBlobs
 from tests.cli.conftest import Musubito
-from tests.server import drop_database, new_database
+from tests.server import drop_database, new_store
 
 SIZE = 1_500_000
 SECRET = "hush-hush"
@@ -273,7 +273,7 @@ def test_without_obstore_it_says_what_to_install(
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    url = new_database()
+    url = new_store()
     yield url
     drop_database(url)
 

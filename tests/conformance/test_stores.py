@@ -13,7 +13,7 @@ from musubito.store.protocol import Store
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.conformance import DistantConformance, LeaseConformance, PersistentStoreConformance
 from musubito.testing.reference_store import MemoryStore
-from tests.server import drop_database, new_database
+from tests.server import drop_database, new_store
 
 
 class TestMemory(LeaseConformance):
@@ -53,7 +53,7 @@ class TestSQLiteInSteps(PersistentStoreConformance):
 class TestPostgreSQL(DistantConformance, LeaseConformance, PersistentStoreConformance):
     @pytest.fixture(autouse=True)
     def _database(self) -> Iterator[None]:
-        self.url = new_database()
+        self.url = new_store()
         yield
         drop_database(self.url)
 

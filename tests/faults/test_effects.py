@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.faults.children import finish, heard, kill, log_of, program, run_program, start
-from tests.server import drop_database, new_database
+from tests.server import drop_database, new_store
 
 STORE = """
 from musubito.store import locks
@@ -35,7 +35,7 @@ def open_store(**said):
 def where(request, tmp_path):
     """The environment that names a store of each kind."""
     if request.param == "postgres":
-        url = new_database()
+        url = new_store()
         yield {"DATABASE": url}
         drop_database(url)
     else:

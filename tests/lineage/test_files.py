@@ -20,7 +20,7 @@ from musubito.lineage.provenance import provenance
 from musubito.lineage.prune import prune_to_size
 from musubito.lineage.why import why
 from tests.fresh import fresh
-from tests.server import drop_database, new_database
+from tests.server import drop_database, new_store
 
 KEY = bytes(32)
 
@@ -205,7 +205,7 @@ def test_texts_are_forgotten(world: World) -> None:
 
 def test_files_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    url = new_database()
+    url = new_store()
 
     def read(name: str) -> list[str]:
         return [Path(name).read_text(), *os.listdir("docs")]

@@ -26,7 +26,7 @@ from musubito.lineage import prune as prune_module
 from musubito.lineage.erase import forget, forget_namespace, meant
 from musubito.lineage.prune import Prunable, Pruning, prunable, prune
 from musubito.lineage.verify import verify
-from tests.server import drop_database, new_database
+from tests.server import drop_database, new_store
 
 
 class _Here:
@@ -89,7 +89,7 @@ class World:
 @pytest.fixture(params=["sqlite", "postgres"])
 def w(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     between.clear()
-    url = new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/musubito.db"
+    url = new_store() if request.param == "postgres" else f"sqlite:///{tmp_path}/musubito.db"
     world = World(url, tmp_path)
     yield world
     assert world.works.faults == 0

@@ -27,7 +27,7 @@ from musubito import (
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.model import StepConfiguration, StepType
-from tests.server import drop_database, new_database
+from tests.server import drop_database, new_store
 
 
 @musubito_step(name="load")
@@ -82,8 +82,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
         engine.invalidate(draw)
         with run("third"):
             digest(["a", "b"])
-    url = new_database()
-    MusubitoEngine.from_url(url).close()
+    url = new_store()
     _copy(path, url)
     yield f"sqlite:///{path}", url
     drop_database(url)

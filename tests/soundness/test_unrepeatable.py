@@ -575,9 +575,9 @@ def test_json_of_show_and_a_section_of_doctor(lasting, told, port, tmp_path):
 def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):
     from musubito.lineage import Lineage
     from musubito.lineage.unrepeatable import unrepeatable_of_operations
-    from tests.server import drop_database, new_database
+    from tests.server import drop_database, new_store
 
-    url = new_database()
+    url = new_store()
     try:
         with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
 

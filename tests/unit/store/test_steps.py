@@ -19,7 +19,7 @@ from musubito.store.relational import writes
 from musubito.store.sqlite import storage
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.changes import commit, digest, found, is_invalid, others, parent, place, ran, use
-from tests.server import drop_database, new_database
+from tests.server import drop_database, new_store
 
 F, G, H = place("f"), place("g"), place("h")
 CALLS = [place("f", argument=str(number)) for number in range(6)]
@@ -31,7 +31,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     if request.param == "sqlite":
         yield lambda: SQLiteStorage(tmp_path / "musubito.db")
         return
-    url = new_database()
+    url = new_store()
     yield lambda: PostgreSQLStorage(url)
     drop_database(url)
 
