@@ -22,6 +22,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.cli.root import root
+from tests.fresh import fresh
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -74,7 +75,7 @@ class World(NamedTuple):
 def world(tmp_path: Path) -> World:
     path = tmp_path / "musubito.db"
     nodes: dict[str, str] = {}
-    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+    with MusubitoEngine(SQLiteStorage(fresh(path))) as engine, use_musubito_engine(engine):
         with run("first", tags={"who": "me"}):
             nodes["digest"] = digest(["a", "b"]).node_id
             for number in range(37):

@@ -14,6 +14,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 from musubito_langgraph import musubito_graph
+from tests.fresh import fresh
 from tests.langgraph.equivalence import LOOKS, compare, not_replayed, some_looks
 from tests.langgraph.zoo import ZOO
 
@@ -28,13 +29,13 @@ def specimen(name):
 
 
 @pytest.fixture
-def fresh(tmp_path):
+def world(tmp_path):
     """A world that knows nothing, each time it is entered."""
     numbers = itertools.count()
 
     @contextmanager
     def enter() -> Iterator[None]:
-        engine = MusubitoEngine(SQLiteStorage(tmp_path / f"{next(numbers)}.db"))
+        engine = MusubitoEngine(SQLiteStorage(fresh(tmp_path / f"{next(numbers)}.db")))
         with use_musubito_engine(engine):
             yield
         engine.close()
@@ -48,14 +49,14 @@ def report(lines):
 
 # -- the adapter ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ZOO)
-def test_a_wrapped_graph_cannot_be_told_from_the_bare_one(name, fresh):
-    assert report(compare(specimen(name), musubito_graph, fresh, looks=some_looks(TURNS[name]))) == ""
+def test_a_wrapped_graph_cannot_be_told_from_the_bare_one(name, world):
+    assert report(compare(specimen(name), musubito_graph, world, looks=some_looks(TURNS[name]))) == ""
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ZOO)
-def test_nor_by_any_other_look(name, fresh):
-    assert report(compare(specimen(name), musubito_graph, fresh)) == ""
+def test_nor_by_any_other_look(name, world):
+    assert report(compare(specimen(name), musubito_graph, world)) == ""
 
 
 # -- the harness: it finds nothing where there is nothing ----------------------------------------------------------

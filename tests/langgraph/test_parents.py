@@ -36,6 +36,7 @@ import musubito
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 from musubito_langgraph import musubito_graph
 from musubito_langgraph.lineage_channel import LINEAGE
+from tests.fresh import fresh
 from tests.langgraph.lineage import drawn, edges, lineage, lineage_with_routers, lines, nodes
 from tests.langgraph.models import Calls
 
@@ -647,7 +648,7 @@ def store_in(directory):
 @contextmanager
 def recording(directory):
     """What is invoked inside is recorded in this directory."""
-    with MusubitoEngine(SQLiteStorage(store_in(directory))) as engine, use_musubito_engine(engine):
+    with MusubitoEngine(SQLiteStorage(fresh(store_in(directory)))) as engine, use_musubito_engine(engine):
         yield engine
 
 

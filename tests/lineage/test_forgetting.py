@@ -24,6 +24,7 @@ from musubito.lineage import Lineage, LineageError
 from musubito.lineage.erase import forget, forget_namespace, meant, nodes_among, with_all_below
 from musubito.lineage.input_search import Wanted, holding
 from musubito.lineage.verify import verify
+from tests.fresh import fresh
 
 ran: list[str] = []
 
@@ -78,7 +79,7 @@ def fails(what):
 class World:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.engine = MusubitoEngine(SQLiteStorage(path))
+        self.engine = MusubitoEngine(SQLiteStorage(fresh(path)))
         self.lineage = Lineage(self.engine)
 
     def is_found(self, *texts: str) -> list[str]:

@@ -23,6 +23,7 @@ from musubito import (
 from musubito.lineage import Cost, Plan, Tokens, plan
 from musubito.lineage.plan import Estimates
 from musubito.testing.reference_store import MemoryStore
+from tests.fresh import fresh
 
 
 class Clock:
@@ -42,7 +43,10 @@ def clock() -> Clock:
 
 @pytest.fixture
 def engine(tmp_path: Path, clock: Clock) -> Iterator[MusubitoEngine]:
-    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), now_provider=clock) as engine, use_musubito_engine(engine):
+    with (
+        MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db")), now_provider=clock) as engine,
+        use_musubito_engine(engine),
+    ):
         yield engine
 
 

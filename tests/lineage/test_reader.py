@@ -25,11 +25,12 @@ from musubito import (
 from musubito.lineage import Cost, Lineage, LineageError, Tokens, savings
 from musubito.lineage.provenance import provenance
 from musubito.testing.reference_store import MemoryStore
+from tests.fresh import fresh
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
-    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine, use_musubito_engine(engine):
         yield engine
 
 

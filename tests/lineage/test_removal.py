@@ -31,6 +31,7 @@ from musubito.lineage.verify import verify
 from musubito.payloads import compression
 from musubito.store.changes import InvalidateMarked, MarkForPruning
 from musubito.store.relational.named_queries import READING
+from tests.fresh import fresh
 
 DAY = 86_400.0
 LARGE = 5_000
@@ -105,7 +106,7 @@ class World:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now = 0.0
-        self.engine = MusubitoEngine(SQLiteStorage(path), now_provider=lambda: self.now)
+        self.engine = MusubitoEngine(SQLiteStorage(fresh(path)), now_provider=lambda: self.now)
         self.lineage = Lineage(self.engine)
 
     def nodes(self) -> set[str]:

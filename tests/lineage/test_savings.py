@@ -25,6 +25,7 @@ from musubito import (
 from musubito.lineage import Cost, Lineage, LineageError, Tokens
 from musubito.lineage.savings import savings
 from musubito.store.changes import Commit
+from tests.fresh import fresh
 from tests.logged import fault_said
 
 NOON = 1_700_000_000.0 // 86400 * 86400 + 12 * 3600
@@ -49,7 +50,10 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def engine(tmp_path, clock):
-    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), now_provider=clock) as engine, use_musubito_engine(engine):
+    with (
+        MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db")), now_provider=clock) as engine,
+        use_musubito_engine(engine),
+    ):
         yield engine
 
 

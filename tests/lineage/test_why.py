@@ -14,6 +14,7 @@ import pytest
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
 from musubito.lineage.why import why
+from tests.fresh import fresh
 
 PIPELINE = """
 from musubito import musubito_step
@@ -35,7 +36,7 @@ def write(facts):
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
-    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine, use_musubito_engine(engine):
         yield engine
 
 
