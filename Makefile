@@ -3,6 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := tests/cli tests/conformance tests/lineage tests/soundness tests/story tests/unit
 FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -10,10 +11,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest real faults lint types docs bench soak clean
+.PHONY: help demo quick test test-oldest real faults lint types docs bench soak clean
 
 help:
 	@echo 'make demo         an agent, run, replayed and edited: what runs and why, what it costs and what is saved'
+	@echo 'make quick        the tests of the core that start no process and no server; TESTS="tests/langgraph" chooses others'
 	@echo 'make test         the tests'
 	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
 	@echo 'make real         graphs as people run them: production stores, servers, clients of models, packages'
@@ -27,6 +29,9 @@ help:
 
 demo: $(VENV)/installed-demo
 	@$(BIN)/python examples/demo.py
+
+quick: $(VENV)/installed-test
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "quick and not soak and not harness" $(or $(TESTS),$(CORE))
 
 test: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)

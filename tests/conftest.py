@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from musubito.lineage import prune
 from tests.fleeting import keep_temporary_files_in_memory
+from tests.quick import is_quick
 
 keep_temporary_files_in_memory()
 
@@ -19,6 +20,12 @@ settings.register_profile("ci", deadline=None, suppress_health_check=[HealthChec
 settings.register_profile("soak", settings.get_profile("ci"), max_examples=2_000, stateful_step_count=100)
 # `pytest --hypothesis-profile=soak` comes later and wins.
 settings.load_profile("ci")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that are quick."""
+    if isinstance(item, pytest.Function) and is_quick(item):
+        item.add_marker("quick")
 
 
 def pytest_collection_finish() -> None:
