@@ -147,29 +147,38 @@ REMOVED = {
 """What is looked at, and what takes it away."""
 
 
-def test_one_that_does_not_fit_is_named_at_import():
-    assert importing("", *REMOVED.values()) == [
-        "it fits",
-        *(
+SEVERAL = "\n".join(map(textwrap.dedent, (REMOVED["PregelNode.copy"], REMOVED["Runtime.override"])))
+MOVED = {
+    "langgraph.pregel._read": "import sys; sys.modules['langgraph.pregel._read'] = None",
+    "CONFIG_KEY_SCRATCHPAD": "from langgraph._internal import _constants; del _constants.CONFIG_KEY_SCRATCHPAD",
+}
+"""What has another place or is gone, and what takes it away."""
+
+
+@pytest.fixture(scope="module")
+def imported_after() -> dict[str, str]:
+    """What the adapter says at import, by what was done before."""
+    befores = ("", *REMOVED.values(), SEVERAL, *MOVED.values())
+    return dict(zip(befores, importing(*befores), strict=True))
+
+
+def test_one_that_does_not_fit_is_named_at_import(imported_after):
+    assert imported_after[""] == "it fits"
+    for what, before in REMOVED.items():
+        assert imported_after[before] == (
             f"ImportError: {FITS}; langgraph {version('langgraph')} is installed, and in it {what} is not what it was"
-            for what in REMOVED
-        ),
-    ]
+        )
 
 
-def test_all_that_is_missing_is_named_at_once():
-    (said,) = importing("\n".join((REMOVED["PregelNode.copy"], REMOVED["Runtime.override"])))
-    assert said.endswith("in it PregelNode.copy, Runtime.override is not what it was")
+def test_all_that_is_missing_is_named_at_once(imported_after):
+    assert imported_after[SEVERAL].endswith("in it PregelNode.copy, Runtime.override is not what it was")
 
 
-def test_what_has_moved_or_gone_is_named():
-    moved, gone = importing(
-        "import sys; sys.modules['langgraph.pregel._read'] = None",
-        "from langgraph._internal import _constants; del _constants.CONFIG_KEY_SCRATCHPAD",
-    )
-    for said, what in ((moved, "langgraph.pregel._read"), (gone, "CONFIG_KEY_SCRATCHPAD")):
-        assert said.startswith(f"ImportError: {FITS} (pip install 'musubito[langgraph]'): ")
-        assert what in said
+@pytest.mark.parametrize("what", MOVED)
+def test_what_has_moved_or_gone_is_named(imported_after, what):
+    said = imported_after[MOVED[what]]
+    assert said.startswith(f"ImportError: {FITS} (pip install 'musubito[langgraph]'): ")
+    assert what in said
 
 
 def without_langgraph(module: str) -> subprocess.CompletedProcess[str]:

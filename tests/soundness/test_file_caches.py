@@ -13,10 +13,8 @@ BEGINNING = """
 import asyncio, functools, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-import jinja2
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run, use_musubito_engine
 
-TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader("."))
 CACHE = {}
 
 @functools.lru_cache
@@ -27,10 +25,18 @@ def by_dict(name):
     if name not in CACHE:
         CACHE[name] = Path(name).read_text()
     return CACHE[name]
-
+"""
+LOADERS = {
+    "by_lru": "load = by_lru",
+    "by_dict": "load = by_dict",
+    "by_jinja": """
+import jinja2
+TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader("."))
 def by_jinja(name):
     return TEMPLATES.get_template(name).render()
-"""
+load = by_jinja
+""",
+}
 CALLS = {
     "an inner step": """
 @musubito_step
@@ -173,10 +179,10 @@ def replays_are_right(here: Path, program: str, *, ends: bool = True) -> None:
     assert says() == says(MUSUBITO_MODE="off")
 
 
-@pytest.mark.parametrize("loader", ["by_lru", "by_dict", "by_jinja"])
+@pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("calls", CALLS)
 def test_a_text_that_somebody_else_has_read_before(tmp_path: Path, loader: str, calls: str) -> None:
-    replays_are_right(tmp_path, f"{BEGINNING}\nload = {loader}\n{CALLS[calls]}", ends="abandoned" not in calls)
+    replays_are_right(tmp_path, f"{BEGINNING}\n{LOADERS[loader]}\n{CALLS[calls]}", ends="abandoned" not in calls)
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)

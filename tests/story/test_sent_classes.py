@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -281,10 +282,23 @@ def test_what_a_worker_ran_neither_another_nor_the_script_does(tmp_path: Path) -
     assert ran(tmp_path, SCRIPT, "here") == [[], []]
 
 
-def test_nor_a_script_to_which_its_classes_came_back(tmp_path: Path) -> None:
-    assert ran(tmp_path, SCRIPT, "here") == [ALL, []]
-    assert ran(tmp_path, SCRIPT, "here", "and back") == [[], []]
-    assert ran(tmp_path, WORKER) == [[], []]
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the script has run."""
+    folder = tmp_path_factory.mktemp("known")
+    assert ran(folder, SCRIPT, "here") == [ALL, []]
+    return folder
+
+
+@pytest.fixture
+def after(known: Path, tmp_path: Path) -> Path:
+    """A folder as it was when the script had run."""
+    return shutil.copytree(known, tmp_path, dirs_exist_ok=True)
+
+
+def test_nor_a_script_to_which_its_classes_came_back(after: Path) -> None:
+    assert ran(after, SCRIPT, "here", "and back") == [[], []]
+    assert ran(after, WORKER) == [[], []]
 
 
 EDITS = {
@@ -310,21 +324,19 @@ WITH_IT = {"Method": ["Derived"], "Frozen": ["Holds"], "Model": ["Checked"]}
 
 
 @pytest.mark.parametrize("which", [sorted(EDITS)[::2], sorted(EDITS)[1::2]])
-def test_an_edited_class_is_another_one_in_the_workers(tmp_path: Path, which: list[str]) -> None:
-    assert ran(tmp_path, SCRIPT, "here") == [ALL, []]
+def test_an_edited_class_is_another_one_in_the_workers(after: Path, which: list[str]) -> None:
     edited = SCRIPT
     for kind in which:
         assert edited.count(EDITS[kind][0]) == 1, kind
         edited = edited.replace(*EDITS[kind])
     changed = {kind for each in which for kind in (each, *WITH_IT.get(each, ()))}
-    ran(tmp_path, edited)
-    again = ran(tmp_path, WORKER)[0]
+    ran(after, edited)
+    again = ran(after, WORKER)[0]
     assert {each.partition("/")[2] for each in again} == changed
     assert {f"told/{kind}" for kind in changed} <= set(again)
 
 
-def test_an_edited_helper_of_methods_runs_what_may_call_them(tmp_path: Path) -> None:
-    ran(tmp_path, SCRIPT, "here")
-    ran(tmp_path, SCRIPT.replace("RATE = 2", "RATE = 3"))
-    again = ran(tmp_path, WORKER)[0]
+def test_an_edited_helper_of_methods_runs_what_may_call_them(after: Path) -> None:
+    ran(after, SCRIPT.replace("RATE = 2", "RATE = 3"))
+    again = ran(after, WORKER)[0]
     assert {each for each in again if each.startswith("told/")} == {"told/Method", "told/Derived", "told/Checked"}
