@@ -464,14 +464,13 @@ ALWAYS: Final = (
     "shape",
     "chain",
     "astream all",
-    "astream_events",
 )
 
 
 def some_looks(turn: int) -> list[Look]:
-    """Those that see most, and three of the others by turns: all of them on all specimens would take minutes."""
+    """Those that see most, and two of the others by turns: all of them on all specimens would take minutes."""
     others = [look for look in LOOKS if look.name not in ALWAYS]
-    turns = {others[(3 * turn + one) % len(others)] for one in range(3)}
+    turns = {others[(2 * turn + one) % len(others)] for one in range(2)}
     return [look for look in LOOKS if look.name in ALWAYS or look in turns]
 
 
