@@ -56,6 +56,8 @@ __all__ = ["by_hand", "is_inline", "perform", "size_of", "tokens_of"]
 
 INLINE: Final = 1000
 """Bytes up to which a payload lies in its execution's row: a page of its own costs a call that runs some 10 us."""
+# A plain integer: an operator of an IntFlag costs a microsecond.
+EFFECT: Final = int(ExecutionFlags.EFFECT)
 LOOKED_BACK: Final = 2000
 """Items by which a list may have grown and still share its beginning with the shorter list."""
 
@@ -113,7 +115,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         place = change.place
     node = _stored_node(db, numbers, place, node_rows)
     # An effect stays done, whatever became of the steps inside it.
-    effect = change.holds & ExecutionFlags.EFFECT
+    effect = change.holds & EFFECT
     invalid = by_hand is not None or (
         not effect
         and (
@@ -476,7 +478,7 @@ def _answer_at(db: SqlSession, place: NodeSpec, node: _Node, execution: int, art
 
 def _end(db: SqlSession, numbers: IdCache, change: Commit | CommitFailure, execution: int) -> None:
     """End the lease of an execution, and its attempt at an effect."""
-    if change.lease is not None:
+    if change.lease is not None and db.may_show(change.lease[0]):
         db.rows("release", {"key": change.lease[0], "owner": change.lease[1]})
     effect = change.effect
     if effect is not None:

@@ -27,7 +27,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -55,7 +55,7 @@ from musubito.store.corruption import STUMBLES, first_damage
 from musubito.store.protocol import NamedQuery
 from musubito.store.queries import CodeOf, CurrentMoment, KeyCheckOf, LeaseOwnerOf, PayloadOf, Query, ReadsOf
 from musubito.store.relational import writes
-from musubito.store.relational.leases import moment_unless_newer
+from musubito.store.relational.leases import leases_of, moment_unless_newer
 from musubito.store.relational.named_queries import QUERIES, READING, schema_steps
 from musubito.store.relational.reads import answer, newest
 from musubito.store.relational.sql_session import IdCache
@@ -88,8 +88,12 @@ _RELEASES: Final = {Release}
 _LASTING: Final = {BeginEffect, Commit, CommitFailure, Invalidate}
 _ERASING: Final = {Forget, Prune, CleanUp}
 _ENDING: Final = (Commit, CommitFailure, Release)
+_SHOWING: Final = (BeginEffect, Renew)
+"""Changes that write a lease as a row, even where claims are locks."""
 _UNSEEN: Final = (Ledger, Renew)
 """Changes that no `newest` shows."""
+_STANDING: Final = (Ledger, Release, Renew)
+"""Changes after which the present moment is what it was."""
 UNNAMED: Final = LeaseOwner(b"", "", 0, "", float("inf"))
 """The unnamed owner of a lock. The kernel frees the lock when the owner's process ends."""
 READER: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -65536")
@@ -146,6 +150,12 @@ class _Connection:
         self.kept: dict[CallKeys, Candidate] = {}
         """The newest rows that the connection found, valid until another connection commits."""
         self.kept_version: list[Any] = []
+        self.absent: bytes | None = None
+        """The reuse key under which nothing was found last; valid as long as the kept rows are."""
+        self.moment: Moment | None = None
+        """The present moment, if it is known; valid until another connection commits."""
+        self.shown: set[bytes] | None = None
+        """The keys of this store's leases that may be rows; None if any lease may be a row."""
         self._open()
 
     def _open(self) -> None:
@@ -162,7 +172,7 @@ class _Connection:
         """Close the connection until the next statement opens it again."""
         self.connection.close()
         # A new connection counts the commits of others from the start.
-        self.kept.clear()
+        self.drop()
         self.execute = self._wake
 
     def _wake(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sqlite3.Cursor:
@@ -185,10 +195,25 @@ class _Connection:
             self.execute("ROLLBACK")
         return left
 
+    def drop(self) -> None:
+        """Drop all that was found and may have changed."""
+        self.kept.clear()
+        self.absent = self.moment = None
+
+    def drop_if_changed(self) -> None:
+        """Drop all that was found, if another connection has committed since."""
+        version = self.execute("PRAGMA data_version").fetchall()
+        if version != self.kept_version:
+            self.drop()
+            self.kept_version = version
+
     def keep(self, keys: CallKeys, found: Candidate | None) -> None:
         """Keep a row to return it again, if it is not too large."""
-        payload = None if found is None else found.payload
-        if found is None or (payload is not None and (type(payload) is not bytes or len(payload) > KEPT_BYTES)):
+        if found is None:
+            self.absent = keys.reuse
+            return
+        payload = found.payload
+        if payload is not None and (type(payload) is not bytes or len(payload) > KEPT_BYTES):
             return
         if len(self.kept) >= KEPT_ROWS:
             del self.kept[next(iter(self.kept))]
@@ -212,6 +237,9 @@ class _Connection:
 
     def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
         self.connection.executemany(QUERIES[query], parameters)
+
+    def may_show(self, key: bytes) -> bool:
+        return self.shown is None or key in self.shown
 
 
 class SQLiteStorage:
@@ -265,6 +293,7 @@ class SQLiteStorage:
             self._reader = _Connection(self.db_path, self.busy_timeout, READER)
             self._writer = _Connection(self.db_path, self.busy_timeout, WRITER)
             self._locks = locks_beside(self.db_path)
+            self._writer.shown = None if self._locks is None else set()
         except _REPORTED as error:
             raise self._fault(error) from error
         except OSError as error:
@@ -317,10 +346,7 @@ class SQLiteStorage:
             raise self._fault(error) from error
 
     def _newest(self, connection: _Connection, numbers: IdCache, keys: CallKeys, namespace: str) -> Candidate | None:
-        version = connection.execute("PRAGMA data_version").fetchall()
-        if version != connection.kept_version:
-            connection.kept.clear()
-            connection.kept_version = version
+        connection.drop_if_changed()
         found = connection.kept.get(keys)
         if found is None:
             number = numbers.namespaces.get(namespace) or numbers.known_namespace(connection, namespace)
@@ -409,9 +435,7 @@ class SQLiteStorage:
             if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
                 return self._in_steps(writer, changes[0])
             if locks is not None and kinds == _CLAIMS:
-                with self._reader.lock:
-                    self._take_back(self._reader)
-                    return [self._claim(self._reader, locks, change) for change in changes if isinstance(change, Claim)]
+                return [self._claim(locks, change, self._moment) for change in changes if isinstance(change, Claim)]
             self._writing.add(threading.get_ident())
             try:
                 with writer.lock:
@@ -476,7 +500,7 @@ class SQLiteStorage:
         """Roll back a transaction that an interrupt has left open, and drop the rows and ids kept in memory."""
         if connection.take_back() and connection is self._writer:
             self._numbers.forget()
-            connection.kept.clear()
+            connection.drop()
 
     def empty_log(self) -> bool:
         """Bring the whole log into the database and empty it. Return False if a reader was in the way."""
@@ -549,17 +573,17 @@ class SQLiteStorage:
         """Tell whether claims alone wait for no transaction, so that an event loop need not hand them to a thread."""
         return self._locks is not None
 
-    def _claim(self, connection: _Connection, locks: ByteLocks, claim: Claim) -> Moment | LeaseHeld | Superseded:
-        """Claim by a lock, without a transaction.
+    def _claim(
+        self, locks: ByteLocks, claim: Claim, look: Callable[[Claim], Moment | None]
+    ) -> Moment | LeaseHeld | Superseded:
+        """Claim by a lock, without a transaction. `look` is `moment_unless_newer` on one of the connections.
 
         Everything that the claim has to see is committed before the lock is released.
         """
         if not locks.take(claim.key, claim.holder.owner, claim.over):
-            if moment_unless_newer(connection, claim) is None:
-                return Superseded()
-            return LeaseHeld(UNNAMED)
+            return Superseded() if look(claim) is None else LeaseHeld(UNNAMED)
         try:
-            moment = moment_unless_newer(connection, claim)
+            moment = look(claim)
         except BaseException:
             locks.give_back(claim.key, claim.holder.owner)
             raise
@@ -568,21 +592,42 @@ class SQLiteStorage:
             return Superseded()
         return moment
 
+    def _moment(self, claim: Claim) -> Moment | None:
+        """Return `moment_unless_newer`, on the connection that need not wait.
+
+        Most claims follow a commit of this process. Then the writer knows the moment, and its page cache is warm.
+        """
+        writer, reader = self._writer, self._reader
+        if self._writing or writer.lock.locked():
+            with reader.lock:
+                self._take_back(reader)
+                return moment_unless_newer(reader, claim)
+        with writer.lock:
+            self._take_back(writer)
+            writer.drop_if_changed()
+            if writer.moment is None or writer.absent != claim.keys.reuse or claim.across:
+                moment = moment_unless_newer(writer, claim)
+                writer.moment = moment or writer.moment
+                return moment
+            return writer.moment
+
     def _perform(self, writer: _Connection, change: Change) -> Any:
         if self._locks is not None and type(change) is Claim:
-            return self._claim(writer, self._locks, change)
+            return self._claim(self._locks, change, partial(moment_unless_newer, writer))
+        if writer.shown is not None and isinstance(change, _SHOWING):
+            writer.shown.update(leases_of(change))
         return writes.perform(writer, self._numbers, change)
 
     def _transaction(self, writer: _Connection, changes: Sequence[Change], perform: Perform | None = None) -> list[Any]:
         try:
             if writer.begin("BEGIN IMMEDIATE"):
                 self._numbers.forget()
-                writer.kept.clear()
+                writer.drop()
             answers = perform() if perform else [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
         except BaseException:
             self._numbers.forget()
-            writer.kept.clear()
+            writer.drop()
             if self._locks is not None:
                 for change in changes:
                     if type(change) is Claim:
@@ -591,9 +636,26 @@ class SQLiteStorage:
             if writer.connection.in_transaction:
                 writer.execute("ROLLBACK")
             raise
-        if not all(isinstance(change, _UNSEEN) for change in changes):
-            writer.kept.clear()
+        self._keep_what_holds(writer, changes, answers)
         return answers
+
+    def _keep_what_holds(self, writer: _Connection, changes: Sequence[Change], answers: Sequence[Any]) -> None:
+        """Drop what these changes, which are committed, may have changed of what the writer keeps."""
+        moment = writer.moment
+        for change, answer in zip(changes, answers, strict=True):
+            if not isinstance(change, _UNSEEN):
+                writer.drop()
+            if isinstance(change, Commit | CommitFailure):
+                # Neither of them adds to the invalidations.
+                moment = moment and Moment(answer.execution, moment.invalidations)
+            elif not isinstance(change, _STANDING):
+                moment = None
+            if writer.shown:
+                if isinstance(change, _SHOWING):
+                    writer.shown.update(leases_of(change))
+                elif isinstance(change, _ENDING) and change.lease is not None:
+                    writer.shown.discard(change.lease[0])
+        writer.moment = moment
 
     def close(self) -> None:
         """See `Store.close`."""
