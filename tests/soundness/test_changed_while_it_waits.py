@@ -147,6 +147,29 @@ def test_the_argument_of_an_effect_in_a_task(engine: MusubitoEngine) -> None:
     assert did == [2, 1]
 
 
+FEES: dict[str, int] = {}
+
+
+def pay_with_fee(order: int) -> str:
+    return f"paid {order + FEES['usual']}"
+
+
+def test_the_code_of_an_effect(engine: MusubitoEngine) -> None:
+    """It is done, and nothing that is built on it is replayed: what ran is not what was asked for."""
+
+    def change() -> None:
+        FEES["usual"] = 2
+        engine._trackers[pay_with_fee].current()  # as another call of it asks
+
+    FEES["usual"] = 1
+    answer = while_it_waits(engine, lambda: engine.execute("pay", {"order": 1}, pay_with_fee, EFFECT).value, change)
+    assert answer == "paid 3"
+    with closing(sqlite3.connect(engine.storage.db_path)) as database:  # type: ignore[attr-defined]
+        ((why,),) = database.execute("SELECT not_replayable FROM _executions").fetchall()
+    assert why is not None
+    assert "FEES" in why
+
+
 def test_the_context_of_a_graph(engine: MusubitoEngine) -> None:
     builder = StateGraph(State, context_schema=Context).add_node("account", account).add_edge(START, "account")
     graph = musubito_graph(builder.compile(), engine=engine)

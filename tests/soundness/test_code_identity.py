@@ -45,7 +45,7 @@ def module(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
 
 def run(tracker: CodeTracker, *arguments: Any) -> Any:
     """A run of the function whose code it is, as the engine makes one."""
-    observed = tracker.begin()
+    _, observed = tracker.begin()
     try:
         return tracker.function(*arguments)
     finally:

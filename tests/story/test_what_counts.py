@@ -369,6 +369,25 @@ def test_a_version_that_changes_while_the_step_runs(engine: MusubitoEngine) -> N
     assert RAN == ["q", "q"]
 
 
+def test_a_version_that_changes_while_the_step_runs_and_nothing_that_its_code_holds(
+    engine: MusubitoEngine, tmp_path: Path
+) -> None:
+    version, ran = tmp_path / "version", tmp_path / "ran"
+    version.write_text("1")
+
+    @musubito_step(operation_version=version.read_text)
+    def search(version: str, ran: str) -> str:
+        with open(ran, "a") as lines:
+            lines.write("ran\n")
+        Path(version).write_text("2")
+        return "found"
+
+    for _ in range(2):
+        version.write_text("1")
+        search(str(version), str(ran))
+    assert ran.read_text() == "ran\n" * 2
+
+
 def test_code_counts_by_a_version_that_is_asked_for(engine: MusubitoEngine) -> None:
     held = {"version": 1}
     by_version = StepConfiguration(code="version")

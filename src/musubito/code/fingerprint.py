@@ -150,14 +150,17 @@ class CodeTracker:
             return held[1]
         return self._renew()
 
-    def begin(self) -> ObservedRun:
-        """Observe a run of the function that begins now: what it has changed by its end is its own state."""
+    def begin(self) -> tuple[Fingerprint, ObservedRun]:
+        """Observe a run of the function that begins now: what it has changed by its end is its own state.
+
+        The fingerprint is the latest one. If nothing has changed when the run ends, it holds for all of the run.
+        """
         held = self._held
         if held is None:
             self._renew()
             held = self._held
         assert held is not None  # noqa: S101 - `_renew` sets it, or raises
-        return ObservedRun(self._name(), held[2].unchanged, held[2].observations, held[2].limits)
+        return held[1], ObservedRun(self._name(), held[2].unchanged, held[2].observations, held[2].limits)
 
     def statements(self) -> tuple[str, ...]:
         """Return the source statements of functions that another process finds in no module.

@@ -109,7 +109,7 @@ from musubito.store.rows import (
 from musubito.values.artifact_codec import decode_value, encode_output
 from musubito.values.call_keys import Identity, parents_of
 from musubito.values.class_instances import not_found_again
-from musubito.values.digest import InputDigest, argument_digests, digest_input
+from musubito.values.digest import InputDigest, argument_digests, digest_input, is_unchangeable
 from musubito.values.redaction import scrubbed
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ AT_ONCE: Final = 65_536
 # Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
 READS: Final = int(ExecutionFlags.READS)
 SAMPLES: Final = int(ExecutionFlags.SAMPLES)
+CALLS: Final = int(ExecutionFlags.CALLS)
+EFFECT: Final = int(ExecutionFlags.EFFECT)
 
 
 class Call(NamedTuple):
@@ -297,7 +299,7 @@ def error_as_stored(text: str) -> str:
 
 def _spent(frame: Frame) -> int:
     """Return the number of tokens that the body used itself."""
-    return sum(map(sum, frame.tokens.values()))
+    return sum(map(sum, frame.tokens.values())) if frame.tokens else 0
 
 
 def _used(frame: Frame) -> str | None:
@@ -318,6 +320,7 @@ class CallProtocol:
     __slots__ = (
         "_around",
         "_began_at",
+        "_fingerprint",
         "_frame",
         "_identity",
         "_input",
@@ -357,6 +360,8 @@ class CallProtocol:
         )
         self._frame: Frame | None = None
         self._observed: ObservedRun | None = None
+        # The fingerprint with which the body began.
+        self._fingerprint: Fingerprint | None = None
         self._place: NodeSpec | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
@@ -435,6 +440,8 @@ class CallProtocol:
     def _input_now(self) -> bytes:
         """Return the digest of the call's input at this moment (see `input_of`)."""
         call = self.call
+        if call.again is None and self.scope.ambient is None and is_unchangeable(call.arguments):
+            return self._input
         if call.again is not None:
             call = call._replace(arguments=call.again())
         return input_of(call, self.scope)[0]
@@ -443,12 +450,22 @@ class CallProtocol:
         """Release what was begun, after an error before the function did anything."""
         yield from self._abandon(begun)
 
-    def _changed_meanwhile(self) -> CallSteps[str | None]:
+    def _code_now(self) -> CallSteps[Returned[Fingerprint] | Raised]:
+        """Return the fingerprint of the code as it is after the body has ended."""
+        call = self.call
+        # The version of a step may be asked for, too, and is not what the tracker looks at.
+        is_tracked = call.current == call.tracker.current and self._fingerprint is call.fingerprint
+        if self._leave() and is_tracked:
+            return Returned(call.fingerprint)
+        now: Returned[Fingerprint] | Raised = yield CheckDependency(call.current)
+        return now
+
+    def _changed_meanwhile(self, now: Returned[Fingerprint] | Raised) -> str | None:
         """Return the reason why the execution may not be replayed, if something else changed its code while it ran.
 
-        The code includes the values that it holds. Changes that the run itself made are its state, and do not count.
+        `now` is the code's fingerprint after the run. The code includes the values that it holds. Changes that the run
+        itself made are its state, and do not count.
         """
-        now: Returned[Fingerprint] | Raised = yield CheckDependency(self.call.current)
         if isinstance(now, Raised):
             return Cause.CODE_LOST.of()
         if now.value.digest == self.call.fingerprint.digest:
@@ -852,27 +869,30 @@ class CallProtocol:
 
         A merge context around the call does not reach into the body.
         """
-        self.engine.open.enter(self._run, self.frame())
-        self._observed = self.call.tracker.begin()
+        frame = self.frame()
+        self.engine.open.enter(self._run, frame)
+        self._fingerprint, self._observed = self.call.tracker.begin()
         if self.engine.track_files:
-            files = self.frame().files = events.begin(home_of(self.call.definition.function))
+            files = frame.files = events.begin(self.call.definition.function)
             self._observed.read_into = files.left_in
-        return Scope(self.engine, self._run, self.frame(), None, self.scope.ambient, self.scope.mode)
+        return Scope(self.engine, self._run, frame, None, self.scope.ambient, self.scope.mode)
 
-    def _leave(self) -> None:
-        """Close the step's body. Changes that it made to what its code holds are its state from now on."""
-        self.engine.open.leave(self._run, self.frame())
-        if self._frame is not None and self._frame.files is not None:
-            events.end(self._frame.files)
-        if self._observed is not None:
-            self._observed.end()
+    def _leave(self) -> bool:
+        """Close the step's body. Changes that it made to what its code holds are its state from now on.
+
+        Return whether it is certain that the code, and what it holds, is as it was when the body began.
+        """
+        frame = self.frame()
+        self.engine.open.leave(self._run, frame)
+        if frame.files is not None:
+            events.end(frame.files)
+        return self._observed is not None and not self._observed.end()
 
     def finish(
         self, begun: StartedExecution, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
     ) -> CallSteps[MusubitoResult[Any] | Raised]:
         """Record what the function did, and return its result or its error."""
-        self._leave()
-        now: Returned[Fingerprint] | Raised = yield CheckDependency(self.call.current)
+        now = yield from self._code_now()
         codes = [self.call.fingerprint, *([now.value] if isinstance(now, Returned) else [])]
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran. The process that began the execution records it.
@@ -880,14 +900,23 @@ class CallProtocol:
         self._texts = yield from take_files(self.call, self.engine, self.frame(), codes)
         match outcome:
             case Returned(value):
-                return (yield from self._succeeded(begun, value, started_at, duration_ms))
+                return (yield from self._succeeded(begun, value, started_at, duration_ms, now))
             case Raised(error):
                 yield from self._failed(begun, error, started_at, duration_ms)
                 return outcome
 
     def _succeeded(
-        self, begun: StartedExecution, value: Any, started_at: float, duration_ms: float
+        self,
+        begun: StartedExecution,
+        value: Any,
+        started_at: float,
+        duration_ms: float,
+        now: Returned[Fingerprint] | Raised,
     ) -> CallSteps[MusubitoResult[Any]]:
+        """Record the value that the function returned, or that its effect is known to have had.
+
+        `now` is the code's fingerprint after the run.
+        """
         frame = self.frame()
         payload, problem = _encode(self.call, self.given.classes, value)
         if payload is None:
@@ -899,8 +928,9 @@ class CallProtocol:
             digest = self.engine.digest_of_read(place.digest)
             frame.absorb(Dependencies((), (place._replace(digest=digest),), None, None, None, samples=False))
         inside, told = frame.end(), frame.used()
-        inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
-        not_replayable = self.why_not or problem or inside.not_replayable or (yield from self._changed_meanwhile())
+        if inside.reads:
+            inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
+        not_replayable = self.why_not or problem or inside.not_replayable or self._changed_meanwhile(now)
         committed: Committed | None = None
         sealed: Sealed | None = None
         if begun.moment is not None and payload is not None and artifact is not None:
@@ -963,7 +993,8 @@ class CallProtocol:
         )
         if committed is not None and not_replayable is None:
             warn_of(self.call.definition, self.call.fingerprint, frame)
-        say_why(self.call.definition.name, self._reason, self.part_that_differs(), not_replayable)
+        if not_replayable is not None or self._reason is not ReplayReason.NODE_NOT_FOUND:
+            say_why(self.call.definition.name, self._reason, self.part_that_differs(), not_replayable)
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
         used = None if committed and told else _used(frame)
         self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
@@ -1106,7 +1137,8 @@ class CallProtocol:
         """Return the node of this call, as the store is told of it."""
         if self._place is None:
             definition, keyed = self.call.definition, self.engine.keyed
-            arguments = argument_digests({**self.call.arguments, **dict(_by_name(self._around))})
+            given = self.call.arguments
+            arguments = argument_digests({**given, **dict(_by_name(self._around))} if self._around else given)
             if keyed is not None:
                 arguments = {name: keyed.argument(digest) for name, digest in arguments.items()}
             self._place = NodeSpec(
@@ -1125,13 +1157,13 @@ class CallProtocol:
     def _holds(self, inside: Dependencies, attempts: Sequence[SampleRef], begun: StartedExecution) -> int:
         holds = 0
         if inside.samples or attempts:
-            holds |= ExecutionFlags.SAMPLES
+            holds |= SAMPLES
         if inside.reads:
-            holds |= ExecutionFlags.READS
+            holds |= READS
         if inside.uses:
-            holds |= ExecutionFlags.CALLS
+            holds |= CALLS
         if begun.effect is not None:
-            holds |= ExecutionFlags.EFFECT
+            holds |= EFFECT
         return holds
 
     def _expiry(self, started_at: float, valid_until: float | None) -> float | None:

@@ -220,6 +220,8 @@ def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) 
     Two kinds of steps are not warned of. A step with `ttl_seconds` says how long its answer holds. A step with an
     `operation_version` states what the network, processes and outside data answer.
     """
+    if not frame.asked and not fingerprint.unrepeatable:
+        return
     semantics, warned = definition.semantics, frame.engine.warned
     never = semantics.step_type is not StepType.DETERMINISTIC or semantics.force_reexecution
     if never or semantics.ttl_seconds is not None:

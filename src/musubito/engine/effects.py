@@ -23,10 +23,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from musubito.code.fingerprint import Fingerprint
 from musubito.engine import maintenance, process_identity
 from musubito.engine.call import CallProtocol, CallSteps, StartedExecution, error_text
 from musubito.engine.files.dependencies import without_files
-from musubito.engine.requests import CheckDependency, Join, Raised, RunQuery, Sleep, Write
+from musubito.engine.requests import CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
 from musubito.errors import ChangedInput, EffectOutcomeUnknown, StoreError
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
@@ -134,7 +135,8 @@ class EffectCall(CallProtocol):
                 continue
             if known is None:
                 return begun
-            return (yield from self._succeeded(begun, known.value, self.engine.now(), 0.0))
+            now: Returned[Fingerprint] | Raised = yield CheckDependency(self.call.current)
+            return (yield from self._succeeded(begun, known.value, self.engine.now(), 0.0, now))
 
     def _intent(self, row: EffectRow | None) -> CallSteps[StartedExecution | None]:
         """Write the intent durably before anything runs; return None if another call was faster."""

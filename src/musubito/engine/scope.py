@@ -205,6 +205,8 @@ class Frame:
 
     def used(self) -> list[Used]:
         """Return the tokens that the body has used so far, by model."""
+        if not self.tokens and not self.inside:
+            return []
         models = dict.fromkeys((*self.tokens, *self.inside))
         return [_used(model, self.tokens.get(model, NOTHING), self.inside.get(model, NOTHING)) for model in models]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from musubito.model import MusubitoResult
 
-__all__ = ["InputDigest", "argument_digests", "content_digest", "digest_input"]
+__all__ = ["InputDigest", "argument_digests", "content_digest", "digest_input", "is_unchangeable"]
 
 REMEDY_OF_METHODS = (
     "The object of a method is an argument: make its class a dataclass or a pydantic model, give it a "
@@ -40,6 +40,9 @@ _NO_TEXTS: Mapping[bytes, str] = MappingProxyType({})
 """Stands for no long texts."""
 _MOSTLY_PLAIN = frozenset((str, int, float, bool, type(None), list, dict))
 """Types of arguments for which ormsgpack alone is tried."""
+
+_UNCHANGEABLE = frozenset((str, int, float, bool, type(None), bytes))
+"""Types of arguments that nobody can change in place."""
 
 
 class InputDigest(NamedTuple):
@@ -82,9 +85,14 @@ def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest
 def argument_digests(arguments: Mapping[str, object]) -> dict[str, bytes]:
     """Return a short digest of each argument, by which to tell the one that changed."""
     return {
-        name: sha256(IDENTITY_FORMAT + IdentityPacker().pack(_shorten(value))).digest()[:_SHORT_DIGEST]
+        name: sha256(IDENTITY_FORMAT + _packed_alone(value)).digest()[:_SHORT_DIGEST]
         for name, value in arguments.items()
     }
+
+
+def is_unchangeable(arguments: Mapping[str, object]) -> bool:
+    """Return whether no argument can change in place."""
+    return _UNCHANGEABLE.issuperset(map(type, arguments.values()))
 
 
 def content_digest(payload: bytes | bytearray) -> bytes:
@@ -103,6 +111,16 @@ def _digest_with_care(operation: str, arguments: Mapping[str, object]) -> InputD
     digest = sha256(IDENTITY_FORMAT + packed).digest()
     texts = {bytes(short): arguments[name] for name, short in shortened.items() if type(short) is TextDigest}
     return InputDigest(digest, packer.results, packer.classes, packed, cast("Mapping[bytes, str]", texts))
+
+
+def _packed_alone(value: object) -> bytes:
+    """Return the bytes of one argument."""
+    if type(value) is int:
+        try:
+            return packb(value, None, SORTED)
+        except TypeError:
+            pass  # it is too large for ormsgpack
+    return IdentityPacker().pack(_shorten(value))
 
 
 def _shorten(value: object) -> object:

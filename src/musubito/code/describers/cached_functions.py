@@ -31,7 +31,8 @@ def know(cached: _lru_cache_wrapper[Any]) -> None:
 
 def cached_functions() -> Iterator[tuple[_lru_cache_wrapper[Any], CodeType]]:
     """Yield each known function with the code that runs below it."""
-    return iter(list(_known.items()) if _known else ())
+    # Asked first: the dict of weak references is slow, and most programs know no such function.
+    return iter(list(_known.items()) if KNOWN_CODE else ())
 
 
 def code_below(function: Any) -> CodeType | None:

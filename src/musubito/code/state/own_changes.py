@@ -121,12 +121,12 @@ class ObservedRun:
             _open[self._number] = self
 
     def end(self) -> bool:
-        """Remember what this run has changed; return False if it has changed nothing.
+        """Remember what this run has changed; return False if it has certainly changed nothing.
 
         Ask for the fingerprint next: its walk takes what the run has left.
         """
         with _lock:
-            return _open.pop(self._number, None) is not None and self.settle()
+            return _open.pop(self._number, None) is None or self.settle()
 
     def settle(self) -> bool:
         """Remember what has changed so far and may be changed by this step's code; return False if nothing has."""

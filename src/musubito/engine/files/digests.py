@@ -66,6 +66,7 @@ PIECE: Final = 1 << 20
 """Bytes that are read at once."""
 SHORTEST_PLACE: Final = 2
 """Characters of the shortest working directory that is looked for in outputs. The root's path stands in any path."""
+_SEPARATOR: Final = os.fsencode(os.sep)
 COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
 """Endings of the files beside a database, some of which exist only while it is in use."""
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
@@ -223,6 +224,8 @@ def place_digest(here: str) -> bytes:
 
 def place_in(payload: bytes) -> ExternalRead | None:
     """Return a read of the working directory, if its path stands in an output."""
+    if _SEPARATOR not in payload:
+        return None  # nor does the path: most outputs need no look at it
     try:
         here = getcwd()
     except OSError:

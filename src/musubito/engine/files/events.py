@@ -24,6 +24,7 @@ from types import CodeType
 from typing import Any, Final, TypeAlias
 
 from musubito.code.describers.cached_functions import KNOWN_CODE
+from musubito.code.ownership import home_of
 from musubito.code.world import audit_hook
 from musubito.engine.files.attribution import BODIES, Reader, Site, code_of, reader_of
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
@@ -53,6 +54,7 @@ class BodyFiles:
     """The files and folders that one body has read and written so far."""
 
     __slots__ = (
+        "_function",
         "_left_in",
         "_touched",
         "base",
@@ -61,15 +63,14 @@ class BodyFiles:
         "hits",
         "lost",
         "made",
-        "module",
         "seen",
         "sites",
         "thread",
         "written",
     )
 
-    def __init__(self, module: str) -> None:
-        self.module = module
+    def __init__(self, function: Any) -> None:
+        self._function = function
         self.began = time.time_ns()
         self.thread = threading.get_ident()
         """The thread where the body began."""
@@ -89,6 +90,11 @@ class BodyFiles:
         self._touched: dict[str, Signature | None] = {}
         self._left_in: dict[int, Files] = {}
         """The reads that may lie in the state that the body has left so far, by identity."""
+
+    @property
+    def module(self) -> str:
+        """The module of the step's function."""
+        return home_of(self._function)
 
     # -- events --------------------------------------------------------------------------------------------------------
     def opened_beside(self, name: Any, _mode: Any, flags: Any) -> None:
@@ -238,12 +244,12 @@ def _empties(flags: int) -> bool:
 _OPEN: Final[set[BodyFiles]] = set()
 
 
-def begin(module: str) -> BodyFiles:
-    """Begin to note the files of a body of a step of this module."""
+def begin(function: Any) -> BodyFiles:
+    """Begin to note the files of a body of a step, which this function is."""
     listen()
     if not _STARTED.is_set():
         _STARTED.set()
-    files = BodyFiles(module)
+    files = BodyFiles(function)
     _OPEN.add(files)
     return files
 

@@ -33,6 +33,9 @@ class SqlSession(Protocol):
     def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
         """Run a named query that returns no rows, once for each item of `parameters`."""
 
+    def may_show(self, key: bytes) -> bool:
+        """Return whether the table of leases may hold this key. False only where claims are no rows."""
+
 
 class IdCache:
     """The integers that stand for names and fingerprints in the tables."""

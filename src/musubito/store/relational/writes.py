@@ -6,7 +6,8 @@ The rules of the data stand here once, as plain sequences of queries inside the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, assert_never
 
 from musubito.causes import Cause
@@ -56,6 +57,8 @@ __all__ = ["by_hand", "is_inline", "perform", "size_of", "tokens_of"]
 
 INLINE: Final = 1000
 """Bytes up to which a payload lies in its execution's row: a page of its own costs a call that runs some 10 us."""
+# A plain integer: an operator of an IntFlag costs a microsecond.
+EFFECT: Final = int(ExecutionFlags.EFFECT)
 LOOKED_BACK: Final = 2000
 """Items by which a list may have grown and still share its beginning with the shorter list."""
 
@@ -113,7 +116,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         place = change.place
     node = _stored_node(db, numbers, place, node_rows)
     # An effect stays done, whatever became of the steps inside it.
-    effect = change.holds & ExecutionFlags.EFFECT
+    effect = change.holds & EFFECT
     invalid = by_hand is not None or (
         not effect
         and (
@@ -354,8 +357,18 @@ def _node_columns(db: SqlSession, numbers: IdCache, place: NodeSpec) -> dict[str
         "input_hash": place.input_hash,
         "step_type": place.step_type,
         "sample": place.sample,
-        "arguments": json.dumps({name: digest.hex() for name, digest in place.arguments.items()}),
+        "arguments": _as_json(place.arguments),
     }
+
+
+_quoted: Final = lru_cache(maxsize=4096)(json.dumps)
+"""Writes the name of an argument as JSON; the same few names come at each call."""
+
+
+def _as_json(arguments: Mapping[str, bytes]) -> str:
+    """Return the digests of arguments as `json.dumps` writes them, in less than half its time."""
+    pairs = [f'{_quoted(name)}: "{digest.hex()}"' for name, digest in arguments.items()]
+    return f"{{{', '.join(pairs)}}}"
 
 
 def _add_edges(db: SqlSession, child: int, place: NodeSpec) -> None:
@@ -476,7 +489,7 @@ def _answer_at(db: SqlSession, place: NodeSpec, node: _Node, execution: int, art
 
 def _end(db: SqlSession, numbers: IdCache, change: Commit | CommitFailure, execution: int) -> None:
     """End the lease of an execution, and its attempt at an effect."""
-    if change.lease is not None:
+    if change.lease is not None and db.may_show(change.lease[0]):
         db.rows("release", {"key": change.lease[0], "owner": change.lease[1]})
     effect = change.effect
     if effect is not None:

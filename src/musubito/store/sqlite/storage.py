@@ -6,9 +6,9 @@ writes. The page cache of another connection is emptied by every commit. While t
 connection. So a read never waits for a writer, and never sees half a transaction. For the moment of a fork, both
 connections are closed; parent and child open their own.
 
-Each connection keeps the newest rows that it has found. A kept row is returned again while `PRAGMA data_version` says
-that no other connection has committed. A commit of the connection itself drops its rows. A kept row costs a tenth of
-the query.
+Each connection keeps the newest rows that it has found. A kept row is returned again while no other connection has
+committed. The header of the log's index tells that (`store.wal_index`), or `PRAGMA data_version` where the index cannot
+be mapped. A commit of the connection itself drops its rows. A kept row costs a tenth of the query.
 
 A result that is being computed is claimed by a locked byte in a file beside the database
 (`store.sqlite.byte_range_locks`). Where the system has no such locks, a row of the table of leases claims it.
@@ -27,8 +27,9 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
+from mmap import mmap
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -55,12 +56,13 @@ from musubito.store.corruption import STUMBLES, first_damage
 from musubito.store.protocol import NamedQuery
 from musubito.store.queries import CodeOf, CurrentMoment, KeyCheckOf, LeaseOwnerOf, PayloadOf, Query, ReadsOf
 from musubito.store.relational import writes
-from musubito.store.relational.leases import moment_unless_newer
+from musubito.store.relational.leases import leases_of, moment_unless_newer
 from musubito.store.relational.named_queries import QUERIES, READING, schema_steps
 from musubito.store.relational.reads import answer, newest
 from musubito.store.relational.sql_session import IdCache
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
+from musubito.store.wal_index import HEADER, commits_between, index_of
 
 __all__ = ["Condition", "SQLiteStorage"]
 
@@ -72,13 +74,15 @@ IN_MEMORY: Final = ":memory:"
 ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
 SMALLEST: Final = 512
 """Bytes of the smallest page."""
-KEPT_ROWS: Final = 256
-"""Rows that a connection keeps at most."""
+KEPT_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of the rows that a connection keeps at most."""
+ROW_BYTES: Final = 1200
+"""Bytes that a kept row takes in memory besides its payload."""
 PAUSE: Final = 0.02
 """Seconds for which others may write between the steps of a long change."""
 BULK: Final = 1000
 """Rows that one statement adds at most."""
-KEPT_BYTES: Final = 65_536
+LARGEST_KEPT: Final = 65_536
 """Bytes of the largest payload that is kept with its row."""
 STEPS: Final = schema_steps("sqlite")
 Perform = Callable[[], list[Any]]
@@ -88,8 +92,13 @@ _RELEASES: Final = {Release}
 _LASTING: Final = {BeginEffect, Commit, CommitFailure, Invalidate}
 _ERASING: Final = {Forget, Prune, CleanUp}
 _ENDING: Final = (Commit, CommitFailure, Release)
+_SHOWING: Final = (BeginEffect, Renew)
+"""Changes that write a lease as a row, even where claims are locks."""
 _UNSEEN: Final = (Ledger, Renew)
 """Changes that no `newest` shows."""
+_RECORDS: Final = (Commit, CommitFailure)
+_STANDING: Final = (Ledger, Release, Renew)
+"""Changes after which the present moment is what it was."""
 UNNAMED: Final = LeaseOwner(b"", "", 0, "", float("inf"))
 """The unnamed owner of a lock. The kernel frees the lock when the owner's process ends."""
 READER: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -65536")
@@ -137,6 +146,10 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
+def _bytes_of(found: Candidate) -> int:
+    return ROW_BYTES + len(found.payload or b"")
+
+
 class _Connection:
     """A connection, the lock that guards it, and named queries on it."""
 
@@ -145,7 +158,18 @@ class _Connection:
         self._path, self._busy_timeout, self._pragmas = path, busy_timeout, pragmas
         self.kept: dict[CallKeys, Candidate] = {}
         """The newest rows that the connection found, valid until another connection commits."""
-        self.kept_version: list[Any] = []
+        self._room = KEPT_BYTES
+        """Bytes that rows to be kept may still take."""
+        self.kept_version: Any = None
+        """What tells that nobody else has committed since the kept rows were found."""
+        self.absent: bytes | None = None
+        """The reuse key under which nothing was found last; valid as long as the kept rows are."""
+        self.moment: Moment | None = None
+        """The present moment, if it is known; valid until another connection commits."""
+        self.index: mmap | None = None
+        """The index of the write-ahead log, once it is known to be this database's (see `store.wal_index`)."""
+        self.shown: set[bytes] | None = None
+        """The keys of this store's leases that may be rows; None if any lease may be a row."""
         self._open()
 
     def _open(self) -> None:
@@ -161,8 +185,9 @@ class _Connection:
     def close_for_fork(self) -> None:
         """Close the connection until the next statement opens it again."""
         self.connection.close()
-        # A new connection counts the commits of others from the start.
-        self.kept.clear()
+        # A new connection counts the commits of others from the start, and may have another index.
+        self.drop()
+        self.index = None
         self.execute = self._wake
 
     def _wake(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sqlite3.Cursor:
@@ -185,13 +210,35 @@ class _Connection:
             self.execute("ROLLBACK")
         return left
 
+    def drop(self) -> None:
+        """Drop all that was found and may have changed."""
+        self.kept.clear()
+        self._room = KEPT_BYTES
+        self.absent = self.moment = None
+
+    def drop_if_changed(self) -> None:
+        """Drop all that was found, if another connection has committed since."""
+        index = self.index
+        version = self.data_version() if index is None else index[:HEADER]
+        if version != self.kept_version:
+            self.drop()
+            self.kept_version = version
+
+    def data_version(self) -> Any:
+        """Return a value that changes when another connection commits."""
+        return self.execute("PRAGMA data_version").fetchall()
+
     def keep(self, keys: CallKeys, found: Candidate | None) -> None:
         """Keep a row to return it again, if it is not too large."""
-        payload = None if found is None else found.payload
-        if found is None or (payload is not None and (type(payload) is not bytes or len(payload) > KEPT_BYTES)):
+        if found is None:
+            self.absent = keys.reuse
             return
-        if len(self.kept) >= KEPT_ROWS:
-            del self.kept[next(iter(self.kept))]
+        payload = found.payload
+        if payload is not None and (type(payload) is not bytes or len(payload) > LARGEST_KEPT):
+            return
+        self._room -= _bytes_of(found)
+        while self._room < 0:
+            self._room += _bytes_of(self.kept.pop(next(iter(self.kept))))
         self.kept[keys] = found
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -212,6 +259,9 @@ class _Connection:
 
     def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
         self.connection.executemany(QUERIES[query], parameters)
+
+    def may_show(self, key: bytes) -> bool:
+        return self.shown is None or key in self.shown
 
 
 class SQLiteStorage:
@@ -235,6 +285,8 @@ class SQLiteStorage:
         self.busy_timeout = busy_timeout
         self._closed = False
         self._damage: str | None = None
+        self._index: mmap | None
+        self._has_looked_for_index: bool
         with _OPENING:
             if self.in_memory:
                 self._make()
@@ -255,6 +307,7 @@ class SQLiteStorage:
         """Open a database in memory. It belongs to its one connection, which reads and writes."""
         self._reader = self._writer = _Connection(IN_MEMORY, self.busy_timeout, WRITER)
         self._locks: ByteLocks | None = None
+        self._index, self._has_looked_for_index = None, True
         self._writing: set[int] = set()
         self._read_numbers = self._numbers = IdCache()
         self._writer.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
@@ -265,6 +318,8 @@ class SQLiteStorage:
             self._reader = _Connection(self.db_path, self.busy_timeout, READER)
             self._writer = _Connection(self.db_path, self.busy_timeout, WRITER)
             self._locks = locks_beside(self.db_path)
+            self._writer.shown = None if self._locks is None else set()
+            self._index, self._has_looked_for_index = None, False
         except _REPORTED as error:
             raise self._fault(error) from error
         except OSError as error:
@@ -317,10 +372,7 @@ class SQLiteStorage:
             raise self._fault(error) from error
 
     def _newest(self, connection: _Connection, numbers: IdCache, keys: CallKeys, namespace: str) -> Candidate | None:
-        version = connection.execute("PRAGMA data_version").fetchall()
-        if version != connection.kept_version:
-            connection.kept.clear()
-            connection.kept_version = version
+        connection.drop_if_changed()
         found = connection.kept.get(keys)
         if found is None:
             number = numbers.namespaces.get(namespace) or numbers.known_namespace(connection, namespace)
@@ -409,9 +461,7 @@ class SQLiteStorage:
             if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
                 return self._in_steps(writer, changes[0])
             if locks is not None and kinds == _CLAIMS:
-                with self._reader.lock:
-                    self._take_back(self._reader)
-                    return [self._claim(self._reader, locks, change) for change in changes if isinstance(change, Claim)]
+                return [self._claim(locks, change, self._moment) for change in changes if isinstance(change, Claim)]
             self._writing.add(threading.get_ident())
             try:
                 with writer.lock:
@@ -476,7 +526,7 @@ class SQLiteStorage:
         """Roll back a transaction that an interrupt has left open, and drop the rows and ids kept in memory."""
         if connection.take_back() and connection is self._writer:
             self._numbers.forget()
-            connection.kept.clear()
+            connection.drop()
 
     def empty_log(self) -> bool:
         """Bring the whole log into the database and empty it. Return False if a reader was in the way."""
@@ -549,17 +599,17 @@ class SQLiteStorage:
         """Tell whether claims alone wait for no transaction, so that an event loop need not hand them to a thread."""
         return self._locks is not None
 
-    def _claim(self, connection: _Connection, locks: ByteLocks, claim: Claim) -> Moment | LeaseHeld | Superseded:
-        """Claim by a lock, without a transaction.
+    def _claim(
+        self, locks: ByteLocks, claim: Claim, look: Callable[[Claim], Moment | None]
+    ) -> Moment | LeaseHeld | Superseded:
+        """Claim by a lock, without a transaction. `look` is `moment_unless_newer` on one of the connections.
 
         Everything that the claim has to see is committed before the lock is released.
         """
         if not locks.take(claim.key, claim.holder.owner, claim.over):
-            if moment_unless_newer(connection, claim) is None:
-                return Superseded()
-            return LeaseHeld(UNNAMED)
+            return Superseded() if look(claim) is None else LeaseHeld(UNNAMED)
         try:
-            moment = moment_unless_newer(connection, claim)
+            moment = look(claim)
         except BaseException:
             locks.give_back(claim.key, claim.holder.owner)
             raise
@@ -568,21 +618,46 @@ class SQLiteStorage:
             return Superseded()
         return moment
 
+    def _moment(self, claim: Claim) -> Moment | None:
+        """Return `moment_unless_newer`, on the connection that need not wait.
+
+        Most claims follow a commit of this process. Then the writer knows the moment, and its page cache is warm.
+        """
+        writer, reader = self._writer, self._reader
+        if self._writing or writer.lock.locked():
+            with reader.lock:
+                self._take_back(reader)
+                return moment_unless_newer(reader, claim)
+        with writer.lock:
+            self._take_back(writer)
+            writer.drop_if_changed()
+            if writer.moment is None or writer.absent != claim.keys.reuse or claim.across:
+                moment = moment_unless_newer(writer, claim)
+                writer.moment = moment or writer.moment
+                return moment
+            return writer.moment
+
     def _perform(self, writer: _Connection, change: Change) -> Any:
         if self._locks is not None and type(change) is Claim:
-            return self._claim(writer, self._locks, change)
+            return self._claim(self._locks, change, partial(moment_unless_newer, writer))
+        if writer.shown is not None and isinstance(change, _SHOWING):
+            writer.shown.update(leases_of(change))
         return writes.perform(writer, self._numbers, change)
 
     def _transaction(self, writer: _Connection, changes: Sequence[Change], perform: Perform | None = None) -> list[Any]:
         try:
             if writer.begin("BEGIN IMMEDIATE"):
                 self._numbers.forget()
-                writer.kept.clear()
+                writer.drop()
+            before = self._header()
+            # Any other change may find all as it is, and write nothing.
+            writes = any(isinstance(change, _RECORDS) for change in changes)
+            version = None if writes or before is None else writer.data_version()
             answers = perform() if perform else [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
         except BaseException:
             self._numbers.forget()
-            writer.kept.clear()
+            writer.drop()
             if self._locks is not None:
                 for change in changes:
                     if type(change) is Claim:
@@ -591,9 +666,58 @@ class SQLiteStorage:
             if writer.connection.in_transaction:
                 writer.execute("ROLLBACK")
             raise
-        if not all(isinstance(change, _UNSEEN) for change in changes):
-            writer.kept.clear()
+        self._keep_what_holds(writer, changes, answers)
+        if before is not None:
+            self._has_committed(writer, before, version)
         return answers
+
+    def _header(self) -> bytes | None:
+        """Return the header of the log's index; None if the index cannot be mapped.
+
+        A transaction is open, so the index exists.
+        """
+        if not self._has_looked_for_index:
+            self._index, self._has_looked_for_index = index_of(self.db_path), True
+        return None if self._index is None else self._index[:HEADER]
+
+    def _has_committed(self, writer: _Connection, before: bytes, version: Any) -> None:
+        """Learn from the header before and after a commit whether the index is this database's, and who committed.
+
+        `version` is the data version before the commit; None if the commit has written something for certain.
+        """
+        after = self._header()
+        commits = 0 if after is None else commits_between(before, after)
+        try:
+            is_alone = version is None or version == writer.data_version()
+        except sqlite3.Error:
+            # The changes are committed, so nothing has failed. The next lookup finds everything anew.
+            is_alone = False
+        if commits == 1 and is_alone:
+            # Nobody else has committed between the two headers.
+            if writer.kept_version == before:
+                writer.kept_version = after
+            writer.index = self._reader.index = self._index
+        elif commits == 0 and version is None:
+            # The file was that of another database: its header would have changed.
+            self._index = writer.index = self._reader.index = None
+
+    def _keep_what_holds(self, writer: _Connection, changes: Sequence[Change], answers: Sequence[Any]) -> None:
+        """Drop what these changes, which are committed, may have changed of what the writer keeps."""
+        moment = writer.moment
+        for change, outcome in zip(changes, answers, strict=True):
+            if not isinstance(change, _UNSEEN):
+                writer.drop()
+            if isinstance(change, _RECORDS):
+                # Neither of them adds to the invalidations.
+                moment = moment and Moment(outcome.execution, moment.invalidations)
+            elif not isinstance(change, _STANDING):
+                moment = None
+            if writer.shown:
+                if isinstance(change, _SHOWING):
+                    writer.shown.update(leases_of(change))
+                elif isinstance(change, _ENDING) and change.lease is not None:
+                    writer.shown.discard(change.lease[0])
+        writer.moment = moment
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -605,6 +729,8 @@ class SQLiteStorage:
             for connection in (self._reader, self._writer):
                 with connection.lock:
                     connection.connection.close()
+                    # A closed store answers nothing, not even what was kept.
+                    connection.index = None
 
     def close_for_fork(self) -> None:
         """Close every file and keep all threads out of SQLite until `wake`. A database in memory stays open."""
@@ -612,6 +738,7 @@ class SQLiteStorage:
             connection.lock.acquire()
             if not self.in_memory:
                 connection.close_for_fork()
+                self._index, self._has_looked_for_index = None, False
 
     def reopen(self) -> None:
         """Let the threads use SQLite again."""

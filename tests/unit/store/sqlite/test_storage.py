@@ -109,7 +109,7 @@ def test_what_is_kept_is_dropped_for_a_fork(tmp_path, store):
 
 
 def test_what_is_kept_is_bounded(store, monkeypatch):
-    monkeypatch.setattr(storage, "KEPT_ROWS", 3)
+    monkeypatch.setattr(storage, "KEPT_BYTES", 3 * (storage.ROW_BYTES + 10))
     for n in range(10):
         ran(store, place("f", argument=str(n)), "x")
     for n in range(10):
