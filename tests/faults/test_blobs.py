@@ -210,7 +210,7 @@ def test_a_blob_that_is_damaged_is_made_again(path, how, step):
 
 
 KILLED = """
-from musubito.store import sqlite
+from musubito.store.sqlite import storage
 
 @musubito_step()
 def noise(n):

@@ -15,10 +15,10 @@ from tests.faults.children import finish, heard, kill, log_of, program, run_prog
 from tests.server import drop_database, new_store
 
 STORE = """
-from musubito.store import locks
+from musubito.store.sqlite import byte_range_locks
 
 if "WITHOUT_LOCKS" in os.environ:
-    locks.fcntl = None
+    byte_range_locks.fcntl = None
 HANG = os.environ["LOG"] + ".hang"
 
 
@@ -340,7 +340,7 @@ def test_an_effect_that_is_cut_off_where_it_waits_is_unknown(tmp_path, where, ho
 
 POINTS = """
 from musubito import StepConfiguration, StepType
-from musubito.store.protocol import Commit, Intent
+from musubito.store.changes import BeginEffect, Commit
 
 point = sys.argv[1]
 
@@ -358,7 +358,7 @@ class Dying:
         return getattr(self.store, name)
 
     def write(self, changes):
-        at = {Intent: "intent", Commit: "outcome"}.get(type(changes[0]))
+        at = {BeginEffect: "intent", Commit: "outcome"}.get(type(changes[0]))
         if point == f"before {at}":
             os.kill(os.getpid(), signal.SIGKILL)
         answers = self.store.write(changes)
@@ -419,10 +419,10 @@ def test_what_was_refused_for_certain_is_tried_again_under_another_key(tmp_path,
 
 LATE = """
 from musubito import StepConfiguration, StepType
-from musubito.engine import engine as engine_module, keeper
+from musubito.engine import engine as engine_module, maintenance
 
-keeper.LEASE_SECONDS = engine_module.LEASE_SECONDS = 1.0
-keeper.TICK = 0.1
+maintenance.LEASE_SECONDS = engine_module.LEASE_SECONDS = 1.0
+maintenance.TICK = 0.1
 POLICY = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, on_unknown=sys.argv[1])
 
 

@@ -189,8 +189,8 @@ def test_a_migration_that_fails_leaves_the_older_schema(tmp_path, monkeypatch):
 
 
 MIGRATION = """
-from musubito.store import sqlite
-from musubito.store.protocol import Began
+from musubito.store.sqlite import storage
+from musubito.store.queries import CurrentMoment
 
 @musubito_step(name="kept")
 def kept(n):
@@ -198,10 +198,10 @@ def kept(n):
     return n
 
 if len(sys.argv) > 2:
-    sqlite.STEPS[max(sqlite.STEPS) + 1] = (
+    storage.STEPS[max(storage.STEPS) + 1] = (
         "CREATE TABLE _added (a);\\n" + "INSERT INTO _added VALUES (zeroblob(100000));\\n" * 50
     )
-split = sqlite._statements
+split = storage._statements
 
 def statements(script):
     for i, statement in enumerate(split(script)):
@@ -209,7 +209,7 @@ def statements(script):
             os.kill(os.getpid(), signal.SIGKILL)
         yield statement
 
-sqlite._statements = statements
+storage._statements = statements
 storage = SQLiteStorage(DATABASE)
 with use_musubito_engine(MusubitoEngine(storage)) as engine:
     say(kept(7).value)
@@ -245,11 +245,11 @@ def test_a_migration_that_was_killed_half_way_starts_again(tmp_path, after):
 
 
 OPENING = """
-from musubito.store import sqlite
-from musubito.store.protocol import Began
+from musubito.store.sqlite import storage
+from musubito.store.queries import CurrentMoment
 
 if sys.argv[2] == "newer":
-    sqlite.STEPS[max(sqlite.STEPS) + 1] = "CREATE TABLE _added (a);\\nINSERT INTO _added VALUES (1);\\n"
+    storage.STEPS[max(storage.STEPS) + 1] = "CREATE TABLE _added (a);\\nINSERT INTO _added VALUES (1);\\n"
 
 
 @musubito_step()

@@ -148,7 +148,7 @@ async def abusy():
         assert (await awork(n)).value == n
 
 
-from musubito.store.protocol import Invalidate
+from musubito.store.changes import Invalidate
 
 threads = [threading.Thread(target=busy, args=(1000 * i,)) for i in range(3)]
 threads.append(threading.Thread(target=lambda: asyncio.run(abusy())))
@@ -367,7 +367,7 @@ def test_a_default_engine_that_is_just_being_opened_does_not_block_the_child(tmp
     path = program(
         tmp_path,
         """
-from musubito.engine import current
+from musubito.engine import engine_in_use
 
 warnings.simplefilter("ignore")
 os.environ["MUSUBITO_URL"] = f"sqlite:///{DATABASE}"
@@ -379,7 +379,7 @@ def one(n):
 
 
 opening, go_on = threading.Event(), threading.Event()
-real = current.MusubitoEngine.from_url
+real = engine_in_use.MusubitoEngine.from_url
 
 
 def slowly(url):
@@ -388,11 +388,11 @@ def slowly(url):
     return real(url)
 
 
-current.MusubitoEngine.from_url = slowly
+engine_in_use.MusubitoEngine.from_url = slowly
 thread = threading.Thread(target=one, args=(1,))
 thread.start()
 opening.wait()
-current.MusubitoEngine.from_url = real
+engine_in_use.MusubitoEngine.from_url = real
 threading.Timer(1, go_on.set).start()
 pid = os.fork()
 if pid == 0:

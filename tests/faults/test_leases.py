@@ -26,13 +26,13 @@ from musubito.store.changes import Commit, Release
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 
 EXPIRY = """
-from musubito.engine import engine as engine_module, maintenance as keeper
-from musubito.store import sqlite
+from musubito.engine import engine as engine_module, maintenance
+from musubito.store.sqlite import storage
 
 # As on a system without locks of bytes, with leases that are short.
-sqlite.locks_beside = lambda path: None
-keeper.LEASE_SECONDS = engine_module.LEASE_SECONDS = 2.5
-keeper.TICK = 0.1
+storage.locks_beside = lambda path: None
+maintenance.LEASE_SECONDS = engine_module.LEASE_SECONDS = 2.5
+maintenance.TICK = 0.1
 
 
 @musubito_step()
@@ -140,7 +140,7 @@ say((f if sys.argv[1] == "f" else g)(0).value)
 assert engine.faults == 0, engine.faults
 engine.close()
 """
-TABLE = "from musubito.store import sqlite\nsqlite.locks_beside = lambda path: None"
+TABLE = "from musubito.store.sqlite import storage\nsqlite.locks_beside = lambda path: None"
 
 
 @pytest.mark.parametrize("leases", ["", TABLE], ids=["locks", "leases"])

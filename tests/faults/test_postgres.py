@@ -763,11 +763,11 @@ def test_a_step_that_forks_goes_on_in_both(tmp_path, url):
 STOPPED = """
 import os, signal, sys
 from musubito.store.postgres import sessions
-from musubito.store import relational
+from musubito.store.relational import writes
 from musubito.store.postgres.storage import PostgreSQLStorage
 from musubito.testing.changes import commit, place
 
-perform, ask = relational.perform, sessions.Session.ask
+perform, ask = writes.perform, sessions.Session.ask
 
 def stop():
     print("stops", flush=True)
@@ -788,7 +788,7 @@ def asks(session, query, parameters):
 
 sessions.PATIENCE, sessions.WHOLE = 1.0, 2.0
 if sys.argv[2] == "written":
-    relational.perform = performs
+    writes.perform = performs
 else:
     sessions.Session.ask = asks
 PostgreSQLStorage(sys.argv[1]).write([commit(place("a"), "x")])

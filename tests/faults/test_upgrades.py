@@ -134,11 +134,11 @@ def test_the_command_reads_it(tmp_path, schema):
 
 
 MIGRATES = """
-from musubito.store import sqlite
+from musubito.store.sqlite import storage
 
-steps, migrate = sqlite._statements, sqlite._migrate
+steps, migrate = storage._statements, storage._migrate
 target, at = map(int, sys.argv[1:])
-kept = {id(script): step for step, script in sqlite.STEPS.items()}
+kept = {id(script): step for step, script in storage.STEPS.items()}
 
 
 def statements(script):
@@ -158,7 +158,7 @@ def with_a_small_cache(path, connection):
     migrate(path, connection)
 
 
-sqlite._statements, sqlite._migrate = statements, with_a_small_cache
+storage._statements, storage._migrate = statements, with_a_small_cache
 SQLiteStorage(DATABASE).close()
 say("open")
 """
@@ -202,10 +202,10 @@ def test_a_migration_that_is_killed_at_any_statement_begins_again_and_ends(tmp_p
 
 
 AT_ONCE = """
-from musubito.store import sqlite
+from musubito.store.sqlite import storage
 
-statements = sqlite._statements
-kept = {id(script): step for step, script in sqlite.STEPS.items()}
+statements = storage._statements
+kept = {id(script): step for step, script in storage.STEPS.items()}
 
 
 def counted(script):
@@ -213,7 +213,7 @@ def counted(script):
     return statements(script)
 
 
-sqlite._statements = counted
+storage._statements = counted
 say("up")
 while not os.path.exists(f"{DATABASE}.go"):
     time.sleep(0.001)
