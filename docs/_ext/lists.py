@@ -11,8 +11,6 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from musubito import ReplayReason
-from musubito.causes import Cause
-from musubito.cli.formatting import reason as shown
 
 __all__ = ["LISTS", "causes", "list_of", "reasons"]
 
@@ -31,14 +29,14 @@ def _text(sentence: str) -> str:
 
 
 def reasons() -> list[str]:
-    """Return the table of all reasons, with the sentence and the word of the command."""
-    rows = ([f"`{each.value}`", shown(each.value), _text(each.says)] for each in ReplayReason)
+    """Return the table of the reasons of calls, with the sentence and the word of the command."""
+    rows = ([f"`{each.value}`", each.word, _text(each.sentence)] for each in ReplayReason if not each.is_cause)
     return _table(["code", "in tables", "sentence"], rows)
 
 
 def causes() -> list[str]:
-    """Return the table of all causes why a result is never replayed, with their remedies."""
-    rows = ([f"`{each.code}`", _text(each.sentence), _text(each.remedy)] for each in Cause)
+    """Return the table of the reasons why a result is never replayed, with their remedies."""
+    rows = ([f"`{each.value}`", _text(each.sentence), _text(each.remedy)] for each in ReplayReason if each.is_cause)
     return _table(["code", "it ran, and", "what to do"], rows)
 
 

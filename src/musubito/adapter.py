@@ -28,7 +28,7 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
-from musubito.causes import Cause
+from musubito.causes import ReplayReason
 from musubito.code.describers.object_policies import Shown, register_display, register_policy, register_source
 from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.syntax.source import register_source_text
@@ -68,7 +68,6 @@ __all__ = [
     "AmbientContext",
     "Call",
     "CallProtocol",
-    "Cause",
     "DryRun",
     "EffectDryRun",
     "Fingerprint",
@@ -76,6 +75,7 @@ __all__ = [
     "Mode",
     "Operation",
     "ReadOnlyEngine",
+    "ReplayReason",
     "Run",
     "SampleRef",
     "Scope",

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from types import CoroutineType
-from typing import Any, Final, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
+
+from musubito.causes import ReplayReason
 
 __all__ = [
     "UNSTORABLE",
@@ -62,56 +64,6 @@ class NodeStatus(Enum):
     """The result was invalidated, or a result of a step that it called."""
     EXTERNAL = "EXTERNAL"
     """An external effect took place."""
-
-
-class ReplayReason(Enum):
-    """The reason why a call was replayed (the three hits) or ran (all others)."""
-
-    EXACT_HIT = "exact hit"
-    EARLY_CUTOFF_HIT = "early cutoff hit"
-    CROSS_PARENT_HIT = "cross parent hit"
-    NODE_NOT_FOUND = "node not found"
-    CODE_CHANGED = "code changed"
-    INPUT_CHANGED = "input changed"
-    UPSTREAM_CHANGED = "upstream changed"
-    NODE_FAILED = "node failed"
-    NODE_INVALID = "node invalid"
-    NODE_RUNNING = "node running"
-    FORCE_REEXECUTION = "force reexecution"
-    TTL_EXPIRED = "ttl expired"
-    READ_CHANGED = "read changed"
-    ARTIFACT_MISSING = "artifact missing"
-    ARTIFACT_CORRUPT = "artifact corrupt"
-    ARTIFACT_UNREADABLE = "artifact unreadable"
-    DEPENDENCY_EXPIRED = "dependency expired"
-    NOT_REPLAYABLE = "not replayable"
-
-    @property
-    def says(self) -> str:
-        """Return the reason as a sentence without a subject of its own: "its code changed"."""
-        return _SAYS[self]
-
-
-_SAYS: Final = {
-    ReplayReason.EXACT_HIT: "the same was stored",
-    ReplayReason.EARLY_CUTOFF_HIT: "what it consumes came out equal",
-    ReplayReason.CROSS_PARENT_HIT: "its code and its input are the same",
-    ReplayReason.NODE_NOT_FOUND: "no result was stored for it",
-    ReplayReason.CODE_CHANGED: "its code changed",
-    ReplayReason.INPUT_CHANGED: "its input changed",
-    ReplayReason.UPSTREAM_CHANGED: "what it consumed changed",
-    ReplayReason.NODE_FAILED: "the last attempt had failed",
-    ReplayReason.NODE_INVALID: "the stored result had been invalidated",
-    ReplayReason.NODE_RUNNING: "it is running elsewhere",
-    ReplayReason.FORCE_REEXECUTION: "it was told to run whatever is stored",
-    ReplayReason.TTL_EXPIRED: "the stored result was too old",
-    ReplayReason.READ_CHANGED: "what it reads changed",
-    ReplayReason.ARTIFACT_MISSING: "the stored result was gone",
-    ReplayReason.ARTIFACT_CORRUPT: "the stored result was damaged",
-    ReplayReason.ARTIFACT_UNREADABLE: "the stored result could not be read",
-    ReplayReason.DEPENDENCY_EXPIRED: "something that it was built on was too old",
-    ReplayReason.NOT_REPLAYABLE: "the stored result may not be replayed",
-}
 
 
 @dataclass(frozen=True, slots=True)

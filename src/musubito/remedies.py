@@ -6,34 +6,32 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from musubito.causes import ReplayReason
+
 __all__ = ["remedy_of"]
 
 CONFIG: Final = re.compile(r"\$\.(?:configurable|metadata)\.(.+)")
 CONTEXT: Final = "$.context"
-TTL: Final = "Say a higher ttl_seconds=... if it may be older."
-SAMPLE: Final = 'Equal calls of one run are samples. If one serves them all, say step_type="deterministic".'
 
 
-def remedy_of(reason: str, parts: Sequence[str]) -> str:
-    """Return the remedy for a reason of a call ("input changed"); "" if nothing can or need be done.
+def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> str:
+    """Return the remedy for the reason of a call; "" if nothing can or need be done.
 
-    `parts` holds what differs: paths in the input, files, or names of other reads.
+    `parts` holds what differs: paths in the input, files, or names of other reads. `varies` tells that the one part
+    differs in each of several calls, and that all the rest of their inputs is equal.
     """
-    if reason in ("ttl expired", "dependency expired"):
-        return TTL
-    if reason == "another sample":
-        return SAMPLE
-    if not parts:
-        return ""
+    changed = (ReplayReason.INPUT_CHANGED, ReplayReason.READ_CHANGED)
+    if reason not in changed or not parts:
+        return reason.remedy
     first = parts[0]
-    if reason == "read changed" and not first.startswith("$."):
+    if reason is ReplayReason.READ_CHANGED and not first.startswith("$."):
         return f'If it decides nothing, say ignore_files=("{first}",).'
-    if reason not in ("input changed", "read changed"):
-        return ""
     keys = [found[1] for each in parts if (found := CONFIG.fullmatch(each))]
     if keys:
         listed = ", ".join(f'"{key}"' for key in keys)
         return f"If it decides nothing, say ignore_config=({listed},) in musubito_graph."
     if first.startswith(CONTEXT):
         return "If it decides nothing, leave it out of the context."
-    return "" if reason == "read changed" else "If it decides nothing, name what counts in inputs=(...)."
+    if varies and reason is ReplayReason.INPUT_CHANGED:
+        return f"{first} differs in each call: if it decides nothing, name what counts in inputs=(...)."
+    return ""

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 
-from musubito.adapter import SCOPE, Cause, Fingerprint, not_replayable, note_read, warn
+from musubito.adapter import SCOPE, Fingerprint, ReplayReason, not_replayable, note_read, warn
 from musubito.code.fingerprint import told_apart
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
@@ -117,7 +117,7 @@ class NodeAmbient:
             if first in mine and all(
                 each in mine or any(each in _words(met) for met in self._met.values()) for each in inner
             ):
-                return Cause.CONTEXT_NOT_IDENTIFIED.of(f"{name}, a {kind}")
+                return ReplayReason.CONTEXT_NOT_IDENTIFIED.of(f"{name}, a {kind}")
         return None
 
     def _parts(
@@ -262,7 +262,7 @@ def given_whole() -> Iterator[None]:
     note_read(GIVEN, "", before)
     yield
     if before is None or around.given() != before:
-        not_replayable(Cause.RUNNABLE_CHANGED_INPUT.of())
+        not_replayable(ReplayReason.RUNNABLE_CHANGED_INPUT.of())
 
 
 class _Everything:

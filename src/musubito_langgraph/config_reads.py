@@ -59,7 +59,7 @@ from uuid import UUID
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
-from musubito.adapter import Cause, Fingerprint, not_replayable
+from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito.code.syntax.source import source_of
 from musubito_langgraph._compat import READ, Pregel, nothing, runtime_in, with_read
 from musubito_langgraph.settings import KEY, VOLATILE
@@ -375,7 +375,7 @@ def observe_state(conf: dict[str, Any], note: Callable[[str], None]) -> None:
         if _handed_on():
             return
         if is_own:
-            not_replayable(Cause.STATE_READ_BACK.of())
+            not_replayable(ReplayReason.STATE_READ_BACK.of())
         for key in keys:
             note(f"state.{key}")
 

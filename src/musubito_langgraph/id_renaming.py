@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from musubito.adapter import Cause
+from musubito.adapter import ReplayReason
 from musubito_langgraph.message_ids.id_map import _FREE, IdMap, IdSensitivity
 from musubito_langgraph.message_ids.output_search import _SearchOutput
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES, IdPlaceholder, New, NotRepeatable, RenamedOutput
@@ -84,13 +84,13 @@ def pack(
         if told is not None:
             told(search.says)
         if naming.search is None:
-            raise NotRepeatable(Cause.NESTED_TOO_DEEPLY.of("input"))
+            raise NotRepeatable(ReplayReason.NESTED_TOO_DEEPLY.of("input"))
         names, new = _names(search, naming, read)
         if not names and not search.stands and not naming.reported:
             return outputs
         made = _Store(naming, names).part(outputs)
     except RecursionError:
-        raise NotRepeatable(Cause.NESTED_TOO_DEEPLY.of("output")) from None
+        raise NotRepeatable(ReplayReason.NESTED_TOO_DEEPLY.of("output")) from None
     return outputs if made is outputs else RenamedOutput(made, len(naming.ids), new)
 
 
@@ -99,22 +99,22 @@ def _names(search: _Search, naming: IdMap, read: Sequence[object]) -> tuple[dict
     found = Haystack(texts_in(list(read), _nothing)) if read else None
     for form in naming.forms.values():
         if found is not None and found.mentions(form):
-            raise NotRepeatable(Cause.READ_ID_OF_INPUT.of(form.core))
+            raise NotRepeatable(ReplayReason.READ_ID_OF_INPUT.of(form.core))
     # Ids by which only the server knows parts of the answer are kept, because the server knows no other ids.
     new = {i: form for i, form in search.forms.items() if i not in naming.ids and search.is_minted(i)}
     data = naming.data(new.values())
     new = {i: form for i, form in new.items() if form.core not in data and not (found and found.mentions(form))}
     for i, form in new.items():
         if form.core in naming.forms:
-            raise NotRepeatable(Cause.ID_OF_ANOTHER.of(i))
+            raise NotRepeatable(ReplayReason.ID_OF_ANOTHER.of(i))
         if i in search.roles["removal"]:
-            raise NotRepeatable(Cause.REMOVES_UNKNOWN.of(i))
+            raise NotRepeatable(ReplayReason.REMOVES_UNKNOWN.of(i))
         if i in search.roles["hidden"] and i not in search.roles["shown"]:
-            raise NotRepeatable(Cause.HIDES_UNKNOWN.of(i))
+            raise NotRepeatable(ReplayReason.HIDES_UNKNOWN.of(i))
         if i in search.roles["answer"] and i not in search.roles["call"]:
-            raise NotRepeatable(Cause.ANSWERS_UNKNOWN.of(i))
+            raise NotRepeatable(ReplayReason.ANSWERS_UNKNOWN.of(i))
         if naming.code.makes and form.beginning not in _MADE_ELSEWHERE:
-            raise NotRepeatable(Cause.ID_MADE.of(i))
+            raise NotRepeatable(ReplayReason.ID_MADE.of(i))
     names = dict(naming.ids)
     cores: dict[str, int] = {}
     forms: list[New] = []
@@ -127,10 +127,10 @@ def _names(search: _Search, naming: IdMap, read: Sequence[object]) -> tuple[dict
     haystack = search.haystack(names, kept) if names or naming.reported else None
     for form in (*naming.forms.values(), *new.values()):
         if haystack is not None and haystack.hints_at(form):
-            raise NotRepeatable(Cause.ID_IN_TEXT.of(form.core))
+            raise NotRepeatable(ReplayReason.ID_IN_TEXT.of(form.core))
     for (_, field), reported in naming.reported.items():
         if haystack is not None and haystack.tells(field, reported):
-            raise NotRepeatable(Cause.REPORT_TOLD.of(field))
+            raise NotRepeatable(ReplayReason.REPORT_TOLD.of(field))
     return names, forms
 
 

@@ -30,10 +30,10 @@ from musubito.adapter import (
     SCOPE,
     Call,
     CallProtocol,
-    Cause,
     Fingerprint,
     Mode,
     Operation,
+    ReplayReason,
     Run,
     Scope,
     SiblingOrder,
@@ -285,7 +285,7 @@ class NodeCall:
         code = self._code = operation.fingerprint()
         error = self._unidentified
         if error is not None:
-            why_not = Cause.INPUT_NOT_IDENTIFIED.of(without_identity(error))
+            why_not = ReplayReason.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
         arguments, self._naming = self._arguments(code)
         turn = self._place.turn and self._place.turn(lambda value: self._counted(value, code))
@@ -294,7 +294,7 @@ class NodeCall:
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
         anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
-        return forced(call) if anew else call
+        return forced(call, ReplayReason.RELEASED_BY_ANSWER) if anew else call
 
     def _arguments(self, code: Fingerprint) -> tuple[Any, IdMap]:
         return self._renamed({**self._given_to_it(), "input": self._counted(self._value, code)}, code)
@@ -372,7 +372,7 @@ class NodeCall:
             _WARNED.add(where)
             warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
         if is_lost:
-            not_replayable(Cause.NOT_IDENTIFIED_INSIDE.of(self.step.operation.name))
+            not_replayable(ReplayReason.NOT_IDENTIFIED_INSIDE.of(self.step.operation.name))
             return False
         self._unidentified = error
         return True
@@ -444,12 +444,14 @@ class NodeCall:
         failed = failed_tools(chunks)
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
         if failed:
-            not_replayable(Cause.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values())))
+            not_replayable(
+                ReplayReason.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values()))
+            )
             if self.step.is_effect:
                 raise ToolFailed(*(message.text for message in failed.values()))
         changed = self._changed_in_place()
         if changed is not None:
-            not_replayable(Cause.CHANGED_IN_PLACE.of(changed))
+            not_replayable(ReplayReason.CHANGED_IN_PLACE.of(changed))
             return None
         if not events.told_of_usage:
             # No model was seen to be asked, so the usage counts that the messages report.
@@ -458,7 +460,7 @@ class NodeCall:
             return None
         held = held_messages(self._code) if self._code is not None else ()
         if held and any(id(message) in held for message in messages_in(chunks)):
-            not_replayable(Cause.GIVES_HELD_MESSAGE.of())
+            not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         around, code = self._scope.ambient, self._code
         told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None
         try:
@@ -575,7 +577,7 @@ def within(config: RunnableConfig) -> Iterator[None]:
 
 
 def without_identity(error: InputError) -> str:
-    """Return the part of an input that has no identity, as a part of a `Cause`."""
+    """Return the part of an input that has no identity, as a part of a `ReplayReason`."""
     return f"{error.argument}{error.path[1:]}, {error.problem.partition(' (')[0]}"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import RunnableConfig
 
-from musubito.adapter import Cause, Fingerprint, not_replayable
+from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import standing_in
 from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, counted_keys
@@ -145,7 +145,7 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
         if getattr(told, name) is was:
             changes[name] = now
         else:
-            not_replayable(Cause.TOOL_GIVEN_ANOTHER.of(name))
+            not_replayable(ReplayReason.TOOL_GIVEN_ANOTHER.of(name))
     return replace(request, runtime=replace(told, **changes))
 
 

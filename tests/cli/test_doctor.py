@@ -109,7 +109,7 @@ def test_prune_clears_what_a_dead_process_held(musubito: Musubito, world: World)
     assert ("dead" in left, "alive" in left, "effect" in left) == (False, True, False)
     # It tells that nobody knows what became of the effect.
     effects = findings(musubito, world.path)["effects"]
-    assert f"load effect {(b'3' * 5).hex()} (" in effects and "That settles their leases, too." in effects
+    assert f"load effect {(b'3' * 5).hex()} (" in effects and "That settles its lease, too." in effects
 
 
 SENDING = """

@@ -13,9 +13,10 @@ TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(
 ROWS = dict(re.findall(r"^\| `([\w ]+)` \| (.+) \|$", TEXT, re.MULTILINE))
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = {
-    **{name: name for name in ("runs", "why", "lineage", "impact", "plan", "diff", "savings", "invalidate", "doctor")},
+    **{name: name for name in ("runs", "lineage", "impact", "plan", "diff", "savings", "invalidate", "doctor")},
     "show RUN": "show-run",
-    "show NODE": "show-node",
+    "show CALL": "show-node",
+    "why CALL": "why",
 }
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.cli.root import root
-from tests.cli.conftest import Musubito
+from tests.cli.conftest import Musubito, World
 
 
 @musubito_step(name="fetch")
@@ -69,12 +69,12 @@ def test_into_a_file(path, tmp_path):
     assert (said.exit_code, said.output) == (0, "")
     assert "flowchart TD" in (tmp_path / "run.mmd").read_text()
     said = ask(path, "last", "-o", str(tmp_path / "no folder" / "run.mmd"))
-    assert said.exit_code == 2 and "run.mmd" in said.output
+    assert said.exit_code == 2 and "no folder: make it first" in said.output
 
 
 def test_what_is_not_there(path):
     said = ask(path, "0123456789")
-    assert said.exit_code == 2 and "no node" in said.output
+    assert said.exit_code == 2 and "no run, call" in said.output
 
 
 def test_json_does_nothing_to_a_terminal(musubito: Musubito, tmp_path: Path) -> None:
@@ -84,3 +84,10 @@ def test_json_does_nothing_to_a_terminal(musubito: Musubito, tmp_path: Path) -> 
         told = musubito("--db", "m.db", "export", "last", "--format", how).stdout
         assert not {"\x9b", "\x7f", "\u202e"} & set(told)
         assert repr("\x9b31m")[1:-1] in str(json.loads(told))
+
+
+def test_a_folder_that_is_not_there_is_not_made(musubito: Musubito, world: World, tmp_path: Path) -> None:
+    done = musubito("--db", str(world.path), "export", "last", "-o", "gone/run.mmd")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "there is no folder gone: make it first" in done.stderr
+    assert not (tmp_path / "gone").exists()

@@ -182,18 +182,20 @@ def test_any_age_can_be_asked_for(musubito: Musubito, world: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("show", "01a"), "of an id it takes at least 4 digits"),
-        (("why", "last"), "give at least 4 digits of its id, see 'musubito show last'"),
-        (("lineage", "digest"), "see 'musubito show last'"),
+        (("show", "01a"), "'01a' is too short: an id takes at least 4 digits"),
+        (("why", "nightly"), "no run and no step is called 'nightly'. 'musubito runs' lists the runs."),
+        (("lineage", "first"), "first is a run: name one of its calls, as 'musubito show first' lists them"),
         (("diff", "x", "y"), "see 'musubito runs'"),
         (("saving",), "did you mean 'savings'?"),
-        (("show", "nightly"), "no run is called 'nightly'. 'musubito runs' lists them."),
-        (("export", "nightly"), "no run is called 'nightly'. 'musubito runs' lists them."),
-        (("export", "abcdef"), "no run and no node begins with abcdef. 'musubito runs' lists the runs"),
+        (("show", "nightly"), "no run and no step is called 'nightly'. 'musubito runs' lists the runs."),
+        (("export", "nightly"), "no run and no step is called 'nightly'. 'musubito runs' lists the runs."),
+        (("export", "abcdef"), "no run, call or effect in doubt begins with abcdef. 'musubito runs' lists the runs"),
         (("diff", "nightly", "last"), "no run is called 'nightly', see 'musubito runs'"),
         (("forget", "nightly"), "no operation, node or run is called 'nightly'; 'musubito runs' and"),
         (("forget", "loads"), "no operation, node or run is called 'loads'; did you mean load?"),
-        (("runs", "--db", "x"), "--db goes before the command"),
+        (("--no-inputs", "runs"), "runs takes no --no-inputs"),
+        (("runs", "--db", "y"), "--db is given twice"),
+        (("runs", "--url", "sqlite:///y"), "--db and --url both say where the store is"),
         (("impact", "nope"), "there is digest, load, rate, summarise"),
     ],
 )
@@ -241,3 +243,41 @@ def test_in_a_narrow_terminal_only_names_are_cut(musubito: Musubito, world: Worl
     # Blanks at the end of a row would go on below.
     table = narrow.partition("operation")[2] if arguments == ("stats",) else narrow
     assert [line for line in table.splitlines() if line.endswith("  ")] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--db", "DB", "--json", "runs"),
+        ("runs", "--json", "--db", "DB"),
+        ("--json", "runs", "--url", "sqlite:///DB"),
+        ("--url", "sqlite:///DB", "runs", "--json"),
+    ],
+)
+def test_common_options_stand_before_or_after_the_command(
+    musubito: Musubito, world: World, arguments: tuple[str, ...]
+) -> None:
+    said = musubito(*(each.replace("DB", str(world.path)) for each in arguments), MUSUBITO_URL="sqlite:///gone.db")
+    assert said.stdout == musubito("--db", str(world.path), "runs", "--json").stdout
+
+
+def test_no_inputs_stands_before_or_after_the_command(musubito: Musubito, world: World) -> None:
+    after = musubito("--db", str(world.path), "show", "first", "--no-inputs").stdout
+    assert musubito("--no-inputs", "--db", str(world.path), "show", "first").stdout == after
+    assert "who=me" not in after
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "completion"])
+def test_every_command_says_where_the_store_may_be(musubito: Musubito, command: str) -> None:
+    told = musubito(command, "--help").stdout
+    assert "--db PATH" in told and "--url URL" in told
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("command", [("runs",), ("show", "first"), ("stats",), ("impact", "load"), ("savings",)])
+def test_columns_are_two_blanks_apart(musubito: Musubito, world: World, command: tuple[str, ...], columns: int) -> None:
+    lines = musubito("--db", str(world.path), *command, columns=columns).stdout.splitlines()
+    for line in lines:
+        if "summarise" in line or "digest" in line:
+            assert re.search(r"\S  +\S", line), line
+            assert not re.search(r"(tok|ms) [a-z0-9]", line), line

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 
+from tests.cli import conftest
 from tests.cli.conftest import Musubito, World
 
 
@@ -16,9 +18,9 @@ def test_what_goes_stale(musubito: Musubito, world: World, columns: int) -> None
     titles, *rows, total, note = table.splitlines()
     assert result.exit_code == 0
     assert " ".join(headline.split()).startswith(
-        "If summarise changes, 5 nodes may have to run again: at most 2,657 tok and "
+        "If summarise changes, 5 results may have to run again: at most 2,657 tok and "
     )
-    assert titles.split() == ["operation", "nodes", "time", "cost"]
+    assert titles.split() == ["step", "results", "time", "cost"]
     assert [row.split()[:2] for row in rows] == [["summarise", "3"], ["digest", "2"]]
     assert total.split()[:2] == ["total", "5"]
     assert note == "No price is known of large, small."
@@ -43,3 +45,10 @@ def test_nothing_goes_stale(musubito: Musubito, world: World) -> None:
     with MusubitoEngine(SQLiteStorage(world.path)) as engine:
         engine.invalidate("digest")
     assert musubito("--db", str(world.path), "impact", "digest").stdout == "Nothing goes stale if digest changes.\n"
+
+
+def test_a_part_of_code_is_what_may_change(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "impact", f"{conftest.__name__}.PROMPT").stdout
+    assert re.search(r"^summarise  +2 ", told, re.MULTILINE)
+    assert re.search(r"^digest  +2 ", told, re.MULTILINE)
+    assert "load" not in told

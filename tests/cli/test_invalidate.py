@@ -30,7 +30,9 @@ def ran(path: Path) -> list[str]:
 
 def test_an_operation(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "invalidate", "load", "--yes").stdout
-    assert told == "load: 40 executions invalidated.\n2 executions that called them too.\n4 nodes below are stale.\n"
+    assert (
+        told == "load: 40 executions invalidated.\n2 executions that called them too.\n4 calls downstream are stale.\n"
+    )
     assert ran(world.path) == ["load", "load", "digest"]
 
 
@@ -42,7 +44,7 @@ def test_what_is_below_a_caller_is_stale_too(musubito: Musubito, tmp_path: Path)
     with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
         answer(answer(tools(1)))
     told = musubito("--db", str(path), "invalidate", "price", "--yes").stdout
-    assert told.splitlines()[1:] == ["1 execution that called them too.", "2 nodes below are stale."]
+    assert told.splitlines()[1:] == ["1 execution that called them too.", "2 calls downstream are stale."]
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         states = engine.storage._reader.execute("SELECT operation_name, status FROM nodes ORDER BY 1, 2").fetchall()
     assert states == [("answer", "STALE"), ("answer", "STALE"), ("price", "INVALID"), ("tools", "INVALID")]
@@ -101,7 +103,7 @@ def test_effects_may_take_place_again(musubito: Musubito, tmp_path: Path) -> Non
     with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
         send("you")
     assert (
-        "1 external effect may then take place again."
+        "1 external effect was done; it will take place again at the next call."
         in musubito("--db", "x.db", "invalidate", "send", given="n").stderr
     )
     assert json.loads(musubito("--db", "x.db", "invalidate", "send", "--json", given="y").stdout)["executions"] == 1
@@ -143,4 +145,15 @@ def test_what_ran_while_it_asked_counts(musubito: Musubito, monkeypatch: pytest.
 
     monkeypatch.setattr(click, "confirm", said)
     told = musubito("--db", str(world.path), "invalidate", "load").stdout
-    assert told == "load: 41 executions invalidated.\n2 executions that called them too.\n4 nodes below are stale.\n"
+    assert (
+        told == "load: 41 executions invalidated.\n2 executions that called them too.\n4 calls downstream are stale.\n"
+    )
+
+
+def test_an_effect_that_will_take_place_again_is_told_without_a_question(musubito: Musubito, tmp_path: Path) -> None:
+    mail = musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="mail")(lambda to: to)
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
+        mail("me")
+    done = musubito("--db", "x.db", "invalidate", "mail", "--yes", "--json")
+    assert done.stderr == "1 external effect was done; it will take place again at the next call.\n"
+    assert json.loads(done.stdout)["executions"] == 1

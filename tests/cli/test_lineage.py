@@ -25,14 +25,14 @@ def test_up(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "lineage", world.nodes["digest"]).stdout
     assert names(told) == [
         "digest",
-        " ├ load      called",
-        " ├ summarise called",
+        " ├ load       called",
+        " ├ summarise  called",
         " │ └ load",
-        " ├ rate      called",
-        " ├ load      called",
-        " ├ summarise called",
+        " ├ rate       called",
+        " ├ load       called",
+        " ├ summarise  called",
         " │ └ load",
-        " └ rate      called",
+        " └ rate       called",
     ]
     assert "6 ancestors" in told
 

@@ -219,7 +219,8 @@ def test_a_node_is_not_followed(musubito: Musubito, world: World) -> None:
 def test_nothing_is_said_to_be_above_where_there_is_nothing(tmp_path: Path, height: int) -> None:
     with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("empty"):
         pass
-    here = Here(str(tmp_path / "m.db"), None, None, named_together=False)
+    here = Here()
+    here.name("db", str(tmp_path / "m.db"))
     here.console = Console(width=60, height=height, file=io.StringIO())
     with here:
         picture = _picture(here, here.lineage.run("empty"), [("ask", 1500.0)] * 5, Text("run\nrunning\nspent"))
@@ -231,7 +232,8 @@ def test_nothing_is_said_to_be_above_where_there_is_nothing(tmp_path: Path, heig
 @pytest.mark.parametrize("height", [8, 10, 24])
 @pytest.mark.parametrize("name", ["first", "edited"])
 def test_its_picture_fits_the_terminal(world: World, name: str, height: int, computing: int) -> None:
-    here = Here(str(world.path), None, None, named_together=False)
+    here = Here()
+    here.name("db", str(world.path))
     here.console = Console(width=60, height=height, file=io.StringIO())
     with here:
         report = here.lineage.run(name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
+from musubito import MusubitoEngine, ReplayReason, SQLiteStorage, use_musubito_engine
 from musubito.cli.commands.plan import _row
 from musubito.lineage import Cost, PlanLine, Tokens
 from musubito.lineage.plan import RUN
@@ -137,8 +137,8 @@ def test_what_people_read(musubito: Musubito, flow: Path) -> None:
     result = musubito("plan", "work_flow:wrapped", "--input", '{"topic": "knots"}')
     lines = result.stdout.splitlines()
     assert lines[0] == "work_flow:wrapped: 6 would be replayed."
-    assert any(line.startswith("● report/work × 3 ") for line in lines)
-    assert "Estimate: nothing." in lines
+    assert any(line.startswith("●  report/work × 3 ") for line in lines)
+    assert "Nothing to run, cost 0." in lines
     assert result.exit_code == 0
 
 
@@ -155,7 +155,7 @@ def test_what_would_run_and_what_is_unknown(musubito: Musubito, flow: Path, colu
 
 
 def test_several_in_a_row_take_what_all_of_them_take() -> None:
-    line = PlanLine("work", None, RUN, "code changed", Cost(2.0, {"some-model": Tokens(100, 20)}), None)
+    line = PlanLine("work", None, RUN, ReplayReason.CODE_CHANGED, Cost(2.0, {"some-model": Tokens(100, 20)}), None)
     assert [str(cell) for cell in _row(line, 3, 80)] == ["○", "work × 3", "6.0 ms", "360 tok", "code changed"]
 
 
@@ -185,7 +185,7 @@ def test_a_long_name_leaves_room_for_the_rest(
     subprocess.run([sys.executable, "-c", f"import {module}; {module}.outer(1)"], check=True, cwd=tmp_path)
     told = musubito("plan", f"{module}.py:outer", "--args", "[2]", columns=columns).stdout.splitlines()
     titles, outer, inner = (line.rstrip() for line in told[2:5])
-    assert titles.split() == ["operation", "takes", "cost", "why"]
+    assert titles.split() == ["step", "takes", "cost", "why"]
     assert outer.split()[:2] == ["○", f"{module}.outer"]
     assert outer.endswith("input changed: $.n")
     assert inner.startswith("·")

@@ -60,7 +60,7 @@ def test_short_ids_are_taken(musubito: Musubito, world: World) -> None:
     assert shown == ["edited", "second", "first"]
 
 
-@pytest.mark.parametrize("columns", [80, 140])
+@pytest.mark.parametrize("columns", [80, 150])
 def test_no_number_is_cut(musubito: Musubito, tmp_path, columns: int) -> None:
     now = [1e9]
 

@@ -168,7 +168,7 @@ def test_a_failed_node(musubito: Musubito, world: World) -> None:
     (failed,) = [call["node_id"] for call in calls if call["outcome"] == "failed"]
     told = musubito("--db", str(world.path), "show", failed).stdout
     assert "FAILED" in told
-    assert "error      ValueError: cannot rate bad on two lines\n" in told
+    assert "error       ValueError: cannot rate bad on two lines\n" in told
     assert "cannot rate" not in musubito("--db", str(world.path), "show", failed, "--no-inputs").stdout
     assert "cannot rate" not in musubito("--db", str(world.path), "show", failed, "--no-inputs", "--json").stdout
 
@@ -184,14 +184,14 @@ def test_a_failed_node_says_when_and_what_it_took(musubito: Musubito, tmp_path: 
         breaks(1)
     node = json.loads(musubito("--db", str(path), "show", "last", "--json").stdout)["calls"][0]["node_id"]
     told = musubito("--db", str(path), "show", node).stdout
-    assert re.search(r"ran        [-\d]+ [:\d]+, failed after [\d.]+ ms, 1,230 tokens \(m 1,200 in, 30 out\)", told)
+    assert re.search(r"ran         [-\d]+ [:\d]+, failed after [\d.]+ ms, 1,230 tokens \(m 1,200 in, 30 out\)", told)
     attempt = json.loads(musubito("--db", str(path), "show", node, "--json").stdout)["attempt"]
     assert attempt["cost"]["tokens"] == {"m": {"input": 1200, "output": 30}}
     lineage = musubito("--db", str(path), "lineage", node).stdout
     assert "1,230 tok" in lineage
     assert "m  1,200 in, 30 out" in lineage
     why = musubito("--db", str(path), "why", node).stdout
-    assert why == f"breaks {node[:10]} failed: ValueError: no 1\nIt ran: nothing of its operation had run before.\n"
+    assert why == f"breaks {node[:10]} failed: ValueError: no 1\nIt ran: no earlier call of this step is stored.\n"
     assert "no 1" not in musubito("--db", str(path), "why", node, "--no-inputs").stdout
 
 
@@ -292,13 +292,13 @@ def test_what_is_encrypted_is_said_to_be(musubito: Musubito, tmp_path: Path) -> 
 
 
 def test_facts_are_broken_between_words(musubito: Musubito, tmp_path: Path) -> None:
-    name = "a_rather_long_name_of_an_operation_as_companies_have_them"
+    name = "a_rather_long_name_of_an_operation_as_firms_have_them"
     with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine:
         node = engine.execute(name, {}, lambda: 0).node_id
     told = musubito("--db", "m.db", "show", node, FORCE_COLOR="1", NO_COLOR="1").stdout
     lines = re.sub(r"\x1b\[[\d;]*m", "", told).splitlines()
-    at = lines.index(f"operation  {name}  (namespace")
-    assert lines[at + 1] == f"{'':11}default)"
+    at = lines.index(f"step        {name}  (namespace")
+    assert lines[at + 1] == f"{'':12}default)"
 
 
 def test_tags_of_several_lines_stay_in_one(musubito: Musubito, tmp_path: Path) -> None:
@@ -307,3 +307,36 @@ def test_tags_of_several_lines_stay_in_one(musubito: Musubito, tmp_path: Path) -
             pass
     head = musubito("--db", "m.db", "show", "tagged").stdout.splitlines()[1]
     assert head.endswith(" · tags note=two lines, n=1")
+
+
+def test_routers_are_shown_with_all(musubito: Musubito, tmp_path: Path) -> None:
+    path = tmp_path / "routed.db"
+
+    @musubito_step(name="g/ask")
+    def ask(x: int) -> int:
+        return x
+
+    @musubito_step(name="g/ask:route")
+    def route(x: int) -> str:
+        return "end"
+
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), run("routed"):
+        ask(1)
+        route(1)
+    told = musubito("--db", str(path), "show", "routed").stdout
+    assert "g/ask " in told and "g/ask:route" not in told
+    assert "1 call of a router left out; --all shows them" in told
+    shown = musubito("--db", str(path), "show", "routed", "--all").stdout
+    assert "g/ask:route" in shown and "left out" not in shown
+    assert len(json.loads(musubito("--db", str(path), "show", "routed", "--json").stdout)["calls"]) == 2
+
+
+def test_a_step_stands_for_its_newest_call(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "show", "summarise").stdout
+    assert told == musubito("--db", str(world.path), "show", world.nodes["bold"]).stdout
+
+
+def test_the_words_are_told(musubito: Musubito) -> None:
+    told = musubito("show", "--help").stdout
+    for word in ("call", "step result", "execution", "run", "replayed", "ran", "reason", "sample", "effect"):
+        assert re.search(rf"^ +{word}  +\w", told, re.MULTILINE), word

@@ -21,7 +21,7 @@ def test_what_there_is(musubito: Musubito, world: World) -> None:
         ["executions", "51", "1", "failed"],
     ]
     titles, *rows = told.split("\n\n")[1].splitlines()
-    assert titles.split() == ["operation", "ran", "failed", "replayed", "hits", "mean", "last", "used"]
+    assert titles.split() == ["step", "ran", "failed", "replayed", "hits", "mean", "last", "used"]
     shown = {row.split()[0]: row.split()[1:] for row in rows[:4]}
     assert shown["load"][:3] == ["40", "3", "7%"]
     assert shown["rate"][:4] == ["4", "1", "2", "29%"]

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_merge, musubito_step, use_musubito_engine
+import pytest
+
+from musubito import (
+    EffectOutcomeUnknown,
+    MusubitoEngine,
+    ReplayReason,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    musubito_merge,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
+from musubito.lineage import Lineage
+from musubito.lineage.erase import forget, meant
 from tests.cli.conftest import Musubito, World
 
 
@@ -76,7 +93,7 @@ def test_what_did_not_run(musubito: Musubito, tmp_path: Path) -> None:
 
 def test_the_first(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "why", world.nodes["load"]).stdout
-    assert told == f"load {world.nodes['load'][:10]} ran: nothing of its operation had run before\n"
+    assert told == f"load {world.nodes['load'][:10]} ran: no earlier call of this step is stored\n"
 
 
 def with_key(x: int) -> str:
@@ -107,3 +124,123 @@ def test_many_fields_and_the_sign_of_nothing(musubito: Musubito, tmp_path: Path)
         many = engine.execute("many", {"x": list(range(100, 130))}, lambda x: 0).node_id
     assert "    - 0.0\n    + -0.0\n" in musubito("--db", "x.db", "why", zero).stdout
     assert "  ... these are the first; more may differ\n" in musubito("--db", "x.db", "why", many).stdout
+
+
+def test_a_run_stands_for_all_that_ran_in_it(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "why", "edited").stdout
+    assert re.match(r"run \S+ edited: 2 ran, 1 replayed\n", told)
+    assert f"\nsummarise {world.nodes['bold'][:10]} ran: its code changed\n" in told
+    assert "\nrate " in told
+    assert "\nload " not in told
+    assert musubito("--db", str(world.path), "why", "last").stdout == told
+
+
+def test_calls_of_a_run_that_are_alike_are_explained_once(musubito: Musubito, world: World) -> None:
+    told = musubito("--db", str(world.path), "why", "first").stdout
+    assert told.count("\nload ") == 1
+    assert "and 38 calls of load for the same reason: " in told
+    assert re.search(r"\nrate \w+ failed: ValueError: cannot rate", told)
+    document = json.loads(musubito("--db", str(world.path), "why", "first", "--json").stdout)
+    assert [each["call"]["outcome"] for each in document["calls"]].count("failed") == 1
+    assert all(each["why"]["reason"] == "node not found" for each in document["calls"])
+
+
+def test_a_run_tells_what_was_so_then(musubito: Musubito, tmp_path: Path) -> None:
+    step = musubito_step(name="step")(lambda x: x)
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
+        with run("first"):
+            step(1)
+        engine.invalidate("step")
+        with run("second"):
+            step(1)
+    assert "ran: no earlier call of this step is stored" in musubito("--db", "x.db", "why", "first").stdout
+    assert "ran: its stored result had been invalidated" in musubito("--db", "x.db", "why", "second").stdout
+
+
+def test_a_step_stands_for_its_newest_call(musubito: Musubito, world: World) -> None:
+    by_id = musubito("--db", str(world.path), "why", world.nodes["bold"]).stdout
+    assert musubito("--db", str(world.path), "why", "summarise").stdout == by_id
+    told = musubito("--db", str(world.path), "why", "summaries")
+    assert (told.exit_code, told.stderr) == (
+        2,
+        "musubito: no run and no step is called 'summaries'. Did you mean summarise?\n",
+    )
+
+
+@pytest.fixture
+def doubtful(tmp_path: Path) -> dict[str, str]:
+    """The ids of an effect in doubt."""
+
+    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="mail")
+    def mail(to: str) -> None:
+        raise ConnectionError(to)
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
+        with pytest.raises(ConnectionError):
+            mail("me")
+        with pytest.raises(EffectOutcomeUnknown) as raised:
+            mail("me")
+    connection = sqlite3.connect(tmp_path / "x.db")
+    ((key, node),) = connection.execute("SELECT effect_key, node_id FROM effects JOIN executions USING (execution_id)")
+    connection.close()
+    return {"effect": key, "node": node, "key": raised.value.idempotency_key, "step": "mail"}
+
+
+@pytest.mark.parametrize("name", ["effect", "node", "key", "step"])
+def test_an_effect_in_doubt_is_found(musubito: Musubito, doubtful: dict[str, str], name: str) -> None:
+    wanted = doubtful[name][:12]
+    told = musubito("--db", "x.db", "why", wanted).stdout
+    assert told.startswith(f"mail {doubtful['effect'][:10]} is in doubt: it was begun at ")
+    assert "on_unknown" in told
+    shown = musubito("--db", "x.db", "show", wanted).stdout
+    assert f"key         {doubtful['key']}" in shown
+    effect = json.loads(musubito("--db", "x.db", "why", wanted, "--json").stdout)["effect"]
+    assert effect == json.loads(musubito("--db", "x.db", "show", wanted, "--json").stdout)["effect"]
+    assert effect["idempotency_key"] == doubtful["key"]
+    assert doubtful["node"][:10] in musubito("--db", "x.db", "doctor").stdout
+
+
+def test_a_call_that_was_refused_says_so(musubito: Musubito, doubtful: dict[str, str]) -> None:
+    told = musubito("--db", "x.db", "why", "last").stdout
+    assert "it is not known whether its last attempt took place" in told
+
+
+def same(x: int) -> int:
+    return x
+
+
+def test_a_version_that_changed_is_no_sample(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
+        for version in "12":
+            musubito_step(name="step", operation_version=version)(same)(1)
+        explained = engine.explain(musubito_step(name="step", operation_version="3")(same), 1)
+    assert explained.decision.reason is ReplayReason.VERSION_CHANGED
+    assert "ran: its operation_version changed" in musubito("--db", "x.db", "why", "step").stdout
+    assert "version changed" in musubito("--db", "x.db", "show", "last").stdout
+
+
+def test_what_was_erased_is_called_so(musubito: Musubito, tmp_path: Path) -> None:
+    field(tmp_path / "x.db")
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine:
+        forget(Lineage(engine), meant(Lineage(engine), "ask"))
+    told = musubito("--db", "x.db", "why", "ask").stdout
+    assert "its contents were erased with 'musubito forget'" in told
+    assert "an input was erased with 'musubito forget'" in " ".join(told.split())
+    assert musubito("--db", "x.db", "show", "ask").stdout.count("(erased)") == 2
+    assert "(erased)" in musubito("--db", "x.db", "lineage", "ask").stdout
+    assert "not stored" not in told + musubito("--db", "x.db", "show", "ask").stdout
+
+
+def test_inputs_that_are_not_stored(musubito: Musubito, tmp_path: Path) -> None:
+    step = musubito_step(StepConfiguration(record_inputs=False), name="step")(lambda x: x)
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
+        step(1)
+        step(2)
+    assert "cannot be shown: the inputs are not stored" in musubito("--db", "x.db", "why", "step").stdout
+
+
+def test_inputs_whose_stored_texts_are_equal(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine:
+        for secret in ("one", "two"):
+            engine.execute("login", {"password": secret}, lambda password: 0)
+    assert "cannot be shown: what is stored of both is equal" in musubito("--db", "x.db", "why", "login").stdout

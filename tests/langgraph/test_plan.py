@@ -29,7 +29,7 @@ from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import CachePolicy, Command, Send, interrupt
 
-from musubito import CallRecord, MusubitoEngine, MusubitoError, StepConfiguration, StepType, run
+from musubito import CallRecord, MusubitoEngine, MusubitoError, ReplayReason, StepConfiguration, StepType, run
 from musubito.lineage import Cost, Plan
 from musubito_langgraph import musubito_graph, musubito_plan
 from tests.langgraph.equivalence import Subject, graph_of
@@ -730,7 +730,7 @@ def test_an_effect_of_which_nobody_knows_is_unknown(engine: MusubitoEngine) -> N
         graph.invoke({"n": 1})
     plan = musubito_plan(graph, {"n": 1})
     assert (told(plan), asked) == ({"mail": UNKNOWN}, [])
-    assert plan.unknown == ("g/mail: it is not known whether it took place",)
+    assert plan.unknown == ("g/mail: it is not known whether its last attempt took place",)
 
 
 def test_the_modes_of_an_invocation(engine: MusubitoEngine) -> None:
@@ -754,7 +754,7 @@ def test_what_cannot_be_identified_would_run(engine: MusubitoEngine, recwarn: py
     graph = graph_with("^ a, a b")
     plan = musubito_plan(graph, {"n": threading.Lock()})
     assert told(plan) == {"a": RUNS, "b": UNKNOWN}
-    assert "cannot be identified" in plan.lines[0].reason
+    assert plan.lines[0].reason is ReplayReason.INPUT_NOT_IDENTIFIED
     assert [str(each.message) for each in recwarn if "unrecorded" in str(each.message)] == []
 
 

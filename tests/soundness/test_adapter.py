@@ -282,7 +282,7 @@ def test_a_write_makes_every_open_step_not_replayable(w: World, fw: Framework, d
     with run() as r:
         assert fw.invoke(node, 7) == 2
     assert fw.store == {"fact": 7}
-    assert {call.reason for call in r.calls} == {ReplayReason.NOT_REPLAYABLE}
+    assert {call.reason for call in r.calls} == {ReplayReason.STORE_WRITTEN}
 
 
 @DEPTHS

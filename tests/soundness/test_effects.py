@@ -427,7 +427,7 @@ def test_explain_tells_of_interrupted_effects(w: World) -> None:
     assert w.engine.explain(send, 0).decision == ReplayDecision(False, ReplayReason.NODE_NOT_FOUND)
     w.data["answered"] = True
     send(0)
-    assert w.engine.explain(send, 0).decision == ReplayDecision(False, ReplayReason.NOT_REPLAYABLE)
+    assert w.engine.explain(send, 0).decision == ReplayDecision(False, ReplayReason.RELEASED_BY_ANSWER)
 
 
 def test_a_generator_cannot_be_an_effect() -> None:

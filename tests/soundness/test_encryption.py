@@ -36,7 +36,6 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.adapter import ambient, not_replayable, note_read
-from musubito.causes import Cause
 from musubito.lineage import Lineage
 from musubito.lineage.erase import forget, meant
 from musubito.lineage.prune import prune
@@ -562,7 +561,7 @@ def test_why_a_stream_is_not_replayed_does_not_tell_what_it_gave(path):
     assert SECRET.encode() not in bytes_of(path)
 
 
-@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("cause", ReplayReason)
 def test_why_a_step_is_never_replayed_does_not_tell_the_part(path, caplog, cause):
     caplog.set_level(logging.INFO, "musubito")
 

@@ -111,7 +111,7 @@ def test_an_output_that_cannot_be_stored_is_returned_and_not_replayed(w: World) 
     assert results[0].artifact_id != results[1].artifact_id
     with run() as r:
         f(0)
-    assert (w.ran["f"], r.calls[0].reason) == (3, ReplayReason.NOT_REPLAYABLE)
+    assert (w.ran["f"], r.calls[0].reason) == (3, ReplayReason.OUTPUT_NOT_STORABLE)
 
 
 def test_an_output_that_cannot_be_stored_warns_once(w: World) -> None:

@@ -561,7 +561,7 @@ def test_json_of_show_and_a_section_of_doctor(lasting, told, port, tmp_path):
 
     shown = json.loads(said("show", node, "--json"))
     assert shown["unrepeatable"] == [{"kind": "network", "what": f"localhost:{port}"}]
-    assert f"repeatable no: opened a connection to localhost:{port}" in said("show", node)
+    assert f"repeatable  no: opened a connection to localhost:{port}" in said("show", node)
     assert json.loads(said("show", silent, "--json"))["unrepeatable"] == []
     (check,) = [each for each in json.loads(said("doctor", "--json"))["checks"] if each["name"] == "repeatable"]
     assert check["fine"] is True

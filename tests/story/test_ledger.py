@@ -243,3 +243,13 @@ def test_what_is_no_usage_is_an_error_at_once(engine: MusubitoEngine, said: Any,
 
     with pytest.raises(error):
         asks()
+
+
+def test_what_is_no_name_is_refused() -> None:
+    with pytest.raises(TypeError, match=r'the name of a run is a text, such as run\("nightly"\), not 3'), run(3):  # type: ignore[arg-type]
+        pass
+
+
+def test_what_is_no_url_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"the URL of a store is a text, such as sqlite:///path.*, not None"):
+        MusubitoEngine.from_url(None)  # type: ignore[arg-type]

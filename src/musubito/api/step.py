@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from dataclasses import replace
 from pathlib import Path
 from types import FunctionType
-from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 
 from musubito.api.answer_kinds import Answer, answer_of, declared_answer
 from musubito.api.binding import binding_of, counted, function_in
@@ -31,7 +31,15 @@ from musubito.engine.engine_in_use import current_engine
 from musubito.engine.files.events import listen
 from musubito.engine.modes import OFF, current_mode
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
-from musubito.model import UNSTORABLE, MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
+from musubito.model import (
+    UNSTORABLE,
+    MusubitoResult,
+    ReplayReason,
+    StepConfiguration,
+    StepDefinition,
+    StepType,
+    check_inputs,
+)
 from musubito.store.rows import CodeRecord
 from musubito.values.class_names import SCRIPT, canonical_module, find_module, qualified_name
 
@@ -40,6 +48,8 @@ __all__ = ["musubito_step"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+USUAL: Final = (None, None, None, (), ReplayReason.FORCE_REEXECUTION)
+"""The last fields of a `Call`, as every step has them."""
 Version: TypeAlias = str | Callable[[], str | int]
 
 
@@ -354,7 +364,7 @@ class _Caller:
         function = functools.partial(self._function, *args, **kwargs)
         # `Call(...)` does the same by a function written in Python, which costs every replay more.
         live = args, kwargs
-        fields = definition, fingerprint, current, tracker, head, code, arguments, function, live, None, None, None, ()
+        fields = definition, fingerprint, current, tracker, head, code, arguments, function, live, *USUAL
         call: Call = tuple.__new__(Call, fields)
         return call
 

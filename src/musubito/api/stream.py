@@ -15,7 +15,7 @@ from contextlib import aclosing, closing
 from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
-from musubito.causes import Cause
+from musubito.causes import ReplayReason
 from musubito.engine.call import Call, CallProtocol, CallSteps, StartedExecution, input_of
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import EffectCall
@@ -242,7 +242,7 @@ class Recording:
                 chunk = self._copied(chunk)
             except (EncodingError, ArtifactUnreadable) as error:
                 # The recorded chunk may differ from the chunk that the reader got.
-                self._not_replayable(Cause.CHUNK_NOT_STORABLE.of(error))
+                self._not_replayable(ReplayReason.CHUNK_NOT_STORABLE.of(error))
         self.chunks.append(chunk)
 
     def _not_replayable(self, why: str) -> None:
@@ -266,7 +266,7 @@ class Recording:
         try:
             if self._make().fingerprint.digest != self.story.call.fingerprint.digest:
                 # Between two chunks the reader runs code of its own, which may have changed the step.
-                self._not_replayable(Cause.CODE_CHANGED.of())
+                self._not_replayable(ReplayReason.CODE_CHANGED_MEANWHILE.of())
             return (yield from self.story.finish(self._begun, outcome, self._started_at, duration_ms))
         finally:
             for frame in self._around:

@@ -69,7 +69,7 @@ def must_be_its_own(lineage: Lineage, *, named_together: bool) -> None:
     if not named_together:
         raise MusubitoError(
             f"no row of this database names any of the {times(others, 'blob')} in {place}: nothing was removed. If "
-            "they are its own all the same, give --blobs before the command, in place of MUSUBITO_BLOBS."
+            "they are its own all the same, give --blobs in place of MUSUBITO_BLOBS."
         )
 
 

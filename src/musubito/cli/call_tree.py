@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeAlias
 from rich.table import Table
 from rich.text import Text
 
-from musubito.cli.formatting import MARKS, clean, count, duration, reason, short_ids, token_count
-from musubito.cli.table_layout import Fitted, Name, fitted
+from musubito.cli.formatting import MARKS, clean, count, duration, short_ids, token_count
+from musubito.cli.table_layout import GAP, Fitted, Name, fitted
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import CallReport
 
-__all__ = ["Line", "calls_table", "lines"]
+__all__ = ["Line", "calls_table", "lines", "without_routers"]
 
 Kind: TypeAlias = tuple[Any, ...]
 """The operation, outcome and reason of a call, and the kinds of its inner calls."""
@@ -57,12 +57,30 @@ def lines(calls: Sequence[CallReport]) -> list[Line]:
     return tree
 
 
+def without_routers(calls: Sequence[CallReport]) -> list[CallReport]:
+    """Return the calls without those of routers (conditional edges) that called nothing, used no model and ended well.
+
+    The name of a router's step is that of its node, a colon, and its own.
+    """
+    outer = {call.parent for call in calls}
+    return [
+        call
+        for call in calls
+        if ":" not in call.operation.rpartition("/")[2]
+        or "/" not in call.operation
+        or call.number in outer
+        or call.tokens
+        or call.saved_tokens
+        or call.outcome not in ("ran", "replayed")
+    ]
+
+
 def calls_table(tree_lines: Sequence[Line], width: int) -> Fitted:
     """Return a table of lines: the time that each took or saved, and the reason.
 
     If there is no room, only the name of the operation is shortened.
     """
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
     table.add_column(no_wrap=True, overflow="ellipsis")
     for justify in ("right", "left", "right", "left", "left"):
         table.add_column(justify=justify, no_wrap=True)
@@ -79,7 +97,7 @@ def _cells(line: Line) -> tuple[Name | Text | str, ...]:
     replayed = first.outcome == "replayed"
     took = sum(call.saved_ms if replayed else call.duration_ms for call in line.calls)
     used = sum(call.saved_tokens if replayed else call.tokens for call in line.calls)
-    why = reason(first.reason)
+    why = first.reason.word
     return (
         Name(clean(first.operation), before=before, after=many, style="not dim"),
         duration(took),

@@ -7,12 +7,12 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cached_property, wraps
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
 
 import click
@@ -46,9 +46,21 @@ DEFAULT: Final = ".musubito/musubito.db"
 LEAST: Final = 20
 """Columns that a sentence has at least, however narrow the terminal."""
 
-json_option = click.option("--json", "json_", is_flag=True, help="For machines: one JSON document.")
+
+def _or_before(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
+    """Return whether a flag was given here or before the command."""
+    return value or option.name in ctx.ensure_object(Here).flags
+
+
+json_option = click.option(
+    "--json", "json_", is_flag=True, callback=_or_before, help="For machines: one JSON document."
+)
 no_inputs_option = click.option(
-    "--no-inputs", is_flag=True, help="Leave out the contents of inputs and outputs, and tags."
+    "--no-inputs",
+    "no_inputs",
+    is_flag=True,
+    callback=_or_before,
+    help="Leave out the contents of inputs and outputs, and tags.",
 )
 
 
@@ -76,14 +88,29 @@ class Screen(Console):
 class Here:
     """The context of a command: its store and the terminal.
 
-    The store is opened when it is first needed.
+    The store is opened when it is first needed. `flags` are the names of flags that were given before the command.
     """
 
-    def __init__(self, db: str | None, url: str | None, blobs: str | None, *, named_together: bool) -> None:
-        self._db = db
-        self._url = url
-        self._blobs = blobs
-        self._named_together = named_together
+    def __init__(self, environment: Mapping[str, str] = MappingProxyType({}), flags: Collection[str] = ()) -> None:
+        self._environment = environment
+        self._given: dict[str, str] = {}
+        self.flags = flags
+
+    def name(self, option: str, value: str) -> None:
+        """Take a place (`db`, `url` or `blobs`) that was named on the command line, before the command or after it."""
+        if option in self._given:
+            raise click.UsageError(f"--{option} is given twice; give it once")
+        self._given[option] = value
+        if {"db", "url"} <= self._given.keys():
+            raise click.UsageError("--db and --url both say where the store is; give one of them")
+
+    @property
+    def _url_of_environment(self) -> str | None:
+        return None if {"db", "url"} & self._given.keys() else self._environment.get("url")
+
+    @property
+    def _blobs(self) -> str | None:
+        return self._given.get("blobs", self._environment.get("blobs"))
 
     def __enter__(self) -> Self:
         return self
@@ -100,14 +127,15 @@ class Here:
 
         Raises `CommandError` if the file does not exist: reading never creates one.
         """
-        if self._db is not None or self._url is None:
-            path = Path(self._db or DEFAULT)
+        url = self._given.get("url", self._url_of_environment)
+        if url is None:
+            path = Path(self._given.get("db", DEFAULT))
             self._must_be_there(path)
             return Lineage(MusubitoEngine(SQLiteStorage(path), blobs=self._place_of_blobs()))
-        scheme, _, rest = self._url.partition(":///")
+        scheme, _, rest = url.partition(":///")
         if scheme == "sqlite" and rest:
             self._must_be_there(Path(rest))
-        return Lineage(MusubitoEngine.from_url(self._url, blobs=self._place_of_blobs()))
+        return Lineage(MusubitoEngine.from_url(url, blobs=self._place_of_blobs()))
 
     def _place_of_blobs(self) -> BlobStore | None:
         """Return the blobs that the user named, or None.
@@ -121,7 +149,7 @@ class Here:
         if not path.is_file():
             raise CommandError(
                 f"there is no database at {path}. Either nothing has run here yet, or it is elsewhere: name it with "
-                "--db PATH before the command, or set MUSUBITO_URL."
+                "--db PATH, or set MUSUBITO_URL."
             )
 
     @property
@@ -132,7 +160,8 @@ class Here:
     def before_removal(self) -> None:
         """Raise `MusubitoError` if the named place of large outputs may belong to another database."""
         if self._blobs is not None:
-            must_be_its_own(self.lineage, named_together=self._named_together)
+            together = "blobs" in self._given or self._url_of_environment is not None
+            must_be_its_own(self.lineage, named_together=together)
 
     @cached_property
     def console(self) -> Console:

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from musubito.cli.call_tree import calls_table, lines
+from musubito.cli.call_tree import calls_table, lines, without_routers
 from musubito.cli.context import Here
 from musubito.cli.formatting import clean, count, duration, times
 from musubito.cli.table_layout import Name
@@ -71,7 +71,7 @@ def _picture(here: Here, report: RunReport, computing: Computing, head: Renderab
 
     The last line of the terminal stays free, since a line that was pushed out of the terminal cannot be erased.
     """
-    console, tree = here.console, lines(report.calls)
+    console, tree = here.console, lines(without_routers(report.calls))
     width = console.width - 2  # room for the user's ^C: on a line of its own it would stay on the terminal
     room = console.height - 1 - len(console.render_lines(head, pad=False))
     most = max(1, room // 2, room - len(tree))

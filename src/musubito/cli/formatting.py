@@ -20,7 +20,6 @@ __all__ = [
     "lately",
     "not_shown",
     "one_line",
-    "reason",
     "short",
     "short_ids",
     "size",
@@ -40,17 +39,6 @@ WIDE: Final = 110
 """Columns from which on there is room for whole dates and for all counts."""
 CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that a terminal would obey."""
-REASONS: Final = {
-    "node not found": "new",
-    "force reexecution": "forced",
-    "node failed": "failed before",
-    "node invalid": "invalidated",
-    "node running": "in progress",
-    "exact hit": "same",
-    "early cutoff hit": "same content",
-    "cross parent hit": "same input",
-}
-"""Reasons that have a shorter word in tables."""
 
 
 def short(identity: str) -> str:
@@ -62,11 +50,6 @@ def short_ids(identities: Collection[str]) -> str:
     """Return the first of some ids in its short form, and a mark if there are others."""
     different = list(dict.fromkeys(identities))
     return short(different[0]) + (" …" if len(different) > 1 else "")
-
-
-def reason(code: str) -> str:
-    """Return the reason of a call in a word or two."""
-    return REASONS.get(code, code)
 
 
 def clean(text: str) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from musubito.cli.table_layout import Name, fitted
+from musubito.cli.table_layout import GAP, Name, fitted
 
 __all__ = ["print_table"]
 
@@ -27,7 +27,7 @@ def print_table(
     If there is no room, only column `name` is shortened. Column `name` and the columns `texts` are aligned to the left,
     all others to the right. With `total`, the last row is the sum of the others.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2 if console.width >= 100 else 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for place, title in enumerate(titles):
         left = place == name or place in texts
         table.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")

@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
@@ -41,6 +41,14 @@ Each is a module of this package with a `command`.
 """
 
 
+PLACES: Final = {
+    "db": "The SQLite file. Default: .musubito/musubito.db.",
+    "url": "The store, such as sqlite:///path (MUSUBITO_URL).",
+    "blobs": "Where large outputs lie if not beside the database, such as s3://bucket/prefix (MUSUBITO_BLOBS).",
+}
+"""The options that name the store, with their help. They stand before the command or after it."""
+
+
 class Commands(click.Group):
     """A group that imports a command when it is asked for, and prints errors in one line."""
 
@@ -53,6 +61,11 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"musubito.cli.commands.{cmd_name}").command
+        if not any(param.name == "db" for param in command.params):
+            command.params += [
+                click.Option([f"--{name}"], metavar=metavar, help=PLACES[name], expose_value=False, callback=_name)
+                for name, metavar in (("db", "PATH"), ("url", "URL"), ("blobs", "URL"))
+            ]
         return command
 
     def resolve_command(
@@ -87,11 +100,15 @@ class Commands(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
+def _name(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    here = ctx.find_object(Here)
+    if value is not None and here is not None:
+        here.name(option.opts[0].removeprefix("--"), value)
+
+
 def _complain(error: click.ClickException) -> None:
     text = one_line(error.format_message())
     if isinstance(error, click.UsageError):
-        if isinstance(error, click.NoSuchOption) and error.option_name in ("--db", "--url", "--blobs"):
-            text = f"{text.rstrip('.')}: {error.option_name} goes before the command"
         path = "musubito" if error.ctx is None else error.ctx.command_path
         text = f"{text.rstrip('.')}. See '{path} --help'."
     click.echo(f"musubito: {text}", err=True)
@@ -103,26 +120,30 @@ def _complain(error: click.ClickException) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: musubito --db work.db show last",
 )
-@click.option("--db", metavar="PATH", help="The SQLite file. Default: .musubito/musubito.db.")
-@click.option("--url", envvar="MUSUBITO_URL", metavar="URL", help="The store, such as sqlite:///path (MUSUBITO_URL).")
-@click.option(
-    "--blobs",
-    envvar="MUSUBITO_BLOBS",
-    metavar="URL",
-    help="Where large outputs lie if not beside the database, such as s3://bucket/prefix (MUSUBITO_BLOBS).",
-)
+@click.option("--db", metavar="PATH", help=PLACES["db"])
+@click.option("--url", envvar="MUSUBITO_URL", metavar="URL", help=PLACES["url"])
+@click.option("--blobs", envvar="MUSUBITO_BLOBS", metavar="URL", help=PLACES["blobs"])
+@click.option("--json", "json_", is_flag=True, help="As after a command that has it.")
+@click.option("--no-inputs", "no_inputs", is_flag=True, help="As after a command that has it.")
 @click.version_option(musubito.__version__, prog_name="musubito")
 @click.pass_context
-def root(ctx: click.Context, db: str | None, url: str | None, blobs: str | None) -> None:
+def root(ctx: click.Context, /, **given: Any) -> None:
     """Show what your workflows ran, why, and what was saved.
 
-    Ids may be shortened to their first digits. Exit status: 0 fine, 1 there is a finding, 2 wrong usage or nothing
-    could be answered.
+    Ids may be shortened to their first digits. These options may also stand after the command. Exit status: 0 fine, 1
+    there is a finding, 2 wrong usage or nothing could be answered.
     """
-    if db is not None and ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("--db and --url both say where the store is; give one of them")
+    flags = [name for name in ("json_", "no_inputs") if given[name]]
+    sources = {name: ctx.get_parameter_source(name) for name in PLACES if given[name] is not None}
+    environment = {name: given[name] for name, source in sources.items() if source is ParameterSource.ENVIRONMENT}
+    here = ctx.obj = ctx.with_resource(Here(environment, flags))
+    for name, source in sources.items():
+        if source is not ParameterSource.ENVIRONMENT:
+            here.name(name, given[name])
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-    blobs_by_environment = ctx.get_parameter_source("blobs") is ParameterSource.ENVIRONMENT
-    url_by_environment = db is None and ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT
-    ctx.obj = ctx.with_resource(Here(db, url, blobs, named_together=url_by_environment or not blobs_by_environment))
+        return
+    command = ctx.command.get_command(ctx, ctx.invoked_subcommand) if isinstance(ctx.command, Commands) else None
+    for param in ctx.command.params:
+        if command is not None and param.name in flags and param.name not in {own.name for own in command.params}:
+            raise click.UsageError(f"{ctx.invoked_subcommand} takes no {param.opts[0]}")

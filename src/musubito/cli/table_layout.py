@@ -12,8 +12,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Fitted", "Name", "broken", "fitted"]
+__all__ = ["GAP", "Fitted", "Name", "broken", "fitted"]
 
+GAP = 2
+"""Blanks between two columns of a table."""
 LEAST = 8
 """Columns that a shortened name keeps at least."""
 
@@ -81,14 +83,16 @@ class Fitted:
 def fitted(table: Table, width: int, cut: int = 0) -> Fitted:
     """Shorten the texts of column `cut` so that all others are whole, and return the table.
 
-    If that is not enough, the table becomes wider than the terminal. A row that goes on below can be read, but a row
-    whose cells are all cut cannot.
+    If too little of them would be left, columns are one blank apart. If that is not enough, the table becomes wider
+    than the terminal. A row that goes on below can be read, but a row whose cells are all cut cannot.
     """
     widths = [max(_width(cell) for cell in (column.header, *column.cells)) for column in table.columns]
-    gap = table.padding[1]
-    room = width - sum(widths) + widths[cut] - gap * (len(widths) - 1)
+    least, gaps = min(LEAST, widths[cut]), len(widths) - 1
+    room = width - sum(widths) + widths[cut] - table.padding[1] * gaps
+    if room < least:
+        room += (table.padding[1] - 1) * gaps
+        table.padding = (0, 1, 0, 0)
     if widths[cut] > room:
-        least = min(LEAST, widths[cut])
         table.columns[cut].width = max(least, room)
         if room < least:
             table.width = width - room + least

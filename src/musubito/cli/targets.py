@@ -1,13 +1,17 @@
-"""Find the run or the node that a user names."""
+"""Find the run, the call or the effect that a user names."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from musubito.cli.context import Here, nothing
 from musubito.lineage import LineageError, NodeReport, RunReport
+from musubito.lineage.corruption import binary
+from musubito.lineage.suggestions import similar_names
+from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
 
-__all__ = ["run_or_node"]
+__all__ = ["run_or_node", "run_or_node_or_effect"]
 
 DIGITS: Final = frozenset("0123456789abcdef")
 """The digits of an id."""
@@ -18,18 +22,26 @@ SHORTEST: Final = 4
 def run_or_node(here: Here, what: str) -> RunReport | NodeReport:
     """Return the run or the node that a text names.
 
-    A run is named by its id, its name, or "last", a node by its id. Raises `LineageError` with a hint where to look.
+    A run is named by its id, its name, or "last". A node is named by its id, or by the name of its step, which stands
+    for the newest call of the step. Raises `LineageError` with a hint where to look.
     """
     lineage = here.lineage
+    if what == "last":
+        if not lineage.runs(1):
+            raise LineageError(nothing(here))
+        return lineage.run(what)
+    if lineage.rows("runs_named", name=what, limit=1):
+        return lineage.run(what)
+    # A call that failed before anything was recorded has no result: the newest that has one stands for its step.
+    for (node,) in (*lineage.rows("newest_call_of", operation=what), *lineage.rows("newest_node_of", operation=what)):
+        with suppress(LineageError):
+            return lineage.node(binary(node).hex())
     try:
         return lineage.run(what)
     except LineageError as no_run:
         is_id = bool(what) and DIGITS.issuperset(what.lower())
-        if what == "last":
-            raise LineageError(nothing(here)) from None
         if not is_id or len(what) < SHORTEST:
-            hint = f", and of an id it takes at least {SHORTEST} digits" if is_id else ""
-            raise LineageError(f"no run is called {what!r}{hint}. 'musubito runs' lists them.") from None
+            raise LineageError(_unknown(here, what, is_id=is_id)) from None
         try:
             return lineage.node(what)
         except LineageError as no_node:
@@ -38,5 +50,29 @@ def run_or_node(here: Here, what: str) -> RunReport | NodeReport:
             if str(no_node).startswith("several"):
                 raise no_node from None
             raise LineageError(
-                f"no run and no node begins with {what}. 'musubito runs' lists the runs, 'musubito show RUN' its nodes."
+                f"no run, call or effect in doubt begins with {what}. 'musubito runs' lists the runs, "
+                "'musubito show RUN' its calls, 'musubito doctor' the effects."
             ) from None
+
+
+def run_or_node_or_effect(here: Here, what: str) -> RunReport | NodeReport | UnknownEffect:
+    """Return what `run_or_node` finds, or the effect in doubt that a text names.
+
+    An effect is named by the id that `doctor` shows, by the idempotency key that an error names, or by its step.
+    """
+    text = what.lower()
+    is_id = len(text) >= SHORTEST and DIGITS.issuperset(text)
+    effects = [
+        effect
+        for effect in unknown_effects(here.lineage)
+        if effect.operation == what or (is_id and effect.is_called(text))
+    ]
+    return effects[-1] if len(effects) == 1 or (effects and not is_id) else run_or_node(here, what)
+
+
+def _unknown(here: Here, what: str, *, is_id: bool) -> str:
+    if is_id:
+        return f"{what!r} is too short: an id takes at least {SHORTEST} digits. 'musubito runs' lists the runs."
+    similar = similar_names(what, [name for _, name, _ in here.lineage.rows("operations")])
+    hint = f"Did you mean {', '.join(similar)}?" if similar else "'musubito runs' lists the runs."
+    return f"no run and no step is called {what!r}. {hint}"

@@ -24,7 +24,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
-from musubito.causes import Cause, without_part
+from musubito.causes import ReplayReason, reason_of, without_part
 from musubito.code.describers.object_policies import remembers
 from musubito.code.fingerprint import (
     CodeTracker,
@@ -72,7 +72,7 @@ from musubito.errors import (
     StoreError,
     warn,
 )
-from musubito.model import UNSTORABLE, MusubitoResult, ReplayReason, StepDefinition, StepType
+from musubito.model import UNSTORABLE, MusubitoResult, StepDefinition, StepType
 from musubito.payloads.codec import ERROR, PLAIN, Sealed
 from musubito.policy import decide
 from musubito.store.changes import (
@@ -168,13 +168,15 @@ class Call(NamedTuple):
     """
     output_at: tuple[str, ...] = ()
     """Paths of the step's own output in the stored value, if the adapter stores more (see `EncodingError.path`)."""
+    forced_by: ReplayReason = ReplayReason.FORCE_REEXECUTION
+    """The reason why the call runs whatever is stored, if its policy says so."""
 
 
-def forced(call: Call) -> Call:
-    """Return the call with a policy that runs it whatever is stored."""
+def forced(call: Call, reason: ReplayReason = ReplayReason.FORCE_REEXECUTION) -> Call:
+    """Return the call with a policy that runs it whatever is stored, for this reason."""
     definition = call.definition
     semantics = replace(definition.semantics, force_reexecution=True)
-    return call._replace(definition=replace(definition, semantics=semantics))
+    return call._replace(definition=replace(definition, semantics=semantics), forced_by=reason)
 
 
 class StartedExecution(NamedTuple):
@@ -242,7 +244,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
     if why_not is None and doubts is not None:
         why_not = doubts(call.fingerprint)
     if why_not is None and any(map(remembers, call.fingerprint.met)):
-        why_not = Cause.REMEMBERS.of()
+        why_not = ReplayReason.REMEMBERS.of()
     if why_not is not None and call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
         # An equal call may be answered otherwise now, and so may everything that follows from it: no later call may get
         # the same input digest. An effect keeps its digest, because what was done stays done.
@@ -257,7 +259,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
         problem = "a MusubitoResult whose ids no step has given out"
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results)):
-        why_not = Cause.UNRECORDED_PARENT.of()
+        why_not = ReplayReason.UNRECORDED_PARENT.of()
     return Identity(call.head, digest, parents, across), seen, why_not
 
 
@@ -271,9 +273,9 @@ def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | No
     except EncodingError as error:
         at = next((each for each in call.output_at if error.path.startswith(each)), "$")
         path = f"${error.path.removeprefix(at)}"
-        problem = f"{Cause.OUTPUT_NOT_STORABLE.sentence}: {path}: {error.problem}"
+        problem = f"{ReplayReason.OUTPUT_NOT_STORABLE.sentence}: {path}: {error.problem}"
         warn(f"{call.definition.name}: {problem}; the value is returned, and not replayed.")
-        return None, Cause.OUTPUT_NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
+        return None, ReplayReason.OUTPUT_NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
     if met:
         for name in not_found_again(met, classes_at_hand(call.fingerprint, given)):
             warn_of_class(call.definition.name, name)
@@ -423,13 +425,13 @@ class CallProtocol:
         except Exception:  # a look at changed values may raise anything
             given = False
         if not given:
-            self.frame().not_replayable = Cause.INPUT_CHANGED_BEFORE.of()
+            self.frame().not_replayable = ReplayReason.INPUT_CHANGED_BEFORE.of()
         try:
             code = self.call.current().digest == self.call.fingerprint.digest
         except Exception:
             code = False
         if not code:
-            self.frame().not_replayable = Cause.CODE_CHANGED_BEFORE.of()
+            self.frame().not_replayable = ReplayReason.CODE_CHANGED_BEFORE.of()
         if self._place is not None:
             return begun
         # A node that cannot be described cannot be recorded.
@@ -467,12 +469,12 @@ class CallProtocol:
         itself made are its state, and do not count.
         """
         if isinstance(now, Raised):
-            return Cause.CODE_LOST.of()
+            return ReplayReason.CODE_LOST.of()
         if now.value.digest == self.call.fingerprint.digest:
             return None
         names = parts_that_differ(self.call.fingerprint, now.value)
         shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else "")
-        return Cause.CODE_CHANGED.of(shown)
+        return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown)
 
     def begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         """Return a result to replay, an error to pass on, or the right to run."""
@@ -621,9 +623,14 @@ class CallProtocol:
         """
         decision = decide(found, self.call.definition.semantics, self.engine.now())
         if not decision.replay:
-            self._refused(decision.reason)
-            if decision.reason is ReplayReason.NOT_REPLAYABLE:
-                self.refused = self.refused or found.not_replayable
+            match decision.reason:
+                case ReplayReason.NOT_REPLAYABLE if found.not_replayable:
+                    self._refused(reason_of(found.not_replayable))
+                    self.refused = self.refused or found.not_replayable
+                case ReplayReason.FORCE_REEXECUTION:
+                    self._refused(self.call.forced_by)
+                case other:
+                    self._refused(other)
             return None
         reads: Sequence[ExternalRead] = ()
         if found.holds & READS:
@@ -642,12 +649,12 @@ class CallProtocol:
             # The sample was stored under another policy. It counts as given there too, so that no call gets it twice.
             fresh = self._run.samples.give_one(SampleRef(found.pool, found.sample))
             if not fresh and self._pool is not None:
-                self._refused(ReplayReason.NOT_REPLAYABLE)
+                self._refused(ReplayReason.ANOTHER_SAMPLE)
                 return None
         if found.holds & SAMPLES:
             tree = yield RunQuery(SampleTree(found.execution))
             if not self._run.samples.give(tree, found.execution):
-                self._refused(ReplayReason.NOT_REPLAYABLE)
+                self._refused(ReplayReason.ANOTHER_SAMPLE)
                 return None
         if found.settled:
             reason = ReplayReason.EXACT_HIT
@@ -943,7 +950,7 @@ class CallProtocol:
                     begun = UNRECORDED
                 self.engine.report(fault)
                 # Even so, the store records that an effect was done.
-                not_replayable = Cause.STORE_FAILED.of(fault)
+                not_replayable = ReplayReason.STORE_FAILED.of(fault)
                 artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
         if not_replayable is not None and self.engine.keyed is not None:
             not_replayable = without_part(not_replayable)  # the part may show what the user stores
@@ -993,16 +1000,25 @@ class CallProtocol:
         )
         if committed is not None and not_replayable is None:
             warn_of(self.call.definition, self.call.fingerprint, frame)
-        if not_replayable is not None or self._reason is not ReplayReason.NODE_NOT_FOUND:
-            say_why(self.call.definition.name, self._reason, self.part_that_differs(), not_replayable)
+        reason = self._why_it_ran(not_replayable)
+        if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
+            say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable)
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
         used = None if committed and told else _used(frame)
-        self._note("ran", self._reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
+        self._note("ran", reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
         self._land(
             FlightOutcome.LOOK_AGAIN if committed is not None and not_replayable is None else FlightOutcome.RUN_YOURSELF
         )
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
+
+    def _why_it_ran(self, not_replayable: str | None) -> ReplayReason:
+        """Return the reason why the call ran, now that it has; `not_replayable` is what it says of its result."""
+        if not_replayable is not None and reason_of(not_replayable) is ReplayReason.INTERRUPT_ANSWERED:
+            return ReplayReason.INTERRUPT_RESUMED
+        if self.why_not is not None and self._reason is ReplayReason.NODE_NOT_FOUND:
+            return reason_of(self.why_not)  # it has an identity of its own each time, so that nothing is found
+        return self._reason
 
     def _sealed(self, artifact: bytes, payload: bytes) -> CallSteps[Sealed]:
         """Return the payload as it is stored. Raises `StoreError` if it cannot be stored."""
@@ -1185,9 +1201,9 @@ class CallProtocol:
         An execution that is not in the store cannot be invalidated. So nothing that was built on it may be replayed.
         """
         if self.call.why_not is not None:
-            return Cause.NOT_IDENTIFIED_INSIDE.of(self.call.definition.name)
+            return ReplayReason.NOT_IDENTIFIED_INSIDE.of(self.call.definition.name)
         if not_replayable is None and committed is None:
-            return Cause.UNRECORDED_INSIDE.of(self.call.definition.name)
+            return ReplayReason.UNRECORDED_INSIDE.of(self.call.definition.name)
         return not_replayable
 
     def _propagate(self, given: Dependencies) -> None:
@@ -1200,7 +1216,7 @@ class CallProtocol:
         if outer.engine is not self.engine:
             # The results and reads of another namespace cannot be looked up in this one.
             given = given._replace(
-                uses=(), reads=(), not_replayable=Cause.OTHER_ENGINE.of(self.call.definition.name), samples=False
+                uses=(), reads=(), not_replayable=ReplayReason.OTHER_ENGINE.of(self.call.definition.name), samples=False
             )
         outer.absorb(given)
 

@@ -24,7 +24,8 @@ def neighbour_of(story: CallProtocol) -> SimilarNode:
     """Return the node of a call, to be compared with others."""
     place = story.place()
     parents = frozenset(parent.node for parent in place.parents)
-    return SimilarNode(story.keys.node, place.code.fingerprint, place.input_hash, place.arguments, parents, None)
+    code = place.code.fingerprint
+    return SimilarNode(story.keys.node, code, place.input_hash, place.arguments, parents, place.sample, None)
 
 
 class _DryRunCall(CallProtocol):
@@ -34,8 +35,10 @@ class _DryRunCall(CallProtocol):
 
     decision: ReplayDecision
     """The decision, once `ask` has returned."""
-    problem: str | None = None
+    problem: ReplayReason | None = None
     """The reason why the decision is not certain: it depends on facts that only the call itself can know."""
+    problem_with: str = ""
+    """The part that `problem` names."""
 
     def ask(self) -> MusubitoResult[Any] | None:
         """Return the result that would be replayed; None if the call would run.
@@ -80,7 +83,7 @@ class _DryRunCall(CallProtocol):
                 return False
             seen = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
             if isinstance(seen, Raised):
-                self.problem = f"what it read cannot be looked at without running it: {seen.error}"
+                self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(seen.error)
                 return False
             if self.engine.digest_of_read(seen.value) != read.digest:
                 self.differs = self.differs or read
@@ -107,17 +110,17 @@ class EffectDryRun(_DryRunCall, EffectCall):
             self._reason = ReplayReason.NODE_FAILED
         elif row.outcome is None:
             self._reason = ReplayReason.NODE_RUNNING
-            self.problem = "it was begun, and it is not known how it ended"
+            self.problem = ReplayReason.OUTCOME_UNKNOWN
         else:
-            self._reason = ReplayReason.NOT_REPLAYABLE
+            self._reason = ReplayReason.OUTCOME_UNKNOWN
             if self.call.definition.semantics.on_unknown != "rerun":
-                self.problem = "it is not known whether it took place"
+                self.problem = ReplayReason.OUTCOME_UNKNOWN
         return None
 
     def _ask(self, row: EffectRow, why: str) -> CallSteps[None]:
         # The policy's callable is the user's code, so it is not called.
-        self._reason = ReplayReason.NOT_REPLAYABLE
-        self.problem = why
+        self._reason = self.problem = ReplayReason.OUTCOME_UNKNOWN
+        self.problem_with = why
         return None
         yield  # makes a generator of it, as the method that it replaces is
 

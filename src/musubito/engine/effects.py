@@ -189,9 +189,10 @@ class EffectCall(CallProtocol):
             return (yield from self._done(row))
         if row.outcome == "withdrawn":
             return None
-        self._reason = ReplayReason.NODE_FAILED
         if row.outcome == "failed":
+            self._reason = ReplayReason.NODE_FAILED
             return None
+        self._reason = ReplayReason.OUTCOME_UNKNOWN
         why = "whether it took place is unknown, since "
         why += "whoever began it is gone" if row.outcome is None else "its last attempt failed or was cut short"
         on_unknown = self.call.definition.semantics.on_unknown
@@ -201,14 +202,14 @@ class EffectCall(CallProtocol):
         """Replay a done effect. It stays done, whatever happens to its code, its parents and the steps inside it."""
         semantics, found = self.call.definition.semantics, row.found
         if semantics.force_reexecution:
-            self._reason = ReplayReason.FORCE_REEXECUTION
+            self._reason = self.call.forced_by
             return None
         if found is None:
             self._reason = ReplayReason.ARTIFACT_MISSING
             return (yield from self._ask(row, "it took place, but its record is gone"))
         reads: Sequence[ExternalRead] = (yield from self._reads(found)) if found.holds & ExecutionFlags.READS else []
         if any(read.kind == ANSWER for read in reads):
-            self._reason = ReplayReason.NOT_REPLAYABLE
+            self._reason = ReplayReason.RELEASED_BY_ANSWER
             return None
         if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
             self._reason = ReplayReason.TTL_EXPIRED

@@ -16,6 +16,7 @@ from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine import process_identity
 from musubito.engine.call import Call, CallProtocol
 from musubito.engine.dry_run import DRY_RUNS, neighbour_of
+from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, reasons
 from musubito.engine.recorded_inputs import CallInputs, stored_input
 from musubito.engine.scope import SCOPE, Run, Scope
 from musubito.errors import StoreError
@@ -24,21 +25,17 @@ from musubito.policy import no
 from musubito.remedies import remedy_of
 from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNodes
 from musubito.store.rows import ExternalRead, LeaseOwner
-from musubito.values.value_diff import differences, how_many, text_diff
+from musubito.values.value_diff import text_diff
 
 if TYPE_CHECKING:
     from musubito.engine.engine import MusubitoEngine
 
 __all__ = ["Explanation", "explain", "explained", "why_missing"]
 
-NEIGHBOURS: Final = 500
-"""Earlier nodes of an operation that are compared at most."""
 LOOKED_AT: Final = 5000
 """Newest nodes among which executions of an operation are looked for."""
 BY_CODE: Final = frozenset({"clock", "random", "ids", "source"})
 """Kinds of unrepeatable answers that the present code tells."""
-READ: Final = 20
-"""Nodes whose inputs are read at most, to find the node that differs least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,7 @@ class Explanation:
     - `never`: the reason why the newest result for this very call is never replayed.
     - `untracked`: objects that the code reaches and that cannot be identified. A change of them runs nothing again.
     - `state`: objects that the code writes itself. A change of them runs nothing again.
+    - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
     - `unrepeatable`: sources of answers that differ each time. The code may ask for the clock, random numbers or ids,
       and earlier executions may have made connections or started processes. A replay returns the answer of that moment.
     """
@@ -74,6 +72,7 @@ class Explanation:
     unrepeatable: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     never: NeverReplayed | None = None
+    varies: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -82,6 +81,8 @@ class Explanation:
             return self.code
         if self.decision.reason is ReplayReason.READ_CHANGED:
             return self.files + self.reads
+        if self.decision.reason is not ReplayReason.INPUT_CHANGED:
+            return ()
         paths = tuple(field.partition(": ")[0] for field in self.fields)
         around = tuple(name for name in self.arguments if name.startswith("$"))
         return paths + around or self.arguments
@@ -93,11 +94,11 @@ class Explanation:
             return self.never.remedy
         reason = self.decision.reason
         parts = self.files if reason is ReplayReason.READ_CHANGED else self.parts
-        return "" if self.decision.replay else remedy_of(reason.value, parts)
+        return "" if self.decision.replay else remedy_of(reason, parts, varies=self.varies)
 
     def __str__(self) -> str:
         verb = "would be replayed" if self.decision.replay else "would run"
-        lines = [f"{self.operation} {verb}: {self.decision.reason.value if self.never is None else self.never.says}"]
+        lines = [f"{self.operation} {verb}: {self.decision.reason.sentence if self.never is None else self.never.says}"]
         if self.nearest_node_id is not None:
             lines.append(f"  nearest earlier call: node {self.nearest_node_id[:12]}")
         for what, names in (
@@ -137,20 +138,19 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
     code: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     diffs: tuple[str, ...] = ()
+    varies = False
     differs = question.part_that_differs()
     if not decision.replay:
         if decision.reason is ReplayReason.NODE_NOT_FOUND and _is_running(engine, question):
             decision = no(ReplayReason.NODE_RUNNING)
-        given = _given(question)
-        found = _nearest(question, given)
-        if found is not None:
-            this, other = neighbour_of(question), found
-            nearest = other.node.hex()
-            arguments = _changed(this.arguments, other.arguments)
-            code = _changed(engine.storage.find(CodeOf(other.code)), _parts(call))
-            fields, diffs = _fields(question, other, given), _diffs(question, other)
+        near = _nearest(question)
+        if near is not None:
+            nearest, varies = near.call.node.hex(), near.varies
+            arguments = changed_names(neighbour_of(question).arguments, near.call.arguments)
+            code = changed_names(engine.storage.find(CodeOf(near.call.code)), _parts(call))
+            fields, diffs = tuple(map(str, near.fields)), _diffs(question, near.call)
             if decision.reason is ReplayReason.NODE_NOT_FOUND:
-                decision = no(_reason(this, other))
+                decision = no(near.reason)
     return Explanation(
         call.definition.name,
         question.keys.node.hex(),
@@ -166,6 +166,7 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
         _unrepeatable(engine, call),
         () if not differs or question.differs_in_a_file else (differs,),
         None if decision.replay or question.refused is None else never_replayed(question.refused),
+        varies,
     )
 
 
@@ -184,29 +185,28 @@ def _unrepeatable(engine: MusubitoEngine, call: Call) -> tuple[str, ...]:
 def why_missing(
     engine: MusubitoEngine, operation: str, nodes: Collection[bytes], before: float
 ) -> dict[bytes, ReplayReason]:
-    """Return the reasons of nodes that ran because nothing was found for them.
+    """Return the reasons of calls that ran because nothing was found for them, by their nodes.
 
-    Each node is compared with the nearest node that ran before the time `before`.
+    Each call is compared with the nearest one that ran before the time `before`.
     """
-    limit = NEIGHBOURS + len(nodes)
     try:
-        rows: Sequence[SimilarNode] = engine.storage.find(SimilarNodes(engine.namespace, operation, None, limit))
+        rows: Sequence[SimilarNode] = engine.storage.find(
+            SimilarNodes(engine.namespace, operation, None, COMPARED + len(nodes))
+        )
     except StoreError as fault:
         engine.log(fault)
         return {}
-    earlier = [row for row in rows if row.started_at is not None and row.started_at < before]
-    by_input = {row.input_hash: row for row in reversed(earlier)}
-    codes = {row.code for row in earlier}
-    reasons: dict[bytes, ReplayReason] = {}
-    for this in rows:
-        if this.node not in nodes or not earlier:
-            continue
-        nearest = by_input.get(this.input_hash)
-        if nearest is not None:
-            reasons[this.node] = _reason(this, nearest)
-        else:
-            reasons[this.node] = ReplayReason.INPUT_CHANGED if this.code in codes else ReplayReason.CODE_CHANGED
-    return reasons
+    return reasons(rows, nodes, before)
+
+
+def _nearest(question: CallProtocol) -> Nearest | None:
+    """Return the earlier call that is most like a call."""
+    engine, this, operation = question.engine, neighbour_of(question), question.call.definition.name
+    rows: Sequence[SimilarNode] = engine.storage.find(SimilarNodes(engine.namespace, operation, this.node, COMPARED))
+    storage: Any = engine.storage
+    return Earlier(row for row in rows if row.node != this.node).nearest(
+        this, _given(question), lambda call: stored_input(storage, engine.contents, operation, call.input_hash)
+    )
 
 
 def _given(question: CallProtocol) -> Any:
@@ -217,47 +217,6 @@ def _given(question: CallProtocol) -> Any:
     engine.flush()
     name, hashed = question.call.definition.name, neighbour_of(question).input_hash
     return CallInputs(0, name, hashed, given.packed, given.texts).as_stored(engine.redact)
-
-
-def _nearest(question: CallProtocol, given: Any) -> SimilarNode | None:
-    """Return the newest of the nodes that differ least.
-
-    Nodes are compared by code, input and parents, and then by the number of places where their inputs differ.
-    """
-    engine, this, operation = question.engine, neighbour_of(question), question.call.definition.name
-    rows: Sequence[SimilarNode] = engine.storage.find(SimilarNodes(engine.namespace, operation, this.node, NEIGHBOURS))
-    ranked = [(_distance(this, row), row) for row in rows if row.node != this.node]
-    least = min((far for far, _ in ranked), default=None)
-    near = [row for far, row in ranked if far == least][:READ]
-    storage: Any = engine.storage
-    if len(near) < 2 or near[0].input_hash == this.input_hash or given is None:
-        return near[0] if near else None
-    inputs = [stored_input(storage, engine.contents, operation, row.input_hash) for row in near]
-    known = [(how_many(value, given), row) for row, value in zip(near, inputs, strict=True) if value is not None]
-    return min(known, key=lambda each: each[0])[1] if known else near[0]
-
-
-def _distance(a: SimilarNode, b: SimilarNode) -> tuple[int, int]:
-    same = sum(a.arguments.get(name) == digest for name, digest in b.arguments.items())
-    return (a.code != b.code) + (a.input_hash != b.input_hash) + (a.parents != b.parents), -same
-
-
-def _reason(this: SimilarNode, nearest: SimilarNode) -> ReplayReason:
-    if this.code != nearest.code:
-        return ReplayReason.CODE_CHANGED
-    if this.input_hash != nearest.input_hash:
-        return ReplayReason.INPUT_CHANGED
-    # Nothing differs, so the call asked for another sample.
-    return ReplayReason.NODE_NOT_FOUND if this.parents == nearest.parents else ReplayReason.UPSTREAM_CHANGED
-
-
-def _fields(question: CallProtocol, other: SimilarNode, given: Any) -> tuple[str, ...]:
-    """Return the places where the arguments differ, if both inputs are stored."""
-    storage: Any = question.engine.storage
-    if given is None:
-        return ()
-    before = stored_input(storage, question.engine.contents, question.call.definition.name, other.input_hash)
-    return () if before is None else tuple(map(str, differences(before, given)))
 
 
 def _diffs(question: CallProtocol, other: SimilarNode) -> tuple[str, ...]:
@@ -272,10 +231,6 @@ def _diffs(question: CallProtocol, other: SimilarNode) -> tuple[str, ...]:
     names = sorted(before.keys() | now.keys())
     diffs = (text_diff(name, before.get(name) or "", now.get(name) or "") for name in names)
     return tuple(filter(None, diffs))
-
-
-def _changed(a: Any, b: Any) -> tuple[str, ...]:
-    return tuple(sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name)))
 
 
 def _parts(call: Call) -> dict[str, bytes]:

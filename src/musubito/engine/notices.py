@@ -33,7 +33,7 @@ def say_why(operation: str, reason: ReplayReason, part: str, not_replayable: str
     `part` names the part that `reason` is about; it is "" if the part is not known.
     """
     if reason in REFUSED and _is_new(operation, reason.value):
-        LOGGER.info("%s ran though a result was stored: %s%s", operation, reason.says, part and f": {part}")
+        LOGGER.info("%s ran though a result was stored: %s%s", operation, reason.sentence, part and f": {part}")
     if not_replayable is not None:
         never = never_replayed(not_replayable)
         if _is_new(operation, never.group):

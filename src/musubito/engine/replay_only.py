@@ -27,13 +27,10 @@ _MISSING: Final = (
     ReplayReason.CODE_CHANGED,
     ReplayReason.INPUT_CHANGED,
     ReplayReason.UPSTREAM_CHANGED,
+    ReplayReason.ANOTHER_SAMPLE,
+    ReplayReason.VERSION_CHANGED,
 )
 """Reasons for which no stored result was found."""
-_ALIKE: Final = {
-    ReplayReason.NODE_NOT_FOUND: "all stored samples were given in this run",
-    ReplayReason.UPSTREAM_CHANGED: "its parents changed",
-}
-"""Texts for calls whose code and input are those of an earlier call."""
 
 
 class _ReplayOnly(CallProtocol):
@@ -79,7 +76,7 @@ def _differs(explanation: Explanation) -> str:
     if explanation.files:
         return f"a file that it read changed: {_listed(explanation.files)}"
     if reason not in _MISSING:
-        return f"the one that is stored may not be replayed: {reason.value}"
+        return reason.sentence if explanation.never is None else explanation.never.says
     if nearest is None:
         return "no earlier call of it is stored"
     paths = [field.partition(": ")[0] for field in explanation.fields]
@@ -89,7 +86,7 @@ def _differs(explanation: Explanation) -> str:
         for what, names in (("code", explanation.code), ("input", paths or explanation.arguments))
         if names
     ]
-    return f"{'; '.join(differing) or _ALIKE.get(reason, reason.value)}; nearest earlier call: node {nearest[:12]}"
+    return f"{'; '.join(differing) or reason.sentence}; nearest earlier call: node {nearest[:12]}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from itertools import count, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
-from musubito.causes import Cause
+from musubito.causes import ReplayReason
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.model import MusubitoResult
 from musubito.store.queries import SampleNode
@@ -190,7 +190,7 @@ class Frame:
     def taken(self) -> Dependencies:
         """Return all dependencies of the body so far."""
         with self.lock:
-            still_open = Cause.STREAM_LEFT_OPEN.of() if self.streams else None
+            still_open = ReplayReason.STREAM_LEFT_OPEN.of() if self.streams else None
             return Dependencies(
                 # Each once: calls that stand in several bodies, as the calls of a recursion may, hand up to each other.
                 tuple(dict.fromkeys(self.uses)),

@@ -57,21 +57,32 @@ class _Node:
     effect: bool
     execution: int
     duration_ms: float
+    code: int | None
 
 
 @tells_damage
 def impact(lineage: Lineage, operation: str) -> Impact:
-    """Return the nodes that would go stale if an operation changed, in all namespaces.
+    """Return the nodes that would go stale if an operation or a part of code changed, in all namespaces.
 
-    Nodes of the operation, all nodes below along data edges, and the callers of any of these would go stale. An
-    external effect that was done stays done, whatever its code. Raises `LineageError` if no operation has this name.
+    A part of code is named as `why` names it: `pipeline.PROMPT`. Nodes of the operation, nodes whose code contains the
+    part or the tool, all nodes below along data edges, and the callers of any of these would go stale. An external
+    effect that was done stays done, whatever its code. Raises `LineageError` if nothing has this name.
     """
-    operations, rows, edges, uses, usage = lineage.ask(
-        ("all_operations", {}), ("places", {}), ("all_data_edges", {}), ("all_uses", {}), ("own_usage", {})
+    place, _, tool = operation.rpartition(".")
+    operations, rows, edges, uses, usage, parts = lineage.ask(
+        ("all_operations", {}),
+        ("places", {}),
+        ("all_data_edges", {}),
+        ("all_uses", {}),
+        ("own_usage", {}),
+        ("codes_with_part", {"part": operation, "inside": f"{operation}.%", "tool": f"%{tool}%" if place else ""}),
     )
     names: dict[int, tuple[str, str]] = {number: (space, name) for number, space, name in operations}
     changed = {number for number, (_, name) in names.items() if name == operation}
-    if not changed:
+    graph = operation.partition("/")[0] if "/" in place else None
+    holding = {code for code, part in parts if part == operation or part.startswith(f"{operation}.")}
+    holding_tool = {code for code, part in parts if graph is not None and changed and _names_tool(part, tool)}
+    if not changed and not holding:
         raise LineageError(_unknown(operation, {name for _, name in names.values()}))
     parents: defaultdict[int, list[int]] = defaultdict(list)
     below: defaultdict[int, list[int]] = defaultdict(list)
@@ -84,7 +95,15 @@ def impact(lineage: Lineage, operation: str) -> Impact:
         answered[node.execution].append(node.number)
     for execution, _, called_node in uses:
         below[called_node] += answered[execution]
-    affected = _reached(nodes, below, changed)
+    in_graph = {number for number, (_, name) in names.items() if name.partition("/")[0] == graph}
+    first = {
+        node.number
+        for node in nodes.values()
+        if node.operation in changed
+        or node.code in holding
+        or (node.operation in in_graph and node.code in holding_tool)
+    }
+    affected = _reached(nodes, below, first)
     called = _called(uses, {node.execution for node in affected})
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
     for execution, model, tokens_in, tokens_out in usage:
@@ -121,18 +140,23 @@ def _current(rows: Collection[tuple[Any, ...]], parents: dict[int, list[int]]) -
         newest[slot] = number
     replaced: set[int] = set()
     nodes: dict[int, _Node] = {}
-    for number, operation, step_type, _, _, execution, invalid, duration_ms in rows:
+    for number, operation, step_type, _, _, execution, invalid, duration_ms, code in rows:
         if newest[slot_of[number]] != number or not replaced.isdisjoint(parents.get(number, ())):
             replaced.add(number)
         elif execution is not None and not invalid:
             effect = step_type == StepType.EXTERNAL_EFFECT.value
-            nodes[number] = _Node(number, operation, effect, execution, duration_ms)
+            nodes[number] = _Node(number, operation, effect, execution, duration_ms, code)
     return nodes
 
 
+def _names_tool(part: str, tool: str) -> bool:
+    """Return whether a part of code is a tool of this name, or the entry of a `ToolNode` that holds it."""
+    return part == tool or part.endswith((f".{tool}", f"['{tool}']"))
+
+
 def _reached(nodes: dict[int, _Node], below: dict[int, list[int]], changed: Collection[int]) -> list[_Node]:
-    """Return the nodes of these operations and all below, in the order in which they were recorded."""
-    ahead = [node.number for node in nodes.values() if node.operation in changed]
+    """Return the changed nodes and all below, in the order in which they were recorded."""
+    ahead = sorted(changed)
     reached = set(ahead)
     for number in ahead:
         for child in below.get(number, ()):
@@ -140,7 +164,7 @@ def _reached(nodes: dict[int, _Node], below: dict[int, list[int]], changed: Coll
                 reached.add(child)
                 ahead.append(child)
     affected = [nodes[number] for number in sorted(reached)]
-    return [node for node in affected if not (node.effect and node.operation in changed)]
+    return [node for node in affected if not (node.effect and node.number in changed)]
 
 
 def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int]) -> set[int]:

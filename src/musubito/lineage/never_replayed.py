@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from musubito.causes import NeverReplayed, never_replayed
+from musubito.causes import NeverReplayed, ReplayReason, never_replayed
 from musubito.lineage.corruption import tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
@@ -25,14 +25,14 @@ COMPARED: Final = 20
 class Unreplayed:
     """Executions of an operation that no call can be replayed with, for one cause.
 
-    `cause` is the code of a `musubito.causes.Cause`, or the reason of the newest call ("input changed") where each call
-    differs from all before it. `parts` are what it names, each once, `says` the sentence of the newest, `remedy` what
-    to do about it ("" where nothing is). `cost` is without that of the calls inside.
+    `cause` is the reason why, or the reason of the newest call where each call differs from all before it. `parts` are
+    what it names, each once, `says` the sentence of the newest, `remedy` what to do about it ("" where nothing is).
+    `cost` is without that of the calls inside.
     """
 
     namespace: str
     operation: str
-    cause: str
+    cause: ReplayReason
     parts: tuple[str, ...]
     says: str
     remedy: str
@@ -98,5 +98,5 @@ def _each_time_another(lineage: Lineage, known: set[_Place]) -> list[Unreplayed]
     for cost, place, node, count in asked[:COMPARED]:
         told = why(lineage, node)
         if told.remedy:
-            found.append(Unreplayed(*place, told.reason, told.parts, told.reason, told.remedy, count, cost))
+            found.append(Unreplayed(*place, told.reason, told.parts, told.reason.sentence, told.remedy, count, cost))
     return found

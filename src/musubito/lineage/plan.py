@@ -26,15 +26,16 @@ __all__ = [
     "Plan",
     "PlanLine",
     "inside",
+    "line_of",
     "never_ran",
     "plan",
     "planned",
-    "reason_text",
 ]
 
 REPLAY: Final = "would replay"
 RUN: Final = "would run"
 UNKNOWN: Final = "unknown"
+OTHER: Final = ReplayReason.OTHER
 LOOKED_AT: Final = 20
 """Newest executions of an operation from which an estimate is made."""
 
@@ -46,22 +47,26 @@ class PlanLine:
     `outcome` is "would replay", "would run" or "unknown". `node_id` is None if the input of the call is not known.
     `estimate` is the cost of running it, None if it never ran. `within` names the operation inside which it may be
     called, None at the top. The estimate of that operation includes this one. `parts` are the paths, files or names
-    that differ from the nearest earlier call, and `remedy` says what to do about them.
+    that the reason names, such as those that differ from the nearest earlier call. `remedy` says what to do about them.
     """
 
     operation: str
     node_id: str | None
     outcome: str
-    reason: str
+    reason: ReplayReason
     estimate: Cost | None
     within: str | None = None
     parts: tuple[str, ...] = ()
     remedy: str = ""
 
     def __str__(self) -> str:
-        parts = f": {', '.join(self.parts)}" if self.parts else ""
         remedy = f"\n    {self.remedy}" if self.remedy else ""
-        return f"{'    ' if self.within else ''}{self.operation} {self.outcome}: {self.reason}{parts}{remedy}"
+        return f"{'    ' if self.within else ''}{self.operation} {self.outcome}: {self.says}{remedy}"
+
+    @property
+    def says(self) -> str:
+        """Return the reason as a sentence, with the parts that it names."""
+        return self.reason.of(", ".join(self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +146,8 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     estimates = Estimates(engine)
     name = call.definition.name
     explanation = explain(engine, call, _copy_of_current_run(engine))
-    outcome, reason = _outcome(explanation, StepType(call.definition.semantics.step_type))
-    cost, parts = estimates.of(name), explanation.parts
-    lines = [PlanLine(name, explanation.node_id, outcome, reason, cost, parts=parts, remedy=explanation.remedy)]
+    outcome = _outcome(explanation, StepType(call.definition.semantics.step_type))
+    lines = [line_of(explanation, outcome, estimates)]
     unknown: list[str] = []
     if outcome != REPLAY:
         lines += inside(name, (*sorted(call.fingerprint.steps), *estimates.called_by(name)), estimates)
@@ -164,15 +168,13 @@ def _copy_of_current_run(engine: MusubitoEngine) -> Run:
     return run
 
 
-def _outcome(explanation: Explanation, step_type: StepType) -> tuple[str, str]:
-    replay, reason = explanation.decision.replay, explanation.decision.reason
-    if replay:
-        return REPLAY, reason_text(explanation)
-    if reason is ReplayReason.NODE_RUNNING:
-        return UNKNOWN, "it is running now"
-    if step_type is StepType.EXTERNAL_EFFECT and reason is ReplayReason.NOT_REPLAYABLE:
-        return UNKNOWN, "it has to be found out first whether it took place, or somebody has to agree again"
-    return RUN, reason_text(explanation)
+def _outcome(explanation: Explanation, step_type: StepType) -> str:
+    if explanation.decision.replay:
+        return REPLAY
+    uncertain = [ReplayReason.NODE_RUNNING]
+    if step_type is StepType.EXTERNAL_EFFECT:
+        uncertain += [ReplayReason.OUTCOME_UNKNOWN, ReplayReason.RELEASED_BY_ANSWER]
+    return UNKNOWN if explanation.decision.reason in uncertain else RUN
 
 
 def _recorded_as_script(call: Call, estimates: Estimates) -> str | None:
@@ -182,21 +184,20 @@ def _recorded_as_script(call: Call, estimates: Estimates) -> str | None:
     return other if estimates.under(other) == [other] and other != call.definition.name else None
 
 
-def reason_text(explanation: Explanation) -> str:
-    """Return the reason of a decision in words."""
-    reason = explanation.decision.reason
-    if explanation.never is not None:
-        return explanation.never.says
-    if reason is not ReplayReason.NODE_NOT_FOUND:
-        return str(reason.value)
-    return "first of its operation" if explanation.nearest_node_id is None else "another sample"
+def line_of(explanation: Explanation, outcome: str, estimates: Estimates) -> PlanLine:
+    """Return the line of a call that was explained."""
+    never, reason, parts = explanation.never, explanation.decision.reason, explanation.parts
+    if never is not None:
+        reason, parts = never.cause, (never.part or never.says,) if never.part or never.cause is OTHER else ()
+    name, remedy = explanation.operation, explanation.remedy
+    return PlanLine(name, explanation.node_id, outcome, reason, estimates.of(name), parts=parts, remedy=remedy)
 
 
 def inside(operation: str, called: Iterable[str], estimates: Estimates) -> list[PlanLine]:
     """Return lines for the operations that an operation may call if it runs."""
-    reason = f"{operation} calls it, or does not"
+    reason = ReplayReason.CALLED_PERHAPS
     names = dict.fromkeys(name for name in called if name != operation and not name.endswith(f"/{ANY}"))
-    return [PlanLine(name, None, UNKNOWN, reason, estimates.of(name), operation) for name in names]
+    return [PlanLine(name, None, UNKNOWN, reason, estimates.of(name), operation, (operation,)) for name in names]
 
 
 def never_ran(operation: str) -> str:

@@ -29,7 +29,7 @@ from musubito.lineage.reports import (
     RunSummary,
     Tokens,
 )
-from musubito.model import NodeStatus
+from musubito.model import NodeStatus, ReplayReason
 from musubito.payloads.codec import ERROR, Contents
 from musubito.payloads.encrypted_tags import opened_tags
 from musubito.store.protocol import NamedQuery, Readable
@@ -237,7 +237,7 @@ class Lineage:
                     node.hex(),
                     execution,
                     outcome,
-                    reason.lower().replace("_", " "),
+                    ReplayReason[reason],
                     at,
                     duration_ms,
                     saved_ms,
@@ -385,7 +385,9 @@ def short_id(identity: str, digits: int = 10) -> str:
     return identity[:digits]
 
 
-EVENTS: Final = frozenset({"custom", "dispatched", "model", "chunk", "text", "end"})
+EVENTS: Final = frozenset(
+    ("custom", "dispatched", "model", "chunk", "text", "end", "tool", "done", "failed", "pushed", "written")
+)
 """Kinds of the events that an adapter stores beside an output."""
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from musubito.causes import NeverReplayed
 from musubito.errors import MusubitoError
-from musubito.model import NodeStatus
+from musubito.model import NodeStatus, ReplayReason
+from musubito.store.rows import FORGOTTEN
 
 __all__ = [
     "Attempt",
@@ -119,7 +120,7 @@ class CallReport:
     node_id: str
     execution: int | None
     outcome: str
-    reason: str
+    reason: ReplayReason
     at: float
     duration_ms: float
     saved_ms: float
@@ -188,6 +189,12 @@ class NodeReport:
     arguments: tuple[str, ...]
     execution: Execution | None
     error: str | None
+
+    @property
+    def is_erased(self) -> bool:
+        """Tell whether the contents of the call were erased with `forget`."""
+        never = None if self.execution is None else self.execution.never
+        return self.error == FORGOTTEN or (never is not None and never.cause is ReplayReason.FORGOTTEN)
 
 
 class Relative(NamedTuple):

@@ -8,9 +8,12 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from musubito.engine.nearest import changed_names, difference
 from musubito.lineage.corruption import tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, LineageError, RunSummary
+from musubito.model import ReplayReason
+from musubito.store.queries import SimilarNode
 
 __all__ = ["ComparedCall", "Comparison", "compare"]
 
@@ -24,15 +27,18 @@ class ComparedCall:
 
     `change` is "same" (equal nodes), "changed", "added", "gone" or "inside". A call is inside if the other run replayed
     the call that made it. The other run knows nothing of such a call, so the call counts as no difference. `reason`
-    says how the nodes of a changed call differ. `same_output` is None if one of the outputs is not stored.
+    says how the identities of a changed call differ, None if they are equal and the call ended otherwise, or if one of
+    them is not stored. `parts` are the names of the arguments that differ. `same_output` is None if one of the outputs
+    is not stored.
     """
 
     operation: str
     change: str
     before: CallReport | None
     after: CallReport | None
-    reason: str | None
+    reason: ReplayReason | None
     same_output: bool | None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +141,12 @@ def _at_same_place(side: _Side, call: CallReport) -> Hashable:
 def _compared(lineage: Lineage, before: CallReport, after: CallReport) -> ComparedCall:
     same_output = _same_output(lineage, before, after)
     if before.node_id != after.node_id:
-        return ComparedCall(after.operation, "changed", before, after, _reason(lineage, before, after), same_output)
-    ends = [call.outcome for call in (before, after) if call.outcome not in ANSWERED]
-    if ends and before.outcome != after.outcome:
-        reason = f"{before.outcome}, then {after.outcome}"
-        return ComparedCall(after.operation, "changed", before, after, reason, same_output)
-    return ComparedCall(after.operation, "same", before, after, None, same_output)
+        return ComparedCall(
+            after.operation, "changed", before, after, *_difference(lineage, before, after, same_output)
+        )
+    ended = [call.outcome for call in (before, after) if call.outcome not in ANSWERED]
+    change = "changed" if ended and before.outcome != after.outcome else "same"
+    return ComparedCall(after.operation, change, before, after, None, same_output)
 
 
 def _same_output(lineage: Lineage, before: CallReport, after: CallReport) -> bool | None:
@@ -154,27 +160,24 @@ def _same_output(lineage: Lineage, before: CallReport, after: CallReport) -> boo
     return bool(first[0][0] == second[0][0])
 
 
-def _reason(lineage: Lineage, before: CallReport, after: CallReport) -> str:
-    """Return how the nodes of two calls differ."""
+def _difference(
+    lineage: Lineage, before: CallReport, after: CallReport, same_output: bool | None
+) -> tuple[ReplayReason | None, bool | None, tuple[str, ...]]:
+    """Return how two calls differ, whether their outputs do, and the names of the arguments that differ."""
     try:
-        numbers = lineage.number(before.node_id), lineage.number(after.node_id)
+        first, second = (_identity(lineage, call) for call in (before, after))
     except LineageError:
-        return "not stored"
-    old, new = lineage.nodes(numbers)
-    reasons = ["code changed"] if old.code != new.code else []
-    if old.input_hash != new.input_hash:
-        names = _changed(lineage, *numbers)
-        reasons.append(f"input changed: {', '.join(names)}" if names else "input changed")
-    if old.sample != new.sample:
-        reasons.append("another sample")
-    if not reasons:
-        above = lineage.ask(*(("data_parents", {"id": number}) for number in numbers))
-        reasons.append("upstream changed" if above[0] != above[1] else "version changed")
-    return "; ".join(reasons)
+        return None, same_output, ()
+    return difference(second, first), same_output, changed_names(first.arguments, second.arguments)
 
 
-def _changed(lineage: Lineage, before: int, after: int) -> list[str]:
-    """Return the names of the arguments that differ."""
-    rows = lineage.ask(*(("identity_of_node", {"id": number}) for number in (before, after)))
-    old, new = (json.loads(digests or "{}") for ((_, _, digests),) in rows)
-    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+def _identity(lineage: Lineage, call: CallReport) -> SimilarNode:
+    number = lineage.number(call.node_id)
+    ((code, input_hash, digests, sample),), parents = lineage.ask(
+        ("identity_of_node", {"id": number}), ("data_parents", {"id": number})
+    )
+    # Numbers of nodes tell parents apart as well as their ids do.
+    consumed = frozenset(int(parent).to_bytes(8, "big") for (parent,) in parents)
+    return SimilarNode(
+        bytes.fromhex(call.node_id), code, input_hash, json.loads(digests or "{}"), consumed, sample, None
+    )

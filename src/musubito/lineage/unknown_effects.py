@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from musubito.engine.process_identity import is_dead
 from musubito.lineage.corruption import binary, tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.store.rows import LeaseOwner
+from musubito.values.call_keys import idempotency_key
 
-__all__ = ["UnknownEffect", "unknown_effects"]
+__all__ = ["REMEDY", "UnknownEffect", "unknown_effects"]
+
+REMEDY: Final = (
+    "Find out whether it took place, then call it again with on_unknown in its StepConfiguration: "
+    '"rerun" if not, else a callable that tells. That settles its lease, too.'
+)
 
 
 class UnknownEffect(NamedTuple):
     """An external effect that may have taken place.
 
-    `began_at` is the time when the effect was begun. `node_id` is "" if no attempt at it has ended.
+    `began_at` is the time when the effect was begun. `node_id` is "" if no attempt at it has ended. Errors of the step
+    name the `idempotency_key`, unless the namespace is encrypted and its key is not here.
     """
 
     operation: str
     node_id: str
     effect_key: str
     began_at: float
+    idempotency_key: str
+
+    def is_called(self, text: str) -> bool:
+        """Tell whether the effect's key, its idempotency key or its node begins with these digits."""
+        return any(identity.startswith(text) for identity in (self.effect_key, self.idempotency_key, self.node_id))
 
 
 @tells_damage
@@ -34,8 +46,10 @@ def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
     """
     now = time.time()
     effects: list[UnknownEffect] = []
-    for operation, key, began_at, node, owner, host, pid, process, is_held in lineage.rows("open_effects", now=now):
+    rows = lineage.rows("open_effects", now=now)
+    for operation, key, settled, began_at, node, owner, host, pid, process, is_held in rows:
         if not is_held or is_dead(LeaseOwner(binary(owner), host, pid, process, now)):
-            node_id = "" if node is None else binary(node).hex()
-            effects.append(UnknownEffect(operation, node_id, binary(key).hex(), float(began_at)))
+            node_id, effect_key = "" if node is None else binary(node).hex(), binary(key)
+            known_as = idempotency_key(effect_key, settled)
+            effects.append(UnknownEffect(operation, node_id, effect_key.hex(), float(began_at), known_as))
     return effects

@@ -1,35 +1,35 @@
-"""Explain why a node ran: compare it with the earlier node of its operation that is most like it."""
+"""Explain why a call ran: compare it with the earlier call of its step that is most like it."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from musubito.causes import Cause, NeverReplayed, never_replayed
-from musubito.lineage.corruption import tells_damage
+from musubito.causes import NeverReplayed, ReplayReason, never_replayed
+from musubito.engine.nearest import COMPARED, Earlier, changed_names, reasons
+from musubito.lineage.corruption import binary, tells_damage
 from musubito.lineage.files import ChangedFile, changed_files, changed_reads
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport
 from musubito.remedies import remedy_of
+from musubito.store.queries import SimilarNode
 from musubito.values.redaction import HIDDEN, is_secret, without_secrets_in
-from musubito.values.value_diff import Difference, differences, how_many, text_diff
+from musubito.values.value_diff import Difference, text_diff
 
-__all__ = ["ChangedCode", "Why", "why"]
+__all__ = ["UNIDENTIFIED", "ChangedCode", "Why", "why"]
 
-COMPARED: Final = 500
-"""Earlier nodes of an operation that are compared at most."""
 LOOKED_AT: Final = 50_000
 """Nodes before the explained node among which they are looked for."""
-UNIDENTIFIED: Final = {
-    each.code for each in (Cause.INPUT_NOT_IDENTIFIED, Cause.CONTEXT_NOT_IDENTIFIED, Cause.REMEMBERS)
-}
+UNIDENTIFIED: Final = (
+    ReplayReason.INPUT_NOT_IDENTIFIED,
+    ReplayReason.CONTEXT_NOT_IDENTIFIED,
+    ReplayReason.REMEMBERS,
+)
 """Causes by which a call is like no other, so that there is nothing to compare it with."""
-READ: Final = 20
-"""Nodes whose inputs are read at most, to find the node that differs least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,10 @@ class ChangedCode:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """The differences between a node and the nearest earlier node.
+    """The differences between a call and the nearest earlier call.
 
-    - `reason`: "first of its operation", "code changed", "input changed", "upstream changed", "another sample" or
-      "not identified". If the node's call gave a reason that is no difference, it is that one (forced, expired,
-      invalidated).
+    - `reason`: the reason that the history has of the call that ran last here. If nothing was found for that call: the
+      difference from the nearest call that ran before its run.
     - `arguments`: the names of the arguments that differ.
     - `fields`: the places in the arguments that differ, if both inputs are stored.
     - `parents`: pairs of parents that differ.
@@ -59,10 +58,12 @@ class Why:
     - `never`: the same by cause, part and remedy.
     - `files`: the files that the node's execution read with other content than the execution before it.
     - `reads`: the names of its other reads that found something else: `$.configurable.thread_id`, `$.store`.
+    - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
+    - `inputs_stored`: both inputs are stored, so that `fields` holds all differences that can be seen.
     """
 
     node: NodeReport
-    reason: str
+    reason: ReplayReason
     nearest: NodeReport | None
     arguments: tuple[str, ...]
     fields: tuple[Difference, ...]
@@ -72,11 +73,13 @@ class Why:
     files: tuple[ChangedFile, ...] = ()
     never: NeverReplayed | None = None
     reads: tuple[str, ...] = ()
+    varies: bool = False
+    inputs_stored: bool = True
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Return the names of the parts that differ: the paths in the input, and the ambient inputs."""
-        if self.reason == "read changed":
+        if self.reason is ReplayReason.READ_CHANGED:
             return (*(file.path for file in self.files), *self.reads)
         paths = tuple(field.path for field in self.fields)
         around = tuple(name for name in self.arguments if name.startswith("$"))
@@ -85,96 +88,80 @@ class Why:
     @property
     def remedy(self) -> str:
         """Return what to do so that such a call is replayed; "" where nothing can or need be done."""
-        return (self.never and self.never.remedy) or remedy_of(self.reason, self.parts)
+        return (self.never and self.never.remedy) or remedy_of(self.reason, self.parts, varies=self.varies)
 
 
 @tells_damage
-def why(lineage: Lineage, node: str) -> Why:
-    """Explain why this node ran when it first did. Raises `LineageError` if the node does not exist."""
+def why(lineage: Lineage, node: str, said: tuple[ReplayReason, float] | None = None) -> Why:
+    """Explain why this node ran when it last did. Raises `LineageError` if the node does not exist.
+
+    For another call at this node, `said` is the reason of that call, and the time when its run began.
+    """
     number = lineage.number(node)
     this = lineage.nodes([number])[0]
-    said, began = _said(lineage, this)
-    code, input_hash, said_of = lineage.rows("identity_of_node", id=number)[0]
-    digests, where = _digests(said_of), {"id": number, "limit": COMPARED, "looked_at": LOOKED_AT}
-    earlier, edges = lineage.ask(("earlier_nodes", where), ("parents_of_earlier_nodes", where))
-    parents_of: defaultdict[int, set[int]] = defaultdict(set)
-    for child, parent in edges:
-        parents_of[child].add(parent)
-    parents = parents_of[number]
-
-    def distance(row: Any) -> tuple[int, int]:
-        same = sum(digests.get(name) == digest for name, digest in _digests(row[3]).items())
-        return (row[1] != code) + (row[2] != input_hash) + (parents_of[row[0]] != parents), -same
-
-    # Nodes of the same run are its other parts, and no earlier state.
-    before = [row for row in earlier if row[4] < began]
-    files, reads = changed_files(lineage, this), changed_reads(lineage, this)
-    nearest = _most_like(lineage, this, input_hash, before or earlier, distance)
+    reason, began = said or _said(lineage, this)
     stored = next((row[0] for row in lineage.rows("why_not_replayable", id=number)), None)
     never = None if stored is None else never_replayed(stored)
+    files, reads = changed_files(lineage, this), changed_reads(lineage, this)
+    numbers, calls = _calls(lineage, number, bytes.fromhex(this.node_id))
+    call, *earlier = calls
     if never is not None and never.cause in UNIDENTIFIED:
-        said, nearest = "not identified", None
-    if nearest is None:
-        return Why(this, said or "first of its operation", None, (), (), (), (), stored, files, never, reads)
-    other = lineage.nodes([nearest[0]])[0]
-    moved = _moved(lineage, parents_of[nearest[0]], parents)
+        reason = never.cause
+    given = lineage.input(this)
+
+    def input_of(other: SimilarNode) -> Any:
+        return lineage.input(lineage.nodes([numbers[other.node]])[0])
+
+    if reason is ReplayReason.NODE_NOT_FOUND:
+        reason = reasons(calls, {call.node}, began)[call.node]
+    # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
+    before = [other for other in earlier if other.started_at is not None and other.started_at < began]
+    alone = reason in UNIDENTIFIED or reason is ReplayReason.NODE_NOT_FOUND
+    near = Earlier([] if alone else before or earlier).nearest(call, given, input_of)
+    if near is None:
+        return Why(this, reason, None, (), (), (), (), stored, files, never, reads)
+    other = near.call
     return Why(
         this,
-        said or _reason(nearest[1] != code, nearest[2] != input_hash, bool(moved)),
-        other,
-        tuple(_changed(_digests(nearest[3]), digests)),
-        _fields(lineage, other, this),
-        _code(lineage, nearest[1], code) if nearest[1] != code else (),
-        moved,
+        reason,
+        lineage.nodes([numbers[other.node]])[0],
+        changed_names(other.arguments, call.arguments),
+        near.fields,
+        _code(lineage, other.code, call.code) if other.code != call.code else (),
+        _moved(lineage, {numbers[parent] for parent in other.parents}, {numbers[parent] for parent in call.parents}),
         stored,
         files,
         never,
         reads,
+        near.varies,
+        given is not None and input_of(other) is not None,
     )
 
 
-def _most_like(
-    lineage: Lineage, this: NodeReport, input_hash: bytes, rows: Sequence[Any], distance: Callable[[Any], Any]
-) -> Any:
-    """Return the newest of the nearest nodes whose stored input differs at the fewest places."""
-    ranked = [(distance(row), row) for row in rows]
-    least = min((far for far, _ in ranked), default=None)
-    near = [row for far, row in ranked if far == least][:READ]
-    if len(near) < 2 or near[0][2] == input_hash:
-        return near[0] if near else None
-    given = lineage.input(this)
-    if given is None:
-        return near[0]
-    inputs = [lineage.input(each) for each in lineage.nodes(row[0] for row in near)]
-    known = [(how_many(value, given), row) for row, value in zip(near, inputs, strict=True) if value is not None]
-    return min(known, key=lambda each: each[0])[1] if known else near[0]
+def _calls(lineage: Lineage, number: int, node_id: bytes) -> tuple[dict[bytes, int], list[SimilarNode]]:
+    """Return a call and the earlier calls of its step, newest first, and the numbers of all nodes that they name."""
+    params = {"id": number, "limit": COMPARED, "looked_at": LOOKED_AT}
+    (own,), rows, edges = lineage.ask(
+        ("identity_of_node", {"id": number}), ("earlier_nodes", params), ("parents_of_earlier_nodes", params)
+    )
+    parents_of: defaultdict[int, set[bytes]] = defaultdict(set)
+    numbers: dict[bytes, int] = {}
+    for child, parent, parent_id in edges:
+        parents_of[child].add(binary(parent_id))
+        numbers[binary(parent_id)] = parent
+    calls = []
+    for each, node, code, input_hash, arguments, sample, started_at in [(number, node_id, *own, None), *rows]:
+        numbers[binary(node)] = each
+        digests = json.loads(arguments or "{}")
+        consumed = frozenset(parents_of[each])
+        calls.append(SimilarNode(binary(node), code, input_hash, digests, consumed, sample, started_at))
+    return numbers, calls
 
 
-def _said(lineage: Lineage, node: NodeReport) -> tuple[str | None, float]:
-    """Return the reason of the call that ran, if no difference explains it, and the time when its run began."""
+def _said(lineage: Lineage, node: NodeReport) -> tuple[ReplayReason, float]:
+    """Return the reason of the call that ran last at a node, and the time when its run began."""
     rows = lineage.rows("reason_of_run", node=bytes.fromhex(node.node_id))
-    if not rows:
-        return None, math.inf
-    reason = rows[0][0].lower().replace("_", " ")
-    differs = reason in ("node not found", "code changed", "input changed", "upstream changed")
-    return (None if differs else reason), rows[0][1]
-
-
-def _reason(code: bool, inputs: bool, parents: bool) -> str:
-    if code:
-        return "code changed"
-    if inputs:
-        return "input changed"
-    return "upstream changed" if parents else "another sample"
-
-
-def _digests(arguments: str | None) -> dict[str, str]:
-    found: dict[str, str] = json.loads(arguments) if arguments else {}
-    return found
-
-
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return (ReplayReason[rows[0][0]], rows[0][1]) if rows else (ReplayReason.NODE_NOT_FOUND, math.inf)
 
 
 def _moved(
@@ -188,13 +175,6 @@ def _moved(
             gone.remove(match)
         pairs.append((match, node))
     return (*pairs, *((each, None) for each in gone))
-
-
-def _fields(lineage: Lineage, before: NodeReport, after: NodeReport) -> tuple[Difference, ...]:
-    first, second = lineage.input(before), lineage.input(after)
-    if first is None or second is None:
-        return ()
-    return tuple(differences(first, second))
 
 
 def _code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, ...]:

@@ -103,6 +103,7 @@ class SimilarNode(NamedTuple):
     input_hash: bytes
     arguments: Mapping[str, bytes]
     parents: frozenset[bytes]
+    sample: int
     started_at: float | None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
-from musubito.causes import Cause
+from musubito.causes import ReplayReason
 
 __all__ = [
     "BLOB",
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-FORGOTTEN: Final = Cause.FORGOTTEN.sentence
+FORGOTTEN: Final = ReplayReason.FORGOTTEN.sentence
 """The reason why an execution with erased contents is not replayed. It also replaces the text of a failure's error."""
 
 

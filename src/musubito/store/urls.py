@@ -12,6 +12,9 @@ from musubito.store.sqlite.storage import SQLiteStorage
 __all__ = ["open_store"]
 
 _POSTGRES: Final = ("postgresql", "postgres")
+EXAMPLES: Final = (
+    "sqlite:///path/from/here.db, sqlite:////path/from/root.db or postgresql://user:password@host/database"
+)
 
 
 def open_store(url: str) -> Store:
@@ -20,6 +23,8 @@ def open_store(url: str) -> Store:
     The URL is `sqlite:///path/from/here.db`, `sqlite:////path/from/root.db` or `postgresql://user@host/database`. Raise
     `StoreError` for any other URL, and if the store cannot be opened.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"the URL of a store is a text, such as {EXAMPLES}, not {url!r}")
     scheme, _, path = url.partition("://")
     if scheme in _POSTGRES:
         # Imported here, since SQLite alone needs no driver of PostgreSQL.
@@ -27,10 +32,7 @@ def open_store(url: str) -> Store:
 
         return PostgreSQLStorage(url)
     if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
-        raise StoreError(
-            f"{_shown(url)!r} names no store; use sqlite:///path/from/here.db, sqlite:////path/from/root.db "
-            "or postgresql://user:password@host/database"
-        )
+        raise StoreError(f"{_shown(url)!r} names no store; use {EXAMPLES}")
     return SQLiteStorage(path[1:])
 
 

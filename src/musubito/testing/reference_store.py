@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, assert_never
 
-from musubito.causes import Cause
+from musubito.causes import ReplayReason
 from musubito.errors import StoreClosed, StoreError
 from musubito.store.changes import (
     Answer,
@@ -213,7 +213,11 @@ class _Tables:
             duration_ms=change.duration_ms + change.saved_ms,
             valid_from=success.valid_from if success else None,
             valid_until=success.valid_until if success else None,
-            not_replayable=FORGOTTEN if e.forgotten else success.not_replayable if success else Cause.FAILED.sentence,
+            not_replayable=FORGOTTEN
+            if e.forgotten
+            else success.not_replayable
+            if success
+            else ReplayReason.FAILED.sentence,
             invalid=int(e.invalid),
             outcome=Outcome.SUCCEEDED if success else Outcome.FAILED,
             holds=e.holds,
@@ -264,6 +268,7 @@ class _Tables:
                 node.place.input_hash,
                 node.place.arguments,
                 frozenset(p for p, child, kind in self.edges if child == node_id and kind is EdgeKind.DATA),
+                node.place.sample,
                 self.executions[node.execution].change.started_at if node.execution in self.executions else None,
             )
             for node_id, node in reversed(nodes)

@@ -14,12 +14,12 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig, RunnableSequence
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from musubito import MusubitoEngine
+from musubito import MusubitoEngine, ReplayReason
 from musubito.adapter import ReadOnlyEngine, current_engine
 from musubito.lineage.plan import Estimates, PlanLine
 from musubito_langgraph import _compat, _graph_parts
@@ -38,9 +38,6 @@ from musubito_langgraph.settings import Settings
 from musubito_langgraph.tasks import RecordedEntrypoint
 
 __all__ = ["GraphPlanner"]
-
-REMOTE: Final = "it runs elsewhere, and what it will be asked is not recorded"
-BODY: Final = "its body runs each time, and which tasks it calls is seen only then"
 
 
 class GraphPlanner:
@@ -193,10 +190,14 @@ class GraphPlanner:
             made._step = PlanningStep(bound._step, self, site, last=bound._number == bound._count - 1)
             parts.append(made._step)
         elif isinstance(bound, RecordedEntrypoint):
-            made = OpaqueNode(bound._place, BODY, self, site, self.node(bound.musubito_node, site).settings)
+            made = OpaqueNode(
+                bound._place, ReplayReason.BODY_RUNS, self, site, self.node(bound.musubito_node, site).settings
+            )
             parts.append(made)
         else:
-            made = OpaqueNode(f"{site.ground.name}/{site.node}", REMOTE, self, site, site.ground.settings)
+            made = OpaqueNode(
+                f"{site.ground.name}/{site.node}", ReplayReason.RUNS_ELSEWHERE, self, site, site.ground.settings
+            )
             parts.append(made)
         return made
 

@@ -11,7 +11,7 @@ from typing import Any
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import StateGraph
 
-from musubito import MusubitoError
+from musubito import MusubitoError, ReplayReason
 from musubito.adapter import SCOPE, ReadOnlyEngine, Scope
 from musubito.lineage.plan import UNKNOWN, Plan, PlanLine, never_ran, planned
 from musubito_langgraph import _compat
@@ -79,7 +79,7 @@ def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
         unknown.append(
             "an interrupt that the graph was compiled with ends the invocation; what follows is the next one's"
         )
-    unknown += [f"{line.operation}: {line.reason}" for line in lines if line.outcome == UNKNOWN and not line.within]
+    unknown += [f"{line.operation}: {line.says}" for line in lines if line.outcome == UNKNOWN and not line.within]
     further = list(_further(foresight, config, unknown))
     return planned([*lines, *further], unknown)
 
@@ -108,12 +108,12 @@ def _further(foresight: GraphPlanner, config: dict[str, Any], unknown: list[str]
         ground = visits[0].site.ground
         estimates = foresight.estimates(ground.settings.engine_for(invocation))
         unknown += dict.fromkeys(text for visit in stopped for text in _undeclared(visit))
-        reason = f"depends on what {', '.join(dict.fromkeys(visit.site.node for visit in stopped))} gives"
+        awaited = tuple(dict.fromkeys(visit.site.node for visit in stopped))
         for part in _reached(ground, visits, foresight.pending.get(place, ())):
             name = part if isinstance(part, str) else str(part.name)
             if name not in told:
                 told.add(name)
-                line = PlanLine(name, None, UNKNOWN, reason, estimates.of(name))
+                line = PlanLine(name, None, UNKNOWN, ReplayReason.DEPENDS_ON_RESULT, estimates.of(name), parts=awaited)
                 if line.estimate is None and not isinstance(part, OpaqueNode):
                     unknown.append(never_ran(name))
                 yield line

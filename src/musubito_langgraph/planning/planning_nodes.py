@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langgraph.errors import GraphInterrupt
 
 from musubito import InputError, MusubitoEngine
-from musubito.adapter import DRY_RUNS, Cause, DryRun, EffectDryRun, Mode, Scope, explained
-from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, reason_text
+from musubito.adapter import DRY_RUNS, DryRun, EffectDryRun, Mode, ReplayReason, Scope, explained
+from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, line_of
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.node_call import ANYWHERE, CallSite, GraphStep, NodeCall, without_identity
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from musubito_langgraph.planning.graph_planner import GraphPlanner
 
 __all__ = ["Ground", "LookingSubgraph", "OpaqueNode", "PlanningStep", "Site", "Visit", "Ways"]
-
-REPLAY_ONLY: Final = "nothing that may be replayed, and mode replay_only lets nothing run"
 
 
 # -- where they are ----------------------------------------------------------------------------------------------------
@@ -169,8 +167,10 @@ class _Look(NodeCall):
         visit = step.foresight.visit(self.config, step.site)
         visit.asked.add(step.operation.name)
         output = self._found(visit)
-        line = PlanLine(*self._told, self._estimates().of(step.operation.name))
-        step.foresight.saw(visit, line)
+        node, reason = self._told
+        step.foresight.saw(
+            visit, PlanLine(step.operation.name, node, REPLAY, reason, self._estimates().of(step.operation.name))
+        )
         if step.router is not None:
             ends = step.router.ends or {}
             named = output if isinstance(output, list | tuple) else [output]
@@ -188,13 +188,12 @@ class _Look(NodeCall):
 
     def _found(self, visit: Visit) -> Any:
         if self._invocation.mode is Mode.OFF:
-            self._stop(visit, None, RUN, "mode off: it is not recorded")
+            self._stop(visit, self._line(None, RUN, ReplayReason.NOT_RECORDED))
         engine, scope = self.standing()
         try:
             question = engine.story(self.call(engine, _nothing), self._invocation.mode, scope, DRY_RUNS)
         except InputError as error:
-            cause = Cause.INPUT_NOT_IDENTIFIED
-            self._stop(visit, None, RUN, cause.of(without_identity(error)), cause.remedy)
+            self._stop(visit, self._line(None, RUN, ReplayReason.INPUT_NOT_IDENTIFIED, without_identity(error)))
         assert isinstance(question, DryRun | EffectDryRun)  # noqa: S101 - its kinds are these
         self._identify(question)
         result = question.ask()
@@ -202,32 +201,23 @@ class _Look(NodeCall):
         if result is None:
             explanation = explained(question, question.decision)
             if self._invocation.mode is Mode.REPLAY_ONLY:
-                self._stop(visit, node, UNKNOWN, REPLAY_ONLY)
+                self._stop(visit, self._line(node, UNKNOWN, ReplayReason.REPLAY_ONLY))
             if question.problem is not None:
-                self._stop(visit, node, UNKNOWN, question.problem)
-            self._stop(visit, node, RUN, reason_text(explanation), explanation.remedy, explanation.parts)
-        self._told = self.step.operation.name, node, REPLAY, question.decision.reason.value
+                self._stop(visit, self._line(node, UNKNOWN, question.problem, question.problem_with))
+            self._stop(visit, line_of(explanation, RUN, self._estimates()))
+        self._told = node, question.decision.reason
         return self.outcome(result)
 
     def _estimates(self) -> Estimates:
         return self.step.foresight.estimates(self.step.settings.engine_for(self._invocation))
 
-    def _stop(
-        self,
-        visit: Visit,
-        node: str | None,
-        outcome: str,
-        reason: str,
-        remedy: str = "",
-        parts: tuple[str, ...] = (),
-    ) -> NoReturn:
-        estimates, name = self._estimates(), self.step.operation.name
+    def _line(self, node: str | None, outcome: str, reason: ReplayReason, part: str = "") -> PlanLine:
+        name, parts = self.step.operation.name, (part,) if part else ()
+        return PlanLine(name, node, outcome, reason, self._estimates().of(name), parts=parts, remedy=reason.remedy)
+
+    def _stop(self, visit: Visit, line: PlanLine) -> NoReturn:
         visit.stopped = True
-        self.step.foresight.saw(
-            visit,
-            PlanLine(name, node, outcome, reason, estimates.of(name), parts=parts, remedy=remedy),
-            *self.step.may_call(estimates, self._value),
-        )
+        self.step.foresight.saw(visit, line, *self.step.may_call(self._estimates(), self._value))
         raise GraphInterrupt(())
 
 
@@ -287,7 +277,7 @@ class LookingSubgraph(Subgraph):
 class OpaqueNode(Runnable[Any, Any]):
     """Stands for something that cannot be looked up."""
 
-    def __init__(self, name: str, why: str, foresight: GraphPlanner, site: Site, settings: Settings) -> None:
+    def __init__(self, name: str, why: ReplayReason, foresight: GraphPlanner, site: Site, settings: Settings) -> None:
         self.name = name
         self._why = why
         self._foresight = foresight

@@ -26,8 +26,8 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from musubito.adapter import (
     SCOPE,
-    Cause,
     Frame,
+    ReplayReason,
     error_as_stored,
     not_replayable,
 )
@@ -155,7 +155,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """
         graph = _compat.graph_that_begins()
         if graph is not None and remembers(graph):
-            not_replayable(Cause.GRAPH_REMEMBERS.of(graph.get_name()))
+            not_replayable(ReplayReason.GRAPH_REMEMBERS.of(graph.get_name()))
         self._inside[run_id] = self._around(parent_run_id)
         self._observe_inside()
 
@@ -386,7 +386,7 @@ def as_it_is(value: Any) -> Any:
         return copy.deepcopy(value)
     except Exception as error:
         # The error names what has no encoding, or what could not be copied.
-        not_replayable(Cause.EVENT_NOT_STORABLE.of(error))
+        not_replayable(ReplayReason.EVENT_NOT_STORABLE.of(error))
         return value
 
 

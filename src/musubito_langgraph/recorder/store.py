@@ -19,7 +19,7 @@ from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, Searc
 from langgraph.store.memory import InMemoryStore
 
 from musubito import EncodingError
-from musubito.adapter import SCOPE, Cause, Frame, at_line_of_user, not_replayable, note_read, register_policy
+from musubito.adapter import SCOPE, Frame, ReplayReason, at_line_of_user, not_replayable, note_read, register_policy
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
 from musubito_langgraph.object_policies import all_fields
@@ -137,7 +137,7 @@ def _read(name: str) -> Any:
         try:
             found = getattr(store_behind(self), name)(*args, **kwargs)
         except BaseException:
-            _cannot_repeat(self, Cause.STORE_READ_FAILED.of(at_line_of_user(name)))
+            _cannot_repeat(self, ReplayReason.STORE_READ_FAILED.of(at_line_of_user(name)))
             raise
         return _note(self, key, found)
 
@@ -150,7 +150,7 @@ def _aread(name: str) -> Any:
         try:
             found = await getattr(store_behind(self), name)(*args, **kwargs)
         except BaseException:
-            _cannot_repeat(self, Cause.STORE_READ_FAILED.of(at_line_of_user(name)))
+            _cannot_repeat(self, ReplayReason.STORE_READ_FAILED.of(at_line_of_user(name)))
             raise
         return _note(self, key, found)
 
@@ -160,7 +160,7 @@ def _aread(name: str) -> Any:
 def _write(name: str) -> Any:
     def write(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
         # The caller awaits what an async method returns.
-        _cannot_repeat(self, Cause.STORE_WRITTEN.of(at_line_of_user(name)))
+        _cannot_repeat(self, ReplayReason.STORE_WRITTEN.of(at_line_of_user(name)))
         return getattr(store_behind(self), name)(*args, **kwargs)
 
     return write
@@ -176,7 +176,7 @@ _METHODS: Final[Mapping[str, Any]] = {
 def _key(store: RecordingStore, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """Return a read as it is now, as a text; None if it cannot be repeated."""
     if name in BATCHES and not all(map(_only_reads, (*args, *kwargs.values()))):
-        _cannot_repeat(store, Cause.STORE_WRITTEN.of(at_line_of_user(name)))
+        _cannot_repeat(store, ReplayReason.STORE_WRITTEN.of(at_line_of_user(name)))
         return None
     try:
         return encode_value([name, list(args), dict(kwargs)]).hex()

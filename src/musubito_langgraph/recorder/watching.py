@@ -12,8 +12,8 @@ from langchain_core.runnables import RunnableConfig
 from musubito.adapter import (
     ANSWER,
     SCOPE,
-    Cause,
     Frame,
+    ReplayReason,
     at_line_of_user,
     not_replayable,
     note_read,
@@ -108,7 +108,7 @@ class _WatchedControl:
         return getattr(self._control, name)
 
     def request_drain(self, reason: str = "shutdown") -> None:
-        not_replayable(Cause.RUN_ENDED.of(), self._body)
+        not_replayable(ReplayReason.RUN_ENDED.of(), self._body)
         self._control.request_drain(reason)
 
     @property
@@ -119,7 +119,7 @@ class _WatchedControl:
     def drain_reason(self) -> str | None:
         reason: str | None = self._control.drain_reason
         if reason is not None:
-            not_replayable(Cause.RUN_END_SEEN.of(), self._body)
+            not_replayable(ReplayReason.RUN_END_SEEN.of(), self._body)
         return reason
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
@@ -151,14 +151,14 @@ class _WatchedSend(CopiedAsItself):
         """
         body = self._events.frame
         if any(_compat.is_answer(channel) for channel, _ in writes):
-            not_replayable(Cause.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
+            not_replayable(ReplayReason.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
             _note_answer(self._around)
         elif writes and not all(_compat.is_of_state(self._events.config, channel) for channel, _ in writes):
             keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
-            not_replayable(Cause.STATE_WRITTEN.of(at_line_of_user(keys)))
+            not_replayable(ReplayReason.STATE_WRITTEN.of(at_line_of_user(keys)))
         elif writes and not is_seen:
             keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
-            not_replayable(Cause.STATE_WRITTEN.of(f"{keys}, by a plain step inside it"), body)
+            not_replayable(ReplayReason.STATE_WRITTEN.of(f"{keys}, by a plain step inside it"), body)
         else:
             for write in writes:
                 self._events.writes(*write)
@@ -185,7 +185,7 @@ def _watched_counter(config: RunnableConfig, around: Sequence[EventRecorder]) ->
 
     def counting() -> int:
         if _compat.is_resuming(config):
-            not_replayable(Cause.INTERRUPT_ANSWERED_INSIDE.of(at_line_of_user("invoked")))
+            not_replayable(ReplayReason.INTERRUPT_ANSWERED_INSIDE.of(at_line_of_user("invoked")))
             if _compat.has_answer(config):
                 _note_answer(around)
         number: int = count()

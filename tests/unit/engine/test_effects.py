@@ -403,8 +403,8 @@ def test_an_effect_that_is_refused_is_in_the_ledger(engine):
             sender(on_unknown=boom(OSError("no answer")))("ann")
     assert [(call.outcome, call.reason) for call in ledger.calls] == [
         ("failed", ReplayReason.NODE_NOT_FOUND),
-        ("failed", ReplayReason.NODE_FAILED),
-        ("failed", ReplayReason.NODE_FAILED),
+        ("failed", ReplayReason.OUTCOME_UNKNOWN),
+        ("failed", ReplayReason.OUTCOME_UNKNOWN),
     ]
 
 

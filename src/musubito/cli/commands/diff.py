@@ -16,6 +16,7 @@ from musubito.cli.number_tables import print_table
 from musubito.cli.table_layout import Name
 from musubito.lineage import RunSummary
 from musubito.lineage.run_diff import ComparedCall, Comparison, compare
+from musubito.model import ReplayReason
 
 __all__ = ["command"]
 
@@ -83,7 +84,7 @@ def _print_runs(console: Console, *runs: RunSummary) -> None:
 def _print_calls(console: Console, comparison: Comparison) -> None:
     # Calls that differ in the same way are one line, with their number.
     alike = Counter(
-        (call.change, clean(call.operation), *_ends(call), _output(call), clean(call.reason or ""))
+        (call.change, clean(call.operation), *_ends(call), _output(call), _why(call))
         for call in comparison.calls
         if call.change in MARKS
     )
@@ -93,8 +94,15 @@ def _print_calls(console: Console, comparison: Comparison) -> None:
         shown_reason = why if len(why) <= REASON else f"{why[: REASON - 1]}…"
         many = f"× {number:,}" if number > 1 else ""
         rows.append((Text(mark, style=colour), Name(operation), many, before, after, output, shown_reason))
-    columns = ("", "operation", "", "before", "after", "output", "why")
+    columns = ("", "step", "", "before", "after", "output", "why")
     print_table(console, columns, rows, name=1, texts=(0, 2, 3, 4, 5, 6))
+
+
+def _why(call: ComparedCall) -> str:
+    if call.reason is None:
+        return ""
+    parts = f": {', '.join(call.parts)}" if call.parts and call.reason is ReplayReason.INPUT_CHANGED else ""
+    return clean(f"{call.reason.word}{parts}")
 
 
 def _ends(call: ComparedCall) -> tuple[str, str]:

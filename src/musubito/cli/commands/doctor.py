@@ -18,7 +18,7 @@ from musubito.lineage import Lineage, LineageError
 from musubito.lineage.blobs import blobs
 from musubito.lineage.never_replayed import Unreplayed, unreplayed
 from musubito.lineage.store_stats import sizes
-from musubito.lineage.unknown_effects import unknown_effects
+from musubito.lineage.unknown_effects import REMEDY, unknown_effects
 from musubito.lineage.unrepeatable import unrepeatable_of_operations
 from musubito.store.protocol import ServerCondition
 from musubito.store.sqlite.storage import Condition
@@ -154,8 +154,7 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
         "effects",
         effects,
         "with unknown outcome",
-        "Find out whether they took place, then call them again with on_unknown in their StepConfiguration: "
-        '"rerun" if not, else a callable that tells. That settles their leases, too.',
+        REMEDY,
     )
 
 
@@ -174,8 +173,8 @@ def _unrepeatable(lineage: Lineage) -> Iterator[Check]:
         asked.setdefault(f"{each.operation} ({each.step_type})", []).append(str(each.asked))
     if asked:
         remedy = (
-            "A DETERMINISTIC one is replayed with the answer of that moment for ever, unless it has ttl_seconds; "
-            "if that is not meant, say step_type=StepType.STOCHASTIC or ttl_seconds=... in its StepConfiguration."
+            "A replay returns the answer of that moment, however old it is. If it may not be older than some time, say "
+            "ttl_seconds=... in the step's StepConfiguration."
         )
         says = f"{times(len(asked), 'operation')} asked for what is another each time. {remedy}"
         which = tuple(f"{operation}: {'; '.join(things)}" for operation, things in asked.items())

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from musubito.cli.context import CommandError, Here, json_text, no_inputs_option, says_what_is_wrong
+from musubito.cli.context import CommandError, Here, json_option, json_text, no_inputs_option, says_what_is_wrong
 from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
@@ -23,12 +23,12 @@ FORMATS: Final = ("mermaid", "dot", "json", "openlineage")
     short_help="A run or a node as Mermaid, DOT, JSON or OpenLineage.",
     epilog="Example: musubito export last --format mermaid -o run.mmd",
 )
-@click.argument("what", metavar="RUN|NODE")
+@click.argument("what", metavar="RUN|CALL|STEP")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="mermaid", show_default=True, help="How.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Into a file; else it is printed."
 )
-@click.option("--json", "json_", is_flag=True, help="The same as --format json.")
+@json_option
 @no_inputs_option
 @click.pass_obj
 @says_what_is_wrong
@@ -42,6 +42,8 @@ def command(here: Here, what: str, format_: str, output: Path | None, json_: boo
     if output is None:
         click.echo(text, nl=False)
         return
+    if not output.parent.is_dir():
+        raise CommandError(f"there is no folder {output.parent}: make it first, or name another file with -o")
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:

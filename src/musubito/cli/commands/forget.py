@@ -38,7 +38,7 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
 @click.command(
     "forget", short_help="Erase contents for good, from the file too.", epilog="Example: musubito forget 3f2a9c --below"
 )
-@click.argument("what", metavar="NODE|RUN|OPERATION", required=False)
+@click.argument("what", metavar="CALL|RUN|STEP", required=False)
 @click.option(
     "--namespace",
     multiple=True,

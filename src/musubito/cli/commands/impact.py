@@ -17,18 +17,19 @@ __all__ = ["command"]
 
 @click.command(
     "impact",
-    short_help="What would go stale if an operation changed, and its cost.",
+    short_help="What would go stale if a step changed, and its cost.",
     epilog="Example: musubito impact report/research",
 )
-@click.argument("operation")
+@click.argument("operation", metavar="STEP|PART")
 @json_option
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, operation: str, json_: bool) -> None:
-    """Show what would go stale if OPERATION changed, with the recorded cost of running it again.
+    """Show what would go stale if a step or a part of code changed, with the recorded cost of running it again.
 
-    Listed are its nodes, the nodes below, and the nodes that called any of them, each as it stands after the last
-    edits. If one node of the list called another, the time of the outer node includes that of the inner one.
+    PART is a helper, a prompt or a tool as 'musubito why' names it. Listed are the results of the step, of steps whose
+    code contains it, the results downstream, and those that called any of them, each as it stands after the last edits.
+    If one of the list called another, the time of the outer one includes that of the inner one.
     """
     report = impact(here.lineage, operation)
     if json_:
@@ -40,7 +41,9 @@ def command(here: Here, operation: str, json_: bool) -> None:
         return
     cost = report.total.cost
     most = " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
-    here.console.print(f"If {name} changes, {times(report.total.nodes, 'node')} may have to run again: at most {most}.")
+    here.console.print(
+        f"If {name} changes, {times(report.total.nodes, 'result')} may have to run again: at most {most}."
+    )
     click.echo()
     _print(here.console, report)
     note = unpriced_note(cost)
@@ -55,4 +58,4 @@ def _print(console: Console, report: Impact) -> None:
         name = f"{row.namespace}: {row.operation}" if several and row.namespace else row.operation
         time = duration(row.cost.milliseconds) if row.cost.milliseconds else ""
         rows.append((Name(clean(name)), count(row.nodes), time, worth(row.cost)))
-    print_table(console, ("operation", "nodes", "time", "cost"), rows, total=True)
+    print_table(console, ("step", "results", "time", "cost"), rows, total=True)

@@ -29,18 +29,18 @@ class Target(NamedTuple):
 @click.command(
     "invalidate", short_help="Never replay these results again.", epilog="Example: musubito invalidate summarise"
 )
-@click.argument("what", metavar="NODE|OPERATION")
+@click.argument("what", metavar="CALL|STEP")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
 @says_what_is_wrong
 def command(here: Here, what: str, yes: bool, json_: bool) -> None:
-    """Never again replay the results of an operation, or of one node.
+    """Never again replay the results of a step, or of one call.
 
-    Results of steps that called the node are not replayed again either. A step that consumed its result is stale: the
-    next call is replayed if it is given an equal result, and runs if not.
+    Results of steps that called it are not replayed again either. A step that consumed its result is stale: the next
+    call is replayed if it is given an equal result, and runs if not. An EXTERNAL_EFFECT takes place again.
 
-    WHAT is an operation's name (in all namespaces that have it) or a node's id.
+    STEP is a name (in all namespaces that have it), CALL an id as 'musubito show RUN' lists it.
     """
     lineage = here.lineage
     targets = _targets(lineage, what)
@@ -50,6 +50,8 @@ def command(here: Here, what: str, yes: bool, json_: bool) -> None:
     name = short(what) if targets[0].node is not None else clean(what)
     if not yes:
         _ask(f"{name}: {times(executions, 'execution')}", [target.change.namespace for target in targets], effects)
+    elif effects:
+        click.echo(_again(effects), err=True)
     # Counted again: while the question was open, others may have gone on.
     invalid, all_invalid = _invalid(lineage, params)
     # Written without the engine, which has no key: ids and names are the same in an encrypted namespace.
@@ -65,7 +67,7 @@ def command(here: Here, what: str, yes: bool, json_: bool) -> None:
     click.echo(f"{name}: {times(count, 'execution')} invalidated{before}.")
     if callers:
         click.echo(f"{times(callers, 'execution')} that called them too.")
-    click.echo(f"{times(stale, 'node')} below {'is' if stale == 1 else 'are'} stale.")
+    click.echo(f"{times(stale, 'call')} downstream {'is' if stale == 1 else 'are'} stale.")
 
 
 def _invalid(lineage: Lineage, params: list[dict[str, int | None]]) -> tuple[int, int]:
@@ -90,15 +92,21 @@ def _targets(lineage: Lineage, what: str) -> list[Target]:
             raise
         similar = similar_names(what, [name for _, name, _ in operations])
         hint = f"did you mean {', '.join(similar)}?" if similar else "'musubito show last' names some."
-        raise LineageError(f"no operation and no node is called {what!r}; {hint}") from None
+        raise LineageError(f"no step and no call is named {what!r}; {hint}") from None
     node = lineage.nodes([number])[0]
     change = Invalidate(node.namespace or lineage.engine.namespace, None, bytes.fromhex(node.node_id))
     return [Target(change, None, number)]
 
 
+def _again(effects: int) -> str:
+    """Return the warning that effects are no longer known to be done."""
+    was = "was done; it" if effects == 1 else "were done; they"
+    return f"{times(effects, 'external effect')} {was} will take place again at the next call."
+
+
 def _ask(what: str, namespaces: list[str], effects: int) -> None:
     namespaces_text = f"namespace{'s' if len(namespaces) > 1 else ''} {', '.join(namespaces)}"
-    again = f" {times(effects, 'external effect')} may then take place again." if effects else ""
+    again = f" {_again(effects)}" if effects else ""
     try:
         agreed = click.confirm(f"{what} in {namespaces_text}.{again} Never replay them again?", err=True)
     except click.Abort:

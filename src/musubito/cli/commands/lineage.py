@@ -14,9 +14,10 @@ from rich.text import Text
 
 from musubito.cli.context import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
 from musubito.cli.formatting import clean, count, duration, not_shown, short, short_ids, times, token_count
-from musubito.cli.table_layout import Name, fitted
+from musubito.cli.table_layout import GAP, Name, fitted
+from musubito.cli.targets import run_or_node
 from musubito.cli.tree_lines import branches, grouped
-from musubito.lineage import NodeReport
+from musubito.lineage import NodeReport, RunReport
 from musubito.lineage.provenance import Provenance, provenance
 from musubito.model import NodeStatus
 from musubito.values.display import TYPE
@@ -46,23 +47,27 @@ class Line(NamedTuple):
 
 
 @click.command(
-    "lineage", short_help="What a node came of, or what came of it.", epilog="Example: musubito lineage 3f9a1c20 --up"
+    "lineage", short_help="What a result came of, or what came of it.", epilog="Example: musubito lineage 3f9a1c20 --up"
 )
-@click.argument("node")
+@click.argument("what", metavar="CALL|STEP")
 @click.option("--up/--down", default=True, help="What it came of (the default), or what came of it.")
 @click.option("--depth", default=10, show_default=True, type=click.IntRange(1), help="How far.")
 @json_option
 @no_inputs_option
 @click.pass_obj
 @says_what_is_wrong
-def command(here: Here, node: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
-    """Show what a node came of, or with --down what came of it.
+def command(here: Here, what: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
+    """Show what the result of a call came of, or with --down what came of it.
 
-    Without --down, the models, prompts, inputs and files that led to the node are shown, too. Below a node stand the
-    nodes whose results it consumed and the nodes that it called. With --down, the nodes that consumed its result and
-    those that called it stand there.
+    Without --down, the models, prompts, inputs and files that led to it are shown, too. Below a call stand the calls
+    whose results it consumed and those that it made. With --down, the calls that consumed its result and those that
+    made it stand there. CALL is an id as 'musubito show RUN' lists it, STEP a name that stands for its newest call.
     """
     lineage = here.lineage
+    found = run_or_node(here, what)
+    if isinstance(found, RunReport):
+        raise click.UsageError(f"{what} is a run: name one of its calls, as 'musubito show {what}' lists them")
+    node = found.node_id
     led = provenance(lineage, node) if up else None
     if led is not None and no_inputs:
         led = replace(led, inputs=tuple(replace(root, value=None) for root in led.inputs))
@@ -118,7 +123,7 @@ def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[
 
 
 def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
     table.add_column(no_wrap=True, overflow="ellipsis")
     for justify in ("left", "right", "right", "left"):
         table.add_column(justify=justify, no_wrap=True)
@@ -168,7 +173,7 @@ def _tell(here: Here, led: Provenance, *, contents: bool) -> None:
         if not contents:
             screen.print(f"    {clean(', '.join(root.node.arguments)) or 'no arguments'} (left out)")
         elif root.value is None:
-            screen.print("    (not stored)")
+            screen.print("    (erased)" if root.node.is_erased else "    (not stored)")
         elif (why_not := not_shown(root.value)) is not None:
             here.say(why_not, after="    ")
         else:

@@ -22,12 +22,13 @@ from rich.text import Text
 from musubito import MusubitoError, use_musubito_engine
 from musubito.cli.context import CommandError, Here, as_json, json_option, says_what_is_wrong
 from musubito.cli.cost_format import unpriced_note, worth
-from musubito.cli.formatting import clean, duration, one_line, reason
+from musubito.cli.formatting import clean, duration, one_line
 from musubito.cli.number_tables import print_table
 from musubito.cli.table_layout import Name
 from musubito.lineage import Cost, Plan, PlanLine, plan
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
 from musubito.lineage.prices import dollars
+from musubito.model import ReplayReason
 
 __all__ = ["command"]
 
@@ -146,7 +147,7 @@ def _ran_as_script(here: Here, result: Plan, module: str) -> bool:
     for line in result.lines:
         if line.outcome != RUN:
             continue
-        if line.reason.startswith("code changed"):
+        if line.reason is ReplayReason.CODE_CHANGED:
             questions.append(
                 ("newest_code_in", {"namespace": namespace, "operation": line.operation, "prefix": "__main__."})
             )
@@ -239,12 +240,13 @@ def _print(console: Console, target: str, result: Plan) -> None:
     click.echo()
     rows = [_row(line, number, console.width) for line, number in _together(result.lines)]
     if rows:
-        print_table(console, ("", "operation", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
+        print_table(console, ("", "step", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
         click.echo()
     unknown = [line for line in top if line.outcome == UNKNOWN]
     # The cost of an outer step includes inner ones, which may be replayed. Unknown calls may add to it.
     most = "at most " if not unknown and any(line.within for line in result.lines) else ""
-    console.print(f"Estimate: {_estimated(result.estimate, [line for line in top if line.outcome == RUN], most)}.")
+    runs = [line for line in top if line.outcome == RUN]
+    console.print(f"Estimate: {_estimated(result.estimate, runs, most)}." if runs else "Nothing to run, cost 0.")
     if unknown:
         additional = _estimated(result.perhaps, unknown, "")
         more = "" if additional == UNKNOWN else " more"
@@ -268,8 +270,15 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
         name.within(min(name.cell_len, max(20, width // 2 - 8))),
         "" if cost is None else duration(cost.milliseconds),
         "" if cost is None else worth(cost),
-        clean(": ".join(filter(None, (reason(line.reason), ", ".join(line.parts))))),
+        clean(_why(line)),
     )
+
+
+def _why(line: PlanLine) -> str:
+    """Return the reason of a line: in a word or two where it names a difference, else as a sentence."""
+    if line.outcome == UNKNOWN or line.reason.is_cause:
+        return line.says
+    return ": ".join(filter(None, (line.reason.word, ", ".join(line.parts))))
 
 
 def _together(lines: tuple[PlanLine, ...]) -> Iterator[tuple[PlanLine, int]]:
@@ -291,4 +300,4 @@ def _estimated(cost: Cost, lines: list[PlanLine], most: str) -> str:
 
 def _sum(cost: Cost) -> str:
     parts = worth(cost), duration(cost.milliseconds) if cost.milliseconds else ""
-    return " and ".join(part for part in parts if part) or "nothing"
+    return " and ".join(part for part in parts if part) or "no cost"

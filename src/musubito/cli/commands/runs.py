@@ -7,7 +7,7 @@ from rich.table import Table
 
 from musubito.cli.context import Here, json_option, nothing, says_what_is_wrong
 from musubito.cli.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
-from musubito.cli.table_layout import fitted
+from musubito.cli.table_layout import GAP, fitted
 from musubito.lineage import RunSummary
 
 __all__ = ["command"]
@@ -35,7 +35,7 @@ def command(here: Here, limit: int, name: str | None, json_: bool) -> None:
 
 
 def _table(runs: list[RunSummary], *, wide: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     table.add_column("run", no_wrap=True)
     # Only the name may be cut: other cells would be wrong without their ends.
     table.add_column("name", no_wrap=True, overflow="ellipsis")

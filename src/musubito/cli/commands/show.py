@@ -13,7 +13,7 @@ import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from musubito.cli.call_tree import calls_table, lines
+from musubito.cli.call_tree import calls_table, lines, without_routers
 from musubito.cli.context import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
 from musubito.cli.follow import follow
 from musubito.cli.formatting import (
@@ -28,10 +28,11 @@ from musubito.cli.formatting import (
     tokens_by_model,
     when,
 )
-from musubito.cli.targets import run_or_node
+from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import Attempt, Cost, NodeReport, RunReport
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.reasons import compared
+from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.unrepeatable import unrepeatable_of
 from musubito.payloads.codec import SEALED_TEXT
 from musubito.values.redaction import scrubbed
@@ -45,29 +46,51 @@ ERRORS: Final = 5
 FILES: Final = 10
 """Files of a node that are shown at most."""
 WITHHELD: Final = "(left out)"
+ERASED: Final = "(erased)"
+ERASED_BY: Final = "it was erased with 'musubito forget'"
 
 
-@click.command("show", epilog="Example: musubito show last --live")
-@click.argument("what", metavar="RUN|NODE")
+@click.command(
+    "show",
+    short_help="One run with its calls, or one call with its input and output.",
+    epilog="Example: musubito show last --live",
+)
+@click.argument("what", metavar="RUN|CALL|STEP|EFFECT")
 @click.option(
     "--live",
     is_flag=True,
     help="Follow a run that is in progress, until it ends; what takes over a second is told on its way.",
 )
+@click.option("--all", "all_", is_flag=True, help="Also the calls of routers (conditional edges).")
 @json_option
 @no_inputs_option
 @click.pass_obj
 @says_what_is_wrong
-def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> None:
-    """One run with its calls, or one node with its input and output.
+def command(here: Here, what: str, live: bool, all_: bool, json_: bool, no_inputs: bool) -> None:
+    """Show one run with its calls, or one call with its input and output.
 
-    RUN is an id, a name (its newest run) or "last". In the tree: ● replayed, ○ ran, ✗ failed; beside each what it
-    took, or what its replay saved, why, and its node.
-    """
-    found = run_or_node(here, what)
+    RUN is an id, a name (its newest run) or "last". CALL is an id as the run lists it, STEP a name that stands for its
+    newest call, EFFECT an id of an effect in doubt. In the tree: ● replayed, ○ ran, ✗ failed; beside each what it took,
+    or what its replay saved, why, and its id.
+
+    \b
+    call         a step was asked once in a run, and was replayed or ran
+    step result  what answers a call: its id is that of the call
+    execution    one actual run of a step's function
+    run          one top-level piece of work, such as a graph's invocation
+    replayed     an earlier result was returned, and the function did not run
+    ran          the function was called, for the reason that is told
+    reason       why a call ran or was replayed; 'musubito why' explains it
+    sample       one of several stored answers of a STOCHASTIC step
+    effect       a call of an EXTERNAL_EFFECT, which is never repeated by itself
+    """  # noqa: D301 - Click leaves a paragraph after \b as it is
+    found = run_or_node_or_effect(here, what)
+    if isinstance(found, UnknownEffect):
+        _show_effect(here, found, json_=json_)
+        return
     if isinstance(found, NodeReport):
         if live:
-            raise click.UsageError("--live follows a run, and this is a node.")
+            raise click.UsageError("--live follows a run, and this is a call; give the id or the name of a run")
         _show_node(here, found, json_=json_, contents=not no_inputs)
         return
     if live:
@@ -78,9 +101,11 @@ def command(here: Here, what: str, live: bool, json_: bool, no_inputs: bool) -> 
     if json_:
         here.json(report)
     else:
-        here.console.print(
-            Group(_head(report, contents=not no_inputs), calls_table(lines(report.calls), here.console.width))
-        )
+        calls = report.calls if all_ else without_routers(report.calls)
+        here.console.print(Group(_head(report, contents=not no_inputs), calls_table(lines(calls), here.console.width)))
+        if len(calls) < len(report.calls):
+            hidden = times(len(report.calls) - len(calls), "call of a router", "calls of routers")
+            here.say(Text(f"{hidden} left out; --all shows them", style="dim"))
         _tell_errors(here, report, contents=not no_inputs)
 
 
@@ -130,6 +155,25 @@ def _cost(cost: Cost) -> str:
     return clean(f"{duration(cost.milliseconds)}{models}")
 
 
+# -- an effect ---------------------------------------------------------------------------------------------------------
+def _show_effect(here: Here, effect: UnknownEffect, *, json_: bool) -> None:
+    if json_:
+        here.json({"effect": effect})
+        return
+    facts = [
+        ("effect", effect.effect_key),
+        ("step", effect.operation),
+        ("status", "in doubt: it is not known whether it took place"),
+        ("begun", when(effect.began_at)),
+        ("key", f"{effect.idempotency_key}  (idempotency key)"),
+        ("last call", effect.node_id),
+        ("what to do", REMEDY),
+    ]
+    for label, text in facts:
+        if text:
+            here.say(clean(text), after=Text(f"{label:<12}", style="dim"))
+
+
 # -- a node ------------------------------------------------------------------------------------------------------------
 def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> None:
     if not contents and node.error is not None:
@@ -143,12 +187,13 @@ def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> 
         here.json({**told, "files": as_json(files), "unrepeatable": asked})
         return
     for label, text in [*_facts(node, attempt), *_files(files), *(("repeatable", f"no: {each}") for each in asked)]:
-        here.say(clean(text), after=Text(f"{label:<11}", style="dim"))
+        here.say(clean(text), after=Text(f"{label:<12}", style="dim"))
     for label, value in (("input", given), ("output", gave)):
         if not contents:
             text = WITHHELD
         elif value is None:
-            text = "(null, or not stored)" if label == "output" and node.execution else "(not stored)"
+            absent = "null, or not stored" if label == "output" and node.execution else "not stored"
+            text = ERASED if node.is_erased else f"({absent})"
         else:
             text = _text(value)
         here.console.print(Text.assemble((f"\n{label}\n", "bold"), text), soft_wrap=True)
@@ -156,8 +201,8 @@ def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> 
 
 def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
     facts = [
-        ("node", node.node_id),
-        ("operation", f"{node.operation or 'unknown'}  (namespace {node.namespace})" if node.namespace else "unknown"),
+        ("call", node.node_id),
+        ("step", f"{node.operation or 'unknown'}  (namespace {node.namespace})" if node.namespace else "unknown"),
         ("status", node.status.value),
         ("type", node.step_type + (f", sample {node.sample}" if node.sample else "")),
     ]
@@ -168,13 +213,13 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
             facts.append(("under", f"{short(done.producer_node_id)}, whose result answers here too"))
         facts.append(("artifact", done.artifact_id or "none: it cannot be stored"))
         if done.not_replayable is not None:
-            facts.append(("replay", f"never: {done.not_replayable}"))
+            facts.append(("replay", f"never: {ERASED_BY if node.is_erased else done.not_replayable}"))
         if done.never is not None:
             facts.append(("what to do", done.never.remedy))
     if attempt is not None:
         facts.append(("ran", f"{when(attempt.started_at)}, failed after {_cost(attempt.cost)}"))
     if node.error is not None:
-        facts.append(("error", one_line(node.error)))
+        facts.append(("error", ERASED if node.is_erased else one_line(node.error)))
     facts.append(("code", short(node.code)))
     return [(label, text) for label, text in facts if text]
 

@@ -79,4 +79,4 @@ def _print(console: Console, operations: tuple[OperationStatistics, ...]) -> Non
         )
         for operation in operations
     ]
-    print_table(console, ("operation", "ran", "failed", "replayed", "hits", "mean", "last", "used"), rows)
+    print_table(console, ("step", "ran", "failed", "replayed", "hits", "mean", "last", "used"), rows)

@@ -15,7 +15,7 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from musubito.causes import Cause
+from musubito.causes import ReplayReason
 from musubito.engine.files.attribution import SITE
 from musubito.engine.files.caches import Seen, inherited, is_any_kept
 from musubito.engine.files.digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
@@ -177,11 +177,11 @@ def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: 
     """Return the reason why the present content may not be what was read; None if it is."""
     is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
     if not is_same:
-        return Cause.FILE_CHANGED.of(f"{read.kind} {read.key!r}")
+        return ReplayReason.FILE_CHANGED.of(f"{read.kind} {read.key!r}")
     if seen.open_to_doubt:
-        return Cause.FILE_IN_DOUBT.of(f"{read.kind} {read.key!r}")
+        return ReplayReason.FILE_IN_DOUBT.of(f"{read.kind} {read.key!r}")
     if now is not None and len(now) > 1 and not (stat.S_ISREG(now[5]) or stat.S_ISDIR(now[5])):
-        return Cause.PIPE_READ.of(repr(read.key))
+        return ReplayReason.PIPE_READ.of(repr(read.key))
     return None
 
 

@@ -157,9 +157,10 @@ def _neighbours(db: SqlSession, query: SimilarNodes) -> list[SimilarNode]:
             input_hash,
             {name: bytes.fromhex(digest) for name, digest in json.loads(arguments).items()},
             frozenset(parent for (parent,) in db.rows("parents", {"child": number})),
+            sample,
             started_at,
         )
-        for number, node, code, input_hash, arguments, started_at in rows
+        for number, node, code, input_hash, arguments, sample, started_at in rows
     ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, assert_never
 
-from musubito.causes import Cause
+from musubito.causes import ReplayReason
 from musubito.errors import StoreError
 from musubito.store.changes import (
     BeginEffect,
@@ -229,7 +229,7 @@ def _fail(db: SqlSession, numbers: IdCache, change: CommitFailure) -> Committed:
             "error": change.error,
             "valid_from": None,
             "valid_until": None,
-            "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else Cause.FAILED.sentence,
+            "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else ReplayReason.FAILED.sentence,
             "invalid": int(by_hand == FORGOTTEN),
             "holds": ExecutionFlags.NOTHING,
             "tokens": tokens_of(change.usage),

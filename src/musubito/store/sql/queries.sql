@@ -191,7 +191,7 @@ SELECT p.part, p.digest FROM _codes c JOIN _code_parts p ON p.code = c.id WHERE 
 -- name: neighbours
 -- Of the newest nodes, or of the newest before a given one if it is known, those of an operation. Looks at so many
 -- and no more: an index by operation would cost every miss a page.
-SELECT n.id, n.node_id, c.fingerprint, n.input_hash, n.arguments, e.started_at
+SELECT n.id, n.node_id, c.fingerprint, n.input_hash, n.arguments, n.sample, e.started_at
 FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
 CROSS JOIN (

@@ -212,11 +212,12 @@ SELECT p.body, p.before FROM chain c JOIN _parts p ON p.id = c.id ORDER BY c.ste
 
 -- name: identity_of_node
 -- What tells a node from others of its operation.
-SELECT c.fingerprint, n.input_hash, n.arguments FROM _nodes n LEFT JOIN _codes c ON c.id = n.code WHERE n.id = :id;
+SELECT c.fingerprint, n.input_hash, n.arguments, n.sample FROM _nodes n LEFT JOIN _codes c ON c.id = n.code
+WHERE n.id = :id;
 
 -- name: earlier_nodes
 -- The newest nodes of the operation of a node before it that have an answer, newest first; looks at so many and no more.
-SELECT e.id, c.fingerprint, e.input_hash, e.arguments,
+SELECT e.id, e.node_id, c.fingerprint, e.input_hash, e.arguments, e.sample,
   -- When it first ran: what answers there now may be younger.
   coalesce((SELECT min(f.started_at) FROM _executions f WHERE f.node = e.id), x.started_at)
 FROM _nodes n
@@ -228,7 +229,7 @@ ORDER BY e.id DESC LIMIT :limit;
 
 -- name: parents_of_earlier_nodes
 -- What these consumed, and what the node itself did.
-SELECT g.child, g.parent FROM _edges g
+SELECT g.child, g.parent, p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent
 WHERE g.kind = 0 AND (g.child = :id OR g.child IN (
   SELECT e.id FROM _nodes n JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
   WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
@@ -289,6 +290,14 @@ UNION
 SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
 ORDER BY 1, 2;
 
+-- name: newest_call_of
+-- The node of the newest call of an operation.
+SELECT c.node FROM _operations o JOIN _calls c ON c.operation = o.id WHERE o.name = :operation ORDER BY c.at DESC LIMIT 1;
+
+-- name: newest_node_of
+-- The newest node of an operation.
+SELECT n.node_id FROM _operations o JOIN _nodes n ON n.operation = o.id WHERE o.name = :operation ORDER BY n.id DESC LIMIT 1;
+
 -- name: operations
 -- All operations of which something ran, each with its namespace.
 SELECT s.name, o.name, o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace
@@ -333,7 +342,8 @@ SELECT run_id, name, started_at FROM _runs WHERE status = 'running' AND started_
 -- name: open_effects
 -- External effects that are not known to have taken place or not, with the nodes of their last attempts, who holds those
 -- that have not ended, and whether the lease has not run out.
-SELECT o.name, f.effect_key, f.intent_at, n.node_id, l.owner, l.host, l.pid, l.process, coalesce(l.expires_at, 0) >= :now
+SELECT o.name, f.effect_key, f.settled, f.intent_at, n.node_id, l.owner, l.host, l.pid, l.process,
+  coalesce(l.expires_at, 0) >= :now
 FROM _effects f JOIN _operations o ON o.id = f.operation
 LEFT JOIN _executions e ON e.id = f.execution
 LEFT JOIN _nodes n ON n.id = e.node
@@ -462,8 +472,13 @@ WHERE u.input_tokens + u.output_tokens > 0 GROUP BY n.operation, u.model;
 
 -- name: places
 -- All nodes of operations, the oldest first, with the execution that answers there.
-SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms
+SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms,
+  n.code
 FROM _nodes n LEFT JOIN _executions e ON e.id = n.execution WHERE n.operation IS NOT NULL ORDER BY n.id;
+
+-- name: codes_with_part
+-- Code that holds a part of this name, a part inside it, or a part whose name looks like that of a tool.
+SELECT code, part FROM _code_parts WHERE part = :part OR part LIKE :inside OR part LIKE :tool;
 
 -- name: all_data_edges
 -- All edges along which data went.

@@ -326,6 +326,7 @@ class AnswerRules(Rules):
                 p.input_hash,
                 p.arguments,
                 frozenset([ONE.keys.node]),
+                p.sample,
                 started_at,
             )
             for p, started_at in ((third, None), (second, 2.0), (first, 3.0))

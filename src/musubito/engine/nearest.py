@@ -1,0 +1,148 @@
+"""Find the earlier call of a step that is most like a call, and say how the two differ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from musubito.causes import ReplayReason
+from musubito.store.queries import SimilarNode
+from musubito.values.value_diff import Difference, differences, how_many
+
+__all__ = ["COMPARED", "Earlier", "Nearest", "changed_names", "difference", "reasons"]
+
+COMPARED: Final = 500
+"""Earlier calls of a step that are compared at most."""
+READ: Final = 20
+"""Earlier calls whose inputs are read at most, to find the one that differs at the fewest places."""
+ENOUGH: Final = 2
+"""Earlier calls that have to differ at the same place before that place counts as one that varies."""
+CODE, INPUT, PARENTS = "code", "input_hash", "parents"
+ORDER: Final = (
+    (CODE, INPUT, PARENTS),
+    (CODE, INPUT),
+    (INPUT, PARENTS),
+    (CODE, PARENTS),
+    (INPUT,),
+    (CODE,),
+    (PARENTS,),
+    (),
+)
+"""Facts that an earlier call may share with a call, from the calls that are most alike to those that share nothing."""
+
+
+class Nearest(NamedTuple):
+    """The earlier call that is most like a call, and how the two differ.
+
+    - `fields`: the places in the inputs that differ, if both inputs are stored.
+    - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
+    """
+
+    call: SimilarNode
+    reason: ReplayReason
+    fields: tuple[Difference, ...]
+    varies: bool
+
+
+def difference(this: SimilarNode, other: SimilarNode) -> ReplayReason:
+    """Return the reason why a call was not replayed with the result of another one."""
+    if this.code != other.code:
+        return ReplayReason.CODE_CHANGED
+    if this.input_hash != other.input_hash:
+        return ReplayReason.INPUT_CHANGED
+    if this.parents != other.parents:
+        return ReplayReason.UPSTREAM_CHANGED
+    return ReplayReason.VERSION_CHANGED if this.sample == other.sample else ReplayReason.ANOTHER_SAMPLE
+
+
+def reasons(calls: Sequence[SimilarNode], nodes: Collection[bytes], before: float) -> dict[bytes, ReplayReason]:
+    """Return why the calls at some nodes ran, each compared with the nearest call that ran before a time.
+
+    `calls` are calls of one step, from the newest to the oldest.
+    """
+    earlier = Earlier(call for call in calls if call.started_at is not None and call.started_at < before)
+    found: dict[bytes, ReplayReason] = {}
+    met: set[tuple[Any, ...]] = set()
+    for call in reversed(calls):
+        if call.node in nodes:
+            reason = earlier.reason(call)
+            # A run that is the first of all may ask for several samples: equal calls in it are no news.
+            is_sample = reason is ReplayReason.NODE_NOT_FOUND and call.sample > 0 and _shared(call, ORDER[0]) in met
+            found[call.node] = ReplayReason.ANOTHER_SAMPLE if is_sample else reason
+        met.add(_shared(call, ORDER[0]))
+    return found
+
+
+def changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names whose values differ, in order."""
+    return tuple(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
+
+
+class Earlier:
+    """The earlier calls of one step, given from the newest to the oldest."""
+
+    def __init__(self, calls: Iterable[SimilarNode]) -> None:
+        self._alike: defaultdict[tuple[Any, ...], list[SimilarNode]] = defaultdict(list)
+        for call in calls:
+            for facts in ORDER:
+                self._alike[_shared(call, facts)].append(call)
+
+    def reason(self, this: SimilarNode) -> ReplayReason:
+        """Return the reason why a call ran: the difference from the nearest call, or that there is no earlier one."""
+        near = self._near(this)
+        return difference(this, near[0]) if near else ReplayReason.NODE_NOT_FOUND
+
+    def nearest(self, this: SimilarNode, given: Any, input_of: Callable[[SimilarNode], Any]) -> Nearest | None:
+        """Return the newest of the nearest calls, or None if there is no earlier one.
+
+        The nearest calls share the most of code, input and parents, then of arguments. Of these, the input differs at
+        the fewest places. `given` is the call's input as a reader sees it, None if it is not stored. `input_of` returns
+        the input of an earlier call.
+        """
+        near = self._near(this)
+        if not near:
+            return None
+        reason = difference(this, near[0])
+        if near[0].input_hash == this.input_hash or given is None:
+            return Nearest(near[0], reason, (), varies=False)
+        same = [_same(this, call) for call in near]
+        near = [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
+        inputs = [(call, value) for call in near if (value := input_of(call)) is not None]
+        if not inputs:
+            return Nearest(near[0], reason, (), varies=False)
+        call, value = min(inputs, key=lambda pair: how_many(pair[1], given))
+        fields = tuple(differences(value, given))
+        varies = reason is ReplayReason.INPUT_CHANGED and _varies(given, fields, [value for _, value in inputs])
+        return Nearest(call, reason, fields, varies)
+
+    def _near(self, this: SimilarNode) -> list[SimilarNode]:
+        near = next((calls for facts in ORDER if (calls := self._alike.get(_shared(this, facts)))), [])
+        # Of calls that share everything, one of the same sample differs in its version alone.
+        same = [call for call in near if call.sample == this.sample] if near and _shares_all(this, near[0]) else []
+        return same or near
+
+
+def _shared(call: SimilarNode, facts: Collection[str]) -> tuple[Any, ...]:
+    return tuple((fact, getattr(call, fact)) for fact in facts)
+
+
+def _shares_all(this: SimilarNode, other: SimilarNode) -> bool:
+    return _shared(this, ORDER[0]) == _shared(other, ORDER[0])
+
+
+def _same(this: SimilarNode, other: SimilarNode) -> int:
+    return sum(this.arguments.get(name) == digest for name, digest in other.arguments.items())
+
+
+def _varies(given: Any, fields: Sequence[Difference], inputs: Sequence[Any]) -> bool:
+    """Return whether one place differs in each of several inputs, and the input holds more than that place."""
+    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(given) < 2:
+        return False
+    return all([each.path for each in differences(value, given)] == [fields[0].path] for value in inputs)
+
+
+def _leaves(value: Any) -> int:
+    """Return how many values that are not empty there are in plain data."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return sum(map(_leaves, parts)) if parts is not None else value is not None

@@ -1,0 +1,86 @@
+"""The nearest earlier call of a step, and how a call differs from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from musubito import ReplayReason
+from musubito.engine.nearest import Earlier, difference, reasons
+from musubito.store.queries import SimilarNode
+
+
+def call(
+    code: str = "code", given: str = "input", parents: str = "", sample: int = 0, at: float | None = 1.0, node: str = ""
+) -> SimilarNode:
+    node = node or f"{code}{given}{parents}{sample}"
+    above = frozenset(each.encode() for each in parents)
+    arguments: dict[str, Any] = {"x": given}
+    return SimilarNode(node.encode(), code.encode(), given.encode(), arguments, above, sample, at)
+
+
+THIS = call(node="this")
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (call("other", "other", "p"), ReplayReason.CODE_CHANGED),
+        (call(given="other", parents="p"), ReplayReason.INPUT_CHANGED),
+        (call(parents="p"), ReplayReason.UPSTREAM_CHANGED),
+        (call(sample=1), ReplayReason.ANOTHER_SAMPLE),
+        (call(), ReplayReason.VERSION_CHANGED),
+    ],
+)
+def test_how_two_calls_differ(other: SimilarNode, reason: ReplayReason) -> None:
+    assert difference(THIS, other) is reason
+    assert Earlier([other]).reason(THIS) is reason
+
+
+def test_the_nearest_shares_the_most() -> None:
+    ordered = [
+        call(),
+        call(parents="p"),
+        call("other"),
+        call(given="other"),
+        call("other", parents="p"),
+        call(given="other", parents="p"),
+        call("other", "other"),
+        call("other", "other", "p"),
+    ]
+    while ordered:
+        near = Earlier(reversed(ordered)).nearest(THIS, None, lambda _: None)
+        assert near is not None and near.call is ordered.pop(0)
+    assert Earlier([]).nearest(THIS, None, lambda _: None) is None
+    assert Earlier([]).reason(THIS) is ReplayReason.NODE_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("given", "inputs", "varies"),
+    [
+        ({"q": "hi", "n": 3}, [{"q": "hi", "n": 2}, {"q": "hi", "n": 1}], True),
+        ({"q": "hi", "n": 3}, [{"q": "hi", "n": 2}], False),
+        ({"q": "hi", "n": 3}, [{"q": "hi", "n": 2}, {"q": "ho", "n": 3}], False),
+        ({"q": "hi", "n": 3}, [{"q": "ho", "n": 2}, {"q": "he", "n": 1}], False),
+        ({"q": "three"}, [{"q": "two"}, {"q": "one"}], False),
+    ],
+)
+def test_a_place_that_differs_each_time(given: Any, inputs: list[Any], *, varies: bool) -> None:
+    earlier = [call(given=str(number)) for number in range(len(inputs))]
+    stored = dict(zip((each.node for each in earlier), inputs, strict=True))
+    near = Earlier(earlier).nearest(THIS, given, lambda other: stored[other.node])
+    assert near is not None and near.varies is varies
+
+
+def test_calls_of_a_run_are_compared_with_what_was_before() -> None:
+    before = call(given="old", at=1.0)
+    run = [call(given=f"new {number}", at=3.0, node=f"n{number}") for number in range(2)]
+    rows = [*reversed(run), before]
+    assert set(reasons(rows, {b"n0", b"n1"}, before=2.0).values()) == {ReplayReason.INPUT_CHANGED}
+    assert set(reasons(rows[:-1], {b"n0", b"n1"}, before=2.0).values()) == {ReplayReason.NODE_NOT_FOUND}
+    samples = [call(sample=number, at=3.0, node=f"s{number}") for number in range(2)]
+    assert reasons(samples[::-1], {b"s0", b"s1"}, before=2.0) == {
+        b"s0": ReplayReason.NODE_NOT_FOUND,
+        b"s1": ReplayReason.ANOTHER_SAMPLE,
+    }
