@@ -65,6 +65,7 @@ from musubito_langgraph.recorder.event_kinds import MODEL
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
+from musubito_langgraph.same_objects import SameObjects
 from musubito_langgraph.settings import Invocation, Settings, invocation_of
 from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.token_usage import new_in
@@ -218,6 +219,10 @@ class NodeCall:
         self._code: Fingerprint | None = None
         self._unidentified: InputError | None = None
         """Why the input has no identity. Such a call is recorded, and is never replayed."""
+        self._same: SameObjects | None = None
+        """The objects that the input held when it was identified, None if it cannot be compared by them."""
+        self._identified: Any = None
+        """The input as it was identified."""
         self._before: InputDigest | None = None
         """Digest of the call's input before the call ran."""
         self._around_before: bytes | None = None
@@ -287,17 +292,28 @@ class NodeCall:
         if error is not None:
             why_not = Cause.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
-        arguments, self._naming = self._arguments(code)
+        counted = self._all_counted(code)
+        self._same = SameObjects.of(counted)
+        self._identified, self._naming = self._renamed(counted, code)
         turn = self._place.turn and self._place.turn(lambda value: self._counted(value, code))
-        again = lambda: self._arguments(code)[0]  # noqa: E731 - it is made where it is needed
-        call = operation.call(engine, code, arguments, function, turn, again, output_at=OUTPUT_AT)
+        call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
         anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
         return forced(call) if anew else call
 
-    def _arguments(self, code: Fingerprint) -> tuple[Any, IdMap]:
-        return self._renamed({**self._given_to_it(), "input": self._counted(self._value, code)}, code)
+    def _again(self) -> Any:
+        """Return the input as it is identified now: the very object if it is what it was when the call was made."""
+        code = self._code
+        assert code is not None  # noqa: S101 - the call was made with it
+        return self._identified if self._is_same(code) else self._renamed(self._all_counted(code), code)[0]
+
+    def _is_same(self, code: Fingerprint) -> bool:
+        """Tell whether the part of the input that counts holds the very objects that it held when it was identified."""
+        return self._same is not None and self._same.are_in(self._all_counted(code))
+
+    def _all_counted(self, code: Fingerprint) -> dict[str, object]:
+        return {**self._given_to_it(), "input": self._counted(self._value, code)}
 
     def _counted(self, value: Any, code: Fingerprint) -> Any:
         around = self._scope.ambient
@@ -315,7 +331,9 @@ class NodeCall:
         """Return the digest of the input that the call may change, as it is now."""
         if self.step.operation.definition.semantics.inputs is not None:
             return self._digest_of_all()  # its function can still reach the inputs that were said not to count
-        return self._digest_of(self._arguments)
+        if self._before is not None and self._code is not None and self._is_same(self._code):
+            return self._before
+        return self._digest_of(lambda code: self._renamed(self._all_counted(code), code))
 
     def _digest_of_all(self) -> InputDigest | None:
         return self._digest_of(lambda code: self._renamed(self._given_to_it(), code))
