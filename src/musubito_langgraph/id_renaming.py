@@ -96,6 +96,8 @@ def pack(
 
 def _names(search: _Search, naming: IdMap, read: Sequence[object]) -> tuple[dict[str, IdPlaceholder], list[New]]:
     """Return the names of all ids that an output may have, and the forms of the ids that are new in it."""
+    if not naming.forms and not search.forms and not naming.reported:
+        return {}, []
     found = Haystack(texts_in(list(read), _nothing)) if read else None
     for form in naming.forms.values():
         if found is not None and found.mentions(form):

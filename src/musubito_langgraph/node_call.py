@@ -51,6 +51,7 @@ from musubito.errors import ArtifactUnreadable, CodeError
 from musubito.values.digest import InputDigest
 from musubito.values.display import plain
 from musubito.values.value_diff import differences
+from musubito_langgraph import _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.id_renaming import pack, rename, unpack
@@ -139,6 +140,9 @@ class GraphStep:
         self.operation = Operation(name, code, semantics, self._home, homes.released)
         self.settings = settings
         self.calls = calls
+        self.is_tool_node = _graph_parts.is_tool_node(code)
+        self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
+        """True if the step has an effect that must not be repeated."""
 
     def __repr__(self) -> str:
         return f"<RecordedStep {self.operation.name}>"
@@ -151,11 +155,6 @@ class GraphStep:
         # An effect is identified by all of its arguments, however the code that reads them changes.
         keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
         return value if keys is None else keys.of(value)
-
-    @property
-    def is_effect(self) -> bool:
-        """Tell whether the step has an effect that must not be repeated."""
-        return self.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
 
     def attempt(
         self,
@@ -459,7 +458,8 @@ class NodeCall:
 
     def packed(self, chunks: Sequence[Any], events: EventRecorder) -> Any:
         """Return what is stored of an output, which may have come in chunks."""
-        failed = failed_tools(chunks)
+        messages = [*messages_in(chunks)]
+        failed = failed_tools(messages)
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
         if failed:
             not_replayable(Cause.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values())))
@@ -469,13 +469,13 @@ class NodeCall:
         if changed is not None:
             not_replayable(Cause.CHANGED_IN_PLACE.of(changed))
             return None
-        if not events.told_of_usage:
+        if messages and not events.told_of_usage:
             # No model was seen to be asked, so the usage counts that the messages report.
-            events.uses(new_in(chunks, self._given_to_it()))
+            events.uses(new_in(messages, self._given_to_it()))
         if self._unidentified is not None:
             return None
         held = held_messages(self._code) if self._code is not None else ()
-        if held and any(id(message) in held for message in messages_in(chunks)):
+        if held and any(id(message) in held for message in messages):
             not_replayable(Cause.GIVES_HELD_MESSAGE.of())
         around, code = self._scope.ambient, self._code
         told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None

@@ -92,8 +92,11 @@ def keys_read(step: Any, code: Fingerprint, around: Iterable[Fingerprint], home:
     `around` is the code of objects that the step may call, in its context and its config. `home` are the modules that
     decide whose code a function is.
     """
-    if type(step) is not _compat.RunnableCallable or not all(UNNAMED.isdisjoint(each.words) for each in around):
+    if type(step) is not _compat.RunnableCallable:
         return None
+    for each in around:
+        if not UNNAMED.isdisjoint(each.words):
+            return None
     try:
         return _KEPT[code.digest]
     except KeyError:
