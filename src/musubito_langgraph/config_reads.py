@@ -112,7 +112,8 @@ MOST_KEPT: Final = 256
 # -- names -------------------------------------------------------------------------------------------------------------
 def counted(words: frozenset[str], config: RunnableConfig) -> frozenset[str]:
     """Return the names of the values that count for code that mentions these words."""
-    return _counted(words, tuple(config), *(tuple(config.get(part) or ()) for part in OBSERVED))
+    configurable, metadata = tuple(config.get("configurable") or ()), tuple(config.get("metadata") or ())
+    return _counted(words, tuple(config), configurable, metadata)
 
 
 @lru_cache(MOST_KEPT)
@@ -170,7 +171,9 @@ def _differs(key: str) -> bool:
 
 def binds(code: Fingerprint) -> bool:
     """Tell whether code binds a Runnable to something, or holds a bound Runnable: LangChain then merges configs."""
-    return not BINDING.isdisjoint(code.words) or any(isinstance(each, RunnableBindingBase) for each in code.met)
+    if not BINDING.isdisjoint(code.words):
+        return True
+    return bool(code.met) and any(isinstance(each, RunnableBindingBase) for each in code.met)
 
 
 @cache

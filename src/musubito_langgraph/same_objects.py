@@ -37,13 +37,19 @@ MODELS: Final = frozenset(
 SLOTS: Final = "__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"
 """The parts of the state of a pydantic model."""
 
+
 class SameObjects:
     """The objects that an input holds, at any depth."""
 
-    __slots__ = ("_dicts", "_empty", "_lists", "_models", "_sets", "_tops")
+    __slots__ = ("_dicts", "_empty", "_is_flat", "_keys", "_lists", "_models", "_sets", "_values")
 
-    def __init__(self, tops: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
-        self._tops = tops
+    def __init__(self, keys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+        self._keys = keys
+        self._values = values
+        self._is_flat = ATOMS.issuperset(map(type, values)) and ATOMS.issuperset(map(type, keys))
+        """True if the input holds nothing that may change."""
+        if self._is_flat:
+            return
         self._empty: list[Collection[Any]] = []
         self._dicts: list[tuple[dict[Any, Any], tuple[Any, ...], tuple[Any, ...]]] = []
         self._lists: list[tuple[list[Any], tuple[Any, ...]]] = []
@@ -56,14 +62,18 @@ class SameObjects:
 
         Call this before the input is identified: what changes in between is then noticed.
         """
-        same = cls(_tops(given))
-        return same if same._takes_in() else None
+        same = cls(*_tops(given))
+        return same if same._is_flat or same._takes_in() else None
 
     def are_in(self, given: Mapping[str, object]) -> bool:
         """Tell whether an input, whose outer dicts may be made anew, holds the very same objects."""
         keys, values = _tops(given)
-        if len(keys) != len(self._tops[0]) or not all(map(is_, (*keys, *values), (*self._tops[0], *self._tops[1]))):
+        if len(keys) != len(self._keys):
             return False
+        if not all(map(is_, keys, self._keys)) or not all(map(is_, values, self._values)):
+            return False
+        if self._is_flat:
+            return True
         try:
             return (
                 not any(self._empty)
@@ -72,9 +82,7 @@ class SameObjects:
                     for each, keys, values in self._dicts
                 )
                 and all(len(each) == len(items) and all(map(is_, each, items)) for each, items in self._lists)
-                and all(
-                    type(each) is cls and all(map(is_, _state(each), state)) for each, cls, state in self._models
-                )
+                and all(type(each) is cls and all(map(is_, _state(each), state)) for each, cls, state in self._models)
                 and all(each == names for each, names in self._sets)
             )
         except (RuntimeError, AttributeError):  # another thread changes it at this moment, or a part was deleted
@@ -82,7 +90,7 @@ class SameObjects:
 
     def _takes_in(self) -> bool:
         """Take in what the input holds; tell whether all of it can be compared."""
-        ahead: list[Any] = [*self._tops[0], *self._tops[1]]
+        ahead: list[Any] = [*self._keys, *self._values]
         seen: set[int] = set()
         while ahead:
             value = ahead.pop()
@@ -126,8 +134,10 @@ def _tops(given: Mapping[str, object]) -> tuple[tuple[Any, ...], tuple[Any, ...]
     state = given["input"]
     if type(state) is not dict:
         return tuple(given), tuple(given.values())
-    others = [(key, value) for key, value in given.items() if key != "input"]
-    return (*(key for key, _ in others), None, *state), (*(value for _, value in others), *state.values())
+    if len(given) == 1:
+        return (None, *state), (*state.values(),)
+    others = {key: value for key, value in given.items() if key != "input"}
+    return (*others, None, *state), (*others.values(), *state.values())
 
 
 def _state(model: Any) -> tuple[Any, ...]:
