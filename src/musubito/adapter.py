@@ -117,11 +117,20 @@ class Operation:
     """
 
     def __init__(
-        self, name: str, code: Any, semantics: StepConfiguration, module: str, released: Collection[str] = ()
+        self,
+        name: str,
+        code: Any,
+        semantics: StepConfiguration,
+        module: str,
+        released: Collection[str] = (),
+        tracker: CodeTracker | None = None,
     ) -> None:
+        """Make a step of `code`; `tracker`, by default a new one, tracks that code for this step."""
         self._made_of = name, code, semantics, module, released
         self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
-        self._tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages, released=released)
+        if tracker is None:
+            tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages, released=released)
+        self._tracker = tracker
 
     def __repr__(self) -> str:
         return f"<Operation {self.definition.name}>"

@@ -71,6 +71,7 @@ from musubito_langgraph.settings import Invocation, Settings, invocation_of
 from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.token_usage import new_in
 from musubito_langgraph.tool_failures import ToolFailed, failed_tools
+from musubito_langgraph.trackers import tracker_of
 from musubito_langgraph.user_modules import homes_of
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ class GraphStep:
         homes = homes_of(code)
         self._state_of = state_of
         self._home = homes.own or settings.home
-        self.operation = Operation(name, code, semantics, self._home, homes.released)
+        tracker = tracker_of(name, code, self._home, semantics.packages, homes.released)
+        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
         self.settings = settings
         self.calls = calls
         self.is_tool_node = _graph_parts.is_tool_node(code)
