@@ -117,11 +117,20 @@ class Operation:
     """
 
     def __init__(
-        self, name: str, code: Any, semantics: StepConfiguration, module: str, released: Collection[str] = ()
+        self,
+        name: str,
+        code: Any,
+        semantics: StepConfiguration,
+        module: str,
+        released: Collection[str] = (),
+        tracker: CodeTracker | None = None,
     ) -> None:
+        """Make a step of `code`; `tracker`, by default a new one, tracks that code for this step."""
         self._made_of = name, code, semantics, module, released
         self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
-        self._tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages, released=released)
+        if tracker is None:
+            tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages, released=released)
+        self._tracker = tracker
 
     def __repr__(self) -> str:
         return f"<Operation {self.definition.name}>"
@@ -152,8 +161,8 @@ class Operation:
         """Return one call, with its identity and the function that runs if the call is not replayed.
 
         `code` is the fingerprint of just now. `turn` is the place of the call among equal calls that are made side by
-        side. `again` makes `arguments` anew, from the values that the call has at that time. `why_not` and `output_at`
-        are those of `Call`.
+        side. `again` makes `arguments` anew, from the values that the call has at that time; it returns the very
+        `arguments` if these are still right. `why_not` and `output_at` are those of `Call`.
         """
         definition = self.definition
         head, record = engine.identified(definition, code)
@@ -175,7 +184,9 @@ class _Standing:
         self.code = code
         self.__module__ = module
 
-    def __call__(self) -> None:
+    @staticmethod
+    def __call__() -> None:
+        # A static method, since the code of a method would say whose code is the user's, instead of `module`.
         raise TypeError("a step of an adapter is run by its framework")
 
 

@@ -24,6 +24,7 @@ from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.config_reads import (
     ABOUT,
+    OBSERVED,
     binds,
     counted,
     everything,
@@ -136,13 +137,13 @@ class NodeAmbient:
     def _counted(self, codes: Iterable[Fingerprint]) -> frozenset[str]:
         """Return the names of the values that differ from run to run and count all the same."""
         every = (*codes, *self._met.values())
-        words = every[0].words.union(*(code.words for code in every[1:]))
-        names = {*counted(words, self._config)}
+        words = every[0].words.union(*(code.words for code in every[1:])) if len(every) > 1 else every[0].words
+        names = counted(words, self._config)
         if any(map(binds, every)) and any(takes_config(cls) for code in every for cls in code.classes.values()):
-            names.update(everything(self._config))
-        for key in self._ignored:
-            names -= {f"configurable.{key}", f"metadata.{key}"}
-        return frozenset(names)
+            names = names.union(everything(self._config))
+        if self._ignored:
+            names -= {f"{part}.{key}" for key in self._ignored for part in OBSERVED}
+        return names
 
     def as_it_is(self, code: Fingerprint) -> bytes | None:
         """Return the digest of what counts for a step of this code, as it is now; None if nothing counts."""

@@ -49,7 +49,7 @@ import sysconfig
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import fields
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from operator import is_
 from types import FrameType
@@ -66,6 +66,7 @@ from musubito_langgraph.settings import KEY, VOLATILE
 
 __all__ = [
     "ABOUT",
+    "OBSERVED",
     "ObservedConfig",
     "binds",
     "counted",
@@ -102,26 +103,39 @@ TELLS: Final = re.compile(r"(?s)(?=.*[\W\d_]).{6,}")
 word."""
 PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
 """Keys of a config that a mention of the key alone does not read."""
+OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
+"""The parts of a config that are observed dicts."""
+MOST_KEPT: Final = 256
+"""Number of answers that are kept, by the words of code and the keys of a config."""
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
-def counted(words: frozenset[str], config: RunnableConfig) -> Iterator[str]:
-    """Yield the names of the values that count for code that mentions these words."""
-    configurable = config.get("configurable") or {}
+def counted(words: frozenset[str], config: RunnableConfig) -> frozenset[str]:
+    """Return the names of the values that count for code that mentions these words."""
+    configurable, metadata = tuple(config.get("configurable") or ()), tuple(config.get("metadata") or ())
+    return _counted(words, tuple(config), configurable, metadata)
+
+
+@lru_cache(MOST_KEPT)
+def _counted(
+    words: frozenset[str], keys: Sequence[str], configurable: Sequence[str], metadata: Sequence[str]
+) -> frozenset[str]:
+    """Return the names that count, of a config that has these keys."""
+    names = set(words.intersection(keys) - PARTS)
     if "configurable" in words:
-        yield from (f"configurable.{key}" for key in configurable if key in words and _differs(key))
+        names.update(f"configurable.{key}" for key in configurable if key in words and _differs(key))
     if words & STATES:
-        yield from (f"configurable.{key}" for key in IDS)
+        names.update(f"configurable.{key}" for key in IDS)
     if "metadata" in words:
-        yield from (f"metadata.{key}" for key in config.get("metadata") or {} if key in words and key != KEY)
-    for about, keys in ABOUT.items():
+        names.update(f"metadata.{key}" for key in metadata if key in words and key != KEY)
+    for about, attributes in ABOUT.items():
         if about in words:
-            yield from (f"execution.{key}" for key in words.intersection(keys))
+            names.update(f"execution.{key}" for key in words.intersection(attributes))
     if "previous" in words:
-        yield "runtime.previous"
+        names.add("runtime.previous")
     if "[tags]" in words:  # only as a text: many keywords are called tags
-        yield "tags"
-    yield from words.intersection(config.keys() - PARTS)
+        names.add("tags")
+    return frozenset(names)
 
 
 def everything(config: RunnableConfig) -> Iterator[str]:
@@ -157,7 +171,9 @@ def _differs(key: str) -> bool:
 
 def binds(code: Fingerprint) -> bool:
     """Tell whether code binds a Runnable to something, or holds a bound Runnable: LangChain then merges configs."""
-    return not BINDING.isdisjoint(code.words) or any(isinstance(each, RunnableBindingBase) for each in code.met)
+    if not BINDING.isdisjoint(code.words):
+        return True
+    return bool(code.met) and any(isinstance(each, RunnableBindingBase) for each in code.met)
 
 
 @cache
@@ -177,9 +193,6 @@ HAND_ON: Final = re.compile(
 )
 """Pattern of the modules that take configs apart only to hand them on."""
 
-
-OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
-"""The parts of a config that are observed dicts."""
 TAGS: Final = (
     *("__iter__", "__contains__", "__getitem__", "__len__", "__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__"),
     *("__add__", "__mul__", "__rmul__", "__repr__", "__reversed__", "index", "count", "pop", "remove"),
@@ -496,7 +509,12 @@ def _reader() -> FrameType | None:
 
 
 def _hands_on(frame: FrameType | None) -> bool:
-    return frame is not None and HAND_ON.fullmatch(str(frame.f_globals.get("__name__"))) is not None
+    return frame is not None and _is_of_those_that_hand_on(str(frame.f_globals.get("__name__")))
+
+
+@lru_cache(MOST_KEPT)
+def _is_of_those_that_hand_on(module: str) -> bool:
+    return HAND_ON.fullmatch(module) is not None
 
 
 def _handed_on() -> bool:

@@ -73,7 +73,7 @@ def pack(
     """Return what is stored of `outputs`, with names in place of ids.
 
     Raise `NotRepeatable` if no replay could return the like. `read` is what the call has read besides its input. `told`
-    is called with a function that tells whether a text occurs in the outputs.
+    is called with a function that tells whether a text occurs in the outputs, if there are any texts in them.
 
     Parts without ids are in the result as they are, so encode the result before others may change them. If the outputs
     have no ids, and no other value has to stand for a part of them, the outputs themselves are returned.
@@ -81,7 +81,7 @@ def pack(
     search = _SearchOutput(naming)
     try:
         search.part(outputs)
-        if told is not None:
+        if told is not None and search.may_say:
             told(search.says)
         if naming.search is None:
             raise NotRepeatable(ReplayReason.NESTED_TOO_DEEPLY.of("input"))
@@ -96,6 +96,8 @@ def pack(
 
 def _names(search: _Search, naming: IdMap, read: Sequence[object]) -> tuple[dict[str, IdPlaceholder], list[New]]:
     """Return the names of all ids that an output may have, and the forms of the ids that are new in it."""
+    if not naming.forms and not search.forms and not naming.reported:
+        return {}, []
     found = Haystack(texts_in(list(read), _nothing)) if read else None
     for form in naming.forms.values():
         if found is not None and found.mentions(form):

@@ -26,7 +26,7 @@ from enum import Flag, auto
 from typing import Final, NamedTuple
 
 from musubito.adapter import Fingerprint
-from musubito.parsing import parsed
+from musubito.parsing import nodes_in, parsed
 from musubito_langgraph.message_ids.id_map import IdSensitivity, handling
 
 __all__ = ["IdUsage", "handling_of", "what_is_dissected"]
@@ -107,7 +107,7 @@ def what_is_dissected(sources: Iterable[str | None]) -> IdUsage:
     readable = [tree for tree in trees if tree is not None]
     if len(readable) < len(trees):
         return IdUsage(inside=True, makes=True)
-    makes = any(_makes(node) for tree in readable for node in ast.walk(tree))
+    makes = any(_makes(node) for tree in readable for node in nodes_in(tree))
     try:
         return IdUsage(_Reader(readable).looks_inside(), makes)
     except RecursionError:  # nested too deeply to be read
@@ -176,7 +176,7 @@ class _Reader:
 
     def looks_inside(self) -> bool:
         for tree, names in zip(self._trees, self._names, strict=True):
-            for node in ast.walk(tree):
+            for node in nodes_in(tree):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     self._defined[node.name].append((names, node.args))
         while self._grew:
@@ -188,12 +188,12 @@ class _Reader:
     def _nodes(self) -> Iterator[ast.AST]:
         for tree, names in zip(self._trees, self._names, strict=True):
             self._here = names
-            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+            functions = [node for node in nodes_in(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
             for function in functions:
-                for node in ast.walk(function):
+                for node in nodes_in(function):
                     if isinstance(node, ast.Return) and node.value is not None:
                         self._learn(self._given_back, function.name, self._of(node.value))
-            yield from ast.walk(tree)
+            yield from nodes_in(tree)
 
     # -- what is an id -------------------------------------------------------------------------------------------------
     def _of(self, node: ast.expr | None) -> _Kind:

@@ -12,9 +12,10 @@ import ast
 import re
 import sys
 import textwrap
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -23,7 +24,7 @@ from langchain_core.language_models import BaseLanguageModel
 
 from musubito.adapter import Fingerprint
 from musubito.code.describers.classes import fields_declared
-from musubito.parsing import parsed
+from musubito.parsing import nodes_in, parsed
 
 __all__ = ["ALL", "REPORTS", "Reports", "reports_read"]
 
@@ -31,6 +32,8 @@ REPORTS: Final[Mapping[str, Any]] = {"response_metadata": {}, "usage_metadata": 
 """The fields of reports, each with the value that it has if nothing was reported."""
 NAMED: Final = re.compile(r"\S*(response_metadata|usage_metadata)\S*")
 """Pattern of a text that holds the name of a field."""
+LINES: Final = re.compile(r"\r\n|\r|\n")
+"""Pattern of the ends of lines that Python counts."""
 FRAMEWORKS: Final = re.compile(r"(langchain|langgraph|langsmith|musubito)(_\w+)?")
 """Pattern of the packages whose modules are not read."""
 READ_BY_LANGCHAIN: Final = frozenset({"model_provider", "output_version"})
@@ -123,37 +126,55 @@ def _named_in_file(file: str) -> tuple[tuple[str, str], ...]:
 
 
 def _named_in_text(text: str) -> Iterator[tuple[str, str]]:
+    text = textwrap.dedent(text)
     try:
-        tree = parsed(textwrap.dedent(text))
+        tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # no whole program, but a lambda or a prompt
         yield from ((field, EVERY) for field in REPORTS if field in text)
     else:
-        yield from _named_in(tree)
+        lines = [number for number, line in enumerate(LINES.split(text), 1) if NAMED.search(line)]
+        yield from _named_in(tree, lines)
 
 
-def _named_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield the fields that a program reads, each with a key of it or `EVERY`."""
+def _named_in(tree: ast.AST, lines: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Yield the fields that a program reads, each with a key of it or `EVERY`; `lines` are those that name a field."""
     literal: dict[int, str] = {}
-    constants = _constants(tree)
-    for node in ast.walk(tree):
+    constants = cache(partial(_constants, tree))
+    for node in nodes_in(tree, partial(_spans, lines)):
         match node:
-            case ast.Subscript(ast.Attribute() as field, key) if (text := _literal(key, constants)) is not None:
-                literal[id(field)] = text
-            case ast.Call(ast.Attribute(ast.Attribute() as field, "get" | "pop"), [key, *_]) if (
-                text := _literal(key, constants)
-            ) is not None:
+            case ast.Subscript(ast.Attribute(attr=name) as field, key) if name in REPORTS:
+                if (text := _literal(key, constants)) is not None:
+                    literal[id(field)] = text
+            case ast.Call(ast.Attribute(ast.Attribute(attr=name) as field, "get" | "pop"), [key, *_]) if (
+                name in REPORTS and (text := _literal(key, constants)) is not None
+            ):
                 literal[id(field)] = text
             case ast.Expr(ast.Constant() as text):
                 literal[id(text)] = ""  # a docstring
         for name in _names_of(node):
+            if not any(field in name for field in REPORTS):
+                continue
             found = NAMED.fullmatch(name) if literal.get(id(node)) != "" else None
             if found is not None:
                 yield found[1], literal.get(id(node), EVERY) if name == found[1] else EVERY
 
 
+def _spans(lines: Sequence[int], node: ast.AST) -> bool:
+    """Tell whether a statement has one of these lines; any other node may have one.
+
+    Until Python 3.12, expressions in the texts of f-strings have wrong line numbers.
+    """
+    if not isinstance(node, ast.stmt) or node.end_lineno is None:
+        return True
+    # The decorators of a function or class stand above its first line.
+    first = min((node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))))
+    place = bisect_left(lines, first)
+    return place < len(lines) and lines[place] <= node.end_lineno
+
+
 def _constants(tree: ast.AST) -> dict[str, str]:
     """Return the texts of a module's constants, for names that the module binds once."""
-    bound = Counter(name for node in ast.walk(tree) for name in _bound_by(node))
+    bound = Counter(name for node in nodes_in(tree) for name in _bound_by(node))
     assigned = (each for each in getattr(tree, "body", ()) if isinstance(each, ast.Assign))
     return {
         name: text
@@ -170,12 +191,12 @@ def _bound_by(node: ast.AST) -> Iterable[str]:
     return (value for _, value in ast.iter_fields(node) if isinstance(value, str))
 
 
-def _literal(key: ast.expr, constants: Mapping[str, str]) -> str | None:
+def _literal(key: ast.expr, constants: Callable[[], Mapping[str, str]]) -> str | None:
     match key:
         case ast.Constant(str(text)):
             return text
         case ast.Name(name):
-            return constants.get(name)
+            return constants().get(name)
     return None
 
 

@@ -51,6 +51,7 @@ from musubito.errors import ArtifactUnreadable, CodeError
 from musubito.values.digest import InputDigest
 from musubito.values.display import plain
 from musubito.values.value_diff import differences
+from musubito_langgraph import _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.id_renaming import pack, rename, unpack
@@ -65,10 +66,12 @@ from musubito_langgraph.recorder.event_kinds import MODEL
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
+from musubito_langgraph.same_objects import SameObjects
 from musubito_langgraph.settings import Invocation, Settings, invocation_of
 from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.token_usage import new_in
 from musubito_langgraph.tool_failures import ToolFailed, failed_tools
+from musubito_langgraph.trackers import tracker_of
 from musubito_langgraph.user_modules import homes_of
 
 if TYPE_CHECKING:
@@ -135,9 +138,13 @@ class GraphStep:
         homes = homes_of(code)
         self._state_of = state_of
         self._home = homes.own or settings.home
-        self.operation = Operation(name, code, semantics, self._home, homes.released)
+        tracker = tracker_of(name, code, self._home, semantics.packages, homes.released)
+        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
         self.settings = settings
         self.calls = calls
+        self.is_tool_node = _graph_parts.is_tool_node(code)
+        self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
+        """True if the step has an effect that must not be repeated."""
 
     def __repr__(self) -> str:
         return f"<RecordedStep {self.operation.name}>"
@@ -150,11 +157,6 @@ class GraphStep:
         # An effect is identified by all of its arguments, however the code that reads them changes.
         keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
         return value if keys is None else keys.of(value)
-
-    @property
-    def is_effect(self) -> bool:
-        """Tell whether the step has an effect that must not be repeated."""
-        return self.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
 
     def attempt(
         self,
@@ -218,6 +220,10 @@ class NodeCall:
         self._code: Fingerprint | None = None
         self._unidentified: InputError | None = None
         """Why the input has no identity. Such a call is recorded, and is never replayed."""
+        self._same: SameObjects | None = None
+        """The objects that the input held when it was identified, None if it cannot be compared by them."""
+        self._identified: Any = None
+        """The input as it was identified."""
         self._before: InputDigest | None = None
         """Digest of the call's input before the call ran."""
         self._around_before: bytes | None = None
@@ -287,17 +293,28 @@ class NodeCall:
         if error is not None:
             why_not = ReplayReason.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
-        arguments, self._naming = self._arguments(code)
+        counted = self._all_counted(code)
+        self._same = SameObjects.of(counted)
+        self._identified, self._naming = self._renamed(counted, code)
         turn = self._place.turn and self._place.turn(lambda value: self._counted(value, code))
-        again = lambda: self._arguments(code)[0]  # noqa: E731 - it is made where it is needed
-        call = operation.call(engine, code, arguments, function, turn, again, output_at=OUTPUT_AT)
+        call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
         anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
         return forced(call, ReplayReason.RELEASED_BY_ANSWER) if anew else call
 
-    def _arguments(self, code: Fingerprint) -> tuple[Any, IdMap]:
-        return self._renamed({**self._given_to_it(), "input": self._counted(self._value, code)}, code)
+    def _again(self) -> Any:
+        """Return the input as it is identified now: the very object if it is what it was when the call was made."""
+        code = self._code
+        assert code is not None  # noqa: S101 - the call was made with it
+        return self._identified if self._is_same(code) else self._renamed(self._all_counted(code), code)[0]
+
+    def _is_same(self, code: Fingerprint) -> bool:
+        """Tell whether the part of the input that counts holds the very objects that it held when it was identified."""
+        return self._same is not None and self._same.are_in(self._all_counted(code))
+
+    def _all_counted(self, code: Fingerprint) -> dict[str, object]:
+        return {**self._given_to_it(), "input": self._counted(self._value, code)}
 
     def _counted(self, value: Any, code: Fingerprint) -> Any:
         around = self._scope.ambient
@@ -315,7 +332,9 @@ class NodeCall:
         """Return the digest of the input that the call may change, as it is now."""
         if self.step.operation.definition.semantics.inputs is not None:
             return self._digest_of_all()  # its function can still reach the inputs that were said not to count
-        return self._digest_of(self._arguments)
+        if self._before is not None and self._code is not None and self._is_same(self._code):
+            return self._before
+        return self._digest_of(lambda code: self._renamed(self._all_counted(code), code))
 
     def _digest_of_all(self) -> InputDigest | None:
         return self._digest_of(lambda code: self._renamed(self._given_to_it(), code))
@@ -441,7 +460,8 @@ class NodeCall:
 
     def packed(self, chunks: Sequence[Any], events: EventRecorder) -> Any:
         """Return what is stored of an output, which may have come in chunks."""
-        failed = failed_tools(chunks)
+        messages = [*messages_in(chunks)]
+        failed = failed_tools(messages)
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
         if failed:
             not_replayable(
@@ -453,13 +473,13 @@ class NodeCall:
         if changed is not None:
             not_replayable(ReplayReason.CHANGED_IN_PLACE.of(changed))
             return None
-        if not events.told_of_usage:
+        if messages and not events.told_of_usage:
             # No model was seen to be asked, so the usage counts that the messages report.
-            events.uses(new_in(chunks, self._given_to_it()))
+            events.uses(new_in(messages, self._given_to_it()))
         if self._unidentified is not None:
             return None
         held = held_messages(self._code) if self._code is not None else ()
-        if held and any(id(message) in held for message in messages_in(chunks)):
+        if held and any(id(message) in held for message in messages):
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         around, code = self._scope.ambient, self._code
         told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None

@@ -175,10 +175,15 @@ class Answering(StandIn):
     """
 
     musubito_behind: Any
+    musubito_answering: Any
+    """The function, without what it does to a Runnable that it returns."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function, musubito_answering=_graph_parts.answering(function))
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Return what the function returns; if that is a Runnable, return what this Runnable returns."""
-        answer = _graph_parts.answering(self.musubito_behind).invoke(input, config, **kwargs)
+        answer = self.musubito_answering.invoke(input, config, **kwargs)
         if not _graph_parts.is_asked(answer, self.musubito_behind):
             return answer
         with given_whole():
@@ -191,7 +196,7 @@ class Answering(StandIn):
         **kwargs: Any,
     ) -> Any:
         """Do as `invoke` does, with an async function."""
-        answer = await _graph_parts.answering(self.musubito_behind).ainvoke(input, config, **kwargs)
+        answer = await self.musubito_answering.ainvoke(input, config, **kwargs)
         if not _graph_parts.is_asked(answer, self.musubito_behind):
             return answer
         with given_whole():
@@ -209,10 +214,10 @@ class RecordedCallable(StandIn):
         """Return what the function returns, or what it returned earlier."""
         config = ensure_config() if config is None else config
         node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
-        attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
+        attempt = self.musubito_step.attempt(given, config, node.place(standing), self._besides(input, config, kwargs))
         node.tries(standing, attempt.begun)
         output = attempt.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
-        _came_to_be(self, node, standing, attempt, output)
+        _came_to_be(node, standing, attempt, output)
         return output
 
     async def ainvoke(
@@ -224,11 +229,23 @@ class RecordedCallable(StandIn):
         """Make the call as `invoke` does, with an async function."""
         config = ensure_config() if config is None else config
         node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
-        attempt = self.musubito_step.attempt(given, config, node.place(standing), _besides(self, input, config, kwargs))
+        attempt = self.musubito_step.attempt(given, config, node.place(standing), self._besides(input, config, kwargs))
         node.tries(standing, attempt.begun)
         output = await attempt.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
-        _came_to_be(self, node, standing, attempt, output)
+        _came_to_be(node, standing, attempt, output)
         return output
+
+    def _besides(self, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> dict[str, object]:
+        """Return what the node sees besides its input and its surroundings."""
+        others: dict[str, object] = {}
+        if kwargs:
+            others["keywords"] = dict(kwargs)
+        error = _compat.error_in(config)
+        if error is not None:
+            others["error"] = [error.node, identity_of_error(error.error)]
+        if self.musubito_step.is_tool_node:
+            others.update(seen_by_tools(self, value, config))
+        return others
 
 
 def _of_stand_in(value: StandIn, walk: ReachabilityWalk) -> set[str]:
@@ -259,31 +276,12 @@ def _held(state: Any, config: RunnableConfig) -> Any:
     return copy.copy(state) if isinstance(state, BaseModel) or is_dataclass(state) else state
 
 
-def _besides(runnable: Any, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> dict[str, object]:
-    """Return what a node sees besides its input and its surroundings."""
-    others: dict[str, object] = {}
-    if kwargs:
-        others["keywords"] = dict(kwargs)
-    error = _compat.error_in(config)
-    if error is not None:
-        others["error"] = [error.node, identity_of_error(error.error)]
-    if _graph_parts.is_tool_node(runnable):
-        others.update(seen_by_tools(runnable, value, config))
-    return others
-
-
 def _came_to_be(
-    runnable: Any,
-    node: Node,
-    standing: TaskContext | None,
-    attempt: NodeCall,
-    output: Any,
-    number: int = 0,
-    count: int = 1,
+    node: Node, standing: TaskContext | None, attempt: NodeCall, output: Any, number: int = 0, count: int = 1
 ) -> None:
     # An approval is used up by the tool that did what was approved, so a tool node releases nothing that follows.
     origins = attempt.begun()
-    if attempt.releases and not _graph_parts.is_tool_node(runnable):
+    if attempt.releases and not attempt.step.is_tool_node:
         origins = tuple(origin._replace(releases=True) for origin in origins)
         if standing is not None:
             standing.loop.releasing.add(standing.task)
@@ -319,7 +317,7 @@ class NodeRunnable(RecordedRunnable):
 
     def _ended(self, attempt: NodeCall, output: Any) -> None:
         standing = standing_in(attempt.config)
-        _came_to_be(self._runnable, self._node, standing, attempt, output, self._number, self._count)
+        _came_to_be(self._node, standing, attempt, output, self._number, self._count)
 
 
 register_policy(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *of_recorded(value, walk)))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.caches import BaseCache
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 __all__ = ["all_fields", "held_messages", "is_credential", "of_runnable"]
 
+MOST_NAMES: Final = 4096
+"""Number of names of fields for which it is kept whether they are credentials."""
 CREDENTIALS: Final = (
     "api_key",
     "apikey",
@@ -152,6 +154,7 @@ def _is_data(value: Any) -> bool:
     return value is not None
 
 
+@lru_cache(MOST_NAMES)
 def is_credential(name: str) -> bool:
     """Tell whether a field of this name holds a secret that must not be shown."""
     name = re.sub(r"\W", "_", name.lower())

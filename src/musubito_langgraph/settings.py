@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from musubito import MusubitoEngine, StepConfiguration, StepType
 from musubito.adapter import Mode, current_engine, current_mode, mode_named, recording_engine
@@ -35,8 +35,7 @@ adds some of them."""
 SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """The way in which an invocation is made: as `config["configurable"]["musubito"]` says, or what surrounds it.
 
     `said` is the mode that the config itself names, None if it names none.

@@ -20,11 +20,17 @@ class StandIn:
     def __init__(self, behind: Any, **instead: Any) -> None:
         vars(self).update({BEHIND: behind, **instead})
 
-    def __getattribute__(self, name: str) -> Any:
-        own = object.__getattribute__(self, "__dict__")
-        if name in own or (name != "__class__" and hasattr(type(self), name)):
-            return object.__getattribute__(self, name)
-        behind = own[BEHIND]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Return the class of the object behind, for which this one passes."""
+        cls: type = vars(self)[BEHIND].__class__
+        return cls
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks here only for attributes that neither the stand-in nor its class has.
+        if hasattr(type(self), name):
+            raise AttributeError(name)
+        behind = vars(self)[BEHIND]
         value = getattr(behind, name)
         if isinstance(value, MethodType) and value.__self__ is behind:
             return MethodType(value.__func__, self)

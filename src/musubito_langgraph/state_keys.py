@@ -92,8 +92,11 @@ def keys_read(step: Any, code: Fingerprint, around: Iterable[Fingerprint], home:
     `around` is the code of objects that the step may call, in its context and its config. `home` are the modules that
     decide whose code a function is.
     """
-    if type(step) is not _compat.RunnableCallable or not all(UNNAMED.isdisjoint(each.words) for each in around):
+    if type(step) is not _compat.RunnableCallable:
         return None
+    for each in around:
+        if not UNNAMED.isdisjoint(each.words):
+            return None
     try:
         return _KEPT[code.digest]
     except KeyError:
@@ -123,9 +126,12 @@ def _uses_of(function: Any, place: int, code: Fingerprint, origins: Owners) -> _
     if kind is not FunctionType:
         called = function.__func__ if kind is MethodType else static(kind, "__call__")
         return _uses_of(called, place + 1, code, origins) if type(called) is FunctionType else None
-    text, own = text_of(function), function.__code__
+    own = function.__code__
+    if place >= own.co_argcount or origins.of_function(function) is not Owner.USER:
+        return None
+    text = text_of(function)
     words = code.words | text.words
-    if text.source is None or place >= own.co_argcount or origins.of_function(function) is not Owner.USER:
+    if text.source is None:
         return None
     if words & UNNAMED or words & _compat.READS_STATE or not QUERIES.isdisjoint(own.co_names):
         return None

@@ -261,3 +261,38 @@ def test_a_released_module_that_changes_at_each_call_is_not_described_again(
         graph.invoke({"question": str(number)})
     assert released.COUNT == 4
     assert rounds == []
+
+
+AT_HOME = """
+from dataclasses import dataclass
+
+@dataclass
+class Thing:
+    n: int
+    def shown(self):
+        return {!r}
+
+def node(state):
+    return {{"answer": state["question"].shown()}}
+"""
+
+
+def test_objects_of_a_step_s_own_package_count_by_their_code_wherever_it_lies(
+    engine: MusubitoEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def asked(answer: str) -> tuple[str, int]:
+        (site / "graph_at_home.py").write_text(AT_HOME.format(answer))
+        monkeypatch.delitem(sys.modules, "graph_at_home", raising=False)
+        importlib.invalidate_caches()
+        home: Any = importlib.import_module("graph_at_home")
+        graph = StateGraph(State).add_node("think", home.node).add_edge(START, "think").compile(name="at home")
+        with run("asked") as record:
+            found = musubito_graph(graph, engine=engine).invoke({"question": home.Thing(1)})["answer"]
+        return found, sum(call.outcome == "ran" for call in record.calls)
+
+    assert [asked(answer) for answer in ("one", "one", "two")] == [("one", 1), ("one", 0), ("two", 1)]

@@ -181,3 +181,31 @@ def test_by_which_key_a_package_reads_what_a_server_reports(how: str, install: A
         reported = {"finish_reason": "stop", "id": each}
         graph.invoke({"q": AIMessage("hi", id="1", response_metadata=reported)})
     assert took(ran) == {"node": 1 if how == "a constant" else 2}
+
+
+REPORTED: Mapping[str, str] = {
+    "nowhere": "def who(message): return 'it'",
+    "in a method": "class Teller:\n    def tell(self, m):\n        if m:\n            return str(m.response_metadata)\n"
+    "who = Teller().tell",
+    "in a decorator": "def by(tell):\n    return lambda _: tell\n@by(\n    lambda m: str(m.response_metadata)\n)\ndef who(m): ...",
+    "in a default": "def who(m, *,\n        tell=lambda m: str(m.response_metadata)):\n    return tell(m)",
+    "in a text of several lines": 'def who(m):\n    return f"""it\n\nsaid {\n    m.response_metadata}"""',
+    "by a text": "def who(m):\n    return str(getattr(m,\n        'response_metadata'))",
+    "in a pattern": "def who(m):\n    match m:\n        case AIMessage(\n            response_metadata=said):\n            return str(said)",
+}
+
+
+@pytest.mark.parametrize("where", REPORTED)
+def test_where_a_package_reads_what_a_server_reports(where: str, install: Any, ran: Ran):
+    number = list(REPORTED).index(where)
+    text = f"from langchain_core.messages import AIMessage\n# not response_metadata\nmore = [\n]\n{REPORTED[where]}\n"
+    package = install(f"reported_{number}", {"__init__": text})
+
+    def node(state: State) -> State:
+        ran("node")
+        return {"a": package.who(state["q"])}
+
+    graph = musubito_graph(StateGraph(State).add_node("node", node).add_edge(START, "node").compile())
+    for each in ("one", "two"):
+        graph.invoke({"q": AIMessage("hi", id="1", response_metadata={"id": each})})
+    assert took(ran) == {"node": 1 if where == "nowhere" else 2}

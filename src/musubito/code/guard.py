@@ -119,6 +119,11 @@ class Guard:
         self._term(f"all(map(is_, {held}, {self._name(keys)}))")
         self._term(f"all(map(is_, {items}, {self._name(values)}))")
 
+    def members(self, cls: type, values: tuple[object, ...]) -> None:
+        """Require that the members of a class are these values, in this order."""
+        view = self._name(vars(cls).values())
+        self._term(f"len({view}) == {len(values)} and all(map(is_, {view}, {self._name(values)}))")
+
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """Require that a mapping holds no other keys than these."""
         self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")

@@ -16,7 +16,7 @@ from musubito.code.ownership import Owner, Owners, module_name
 from musubito.values.class_names import canonical_module, find_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from musubito.code.reachability import ReachabilityWalk
 
@@ -56,7 +56,7 @@ def patches_linked(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[s
         members = vars(base)
         # All members are watched at once: there are many, and a patch replaces one or adds one.
         held = tuple(members.values())
-        walk.guard.same(_members_of(members), held)
+        walk.guard.members(base, held)
         searched = _searched[base] = _search(walk.origins, members, held, _searched.get(base))
         for each in searched.names:
             member = members[each]
@@ -95,11 +95,6 @@ def _search(origins: Owners, members: Mapping[str, Any], held: tuple[Any, ...], 
         return known
     names = [name for name, member in list(members.items()) if _is_of_the_user(origins, member)]
     return _Searched(origins.own, held, names)
-
-
-def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:
-    values = members.values
-    return lambda: tuple(values())
 
 
 def _is_of_the_user(origins: Owners, member: Any) -> bool:

@@ -141,7 +141,8 @@ def reach(
         if facts.is_settled:
             facts.ask_anew()  # questions from now on belong to no walk
             remember_left(walk.read.taken)
-            return walk.closure()
+            with one_round():
+                return walk.closure()
     raise RuntimeError(f"what {called(function)} writes does not settle")  # each round adds to finitely many places
 
 

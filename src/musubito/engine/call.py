@@ -147,7 +147,8 @@ class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.
 
     `current` identifies the code again. `live` holds the objects that the call is given, including those that do not
-    count for its identity. `again` makes `arguments` anew, if they were made from what the call is given.
+    count for its identity. `again` makes `arguments` anew, if they were made from what the call is given. If they are
+    what they were, `again` may return the very object.
     """
 
     definition: StepDefinition
@@ -200,10 +201,11 @@ GivenNow: TypeAlias = tuple[bytes, InputDigest, Mapping[str, object]]
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
-def input_of(call: Call, scope: Scope) -> GivenNow:
-    """Return the input of a call in its scope, as it is now."""
+def input_of(call: Call, scope: Scope, given: InputDigest | None = None) -> GivenNow:
+    """Return the input of a call in its scope, as it is now; `given` is the digest of the arguments, if it is known."""
     operation = call.definition.name
-    given = digest_input(operation, call.arguments)
+    if given is None:
+        given = digest_input(operation, call.arguments)
     digest, classes, inputs = given.digest, given.classes, _NOTHING
     if scope.ambient is not None:
         reached = fingerprints_of_classes(classes, home_of(call.definition.function)) if classes else ()
@@ -442,11 +444,14 @@ class CallProtocol:
     def _input_now(self) -> bytes:
         """Return the digest of the call's input at this moment (see `input_of`)."""
         call = self.call
-        if call.again is None and self.scope.ambient is None and is_unchangeable(call.arguments):
-            return self._input
-        if call.again is not None:
-            call = call._replace(arguments=call.again())
-        return input_of(call, self.scope)[0]
+        if call.again is None:
+            if self.scope.ambient is None and is_unchangeable(call.arguments):
+                return self._input
+            return input_of(call, self.scope)[0]
+        arguments = call.again()
+        if arguments is call.arguments:
+            return input_of(call, self.scope, self.given)[0]
+        return input_of(call._replace(arguments=arguments), self.scope)[0]
 
     def _never_ran(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
         """Release what was begun, after an error before the function did anything."""

@@ -31,6 +31,11 @@ class _SearchOutput(_Search):
         self._bytes.append(value)
         return value
 
+    @property
+    def may_say(self) -> bool:
+        """Tell whether there is anything in which a text may occur."""
+        return bool(self.texts or self.keys or self._sealed or self._bytes)
+
     def says(self, value: str) -> bool:
         """Tell whether a text occurs as a whole, elsewhere than at a typed position."""
         if self._within is None:

@@ -82,7 +82,11 @@ def tokens(*values: object) -> bytes:
     """Return constants as bytes, different for any two rows of them; types and the sign of zero count."""
     out = bytearray()
     for value in values:
-        _constant(out, value)
+        if type(value) is str:  # most values are
+            payload = value.encode("utf-8", "surrogatepass")
+            out += b"s%d:%b" % (len(payload), payload)
+        else:
+            _constant(out, value)
     return bytes(out)
 
 

@@ -24,7 +24,7 @@ from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
-from musubito.parsing import parsed
+from musubito.parsing import nodes_in, parsed
 
 __all__ = ["SENT", "FunctionNode", "Source", "register_source_text", "same_code", "source_of", "statement_of"]
 
@@ -237,12 +237,11 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
     found: dict[tuple[str, int], list[FunctionNode]] = {}
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                found.setdefault((node.name, _first_line(node)), []).append(node)
-            case ast.Lambda():
-                found.setdefault((LAMBDA, node.lineno), []).append(node)
+    for node in nodes_in(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.setdefault((node.name, _first_line(node)), []).append(node)
+        elif isinstance(node, ast.Lambda):
+            found.setdefault((LAMBDA, node.lineno), []).append(node)
     return found
 
 

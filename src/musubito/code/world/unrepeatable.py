@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from musubito.code.describers.object_policies import is_source
 from musubito.code.graph_record import step_of
 from musubito.code.ownership import module_name
+from musubito.code.round_cache import kept_for_a_round
 from musubito.code.syntax.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
 from musubito.code.syntax.value_flow import Escapes, bound_to, definition_of
 
@@ -194,6 +195,7 @@ def _of_class(cls: type, method: str | None = None) -> _Source | None:
     return None if found is None else found._replace(called=f"{cls.__qualname__}.{method}")
 
 
+@kept_for_a_round
 def _is_generator(cls: type) -> bool:
     return issubclass(cls, Random) or any(
         each.__name__ in ("Generator", "RandomState") and module_name(each).startswith("numpy.random")

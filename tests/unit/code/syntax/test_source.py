@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
 from pathlib import Path
 from types import CodeType
@@ -12,6 +13,7 @@ import pytest
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.syntax import source
 from musubito.code.syntax.source import register_source_text, same_code, source_of, statement_of
+from musubito.parsing import nodes_in
 
 TEXT = '''
 from __future__ import annotations
@@ -136,3 +138,27 @@ def test_the_oldest_are_forgotten(module: dict[str, Any]) -> None:
     assert first in source._brought
     register_source_text(["z = 1"])
     assert first not in source._brought
+
+
+def test_all_nodes_of_a_tree_are_walked_outer_nodes_first() -> None:
+    tree = ast.parse(Path(__file__).read_text("utf-8"))
+    walked = [*nodes_in(tree)]
+    assert sorted(map(id, walked)) == sorted(map(id, ast.walk(tree)))
+    place = {id(node): number for number, node in enumerate(walked)}
+    holders = [node for node in walked if not isinstance(node, ast.expr_context | ast.operator | ast.cmpop)]
+    assert all(
+        place[id(node)] <= place[id(inner)]
+        for node in holders
+        for inner in ast.iter_child_nodes(node)
+        if not isinstance(inner, ast.expr_context | ast.operator | ast.unaryop | ast.boolop | ast.cmpop)
+    )
+
+
+def test_nodes_that_are_not_entered_are_left_out() -> None:
+    tree = ast.parse("def f():\n    return 1\nx = 2")
+    numbers = (
+        node.value
+        for node in nodes_in(tree, lambda node: not isinstance(node, ast.FunctionDef))
+        if isinstance(node, ast.Constant)
+    )
+    assert [*numbers] == [2]

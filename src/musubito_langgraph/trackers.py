@@ -1,0 +1,109 @@
+"""Share the trackers of nodes that a program makes again and again of the same functions.
+
+A program may build its graph anew for each request. Then each node is a new object around the same function. To walk
+all that the function reaches takes about a millisecond. So a node of a module's function uses the tracker of an earlier
+node, as long as the fields of both nodes are alike. Both then reach the same code.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from types import FunctionType, NoneType
+from typing import Any, Final
+
+from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.graph_record import fields_of
+from musubito.values.class_names import find_module
+from musubito_langgraph import _compat
+
+__all__ = ["tracker_of"]
+
+MOST_KEPT: Final = 1024
+"""Number of steps whose trackers are kept."""
+ATOMS: Final = frozenset({str, bytes, int, bool, NoneType})
+"""Types of values that are alike if they are equal."""
+
+
+def tracker_of(step: str, code: Any, home: str, packages: str | None, released: tuple[str, ...]) -> CodeTracker:
+    """Return a tracker of a step's code; `CodeTracker` explains the arguments."""
+    function = _function_of(code)
+    if function is None:
+        return CodeTracker(code, module=home, step=step, packages=packages, released=released)
+    kept = _kept(function, step, home, packages, released)
+    if kept and _are_alike(code, kept[0].function):
+        return _Shared(kept[0], code, module=home, step=step, packages=packages, released=released)
+    # Only the latest is kept, so a function that is wrapped in several ways in turn is walked each time.
+    kept[:] = [CodeTracker(code, module=home, step=step, packages=packages, released=released)]
+    return kept[0]
+
+
+@lru_cache(MOST_KEPT)
+def _kept(*_key: object) -> list[CodeTracker]:
+    """Return the list that holds the tracker which is kept for a function and a step."""
+    return []
+
+
+class _Shared(CodeTracker):
+    """A tracker that answers what another tracker does, as long as the code of both is alike."""
+
+    __slots__ = ("_other",)
+
+    def __init__(self, other: CodeTracker, code: Any, **how: Any) -> None:
+        super().__init__(code, **how)
+        self._other = other
+
+    def _renew(self) -> Fingerprint:
+        shared, other = self._shared, self._other
+        if not shared():
+            return super()._renew()
+        other.current()
+        held = other._held
+        assert held is not None  # noqa: S101 - `current` sets it, or raises
+        _, fingerprint, reached = held
+
+        def unchanged() -> bool:
+            return shared() and reached.unchanged()
+
+        self._held = unchanged, fingerprint, reached._replace(unchanged=unchanged)
+        return fingerprint
+
+    def _shared(self) -> bool:
+        """Tell whether the code of both trackers is still alike."""
+        return _are_alike(self.function, self._other.function)
+
+
+def _function_of(code: Any) -> FunctionType | None:
+    """Return the function of a node, if a module holds it; a tracker that is kept keeps no other function alive."""
+    if type(code) is not _compat.RunnableCallable:
+        return None
+    function = code.func if code.func is not None else code.afunc
+    if type(function) is not FunctionType:
+        return None
+    module = find_module(str(function.__module__))
+    return function if module is not None and vars(module).get(function.__qualname__) is function else None
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    """Tell whether two nodes have the same fields, so that a walk finds the same in both."""
+    return _is_alike(fields_of(one), fields_of(other))
+
+
+def _is_alike(one: Any, other: Any) -> bool:
+    kind = type(one)
+    if one is other:
+        return True
+    if kind is not type(other):
+        return False
+    if kind in ATOMS:
+        return bool(one == other)
+    if kind is tuple or kind is list:
+        return len(one) == len(other) and all(map(_is_alike, one, other))
+    if kind is dict:
+        return len(one) == len(other) and all(map(_is_alike, one.items(), other.items()))
+    if kind is partial:
+        return all(map(_is_alike, _made_of(one), _made_of(other)))
+    return False
+
+
+def _made_of(made: partial[Any]) -> tuple[object, ...]:
+    return made.func, made.args, made.keywords, fields_of(made)
